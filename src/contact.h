@@ -1,0 +1,100 @@
+/*-------------------------------------------------------------------------
+ *
+ * contact.h
+ *		The canonical record that all providers share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_CONTACT_H
+#define CS_CONTACT_H
+
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+typedef enum CsField
+{
+	CS_EMAIL,
+	CS_EXTERNAL_ID,
+	CS_FIRST_NAME,
+	CS_LAST_NAME,
+	CS_PHONE,
+	CS_LOCALE,
+	CS_TIMEZONE,
+	CS_OPT_IN,					/* "true" or "false" */
+	CS_STATUS,
+	CS_TAGS,					/* text of a JSON array */
+	CS_TOPICS,					/* text of a JSON array */
+	CS_ATTRIBUTES,				/* in CsContact.attributes, not in value[] */
+	CS_FIELD_COUNT
+} CsField;
+
+#define CS_FIELD_BIT(field)	(UINT32_C(1) << (field))
+
+/* What is to happen to the contact at the provider. */
+typedef enum CsAction
+{
+	CS_UPSERT,
+	CS_UNSUBSCRIBE,				/* the source row has gone, on_delete says so */
+	CS_DELETE					/* likewise */
+} CsAction;
+
+/* A free field: its name, and its value as the text of one JSON value. */
+typedef struct CsAttribute
+{
+	char	   *name;
+	char	   *json;			/* "null" for an SQL null; always valid JSON */
+} CsAttribute;
+
+/*
+ * All text is UTF-8, whatever the database encoding.  A field that is not
+ * mapped has no bit in "present"; one that is mapped and null has the bit and
+ * a NULL value.
+ */
+typedef struct CsContact
+{
+	CsAction	action;
+	uint32		present;		/* CS_FIELD_BIT()s */
+	char	   *value[CS_FIELD_COUNT];
+	int			nattributes;
+	CsAttribute *attributes;
+
+	char	   *upsert_key;		/* what the provider matches on; NULL until
+								 * cs_provider_prepare() */
+	char	   *remote_id;		/* the provider's own id, if it told us */
+	char	   *previous_key;	/* the upsert key last sent for this source
+								 * row, if it was another one */
+	bool		topic_added;	/* Owlat: membership was asked for once */
+} CsContact;
+
+/* Why a contact cannot be sent; all strings live in the current context. */
+typedef struct CsRefusal
+{
+	const char *reason;			/* class, one of the CS_REASON_ words */
+	char	   *message;		/* a sentence for the user */
+	const char *field;			/* canonical field or attribute at fault, or NULL */
+} CsRefusal;
+
+/* Reason classes of failures, as stored in contactsync.failure.reason. */
+#define CS_REASON_INVALID_EMAIL		"invalid_email"
+#define CS_REASON_MISSING_FIELD		"missing_field"
+#define CS_REASON_INVALID_FIELD		"invalid_field"
+#define CS_REASON_MAPPING_ERROR		"mapping_error"
+#define CS_REASON_REJECTED			"rejected"
+#define CS_REASON_CONFLICT			"conflict"
+#define CS_REASON_UNAVAILABLE		"unavailable"
+#define CS_REASON_UNREADABLE		"unreadable_answer"
+
+extern const char *cs_contact_field_name(CsField field);
+extern bool cs_contact_field_by_name(const char *name, size_t len, CsField *field);
+extern char *cs_contact_field_list(uint32 fields);
+extern CsContact *cs_contact_from_jsonb(Jsonb *jsonb);
+extern void cs_contact_set(CsContact *contact, CsField field, const char *value);
+extern void cs_contact_add_attribute(CsContact *contact, const char *name, const char *json);
+extern bool cs_contact_is_null(const CsContact *contact, CsField field);
+extern void cs_contact_merge(CsContact *older, const CsContact *newer);
+extern void cs_contact_digest(const CsContact *contact, pg_uuid_t *digest);
+
+#endif							/* CS_CONTACT_H */

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * contactsync.h
+ *		The words that every file shares.
+ *
+ * provider	one of the services that contacts are sent to
+ * endpoint	one account at a provider, as one role uses it: a foreign server
+ *			and that role's user mapping
+ * contact	the canonical record that all providers share
+ * watch	a source table mirrored to an endpoint
+ * change	a queued "this row, or this contact, may differ"
+ * call		one HTTP request
+ * outcome	what one call said about one contact
+ * failure	a contact that was given up on, with the reason
+ * lane		the changes of one watch, or the direct upserts of one endpoint
+ *
+ * Calls only go down: sqlapi and worker use delivery, delivery uses queue,
+ * state, source, provider and http, those use contact, json and option.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CONTACTSYNC_H
+#define CONTACTSYNC_H
+
+#include "postgres.h"
+
+#define CS_EXTENSION		"contactsync"
+
+/* The schema of the tables and views; functions live where the user put them. */
+#define CS_SCHEMA			"contactsync"
+
+/* A process that could not start, or died, is tried again after this long. */
+#define CS_RESTART_SECONDS	5
+
+#endif							/* CONTACTSYNC_H */

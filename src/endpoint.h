@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * endpoint.h
+ *		A foreign server and a role's user mapping, read into one struct.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_ENDPOINT_H
+#define CS_ENDPOINT_H
+
+#include "postgres.h"
+
+#include "option.h"
+
+struct CsProvider;
+
+typedef struct CsOptionValue
+{
+	const CsOption *option;
+	char	   *value;
+} CsOptionValue;
+
+/* What is the same for all providers is parsed; the rest is kept as text. */
+typedef struct CsEndpoint
+{
+	Oid			serverid;
+	Oid			roleid;			/* whose user mapping */
+	char	   *server_name;
+	const struct CsProvider *provider;
+
+	char	   *base_url;		/* without a slash at the end */
+	int			batch_size;		/* contacts a call, 1 .. provider's maximum */
+	double		pace;			/* calls a second */
+	double		burst;			/* calls that may go at once after idling */
+	int			concurrency;	/* calls in flight */
+	int			connect_timeout;	/* ms */
+	int			timeout;		/* ms, whole call */
+	int			max_retries;	/* of a 5xx or lost connection, per call */
+	bool		nulls_clear;	/* nulls => 'clear': send them as the provider
+								 * documents; else leave them out */
+	bool		use_proxy;
+	bool		allow_http;		/* http to loopback only unless set */
+	char	   *ca_file;		/* or NULL: the system's */
+
+	int			nvalues;
+	CsOptionValue *values;		/* given or preset, server and mapping */
+} CsEndpoint;
+
+/* Effect: reads catalogs, so a transaction must be open.  Returns palloc'd in
+ * the current context; ereports when the server is none of ours or the role
+ * has no user mapping. */
+extern CsEndpoint *cs_endpoint_read(Oid serverid, Oid roleid);
+
+/* The same from options alone, for preview: the mapping may be missing. */
+extern CsEndpoint *cs_endpoint_read_server(Oid serverid);
+
+/* NULL when it is neither given nor has a preset. */
+extern const char *cs_endpoint_option(const CsEndpoint *endpoint, const char *name);
+extern bool cs_endpoint_option_bool(const CsEndpoint *endpoint, const char *name);
+extern int	cs_endpoint_option_int(const CsEndpoint *endpoint, const char *name, int otherwise);
+
+#endif							/* CS_ENDPOINT_H */

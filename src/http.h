@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * http.h
+ *		Many HTTP calls at once, without blocking; hides libcurl.
+ *
+ * Nothing here needs a transaction, and nothing ereports from inside libcurl:
+ * its callbacks fill malloc'd, bounded buffers.  Only cs_http_open() and
+ * cs_http_start() may ereport (out of memory, a URL that is not allowed), and
+ * they leave nothing behind when they do.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_HTTP_H
+#define CS_HTTP_H
+
+#include "postgres.h"
+
+#include "provider.h"
+
+typedef struct CsHttp CsHttp;	/* all connections of this process */
+typedef struct CsHttpCall CsHttpCall;	/* one call in flight */
+
+/* An answer longer than this is cut off and taken as an error. */
+#define CS_HTTP_MAX_BODY	(8 * 1024 * 1024)
+#define CS_HTTP_MAX_HEADERS	(64 * 1024)
+
+extern CsHttp *cs_http_open(void);
+extern void cs_http_close(CsHttp *http);	/* ends all calls */
+
+/*
+ * Start a call; request and endpoint are copied and need not live on.
+ * "authorization" is the value of that header, or NULL; it is wiped
+ * from memory when the call ends.  "owner" comes back with the answer.
+ */
+extern CsHttpCall *cs_http_start(CsHttp *http, const CsEndpoint *endpoint,
+								 const CsRequest *request,
+								 const char *authorization, void *owner);
+extern void cs_http_cancel(CsHttp *http, CsHttpCall *call);
+extern int	cs_http_in_flight(const CsHttp *http);
+
+/*
+ * Wait until a call has ended, the process latch is set, or "timeout" ms have
+ * passed (-1: as long as it takes), whichever comes first; the latch is reset.
+ * CHECK_FOR_INTERRUPTS() is the caller's.
+ */
+extern void cs_http_wait(CsHttp *http, long timeout, uint32 wait_event);
+
+/*
+ * The next call that has ended, or NULL.  The response is filled in, copied
+ * into the current memory context, and the call is freed.
+ */
+extern void *cs_http_harvest(CsHttp *http, CsResponse *response);
+
+#endif							/* CS_HTTP_H */
