@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * clock.h
+ *		The time that pacing and backoff go by, which tests can speed up.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_CLOCK_H
+#define CS_CLOCK_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+/* Unix seconds on our clock: real time, or contactsync.clock_speed times as fast. */
+extern double cs_clock_now(void);
+
+/* Seconds on our clock as milliseconds of real time, rounded up, for a wait. */
+extern long cs_clock_wait_ms(double seconds);
+
+/* A time on our clock as a timestamp to show. */
+extern TimestampTz cs_clock_timestamp(double unix_seconds);
+
+#endif							/* CS_CLOCK_H */
