@@ -1,0 +1,225 @@
+#!/usr/bin/env bash
+# Build contactsync and run its tests, on a private copy of the machine's PostgreSQL, in a temporary directory.
+#
+# usage: test/run.sh [OPTION...] [NAME...]
+#
+#   NAME          a group (build, lint, sandbox, regress, isolation, tap), or the beginning of the name of a test
+#                 in one of the last three, as in: test/run.sh email 010
+#   --accept      take what the regression tests print as what is expected of them
+#   --keep        leave the temporary directory, with logs and data
+#   --installed   test what is installed for PG_CONFIG instead of building; this is 'make installcheck' as root
+#   --asan, --valgrind, --coverage
+#                 with the server's memory checked by either, or with the lines counted that are run
+#
+# Ends with a line "N passed, N failed", and exits with 1 if anything failed.
+set -u
+# shellcheck source=test/prefix.sh
+. "$(dirname "${BASH_SOURCE[0]}")/prefix.sh"
+
+usage() {
+    sed -n '/^# usage/,/^$/{/^#/!d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+}
+
+names=() accept=false keep=false installed=false check=
+for arg; do
+    case $arg in
+        --accept) accept=true ;;
+        --keep) keep=true ;;
+        --installed) installed=true ;;
+        --asan | --valgrind | --coverage) check=${arg#--} ;;
+        -h | --help) usage; exit ;;
+        -*) usage >&2; exit 2 ;;
+        *) names+=("$arg") ;;
+    esac
+done
+
+# ---------------------------------------------------------------------------
+# What to run
+# ---------------------------------------------------------------------------
+
+# The names of the files of a group that were asked for: chosen GROUP FILE...
+chosen() {
+    local group=$1 file name want
+    shift
+    for file; do
+        [ -e "$file" ] || continue
+        name=${file##*/} name=${name%.*}
+        [ ${#names[@]} -gt 0 ] || echo "$name"
+        for want in "${names[@]}"; do
+            [[ $want == "$group" || $name == "$want"* ]] && echo "$name" && break
+        done
+    done
+}
+
+# Is a group wanted that has no names of its own?
+wanted() {
+    [ ${#names[@]} -eq 0 ] || [[ " ${names[*]} " == *" $1 "* ]]
+}
+
+mapfile -t regress < <(chosen regress "$top"/test/sql/*.sql)
+mapfile -t isolation < <(chosen isolation "$top"/test/specs/*.spec)
+mapfile -t tap < <(chosen tap "$top"/test/t/*.pl)
+
+for want in "${names[@]}"; do
+    case " build lint sandbox regress isolation tap ${regress[*]} ${isolation[*]} ${tap[*]}" in
+        *" $want"*) ;;
+        *) echo "no test is called \"$want\"" >&2; exit 2 ;;
+    esac
+done
+
+# ---------------------------------------------------------------------------
+# Steps
+# ---------------------------------------------------------------------------
+
+passed=0 failed=0
+
+# Run a command, show what it prints, and count the tests in it: step TITLE COMMAND...
+step() {
+    local log=$work/log/step status ok bad
+    printf '\n=== %s\n' "$1"
+    # a job with a process group of its own, so that a signal ends us at once and the cleanup ends it
+    set -m
+    (set -o pipefail; "${@:2}" </dev/null 2>&1 | tee "$log") &
+    set +m
+    wait $!
+    status=$?
+    read -r ok bad < <(count <"$log")
+    # a command that counts nothing is one test, and one that fails has failed one at least
+    [ $status -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+    [ $((ok + bad)) -gt 0 ] || ok=1
+    passed=$((passed + ok)) failed=$((failed + bad))
+    return $status
+}
+
+# Passed and failed, from the closing lines of unittest and prove, and the lines of pg_regress and of TAP.
+count() {
+    awk '
+        /^Ran [0-9]+ tests? in /         { ok += $2 }
+        /^FAILED \(/                     { for (i = split($0, part, /[(), =]+/); i > 1; i--)
+                                               if (part[i - 1] ~ /^(failures|errors)$/) { bad += part[i]; ok -= part[i] } }
+        /^Files=[0-9]+, Tests=[0-9]+,/   { ok += substr($2, 7) }
+        /^Failed .* subtests failed/     { bad += $(NF - 2); ok -= $(NF - 2) }
+        /^(test)? +[^ ]+ +\.\.\. ok/     { ok++ }
+        /^(test)? +[^ ]+ +\.\.\. FAILED/ { bad++ }
+        /^ok [0-9-]/                     { ok++ }
+        /^not ok [0-9-]/                 { bad++ }
+        END                              { print ok + 0, bad + 0 }'
+}
+
+in_tree() {
+    as_server make --no-print-directory -s -C "$tree" PG_CONFIG="$PG_CONFIG" "$@"
+}
+
+# The ends of log files, as far as they exist.
+show_logs() {
+    local file
+    for file; do
+        [ ! -s "$file" ] || printf '\n--- the end of %s\n%s\n' "${file#"$tree"/}" "$(tail -n 40 "$file")"
+    done
+}
+
+# pg_regress or pg_isolation_regress: regression REGRESS|ISOLATION NAME...
+regression() {
+    local name
+    for name in "${@:2}"; do
+        # pg_regress gives up, rather than goes on, where there is none
+        [ -e "$tree/expected/$name.out" ] || as_server touch "$tree/expected/$name.out"
+    done
+    if ! step "${1,,}" in_tree installcheck REGRESS= ISOLATION= TAP_TESTS= "$1=${*:2}"; then
+        [ ! -s "$tree/regression.diffs" ] || head -n 500 "$tree/regression.diffs"
+        show_logs "$tree/log/postmaster.log"
+    fi
+    ! $accept || for name in "${@:2}"; do cp "$tree/results/$name.out" "$top/expected/"; done
+}
+
+tap() {
+    local name
+    step tap in_tree installcheck REGRESS= ISOLATION= PROVE_FLAGS=-j2 "TAP_TESTS=$(printf 'test/t/%s.pl ' "$@")" && return
+    while read -r name; do
+        show_logs "$tree"/tmp_check/log/{regress_log_,}"$name"*
+    done < <(sed -n 's/^test\/t\/\(.*\)\.pl  *(Wstat.*/\1/p' "$work/log/step")
+}
+
+build() {
+    local clang
+    clang=$(in_tree print-CLANG)
+    # clang knows other warnings than gcc, and not all of gcc's options
+    if wanted build && [ -z "$check" ] && [ -x "$clang" ]; then
+        COPT='-Werror -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-unused-command-line-argument' \
+            step "build with clang" in_tree -j2 CC="$clang" all
+        in_tree clean
+    fi
+    step "build" in_tree -j2 install
+}
+
+# ---------------------------------------------------------------------------
+# Checks of the server's memory, and coverage
+# ---------------------------------------------------------------------------
+
+prepare_check() {
+    export COPT=-Werror
+    case $check in
+        asan)
+            COPT="-Wno-error -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+            # the server itself is not instrumented; it frees nothing at exit
+            private_wrap env LD_PRELOAD="$(gcc -print-file-name=libasan.so)" \
+                ASAN_OPTIONS="detect_leaks=0:log_path=$work/log/report" UBSAN_OPTIONS="print_stacktrace=1:log_path=$work/log/report"
+            ;;
+        valgrind)
+            export PG_TEST_TIMEOUT_DEFAULT=900 PGCTLTIMEOUT=900
+            private_wrap valgrind --quiet --error-markers=begin,end --log-file="$work/log/report.%p"
+            ;;
+        coverage) COPT="--coverage -O0" ;;
+    esac
+}
+
+finish_check() {
+    case $check in
+        asan | valgrind) step "reports of $check" no_reports ;;
+        coverage) (cd "$tree" && as_server gcov -n src/*.gcda src/providers/*.gcda 2>/dev/null) | coverage_table ;;
+    esac
+}
+
+# Whatever a server process reported that has to do with us.
+no_reports() {
+    ! grep -l contactsync "$work"/log/report* 2>/dev/null | xargs -r cat | grep .
+}
+
+coverage_table() {
+    awk -F"[':% ]+" '
+        /^File/              { file = $2 }
+        /^Lines executed:/ && file ~ /^src\/.*\.c$/ {
+            printf "%6.1f %%  %s\n", $3, file
+            lines += $5; run += $3 * $5 / 100
+            file = "" }
+        END { if (lines) printf "%6.1f %%  of %d lines\n", 100 * run / lines, lines }'
+}
+
+# ---------------------------------------------------------------------------
+
+PG_CONFIG=${PG_CONFIG:-} "$top/test/setup.sh" || exit
+private_dir
+private_tree
+if $installed; then
+    PG_CONFIG=${PG_CONFIG:-pg_config}
+else
+    private_postgres
+    prepare_check
+    if build; then
+        wanted lint && [ -z "$check" ] && step "lint" in_tree lint
+    else
+        regress=() isolation=() tap=()
+    fi
+    wanted sandbox && [ -z "$check" ] && step "sandbox" as_server env -C "$tree" /usr/bin/python3 -m unittest discover -s test/sandbox
+fi
+[ ${#regress[@]} -eq 0 ] || regression REGRESS "${regress[@]}"
+[ ${#isolation[@]} -eq 0 ] || regression ISOLATION "${isolation[@]}"
+[ ${#tap[@]} -eq 0 ] || tap "${tap[@]}"
+finish_check
+if $keep; then
+    trap - EXIT
+    printf '\nkept %s\n' "$work"
+fi
+
+printf '\n%d passed, %d failed\n' $passed $failed
+[ $failed -eq 0 ]
