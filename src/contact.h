@@ -25,8 +25,8 @@ typedef enum CsField
 	CS_TIMEZONE,
 	CS_OPT_IN,					/* "true" or "false" */
 	CS_STATUS,
-	CS_TAGS,					/* text of a JSON array */
-	CS_TOPICS,					/* text of a JSON array */
+	CS_TAGS,					/* text of a JSON array, valid JSON */
+	CS_TOPICS,					/* text of a JSON array, valid JSON */
 	CS_ATTRIBUTES,				/* in CsContact.attributes, not in value[] */
 	CS_FIELD_COUNT
 } CsField;
@@ -63,10 +63,19 @@ typedef struct CsContact
 
 	char	   *upsert_key;		/* what the provider matches on; NULL until
 								 * cs_provider_prepare() */
+	uint64		change_id;		/* of the newest change that this sending is due
+								 * to, the same again after a crash */
 	char	   *remote_id;		/* the provider's own id, if it told us */
 	char	   *previous_key;	/* the upsert key last sent for this source
 								 * row, if it was another one */
 	bool		topic_added;	/* Owlat: membership was asked for once */
+	bool		opted_out;		/* the provider told us of an opt-out that is
+								 * not ours: consent is not claimed again */
+	bool		consent_sent;	/* the last delivered value claimed consent
+								 * already: a provider that keeps what is left
+								 * out is not told again */
+	bool		direct;			/* from cs_contact_from_jsonb(), not a watch: a
+								 * fault of its fields is only its own */
 } CsContact;
 
 /* Why a contact cannot be sent; all strings live in the current context. */
@@ -87,14 +96,41 @@ typedef struct CsRefusal
 #define CS_REASON_UNAVAILABLE		"unavailable"
 #define CS_REASON_UNREADABLE		"unreadable_answer"
 
+/* More text than this in one contact is refused by cs_provider_prepare(). */
+#define CS_CONTACT_MAX_BYTES	(64 * 1024)
+
 extern const char *cs_contact_field_name(CsField field);
 extern bool cs_contact_field_by_name(const char *name, size_t len, CsField *field);
+/* "email, external_id, ..." of these CS_FIELD_BIT()s; palloc'd */
 extern char *cs_contact_field_list(uint32 fields);
+
+/*
+ * The contact that a JSON object describes, palloc'd.  Ereports (22023) when
+ * it names a field that does not exist or gives one a wrong type.
+ */
 extern CsContact *cs_contact_from_jsonb(Jsonb *jsonb);
+
+/* NULL: mapped and null.  Neither copies what it is given. */
 extern void cs_contact_set(CsContact *contact, CsField field, const char *value);
 extern void cs_contact_add_attribute(CsContact *contact, const char *name, const char *json);
+
+/* Absent or null. */
 extern bool cs_contact_is_null(const CsContact *contact, CsField field);
+/* Present, not null, and exactly this. */
+extern bool cs_contact_is(const CsContact *contact, CsField field, const char *value);
+/* NULL if it has none of that name. */
+extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const char *name);
+/* Bytes of text: what it will roughly take in a request. */
+extern size_t cs_contact_size(const CsContact *contact);
+
+/* What "newer" says replaces what "older" said, the rest of "older" stays;
+ * strings are shared.  Another action replaces it whole. */
 extern void cs_contact_merge(CsContact *older, const CsContact *newer);
+
+/*
+ * Identifies what would be sent: action, fields and attributes, whatever their
+ * order.  Take it after cs_provider_prepare(), which normalises.
+ */
 extern void cs_contact_digest(const CsContact *contact, pg_uuid_t *digest);
 
 #endif							/* CS_CONTACT_H */

@@ -44,6 +44,8 @@ typedef struct CsEndpoint
 
 	int			nvalues;
 	CsOptionValue *values;		/* given or preset, server and mapping */
+
+	const void *settings;		/* of cs_provider_settings(), at first NULL */
 } CsEndpoint;
 
 /* Effect: reads catalogs, so a transaction must be open.  Returns palloc'd in

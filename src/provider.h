@@ -31,7 +31,7 @@ typedef struct CsBatch
 	int			ncontacts;
 	CsContact **contacts;
 	int64		number;			/* unique and rising per endpoint: JSON-RPC id */
-	const char *idempotency_key;	/* or NULL; set if the provider has_idempotency */
+	int			rekeys;			/* how often the verdict was REKEY */
 } CsBatch;
 
 typedef struct CsHeader
@@ -49,6 +49,7 @@ typedef struct CsRequest
 	int			nheaders;		/* Authorization is not among them */
 	CsHeader	headers[CS_MAX_HEADERS];
 	StringInfoData body;		/* data == NULL: no body */
+	const char *idempotency_key;	/* to be logged; it is in the headers too */
 } CsRequest;
 
 typedef struct CsResponse
@@ -64,7 +65,9 @@ typedef struct CsResponse
 typedef enum CsVerdict
 {
 	CS_DONE,					/* look at each outcome */
-	CS_STEP,					/* the same contacts go on with next_step */
+	CS_STEP,					/* the same contacts go on with next_step, as many
+								 * a call as cs_provider_batch_limit() says;
+								 * remote_id and note of the outcomes stay */
 	CS_RETRY,					/* the same call again, later */
 	CS_REKEY,					/* the same contacts with a new idempotency key */
 	CS_REAUTH,					/* refresh the token, then the same call; HALT if
@@ -94,6 +97,8 @@ typedef struct CsOutcome
 	const char *remote_status;
 	const char *note;			/* worth storing beside a success, e.g. "topic: 404" */
 	bool		topic_added;
+	bool		opted_out;		/* the provider has an opt-out that this call did
+								 * not ask for */
 } CsOutcome;
 
 typedef struct CsJudgement
@@ -101,6 +106,10 @@ typedef struct CsJudgement
 	CsVerdict	verdict;
 	double		retry_after;	/* seconds; -1: it did not say, back off */
 	bool		throttled;		/* RETRY that uses up no try (429) */
+	bool		mapping_fault;	/* HALT: of this watch's mapping, not the account */
+	bool		maybe_contact;	/* HALT: but what one contact holds may have
+								 * caused it (a firewall's page), so probe with
+								 * another one too */
 	int			next_step;
 	const char *reason;			/* of the call: CS_REASON_ word, or for HALT a
 								 * class such as "unauthorized" */
@@ -123,7 +132,9 @@ typedef enum CsAuth
 #define CS_CAN_DELETE			0x0001
 #define CS_CAN_UNSUBSCRIBE		0x0002
 #define CS_CAN_FOLLOW_EMAIL		0x0004	/* an e-mail change keeps the contact */
-#define CS_HAS_IDEMPOTENCY		0x0008	/* wants batch.idempotency_key */
+#define CS_HAS_IDEMPOTENCY		0x0008	/* build() makes an idempotency key */
+#define CS_UNIQUE_EMAIL			0x0010	/* keyed otherwise, but one e-mail address
+										 * must not be twice in a batch */
 
 typedef struct CsProvider
 {
@@ -155,6 +166,15 @@ typedef struct CsProvider
 	 */
 	CsRefusal  *(*prepare) (const CsEndpoint *endpoint, CsContact *contact);
 
+	/*
+	 * MAY be set: contacts that one call of that action and step can carry,
+	 * when that is not max_batch
+	 */
+	int			(*batch_limit) (CsAction action, int step);
+
+	/* MAY be set: its options, parsed once, for cs_provider_settings() */
+	const void *(*configure) (const CsEndpoint *endpoint);
+
 	/* MAY be set: refuse options that do not go together; the message */
 	const char *(*check_options) (const CsEndpoint *endpoint);
 
@@ -164,6 +184,9 @@ typedef struct CsProvider
 	 */
 	const char *(*check_mapping) (const CsEndpoint *endpoint, uint32 fields,
 								  const char **hint);
+
+	/* MAY be set: what is doubtful about an attribute's name, for a WARNING */
+	const char *(*check_attribute) (const CsEndpoint *endpoint, const char *name);
 } CsProvider;
 
 extern const CsProvider *const cs_providers[];	/* ends with NULL */
@@ -180,6 +203,13 @@ extern CsRefusal *cs_provider_prepare(const CsEndpoint *endpoint, CsContact *con
 extern CsRefusal *cs_provider_refuse(const char *reason, const char *field,
 									 const char *fmt,...) pg_attribute_printf(3, 4);
 
+/* How many contacts one call may carry, at least 1. */
+extern int	cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step);
+
+/* What configure() made of the options; kept with the endpoint, whose memory
+ * context (the one it was palloc'd in) it shares. */
+extern const void *cs_provider_settings(const CsEndpoint *endpoint);
+
 /* Zeroed, with outcomes for every contact; verdict DONE. */
 extern void cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement);
 
@@ -188,13 +218,32 @@ extern void cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judge
  * 3xx, an answer that is not what was asked for.  Returns false when the
  * provider has to look for itself (2xx, 400, 403, 404, 409, 422 ...).
  */
-extern bool cs_provider_judge_common(const CsResponse *response, CsJudgement *judgement);
+extern bool cs_provider_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
+									 CsJudgement *judgement);
+
+/*
+ * Delivery's way to judge: begins the judgement, asks the provider, and keeps
+ * every text in it short, printable and in UTF-8.
+ */
+extern void cs_provider_judge(const CsEndpoint *endpoint, const CsBatch *batch,
+							  const CsResponse *response, CsJudgement *judgement);
+
+/*
+ * A name-based UUID (version 5) for a batch whose body is built: from the first
+ * and last external_id, the body, what changes it is due to, and rekeys.  The
+ * same batch made again after a crash has the same key; a row that went from
+ * one value to another and back has not.
+ */
+extern char *cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body);
 
 extern void cs_provider_add_header(CsRequest *request, const char *name, const char *value);
 extern const char *cs_provider_header(const CsResponse *response, const char *name);
 
-/* Seconds by Retry-After (number, 0, HTTP date) or -1. */
+/* Seconds by Retry-After (number, 0, HTTP date) or -1; not clamped. */
 extern double cs_provider_retry_after(const CsResponse *response);
+
+/* Seconds until the Unix time in that header, at least 0, or -1. */
+extern double cs_provider_reset_after(const CsResponse *response, const char *name);
 
 /* Percent-encode all but RFC 3986 unreserved characters. */
 extern char *cs_provider_url_encode(const char *text);
