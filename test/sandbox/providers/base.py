@@ -1,0 +1,179 @@
+"""What the five providers share: routes, accounts, credentials, rate limits, JSON bodies.
+
+A provider states its facts as class attributes and answers with methods marked @route. answer()
+is pure in the sense that it neither waits nor knows of connections, so the order of requests is
+the order of their effects.
+"""
+
+import itertools
+import math
+from typing import NamedTuple, Optional
+
+from account import Accounts
+from exchange import Answer, Refusal, decode_segment, parse_json
+from faults import Faults
+from journal import Journal
+from ratelimit import RateLimits
+
+
+class Route(NamedTuple):
+    method: str
+    segments: tuple
+    scope: Optional[str]
+    action: str
+
+
+def route(method, path, scope=None):
+    """Mark a method as what answers `method` on `path`; {name} is a path parameter."""
+    def mark(function):
+        function.routes = getattr(function, "routes", []) + [(method, path, scope)]
+        return function
+    return mark
+
+
+class Provider:
+    name = ""                 # also the path prefix
+    default_account = ""
+    unique_fields = ()        # by which stored contacts are found
+    updated_field = ""        # where a contact carries the time of its last change
+
+    def __init__(self, clock, journal_limit=100_000):
+        self.clock = clock
+        self.accounts = Accounts(self.default_account, self.defaults(), self.unique_fields)
+        self.journal = Journal(clock, journal_limit)
+        self.faults = Faults(clock)
+        self.limits = RateLimits(clock)
+        self.serial = itertools.count(1)
+
+    def __init_subclass__(cls):
+        cls.routes = [Route(method, tuple(path.split("/")), scope, name)
+                      for name, member in vars(cls).items()
+                      for method, path, scope in getattr(member, "routes", ())]
+
+    # What a provider must say of itself
+
+    def defaults(self):
+        """The configuration of a new account."""
+        raise NotImplementedError
+
+    def admit(self, request, found):
+        """Rate limits and authentication, in the provider's order; raises Refusal."""
+        raise NotImplementedError
+
+    def refuse(self, request, refusal):
+        """The Answer that words a Refusal in the provider's error shape."""
+        raise NotImplementedError
+
+    def blank_contact(self, account):
+        """A contact as it is created when nothing is known of it, with its id."""
+        raise NotImplementedError
+
+    # The life of a request
+
+    def identify(self, request):
+        """Find whom the credentials belong to, before anything is checked."""
+        request.account, request.grant = self.accounts.by_key(request.bearer())
+
+    def answer(self, request):
+        try:
+            answer = self.handle(request)
+        except Refusal as refusal:
+            answer = self.refuse(request, refusal)
+        answer.headers = {**request.reply_headers, **answer.headers}
+        return answer
+
+    def handle(self, request):
+        found = self.find_route(request)
+        self.admit(request, found)
+        if found is None:
+            raise Refusal(404, f"Cannot {request.method} {request.path}")
+        if found.scope is not None and found.scope not in request.grant.get("scopes", ()):
+            raise self.missing_scope(found.scope)
+        return getattr(self, found.action)(request)
+
+    def find_route(self, request):
+        """The route that a request takes, its path parameters noted in it; or None."""
+        segments = request.path.split("/")
+        for candidate in self.routes:
+            if candidate.method == request.method and fits(candidate.segments, segments):
+                request.parameters = self.path_parameters(candidate.segments, segments)
+                return candidate
+        return None
+
+    def path_parameters(self, pattern, segments):
+        try:
+            return {name.strip("{}"): decode_segment(segment)
+                    for name, segment in zip(pattern, segments) if name.startswith("{")}
+        except ValueError as error:
+            raise self.malformed_path(error) from error
+
+    def malformed_path(self, error):
+        return Refusal(400, f"Malformed path: {error}")
+
+    def missing_scope(self, scope):
+        return Refusal(403, f"Missing required scope: {scope}")
+
+    # Helpers for providers
+
+    def throttle(self, request, limits):
+        """Count the request against [(what, limit)]; the verdict, or None if nothing limits."""
+        account = request.account.name if request.account else None
+        return self.limits.pass_through([((account, *what), spec) for what, spec in limits])
+
+    def json_object(self, request):
+        """The body, which must be a JSON object sent as such."""
+        body = self.json_body(request)
+        if not isinstance(body, dict):
+            raise Refusal(400, "The request body must be a JSON object")
+        return body
+
+    def json_body(self, request):
+        if request.media_type() != "application/json":
+            raise Refusal(400, "Content-Type must be application/json")
+        try:
+            return parse_json(request.body)
+        except ValueError as error:
+            raise Refusal(400, f"The request body is not valid JSON: {error}") from error
+
+    def edit_contact(self, account, fields):
+        """Create or change a contact from outside the API, as a person at the dashboard would."""
+        contact = account.contacts.find_any(fields)
+        if contact is None:
+            return account.contacts.insert({**self.blank_contact(account), **fields})
+        return account.contacts.change(contact, {**fields, self.updated_field: self.clock.iso()})
+
+
+def fits(pattern, segments):
+    return len(pattern) == len(segments) and all(
+        name.startswith("{") and segment != "" or name == segment
+        for name, segment in zip(pattern, segments))
+
+
+def limit_headers(verdict, prefix="X-RateLimit-"):
+    """Limit, remaining and reset (unix seconds) as most providers send them."""
+    if verdict is None:
+        return {}
+    return {prefix + "Limit": str(verdict.limit), prefix + "Remaining": str(verdict.remaining),
+            prefix + "Reset": str(math.ceil(verdict.reset))}
+
+
+def query_parameters(request, known):
+    """The query as a dict; Refusal for a name that is unknown or there twice."""
+    pairs = request.query()
+    for name, _ in pairs:
+        if name not in known:
+            raise Refusal(400, f"Unknown query parameter {name}")
+    if len(dict(pairs)) != len(pairs):
+        raise Refusal(400, "A query parameter was given twice")
+    return dict(pairs)
+
+
+def whole_number(text, name, low, high):
+    """A query parameter as a number within bounds; Refusal if it is not one."""
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise Refusal(400, f"{name} must be a number from {low} to {high}")
+    return int(text)
+
+
+def no_content():
+    return Answer(204)

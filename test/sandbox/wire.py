@@ -1,0 +1,81 @@
+"""Putting an answer on the connection, whole or damaged as a fault's action says.
+
+Whole answers go through aiohttp; damaged ones are written to the transport by hand. "Reset" is
+a TCP RST: the socket is closed with SO_LINGER 0, so the client sees ECONNRESET and not an end.
+"""
+
+import asyncio
+import socket
+import struct
+from http import HTTPStatus
+
+from aiohttp import web
+
+NOTHING_MORE = web.Response()   # returned once the connection is closed: aiohttp drops it
+LINGER_ZERO = struct.pack("ii", 1, 0)
+TIME_TO_READ = 0.02             # real seconds before a reset that follows a whole answer
+
+
+async def send(http_request, answer, fault=None, clock=None):
+    """Send an answer; returns what the aiohttp handler must return."""
+    action = fault.action if fault else {}
+    content = answer.content()
+    if action.get("invalid_json"):
+        content = content[:-1] + b",,"
+    if http_request.transport is None or http_request.transport.is_closing():
+        return NOTHING_MORE
+    if "reset" in action:
+        return await reset(http_request.transport, answer, content, action["reset"])
+    if action.get("truncate"):
+        return truncate(http_request.transport, answer, content)
+    if action.get("stall_at") == "inside":
+        return await stall_inside(http_request.transport, answer, content, fault, clock)
+    return whole(answer, content)
+
+
+def whole(answer, content):
+    response = web.Response(status=answer.status, body=content, headers=answer.headers)
+    if answer.body is not None:
+        response.headers.setdefault("Content-Type", answer.media_type)
+    return response
+
+
+async def reset(transport, answer, content, where):
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+    if where == "inside":
+        transport.write(half(head(answer, len(content)) + content))
+    elif where == "after":
+        transport.write(head(answer, len(content)) + content)
+    if where != "before":
+        await asyncio.sleep(TIME_TO_READ)
+    transport.abort()
+    return NOTHING_MORE
+
+
+def truncate(transport, answer, content):
+    """Promise the whole body, send half of it, close."""
+    transport.write(head(answer, len(content)) + half(content))
+    transport.close()
+    return NOTHING_MORE
+
+
+async def stall_inside(transport, answer, content, fault, clock):
+    transport.write(head(answer, len(content)) + half(content))
+    await fault.stall(clock)
+    if not transport.is_closing():
+        transport.write(content[len(half(content)):])
+        transport.close()
+    return NOTHING_MORE
+
+
+def head(answer, length):
+    headers = {"Content-Type": answer.media_type, **answer.headers,
+               "Content-Length": str(length)}
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def half(data):
+    return data[:(len(data) + 1) // 2]
