@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Bring the C sources into PostgreSQL's layout, with pg_bsd_indent as pgindent of PostgreSQL 15 calls it.
+#
+# usage: test/indent.sh [--check]     --check: change nothing, show what would be, and exit with 1 if that is anything
+#
+# typedefs.list names the types, without which indent takes "Foo *bar" for a product. It is made from the debugging
+# symbols, so build first when a type is new.
+set -eu
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+options=(-bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 -lp -lpl -nip -npro -sac -tpg -ts4)
+
+check=false
+[ "${1:-}" != --check ] || check=true
+
+if ! $check && [ -e contactsync.so ]; then
+    # of the types of all headers those that are mentioned here; bool is a macro; some names are oftener variables
+    {
+        objdump --dwarf=info contactsync.so |
+            sed -n '/DW_TAG_typedef/,/DW_AT_name/s/.*DW_AT_name .*: \([A-Za-z_][A-Za-z0-9_]*\)[[:space:]]*$/\1/p' |
+            grep -xF -f <(grep -ohE '[A-Za-z_][A-Za-z0-9_]*' src/*.[ch] src/providers/*.[ch] | sort -u)
+        echo bool
+    } | grep -vxE 'date|interval|reference|string|timestamp|type' | LC_ALL=C sort -u >typedefs.list
+fi
+
+status=0
+new=$(mktemp)
+trap 'rm -f "$new"' EXIT
+for file in src/*.[ch] src/providers/*.[ch]; do
+    [ -e "$file" ] || continue
+    # pgindent puts one space, not a tab, before the star of a function's type
+    pg_bsd_indent "${options[@]}" -Utypedefs.list -st <"$file" | sed -E 's/^([A-Za-z_][^[:space:]]*)[[:space:]]+\*$/\1 */' >"$new"
+    if $check; then
+        diff -u --label "$file" --label "$file, indented" "$file" "$new" || status=1
+    elif ! cmp -s "$new" "$file"; then
+        cat "$new" >"$file"
+        echo "$file"
+    fi
+done
+exit $status
