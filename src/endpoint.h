@@ -24,7 +24,10 @@ typedef struct CsOptionValue
 typedef struct CsEndpoint
 {
 	Oid			serverid;
-	Oid			roleid;			/* whose user mapping */
+	Oid			roleid;			/* who sends */
+	Oid			mapping_roleid; /* whose user mapping that is: roleid, or
+								 * InvalidOid for the one of PUBLIC */
+	bool		has_mapping;	/* false only from cs_endpoint_read_server() */
 	char	   *server_name;
 	const struct CsProvider *provider;
 
@@ -38,7 +41,7 @@ typedef struct CsEndpoint
 	int			max_retries;	/* of a 5xx or lost connection, per call */
 	bool		nulls_clear;	/* nulls => 'clear': send them as the provider
 								 * documents; else leave them out */
-	bool		use_proxy;
+	char	   *proxy;			/* URL, or NULL: none */
 	bool		allow_http;		/* http to loopback only unless set */
 	char	   *ca_file;		/* or NULL: the system's */
 
@@ -48,17 +51,21 @@ typedef struct CsEndpoint
 	const void *settings;		/* of cs_provider_settings(), at first NULL */
 } CsEndpoint;
 
-/* Effect: reads catalogs, so a transaction must be open.  Returns palloc'd in
- * the current context; ereports when the server is none of ours or the role
- * has no user mapping. */
+/*
+ * Reads catalogs, so a transaction must be open.  Returns palloc'd in the
+ * current context, secrets included.  Ereports when the server is gone or none
+ * of ours, the role may not use it, or an option is missing or wrong.
+ */
 extern CsEndpoint *cs_endpoint_read(Oid serverid, Oid roleid);
 
-/* The same from options alone, for preview: the mapping may be missing. */
+/* The same from the server alone, for preview: nobody's rights are looked at,
+ * no secret is read. */
 extern CsEndpoint *cs_endpoint_read_server(Oid serverid);
 
-/* NULL when it is neither given nor has a preset. */
+/* NULL when it is neither given nor has a preset; lives as the endpoint. */
 extern const char *cs_endpoint_option(const CsEndpoint *endpoint, const char *name);
 extern bool cs_endpoint_option_bool(const CsEndpoint *endpoint, const char *name);
 extern int	cs_endpoint_option_int(const CsEndpoint *endpoint, const char *name, int otherwise);
+extern double cs_endpoint_option_number(const CsEndpoint *endpoint, const char *name, double otherwise);
 
 #endif							/* CS_ENDPOINT_H */

@@ -12,6 +12,8 @@
 
 #include "nodes/pg_list.h"
 
+#include "check.h"
+
 struct CsProvider;
 
 typedef enum CsOptionPlace
@@ -20,10 +22,7 @@ typedef enum CsOptionPlace
 	CS_ON_MAPPING				/* user mapping: the secrets */
 } CsOptionPlace;
 
-/*
- * A check returns NULL, or what a right value would be: the end of a sentence
- * that begins 'invalid value for option "x": ' (palloc'd or constant).
- */
+/* See check.h for what it returns. */
 typedef const char *(*CsOptionCheck) (const char *value);
 
 typedef struct CsOption
@@ -34,23 +33,28 @@ typedef struct CsOption
 	const char *preset;			/* the value when it is not given, or NULL */
 	bool		required;
 	bool		secret;			/* never shown */
-	const char *help;			/* one line */
+	const char *help;			/* one line, a noun phrase */
+	bool		names_file;		/* only for roles that may read server files */
 } CsOption;
 
-/* Options that every provider has (base_url, pace, batch_size ...). */
+/*
+ * Three tables make up what a provider has, and the first to have a name wins:
+ * its own, then that of its kind of authorization (api_key; access_token,
+ * refresh_token, client_id ...), then the common one (base_url, pace ...).
+ */
 extern const CsOption cs_common_options[];
+extern const CsOption cs_bearer_options[];
+extern const CsOption cs_oauth_options[];
 
-/* Ready-made checks. */
-extern const char *cs_check_positive_int(const char *value);
-extern const char *cs_check_nonnegative_int(const char *value);
-extern const char *cs_check_positive_number(const char *value);
-extern const char *cs_check_boolean(const char *value);
-extern const char *cs_check_url(const char *value);
-extern const char *cs_check_header(const char *value);	/* printable ASCII */
-extern const char *cs_check_words(const char *value, const char *const *words);
+/* NULL, or what the value must be; see CsOptionCheck. */
+extern const char *cs_option_check(const CsOption *option, const char *value);
 
 /* Validate the options of one object; ereports.  List of DefElem. */
 extern void cs_option_validate(List *options, Oid catalog);
+
+/* All options of that provider, or of any if it is NULL, that have that place;
+ * list of const CsOption *, no name twice. */
+extern List *cs_option_list(const struct CsProvider *provider, CsOptionPlace place);
 
 /* The entry of an option of that provider, or NULL. */
 extern const CsOption *cs_option_find(const struct CsProvider *provider,

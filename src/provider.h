@@ -124,8 +124,9 @@ typedef struct CsJudgement
 
 typedef enum CsAuth
 {
-	CS_AUTH_BEARER,				/* user mapping option api_key */
-	CS_AUTH_OAUTH				/* access_token, kept fresh by token.c */
+	CS_AUTH_BEARER,				/* cs_bearer_options: api_key */
+	CS_AUTH_OAUTH				/* cs_oauth_options; the provider's own table
+								 * presets token_url; kept fresh by token.c */
 } CsAuth;
 
 /* What the provider can do beyond an upsert. */
@@ -151,7 +152,8 @@ typedef struct CsProvider
 	uint32		fields;			/* CS_FIELD_BIT()s that it can carry */
 	uint32		required;		/* ... and that it cannot do without */
 	int			abilities;		/* CS_CAN_ / CS_HAS_ */
-	const CsOption *options;	/* its own; ends with a NULL name */
+	const CsOption *options;	/* its own, without those that come with
+								 * "auth"; ends with a NULL name */
 
 	/* behaviour: MUST be set */
 	void		(*build) (const CsEndpoint *endpoint, const CsBatch *batch,

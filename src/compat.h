@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		What differs between the versions of PostgreSQL, under one name each.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_COMPAT_H
+#define CS_COMPAT_H
+
+#include "postgres.h"
+
+/* 16 replaced one function per class by one for all. */
+#if PG_VERSION_NUM >= 160000
+#define cs_server_aclcheck(serverid, roleid, mode) \
+	object_aclcheck(ForeignServerRelationId, serverid, roleid, mode)
+#else
+#define cs_server_aclcheck(serverid, roleid, mode) \
+	pg_foreign_server_aclcheck(serverid, roleid, mode)
+#endif
+
+/* 17 hangs wait event sets on a resource owner; ours live until they are freed. */
+#if PG_VERSION_NUM >= 170000
+#define cs_create_wait_event_set(nevents)	CreateWaitEventSet(NULL, nevents)
+#else
+#define cs_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
+#endif
+
+#endif							/* CS_COMPAT_H */
