@@ -1,0 +1,337 @@
+
+=head1 NAME
+
+ContactSync - what the TAP tests share: a server with the worker, the sandbox, and waiting
+
+=head1 SYNOPSIS
+
+  use ContactSync;
+  use Test::More;
+
+  my $sandbox = start_sandbox(clock_speed => 10);
+  my $node = start_node('contactsync.clock_speed' => 10);
+  create_server($node, $sandbox, 'owlat');             # the server is called owlat
+
+  $sandbox->fault('owlat', { times => 1, action => { status => 503 } });
+  $node->safe_psql('postgres', q{SELECT contactsync_upsert('owlat', '{"email": "jane@example.com"}')});
+  $sandbox->wait_for_contacts('owlat', 1);
+  is($sandbox->contacts('owlat')->[0]{email}, 'jane@example.com', 'arrived after a 503');
+
+=head1 DESCRIPTION
+
+Tests wait for a condition, never for a time: with C<< $node->poll_query_until >>, C<< $node->wait_for_log >>,
+C<wait_for> or a method of the sandbox. All of them give up after PG_TEST_TIMEOUT_DEFAULT seconds.
+
+=cut
+
+package ContactSync;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(sleep time);
+
+our @EXPORT = qw(start_node start_sandbox create_server wait_for quote_literal);
+
+# How the sandbox is reached when nothing is configured: the prefix of its URL, and the options that it takes by default.
+my %provider = (
+	caramel => {
+		path => '/caramel',
+		server => { business_id => 'bus_sandbox' },
+		mapping => { access_token => 'cr_sandbox' }
+	},
+	owlat => {
+		path => '/owlat',
+		mapping => { api_key => 'lm_live_' . 'sandbox' x 5 }
+	},
+	spotzee => {
+		path => '/spotzee/api/client',
+		mapping => { api_key => 'sk_sandbox' }
+	},
+	mailingcore => {
+		path => '/mailingcore',
+		server => { tenant_id => 'clx_sandbox' },
+		mapping => { api_key => 'mc_test_sandbox' }
+	},
+	campaignlark => {
+		path => '/campaignlark/v1',
+		mapping => { api_key => 'cl_sandbox' }
+	});
+
+=head1 FUNCTIONS
+
+=over
+
+=item start_node(%settings)
+
+A running server with the worker, and settings as in postgresql.conf. What begins with a dash is not a setting: -name
+is the name of the node ("main"), all else goes to C<init> of PostgreSQL::Test::Cluster, as in
+C<< -allows_streaming => 'logical' >>.
+
+=cut
+
+sub start_node
+{
+	my %settings = (
+		'shared_preload_libraries' => 'contactsync',
+		'contactsync.launcher_naptime' => '1s',
+		'shared_buffers' => '16MB',
+		'max_connections' => 20,
+		'max_worker_processes' => 16,
+		# statements have secrets in them, and no secret may be in the log
+		'log_statement' => 'none',
+		@_);
+	my %init;
+
+	foreach my $name (grep { /^-/ } keys %settings)
+	{
+		$init{ substr($name, 1) } = delete $settings{$name};
+	}
+
+	my $node = PostgreSQL::Test::Cluster->new(delete $init{name} // 'main');
+	$node->init(extra => [ '--encoding=UTF8', '--no-locale' ], %init);
+	$node->append_conf('postgresql.conf',
+		join('', map { "$_ = " . quote_literal($settings{$_}) . "\n" } sort keys %settings));
+	$node->start;
+	return $node;
+}
+
+=item start_sandbox(%options)
+
+The simulator of the providers, as an object with the methods below. Options are those of its command line, as in
+C<< clock_speed => 10, tls => 1 >>. It ends with the test.
+
+=cut
+
+sub start_sandbox
+{
+	return ContactSync::Sandbox->start(@_);
+}
+
+=item create_server($node, $sandbox, $provider, %param)
+
+Create the extension if need be, a server at the sandbox's provider, and a user mapping with a key that the sandbox
+takes. %param may have: name (of the server; else that of the provider), dbname, and further options in
+C<< server => {...} >> and C<< mapping => {...} >>, where undef leaves a preset one out. Returns the name.
+
+=cut
+
+sub create_server
+{
+	my ($node, $sandbox, $provider, %param) = @_;
+	my $preset = $provider{$provider} or die "unknown provider $provider";
+	my $name = $param{name} // $provider;
+	my $server = options(
+		provider => $provider,
+		base_url => $sandbox->url . $preset->{path},
+		$sandbox->{certificate} ? (ca_file => $sandbox->{certificate}) : (),
+		%{ $preset->{server} // {} },
+		%{ $param{server} // {} });
+	my $mapping = options(%{ $preset->{mapping} }, %{ $param{mapping} // {} });
+
+	$node->safe_psql(
+		$param{dbname} // 'postgres', qq{
+		SET client_min_messages = warning;
+		CREATE EXTENSION IF NOT EXISTS contactsync;
+		CREATE SERVER "$name" FOREIGN DATA WRAPPER contactsync $server;
+		CREATE USER MAPPING FOR CURRENT_USER SERVER "$name" $mapping;
+	});
+	return $name;
+}
+
+# An OPTIONS clause, or nothing.
+sub options
+{
+	my %option = @_;
+	my @list = map { "$_ " . quote_literal($option{$_}) } grep { defined $option{$_} } sort keys %option;
+
+	return @list ? 'OPTIONS (' . join(', ', @list) . ')' : '';
+}
+
+=item wait_for($what, $condition)
+
+Call a function until it returns something true, and return that. If it never does the test dies, and says what it
+was waiting for.
+
+=cut
+
+sub wait_for
+{
+	my ($what, $condition) = @_;
+	my $end = time() + $PostgreSQL::Test::Utils::timeout_default;
+
+	while (1)
+	{
+		my $result = $condition->();
+		return $result if $result;
+		die "timed out waiting for $what" if time() > $end;
+		sleep(0.02);
+	}
+}
+
+=item quote_literal($text)
+
+=back
+
+=cut
+
+sub quote_literal
+{
+	my ($text) = @_;
+
+	$text =~ s/'/''/g;
+	return "'$text'";
+}
+
+package ContactSync::Sandbox;
+
+use strict;
+use warnings;
+
+use File::Basename;
+use HTTP::Tiny;
+use IPC::Open2;
+use JSON::PP;
+
+=head1 METHODS OF THE SANDBOX
+
+Each is a call of the control interface that test/sandbox/README.md describes; %query are its query parameters.
+
+=over
+
+=item url()
+
+=cut
+
+sub start
+{
+	my ($class, %option) = @_;
+	my $self = bless {}, $class;
+	my @arguments;
+
+	foreach my $name (sort keys %option)
+	{
+		(my $switch = "--$name") =~ tr/_/-/;
+		push @arguments, $switch, $name =~ /^(tls|fast|fast_email)$/ ? () : $option{$name};
+	}
+
+	# The sandbox ends with our end of the pipe, however this process ends.
+	$self->{pid} = open2(
+		my $output, $self->{stdin},
+		$ENV{PYTHON} // '/usr/bin/python3', dirname(__FILE__) . '/../sandbox',
+		'--exit-with-stdin', @arguments);
+	(readline($output) // '') =~ /^listening on (\S+)/ or die "the sandbox did not start";
+	$self->{url} = ($option{tls} ? 'https' : 'http') . "://$1";
+	if ($option{tls})
+	{
+		(readline($output) // '') =~ /^certificate (.+)/ or die "the sandbox named no certificate";
+		$self->{certificate} = $1;
+	}
+	$self->{http} = HTTP::Tiny->new(
+		timeout => $PostgreSQL::Test::Utils::timeout_default,
+		$self->{certificate} ? (SSL_options => { SSL_ca_file => $self->{certificate} }) : (),
+		proxy => undef,
+		http_proxy => undef,
+		https_proxy => undef);
+	return $self;
+}
+
+sub url { return $_[0]->{url}; }
+
+=item stop()
+
+As when a provider goes away: connections are refused from here on.
+
+=cut
+
+sub stop
+{
+	my ($self) = @_;
+	local $?;    # at the end of a test that is the test's
+
+	close $self->{stdin};
+	waitpid $self->{pid}, 0;
+	return;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	$self->stop if $self->{stdin} && defined fileno($self->{stdin});
+	return;
+}
+
+=item contacts($provider, %query), events(...), count(...), journal(...)
+
+=cut
+
+sub contacts { my ($self, $provider, %query) = @_; return $self->call('GET', "$provider/contacts", undef, %query); }
+sub events { my ($self, $provider, %query) = @_; return $self->call('GET', "$provider/events", undef, %query); }
+sub count { my ($self, $provider, %query) = @_; return $self->call('GET', "$provider/count", undef, %query); }
+sub journal { my ($self, $provider, %query) = @_; return $self->call('GET', "$provider/journal", undef, %query); }
+
+=item fault($provider, {...}), faults($provider), clear_faults($provider), config($provider, {...}), reset()
+
+=cut
+
+sub fault { my ($self, $provider, $script) = @_; return $self->call('POST', "$provider/fault", $script); }
+sub faults { my ($self, $provider) = @_; return $self->call('GET', "$provider/fault"); }
+sub clear_faults { my ($self, $provider, %query) = @_; return $self->call('DELETE', "$provider/fault", undef, %query); }
+sub config { my ($self, $provider, $changes) = @_; return $self->call('POST', "$provider/config", $changes); }
+sub reset { my ($self) = @_; return $self->call('POST', 'reset'); }
+
+=item wait_for_contacts($provider, $n, %query)
+
+Until the provider has that many contacts, or more.
+
+=cut
+
+sub wait_for_contacts
+{
+	my ($self, $provider, $n, %query) = @_;
+
+	return ContactSync::wait_for("$n contacts at $provider",
+		sub { $self->count($provider, %query)->{contacts} >= $n });
+}
+
+=item wait_for_journal($provider, $condition, %query)
+
+Until a function that is given the journal's entries, oldest first, returns something true, which is returned.
+
+=cut
+
+sub wait_for_journal
+{
+	my ($self, $provider, $condition, %query) = @_;
+
+	return ContactSync::wait_for("a journal entry at $provider",
+		sub { $condition->(@{ $self->journal($provider, %query) }) });
+}
+
+=item call($method, $path, $document, %query)
+
+Any call of the control interface; dies if it is refused.
+
+=back
+
+=cut
+
+sub call
+{
+	my ($self, $method, $path, $document, %query) = @_;
+	my $url = "$self->{url}/control/$path";
+
+	$url .= '?' . $self->{http}->www_form_urlencode(\%query) if %query;
+	my $response = $self->{http}->request(
+		$method, $url,
+		defined $document
+		? { headers => { 'Content-Type' => 'application/json' }, content => encode_json($document) }
+		: {});
+	die "$method $url: $response->{status} $response->{content}" unless $response->{success};
+	return decode_json($response->{content});
+}
+
+1;
