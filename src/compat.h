@@ -10,13 +10,28 @@
 
 #include "postgres.h"
 
+#if PG_VERSION_NUM < 150000
+#error "contactsync needs PostgreSQL 15 or later"
+#endif
+
 /* 16 replaced one function per class by one for all. */
 #if PG_VERSION_NUM >= 160000
 #define cs_server_aclcheck(serverid, roleid, mode) \
 	object_aclcheck(ForeignServerRelationId, serverid, roleid, mode)
+#define cs_owns_database(dboid, roleid) \
+	object_ownercheck(DatabaseRelationId, dboid, roleid)
 #else
 #define cs_server_aclcheck(serverid, roleid, mode) \
 	pg_foreign_server_aclcheck(serverid, roleid, mode)
+#define cs_owns_database(dboid, roleid) \
+	pg_database_ownercheck(dboid, roleid)
+#endif
+
+/* 17 gave processes numbers of their own. */
+#if PG_VERSION_NUM >= 170000
+#define CS_MY_PROC_NUMBER	MyProcNumber
+#else
+#define CS_MY_PROC_NUMBER	(MyProc->pgprocno)
 #endif
 
 /* 17 hangs wait event sets on a resource owner; ours live until they are freed. */

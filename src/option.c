@@ -366,6 +366,6 @@ Datum
 contactsync_fdw_validator(PG_FUNCTION_ARGS)
 {
 	cs_option_validate(untransformRelOptions(PG_GETARG_DATUM(0)), PG_GETARG_OID(1));
-	cs_shmem_wake_at_commit();
+	cs_shmem_reload_at_commit();
 	PG_RETURN_VOID();
 }

@@ -29,6 +29,7 @@ extern bool cs_shmem_ready(void);	/* was the library preloaded? */
 /* Any backend. */
 extern void cs_shmem_wake(void);	/* this database's worker, or have it started */
 extern void cs_shmem_wake_at_commit(void);
+extern void cs_shmem_reload_at_commit(void);	/* as above; definitions changed */
 extern void cs_shmem_launch_at_commit(void);	/* as above, whatever was known */
 extern bool cs_shmem_ask_to_leave(Oid dboid);
 extern const char *cs_shmem_worker_state(void);
@@ -45,8 +46,9 @@ extern void cs_shmem_reap(Oid dboid);
 extern void cs_shmem_attach_worker(Oid dboid);
 extern void cs_shmem_detach_worker(bool absent);
 extern bool cs_shmem_asked_to_leave(void);
-extern bool cs_shmem_before_sleep(void);
-extern void cs_shmem_after_sleep(void);
+extern bool cs_shmem_take_news(void);
+extern bool cs_shmem_take_reload(void);
+extern bool cs_shmem_may_sleep(void);
 extern void cs_shmem_publish(int endpoint, int in_flight, double pace);
 
 /* Visits what the worker of this database published. */

@@ -1,0 +1,72 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.h
+ *		Writing and reading contactsync.queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_QUEUE_H
+#define CS_QUEUE_H
+
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+/* Keys of one queue row fill at most this, so that it stays in its page. */
+#define CS_QUEUE_ROW_BYTES	7600
+
+/*
+ * Writing, in the transaction of whoever changed something.  It is done below
+ * SQL: no right on the table is needed and nothing is parsed.
+ */
+typedef struct CsQueueWriter CsQueueWriter;
+
+extern CsQueueWriter *cs_queue_begin_write(int64 *counter);
+extern int64 cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
+							ArrayType *keys, Jsonb *contact);
+extern void cs_queue_end_write(CsQueueWriter *writer);
+
+/* Reading, by the process that owns the queue. */
+
+/* Where a row stands; rows of one lane are read in this order. */
+typedef struct CsQueuePosition
+{
+	uint64		xact;
+	int64		id;
+} CsQueuePosition;
+
+/*
+ * What of a lane has been read.  Everything up to "position" has, except for
+ * what transactions in "stragglers" wrote: they were under way when we passed.
+ */
+typedef struct CsQueueCursor
+{
+	CsQueuePosition position;
+	int			nstragglers;
+	CsQueuePosition *stragglers;	/* how far each was read */
+	MemoryContext context;		/* of stragglers */
+	bool		more;			/* the last read stopped at its limit */
+} CsQueueCursor;
+
+typedef struct CsQueueRow
+{
+	CsQueuePosition position;
+	TimestampTz queued_at;
+	int			nkeys;
+	char	  **keys;			/* NULL with nkeys 0 */
+	Jsonb	   *contact;		/* or NULL */
+} CsQueueRow;
+
+extern bool cs_queue_lock(bool wait);	/* session-level: we own the queue */
+extern void cs_queue_unlock(void);
+extern void cs_queue_adopt(void);
+extern int	cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
+						  CsQueueRow **rows);
+extern void cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions);
+extern void cs_queue_expand(int endpoint, int watch);
+
+#endif							/* CS_QUEUE_H */

@@ -1,0 +1,157 @@
+/*-------------------------------------------------------------------------
+ *
+ * sql.c
+ *		Running our own statements on our own tables.
+ *
+ * They run as the owner of the extension, whoever called, with nothing but
+ * pg_catalog in the search_path, so that nobody can put an operator of theirs
+ * in the way; and with plans that go by index only, so that neither missing
+ * statistics nor dead rows that somebody's snapshot keeps make them slow.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+
+#include "contactsync.h"
+#include "sql.h"
+
+/* The owner of the extension.  Errors: it does not exist. */
+static Oid
+extension_owner(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Oid			owner = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(CS_EXTENSION));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"%s\" does not exist", CS_EXTENSION)));
+	return owner;
+}
+
+/*
+ * Effect: until cs_sql_leave() or the end of the transaction we are the owner
+ * of the extension, with settings of our own, and connected to SPI.
+ */
+void
+cs_sql_enter(CsSqlScope *scope)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"enable_seqscan", "off"},
+		{"enable_bitmapscan", "off"},
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
+		{"jit", "off"},
+		{"plan_cache_mode", "force_generic_plan"},
+	};
+	Oid			owner = extension_owner();
+
+	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
+	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	scope->guc_level = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+}
+
+void
+cs_sql_leave(CsSqlScope *scope)
+{
+	SPI_finish();
+	AtEOXact_GUC(true, scope->guc_level);
+	SetUserIdAndSecContext(scope->userid, scope->sec_context);
+}
+
+/*
+ * Effect: runs the statement; within cs_sql_enter().  Returns the number of
+ * rows; SPI_tuptable holds them.  Errors: those of the statement.
+ */
+uint64
+cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls)
+{
+	int			result;
+
+	if (statement->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(statement->text, statement->nargs, statement->types);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", statement->text,
+				 SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not keep the plan of \"%s\"", statement->text);
+		statement->plan = plan;
+	}
+	result = SPI_execute_plan(statement->plan, args, nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", statement->text,
+			 SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/* A column (from 1) of a row (from 0) of the last result. */
+Datum
+cs_sql_value(int row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+/* Its text, palloc'd in SPI's context; NULL for null. */
+char *
+cs_sql_text(int row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+int
+cs_sql_int(int row, int column)
+{
+	bool		isnull;
+	Datum		value = cs_sql_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/* The elements of a text[] or name[] without nulls, palloc'd. */
+char	  **
+cs_sql_text_array(Datum array, int *n)
+{
+	ArrayType  *value = DatumGetArrayTypeP(array);
+	Datum	   *elements;
+	char	  **texts;
+	bool		is_name = ARR_ELEMTYPE(value) == NAMEOID;
+
+	deconstruct_array(value, ARR_ELEMTYPE(value), is_name ? NAMEDATALEN : -1, false,
+					  is_name ? TYPALIGN_CHAR : TYPALIGN_INT, &elements, NULL, n);
+	texts = palloc(Max(*n, 1) * sizeof(char *));
+	for (int i = 0; i < *n; i++)
+		texts[i] = is_name ? pstrdup(NameStr(*DatumGetName(elements[i]))) :
+			TextDatumGetCString(elements[i]);
+	pfree(elements);
+	return texts;
+}
