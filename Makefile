@@ -25,7 +25,8 @@ SEMVERSION = $(EXTVERSION).0
 # PostgreSQL up to 15 loads modules with RTLD_GLOBAL and exports nothing by itself: hide all but what says PGDLLEXPORT,
 # which there has to be given its meaning. Server headers are system headers, for they do not pass -Wextra; nor do
 # callbacks, whose signature is given, use all of their parameters.
-PG_CPPFLAGS = -DPGDLLEXPORT='__attribute__((visibility("default")))' \
+PG_CPPFLAGS = -DCS_VERSION='"$(EXTVERSION)"' \
+              -DPGDLLEXPORT='__attribute__((visibility("default")))' \
               -isystem $(shell $(PG_CONFIG) --includedir-server) $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
 PG_CFLAGS   = -fvisibility=hidden -Wextra -Wno-unused-parameter -MMD -MP
 SHLIB_LINK  = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Bring the C sources into PostgreSQL's layout, with pg_bsd_indent as pgindent of PostgreSQL 15 calls it.
 #
-# usage: test/indent.sh [--check]     --check: change nothing, show what would be, and exit with 1 if that is anything
+# usage: test/indent.sh [--check]     names the files that it changed; --check: that it would change
 #
-# typedefs.list names the types, without which indent takes "Foo *bar" for a product. It is made from the debugging
-# symbols, so build first when a type is new.
+# typedefs.list names the types, without which indent takes "Foo *bar" for a product. It is made anew from the debugging
+# symbols if there is a build; types of ours that are newer than that are found by their name.
 set -eu
+shopt -s nullglob
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 options=(-bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 -lp -lpl -nip -npro -sac -tpg -ts4)
@@ -23,18 +24,14 @@ if ! $check && [ -e contactsync.so ]; then
     } | grep -vxE 'date|interval|reference|string|timestamp|type' | LC_ALL=C sort -u >typedefs.list
 fi
 
-status=0
-new=$(mktemp)
-trap 'rm -f "$new"' EXIT
+types=$(mktemp) new=$(mktemp)
+trap 'rm -f "$types" "$new"' EXIT
+grep -ohE '\bCs[A-Z][A-Za-z0-9]*|^} [A-Z][A-Za-z0-9]*;' src/*.[ch] src/providers/*.[ch] | tr -d '} ;' | sort -u - typedefs.list >"$types"
+
 for file in src/*.[ch] src/providers/*.[ch]; do
-    [ -e "$file" ] || continue
     # pgindent puts one space, not a tab, before the star of a function's type
-    pg_bsd_indent "${options[@]}" -Utypedefs.list -st <"$file" | sed -E 's/^([A-Za-z_][^[:space:]]*)[[:space:]]+\*$/\1 */' >"$new"
-    if $check; then
-        diff -u --label "$file" --label "$file, indented" "$file" "$new" || status=1
-    elif ! cmp -s "$new" "$file"; then
-        cat "$new" >"$file"
-        echo "$file"
-    fi
+    pg_bsd_indent "${options[@]}" -U"$types" -st <"$file" | sed -E 's/^([A-Za-z_][^[:space:]]*)[[:space:]]+\*$/\1 */' >"$new"
+    cmp -s "$new" "$file" && continue
+    echo "$file"
+    $check || cat "$new" >"$file"
 done
-exit $status

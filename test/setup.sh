@@ -50,4 +50,7 @@ echo "create_main_cluster = false" >"$cluster_conf"
 echo "installing ${want[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update || true      # a broken third-party source is none of our business
-apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${want[@]}"
+if ! output=$(apt-get -q -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "${want[@]}" 2>&1); then
+    echo "$output" >&2
+    exit 1
+fi

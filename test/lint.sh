@@ -1,0 +1,203 @@
+#!/usr/bin/env bash
+# What a review should not have to look at. Needs a build ('make lint' makes one); skips what it has no tool for.
+#
+# usage: test/lint.sh     prints a line "ok - ..." or "not ok - ..." for each check, and what is wrong below it
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+
+# Calls only go down: a file may include the headers of those that come later in this list, and no others, but for the
+# words of contactsync.h and the contract of provider.h, which are for all.
+layers='
+    contactsync
+    sqlapi launcher worker
+    delivery
+    scan
+    capture
+    queue state source sql
+    token http bounded header
+    provider providers/*
+    endpoint option check url
+    contact email jsonwrite json
+    pace clock
+    shmem guc compat
+'
+max_file=700 warn_file=500 max_function=120
+
+shopt -s nullglob
+sources=(src/*.c src/providers/*.c)
+headers=(src/*.h src/providers/*.h)
+scripts=(sql/contactsync--*.sql)
+status=0
+
+# A check is a function that prints what is wrong: check FUNCTION TITLE
+check() {
+    local found
+    found=$("$1" 2>&1)
+    if [ -z "$found" ]; then
+        echo "ok - $2"
+    else
+        echo "not ok - $2"
+        sed 's/^/#   /' <<<"$found"
+        status=1
+    fi
+}
+
+skip() {
+    echo "# skipped: $1"
+}
+
+# ---------------------------------------------------------------------------
+# Structure
+# ---------------------------------------------------------------------------
+
+layering() {
+    awk -v layers="$layers" '
+        BEGIN { n = split(layers, list, " "); for (i = 1; i <= n; i++) rank[list[i]] = i }
+        function name(path) {
+            sub(/^(\.\.\/)?(src\/)?/, "", path); sub(/\.[ch]$/, "", path)
+            return path ~ /^providers\// ? "providers/*" : path
+        }
+        FNR == 1 {
+            file = name(FILENAME)
+            if (!(file in rank)) print FILENAME ": not in the list of layers in test/lint.sh"
+        }
+        /^#include "/ {
+            split($0, part, "\""); header = name(part[2])
+            if (header in rank && header !~ /^(contactsync|provider)$/ && rank[header] < rank[file])
+                print FILENAME ":" FNR ": " file " is below " header
+        }
+    ' "${sources[@]}"
+}
+
+libraries() {
+    grep -n '^#include <curl/' "${sources[@]}" "${headers[@]}" | grep -v '^src/http\.c:'
+    grep -n '^#include <json-c/' "${sources[@]}" "${headers[@]}" | grep -v '^src/json\.c:'
+}
+
+registry() {
+    grep -nE 'strcmp\((provider|[a-z>.-]*provider->name)\b' "${sources[@]}"
+}
+
+declarations() {
+    # but for the one line by which the registry knows an adapter
+    grep -nE '^extern ' "${sources[@]}" | grep -v '^src/provider\.c:[0-9]*:extern const CsProvider '
+}
+
+file_sizes() {
+    wc -l "${sources[@]}" "${headers[@]}" | awk -v max="$max_file" '$2 != "total" && $1 > max { print $2 ": " $1 " lines, more than " max }'
+}
+
+function_sizes() {
+    awk -v max="$max_function" '
+        /^\{/ { start = FNR }
+        /^\}/ { if (start && FNR - start - 1 > max) print FILENAME ":" start ": " FNR - start - 1 " lines, more than " max; start = 0 }
+    ' "${sources[@]}"
+}
+
+# ---------------------------------------------------------------------------
+# Symbols
+# ---------------------------------------------------------------------------
+
+sql_symbols() {
+    sed -nE "s/.*'MODULE_PATHNAME', *'([^']+)'.*/\1/p" "${scripts[@]}" | sort -u
+}
+
+# What is not hidden is what SQL calls, and what the server looks up.
+exported() {
+    diff <({ sql_symbols; sql_symbols | sed 's/^/pg_finfo_/'; printf '%s\n' _PG_init Pg_magic_func; } | sort) \
+        <(nm -D --defined-only contactsync.so | awk '{ print $3 }' | sort) |
+        sed -n 's/^</in SQL, but not exported:/p; s/^>/exported, but not in SQL:/p'
+}
+
+prefixed() {
+    nm -o --extern-only --defined-only "${sources[@]/%.c/.o}" | grep -vwF -f <(sql_symbols) |
+        grep -vE ' (cs_[a-z0-9_]+|pg_finfo_[a-z0-9_]+|_PG_init|Pg_magic_func)$'
+}
+
+# ---------------------------------------------------------------------------
+# Version, SQL, text
+# ---------------------------------------------------------------------------
+
+versions() {
+    local version semver
+    version=$(make -s print-EXTVERSION) semver=$(make -s print-SEMVERSION)
+    [ -e "sql/contactsync--$version.sql" ] || echo "there is no sql/contactsync--$version.sql"
+    [ "$(grep -cF "\"version\": \"$semver\"" META.json)" -eq 2 ] || echo "META.json has not version $semver twice"
+    grep -qF "\"sql/contactsync--$version.sql\"" META.json || echo "META.json does not name sql/contactsync--$version.sql"
+    grep -m 1 '^## ' CHANGELOG.md | grep -qF "[$version]" || echo "the first version in CHANGELOG.md is not $version"
+}
+
+# An object that exists already could be somebody's trap.
+sql_creates() {
+    grep -nE 'OR REPLACE|IF NOT EXISTS' "${scripts[@]}"
+    grep -L '^\\echo Use "CREATE EXTENSION' "${scripts[@]}" | sed 's/$/: does not stop psql from running it/'
+}
+
+sql_comments() {
+    awk '
+        match($0, /^CREATE (FUNCTION|PROCEDURE|TABLE|VIEW|TYPE|DOMAIN|FOREIGN DATA WRAPPER) [a-z_.]+/) {
+            made[substr($0, 8, RLENGTH - 7)] = FILENAME ":" FNR }
+        match($0, /^COMMENT ON (FUNCTION|PROCEDURE|TABLE|VIEW|TYPE|DOMAIN|FOREIGN DATA WRAPPER) [a-z_.]+/) {
+            delete made[substr($0, 12, RLENGTH - 11)] }
+        END { for (object in made) print made[object] ": no COMMENT ON " object }
+    ' "${scripts[@]}"
+}
+
+# A function in SQL or PL/pgSQL resolves its names when it is called, by whoever calls it.
+sql_search_path() {
+    awk 'BEGIN { RS = ";"; IGNORECASE = 1 }
+        /CREATE (FUNCTION|PROCEDURE)/ && /LANGUAGE (sql|plpgsql)/ && !/SET search_path|BEGIN ATOMIC/ {
+            match($0, /CREATE (FUNCTION|PROCEDURE) [a-z_.]+/); print FILENAME ": no search_path in " substr($0, RSTART, RLENGTH) }
+    ' "${scripts[@]}"
+}
+
+marks() {
+    grep -rnIE '\b(TODO|FIXME|XXX|HACK)\b' src sql test docs README.md Makefile 2>/dev/null | grep -v '^test/lint\.sh:'
+}
+
+whitespace() {
+    grep -rnIE '[[:space:]]+$' src sql test docs README.md Makefile ./*.md META.json contactsync.control 2>/dev/null
+}
+
+shell() {
+    bash -n test/*.sh .ci/run
+    ! command -v shellcheck >/dev/null || shellcheck -x -S warning test/*.sh .ci/run
+}
+
+format() {
+    test/indent.sh --check | sed "s/$/: make indent/"
+}
+
+# cppcheck reads the server's headers, but not compilers' built-in functions: without these it takes ereport(ERROR) for
+# one that returns, and a macro that only looks at a type for one that follows a null pointer.
+static_analysis() {
+    local server
+    server=$(make -s print-includedir_server)
+    cppcheck --quiet -j 2 --std=c11 --max-configs=1 --enable=warning,performance,portability --inline-suppr \
+        -I"$server" --suppress="*:$server/*" --suppress=missingInclude -D__x86_64__ \
+        -D'__builtin_constant_p(x)=1' -D'__builtin_unreachable()=exit(1)' -D'__builtin_types_compatible_p(a,b)=1' \
+        -D'offsetof(type,member)=0' --template='{file}:{line}: {message} ({id})' "${sources[@]}"
+}
+
+# ---------------------------------------------------------------------------
+
+check layering "calls go down the layers"
+check libraries "libcurl and json-c are seen by one file each"
+check registry "providers are told apart in the registry only"
+check declarations "what is extern is declared in a header"
+check file_sizes "no file is longer than $max_file lines"
+check function_sizes "no function is longer than $max_function lines"
+check exported "what is exported is what SQL calls"
+check prefixed "what other files see is called cs_..."
+check versions "all versions are that of the control file"
+check sql_creates "the SQL scripts create new objects only"
+check sql_comments "what the SQL scripts create is explained"
+check sql_search_path "functions do not depend on the search_path of the caller"
+check marks "nothing is left to do"
+check whitespace "no line ends with white space"
+check shell "shell scripts"
+if command -v pg_bsd_indent >/dev/null; then check format "C is formatted"; else skip "pg_bsd_indent"; fi
+if command -v cppcheck >/dev/null; then check static_analysis "cppcheck"; else skip "cppcheck"; fi
+
+wc -l "${sources[@]}" "${headers[@]}" | awk -v warn=$warn_file '$2 != "total" && $1 > warn { print "# " $2 " has " $1 " lines" }'
+exit $status
