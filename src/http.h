@@ -4,9 +4,10 @@
  *		Many HTTP calls at once, without blocking; hides libcurl.
  *
  * Nothing here needs a transaction, and nothing ereports from inside libcurl:
- * its callbacks fill malloc'd, bounded buffers.  Only cs_http_open() and
- * cs_http_start() may ereport (out of memory, a URL that is not allowed), and
- * they leave nothing behind when they do.
+ * its callbacks fill malloc'd, bounded buffers.  cs_http_open() and
+ * cs_http_start() ereport when out of memory or when a URL is not allowed, and
+ * leave nothing behind then; cs_http_wait() and cs_http_harvest() may ereport
+ * when the kernel or the memory fails them, and leave all calls as they were.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,15 +21,16 @@
 typedef struct CsHttp CsHttp;	/* all connections of this process */
 typedef struct CsHttpCall CsHttpCall;	/* one call in flight */
 
-/* An answer longer than this is cut off and taken as an error. */
+/* An answer longer than this, or one that breaks off, counts as none. */
 #define CS_HTTP_MAX_BODY	(8 * 1024 * 1024)
 #define CS_HTTP_MAX_HEADERS	(64 * 1024)
 
 extern CsHttp *cs_http_open(void);
-extern void cs_http_close(CsHttp *http);	/* ends all calls */
+extern void cs_http_close(CsHttp *http);	/* ends all calls, never ereports */
 
 /*
- * Start a call; request and endpoint are copied and need not live on.
+ * Start a call; request and endpoint are copied and need not live on, "owner"
+ * must not be NULL.  The time-outs run on our clock (clock.h).
  * "authorization" is the value of that header, or NULL; it is wiped
  * from memory when the call ends.  "owner" comes back with the answer.
  */
