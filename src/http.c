@@ -28,6 +28,7 @@
 
 #include "miscadmin.h"
 
+#include "http.h"
 #include "httpcall.h"
 #include "waitset.h"
 

@@ -21,10 +21,6 @@
 typedef struct CsHttp CsHttp;	/* all connections of this process */
 typedef struct CsHttpCall CsHttpCall;	/* one call in flight */
 
-/* An answer longer than this, or one that breaks off, counts as none. */
-#define CS_HTTP_MAX_BODY	(8 * 1024 * 1024)
-#define CS_HTTP_MAX_HEADERS	(64 * 1024)
-
 extern CsHttp *cs_http_open(void);
 extern void cs_http_close(CsHttp *http);	/* ends all calls, never ereports */
 
@@ -48,8 +44,10 @@ extern int	cs_http_in_flight(const CsHttp *http);
 extern void cs_http_wait(CsHttp *http, long timeout, uint32 wait_event);
 
 /*
- * The next call that has ended, or NULL.  The response is filled in, copied
- * into the current memory context, and the call is freed.
+ * The owner of the next call that has ended, or NULL.  The response is filled
+ * in, copied into the current memory context, and the call is freed.  An answer
+ * that breaks off, or has more than 8 MB of body or 64 kB of header, counts as
+ * none.
  */
 extern void *cs_http_harvest(CsHttp *http, CsResponse *response);
 

@@ -33,6 +33,8 @@
 #define BODY_TOO_LONG	"answer larger than 8 MB"
 #define HEADER_TOO_LONG "header of the answer larger than 64 kB"
 
+typedef struct CsHttpCall CsHttpCall;
+
 /*
  * Milliseconds on our clock as real ones, at least one.
  */
@@ -117,7 +119,7 @@ header_callback(char *data, size_t size, size_t n, void *arg)
 	size_t		len = size * n;
 
 	call->header_bytes += len;
-	if (call->header_bytes > CS_HTTP_MAX_HEADERS)
+	if (call->header_bytes > CS_HTTP_MAX_HEADER)
 	{
 		call->cut = HEADER_TOO_LONG;
 		return len + 1;
@@ -137,7 +139,7 @@ header_callback(char *data, size_t size, size_t n, void *arg)
 	}
 	if (call->status >= 200 && (data[0] == '\r' || data[0] == '\n'))
 		call->header_done = true;
-	return take(call, &call->header, data, len, CS_HTTP_MAX_HEADERS,
+	return take(call, &call->header, data, len, CS_HTTP_MAX_HEADER,
 				HEADER_TOO_LONG);
 }
 

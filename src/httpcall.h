@@ -20,8 +20,14 @@
 #include "libpq/pqsignal.h"
 
 #include "bounded.h"
-#include "http.h"
+#include "provider.h"
 
+/* An answer longer than this is cut off and counts as none. */
+#define CS_HTTP_MAX_BODY	(8 * 1024 * 1024)
+#define CS_HTTP_MAX_HEADER	(64 * 1024)
+
+
+/* What http.h names, for those who use that must not look into it. */
 struct CsHttpCall
 {
 	dlist_node	node;			/* in one of the lists of CsHttp */
@@ -57,21 +63,21 @@ extern void cs_httpcall_check(const CsEndpoint *endpoint, const CsRequest *reque
 							  const char *authorization);
 
 /* A call in no list; NULL when out of memory. */
-extern CsHttpCall *cs_httpcall_new(void);
+extern struct CsHttpCall *cs_httpcall_new(void);
 
 /* Make it ready to fly; it may have flown before.  Copies what it is given. */
-extern CURLcode cs_httpcall_prepare(CsHttpCall *call, const CsEndpoint *endpoint,
+extern CURLcode cs_httpcall_prepare(struct CsHttpCall *call, const CsEndpoint *endpoint,
 									const CsRequest *request, const char *authorization);
 
 /* It has landed: see what came of it, and wipe the secrets. */
-extern void cs_httpcall_end(CsHttpCall *call, CURLcode rc);
+extern void cs_httpcall_end(struct CsHttpCall *call, CURLcode rc);
 
 /* Fill in the response, in the current memory context; may ereport. */
-extern void cs_httpcall_answer(const CsHttpCall *call, CsResponse *response);
+extern void cs_httpcall_answer(const struct CsHttpCall *call, CsResponse *response);
 
 /* Give back the memory that an idle call need not hold. */
-extern void cs_httpcall_shrink(CsHttpCall *call);
+extern void cs_httpcall_shrink(struct CsHttpCall *call);
 
-extern void cs_httpcall_free(CsHttpCall *call);
+extern void cs_httpcall_free(struct CsHttpCall *call);
 
 #endif							/* CS_HTTPCALL_H */
