@@ -124,7 +124,7 @@ CREATE TABLE contactsync.watch (
 	key			name[]	NOT NULL,
 	mapping		jsonb	NOT NULL,
 	filter		text,
-	columns		name[]	NOT NULL,
+	search_path	text	NOT NULL,
 	on_delete	text	NOT NULL DEFAULT 'ignore'
 				CHECK (on_delete IN ('ignore', 'unsubscribe', 'delete')),
 	state		text	NOT NULL DEFAULT 'running'
@@ -135,7 +135,7 @@ CREATE TABLE contactsync.watch (
 	UNIQUE (source, endpoint)
 );
 COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
-COMMENT ON COLUMN contactsync.watch.columns IS 'columns that mapping and filter use; changes of others are not queued';
+COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
 
 CREATE SEQUENCE contactsync.queue_id;
 CREATE TABLE contactsync.queue (
@@ -163,7 +163,9 @@ CREATE TABLE contactsync.contact (
 	digest		uuid,
 	synced_at	timestamptz,
 	remote_id	text,
-	topic_added	boolean,
+	consent_sent boolean NOT NULL DEFAULT false,
+	opted_out	boolean NOT NULL DEFAULT false,
+	topic_added	boolean NOT NULL DEFAULT false,
 	error		text,
 	PRIMARY KEY (watch, key, endpoint)
 ) WITH (fillfactor = 85);
@@ -171,6 +173,9 @@ CREATE INDEX contact_upsert_key ON contactsync.contact (upsert_key, endpoint);
 COMMENT ON TABLE contactsync.contact
 IS 'what was last synced of every source row: one row per watch and key';
 COMMENT ON COLUMN contactsync.contact.action IS 'u upsert, n unsubscribe, d delete';
+COMMENT ON COLUMN contactsync.contact.consent_sent IS 'what was last synced claimed consent';
+COMMENT ON COLUMN contactsync.contact.opted_out IS 'the provider told us of an opt-out that is not ours';
+COMMENT ON COLUMN contactsync.contact.topic_added IS 'the topic was asked for once, and is not again';
 COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: not known to have it';
 
 CREATE TABLE contactsync.failure (

@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * source.h
+ *		Reading source rows as contacts, as the owner of the watch.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_SOURCE_H
+#define CS_SOURCE_H
+
+#include "postgres.h"
+
+#include "utils/rel.h"
+
+#include "contact.h"
+#include "watch.h"
+
+typedef struct CsSource CsSource;	/* a watch made ready to be read */
+
+/* What one key led to; contact is NULL when the row has gone or is filtered out. */
+typedef struct CsSourceRow
+{
+	CsContact  *contact;
+} CsSourceRow;
+
+/*
+ * Needs a transaction with an active snapshot.  Ereports when mapping, filter
+ * or table do not go together any more, or the owner lost a right.
+ */
+extern CsSource *cs_source_open(const CsWatch *watch);
+extern void cs_source_close(CsSource *source);
+
+/*
+ * Reads the rows of n keys; rows[i] is for keys[i], palloc'd in the current
+ * context.  Read-only, under the owner's rights, within source_timeout.
+ * Ereports what the expressions of a single row can, so call it in a
+ * subtransaction.
+ */
+extern void cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *rows);
+
+/*
+ * Checks one expression of a watch that is being made: its syntax, and its
+ * meaning for the current user.  Returns its type; adds the columns of the
+ * source that it uses to *columns (attribute numbers off by
+ * FirstLowInvalidHeapAttributeNumber).  "what" names it in errors.
+ */
+extern Oid	cs_source_check_expression(Relation source, const char *expression,
+									   const char *what, Bitmapset **columns);
+
+#endif							/* CS_SOURCE_H */

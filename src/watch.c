@@ -1,0 +1,739 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch.c
+ *		A source table mirrored to an endpoint: its definition.
+ *
+ * Everything that can be checked is checked when a watch is made, as the user
+ * who makes it.  What is stored holds no surprise later: "*" is replaced by
+ * the columns that there are, so that a column that is added to the table next
+ * year is not sent to anybody by itself.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/bitmapset.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "contactsync.h"
+#include "provider.h"
+#include "shmem.h"
+#include "source.h"
+#include "sql.h"
+#include "watch.h"
+
+static const char *const on_delete_words[] = {"ignore", "unsubscribe", "delete"};
+
+/*
+ * Mappings
+ */
+
+static char *
+string_of(const JsonbValue *value)
+{
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+/* Effect: adds a field or attribute to the watch. */
+static void
+add_mapped(CsWatch *watch, CsField field, char *attribute, char *expression)
+{
+	CsMapped   *mapped;
+
+	watch->mapped = watch->mapped ?
+		repalloc(watch->mapped, (watch->nmapped + 1) * sizeof(CsMapped)) : palloc(sizeof(CsMapped));
+	mapped = &watch->mapped[watch->nmapped++];
+	mapped->field = field;
+	mapped->attribute = attribute;
+	mapped->expression = expression;
+}
+
+/* The expression that a value of the mapping is.  "what" names it in errors. */
+static char *
+expression_of(const JsonbValue *value, const char *what)
+{
+	if (value->type != jbvString || value->val.string.len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a string that holds an SQL expression", what),
+				 errhint("Write a column as \"%s\" and a constant as \"'en'\".", "first_name")));
+	return string_of(value);
+}
+
+static void
+read_attributes(CsWatch *watch, JsonbContainer *object)
+{
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = string_of(&value);
+		else if (token == WJB_VALUE)
+			add_mapped(watch, CS_ATTRIBUTES, name,
+					   expression_of(&value, psprintf("attribute \"%s\" of the mapping", name)));
+	}
+}
+
+/* Returns true if the mapping asks for all remaining columns. */
+static bool
+read_field(CsWatch *watch, const char *name, const JsonbValue *value)
+{
+	CsField		field;
+
+	if (!cs_contact_field_by_name(name, strlen(name), &field))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("mapping names the field \"%s\", which does not exist", name),
+				 errhint("Fields are: %s.  Anything else goes into \"attributes\".",
+						 cs_contact_field_list(~0))));
+	if (field != CS_ATTRIBUTES)
+	{
+		add_mapped(watch, field, NULL,
+				   expression_of(value, psprintf("field \"%s\" of the mapping", name)));
+		return false;
+	}
+	if (value->type == jbvString && value->val.string.len == 1 && *value->val.string.val == '*')
+		return true;
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"attributes\" of the mapping must be an object of names and SQL expressions, or \"*\" for all remaining columns")));
+	read_attributes(watch, value->val.binary.data);
+	return false;
+}
+
+/* Effect: fills watch->mapped.  Returns true for "attributes": "*". */
+static bool
+read_mapping(CsWatch *watch, Jsonb *mapping)
+{
+	JsonbIterator *it = JsonbIteratorInit(&mapping->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+	bool		all_columns = false;
+
+	if (!JB_ROOT_IS_OBJECT(mapping))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("mapping must be an object of fields and SQL expressions"),
+				 errhint("For example: mapping => '{\"email\": \"email_address\", \"external_id\": \"id\"}'.")));
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = string_of(&value);
+		else if (token == WJB_VALUE)
+			all_columns |= read_field(watch, name, &value);
+	}
+	return all_columns;
+}
+
+/* Effect: maps the columns that bear the name of a field, and no other. */
+static void
+default_mapping(CsWatch *watch, Relation source, uint32 fields)
+{
+	TupleDesc	desc = RelationGetDescr(source);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		const char *name = NameStr(attribute->attname);
+		CsField		field;
+
+		if (attribute->attisdropped || !cs_contact_field_by_name(name, strlen(name), &field))
+			continue;
+		if (field != CS_ATTRIBUTES && (fields & CS_FIELD_BIT(field)))
+			add_mapped(watch, field, NULL, pstrdup(quote_identifier(name)));
+	}
+}
+
+/* Effect: maps the columns that no expression so far uses as attributes. */
+static void
+map_remaining_columns(CsWatch *watch, Relation source, const Bitmapset *used)
+{
+	TupleDesc	desc = RelationGetDescr(source);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (attribute->attisdropped ||
+			bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, used))
+			continue;
+		add_mapped(watch, CS_ATTRIBUTES, pstrdup(NameStr(attribute->attname)),
+				   pstrdup(quote_identifier(NameStr(attribute->attname))));
+	}
+}
+
+static char *
+mapped_label(const CsMapped *mapped)
+{
+	return mapped->attribute ?
+		psprintf("mapping of attribute \"%s\"", mapped->attribute) :
+		psprintf("mapping of \"%s\"", cs_contact_field_name(mapped->field));
+}
+
+/* Effect: an error unless values of the type can become that field. */
+static void
+check_type(const CsMapped *mapped, Oid type)
+{
+	char		category;
+	bool		preferred;
+	const char *wanted = NULL;
+
+	get_type_category_preferred(getBaseType(type), &category, &preferred);
+	switch (mapped->field)
+	{
+		case CS_ATTRIBUTES:
+			break;
+		case CS_OPT_IN:
+			if (category != TYPCATEGORY_BOOLEAN)
+				wanted = "boolean";
+			break;
+		case CS_TAGS:
+		case CS_TOPICS:
+			if (category != TYPCATEGORY_ARRAY && type != JSONOID && type != JSONBOID)
+				wanted = "an array or jsonb";
+			break;
+		case CS_EXTERNAL_ID:
+			if (category == TYPCATEGORY_BOOLEAN || category == TYPCATEGORY_ARRAY ||
+				category == TYPCATEGORY_COMPOSITE || type == JSONOID || type == JSONBOID)
+				wanted = "text, a number or uuid";
+			break;
+		default:
+			if (category != TYPCATEGORY_STRING && category != TYPCATEGORY_ENUM &&
+				category != TYPCATEGORY_UNKNOWN)
+				wanted = "text";
+	}
+	if (wanted)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("%s is of type %s, but must be %s", mapped_label(mapped),
+						format_type_be(type), wanted)));
+}
+
+/* Effect: checks every expression, collecting the columns that they use. */
+static void
+check_expressions(CsWatch *watch, Relation source, int from, Bitmapset **used)
+{
+	for (int i = from; i < watch->nmapped; i++)
+	{
+		CsMapped   *mapped = &watch->mapped[i];
+
+		check_type(mapped, cs_source_check_expression(source, mapped->expression,
+													  mapped_label(mapped), used));
+	}
+}
+
+/* Effect: an error unless the provider can take these fields. */
+static void
+check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
+{
+	const CsProvider *provider = endpoint->provider;
+	uint32		fields = 0;
+	const char *hint = NULL;
+	const char *refusal;
+
+	for (int i = 0; i < watch->nmapped; i++)
+	{
+		const CsMapped *mapped = &watch->mapped[i];
+		const char *doubt = NULL;
+
+		fields |= CS_FIELD_BIT(mapped->field);
+		if (mapped->attribute && provider->check_attribute)
+			doubt = provider->check_attribute(endpoint, mapped->attribute);
+		if (doubt)
+			ereport(WARNING, (errmsg("%s: %s", mapped_label(mapped), doubt)));
+	}
+	if (fields & ~provider->fields)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s cannot carry the field %s", provider->title,
+						cs_contact_field_list(fields & ~provider->fields)),
+				 errhint("It can carry: %s.", cs_contact_field_list(provider->fields))));
+	if (provider->required & ~fields)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s needs the field %s, which is not mapped", provider->title,
+						cs_contact_field_list(provider->required & ~fields)),
+				 errhint("For example: mapping => '{\"email\": \"email_address\"}'.")));
+	refusal = provider->check_mapping ? provider->check_mapping(endpoint, fields, &hint) : NULL;
+	if (refusal)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s", refusal),
+				 hint ? errhint("%s", hint) : 0));
+}
+
+/*
+ * Keys
+ */
+
+/* Names of the key columns of an index; NIL if it cannot be a key. */
+static List *
+columns_of_unique_index(Relation source, Oid indexid)
+{
+	Relation	index = index_open(indexid, AccessShareLock);
+	Form_pg_index form = index->rd_index;
+	List	   *columns = NIL;
+	bool		usable = form->indisunique && form->indisvalid && form->indimmediate &&
+		RelationGetIndexPredicate(index) == NIL;
+
+	for (int i = 0; usable && i < form->indnkeyatts; i++)
+	{
+		AttrNumber	attnum = form->indkey.values[i];
+
+		if (attnum <= 0 || !TupleDescAttr(RelationGetDescr(source), attnum - 1)->attnotnull)
+			usable = false;
+		else
+			columns = lappend(columns, get_attname(RelationGetRelid(source), attnum, false));
+	}
+	index_close(index, AccessShareLock);
+	return usable ? columns : NIL;
+}
+
+static bool
+same_columns(List *a, List *b)
+{
+	ListCell   *lc;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	foreach(lc, a)
+	{
+		ListCell   *other;
+		bool		found = false;
+
+		foreach(other, b)
+			found |= strcmp(lfirst(lc), lfirst(other)) == 0;
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+/* The columns of the primary key, or those asked for if they are unique. */
+static List *
+find_key(Relation source, List *wanted)
+{
+	List	   *indexes = RelationGetIndexList(source);
+	Oid			primary = RelationGetPrimaryKeyIndex(source);
+	ListCell   *lc;
+
+	if (wanted == NIL && OidIsValid(primary))
+		return columns_of_unique_index(source, primary);
+	if (wanted == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("table \"%s\" has no primary key", RelationGetRelationName(source)),
+				 errhint("Add one, or name the columns of a unique index whose columns are NOT NULL: key => '{id}'.")));
+	foreach(lc, indexes)
+		if (same_columns(wanted, columns_of_unique_index(source, lfirst_oid(lc))))
+			return wanted;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("the columns of \"key\" have no unique index of their own on table \"%s\"",
+					RelationGetRelationName(source)),
+			 errdetail("It must be valid, cover whole columns that are NOT NULL, have no predicate, and not be deferrable.")));
+}
+
+/*
+ * Defining
+ */
+
+/* Effect: an error unless the relation can be watched by the current user. */
+static void
+check_source(Relation source)
+{
+	Oid			relid = RelationGetRelid(source);
+	char		kind = source->rd_rel->relkind;
+
+	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table", RelationGetRelationName(source)),
+				 errhint("Watch the tables that it is made of.")));
+	if (IsSystemRelation(source) ||
+		RelationGetNamespace(source) == get_namespace_oid(CS_SCHEMA, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("system table \"%s\" cannot be watched", RelationGetRelationName(source))));
+	if (source->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("temporary table \"%s\" cannot be watched", RelationGetRelationName(source)),
+				 errdetail("The worker could not read it.")));
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_SELECT, ACLMASK_ALL) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", RelationGetRelationName(source)),
+				 errdetail("A watch needs SELECT on its table.")));
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", RelationGetRelationName(source)),
+				 errdetail("A watch needs TRIGGER on its table.")));
+}
+
+static CsOnDelete
+find_on_delete(const char *word, const CsProvider *provider)
+{
+	for (int i = 0; i < lengthof(on_delete_words); i++)
+	{
+		int			needed = i == CS_ON_DELETE_DELETE ? CS_CAN_DELETE :
+			i == CS_ON_DELETE_UNSUBSCRIBE ? CS_CAN_UNSUBSCRIBE : 0;
+
+		if (strcmp(word, on_delete_words[i]) != 0)
+			continue;
+		if ((provider->abilities & needed) != needed)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("%s cannot %s contacts", provider->title, word),
+					 errhint("Use on_delete => 'ignore'%s.",
+							 (provider->abilities & CS_CAN_DELETE) ? " or 'delete'" :
+							 (provider->abilities & CS_CAN_UNSUBSCRIBE) ? " or 'unsubscribe'" : "")));
+		return i;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for \"on_delete\": \"%s\"", word),
+			 errhint("Use 'ignore', 'unsubscribe' or 'delete'.")));
+}
+
+/*
+ * A watch by these definitions, checked as the current user, palloc'd; it is
+ * not stored.  mapping and filter may be NULL.  Errors name the field at fault.
+ */
+CsWatch *
+cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
+				const char *filter, List *key, const char *on_delete)
+{
+	CsWatch    *watch = palloc0(sizeof(CsWatch));
+	Relation	rel = table_open(source, AccessShareLock);
+	Bitmapset  *used = NULL;
+	bool		all_columns = false;
+	ListCell   *lc;
+
+	check_source(rel);
+	watch->source = source;
+	watch->owner = GetUserId();
+	watch->search_path = pstrdup(namespace_search_path);
+	watch->on_delete = find_on_delete(on_delete, endpoint->provider);
+
+	if (mapping)
+		all_columns = read_mapping(watch, mapping);
+	else
+		default_mapping(watch, rel, endpoint->provider->fields);
+	check_expressions(watch, rel, 0, &used);
+	if (all_columns)
+	{
+		int			from = watch->nmapped;
+
+		map_remaining_columns(watch, rel, used);
+		check_expressions(watch, rel, from, &used);
+	}
+	check_fields(watch, endpoint);
+
+	if (filter)
+	{
+		Oid			type = cs_source_check_expression(rel, filter, "filter", &used);
+
+		if (getBaseType(type) != BOOLOID)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("filter is of type %s, but must be boolean", format_type_be(type))));
+		watch->filter = pstrdup(filter);
+	}
+
+	key = find_key(rel, key);
+	watch->keys = palloc(list_length(key) * sizeof(char *));
+	foreach(lc, key)
+		watch->keys[watch->nkeys++] = lfirst(lc);
+
+	watch->used = used;
+	table_close(rel, NoLock);
+	return watch;
+}
+
+/*
+ * Storing
+ */
+
+static Datum
+name_array(int n, char **names)
+{
+	Datum	   *elements = palloc(n * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+	{
+		Name		name = palloc(NAMEDATALEN);
+
+		namestrcpy(name, names[i]);
+		elements[i] = NameGetDatum(name);
+	}
+	return PointerGetDatum(construct_array(elements, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
+}
+
+static JsonbValue
+json_string(char *string)
+{
+	JsonbValue	value = {.type = jbvString};
+
+	value.val.string.val = string;
+	value.val.string.len = strlen(string);
+	return value;
+}
+
+static void
+push_member(JsonbParseState **state, char *name, char *value)
+{
+	JsonbValue	json = json_string(name);
+
+	pushJsonbValue(state, WJB_KEY, &json);
+	json = json_string(value);
+	pushJsonbValue(state, WJB_VALUE, &json);
+}
+
+/* The mapping with all names spelled out. */
+static Datum
+mapping_to_jsonb(const CsWatch *watch)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	name = json_string("attributes");
+	bool		has_attributes = false;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < watch->nmapped; i++)
+	{
+		const CsMapped *mapped = &watch->mapped[i];
+
+		has_attributes |= mapped->attribute != NULL;
+		if (!mapped->attribute)
+			push_member(&state, pstrdup(cs_contact_field_name(mapped->field)), mapped->expression);
+	}
+	if (has_attributes)
+	{
+		pushJsonbValue(&state, WJB_KEY, &name);
+		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+		for (int i = 0; i < watch->nmapped; i++)
+			if (watch->mapped[i].attribute)
+				push_member(&state, watch->mapped[i].attribute, watch->mapped[i].expression);
+		pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
+/* The arguments of the trigger, as capture.c reads them. */
+static char *
+trigger_arguments(const CsWatch *watch)
+{
+	StringInfoData args;
+	int			column = -1;
+
+	initStringInfo(&args);
+	appendStringInfo(&args, "'%d', '%d', '%d'", watch->endpoint, watch->id, watch->nkeys);
+	for (int i = 0; i < watch->nkeys; i++)
+		appendStringInfo(&args, ", %s", quote_literal_cstr(watch->keys[i]));
+	/* a whole row or a system column stands for all columns: name none */
+	while ((column = bms_next_member(watch->used, column)) >= 0)
+		if (column + FirstLowInvalidHeapAttributeNumber <= 0)
+			return args.data;
+	while ((column = bms_next_member(watch->used, column)) >= 0)
+		appendStringInfo(&args, ", %s",
+						 quote_literal_cstr(get_attname(watch->source, column + FirstLowInvalidHeapAttributeNumber, false)));
+	return args.data;
+}
+
+static void
+execute(const char *command)
+{
+	int			result = SPI_execute(command, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
+}
+
+static char *
+qualified_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+/*
+ * Effect: makes the triggers on the table and on everything that inherits from
+ * it.  A row trigger on a partitioned table comes to its partitions by itself;
+ * one on TRUNCATE does not, nor does any to other children.
+ */
+static void
+create_triggers(const CsWatch *watch, bool always)
+{
+	List	   *relids = find_all_inheritors(watch->source, ShareRowExclusiveLock, NULL);
+	char	   *args = trigger_arguments(watch);
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		Oid			relid = lfirst_oid(lc);
+		char	   *table = qualified_name(relid);
+
+		if (get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE)
+			continue;
+		if (relid == watch->source || !get_rel_relispartition(relid))
+			execute(psprintf("CREATE TRIGGER contactsync_%d AFTER INSERT OR UPDATE OR DELETE ON %s"
+							 " FOR EACH ROW EXECUTE FUNCTION contactsync.capture(%s)",
+							 watch->id, table, args));
+		execute(psprintf("CREATE TRIGGER contactsync_%d_truncate AFTER TRUNCATE ON %s"
+						 " FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture(%s)",
+						 watch->id, table, args));
+		if (always)
+			execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER contactsync_%d,"
+							 " ENABLE ALWAYS TRIGGER contactsync_%d_truncate",
+							 table, watch->id, watch->id));
+	}
+}
+
+/*
+ * Effect: stores the watch, giving it its id, and puts the triggers in place:
+ * they are ours, so it is done as the owner of the extension.  Rows that the
+ * application applies by logical replication fire them only with "always".
+ */
+void
+cs_watch_create(CsWatch *watch, bool always)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.watch (source, endpoint, key, mapping, filter, search_path, on_delete)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (source, endpoint) DO NOTHING RETURNING id",
+		7, {REGCLASSOID, INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	Datum		args[7];
+	char		nulls[8] = "       ";
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	args[0] = ObjectIdGetDatum(watch->source);
+	args[1] = Int32GetDatum(watch->endpoint);
+	args[2] = name_array(watch->nkeys, watch->keys);
+	args[3] = mapping_to_jsonb(watch);
+	args[4] = watch->filter ? CStringGetTextDatum(watch->filter) : (Datum) 0;
+	nulls[4] = watch->filter ? ' ' : 'n';
+	args[5] = CStringGetTextDatum(watch->search_path);
+	args[6] = CStringGetTextDatum(on_delete_words[watch->on_delete]);
+	if (cs_sql_execute(&statement, args, nulls) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("table \"%s\" is watched for that server already",
+						get_rel_name(watch->source)),
+				 errhint("Use contactsync_unwatch() first.")));
+	watch->id = cs_sql_int(0, 1);
+	create_triggers(watch, always);
+	cs_sql_leave(&scope);
+	cs_shmem_reload_at_commit();
+}
+
+/* Effect: removes the watch, its triggers, and all that is known of it. */
+void
+cs_watch_drop(int endpoint, int id, Oid source)
+{
+	static const char *const tables[] = {"queue", "contact", "failure", "counter"};
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	if (get_rel_name(source) != NULL)
+	{
+		ListCell   *lc;
+
+		foreach(lc, find_all_inheritors(source, ShareRowExclusiveLock, NULL))
+		{
+			char	   *table = qualified_name(lfirst_oid(lc));
+
+			if (lfirst_oid(lc) == source || !get_rel_relispartition(lfirst_oid(lc)))
+				execute(psprintf("DROP TRIGGER IF EXISTS contactsync_%d ON %s", id, table));
+			execute(psprintf("DROP TRIGGER IF EXISTS contactsync_%d_truncate ON %s", id, table));
+		}
+	}
+	for (int i = 0; i < lengthof(tables); i++)
+		execute(psprintf("DELETE FROM contactsync.%s WHERE watch = %d AND endpoint = %d",
+						 tables[i], id, endpoint));
+	execute(psprintf("DELETE FROM contactsync.watch WHERE id = %d", id));
+	cs_sql_leave(&scope);
+	cs_shmem_reload_at_commit();
+}
+
+/*
+ * Loading
+ */
+
+/* Columns of the query of cs_watch_load_all(). */
+enum
+{
+	WATCH_ID = 1,
+	WATCH_ENDPOINT,
+	WATCH_SOURCE,
+	WATCH_OWNER,
+	WATCH_KEY,
+	WATCH_MAPPING,
+	WATCH_FILTER,
+	WATCH_SEARCH_PATH,
+	WATCH_ON_DELETE,
+	WATCH_BROKEN
+};
+
+static CsWatch *
+watch_of_row(int row)
+{
+	CsWatch    *watch = palloc0(sizeof(CsWatch));
+	char	   *on_delete = cs_sql_text(row, WATCH_ON_DELETE);
+	bool		isnull;
+
+	watch->id = cs_sql_int(row, WATCH_ID);
+	watch->endpoint = cs_sql_int(row, WATCH_ENDPOINT);
+	watch->source = DatumGetObjectId(cs_sql_value(row, WATCH_SOURCE, &isnull));
+	watch->owner = DatumGetObjectId(cs_sql_value(row, WATCH_OWNER, &isnull));
+	watch->keys = cs_sql_text_array(cs_sql_value(row, WATCH_KEY, &isnull), &watch->nkeys);
+	read_mapping(watch, DatumGetJsonbP(cs_sql_value(row, WATCH_MAPPING, &isnull)));
+	watch->filter = cs_sql_text(row, WATCH_FILTER);
+	watch->search_path = cs_sql_text(row, WATCH_SEARCH_PATH);
+	for (int i = 0; i < lengthof(on_delete_words); i++)
+		if (strcmp(on_delete, on_delete_words[i]) == 0)
+			watch->on_delete = i;
+	watch->broken = DatumGetBool(cs_sql_value(row, WATCH_BROKEN, &isnull));
+	return watch;
+}
+
+/* All watches, palloc'd in the current context.  Within cs_sql_enter(). */
+List *
+cs_watch_load_all(void)
+{
+	static CsStatement statement = {
+		"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete,"
+		" w.state = 'broken' FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+		" ORDER BY w.id"
+	};
+	MemoryContext context = CurrentMemoryContext;
+	List	   *watches = NIL;
+	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+		watches = lappend(watches, watch_of_row(i));
+	return watches;
+}
