@@ -4,6 +4,9 @@ Each provider answers under its own prefix of http://HOST:PORT. Defaults that wo
 
   mailingcore   base_url /mailingcore         key mc_test_sandbox, tenant clx_sandbox
   campaignlark  base_url /campaignlark/v1     key cl_sandbox
+  caramel       base_url /caramel/mcp         token caramel_sandbox, refresh token rt_sandbox
+  owlat         base_url /owlat               key lm_live_sandbox0000000000000000000000000
+  spotzee       base_url /spotzee/api/client  key sk_sandbox
 
 Tests arrange and inspect it under /control; see README.md.
 """

@@ -6,6 +6,7 @@ its contacts, and the events that reached people or automations because of what 
 
 import copy
 
+import ratelimit
 from store import ContactStore
 
 
@@ -34,10 +35,11 @@ class Account:
 
 
 class Accounts:
-    def __init__(self, default_name, defaults, unique_fields):
+    def __init__(self, default_name, defaults, unique_fields, credentials):
         self.default_name = default_name
         self._defaults = defaults
         self._unique_fields = unique_fields
+        self._credentials = credentials     # settings that two accounts cannot share
         self._accounts = {}
         self.open(default_name)
 
@@ -48,11 +50,11 @@ class Accounts:
         return self._accounts.get(name or self.default_name)
 
     def open(self, name):
-        """The account of that name. A new one has the defaults, without the default credentials."""
+        """The account of that name; a new one has the defaults, but no credentials."""
         if name not in self._accounts:
             config = copy.deepcopy(self._defaults)
             if name != self.default_name:
-                config["keys"] = {}
+                config.update({setting: {} for setting in self._credentials})
             self._accounts[name] = Account(name, config, self._unique_fields)
         return self._accounts[name]
 
@@ -71,14 +73,20 @@ class Accounts:
             known = ", ".join(sorted(self._defaults))
             raise ValueError(f"unknown setting {', '.join(unknown)}; valid settings are {known}")
         account = self.open(name or self.default_name)
-        merge(account.config, changes)
+        config = copy.deepcopy(account.config)
+        merge(config, changes)
+        for limit in config["limits"].values():
+            if limit is not None:
+                ratelimit.make(limit)
+        account.config = config
         return account
 
 
 def merge(target, changes):
-    """Objects are merged, anything else (null included) replaces what was there."""
+    """Objects are merged, anything else (null, a whole rate limit) replaces what was there."""
     for name, value in changes.items():
-        if isinstance(value, dict) and isinstance(target.get(name), dict):
-            merge(target[name], value)
+        old = target.get(name)
+        if isinstance(value, dict) and isinstance(old, dict) and "kind" not in value:
+            merge(old, value)
         else:
             target[name] = copy.deepcopy(value)

@@ -5,7 +5,6 @@ All of it is JSON under /control, without authentication; README.md lists the ca
 
 from urllib.parse import parse_qsl
 
-import ratelimit
 from exchange import Answer, parse_json
 
 
@@ -72,7 +71,7 @@ class ProviderCalls:
     @staticmethod
     def delete_contacts(provider, options, document):
         account = find_account(provider, options)
-        contact = account.contacts.find_any(options)
+        contact = provider.find_contact(account, options)
         if contact is not None:
             account.contacts.remove(contact)
         return {"removed": contact is not None}
@@ -112,9 +111,6 @@ class ProviderCalls:
     @staticmethod
     def post_config(provider, options, document):
         name = document.pop("account", None)
-        for spec in document.get("limits", {}).values():
-            if spec is not None:
-                ratelimit.make(spec)
         return provider.accounts.configure(name, document).config
 
     @staticmethod

@@ -114,8 +114,8 @@ class Faults:
 
     def take(self, request):
         """The fault that hits this request, or None."""
-        waiting = sorted(self._faults, key=lambda fault: fault.left is None)
-        fault = next((fault for fault in waiting if fault.wants(request)), None)
+        wanting = [fault for fault in self._faults if fault.wants(request)]
+        fault = min(wanting, key=lambda fault: fault.left is None, default=None)
         if fault is not None:
             fault.hit()
         return fault
@@ -159,5 +159,7 @@ def made_up_answer(action, provider, request):
         body = action["body"]
         return Answer(status, body.encode() if isinstance(body, str) else body)
     if status >= 400:
-        return provider.refuse(request, Refusal(status, HTTPStatus(status).phrase))
+        answer = provider.refuse(request, Refusal(status, HTTPStatus(status).phrase))
+        answer.status = status
+        return answer
     return Answer(status, {"data": {"message": "a made-up answer"}})

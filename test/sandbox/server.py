@@ -66,17 +66,19 @@ class Sandbox(web.Server):
         try:
             request.body = await read_body(http_request)
             provider.journal.received(entry, request.body)
+            provider.received(request)
             fault = provider.faults.take(request)
             answer = await self.conclude(provider, http_request, request, fault)
-            entry["status"] = answer.status
-            response = await wire.send(http_request, answer, fault, self.clock)
-            entry["answered"] = not is_gone(http_request) or response is wire.NOTHING_MORE
-            return response
+            entry["status"] = answer and answer.status
+            if is_gone(http_request):
+                return wire.NOTHING_MORE
+            entry["answered"] = True
+            return await wire.send(http_request, answer, fault, self.clock)
         finally:
             provider.journal.finish(entry)
 
     async def conclude(self, provider, http_request, request, fault):
-        """What the provider, or the fault in its place, answers."""
+        """What the provider, or the fault in its place, answers; None if nobody waits for it."""
         if fault is None:
             return provider.answer(request)
         request.entry["fault"] = fault.report()
@@ -86,7 +88,7 @@ class Sandbox(web.Server):
         if fault.makes_answer():
             answer = faults.made_up_answer(fault.action, provider, request)
         elif answer is None and is_gone(http_request):
-            return Answer(499)
+            return None
         elif answer is None:
             answer = provider.answer(request)
         return provider.faults.alter(fault, answer)

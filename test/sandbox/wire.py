@@ -22,8 +22,6 @@ async def send(http_request, answer, fault=None, clock=None):
     content = answer.content()
     if action.get("invalid_json"):
         content = content[:-1] + b",,"
-    if http_request.transport is None or http_request.transport.is_closing():
-        return NOTHING_MORE
     if "reset" in action:
         return await reset(http_request.transport, answer, content, action["reset"])
     if action.get("truncate"):

@@ -5,12 +5,14 @@ is pure in the sense that it neither waits nor knows of connections, so the orde
 the order of their effects.
 """
 
+import base64
 import itertools
+import json
 import math
 from typing import NamedTuple, Optional
 
 from account import Accounts
-from exchange import Answer, Refusal, decode_segment, parse_json
+from exchange import Refusal, decode_segment, parse_json
 from faults import Faults
 from journal import Journal
 from ratelimit import RateLimits
@@ -36,10 +38,12 @@ class Provider:
     default_account = ""
     unique_fields = ()        # by which stored contacts are found
     updated_field = ""        # where a contact carries the time of its last change
+    credentials = ("keys",)   # the settings that a new account does not inherit
 
     def __init__(self, clock, journal_limit=100_000):
         self.clock = clock
-        self.accounts = Accounts(self.default_account, self.defaults(), self.unique_fields)
+        self.accounts = Accounts(self.default_account, self.defaults(), self.unique_fields,
+                                 self.credentials)
         self.journal = Journal(clock, journal_limit)
         self.faults = Faults(clock)
         self.limits = RateLimits(clock)
@@ -74,6 +78,9 @@ class Provider:
         """Find whom the credentials belong to, before anything is checked."""
         request.account, request.grant = self.accounts.by_key(request.bearer())
 
+    def received(self, request):
+        """Called when the body is there, for requests whose account only the body tells."""
+
     def answer(self, request):
         try:
             answer = self.handle(request)
@@ -85,6 +92,10 @@ class Provider:
     def handle(self, request):
         found = self.find_route(request)
         self.admit(request, found)
+        return self.perform(request, found)
+
+    def perform(self, request, found):
+        """What is left to do for an admitted request."""
         if found is None:
             raise Refusal(404, f"Cannot {request.method} {request.path}")
         if found.scope is not None and found.scope not in request.grant.get("scopes", ()):
@@ -93,12 +104,15 @@ class Provider:
 
     def find_route(self, request):
         """The route that a request takes, its path parameters noted in it; or None."""
-        segments = request.path.split("/")
+        segments = self.route_path(request).split("/")
         for candidate in self.routes:
             if candidate.method == request.method and fits(candidate.segments, segments):
                 request.parameters = self.path_parameters(candidate.segments, segments)
                 return candidate
         return None
+
+    def route_path(self, request):
+        return request.path
 
     def path_parameters(self, pattern, segments):
         try:
@@ -120,6 +134,18 @@ class Provider:
         account = request.account.name if request.account else None
         return self.limits.pass_through([((account, *what), spec) for what, spec in limits])
 
+    def settings(self, request):
+        """The configuration that holds for a request, the default one for a stranger's."""
+        return (request.account or self.accounts.get(None)).config
+
+    def reject_as_scripted(self, request, *keys, status=400):
+        """Refuse a contact that a scripted partial failure names by one of its keys."""
+        rejection = request.rejection(*keys)
+        if rejection is not None:
+            raise Refusal(rejection.get("status", status),
+                          rejection.get("message", "Rejected as scripted"),
+                          code=rejection.get("code"))
+
     def json_object(self, request):
         """The body, which must be a JSON object sent as such."""
         body = self.json_body(request)
@@ -135,9 +161,13 @@ class Provider:
         except ValueError as error:
             raise Refusal(400, f"The request body is not valid JSON: {error}") from error
 
+    def find_contact(self, account, fields):
+        """The contact that one of these fields identifies, or None."""
+        return account.contacts.find_any(fields)
+
     def edit_contact(self, account, fields):
         """Create or change a contact from outside the API, as a person at the dashboard would."""
-        contact = account.contacts.find_any(fields)
+        contact = self.find_contact(account, fields)
         if contact is None:
             return account.contacts.insert({**self.blank_contact(account), **fields})
         return account.contacts.change(contact, {**fields, self.updated_field: self.clock.iso()})
@@ -168,12 +198,23 @@ def query_parameters(request, known):
     return dict(pairs)
 
 
+def make_cursor(place):
+    """An opaque cursor for a place in a list (any JSON value)."""
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def parse_cursor(text, kind=list):
+    try:
+        place = json.loads(base64.urlsafe_b64decode(text))
+    except ValueError:
+        place = None
+    if not isinstance(place, kind):
+        raise Refusal(400, "The cursor is not valid")
+    return place
+
+
 def whole_number(text, name, low, high):
     """A query parameter as a number within bounds; Refusal if it is not one."""
     if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
         raise Refusal(400, f"{name} must be a number from {low} to {high}")
     return int(text)
-
-
-def no_content():
-    return Answer(204)

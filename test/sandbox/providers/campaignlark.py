@@ -124,7 +124,7 @@ class CampaignLark(Provider):
         body = self.json_object(request)
         self.check_shape(request, body)
         email = self.email_key(request, body["email_address"])
-        self.check_scripted_rejection(request, email)
+        self.reject_as_scripted(request, email)
         contact = request.account.contacts.find("email_address", email)
         partial = body.get("partial_update", False)
         fields = self.known_fields(request, body.get("fields", {}))
@@ -155,11 +155,6 @@ class CampaignLark(Provider):
     def email_key(self, request, email):
         ignore_case = request.config["email_case"] == "ignore"
         return email.strip().lower() if ignore_case else email.strip()
-
-    def check_scripted_rejection(self, request, email):
-        rejection = request.rejection(email)
-        if rejection is not None:
-            raise Refusal(rejection.get("status", 400), rejection.get("message", "Rejected."))
 
     def known_fields(self, request, fields):
         """Request Body: keys are merge tags; email_address among them is ignored."""

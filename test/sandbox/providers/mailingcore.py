@@ -4,14 +4,12 @@
 Where the documents are silent a setting chooses; its default stands in defaults() with a note.
 """
 
-import base64
-import binascii
-import json
 from http import HTTPStatus
 
 from clock import parse_iso
 from exchange import Answer, Refusal
-from providers.base import Provider, limit_headers, query_parameters, route, whole_number
+from providers.base import (Provider, limit_headers, make_cursor, parse_cursor,
+                            query_parameters, route, whole_number)
 from schema import Field, find_problems, is_email
 
 BULK_MAX = 1000                                     # Bulk import, Limits: CONTACTS_BULK_MAX
@@ -62,9 +60,8 @@ class MailingCore(Provider):
 
     def admit(self, request, found):
         """Rate limits: per client and minute, X-RateLimit-* on each answer, no Retry-After."""
-        config = (request.account or self.accounts.get(None)).config
-        verdict = self.throttle(request, [(("client", request.remote),
-                                           config["limits"]["client"])])
+        limits = self.settings(request)["limits"]
+        verdict = self.throttle(request, [(("client", request.remote), limits["client"])])
         request.reply_headers.update(limit_headers(verdict))
         if verdict is not None and not verdict.allowed:
             raise Refusal(429, "ThrottlerException: Too Many Requests")
@@ -197,7 +194,7 @@ class MailingCore(Provider):
 
     def upsert(self, request, fields):
         """Match by externalId if it is there, else by email. Returns (contact, created)."""
-        self.check_scripted_rejection(request, fields)
+        self.reject_as_scripted(request, fields["email"], fields.get("externalId"), status=422)
         contacts = request.account.contacts
         contact = contacts.find("externalId", fields.get("externalId"))
         if contact is None:
@@ -207,12 +204,6 @@ class MailingCore(Provider):
             return self.apply(request, contact, fields), False
         contact = contacts.insert(self.blank_contact(request.account))
         return self.apply(request, contact, fields), True
-
-    def check_scripted_rejection(self, request, fields):
-        rejection = request.rejection(fields["email"], fields.get("externalId"))
-        if rejection is not None:
-            raise Refusal(rejection.get("status", 422), rejection.get("message", "rejected"),
-                          code=rejection.get("code"))
 
     def check_conflict(self, account, contact, fields):
         """Upsert contact, Errors: email and externalId belong to one contact each, for good."""
@@ -275,7 +266,8 @@ class MailingCore(Provider):
         if config["cursor_under"]:
             more = start + limit < len(found)
             holder, _, name = config["cursor_under"].rpartition(".")
-            (body[holder] if holder else body)[name] = make_cursor(rows[-1]) if more else None
+            cursor = make_cursor(list_order(rows[-1])) if more else None
+            (body[holder] if holder else body)[name] = cursor
         return body
 
     @route("GET", "/campaigns/{id}/locale-coverage", scope="campaigns:read")
@@ -333,16 +325,4 @@ def list_filter(options):
 
 
 def list_order(contact):
-    return contact["updatedAt"], contact["id"]
-
-
-def make_cursor(contact):
-    return base64.urlsafe_b64encode(json.dumps(list_order(contact)).encode()).decode()
-
-
-def parse_cursor(text):
-    try:
-        updated_at, contact_id = json.loads(base64.urlsafe_b64decode(text))
-        return updated_at, contact_id
-    except (ValueError, TypeError, binascii.Error) as error:
-        raise Refusal(400, "cursor is not valid") from error
+    return [contact["updatedAt"], contact["id"]]
