@@ -10,9 +10,16 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
+
 #if PG_VERSION_NUM < 150000
 #error "contactsync needs PostgreSQL 15 or later"
 #endif
+
+/* 16 exports by itself what SQL calls; symbols are hidden unless they say so. */
+#define CS_FUNCTION(name) \
+	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
+	PG_FUNCTION_INFO_V1(name)
 
 /* 16 replaced one function per class by one for all. */
 #if PG_VERSION_NUM >= 160000

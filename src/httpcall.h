@@ -26,7 +26,6 @@
 #define CS_HTTP_MAX_BODY	(8 * 1024 * 1024)
 #define CS_HTTP_MAX_HEADER	(64 * 1024)
 
-
 /* What http.h names, for those who use that must not look into it. */
 struct CsHttpCall
 {

@@ -19,13 +19,13 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
-#include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/varlena.h"
 
 #include "check.h"
+#include "compat.h"
 #include "option.h"
 #include "provider.h"
 #include "shmem.h"
@@ -83,7 +83,7 @@ const CsOption cs_oauth_options[] = {
 	{.name = NULL}
 };
 
-PG_FUNCTION_INFO_V1(contactsync_fdw_validator);
+CS_FUNCTION(contactsync_fdw_validator);
 
 /*
  * Append the options of a table that have the place and whose names are not
