@@ -20,6 +20,7 @@ class Request:
     headers: Any         # case-insensitive mapping
     body: bytes
     remote: str          # the client's address
+    scheme: str          # http or https
     account: Any = None  # whom the credentials belong to, even if they are refused later
     grant: Any = None    # what these credentials may do
     entry: Any = None    # this request's journal entry

@@ -45,6 +45,7 @@ class Journal:
 
     def clear(self):
         self._entries = deque(maxlen=self._limit)
+        self._in_flight = {}
         self._seq = 0
         self._total = Tally()
         self._by_account = {}
@@ -70,6 +71,7 @@ class Journal:
             "duration": None,
         }
         self._entries.append(entry)
+        self._in_flight[self._seq] = entry
         for tally in self._tallies(account):
             tally.arrive(entry)
         return entry
@@ -80,6 +82,7 @@ class Journal:
 
     def finish(self, entry):
         entry["in_flight"] = False
+        self._in_flight.pop(entry["seq"], None)
         entry["duration"] = time.monotonic() - entry["monotonic"]
         for tally in self._tallies(entry["account"]):
             tally.finish(entry)
@@ -99,9 +102,8 @@ class Journal:
 
     def earlier_in_flight(self, entry):
         """Requests of the same account that came before this one and are not yet finished."""
-        return [other for other in self._entries
-                if other["in_flight"] and other["seq"] < entry["seq"]
-                and other["account"] == entry["account"]]
+        return [other for other in self._in_flight.values()
+                if other["seq"] < entry["seq"] and other["account"] == entry["account"]]
 
     def counts(self, account=None):
         tally = self._total if account is None else self._tally(account)

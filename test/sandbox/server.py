@@ -57,7 +57,7 @@ class Sandbox(web.Server):
     async def exchange(self, provider, http_request, path, query):
         """One request to a provider, from its arrival to the end of its answer."""
         request = Request(http_request.method, path, query, http_request.headers, b"",
-                          http_request.remote)
+                          http_request.remote, http_request.scheme)
         provider.identify(request)
         request.entry = entry = provider.journal.arrive(
             request.method, path + ("?" + query if query else ""), request.headers,

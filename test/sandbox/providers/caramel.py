@@ -11,9 +11,9 @@ import math
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from clock import iso
 from exchange import Answer, Refusal, parse_json
 from providers.base import Provider, limit_headers, route
+from providers.caramel_tokens import Tokens
 from schema import Field, describe, find_problems, is_email
 
 # Tiers and scopes: Lifetime counts as Business
@@ -65,6 +65,10 @@ class Caramel(Provider):
     updated_field = "updated_at"
     credentials = ("keys", "refresh_tokens")
 
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.tokens = Tokens(self.clock, self.serial)
+
     def defaults(self):
         per_minute = {"kind": "sliding", "seconds": 60}
         return {
@@ -102,20 +106,24 @@ class Caramel(Provider):
         """Authentication: static tokens, and those that the token endpoint issued."""
         super().identify(request)
         for account in self.accounts if request.account is None else ():
-            grant = account.recall("access_tokens").get(request.bearer())
+            grant = self.tokens.grant(account, request.bearer())
             if grant is not None:
                 request.account, request.grant = account, grant
 
     def received(self, request):
         """A token request names its account by the refresh token in its body."""
         if request.path == "/token":
-            request.account = self.account_of_refresh(form_values(request).get("refresh_token"))
+            token = form_values(request).get("refresh_token")
+            request.account = next((account for account in self.accounts
+                                    if self.tokens.knows(account, token)), None)
             if request.account is not None:
                 self.journal.attribute(request.entry, request.account.name)
 
     def admit(self, request, found):
         """Rate limits: three sliding windows at once; then the access token."""
         request.reply_headers["x-caramel-request-id"] = f"req_{next(self.serial):08d}"
+        if found is None and request.path == "/mcp":
+            raise Refusal(405, "POST only", "method_not_allowed")
         if found is not None and found.action in ("discovery", "token"):
             return
         limits = self.settings(request)["limits"]
@@ -123,11 +131,8 @@ class Caramel(Provider):
         self.enforce(request, [(("bearer", bearer), limits["bearer"]),
                                (("ip", request.remote), limits["ip"]),
                                (("host",), limits["host"])])
-        if request.account is None or self.is_expired(request.grant):
+        if request.account is None or self.tokens.is_expired(request.grant):
             raise Refusal(401, "Unauthorized — access token expired or invalid", "unauthorized")
-
-    def is_expired(self, grant):
-        return grant.get("revoked") or grant.get("expires_at", math.inf) <= self.clock.now()
 
     def enforce(self, request, limits):
         """Rate limits: x-ratelimit-* always, Retry-After in whole seconds (0 too) with a 429."""
@@ -139,17 +144,22 @@ class Caramel(Provider):
 
     def refuse(self, request, refusal):
         """Errors: gateway shape, protocol shape or a tool's isError, as configured."""
-        config = self.settings(request)
         code = refusal.code or CODE_OF_STATUS.get(
             refusal.status, "internal_error" if refusal.status >= 500 else "invalid_request")
-        message = "messsage" if config["misspell"] else "message"
+        message = "messsage" if self.settings(request)["misspell"] else "message"
         if request.path == "/token":
             body = {"error": code, "error_description": refusal.message}
-        elif request.path != "/mcp" or (config["errors"] == "http" and refusal.status != 200):
+        elif self.is_http_error(request, refusal):
             body = {"error": code, message: refusal.message, "status": refusal.status}
         else:
             return self.refuse_in_rpc(request, refusal, code, message)
         return Answer(refusal.status, body, headers=refusal.headers)
+
+    def is_http_error(self, request, refusal):
+        """Errors of JSON-RPC itself never are, those of the transport always."""
+        if request.path != "/mcp" or refusal.status in (405, 406):
+            return True
+        return self.settings(request)["errors"] == "http" and refusal.status != 200
 
     def refuse_in_rpc(self, request, refusal, code, message):
         if code in PROTOCOL_CODES:
@@ -182,7 +192,8 @@ class Caramel(Provider):
         accepted = request.headers.get("Accept", "")
         if request.config["require_accept"] and not (
                 "application/json" in accepted and "text/event-stream" in accepted):
-            raise Refusal(406, "Accept application/json and text/event-stream")
+            raise Refusal(406, "Accept application/json and text/event-stream",
+                          "not_acceptable")
 
     def parse_envelope(self, request):
         if request.media_type() != "application/json":
@@ -364,7 +375,7 @@ class Caramel(Provider):
 
     @route("GET", "/.well-known/oauth-authorization-server")
     def discovery(self, request):
-        base = f"http://{request.headers.get('Host')}/{self.name}"
+        base = f"{request.scheme}://{request.headers.get('Host')}/{self.name}"
         return Answer(200, {"issuer": base, "token_endpoint": f"{base}/token",
                             "grant_types_supported": ["authorization_code", "refresh_token"],
                             "token_endpoint_auth_methods_supported": ["none"],
@@ -381,45 +392,10 @@ class Caramel(Provider):
             raise Refusal(400, f"Unknown parameter {unknown.pop()}", "invalid_request")
         if values.get("grant_type") != "refresh_token":
             raise Refusal(400, "Only refresh_token is supported", "unsupported_grant_type")
-        state = request.account and self.refresh_state(request.account, values["refresh_token"])
-        if state is None or not self.is_usable(request.account, state):
-            raise Refusal(400, "The refresh token is unknown, expired or was rotated",
-                          "invalid_grant")
-        if values.get("client_id") != request.config["client_id"]:
+        if values.get("client_id") != self.settings(request)["client_id"]:
             raise Refusal(400, "Unknown client_id", "invalid_client")
-        return Answer(200, self.issue_tokens(request, values["refresh_token"], state))
-
-    def issue_tokens(self, request, refresh_token, state):
-        account, config, now = request.account, request.config, self.clock.now()
-        number = next(self.serial)
-        if config["rotate"]:
-            state["rotated"] = True
-            refresh_token = f"rt_{account.name}_{number}"
-        account.recall("refresh_tokens")[refresh_token] = {"rotated": False, "last_used": now}
-        access_token = f"eyJ_{account.name}_{number}"
-        expires_at = now + config["access_seconds"]
-        account.recall("access_tokens")[access_token] = {"scopes": config["scopes"],
-                                                         "expires_at": expires_at}
-        account.record("TOKEN_REFRESHED", iso(now), access_token=access_token,
-                       refresh_token=refresh_token)
-        return {"access_token": access_token, "refresh_token": refresh_token,
-                "expires_in": config["access_seconds"], "token_type": "Bearer"}
-
-    def account_of_refresh(self, token):
-        return next((account for account in self.accounts
-                     if self.refresh_state(account, token) is not None), None)
-
-    def refresh_state(self, account, token):
-        """What is known of a refresh token of this account, or None."""
-        states = account.recall("refresh_tokens")
-        if token not in states and account.config["refresh_tokens"].get(token) is not None:
-            states[token] = {"rotated": False, "last_used": self.clock.now()}
-        return states.get(token)
-
-    def is_usable(self, account, state):
-        """Authentication: 30 days from the last use, and never after it was rotated."""
-        idle = self.clock.now() - state["last_used"]
-        return not state["rotated"] and idle <= account.config["refresh_seconds"]
+        tokens = self.tokens.refresh(request.account, values.get("refresh_token"))
+        return Answer(200, tokens)
 
     # REST gateway
 

@@ -228,6 +228,8 @@ class Spotzee(Provider):
         for name in names - {param}:
             raise Refusal(400, f"{name} is not a known parameter", "parameter_unknown",
                           param=name)
+        if items is None:
+            raise Refusal(400, "A batch is required", "parameter_missing", param=param)
         if not isinstance(items, list):
             raise Refusal(400, f"{param or 'The body'} must be an array", param=param)
         if not items:
