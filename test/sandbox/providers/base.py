@@ -199,16 +199,17 @@ def query_parameters(request, known):
 
 
 def make_cursor(place):
-    """An opaque cursor for a place in a list (any JSON value)."""
+    """An opaque cursor for a place in a sorted list: the values that it is sorted by."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
-def parse_cursor(text, kind=list):
+def parse_cursor(text, *types):
+    """The place that a cursor stands for, whose values must be of these types."""
     try:
         place = json.loads(base64.urlsafe_b64decode(text))
     except ValueError:
         place = None
-    if not isinstance(place, kind):
+    if not isinstance(place, list) or tuple(map(type, place)) != types:
         raise Refusal(400, "The cursor is not valid")
     return place
 

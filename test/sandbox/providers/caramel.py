@@ -408,6 +408,8 @@ class Caramel(Provider):
             arguments = parse_json(request.body)
         except ValueError as error:
             raise Refusal(400, str(error), "invalid_request") from error
+        if not isinstance(arguments, dict):
+            raise Refusal(400, "The body must be an object", "invalid_request")
         check({"business_id": BUSINESS_ID}, arguments, "invalid_request")
         self.business(request, arguments)
         return Answer(200, self.usage(request, arguments))

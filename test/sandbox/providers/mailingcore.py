@@ -255,7 +255,7 @@ class MailingCore(Provider):
         found = sorted(filter(list_filter(options), request.account.contacts), key=list_order)
         start = (page - 1) * limit
         if "cursor" in options:
-            after = parse_cursor(options["cursor"])
+            after = parse_cursor(options["cursor"], str, str)
             start = sum(list_order(contact) <= after for contact in found)
         return Answer(200, self.page(request.config, found, start, page, limit))
 

@@ -147,7 +147,7 @@ class Owlat(Provider):
         """Contacts API: limit 1 to 100, default 25; cursor; search."""
         options = query_parameters(request, ("limit", "cursor", "search"))
         limit = whole_number(options.get("limit", "25"), "limit", 1, LIST_MAX)
-        start = parse_cursor(options["cursor"], int) if "cursor" in options else 0
+        start, = parse_cursor(options["cursor"], int) if "cursor" in options else [0]
         search = options.get("search", "").lower()
         found = [contact for contact in request.account.contacts
                  if any(search in (contact[name] or "").lower()
@@ -156,7 +156,7 @@ class Owlat(Provider):
         return Answer(200, {
             "data": [present(contact) for contact in found[start:end]],
             "pagination": {"limit": limit, "totalItems": len(found),
-                           "cursor": make_cursor(end) if end < len(found) else None,
+                           "cursor": make_cursor([end]) if end < len(found) else None,
                            "isDone": end >= len(found)}})
 
     def checked_body(self, request, schema):

@@ -412,14 +412,15 @@ def chosen(options, name, choices):
 
 
 def list_order(contact, sort):
-    return [contact["id"] if sort == "id" else str(contact[sort] or ""), contact["id"]]
+    value = f"{contact['id']:020d}" if sort == "id" else contact[sort] or ""
+    return [value, contact["id"]]
 
 
 def page_bounds(options, order, descending, limit):
     """Where the page after (or before) the cursor starts and ends in the sorted list."""
     if "cursor" not in options:
         return 0, limit
-    cursor = parse_cursor(options["cursor"])
+    cursor = parse_cursor(options["cursor"], str, int)
     if chosen(options, "page", ("next", "prev")) == "prev":
         end = sum(place > cursor if descending else place < cursor for place in order)
         return max(0, end - limit), end
