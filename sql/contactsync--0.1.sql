@@ -109,12 +109,14 @@ CREATE TABLE contactsync.endpoint (
 	since		timestamptz,
 	until		timestamptz,
 	pace		float8,
+	busy		boolean	NOT NULL DEFAULT false,
 	memo		jsonb,
 	UNIQUE (server_oid, role)
 );
 COMMENT ON TABLE contactsync.endpoint
 IS 'one row per server and role that sends through it: is it well, and if not, why';
 COMMENT ON COLUMN contactsync.endpoint.pace IS 'calls per second that the provider has taught us; null: as configured';
+COMMENT ON COLUMN contactsync.endpoint.busy IS 'calls may be under way; still set after a crash, which says that what is queued may have been sent';
 COMMENT ON COLUMN contactsync.endpoint.memo IS 'what the provider has to be remembered for';
 
 CREATE TABLE contactsync.watch (

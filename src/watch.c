@@ -12,8 +12,10 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/sysattr.h"
 #include "access/table.h"
+#include "catalog/catalog.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
@@ -556,6 +558,7 @@ trigger_arguments(const CsWatch *watch)
 	while ((column = bms_next_member(watch->used, column)) >= 0)
 		if (column + FirstLowInvalidHeapAttributeNumber <= 0)
 			return args.data;
+	column = -1;
 	while ((column = bms_next_member(watch->used, column)) >= 0)
 		appendStringInfo(&args, ", %s",
 						 quote_literal_cstr(get_attname(watch->source, column + FirstLowInvalidHeapAttributeNumber, false)));

@@ -1,0 +1,470 @@
+/*-------------------------------------------------------------------------
+ *
+ * lane.c
+ *		The changes of one watch, or the direct upserts of one endpoint, as
+ *		far as they are in memory.
+ *
+ * A key is in a lane once, however often it was queued: it is PENDING until it
+ * is read, and what comes while it is on its way makes it pending once more
+ * when its outcome is known.  So the value that is sent is always the newest,
+ * and never overtakes an older one.
+ *
+ * Two rows can mean one contact, so whatever is on its way also holds its
+ * upsert key; others wait for it, and are read again when it is let go.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "common/hashfn.h"
+#include "utils/memutils.h"
+
+#include "guc.h"
+#include "lane.h"
+
+/* Keys of a lane. */
+typedef struct CsChangeSlot
+{
+	const char *key;
+	uint32		hash;
+	CsChange   *change;
+	char		status;
+} CsChangeSlot;
+
+#define HASH_TEXT(text) \
+	hash_bytes((const unsigned char *) (text), strlen(text))
+
+#define SH_PREFIX changeset
+#define SH_ELEMENT_TYPE CsChangeSlot
+#define SH_KEY_TYPE const char *
+#define SH_KEY key
+#define SH_HASH_KEY(tb, key) HASH_TEXT(key)
+#define SH_EQUAL(tb, a, b) (strcmp(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* An upsert key that is on its way, and who waits for it. */
+typedef struct CsHold
+{
+	char	   *key;			/* server and upsert key */
+	CsChange   *owner;
+	dlist_head	waiters;
+} CsHold;
+
+typedef struct CsHoldSlot
+{
+	const char *key;
+	uint32		hash;
+	CsHold	   *hold;
+	char		status;
+} CsHoldSlot;
+
+#define SH_PREFIX holdset
+#define SH_ELEMENT_TYPE CsHoldSlot
+#define SH_KEY_TYPE const char *
+#define SH_KEY key
+#define SH_HASH_KEY(tb, key) HASH_TEXT(key)
+#define SH_EQUAL(tb, a, b) (strcmp(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* Of all lanes of this process: accounts of several roles share a server. */
+static holdset_hash *holds = NULL;
+static MemoryContext hold_context = NULL;
+
+/*
+ * Effect: there are no lanes and no holds yet; they live in the given context,
+ * and are forgotten by the next call of this.
+ */
+void
+cs_lane_begin(MemoryContext context)
+{
+	hold_context = context;
+	holds = holdset_create(context, 1024, NULL);
+}
+
+/*
+ * A lane without changes, in the current context; watch is NULL for direct
+ * upserts and is not copied.
+ */
+CsLane *
+cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id, CsWatch *watch)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync lane",
+												  ALLOCSET_DEFAULT_SIZES);
+	CsLane	   *lane = MemoryContextAllocZero(context, sizeof(CsLane));
+
+	lane->account = account;
+	lane->endpoint_id = endpoint_id;
+	lane->watch_id = watch_id;
+	lane->watch = watch;
+	lane->context = context;
+	lane->cursor.context = context;
+	lane->cursor.position.id = PG_INT64_MIN;
+	lane->changes = changeset_create(context, 256, NULL);
+	lane->has_failures = true;
+	dlist_init(&lane->pending);
+	dlist_init(&lane->postponed);
+	return lane;
+}
+
+/*
+ * Holds
+ */
+
+static void
+make_pending(CsChange *change, bool first)
+{
+	change->state = CS_CHANGE_PENDING;
+	if (first)
+		dlist_push_head(&change->lane->pending, &change->node);
+	else
+		dlist_push_tail(&change->lane->pending, &change->node);
+}
+
+/* Effect: lets go of what the change holds; who waited is pending again. */
+static void
+release_holds(CsChange *change)
+{
+	for (int i = 0; i < CS_CHANGE_HOLDS; i++)
+	{
+		CsHold	   *hold = change->holds[i];
+
+		if (hold == NULL)
+			continue;
+		change->holds[i] = NULL;
+		while (!dlist_is_empty(&hold->waiters))
+		{
+			CsChange   *waiter = dlist_tail_element(CsChange, node, &hold->waiters);
+
+			dlist_delete(&waiter->node);
+			make_pending(waiter, true);
+		}
+		holdset_delete(holds, hold->key);
+		pfree(hold->key);
+		pfree(hold);
+	}
+}
+
+/*
+ * Effect: the change holds the key, in the given slot, until it is finished or
+ * holds another there.  If somebody else does, it is BLOCKED, and false is
+ * returned.
+ */
+bool
+cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot)
+{
+	char	   *key = psprintf("%u %d %s", serverid, slot, upsert_key);
+	CsHold	   *held = change->holds[slot];
+	CsHoldSlot *entry;
+	bool		found;
+
+	if (held && strcmp(held->key, key) == 0)
+		return true;
+	if (held)
+		release_holds(change);
+	entry = holdset_insert(holds, key, &found);
+	if (found)
+	{
+		CsHold	   *other = entry->hold;
+
+		release_holds(change);
+		change->state = CS_CHANGE_BLOCKED;
+		dlist_push_tail(&other->waiters, &change->node);
+		return false;
+	}
+	entry->hold = MemoryContextAlloc(hold_context, sizeof(CsHold));
+	entry->hold->key = MemoryContextStrdup(hold_context, key);
+	entry->hold->owner = change;
+	entry->key = entry->hold->key;
+	dlist_init(&entry->hold->waiters);
+	change->holds[slot] = entry->hold;
+	return true;
+}
+
+/*
+ * Changes
+ */
+
+static CsChange *
+create_change(CsLane *lane, const char *key)
+{
+	CsChange   *change = MemoryContextAllocZero(lane->context, sizeof(CsChange));
+
+	change->lane = lane;
+	change->key = MemoryContextStrdup(lane->context, key);
+	make_pending(change, false);
+	lane->nchanges++;
+	return change;
+}
+
+static List *
+append_ref(CsLane *lane, List *refs, CsQueueRef *ref)
+{
+	MemoryContext old = MemoryContextSwitchTo(lane->context);
+
+	refs = lappend(refs, ref);
+	MemoryContextSwitchTo(old);
+	return refs;
+}
+
+static bool
+has_ref(List *refs, const CsQueuePosition *position)
+{
+	ListCell   *lc;
+
+	foreach(lc, refs)
+	{
+		CsQueueRef *ref = lfirst(lc);
+
+		if (ref->position.xact == position->xact && ref->position.id == position->id)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Effect: the key is pending on account of the row, or will be once it is not
+ * on its way any more.
+ */
+static void
+note_key(CsLane *lane, const char *key, CsQueueRef *ref, Jsonb *direct)
+{
+	CsChangeSlot *slot;
+	CsChange   *change;
+	bool		found;
+
+	slot = changeset_insert(lane->changes, key, &found);
+	if (!found)
+	{
+		slot->change = create_change(lane, key);
+		slot->key = slot->change->key;
+	}
+	change = slot->change;
+	if (has_ref(change->refs, &ref->position) || has_ref(change->next_refs, &ref->position))
+		return;					/* read twice */
+	if (change->state == CS_CHANGE_ACTIVE)
+		change->next_refs = append_ref(lane, change->next_refs, ref);
+	else
+	{
+		change->refs = append_ref(lane, change->refs, ref);
+		change->id = ref->position.xact ^ ((uint64) ref->position.id << 40);
+	}
+	ref->outstanding++;
+	if (ref->position.xact < lane->doubt_below)
+		change->in_doubt = true;
+	if (direct && change->direct == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(lane->context);
+
+		change->direct = (Jsonb *) PG_DETOAST_DATUM_COPY(PointerGetDatum(direct));
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static void
+note_row(CsLane *lane, const CsQueueRow *row)
+{
+	CsQueueRef *ref = MemoryContextAlloc(lane->context, sizeof(CsQueueRef));
+
+	ref->position = row->position;
+	ref->outstanding = 0;
+	for (int i = 0; i < row->nkeys; i++)
+		note_key(lane, row->keys[i], ref, NULL);
+	if (row->contact)
+		note_key(lane, psprintf(INT64_FORMAT, row->position.id), ref, row->contact);
+	if (ref->outstanding == 0)
+		pfree(ref);
+}
+
+/* Effect: a marker of TRUNCATE becomes the keys that it stands for. */
+static void
+expand_marker(CsLane *lane, const CsQueueRow *row)
+{
+	if (lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE)
+		cs_queue_expand(lane->watch->endpoint, lane->watch_id);
+	if (lane->watch)
+		cs_queue_delete(lane->watch->endpoint, lane->watch_id, 1, &row->position);
+	lane->exhausted = false;
+}
+
+/*
+ * Effect: reads the queue until the window is full.  Needs what
+ * cs_queue_read() needs, in a transaction that may write.
+ */
+void
+cs_lane_load(CsLane *lane)
+{
+	CsQueueRow *rows;
+	int			n;
+
+	if (lane->nchanges >= cs_max_pending)
+		return;
+	n = cs_queue_read(&lane->cursor, lane->endpoint_id, lane->watch_id,
+					  cs_max_pending - lane->nchanges, &rows);
+	lane->exhausted = !lane->cursor.more;
+	for (int i = 0; i < n; i++)
+	{
+		if (rows[i].nkeys == 0 && rows[i].contact == NULL)
+			expand_marker(lane, &rows[i]);
+		else
+			note_row(lane, &rows[i]);
+	}
+}
+
+/* Effect: what was postponed and is due is pending again. */
+static void
+wake_postponed(CsLane *lane, double now)
+{
+	dlist_mutable_iter iter;
+
+	if (now < lane->postponed_until)
+		return;
+	lane->postponed_until = DBL_MAX;
+	dlist_foreach_modify(iter, &lane->postponed)
+	{
+		CsChange   *change = dlist_container(CsChange, node, iter.cur);
+
+		if (change->not_before > now)
+		{
+			lane->postponed_until = Min(lane->postponed_until, change->not_before);
+			continue;
+		}
+		dlist_delete(&change->node);
+		make_pending(change, true);
+	}
+}
+
+/* The next change to be read, ACTIVE from now on, or NULL if none is due. */
+CsChange *
+cs_lane_next(CsLane *lane, double now)
+{
+	CsChange   *change;
+
+	if (now < lane->not_before)
+		return NULL;
+	wake_postponed(lane, now);
+	if (dlist_is_empty(&lane->pending))
+		return NULL;
+	change = dlist_container(CsChange, node, dlist_pop_head_node(&lane->pending));
+	change->state = CS_CHANGE_ACTIVE;
+	return change;
+}
+
+/* When there will be a change to read: now, later, or DBL_MAX: not that we know. */
+double
+cs_lane_ready_at(CsLane *lane, double now)
+{
+	double		at = DBL_MAX;
+
+	if (!dlist_is_empty(&lane->pending) || !lane->exhausted)
+		at = now;
+	else if (!dlist_is_empty(&lane->postponed))
+		at = lane->postponed_until;
+	return at == DBL_MAX ? at : Max(at, lane->not_before);
+}
+
+/* Nothing is in memory, and there was nothing more in the queue. */
+bool
+cs_lane_is_empty(const CsLane *lane)
+{
+	return lane->nchanges == 0 && lane->exhausted;
+}
+
+/* Effect: what came in the meantime is part of what the change is due to. */
+static void
+take_next_refs(CsChange *change)
+{
+	MemoryContext old;
+	ListCell   *lc;
+
+	if (change->next_refs == NIL)
+		return;
+	old = MemoryContextSwitchTo(change->lane->context);
+	foreach(lc, change->next_refs)
+	{
+		CsQueueRef *ref = lfirst(lc);
+
+		change->refs = lappend(change->refs, ref);
+		change->id = ref->position.xact ^ ((uint64) ref->position.id << 40);
+	}
+	list_free(change->next_refs);
+	change->next_refs = NIL;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Effect: an ACTIVE change goes back to be read again, not before the given
+ * time; it keeps what it holds, so that nothing overtakes it.  "first": before
+ * those that are pending now.
+ */
+void
+cs_change_postpone(CsChange *change, double not_before, bool first)
+{
+	CsLane	   *lane = change->lane;
+
+	take_next_refs(change);
+	change->contact = NULL;
+	change->not_before = not_before;
+	if (not_before <= 0)
+	{
+		make_pending(change, first);
+		return;
+	}
+	change->state = CS_CHANGE_PENDING;
+	dlist_push_tail(&lane->postponed, &change->node);
+	lane->postponed_until = dlist_has_next(&lane->postponed, dlist_head_node(&lane->postponed)) ?
+		Min(lane->postponed_until, not_before) : not_before;
+}
+
+/*
+ * Effect: an ACTIVE change has its outcome.  It lets go of its upsert key, and
+ * is gone unless more came in the meantime.  Rows of the queue of which nothing
+ * is left are passed to done(): they are to be deleted with the outcome.
+ */
+void
+cs_change_finish(CsChange *change, void (*done) (CsLane *lane, CsQueuePosition position, void *arg),
+				 void *arg)
+{
+	CsLane	   *lane = change->lane;
+	ListCell   *lc;
+
+	release_holds(change);
+	foreach(lc, change->refs)
+	{
+		CsQueueRef *ref = lfirst(lc);
+
+		if (--ref->outstanding > 0)
+			continue;
+		done(lane, ref->position, arg);
+		pfree(ref);
+	}
+	list_free(change->refs);
+	change->refs = NIL;
+	change->contact = NULL;
+	change->attempts = 0;
+	change->first_try = 0;
+	change->in_doubt = false;
+	if (change->next_refs != NIL)
+	{
+		take_next_refs(change);
+		make_pending(change, false);
+		return;
+	}
+	changeset_delete(lane->changes, change->key);
+	if (change->direct)
+		pfree(change->direct);
+	pfree(change->key);
+	pfree(change);
+	lane->nchanges--;
+}

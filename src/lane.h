@@ -1,0 +1,108 @@
+/*-------------------------------------------------------------------------
+ *
+ * lane.h
+ *		The changes of one watch, or the direct upserts of one endpoint, as
+ *		far as they are in memory.
+ *
+ * A lane reads the queue a window at a time, so that its memory does not depend
+ * on the backlog, and one lane does not stand in the way of another.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_LANE_H
+#define CS_LANE_H
+
+#include "postgres.h"
+
+#include "lib/ilist.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "contact.h"
+#include "queue.h"
+#include "source.h"
+#include "watch.h"
+
+/* A row of the queue that was read; it can go when nothing of it is left. */
+typedef struct CsQueueRef
+{
+	CsQueuePosition position;
+	int			outstanding;
+} CsQueueRef;
+
+typedef enum CsChangeState
+{
+	CS_CHANGE_PENDING,			/* in lane->pending; -> ACTIVE */
+	CS_CHANGE_ACTIVE,			/* read, in a call or about to be; -> PENDING,
+								 * BLOCKED, or done */
+	CS_CHANGE_BLOCKED			/* another holds its upsert key; -> PENDING */
+} CsChangeState;
+
+/* Upsert key, and e-mail address where that is another one. */
+#define CS_CHANGE_HOLDS	2
+
+struct CsHold;
+
+/* A row, or a contact, that may differ from what the provider has. */
+typedef struct CsChange
+{
+	dlist_node	node;			/* of lane->pending, or of a hold's waiters */
+	struct CsLane *lane;
+	CsChangeState state;
+	char	   *key;
+	List	   *refs;			/* of CsQueueRef: what it is due to */
+	List	   *next_refs;		/* what came while it was not PENDING */
+	uint64		id;				/* of the newest of refs; the same after a crash */
+	bool		in_doubt;		/* it may have been sent: send whatever is known */
+	Jsonb	   *direct;			/* contactsync_upsert(): the contact itself */
+	int			attempts;
+	double		first_try;		/* 0: never tried */
+	double		not_before;
+	struct CsHold *holds[CS_CHANGE_HOLDS];
+
+	/* while ACTIVE, in the memory of its call */
+	CsContact  *contact;
+	pg_uuid_t	digest;
+} CsChange;
+
+typedef struct CsLane
+{
+	struct CsAccount *account;
+	int			endpoint_id;
+	int			watch_id;		/* 0: direct upserts */
+	CsWatch    *watch;			/* NULL for direct upserts */
+	CsSource   *source;			/* NULL until it is first read */
+	CsQueueCursor cursor;
+	bool		exhausted;		/* the queue had no more when it was last read */
+	uint64		doubt_below;	/* rows of earlier transactions may have been sent
+								 * by a process that did not live to say so */
+	struct changeset_hash *changes;
+	dlist_head	pending;		/* may be read now */
+	dlist_head	postponed;		/* PENDING, but not_before is to come */
+	double		postponed_until;	/* the least of them */
+	int			nchanges;
+	double		not_before;		/* nothing is read before */
+	bool		broken;			/* and that is why; stored in watch.state */
+	bool		has_failures;	/* there may be rows in contactsync.failure */
+	int64		synced;			/* since the last time they were stored */
+	int64		unchanged;
+	int64		failed;
+	char	   *last_error;
+	MemoryContext context;
+} CsLane;
+
+extern void cs_lane_begin(MemoryContext context);
+extern CsLane *cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id,
+							  CsWatch *watch);
+extern void cs_lane_load(CsLane *lane);
+extern CsChange *cs_lane_next(CsLane *lane, double now);
+extern double cs_lane_ready_at(CsLane *lane, double now);
+extern bool cs_lane_is_empty(const CsLane *lane);
+
+extern bool cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot);
+extern void cs_change_postpone(CsChange *change, double not_before, bool first);
+extern void cs_change_finish(CsChange *change,
+							 void (*done) (CsLane *lane, CsQueuePosition position, void *arg),
+							 void *arg);
+
+#endif							/* CS_LANE_H */

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * pace.h
+ *		How fast calls may go, and how long to wait after a failure; pure.
+ *
+ * Times are Unix seconds on the clock of clock.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_PACE_H
+#define CS_PACE_H
+
+#include "postgres.h"
+
+/* A token bucket: it holds up to "burst" tokens, one call takes one. */
+typedef struct CsPace
+{
+	double		rate;			/* tokens a second */
+	double		burst;
+	double		tokens;			/* at "at" */
+	double		at;
+} CsPace;
+
+extern void cs_pace_set(CsPace *pace, double rate, double burst, double now);
+extern bool cs_pace_take(CsPace *pace, double now);
+extern double cs_pace_ready_at(const CsPace *pace, double now);
+
+/* Seconds to wait after the n-th failure in a row (1 ..), with jitter. */
+extern double cs_pace_backoff(int failures);
+
+/* Up to half a second, so that what was stopped at once does not start at once. */
+extern double cs_pace_jitter(void);
+
+#endif							/* CS_PACE_H */

@@ -1,0 +1,573 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.c
+ *		What is stored of endpoints, contacts, failures and calls.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "guc.h"
+#include "sql.h"
+#include "state.h"
+
+/*
+ * Arguments
+ */
+
+/*
+ * Text that came from elsewhere, in the database's encoding; what that cannot
+ * express is replaced rather than an error.
+ */
+static char *
+from_utf8(const char *utf8)
+{
+	int			len = strlen(utf8);
+	char	   *result;
+	int			converted;
+
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+		return unconstify(char *, utf8);
+	result = palloc(len * MAX_CONVERSION_GROWTH + 1);
+	converted = pg_do_encoding_conversion_buf(FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding()),
+											  PG_UTF8, GetDatabaseEncoding(),
+											  (unsigned char *) unconstify(char *, utf8), len,
+											  (unsigned char *) result,
+											  len * MAX_CONVERSION_GROWTH + 1, true);
+	if (converted == len)
+		return result;
+	for (int i = 0; i <= len; i++)
+		result[i] = IS_HIGHBIT_SET(utf8[i]) ? '?' : utf8[i];
+	return result;
+}
+
+static Datum
+text_or_null(const char *utf8, char *isnull)
+{
+	*isnull = utf8 ? ' ' : 'n';
+	return utf8 ? CStringGetTextDatum(from_utf8(utf8)) : (Datum) 0;
+}
+
+/* Builds one array argument, element by element. */
+typedef struct CsArray
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+} CsArray;
+
+static void
+begin_array(CsArray *array, int n)
+{
+	array->elements = palloc(n * sizeof(Datum));
+	array->nulls = palloc0(n * sizeof(bool));
+	array->n = 0;
+}
+
+static void
+add_text(CsArray *array, const char *utf8)
+{
+	array->nulls[array->n] = utf8 == NULL;
+	array->elements[array->n++] = utf8 ? CStringGetTextDatum(from_utf8(utf8)) : (Datum) 0;
+}
+
+static void
+add_value(CsArray *array, Datum datum, bool isnull)
+{
+	array->nulls[array->n] = isnull;
+	array->elements[array->n++] = datum;
+}
+
+static Datum
+finish_array(CsArray *array, Oid type, int len, bool byval, char align)
+{
+	int			lower = 1;
+
+	return PointerGetDatum(construct_md_array(array->elements, array->nulls, 1, &array->n,
+											  &lower, type, len, byval, align));
+}
+
+static Datum
+finish_text_array(CsArray *array)
+{
+	return finish_array(array, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+static Datum
+finish_bool_array(CsArray *array)
+{
+	return finish_array(array, BOOLOID, 1, true, TYPALIGN_CHAR);
+}
+
+static Datum
+key_array(int n, const CsStored *stored)
+{
+	CsArray		keys;
+
+	begin_array(&keys, n);
+	for (int i = 0; i < n; i++)
+		add_text(&keys, stored[i].key);
+	return finish_text_array(&keys);
+}
+
+/*
+ * Endpoints and watches
+ */
+
+/*
+ * All endpoints, palloc'd in the current context.  One whose server was dropped
+ * and made again, or restored from a dump, is found by its name.
+ */
+List *
+cs_state_load_endpoints(void)
+{
+	static CsStatement adopt = {
+		"UPDATE contactsync.endpoint e SET server_oid = s.oid FROM pg_foreign_server s"
+		" WHERE s.srvname = e.server AND s.oid <> e.server_oid"
+		" AND NOT EXISTS (SELECT FROM pg_foreign_server o WHERE o.oid = e.server_oid)"
+		" AND NOT EXISTS (SELECT FROM contactsync.endpoint o WHERE o.server_oid = s.oid AND o.role = e.role)"
+	};
+	static CsStatement follow = {
+		"UPDATE contactsync.endpoint e SET server = s.srvname FROM pg_foreign_server s"
+		" WHERE s.oid = e.server_oid AND s.srvname <> e.server"
+	};
+	static CsStatement statement = {
+		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace FROM contactsync.endpoint e ORDER BY e.id"
+	};
+	MemoryContext context = CurrentMemoryContext;
+	List	   *endpoints = NIL;
+	uint64		n;
+
+	cs_sql_execute(&adopt, NULL, NULL);
+	cs_sql_execute(&follow, NULL, NULL);
+	n = cs_sql_execute(&statement, NULL, NULL);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+	{
+		CsEndpointState *endpoint = palloc0(sizeof(CsEndpointState));
+		bool		isnull;
+		Datum		pace;
+
+		endpoint->id = cs_sql_int(i, 1);
+		endpoint->serverid = DatumGetObjectId(cs_sql_value(i, 2, &isnull));
+		endpoint->roleid = DatumGetObjectId(cs_sql_value(i, 3, &isnull));
+		endpoint->server_name = cs_sql_text(i, 4);
+		endpoint->busy = DatumGetBool(cs_sql_value(i, 5, &isnull));
+		pace = cs_sql_value(i, 6, &isnull);
+		endpoint->pace = isnull ? 0 : DatumGetFloat8(pace);
+		endpoints = lappend(endpoints, endpoint);
+	}
+	return endpoints;
+}
+
+/* The id of the endpoint of a server and role, made if there is none. */
+int
+cs_state_endpoint_id(Oid serverid, const char *server_name, Oid roleid)
+{
+	static CsStatement find = {
+		"SELECT id FROM contactsync.endpoint WHERE server_oid = $1 AND role = $2",
+		2, {OIDOID, REGROLEOID}
+	};
+	static CsStatement make = {
+		"INSERT INTO contactsync.endpoint (server_oid, role, server) VALUES ($1, $2, $3)"
+		" ON CONFLICT (server_oid, role) DO UPDATE SET server = excluded.server RETURNING id",
+		3, {OIDOID, REGROLEOID, NAMEOID}
+	};
+	Datum		args[3];
+	NameData	name;
+
+	args[0] = ObjectIdGetDatum(serverid);
+	args[1] = ObjectIdGetDatum(roleid);
+	namestrcpy(&name, server_name);
+	args[2] = NameGetDatum(&name);
+	if (cs_sql_execute(&find, args, NULL) == 0)
+		cs_sql_execute(&make, args, NULL);
+	return cs_sql_int(0, 1);
+}
+
+/* Effect: remembers that calls are about to be made, or that none is under way. */
+void
+cs_state_set_busy(int endpoint, bool busy)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET busy = $2 WHERE id = $1", 2, {INT4OID, BOOLOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), BoolGetDatum(busy)};
+
+	cs_sql_execute(&statement, args, NULL);
+}
+
+/* Effect: the view status says so; "since" stays while the state does. */
+void
+cs_state_set_health(int endpoint, const char *state, const char *reason, TimestampTz until)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET since = CASE WHEN state = $2 THEN since ELSE clock_timestamp() END,"
+		" state = $2, reason = $3, until = $4 WHERE id = $1",
+		4, {INT4OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	};
+	Datum		args[4];
+	char		nulls[5] = "    ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = CStringGetTextDatum(state);
+	args[2] = text_or_null(reason, &nulls[2]);
+	args[3] = TimestampTzGetDatum(until);
+	nulls[3] = until == 0 ? 'n' : ' ';
+	cs_sql_execute(&statement, args, nulls);
+}
+
+void
+cs_state_set_watch(int watch, bool broken, const char *reason)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET since = CASE WHEN state = $2 THEN since ELSE clock_timestamp() END,"
+		" state = $2, reason = $3 WHERE id = $1",
+		3, {INT4OID, TEXTOID, TEXTOID}
+	};
+	Datum		args[3];
+	char		nulls[4] = "   ";
+
+	args[0] = Int32GetDatum(watch);
+	args[1] = CStringGetTextDatum(broken ? "broken" : "running");
+	args[2] = text_or_null(reason, &nulls[2]);
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/*
+ * Contacts
+ */
+
+/* Columns of the query of cs_state_read(). */
+enum
+{
+	KNOWN_N = 1,
+	KNOWN_DIGEST,
+	KNOWN_ACTION,
+	KNOWN_UPSERT_KEY,
+	KNOWN_REMOTE_ID,
+	KNOWN_CONSENT_SENT,
+	KNOWN_OPTED_OUT,
+	KNOWN_TOPIC_ADDED
+};
+
+static void
+known_of_row(int row, CsKnown *known)
+{
+	bool		isnull;
+	Datum		digest = cs_sql_value(row, KNOWN_DIGEST, &isnull);
+
+	known->found = true;
+	known->has_digest = !isnull;
+	if (!isnull)
+		known->digest = *DatumGetUUIDP(digest);
+	known->action = DatumGetChar(cs_sql_value(row, KNOWN_ACTION, &isnull));
+	known->upsert_key = cs_sql_text(row, KNOWN_UPSERT_KEY);
+	known->remote_id = cs_sql_text(row, KNOWN_REMOTE_ID);
+	known->consent_sent = DatumGetBool(cs_sql_value(row, KNOWN_CONSENT_SENT, &isnull));
+	known->opted_out = DatumGetBool(cs_sql_value(row, KNOWN_OPTED_OUT, &isnull));
+	known->topic_added = DatumGetBool(cs_sql_value(row, KNOWN_TOPIC_ADDED, &isnull));
+}
+
+/* Fills known[i] for keys[i]; palloc'd in the current context. */
+void
+cs_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
+{
+	static CsStatement statement = {
+		"SELECT k.n::int, c.digest, c.action, c.upsert_key, c.remote_id, c.consent_sent, c.opted_out, c.topic_added"
+		" FROM unnest($3) WITH ORDINALITY AS k (key, n)"
+		" JOIN contactsync.contact c ON c.watch = $2 AND c.key = k.key AND c.endpoint = $1",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+	MemoryContext context = CurrentMemoryContext;
+	CsArray		array;
+	Datum		args[3];
+	uint64		nrows;
+
+	memset(known, 0, n * sizeof(CsKnown));
+	begin_array(&array, n);
+	for (int i = 0; i < n; i++)
+		add_value(&array, CStringGetTextDatum(keys[i]), false);
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = finish_text_array(&array);
+	nrows = cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < nrows; i++)
+		known_of_row(i, &known[cs_sql_int(i, KNOWN_N) - 1]);
+}
+
+static char
+action_letter(CsAction action)
+{
+	return action == CS_UPSERT ? 'u' : action == CS_UNSUBSCRIBE ? 'n' : 'd';
+}
+
+static bool
+claims_consent(const CsContact *contact)
+{
+	return contact->action == CS_UPSERT && contact->value[CS_OPT_IN] != NULL &&
+		strcmp(contact->value[CS_OPT_IN], "true") == 0;
+}
+
+/* Effect: failures of these keys are over. */
+void
+cs_state_clear_failures(int endpoint, int watch, int n, char **keys)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.failure f USING unnest($3) AS k (key)"
+		" WHERE f.watch = $2 AND f.key = k.key AND f.endpoint = $1",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+	CsArray		array;
+	Datum		args[3];
+
+	begin_array(&array, n);
+	for (int i = 0; i < n; i++)
+		add_text(&array, keys[i]);
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = finish_text_array(&array);
+	cs_sql_execute(&statement, args, NULL);
+}
+
+/*
+ * Effect: the provider has these contacts now.
+ */
+void
+cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
+					  bool clear_failures)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.contact AS c (endpoint, watch, key, upsert_key, action, digest, synced_at,"
+		" remote_id, consent_sent, opted_out, topic_added, error)"
+		" SELECT $1, $2, u.key, u.upsert_key, u.action, u.digest, now(), u.remote_id, u.consent, u.opted_out,"
+		" u.topic, u.note FROM unnest($3, $4, $5, $6, $7, $8, $9, $10, $11)"
+		" AS u (key, upsert_key, action, digest, remote_id, consent, opted_out, topic, note)"
+		" ON CONFLICT (watch, key, endpoint) DO UPDATE SET upsert_key = excluded.upsert_key,"
+		" action = excluded.action, digest = excluded.digest, synced_at = excluded.synced_at,"
+		" remote_id = COALESCE(excluded.remote_id, c.remote_id), consent_sent = excluded.consent_sent,"
+		" opted_out = excluded.opted_out,"
+		" topic_added = excluded.topic_added OR c.topic_added AND c.upsert_key = excluded.upsert_key,"
+		" error = excluded.error",
+		11, {INT4OID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, CHARARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
+		BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TEXTARRAYOID}
+	};
+	CsArray		upsert_keys,
+				actions,
+				digests,
+				remote_ids,
+				consents,
+				opt_outs,
+				topics,
+				notes;
+	Datum		args[11];
+
+	begin_array(&upsert_keys, n);
+	begin_array(&actions, n);
+	begin_array(&digests, n);
+	begin_array(&remote_ids, n);
+	begin_array(&consents, n);
+	begin_array(&opt_outs, n);
+	begin_array(&topics, n);
+	begin_array(&notes, n);
+	for (int i = 0; i < n; i++)
+	{
+		const CsStored *s = &stored[i];
+
+		add_text(&upsert_keys, s->contact->upsert_key);
+		add_value(&actions, CharGetDatum(action_letter(s->contact->action)), false);
+		add_value(&digests, UUIDPGetDatum(&s->digest), false);
+		add_text(&remote_ids, s->remote_id);
+		add_value(&consents, BoolGetDatum(claims_consent(s->contact)), false);
+		add_value(&opt_outs, BoolGetDatum(s->opted_out), false);
+		add_value(&topics, BoolGetDatum(s->topic_added), false);
+		add_text(&notes, s->note);
+	}
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = key_array(n, stored);
+	args[3] = finish_text_array(&upsert_keys);
+	args[4] = finish_array(&actions, CHAROID, 1, true, TYPALIGN_CHAR);
+	args[5] = finish_array(&digests, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+	args[6] = finish_text_array(&remote_ids);
+	args[7] = finish_bool_array(&consents);
+	args[8] = finish_bool_array(&opt_outs);
+	args[9] = finish_bool_array(&topics);
+	args[10] = finish_text_array(&notes);
+	cs_sql_execute(&statement, args, NULL);
+
+	if (clear_failures)
+	{
+		char	  **keys = palloc(n * sizeof(char *));
+
+		for (int i = 0; i < n; i++)
+			keys[i] = unconstify(char *, stored[i].key);
+		cs_state_clear_failures(endpoint, watch, n, keys);
+	}
+}
+
+/*
+ * Effect: what a watch sent is not what an upsert() of the same contact had
+ * sent, and the other way round: the next of the other kind is not compared
+ * with what that one knew.
+ */
+void
+cs_state_doubt_others(int endpoint, bool direct, int n, const CsStored *stored)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.contact c SET digest = NULL FROM unnest($3) AS k (key)"
+		" WHERE c.upsert_key = k.key AND c.endpoint = $1 AND (c.watch <> 0) = $2 AND c.digest IS NOT NULL",
+		3, {INT4OID, BOOLOID, TEXTARRAYOID}
+	};
+	CsArray		keys;
+	Datum		args[3];
+
+	begin_array(&keys, n);
+	for (int i = 0; i < n; i++)
+		add_text(&keys, stored[i].contact->upsert_key);
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = BoolGetDatum(direct);
+	args[2] = finish_text_array(&keys);
+	cs_sql_execute(&statement, args, NULL);
+}
+
+/*
+ * Effect: one contact was given up on.  What the provider has stays known,
+ * unless the contact may have reached it.
+ */
+static void
+store_failure(int endpoint, int watch, const CsStored *stored)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.failure AS f (endpoint, watch, key, upsert_key, reason, code, message, field,"
+		" attempts, first_at, last_at, request_id, contact)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp(), clock_timestamp(), $10, $11)"
+		" ON CONFLICT (watch, key, endpoint) DO UPDATE SET upsert_key = excluded.upsert_key,"
+		" reason = excluded.reason, code = excluded.code, message = excluded.message, field = excluded.field,"
+		" attempts = f.attempts + excluded.attempts, last_at = excluded.last_at,"
+		" request_id = excluded.request_id, contact = excluded.contact",
+		11, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, JSONBOID}
+	};
+	static CsStatement doubt = {
+		"UPDATE contactsync.contact SET error = $4, digest = CASE WHEN $5 THEN NULL ELSE digest END"
+		" WHERE watch = $2 AND key = $3 AND endpoint = $1",
+		5, {INT4OID, INT4OID, TEXTOID, TEXTOID, BOOLOID}
+	};
+	Datum		args[11];
+	char		nulls[12] = "           ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = CStringGetTextDatum(from_utf8(stored->key));
+	args[3] = text_or_null(stored->contact ? stored->contact->upsert_key : NULL, &nulls[3]);
+	args[4] = CStringGetTextDatum(stored->reason);
+	args[5] = text_or_null(stored->code, &nulls[5]);
+	args[6] = text_or_null(stored->message, &nulls[6]);
+	args[7] = text_or_null(stored->field, &nulls[7]);
+	args[8] = Int32GetDatum(stored->attempts);
+	args[9] = text_or_null(stored->request_id, &nulls[9]);
+	args[10] = PointerGetDatum(stored->direct);
+	nulls[10] = stored->direct ? ' ' : 'n';
+	cs_sql_execute(&statement, args, nulls);
+
+	args[3] = CStringGetTextDatum(stored->reason);
+	args[4] = BoolGetDatum(stored->unsure);
+	cs_sql_execute(&doubt, args, NULL);
+}
+
+void
+cs_state_store_failed(int endpoint, int watch, int n, const CsStored *stored)
+{
+	for (int i = 0; i < n; i++)
+		store_failure(endpoint, watch, &stored[i]);
+}
+
+/*
+ * Counters and calls
+ */
+
+/* Effect: adds to the counters of a lane; last_error may be NULL. */
+void
+cs_state_count(int endpoint, int watch, int64 synced, int64 unchanged, int64 failed,
+			   const char *last_error)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.counter AS c (endpoint, watch, synced, unchanged, failed, last_success,"
+		" last_error, last_error_at) VALUES ($1, $2, $3, $4, $5,"
+		" CASE WHEN $3 > 0 THEN clock_timestamp() END, $6, CASE WHEN $6 IS NOT NULL THEN clock_timestamp() END)"
+		" ON CONFLICT (endpoint, watch) DO UPDATE SET synced = c.synced + excluded.synced,"
+		" unchanged = c.unchanged + excluded.unchanged, failed = c.failed + excluded.failed,"
+		" last_success = COALESCE(excluded.last_success, c.last_success),"
+		" last_error = COALESCE(excluded.last_error, c.last_error),"
+		" last_error_at = COALESCE(excluded.last_error_at, c.last_error_at)",
+		6, {INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, TEXTOID}
+	};
+	Datum		args[6];
+	char		nulls[7] = "      ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = Int64GetDatum(synced);
+	args[3] = Int64GetDatum(unchanged);
+	args[4] = Int64GetDatum(failed);
+	args[5] = text_or_null(last_error, &nulls[5]);
+	cs_sql_execute(&statement, args, nulls);
+}
+
+void
+cs_state_log_call(const CsCallRecord *record)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.call (endpoint, started_at, duration, method, path, status, verdict, contacts,"
+		" failed, attempt, sent, received, idempotency_key, request_id, error)"
+		" VALUES ($1, $2, make_interval(secs => $3), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+		15, {INT4OID, TIMESTAMPTZOID, FLOAT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, INT4OID,
+		INT4OID, INT4OID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	Datum		args[15];
+	char		nulls[16] = "               ";
+
+	args[0] = Int32GetDatum(record->endpoint);
+	args[1] = TimestampTzGetDatum(record->started_at);
+	args[2] = Float8GetDatum(record->duration);
+	args[3] = CStringGetTextDatum(record->method);
+	args[4] = CStringGetTextDatum(from_utf8(record->path));
+	args[5] = Int32GetDatum(record->status);
+	args[6] = CStringGetTextDatum(record->verdict);
+	args[7] = Int32GetDatum(record->contacts);
+	args[8] = Int32GetDatum(record->failed);
+	args[9] = Int32GetDatum(record->attempt);
+	args[10] = Int32GetDatum(record->sent);
+	args[11] = Int32GetDatum(record->received);
+	args[12] = text_or_null(record->idempotency_key, &nulls[12]);
+	args[13] = text_or_null(record->request_id, &nulls[13]);
+	args[14] = text_or_null(record->error, &nulls[14]);
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/* Effect: calls beyond call_log_rows and call_log_age are gone, oldest first. */
+void
+cs_state_prune_calls(void)
+{
+	static CsStatement by_count = {
+		"DELETE FROM contactsync.call WHERE id <= (SELECT max(id) FROM contactsync.call) - $1",
+		1, {INT4OID}
+	};
+	static CsStatement by_age = {
+		"DELETE FROM contactsync.call c USING (SELECT id FROM contactsync.call ORDER BY id LIMIT 10000) o"
+		" WHERE c.id = o.id AND c.started_at < clock_timestamp() - make_interval(mins => $1)",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(cs_call_log_rows);
+
+	cs_sql_execute(&by_count, &arg, NULL);
+	arg = Int32GetDatum(cs_call_log_age);
+	cs_sql_execute(&by_age, &arg, NULL);
+}

@@ -1,0 +1,108 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.h
+ *		What is stored of endpoints, contacts, failures and calls.
+ *
+ * All of it needs a transaction and the scope of cs_sql_enter().
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_STATE_H
+#define CS_STATE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "contact.h"
+
+/* A row of contactsync.endpoint. */
+typedef struct CsEndpointState
+{
+	int			id;
+	Oid			serverid;
+	Oid			roleid;
+	char	   *server_name;
+	bool		busy;			/* calls may be under way, or were at a crash */
+	double		pace;			/* that the provider taught us; 0: none */
+} CsEndpointState;
+
+extern List *cs_state_load_endpoints(void);
+extern int	cs_state_endpoint_id(Oid serverid, const char *server_name, Oid roleid);
+extern void cs_state_set_busy(int endpoint, bool busy);
+extern void cs_state_set_health(int endpoint, const char *state, const char *reason,
+								TimestampTz until);
+extern void cs_state_set_watch(int watch, bool broken, const char *reason);
+
+/* What is known of a source row. */
+typedef struct CsKnown
+{
+	bool		found;
+	bool		has_digest;
+	pg_uuid_t	digest;
+	char		action;
+	char	   *upsert_key;
+	char	   *remote_id;
+	bool		consent_sent;
+	bool		opted_out;
+	bool		topic_added;
+} CsKnown;
+
+extern void cs_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known);
+
+/* An outcome to be stored. */
+typedef struct CsStored
+{
+	const char *key;
+	const CsContact *contact;	/* NULL: it could not be made */
+	pg_uuid_t	digest;
+	const char *remote_id;
+	const char *note;			/* stored as contact.error beside a success */
+	bool		topic_added;
+	bool		opted_out;
+	/* of a failure */
+	const char *reason;
+	const char *code;
+	const char *message;
+	const char *field;
+	const char *request_id;
+	int			attempts;
+	bool		unsure;			/* it may have reached the provider */
+	Jsonb	   *direct;
+} CsStored;
+
+extern void cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
+								  bool clear_failures);
+extern void cs_state_store_failed(int endpoint, int watch, int n, const CsStored *stored);
+extern void cs_state_clear_failures(int endpoint, int watch, int n, char **keys);
+extern void cs_state_doubt_others(int endpoint, bool direct, int n, const CsStored *stored);
+extern void cs_state_count(int endpoint, int watch, int64 synced, int64 unchanged,
+						   int64 failed, const char *last_error);
+
+/* A row of contactsync.call. */
+typedef struct CsCallRecord
+{
+	int			endpoint;
+	TimestampTz started_at;
+	double		duration;		/* s */
+	const char *method;
+	const char *path;
+	int			status;
+	const char *verdict;
+	int			contacts;
+	int			failed;
+	int			attempt;
+	int			sent;
+	int			received;
+	const char *idempotency_key;
+	const char *request_id;
+	const char *error;
+} CsCallRecord;
+
+extern void cs_state_log_call(const CsCallRecord *record);
+extern void cs_state_prune_calls(void);
+
+#endif							/* CS_STATE_H */
