@@ -123,8 +123,9 @@ extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const c
 /* Bytes of text: what it will roughly take in a request. */
 extern size_t cs_contact_size(const CsContact *contact);
 
-/* What "newer" says replaces what "older" said, the rest of "older" stays;
- * strings are shared.  Another action replaces it whole. */
+/* What "newer" says replaces what "older" said, the rest of "older" stays; if
+ * the action differs, "newer" replaces it whole.  Memory is shared, and "newer"
+ * must not be used afterwards. */
 extern void cs_contact_merge(CsContact *older, const CsContact *newer);
 
 /*

@@ -32,4 +32,11 @@
 /* A process that could not start, or died, is tried again after this long. */
 #define CS_RESTART_SECONDS	5
 
+/* pg_attribute_printf() suits only the compiler that the server was built with. */
+#if defined(__clang__)
+#define cs_attribute_printf(f, a)	__attribute__((format(printf, f, a)))
+#else
+#define cs_attribute_printf(f, a)	pg_attribute_printf(f, a)
+#endif
+
 #endif							/* CONTACTSYNC_H */

@@ -4,7 +4,7 @@
  *		Reading of answers, tolerant of shape, strict about size; and writing.
  *
  * json.c is the only file that sees json-c (its json_object clashes with the
- * one of utils/builtins.h).  Every reader takes NULL and answers NULL, so that
+ * one of utils/builtins.h); jsonwrite.c needs none.  Every reader takes NULL and answers NULL, so that
  * chains such as cs_json_text(cs_json_get(cs_json_get(doc, "error"), "code"))
  * need no check between.
  *
@@ -23,9 +23,16 @@ typedef struct CsJson CsJson;	/* a json-c value, never freed by the caller */
 #define CS_JSON_MAX_DEPTH	32
 
 /*
+ * More objects and arrays, or values, than this as well: json-c takes some 700
+ * bytes for "{}".  The largest honest answer has 1000 rows of a dozen values.
+ */
+#define CS_JSON_MAX_CONTAINERS	32768
+#define CS_JSON_MAX_VALUES		262144
+
+/*
  * The document, which lives as long as the current memory context; NULL if the
- * text is not JSON, is not valid UTF-8, is nested too deeply, has something
- * behind it, or contains \u0000.
+ * text is not JSON, is not valid UTF-8, is nested too deeply, has too many
+ * values or something behind it, contains \u0000, or is just null.
  */
 extern CsJson *cs_json_parse(const char *text, size_t len);
 
@@ -36,11 +43,17 @@ extern int	cs_json_length(CsJson *array);	/* -1 if it is not an array */
 extern bool cs_json_is_object(CsJson *value);
 extern bool cs_json_is_null(CsJson *value);	/* absent or null */
 
-/* Text of a string or number or boolean, else NULL; lives as the document. */
+/*
+ * Readers never fail: what is missing or of another type is NULL or false.
+ *
+ * Text of a string or number or boolean, else NULL; lives as the document.
+ */
 extern const char *cs_json_text(CsJson *value);
 /* The string alone (numbers are not taken), else NULL. */
 extern const char *cs_json_string(CsJson *value);
+/* A whole number, also when it is written as 2.0 or "2". */
 extern bool cs_json_int(CsJson *value, int64 *result);
+extern bool cs_json_number(CsJson *value, double *result);	/* or "1.5" */
 extern bool cs_json_bool(CsJson *value, bool *result);
 /* The compact text of any value, palloc'd; NULL for NULL. */
 extern char *cs_json_dump(CsJson *value);
@@ -57,5 +70,6 @@ extern void cs_json_key(StringInfo out, const char *name);
 extern void cs_json_quote(StringInfo out, const char *utf8);
 extern void cs_json_member(StringInfo out, const char *name, const char *utf8);	/* NULL: null */
 extern void cs_json_member_raw(StringInfo out, const char *name, const char *json);
+extern void cs_json_comma(StringInfo out);	/* unless the last byte opens something */
 
 #endif							/* CS_JSON_H */

@@ -20,7 +20,9 @@
 #include "nodes/pg_list.h"
 
 #include "contact.h"
+#include "contactsync.h"
 #include "endpoint.h"
+#include "json.h"
 #include "option.h"
 
 /* Contacts that travel in one call; all have the same action. */
@@ -95,6 +97,7 @@ typedef struct CsOutcome
 	const char *field;
 	const char *remote_id;
 	const char *remote_status;
+	const char *remote_updated_at;	/* as the provider writes times */
 	const char *note;			/* worth storing beside a success, e.g. "topic: 404" */
 	bool		topic_added;
 	bool		opted_out;		/* the provider has an opt-out that this call did
@@ -128,6 +131,23 @@ typedef enum CsAuth
 	CS_AUTH_OAUTH				/* cs_oauth_options; the provider's own table
 								 * presets token_url; kept fresh by token.c */
 } CsAuth;
+
+/*
+ * Why a server is halted, as stored in contactsync.endpoint.reason: words a
+ * person can act on; the judgement's message says the rest.
+ */
+#define CS_HALT_UNAUTHORIZED	"unauthorized"	/* key or token */
+#define CS_HALT_FORBIDDEN		"forbidden"
+#define CS_HALT_SCOPE			"missing_scope"
+#define CS_HALT_TENANT			"wrong_tenant"
+#define CS_HALT_ADDRESS			"address_not_allowed"	/* of this machine */
+#define CS_HALT_PLAN			"plan_too_low"
+#define CS_HALT_QUOTA			"quota_exceeded"
+#define CS_HALT_URL				"wrong_url"
+#define CS_HALT_REDIRECT		"redirected"
+#define CS_HALT_NOT_API			"not_the_api"	/* a web page answers */
+#define CS_HALT_REQUEST			"request_refused"	/* whatever contact it is */
+#define CS_HALT_FIELD			"unknown_field"
 
 /* What the provider can do beyond an upsert. */
 #define CS_CAN_DELETE			0x0001
@@ -164,7 +184,8 @@ typedef struct CsProvider
 	/*
 	 * MUST be set: check and complete one contact (normalise further, refuse
 	 * what the documents say cannot be taken) and name its upsert key.
-	 * Returns NULL when it can be sent.
+	 * Returns NULL when it can be sent.  Fields of an unsubscription or a
+	 * deletion may be missing; its upsert_key is set then.
 	 */
 	CsRefusal  *(*prepare) (const CsEndpoint *endpoint, CsContact *contact);
 
@@ -203,7 +224,7 @@ extern char *cs_provider_list(void);
  */
 extern CsRefusal *cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact);
 extern CsRefusal *cs_provider_refuse(const char *reason, const char *field,
-									 const char *fmt,...) pg_attribute_printf(3, 4);
+									 const char *fmt,...) cs_attribute_printf(3, 4);
 
 /* How many contacts one call may carry, at least 1. */
 extern int	cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step);
@@ -214,14 +235,6 @@ extern const void *cs_provider_settings(const CsEndpoint *endpoint);
 
 /* Zeroed, with outcomes for every contact; verdict DONE. */
 extern void cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement);
-
-/*
- * What all HTTP services have in common: no answer, 408, 425, 429, 5xx, 401,
- * 3xx, an answer that is not what was asked for.  Returns false when the
- * provider has to look for itself (2xx, 400, 403, 404, 409, 422 ...).
- */
-extern bool cs_provider_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
-									 CsJudgement *judgement);
 
 /*
  * Delivery's way to judge: begins the judgement, asks the provider, and keeps
@@ -239,15 +252,58 @@ extern void cs_provider_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 extern char *cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body);
 
 extern void cs_provider_add_header(CsRequest *request, const char *name, const char *value);
-extern const char *cs_provider_header(const CsResponse *response, const char *name);
+
+/* Characters of a UTF-8 text. */
+extern size_t cs_provider_utf8_length(const char *text);
+
+/* The position of an option's value among words that its check let pass, or 0. */
+extern int	cs_provider_option_word(const CsEndpoint *endpoint, const char *name,
+									const char *const *words);
+
+/* Percent-encode all but RFC 3986 unreserved characters. */
+extern char *cs_provider_url_encode(const char *text);
+
+/* ---------- answer.c: help for judge() ---------- */
+
+/*
+ * What all HTTP services have in common: no answer, 408, 425, 429, 5xx, 401,
+ * 407, 3xx, a web page.  Returns false when the provider has to look for itself
+ * (2xx, 400, 402, 403, 404, 409, 422 ...).  "doc" is the parsed body or NULL.
+ */
+extern bool cs_provider_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
+									 CsJson *doc, CsJudgement *judgement);
+
+/*
+ * A status of 400 and above that says nothing special to the provider: a fault
+ * of the configuration (402, 403, 404, 405, 406, 415), else of a contact: bisect
+ * the batch, or reject it if it is alone.
+ */
+extern void cs_provider_judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch,
+									  const CsResponse *response, CsJson *doc,
+									  CsJudgement *judgement);
+
+/* A 2xx that does not say what happened: never a success. */
+extern void cs_provider_judge_unreadable(const CsEndpoint *endpoint, const CsResponse *response,
+										 CsJudgement *judgement);
+
+extern void cs_provider_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reason,
+								 const char *fmt,...) cs_attribute_printf(4, 5);
+extern void cs_provider_reject_one(CsOutcome *outcome, const char *reason, const char *code,
+								   const char *message);
+
+/* What an error's body says, wherever services usually put it; or NULL. */
+extern const char *cs_provider_error_message(CsJson *doc);
+
+/* Case-insensitive, for messages of services that give no code. */
+extern bool cs_provider_mentions(const char *message, const char *phrase);
+
+/* The header's value, palloc'd, or NULL.  "name" is in lower case. */
+extern char *cs_provider_header(const CsResponse *response, const char *name);
 
 /* Seconds by Retry-After (number, 0, HTTP date) or -1; not clamped. */
 extern double cs_provider_retry_after(const CsResponse *response);
 
 /* Seconds until the Unix time in that header, at least 0, or -1. */
 extern double cs_provider_reset_after(const CsResponse *response, const char *name);
-
-/* Percent-encode all but RFC 3986 unreserved characters. */
-extern char *cs_provider_url_encode(const char *text);
 
 #endif							/* CS_PROVIDER_H */
