@@ -118,7 +118,7 @@ initialize_library(void)
 
 /*
  * All connections of this process; lives until cs_http_close().  Ereports when
- * out of memory.
+ * out of memory or of file descriptors.
  */
 CsHttp *
 cs_http_open(void)
@@ -144,6 +144,16 @@ cs_http_open(void)
 	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+	PG_TRY();
+	{
+		cs_waitset_refresh(&http->sockets);
+	}
+	PG_CATCH();
+	{
+		cs_http_close(http);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	return http;
 }
 

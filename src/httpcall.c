@@ -55,10 +55,19 @@ static curl_socket_t
 open_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	CsHttpCall *call = arg;
-	int			fd = socket(address->family, address->socktype, address->protocol);
+	int			fd;
 
-	if (fd < 0)
+	if (!AcquireExternalFD())
+	{
+		call->cut = "too many open connections";
 		return CURL_SOCKET_BAD;
+	}
+	fd = socket(address->family, address->socktype, address->protocol);
+	if (fd < 0)
+	{
+		ReleaseExternalFD();
+		return CURL_SOCKET_BAD;
+	}
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 #ifdef TCP_USER_TIMEOUT
 	{
@@ -67,7 +76,6 @@ open_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
 	}
 #endif
-	ReserveExternalFD();
 	return fd;
 }
 
@@ -376,13 +384,19 @@ forget_request(CsHttpCall *call)
 void
 cs_httpcall_end(CsHttpCall *call, CURLcode rc)
 {
+	long		sent = 0;
+
 	if (rc == CURLE_FILESIZE_EXCEEDED)
 		call->cut = BODY_TOO_LONG;
+	if (rc == CURLE_OUT_OF_MEMORY && !call->header_done && call->cut == NULL)
+		call->cut = "out of memory, or a line of the header too long";	/* it does not tell */
 	if (rc != CURLE_OK || call->status < 200)
 		call->status = 0;		/* what did not come whole is no answer */
 	if (call->status == 0 && call->error[0] == '\0')
 		strlcpy(call->error, rc == CURLE_OK ? "no final HTTP status" : curl_easy_strerror(rc),
 				sizeof(call->error));
+	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &sent);
+	call->unsent = call->status == 0 && sent == 0;
 	call->received_at = cs_clock_now();
 	forget_request(call);
 }
@@ -401,6 +415,7 @@ cs_httpcall_answer(const CsHttpCall *call, CsResponse *response)
 
 	response->status = call->status;
 	response->error = whole ? NULL : cs_header_printable(error, strlen(error), MAX_ERROR);
+	response->unsent = call->unsent;
 	response->headers = cs_header_normalize(call->header.data, whole ? call->header.len : 0);
 	response->body = body;
 	response->body_len = len;

@@ -43,6 +43,7 @@ struct CsHttpCall
 	size_t		header_bytes;	/* of all responses */
 	bool		header_done;	/* what follows are trailers */
 	int			status;			/* of the last response; 0 when it ended badly */
+	bool		unsent;			/* there was no connection to send it on */
 	const char *cut;			/* why we cut it off, or NULL */
 	char		error[CURL_ERROR_SIZE]; /* what libcurl says */
 	double		received_at;	/* Unix seconds on our clock */

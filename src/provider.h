@@ -58,6 +58,8 @@ typedef struct CsResponse
 {
 	int			status;			/* HTTP status; 0: no answer */
 	const char *error;			/* why there was none, or NULL */
+	bool		unsent;			/* no answer, and nothing was sent either: there
+								 * was no connection */
 	const char *headers;		/* lines "name: value\n", names in lower case */
 	const char *body;			/* zero-terminated as well */
 	size_t		body_len;

@@ -59,11 +59,14 @@ cs_waitset_watch(CsWaitSet *set, pgsocket fd, uint32 events)
 /*
  * Make the set anew.  Whatever fails, it stays stale, and is freed next time.
  */
-static void
-refresh(CsWaitSet *set)
+void
+cs_waitset_refresh(CsWaitSet *set)
 {
 	WaitEventSet *old = set->set;
 	int			i;
+
+	if (old != NULL && !set->stale)
+		return;
 
 	set->stale = true;
 	set->set = NULL;
@@ -82,8 +85,7 @@ refresh(CsWaitSet *set)
 int
 cs_waitset_wait(CsWaitSet *set, long timeout, WaitEvent *events, int nevents, uint32 wait_event)
 {
-	if (set->stale || set->set == NULL)
-		refresh(set);
+	cs_waitset_refresh(set);
 	return WaitEventSetWait(set->set, timeout, events, nevents, wait_event);
 }
 

@@ -3,7 +3,8 @@
  * waitset.h
  *		Waiting for the process latch and any number of sockets that come and go.
  *
- * A zeroed one is valid and empty.
+ * A zeroed one is valid and empty.  Once it was waited for, or refreshed, it
+ * has its file descriptor for good and cannot run out of them.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,6 +37,9 @@ extern bool cs_waitset_watch(CsWaitSet *set, pgsocket fd, uint32 events);
  */
 extern int	cs_waitset_wait(CsWaitSet *set, long timeout, WaitEvent *events,
 							int nevents, uint32 wait_event);
+
+/* Get ready to wait; may ereport, and is intact then. */
+extern void cs_waitset_refresh(CsWaitSet *set);
 
 extern void cs_waitset_free(CsWaitSet *set);
 
