@@ -63,26 +63,26 @@ COMMENT ON FUNCTION contactsync_retry(name)
 IS 'queues the failures of a server again and returns how many';
 
 CREATE FUNCTION contactsync_preview(
-	server name, contact jsonb, step integer DEFAULT 0,
+	server name, contact jsonb, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL,
 	OUT method text, OUT url text, OUT headers jsonb, OUT body text, OUT curl text
 )
-RETURNS record LANGUAGE c STRICT
+RETURNS record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_preview';
-COMMENT ON FUNCTION contactsync_preview(name, jsonb, integer)
-IS 'the request that a contact would be sent with, secrets redacted';
+COMMENT ON FUNCTION contactsync_preview(name, jsonb, integer, text, jsonb)
+IS 'the request that a contact, or an array of them, would be sent with, secrets redacted';
 
 CREATE FUNCTION contactsync_judge(
 	server name, status integer, headers jsonb, body text,
-	contacts jsonb DEFAULT NULL, step integer DEFAULT 0
+	contacts jsonb DEFAULT NULL, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL
 )
 RETURNS TABLE (
-	verdict text, retry_after float8, throttled boolean, next_step integer,
+	verdict text, retry_after float8, throttled boolean, next_step integer, blame text,
 	contact integer, outcome text, reason text, code text, field text,
-	message text, remote_id text, request_id text
+	message text, remote_id text, remote_status text, note text, opted_out boolean, request_id text
 )
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_judge';
-COMMENT ON FUNCTION contactsync_judge(name, integer, jsonb, text, jsonb, integer)
+COMMENT ON FUNCTION contactsync_judge(name, integer, jsonb, text, jsonb, integer, text, jsonb)
 IS 'what would be concluded from such an answer of the provider';
 
 CREATE FUNCTION contactsync_normalize_email(email text)

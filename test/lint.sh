@@ -9,13 +9,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # words of contactsync.h and the contract of provider.h, which are for all.
 layers='
     contactsync
-    sqlapi launcher worker
+    sqlapi preview launcher worker
     delivery
     scan
     capture
     queue state source sql
     token http httpcall waitset bounded header
-    provider providers/*
+    providers/*
+    itemized
+    provider answer
     endpoint option check url
     contact email jsonwrite json
     pace clock

@@ -23,7 +23,7 @@
 #include "postgres.h"
 
 #include "campaignlark.h"
-#include "email.h"
+#include "../email.h"
 
 static const char *const statuses[] = {
 	"SUBSCRIBED", "UNSUBSCRIBED", "UNCONFIRMED", "CLEANED", "COMPLAINED"

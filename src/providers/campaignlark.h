@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-#include "provider.h"
+#include "../provider.h"
 
 /*
  * Steps of an upsert: what is asked, and above that a bit for each field that

@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-#include "provider.h"
+#include "../provider.h"
 
 #define CS_MAILINGCORE_BATCH	1000	/* CONTACTS_BULK_MAX */
 

@@ -14,7 +14,7 @@
  */
 #include "postgres.h"
 
-#include "itemized.h"
+#include "../itemized.h"
 #include "mailingcore.h"
 
 /* The numbers of a summary; -1 where it has none. */
