@@ -161,9 +161,14 @@ prepare_check() {
     case $check in
         asan)
             COPT="-Wno-error -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined"
-            # the server itself is not instrumented; it frees nothing at exit
-            private_wrap env LD_PRELOAD="$(gcc -print-file-name=libasan.so)" \
-                ASAN_OPTIONS="detect_leaks=0:log_path=$work/log/report" UBSAN_OPTIONS="print_stacktrace=1:log_path=$work/log/report"
+            # p11-kit's initialisation allocates under a lock of the C library, and that is a deadlock if it is what
+            # brings up the sanitizer; so something that is initialised before it does
+            as_server gcc -shared -fPIC -Wl,-z,initfirst -x c -o "$work/early.so" - <<'EOF'
+#include <stdlib.h>
+static void __attribute__((constructor)) early(void) { free(malloc(1)); }
+EOF
+            private_wrap env LD_PRELOAD="$(gcc -print-file-name=libasan.so):$work/early.so" \
+                ASAN_OPTIONS="detect_leaks=0:log_path=$work/log/report" UBSAN_OPTIONS=print_stacktrace=1
             ;;
         valgrind)
             export PG_TEST_TIMEOUT_DEFAULT=900 PGCTLTIMEOUT=900
@@ -180,9 +185,17 @@ finish_check() {
     esac
 }
 
-# Whatever a server process reported that has to do with us.
+# What the sanitizer reported, and what valgrind did with a function of ours in the stack: the server's own
+# uninitialised padding is none of our business.
 no_reports() {
-    ! grep -l contactsync "$work"/log/report* 2>/dev/null | xargs -r cat | grep .
+    local files
+    files=$(find "$top/src" -name '*.c' -printf '|%f')
+    ! awk -v ours="[(](${files#|}):[0-9]" -v check="$check" '
+        check == "asan" { print; next }
+        / begin$/       { block = ""; hit = 0 }
+                        { block = block $0 "\n"; hit = hit || $0 ~ ours }
+        / end$/         { if (hit) printf "%s", block }
+    ' /dev/null "$work"/log/report* 2>/dev/null | grep .
 }
 
 coverage_table() {
