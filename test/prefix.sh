@@ -47,7 +47,8 @@ private_cleanup() {
     wait
     # a server outlives the program that started it if that one was killed
     while read -r pidfile; do
-        pid=$(head -n 1 "$pidfile")
+        pid=$(head -n 1 "$pidfile" 2>/dev/null)
+        [ -n "$pid" ] || continue
         kill -QUIT "$pid" 2>/dev/null
         while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
     done < <(find "$work" -name postmaster.pid 2>/dev/null)
