@@ -36,16 +36,16 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(start_node start_sandbox create_server wait_for quote_literal);
 
-# How the sandbox is reached when nothing is configured: the prefix of its URL, and the options that it takes by default.
+# How the sandbox is reached when nothing is configured: where it has the provider, and what it takes by default.
 my %provider = (
 	caramel => {
-		path => '/caramel',
-		server => { business_id => 'bus_sandbox' },
-		mapping => { access_token => 'cr_sandbox' }
+		path => '/caramel/mcp',
+		server => { business_id => 'bus_01h7m9k0aabcdefghj1234567' },
+		mapping => { access_token => 'caramel_sandbox' }
 	},
 	owlat => {
 		path => '/owlat',
-		mapping => { api_key => 'lm_live_' . 'sandbox' x 5 }
+		mapping => { api_key => 'lm_live_sandbox0000000000000000000000000' }
 	},
 	spotzee => {
 		path => '/spotzee/api/client',
