@@ -24,11 +24,12 @@ SEMVERSION = $(EXTVERSION).0
 
 # PostgreSQL up to 15 loads modules with RTLD_GLOBAL and exports nothing by itself: hide all but what says PGDLLEXPORT,
 # which there has to be given its meaning. Server headers are system headers, for they do not pass -Wextra; nor do
-# callbacks, whose signature is given, use all their parameters; and initializers leave the rest of a struct zero.
+# callbacks, whose signature is given, use all their parameters; initializers leave the rest of a struct zero, and
+# lengthof() is compared with an int, as the server's own sources do.
 PG_CPPFLAGS = -DCS_VERSION='"$(EXTVERSION)"' \
               -DPGDLLEXPORT='__attribute__((visibility("default")))' \
               -isystem $(shell $(PG_CONFIG) --includedir-server) $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
-PG_CFLAGS   = -fvisibility=hidden -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -MMD -MP
+PG_CFLAGS   = -fvisibility=hidden -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -MMD -MP
 SHLIB_LINK  = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
 
 # Bitcode would need the very clang that the server was built with, to inline functions that no query calls often.
