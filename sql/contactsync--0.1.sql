@@ -64,7 +64,8 @@ IS 'queues the failures of a server again and returns how many';
 
 CREATE FUNCTION contactsync_preview(
 	server name, contact jsonb, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL,
-	OUT method text, OUT url text, OUT headers jsonb, OUT body text, OUT curl text
+	OUT method text, OUT url text, OUT headers jsonb, OUT body text, OUT curl text,
+	OUT upsert_key text[], OUT digest uuid[]
 )
 RETURNS record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_preview';

@@ -13,11 +13,13 @@
 #include "postgres.h"
 
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_type.h"
 #include "foreign/foreign.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/formatting.h"
@@ -258,6 +260,26 @@ text_from_utf8(const char *utf8)
 	return CStringGetTextDatum(pg_any_to_server(utf8, (int) strlen(utf8), PG_UTF8));
 }
 
+/* What each contact is keyed by, or the digest that tells whether it changed. */
+static Datum
+array_of_contacts(const CsBatch *batch, bool digests)
+{
+	Datum	   *values = palloc(batch->ncontacts * sizeof(Datum));
+
+	for (int i = 0; i < batch->ncontacts; i++)
+	{
+		pg_uuid_t  *digest = palloc(sizeof(pg_uuid_t));
+
+		cs_contact_digest(batch->contacts[i], digest);
+		values[i] = digests ? UUIDPGetDatum(digest) :
+			text_from_utf8(batch->contacts[i]->upsert_key);
+	}
+	return PointerGetDatum(construct_array(values, batch->ncontacts,
+										   digests ? UUIDOID : TEXTOID,
+										   digests ? UUID_LEN : -1, false,
+										   digests ? TYPALIGN_CHAR : TYPALIGN_INT));
+}
+
 /*
  * contactsync_preview(server name, contact jsonb, step integer, action text,
  * state jsonb): the request that a contact, or an array of them, would be sent
@@ -270,8 +292,8 @@ contactsync_preview(PG_FUNCTION_ARGS)
 	CsBatch    *batch;
 	CsRequest	request;
 	TupleDesc	desc;
-	Datum		values[5];
-	bool		nulls[5] = {false};
+	Datum		values[7];
+	bool		nulls[7] = {false};
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
 		PG_RETURN_NULL();
@@ -291,6 +313,8 @@ contactsync_preview(PG_FUNCTION_ARGS)
 	nulls[3] = (request.body.data == NULL);
 	values[3] = nulls[3] ? (Datum) 0 : text_from_utf8(request.body.data);
 	values[4] = text_from_utf8(curl_command(&request));
+	values[5] = array_of_contacts(batch, false);
+	values[6] = array_of_contacts(batch, true);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 

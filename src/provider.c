@@ -19,6 +19,9 @@
 #include "email.h"
 #include "provider.h"
 
+/* Bytes of a contact's text that a refusal repeats. */
+#define MAX_SHOWN	60
+
 extern const CsProvider cs_mailingcore;
 extern const CsProvider cs_campaignlark;
 
@@ -159,8 +162,15 @@ check_email(const CsEndpoint *endpoint, CsContact *contact)
 
 	problem = cs_email_problem(contact->value[CS_EMAIL]);
 	if (problem)
+	{
+		const char *email = contact->value[CS_EMAIL];
+		int			len = (int) strlen(email);
+		int			shown = pg_encoding_mbcliplen(PG_UTF8, email, len, MAX_SHOWN);
+
 		return cs_provider_refuse(CS_REASON_INVALID_EMAIL, "email",
-								  "the address \"%s\" %s", contact->value[CS_EMAIL], problem);
+								  "the address \"%.*s%s\" %s",
+								  shown, email, shown < len ? "..." : "", problem);
+	}
 	return NULL;
 }
 
@@ -196,7 +206,9 @@ check_opt_in(const CsContact *contact)
 	if (value == NULL || strcmp(value, "true") == 0 || strcmp(value, "false") == 0)
 		return NULL;
 	return cs_provider_refuse(CS_REASON_INVALID_FIELD, "opt_in",
-							  "opt_in must be true or false, not \"%s\"", value);
+							  "opt_in must be true or false, not \"%.*s\"",
+							  pg_encoding_mbcliplen(PG_UTF8, value, (int) strlen(value), MAX_SHOWN),
+							  value);
 }
 
 CsRefusal *
@@ -228,6 +240,15 @@ cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 }
 
 /* ---------- help for providers ---------- */
+
+CsRefusal *
+cs_provider_check_path(const char *field, const char *text)
+{
+	if (strcmp(text, ".") != 0 && strcmp(text, "..") != 0)
+		return NULL;
+	return cs_provider_refuse(CS_REASON_INVALID_FIELD, field,
+							  "%s is \"%s\", which cannot be part of a URL", field, text);
+}
 
 size_t
 cs_provider_utf8_length(const char *text)

@@ -262,6 +262,9 @@ extern size_t cs_provider_utf8_length(const char *text);
 extern int	cs_provider_option_word(const CsEndpoint *endpoint, const char *name,
 									const char *const *words);
 
+/* Refuse "." and "..", which would lead a URL's path elsewhere. */
+extern CsRefusal *cs_provider_check_path(const char *field, const char *text);
+
 /* Percent-encode all but RFC 3986 unreserved characters. */
 extern char *cs_provider_url_encode(const char *text);
 

@@ -24,7 +24,17 @@ is_opt_out(const char *status)
 	return status && (strcmp(status, "UNSUBSCRIBED") == 0 || strcmp(status, "COMPLAINED") == 0);
 }
 
-/* ", a, b" of the fields that were left out; palloc'd. */
+/* The merge tag of a field, as the bits of a step number them, or NULL. */
+static const char *
+tag_of(const CsCampaignLark *lark, const CsContact *contact, int field)
+{
+	if (field < CS_FIELD_COUNT)
+		return lark->tag[field];
+	field -= CS_FIELD_COUNT;
+	return field < contact->nattributes ? contact->attributes[field].name : NULL;
+}
+
+/* "a, b" of the fields that were left out; palloc'd. */
 static char *
 list_dropped(const CsCampaignLark *lark, const CsContact *contact, uint32 dropped)
 {
@@ -33,14 +43,10 @@ list_dropped(const CsCampaignLark *lark, const CsContact *contact, uint32 droppe
 	initStringInfo(&list);
 	for (int i = 0; i < CS_LARK_MAX_DROPPED; i++)
 	{
-		if ((dropped & (UINT32_C(1) << i)) == 0)
-			continue;
-		if (list.len > 0)
-			appendStringInfoString(&list, ", ");
-		if (i < CS_FIELD_COUNT)
-			appendStringInfoString(&list, lark->tag[i]);
-		else
-			appendStringInfoString(&list, contact->attributes[i - CS_FIELD_COUNT].name);
+		const char *tag = tag_of(lark, contact, i);
+
+		if (tag && (dropped & (UINT32_C(1) << i)) != 0)
+			appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", tag);
 	}
 	return list.data;
 }
@@ -139,16 +145,14 @@ named_tag(const char *message)
 static int
 find_field(const CsCampaignLark *lark, const CsContact *contact, const char *tag)
 {
-	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	/* an attribute takes the place of a field of ours that has its name */
+	for (int i = CS_LARK_MAX_DROPPED - 1; i >= 0; i--)
 	{
-		if (lark->tag[i] && (contact->present & CS_FIELD_BIT(i)) &&
-			strcmp(lark->tag[i], tag) == 0 && !cs_contact_attribute(contact, tag))
+		const char *name = tag_of(lark, contact, i);
+
+		if (name && strcmp(name, tag) == 0 &&
+			(i >= CS_FIELD_COUNT || (contact->present & CS_FIELD_BIT(i))))
 			return i;
-	}
-	for (int i = 0; CS_LARK_ATTRIBUTE(i) < CS_LARK_MAX_DROPPED && i < contact->nattributes; i++)
-	{
-		if (strcmp(contact->attributes[i].name, tag) == 0)
-			return CS_LARK_ATTRIBUTE(i);
 	}
 	return -1;
 }
@@ -179,9 +183,10 @@ judge_unknown_field(const CsCampaignLark *lark, const CsBatch *batch, const char
 	}
 	cs_provider_conclude(judgement, contact->direct ? CS_REJECT : CS_HALT,
 						 contact->direct ? CS_REASON_INVALID_FIELD : CS_HALT_FIELD,
-						 "CampaignLark has no field with the merge tag \"%s\": create it there, map another one, or set the option drop_unknown_fields",
-						 tag);
-	judgement->field = tag;
+						 "%s: create it there, map another one, or set the option drop_unknown_fields",
+						 *tag ? psprintf("CampaignLark has no field with the merge tag \"%s\"", tag) :
+						 message);
+	judgement->field = *tag ? tag : NULL;
 	judgement->mapping_fault = !contact->direct;
 }
 
@@ -257,9 +262,9 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 	{
 		if (response->status == 429 && cs_provider_mentions(message, "usage limit"))
 		{
-			judgement->verdict = CS_HALT;
+			cs_provider_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
+								 "a quota of the account is used up: %s", message);
 			judgement->throttled = false;
-			judgement->reason = CS_HALT_QUOTA;
 		}
 		else if (response->status == 429 && judgement->retry_after < 0)
 			judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");

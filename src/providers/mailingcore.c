@@ -54,29 +54,29 @@ check_label(const char *value)
 
 static const CsOption options[] = {
 	{.name = "tenant_id", .place = CS_ON_SERVER, .check = cs_check_header,
-	.help = "sent as X-Tenant-Id"},
+	.help = "value of the header X-Tenant-Id"},
 	{.name = "require_tenant", .place = CS_ON_SERVER, .check = cs_check_boolean, .preset = "true",
-	.help = "whether a server without tenant_id is refused"},
+	.help = "answer to whether a server without tenant_id is refused"},
 	{.name = "project_id", .place = CS_ON_SERVER,
-	.help = "sent with every contact as projectId"},
+	.help = "projectId of every contact"},
 	{.name = "source", .place = CS_ON_SERVER, .check = check_label,
-	.help = "sent with every contact as source, such as import"},
+	.help = "source of every contact, such as import"},
 	{.name = "consent_version", .place = CS_ON_SERVER, .check = check_label,
-	.help = "sent as consentVersion with contacts that opted in"},
+	.help = "consentVersion of contacts that opted in"},
 	{.name = "unsupported_locale", .place = CS_ON_SERVER, .check = check_locale_rule, .preset = "base",
-	.help = "what to do with a locale other than es, en, it, fr, ca, de: base (en for en-GB, else omit), omit, send, reject"},
+	.help = "rule for locales other than es, en, it, fr, ca, de: base (en for en-GB, else omit), omit, send or reject"},
 	{.name = "on_unattributed_failure", .place = CS_ON_SERVER, .check = check_failure_rule, .preset = "resend",
-	.help = "when an answer counts failures but does not name them: resend until it is clear which, or reject all that it can be"},
+	.help = "rule for answers that count failures without naming them: resend (until it is clear which) or reject (all that it may be)"},
 	{.name = "unreadable_answer", .place = CS_ON_SERVER, .check = check_answer_rule, .preset = "retry",
-	.help = "what a 2xx without a summary means: retry, or accept it as a success"},
+	.help = "rule for a 2xx without a summary: retry or accept"},
 	{.name = "first_name_attribute", .place = CS_ON_SERVER, .preset = "firstName",
-	.help = "attribute that holds first_name"},
+	.help = "name of the attribute that holds first_name"},
 	{.name = "last_name_attribute", .place = CS_ON_SERVER, .preset = "lastName",
-	.help = "attribute that holds last_name"},
+	.help = "name of the attribute that holds last_name"},
 	{.name = "phone_attribute", .place = CS_ON_SERVER, .preset = "phone",
-	.help = "attribute that holds phone"},
+	.help = "name of the attribute that holds phone"},
 	{.name = "timezone_attribute", .place = CS_ON_SERVER, .preset = "timezone",
-	.help = "attribute that holds timezone"},
+	.help = "name of the attribute that holds timezone"},
 	{.name = NULL}
 };
 
@@ -170,7 +170,9 @@ check_removal(const CsContact *contact)
 	if (contact->action == CS_DELETE && contact->value[CS_EXTERNAL_ID] == NULL)
 		return cs_provider_refuse(CS_REASON_MISSING_FIELD, "external_id",
 								  "MailingCore deletes by external_id, and the contact was sent without one");
-	if (contact->action == CS_UNSUBSCRIBE && contact->value[CS_EMAIL] == NULL)
+	if (contact->action == CS_DELETE)
+		return cs_provider_check_path("external_id", contact->value[CS_EXTERNAL_ID]);
+	if (contact->value[CS_EMAIL] == NULL)
 		return cs_provider_refuse(CS_REASON_MISSING_FIELD, "email",
 								  "MailingCore unsubscribes by email, which is not known here");
 	return NULL;

@@ -285,13 +285,16 @@ judge_deletion(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 static void
 refine_throttle(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 {
+	const char *message = cs_provider_error_message(doc);
+
 	if (cs_json_is_object(cs_json_get(doc, "quota")) ||
 		cs_json_is_object(cs_json_path(doc, "error.quota")) ||
-		cs_provider_mentions(cs_provider_error_message(doc), "quota"))
+		cs_provider_mentions(message, "quota"))
 	{
-		judgement->verdict = CS_HALT;
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
+							 "a quota of the account is used up: %s",
+							 message ? message : "MailingCore does not say which");
 		judgement->throttled = false;
-		judgement->reason = CS_HALT_QUOTA;
 	}
 	else if (judgement->retry_after < 0)
 		judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");

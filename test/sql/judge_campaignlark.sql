@@ -1,0 +1,100 @@
+-- what CampaignLark's answers mean: the documented ones, and those nobody documented
+\set SHOW_CONTEXT never
+\pset format unaligned
+\pset null -
+CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark');
+CREATE FUNCTION answer(status text, error text DEFAULT '') RETURNS text LANGUAGE sql
+RETURN format('{%s"data": {"id": "64f1a2b3c4d5e6f7a8b9c0d1", "status": "%s", "tags": [{"id": 1, "name": "newsletter"}], "data": {"email_address": "tywin@example.com"}, "created_at": "2024-02-15T10:30:00Z", "updated_at": "2024-02-15T10:30:00Z"}}', error, status);
+CREATE FUNCTION refusal(message text) RETURNS text LANGUAGE sql
+RETURN jsonb_build_object('error', jsonb_build_object('message', message));
+
+-- 200, the same for create and update
+SELECT verdict, outcome, remote_id, remote_status, opted_out, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'));
+SELECT verdict, outcome, remote_id FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED', '"error": null, '));
+SELECT verdict, outcome, remote_id FROM contactsync_judge('lark', 201, NULL, '{"data": {"id": 7}}');
+
+-- an opt-out at CampaignLark, after we had said that the person wants mail, is not ours
+SELECT status, opt_in, state, outcome, opted_out
+FROM (VALUES ('SUBSCRIBED'), ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS s (status), (VALUES (true), (false)) AS o (opt_in),
+	(VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS t (state),
+	contactsync_judge('lark', 200, NULL, answer(status), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
+
+-- the errors of the page
+SELECT verdict, blame, reason, field, message FROM (VALUES
+	('Email address is required for upsert operation.'), ('The status you provided is not valid.'), ('Field ''First name'' is required.'),
+	('Tag ID 9 does not exist in this workspace'), ('The email address you provided is not valid.'), ('Something else.')
+) AS t (m), contactsync_judge('lark', 400, NULL, refusal(m));
+SELECT verdict, reason, message FROM contactsync_judge('lark', 400, NULL, '');
+SELECT verdict, reason, message FROM contactsync_judge('lark', 422, NULL, '{"message": "no"}');
+
+-- a field that CampaignLark does not have: the mapping's fault, or that of a contact without one
+SELECT verdict, blame, reason, field, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'));
+SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag "colour".'));
+SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag'));
+SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), state => '{"direct": true}');
+-- left out, one after the other, if that is wanted
+ALTER SERVER lark OPTIONS (ADD drop_unknown_fields 'true');
+CREATE FUNCTION ann() RETURNS jsonb LANGUAGE sql
+RETURN jsonb '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "colour": "red"}}';
+SELECT verdict, next_step, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), ann());
+SELECT body FROM contactsync_preview('lark', ann(), 32768);
+SELECT verdict, next_step, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag first_name'), ann(), 32768);
+SELECT body FROM contactsync_preview('lark', ann(), 32784);
+SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), 32784);
+-- one that was left out already, or was not there, cannot be left out
+SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), ann(), 32768);
+SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag last_name'), ann());
+-- no step can do harm
+SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), 2147483640);
+SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), -1);
+ALTER SERVER lark OPTIONS (DROP drop_unknown_fields);
+
+-- looked up: new, there, or there and opted out
+ALTER SERVER lark OPTIONS (ADD new_contacts 'unsubscribed', ADD keep_opt_outs 'true');
+CREATE FUNCTION nobody() RETURNS text LANGUAGE sql RETURN refusal('We couldn''t find a contact with that email address.');
+SELECT status, opt_in, verdict, next_step, message, outcome, remote_id
+FROM (VALUES (404, nobody()), (200, answer('SUBSCRIBED')), (200, answer('UNSUBSCRIBED')), (200, answer('COMPLAINED')), (200, '{"data": {"id": "1"}}'), (200, ''), (404, ''), (404, refusal('Not found'))) AS s (status, body),
+	(VALUES (NULL::bool), (true)) AS o (opt_in),
+	contactsync_judge('lark', status, NULL, body, jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in));
+-- after that: whoever opted out there is left alone, and that is remembered
+SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com", "opt_in": true}', 1);
+SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 1);
+SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 2);
+-- a 404 of the upsert itself is that of a wrong URL
+SELECT verdict, reason FROM contactsync_judge('lark', 404, NULL, nobody(), '{"email": "a@example.com"}', 2);
+ALTER SERVER lark OPTIONS (DROP new_contacts, DROP keep_opt_outs);
+
+-- another address: the old one is unsubscribed after the new one is there, by option
+SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com"}');
+ALTER SERVER lark OPTIONS (ADD on_email_change 'unsubscribe');
+SELECT verdict, next_step, outcome, message, remote_id FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com"}');
+SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), step => 3, state => '{"previous_key": "old@example.com"}');
+SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "jane@example.com"}');
+ALTER SERVER lark OPTIONS (DROP on_email_change);
+
+-- unsubscribed
+SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), action => 'unsubscribe');
+
+-- whose fault is it when all are refused?
+SELECT status, verdict, blame, reason, message FROM (VALUES
+	(401, refusal('Please provide a valid API key in the Authorization header.')), (401, refusal('The API key you provided is invalid or has been revoked.')),
+	(403, refusal('Your IP address is not authorized to use this API key.')), (403, ''), (404, ''), (405, ''), (402, ''),
+	(200, '<html><title>Parked</title>'), (301, '')
+) AS t (status, body), contactsync_judge('lark', status, NULL, body);
+
+-- later
+SELECT status, verdict, retry_after, throttled, reason, message FROM (VALUES
+	(0, 'Connection timed out', NULL::jsonb), (500, refusal('Something went wrong'), NULL), (503, '', '{"Retry-After": "9"}'), (429, '', NULL), (429, refusal('Too many requests.'), '{"Retry-After": "2"}'),
+	(429, '', '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "X-RateLimit-Reset": "784111780"}'), (429, refusal('You have exceeded your event usage limit.'), NULL),
+	(400, refusal('An import or export is currently in progress.'), NULL), (400, refusal('An import or export is currently in progress.'), '{"Retry-After": "300"}')
+) AS t (status, body, headers), contactsync_judge('lark', status, headers, body);
+
+-- answers that say nothing: never a success
+SELECT verdict, reason, message, left(body, 30) AS body FROM (VALUES (''), ('{}'), ('[]'), ('null'), ('{"data": null}'), ('{"data": []}'), ('{"data": {"id": {}}}'), ('ok'), ('{"error": null}')) AS t (body), contactsync_judge('lark', 200, NULL, body);
+-- a refusal under a 2xx
+SELECT verdict, reason, field, message FROM contactsync_judge('lark', 200, NULL, '{"error": {"message": "The status you provided is not valid."}, "data": {"id": "1"}}');
+SELECT verdict, reason, field, message FROM contactsync_judge('lark', 200, NULL, '{"error": true, "data": {"id": "1"}}');
+
+-- a wrong call
+SELECT * FROM contactsync_judge('lark', 200, '[]', '');
+SELECT verdict FROM contactsync_judge('lark', NULL, NULL, NULL);

@@ -1,0 +1,172 @@
+-- what MailingCore's answers mean: the documented ones, and those nobody documented
+\set SHOW_CONTEXT never
+\pset format unaligned
+\pset null -
+CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't');
+SET client_min_messages = warning;
+
+-- three contacts: two by external id, one by e-mail address
+CREATE FUNCTION three() RETURNS jsonb LANGUAGE sql RETURN jsonb '[
+	{"email": "a@example.com", "external_id": "crm-1"}, {"email": "b@example.com", "external_id": "crm-2"}, {"email": "c@example.com"}]';
+CREATE FUNCTION judge(body text, status int DEFAULT 200, headers jsonb DEFAULT NULL, contacts jsonb DEFAULT three(), step int DEFAULT 0)
+RETURNS TABLE (verdict text, next_step int, contact int, outcome text, reason text, code text, message text, remote_id text) LANGUAGE sql
+BEGIN ATOMIC
+	SELECT verdict, next_step, contact, outcome, reason, code, message, remote_id
+	FROM contactsync_judge('mail', status, headers, body, contacts, step);
+END;
+CREATE FUNCTION verdict(body text, status int DEFAULT 200, headers jsonb DEFAULT NULL, contacts jsonb DEFAULT three(), step int DEFAULT 0)
+RETURNS TABLE (verdict text, retry_after float8, throttled boolean, blame text, reason text, field text, message text) LANGUAGE sql
+BEGIN ATOMIC
+	SELECT DISTINCT verdict, retry_after, throttled, blame, reason, field, message
+	FROM contactsync_judge('mail', status, headers, body, contacts, step);
+END;
+
+-- all went well: numbers or lists, at the top or below
+SELECT verdict, string_agg(outcome, ' ') AS outcomes, body
+FROM (VALUES
+	('{"created": 2, "updated": 1, "failed": 0}'),
+	('{"created": "2", "updated": "1", "failed": "0"}'),
+	('{"summary": {"created": 3, "updated": 0, "failed": 0}}'),
+	('{"data": {"created": 0, "updated": 3, "failed": []}}'),
+	('{"data": {"summary": {"created": 1, "updated": 2}}}'),
+	('{"data": [], "meta": {"created": 1, "updated": 2, "failed": 0}}'),
+	('{"created": ["crm-1", "crm-2"], "updated": ["c@example.com"], "failed": []}'),
+	('{"created": 1, "updated": 1, "unchanged": 1}'),
+	('{"created": 1, "updated": 1, "skipped": 1, "failed": 0}'),
+	('{"imported": 3}'),
+	('{"results": [{"index": 0, "status": "created"}, {"index": 1, "status": "updated"}, {"index": 2, "status": "updated"}]}'),
+	('[{"externalId": "crm-1", "id": "x1"}, {"externalId": "crm-2", "id": "x2"}, {"email": "C@Example.com", "id": "x3"}]')
+) AS t (body), judge(body)
+GROUP BY verdict, body ORDER BY body COLLATE "C";
+
+-- ids of the provider's own
+SELECT * FROM judge('{"created": [{"id": "x1", "externalId": "crm-1"}], "updated": [{"id": "x3", "email": "c@example.com"}, {"id": 2, "externalId": "crm-2"}], "failed": 0}');
+
+-- failures by external id, e-mail address or position
+SELECT * FROM judge('{"created": 1, "updated": 1, "failed": [{"externalId": "crm-2", "error": "email must be an email"}]}');
+SELECT * FROM judge('{"created": 1, "updated": 1, "failed": 1, "errors": [{"email": "B@example.com", "message": ["bad", "worse"], "code": "E1"}]}');
+SELECT * FROM judge('{"created": 1, "updated": 1, "failed": 1, "errors": [{"index": 1, "reason": "suppressed"}]}');
+SELECT * FROM judge('{"summary": {"created": 1, "updated": 1, "failed": 1}, "errors": {"crm-2": "invalid"}}');
+SELECT * FROM judge('{"summary": {"created": 1, "updated": 1, "failed": 1}, "errors": {"1": {"message": "invalid"}}}');
+SELECT * FROM judge('{"created": 2, "failed": ["crm-2"]}');
+SELECT * FROM judge('{"results": [{"externalId": "crm-1", "status": "created"}, {"externalId": "crm-2", "status": "failed", "error": {"code": "invalid_email", "message": "no"}}, {"email": "c@example.com", "status": "updated"}]}');
+SELECT * FROM judge('{"failed": 2, "errors": [{"contact": {"externalId": "crm-1"}, "statusCode": 409, "message": "externalId conflict with another contact"}, {"index": 2, "statusCode": 503, "message": "try later"}]}');
+-- an external id is believed before a position
+SELECT * FROM judge('{"failed": 1, "errors": [{"index": 0, "externalId": "crm-2", "message": "x"}]}');
+-- two errors of one contact are one failure
+SELECT * FROM judge('{"created": 2, "updated": 0, "failed": 1, "errors": [{"index": 1, "message": "x"}, {"index": 1, "message": "y"}]}');
+
+-- failures that are counted but not named: never a success
+SELECT * FROM judge('{"created": 1, "updated": 1, "failed": 1}');
+SELECT * FROM judge('{"created": 1, "updated": 1}');
+SELECT * FROM judge('{"created": 1, "failed": 2, "errors": [{"index": 1, "message": "x"}]}');
+SELECT * FROM judge('{"created": 2, "failed": [{"row": 2, "message": "x"}]}');
+SELECT * FROM judge('{"created": 2, "failed": [{"index": 7, "message": "x"}]}');
+SELECT * FROM judge('{"created": 2, "failed": [{"index": -1}]}');
+SELECT * FROM judge('{"created": 2, "failed": ["somebody: invalid"]}');
+SELECT * FROM judge('{"created": 0, "updated": 0, "failed": 99}');
+-- few of many: by halves, which is cheaper than one by one
+SELECT verdict, next_step, message FROM judge('{"created": 990, "failed": 2}', contacts =>
+	(SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com')) FROM generate_series(1, 992) n));
+SELECT verdict, next_step, message FROM judge('{"created": 492, "failed": 500}', contacts =>
+	(SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com')) FROM generate_series(1, 992) n));
+-- alone it is clear who, and perhaps why
+SELECT * FROM judge('{"created": 0, "updated": 0, "failed": 1}', contacts => '{"email": "a@example.com"}');
+SELECT * FROM judge('{"failed": 1, "errors": ["the address bounced"]}', contacts => '{"email": "a@example.com"}');
+ALTER SERVER mail OPTIONS (ADD on_unattributed_failure 'reject');
+SELECT * FROM judge('{"created": 1, "failed": 2, "errors": [{"index": 1, "message": "x"}]}');
+SELECT * FROM judge('{"failed": 1}', contacts => '{"email": "a@example.com"}');
+ALTER SERVER mail OPTIONS (DROP on_unattributed_failure);
+
+-- answers that say nothing of the contacts: never a success
+SELECT verdict, reason, message, left(body, 30) AS body
+FROM (VALUES (''), ('{}'), ('[]'), ('null'), ('true'), ('42'), ('"ok"'), ('OK'), ('{"ok": true}'), ('{"success": true}'), ('{"created": 1'), ('{"created": -1}'),
+	('{"created": null, "failed": null}'), ('{"created": {"a": 1}}'), ('{"message": "queued"}'), ('{"data": "x"}'), ('[[[]]]'), ('[1, 2, 3]'),
+	('{"created": 3, "failed": 0}x'), (E'{"created": "\\u0000", "failed": 0}'), (repeat('[', 100) || repeat(']', 100)), ('[' || repeat('{},', 40000) || '{}]')) AS t (body), verdict(body);
+ALTER SERVER mail OPTIONS (ADD unreadable_answer 'accept');
+SELECT verdict, contact, outcome, note FROM contactsync_judge('mail', 202, NULL, '', three());
+ALTER SERVER mail OPTIONS (DROP unreadable_answer);
+-- a refusal under a 2xx
+SELECT * FROM judge('{"statusCode": 400, "message": ["contacts.1.email must be an email"], "error": "Bad Request"}');
+SELECT * FROM judge('{"success": false, "message": "no"}', contacts => '{"email": "a@example.com"}');
+-- a web page in place of the API
+SELECT * FROM verdict('<!DOCTYPE html><html><head><title>Sign in to Wi-Fi</title>', 200);
+SELECT * FROM verdict('nothing', 200, '{"Content-Type": "text/html; charset=utf-8"}');
+
+-- 400: the batch is refused as a whole; find the contact
+SELECT * FROM verdict('{"statusCode": 400, "message": ["contacts.1.email must be an email", "contacts.2.locale must be one of es, en"], "path": "/contacts/bulk", "timestamp": "2024-01-01"}', 400);
+SELECT * FROM verdict('{"statusCode": 400, "message": "contacts must contain no more than 1000 elements"}', 400);
+SELECT * FROM verdict('', 400);
+SELECT * FROM verdict('{"type": "about:blank", "title": "Unprocessable", "detail": "a suppressed recipient", "status": 422}', 422);
+SELECT * FROM verdict('', 413);
+-- alone it is rejected
+SELECT * FROM verdict('{"statusCode": 400, "message": ["contacts.0.email must be an email"]}', 400, contacts => '{"email": "a@example.com"}');
+SELECT * FROM verdict('{"statusCode": 400, "message": "attributes must be an object"}', 400, contacts => '{"email": "a@example.com"}', step => 1);
+SELECT * FROM verdict('{"statusCode": 409, "message": "externalId conflict with another contact"}', 409, contacts => '{"email": "a@example.com"}', step => 1);
+SELECT * FROM verdict('', 418, contacts => '{"email": "a@example.com"}');
+
+-- whose fault is it when all are refused?
+SELECT * FROM verdict('{"statusCode": 401, "message": "Invalid API key"}', 401);
+SELECT * FROM verdict('', 401);
+SELECT * FROM verdict('{"statusCode": 403, "message": "Missing required API key scope: contacts:write"}', 403);
+SELECT * FROM verdict('{"statusCode": 403, "message": "API key is not allowed for this tenant"}', 403);
+SELECT * FROM verdict('{"statusCode": 403, "message": "Forbidden resource"}', 403);
+SELECT * FROM verdict('<html><title>Attention Required! | Cloudflare</title>', 403);
+SELECT * FROM verdict('{"statusCode": 400, "message": "X-Tenant-Id header is required"}', 400);
+SELECT * FROM verdict('{"statusCode": 404, "message": "Cannot POST /contact/bulk"}', 404);
+SELECT * FROM verdict('<h1>Not Found</h1>', 404);
+SELECT * FROM verdict('', 405);
+SELECT * FROM verdict('', 415);
+SELECT * FROM verdict('', 301, '{"Location": "https://www.mailingcore.com/"}');
+SELECT * FROM verdict('', 304);
+SELECT * FROM verdict('', 407);
+SELECT * FROM verdict('', 402);
+
+-- later
+SELECT * FROM verdict('Could not resolve host', 0);
+SELECT * FROM verdict('{"statusCode": 500, "message": "Internal server error"}', 500);
+SELECT * FROM verdict('<html><title>502 Bad Gateway</title>', 502);
+SELECT * FROM verdict('', 503, '{"Retry-After": "120"}');
+SELECT * FROM verdict('', 408);
+SELECT * FROM verdict('', 425);
+
+-- 429: Retry-After, else X-RateLimit-Reset, else our own backoff
+SELECT headers, retry_after, throttled, verdict, message FROM (VALUES
+	(NULL::jsonb),
+	('{"Retry-After": "7"}'), ('{"Retry-After": 7}'), ('{"retry-after": "0"}'), ('{"Retry-After": "1.5"}'), ('{"Retry-After": "  30  "}'),
+	('{"Retry-After": "99999999999999999999"}'), ('{"Retry-After": "1e999"}'), ('{"Retry-After": "-5"}'), ('{"Retry-After": ""}'),
+	('{"Retry-After": "soon"}'), ('{"Retry-After": "5 minutes"}'),
+	('{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "Retry-After": "Sun, 06 Nov 1994 08:50:07 GMT"}'),
+	('{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "Retry-After": "Sunday, 06-Nov-94 08:50:07 GMT"}'),
+	('{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "Retry-After": "Sun Nov  6 08:50:07 1994"}'),
+	('{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "Retry-After": "Sun, 06 Nov 1994 08:49:07 GMT"}'),
+	('{"Date": "Wed, 28 Feb 2024 23:59:59 GMT", "Retry-After": "Thu, 29 Feb 2024 00:00:29 GMT"}'),
+	('{"Retry-After": "Sun, 06 Foo 1994 08:49:37 GMT"}'), ('{"Retry-After": "Sun, 06 Nov 1994"}'),
+	('{"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}'),
+	('{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "X-RateLimit-Reset": "784111800"}'),
+	('{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "X-RateLimit-Reset": "784111800000"}'),
+	('{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "X-RateLimit-Reset": "784111000"}'),
+	('{"X-RateLimit-Reset": "12"}'), ('{"X-RateLimit-Reset": "x"}'),
+	('{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "X-RateLimit-Reset": "784111800", "Retry-After": "3"}')
+) AS t (headers), verdict('{"statusCode": 429, "message": "ThrottlerException: Too Many Requests"}', 429, headers);
+-- a month's quota is no throttle
+SELECT * FROM verdict('{"statusCode": 429, "message": "Monthly email quota exceeded", "quota": {"limit": 1000, "used": 1100, "percentage": 110}}', 429);
+
+-- PUT of one contact
+SELECT * FROM judge('{"id": "x1", "email": "a@example.com"}', contacts => '{"email": "a@example.com"}', step => 1);
+SELECT * FROM judge('{"data": {"id": "x1"}}', 201, contacts => '{"email": "a@example.com"}', step => 1);
+SELECT * FROM judge('{}', contacts => '{"email": "a@example.com"}', step => 1);
+
+-- DELETE: one who is not there is deleted, a route that is not there is not
+SELECT status, body, verdict, outcome, reason, note FROM (VALUES
+	(200, '{"deleted": true, "externalId": "crm-1"}'), (200, '{"deleted": false}'), (204, ''), (404, '{"statusCode": 404, "message": "Contact not found"}'),
+	(404, '{"statusCode": 404, "message": "Cannot DELETE /contacts/crm-1"}'), (404, ''), (403, '{"message": "Missing required API key scope: contacts:write"}'), (500, '')
+) AS t (status, body), contactsync_judge('mail', status, NULL, body, '{"external_id": "crm-1"}', action => 'delete');
+
+-- an opt-out by bulk is judged as any other contact
+SELECT verdict, contact, outcome FROM contactsync_judge('mail', 200, NULL, '{"created": 0, "updated": 1, "failed": 0}', '{"email": "a@example.com"}', action => 'unsubscribe');
+
+-- texts of others are kept short and printable; an id is kept whole or not at all
+SELECT length(message), message ~ '[[:cntrl:]]' AS control, request_id FROM contactsync_judge('mail', 400, '{"X-Request-Id": "req_1"}',
+	jsonb_build_object('message', E'line\nline\ttab ' || repeat('é', 5000))::text);
+SELECT request_id FROM contactsync_judge('mail', 400, jsonb_build_object('X-Request-Id', repeat('x', 5000)), '{"message": "x"}');

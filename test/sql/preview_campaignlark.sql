@@ -1,0 +1,110 @@
+-- the requests that CampaignLark's documents ask for
+\set SHOW_CONTEXT never
+\pset format unaligned
+\pset null -
+CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark');
+
+-- the page's own example
+SELECT method, url, headers, body FROM contactsync_preview('lark', '{"email": "tywin@example.com", "first_name": "Tywin", "last_name": "Lannister",
+	"tags": [1, 2], "status": "SUBSCRIBED"}');
+SELECT upsert_key FROM contactsync_preview('lark', '{"email": " Tywin@Example.com=20", "status": "SUBSCRIBED"}');
+
+-- one contact a call
+SELECT body FROM contactsync_preview('lark', '[{"email": "a@example.com", "opt_in": true}]');
+SELECT body FROM contactsync_preview('lark', '[{"email": "a@example.com", "opt_in": true}, {"email": "b@example.com", "opt_in": true}]');
+
+-- fields by merge tag, with the types that they have; the key is never among them
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "phone": "+49 1", "locale": "de-AT", "timezone": "Europe/Vienna",
+	"external_id": 7, "attributes": {"plan": "pro", "points": 1.5, "active": true, "born": "1990-01-31T00:00:00Z", "email_address": "x@example.com"}}');
+ALTER SERVER lark OPTIONS (ADD first_name_field 'fname', ADD phone_field 'mobile');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "phone": "+49 1"}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"fname": "Anna"}}');
+ALTER SERVER lark OPTIONS (DROP first_name_field, DROP phone_field);
+
+-- tags are integers; an empty list is not the same as none
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": [1, "2", 3.0]}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": []}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": null}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": [1, "vip"]}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": [1.5]}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": [null]}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": [true]}');
+
+-- status and opt_in: one of five, and the one that claims less
+SELECT status, opt_in, body::jsonb ->> 'status' AS sent
+FROM (VALUES ('SUBSCRIBED'), ('Unsubscribed'), ('unconfirmed'), ('CLEANED'), ('COMPLAINED'), (NULL)) AS s (status),
+	(VALUES (true), (false), (NULL)) AS o (opt_in),
+	contactsync_preview('lark', jsonb_build_object('email', 'a@example.com', 'status', status, 'opt_in', opt_in))
+WHERE status IS NOT NULL OR opt_in IS NOT NULL;
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "status": "ACTIVE"}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "status": ""}');
+
+-- a claim that was made already is not repeated: the person may have unsubscribed since
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": false}', state => '{"consent_sent": true}');
+-- an opt-out that is known here is not overwritten, nor is the contact made anew as subscribed
+SELECT method, url, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"opted_out": true}');
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 1, state => '{"opted_out": true}');
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 2, state => '{"opted_out": true}');
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "status": "COMPLAINED"}', state => '{"opted_out": true}');
+
+-- no status: refused, for CampaignLark would subscribe whoever is new
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com"}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": null}');
+ALTER SERVER lark OPTIONS (ADD new_contacts 'subscribed');
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com"}');
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": false}');
+-- what new contacts shall be can be told only to those that are new
+ALTER SERVER lark OPTIONS (SET new_contacts 'unsubscribed');
+SELECT method, url, headers, body FROM contactsync_preview('lark', '{"email": "a+b/c@example.com", "first_name": "Ann"}');
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "first_name": "Ann"}', 1);
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "first_name": "Ann"}', 2);
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}');
+ALTER SERVER lark OPTIONS (SET new_contacts 'unconfirmed');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com"}', 2);
+ALTER SERVER lark OPTIONS (SET new_contacts 'yes');
+ALTER SERVER lark OPTIONS (DROP new_contacts);
+
+-- look before a subscription, if that is wanted
+ALTER SERVER lark OPTIONS (ADD keep_opt_outs 'true');
+SELECT method, url FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}');
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 1);
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 2);
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": false}');
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
+ALTER SERVER lark OPTIONS (DROP keep_opt_outs);
+
+-- a full replacement, only with a status
+ALTER SERVER lark OPTIONS (ADD partial_update 'false');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann"}', state => '{"consent_sent": true}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"opted_out": true}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "first_name": "Ann"}');
+ALTER SERVER lark OPTIONS (ADD new_contacts 'subscribed');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}');
+ALTER SERVER lark OPTIONS (DROP new_contacts, ADD keep_opt_outs 'on');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}');
+ALTER SERVER lark OPTIONS (DROP keep_opt_outs, DROP partial_update);
+
+-- null: left out, unless it is to clear
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": null, "attributes": {"plan": null}}');
+ALTER SERVER lark OPTIONS (ADD nulls 'clear');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": null, "attributes": {"plan": null}}');
+ALTER SERVER lark OPTIONS (DROP nulls);
+
+-- fields that CampaignLark did not know are left out: first_name is field 2, the nth attribute 12 + n
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', (1 << 2) << 2);
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', (1 << 12) << 2);
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', ((1 << 2) + (1 << 12) + (1 << 13)) << 2);
+
+-- another address is another contact
+SELECT method, body FROM contactsync_preview('lark', '{"email": "new@example.com", "opt_in": true, "first_name": "Ann"}', 3, state => '{"previous_key": "old@example.com"}');
+
+-- gone: unsubscribed, and nothing else is touched; there is no delete
+SELECT method, url, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann"}', action => 'unsubscribe');
+SELECT body FROM contactsync_preview('lark', '{}', action => 'unsubscribe', state => '{"upsert_key": "a@example.com"}');
+SELECT body FROM contactsync_preview('lark', '{}', action => 'unsubscribe');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com"}', action => 'delete');
+
+-- letter case
+ALTER SERVER lark OPTIONS (ADD keep_email_case 'true');
+SELECT upsert_key, body FROM contactsync_preview('lark', '{"email": " Jane@Example.com=20", "opt_in": true}');

@@ -1,0 +1,110 @@
+-- the requests that MailingCore's documents ask for
+\set SHOW_CONTEXT never
+\pset format unaligned
+CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 'clxxxxxxxx');
+
+-- the page's own example
+SELECT method, url, headers, body FROM contactsync_preview('mail', '[
+	{"email": "alice@example.com", "external_id": "crm-1", "locale": "en", "opt_in": true, "attributes": {"firstName": "Alice"}},
+	{"email": "bob@example.com", "external_id": "crm-2", "locale": "es", "opt_in": true}]');
+
+-- keyed by externalId if present, else by email
+SELECT upsert_key FROM contactsync_preview('mail', '[
+	{"email": "a@example.com", "external_id": "crm-1"}, {"email": "B@example.com"},
+	{"email": "c@example.com", "external_id": null}, {"email": "d@example.com", "external_id": ""}]');
+SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "external_id": null}, {"email": "d@example.com", "external_id": ""}]');
+SELECT length(body) FROM contactsync_preview('mail', jsonb_build_object('email', 'a@example.com', 'external_id', repeat('é', 128)));
+SELECT body FROM contactsync_preview('mail', jsonb_build_object('email', 'a@example.com', 'external_id', repeat('é', 129)));
+
+-- optIn is a boolean, and is there only if it is mapped and known
+SELECT body FROM contactsync_preview('mail', '[{"email": "a@example.com"}, {"email": "b@example.com", "opt_in": null},
+	{"email": "c@example.com", "opt_in": false}, {"email": "d@example.com", "opt_in": true}]');
+-- an opt-out that is known here is not overwritten
+SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "opt_in": false}, {"email": "d@example.com", "opt_in": true}]',
+	state => '{"opted_out": true}');
+
+-- locales: the six, the base of others, else none
+SELECT body FROM contactsync_preview('mail', (SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com', 'locale', l) ORDER BY n)
+	FROM unnest(ARRAY['es', 'CA', 'de', 'en-GB', 'fr_CA.UTF-8', 'DE_at', 'pt', 'pt-BR', 'eng', '', 'e', '-en', NULL]) WITH ORDINALITY AS t (l, n)));
+ALTER SERVER mail OPTIONS (ADD unsupported_locale 'omit');
+SELECT body FROM contactsync_preview('mail', '[{"email": "a@example.com", "locale": "en-GB"}, {"email": "b@example.com", "locale": "EN"}]');
+ALTER SERVER mail OPTIONS (SET unsupported_locale 'send');
+SELECT body FROM contactsync_preview('mail', '[{"email": "a@example.com", "locale": "en-GB"}, {"email": "b@example.com", "locale": "pt"}]');
+ALTER SERVER mail OPTIONS (SET unsupported_locale 'reject');
+SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "locale": "it"}');
+SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "locale": "en-GB"}');
+ALTER SERVER mail OPTIONS (SET unsupported_locale 'what');
+ALTER SERVER mail OPTIONS (DROP unsupported_locale);
+
+-- fields that MailingCore does not know by name travel among the attributes
+SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "first_name": "Ann", "last_name": "O''Hara", "phone": "+49 1",
+	"timezone": "Europe/Berlin", "attributes": {"plan": "pro", "age": 42, "vip": true}}');
+SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "first_name": "Ann", "attributes": {"firstName": "Anna"}}');
+ALTER SERVER mail OPTIONS (ADD first_name_attribute 'vorname');
+SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "first_name": "Ann", "attributes": {"firstName": "Anna"}}');
+ALTER SERVER mail OPTIONS (DROP first_name_attribute);
+
+-- null: left out, unless it is to clear
+SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "locale": null, "first_name": null, "opt_in": null,
+	"attributes": {"plan": null, "age": 42, "list": [null]}}');
+ALTER SERVER mail OPTIONS (ADD nulls 'clear');
+SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "locale": null, "first_name": null, "opt_in": null, "external_id": null,
+	"attributes": {"plan": null, "age": 42, "list": [null]}}');
+-- but a locale that is left out is not cleared
+SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "locale": "pt"}');
+ALTER SERVER mail OPTIONS (DROP nulls);
+
+-- what goes with every contact; the version of a consent only with one
+ALTER SERVER mail OPTIONS (ADD project_id 'prj_1', ADD source 'import', ADD consent_version '2024-01');
+SELECT body FROM contactsync_preview('mail', '[{"email": "a@example.com", "opt_in": true}, {"email": "b@example.com", "opt_in": false}, {"email": "c@example.com"}]');
+ALTER SERVER mail OPTIONS (SET source 'a source whose name is longer than the sixty-four characters it may have');
+ALTER SERVER mail OPTIONS (DROP project_id, DROP source, DROP consent_version);
+
+-- one to a thousand contacts
+SELECT jsonb_array_length(body::jsonb -> 'contacts') FROM contactsync_preview('mail',
+	(SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com')) FROM generate_series(1, 1000) n));
+SELECT body FROM contactsync_preview('mail',
+	(SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com')) FROM generate_series(1, 1001) n));
+SELECT body FROM contactsync_preview('mail', '[]');
+ALTER SERVER mail OPTIONS (ADD batch_size '2');
+SELECT body FROM contactsync_preview('mail', '[{"email": "a@example.com"}, {"email": "b@example.com"}, {"email": "c@example.com"}]');
+ALTER SERVER mail OPTIONS (DROP batch_size);
+
+-- step 1: one contact by PUT, to hear what is wrong with it
+SELECT method, url, headers, body FROM contactsync_preview('mail', '{"email": "a@example.com", "external_id": "crm-1", "opt_in": true}', 1);
+SELECT method FROM contactsync_preview('mail', '[{"email": "a@example.com"}, {"email": "b@example.com"}]', 1);
+
+-- contacts that are gone
+SELECT method, url, headers, body FROM contactsync_preview('mail', '{"external_id": "crm/1 é?#%"}', action => 'delete');
+SELECT method, url FROM contactsync_preview('mail', '{}', action => 'delete', state => '{"upsert_key": "crm-1"}');
+SELECT method FROM contactsync_preview('mail', '{"email": "a@example.com"}', action => 'delete');
+SELECT method FROM contactsync_preview('mail', '{"external_id": ".."}', action => 'delete');
+SELECT method, url, body FROM contactsync_preview('mail', '[{"email": "a@example.com", "external_id": "crm-1", "opt_in": true, "locale": "en"},
+	{"email": "b@example.com"}]', action => 'unsubscribe');
+SELECT method, body FROM contactsync_preview('mail', '{}', action => 'unsubscribe', state => '{"upsert_key": "b@example.com"}');
+SELECT method FROM contactsync_preview('mail', '{}', action => 'unsubscribe', state => '{"upsert_key": "crm-1"}');
+SELECT method FROM contactsync_preview('mail', '{}', action => 'forget');
+
+-- another base URL, with or without a slash
+ALTER SERVER mail OPTIONS (ADD base_url 'https://eu.example.com/mc/');
+SELECT url FROM contactsync_preview('mail', '{"email": "a@example.com"}');
+ALTER SERVER mail OPTIONS (DROP base_url);
+
+-- the tenant is required, unless that is said not to be so
+ALTER SERVER mail OPTIONS (DROP tenant_id);
+SELECT headers FROM contactsync_preview('mail', '{"email": "a@example.com"}');
+ALTER SERVER mail OPTIONS (ADD require_tenant 'false');
+SELECT headers FROM contactsync_preview('mail', '{"email": "a@example.com"}');
+
+-- a command for the shell, with the key from its environment
+SELECT curl FROM contactsync_preview('mail', '{"email": "o''hara@example.com", "attributes": {"a": "$HOME `id` \\ \" ''"}}');
+SELECT curl FROM contactsync_preview('mail', '{"external_id": "1"}', action => 'delete');
+
+-- who may not use the server may not ask
+CREATE ROLE regress_preview;
+SET ROLE regress_preview;
+SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com"}');
+SELECT * FROM contactsync_judge('mail', 200, NULL, '{}');
+RESET ROLE;
+DROP ROLE regress_preview;
+SELECT body FROM contactsync_preview('nosuch', '{"email": "a@example.com"}');
