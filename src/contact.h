@@ -63,8 +63,8 @@ typedef struct CsContact
 
 	char	   *upsert_key;		/* what the provider matches on; NULL until
 								 * cs_provider_prepare() */
-	uint64		change_id;		/* of the newest change that this sending is due
-								 * to, the same again after a crash */
+	uint64		change_id;		/* of the newest change that this sending is
+								 * due to, the same again after a crash */
 	char	   *remote_id;		/* the provider's own id, if it told us */
 	char	   *previous_key;	/* the upsert key last sent for this source
 								 * row, if it was another one */
@@ -74,8 +74,8 @@ typedef struct CsContact
 	bool		consent_sent;	/* the last delivered value claimed consent
 								 * already: a provider that keeps what is left
 								 * out is not told again */
-	bool		direct;			/* from cs_contact_from_jsonb(), not a watch: a
-								 * fault of its fields is only its own */
+	bool		direct;			/* from cs_contact_from_jsonb(), not a watch:
+								 * a fault of its fields is only its own */
 } CsContact;
 
 /* Why a contact cannot be sent; all strings live in the current context. */
@@ -83,7 +83,8 @@ typedef struct CsRefusal
 {
 	const char *reason;			/* class, one of the CS_REASON_ words */
 	char	   *message;		/* a sentence for the user */
-	const char *field;			/* canonical field or attribute at fault, or NULL */
+	const char *field;			/* canonical field or attribute at fault, or
+								 * NULL */
 } CsRefusal;
 
 /* Reason classes of failures, as stored in contactsync.failure.reason. */
@@ -101,6 +102,7 @@ typedef struct CsRefusal
 
 extern const char *cs_contact_field_name(CsField field);
 extern bool cs_contact_field_by_name(const char *name, size_t len, CsField *field);
+
 /* "email, external_id, ..." of these CS_FIELD_BIT()s; palloc'd */
 extern char *cs_contact_field_list(uint32 fields);
 
@@ -116,10 +118,13 @@ extern void cs_contact_add_attribute(CsContact *contact, const char *name, const
 
 /* Absent or null. */
 extern bool cs_contact_is_null(const CsContact *contact, CsField field);
+
 /* Present, not null, and exactly this. */
 extern bool cs_contact_is(const CsContact *contact, CsField field, const char *value);
+
 /* NULL if it has none of that name. */
 extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const char *name);
+
 /* Bytes of text: what it will roughly take in a request. */
 extern size_t cs_contact_size(const CsContact *contact);
 

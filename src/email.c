@@ -65,7 +65,8 @@ static const struct
 	{{0x0400, 0x040F}, 1, 80}, {{0x0410, 0x042F}, 1, 32}, {{0x0460, 0x0480}, 2, 1}, /* Cyrillic */
 	{{0x048A, 0x04BE}, 2, 1}, {{0x04C1, 0x04CD}, 2, 1}, {{0x04D0, 0x052E}, 2, 1},
 	{{0x0531, 0x0556}, 1, 48},	/* Armenian */
-	{{0x1E00, 0x1E94}, 2, 1}, {{0x1EA0, 0x1EFE}, 2, 1}, /* Latin for Vietnamese and others */
+	{{0x1E00, 0x1E94}, 2, 1}, {{0x1EA0, 0x1EFE}, 2, 1}, /* Latin for Vietnamese
+														 * and others */
 	{{0xFF21, 0xFF3A}, 1, 32}	/* full width */
 };
 

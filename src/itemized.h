@@ -17,7 +17,8 @@ typedef struct CsItemized
 {
 	const CsBatch *batch;
 	CsOutcome  *outcomes;
-	int		   *by_external_id; /* contacts in the order of that, made when needed */
+	int		   *by_external_id; /* contacts in the order of that, made when
+								 * needed */
 	int		   *by_email;
 	bool	   *seen;			/* contacts that an entry was about */
 	int			nseen;

@@ -41,7 +41,7 @@ extern CsJson *cs_json_path(CsJson *object, const char *dotted_path);
 extern CsJson *cs_json_item(CsJson *array, int index);
 extern int	cs_json_length(CsJson *array);	/* -1 if it is not an array */
 extern bool cs_json_is_object(CsJson *value);
-extern bool cs_json_is_null(CsJson *value);	/* absent or null */
+extern bool cs_json_is_null(CsJson *value); /* absent or null */
 
 /*
  * Readers never fail: what is missing or of another type is NULL or false.
@@ -49,12 +49,15 @@ extern bool cs_json_is_null(CsJson *value);	/* absent or null */
  * Text of a string or number or boolean, else NULL; lives as the document.
  */
 extern const char *cs_json_text(CsJson *value);
+
 /* The string alone (numbers are not taken), else NULL. */
 extern const char *cs_json_string(CsJson *value);
+
 /* A whole number, also when it is written as 2.0 or "2". */
 extern bool cs_json_int(CsJson *value, int64 *result);
 extern bool cs_json_number(CsJson *value, double *result);	/* or "1.5" */
 extern bool cs_json_bool(CsJson *value, bool *result);
+
 /* The compact text of any value, palloc'd; NULL for NULL. */
 extern char *cs_json_dump(CsJson *value);
 
@@ -68,8 +71,9 @@ extern void cs_json_each(CsJson *object, CsJsonVisitor visit, void *arg);
  */
 extern void cs_json_key(StringInfo out, const char *name);
 extern void cs_json_quote(StringInfo out, const char *utf8);
-extern void cs_json_member(StringInfo out, const char *name, const char *utf8);	/* NULL: null */
+extern void cs_json_member(StringInfo out, const char *name, const char *utf8); /* NULL: null */
 extern void cs_json_member_raw(StringInfo out, const char *name, const char *json);
-extern void cs_json_comma(StringInfo out);	/* unless the last byte opens something */
+extern void cs_json_comma(StringInfo out);	/* unless the last byte opens
+											 * something */
 
 #endif							/* CS_JSON_H */

@@ -58,8 +58,8 @@ typedef struct CsResponse
 {
 	int			status;			/* HTTP status; 0: no answer */
 	const char *error;			/* why there was none, or NULL */
-	bool		unsent;			/* no answer, and nothing was sent either: there
-								 * was no connection */
+	bool		unsent;			/* no answer, and nothing was sent either:
+								 * there was no connection */
 	const char *headers;		/* lines "name: value\n", names in lower case */
 	const char *body;			/* zero-terminated as well */
 	size_t		body_len;
@@ -69,13 +69,16 @@ typedef struct CsResponse
 typedef enum CsVerdict
 {
 	CS_DONE,					/* look at each outcome */
-	CS_STEP,					/* the same contacts go on with next_step, as many
-								 * a call as cs_provider_batch_limit() says;
-								 * remote_id and note of the outcomes stay */
+	CS_STEP,					/* the same contacts go on with next_step, as
+								 * many a call as cs_provider_batch_limit()
+								 * says; remote_id and note of the outcomes
+								 * stay */
 	CS_RETRY,					/* the same call again, later */
-	CS_REKEY,					/* the same contacts with a new idempotency key */
-	CS_REAUTH,					/* refresh the token, then the same call; HALT if
-								 * there is nothing to refresh or it was done */
+	CS_REKEY,					/* the same contacts with a new idempotency
+								 * key */
+	CS_REAUTH,					/* refresh the token, then the same call; HALT
+								 * if there is nothing to refresh or it was
+								 * done */
 	CS_SPLIT,					/* the batch was refused as a whole; bisect; a
 								 * single contact is rejected */
 	CS_REJECT,					/* every contact fails, for this reason */
@@ -100,10 +103,11 @@ typedef struct CsOutcome
 	const char *remote_id;
 	const char *remote_status;
 	const char *remote_updated_at;	/* as the provider writes times */
-	const char *note;			/* worth storing beside a success, e.g. "topic: 404" */
+	const char *note;			/* worth storing beside a success, e.g.
+								 * "topic: 404" */
 	bool		topic_added;
-	bool		opted_out;		/* the provider has an opt-out that this call did
-								 * not ask for */
+	bool		opted_out;		/* the provider has an opt-out that this call
+								 * did not ask for */
 } CsOutcome;
 
 typedef struct CsJudgement
@@ -111,10 +115,11 @@ typedef struct CsJudgement
 	CsVerdict	verdict;
 	double		retry_after;	/* seconds; -1: it did not say, back off */
 	bool		throttled;		/* RETRY that uses up no try (429) */
-	bool		mapping_fault;	/* HALT: of this watch's mapping, not the account */
+	bool		mapping_fault;	/* HALT: of this watch's mapping, not the
+								 * account */
 	bool		maybe_contact;	/* HALT: but what one contact holds may have
-								 * caused it (a firewall's page), so probe with
-								 * another one too */
+								 * caused it (a firewall's page), so probe
+								 * with another one too */
 	int			next_step;
 	const char *reason;			/* of the call: CS_REASON_ word, or for HALT a
 								 * class such as "unauthorized" */
@@ -156,8 +161,9 @@ typedef enum CsAuth
 #define CS_CAN_UNSUBSCRIBE		0x0002
 #define CS_CAN_FOLLOW_EMAIL		0x0004	/* an e-mail change keeps the contact */
 #define CS_HAS_IDEMPOTENCY		0x0008	/* build() makes an idempotency key */
-#define CS_UNIQUE_EMAIL			0x0010	/* keyed otherwise, but one e-mail address
-										 * must not be twice in a batch */
+#define CS_UNIQUE_EMAIL			0x0010	/* keyed otherwise, but one e-mail
+										 * address must not be twice in a
+										 * batch */
 
 typedef struct CsProvider
 {

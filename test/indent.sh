@@ -21,7 +21,7 @@ if ! $check && [ -e contactsync.so ]; then
             sed -n '/DW_TAG_typedef/,/DW_AT_name/s/.*DW_AT_name .*: \([A-Za-z_][A-Za-z0-9_]*\)[[:space:]]*$/\1/p' |
             grep -xF -f <(grep -ohE '[A-Za-z_][A-Za-z0-9_]*' src/*.[ch] src/providers/*.[ch] | sort -u)
         echo bool
-    } | grep -vxE 'date|interval|reference|string|timestamp|type' | LC_ALL=C sort -u >typedefs.list
+    } | grep -vxE 'date|interval|reference|string|text|timestamp|type' | LC_ALL=C sort -u >typedefs.list
 fi
 
 types=$(mktemp) new=$(mktemp)

@@ -16,7 +16,8 @@
  * Steps of an upsert: what is asked, and above that a bit for each field that
  * is left out because CampaignLark does not know it.
  */
-#define CS_LARK_FIRST		0	/* look the contact up if need be, else write it */
+#define CS_LARK_FIRST		0	/* look the contact up if need be, else write
+								 * it */
 #define CS_LARK_KEEP		1	/* write it, leave the status alone: it exists */
 #define CS_LARK_SET			2	/* write it, with a status whatever happens */
 #define CS_LARK_OLD			3	/* unsubscribe the address that it had before */
@@ -33,8 +34,8 @@
 typedef struct CsCampaignLark
 {
 	bool		partial_update;
-	const char *new_status;		/* of new contacts without a status of their own;
-								 * NULL: option new_contacts is not given */
+	const char *new_status;		/* of new contacts without a status of their
+								 * own; NULL: option new_contacts is not given */
 	bool		keep_opt_outs;
 	bool		drop_unknown_fields;
 	bool		unsubscribe_old;	/* on_email_change is 'unsubscribe' */

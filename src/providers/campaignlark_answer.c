@@ -76,7 +76,10 @@ accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *jud
 	CsOutcome  *outcome = &judgement->outcomes[0];
 	uint32		dropped = CS_LARK_DROPPED(batch->step);
 
-	/* an opt-out that is not ours: consent had been claimed before, or just now */
+	/*
+	 * an opt-out that is not ours: consent had been claimed before, or just
+	 * now
+	 */
 	outcome->opted_out = is_opt_out(outcome->remote_status) &&
 		(contact->consent_sent || contact->opted_out ||
 		 (CS_LARK_KIND(batch->step) == CS_LARK_KEEP && contact->value[CS_STATUS] != NULL)) &&

@@ -18,8 +18,8 @@
 
 #include "mailingcore.h"
 
-#define MAX_EXTERNAL_ID		128		/* characters */
-#define MAX_LABEL			64		/* of source and consentVersion */
+#define MAX_EXTERNAL_ID		128 /* characters */
+#define MAX_LABEL			64	/* of source and consentVersion */
 
 static const char *const locales[] = {"es", "en", "it", "fr", "ca", "de"};
 static const char *const locale_rules[] = {"base", "omit", "send", "reject", NULL};
@@ -53,29 +53,29 @@ check_label(const char *value)
 }
 
 static const CsOption options[] = {
-	{.name = "tenant_id", .place = CS_ON_SERVER, .check = cs_check_header,
+	{.name = "tenant_id",.place = CS_ON_SERVER,.check = cs_check_header,
 	.help = "value of the header X-Tenant-Id"},
-	{.name = "require_tenant", .place = CS_ON_SERVER, .check = cs_check_boolean, .preset = "true",
+	{.name = "require_tenant",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
 	.help = "answer to whether a server without tenant_id is refused"},
-	{.name = "project_id", .place = CS_ON_SERVER,
+	{.name = "project_id",.place = CS_ON_SERVER,
 	.help = "projectId of every contact"},
-	{.name = "source", .place = CS_ON_SERVER, .check = check_label,
+	{.name = "source",.place = CS_ON_SERVER,.check = check_label,
 	.help = "source of every contact, such as import"},
-	{.name = "consent_version", .place = CS_ON_SERVER, .check = check_label,
+	{.name = "consent_version",.place = CS_ON_SERVER,.check = check_label,
 	.help = "consentVersion of contacts that opted in"},
-	{.name = "unsupported_locale", .place = CS_ON_SERVER, .check = check_locale_rule, .preset = "base",
+	{.name = "unsupported_locale",.place = CS_ON_SERVER,.check = check_locale_rule,.preset = "base",
 	.help = "rule for locales other than es, en, it, fr, ca, de: base (en for en-GB, else omit), omit, send or reject"},
-	{.name = "on_unattributed_failure", .place = CS_ON_SERVER, .check = check_failure_rule, .preset = "resend",
+	{.name = "on_unattributed_failure",.place = CS_ON_SERVER,.check = check_failure_rule,.preset = "resend",
 	.help = "rule for answers that count failures without naming them: resend (until it is clear which) or reject (all that it may be)"},
-	{.name = "unreadable_answer", .place = CS_ON_SERVER, .check = check_answer_rule, .preset = "retry",
+	{.name = "unreadable_answer",.place = CS_ON_SERVER,.check = check_answer_rule,.preset = "retry",
 	.help = "rule for a 2xx without a summary: retry or accept"},
-	{.name = "first_name_attribute", .place = CS_ON_SERVER, .preset = "firstName",
+	{.name = "first_name_attribute",.place = CS_ON_SERVER,.preset = "firstName",
 	.help = "name of the attribute that holds first_name"},
-	{.name = "last_name_attribute", .place = CS_ON_SERVER, .preset = "lastName",
+	{.name = "last_name_attribute",.place = CS_ON_SERVER,.preset = "lastName",
 	.help = "name of the attribute that holds last_name"},
-	{.name = "phone_attribute", .place = CS_ON_SERVER, .preset = "phone",
+	{.name = "phone_attribute",.place = CS_ON_SERVER,.preset = "phone",
 	.help = "name of the attribute that holds phone"},
-	{.name = "timezone_attribute", .place = CS_ON_SERVER, .preset = "timezone",
+	{.name = "timezone_attribute",.place = CS_ON_SERVER,.preset = "timezone",
 	.help = "name of the attribute that holds timezone"},
 	{.name = NULL}
 };
@@ -83,7 +83,7 @@ static const CsOption options[] = {
 static const void *
 configure(const CsEndpoint *endpoint)
 {
-	CsMailingCore   *settings = palloc0(sizeof(CsMailingCore));
+	CsMailingCore *settings = palloc0(sizeof(CsMailingCore));
 
 	settings->tenant_id = cs_endpoint_option(endpoint, "tenant_id");
 	settings->project_id = cs_endpoint_option(endpoint, "project_id");
@@ -342,7 +342,8 @@ const CsProvider cs_mailingcore = {
 	.title = "MailingCore",
 	.base_url = "https://api.mailingcore.com",
 	.max_batch = CS_MAILINGCORE_BATCH,
-	.pace = 4.9,				/* 300 a minute are allowed; with the burst, 299 */
+	.pace = 4.9,				/* 300 a minute are allowed; with the burst,
+								 * 299 */
 	.burst = 5,
 	.concurrency = 4,
 	.max_retries = 5,

@@ -16,7 +16,8 @@
 
 /* Steps of an upsert. */
 #define CS_MAILINGCORE_BULK		0
-#define CS_MAILINGCORE_SINGLE	1	/* PUT, to hear what is wrong with a contact */
+#define CS_MAILINGCORE_SINGLE	1	/* PUT, to hear what is wrong with a
+									 * contact */
 
 /* What to do with a locale that MailingCore does not list. */
 typedef enum CsLocaleRule

@@ -115,7 +115,7 @@ static int
 count_unattributed(const CsBatch *batch, const Summary *summary, const CsItemized *items)
 {
 	int64		succeeded = Max(summary->created, 0) + Max(summary->updated, 0) +
-		Max(summary->others, 0);
+	Max(summary->others, 0);
 	int64		failed = Max(summary->failed, items->nfailed + items->norphans);
 
 	if (summary->failed < 0 && items->nfailed + items->norphans == 0)
@@ -346,4 +346,3 @@ cs_mailingcore_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsR
 	else
 		judge_batch(endpoint, batch, response, doc, judgement);
 }
-
