@@ -61,8 +61,8 @@ mapfile -t isolation < <(chosen isolation "$top"/test/specs/*.spec)
 mapfile -t tap < <(chosen tap "$top"/test/t/*.pl)
 
 for want in "${names[@]}"; do
-    case " build lint sandbox regress isolation tap ${regress[*]} ${isolation[*]} ${tap[*]}" in
-        *" $want"*) ;;
+    case " build lint sandbox regress isolation tap : ${regress[*]} ${isolation[*]} ${tap[*]}" in
+        *" $want "*:* | *:*" $want"*) ;;
         *) echo "no test is called \"$want\"" >&2; exit 2 ;;
     esac
 done
@@ -210,7 +210,7 @@ coverage_table() {
 
 # ---------------------------------------------------------------------------
 
-PG_CONFIG=${PG_CONFIG:-} "$top/test/setup.sh" || exit
+"$top/test/setup.sh" || exit
 private_dir
 private_tree
 if $installed; then
