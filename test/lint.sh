@@ -104,15 +104,20 @@ sql_symbols() {
     sed -nE "s/.*'MODULE_PATHNAME', *'([^']+)'.*/\1/p" "${scripts[@]}" | sort -u
 }
 
+# The entry points of background workers, which are looked up by name.
+worker_symbols() {
+    grep -ohE '"contactsync_[a-z_]+_main"' "${sources[@]}" | tr -d '"' | sort -u
+}
+
 # What is not hidden is what SQL calls, and what the server looks up.
 exported() {
-    diff <({ sql_symbols; sql_symbols | sed 's/^/pg_finfo_/'; printf '%s\n' _PG_init Pg_magic_func; } | sort) \
+    diff <({ sql_symbols; sql_symbols | sed 's/^/pg_finfo_/'; worker_symbols; printf '%s\n' _PG_init Pg_magic_func; } | sort) \
         <(nm -D --defined-only contactsync.so | awk '{ print $3 }' | sort) |
-        sed -n 's/^</in SQL, but not exported:/p; s/^>/exported, but not in SQL:/p'
+        sed -n 's/^</not exported:/p; s/^>/exported, but not called from outside:/p'
 }
 
 prefixed() {
-    nm -o --extern-only --defined-only "${sources[@]/%.c/.o}" | grep -vwF -f <(sql_symbols) |
+    nm -o --extern-only --defined-only "${sources[@]/%.c/.o}" | grep -vwF -f <(sql_symbols; worker_symbols) |
         grep -vE ' (cs_[a-z0-9_]+|pg_finfo_[a-z0-9_]+|_PG_init|Pg_magic_func)$'
 }
 
@@ -189,7 +194,7 @@ check registry "providers are told apart in the registry only"
 check declarations "what is extern is declared in a header"
 check file_sizes "no file is longer than $max_file lines"
 check function_sizes "no function is longer than $max_function lines"
-check exported "what is exported is what SQL calls"
+check exported "what is exported is what SQL and the server call"
 check prefixed "what other files see is called cs_..."
 check versions "all versions are that of the control file"
 check sql_creates "the SQL scripts create new objects only"

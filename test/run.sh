@@ -129,7 +129,9 @@ regression() {
         [ ! -s "$tree/regression.diffs" ] || head -n 500 "$tree/regression.diffs"
         show_logs "$tree/log/postmaster.log"
     fi
-    ! $accept || for name in "${@:2}"; do cp "$tree/results/$name.out" "$top/expected/"; done
+    ! $accept || for name in "${@:2}"; do
+        [ ! -e "$tree/results/$name.out" ] || cp "$tree/results/$name.out" "$top/expected/"
+    done
 }
 
 tap() {
