@@ -162,6 +162,7 @@ CREATE TABLE contactsync.contact (
 	watch		integer	NOT NULL,
 	key			text	COLLATE "C" NOT NULL,
 	upsert_key	text	COLLATE "C",
+	email		text,
 	action		"char"	NOT NULL,
 	digest		uuid,
 	synced_at	timestamptz,
@@ -175,6 +176,7 @@ CREATE TABLE contactsync.contact (
 CREATE INDEX contact_upsert_key ON contactsync.contact (upsert_key, endpoint);
 COMMENT ON TABLE contactsync.contact
 IS 'what was last synced of every source row: one row per watch and key';
+COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
 COMMENT ON COLUMN contactsync.contact.action IS 'u upsert, n unsubscribe, d delete';
 COMMENT ON COLUMN contactsync.contact.consent_sent IS 'what was last synced claimed consent';
 COMMENT ON COLUMN contactsync.contact.opted_out IS 'the provider told us of an opt-out that is not ours';

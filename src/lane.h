@@ -60,7 +60,8 @@ typedef struct CsChange
 	double		not_before;
 	struct CsHold *holds[CS_CHANGE_HOLDS];
 
-	/* while ACTIVE, in the memory of its call */
+	/* while ACTIVE */
+	struct CsReading *reading;	/* whose memory the contact is in */
 	CsContact  *contact;
 	pg_uuid_t	digest;
 } CsChange;
@@ -84,10 +85,7 @@ typedef struct CsLane
 	double		not_before;		/* nothing is read before */
 	bool		broken;			/* and that is why; stored in watch.state */
 	bool		has_failures;	/* there may be rows in contactsync.failure */
-	int64		synced;			/* since the last time they were stored */
-	int64		unchanged;
-	int64		failed;
-	char	   *last_error;
+	struct CsLaneOutcomes *outcomes;	/* to be stored, or NULL */
 	MemoryContext context;
 } CsLane;
 

@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timeout.h"
 
@@ -550,14 +551,21 @@ cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
 	MemoryContext context = CurrentMemoryContext;
 	Datum		args[INDEX_MAX_KEYS];
 	CsOwnerScope scope;
+	bool		own_timeout;
 	int			result;
 
 	memset(rows, 0, n * sizeof(CsSourceRow));
 	enter_owner(source->watch, &scope);
 	key_arrays(source->watch, n, keys, args);
-	enable_timeout_after(STATEMENT_TIMEOUT, cs_source_timeout);
+	own_timeout = !get_timeout_active(STATEMENT_TIMEOUT);
+	if (own_timeout)
+		enable_timeout_after(STATEMENT_TIMEOUT, cs_source_timeout);
+	/* not older than the one that the queue was read with */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	result = SPI_execute_plan(source->plan, args, NULL, true, 0);
-	disable_timeout(STATEMENT_TIMEOUT, false);
+	PopActiveSnapshot();
+	if (own_timeout)
+		disable_timeout(STATEMENT_TIMEOUT, false);
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "could not read a source: %s", SPI_result_code_string(result));
 

@@ -9,6 +9,7 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -255,7 +256,8 @@ enum
 	KNOWN_REMOTE_ID,
 	KNOWN_CONSENT_SENT,
 	KNOWN_OPTED_OUT,
-	KNOWN_TOPIC_ADDED
+	KNOWN_TOPIC_ADDED,
+	KNOWN_EMAIL
 };
 
 static void
@@ -270,6 +272,7 @@ known_of_row(int row, CsKnown *known)
 		known->digest = *DatumGetUUIDP(digest);
 	known->action = DatumGetChar(cs_sql_value(row, KNOWN_ACTION, &isnull));
 	known->upsert_key = cs_sql_text(row, KNOWN_UPSERT_KEY);
+	known->email = cs_sql_text(row, KNOWN_EMAIL);
 	known->remote_id = cs_sql_text(row, KNOWN_REMOTE_ID);
 	known->consent_sent = DatumGetBool(cs_sql_value(row, KNOWN_CONSENT_SENT, &isnull));
 	known->opted_out = DatumGetBool(cs_sql_value(row, KNOWN_OPTED_OUT, &isnull));
@@ -281,7 +284,8 @@ void
 cs_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
 {
 	static CsStatement statement = {
-		"SELECT k.n::int, c.digest, c.action, c.upsert_key, c.remote_id, c.consent_sent, c.opted_out, c.topic_added"
+		"SELECT k.n::int, c.digest, c.action, c.upsert_key, c.remote_id, c.consent_sent, c.opted_out, c.topic_added,"
+		" c.email"
 		" FROM unnest($3) WITH ORDINALITY AS k (key, n)"
 		" JOIN contactsync.contact c ON c.watch = $2 AND c.key = k.key AND c.endpoint = $1",
 		3, {INT4OID, INT4OID, TEXTARRAYOID}
@@ -317,6 +321,15 @@ claims_consent(const CsContact *contact)
 		strcmp(contact->value[CS_OPT_IN], "true") == 0;
 }
 
+/* The address, unless the provider goes by it anyway. */
+static const char *
+email_if_not_key(const CsContact *contact)
+{
+	const char *email = contact->value[CS_EMAIL];
+
+	return email && strcmp(email, contact->upsert_key) == 0 ? NULL : email;
+}
+
 /* Effect: failures of these keys are over. */
 void
 cs_state_clear_failures(int endpoint, int watch, int n, char **keys)
@@ -346,19 +359,19 @@ cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 					  bool clear_failures)
 {
 	static CsStatement statement = {
-		"INSERT INTO contactsync.contact AS c (endpoint, watch, key, upsert_key, action, digest, synced_at,"
+		"INSERT INTO contactsync.contact AS c (endpoint, watch, key, upsert_key, email, action, digest, synced_at,"
 		" remote_id, consent_sent, opted_out, topic_added, error)"
-		" SELECT $1, $2, u.key, u.upsert_key, u.action, u.digest, now(), u.remote_id, u.consent, u.opted_out,"
-		" u.topic, u.note FROM unnest($3, $4, $5, $6, $7, $8, $9, $10, $11)"
-		" AS u (key, upsert_key, action, digest, remote_id, consent, opted_out, topic, note)"
+		" SELECT $1, $2, u.key, u.upsert_key, u.email, u.action, u.digest, now(), u.remote_id, u.consent, u.opted_out,"
+		" u.topic, u.note FROM unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+		" AS u (key, upsert_key, action, digest, remote_id, consent, opted_out, topic, note, email)"
 		" ON CONFLICT (watch, key, endpoint) DO UPDATE SET upsert_key = excluded.upsert_key,"
-		" action = excluded.action, digest = excluded.digest, synced_at = excluded.synced_at,"
+		" email = excluded.email, action = excluded.action, digest = excluded.digest, synced_at = excluded.synced_at,"
 		" remote_id = COALESCE(excluded.remote_id, c.remote_id), consent_sent = excluded.consent_sent,"
 		" opted_out = excluded.opted_out,"
 		" topic_added = excluded.topic_added OR c.topic_added AND c.upsert_key = excluded.upsert_key,"
 		" error = excluded.error",
-		11, {INT4OID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, CHARARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
-		BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TEXTARRAYOID}
+		12, {INT4OID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, CHARARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
+		BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
 	};
 	CsArray		upsert_keys,
 				actions,
@@ -367,8 +380,9 @@ cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 				consents,
 				opt_outs,
 				topics,
-				notes;
-	Datum		args[11];
+				notes,
+				emails;
+	Datum		args[12];
 
 	begin_array(&upsert_keys, n);
 	begin_array(&actions, n);
@@ -378,6 +392,7 @@ cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 	begin_array(&opt_outs, n);
 	begin_array(&topics, n);
 	begin_array(&notes, n);
+	begin_array(&emails, n);
 	for (int i = 0; i < n; i++)
 	{
 		const CsStored *s = &stored[i];
@@ -390,6 +405,7 @@ cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 		add_value(&opt_outs, BoolGetDatum(s->opted_out), false);
 		add_value(&topics, BoolGetDatum(s->topic_added), false);
 		add_text(&notes, s->note);
+		add_text(&emails, email_if_not_key(s->contact));
 	}
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
@@ -402,6 +418,7 @@ cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 	args[8] = finish_bool_array(&opt_outs);
 	args[9] = finish_bool_array(&topics);
 	args[10] = finish_text_array(&notes);
+	args[11] = finish_text_array(&emails);
 	cs_sql_execute(&statement, args, NULL);
 
 	if (clear_failures)

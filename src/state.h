@@ -45,6 +45,7 @@ typedef struct CsKnown
 	pg_uuid_t	digest;
 	char		action;
 	char	   *upsert_key;
+	char	   *email;			/* NULL: it is the upsert key */
 	char	   *remote_id;
 	bool		consent_sent;
 	bool		opted_out;

@@ -1,0 +1,187 @@
+/*-------------------------------------------------------------------------
+ *
+ * account.c
+ *		An endpoint at work: its pace, its health and its lanes.
+ *
+ * A provider that is down for an hour, or a key that was revoked, must not turn
+ * the queue into failures.  So a failing or halted account waits, then tries
+ * with a single contact, another one each time, and goes on as before when that
+ * is answered.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "access/xact.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "account.h"
+#include "guc.h"
+#include "provider.h"
+
+/* However long a provider says to wait, it is asked again after this (s). */
+#define LONGEST_WAIT	3600.0
+
+/* Without an endpoint yet, in the current context. */
+CsAccount *
+cs_account_create(const CsEndpointState *state)
+{
+	CsAccount  *account = palloc0(sizeof(CsAccount));
+
+	account->id = state->id;
+	account->serverid = state->serverid;
+	account->roleid = state->roleid;
+	account->server_name = state->server_name;
+	account->busy = state->busy;
+	account->context = CurrentMemoryContext;
+	account->endpoint_context = AllocSetContextCreate(CurrentMemoryContext, "contactsync endpoint",
+													  ALLOCSET_SMALL_SIZES);
+	account->health_changed = true;
+	dlist_init(&account->ready);
+	return account;
+}
+
+static void
+set_health(CsAccount *account, CsHealth health, double resume_at, const char *reason)
+{
+	account->health_changed |= account->health != health || health != CS_RUNNING;
+	account->health = health;
+	account->resume_at = resume_at;
+	if (account->reason)
+		pfree(account->reason);
+	account->reason = reason ? MemoryContextStrdup(account->context, reason) : NULL;
+}
+
+/*
+ * Effect: reads server and user mapping anew; if that fails the account is
+ * halted with the error as the reason.  Needs a transaction.
+ */
+void
+cs_account_read_endpoint(CsAccount *account, double now)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	account->endpoint = NULL;
+	MemoryContextReset(account->endpoint_context);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(account->endpoint_context);
+	PG_TRY();
+	{
+		account->endpoint = cs_endpoint_read(account->serverid, account->roleid);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		account->endpoint = NULL;
+		cs_account_halt(account, now, -1, "configuration",
+						error->hint ? psprintf("%s (%s)", error->message, error->hint) :
+						error->message);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (account->endpoint)
+		cs_pace_set(&account->pace, account->endpoint->pace, account->endpoint->burst, now);
+}
+
+/* Only a call to try is allowed, with as little as possible. */
+bool
+cs_account_is_probing(const CsAccount *account)
+{
+	return account->health == CS_HALTED || account->health == CS_UNAVAILABLE;
+}
+
+/* How many calls may be started now, as far as others in flight go. */
+int
+cs_account_free_slots(const CsAccount *account, double now)
+{
+	if (account->endpoint == NULL || (account->health != CS_RUNNING && now < account->resume_at))
+		return 0;
+	if (cs_account_is_probing(account))
+		return account->in_flight == 0 ? 1 : 0;
+	return Max(account->endpoint->concurrency - account->in_flight, 0);
+}
+
+/* When the next call may start; DBL_MAX: when one in flight has ended. */
+double
+cs_account_ready_at(const CsAccount *account, double now)
+{
+	double		at = cs_pace_ready_at(&account->pace, now);
+
+	if (account->health != CS_RUNNING)
+		at = Max(at, account->resume_at);
+	return account->endpoint == NULL ? account->resume_at :
+		cs_account_free_slots(account, at) > 0 ? at : DBL_MAX;
+}
+
+/* Effect: the provider answered as it should. */
+void
+cs_account_recover(CsAccount *account, double now)
+{
+	account->failures = 0;
+	account->last_success = now;
+	/* an answer to an older call does not end a throttle */
+	if (account->health != CS_RUNNING && now >= account->resume_at)
+		set_health(account, CS_RUNNING, 0, NULL);
+}
+
+/* Effect: no call for a while; nobody's fault. */
+void
+cs_account_throttle(CsAccount *account, double now, double retry_after, const char *message)
+{
+	double		wait;
+
+	account->failures++;
+	wait = retry_after >= 0 ? Min(retry_after, LONGEST_WAIT) + cs_pace_jitter() :
+		cs_pace_backoff(account->failures);
+	if (account->health == CS_THROTTLED && now + wait < account->resume_at)
+		return;
+	set_health(account, CS_THROTTLED, now + wait, message);
+}
+
+/*
+ * Effect: no call for a while, longer each time; then one that tries.  A single
+ * failure may be due to what was sent, so it stops nothing else.
+ */
+void
+cs_account_fail(CsAccount *account, double now, double retry_after, const char *message)
+{
+	double		wait;
+
+	account->failures++;
+	if (account->failures == 1 && retry_after < 0 && account->health == CS_RUNNING)
+		return;
+	wait = retry_after >= 0 ? Min(retry_after, LONGEST_WAIT) + cs_pace_jitter() :
+		cs_pace_backoff(account->failures);
+	set_health(account, CS_UNAVAILABLE, now + wait, message);
+}
+
+/* Effect: no call but one in a while, until somebody has done something. */
+void
+cs_account_halt(CsAccount *account, double now, double retry_after,
+				const char *reason, const char *message)
+{
+	double		wait = Max(cs_probe_interval, Min(retry_after, LONGEST_WAIT));
+
+	set_health(account, CS_HALTED, now + wait,
+			   message ? psprintf("%s: %s", reason, message) : reason);
+}
+
+/* The word for it in contactsync.endpoint.state. */
+const char *
+cs_account_health_name(const CsAccount *account)
+{
+	static const char *const names[] = {"running", "throttled", "unavailable", "halted"};
+
+	return names[account->health];
+}

@@ -1,0 +1,71 @@
+/*-------------------------------------------------------------------------
+ *
+ * account.h
+ *		An endpoint at work: its pace, its health and its lanes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_ACCOUNT_H
+#define CS_ACCOUNT_H
+
+#include "postgres.h"
+
+#include "lib/ilist.h"
+#include "nodes/pg_list.h"
+
+#include "endpoint.h"
+#include "lane.h"
+#include "pace.h"
+#include "state.h"
+
+/* Any state but RUNNING ends with a call that the provider answers as it should. */
+typedef enum CsHealth
+{
+	CS_RUNNING,
+	CS_THROTTLED,				/* told to wait; then as before */
+	CS_UNAVAILABLE,				/* failing; after a pause one call tries */
+	CS_HALTED					/* a configuration fault; one call in a while tries */
+} CsHealth;
+
+typedef struct CsAccount
+{
+	int			id;				/* contactsync.endpoint.id */
+	Oid			serverid;
+	Oid			roleid;
+	char	   *server_name;
+	CsEndpoint *endpoint;		/* NULL: it could not be read, and is HALTED */
+	MemoryContext endpoint_context;
+	CsPace		pace;
+
+	CsHealth	health;
+	char	   *reason;
+	double		resume_at;		/* no call before, unless RUNNING */
+	int			failures;		/* in a row */
+	double		last_success;
+	bool		health_changed; /* since it was last stored */
+
+	List	   *lanes;
+	int			turn;			/* the lane that is asked first */
+	bool		busy;			/* as stored */
+	bool		has_direct;		/* contacts of upsert() are known */
+	int			in_flight;
+	dlist_head	ready;			/* calls that are made and wait for their turn */
+	int64		number;			/* of the last call */
+	MemoryContext context;
+} CsAccount;
+
+extern CsAccount *cs_account_create(const CsEndpointState *state);
+extern void cs_account_read_endpoint(CsAccount *account, double now);
+extern int	cs_account_free_slots(const CsAccount *account, double now);
+extern bool cs_account_is_probing(const CsAccount *account);
+extern double cs_account_ready_at(const CsAccount *account, double now);
+extern void cs_account_recover(CsAccount *account, double now);
+extern void cs_account_throttle(CsAccount *account, double now, double retry_after,
+								const char *message);
+extern void cs_account_fail(CsAccount *account, double now, double retry_after,
+							const char *message);
+extern void cs_account_halt(CsAccount *account, double now, double retry_after,
+							const char *reason, const char *message);
+extern const char *cs_account_health_name(const CsAccount *account);
+
+#endif							/* CS_ACCOUNT_H */

@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * settle.h
+ *		Outcomes are gathered, then stored in one transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_SETTLE_H
+#define CS_SETTLE_H
+
+#include "postgres.h"
+
+#include "account.h"
+#include "lane.h"
+#include "provider.h"
+#include "state.h"
+
+/* The memory of contacts that were read together; freed when nobody uses it. */
+typedef struct CsReading
+{
+	MemoryContext context;
+	int			users;
+} CsReading;
+
+extern CsReading *cs_reading_begin(void);
+extern void cs_reading_use(CsReading *reading);
+extern void cs_reading_release(CsReading *reading);
+
+typedef struct CsSettlement CsSettlement;
+
+extern CsSettlement *cs_settle_begin(void);
+extern bool cs_settle_is_empty(const CsSettlement *settlement);
+
+/* Each ends an ACTIVE change; it may be pending again when it returns. */
+extern void cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome);
+extern void cs_settle_unchanged(CsSettlement *settlement, CsChange *change);
+extern void cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
+							 const char *request_id);
+
+/* Copies what it is given. */
+extern void cs_settle_call(CsSettlement *settlement, const CsCallRecord *record);
+
+/*
+ * Stores all of it and what changed in the accounts' health.  Needs a
+ * transaction, and only when that has committed are the outcomes forgotten.
+ */
+extern void cs_settle_store(CsSettlement *settlement, List *accounts);
+extern void cs_settle_forget(CsSettlement *settlement);
+
+#endif							/* CS_SETTLE_H */
