@@ -40,6 +40,7 @@ cs_account_create(const CsEndpointState *state)
 	account->endpoint_context = AllocSetContextCreate(CurrentMemoryContext, "contactsync endpoint",
 													  ALLOCSET_SMALL_SIZES);
 	account->health_changed = true;
+	account->published = -1;
 	dlist_init(&account->ready);
 	return account;
 }

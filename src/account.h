@@ -49,6 +49,7 @@ typedef struct CsAccount
 	bool		busy;			/* as stored */
 	bool		has_direct;		/* contacts of upsert() are known */
 	int			in_flight;
+	int			published;		/* in_flight, as status shows it */
 	dlist_head	ready;			/* calls that are made and wait for their turn */
 	int64		number;			/* of the last call */
 	MemoryContext context;

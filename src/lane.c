@@ -367,7 +367,8 @@ cs_lane_ready_at(CsLane *lane, double now)
 {
 	double		at = DBL_MAX;
 
-	if (!dlist_is_empty(&lane->pending) || !lane->exhausted)
+	if (!dlist_is_empty(&lane->pending) ||
+		(!lane->exhausted && lane->nchanges < cs_max_pending))
 		at = now;
 	else if (!dlist_is_empty(&lane->postponed))
 		at = lane->postponed_until;
@@ -379,6 +380,30 @@ bool
 cs_lane_is_empty(const CsLane *lane)
 {
 	return lane->nchanges == 0 && lane->exhausted;
+}
+
+/*
+ * Effect: the watch waits until then; nothing of it is lost, and nothing else
+ * waits with it.
+ */
+void
+cs_lane_break(CsLane *lane, const char *reason, double until)
+{
+	lane->not_before = until;
+	lane->broken_changed |= !lane->broken || lane->reason == NULL ||
+		strcmp(lane->reason, reason) != 0;
+	lane->broken = true;
+	if (lane->reason)
+		pfree(lane->reason);
+	lane->reason = MemoryContextStrdup(lane->context, reason);
+}
+
+/* Effect: the watch works again. */
+void
+cs_lane_mend(CsLane *lane)
+{
+	lane->broken_changed |= lane->broken;
+	lane->broken = false;
 }
 
 /* Effect: what came in the meantime is part of what the change is due to. */

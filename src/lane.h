@@ -83,7 +83,11 @@ typedef struct CsLane
 	double		postponed_until;	/* the least of them */
 	int			nchanges;
 	double		not_before;		/* nothing is read before */
-	bool		broken;			/* and that is why; stored in watch.state */
+	bool		broken;			/* and "reason" is why; stored in watch.state */
+	bool		broken_changed; /* since it was last stored */
+	bool		source_fault;	/* ... for its rows could not be read */
+	char	   *reason;
+	int			max_read;		/* rows at a time, after a timeout; 0: no limit */
 	bool		has_failures;	/* there may be rows in contactsync.failure */
 	struct CsLaneOutcomes *outcomes;	/* to be stored, or NULL */
 	MemoryContext context;
@@ -96,6 +100,8 @@ extern void cs_lane_load(CsLane *lane);
 extern CsChange *cs_lane_next(CsLane *lane, double now);
 extern double cs_lane_ready_at(CsLane *lane, double now);
 extern bool cs_lane_is_empty(const CsLane *lane);
+extern void cs_lane_break(CsLane *lane, const char *reason, double until);
+extern void cs_lane_mend(CsLane *lane);
 
 extern bool cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot);
 extern void cs_change_postpone(CsChange *change, double not_before, bool first);

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
 #include <math.h>
 
 #include "common/pg_prng.h"
@@ -49,6 +50,15 @@ cs_pace_take(CsPace *pace, double now)
 	pace->tokens = Max(tokens - 1.0, 0);
 	pace->at = now;
 	return true;
+}
+
+/* How many tokens there are. */
+int
+cs_pace_available(const CsPace *pace, double now)
+{
+	double		tokens = tokens_at(pace, now);
+
+	return tokens > INT_MAX ? INT_MAX : (int) (tokens + (1.0 - ALMOST_ONE));
 }
 
 /* The time at which there will be a token. */

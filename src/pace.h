@@ -23,6 +23,7 @@ typedef struct CsPace
 
 extern void cs_pace_set(CsPace *pace, double rate, double burst, double now);
 extern bool cs_pace_take(CsPace *pace, double now);
+extern int	cs_pace_available(const CsPace *pace, double now);
 extern double cs_pace_ready_at(const CsPace *pace, double now);
 
 /* Seconds to wait after the n-th failure in a row (1 ..), with jitter. */

@@ -51,9 +51,9 @@ struct CsSettlement
  */
 
 CsReading *
-cs_reading_begin(void)
+cs_reading_begin(MemoryContext parent)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "contactsync contacts",
+	MemoryContext context = AllocSetContextCreate(parent, "contactsync contacts",
 												  ALLOCSET_DEFAULT_SIZES);
 	CsReading  *reading = MemoryContextAlloc(context, sizeof(CsReading));
 
@@ -241,11 +241,7 @@ cs_settle_call(CsSettlement *settlement, const CsCallRecord *record)
  * Storing
  */
 
-/*
- * Of several outcomes of one key only the last is stored, for a statement
- * cannot store two of them.  They are few: the key was queued again in the
- * moment between an outcome and its storing.
- */
+/* A key is here once: its next call starts only when this one is stored. */
 static void
 store_synced(CsLane *lane, CsPile *pile)
 {
@@ -285,6 +281,16 @@ store_lane(CsLaneOutcomes *outcomes)
 static void
 store_health(CsAccount *account)
 {
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+	{
+		CsLane	   *lane = lfirst(lc);
+
+		if (lane->broken_changed)
+			cs_state_set_watch(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL);
+		lane->broken_changed = false;
+	}
 	if (!account->health_changed)
 		return;
 	cs_state_set_health(account->id, cs_account_health_name(account), account->reason,

@@ -22,7 +22,7 @@ typedef struct CsReading
 	int			users;
 } CsReading;
 
-extern CsReading *cs_reading_begin(void);
+extern CsReading *cs_reading_begin(MemoryContext parent);
 extern void cs_reading_use(CsReading *reading);
 extern void cs_reading_release(CsReading *reading);
 

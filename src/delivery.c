@@ -1,0 +1,601 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.c
+ *		The cycle: load, read, send, judge, settle.
+ *
+ * One turn is
+ *
+ *		no transaction	take the answers that came, judge them
+ *		transaction		store the outcomes, delete what is settled
+ *		transaction		load the queue, read the rows that can be sent now
+ *		no transaction	start the calls, and wait
+ *
+ * Rows are read only when their call can start, so what is sent is the newest
+ * there is, and what waits is keys, not copies of anybody's data.
+ *
+ * The background worker and contactsync_run() both run this, and nothing else
+ * does.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "account.h"
+#include "call.h"
+#include "clock.h"
+#include "delivery.h"
+#include "guc.h"
+#include "http.h"
+#include "pace.h"
+#include "queue.h"
+#include "reader.h"
+#include "settle.h"
+#include "shmem.h"
+#include "sql.h"
+#include "state.h"
+
+/* Changes of one lane that are read at a time. */
+#define MAX_READ	2000
+
+struct CsDelivery
+{
+	const CsTransactions *transactions;
+	MemoryContext context;
+	MemoryContext turn_context; /* emptied each turn */
+	CsHttp	   *http;
+	CsSettlement *settlement;
+	List	   *accounts;
+	bool		draining;
+	double		active_at;		/* when something was done last */
+};
+
+/* After being idle for so long (s), it is stored that nothing is under way. */
+#define IDLE_SECONDS	5.0
+
+/*
+ * Opening and closing
+ */
+
+/* An outcome lost in a crash costs a repeat, not a change: do not wait for the
+ * disk. */
+static void
+commit_lazily(CsDelivery *delivery)
+{
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	delivery->transactions->commit();
+}
+
+static CsAccount *
+find_account(CsDelivery *delivery, int id)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+		if (((CsAccount *) lfirst(lc))->id == id)
+			return lfirst(lc);
+	return NULL;
+}
+
+static void
+add_lane(CsAccount *account, CsWatch *watch, uint64 doubt_below)
+{
+	CsLane	   *lane = cs_lane_create(account, account->id, watch ? watch->id : 0, watch);
+
+	lane->doubt_below = doubt_below;
+	account->lanes = lappend(account->lanes, lane);
+}
+
+/* Effect: reads what endpoints and watches there are. */
+static void
+load_definitions(CsDelivery *delivery, Oid only_server)
+{
+	uint64		now_xact = U64FromFullTransactionId(ReadNextFullTransactionId());
+	CsSqlScope	scope;
+	List	   *endpoints;
+	List	   *watches;
+	ListCell   *lc;
+
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(delivery->context);
+	endpoints = cs_state_load_endpoints();
+	watches = cs_watch_load_all();
+	MemoryContextSwitchTo(delivery->context);
+	cs_sql_leave(&scope);
+
+	MemoryContextSwitchTo(delivery->context);
+	foreach(lc, endpoints)
+	{
+		CsEndpointState *state = lfirst(lc);
+		CsAccount  *account;
+
+		if (OidIsValid(only_server) && state->serverid != only_server)
+			continue;
+		account = cs_account_create(state);
+		cs_account_read_endpoint(account, cs_clock_now());
+		delivery->accounts = lappend(delivery->accounts, account);
+		add_lane(account, NULL, state->busy ? now_xact : 0);
+		account->has_direct = true;
+	}
+	foreach(lc, watches)
+	{
+		CsWatch    *watch = lfirst(lc);
+		CsAccount  *account = find_account(delivery, watch->endpoint);
+
+		if (account)
+			add_lane(account, watch, account->busy ? now_xact : 0);
+	}
+}
+
+/*
+ * Effect: ready to deliver for one server, or for all with InvalidOid.  The
+ * caller owns the queue.  Must not be in a transaction of the caller's own
+ * making but what transactions->begin() makes.
+ */
+CsDelivery *
+cs_delivery_open(const CsTransactions *transactions, Oid only_server)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "contactsync delivery",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	CsDelivery *delivery = palloc0(sizeof(CsDelivery));
+
+	delivery->transactions = transactions;
+	delivery->context = context;
+	delivery->turn_context = AllocSetContextCreate(context, "contactsync turn",
+												   ALLOCSET_DEFAULT_SIZES);
+	delivery->settlement = cs_settle_begin();
+	cs_lane_begin(context);
+	transactions->begin();
+	cs_queue_adopt();
+	transactions->commit();
+	transactions->begin();
+	load_definitions(delivery, only_server);
+	transactions->commit();
+	delivery->http = cs_http_open();
+	MemoryContextSwitchTo(old);
+	return delivery;
+}
+
+int
+cs_delivery_in_flight(const CsDelivery *delivery)
+{
+	return cs_http_in_flight(delivery->http);
+}
+
+/* Effect: says durably that nothing is under way, where nothing is. */
+static void
+store_idle(CsDelivery *delivery)
+{
+	CsSqlScope	scope;
+	ListCell   *lc;
+	bool		any = false;
+
+	foreach(lc, delivery->accounts)
+		any |= ((CsAccount *) lfirst(lc))->busy;
+	if (!any || cs_delivery_in_flight(delivery) > 0 || !cs_settle_is_empty(delivery->settlement))
+		return;
+	delivery->transactions->begin();
+	cs_sql_enter(&scope);
+	foreach(lc, delivery->accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (account->busy && dlist_is_empty(&account->ready))
+		{
+			cs_state_set_busy(account->id, false);
+			account->busy = false;
+		}
+	}
+	cs_sql_leave(&scope);
+	delivery->transactions->commit();
+}
+
+/* Effect: ends all calls; what they were about is still queued. */
+void
+cs_delivery_close(CsDelivery *delivery)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+	{
+		ListCell   *other;
+
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+			if (((CsLane *) lfirst(other))->source)
+				cs_source_close(((CsLane *) lfirst(other))->source);
+	}
+	cs_http_close(delivery->http);
+	MemoryContextDelete(delivery->context);
+}
+
+/*
+ * Answers and outcomes
+ */
+
+static void
+harvest(CsDelivery *delivery)
+{
+	CsResponse	response;
+	CsCall	   *call;
+
+	while ((call = cs_http_harvest(delivery->http, &response)) != NULL)
+		cs_call_answered(call, &response, delivery->settlement, cs_clock_now());
+}
+
+static bool
+has_to_store(CsDelivery *delivery)
+{
+	ListCell   *lc;
+
+	if (!cs_settle_is_empty(delivery->settlement))
+		return true;
+	foreach(lc, delivery->accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+		ListCell   *other;
+
+		if (account->health_changed)
+			return true;
+		foreach(other, account->lanes)
+			if (((CsLane *) lfirst(other))->broken_changed)
+				return true;
+	}
+	return false;
+}
+
+static void
+settle(CsDelivery *delivery)
+{
+	if (!has_to_store(delivery))
+		return;
+	pgstat_report_activity(STATE_RUNNING, "contactsync: storing outcomes");
+	delivery->transactions->begin();
+	cs_settle_store(delivery->settlement, delivery->accounts);
+	commit_lazily(delivery);
+	cs_settle_forget(delivery->settlement);
+}
+
+/*
+ * Sending
+ */
+
+/* Effect: what has been made already goes first.  Returns the slots left. */
+static int
+start_ready(CsDelivery *delivery, CsAccount *account, int slots, double now)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &account->ready)
+	{
+		CsCall	   *call = dlist_container(CsCall, node, iter.cur);
+
+		if (slots == 0)
+			break;
+		if (call->not_before > now)
+			continue;
+		if (!cs_pace_take(&account->pace, now))
+			return 0;
+		dlist_delete(&call->node);
+		cs_call_start(call, delivery->http, now);
+		slots--;
+	}
+	return slots;
+}
+
+/* Reads from a lane until there are "wanted" contacts in "forming". */
+static int
+form_from_lane(CsDelivery *delivery, CsLane *lane, int wanted, CsChange **forming, double now)
+{
+	int			formed = 0;
+
+	while (formed < wanted)
+	{
+		int			limit = Min(wanted - formed, lane->max_read ? lane->max_read : MAX_READ);
+		int			n = 0;
+
+		while (n < limit && (forming[formed + n] = cs_lane_next(lane, now)) != NULL)
+			n++;
+		if (n == 0)
+			break;
+		formed += cs_reader_read(lane, n, forming + formed, delivery->settlement, now);
+	}
+	return formed;
+}
+
+/* Contacts of all lanes of the account, each lane's turn coming. */
+static int
+form(CsDelivery *delivery, CsAccount *account, int wanted, CsChange **forming, double now)
+{
+	int			nlanes = list_length(account->lanes);
+	int			formed = 0;
+
+	for (int i = 0; i < nlanes && formed < wanted; i++)
+	{
+		CsLane	   *lane = list_nth(account->lanes, (account->turn + i) % nlanes);
+
+		if (now < lane->not_before)
+			continue;
+		if (!lane->exhausted)
+		{
+			CsSqlScope	scope;
+
+			cs_sql_enter(&scope);
+			MemoryContextSwitchTo(delivery->turn_context);
+			cs_lane_load(lane);
+			cs_sql_leave(&scope);
+		}
+		formed += form_from_lane(delivery, lane, wanted - formed, forming + formed, now);
+	}
+	account->turn = nlanes > 0 ? (account->turn + 1) % nlanes : 0;
+	return formed;
+}
+
+/* Effect: makes calls of contacts; they are ready. */
+static void
+make_calls(CsAccount *account, CsChange **forming, int formed)
+{
+	CsChange  **group = palloc(formed * sizeof(CsChange *));
+
+	for (CsAction action = CS_UPSERT; action <= CS_DELETE; action++)
+	{
+		int			limit = Min(account->endpoint->batch_size,
+								cs_provider_batch_limit(account->endpoint, action, 0));
+		int			n = 0;
+
+		for (int i = 0; i <= formed; i++)
+		{
+			if (i < formed && forming[i]->contact->action == action)
+				group[n++] = forming[i];
+			if (n == limit || (i == formed && n > 0))
+			{
+				CsCall	   *call = cs_call_create(account, n, group, action, 0);
+
+				dlist_push_tail(&account->ready, &call->node);
+				n = 0;
+			}
+		}
+	}
+	for (int i = 0; i < formed; i++)
+		cs_reading_release(forming[i]->reading);
+}
+
+/* Effect: it is known, durably, before the first call that there are calls. */
+static void
+mark_busy(CsAccount *account)
+{
+	CsSqlScope	scope;
+
+	if (account->busy)
+		return;
+	cs_sql_enter(&scope);
+	cs_state_set_busy(account->id, true);
+	cs_sql_leave(&scope);
+	account->busy = true;
+}
+
+/* May something of this account be read now? */
+static bool
+has_something(CsAccount *account, double now)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (cs_lane_ready_at(lfirst(lc), now) <= now)
+			return true;
+	return false;
+}
+
+/* Effect: reads as many contacts as can be sent now, and starts their calls. */
+static void
+send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
+{
+	int			calls = Min(slots, cs_pace_available(&account->pace, now));
+	int			wanted = cs_account_is_probing(account) ? 1 :
+		calls * account->endpoint->batch_size;
+	CsChange  **forming;
+	int			formed;
+
+	if (calls == 0 || !dlist_is_empty(&account->ready) || !has_something(account, now))
+		return;
+	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
+	forming = palloc((wanted + 1) * sizeof(CsChange *));
+	delivery->transactions->begin();
+	MemoryContextSwitchTo(delivery->turn_context);
+	formed = form(delivery, account, wanted, forming, now);
+	if (formed > 0)
+		mark_busy(account);
+	delivery->transactions->commit();
+	MemoryContextSwitchTo(delivery->turn_context);
+	if (formed == 0)
+		return;
+	make_calls(account, forming, formed);
+	start_ready(delivery, account, slots, now);
+}
+
+static void
+read_endpoint_again(CsDelivery *delivery, CsAccount *account, double now)
+{
+	delivery->transactions->begin();
+	cs_account_read_endpoint(account, now);
+	delivery->transactions->commit();
+}
+
+static void
+send_account(CsDelivery *delivery, CsAccount *account)
+{
+	double		now = cs_clock_now();
+	int			slots;
+
+	if (account->endpoint == NULL && now >= account->resume_at)
+		read_endpoint_again(delivery, account, now);
+	slots = cs_account_free_slots(account, now);
+	if (slots == 0)
+		return;
+	slots = start_ready(delivery, account, slots, now);
+	if (slots > 0)
+		send_new(delivery, account, slots, now);
+}
+
+/*
+ * Waiting
+ */
+
+/* When the account can go on by itself; DBL_MAX: an answer or news come first. */
+static double
+account_ready_at(CsAccount *account, double now)
+{
+	double		at = DBL_MAX;
+	dlist_iter	iter;
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		at = Min(at, cs_lane_ready_at(lfirst(lc), now));
+	dlist_foreach(iter, &account->ready)
+		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
+	if (at == DBL_MAX)
+		return at;
+	return Max(at, cs_account_ready_at(account, now));
+}
+
+/* Milliseconds until there is something to do, at most "timeout". */
+static long
+time_to_wait(CsDelivery *delivery, long timeout)
+{
+	double		now = cs_clock_now();
+	double		at = DBL_MAX;
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+		at = Min(at, account_ready_at(lfirst(lc), now));
+	if (at == DBL_MAX)
+		return timeout;
+	return timeout < 0 ? cs_clock_wait_ms(at - now) : Min(timeout, cs_clock_wait_ms(at - now));
+}
+
+static void
+publish(CsDelivery *delivery)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (account->published == account->in_flight)
+			continue;
+		account->published = account->in_flight;
+		cs_shmem_publish(account->id, account->in_flight, account->pace.rate);
+	}
+}
+
+/* Effect: lanes that were read to the end are looked at again. */
+static void
+note_news(CsDelivery *delivery)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+	{
+		ListCell   *other;
+
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+			((CsLane *) lfirst(other))->exhausted = false;
+	}
+}
+
+static void
+wait_for_something(CsDelivery *delivery, long timeout)
+{
+	long		wait = time_to_wait(delivery, timeout);
+
+	double		now = cs_clock_now();
+
+	if (wait == 0 || cs_delivery_in_flight(delivery) > 0)
+		delivery->active_at = now;
+	else if (now - delivery->active_at > IDLE_SECONDS)
+		store_idle(delivery);
+	if (wait > 0 && !cs_shmem_may_sleep())
+		wait = 0;
+	pgstat_report_activity(STATE_IDLE, NULL);
+	cs_http_wait(delivery->http, wait, PG_WAIT_EXTENSION);
+}
+
+/*
+ * The cycle
+ */
+
+void
+cs_delivery_turn(CsDelivery *delivery, long timeout)
+{
+	MemoryContext old = MemoryContextSwitchTo(delivery->turn_context);
+	ListCell   *lc;
+
+	MemoryContextReset(delivery->turn_context);
+	harvest(delivery);
+	settle(delivery);
+	if (cs_shmem_take_news())
+		note_news(delivery);
+	if (!delivery->draining)
+		foreach(lc, delivery->accounts)
+			send_account(delivery, lfirst(lc));
+	settle(delivery);
+	publish(delivery);
+	wait_for_something(delivery, timeout);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+cs_delivery_drain(CsDelivery *delivery, long timeout)
+{
+	delivery->draining = true;
+	cs_delivery_turn(delivery, timeout);
+	if (cs_delivery_in_flight(delivery) > 0)
+		return false;
+	harvest(delivery);
+	settle(delivery);
+	store_idle(delivery);
+	return true;
+}
+
+/* Can the account do nothing until somebody does something about it? */
+static bool
+is_stuck(const CsAccount *account)
+{
+	return account->health == CS_HALTED;
+}
+
+bool
+cs_delivery_is_done(const CsDelivery *delivery)
+{
+	ListCell   *lc;
+
+	if (cs_delivery_in_flight(delivery) > 0 || !cs_settle_is_empty(delivery->settlement))
+		return false;
+	foreach(lc, delivery->accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+		ListCell   *other;
+
+		if (is_stuck(account))
+			continue;
+		if (!dlist_is_empty(&account->ready))
+			return false;
+		foreach(other, account->lanes)
+		{
+			CsLane	   *lane = lfirst(other);
+
+			if (!lane->broken && !cs_lane_is_empty(lane))
+				return false;
+		}
+	}
+	return true;
+}

@@ -1,0 +1,334 @@
+/*-------------------------------------------------------------------------
+ *
+ * reader.c
+ *		From changes to contacts that can be sent.
+ *
+ * The rows are read, as the watch's owner; a row whose mapping fails is found
+ * by halving and fails alone; what the provider has already is dropped; what
+ * another change holds waits for it.  When the watch as a whole cannot be read,
+ * because the table was altered or a right revoked, nothing fails: the lane
+ * waits, and says why.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "guc.h"
+#include "provider.h"
+#include "reader.h"
+#include "sql.h"
+
+/* A lane whose table is locked is tried again after this long (s). */
+#define LOCKED_PAUSE	1.0
+
+/* What became of an attempt to read. */
+typedef enum CsReadResult
+{
+	CS_READ_OK,
+	CS_READ_ROW_FAULT,			/* what a single row can cause */
+	CS_READ_TIMEOUT,			/* likewise, but it takes long to find which */
+	CS_READ_LATER,				/* locked, or out of resources */
+	CS_READ_BROKEN				/* the watch does not fit its table any more */
+} CsReadResult;
+
+/* What one call of cs_reader_read() works on. */
+typedef struct CsReadJob
+{
+	CsLane	   *lane;
+	CsReading  *reading;
+	CsSettlement *settlement;
+	double		now;
+	char	   *message;		/* of the last error */
+} CsReadJob;
+
+static CsReadResult
+classify(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+		case MAKE_SQLSTATE('3', 'F', '0', '0', '0'):
+		case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
+			return CS_READ_BROKEN;
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
+			return CS_READ_LATER;
+		default:
+			return error->sqlerrcode == ERRCODE_QUERY_CANCELED ? CS_READ_TIMEOUT :
+				CS_READ_ROW_FAULT;
+	}
+}
+
+/* The rows of changes, of either kind of lane. */
+static void
+read_rows(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows)
+{
+	char	  **keys;
+
+	if (lane->watch == NULL)
+	{
+		for (int i = 0; i < n; i++)
+			rows[i].contact = cs_contact_from_jsonb(changes[i]->direct);
+		return;
+	}
+	if (lane->source == NULL)
+		lane->source = cs_source_open(lane->watch);
+	keys = palloc(n * sizeof(char *));
+	for (int i = 0; i < n; i++)
+		keys[i] = changes[i]->key;
+	cs_source_read(lane->source, n, keys, rows);
+}
+
+/* The same in a subtransaction of its own; sets job->message. */
+static CsReadResult
+try_to_read(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile CsReadResult result = CS_READ_OK;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		read_rows(job->lane, n, changes, rows);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(job->reading->context);
+		error = CopyErrorData();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !IsBackgroundWorker)
+			PG_RE_THROW();		/* somebody's own cancel */
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		result = classify(error);
+		job->message = error->message;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return result;
+}
+
+static void
+fail_mapping(CsReadJob *job, CsChange *change)
+{
+	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
+
+	outcome.reason = CS_REASON_MAPPING_ERROR;
+	outcome.message = job->message;
+	cs_settle_failed(job->settlement, change, &outcome, NULL);
+}
+
+/* Effect: all changes wait, in their order, until the lane may be read again. */
+static void
+postpone_all(CsReadJob *job, int n, CsChange **changes, CsReadResult result)
+{
+	CsLane	   *lane = job->lane;
+
+	for (int i = n - 1; i >= 0; i--)
+		cs_change_postpone(changes[i], 0, true);
+	switch (result)
+	{
+		case CS_READ_BROKEN:
+			cs_lane_break(lane, job->message, job->now + cs_probe_interval);
+			lane->source_fault = true;
+			if (lane->source)
+				cs_source_close(lane->source);
+			lane->source = NULL;
+			break;
+		case CS_READ_TIMEOUT:
+			lane->max_read = Max(n / 2, 1);
+			lane->not_before = job->now + LOCKED_PAUSE;
+			break;
+		default:
+			lane->not_before = job->now + LOCKED_PAUSE;
+	}
+}
+
+/*
+ * Effect: reads rows[i] for changes[i], halving where that fails.  Changes that
+ * failed or were postponed become NULL.
+ */
+static void
+read_halving(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
+{
+	CsReadResult result = try_to_read(job, n, changes, rows);
+
+	if (result == CS_READ_OK)
+		return;
+	if (n == 1 && (result == CS_READ_ROW_FAULT || result == CS_READ_TIMEOUT))
+		fail_mapping(job, changes[0]);
+	else if (result != CS_READ_ROW_FAULT)
+		postpone_all(job, n, changes, result);
+	else
+	{
+		read_halving(job, n / 2, changes, rows);
+		read_halving(job, n - n / 2, changes + n / 2, rows + n / 2);
+		return;
+	}
+	memset(changes, 0, n * sizeof(CsChange *));
+}
+
+/*
+ * A contact to be removed, by what is known of it; NULL if there is nothing to
+ * be done about the row having gone.
+ */
+static CsContact *
+contact_of_gone_row(const CsLane *lane, const CsKnown *known)
+{
+	CsContact  *contact;
+
+	if (lane->watch == NULL || lane->watch->on_delete == CS_ON_DELETE_IGNORE ||
+		!known->found || known->action != 'u')
+		return NULL;
+	contact = palloc0(sizeof(CsContact));
+	contact->action = lane->watch->on_delete == CS_ON_DELETE_DELETE ? CS_DELETE : CS_UNSUBSCRIBE;
+	if (known->email)
+		cs_contact_set(contact, CS_EXTERNAL_ID, known->upsert_key);
+	cs_contact_set(contact, CS_EMAIL, known->email ? known->email : known->upsert_key);
+	return contact;
+}
+
+/* Effect: the contact is prepared, with what was stored of it. */
+static CsRefusal *
+prepare(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known)
+{
+	CsRefusal  *refusal;
+
+	contact->remote_id = known->remote_id;
+	contact->topic_added = known->topic_added;
+	contact->opted_out = known->opted_out;
+	contact->consent_sent = known->consent_sent && known->has_digest;
+	refusal = cs_provider_prepare(endpoint, contact);
+	if (refusal)
+		return refusal;
+	if (known->found && known->upsert_key && strcmp(known->upsert_key, contact->upsert_key) != 0)
+		contact->previous_key = known->upsert_key;
+	return NULL;
+}
+
+/* Returns false if another change holds the contact; it waits for it then. */
+static bool
+hold(CsChange *change)
+{
+	const CsEndpoint *endpoint = change->lane->account->endpoint;
+	const CsContact *contact = change->contact;
+	const char *email = contact->value[CS_EMAIL];
+
+	if (!cs_change_hold(change, endpoint->serverid, contact->upsert_key, 0))
+		return false;
+	if (!(endpoint->provider->abilities & CS_UNIQUE_EMAIL) || email == NULL)
+		return true;
+	return cs_change_hold(change, endpoint->serverid, email, 1);
+}
+
+/* Returns true if the change has to be sent. */
+static bool
+consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *known)
+{
+	const CsEndpoint *endpoint = job->lane->account->endpoint;
+	CsRefusal  *refusal;
+
+	if (contact == NULL)
+		contact = contact_of_gone_row(job->lane, known);
+	if (contact == NULL)
+	{
+		cs_settle_unchanged(job->settlement, change);
+		return false;
+	}
+	contact->change_id = change->id;
+	change->contact = contact;
+	change->reading = job->reading;
+	refusal = prepare(endpoint, contact, known);
+	if (refusal)
+	{
+		CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
+
+		outcome.reason = refusal->reason;
+		outcome.message = refusal->message;
+		outcome.field = refusal->field;
+		cs_settle_failed(job->settlement, change, &outcome, NULL);
+		return false;
+	}
+	cs_contact_digest(contact, &change->digest);
+	if (known->has_digest && !change->in_doubt && contact->action == CS_UPSERT &&
+		known->action == 'u' && memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0)
+	{
+		cs_settle_unchanged(job->settlement, change);
+		return false;
+	}
+	if (hold(change))
+		return true;
+	change->contact = NULL;
+	change->reading = NULL;
+	return false;
+}
+
+/* What is stored of each: by key, or for direct upserts by who they are. */
+static CsKnown *
+read_known(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
+{
+	const CsLane *lane = job->lane;
+	CsKnown    *known = palloc(n * sizeof(CsKnown));
+	char	  **keys = palloc(n * sizeof(char *));
+	CsSqlScope	scope;
+
+	for (int i = 0; i < n; i++)
+	{
+		keys[i] = changes[i] ? changes[i]->key : "";
+		if (changes[i] && lane->watch == NULL && rows[i].contact &&
+			cs_provider_prepare(lane->account->endpoint, rows[i].contact) == NULL)
+			keys[i] = rows[i].contact->upsert_key;
+	}
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(job->reading->context);
+	cs_state_read(lane->endpoint_id, lane->watch_id, n, keys, known);
+	cs_sql_leave(&scope);
+	return known;
+}
+
+int
+cs_reader_read(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement, double now)
+{
+	CsReadJob	job = {.lane = lane,.settlement = settlement,.now = now};
+	MemoryContext old;
+	CsSourceRow *rows;
+	CsKnown    *known;
+	int			kept = 0;
+
+	job.reading = cs_reading_begin(lane->context);
+	old = MemoryContextSwitchTo(job.reading->context);
+	rows = palloc0(n * sizeof(CsSourceRow));
+	read_halving(&job, n, changes, rows);
+	known = read_known(&job, n, changes, rows);
+	MemoryContextSwitchTo(job.reading->context);
+	for (int i = 0; i < n; i++)
+	{
+		CsChange   *change = changes[i];
+
+		if (change && consider(&job, change, rows[i].contact, &known[i]))
+			changes[kept++] = change;
+	}
+	if (lane->source_fault && lane->source)
+	{
+		lane->source_fault = false;
+		cs_lane_mend(lane);
+	}
+	MemoryContextSwitchTo(old);
+	/* one use for each that is kept, until the caller has it in a call */
+	for (int i = 0; i < kept; i++)
+		cs_reading_use(job.reading);
+	cs_reading_release(job.reading);
+	return kept;
+}

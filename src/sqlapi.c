@@ -1,0 +1,264 @@
+/*-------------------------------------------------------------------------
+ *
+ * sqlapi.c
+ *		Functions that SQL calls to define what is mirrored, and to upsert.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_type.h"
+#include "foreign/foreign.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "contactsync.h"
+#include "endpoint.h"
+#include "provider.h"
+#include "queue.h"
+#include "shmem.h"
+#include "sql.h"
+#include "state.h"
+#include "watch.h"
+
+PG_FUNCTION_INFO_V1(contactsync_watch);
+PG_FUNCTION_INFO_V1(contactsync_unwatch);
+PG_FUNCTION_INFO_V1(contactsync_upsert);
+PG_FUNCTION_INFO_V1(contactsync_retry);
+PG_FUNCTION_INFO_V1(contactsync_launch);
+PG_FUNCTION_INFO_V1(contactsync_runtime);
+PG_FUNCTION_INFO_V1(contactsync_worker_state);
+
+/* The server of that name.  Errors: none, or the caller may not use it. */
+static ForeignServer *
+usable_server(const char *name)
+{
+	ForeignServer *server = GetForeignServerByName(name, false);
+	AclResult	result = cs_server_aclcheck(server->serverid, GetUserId(), ACL_USAGE);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_FOREIGN_SERVER, server->servername);
+	return server;
+}
+
+/* The id of the caller's endpoint at a server. */
+static int
+endpoint_of_caller(ForeignServer *server)
+{
+	Oid			roleid = GetUserId();
+	CsSqlScope	scope;
+	int			id;
+
+	cs_sql_enter(&scope);
+	id = cs_state_endpoint_id(server->serverid, server->servername, roleid);
+	cs_sql_leave(&scope);
+	return id;
+}
+
+/* Effect: tells whoever sets something up that nothing will be sent by itself. */
+static void
+notice_if_not_preloaded(void)
+{
+	if (!cs_shmem_ready())
+		ereport(NOTICE,
+				(errmsg("contactsync has no background worker, for the library was not preloaded"),
+				 errhint("Set shared_preload_libraries = 'contactsync' and restart the server, or deliver with CALL contactsync_run().")));
+}
+
+static void
+require(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("\"%s\" must not be null", name)));
+}
+
+static List *
+name_list(ArrayType *array)
+{
+	int			n;
+	char	  **names = cs_sql_text_array(PointerGetDatum(array), &n);
+	List	   *list = NIL;
+
+	for (int i = 0; i < n; i++)
+		list = lappend(list, names[i]);
+	return list;
+}
+
+/* contactsync_watch(source, server, mapping, filter, key, on_delete, always) */
+Datum
+contactsync_watch(PG_FUNCTION_ARGS)
+{
+	ForeignServer *server;
+	CsEndpoint *endpoint;
+	CsWatch    *watch;
+
+	require(fcinfo, 0, "source");
+	require(fcinfo, 1, "server");
+	server = usable_server(NameStr(*PG_GETARG_NAME(1)));
+	endpoint = cs_endpoint_read(server->serverid, GetUserId());
+	watch = cs_watch_define(PG_GETARG_OID(0), endpoint,
+							PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+							PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
+							PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
+							PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)));
+	watch->endpoint = endpoint_of_caller(server);
+	cs_watch_create(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
+	notice_if_not_preloaded();
+	PG_RETURN_INT32(watch->id);
+}
+
+/* contactsync_unwatch(source, server): of the caller, or of a role that the
+ * caller is. */
+Datum
+contactsync_unwatch(PG_FUNCTION_ARGS)
+{
+	static CsStatement statement = {
+		"SELECT w.id, w.endpoint FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+		" WHERE w.source = $1 AND e.server = $2 AND pg_has_role($3, e.role, 'USAGE') ORDER BY w.id",
+		3, {OIDOID, NAMEOID, OIDOID}
+	};
+	Oid			source = PG_GETARG_OID(0);
+	Name		server = PG_GETARG_NAME(1);
+	Datum		args[3] = {ObjectIdGetDatum(source), NameGetDatum(server), ObjectIdGetDatum(GetUserId())};
+	CsSqlScope	scope;
+	uint64		n;
+	int		   *ids;
+	int		   *endpoints;
+
+	cs_sql_enter(&scope);
+	n = cs_sql_execute(&statement, args, NULL);
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no watch of yours mirrors that table to server \"%s\"", NameStr(*server)),
+				 errhint("SELECT * FROM contactsync.watches shows yours.")));
+	ids = palloc(n * sizeof(int));
+	endpoints = palloc(n * sizeof(int));
+	for (uint64 i = 0; i < n; i++)
+	{
+		ids[i] = cs_sql_int(i, 1);
+		endpoints[i] = cs_sql_int(i, 2);
+	}
+	for (uint64 i = 0; i < n; i++)
+		cs_watch_drop(endpoints[i], ids[i], source);
+	cs_sql_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+/* Effect: an error unless the provider can be expected to take the contact. */
+static void
+check_contact(const CsEndpoint *endpoint, Jsonb *jsonb)
+{
+	CsContact  *contact = cs_contact_from_jsonb(jsonb);
+	uint32		unknown = contact->present & ~endpoint->provider->fields;
+	CsRefusal  *refusal;
+
+	if (unknown)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s cannot carry the field %s", endpoint->provider->title,
+						cs_contact_field_list(unknown)),
+				 errhint("It can carry: %s.", cs_contact_field_list(endpoint->provider->fields))));
+	refusal = cs_provider_prepare(endpoint, contact);
+	if (refusal)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the contact cannot be sent: %s", refusal->message)));
+}
+
+/* contactsync_upsert(server, contact): queued with the caller's transaction. */
+Datum
+contactsync_upsert(PG_FUNCTION_ARGS)
+{
+	ForeignServer *server = usable_server(NameStr(*PG_GETARG_NAME(0)));
+	CsEndpoint *endpoint = cs_endpoint_read(server->serverid, GetUserId());
+	Jsonb	   *contact = PG_GETARG_JSONB_P(1);
+	CsQueueWriter *writer;
+	int64		id;
+
+	check_contact(endpoint, contact);
+	writer = cs_queue_begin_write(NULL);
+	if (writer == NULL)
+		elog(ERROR, "table contactsync.queue does not exist");
+	id = cs_queue_write(writer, endpoint_of_caller(server), 0, 1, NULL, contact);
+	cs_queue_end_write(writer);
+	cs_shmem_wake_at_commit();
+	PG_RETURN_INT64(id);
+}
+
+/*
+ * contactsync_retry(server): failures of the roles that the caller is are
+ * queued again.  They stay failures until they have another outcome.
+ */
+Datum
+contactsync_retry(PG_FUNCTION_ARGS)
+{
+	static CsStatement statement = {
+		"WITH f AS (SELECT f.endpoint, f.watch, f.key, f.contact FROM contactsync.failure f"
+		" JOIN contactsync.endpoint e ON e.id = f.endpoint"
+		" WHERE e.server = $1 AND pg_has_role($2, e.role, 'USAGE')),"
+		" doubted AS (UPDATE contactsync.contact c SET digest = NULL FROM f"
+		" WHERE c.watch = f.watch AND c.key = f.key AND c.endpoint = f.endpoint),"
+		" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact)"
+		" SELECT endpoint, watch, pg_current_xact_id(), nextval('contactsync.queue_id'), clock_timestamp(), 1,"
+		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact FROM f WHERE watch <> 0 OR contact IS NOT NULL"
+		" RETURNING 1) SELECT count(*) FROM queued",
+		2, {NAMEOID, OIDOID}
+	};
+	Datum		args[2] = {NameGetDatum(PG_GETARG_NAME(0)), ObjectIdGetDatum(GetUserId())};
+	CsSqlScope	scope;
+	bool		isnull;
+	int64		n;
+
+	(void) GetForeignServerByName(NameStr(*PG_GETARG_NAME(0)), false);
+	cs_sql_enter(&scope);
+	cs_sql_execute(&statement, args, NULL);
+	n = DatumGetInt64(cs_sql_value(0, 1, &isnull));
+	cs_sql_leave(&scope);
+	cs_shmem_wake_at_commit();
+	PG_RETURN_INT64(n);
+}
+
+/* contactsync.launch() */
+Datum
+contactsync_launch(PG_FUNCTION_ARGS)
+{
+	notice_if_not_preloaded();
+	cs_shmem_launch_at_commit();
+	PG_RETURN_VOID();
+}
+
+static void
+put_runtime(int endpoint, int in_flight, double pace, void *arg)
+{
+	ReturnSetInfo *result = arg;
+	Datum		values[3] = {Int32GetDatum(endpoint), Int32GetDatum(in_flight), Float8GetDatum(pace)};
+	bool		nulls[3] = {0};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* contactsync.runtime() */
+Datum
+contactsync_runtime(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	cs_shmem_published(put_runtime, fcinfo->resultinfo);
+	return (Datum) 0;
+}
+
+/* contactsync.worker_state() */
+Datum
+contactsync_worker_state(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(cs_shmem_worker_state()));
+}
