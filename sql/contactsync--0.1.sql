@@ -148,9 +148,10 @@ CREATE TABLE contactsync.queue (
 	id			bigint	NOT NULL,
 	queued_at	timestamptz NOT NULL,
 	n			integer	NOT NULL,
-	keys		text[]	STORAGE EXTERNAL,
+	keys		text[],
 	contact		jsonb
 ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 10000);
+ALTER TABLE contactsync.queue ALTER COLUMN keys SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX queue_position ON contactsync.queue (endpoint, watch, xact, id);
 COMMENT ON TABLE contactsync.queue
 IS 'changes that have no outcome yet: many keys a row, or one contact; neither means that every known contact of the watch is to be looked at';
@@ -238,11 +239,19 @@ CREATE TABLE contactsync.counter (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE contactsync.counter IS 'how many contacts of a watch had which outcome so far';
 
-SELECT pg_catalog.pg_extension_config_dump(t, '')
-FROM unnest(ARRAY['contactsync.endpoint', 'contactsync.endpoint_id_seq', 'contactsync.watch', 'contactsync.watch_id_seq',
-				  'contactsync.queue', 'contactsync.queue_id', 'contactsync.contact', 'contactsync.failure',
-				  'contactsync.failure_id_seq', 'contactsync.call', 'contactsync.call_id_seq',
-				  'contactsync.counter']::pg_catalog.regclass[]) t;
+-- one statement each, for each updates the same row of pg_extension
+SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.watch', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.watch_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.queue_id', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.contact', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.failure', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.failure_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.call', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.call_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.counter', '');
 
 -- ---------------------------------------------------------------------------
 -- Views: plural, as with pg_user_mapping and pg_user_mappings; every role sees

@@ -43,6 +43,7 @@
 #include "utils/rel.h"
 
 #include "capture.h"
+#include "compat.h"
 #include "contactsync.h"
 #include "queue.h"
 #include "shmem.h"
@@ -130,7 +131,7 @@ static struct
 
 static HTAB *triggers = NULL;
 
-PG_FUNCTION_INFO_V1(contactsync_capture);
+CS_FUNCTION(contactsync_capture);
 
 static inline uint32
 dirty_hash_of(int index)

@@ -24,6 +24,7 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -96,7 +97,7 @@ add_lane(CsAccount *account, CsWatch *watch, uint64 doubt_below)
 
 /* Effect: reads what endpoints and watches there are. */
 static void
-load_definitions(CsDelivery *delivery, Oid only_server)
+load_definitions(CsDelivery *delivery, Oid only_server, Oid roles_of)
 {
 	uint64		now_xact = U64FromFullTransactionId(ReadNextFullTransactionId());
 	CsSqlScope	scope;
@@ -117,7 +118,8 @@ load_definitions(CsDelivery *delivery, Oid only_server)
 		CsEndpointState *state = lfirst(lc);
 		CsAccount  *account;
 
-		if (OidIsValid(only_server) && state->serverid != only_server)
+		if ((OidIsValid(only_server) && state->serverid != only_server) ||
+			(OidIsValid(roles_of) && !has_privs_of_role(roles_of, state->roleid)))
 			continue;
 		account = cs_account_create(state);
 		cs_account_read_endpoint(account, cs_clock_now());
@@ -136,12 +138,13 @@ load_definitions(CsDelivery *delivery, Oid only_server)
 }
 
 /*
- * Effect: ready to deliver for one server, or for all with InvalidOid.  The
- * caller owns the queue.  Must not be in a transaction of the caller's own
+ * Effect: ready to deliver for one server, or for all with InvalidOid, and for
+ * the roles that a role is, or for all with InvalidOid.  The caller owns the
+ * queue.  Must not be in a transaction of the caller's own
  * making but what transactions->begin() makes.
  */
 CsDelivery *
-cs_delivery_open(const CsTransactions *transactions, Oid only_server)
+cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_of)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "contactsync delivery",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -158,7 +161,7 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server)
 	cs_queue_adopt();
 	transactions->commit();
 	transactions->begin();
-	load_definitions(delivery, only_server);
+	load_definitions(delivery, only_server, roles_of);
 	transactions->commit();
 	delivery->http = cs_http_open();
 	MemoryContextSwitchTo(old);

@@ -19,7 +19,8 @@ typedef struct CsTransactions
 
 typedef struct CsDelivery CsDelivery;
 
-extern CsDelivery *cs_delivery_open(const CsTransactions *transactions, Oid only_server);
+extern CsDelivery *cs_delivery_open(const CsTransactions *transactions, Oid only_server,
+									Oid roles_of);
 extern void cs_delivery_close(CsDelivery *delivery);
 
 /*

@@ -28,13 +28,13 @@
 #include "state.h"
 #include "watch.h"
 
-PG_FUNCTION_INFO_V1(contactsync_watch);
-PG_FUNCTION_INFO_V1(contactsync_unwatch);
-PG_FUNCTION_INFO_V1(contactsync_upsert);
-PG_FUNCTION_INFO_V1(contactsync_retry);
-PG_FUNCTION_INFO_V1(contactsync_launch);
-PG_FUNCTION_INFO_V1(contactsync_runtime);
-PG_FUNCTION_INFO_V1(contactsync_worker_state);
+CS_FUNCTION(contactsync_watch);
+CS_FUNCTION(contactsync_unwatch);
+CS_FUNCTION(contactsync_upsert);
+CS_FUNCTION(contactsync_retry);
+CS_FUNCTION(contactsync_launch);
+CS_FUNCTION(contactsync_runtime);
+CS_FUNCTION(contactsync_worker_state);
 
 /* The server of that name.  Errors: none, or the caller may not use it. */
 static ForeignServer *

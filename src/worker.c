@@ -125,7 +125,7 @@ drain(CsDelivery *delivery)
 static void
 deliver(void)
 {
-	CsDelivery *delivery = cs_delivery_open(&transactions, InvalidOid);
+	CsDelivery *delivery = cs_delivery_open(&transactions, InvalidOid, InvalidOid);
 
 	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && !cs_shmem_take_reload())
 	{

@@ -1,0 +1,324 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *		Procedures that deliver, or wait for delivery, in the caller's session.
+ *
+ * Both commit as they go, so they cannot be called in a transaction block, and
+ * hold no snapshot while they wait.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "foreign/foreign.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "contactsync.h"
+#include "delivery.h"
+#include "queue.h"
+#include "shmem.h"
+#include "sql.h"
+
+/* Progress is reported this often, and looked for this often (ms). */
+#define REPORT_MS	1000
+#define POLL_MS		100
+
+CS_FUNCTION(contactsync_run);
+CS_FUNCTION(contactsync_wait);
+
+/* What is left of what was queued, and how it went so far. */
+typedef struct CsProgress
+{
+	Oid			serverid;		/* InvalidOid: all servers */
+	char	   *snapshot;		/* only what this one sees; NULL: all */
+	TimestampTz started_at;
+	TimestampTz reported_at;
+	int64		total;			/* the most that was ever left */
+	int64		left;
+	char	   *server;			/* of trouble[]: the first that cannot go on */
+	char	   *trouble;
+} CsProgress;
+
+static void
+begin(void)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+commit(void)
+{
+	PopActiveSnapshot();
+	SPI_commit();
+}
+
+static const CsTransactions transactions = {begin, commit};
+
+/* Effect: an error where we could not commit. */
+static void
+require_no_transaction(FunctionCallInfo fcinfo, const char *name)
+{
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s() cannot run inside a transaction block", name),
+				 errhint("Use CALL outside of BEGIN ... COMMIT and of functions.")));
+}
+
+/* The server of that name, which the caller may use. */
+static Oid
+server_argument(FunctionCallInfo fcinfo)
+{
+	ForeignServer *server;
+	AclResult	result;
+
+	if (PG_ARGISNULL(0))
+		return InvalidOid;
+	server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(0)), false);
+	result = cs_server_aclcheck(server->serverid, GetUserId(), ACL_USAGE);
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_FOREIGN_SERVER, server->servername);
+	return server->serverid;
+}
+
+/* Effect: counts what is left, and looks for what cannot go on by itself. */
+static void
+look(CsProgress *progress)
+{
+	static CsStatement statement = {
+		"SELECT COALESCE(sum(q.n), 0)::int8,"
+		" max(e.server::text) FILTER (WHERE e.state = 'halted' OR w.state = 'broken'),"
+		" max(CASE WHEN e.state = 'halted' THEN e.reason ELSE format('the watch on %s: %s', w.source, w.reason) END)"
+		" FILTER (WHERE e.state = 'halted' OR w.state = 'broken')"
+		" FROM contactsync.endpoint e JOIN contactsync.queue q ON q.endpoint = e.id"
+		" LEFT JOIN contactsync.watch w ON w.id = q.watch"
+		" WHERE (e.server_oid = $1 OR $1 = 0) AND pg_has_role($2, e.role, 'USAGE')"
+		" AND ($3 IS NULL OR pg_visible_in_snapshot(q.xact, $3::pg_snapshot))",
+		3, {OIDOID, OIDOID, TEXTOID}
+	};
+	Datum		args[3];
+	char		nulls[4] = "   ";
+	CsSqlScope	scope;
+	MemoryContext context = CurrentMemoryContext;
+	bool		isnull;
+
+	args[0] = ObjectIdGetDatum(progress->serverid);
+	args[1] = ObjectIdGetDatum(GetUserId());
+	args[2] = progress->snapshot ? CStringGetTextDatum(progress->snapshot) : (Datum) 0;
+	nulls[2] = progress->snapshot ? ' ' : 'n';
+	begin();
+	cs_sql_enter(&scope);
+	cs_sql_execute(&statement, args, nulls);
+	progress->left = DatumGetInt64(cs_sql_value(0, 1, &isnull));
+	progress->total = Max(progress->total, progress->left);
+	MemoryContextSwitchTo(context);
+	progress->server = cs_sql_text(0, 2);
+	progress->trouble = cs_sql_text(0, 3);
+	cs_sql_leave(&scope);
+	commit();
+}
+
+/* "1 h 05 min", "16:00" and the like are all too long: minutes and seconds. */
+static char *
+duration_text(double seconds)
+{
+	int64		s = (int64) (seconds + 0.5);
+
+	if (s >= 3600)
+		return psprintf(INT64_FORMAT ":%02d:%02d", s / 3600, (int) (s / 60 % 60), (int) (s % 60));
+	return psprintf("%02d:%02d", (int) (s / 60), (int) (s % 60));
+}
+
+/* Effect: "5300/10000  53 %  4.9/s  ETA 16:00", once a second. */
+static void
+report(CsProgress *progress)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	double		seconds = (now - progress->started_at) / (double) USECS_PER_SEC;
+	int64		done = progress->total - progress->left;
+	double		rate = seconds > 0 ? done / seconds : 0;
+
+	if (!TimestampDifferenceExceeds(progress->reported_at, now, REPORT_MS))
+		return;
+	progress->reported_at = now;
+	ereport(INFO,
+			(errmsg(INT64_FORMAT "/" INT64_FORMAT "  %.0f %%  %.1f/s  ETA %s", done, progress->total,
+					progress->total > 0 ? 100.0 * done / progress->total : 100.0, rate,
+					rate > 0 ? duration_text(progress->left / rate) : "unknown")));
+}
+
+static void
+begin_progress(CsProgress *progress, Oid serverid)
+{
+	memset(progress, 0, sizeof(CsProgress));
+	progress->serverid = serverid;
+	progress->started_at = progress->reported_at = GetCurrentTimestamp();
+	look(progress);
+}
+
+/*
+ * contactsync_run()
+ */
+
+static void
+deliver(Oid serverid, Oid roleid)
+{
+	CsDelivery *delivery = cs_delivery_open(&transactions, serverid, roleid);
+	CsProgress	progress;
+
+	PG_TRY();
+	{
+		begin_progress(&progress, serverid);
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			cs_delivery_turn(delivery, REPORT_MS);
+			if (TimestampDifferenceExceeds(progress.reported_at, GetCurrentTimestamp(), REPORT_MS))
+				look(&progress);
+			report(&progress);
+		} while (!cs_delivery_is_done(delivery));
+		cs_delivery_drain(delivery, 0);
+		look(&progress);
+	}
+	PG_FINALLY();
+	{
+		cs_delivery_close(delivery);
+	}
+	PG_END_TRY();
+	if (progress.trouble)
+		ereport(WARNING,
+				(errmsg("server \"%s\" cannot go on: %s", progress.server, progress.trouble),
+				 errdetail(INT64_FORMAT " contacts stay queued.", progress.left)));
+}
+
+/*
+ * contactsync_run(server): delivers what is queued for the roles that the
+ * caller is, until nothing is left that can go on.
+ */
+Datum
+contactsync_run(PG_FUNCTION_ARGS)
+{
+	Oid			serverid;
+
+	require_no_transaction(fcinfo, "contactsync_run");
+	serverid = server_argument(fcinfo);
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	begin();
+	if (!cs_queue_lock(false))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the background worker or another session delivers already"),
+				 errhint("Use CALL contactsync_wait('...') to wait for it.")));
+	commit();
+	PG_TRY();
+	{
+		deliver(serverid, GetUserId());
+	}
+	PG_FINALLY();
+	{
+		cs_queue_unlock();
+	}
+	PG_END_TRY();
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * contactsync_wait()
+ */
+
+/* The snapshot of now, as text; palloc'd. */
+static char *
+current_snapshot(void)
+{
+	static CsStatement statement = {"SELECT pg_current_snapshot()::text"};
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	char	   *snapshot;
+
+	begin();
+	cs_sql_enter(&scope);
+	cs_sql_execute(&statement, NULL, NULL);
+	MemoryContextSwitchTo(context);
+	snapshot = cs_sql_text(0, 1);
+	cs_sql_leave(&scope);
+	commit();
+	return snapshot;
+}
+
+/* Effect: an error if waiting is of no use. */
+static void
+check_hope(const CsProgress *progress, TimestampTz end)
+{
+	if (progress->trouble)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("server \"%s\" cannot go on: %s", progress->server, progress->trouble),
+				 errdetail(INT64_FORMAT " contacts stay queued.", progress->left)));
+	if (!cs_shmem_ready())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("nothing delivers the queue, for the library was not preloaded"),
+				 errhint("Use CALL contactsync_run() or set shared_preload_libraries = 'contactsync'.")));
+	if (GetCurrentTimestamp() >= end)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("timed out with " INT64_FORMAT " contacts still queued", progress->left),
+				 errhint("SELECT * FROM contactsync.status tells how it goes.")));
+}
+
+static TimestampTz
+end_of(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(1))
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   PG_GETARG_DATUM(1)));
+}
+
+/* contactsync_wait(server, timeout) */
+Datum
+contactsync_wait(PG_FUNCTION_ARGS)
+{
+	CsProgress	progress;
+	TimestampTz end;
+	Oid			serverid;
+	char	   *snapshot;
+
+	require_no_transaction(fcinfo, "contactsync_wait");
+	serverid = server_argument(fcinfo);
+	end = end_of(fcinfo);
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	snapshot = current_snapshot();
+	begin_progress(&progress, serverid);
+	progress.snapshot = snapshot;
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		look(&progress);
+		if (progress.left == 0)
+			break;
+		check_hope(&progress, end);
+		report(&progress);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	SPI_finish();
+	return (Datum) 0;
+}
