@@ -24,7 +24,8 @@ typedef enum CsHealth
 	CS_RUNNING,
 	CS_THROTTLED,				/* told to wait; then as before */
 	CS_UNAVAILABLE,				/* failing; after a pause one call tries */
-	CS_HALTED					/* a configuration fault; one call in a while tries */
+	CS_HALTED					/* a configuration fault; one call in a while
+								 * tries */
 } CsHealth;
 
 typedef struct CsAccount

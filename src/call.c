@@ -71,7 +71,7 @@ static char *
 authorization(const CsAccount *account)
 {
 	const char *name = account->endpoint->provider->auth == CS_AUTH_OAUTH ?
-		"access_token" : "api_key";
+	"access_token" : "api_key";
 	const char *secret = cs_endpoint_option(account->endpoint, name);
 
 	return secret ? psprintf("Bearer %s", secret) : NULL;
@@ -237,7 +237,7 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 {
 	CsAccount  *account = call->account;
 	bool		same = call->keep ||
-		((account->endpoint->provider->abilities & CS_HAS_IDEMPOTENCY) && !has_news(call));
+	((account->endpoint->provider->abilities & CS_HAS_IDEMPOTENCY) && !has_news(call));
 	double		not_before = 0;
 
 	if (judgement->throttled)

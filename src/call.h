@@ -25,8 +25,8 @@ typedef struct CsCall
 	CsChange  **changes;		/* those of batch.contacts, all ACTIVE */
 	CsRequest	request;
 	bool		built;
-	bool		keep;			/* may not be taken apart: a later step of it, or a
-								 * part of what was refused as a whole */
+	bool		keep;			/* may not be taken apart: a later step of it,
+								 * or a part of what was refused as a whole */
 	bool		reauthorized;
 	int			attempts;		/* that count */
 	double		not_before;

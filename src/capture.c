@@ -35,9 +35,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
-#include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -46,19 +44,11 @@
 #include "compat.h"
 #include "contactsync.h"
 #include "queue.h"
+#include "rowkey.h"
 #include "shmem.h"
 
 /* Keys that are held in memory before they are spilled to the queue. */
 #define CS_CAPTURE_MAX_KEYS	16384
-
-/* The one column of a key, or one of several. */
-typedef struct CsKeyColumn
-{
-	AttrNumber	attnum;
-	Oid			type;			/* base type */
-	bool		canonical;		/* output does not depend on settings */
-	FmgrInfo	output;
-} CsKeyColumn;
 
 /* What a trigger's arguments mean for its relation. */
 typedef struct CsTrigger
@@ -175,50 +165,6 @@ create_trigger_cache(void)
 	CacheRegisterRelcacheCallback(forget_triggers, (Datum) 0);
 }
 
-/*
- * Types whose text is the same under any DateStyle, IntervalStyle, TimeZone,
- * extra_float_digits and the like.
- */
-static bool
-type_is_canonical(Oid type)
-{
-	switch (type)
-	{
-		case BOOLOID:
-		case BPCHAROID:
-		case CHAROID:
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-		case NAMEOID:
-		case NUMERICOID:
-		case OIDOID:
-		case TEXTOID:
-		case UUIDOID:
-		case VARCHAROID:
-			return true;
-		default:
-			return false;
-	}
-}
-
-static bool
-read_key_column(Relation rel, const char *name, CsKeyColumn *column, MemoryContext context)
-{
-	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), name);
-	Oid			function;
-	bool		is_varlena;
-
-	if (attnum <= 0)
-		return false;
-	column->attnum = attnum;
-	column->type = getBaseType(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid);
-	column->canonical = type_is_canonical(column->type);
-	getTypeOutputInfo(column->type, &function, &is_varlena);
-	fmgr_info_cxt(function, &column->output, context);
-	return true;
-}
-
 /* Effect: fills the entry from the trigger's arguments. */
 static void
 read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
@@ -244,7 +190,7 @@ read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
 	entry->keys = MemoryContextAllocZero(context, nkeys * sizeof(CsKeyColumn));
 	entry->nkeys = nkeys;
 	for (int i = 0; i < nkeys; i++)
-		if (!read_key_column(rel, trigger->tgargs[3 + i], &entry->keys[i], context))
+		if (!cs_rowkey_read_column(rel, trigger->tgargs[3 + i], &entry->keys[i], context))
 			entry->nkeys = 0;
 
 	entry->nused = trigger->tgnargs - 3 - nkeys;
@@ -284,104 +230,6 @@ find_trigger(Relation rel, const Trigger *trigger)
 		read_trigger(entry, rel, trigger);
 	}
 	return last = entry;
-}
-
-/*
- * Keys as text
- */
-
-/* The text of a value, whatever the session's settings are; palloc'd. */
-static char *
-canonical_output(CsKeyColumn *column, Datum value)
-{
-	char	   *result;
-	int			nest_level;
-
-	if (column->canonical)
-		return OutputFunctionCall(&column->output, value);
-
-	nest_level = NewGUCNestLevel();
-	(void) set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("extra_float_digits", "3", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("bytea_output", "hex", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	result = OutputFunctionCall(&column->output, value);
-	AtEOXact_GUC(true, nest_level);
-	return result;
-}
-
-static text *
-make_key(const char *data, size_t len)
-{
-	text	   *key = MemoryContextAlloc(dirty.key_context, VARHDRSZ + len);
-
-	SET_VARSIZE(key, VARHDRSZ + len);
-	memcpy(VARDATA(key), data, len);
-	return key;
-}
-
-/* A key of one column is that column's text. */
-static text *
-make_single_key(CsKeyColumn *column, Datum value)
-{
-	char		buffer[MAXINT8LEN + 1];
-	text	   *packed;
-	char	   *string;
-
-	switch (column->type)
-	{
-		case INT4OID:
-			return make_key(buffer, pg_lltoa(DatumGetInt32(value), buffer));
-		case INT8OID:
-			return make_key(buffer, pg_lltoa(DatumGetInt64(value), buffer));
-		case TEXTOID:
-		case VARCHAROID:
-			packed = DatumGetTextPP(value);
-			return make_key(VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
-		default:
-			string = canonical_output(column, value);
-			return make_key(string, strlen(string));
-	}
-}
-
-/* A key of several columns is a JSON array of their texts. */
-static text *
-make_composite_key(CsTrigger *trigger, TupleTableSlot *slot)
-{
-	StringInfoData json;
-	bool		isnull;
-
-	initStringInfo(&json);
-	for (int i = 0; i < trigger->nkeys; i++)
-	{
-		Datum		value = slot_getattr(slot, trigger->keys[i].attnum, &isnull);
-
-		if (isnull)
-			return NULL;
-		appendStringInfoString(&json, i == 0 ? "[" : ", ");
-		escape_json(&json, canonical_output(&trigger->keys[i], value));
-	}
-	appendStringInfoChar(&json, ']');
-	return make_key(json.data, json.len);
-}
-
-/* NULL if the row has no key, which a primary key would not allow. */
-static text *
-key_of_row(CsTrigger *trigger, TupleTableSlot *slot)
-{
-	bool		isnull;
-	Datum		value;
-
-	if (trigger->nkeys != 1)
-		return make_composite_key(trigger, slot);
-	value = slot_getattr(slot, trigger->keys[0].attnum, &isnull);
-	return isnull ? NULL : make_single_key(&trigger->keys[0], value);
 }
 
 /*
@@ -535,7 +383,7 @@ note_row(CsTrigger *trigger, TupleTableSlot *slot)
 	key = &dirty.keys[dirty.nkeys];
 	key->endpoint = trigger->endpoint;
 	key->watch = trigger->watch;
-	key->key = key_of_row(trigger, slot);
+	key->key = cs_rowkey_make(dirty.key_context, trigger->nkeys, trigger->keys, slot);
 	if (key->key == NULL)
 		return;
 	key->hash = hash_bytes((unsigned char *) VARDATA(key->key),

@@ -42,6 +42,7 @@
 #include "shmem.h"
 #include "sql.h"
 #include "state.h"
+#include "watch.h"
 
 /* Changes of one lane that are read at a time. */
 #define MAX_READ	2000
@@ -82,7 +83,7 @@ find_account(CsDelivery *delivery, int id)
 
 	foreach(lc, delivery->accounts)
 		if (((CsAccount *) lfirst(lc))->id == id)
-			return lfirst(lc);
+		return lfirst(lc);
 	return NULL;
 }
 
@@ -214,7 +215,7 @@ cs_delivery_close(CsDelivery *delivery)
 
 		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
 			if (((CsLane *) lfirst(other))->source)
-				cs_source_close(((CsLane *) lfirst(other))->source);
+			cs_source_close(((CsLane *) lfirst(other))->source);
 	}
 	cs_http_close(delivery->http);
 	MemoryContextDelete(delivery->context);
@@ -250,7 +251,7 @@ has_to_store(CsDelivery *delivery)
 			return true;
 		foreach(other, account->lanes)
 			if (((CsLane *) lfirst(other))->broken_changed)
-				return true;
+			return true;
 	}
 	return false;
 }
@@ -393,7 +394,7 @@ has_something(CsAccount *account, double now)
 
 	foreach(lc, account->lanes)
 		if (cs_lane_ready_at(lfirst(lc), now) <= now)
-			return true;
+		return true;
 	return false;
 }
 
@@ -403,7 +404,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 {
 	int			calls = Min(slots, cs_pace_available(&account->pace, now));
 	int			wanted = cs_account_is_probing(account) ? 1 :
-		calls * account->endpoint->batch_size;
+	calls * account->endpoint->batch_size;
 	CsChange  **forming;
 	int			formed;
 

@@ -21,7 +21,7 @@
 #include "contact.h"
 #include "queue.h"
 #include "source.h"
-#include "watch.h"
+#include "definition.h"
 
 /* A row of the queue that was read; it can go when nothing of it is left. */
 typedef struct CsQueueRef
@@ -52,8 +52,10 @@ typedef struct CsChange
 	char	   *key;
 	List	   *refs;			/* of CsQueueRef: what it is due to */
 	List	   *next_refs;		/* what came while it was not PENDING */
-	uint64		id;				/* of the newest of refs; the same after a crash */
-	bool		in_doubt;		/* it may have been sent: send whatever is known */
+	uint64		id;				/* of the newest of refs; the same after a
+								 * crash */
+	bool		in_doubt;		/* it may have been sent: send whatever is
+								 * known */
 	Jsonb	   *direct;			/* contactsync_upsert(): the contact itself */
 	int			attempts;
 	double		first_try;		/* 0: never tried */
@@ -75,8 +77,9 @@ typedef struct CsLane
 	CsSource   *source;			/* NULL until it is first read */
 	CsQueueCursor cursor;
 	bool		exhausted;		/* the queue had no more when it was last read */
-	uint64		doubt_below;	/* rows of earlier transactions may have been sent
-								 * by a process that did not live to say so */
+	uint64		doubt_below;	/* rows of earlier transactions may have been
+								 * sent by a process that did not live to say
+								 * so */
 	struct changeset_hash *changes;
 	dlist_head	pending;		/* may be read now */
 	dlist_head	postponed;		/* PENDING, but not_before is to come */
@@ -87,7 +90,8 @@ typedef struct CsLane
 	bool		broken_changed; /* since it was last stored */
 	bool		source_fault;	/* ... for its rows could not be read */
 	char	   *reason;
-	int			max_read;		/* rows at a time, after a timeout; 0: no limit */
+	int			max_read;		/* rows at a time, after a timeout; 0: no
+								 * limit */
 	bool		has_failures;	/* there may be rows in contactsync.failure */
 	struct CsLaneOutcomes *outcomes;	/* to be stored, or NULL */
 	MemoryContext context;

@@ -233,7 +233,7 @@ database_wanted_alone(Node *stmt)
 
 		foreach(lc, castNode(AlterDatabaseStmt, stmt)->options)
 			if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
-				name = castNode(AlterDatabaseStmt, stmt)->dbname;
+			name = castNode(AlterDatabaseStmt, stmt)->dbname;
 	}
 	else if (IsA(stmt, CreatedbStmt))
 	{
@@ -242,7 +242,7 @@ database_wanted_alone(Node *stmt)
 		foreach(lc, castNode(CreatedbStmt, stmt)->options)
 			if (strcmp(lfirst_node(DefElem, lc)->defname, "template") == 0 &&
 				lfirst_node(DefElem, lc)->arg != NULL)
-				name = defGetString(lfirst_node(DefElem, lc));
+			name = defGetString(lfirst_node(DefElem, lc));
 	}
 	if (name == NULL)
 		return InvalidOid;

@@ -19,7 +19,8 @@ typedef enum CsSlotState
 	CS_SLOT_UNKNOWN,			/* -> STARTING */
 	CS_SLOT_STARTING,			/* -> RUNNING, ABSENT, BACKOFF */
 	CS_SLOT_RUNNING,			/* -> ABSENT, BACKOFF, LEAVING */
-	CS_SLOT_ABSENT,				/* no extension there; -> UNKNOWN when it is made */
+	CS_SLOT_ABSENT,				/* no extension there; -> UNKNOWN when it is
+								 * made */
 	CS_SLOT_BACKOFF				/* died or was asked to leave; -> STARTING */
 } CsSlotState;
 
@@ -27,10 +28,13 @@ extern void cs_shmem_init(void);	/* from _PG_init, while preloading */
 extern bool cs_shmem_ready(void);	/* was the library preloaded? */
 
 /* Any backend. */
-extern void cs_shmem_wake(void);	/* this database's worker, or have it started */
+extern void cs_shmem_wake(void);	/* this database's worker, or have it
+									 * started */
 extern void cs_shmem_wake_at_commit(void);
-extern void cs_shmem_reload_at_commit(void);	/* as above; definitions changed */
-extern void cs_shmem_launch_at_commit(void);	/* as above, whatever was known */
+extern void cs_shmem_reload_at_commit(void);	/* as above; definitions
+												 * changed */
+extern void cs_shmem_launch_at_commit(void);	/* as above, whatever was
+												 * known */
 extern bool cs_shmem_ask_to_leave(Oid dboid);
 extern const char *cs_shmem_worker_state(void);
 

@@ -13,7 +13,7 @@
 #include "utils/rel.h"
 
 #include "contact.h"
-#include "watch.h"
+#include "definition.h"
 
 typedef struct CsSource CsSource;	/* a watch made ready to be read */
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * watch.h
- *		A source table mirrored to an endpoint: its definition.
+ *		Making, dropping and loading of watches.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,41 +13,8 @@
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
-#include "contact.h"
+#include "definition.h"
 #include "endpoint.h"
-
-/* A canonical field or an attribute, and the expression it comes from. */
-typedef struct CsMapped
-{
-	CsField		field;
-	char	   *attribute;		/* name of the attribute, or NULL */
-	char	   *expression;		/* SQL over the row */
-} CsMapped;
-
-typedef enum CsOnDelete
-{
-	CS_ON_DELETE_IGNORE,
-	CS_ON_DELETE_UNSUBSCRIBE,
-	CS_ON_DELETE_DELETE
-} CsOnDelete;
-
-typedef struct CsWatch
-{
-	int			id;
-	int			endpoint;
-	Oid			source;
-	Oid			owner;
-	int			nkeys;
-	char	  **keys;			/* column names */
-	int			nmapped;
-	CsMapped   *mapped;
-	char	   *filter;			/* or NULL */
-	char	   *search_path;
-	CsOnDelete	on_delete;
-	bool		broken;
-
-	struct Bitmapset *used;		/* columns, while it is being made */
-} CsWatch;
 
 extern CsWatch *cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 								const char *filter, List *key, const char *on_delete);

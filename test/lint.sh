@@ -9,17 +9,22 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # words of contactsync.h and the contract of provider.h, which are for all.
 layers='
     contactsync
-    sqlapi preview launcher worker
+    sqlapi run preview launcher worker
     delivery
-    scan
-    capture
-    queue state source sql
+    call reader
+    settle
+    account
+    lane
+    capture rowkey
+    queue state
+    watch mapping source
+    sql
     token http httpcall waitset bounded header
     providers/*
     itemized
     provider answer
     endpoint option check url
-    contact email jsonwrite json
+    definition contact email jsonwrite json
     pace clock
     shmem guc compat
 '
