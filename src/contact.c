@@ -169,15 +169,27 @@ cs_contact_merge(CsContact *older, const CsContact *newer)
 	older->change_id = newer->change_id;
 }
 
+/* ---------- digest ---------- */
+
+/* Where the serialisation stands; there is room for all of it. */
+typedef struct Serial
+{
+	char	   *next;
+} Serial;
+
 /* One length-prefixed string; NULL differs from the empty one. */
-static void
-digest_string(StringInfo out, const char *text)
+static inline void
+put_string(Serial *serial, const char *text)
 {
 	uint32		len = text ? (uint32) strlen(text) : PG_UINT32_MAX;
 
-	appendBinaryStringInfo(out, (char *) &len, sizeof(len));
+	memcpy(serial->next, &len, sizeof(len));
+	serial->next += sizeof(len);
 	if (text)
-		appendBinaryStringInfo(out, text, (int) len);
+	{
+		memcpy(serial->next, text, len);
+		serial->next += len;
+	}
 }
 
 static int
@@ -186,19 +198,25 @@ compare_attributes(const void *a, const void *b)
 	return strcmp((*(CsAttribute *const *) a)->name, (*(CsAttribute *const *) b)->name);
 }
 
-/* The attributes in the order of their names. */
+/* The attributes in the order of their names, in which they come as a rule. */
 static void
-digest_attributes(StringInfo out, const CsContact *contact)
+put_attributes(Serial *serial, const CsContact *contact)
 {
 	CsAttribute **sorted = palloc(contact->nattributes * sizeof(CsAttribute *));
+	bool		in_order = true;
 
 	for (int i = 0; i < contact->nattributes; i++)
+	{
 		sorted[i] = &contact->attributes[i];
-	qsort(sorted, contact->nattributes, sizeof(CsAttribute *), compare_attributes);
+		if (i > 0 && in_order)
+			in_order = strcmp(sorted[i - 1]->name, sorted[i]->name) < 0;
+	}
+	if (!in_order)
+		qsort(sorted, contact->nattributes, sizeof(CsAttribute *), compare_attributes);
 	for (int i = 0; i < contact->nattributes; i++)
 	{
-		digest_string(out, sorted[i]->name);
-		digest_string(out, sorted[i]->json);
+		put_string(serial, sorted[i]->name);
+		put_string(serial, sorted[i]->json);
 	}
 	pfree(sorted);
 }
@@ -210,25 +228,31 @@ digest_attributes(StringInfo out, const CsContact *contact)
 void
 cs_contact_digest(const CsContact *contact, pg_uuid_t *digest)
 {
-	StringInfoData out;
 	uint32		header[2] = {(uint32) contact->action, contact->present};
+	size_t		room = sizeof(header) + cs_contact_size(contact) +
+	(CS_FIELD_COUNT + 2 * contact->nattributes) * sizeof(uint32);
+	char		small[2048];
+	char	   *start = room <= sizeof(small) ? small : palloc(room);
+	Serial		serial = {start};
 	uint64		hash[2];
 
-	initStringInfo(&out);
-	appendBinaryStringInfo(&out, (char *) header, sizeof(header));
+	memcpy(serial.next, header, sizeof(header));
+	serial.next += sizeof(header);
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
 	{
 		if ((contact->present & CS_FIELD_BIT(i)) && i != CS_ATTRIBUTES)
-			digest_string(&out, contact->value[i]);
+			put_string(&serial, contact->value[i]);
 	}
 	if (contact->nattributes > 0)
-		digest_attributes(&out, contact);
+		put_attributes(&serial, contact);
+	Assert(serial.next <= start + room);
 
-	hash[0] = hash_bytes_extended((unsigned char *) out.data, out.len, DIGEST_SEED_1);
-	hash[1] = hash_bytes_extended((unsigned char *) out.data, out.len, DIGEST_SEED_2);
+	hash[0] = hash_bytes_extended((unsigned char *) start, serial.next - start, DIGEST_SEED_1);
+	hash[1] = hash_bytes_extended((unsigned char *) start, serial.next - start, DIGEST_SEED_2);
 	StaticAssertStmt(sizeof(hash) == UUID_LEN, "two hashes fill a digest");
 	memcpy(digest->data, hash, UUID_LEN);
-	pfree(out.data);
+	if (start != small)
+		pfree(start);
 }
 
 /* ---------- from jsonb ---------- */

@@ -117,6 +117,15 @@ invisible_before(const char *text, int len)
 static int
 artefact_at(const char *text, int len, bool at_end)
 {
+	char		sign;
+
+	if (at_end && len > 0 && text[len - 1] == '=')
+		return 1;
+	if (len < 3)
+		return 0;
+	sign = at_end ? text[len - 3] : text[0];
+	if (sign != '=' && sign != '%')
+		return 0;
 	for (int i = 0; i < (int) lengthof(artefacts); i++)
 	{
 		int			n = (int) strlen(artefacts[i]);
@@ -125,8 +134,6 @@ artefact_at(const char *text, int len, bool at_end)
 			pg_strncasecmp(at_end ? text + len - n : text, artefacts[i], n) == 0)
 			return n;
 	}
-	if (at_end && len > 0 && text[len - 1] == '=')
-		return 1;
 	return 0;
 }
 
@@ -188,7 +195,8 @@ cs_email_normalize(const char *email)
 	{
 		if (!IS_HIGHBIT_SET(*p))
 		{
-			*p = pg_ascii_tolower(*p);
+			if (*p >= 'A' && *p <= 'Z')
+				*p += 'a' - 'A';
 			p++;
 		}
 		else
@@ -205,20 +213,22 @@ cs_email_normalize(const char *email)
 	return result;
 }
 
-/* RFC 5322 atext; other scripts are welcome. */
-static bool
-is_local_char(unsigned char c)
-{
-	return IS_HIGHBIT_SET(c) || (c >= '0' && c <= '9') ||
-		(c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-		(c != '\0' && strchr(".!#$%&'*+-/=?^_`{|}~", c) != NULL);
-}
+/*
+ * ASCII characters as sets of bits: RFC 5322 atext and the dot (letters, digits
+ * and .!#$%&'*+-/=?^_`{|}~), and what a label has (letters, digits and -).
+ */
+static const uint64 local_chars[2] = {
+	UINT64CONST(0xA3FFECFA00000000), UINT64CONST(0x7FFFFFFFC7FFFFFE)
+};
+static const uint64 label_chars[2] = {
+	UINT64CONST(0x03FF200000000000), UINT64CONST(0x07FFFFFE07FFFFFE)
+};
 
-static bool
-is_label_char(unsigned char c)
+/* Other scripts are welcome in both. */
+static inline bool
+is_one_of(const uint64 *set, unsigned char c)
 {
-	return IS_HIGHBIT_SET(c) || (c >= '0' && c <= '9') ||
-		(c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-';
+	return IS_HIGHBIT_SET(c) || (set[c / 64] >> (c % 64)) & 1;
 }
 
 static const char *
@@ -234,7 +244,7 @@ local_part_problem(const char *local, int len)
 	{
 		if (local[i] == '.' && local[i + 1] == '.')
 			return "has two dots in a row";
-		if (!is_local_char((unsigned char) local[i]))
+		if (!is_one_of(local_chars, (unsigned char) local[i]))
 			return psprintf("has the character %c before the @", local[i]);
 	}
 	return NULL;
@@ -251,7 +261,7 @@ label_problem(const char *label, int len)
 		return "has a hyphen at an end of a part of its domain";
 	for (int i = 0; i < len; i++)
 	{
-		if (!is_label_char((unsigned char) label[i]))
+		if (!is_one_of(label_chars, (unsigned char) label[i]))
 			return psprintf("has the character %c in its domain", label[i]);
 	}
 	return NULL;
@@ -289,14 +299,22 @@ domain_problem(const char *domain)
 static const char *
 invisible_problem(const char *email)
 {
-	for (const char *p = email; *p; p += pg_utf_mblen((const unsigned char *) p))
+	const char *p = email;
+
+	while (*p)
 	{
+		if (IS_HIGHBIT_SET(*p))
+		{
+			if (invisible_at(p))
+				return "has an invisible character in it";
+			p += pg_utf_mblen((const unsigned char *) p);
+			continue;
+		}
 		if (*p == ' ')
 			return "has a space in it";
-		if (((unsigned char) *p < 0x20) || *p == 0x7F)
+		if (*p < 0x20 || *p == 0x7F)
 			return "has a control character in it";
-		if (IS_HIGHBIT_SET(*p) && invisible_at(p))
-			return "has an invisible character in it";
+		p++;
 	}
 	return NULL;
 }

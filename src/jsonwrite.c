@@ -46,23 +46,50 @@ escape(StringInfo out, unsigned char c)
 	}
 }
 
-void
-cs_json_quote(StringInfo out, const char *utf8)
+/*
+ * Text that has something to escape; "clean" bytes of it are known to have
+ * nothing.
+ */
+static void
+quote_escaping(StringInfo out, const char *utf8, size_t clean)
 {
 	const char *start = utf8;
-	const char *p = utf8;
+	const char *p = utf8 + clean;
 
 	appendStringInfoCharMacro(out, '"');
 	for (; *p; p++)
 	{
 		if (!needs_escape((unsigned char) *p))
 			continue;
-		appendBinaryStringInfo(out, start, p - start);
+		appendBinaryStringInfo(out, start, (int) (p - start));
 		escape(out, (unsigned char) *p);
 		start = p + 1;
 	}
-	appendBinaryStringInfo(out, start, p - start);
+	appendBinaryStringInfo(out, start, (int) (p - start));
 	appendStringInfoCharMacro(out, '"');
+}
+
+/* Most text has nothing to escape and is copied at once. */
+void
+cs_json_quote(StringInfo out, const char *utf8)
+{
+	size_t		len = 0;
+	char	   *to;
+
+	while (!needs_escape((unsigned char) utf8[len]))
+		len++;
+	if (utf8[len] != '\0')
+	{
+		quote_escaping(out, utf8, len);
+		return;
+	}
+	enlargeStringInfo(out, (int) len + 2);
+	to = out->data + out->len;
+	to[0] = '"';
+	memcpy(to + 1, utf8, len);
+	to[len + 1] = '"';
+	to[len + 2] = '\0';
+	out->len += (int) len + 2;
 }
 
 void
