@@ -365,9 +365,8 @@ check_together(const CsEndpoint *endpoint)
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("options of server \"%s\" do not go together: %s",
-						endpoint->server_name, problem),
-				 errhint("Use ALTER SERVER %s OPTIONS (...).",
+				 errmsg("invalid options of server \"%s\": %s", endpoint->server_name, problem),
+				 errhint("Use ALTER SERVER %s OPTIONS (ADD ... '...').",
 						 quote_identifier(endpoint->server_name))));
 }
 
