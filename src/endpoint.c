@@ -31,6 +31,8 @@
 #include "guc.h"
 #include "provider.h"
 
+static void report_missing(const CsEndpoint *endpoint, const CsOption *option) pg_attribute_noreturn();
+
 /*
  * The value of an option, or NULL; lives as the endpoint.
  */
