@@ -31,8 +31,6 @@
 #include "guc.h"
 #include "provider.h"
 
-static void report_missing(const CsEndpoint *endpoint, const CsOption *option) pg_attribute_noreturn();
-
 /*
  * The value of an option, or NULL; lives as the endpoint.
  */
@@ -211,6 +209,19 @@ take_options(CsEndpoint *endpoint, CsOptionPlace place, List *given)
 }
 
 /*
+ * A URL that a path can be appended to; palloc'd.
+ */
+static char *
+without_slashes(const char *url)
+{
+	size_t		len = strlen(url);
+
+	while (len > 0 && url[len - 1] == '/')
+		len--;
+	return pnstrdup(url, len);
+}
+
+/*
  * Fill in the fields that are the same for all providers.
  */
 static void
@@ -220,17 +231,10 @@ parse_common(CsEndpoint *endpoint)
 	const char *base_url = cs_endpoint_option(endpoint, "base_url");
 	const char *proxy = cs_endpoint_option(endpoint, "proxy");
 	const char *ca_file = cs_endpoint_option(endpoint, "ca_file");
-	int			len;
 
-	if (base_url == NULL)
-		base_url = provider->base_url;
-	if (base_url == NULL)
+	if (base_url == NULL && provider->base_url == NULL)
 		report_missing(endpoint, cs_option_find(provider, "base_url", CS_ON_SERVER));
-	endpoint->base_url = pstrdup(base_url);
-	len = strlen(base_url);
-	while (len > 0 && base_url[len - 1] == '/')
-		endpoint->base_url[--len] = '\0';
-
+	endpoint->base_url = without_slashes(base_url != NULL ? base_url : provider->base_url);
 	endpoint->batch_size = Min(cs_endpoint_option_int(endpoint, "batch_size", provider->max_batch),
 							   provider->max_batch);
 	endpoint->pace = cs_endpoint_option_number(endpoint, "pace", provider->pace);
