@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install what building and testing need on Debian 12; does nothing, and needs no right, where all of it is there.
 #
-# usage: test/setup.sh [lint]     lint: also the tools of 'make lint' and 'make indent'
+# usage: test/setup.sh [lint | bench]     lint: also the tools of 'make lint' and 'make indent'; bench: those of 'make bench'
 #
 # No cluster is created or started, and no setting of the machine is changed: the tests have servers of their own.
 set -eu
@@ -12,6 +12,7 @@ packages=(gcc make libc6-dev pkg-config libcurl4-openssl-dev libjson-c-dev
     perl libipc-run-perl libio-socket-ssl-perl openssl python3-aiohttp)
 [ -n "${PG_CONFIG:-}" ] || packages+=(postgresql-15 postgresql-server-dev-15)
 [ "${1:-}" != lint ] || packages+=(cppcheck pg-bsd-indent)
+[ "${1:-}" != bench ] || packages+=(python3-psycopg2)
 
 missing() {
     local package

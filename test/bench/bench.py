@@ -1,0 +1,207 @@
+"""The benchmarks: capture, single-row updates, delivery and latency. See run.sh for how to start it."""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import psycopg2
+
+SANDBOX = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "sandbox")
+MAPPING = json.dumps({"email": "email", "external_id": "id", "opt_in": "newsletter", "locale": "locale",
+                      "attributes": {"firstName": "first_name", "plan": "plan", "points": "points"}})
+TABLE = """CREATE TABLE {} (id bigint PRIMARY KEY, email text NOT NULL, first_name text, plan text,
+           points int, newsletter boolean, locale text, note text)"""
+ROWS = """SELECT g, 'customer' || g || '@example.com', 'First ' || g, 'free', g % 1000, g % 3 = 0, 'en', 'note'
+          FROM generate_series({}, {}) g"""
+
+
+class Bench:
+    def __init__(self, args):
+        self.args = args
+        self.sandbox = subprocess.Popen(["/usr/bin/python3", SANDBOX, "--fast", "--fast-email"],
+                                        stdout=subprocess.PIPE, text=True)
+        self.port = int(re.search(r":(\d+)", self.sandbox.stdout.readline()).group(1))
+        self.db = self.connect()
+        self.run("CREATE EXTENSION contactsync")
+
+    def connect(self):
+        connection = psycopg2.connect(host=self.args.socket, user="postgres", dbname="postgres")
+        connection.autocommit = True
+        return connection
+
+    def run(self, statement):
+        """Runs a statement; returns its first value, or None."""
+        cursor = self.db.cursor()
+        cursor.execute(statement)
+        row = cursor.fetchone() if cursor.description else None
+        return row and row[0]
+
+    def timed(self, statement):
+        started = time.perf_counter()
+        self.run(statement)
+        return time.perf_counter() - started
+
+    def server(self, name, **options):
+        options = {"provider": "mailingcore", "tenant_id": "bench",
+                   "base_url": f"http://127.0.0.1:{self.port}", **options}
+        listed = ", ".join(f"{key} '{value}'" for key, value in options.items())
+        self.run(f"CREATE SERVER {name} FOREIGN DATA WRAPPER contactsync OPTIONS ({listed})")
+        self.run(f"CREATE USER MAPPING FOR CURRENT_USER SERVER {name} OPTIONS (api_key 'mc_test_bench')")
+
+    def watched_table(self, table, server):
+        self.run(TABLE.format(table))
+        self.run(f"SELECT contactsync_watch('{table}', '{server}', mapping => '{MAPPING}')")
+
+    def arrivals(self, since):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/control/fast/journal?since={since}") as answer:
+            return json.load(answer)
+
+    # ----- parts -----
+
+    def capture(self):
+        """INSERT of 100,000 rows, watched / not watched; the worker wakes, but its server has no pace."""
+        rows = self.args.rows
+        self.server("still", pace="0.0001", burst="1")
+        self.run(TABLE.format("plain"))
+        self.watched_table("watched", "still")
+        insert = "INSERT INTO {} " + ROWS.format(1, rows)
+        ratios = []
+        for _ in range(self.args.rounds + 1):
+            times = {}
+            for table in ("plain", "watched"):
+                self.run(f"TRUNCATE {table}")
+                self.run("TRUNCATE contactsync.queue")
+                self.run("CHECKPOINT")
+                times[table] = self.timed(insert.format(table))
+            ratios.append(times["watched"] / times["plain"])
+        report(f"capture, bulk INSERT of {rows} rows, watched / not", ratios[1:])
+        print(f"    queue rows: {self.run('SELECT count(*) FROM contactsync.queue')}, "
+              f"{self.run('SELECT pg_relation_size($$contactsync.queue$$)') / rows:.1f} bytes a change")
+        self.run("SELECT contactsync_unwatch('watched', 'still')")
+        self.run("DROP TABLE plain, watched")
+
+    def update(self):
+        """pgbench single-row UPDATE rate, watched / not watched, synchronous_commit on and off."""
+        self.server("still2", pace="0.0001", burst="1")
+        for table in ("plain", "watched"):
+            self.run(TABLE.format(table))
+            self.run(f"INSERT INTO {table} " + ROWS.format(1, 10000))
+        self.run(f"SELECT contactsync_watch('watched', 'still2', mapping => '{MAPPING}')")
+        for commit in ("on", "off"):
+            ratios = []
+            for _ in range(self.args.rounds + 1):
+                rates = {}
+                for table in ("plain", "watched"):
+                    self.run("TRUNCATE contactsync.queue")
+                    self.run("VACUUM " + table)
+                    rates[table] = self.pgbench(table, commit)
+                ratios.append(rates["watched"] / rates["plain"])
+            report(f"capture, one row, pgbench UPDATE rate, synchronous_commit {commit}, watched / not", ratios[1:])
+        self.run("SELECT contactsync_unwatch('watched', 'still2')")
+        self.run("DROP TABLE plain, watched")
+
+    def pgbench(self, table, commit):
+        script = os.path.join(self.args.socket, "update.sql")
+        with open(script, "w") as file:
+            file.write(f"\\set id random(1, 10000)\nUPDATE {table} SET points = points + 1 WHERE id = :id;\n")
+        output = subprocess.run(
+            [os.path.join(self.args.bindir, "pgbench"), "-h", self.args.socket, "-U", "postgres", "-n", "-M", "prepared",
+             "-c", "1", "-T", str(self.args.seconds), "-f", script, "postgres"],
+            env={**os.environ, "PGOPTIONS": f"-c synchronous_commit={commit}"},
+            capture_output=True, text=True, check=True).stdout
+        return float(re.search(r"tps = ([\d.]+)", output).group(1))
+
+    def deliver(self):
+        """Customers committed -> all outcomes stored, 1,000 a call; at first all new, then all changed."""
+        rows = self.args.deliver_rows
+        self.server("fast", pace="10000", burst="10000", concurrency="2")
+        inserted, updated = [], []
+        for round_number in range(self.args.rounds):
+            table = f"delivered{round_number}"
+            self.watched_table(table, "fast")
+            self.run(f"INSERT INTO {table} " + ROWS.format(1, rows))
+            inserted.append(rows / self.timed("CALL contactsync_wait('fast')"))
+            self.run(f"UPDATE {table} SET plan = 'paid'")
+            updated.append(rows / self.timed("CALL contactsync_wait('fast')"))
+            synced = self.run("SELECT synced FROM contactsync.status WHERE source = '%s'::regclass" % table)
+            assert synced == 2 * rows, synced
+            self.run(f"SELECT contactsync_unwatch('{table}', 'fast')")
+            self.run(f"DROP TABLE {table}")
+        report(f"delivery, {rows} new contacts, contacts/s", inserted, "{:,.0f}")
+        report(f"delivery, {rows} changed contacts, contacts/s", updated, "{:,.0f}")
+
+    def latency(self):
+        """Commit -> request at the provider: idle, and under a steady 20 changes a second."""
+        self.server("quick", pace="10000", burst="10000", concurrency="4")
+        self.watched_table("quickly", "quick")
+        self.run("INSERT INTO quickly " + ROWS.format(1, 10))
+        self.run("CALL contactsync_wait('quick')")
+        for name, background in (("idle", False), ("under 20 changes/s", True)):
+            stop = threading.Event()
+            thread = threading.Thread(target=self.trickle, args=(stop,))
+            if background:
+                thread.start()
+            times = self.latencies(100)
+            stop.set()
+            if background:
+                thread.join()
+            print(f"commit -> request, {name}: p50 {percentile(times, 50):.2f} ms, p99 {percentile(times, 99):.2f} ms,"
+                  f" most {max(times):.2f} ms of {len(times)}")
+
+    def trickle(self, stop):
+        cursor = self.connect().cursor()
+        n = 0
+        while not stop.wait(0.05):
+            n += 1
+            cursor.execute("UPDATE quickly SET points = %s WHERE id = %s", (n, 5 + n % 5))
+
+    def latencies(self, n):
+        """Milliseconds from before the statement that commits to the arrival of the request."""
+        since = self.arrivals(0)["requests"]
+        sent = {}
+        for i in range(n):
+            time.sleep(0.05)
+            email = f"probe{time.time_ns()}@example.com"
+            sent[email] = time.time()
+            self.run(f"UPDATE quickly SET email = '{email}' WHERE id = 1")
+        self.run("CALL contactsync_wait('quick')")
+        arrived = {entry["email"]: entry["wall"] for entry in self.arrivals(since)["journal"]}
+        return [1000 * (arrived[email] - at) for email, at in sent.items() if email in arrived]
+
+
+def percentile(values, percent):
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def report(title, values, form="{:.3f}"):
+    print(f"{title}: median {form.format(statistics.median(values))}"
+          f" ({form.format(min(values))} to {form.format(max(values))} in {len(values)} rounds)", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bindir", required=True)
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--deliver-rows", type=int, default=200_000)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("parts", nargs="*", default=[])
+    args = parser.parse_args()
+    bench = Bench(args)
+    try:
+        for part in args.parts or ["capture", "update", "deliver", "latency"]:
+            getattr(bench, part)()
+    finally:
+        bench.sandbox.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

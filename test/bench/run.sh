@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Measure what design and README claim, side by side in one run, as ratios and rates.
+#
+# usage: test/bench/run.sh [--rounds N] [--rows N] [PART ...]     parts: capture update deliver latency; all if none
+#
+# It builds into a private PostgreSQL, starts a server with the default settings but for those it prints, and the fast
+# responder of the sandbox as the provider. Machines are noisy: the medians of interleaved rounds are what counts.
+set -eu
+# shellcheck source=test/prefix.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../prefix.sh"
+
+PG_CONFIG='' "$top/test/setup.sh" bench
+private_dir
+private_tree
+private_postgres
+as_server make -s -C "$tree" -j2 PG_CONFIG="$PG_CONFIG" install >/dev/null
+
+as_server "$bindir/initdb" -D "$work/data" -U postgres -A trust >/dev/null
+as_server tee -a "$work/data/postgresql.conf" >/dev/null <<EOF
+listen_addresses = ''
+unix_socket_directories = '$work'
+shared_preload_libraries = 'contactsync'
+shared_buffers = 512MB
+max_wal_size = 4GB
+checkpoint_timeout = 30min
+EOF
+as_server "$bindir/pg_ctl" -D "$work/data" -l "$work/log/server.log" -w start >/dev/null
+as_server /usr/bin/python3 "$tree/test/bench/bench.py" --bindir "$bindir" --socket "$work" "$@"
