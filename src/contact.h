@@ -65,6 +65,11 @@ typedef struct CsContact
 								 * cs_provider_prepare() */
 	uint64		change_id;		/* of the newest change that this sending is
 								 * due to, the same again after a crash */
+	int			retries;		/* how often it was sent for that change
+								 * already: a batch of the same contacts is
+								 * another one then */
+
+	/* what is stored of earlier calls; with previous_key, of that contact */
 	char	   *remote_id;		/* the provider's own id, if it told us */
 	char	   *previous_key;	/* the upsert key last sent for this source
 								 * row, if it was another one */

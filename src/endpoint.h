@@ -49,6 +49,8 @@ typedef struct CsEndpoint
 	CsOptionValue *values;		/* given or preset, server and mapping */
 
 	const void *settings;		/* of cs_provider_settings(), at first NULL */
+	const char *memo;			/* what its judge() asked to be remembered, by
+								 * contactsync.endpoint.memo; or NULL */
 } CsEndpoint;
 
 /*

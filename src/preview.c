@@ -96,6 +96,7 @@ apply_state(CsContact *contact, CsJson *state)
 	const char *remote_id = cs_json_string(cs_json_get(state, "remote_id"));
 	const char *upsert_key = cs_json_string(cs_json_get(state, "upsert_key"));
 	int64		change_id = 0;
+	int64		retries;
 
 	contact->direct = false;
 	contact->previous_key = previous_key ? pstrdup(previous_key) : NULL;
@@ -103,6 +104,8 @@ apply_state(CsContact *contact, CsJson *state)
 	contact->upsert_key = upsert_key ? pstrdup(upsert_key) : NULL;
 	(void) cs_json_int(cs_json_get(state, "change_id"), &change_id);
 	contact->change_id = (uint64) change_id;
+	if (cs_json_int(cs_json_get(state, "retries"), &retries))
+		contact->retries = (int) retries;
 	(void) cs_json_bool(cs_json_get(state, "opted_out"), &contact->opted_out);
 	(void) cs_json_bool(cs_json_get(state, "consent_sent"), &contact->consent_sent);
 	(void) cs_json_bool(cs_json_get(state, "topic_added"), &contact->topic_added);
@@ -169,12 +172,13 @@ sample_contact(const CsProvider *provider)
 }
 
 static CsBatch *
-make_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const char *action,
+make_batch(CsEndpoint *endpoint, Jsonb *contacts, int step, const char *action,
 		   Jsonb *state)
 {
 	CsBatch    *batch = palloc0(sizeof(CsBatch));
 	char	   *text = state ? JsonbToCString(NULL, &state->root, VARSIZE(state)) : NULL;
 	CsJson	   *doc = NULL;
+	int64		rekeys;
 	int			limit;
 
 	if (text)
@@ -186,6 +190,10 @@ make_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const char *ac
 	batch->action = action_by_name(action);
 	batch->step = step;
 	batch->number = 1;
+	if (cs_json_int(cs_json_get(doc, "rekeys"), &rekeys))
+		batch->rekeys = (int) rekeys;
+	if (cs_json_string(cs_json_get(doc, "memo")))
+		endpoint->memo = pstrdup(cs_json_string(cs_json_get(doc, "memo")));
 	take_contacts(endpoint, batch, contacts, doc);
 
 	limit = cs_provider_batch_limit(endpoint, batch->action, step);

@@ -24,10 +24,12 @@
 
 extern const CsProvider cs_mailingcore;
 extern const CsProvider cs_campaignlark;
+extern const CsProvider cs_owlat;
 
 const CsProvider *const cs_providers[] = {
 	&cs_mailingcore,
 	&cs_campaignlark,
+	&cs_owlat,
 	NULL
 };
 
@@ -325,7 +327,10 @@ hash_batch(pg_cryptohash_ctx *hash, const CsBatch *batch, const StringInfoData *
 		return false;
 	for (int i = 0; i < batch->ncontacts; i++)
 	{
-		if (!hash_part(hash, &batch->contacts[i]->change_id, sizeof(uint64)))
+		const CsContact *contact = batch->contacts[i];
+
+		if (!hash_part(hash, &contact->change_id, sizeof(contact->change_id)) ||
+			!hash_part(hash, &contact->retries, sizeof(contact->retries)))
 			return false;
 	}
 	return true;

@@ -105,7 +105,7 @@ typedef struct CsOutcome
 	const char *remote_updated_at;	/* as the provider writes times */
 	const char *note;			/* worth storing beside a success, e.g.
 								 * "topic: 404" */
-	bool		topic_added;
+	bool		topic_added;	/* membership was asked for, now or before */
 	bool		opted_out;		/* the provider has an opt-out that this call
 								 * did not ask for */
 } CsOutcome;
@@ -127,6 +127,8 @@ typedef struct CsJudgement
 	const char *message;
 	const char *field;
 	const char *request_id;
+	const char *memo;			/* a word that the endpoint is to remember for
+								 * all later calls, see CsEndpoint; or NULL */
 	int			created;		/* -1: it did not say */
 	int			updated;
 	CsOutcome  *outcomes;		/* as many as contacts, preset to OK with DONE */
@@ -155,6 +157,7 @@ typedef enum CsAuth
 #define CS_HALT_NOT_API			"not_the_api"	/* a web page answers */
 #define CS_HALT_REQUEST			"request_refused"	/* whatever contact it is */
 #define CS_HALT_FIELD			"unknown_field"
+#define CS_HALT_TOPIC			"unknown_topic"
 
 /* What the provider can do beyond an upsert. */
 #define CS_CAN_DELETE			0x0001
@@ -174,6 +177,8 @@ typedef struct CsProvider
 	int			max_batch;
 	double		pace;			/* calls a second, documented or well below */
 	double		burst;
+	double		throttled_pace; /* calls a second after the first 429, for
+								 * good; 0: as before */
 	int			concurrency;
 	int			max_retries;
 	CsAuth		auth;
@@ -202,6 +207,12 @@ typedef struct CsProvider
 	 * when that is not max_batch
 	 */
 	int			(*batch_limit) (CsAction action, int step);
+
+	/*
+	 * MAY be set: calls a second that this step of these contacts is limited
+	 * to on its own; 0: not
+	 */
+	double		(*step_pace) (const CsEndpoint *endpoint, const CsBatch *batch);
 
 	/* MAY be set: its options, parsed once, for cs_provider_settings() */
 	const void *(*configure) (const CsEndpoint *endpoint);

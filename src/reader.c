@@ -194,9 +194,12 @@ contact_of_gone_row(const CsLane *lane, const CsKnown *known)
 		return NULL;
 	contact = palloc0(sizeof(CsContact));
 	contact->action = lane->watch->on_delete == CS_ON_DELETE_DELETE ? CS_DELETE : CS_UNSUBSCRIBE;
+	contact->upsert_key = known->upsert_key;
 	if (known->email)
+	{
 		cs_contact_set(contact, CS_EXTERNAL_ID, known->upsert_key);
-	cs_contact_set(contact, CS_EMAIL, known->email ? known->email : known->upsert_key);
+		cs_contact_set(contact, CS_EMAIL, known->email);
+	}
 	return contact;
 }
 
@@ -248,6 +251,7 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 		return false;
 	}
 	contact->change_id = change->id;
+	contact->retries = change->attempts;
 	change->contact = contact;
 	change->reading = job->reading;
 	refusal = prepare(endpoint, contact, known);

@@ -177,7 +177,7 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	stored->digest = change->digest;
 	stored->remote_id = copy(settlement, outcome->remote_id);
 	stored->note = copy(settlement, outcome->note);
-	stored->topic_added = outcome->topic_added || change->contact->topic_added;
+	stored->topic_added = outcome->topic_added;
 	stored->opted_out = outcome->opted_out || change->contact->opted_out;
 	finish(settlement, change);
 }

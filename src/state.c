@@ -368,8 +368,7 @@ cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 		" email = excluded.email, action = excluded.action, digest = excluded.digest, synced_at = excluded.synced_at,"
 		" remote_id = COALESCE(excluded.remote_id, c.remote_id), consent_sent = excluded.consent_sent,"
 		" opted_out = excluded.opted_out,"
-		" topic_added = excluded.topic_added OR c.topic_added AND c.upsert_key = excluded.upsert_key,"
-		" error = excluded.error",
+		" topic_added = excluded.topic_added, error = excluded.error",
 		12, {INT4OID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, CHARARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
 		BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
 	};

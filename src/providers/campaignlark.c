@@ -256,6 +256,13 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 
 /* ---------- requests ---------- */
 
+/* Was consent claimed before, for this very address? */
+static bool
+has_claimed(const CsContact *contact)
+{
+	return contact->consent_sent && contact->previous_key == NULL;
+}
+
 bool
 cs_campaignlark_looks_up(const CsCampaignLark *lark, const CsContact *contact)
 {
@@ -263,7 +270,7 @@ cs_campaignlark_looks_up(const CsCampaignLark *lark, const CsContact *contact)
 		return false;
 	if (contact->value[CS_STATUS] == NULL)
 		return contact->opted_out || strcmp(lark->new_status, "SUBSCRIBED") != 0;
-	return lark->keep_opt_outs && !contact->consent_sent &&
+	return lark->keep_opt_outs && !has_claimed(contact) &&
 		is_claim(contact->value[CS_STATUS]);
 }
 
@@ -283,7 +290,7 @@ cs_campaignlark_status(const CsCampaignLark *lark, const CsContact *contact, int
 	if (CS_LARK_KIND(step) == CS_LARK_SET && status == NULL)
 		return contact->opted_out ? "UNSUBSCRIBED" : lark->new_status;
 	if (CS_LARK_KIND(step) == CS_LARK_FIRST && lark->partial_update &&
-		contact->consent_sent && is_claim(status))
+		has_claimed(contact) && is_claim(status))
 		return NULL;
 	return status;
 }

@@ -81,7 +81,7 @@ accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *jud
 	 * now
 	 */
 	outcome->opted_out = is_opt_out(outcome->remote_status) &&
-		(contact->consent_sent || contact->opted_out ||
+		((contact->consent_sent && contact->previous_key == NULL) || contact->opted_out ||
 		 (CS_LARK_KIND(batch->step) == CS_LARK_KEEP && contact->value[CS_STATUS] != NULL)) &&
 		!is_opt_out(cs_campaignlark_status(lark, contact, batch->step));
 	if (dropped)

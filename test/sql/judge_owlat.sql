@@ -1,0 +1,82 @@
+-- what Owlat's answers mean
+\set SHOW_CONTEXT never
+\pset format unaligned
+\pset null -
+CREATE SERVER owl FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat');
+CREATE FUNCTION mira() RETURNS jsonb LANGUAGE sql RETURN jsonb '{"email": "mira@acme.io", "first_name": "Mira", "last_name": "Chen"}';
+CREATE FUNCTION contact() RETURNS text LANGUAGE sql RETURN '{"data": {"id": "k1", "email": "mira@acme.io", "firstName": "Mira", "source": "api", "createdAt": 1, "updatedAt": 1718000000000}}';
+CREATE FUNCTION refusal(category text, message text DEFAULT 'no', data jsonb DEFAULT NULL) RETURNS text LANGUAGE sql
+RETURN jsonb_build_object('error', jsonb_strip_nulls(jsonb_build_object('category', category, 'message', message, 'data', data)));
+
+-- created; exists already; updated
+SELECT verdict, outcome, remote_id, note FROM contactsync_judge('owl', 201, NULL, contact(), mira());
+SELECT verdict, next_step, code, message FROM contactsync_judge('owl', 409, NULL, refusal('already_exists', 'A contact with this email already exists'), mira());
+SELECT verdict, next_step FROM contactsync_judge('owl', 409, NULL, '', mira());
+SELECT verdict, outcome, remote_id FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2);
+-- nothing to update
+SELECT verdict, next_step, outcome FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), '{"email": "mira@acme.io"}');
+-- updated, but it has gone: created again, once
+SELECT verdict, next_step, message FROM contactsync_judge('owl', 404, NULL, refusal('not_found', 'Contact not found'), mira(), 2);
+SELECT verdict, reason, message FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), mira(), 3);
+-- known to be there
+SELECT verdict, next_step FROM contactsync_judge('owl', 404, NULL, refusal('not_found'), mira(), state => '{"remote_id": "k1"}');
+SELECT verdict, outcome FROM contactsync_judge('owl', 200, NULL, contact(), mira(), state => '{"remote_id": "k1"}');
+-- a conflict of an update is for good
+SELECT verdict, reason, code, message FROM contactsync_judge('owl', 409, NULL, refusal('conflict', 'email is taken'), mira(), 2);
+-- a 404 that is not about the contact is a wrong URL
+SELECT verdict, reason, message FROM contactsync_judge('owl', 404, '{"Content-Type": "text/plain"}', 'No matching routes found', mira(), 2);
+SELECT verdict, reason, message FROM contactsync_judge('owl', 404, NULL, refusal('not_found'), mira());
+
+-- this contact
+SELECT status, verdict, reason, code, message FROM (VALUES (400, refusal('invalid_input', 'Invalid email format')), (400, '{"error": {"message": "old style", "code": "bad"}}'), (400, ''), (422, refusal('invalid_state', 'no'))) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, mira());
+-- all contacts
+SELECT status, verdict, blame, reason, code, message FROM (VALUES (401, refusal('unauthenticated', 'Invalid API key')), (401, refusal('unauthenticated', 'Invalid API key format')), (402, refusal('limit_reached', 'Contact limit reached')),
+	(403, refusal('forbidden', 'This API key is missing the required scope: contacts:write')), (403, refusal('forbidden')), (405, '{"error": {"message": "Method not allowed"}}')) AS t (status, body), contactsync_judge('owl', status, NULL, body, mira());
+-- later
+SELECT status, verdict, retry_after, throttled, reason, message FROM (VALUES
+	(429, refusal('rate_limited', 'Rate limit exceeded. Maximum 10 requests per second.'), '{"Retry-After": "1"}'::jsonb), (429, refusal('rate_limited', 'x', '{"retryAfter": 3}'), '{"Retry-After": "1"}'), (429, refusal('rate_limited', 'x', '{"retryAfter": 0}'), NULL),
+	(429, refusal('rate_limited', 'x', '{"retryAfter": -1}'), NULL), (429, '', NULL), (500, refusal('internal'), NULL), (503, '<html>', NULL), (0, 'timeout', NULL)
+) AS t (status, body, headers), contactsync_judge('owl', status, headers, body, mira());
+-- nothing that is understood
+SELECT verdict, reason, body FROM (VALUES (''), ('{}'), ('{"data": null}'), ('{"data": {}}'), ('[]'), ('ok')) AS t (body), contactsync_judge('owl', 201, NULL, body, mira());
+
+-- the topic comes after a success, whichever way that came about
+ALTER SERVER owl OPTIONS (ADD topic_id 'top1');
+SELECT step, status, verdict, next_step, remote_id FROM (VALUES (0, 201), (2, 200), (3, 201)) AS t (step, status), contactsync_judge('owl', status, NULL, contact(), mira(), step);
+SELECT verdict, next_step FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), '{"email": "mira@acme.io"}');
+-- once for each contact; not again, not for who opted out, nor when consent is not known
+SELECT opt_in, state, verdict, next_step
+FROM (VALUES (NULL::text), ('null'), ('true'), ('false')) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"topic_added": true}'), ('{"opted_out": true}'), ('{"topic_added": true, "previous_key": "old@acme.io"}')) AS s (state),
+	contactsync_judge('owl', 201, NULL, contact(), CASE WHEN opt_in IS NULL THEN mira() ELSE mira() || jsonb_build_object('opt_in', opt_in::jsonb) END, state => state);
+SELECT verdict, outcome, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "contactId": "k1", "topicId": "top1", "doiStatus": "not_required"}}', mira(), 4);
+SELECT verdict, outcome, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "doiStatus": "pending"}}', mira(), 4);
+SELECT verdict, outcome, note FROM contactsync_judge('owl', 200, NULL, '{"data": {"success": true, "removed": true}}', mira() || '{"opt_in": false}', 4);
+-- its failure does not undo the contact, unless it is everybody's
+SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, refusal('not_found', 'Contact not found')), (422, refusal('invalid_state', 'blocked')), (409, refusal('conflict')), (400, ''),
+	(404, refusal('not_found', 'Topic not found')), (400, refusal('invalid_input', 'Invalid topic id')), (404, 'No matching routes found'), (403, refusal('forbidden', 'This API key is missing the required scope: topics:write')), (429, ''), (500, '')) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, mira(), 4);
+-- but an opt-out that did not arrive is a failure, unless there is nobody to opt out
+SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, refusal('not_found', 'Contact not found')), (422, refusal('invalid_state', 'blocked')), (400, ''), (404, refusal('not_found', 'Topic not found'))) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, mira() || '{"opt_in": false}', 4);
+-- always means always
+ALTER SERVER owl OPTIONS (ADD topic_mode 'always');
+SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topic_added": true}');
+SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topic_added": true, "opted_out": true}');
+ALTER SERVER owl OPTIONS (DROP topic_id, DROP topic_mode);
+
+-- another address
+ALTER SERVER owl OPTIONS (ADD on_email_change 'follow');
+SELECT status, verdict, next_step, reason, message FROM (VALUES (200, contact()), (404, refusal('not_found')), (409, refusal('conflict', 'email is taken')), (404, 'No matching routes found')) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, mira(), state => '{"previous_key": "old@acme.io"}');
+ALTER SERVER owl OPTIONS (DROP on_email_change);
+
+-- gone
+SELECT status, verdict, outcome, reason, note FROM (VALUES (200, '{"data": {"id": "k1", "deleted": true}}'), (204, ''), (404, refusal('not_found')), (404, 'No matching routes found'), (403, '')) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, mira(), action => 'delete');
+ALTER SERVER owl OPTIONS (ADD topic_id 'top1');
+SELECT status, verdict, outcome, reason, note FROM (VALUES (200, '{"data": {"success": true, "removed": false}}'), (404, refusal('not_found', 'Contact not found')), (404, 'No matching routes found')) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, '{"email": "mira@acme.io"}', action => 'unsubscribe');
+-- no step can do harm
+SELECT verdict, outcome FROM contactsync_judge('owl', 201, NULL, contact(), mira(), 99);
+SELECT verdict, outcome FROM contactsync_judge('owl', 201, NULL, contact(), mira(), -1);
