@@ -174,7 +174,8 @@ EOF
             ;;
         valgrind)
             export PG_TEST_TIMEOUT_DEFAULT=900 PGCTLTIMEOUT=900
-            private_wrap valgrind --quiet --error-markers=begin,end --log-file="$work/log/report.%p"
+            private_wrap valgrind --quiet --suppressions="$tree/test/valgrind.supp" --error-markers=begin,end \
+                --log-file="$work/log/report.%p"
             ;;
         coverage) COPT="--coverage -O0" ;;
     esac
