@@ -74,6 +74,8 @@ const CsOption cs_oauth_options[] = {
 	.secret = true,.help = "OAuth refresh token, rotated by contactsync"},
 	{.name = "token_refreshed_at",.place = CS_ON_MAPPING,.check = cs_check_timestamp,
 	.help = "when the access token was issued, in Unix seconds; kept by contactsync"},
+	{.name = "token_expires_at",.place = CS_ON_MAPPING,.check = cs_check_timestamp,
+	.help = "when the access token expires, in Unix seconds; kept by contactsync"},
 	{.name = "client_id",.place = CS_ON_SERVER,.check = cs_check_header,
 	.help = "OAuth client that the tokens were issued to"},
 	{.name = "token_url",.place = CS_ON_SERVER,.check = cs_check_url,
