@@ -516,29 +516,12 @@ note_news(CsDelivery *delivery)
 	}
 }
 
-static void
-wait_for_something(CsDelivery *delivery, long timeout)
-{
-	long		wait = time_to_wait(delivery, timeout);
-
-	double		now = cs_clock_now();
-
-	if (wait == 0 || cs_delivery_in_flight(delivery) > 0)
-		delivery->active_at = now;
-	else if (now - delivery->active_at > IDLE_SECONDS)
-		store_idle(delivery);
-	if (wait > 0 && !cs_shmem_may_sleep())
-		wait = 0;
-	pgstat_report_activity(STATE_IDLE, NULL);
-	cs_http_wait(delivery->http, wait, PG_WAIT_EXTENSION);
-}
-
 /*
  * The cycle
  */
 
 void
-cs_delivery_turn(CsDelivery *delivery, long timeout)
+cs_delivery_turn(CsDelivery *delivery)
 {
 	MemoryContext old = MemoryContextSwitchTo(delivery->turn_context);
 	ListCell   *lc;
@@ -553,7 +536,24 @@ cs_delivery_turn(CsDelivery *delivery, long timeout)
 			send_account(delivery, lfirst(lc));
 	settle(delivery);
 	publish(delivery);
-	wait_for_something(delivery, timeout);
+	MemoryContextSwitchTo(old);
+}
+
+void
+cs_delivery_wait(CsDelivery *delivery, long timeout)
+{
+	MemoryContext old = MemoryContextSwitchTo(delivery->turn_context);
+	long		wait = delivery->draining ? timeout : time_to_wait(delivery, timeout);
+	double		now = cs_clock_now();
+
+	if (wait == 0 || cs_delivery_in_flight(delivery) > 0)
+		delivery->active_at = now;
+	else if (now - delivery->active_at > IDLE_SECONDS)
+		store_idle(delivery);
+	if (wait > 0 && !cs_shmem_may_sleep())
+		wait = 0;
+	pgstat_report_activity(STATE_IDLE, NULL);
+	cs_http_wait(delivery->http, wait, PG_WAIT_EXTENSION);
 	MemoryContextSwitchTo(old);
 }
 
@@ -561,7 +561,9 @@ bool
 cs_delivery_drain(CsDelivery *delivery, long timeout)
 {
 	delivery->draining = true;
-	cs_delivery_turn(delivery, timeout);
+	cs_delivery_turn(delivery);
+	if (cs_delivery_in_flight(delivery) > 0)
+		cs_delivery_wait(delivery, timeout);
 	if (cs_delivery_in_flight(delivery) > 0)
 		return false;
 	harvest(delivery);

@@ -23,12 +23,14 @@ extern CsDelivery *cs_delivery_open(const CsTransactions *transactions, Oid only
 									Oid roles_of);
 extern void cs_delivery_close(CsDelivery *delivery);
 
+/* One turn: does what can be done now. */
+extern void cs_delivery_turn(CsDelivery *delivery);
+
 /*
- * One turn: does what can be done now, then waits for an answer, a wake-up or
- * the time of the next call, but not longer than "timeout" ms (-1: no limit).
- * No transaction is open while it waits.
+ * Waits for an answer, a wake-up or the time of the next call, but not longer
+ * than "timeout" ms (-1: no limit).  No transaction is open meanwhile.
  */
-extern void cs_delivery_turn(CsDelivery *delivery, long timeout);
+extern void cs_delivery_wait(CsDelivery *delivery, long timeout);
 
 /* Stops starting calls; true when none is in flight any more. */
 extern bool cs_delivery_drain(CsDelivery *delivery, long timeout);

@@ -183,14 +183,17 @@ deliver(Oid serverid, Oid roleid)
 	PG_TRY();
 	{
 		begin_progress(&progress, serverid);
-		do
+		for (;;)
 		{
 			CHECK_FOR_INTERRUPTS();
-			cs_delivery_turn(delivery, REPORT_MS);
+			cs_delivery_turn(delivery);
+			if (cs_delivery_is_done(delivery))
+				break;
 			if (TimestampDifferenceExceeds(progress.reported_at, GetCurrentTimestamp(), REPORT_MS))
 				look(&progress);
 			report(&progress);
-		} while (!cs_delivery_is_done(delivery));
+			cs_delivery_wait(delivery, REPORT_MS);
+		}
 		cs_delivery_drain(delivery, 0);
 		look(&progress);
 	}
@@ -202,7 +205,9 @@ deliver(Oid serverid, Oid roleid)
 	if (progress.trouble)
 		ereport(WARNING,
 				(errmsg("server \"%s\" cannot go on: %s", progress.server, progress.trouble),
-				 errdetail(INT64_FORMAT " contacts stay queued.", progress.left)));
+				 errdetail_plural(INT64_FORMAT " contact stays queued.",
+								  INT64_FORMAT " contacts stay queued.",
+								  progress.left, progress.left)));
 }
 
 /*
@@ -268,7 +273,9 @@ check_hope(const CsProgress *progress, TimestampTz end)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("server \"%s\" cannot go on: %s", progress->server, progress->trouble),
-				 errdetail(INT64_FORMAT " contacts stay queued.", progress->left)));
+				 errdetail_plural(INT64_FORMAT " contact stays queued.",
+								  INT64_FORMAT " contacts stay queued.",
+								  progress->left, progress->left)));
 	if (!cs_shmem_ready())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -277,7 +284,9 @@ check_hope(const CsProgress *progress, TimestampTz end)
 	if (GetCurrentTimestamp() >= end)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("timed out with " INT64_FORMAT " contacts still queued", progress->left),
+				 errmsg_plural("timed out with " INT64_FORMAT " contact still queued",
+							   "timed out with " INT64_FORMAT " contacts still queued",
+							   progress->left, progress->left),
 				 errhint("SELECT * FROM contactsync.status tells how it goes.")));
 }
 

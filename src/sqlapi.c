@@ -232,7 +232,6 @@ contactsync_retry(PG_FUNCTION_ARGS)
 Datum
 contactsync_launch(PG_FUNCTION_ARGS)
 {
-	notice_if_not_preloaded();
 	cs_shmem_launch_at_commit();
 	PG_RETURN_VOID();
 }

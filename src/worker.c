@@ -135,8 +135,9 @@ deliver(void)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		cs_delivery_turn(delivery, FALLBACK_MS);
+		cs_delivery_turn(delivery);
 		prune();
+		cs_delivery_wait(delivery, FALLBACK_MS);
 	}
 	if (!extension_exists())
 		return;
