@@ -42,7 +42,7 @@ TAP_TESTS       = $(wildcard test/t/*.pl)
 PROVE_TESTS     = $(TAP_TESTS)
 CHECK_OPTS      = --inputdir=test --outputdir=. $(if $(filter-out 13 14 15,$(MAJORVERSION)),--expecteddir=.) \
                   --temp-config=test/regress.conf --encoding=UTF8 --no-locale --load-extension=contactsync
-REGRESS_OPTS    = $(CHECK_OPTS) --temp-instance=./tmp_check
+REGRESS_OPTS    = $(CHECK_OPTS) --temp-instance=./tmp_check --launcher=test/own-database.sh
 ISOLATION_OPTS  = $(CHECK_OPTS) --temp-instance=./tmp_check_iso
 
 EXTRA_CLEAN = $(OBJS:.o=.d) $(OBJS:.o=.gcno) $(OBJS:.o=.gcda) contactsync-$(SEMVERSION).zip

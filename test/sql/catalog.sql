@@ -54,6 +54,3 @@ SELECT nspname FROM pg_namespace WHERE nspname = 'contactsync';
 CREATE SCHEMA elsewhere;
 CREATE EXTENSION contactsync SCHEMA elsewhere;
 SELECT elsewhere.contactsync_normalize_email(' Jane@Example.com');
-DROP EXTENSION contactsync;
-DROP SCHEMA elsewhere;
-CREATE EXTENSION contactsync;

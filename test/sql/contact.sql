@@ -72,6 +72,3 @@ SELECT count(*) AS contacts, count(DISTINCT d) AS digests FROM (VALUES
 	(digest('{"email": "a@example.com", "attributes": {"a": 1, "b": 2}}')),
 	(digest('{"email": "a@example.com", "attributes": {"a": 2, "b": 1}}'))
 ) AS t (d);
-
-DROP FUNCTION body, digest;
-DROP SERVER mail;

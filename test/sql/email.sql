@@ -114,6 +114,3 @@ FROM (VALUES
 	('o''hara+tag/x=y@sub.example.co.uk'),
 	('jane@xn--mller-kva.example')
 ) AS t (email);
-
-DROP FUNCTION problem;
-DROP SERVER mail;

@@ -98,6 +98,3 @@ SELECT verdict, reason, field, message FROM contactsync_judge('lark', 200, NULL,
 -- a wrong call
 SELECT * FROM contactsync_judge('lark', 200, '[]', '');
 SELECT verdict FROM contactsync_judge('lark', NULL, NULL, NULL);
-
-DROP FUNCTION answer, refusal, ann, nobody;
-DROP SERVER lark;

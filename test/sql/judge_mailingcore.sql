@@ -170,6 +170,3 @@ SELECT verdict, contact, outcome FROM contactsync_judge('mail', 200, NULL, '{"cr
 SELECT length(message), message ~ '[[:cntrl:]]' AS control, request_id FROM contactsync_judge('mail', 400, '{"X-Request-Id": "req_1"}',
 	jsonb_build_object('message', E'line\nline\ttab ' || repeat('é', 5000))::text);
 SELECT request_id FROM contactsync_judge('mail', 400, jsonb_build_object('X-Request-Id', repeat('x', 5000)), '{"message": "x"}');
-
-DROP FUNCTION judge, verdict, three;
-DROP SERVER mail;

@@ -108,5 +108,3 @@ SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com"}', actio
 -- letter case
 ALTER SERVER lark OPTIONS (ADD keep_email_case 'true');
 SELECT upsert_key, body FROM contactsync_preview('lark', '{"email": " Jane@Example.com=20", "opt_in": true}');
-
-DROP SERVER lark;

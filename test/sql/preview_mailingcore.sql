@@ -108,5 +108,3 @@ SELECT * FROM contactsync_judge('mail', 200, NULL, '{}');
 RESET ROLE;
 DROP ROLE regress_preview;
 SELECT body FROM contactsync_preview('nosuch', '{"email": "a@example.com"}');
-
-DROP SERVER mail;
