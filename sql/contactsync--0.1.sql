@@ -173,8 +173,7 @@ CREATE TABLE contactsync.contact (
 	topic_added	boolean NOT NULL DEFAULT false,
 	error		text,
 	PRIMARY KEY (watch, key, endpoint)
-) WITH (fillfactor = 85);
-CREATE INDEX contact_upsert_key ON contactsync.contact (upsert_key, endpoint);
+) WITH (fillfactor = 70);
 COMMENT ON TABLE contactsync.contact
 IS 'what was last synced of every source row: one row per watch and key';
 COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';

@@ -94,6 +94,7 @@ add_lane(CsAccount *account, CsWatch *watch, uint64 doubt_below)
 
 	lane->doubt_below = doubt_below;
 	account->lanes = lappend(account->lanes, lane);
+	lane->has_failures = cs_state_has_failures(account->id, lane->watch_id);
 }
 
 /* Effect: reads what endpoints and watches there are. */
@@ -111,9 +112,6 @@ load_definitions(CsDelivery *delivery, Oid only_server, Oid roles_of)
 	endpoints = cs_state_load_endpoints();
 	watches = cs_watch_load_all();
 	MemoryContextSwitchTo(delivery->context);
-	cs_sql_leave(&scope);
-
-	MemoryContextSwitchTo(delivery->context);
 	foreach(lc, endpoints)
 	{
 		CsEndpointState *state = lfirst(lc);
@@ -122,20 +120,23 @@ load_definitions(CsDelivery *delivery, Oid only_server, Oid roles_of)
 		if ((OidIsValid(only_server) && state->serverid != only_server) ||
 			(OidIsValid(roles_of) && !has_privs_of_role(roles_of, state->roleid)))
 			continue;
+		MemoryContextSwitchTo(delivery->context);	/* SPI leaves its own */
 		account = cs_account_create(state);
 		cs_account_read_endpoint(account, cs_clock_now());
 		delivery->accounts = lappend(delivery->accounts, account);
 		add_lane(account, NULL, state->busy ? now_xact : 0);
-		account->has_direct = true;
+		account->has_direct = cs_state_has_contacts(account->id, 0);
 	}
 	foreach(lc, watches)
 	{
 		CsWatch    *watch = lfirst(lc);
 		CsAccount  *account = find_account(delivery, watch->endpoint);
 
+		MemoryContextSwitchTo(delivery->context);
 		if (account)
 			add_lane(account, watch, account->busy ? now_xact : 0);
 	}
+	cs_sql_leave(&scope);
 }
 
 /*

@@ -112,7 +112,6 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id, CsWatch
 	lane->cursor.context = context;
 	lane->cursor.position.id = PG_INT64_MIN;
 	lane->changes = changeset_create(context, 256, NULL);
-	lane->has_failures = true;
 	dlist_init(&lane->pending);
 	dlist_init(&lane->postponed);
 	return lane;

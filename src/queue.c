@@ -380,8 +380,9 @@ void
 cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions)
 {
 	static CsStatement statement = {
-		"DELETE FROM contactsync.queue q USING unnest($3, $4) AS d (xact, id)"
-		" WHERE q.endpoint = $1 AND q.watch = $2 AND q.xact = d.xact AND q.id = d.id",
+		"DELETE FROM contactsync.queue WHERE ctid = ANY (ARRAY(SELECT q.ctid FROM unnest($3, $4) AS d (xact, id),"
+		" LATERAL (SELECT ctid FROM contactsync.queue WHERE endpoint = $1 AND watch = $2 AND xact = d.xact"
+		" AND id = d.id OFFSET 0) q))",
 		4, {INT4OID, INT4OID, XID8ARRAYOID, INT8ARRAYOID}
 	};
 	Datum		args[4];

@@ -236,6 +236,70 @@ hold(CsChange *change)
 	return cs_change_hold(change, endpoint->serverid, email, 1);
 }
 
+/* What contactsync_upsert() would be stored under. */
+static char *
+direct_key(const CsLane *lane, CsContact *contact)
+{
+	if (contact == NULL || cs_provider_prepare(lane->account->endpoint, contact) != NULL)
+		return "";
+	return contact->upsert_key;
+}
+
+/*
+ * Effect: what a watch sent is not what the provider has if the same contact
+ * was sent by contactsync_upsert() since.
+ */
+static void
+forget_overtaken(CsReadJob *job, int n, CsSourceRow *rows, CsKnown *known)
+{
+	const CsLane *lane = job->lane;
+	CsKnown    *direct = palloc(n * sizeof(CsKnown));
+	char	  **keys = palloc(n * sizeof(char *));
+
+	for (int i = 0; i < n; i++)
+		keys[i] = direct_key(lane, rows[i].contact);
+	cs_state_read(lane->endpoint_id, 0, n, keys, direct);
+	for (int i = 0; i < n; i++)
+		if (direct[i].found && direct[i].synced_at >= known[i].synced_at)
+			known[i].has_digest = false;
+}
+
+/* What is stored of each: by key, or for direct upserts by who they are. */
+static CsKnown *
+read_known(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
+{
+	const CsLane *lane = job->lane;
+	CsKnown    *known = palloc(n * sizeof(CsKnown));
+	char	  **keys = palloc(n * sizeof(char *));
+	CsSqlScope	scope;
+
+	for (int i = 0; i < n; i++)
+		keys[i] = changes[i] == NULL ? "" : lane->watch ? changes[i]->key :
+			direct_key(lane, rows[i].contact);
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(job->reading->context);
+	cs_state_read(lane->endpoint_id, lane->watch_id, n, keys, known);
+	if (lane->watch && lane->account->has_direct)
+		forget_overtaken(job, n, rows, known);
+	cs_sql_leave(&scope);
+	return known;
+}
+
+/*
+ * Is the contact what was last sent?  A direct upsert is compared only where
+ * no watch can have sent the same contact since.
+ */
+static bool
+is_unchanged(const CsChange *change, const CsKnown *known)
+{
+	if (!known->has_digest || change->in_doubt || change->contact->action != CS_UPSERT ||
+		known->action != 'u')
+		return false;
+	if (change->direct && list_length(change->lane->account->lanes) > 1)
+		return false;
+	return memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
+}
+
 /* Returns true if the change has to be sent. */
 static bool
 consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *known)
@@ -266,8 +330,7 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 		return false;
 	}
 	cs_contact_digest(contact, &change->digest);
-	if (known->has_digest && !change->in_doubt && contact->action == CS_UPSERT &&
-		known->action == 'u' && memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0)
+	if (is_unchanged(change, known))
 	{
 		cs_settle_unchanged(job->settlement, change);
 		return false;
@@ -277,29 +340,6 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 	change->contact = NULL;
 	change->reading = NULL;
 	return false;
-}
-
-/* What is stored of each: by key, or for direct upserts by who they are. */
-static CsKnown *
-read_known(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
-{
-	const CsLane *lane = job->lane;
-	CsKnown    *known = palloc(n * sizeof(CsKnown));
-	char	  **keys = palloc(n * sizeof(char *));
-	CsSqlScope	scope;
-
-	for (int i = 0; i < n; i++)
-	{
-		keys[i] = changes[i] ? changes[i]->key : "";
-		if (changes[i] && lane->watch == NULL && rows[i].contact &&
-			cs_provider_prepare(lane->account->endpoint, rows[i].contact) == NULL)
-			keys[i] = rows[i].contact->upsert_key;
-	}
-	cs_sql_enter(&scope);
-	MemoryContextSwitchTo(job->reading->context);
-	cs_state_read(lane->endpoint_id, lane->watch_id, n, keys, known);
-	cs_sql_leave(&scope);
-	return known;
 }
 
 int

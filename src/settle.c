@@ -251,8 +251,6 @@ store_synced(CsLane *lane, CsPile *pile)
 						  lane->has_failures);
 	if (lane->watch_id == 0)
 		lane->account->has_direct = true;
-	if (lane->watch_id == 0 || lane->account->has_direct)
-		cs_state_doubt_others(lane->endpoint_id, lane->watch_id == 0, pile->n, stored);
 }
 
 static void

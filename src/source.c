@@ -36,6 +36,7 @@
 #include "guc.h"
 #include "json.h"
 #include "source.h"
+#include "sql.h"
 
 /* How the value of a mapped expression becomes part of a contact. */
 typedef enum CsConversion
@@ -90,6 +91,7 @@ enter_owner(const CsWatch *watch, CsOwnerScope *scope)
 	scope->guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", watch->search_path, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	cs_sql_plan_by_index();
 	snprintf(timeout, sizeof(timeout), "%d", Max(cs_source_timeout / 4, 100));
 	(void) set_config_option("lock_timeout", timeout, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -326,7 +328,9 @@ column_type(Oid source, const char *column)
 /*
  * The query: for the n-th key, whether the filter lets the row through, and
  * the mapped values.  The source stands alone in its own subquery, so that no
- * name of ours gets between an expression and the columns it means.
+ * name of ours gets between an expression and the columns it means; OFFSET 0
+ * keeps it there, so that it is looked up key by key whatever the statistics
+ * say, and no expression sees any other row.
  */
 static char *
 build_query(CsSource *source)
@@ -358,7 +362,7 @@ build_query(CsSource *source)
 		appendStringInfo(&query, "%s%s.%s = q.contactsync_k%d::%s", i ? " AND " : "", table,
 						 quote_identifier(watch->keys[i]), i,
 						 column_type(watch->source, watch->keys[i]));
-	appendStringInfoString(&query, ") AS s");
+	appendStringInfoString(&query, " OFFSET 0) AS s");
 	return query.data;
 }
 

@@ -6,7 +6,8 @@
  * They run as the owner of the extension, whoever called, with nothing but
  * pg_catalog in the search_path, so that nobody can put an operator of theirs
  * in the way; and with plans that go by index only, so that neither missing
- * statistics nor dead rows that somebody's snapshot keeps make them slow.
+ * statistics nor dead rows that somebody's snapshot keeps make them slow.  For
+ * the same reason what joins a list of keys does so in LATERAL (... OFFSET 0).
  *
  *-------------------------------------------------------------------------
  */
@@ -53,14 +54,13 @@ extension_owner(void)
 }
 
 /*
- * Effect: until cs_sql_leave() or the end of the transaction we are the owner
- * of the extension, with settings of our own, and connected to SPI.
+ * Effect: plans go by index, in the innermost level of settings: they are made
+ * when a table is small, or has no statistics, and kept.
  */
 void
-cs_sql_enter(CsSqlScope *scope)
+cs_sql_plan_by_index(void)
 {
 	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
 		{"enable_seqscan", "off"},
 		{"enable_bitmapscan", "off"},
 		{"enable_hashjoin", "off"},
@@ -68,14 +68,27 @@ cs_sql_enter(CsSqlScope *scope)
 		{"jit", "off"},
 		{"plan_cache_mode", "force_generic_plan"},
 	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Effect: until cs_sql_leave() or the end of the transaction we are the owner
+ * of the extension, with settings of our own, and connected to SPI.
+ */
+void
+cs_sql_enter(CsSqlScope *scope)
+{
 	Oid			owner = extension_owner();
 
 	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
 	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	scope->guc_level = NewGUCNestLevel();
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	cs_sql_plan_by_index();
 	SPI_connect();
 }
 

@@ -33,6 +33,7 @@ typedef struct CsSqlScope
 
 extern void cs_sql_enter(CsSqlScope *scope);
 extern void cs_sql_leave(CsSqlScope *scope);
+extern void cs_sql_plan_by_index(void);
 extern uint64 cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls);
 
 extern Datum cs_sql_value(int row, int column, bool *isnull);

@@ -242,6 +242,38 @@ cs_state_set_watch(int watch, bool broken, const char *reason)
 	cs_sql_execute(&statement, args, nulls);
 }
 
+static bool
+exists(CsStatement *statement, int endpoint, int watch)
+{
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+	bool		isnull;
+
+	cs_sql_execute(statement, args, NULL);
+	return DatumGetBool(cs_sql_value(0, 1, &isnull));
+}
+
+bool
+cs_state_has_contacts(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"SELECT EXISTS (SELECT FROM contactsync.contact WHERE endpoint = $1 AND watch = $2)",
+		2, {INT4OID, INT4OID}
+	};
+
+	return exists(&statement, endpoint, watch);
+}
+
+bool
+cs_state_has_failures(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"SELECT EXISTS (SELECT FROM contactsync.failure WHERE endpoint = $1 AND watch = $2)",
+		2, {INT4OID, INT4OID}
+	};
+
+	return exists(&statement, endpoint, watch);
+}
+
 /*
  * Contacts
  */
@@ -257,7 +289,8 @@ enum
 	KNOWN_CONSENT_SENT,
 	KNOWN_OPTED_OUT,
 	KNOWN_TOPIC_ADDED,
-	KNOWN_EMAIL
+	KNOWN_EMAIL,
+	KNOWN_SYNCED_AT
 };
 
 static void
@@ -272,6 +305,7 @@ known_of_row(int row, CsKnown *known)
 		known->digest = *DatumGetUUIDP(digest);
 	known->action = DatumGetChar(cs_sql_value(row, KNOWN_ACTION, &isnull));
 	known->upsert_key = cs_sql_text(row, KNOWN_UPSERT_KEY);
+	known->synced_at = DatumGetTimestampTz(cs_sql_value(row, KNOWN_SYNCED_AT, &isnull));
 	known->email = cs_sql_text(row, KNOWN_EMAIL);
 	known->remote_id = cs_sql_text(row, KNOWN_REMOTE_ID);
 	known->consent_sent = DatumGetBool(cs_sql_value(row, KNOWN_CONSENT_SENT, &isnull));
@@ -285,9 +319,9 @@ cs_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
 {
 	static CsStatement statement = {
 		"SELECT k.n::int, c.digest, c.action, c.upsert_key, c.remote_id, c.consent_sent, c.opted_out, c.topic_added,"
-		" c.email"
-		" FROM unnest($3) WITH ORDINALITY AS k (key, n)"
-		" JOIN contactsync.contact c ON c.watch = $2 AND c.key = k.key AND c.endpoint = $1",
+		" c.email, c.synced_at"
+		" FROM unnest($3) WITH ORDINALITY AS k (key, n), LATERAL (SELECT * FROM contactsync.contact"
+		" WHERE watch = $2 AND key = k.key AND endpoint = $1 OFFSET 0) c",
 		3, {INT4OID, INT4OID, TEXTARRAYOID}
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -335,8 +369,9 @@ void
 cs_state_clear_failures(int endpoint, int watch, int n, char **keys)
 {
 	static CsStatement statement = {
-		"DELETE FROM contactsync.failure f USING unnest($3) AS k (key)"
-		" WHERE f.watch = $2 AND f.key = k.key AND f.endpoint = $1",
+		"DELETE FROM contactsync.failure WHERE ctid = ANY (ARRAY(SELECT f.ctid FROM unnest($3) AS k (key),"
+		" LATERAL (SELECT ctid FROM contactsync.failure WHERE watch = $2 AND key = k.key AND endpoint = $1"
+		" OFFSET 0) f))",
 		3, {INT4OID, INT4OID, TEXTARRAYOID}
 	};
 	CsArray		array;
@@ -428,31 +463,6 @@ cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 			keys[i] = unconstify(char *, stored[i].key);
 		cs_state_clear_failures(endpoint, watch, n, keys);
 	}
-}
-
-/*
- * Effect: what a watch sent is not what an upsert() of the same contact had
- * sent, and the other way round: the next of the other kind is not compared
- * with what that one knew.
- */
-void
-cs_state_doubt_others(int endpoint, bool direct, int n, const CsStored *stored)
-{
-	static CsStatement statement = {
-		"UPDATE contactsync.contact c SET digest = NULL FROM unnest($3) AS k (key)"
-		" WHERE c.upsert_key = k.key AND c.endpoint = $1 AND (c.watch <> 0) = $2 AND c.digest IS NOT NULL",
-		3, {INT4OID, BOOLOID, TEXTARRAYOID}
-	};
-	CsArray		keys;
-	Datum		args[3];
-
-	begin_array(&keys, n);
-	for (int i = 0; i < n; i++)
-		add_text(&keys, stored[i].contact->upsert_key);
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = BoolGetDatum(direct);
-	args[2] = finish_text_array(&keys);
-	cs_sql_execute(&statement, args, NULL);
 }
 
 /*

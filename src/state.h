@@ -37,6 +37,10 @@ extern void cs_state_set_health(int endpoint, const char *state, const char *rea
 								TimestampTz until);
 extern void cs_state_set_watch(int watch, bool broken, const char *reason);
 
+/* Does anything of a lane have to be looked for? */
+extern bool cs_state_has_contacts(int endpoint, int watch);
+extern bool cs_state_has_failures(int endpoint, int watch);
+
 /* What is known of a source row. */
 typedef struct CsKnown
 {
@@ -44,6 +48,7 @@ typedef struct CsKnown
 	bool		has_digest;
 	pg_uuid_t	digest;
 	char		action;
+	TimestampTz synced_at;
 	char	   *upsert_key;
 	char	   *email;			/* NULL: it is the upsert key */
 	char	   *remote_id;
@@ -79,7 +84,6 @@ extern void cs_state_store_synced(int endpoint, int watch, int n, const CsStored
 								  bool clear_failures);
 extern void cs_state_store_failed(int endpoint, int watch, int n, const CsStored *stored);
 extern void cs_state_clear_failures(int endpoint, int watch, int n, char **keys);
-extern void cs_state_doubt_others(int endpoint, bool direct, int n, const CsStored *stored);
 extern void cs_state_count(int endpoint, int watch, int64 synced, int64 unchanged,
 						   int64 failed, const char *last_error);
 

@@ -518,7 +518,8 @@ const CsProvider cs_owlat = {
 	.title = "Owlat",
 	.base_url = "https://api.owlat.app",
 	.max_batch = 1,
-	.pace = 9.8,				/* 10 a second are allowed to the key, and 15 at once */
+	.pace = 9.8,				/* 10 a second are allowed to the key, and 15
+								 * at once */
 	.burst = 5,
 	.concurrency = 5,			/* [SEED]: 3 to 5 */
 	.max_retries = 3,
