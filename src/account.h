@@ -53,6 +53,12 @@ typedef struct CsAccount
 	int			published;		/* in_flight, as status shows it */
 	dlist_head	ready;			/* calls that are made and wait for their turn */
 	int64		number;			/* of the last call */
+
+	/* of an access token; refresh.c */
+	bool		refresh_wanted; /* the provider did not take the one there is */
+	struct CsRefresh *refresh;	/* under way, or to be stored; no call starts */
+	double		refresh_at;		/* not before, after a refresh that failed */
+	double		refreshed_at;	/* when the one in use was stored */
 	MemoryContext context;
 } CsAccount;
 

@@ -27,6 +27,7 @@
 #include "clock.h"
 #include "guc.h"
 #include "provider.h"
+#include "token.h"
 
 /* Keys that are tried for one batch before it is given up as it is. */
 #define MAX_REKEYS	1
@@ -41,6 +42,7 @@ cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action, i
 												  ALLOCSET_DEFAULT_SIZES);
 	CsCall	   *call = MemoryContextAllocZero(context, sizeof(CsCall));
 
+	call->exchange.kind = CS_EXCHANGE_CALL;
 	call->account = account;
 	call->context = context;
 	call->batch.action = action;
@@ -325,6 +327,27 @@ halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 	}
 }
 
+/*
+ * Effect: the same call with a fresh token.  If it had one already, or there is
+ * none to be had, somebody has to sign in.  Returns true if it is repeated.
+ */
+static bool
+reauthorize(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
+{
+	CsAccount  *account = call->account;
+
+	if (call->reauthorized || !cs_token_refreshable(account->endpoint))
+	{
+		halt(call, settlement, judgement, now);
+		return false;
+	}
+	if (account->refreshed_at < call->started_at)
+		account->refresh_wanted = true;
+	call->reauthorized = true;
+	repeat(call, 0);
+	return true;
+}
+
 /* Effect: does what the verdict says.  Returns true if the call lives on. */
 static bool
 execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double now)
@@ -359,6 +382,7 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 			reject(call, settlement, judgement);
 			return false;
 		case CS_REAUTH:
+			return reauthorize(call, settlement, judgement, now);
 		case CS_HALT:
 			halt(call, settlement, judgement, now);
 			return false;

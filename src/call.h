@@ -13,11 +13,13 @@
 #include "lib/ilist.h"
 
 #include "account.h"
+#include "exchange.h"
 #include "http.h"
 #include "settle.h"
 
 typedef struct CsCall
 {
+	CsExchange	exchange;
 	dlist_node	node;			/* of account->ready */
 	CsAccount  *account;
 	MemoryContext context;

@@ -38,6 +38,7 @@
 #include "pace.h"
 #include "queue.h"
 #include "reader.h"
+#include "refresh.h"
 #include "settle.h"
 #include "shmem.h"
 #include "sql.h"
@@ -230,10 +231,17 @@ static void
 harvest(CsDelivery *delivery)
 {
 	CsResponse	response;
-	CsCall	   *call;
+	CsExchange *exchange;
 
-	while ((call = cs_http_harvest(delivery->http, &response)) != NULL)
-		cs_call_answered(call, &response, delivery->settlement, cs_clock_now());
+	while ((exchange = cs_http_harvest(delivery->http, &response)) != NULL)
+	{
+		double		now = cs_clock_now();
+
+		if (exchange->kind == CS_EXCHANGE_CALL)
+			cs_call_answered((CsCall *) exchange, &response, delivery->settlement, now);
+		else
+			cs_refresh_answered((CsRefresh *) exchange, &response, now);
+	}
 }
 
 static bool
@@ -267,6 +275,22 @@ settle(CsDelivery *delivery)
 	cs_settle_store(delivery->settlement, delivery->accounts);
 	commit_lazily(delivery);
 	cs_settle_forget(delivery->settlement);
+}
+
+/* Effect: fresh tokens are on disk, each in a transaction of its own. */
+static void
+store_tokens(CsDelivery *delivery)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+	{
+		if (!cs_refresh_has_to_store(lfirst(lc)))
+			continue;
+		delivery->transactions->begin();
+		cs_refresh_store(lfirst(lc), cs_clock_now());
+		delivery->transactions->commit();
+	}
 }
 
 /*
@@ -442,6 +466,11 @@ send_account(CsDelivery *delivery, CsAccount *account)
 
 	if (account->endpoint == NULL && now >= account->resume_at)
 		read_endpoint_again(delivery, account, now);
+	if (cs_refresh_is_due(account, now))
+	{
+		cs_refresh_start(account, delivery->http, now);
+		return;
+	}
 	slots = cs_account_free_slots(account, now);
 	if (slots == 0)
 		return;
@@ -468,6 +497,9 @@ account_ready_at(CsAccount *account, double now)
 		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
 	if (at == DBL_MAX)
 		return at;
+	if (cs_refresh_is_due(account, now))
+		return account->refresh && !cs_refresh_has_to_store(account) ? DBL_MAX :
+			cs_refresh_ready_at(account, now);
 	return Max(at, cs_account_ready_at(account, now));
 }
 
@@ -530,6 +562,7 @@ cs_delivery_turn(CsDelivery *delivery)
 	MemoryContextReset(delivery->turn_context);
 	harvest(delivery);
 	settle(delivery);
+	store_tokens(delivery);
 	if (cs_shmem_take_news())
 		note_news(delivery);
 	if (!delivery->draining)
@@ -558,6 +591,18 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 	MemoryContextSwitchTo(old);
 }
 
+/* Is there a token that would be lost? */
+bool
+cs_delivery_is_refreshing(const CsDelivery *delivery)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+		if (((CsAccount *) lfirst(lc))->refresh)
+		return true;
+	return false;
+}
+
 bool
 cs_delivery_drain(CsDelivery *delivery, long timeout)
 {
@@ -565,9 +610,8 @@ cs_delivery_drain(CsDelivery *delivery, long timeout)
 	cs_delivery_turn(delivery);
 	if (cs_delivery_in_flight(delivery) > 0)
 		cs_delivery_wait(delivery, timeout);
-	if (cs_delivery_in_flight(delivery) > 0)
+	if (cs_delivery_in_flight(delivery) > 0 || cs_delivery_is_refreshing(delivery))
 		return false;
-	harvest(delivery);
 	settle(delivery);
 	store_idle(delivery);
 	return true;
@@ -594,7 +638,7 @@ cs_delivery_is_done(const CsDelivery *delivery)
 
 		if (is_stuck(account))
 			continue;
-		if (!dlist_is_empty(&account->ready))
+		if (!dlist_is_empty(&account->ready) || account->refresh)
 			return false;
 		foreach(other, account->lanes)
 		{

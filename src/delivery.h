@@ -37,6 +37,7 @@ extern bool cs_delivery_drain(CsDelivery *delivery, long timeout);
 
 /* Everything that is queued has an outcome, but for what cannot go on by itself. */
 extern bool cs_delivery_is_done(const CsDelivery *delivery);
+extern bool cs_delivery_is_refreshing(const CsDelivery *delivery);
 extern int	cs_delivery_in_flight(const CsDelivery *delivery);
 
 #endif							/* CS_DELIVERY_H */

@@ -40,6 +40,9 @@
 /* How long a database is left alone after its worker was asked to leave. */
 #define CS_LEAVE_SECONDS	10
 
+/* A worker that lived longer than this had no trouble starting. */
+#define LONG_LIFE_SECONDS	60
+
 typedef enum CsAttention
 {
 	CS_ASLEEP,
@@ -55,8 +58,9 @@ typedef struct CsSlot
 	int			procno;			/* its PGPROC's number */
 	bool		leave;			/* it is asked to leave */
 	bool		reload;			/* definitions of endpoints or watches changed */
+	TimestampTz started_at;		/* of the last worker */
 	TimestampTz until;			/* end of a BACKOFF */
-	int			failures;		/* starts that came to nothing, in a row */
+	int			failures;		/* workers that did not live long, in a row */
 	pg_atomic_uint32 attention;
 } CsSlot;
 
@@ -227,6 +231,12 @@ cs_shmem_reload_at_commit(void)
 }
 
 void
+cs_shmem_forget_reload(void)
+{
+	reload_pending = false;
+}
+
+void
 cs_shmem_launch_at_commit(void)
 {
 	launch_pending = shared != NULL;
@@ -356,6 +366,7 @@ cs_shmem_next_to_start(TimestampTz now, Oid *dboid, TimestampTz *wake_at)
 		{
 			slot->state = CS_SLOT_STARTING;
 			slot->leave = false;
+			slot->started_at = now;
 			*dboid = slot->dboid;
 			found = true;
 		}
@@ -382,6 +393,22 @@ cs_shmem_start_failed(Oid dboid, TimestampTz until)
 	LWLockRelease(shared->lock);
 }
 
+/* Effect: the slot waits for its next worker, longer while they die young. */
+static void
+back_off(CsSlot *slot)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TimestampDifferenceExceeds(slot->started_at, now, LONG_LIFE_SECONDS * 1000))
+		slot->failures = 0;
+	if (!slot->leave)
+		slot->until = now + (INT64CONST(1) << Min(slot->failures, 6)) * USECS_PER_SEC;
+	slot->failures++;
+	slot->state = CS_SLOT_BACKOFF;
+	slot->pid = 0;
+	slot->procno = -1;
+}
+
 /*
  * Effect: the process that was started for the database has ended.  If it did
  * not say why, it is started again, later each time.
@@ -394,17 +421,7 @@ cs_shmem_reap(Oid dboid)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot = find_slot(dboid);
 	if (slot && (slot->state == CS_SLOT_STARTING || slot->state == CS_SLOT_RUNNING))
-	{
-		int			shift = Min(slot->failures, 6);
-
-		if (slot->state == CS_SLOT_STARTING)
-			slot->failures++;
-		slot->state = CS_SLOT_BACKOFF;
-		slot->pid = 0;
-		slot->procno = -1;
-		if (!slot->leave)
-			slot->until = GetCurrentTimestamp() + (INT64CONST(1) << shift) * USECS_PER_SEC;
-	}
+		back_off(slot);
 	LWLockRelease(shared->lock);
 }
 
@@ -419,7 +436,6 @@ cs_shmem_attach_worker(Oid dboid)
 		my_slot->state = CS_SLOT_RUNNING;
 		my_slot->pid = MyProcPid;
 		my_slot->procno = CS_MY_PROC_NUMBER;
-		my_slot->failures = 0;
 		pg_atomic_write_u32(&my_slot->attention, CS_NEWS);
 	}
 	LWLockRelease(shared->lock);
@@ -439,11 +455,9 @@ cs_shmem_detach_worker(bool absent)
 			shared->boards[i].dboid = InvalidOid;
 	if (my_slot->state == CS_SLOT_RUNNING && my_slot->pid == MyProcPid)
 	{
-		my_slot->state = absent ? CS_SLOT_ABSENT : CS_SLOT_BACKOFF;
-		if (!absent && !my_slot->leave)
-			my_slot->until = GetCurrentTimestamp() + USECS_PER_SEC;
-		my_slot->pid = 0;
-		my_slot->procno = -1;
+		back_off(my_slot);
+		if (absent)
+			my_slot->state = CS_SLOT_ABSENT;
 		procno = shared->launcher_procno;
 	}
 	LWLockRelease(shared->lock);

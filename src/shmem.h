@@ -33,6 +33,7 @@ extern void cs_shmem_wake(void);	/* this database's worker, or have it
 extern void cs_shmem_wake_at_commit(void);
 extern void cs_shmem_reload_at_commit(void);	/* as above; definitions
 												 * changed */
+extern void cs_shmem_forget_reload(void);	/* take that back */
 extern void cs_shmem_launch_at_commit(void);	/* as above, whatever was
 												 * known */
 extern bool cs_shmem_ask_to_leave(Oid dboid);

@@ -110,13 +110,17 @@ prune(void)
 	commit();
 }
 
-/* Effect: calls in flight are given a moment to end. */
+/*
+ * Effect: calls in flight are given a moment to end; what fetches a token, all
+ * its time, for the old one is void when the answer is under way.
+ */
 static void
 drain(CsDelivery *delivery)
 {
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DRAIN_MS);
 
-	while (!cs_delivery_drain(delivery, 100) && GetCurrentTimestamp() < end)
+	while (!cs_delivery_drain(delivery, 100) &&
+		   (GetCurrentTimestamp() < end || cs_delivery_is_refreshing(delivery)))
 		;
 	cs_delivery_close(delivery);
 }

@@ -11,9 +11,9 @@ layers='
     contactsync
     sqlapi run preview launcher worker
     delivery
-    call reader
+    call reader refresh
     settle
-    account
+    account exchange
     lane
     capture rowkey
     queue state
