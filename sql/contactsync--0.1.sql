@@ -79,7 +79,8 @@ CREATE FUNCTION contactsync_judge(
 RETURNS TABLE (
 	verdict text, retry_after float8, throttled boolean, next_step integer, blame text,
 	contact integer, outcome text, reason text, code text, field text,
-	message text, remote_id text, remote_status text, note text, opted_out boolean, request_id text
+	message text, remote_id text, remote_status text, note text, opted_out boolean,
+	consent_sent boolean, topic_added boolean, request_id text
 )
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_judge';

@@ -33,6 +33,15 @@ cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement)
 	judgement->created = -1;
 	judgement->updated = -1;
 	judgement->outcomes = palloc0(batch->ncontacts * sizeof(CsOutcome));
+	for (int i = 0; i < batch->ncontacts; i++)
+	{
+		const CsContact *contact = batch->contacts[i];
+		CsOutcome  *outcome = &judgement->outcomes[i];
+
+		outcome->consent_sent = batch->action == CS_UPSERT &&
+			cs_contact_is(contact, CS_OPT_IN, "true");
+		outcome->opted_out = contact->opted_out && !cs_contact_is(contact, CS_OPT_IN, "false");
+	}
 }
 
 void
@@ -419,9 +428,14 @@ cs_provider_judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch,
 }
 
 void
-cs_provider_judge_unreadable(const CsEndpoint *endpoint, const CsResponse *response,
+cs_provider_judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch,
+							 const CsResponse *response, bool accept,
 							 CsJudgement *judgement)
 {
+	for (int i = 0; accept && i < batch->ncontacts; i++)
+		judgement->outcomes[i].note = "the answer was not understood; accepted by the option unreadable_answer";
+	if (accept)
+		return;
 	cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNREADABLE,
 						 "%s answered %d with %s, so it is not known what became of the contacts",
 						 endpoint->provider->title, response->status,

@@ -395,7 +395,8 @@ enum
 {
 	COL_VERDICT, COL_RETRY_AFTER, COL_THROTTLED, COL_NEXT_STEP, COL_BLAME, COL_CONTACT,
 	COL_OUTCOME, COL_REASON, COL_CODE, COL_FIELD, COL_MESSAGE, COL_REMOTE_ID,
-	COL_REMOTE_STATUS, COL_NOTE, COL_OPTED_OUT, COL_REQUEST_ID, COL_COUNT
+	COL_REMOTE_STATUS, COL_NOTE, COL_OPTED_OUT, COL_CONSENT_SENT, COL_TOPIC_ADDED,
+	COL_REQUEST_ID, COL_COUNT
 };
 
 typedef struct Row
@@ -450,8 +451,10 @@ fill_outcome(Row *row, int index, const CsJudgement *judgement)
 	set_text(row, COL_REMOTE_ID, outcome->remote_id);
 	set_text(row, COL_REMOTE_STATUS, outcome->remote_status);
 	set_text(row, COL_NOTE, outcome->note);
-	row->nulls[COL_OPTED_OUT] = false;
+	row->nulls[COL_OPTED_OUT] = row->nulls[COL_CONSENT_SENT] = row->nulls[COL_TOPIC_ADDED] = false;
 	row->values[COL_OPTED_OUT] = BoolGetDatum(outcome->opted_out);
+	row->values[COL_CONSENT_SENT] = BoolGetDatum(outcome->consent_sent);
+	row->values[COL_TOPIC_ADDED] = BoolGetDatum(outcome->topic_added);
 }
 
 /*

@@ -25,11 +25,13 @@
 extern const CsProvider cs_mailingcore;
 extern const CsProvider cs_campaignlark;
 extern const CsProvider cs_owlat;
+extern const CsProvider cs_spotzee;
 
 const CsProvider *const cs_providers[] = {
 	&cs_mailingcore,
 	&cs_campaignlark,
 	&cs_owlat,
+	&cs_spotzee,
 	NULL
 };
 

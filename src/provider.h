@@ -106,8 +106,12 @@ typedef struct CsOutcome
 	const char *note;			/* worth storing beside a success, e.g.
 								 * "topic: 404" */
 	bool		topic_added;	/* membership was asked for, now or before */
-	bool		opted_out;		/* the provider has an opt-out that this call
-								 * did not ask for */
+	bool		consent_sent;	/* the provider was told that the person wants
+								 * mail, now or before; preset by opt_in */
+	bool		opted_out;		/* the provider has an opt-out that is not
+								 * ours; preset by what is known, and over
+								 * when opt_in says false itself: what comes
+								 * after that is a new word of the person */
 } CsOutcome;
 
 typedef struct CsJudgement
@@ -304,8 +308,9 @@ extern void cs_provider_judge_refusal(const CsEndpoint *endpoint, const CsBatch 
 									  const CsResponse *response, CsJson *doc,
 									  CsJudgement *judgement);
 
-/* A 2xx that does not say what happened: never a success. */
-extern void cs_provider_judge_unreadable(const CsEndpoint *endpoint, const CsResponse *response,
+/* A 2xx that does not say what happened: never a success, unless "accept". */
+extern void cs_provider_judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch,
+										 const CsResponse *response, bool accept,
 										 CsJudgement *judgement);
 
 extern void cs_provider_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reason,

@@ -175,10 +175,12 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	stored->key = stored_key(settlement, change);
 	stored->contact = change->contact;
 	stored->digest = change->digest;
-	stored->remote_id = copy(settlement, outcome->remote_id);
+	stored->remote_id = copy(settlement, outcome->remote_id ? outcome->remote_id :
+							 change->contact->remote_id);
 	stored->note = copy(settlement, outcome->note);
 	stored->topic_added = outcome->topic_added;
-	stored->opted_out = outcome->opted_out || change->contact->opted_out;
+	stored->consent_sent = outcome->consent_sent;
+	stored->opted_out = outcome->opted_out;
 	finish(settlement, change);
 }
 

@@ -348,13 +348,6 @@ action_letter(CsAction action)
 	return action == CS_UPSERT ? 'u' : action == CS_UNSUBSCRIBE ? 'n' : 'd';
 }
 
-static bool
-claims_consent(const CsContact *contact)
-{
-	return contact->action == CS_UPSERT && contact->value[CS_OPT_IN] != NULL &&
-		strcmp(contact->value[CS_OPT_IN], "true") == 0;
-}
-
 /* The address, unless the provider goes by it anyway. */
 static const char *
 email_if_not_key(const CsContact *contact)
@@ -435,7 +428,7 @@ cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 		add_value(&actions, CharGetDatum(action_letter(s->contact->action)), false);
 		add_value(&digests, UUIDPGetDatum(&s->digest), false);
 		add_text(&remote_ids, s->remote_id);
-		add_value(&consents, BoolGetDatum(claims_consent(s->contact)), false);
+		add_value(&consents, BoolGetDatum(s->consent_sent), false);
 		add_value(&opt_outs, BoolGetDatum(s->opted_out), false);
 		add_value(&topics, BoolGetDatum(s->topic_added), false);
 		add_text(&notes, s->note);

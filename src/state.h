@@ -67,6 +67,7 @@ typedef struct CsStored
 	pg_uuid_t	digest;
 	const char *remote_id;
 	const char *note;			/* stored as contact.error beside a success */
+	bool		consent_sent;
 	bool		topic_added;
 	bool		opted_out;
 	/* of a failure */

@@ -290,7 +290,7 @@ cs_campaignlark_status(const CsCampaignLark *lark, const CsContact *contact, int
 	if (CS_LARK_KIND(step) == CS_LARK_SET && status == NULL)
 		return contact->opted_out ? "UNSUBSCRIBED" : lark->new_status;
 	if (CS_LARK_KIND(step) == CS_LARK_FIRST && lark->partial_update &&
-		has_claimed(contact) && is_claim(status))
+		has_claimed(contact) && status && strcmp(status, "SUBSCRIBED") == 0)
 		return NULL;
 	return status;
 }

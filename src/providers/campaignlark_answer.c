@@ -68,6 +68,24 @@ read_contact(CsJson *doc, CsOutcome *outcome)
 	return outcome->remote_id != NULL || outcome->remote_status != NULL;
 }
 
+/*
+ * Is there an opt-out that is not ours?  It must be: consent had been claimed
+ * for this address before, or would have been now, and the status is left alone.
+ */
+static void
+note_opt_out(const CsCampaignLark *lark, const CsBatch *batch, CsOutcome *outcome)
+{
+	const CsContact *contact = batch->contacts[0];
+	bool		claimed = (contact->consent_sent && contact->previous_key == NULL) ||
+	(CS_LARK_KIND(batch->step) == CS_LARK_KEEP && contact->value[CS_STATUS] != NULL);
+
+	if (lark->partial_update && is_opt_out(contact->value[CS_STATUS]))
+		outcome->opted_out = false; /* now it is */
+	else if (claimed && is_opt_out(outcome->remote_status) &&
+			 !is_opt_out(cs_campaignlark_status(lark, contact, batch->step)))
+		outcome->opted_out = true;
+}
+
 /* The contact was written; what else is there to do or to say? */
 static void
 accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *judgement)
@@ -76,14 +94,9 @@ accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *jud
 	CsOutcome  *outcome = &judgement->outcomes[0];
 	uint32		dropped = CS_LARK_DROPPED(batch->step);
 
-	/*
-	 * an opt-out that is not ours: consent had been claimed before, or just
-	 * now
-	 */
-	outcome->opted_out = is_opt_out(outcome->remote_status) &&
-		((contact->consent_sent && contact->previous_key == NULL) || contact->opted_out ||
-		 (CS_LARK_KIND(batch->step) == CS_LARK_KEEP && contact->value[CS_STATUS] != NULL)) &&
-		!is_opt_out(cs_campaignlark_status(lark, contact, batch->step));
+	note_opt_out(lark, batch, outcome);
+	outcome->consent_sent = cs_contact_is(contact, CS_STATUS, "SUBSCRIBED") &&
+		CS_LARK_KIND(batch->step) != CS_LARK_KEEP;
 	if (dropped)
 		outcome->note = psprintf("sent without fields that CampaignLark does not know: %s",
 								 list_dropped(lark, contact, dropped));
@@ -97,14 +110,27 @@ accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *jud
 	}
 }
 
+/* The contact of the old address was written; the outcome is of the new one. */
+static void
+accept_old(const CsContact *contact, CsOutcome *outcome)
+{
+	outcome->remote_id = contact->remote_id;
+	outcome->remote_status = NULL;
+	outcome->remote_updated_at = NULL;
+	outcome->consent_sent = cs_contact_is(contact, CS_STATUS, "SUBSCRIBED");
+	if (contact->previous_key)
+		outcome->note = psprintf("unsubscribed the address before, %s", contact->previous_key);
+}
+
 /*
  * [DOC retrieve-contact-by-email]: 200, or 404 "We couldn't find a contact with
  * that email address."  Another 404 is that of a wrong URL.
  */
 static bool
-judge_lookup(const CsEndpoint *endpoint, const CsContact *contact, const CsResponse *response,
+judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			 CsJson *doc, CsJudgement *judgement)
 {
+	const CsContact *contact = batch->contacts[0];
 	CsOutcome  *outcome = &judgement->outcomes[0];
 	bool		keep;
 
@@ -117,7 +143,7 @@ judge_lookup(const CsEndpoint *endpoint, const CsContact *contact, const CsRespo
 	else if (response->status >= 300)
 		return false;
 	else if (!read_contact(doc, outcome) || outcome->remote_status == NULL)
-		cs_provider_judge_unreadable(endpoint, response, judgement);
+		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
 	else
 	{
 		cs_provider_conclude(judgement, CS_STEP, NULL, "the contact is %s",
@@ -274,18 +300,20 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 	}
 	else if (CS_LARK_KIND(batch->step) == CS_LARK_FIRST &&
 			 cs_campaignlark_looks_up(lark, contact) &&
-			 judge_lookup(endpoint, contact, response, doc, judgement))
+			 judge_lookup(endpoint, batch, response, doc, judgement))
 		return;
 	else if (response->status < 300 && read_contact(doc, &judgement->outcomes[0]))
 	{
-		if (batch->action == CS_UPSERT && CS_LARK_KIND(batch->step) != CS_LARK_OLD)
+		if (CS_LARK_KIND(batch->step) == CS_LARK_OLD)
+			accept_old(contact, &judgement->outcomes[0]);
+		else if (batch->action == CS_UPSERT)
 			accept_upsert(lark, batch, judgement);
 	}
 	else if (response->status == 400 ||
 			 (response->status < 300 && !cs_json_is_null(cs_json_get(doc, "error"))))
 		judge_400(endpoint, batch, response, doc, judgement);
 	else if (response->status < 300)
-		cs_provider_judge_unreadable(endpoint, response, judgement);
+		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
 	else
 	{
 		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);

@@ -172,21 +172,6 @@ resend_unattributed(const CsBatch *batch, int count, CsJudgement *judgement)
 	}
 }
 
-static void
-judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
-				 CsJudgement *judgement)
-{
-	const CsMailingCore *settings = cs_provider_settings(endpoint);
-
-	if (!settings->accept_unreadable)
-	{
-		cs_provider_judge_unreadable(endpoint, response, judgement);
-		return;
-	}
-	for (int i = 0; i < batch->ncontacts; i++)
-		judgement->outcomes[i].note = "the answer had no summary; accepted by the option unreadable_answer";
-}
-
 /* Does a 2xx say that nothing was done? */
 static bool
 is_refusal(CsJson *doc)
@@ -222,7 +207,8 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 		if (is_refusal(doc))
 			cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
 		else
-			judge_unreadable(endpoint, batch, response, judgement);
+			cs_provider_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
+										 judgement);
 		return;
 	}
 
@@ -241,6 +227,7 @@ static void
 judge_single(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			 CsJson *doc, CsJudgement *judgement)
 {
+	const CsMailingCore *settings = cs_provider_settings(endpoint);
 	static const char *const paths[] = {"", "data", "contact", "data.contact"};
 
 	for (int i = 0; i < (int) lengthof(paths); i++)
@@ -257,7 +244,8 @@ judge_single(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	if (is_refusal(doc))
 		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
 	else
-		judge_unreadable(endpoint, batch, response, judgement);
+		cs_provider_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
+									 judgement);
 }
 
 /*

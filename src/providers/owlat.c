@@ -499,7 +499,7 @@ judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *respon
 	else if (call != CALL_DELETE && read_contact(response, doc, &judgement->outcomes[0]))
 		finish(owlat, batch, judgement);
 	else if (response->status < 300)
-		cs_provider_judge_unreadable(endpoint, response, judgement);
+		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
 	else if (call == CALL_CREATE && judge_create(endpoint, batch, response, judgement))
 		return;
 	else if ((call == CALL_UPDATE || call == CALL_MOVE) &&

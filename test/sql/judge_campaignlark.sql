@@ -14,10 +14,17 @@ SELECT verdict, outcome, remote_id FROM contactsync_judge('lark', 200, NULL, ans
 SELECT verdict, outcome, remote_id FROM contactsync_judge('lark', 201, NULL, '{"data": {"id": 7}}');
 
 -- an opt-out at CampaignLark, after we had said that the person wants mail, is not ours
-SELECT status, opt_in, state, outcome, opted_out
+SELECT status, opt_in, state, outcome, opted_out, consent_sent
 FROM (VALUES ('SUBSCRIBED'), ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS s (status), (VALUES (true), (false)) AS o (opt_in),
 	(VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS t (state),
 	contactsync_judge('lark', 200, NULL, answer(status), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
+
+-- once known it stays known, until the source says the same
+SELECT opt_in, wanted, opted_out, consent_sent FROM (VALUES (true, NULL), (NULL, NULL), (false, NULL), (NULL, 'SUBSCRIBED'), (NULL, 'UNSUBSCRIBED')) AS t (opt_in, wanted),
+	contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in, 'status', wanted), 1, state => '{"opted_out": true}');
+-- what counts is what was sent, not opt_in alone
+SELECT wanted, opt_in, consent_sent FROM (VALUES ('SUBSCRIBED', NULL), ('UNCONFIRMED', NULL), ('UNSUBSCRIBED', true), ('SUBSCRIBED', false)) AS t (wanted, opt_in),
+	contactsync_judge('lark', 200, NULL, answer(wanted), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in, 'status', wanted));
 
 -- the errors of the page
 SELECT verdict, blame, reason, field, message FROM (VALUES
@@ -57,7 +64,7 @@ FROM (VALUES (404, nobody()), (200, answer('SUBSCRIBED')), (200, answer('UNSUBSC
 	(VALUES (NULL::bool), (true)) AS o (opt_in),
 	contactsync_judge('lark', status, NULL, body, jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in));
 -- after that: whoever opted out there is left alone, and that is remembered
-SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com", "opt_in": true}', 1);
+SELECT verdict, outcome, remote_status, opted_out, consent_sent FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com", "opt_in": true}', 1);
 SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 1);
 SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 2);
 -- a 404 of the upsert itself is that of a wrong URL
@@ -68,7 +75,7 @@ ALTER SERVER lark OPTIONS (DROP new_contacts, DROP keep_opt_outs);
 SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com"}');
 ALTER SERVER lark OPTIONS (ADD on_email_change 'unsubscribe');
 SELECT verdict, next_step, outcome, message, remote_id FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com"}');
-SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), step => 3, state => '{"previous_key": "old@example.com"}');
+SELECT verdict, outcome, remote_id, remote_status, note, consent_sent FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), step => 3, state => '{"previous_key": "old@example.com", "remote_id": "new1"}');
 SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "jane@example.com"}');
 ALTER SERVER lark OPTIONS (DROP on_email_change);
 

@@ -46,12 +46,12 @@ ALTER SERVER owl OPTIONS (ADD topic_id 'top1');
 SELECT step, status, verdict, next_step, remote_id FROM (VALUES (0, 201), (2, 200), (3, 201)) AS t (step, status), contactsync_judge('owl', status, NULL, contact(), mira(), step);
 SELECT verdict, next_step FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), '{"email": "mira@acme.io"}');
 -- once for each contact; not again, not for who opted out, nor when consent is not known
-SELECT opt_in, state, verdict, next_step
+SELECT opt_in, state, verdict, next_step, topic_added
 FROM (VALUES (NULL::text), ('null'), ('true'), ('false')) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"topic_added": true}'), ('{"opted_out": true}'), ('{"topic_added": true, "previous_key": "old@acme.io"}')) AS s (state),
 	contactsync_judge('owl', 201, NULL, contact(), CASE WHEN opt_in IS NULL THEN mira() ELSE mira() || jsonb_build_object('opt_in', opt_in::jsonb) END, state => state);
-SELECT verdict, outcome, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "contactId": "k1", "topicId": "top1", "doiStatus": "not_required"}}', mira(), 4);
+SELECT verdict, outcome, topic_added, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "contactId": "k1", "topicId": "top1", "doiStatus": "not_required"}}', mira(), 4);
 SELECT verdict, outcome, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "doiStatus": "pending"}}', mira(), 4);
-SELECT verdict, outcome, note FROM contactsync_judge('owl', 200, NULL, '{"data": {"success": true, "removed": true}}', mira() || '{"opt_in": false}', 4);
+SELECT verdict, outcome, topic_added, note FROM contactsync_judge('owl', 200, NULL, '{"data": {"success": true, "removed": true}}', mira() || '{"opt_in": false}', 4, state => '{"topic_added": true}');
 -- its failure does not undo the contact, unless it is everybody's
 SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, refusal('not_found', 'Contact not found')), (422, refusal('invalid_state', 'blocked')), (409, refusal('conflict')), (400, ''),
 	(404, refusal('not_found', 'Topic not found')), (400, refusal('invalid_input', 'Invalid topic id')), (404, 'No matching routes found'), (403, refusal('forbidden', 'This API key is missing the required scope: topics:write')), (429, ''), (500, '')) AS t (status, body),

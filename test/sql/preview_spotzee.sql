@@ -1,0 +1,71 @@
+-- the requests that Spotzee's documents ask for
+\set SHOW_CONTEXT never
+\pset format unaligned
+\pset null -
+CREATE SERVER spot FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee');
+
+-- the example of the page's source; the key is another test's
+SELECT method, url, headers - 'Idempotency-Key' AS headers, headers ? 'Idempotency-Key' AS has_key, body FROM contactsync_preview('spot',
+	'[{"external_id": "cust_001", "email": "ada@example.com", "first_name": "Ada", "last_name": "Lovelace", "attributes": {"lifetime_value": 4250}}]');
+-- the first-class fields, and everything else under data with its type
+SELECT body FROM contactsync_preview('spot', '{"external_id": 7, "email": "a@example.com", "phone": "+34600000000", "locale": "es", "timezone": "Europe/Madrid",
+	"attributes": {"plan": "pro", "vip": true, "score": 1.5, "tags": ["a", {"b": null}], "gone": null}}');
+-- today's API: a bare array, names in data
+ALTER SERVER spot OPTIONS (ADD api 'users');
+SELECT method, url, body FROM contactsync_preview('spot',
+	'[{"external_id": "1", "email": "ada@example.com", "first_name": "Ada", "last_name": "Lovelace", "attributes": {"lifetime_value": 4250}}, {"external_id": "2", "first_name": "Bob", "attributes": {"first_name": "Robert"}}]');
+SELECT method, url, body FROM contactsync_preview('spot', '{"external_id": "1"}', action => 'delete');
+ALTER SERVER spot OPTIONS (SET api 'people');
+ALTER SERVER spot OPTIONS (DROP api);
+
+-- external_id is the key, and must not be the address
+SELECT upsert_key FROM contactsync_preview('spot', '[{"external_id": "1", "email": "a@example.com"}, {"external_id": "A@B", "email": null}]');
+SELECT body FROM contactsync_preview('spot', '{"email": "a@example.com"}');
+SELECT body FROM contactsync_preview('spot', '{"email": "a@example.com", "external_id": null}');
+SELECT body FROM contactsync_preview('spot', '{"email": "a@example.com", "external_id": ""}');
+SELECT body FROM contactsync_preview('spot', '{"email": "a@example.com", "external_id": "A@Example.com"}');
+ALTER SERVER spot OPTIONS (ADD email_as_id 'true');
+SELECT body FROM contactsync_preview('spot', '{"email": "a@example.com", "external_id": "A@Example.com"}');
+ALTER SERVER spot OPTIONS (DROP email_as_id);
+
+-- limits, and what Spotzee has no place for
+SELECT body FROM contactsync_preview('spot', jsonb_build_object('external_id', '1', 'timezone', repeat('x', 51)));
+SELECT body FROM contactsync_preview('spot', jsonb_build_object('external_id', '1', 'locale', repeat('x', 256)));
+SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "opt_in": true}');
+SELECT jsonb_array_length(body::jsonb -> 'contacts') FROM contactsync_preview('spot', (SELECT jsonb_agg(jsonb_build_object('external_id', n)) FROM generate_series(1, 100) n));
+SELECT body FROM contactsync_preview('spot', (SELECT jsonb_agg(jsonb_build_object('external_id', n)) FROM generate_series(1, 101) n));
+
+-- null: left out, or sent
+SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "email": null, "first_name": null, "attributes": {"plan": null}}');
+ALTER SERVER spot OPTIONS (ADD nulls 'clear');
+SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "email": null, "first_name": null, "attributes": {"plan": null}}');
+ALTER SERVER spot OPTIONS (DROP nulls);
+
+-- the version header
+ALTER SERVER spot OPTIONS (ADD version '2026-05-01');
+SELECT headers ->> 'Spotzee-Version' FROM contactsync_preview('spot', '{"external_id": "1"}');
+ALTER SERVER spot OPTIONS (SET version 'none');
+SELECT headers ? 'Spotzee-Version' FROM contactsync_preview('spot', '{"external_id": "1"}');
+ALTER SERVER spot OPTIONS (SET version 'latest');
+ALTER SERVER spot OPTIONS (DROP version);
+
+-- the idempotency key is a UUID of version 5, the same for the same batch
+CREATE FUNCTION key(contacts jsonb, state jsonb DEFAULT NULL) RETURNS text LANGUAGE sql
+RETURN (SELECT headers ->> 'Idempotency-Key' FROM contactsync_preview('spot', contacts, state => state));
+SELECT key('[{"external_id": "1"}, {"external_id": "2"}]') ~ '^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$' AS is_uuid5,
+	key('[{"external_id": "1"}, {"external_id": "2"}]') = key('[{"external_id": "1"}, {"external_id": "2"}]') AS same;
+-- and another one for whatever else: other contacts, contents, order, change, a contact sent again, a new key wanted
+SELECT count(*), count(DISTINCT k) FROM (VALUES
+	(key('[{"external_id": "1"}, {"external_id": "2"}]')), (key('[{"external_id": "1"}]')), (key('[{"external_id": "2"}, {"external_id": "1"}]')),
+	(key('[{"external_id": "1"}, {"external_id": "2", "phone": "1"}]')), (key('[{"external_id": "1"}, {"external_id": "2"}]', '{"change_id": 1}')),
+	(key('[{"external_id": "1"}, {"external_id": "2"}]', '{"change_id": 2}')), (key('[{"external_id": "1"}, {"external_id": "2"}]', '{"retries": 1}')),
+	(key('[{"external_id": "1"}, {"external_id": "2"}]', '{"rekeys": 1}'))) AS t (k);
+-- a value that comes back is another change
+SELECT key('{"external_id": "1", "phone": "A"}', '{"change_id": 1}') = key('{"external_id": "1", "phone": "A"}', '{"change_id": 3}') AS replayed;
+
+-- gone
+SELECT method, url, headers, body FROM contactsync_preview('spot', '{"external_id": "a/b c"}', action => 'delete');
+SELECT method, url FROM contactsync_preview('spot', '{}', action => 'delete', state => '{"upsert_key": "cust_001"}');
+SELECT method, url FROM contactsync_preview('spot', '{"external_id": ".."}', action => 'delete');
+SELECT method, url FROM contactsync_preview('spot', '{}', action => 'delete');
+SELECT method, url FROM contactsync_preview('spot', '{"external_id": "1"}', action => 'unsubscribe');
