@@ -285,17 +285,12 @@ read_known(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	return known;
 }
 
-/*
- * Is the contact what was last sent?  A direct upsert is compared only where
- * no watch can have sent the same contact since.
- */
+/* Is the contact what was last sent? */
 static bool
 is_unchanged(const CsChange *change, const CsKnown *known)
 {
 	if (!known->has_digest || change->in_doubt || change->contact->action != CS_UPSERT ||
 		known->action != 'u')
-		return false;
-	if (change->direct && list_length(change->lane->account->lanes) > 1)
 		return false;
 	return memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
 }

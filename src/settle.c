@@ -253,6 +253,8 @@ store_synced(CsLane *lane, CsPile *pile)
 						  lane->has_failures);
 	if (lane->watch_id == 0)
 		lane->account->has_direct = true;
+	else if (lane->account->has_direct)
+		cs_state_doubt_direct(lane->endpoint_id, pile->n, stored);
 }
 
 static void

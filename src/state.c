@@ -459,6 +459,30 @@ cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 }
 
 /*
+ * Effect: what contactsync_upsert() sent of these contacts is not what the
+ * provider has any more.
+ */
+void
+cs_state_doubt_direct(int endpoint, int n, const CsStored *stored)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.contact SET digest = NULL WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($2) AS k (key),"
+		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = 0 AND key = k.key AND endpoint = $1"
+		" AND digest IS NOT NULL OFFSET 0) c))",
+		2, {INT4OID, TEXTARRAYOID}
+	};
+	CsArray		keys;
+	Datum		args[2];
+
+	begin_array(&keys, n);
+	for (int i = 0; i < n; i++)
+		add_text(&keys, stored[i].contact->upsert_key);
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = finish_text_array(&keys);
+	cs_sql_execute(&statement, args, NULL);
+}
+
+/*
  * Effect: one contact was given up on.  What the provider has stays known,
  * unless the contact may have reached it.
  */

@@ -83,6 +83,7 @@ typedef struct CsStored
 
 extern void cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
 								  bool clear_failures);
+extern void cs_state_doubt_direct(int endpoint, int n, const CsStored *stored);
 extern void cs_state_store_failed(int endpoint, int watch, int n, const CsStored *stored);
 extern void cs_state_clear_failures(int endpoint, int watch, int n, char **keys);
 extern void cs_state_count(int endpoint, int watch, int64 synced, int64 unchanged,
