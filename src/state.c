@@ -9,13 +9,13 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "guc.h"
+#include "shmem.h"
 #include "sql.h"
 #include "state.h"
 
@@ -189,7 +189,10 @@ cs_state_endpoint_id(Oid serverid, const char *server_name, Oid roleid)
 	namestrcpy(&name, server_name);
 	args[2] = NameGetDatum(&name);
 	if (cs_sql_execute(&find, args, NULL) == 0)
+	{
 		cs_sql_execute(&make, args, NULL);
+		cs_shmem_reload_at_commit();
+	}
 	return cs_sql_int(0, 1);
 }
 
