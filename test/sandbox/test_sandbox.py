@@ -96,6 +96,8 @@ class FaultTest(SandboxTest):
         self.assertEqual(self.upsert().headers["Retry-After"], "0")
         date = parsedate_to_datetime(self.upsert().headers["Retry-After"]).timestamp()
         self.assertAlmostEqual(date, self.control("GET", "clock")["now"] + 30, delta=5)
+        own = parsedate_to_datetime(self.upsert().headers["Date"]).timestamp()
+        self.assertAlmostEqual(date, own + 30, delta=5)
 
     def test_match(self):
         self.break_with({"status": 500}, times=None, match={"email": "bad@b.co"})

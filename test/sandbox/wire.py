@@ -28,7 +28,10 @@ async def send(http_request, answer, fault=None, clock=None):
         return truncate(http_request.transport, answer, content)
     if action.get("stall_at") == "inside":
         return await stall_inside(http_request.transport, answer, content, fault, clock)
-    return whole(answer, content)
+    response = whole(answer, content)
+    if clock is not None:
+        response.headers["Date"] = clock.http_date()    # what the answer says of times goes by it
+    return response
 
 
 def whole(answer, content):
