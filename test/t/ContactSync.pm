@@ -115,7 +115,8 @@ sub start_sandbox
 
 Create the extension if need be, a server at the sandbox's provider, and a user mapping with a key that the sandbox
 takes. %param may have: name (of the server; else that of the provider), dbname, and further options in
-C<< server => {...} >> and C<< mapping => {...} >>, where undef leaves a preset one out. Returns the name.
+C<< server => {...} >> and C<< mapping => {...} >>, where undef leaves a preset one out. With C<< account => 'x' >> it
+uses an account of that name of its own, which has no rate limits, and so does its name. Returns the name.
 
 =cut
 
@@ -123,7 +124,9 @@ sub create_server
 {
 	my ($node, $sandbox, $provider, %param) = @_;
 	my $preset = $provider{$provider} or die "unknown provider $provider";
-	my $name = $param{name} // $provider;
+	my $name = $param{name} // $param{account} // $provider;
+
+	$preset = create_account($sandbox, $provider, $param{account}) if defined $param{account};
 	my $server = options(
 		provider => $provider,
 		base_url => $sandbox->url . $preset->{path},
@@ -140,6 +143,29 @@ sub create_server
 		CREATE USER MAPPING FOR CURRENT_USER SERVER "$name" $mapping;
 	});
 	return $name;
+}
+
+# An account of its own, unlimited, with a key that may do all that the default one may; what a server needs for it.
+sub create_account
+{
+	my ($sandbox, $provider, $account) = @_;
+	my $preset = $provider{$provider};
+	my $config = $sandbox->call('GET', "$provider/config");
+	my ($grant) = values %{ $config->{keys} };
+	my %mapping = map { $_ => $preset->{mapping}{$_} =~ s/sandbox/$account/r } keys %{ $preset->{mapping} };
+
+	$sandbox->config(
+		$provider,
+		{
+			account => $account,
+			keys => { map { $_ => $grant } values %mapping },
+			limits => { map { $_ => undef } keys %{ $config->{limits} } }
+		});
+	return {
+		path => $preset->{path},
+		server => { map { $_ => $_ eq 'tenant_id' ? $account : $preset->{server}{$_} } keys %{ $preset->{server} // {} } },
+		mapping => \%mapping
+	};
 }
 
 # An OPTIONS clause, or nothing.

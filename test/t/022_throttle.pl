@@ -1,0 +1,94 @@
+# A provider that says "not so fast" is waited for exactly as long as it says, and nobody pays for it with a try.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+# Both clocks run at this speed, so that what passed on the one has passed on the other.
+my $speed = 10;
+my $sandbox = start_sandbox(clock_speed => $speed);
+my $node = start_node('contactsync.clock_speed' => $speed);
+
+sub prepare
+{
+	my ($name, $provider, %server) = @_;
+
+	create_server($node, $sandbox, $provider, account => $name, server => { pace => 1000, burst => 1000, max_retries => 1, %server });
+	$node->safe_psql(
+		'postgres', qq{
+		CREATE TABLE $name (email text PRIMARY KEY, consent boolean NOT NULL DEFAULT false);
+		SELECT contactsync_watch('$name', '$name', '{"email": "email", "opt_in": "consent"}');
+	});
+	return;
+}
+
+sub throttle
+{
+	my ($name, $times, $action) = @_;
+
+	$sandbox->fault('campaignlark', { match => { account => $name }, times => $times, action => { status => 429, %$action } });
+	return;
+}
+
+# Seconds between one request and the next, on the sandbox's clock, once all is delivered.
+sub gaps
+{
+	my ($name) = @_;
+
+	$node->safe_psql('postgres', "CALL contactsync_wait('$name')");
+	my @at = map { $_->{clock} } @{ $sandbox->journal('campaignlark', account => $name) };
+	return map { $at[$_] - $at[ $_ - 1 ] } 1 .. $#at;
+}
+
+# the same thing said in four ways, to servers that do not wait for each other
+prepare($_, 'campaignlark') foreach 'seconds', 'date', 'zero', 'reset', 'silent', 'other';
+throttle('seconds', 1, { retry_after => 20 });
+throttle('date', 1, { retry_after => 'date:+20' });
+throttle('zero', 4, { retry_after => '0' });
+throttle('reset', 1, { headers => { 'X-RateLimit-Reset' => '' . int($sandbox->call('GET', 'clock')->{now} + 40) } });
+throttle('silent', 4, {});
+$node->safe_psql('postgres', join(';', map { "INSERT INTO $_ VALUES ('a\@example.com')" } 'seconds', 'date', 'zero', 'reset', 'silent'));
+
+$node->poll_query_until('postgres', q{SELECT state = 'throttled' FROM contactsync.status WHERE server = 'reset'})
+  or die 'timed out waiting for a throttle';
+like(
+	$node->safe_psql('postgres', q{SELECT reason, until > now(), failures FROM contactsync.status WHERE server = 'reset'}),
+	qr/^too many requests.*\|t\|0$/, 'status says that a server is throttled, and until when');
+$node->safe_psql('postgres', q{INSERT INTO other VALUES ('a@example.com'); CALL contactsync_wait('other')});
+is($node->safe_psql('postgres', q{SELECT state FROM contactsync.status WHERE server = 'reset'}), 'throttled', 'other servers go on meanwhile');
+
+my ($gap) = gaps('seconds');
+ok($gap >= 20 && $gap < 30, "Retry-After in seconds ($gap)");
+($gap) = gaps('date');
+ok($gap >= 19 && $gap < 30, "Retry-After as a date ($gap)");
+my @gaps = gaps('zero');
+is(scalar @gaps, 4, 'Retry-After: 0 means at once');
+cmp_ok((sort { $a <=> $b } @gaps)[-1], '<', 5, "or nearly so (@gaps)");
+($gap) = gaps('reset');
+cmp_ok($gap, '>', 25, "X-RateLimit-Reset ($gap)");
+@gaps = gaps('silent');
+ok($gaps[0] >= 0.5 && $gaps[3] >= 4, "an answer that does not say is waited for longer each time (@gaps)");
+
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'nobody failed');
+is($node->safe_psql('postgres', q{SELECT max(attempt) FROM contactsync.calls}), '1', 'no try was used up');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT verdict, ',' ORDER BY verdict) FROM contactsync.calls}), 'done,throttled', 'nor was it an error');
+is( $node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state || COALESCE(reason, ''), ',') FROM contactsync.status}),
+	'idle', 'and every server is well again');
+
+# the real thing: a limit of calls a minute, which says when the minute is over
+prepare('minute', 'mailingcore', batch_size => 1, concurrency => 1);
+$sandbox->config('mailingcore', { account => 'minute', limits => { client => { kind => 'fixed', limit => 5, seconds => 10 } } });
+$node->safe_psql(
+	'postgres', q{
+	INSERT INTO minute SELECT format('c%s@example.com', g) FROM generate_series(1, 17) g;
+	CALL contactsync_wait('minute');
+});
+my $count = $sandbox->count('mailingcore', account => 'minute');
+is($count->{contacts}, 17, 'a limit of calls a minute lets all of them through');
+is($count->{rate_limited}, 3, 'with one refusal a minute');
+is($node->safe_psql('postgres', q{SELECT failures FROM contactsync.status WHERE server = 'minute'}), '0', 'and no failure');
+
+$node->stop;
+done_testing();
