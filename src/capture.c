@@ -285,7 +285,10 @@ drop_keys(int start)
 	}
 	else
 		for (int i = start; i < dirty.nkeys; i++)
+		{
 			dirtyset_delete(dirty.set, i);
+			pfree(dirty.keys[i].key);
+		}
 	dirty.nkeys = start;
 }
 
@@ -342,15 +345,15 @@ write_keys(int start)
 
 	if (left == 0)
 		return;
+	/* take them out of the hash before write_lane() blurs their lanes */
+	if (start > 0)
+		for (int i = start; i < dirty.nkeys; i++)
+			dirtyset_delete(dirty.set, i);
 	writer = cs_queue_begin_write(&dirty.rows_written);
 	if (writer)
 	{
 		old = MemoryContextSwitchTo(dirty.context);
 		elements = palloc(sizeof(Datum) * left);
-		/* take them out of the hash before write_lane() blurs their lanes */
-		if (start > 0)
-			for (int i = start; i < dirty.nkeys; i++)
-				dirtyset_delete(dirty.set, i);
 		for (int i = start; left > 0; i++)
 			if (dirty.keys[i].watch >= 0)
 				left -= write_lane(writer, i, elements);
@@ -361,6 +364,9 @@ write_keys(int start)
 	}
 	if (start == 0)
 		drop_keys(0);
+	else
+		for (int i = start; i < dirty.nkeys; i++)
+			pfree(dirty.keys[i].key);
 	dirty.nkeys = start;
 }
 
@@ -474,10 +480,11 @@ contactsync_capture(PG_FUNCTION_ARGS)
 	TupleTableSlot *older;
 	TupleTableSlot *newer;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
+		!(TRIGGER_FIRED_FOR_ROW(data->tg_event) || TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be called as an AFTER trigger",
+				 errmsg("function \"%s\" must be fired AFTER ROW or AFTER TRUNCATE",
 						"contactsync.capture")));
 	trigger = find_trigger(data->tg_relation, data->tg_trigger);
 	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) || trigger->nkeys == 0)
