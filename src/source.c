@@ -549,29 +549,46 @@ key_arrays(const CsWatch *watch, int n, char **keys, Datum *args)
 	}
 }
 
+/*
+ * Effect: runs the query, within source_timeout.  An error must not leave the
+ * timer behind, which would cancel something else later.
+ */
+static void
+execute_within_timeout(CsSource *source, Datum *args)
+{
+	bool		own_timeout = !get_timeout_active(STATEMENT_TIMEOUT);
+	volatile int result = 0;
+
+	if (own_timeout)
+		enable_timeout_after(STATEMENT_TIMEOUT, cs_source_timeout);
+	PG_TRY();
+	{
+		/* not older than the one that the queue was read with */
+		PushActiveSnapshot(GetTransactionSnapshot());
+		result = SPI_execute_plan(source->plan, args, NULL, true, 0);
+		PopActiveSnapshot();
+	}
+	PG_FINALLY();
+	{
+		if (own_timeout)
+			disable_timeout(STATEMENT_TIMEOUT, false);
+	}
+	PG_END_TRY();
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "could not read a source: %s", SPI_result_code_string(result));
+}
+
 void
 cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Datum		args[INDEX_MAX_KEYS];
 	CsOwnerScope scope;
-	bool		own_timeout;
-	int			result;
 
 	memset(rows, 0, n * sizeof(CsSourceRow));
 	enter_owner(source->watch, &scope);
 	key_arrays(source->watch, n, keys, args);
-	own_timeout = !get_timeout_active(STATEMENT_TIMEOUT);
-	if (own_timeout)
-		enable_timeout_after(STATEMENT_TIMEOUT, cs_source_timeout);
-	/* not older than the one that the queue was read with */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	result = SPI_execute_plan(source->plan, args, NULL, true, 0);
-	PopActiveSnapshot();
-	if (own_timeout)
-		disable_timeout(STATEMENT_TIMEOUT, false);
-	if (result != SPI_OK_SELECT)
-		elog(ERROR, "could not read a source: %s", SPI_result_code_string(result));
+	execute_within_timeout(source, args);
 
 	MemoryContextSwitchTo(context);
 	for (uint64 i = 0; i < SPI_processed; i++)
