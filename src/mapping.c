@@ -15,6 +15,7 @@
 #include "access/sysattr.h"
 #include "catalog/pg_type.h"
 #include "nodes/bitmapset.h"
+#include "port/pg_bitutils.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -179,6 +180,7 @@ check_type(const CsMapped *mapped, Oid type)
 	char		category;
 	bool		preferred;
 	const char *wanted = NULL;
+	const char *example = NULL;
 
 	get_type_category_preferred(getBaseType(type), &category, &preferred);
 	switch (mapped->field)
@@ -187,28 +189,41 @@ check_type(const CsMapped *mapped, Oid type)
 			break;
 		case CS_OPT_IN:
 			if (category != TYPCATEGORY_BOOLEAN)
+			{
 				wanted = "boolean";
+				example = "newsletter = 'yes'";
+			}
 			break;
 		case CS_TAGS:
 		case CS_TOPICS:
 			if (category != TYPCATEGORY_ARRAY && type != JSONOID && type != JSONBOID)
+			{
 				wanted = "an array or jsonb";
+				example = "ARRAY[plan, region]";
+			}
 			break;
 		case CS_EXTERNAL_ID:
 			if (category == TYPCATEGORY_BOOLEAN || category == TYPCATEGORY_ARRAY ||
 				category == TYPCATEGORY_COMPOSITE || type == JSONOID || type == JSONBOID)
+			{
 				wanted = "text, a number or uuid";
+				example = "extra->>'id'";
+			}
 			break;
 		default:
 			if (category != TYPCATEGORY_STRING && category != TYPCATEGORY_ENUM &&
 				category != TYPCATEGORY_UNKNOWN)
+			{
 				wanted = "text";
+				example = "code::text";
+			}
 	}
 	if (wanted)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("%s is of type %s, but must be %s", mapped_label(mapped),
-						format_type_be(type), wanted)));
+						format_type_be(type), wanted),
+				 errhint("Map an expression of that type, such as \"%s\".", example)));
 }
 
 /* Effect: checks every expression, collecting the columns that they use. */
@@ -247,14 +262,17 @@ cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
 	if (fields & ~provider->fields)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s cannot carry the field %s", provider->title,
-						cs_contact_field_list(fields & ~provider->fields)),
+				 errmsg_plural("%s cannot carry the field %s", "%s cannot carry the fields %s",
+							   pg_popcount32(fields & ~provider->fields), provider->title,
+							   cs_contact_field_list(fields & ~provider->fields)),
 				 errhint("It can carry: %s.", cs_contact_field_list(provider->fields))));
 	if (provider->required & ~fields)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s needs the field %s, which is not mapped", provider->title,
-						cs_contact_field_list(provider->required & ~fields)),
+				 errmsg_plural("%s needs the field %s, which is not mapped",
+							   "%s needs the fields %s, which are not mapped",
+							   pg_popcount32(provider->required & ~fields), provider->title,
+							   cs_contact_field_list(provider->required & ~fields)),
 				 errhint("For example: mapping => '{\"email\": \"email_address\"}'.")));
 	refusal = provider->check_mapping ? provider->check_mapping(endpoint, fields, &hint) : NULL;
 	if (refusal)

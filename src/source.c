@@ -113,22 +113,33 @@ leave_owner(const CsOwnerScope *scope)
  * Expressions
  */
 
-/* Effect: an error unless the text is one expression and nothing else. */
+/* Does the clause list of "SELECT ..." hold one bare value and nothing else? */
+static bool
+is_one_value(const SelectStmt *select)
+{
+	ResTarget  *target;
+
+	if (select->op != SETOP_NONE || list_length(select->targetList) != 1 ||
+		select->distinctClause || select->fromClause || select->whereClause ||
+		select->groupClause || select->havingClause || select->windowClause ||
+		select->sortClause || select->limitCount || select->limitOffset ||
+		select->lockingClause)
+		return false;
+	target = linitial_node(ResTarget, select->targetList);
+	return target->name == NULL &&
+		!(IsA(target->val, ColumnRef) && IsA(llast(((ColumnRef *) target->val)->fields), A_Star));
+}
+
+/*
+ * Effect: an error unless the text is one expression and nothing else.  It is
+ * parsed by itself, so that what the error quotes is what the user wrote.
+ */
 static void
 check_is_expression(const char *expression)
 {
-	char	   *query = psprintf("SELECT (%s\n)", expression);
-	List	   *statements = raw_parser(query, RAW_PARSE_DEFAULT);
-	SelectStmt *select = NULL;
+	List	   *statements = raw_parser(expression, RAW_PARSE_PLPGSQL_EXPR);
 
-	if (list_length(statements) == 1 &&
-		IsA(linitial_node(RawStmt, statements)->stmt, SelectStmt))
-		select = castNode(SelectStmt, linitial_node(RawStmt, statements)->stmt);
-	if (select == NULL || select->op != SETOP_NONE || list_length(select->targetList) != 1 ||
-		select->fromClause || select->whereClause || select->groupClause ||
-		select->havingClause || select->windowClause || select->sortClause ||
-		select->limitCount || select->limitOffset || select->lockingClause ||
-		select->withClause || select->intoClause || select->distinctClause)
+	if (!is_one_value(castNode(SelectStmt, linitial_node(RawStmt, statements)->stmt)))
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("\"%s\" is not a single expression", expression)));
@@ -153,6 +164,7 @@ typedef struct CsVarWalk
 {
 	Bitmapset  *columns;
 	int			depth;
+	bool		locks;			/* a subquery is FOR UPDATE or the like */
 } CsVarWalk;
 
 /* Collects the columns of the first relation of the outermost query. */
@@ -174,6 +186,7 @@ collect_columns(Node *node, CsVarWalk *walk)
 	{
 		bool		result;
 
+		walk->locks |= ((Query *) node)->rowMarks != NIL;
 		walk->depth++;
 		result = query_tree_walker((Query *) node, collect_columns, walk, 0);
 		walk->depth--;
@@ -215,9 +228,14 @@ cs_source_check_expression(Relation source, const char *expression, const char *
 		if (query->hasAggs || query->hasWindowFuncs || query->hasTargetSRFs)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("an expression over one row cannot have aggregate, window or set-returning functions")));
+					 errmsg("an expression over one row cannot have aggregate, window or set-returning functions"),
+					 errhint("A subquery can.")));
 		type = TupleDescAttr(plan->resultDesc, 0)->atttypid;
 		collect_columns((Node *) query, &walk);
+		if (walk.locks)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("a subquery cannot lock rows")));
 	}
 	PG_CATCH();
 	{
@@ -295,7 +313,7 @@ cast_of(CsConversion conversion)
 		case CS_AS_BOOLEAN:
 			return "(%s\n)::pg_catalog.bool";
 		case CS_AS_JSON:
-			return "pg_catalog.to_jsonb(%s\n)";
+			return "pg_catalog.to_jsonb((%s\n))";
 		case CS_AS_NUMBER:
 			return "(%s\n)";
 	}
@@ -337,15 +355,16 @@ build_query(CsSource *source)
 {
 	const CsWatch *watch = source->watch;
 	const char *table = quote_identifier(get_rel_name(watch->source));
+	const char *keys = strcmp(table, "contactsync_keys") == 0 ? "contactsync_keys_" : "contactsync_keys";
 	StringInfoData query;
 
 	initStringInfo(&query);
-	appendStringInfoString(&query, "SELECT q.n, s.* FROM ROWS FROM (");
+	appendStringInfo(&query, "SELECT %s.n, s.* FROM ROWS FROM (", keys);
 	for (int i = 0; i < watch->nkeys; i++)
 		appendStringInfo(&query, "%spg_catalog.unnest($%d::pg_catalog.text[])", i ? ", " : "", i + 1);
-	appendStringInfoString(&query, ") WITH ORDINALITY AS q (");
+	appendStringInfo(&query, ") WITH ORDINALITY AS %s (", keys);
 	for (int i = 0; i < watch->nkeys; i++)
-		appendStringInfo(&query, "contactsync_k%d, ", i);
+		appendStringInfo(&query, "k%d, ", i);
 	appendStringInfoString(&query, "n), LATERAL (SELECT ");
 	if (watch->filter)
 		appendStringInfo(&query, "(%s\n) IS TRUE", watch->filter);
@@ -359,8 +378,8 @@ build_query(CsSource *source)
 	}
 	appendStringInfo(&query, " FROM %s WHERE ", from_source(watch->source));
 	for (int i = 0; i < watch->nkeys; i++)
-		appendStringInfo(&query, "%s%s.%s = q.contactsync_k%d::%s", i ? " AND " : "", table,
-						 quote_identifier(watch->keys[i]), i,
+		appendStringInfo(&query, "%s%s.%s = %s.k%d::%s", i ? " AND " : "", table,
+						 quote_identifier(watch->keys[i]), keys, i,
 						 column_type(watch->source, watch->keys[i]));
 	appendStringInfoString(&query, " OFFSET 0) AS s");
 	return query.data;
