@@ -269,7 +269,7 @@ read_server(Oid serverid)
 	if (strcmp(wrapper->fdwname, CS_EXTENSION) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("server \"%s\" is not one of %s", server->servername, CS_EXTENSION),
+				 errmsg("server \"%s\" is not a %s server", server->servername, CS_EXTENSION),
 				 errdetail("It belongs to the foreign data wrapper \"%s\".", wrapper->fdwname),
 				 errhint("Use CREATE SERVER ... FOREIGN DATA WRAPPER %s OPTIONS (provider '...').",
 						 CS_EXTENSION)));

@@ -12,6 +12,7 @@
 #include "foreign/foreign.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -116,6 +117,15 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(watch->id);
 }
 
+/* For messages, also when there is no such table. */
+static char *
+table_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	return name ? psprintf("\"%s\"", name) : psprintf("with OID %u", relid);
+}
+
 /* contactsync_unwatch(source, server): of the caller, or of a role that the
  * caller is. */
 Datum
@@ -139,7 +149,7 @@ contactsync_unwatch(PG_FUNCTION_ARGS)
 	if (n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("no watch of yours mirrors that table to server \"%s\"", NameStr(*server)),
+				 errmsg("no watch of yours mirrors table %s to server \"%s\"", table_name(source), NameStr(*server)),
 				 errhint("SELECT * FROM contactsync.watches shows yours.")));
 	ids = palloc(n * sizeof(int));
 	endpoints = palloc(n * sizeof(int));
@@ -165,8 +175,9 @@ check_contact(const CsEndpoint *endpoint, Jsonb *jsonb)
 	if (unknown)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s cannot carry the field %s", endpoint->provider->title,
-						cs_contact_field_list(unknown)),
+				 errmsg_plural("%s cannot carry the field %s", "%s cannot carry the fields %s",
+							   pg_popcount32(unknown), endpoint->provider->title,
+							   cs_contact_field_list(unknown)),
 				 errhint("It can carry: %s.", cs_contact_field_list(endpoint->provider->fields))));
 	refusal = cs_provider_prepare(endpoint, contact);
 	if (refusal)

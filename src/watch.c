@@ -13,7 +13,7 @@
 
 #include "access/genam.h"
 #include "access/sysattr.h"
-#include "access/table.h"
+#include "access/relation.h"
 #include "catalog/catalog.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
@@ -68,6 +68,18 @@ columns_of_unique_index(Relation source, Oid indexid)
 }
 
 static bool
+has_name(List *names, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+		if (strcmp(lfirst(lc), name) == 0)
+			return true;
+	return false;
+}
+
+/* In whatever order, and each once. */
+static bool
 same_columns(List *a, List *b)
 {
 	ListCell   *lc;
@@ -75,16 +87,29 @@ same_columns(List *a, List *b)
 	if (list_length(a) != list_length(b))
 		return false;
 	foreach(lc, a)
-	{
-		ListCell   *other;
-		bool		found = false;
-
-		foreach(other, b)
-			found |= strcmp(lfirst(lc), lfirst(other)) == 0;
-		if (!found)
+		if (!has_name(b, lfirst(lc)))
 			return false;
-	}
+	foreach(lc, b)
+		if (!has_name(a, lfirst(lc)))
+			return false;
 	return true;
+}
+
+static bool
+has_deferrable_primary_key(List *indexes)
+{
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		bool		found = index->rd_index->indisprimary && !index->rd_index->indimmediate;
+
+		index_close(index, AccessShareLock);
+		if (found)
+			return true;
+	}
+	return false;
 }
 
 /* The columns of the primary key, or those asked for if they are unique. */
@@ -93,6 +118,7 @@ find_key(Relation source, List *wanted)
 {
 	List	   *indexes = RelationGetIndexList(source);
 	Oid			primary = RelationGetPrimaryKeyIndex(source);
+	const char *table = RelationGetRelationName(source);
 	ListCell   *lc;
 
 	if (wanted == NIL && OidIsValid(primary))
@@ -100,55 +126,74 @@ find_key(Relation source, List *wanted)
 	if (wanted == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("table \"%s\" has no primary key", RelationGetRelationName(source)),
-				 errhint("Add one, or name the columns of a unique index whose columns are NOT NULL: key => '{id}'.")));
+				 has_deferrable_primary_key(indexes) ?
+				 errmsg("the primary key of table \"%s\" is deferrable", table) :
+				 errmsg("table \"%s\" has no primary key", table),
+				 errhint("Add a primary key that is not deferrable, or name the columns of such a unique index whose columns are NOT NULL: key => '{id}'.")));
+	foreach(lc, wanted)
+		if (get_attnum(RelationGetRelid(source), lfirst(lc)) == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of \"key\" does not exist in table \"%s\"",
+							(char *) lfirst(lc), table)));
 	foreach(lc, indexes)
 		if (same_columns(wanted, columns_of_unique_index(source, lfirst_oid(lc))))
-		return wanted;
+			return wanted;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the columns of \"key\" have no unique index of their own on table \"%s\"",
-					RelationGetRelationName(source)),
-			 errdetail("It must be valid, cover whole columns that are NOT NULL, have no predicate, and not be deferrable.")));
+			 errmsg("there is no unique index on the columns of \"key\" of table \"%s\"", table),
+			 errdetail("It must have these columns and no others, all of them NOT NULL, no WHERE, and not be deferrable.")));
 }
 
 /*
  * Defining
  */
 
-/* Effect: an error unless the relation can be watched by the current user. */
+/* Effect: an error unless the relation is of a kind that can be watched. */
 static void
-check_source(Relation source)
+check_kind(Relation source)
 {
-	Oid			relid = RelationGetRelid(source);
+	const char *name = RelationGetRelationName(source);
 	char		kind = source->rd_rel->relkind;
 
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table", RelationGetRelationName(source)),
-				 errhint("Watch the tables that it is made of.")));
+				 errmsg("\"%s\" is not a table", name),
+				 kind == RELKIND_VIEW || kind == RELKIND_MATVIEW ?
+				 errhint("Watch the tables that it is made of.") : 0));
 	if (IsSystemRelation(source) ||
 		RelationGetNamespace(source) == get_namespace_oid(CS_SCHEMA, true))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("system table \"%s\" cannot be watched", RelationGetRelationName(source))));
+				 errmsg("system table \"%s\" cannot be watched", name)));
 	if (source->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("temporary table \"%s\" cannot be watched", RelationGetRelationName(source)),
-				 errdetail("The worker could not read it.")));
+				 errmsg("temporary table \"%s\" cannot be watched", name),
+				 errdetail("The session that delivers could not read it.")));
+}
+
+/* Effect: an error unless the current user may watch the relation. */
+static void
+check_rights(Relation source)
+{
+	Oid			relid = RelationGetRelid(source);
+	const char *missing = NULL;
+
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
 		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_SELECT, ACLMASK_ALL) != ACLCHECK_OK)
+		missing = "SELECT";
+	else if (pg_class_aclcheck(relid, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
+		missing = "TRIGGER";
+	if (missing)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for table %s", RelationGetRelationName(source)),
-				 errdetail("A watch needs SELECT on its table.")));
-	if (pg_class_aclcheck(relid, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for table %s", RelationGetRelationName(source)),
-				 errdetail("A watch needs TRIGGER on its table.")));
+				 errdetail("To watch a table takes the privileges SELECT and TRIGGER on it."),
+				 errhint("GRANT %s ON %s TO %s.", missing,
+						 quote_identifier(RelationGetRelationName(source)),
+						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 }
 
 static CsOnDelete
@@ -185,12 +230,17 @@ cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 				const char *filter, List *key, const char *on_delete)
 {
 	CsWatch    *watch = palloc0(sizeof(CsWatch));
-	Relation	rel = table_open(source, AccessShareLock);
+	Relation	rel = try_relation_open(source, AccessShareLock);
 	Bitmapset  *used = NULL;
 	bool		all_columns = false;
 	ListCell   *lc;
 
-	check_source(rel);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", source)));
+	check_kind(rel);
+	check_rights(rel);
 	watch->source = source;
 	watch->owner = GetUserId();
 	watch->search_path = pstrdup(namespace_search_path);
@@ -227,7 +277,9 @@ cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		watch->keys[watch->nkeys++] = lfirst(lc);
 
 	watch->used = used;
-	table_close(rel, NoLock);
+	/* what is left to go wrong does so here, not when it is first read */
+	cs_source_close(cs_source_open(watch));
+	relation_close(rel, NoLock);
 	return watch;
 }
 
