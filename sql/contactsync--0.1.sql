@@ -80,7 +80,7 @@ RETURNS TABLE (
 	verdict text, retry_after float8, throttled boolean, next_step integer, blame text,
 	contact integer, outcome text, reason text, code text, field text,
 	message text, remote_id text, remote_status text, note text, opted_out boolean,
-	consent_sent boolean, topic_added boolean, request_id text
+	consent_sent boolean, topic_added boolean, memo text, request_id text
 )
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_judge';

@@ -155,20 +155,27 @@ take_contacts(const CsEndpoint *endpoint, CsBatch *batch, Jsonb *jsonb, CsJson *
 	}
 }
 
-/* A contact for an answer whose contacts are not given: of what all need. */
+/*
+ * A contact for an answer whose contacts are not given: the first of these that
+ * can be sent.
+ */
 static Jsonb *
-sample_contact(const CsProvider *provider)
+sample_contact(const CsEndpoint *endpoint)
 {
-	StringInfoData json;
+	static const char *const samples[] = {
+		"{\"email\": \"jane@example.com\", \"external_id\": \"1\"}",
+		"{\"email\": \"jane@example.com\", \"external_id\": \"1\", \"opt_in\": true}",
+		"{\"email\": \"jane@example.com\"}"
+	};
+	Jsonb	   *jsonb = NULL;
 
-	initStringInfo(&json);
-	appendStringInfoString(&json, "{\"email\": \"jane@example.com\"");
-	if (provider->fields & CS_FIELD_BIT(CS_EXTERNAL_ID))
-		appendStringInfoString(&json, ", \"external_id\": \"1\"");
-	if (provider->fields & CS_FIELD_BIT(CS_OPT_IN))
-		appendStringInfoString(&json, ", \"opt_in\": true");
-	appendStringInfoChar(&json, '}');
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+	for (int i = 0; i < (int) lengthof(samples); i++)
+	{
+		jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(samples[i])));
+		if (cs_provider_prepare(endpoint, cs_contact_from_jsonb(jsonb)) == NULL)
+			break;
+	}
+	return jsonb;
 }
 
 static CsBatch *
@@ -396,7 +403,7 @@ enum
 	COL_VERDICT, COL_RETRY_AFTER, COL_THROTTLED, COL_NEXT_STEP, COL_BLAME, COL_CONTACT,
 	COL_OUTCOME, COL_REASON, COL_CODE, COL_FIELD, COL_MESSAGE, COL_REMOTE_ID,
 	COL_REMOTE_STATUS, COL_NOTE, COL_OPTED_OUT, COL_CONSENT_SENT, COL_TOPIC_ADDED,
-	COL_REQUEST_ID, COL_COUNT
+	COL_MEMO, COL_REQUEST_ID, COL_COUNT
 };
 
 typedef struct Row
@@ -429,6 +436,7 @@ fill_call(Row *row, const CsJudgement *judgement)
 	set_text(row, COL_CODE, judgement->code);
 	set_text(row, COL_FIELD, judgement->field);
 	set_text(row, COL_MESSAGE, judgement->message);
+	set_text(row, COL_MEMO, judgement->memo);
 	set_text(row, COL_REQUEST_ID, judgement->request_id);
 }
 
@@ -480,7 +488,7 @@ contactsync_judge(PG_FUNCTION_ARGS)
 
 	endpoint = read_server(NameStr(*PG_GETARG_NAME(0)));
 	batch = make_batch(endpoint,
-					   PG_ARGISNULL(4) ? sample_contact(endpoint->provider) : PG_GETARG_JSONB_P(4),
+					   PG_ARGISNULL(4) ? sample_contact(endpoint) : PG_GETARG_JSONB_P(4),
 					   PG_GETARG_INT32(5), text_to_cstring(PG_GETARG_TEXT_PP(6)),
 					   PG_ARGISNULL(7) ? NULL : PG_GETARG_JSONB_P(7));
 	take_response(fcinfo, &response);

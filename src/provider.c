@@ -26,12 +26,14 @@ extern const CsProvider cs_mailingcore;
 extern const CsProvider cs_campaignlark;
 extern const CsProvider cs_owlat;
 extern const CsProvider cs_spotzee;
+extern const CsProvider cs_caramel;
 
 const CsProvider *const cs_providers[] = {
 	&cs_mailingcore,
 	&cs_campaignlark,
 	&cs_owlat,
 	&cs_spotzee,
+	&cs_caramel,
 	NULL
 };
 

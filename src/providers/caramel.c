@@ -1,0 +1,265 @@
+/*-------------------------------------------------------------------------
+ *
+ * caramel.c
+ *		Caramel: JSON-RPC to an MCP server, one contact a call.
+ *
+ * From the page "Sync contacts" [SEED]: tools/call of caramel.v1.contact.upsert
+ * with business_id, email, first_name, last_name; keyed by the lower-cased
+ * address; 5 calls a second, 3 after the first 429; 403 tier_required below the
+ * Business tier, where contacts go through caramel.v1.form.submit; consent is
+ * not set by the upsert, but by a form that is made to set it.
+ *
+ * So a form that sets consent is for those alone who gave it: opt_in must be
+ * mapped and true.  It is not submitted again for one whom we submitted before
+ * (unless form_resubmit says so), for that person may have opted out since.
+ *
+ * How form.submit wants its fields is not documented: options name the tool and
+ * its arguments.
+ *
+ * caramel_answer.c reads what comes back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "caramel.h"
+
+/* [DOC rate-limits]: form.submit, 10 in 60 s for each form and address. */
+#define FORM_PACE	(10.0 / 60.0)
+
+static const char *const routes[] = {"upsert", "form", NULL};
+
+/* ---------- options ---------- */
+
+static const char *
+check_route(const char *value)
+{
+	return cs_check_words(value, routes);
+}
+
+static const CsOption options[] = {
+	{.name = "business_id",.place = CS_ON_SERVER,.check = cs_check_header,.required = true,
+	.help = "id of the business that contacts belong to"},
+	{.name = "token_url",.place = CS_ON_SERVER,.check = cs_check_url,
+		.preset = "https://api.caramelme.com/functions/v1/mcp-oauth",
+	.help = "URL that renews the access token"},
+	{.name = "route",.place = CS_ON_SERVER,.check = check_route,.preset = "upsert",
+	.help = "way of contacts: upsert, which falls back to the form on a plan that is too low, or form"},
+	{.name = "form_id",.place = CS_ON_SERVER,.check = cs_check_header,
+	.help = "id of the form for contacts that go that way"},
+	{.name = "form_sets_consent",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
+	.help = "answer to whether the form sets marketing_consent, so that it is for contacts with opt_in true alone"},
+	{.name = "form_resubmit",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
+	.help = "answer to whether a form that sets consent is submitted again for the same contact, which undoes an opt-out"},
+	{.name = "upsert_tool",.place = CS_ON_SERVER,.preset = "caramel.v1.contact.upsert",
+	.help = "name of the tool that upserts a contact"},
+	{.name = "form_tool",.place = CS_ON_SERVER,.preset = "caramel.v1.form.submit",
+	.help = "name of the tool that submits a form"},
+	{.name = "form_id_argument",.place = CS_ON_SERVER,.preset = "form_id",
+	.help = "name of the tool's argument with the id of the form"},
+	{.name = "form_data_argument",.place = CS_ON_SERVER,.preset = "data",
+	.help = "name of the tool's argument with the fields, or none if they stand beside form_id"},
+	{.name = "form_email_field",.place = CS_ON_SERVER,.preset = "email",
+	.help = "name of the form's field for email"},
+	{.name = "form_first_name_field",.place = CS_ON_SERVER,.preset = "first_name",
+	.help = "name of the form's field for first_name"},
+	{.name = "form_last_name_field",.place = CS_ON_SERVER,.preset = "last_name",
+	.help = "name of the form's field for last_name"},
+	{.name = NULL}
+};
+
+static const void *
+configure(const CsEndpoint *endpoint)
+{
+	CsCaramel  *caramel = palloc0(sizeof(CsCaramel));
+
+	caramel->business_id = cs_endpoint_option(endpoint, "business_id");
+	caramel->upsert_tool = cs_endpoint_option(endpoint, "upsert_tool");
+	caramel->form_tool = cs_endpoint_option(endpoint, "form_tool");
+	caramel->form_id = cs_endpoint_option(endpoint, "form_id");
+	caramel->form_id_argument = cs_endpoint_option(endpoint, "form_id_argument");
+	caramel->form_data_argument = cs_endpoint_option(endpoint, "form_data_argument");
+	if (caramel->form_data_argument && strcmp(caramel->form_data_argument, "none") == 0)
+		caramel->form_data_argument = NULL;
+	caramel->form_field[CS_EMAIL] = cs_endpoint_option(endpoint, "form_email_field");
+	caramel->form_field[CS_FIRST_NAME] = cs_endpoint_option(endpoint, "form_first_name_field");
+	caramel->form_field[CS_LAST_NAME] = cs_endpoint_option(endpoint, "form_last_name_field");
+	caramel->prefer_form = cs_provider_option_word(endpoint, "route", routes) == 1;
+	caramel->form_sets_consent = cs_endpoint_option_bool(endpoint, "form_sets_consent");
+	caramel->resubmit = cs_endpoint_option_bool(endpoint, "form_resubmit");
+	return caramel;
+}
+
+static const char *
+check_options(const CsEndpoint *endpoint)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	if (caramel->prefer_form && caramel->form_id == NULL)
+		return "route 'form' needs the option form_id";
+	return NULL;
+}
+
+/* [SEED]: "contact.upsert does NOT set marketing_consent". */
+static const char *
+check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+	bool		opt_in = (fields & CS_FIELD_BIT(CS_OPT_IN)) != 0;
+
+	if (opt_in && caramel->form_id == NULL)
+	{
+		*hint = "Set the server option form_id to a form that sets marketing_consent, or do not map opt_in.";
+		return "Caramel takes consent through a form only, and the server names none";
+	}
+	if (!opt_in && caramel->prefer_form && caramel->form_sets_consent)
+	{
+		*hint = "Map opt_in to a column that tells who consented; or, if the form does not set marketing_consent, set the server option form_sets_consent to 'false'.";
+		return "the form would claim consent for every contact";
+	}
+	return NULL;
+}
+
+/* ---------- contacts ---------- */
+
+static CsRefusal *
+prepare(const CsEndpoint *endpoint, CsContact *contact)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	if (contact->action != CS_UPSERT)
+		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+								  "Caramel neither deletes nor unsubscribes contacts");
+	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && caramel->form_id == NULL)
+		return cs_provider_refuse(CS_REASON_INVALID_FIELD, "opt_in",
+								  "Caramel takes consent through a form only, and the option form_id names none");
+	contact->upsert_key = contact->value[CS_EMAIL];
+	return NULL;
+}
+
+bool
+cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact)
+{
+	if (caramel->form_id == NULL)
+		return false;
+	if (!caramel->form_sets_consent)
+		return true;
+	if (contact->opted_out || !cs_contact_is(contact, CS_OPT_IN, "true"))
+		return false;
+	return caramel->resubmit || !contact->consent_sent || contact->previous_key != NULL;
+}
+
+bool
+cs_caramel_submits(const CsEndpoint *endpoint, const CsBatch *batch)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	if (batch->step == CS_CARAMEL_FORM)
+		return caramel->form_id != NULL;
+	if (caramel->prefer_form ||
+		(endpoint->memo && strcmp(endpoint->memo, CS_CARAMEL_TIER) == 0))
+		return cs_caramel_may_submit(caramel, batch->contacts[0]);
+	return false;
+}
+
+/* ---------- requests ---------- */
+
+static void
+write_field(StringInfo out, const CsContact *contact, CsField field, const char *name, bool nulls)
+{
+	if ((contact->present & CS_FIELD_BIT(field)) && (contact->value[field] || nulls))
+		cs_json_member(out, name, contact->value[field]);
+}
+
+/* [SEED]: business_id, email, first_name, last_name, and nothing else. */
+static void
+write_upsert(StringInfo out, const CsCaramel *caramel, const CsContact *contact, bool nulls)
+{
+	cs_json_member(out, "business_id", caramel->business_id);
+	cs_json_member(out, "email", contact->value[CS_EMAIL]);
+	write_field(out, contact, CS_FIRST_NAME, "first_name", nulls);
+	write_field(out, contact, CS_LAST_NAME, "last_name", nulls);
+}
+
+static void
+write_form(StringInfo out, const CsCaramel *caramel, const CsContact *contact, bool nulls)
+{
+	cs_json_member(out, "business_id", caramel->business_id);
+	cs_json_member(out, caramel->form_id_argument, caramel->form_id);
+	if (caramel->form_data_argument)
+	{
+		cs_json_key(out, caramel->form_data_argument);
+		appendStringInfoCharMacro(out, '{');
+	}
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if (caramel->form_field[i])
+			write_field(out, contact, i, caramel->form_field[i], nulls);
+	}
+	if (caramel->form_data_argument)
+		appendStringInfoCharMacro(out, '}');
+}
+
+/*
+ * [SEED]: the JSON-RPC envelope, with a number as its id.  [DOC]: the server is
+ * "Streamable HTTP", which may look at Accept and may answer with an event
+ * stream [INFER]; both are taken.
+ */
+static void
+build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+	const CsContact *contact = batch->contacts[0];
+	StringInfo	out = &request->body;
+	bool		form = cs_caramel_submits(endpoint, batch);
+
+	request->method = "POST";
+	request->url = pstrdup(endpoint->base_url);
+	cs_provider_add_header(request, "Accept", "application/json, text/event-stream");
+	cs_provider_add_header(request, "Content-Type", "application/json");
+
+	initStringInfo(out);
+	appendStringInfo(out, "{\"jsonrpc\":\"2.0\",\"method\":\"tools/call\",\"id\":" INT64_FORMAT ",\"params\":{",
+					 batch->number);
+	cs_json_member(out, "name", form ? caramel->form_tool : caramel->upsert_tool);
+	cs_json_key(out, "arguments");
+	appendStringInfoCharMacro(out, '{');
+	if (form)
+		write_form(out, caramel, contact, endpoint->nulls_clear);
+	else
+		write_upsert(out, caramel, contact, endpoint->nulls_clear);
+	appendStringInfoString(out, "}}}");
+}
+
+static double
+step_pace(const CsEndpoint *endpoint, const CsBatch *batch)
+{
+	return cs_caramel_submits(endpoint, batch) ? FORM_PACE : 0;
+}
+
+#define FIELDS \
+	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_FIRST_NAME) | \
+	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN))
+
+const CsProvider cs_caramel = {
+	.name = "caramel",
+	.title = "Caramel",
+	.base_url = "https://app.caramelme.com/api/functions/caramel-mcp",
+	.max_batch = 1,
+	.pace = 5,					/* "5 rps is a safe sustained rate" */
+	.burst = 1,
+	.throttled_pace = 3,		/* "drop to 3 rps after first 429" */
+	.concurrency = 2,
+	.max_retries = 3,			/* "Exponential backoff, max 3 retries" */
+	.auth = CS_AUTH_OAUTH,
+	.fields = FIELDS,
+	.required = CS_FIELD_BIT(CS_EMAIL),
+	.options = options,
+	.build = build,
+	.judge = cs_caramel_judge,
+	.prepare = prepare,
+	.step_pace = step_pace,
+	.configure = configure,
+	.check_options = check_options,
+	.check_mapping = check_mapping,
+};

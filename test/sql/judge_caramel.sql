@@ -1,0 +1,63 @@
+-- what Caramel's answers mean, in the four shapes that they have
+\set SHOW_CONTEXT never
+\pset format unaligned
+\pset null -
+CREATE SERVER car FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'bus_1');
+CREATE FUNCTION rpc(result text) RETURNS text LANGUAGE sql RETURN format('{"jsonrpc": "2.0", "id": 1, "result": %s}', result);
+CREATE FUNCTION text_error(text text) RETURNS text LANGUAGE sql
+RETURN rpc(jsonb_build_object('content', jsonb_build_array(jsonb_build_object('type', 'text', 'text', text)), 'isError', true)::text);
+CREATE FUNCTION rpc_error(code text, message text) RETURNS text LANGUAGE sql
+RETURN format('{"jsonrpc": "2.0", "id": 1, "error": {"code": %s, "message": %s}}', code, to_json(message));
+CREATE FUNCTION rest(code text, message text DEFAULT 'no', name text DEFAULT 'message') RETURNS text LANGUAGE sql
+RETURN jsonb_build_object('error', code, name, message, 'status', 400);
+
+-- the contact, wherever it is in the result; an id need not be anywhere
+SELECT verdict, outcome, remote_id, consent_sent, body FROM (VALUES
+	(rpc('{"id": "con_1", "email": "jane@example.com", "marketing_consent": false}')), (rpc('{"content": [{"type": "text", "text": "{\"id\": \"con_2\"}"}]}')),
+	(rpc('{"structuredContent": {"id": "con_3"}, "content": []}')), (rpc('{"submission_id": "s1", "contact_id": "con_4"}')), (rpc('{"content": [{"type": "text", "text": "Done."}], "isError": false}')),
+	(rpc('{}')), ('{"jsonrpc": "2.0", "result": {"id": "con_5"}}'),
+	(E'event: message\ndata: {"jsonrpc": "2.0", "id": 1, "result": {"id": "con_6"}}\n\n'), (E': ping\r\n\r\ndata: {"jsonrpc": "2.0", "method": "progress"}\r\ndata: {"jsonrpc": "2.0", "id": 1, "result": {"id": "con_7"}}\r\n')
+) AS t (body), contactsync_judge('car', 200, NULL, body);
+-- an answer to another request, or to none
+SELECT verdict, reason, body FROM (VALUES ('{"jsonrpc": "2.0", "id": 2, "result": {"id": "con_1"}}'), ('{"jsonrpc": "2.0", "id": "x", "result": {}}'), ('{"jsonrpc": "2.0", "id": 1}'), (rpc('null')), (rpc('"ok"')), (''), ('{}'), ('[]'), ('data: x'), (E'data: \n')) AS t (body), contactsync_judge('car', 200, NULL, body);
+
+-- the page's table, by HTTP status
+SELECT status, verdict, blame, reason, code, field, message FROM (VALUES
+	(400, rest('email_required', 'Email is required.')), (401, rest('unauthorized')), (403, rest('tier_required', 'Business tier or above.')), (429, rest('rate_limited')), (500, rest('internal_error')),
+	(403, rest('scope_required', 'audience:write', 'messsage')), (404, rest('business_not_found')), (402, rest('insufficient_credits')), (400, rest('invalid_request', 'bad', 'messsage')), (422, ''), (403, ''), (404, ''), (400, '')
+) AS t (status, body), contactsync_judge('car', status, NULL, body);
+-- by JSON-RPC error, under a 200
+SELECT verdict, blame, reason, code, message FROM (VALUES
+	(rpc_error('-32001', 'Unauthorized — access token expired or invalid')), (rpc_error('-32700', 'Parse error')), (rpc_error('-32600', 'Invalid Request')), (rpc_error('-32601', 'Method not found')),
+	(rpc_error('-32602', 'Invalid params')), (rpc_error('-32603', 'Internal error')), (rpc_error('-32000', 'Per-token rate cap exceeded.')), (rpc_error('"tier_required"', 'x')), (rpc_error('7', 'Something else')), ('{"error": {}}'), ('{"error": true}')
+) AS t (body), contactsync_judge('car', 200, NULL, body);
+-- by isError and a text
+SELECT verdict, blame, reason, code, message FROM (VALUES
+	(text_error('Per-token rate cap exceeded.')), (text_error('email_required')), (text_error('Access token expired')), (text_error('contact.upsert requires the Business tier')), (text_error('Missing scope: audience:write')),
+	(text_error('{"error": "tier_required", "messsage": "too low"}')), (text_error('{"error": {"code": "rate_limited", "message": "slow"}}')), (text_error('Moderation failed for this separate entry')), (rpc('{"isError": true}')), (rpc('{"isError": true, "content": [{"type": "image"}]}')),
+	(E'data: ' || text_error('Per-token rate cap exceeded.') || E'\n\n')
+) AS t (body), contactsync_judge('car', 200, NULL, body);
+
+-- a plan that is too low: the form, for those who consented
+ALTER SERVER car OPTIONS (ADD form_id 'frm_import');
+SELECT opt_in, state, verdict, next_step, memo, reason, code, message FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS s (state),
+	contactsync_judge('car', 403, NULL, rest('tier_required', 'Business tier or above'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
+SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
+SELECT verdict, reason, message FROM contactsync_judge('car', 403, NULL, rest('tier_required', 'no forms either'), '{"email": "a@example.com", "opt_in": true}', 1);
+-- once the tool answers the plan allows it, and that is remembered too
+SELECT verdict, outcome, memo = '' AS forgotten FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com"}', state => '{"memo": "tier_required"}');
+-- by the tool nothing is claimed, whatever opt_in says
+SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}');
+SELECT verdict, outcome, consent_sent FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
+-- nor can it be withdrawn, which must not go unnoticed
+SELECT verdict, outcome, reason, code, message FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": false}', state => '{"consent_sent": true}');
+SELECT verdict, outcome FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": false}');
+ALTER SERVER car OPTIONS (ADD form_sets_consent 'false');
+SELECT verdict, next_step FROM contactsync_judge('car', 403, NULL, rest('tier_required'), '{"email": "a@example.com"}');
+SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
+ALTER SERVER car OPTIONS (DROP form_sets_consent, DROP form_id);
+
+-- throttled: Retry-After, even 0, else the reset
+SELECT status, headers, verdict, retry_after, throttled, request_id FROM (VALUES (429, '{"Retry-After": "0", "x-caramel-request-id": "r1"}'::jsonb, ''), (429, '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "x-ratelimit-reset": "784111800"}', ''), (200, '{"Retry-After": "9"}', text_error('rate_limited')), (200, NULL, text_error('rate_limited')), (503, NULL, '<html>')) AS t (status, headers, body),
+	contactsync_judge('car', status, headers, body);
+SELECT verdict, reason FROM contactsync_judge('car', 200, NULL, '<html><title>Welcome</title>');
