@@ -1,0 +1,102 @@
+# OAuth: access tokens are renewed before they expire, rotated refresh tokens are never lost, and nobody gets to see either.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+# An hour passes in 6 s.
+my $speed = 600;
+my $sandbox = start_sandbox(clock_speed => $speed);
+my $node = start_node('contactsync.clock_speed' => $speed);
+my $sent = 0;
+
+create_server(
+	$node, $sandbox, 'caramel',
+	server => {
+		business_id => 'bus_01h7m9k0aabcdefghj1234567',
+		base_url => $sandbox->url . '/caramel/mcp',
+		token_url => $sandbox->url . '/caramel/token',
+		client_id => 'client_sandbox',
+		refresh_interval => '10min',
+		timeout => '1h',
+		connect_timeout => '1h'
+	},
+	mapping => { access_token => undef, refresh_token => 'rt_sandbox' });
+$sandbox->config('caramel', { limits => { ip => undef } });
+
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+sub send_contact
+{
+	$sent++;
+	sql(qq{SELECT contactsync_upsert('caramel', '{"email": "c$sent\@example.com"}')});
+	return;
+}
+
+# An option of the user mapping, or ''.
+sub option
+{
+	my ($name) = @_;
+	return sql(qq{SELECT option_value FROM pg_user_mappings, pg_options_to_table(umoptions) WHERE option_name = '$name'});
+}
+
+sub refreshes { return scalar grep { $_->{path} =~ /token/ } @{ $sandbox->journal('caramel') }; }
+sub refused { return scalar grep { ($_->{status} // 0) == 401 } @{ $sandbox->journal('caramel') }; }
+
+# A refresh token alone is enough to begin with.
+send_contact();
+$sandbox->wait_for_contacts('caramel', $sent);
+is(refreshes(), 1, 'a refresh token alone buys an access token');
+isnt(option('refresh_token'), 'rt_sandbox', 'the refresh token was rotated');
+like(option('access_token'), qr/^eyJ_/, 'the access token is kept');
+
+# It is renewed in time, with nothing refused.
+my $first = option('access_token');
+$node->poll_query_until('postgres',
+	qq{SELECT option_value <> '$first' FROM pg_user_mappings, pg_options_to_table(umoptions) WHERE option_name = 'access_token'})
+  or die 'timed out waiting for the token to be renewed';
+send_contact();
+$sandbox->wait_for_contacts('caramel', $sent);
+is(refused(), 0, 'it is renewed before it is refused');
+
+# From here on only when it is refused, or of unknown age.
+sql(q{ALTER SERVER caramel OPTIONS (SET refresh_interval '1d');
+	ALTER USER MAPPING FOR CURRENT_USER SERVER caramel OPTIONS (SET access_token 'revoked', DROP token_expires_at,
+		SET token_refreshed_at '9999999999')});
+my $before = refreshes();
+send_contact();
+$sandbox->wait_for_contacts('caramel', $sent);
+cmp_ok(refreshes(), '>', $before, 'a token from the future is of unknown age, and is renewed');
+is(refused(), 0, 'without trying it');
+sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER caramel OPTIONS (SET access_token 'revoked', DROP token_expires_at)});
+send_contact();
+$sandbox->wait_for_contacts('caramel', $sent);
+is(refused(), 1, 'a token that is refused was tried once');
+isnt(option('access_token'), 'revoked', 'and is renewed');
+is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails for it');
+
+# What was rotated is on disk before it is used: with an older refresh token nothing would arrive any more.
+$node->stop('immediate');
+$node->start;
+send_contact();
+$sandbox->wait_for_contacts('caramel', $sent);
+pass('a crash does not lose the refresh token');
+
+# When the refresh token is not accepted either, only a human helps: nothing is burned meanwhile.
+sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER caramel OPTIONS (SET access_token 'revoked', SET refresh_token 'rt_unknown')});
+send_contact();
+$node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status})
+  or die 'timed out waiting for the server to be halted';
+like(sql('SELECT reason FROM contactsync.status'), qr/refresh token.*sign in again/, 'a refused refresh token halts the server');
+is(sql('SELECT backlog, failures FROM contactsync.status'), '1|0', 'and the contact waits');
+$sandbox->config('caramel', { refresh_tokens => { rt_anew => {} } });
+sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER caramel OPTIONS (SET refresh_token 'rt_anew')});
+$sandbox->wait_for_contacts('caramel', $sent);
+pass('signing in anew resumes it');
+
+$node->stop;
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/eyJ_|\brt_|revoked/, 'no token is in the log');
+
+done_testing();
