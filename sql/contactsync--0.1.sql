@@ -362,6 +362,27 @@ COMMENT ON FUNCTION contactsync.capture()
 IS 'trigger that notes which rows of a watched table changed; made by contactsync_watch()';
 REVOKE ALL ON FUNCTION contactsync.capture() FROM PUBLIC;
 
+CREATE FUNCTION contactsync.note_ddl()
+RETURNS event_trigger LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_note_ddl';
+COMMENT ON FUNCTION contactsync.note_ddl()
+IS 'event trigger that gives tables that inherit from a watched one its triggers';
+REVOKE ALL ON FUNCTION contactsync.note_ddl() FROM PUBLIC;
+
+CREATE FUNCTION contactsync.note_drop()
+RETURNS event_trigger LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_note_drop';
+COMMENT ON FUNCTION contactsync.note_drop()
+IS 'event trigger that ends watches with their tables and servers';
+REVOKE ALL ON FUNCTION contactsync.note_drop() FROM PUBLIC;
+
+CREATE EVENT TRIGGER contactsync_ddl ON ddl_command_end
+WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION contactsync.note_ddl();
+COMMENT ON EVENT TRIGGER contactsync_ddl IS 'tables that inherit from a watched one have its triggers';
+
+CREATE EVENT TRIGGER contactsync_drop ON sql_drop EXECUTE FUNCTION contactsync.note_drop();
+COMMENT ON EVENT TRIGGER contactsync_drop IS 'watches end with their tables and servers';
+
 CREATE FUNCTION contactsync.launch()
 RETURNS void LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_launch';

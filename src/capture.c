@@ -46,6 +46,7 @@
 #include "queue.h"
 #include "rowkey.h"
 #include "shmem.h"
+#include "watch.h"
 
 /* Keys that are held in memory before they are spilled to the queue. */
 #define CS_CAPTURE_MAX_KEYS	16384
@@ -300,6 +301,7 @@ write_lane(CsQueueWriter *writer, int start, Datum *elements)
 	CsDirtyKey *first = &dirty.keys[start];
 	int			endpoint = first->endpoint;
 	int			watch = first->watch;
+	bool		wanted = !cs_watch_is_dropped(watch);
 	int			written = 0;
 	int			n = 0;
 	Size		size = 0;
@@ -316,7 +318,8 @@ write_lane(CsQueueWriter *writer, int start, Datum *elements)
 		{
 			ArrayType  *array = construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
 
-			cs_queue_write(writer, endpoint, watch, n, array, NULL);
+			if (wanted)
+				cs_queue_write(writer, endpoint, watch, n, array, NULL);
 			pfree(array);
 			n = 0;
 			size = 0;

@@ -127,6 +127,34 @@ cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls)
 	return SPI_processed;
 }
 
+/*
+ * Effect: runs a command that is made up each time; as above.
+ */
+uint64
+cs_sql_execute_text(const char *fmt,...)
+{
+	StringInfoData command;
+	int			result;
+
+	initStringInfo(&command);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, fmt);
+		needed = appendStringInfoVA(&command, fmt, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&command, needed);
+	}
+	result = SPI_execute(command.data, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", command.data, SPI_result_code_string(result));
+	return SPI_processed;
+}
+
 /* A column (from 1) of a row (from 0) of the last result. */
 Datum
 cs_sql_value(int row, int column, bool *isnull)

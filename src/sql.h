@@ -12,6 +12,8 @@
 
 #include "executor/spi.h"
 
+#include "contactsync.h"
+
 #define CS_SQL_MAX_ARGS	16
 
 /* A statement that is planned once per session; declare it static. */
@@ -35,6 +37,7 @@ extern void cs_sql_enter(CsSqlScope *scope);
 extern void cs_sql_leave(CsSqlScope *scope);
 extern void cs_sql_plan_by_index(void);
 extern uint64 cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls);
+extern uint64 cs_sql_execute_text(const char *fmt,...) cs_attribute_printf(1, 2);
 
 extern Datum cs_sql_value(int row, int column, bool *isnull);
 extern char *cs_sql_text(int row, int column);	/* NULL for null */

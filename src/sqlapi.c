@@ -159,7 +159,7 @@ contactsync_unwatch(PG_FUNCTION_ARGS)
 		endpoints[i] = cs_sql_int(i, 2);
 	}
 	for (uint64 i = 0; i < n; i++)
-		cs_watch_drop(endpoints[i], ids[i], source);
+		cs_watch_drop(endpoints[i], ids[i]);
 	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -14,10 +14,10 @@
 #include "access/genam.h"
 #include "access/sysattr.h"
 #include "access/relation.h"
+#include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -27,7 +27,9 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "contactsync.h"
@@ -36,6 +38,7 @@
 #include "shmem.h"
 #include "source.h"
 #include "sql.h"
+#include "trigger.h"
 #include "watch.h"
 
 static const char *const on_delete_words[] = {"ignore", "unsubscribe", "delete"};
@@ -74,7 +77,7 @@ has_name(List *names, const char *name)
 
 	foreach(lc, names)
 		if (strcmp(lfirst(lc), name) == 0)
-			return true;
+		return true;
 	return false;
 }
 
@@ -88,10 +91,10 @@ same_columns(List *a, List *b)
 		return false;
 	foreach(lc, a)
 		if (!has_name(b, lfirst(lc)))
-			return false;
+		return false;
 	foreach(lc, b)
 		if (!has_name(a, lfirst(lc)))
-			return false;
+		return false;
 	return true;
 }
 
@@ -132,13 +135,13 @@ find_key(Relation source, List *wanted)
 				 errhint("Add a primary key that is not deferrable, or name the columns of such a unique index whose columns are NOT NULL: key => '{id}'.")));
 	foreach(lc, wanted)
 		if (get_attnum(RelationGetRelid(source), lfirst(lc)) == InvalidAttrNumber)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("column \"%s\" of \"key\" does not exist in table \"%s\"",
-							(char *) lfirst(lc), table)));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of \"key\" does not exist in table \"%s\"",
+						(char *) lfirst(lc), table)));
 	foreach(lc, indexes)
 		if (same_columns(wanted, columns_of_unique_index(source, lfirst_oid(lc))))
-			return wanted;
+		return wanted;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no unique index on the columns of \"key\" of table \"%s\"", table),
@@ -302,77 +305,6 @@ name_array(int n, char **names)
 	return PointerGetDatum(construct_array(elements, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
 }
 
-/* The arguments of the trigger, as capture.c reads them. */
-static char *
-trigger_arguments(const CsWatch *watch)
-{
-	StringInfoData args;
-	int			column = -1;
-
-	initStringInfo(&args);
-	appendStringInfo(&args, "'%d', '%d', '%d'", watch->endpoint, watch->id, watch->nkeys);
-	for (int i = 0; i < watch->nkeys; i++)
-		appendStringInfo(&args, ", %s", quote_literal_cstr(watch->keys[i]));
-	/* a whole row or a system column stands for all columns: name none */
-	while ((column = bms_next_member(watch->used, column)) >= 0)
-		if (column + FirstLowInvalidHeapAttributeNumber <= 0)
-			return args.data;
-	column = -1;
-	while ((column = bms_next_member(watch->used, column)) >= 0)
-		appendStringInfo(&args, ", %s",
-						 quote_literal_cstr(get_attname(watch->source, column + FirstLowInvalidHeapAttributeNumber, false)));
-	return args.data;
-}
-
-static void
-execute(const char *command)
-{
-	int			result = SPI_execute(command, false, 0);
-
-	if (result < 0)
-		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
-}
-
-static char *
-qualified_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
-}
-
-/*
- * Effect: makes the triggers on the table and on everything that inherits from
- * it.  A row trigger on a partitioned table comes to its partitions by itself;
- * one on TRUNCATE does not, nor does any to other children.
- */
-static void
-create_triggers(const CsWatch *watch, bool always)
-{
-	List	   *relids = find_all_inheritors(watch->source, ShareRowExclusiveLock, NULL);
-	char	   *args = trigger_arguments(watch);
-	ListCell   *lc;
-
-	foreach(lc, relids)
-	{
-		Oid			relid = lfirst_oid(lc);
-		char	   *table = qualified_name(relid);
-
-		if (get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE)
-			continue;
-		if (relid == watch->source || !get_rel_relispartition(relid))
-			execute(psprintf("CREATE TRIGGER contactsync_%d AFTER INSERT OR UPDATE OR DELETE ON %s"
-							 " FOR EACH ROW EXECUTE FUNCTION contactsync.capture(%s)",
-							 watch->id, table, args));
-		execute(psprintf("CREATE TRIGGER contactsync_%d_truncate AFTER TRUNCATE ON %s"
-						 " FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture(%s)",
-						 watch->id, table, args));
-		if (always)
-			execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER contactsync_%d,"
-							 " ENABLE ALWAYS TRIGGER contactsync_%d_truncate",
-							 table, watch->id, watch->id));
-	}
-}
-
 /*
  * Effect: stores the watch, giving it its id, and puts the triggers in place:
  * they are ours, so it is done as the owner of the extension.  Rows that the
@@ -406,37 +338,86 @@ cs_watch_create(CsWatch *watch, bool always)
 						get_rel_name(watch->source)),
 				 errhint("Use contactsync_unwatch() first.")));
 	watch->id = cs_sql_int(0, 1);
-	create_triggers(watch, always);
+	cs_trigger_create(watch, always);
 	cs_sql_leave(&scope);
 	cs_shmem_reload_at_commit();
 }
 
-/* Effect: removes the watch, its triggers, and all that is known of it. */
+/* Watches that this transaction dropped, if that has not been rolled back. */
+static List *dropped = NIL;
+static TransactionId dropped_in = InvalidTransactionId;
+
+static void
+note_dropped(int id)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	if (dropped_in != GetTopTransactionId())
+		dropped = NIL;
+	dropped_in = GetTopTransactionId();
+	dropped = lappend_int(dropped, id);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Was the watch dropped by this transaction?  Cheap if none was.
+ */
+bool
+cs_watch_is_dropped(int id)
+{
+	static CsStatement statement = {
+		"SELECT FROM contactsync.watch WHERE id = $1", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(id);
+	CsSqlScope	scope;
+	bool		found;
+
+	if (!TransactionIdIsValid(dropped_in) || dropped_in != GetTopTransactionIdIfAny() ||
+		!list_member_int(dropped, id))
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot());	/* there may be none, at a
+													 * commit */
+	cs_sql_enter(&scope);
+	found = cs_sql_execute(&statement, &arg, NULL) > 0;
+	cs_sql_leave(&scope);
+	PopActiveSnapshot();
+	return !found;
+}
+
+/*
+ * Effect: removes what a table has of a watch, also what was committed since
+ * the snapshot of our transaction was taken.
+ */
+static void
+delete_of_watch(const char *table, int endpoint, int id)
+{
+	char	   *command = psprintf("DELETE FROM contactsync.%s WHERE watch = %d AND endpoint = %d",
+								   table, id, endpoint);
+	SPIPlanPtr	plan = SPI_prepare(command, 0, NULL);
+	int			result = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(),
+											  InvalidSnapshot, false, true, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
+}
+
+/*
+ * Effect: removes the watch, its triggers, and all that is known of it.  What
+ * this transaction has noted so far is not queued when it commits.
+ */
 void
-cs_watch_drop(int endpoint, int id, Oid source)
+cs_watch_drop(int endpoint, int id)
 {
 	static const char *const tables[] = {"queue", "contact", "failure", "counter"};
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	if (get_rel_name(source) != NULL)
-	{
-		ListCell   *lc;
-
-		foreach(lc, find_all_inheritors(source, ShareRowExclusiveLock, NULL))
-		{
-			char	   *table = qualified_name(lfirst_oid(lc));
-
-			if (lfirst_oid(lc) == source || !get_rel_relispartition(lfirst_oid(lc)))
-				execute(psprintf("DROP TRIGGER IF EXISTS contactsync_%d ON %s", id, table));
-			execute(psprintf("DROP TRIGGER IF EXISTS contactsync_%d_truncate ON %s", id, table));
-		}
-	}
+	cs_trigger_drop(id);
 	for (int i = 0; i < lengthof(tables); i++)
-		execute(psprintf("DELETE FROM contactsync.%s WHERE watch = %d AND endpoint = %d",
-						 tables[i], id, endpoint));
-	execute(psprintf("DELETE FROM contactsync.watch WHERE id = %d", id));
+		delete_of_watch(tables[i], endpoint, id);
+	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
 	cs_sql_leave(&scope);
+	note_dropped(id);
 	cs_shmem_reload_at_commit();
 }
 

@@ -19,7 +19,8 @@
 extern CsWatch *cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 								const char *filter, List *key, const char *on_delete);
 extern void cs_watch_create(CsWatch *watch, bool always);
-extern void cs_watch_drop(int endpoint, int id, Oid source);
+extern void cs_watch_drop(int endpoint, int id);
+extern bool cs_watch_is_dropped(int id);
 extern List *cs_watch_load_all(void);
 
 #endif							/* CS_WATCH_H */

@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # words of contactsync.h and the contract of provider.h, which are for all.
 layers='
     contactsync
-    sqlapi run preview launcher worker
+    sqlapi ddl run preview launcher worker
     delivery
     call reader refresh
     settle
@@ -17,7 +17,7 @@ layers='
     lane
     capture rowkey
     queue state
-    watch mapping source
+    watch mapping trigger source
     sql
     token http httpcall waitset bounded header
     providers/*

@@ -1,0 +1,132 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl.c
+ *		What becomes of watches when tables and servers change.
+ *
+ * Event triggers, so that it happens in the transaction of whoever makes the
+ * change, whether or not there is a worker.  They do nothing, and nothing that
+ * could fail, unless it is about something that is watched.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "commands/extension.h"
+
+#include "compat.h"
+#include "contactsync.h"
+#include "shmem.h"
+#include "sql.h"
+#include "trigger.h"
+#include "watch.h"
+
+CS_FUNCTION(contactsync_note_ddl);
+CS_FUNCTION(contactsync_note_drop);
+
+static void
+require_event_trigger(FunctionCallInfo fcinfo, const char *name)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be called as an event trigger", name)));
+}
+
+/*
+ * contactsync.note_ddl(), on ddl_command_end: a table that has come to inherit
+ * from a watched one has its triggers.
+ */
+Datum
+contactsync_note_ddl(PG_FUNCTION_ARGS)
+{
+	static CsStatement statement = {
+		"SELECT FROM pg_event_trigger_ddl_commands() d"
+		" JOIN pg_inherits i ON d.objid IN (i.inhrelid, i.inhparent)"
+		" WHERE d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM contactsync.watch)"
+	};
+	static bool busy = false;	/* what we do is DDL, too */
+	CsSqlScope	scope;
+
+	require_event_trigger(fcinfo, "contactsync.note_ddl");
+	if (busy || !OidIsValid(get_extension_oid(CS_EXTENSION, true)))
+		PG_RETURN_VOID();
+	busy = true;
+	PG_TRY();
+	{
+		cs_sql_enter(&scope);
+		if (cs_sql_execute(&statement, NULL, NULL) > 0)
+			cs_trigger_follow();
+		cs_sql_leave(&scope);
+	}
+	PG_FINALLY();
+	{
+		busy = false;
+	}
+	PG_END_TRY();
+	PG_RETURN_VOID();
+}
+
+/* Effect: drops the watches whose table or server was dropped.  Returns their number. */
+static uint64
+drop_watches(void)
+{
+	static CsStatement statement = {
+		"SELECT w.id, w.endpoint FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+		" JOIN pg_event_trigger_dropped_objects() d ON d.objsubid = 0 AND"
+		" (d.classid = 'pg_class'::regclass AND d.objid = w.source OR"
+		" d.classid = 'pg_foreign_server'::regclass AND d.objid = e.server_oid)"
+		" GROUP BY w.id, w.endpoint"
+	};
+	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+	int		   *ids = palloc(Max(n, 1) * sizeof(int));
+	int		   *endpoints = palloc(Max(n, 1) * sizeof(int));
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		ids[i] = cs_sql_int(i, 1);
+		endpoints[i] = cs_sql_int(i, 2);
+	}
+	for (uint64 i = 0; i < n; i++)
+		cs_watch_drop(endpoints[i], ids[i]);
+	return n;
+}
+
+/* Effect: what is known of servers that were dropped is gone. */
+static uint64
+drop_endpoints(void)
+{
+	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call"};
+	static CsStatement statement = {
+		"DELETE FROM contactsync.endpoint e USING pg_event_trigger_dropped_objects() d"
+		" WHERE d.classid = 'pg_foreign_server'::regclass AND d.objid = e.server_oid RETURNING e.id"
+	};
+	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+	int		   *ids = palloc(Max(n, 1) * sizeof(int));
+
+	for (uint64 i = 0; i < n; i++)
+		ids[i] = cs_sql_int(i, 1);
+	for (uint64 i = 0; i < n; i++)
+		for (int t = 0; t < lengthof(tables); t++)
+			cs_sql_execute_text("DELETE FROM contactsync.%s WHERE endpoint = %d", tables[t], ids[i]);
+	return n;
+}
+
+/*
+ * contactsync.note_drop(), on sql_drop: a watch goes with its table or server.
+ */
+Datum
+contactsync_note_drop(PG_FUNCTION_ARGS)
+{
+	CsSqlScope	scope;
+
+	require_event_trigger(fcinfo, "contactsync.note_drop");
+	if (!OidIsValid(get_extension_oid(CS_EXTENSION, true)))
+		PG_RETURN_VOID();
+	cs_sql_enter(&scope);
+	if (drop_watches() + drop_endpoints() > 0)
+		cs_shmem_reload_at_commit();
+	cs_sql_leave(&scope);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,122 @@
+/*-------------------------------------------------------------------------
+ *
+ * trigger.c
+ *		The triggers of a watch.
+ *
+ * There are two: one for rows and one for TRUNCATE.  A row trigger comes to the
+ * partitions of its table by itself, now and later; one on TRUNCATE does not,
+ * nor does any to tables that inherit otherwise.  So those are given theirs
+ * here, also those that are made after the watch.
+ *
+ * A trigger is known by its function and arguments: somebody may rename it, and
+ * a partition that is detached keeps one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "nodes/bitmapset.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "sql.h"
+#include "trigger.h"
+
+/* Of a row of pg_trigger: is it ours, and whose is it? */
+#define IS_OURS(t)	t ".tgfoid = 'contactsync.capture'::regproc AND " t ".tgparentid = 0"
+#define WATCH_OF(t)	"split_part(encode(" t ".tgargs, 'escape'), chr(92) || '000', 2)"
+
+/* The arguments of the trigger, as capture.c reads them. */
+static char *
+trigger_arguments(const CsWatch *watch)
+{
+	StringInfoData args;
+	int			column = -1;
+
+	initStringInfo(&args);
+	appendStringInfo(&args, "'%d', '%d', '%d'", watch->endpoint, watch->id, watch->nkeys);
+	for (int i = 0; i < watch->nkeys; i++)
+		appendStringInfo(&args, ", %s", quote_literal_cstr(watch->keys[i]));
+	/* a whole row or a system column stands for all columns: name none */
+	while ((column = bms_next_member(watch->used, column)) >= 0)
+		if (column + FirstLowInvalidHeapAttributeNumber <= 0)
+			return args.data;
+	column = -1;
+	while ((column = bms_next_member(watch->used, column)) >= 0)
+		appendStringInfo(&args, ", %s",
+						 quote_literal_cstr(get_attname(watch->source, column + FirstLowInvalidHeapAttributeNumber, false)));
+	return args.data;
+}
+
+/*
+ * Effect: makes the triggers of a watch on its table and on everything that
+ * inherits from it.
+ */
+void
+cs_trigger_create(const CsWatch *watch, bool always)
+{
+	char	   *args = trigger_arguments(watch);
+	char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->source)),
+												   get_rel_name(watch->source));
+
+	cs_sql_execute_text("CREATE TRIGGER contactsync_%d AFTER INSERT OR UPDATE OR DELETE ON %s"
+						" FOR EACH ROW EXECUTE FUNCTION contactsync.capture(%s)",
+						watch->id, table, args);
+	cs_sql_execute_text("CREATE TRIGGER contactsync_%d_truncate AFTER TRUNCATE ON %s"
+						" FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture(%s)",
+						watch->id, table, args);
+	if (always)
+		cs_sql_execute_text("ALTER TABLE %s ENABLE ALWAYS TRIGGER contactsync_%d,"
+							" ENABLE ALWAYS TRIGGER contactsync_%d_truncate",
+							table, watch->id, watch->id);
+	cs_trigger_follow();
+}
+
+/* Effect: runs the commands that a query returns. */
+static void
+execute_result(const char *query)
+{
+	uint64		n = cs_sql_execute_text("%s", query);
+	char	  **commands = palloc(Max(n, 1) * sizeof(char *));
+
+	for (uint64 i = 0; i < n; i++)
+		commands[i] = cs_sql_text(i, 1);
+	for (uint64 i = 0; i < n; i++)
+		cs_sql_execute_text("%s", commands[i]);
+}
+
+/* Effect: drops the triggers of a watch, wherever they are. */
+void
+cs_trigger_drop(int watch)
+{
+	execute_result(psprintf("SELECT format('DROP TRIGGER %%I ON %%s', t.tgname, t.tgrelid::regclass)"
+							" FROM pg_trigger t WHERE " IS_OURS("t") " AND " WATCH_OF("t") " = '%d'"
+							" ORDER BY t.tgrelid, t.oid", watch));
+}
+
+/*
+ * Effect: tables that inherit from a watched one have the triggers that it has,
+ * but for what they have from it by themselves.
+ */
+void
+cs_trigger_follow(void)
+{
+	execute_result("WITH RECURSIVE tree AS ("
+				   "SELECT w.id::text AS watch, w.source::oid AS source, w.source::oid AS relid FROM contactsync.watch w"
+				   " UNION SELECT t.watch, t.source, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relid)"
+				   ", missing AS (SELECT c.oid::regclass AS relation, p.tgname AS name, p.tgenabled = 'A' AS always,"
+				   " p.tgtype & 32 <> 0 AS is_truncate,"
+				   " substring(pg_get_triggerdef(p.oid) FROM 'EXECUTE FUNCTION .*') AS execute"
+				   " FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind IN ('r', 'p')"
+				   " JOIN pg_trigger p ON p.tgrelid = t.source AND " IS_OURS("p") " AND " WATCH_OF("p") " = t.watch"
+				   " WHERE (NOT c.relispartition OR p.tgtype & 32 <> 0) AND NOT EXISTS ("
+				   "SELECT FROM pg_trigger o WHERE o.tgrelid = c.oid AND o.tgtype = p.tgtype AND " IS_OURS("o")
+				   " AND " WATCH_OF("o") " = t.watch)"
+				   " ORDER BY c.oid, p.oid)"
+				   " SELECT format('CREATE TRIGGER %I AFTER %s ON %s FOR EACH %s %s', name,"
+				   " CASE WHEN is_truncate THEN 'TRUNCATE' ELSE 'INSERT OR UPDATE OR DELETE' END, relation,"
+				   " CASE WHEN is_truncate THEN 'STATEMENT' ELSE 'ROW' END, execute) FROM missing"
+				   " UNION ALL SELECT format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', relation, name)"
+				   " FROM missing WHERE always");
+}
