@@ -98,6 +98,7 @@ IS 'an e-mail address as it is sent: trimmed, lower-cased, freed of =20-like art
 -- ---------------------------------------------------------------------------
 
 CREATE SCHEMA contactsync;
+COMMENT ON SCHEMA contactsync IS 'what contactsync keeps, and views on it';
 GRANT USAGE ON SCHEMA contactsync TO PUBLIC;
 
 CREATE TABLE contactsync.endpoint (
@@ -360,7 +361,8 @@ RETURNS trigger LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_capture';
 COMMENT ON FUNCTION contactsync.capture()
 IS 'trigger that notes which rows of a watched table changed; made by contactsync_watch()';
-REVOKE ALL ON FUNCTION contactsync.capture() FROM PUBLIC;
+-- whoever makes a partition needs EXECUTE; a trigger that belongs to no watch does nothing
+GRANT EXECUTE ON FUNCTION contactsync.capture() TO PUBLIC;
 
 CREATE FUNCTION contactsync.note_ddl()
 RETURNS event_trigger LANGUAGE c

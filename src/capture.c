@@ -202,10 +202,13 @@ read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
 		if (entry->used[i] <= 0)
 			entry->nused = 0;	/* renamed or dropped: any change counts */
 	}
-	entry->valid = true;
 }
 
-/* The cached meaning of a trigger, read anew after any change of its table. */
+/*
+ * The cached meaning of a trigger, read anew after any change of its table.
+ * NULL if it belongs to no watch: anybody can make a trigger with arguments of
+ * his own, and a table can be restored without its watch.
+ */
 static CsTrigger *
 find_trigger(Relation rel, const Trigger *trigger)
 {
@@ -228,7 +231,11 @@ find_trigger(Relation rel, const Trigger *trigger)
 		if (entry->context)
 			MemoryContextDelete(entry->context);
 		entry->context = NULL;
+		last = NULL;
 		read_trigger(entry, rel, trigger);
+		entry->valid = cs_watch_covers(entry->endpoint, entry->watch, RelationGetRelid(rel));
+		if (!entry->valid)
+			return NULL;
 	}
 	return last = entry;
 }
@@ -490,6 +497,8 @@ contactsync_capture(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" must be fired AFTER ROW or AFTER TRUNCATE",
 						"contactsync.capture")));
 	trigger = find_trigger(data->tg_relation, data->tg_trigger);
+	if (trigger == NULL)
+		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) || trigger->nkeys == 0)
 	{
 		note_all(trigger);

@@ -423,6 +423,20 @@ has_something(CsAccount *account, double now)
 	return false;
 }
 
+/*
+ * Effect: nothing is sent by an option, a key or a right that was taken away:
+ * the transaction that reads what to send has learnt of it by now.
+ */
+static void
+follow_changes(CsDelivery *delivery, double now)
+{
+	ListCell   *lc;
+
+	if (cs_endpoint_take_changes())
+		foreach(lc, delivery->accounts)
+			cs_account_read_endpoint(lfirst(lc), now);
+}
+
 /* Effect: reads as many contacts as can be sent now, and starts their calls. */
 static void
 send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
@@ -438,8 +452,10 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
 	forming = palloc((wanted + 1) * sizeof(CsChange *));
 	delivery->transactions->begin();
+	follow_changes(delivery, now);
 	MemoryContextSwitchTo(delivery->turn_context);
-	formed = form(delivery, account, wanted, forming, now);
+	formed = cs_account_free_slots(account, now) == 0 ? 0 :
+		form(delivery, account, wanted, forming, now);
 	if (formed > 0)
 		mark_busy(account);
 	delivery->transactions->commit();

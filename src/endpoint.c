@@ -23,6 +23,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -385,11 +386,39 @@ cs_endpoint_read_server(Oid serverid)
 	return endpoint;
 }
 
+/* A server or user mapping changed since cs_endpoint_take_changes(). */
+static bool changed = false;
+
+static void
+note_change(Datum arg, int cacheid, uint32 hashvalue)
+{
+	changed = true;
+}
+
+bool
+cs_endpoint_take_changes(void)
+{
+	bool		result = changed;
+
+	changed = false;
+	return result;
+}
+
 CsEndpoint *
 cs_endpoint_read(Oid serverid, Oid roleid)
 {
-	CsEndpoint *endpoint = read_server(serverid);
-	AclResult	result = cs_server_aclcheck(serverid, roleid, ACL_USAGE);
+	static bool registered = false;
+	CsEndpoint *endpoint;
+	AclResult	result;
+
+	if (!registered)
+	{
+		CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_change, (Datum) 0);
+		CacheRegisterSyscacheCallback(USERMAPPINGOID, note_change, (Datum) 0);
+		registered = true;
+	}
+	endpoint = read_server(serverid);
+	result = cs_server_aclcheck(serverid, roleid, ACL_USAGE);
 
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_FOREIGN_SERVER, endpoint->server_name);

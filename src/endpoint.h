@@ -64,6 +64,12 @@ extern CsEndpoint *cs_endpoint_read(Oid serverid, Oid roleid);
  * no secret is read. */
 extern CsEndpoint *cs_endpoint_read_server(Oid serverid);
 
+/*
+ * Did a server or user mapping change since the last time that it was asked, as
+ * far as this session knows by now?
+ */
+extern bool cs_endpoint_take_changes(void);
+
 /* NULL when it is neither given nor has a preset; lives as the endpoint. */
 extern const char *cs_endpoint_option(const CsEndpoint *endpoint, const char *name);
 extern bool cs_endpoint_option_bool(const CsEndpoint *endpoint, const char *name);

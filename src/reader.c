@@ -75,7 +75,7 @@ read_rows(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows)
 	if (lane->watch == NULL)
 	{
 		for (int i = 0; i < n; i++)
-			rows[i].contact = cs_contact_from_jsonb(changes[i]->direct);
+			rows[i].contact = changes[i]->direct ? cs_contact_from_jsonb(changes[i]->direct) : NULL;
 		return;
 	}
 	if (lane->source == NULL)

@@ -36,6 +36,9 @@
 #define REPORT_MS	1000
 #define POLL_MS		100
 
+/* What cannot go on is believed after this long (ms). */
+#define TROUBLE_MS	1000
+
 CS_FUNCTION(contactsync_run);
 CS_FUNCTION(contactsync_wait);
 
@@ -50,6 +53,7 @@ typedef struct CsProgress
 	int64		left;
 	char	   *server;			/* of trouble[]: the first that cannot go on */
 	char	   *trouble;
+	TimestampTz trouble_at;		/* since when it is seen */
 } CsProgress;
 
 static void
@@ -265,11 +269,18 @@ current_snapshot(void)
 	return snapshot;
 }
 
-/* Effect: an error if waiting is of no use. */
+/*
+ * Effect: an error if waiting is of no use.  What halts a server may have been
+ * mended a moment ago, so it is given one to try.
+ */
 static void
-check_hope(const CsProgress *progress, TimestampTz end)
+check_hope(CsProgress *progress, TimestampTz end)
 {
-	if (progress->trouble)
+	if (progress->trouble == NULL)
+		progress->trouble_at = 0;
+	else if (progress->trouble_at == 0)
+		progress->trouble_at = GetCurrentTimestamp();
+	else if (TimestampDifferenceExceeds(progress->trouble_at, GetCurrentTimestamp(), TROUBLE_MS))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("server \"%s\" cannot go on: %s", progress->server, progress->trouble),

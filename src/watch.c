@@ -12,7 +12,9 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/sysattr.h"
+#include "access/table.h"
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/catalog.h"
@@ -25,6 +27,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -40,6 +43,14 @@
 #include "sql.h"
 #include "trigger.h"
 #include "watch.h"
+
+/* The first columns of contactsync.watch. */
+enum
+{
+	WATCH_TABLE_ID = 1,
+	WATCH_TABLE_SOURCE,
+	WATCH_TABLE_ENDPOINT
+};
 
 static const char *const on_delete_words[] = {"ignore", "unsubscribe", "delete"};
 
@@ -479,4 +490,39 @@ cs_watch_load_all(void)
 	for (uint64 i = 0; i < n; i++)
 		watches = lappend(watches, watch_of_row(i));
 	return watches;
+}
+
+/*
+ * Is there such a watch, and is the relation its source or a descendant of it?
+ * Looks below SQL, for it is asked in the application's session.
+ */
+bool
+cs_watch_covers(int endpoint, int id, Oid relid)
+{
+	Oid			schema = get_namespace_oid(CS_SCHEMA, true);
+	Oid			watch_relid = OidIsValid(schema) ? get_relname_relid("watch", schema) : InvalidOid;
+	Oid			source = InvalidOid;
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(watch_relid))
+		return false;
+	rel = table_open(watch_relid, AccessShareLock);
+	ScanKeyInit(&key, WATCH_TABLE_ID, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(id));
+	scan = systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, WATCH_TABLE_ENDPOINT, RelationGetDescr(rel), &isnull);
+
+		if (DatumGetInt32(value) == endpoint)
+			source = DatumGetObjectId(heap_getattr(tuple, WATCH_TABLE_SOURCE, RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return OidIsValid(source) &&
+		(source == relid || typeInheritsFrom(get_rel_type_id(relid), get_rel_type_id(source)));
 }
