@@ -10,7 +10,10 @@
  * and never overtakes an older one.
  *
  * Two rows can mean one contact, so whatever is on its way also holds its
- * upsert key; others wait for it, and are read again when it is let go.
+ * upsert key; others wait for it, and are read again when it is let go.  A row
+ * that changed again while it stood in line is sent in its old place with its
+ * newest value; changes of other rows between the two are outdated then, and
+ * are known by the hold, which is kept until the line has come that far.
  *
  *-------------------------------------------------------------------------
  */
@@ -53,8 +56,12 @@ typedef struct CsChangeSlot
 typedef struct CsHold
 {
 	char	   *key;			/* server and upsert key */
-	CsChange   *owner;
+	CsChange   *owner;			/* NULL: kept for as_of alone */
 	dlist_head	waiters;
+
+	dlist_node	node;			/* of lane->overtaken, if as_of is set */
+	CsLane	   *lane;
+	uint64		as_of;			/* how new what was last sent is, or 0 */
 } CsHold;
 
 typedef struct CsHoldSlot
@@ -114,6 +121,7 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id, CsWatch
 	lane->changes = changeset_create(context, 256, NULL);
 	dlist_init(&lane->pending);
 	dlist_init(&lane->postponed);
+	dlist_init(&lane->overtaken);
 	return lane;
 }
 
@@ -126,9 +134,38 @@ make_pending(CsChange *change, bool first)
 {
 	change->state = CS_CHANGE_PENDING;
 	if (first)
+	{
 		dlist_push_head(&change->lane->pending, &change->node);
-	else
-		dlist_push_tail(&change->lane->pending, &change->node);
+		return;
+	}
+	change->place = ++change->lane->places;
+	dlist_push_tail(&change->lane->pending, &change->node);
+}
+
+static void
+free_hold(CsHold *hold)
+{
+	holdset_delete(holds, hold->key);
+	pfree(hold->key);
+	pfree(hold);
+}
+
+/* Effect: the line has come to a place; what only those before it had to know
+ * is forgotten. */
+static void
+forget_passed(CsLane *lane, uint64 place)
+{
+	while (!dlist_is_empty(&lane->overtaken))
+	{
+		CsHold	   *hold = dlist_head_element(CsHold, node, &lane->overtaken);
+
+		if (hold->as_of > place)
+			break;
+		dlist_delete(&hold->node);
+		hold->as_of = 0;
+		if (hold->owner == NULL)
+			free_hold(hold);
+	}
 }
 
 /* Effect: lets go of what the change holds; who waited is pending again. */
@@ -149,9 +186,9 @@ release_holds(CsChange *change)
 			dlist_delete(&waiter->node);
 			make_pending(waiter, true);
 		}
-		holdset_delete(holds, hold->key);
-		pfree(hold->key);
-		pfree(hold);
+		hold->owner = NULL;
+		if (hold->as_of == 0)
+			free_hold(hold);
 	}
 }
 
@@ -173,6 +210,12 @@ cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot)
 	if (held)
 		release_holds(change);
 	entry = holdset_insert(holds, key, &found);
+	if (found && entry->hold->owner == NULL)
+	{
+		entry->hold->owner = change;
+		change->holds[slot] = entry->hold;
+		return true;
+	}
 	if (found)
 	{
 		CsHold	   *other = entry->hold;
@@ -182,13 +225,46 @@ cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot)
 		dlist_push_tail(&other->waiters, &change->node);
 		return false;
 	}
-	entry->hold = MemoryContextAlloc(hold_context, sizeof(CsHold));
+	entry->hold = MemoryContextAllocZero(hold_context, sizeof(CsHold));
 	entry->hold->key = MemoryContextStrdup(hold_context, key);
 	entry->hold->owner = change;
 	entry->key = entry->hold->key;
 	dlist_init(&entry->hold->waiters);
 	change->holds[slot] = entry->hold;
 	return true;
+}
+
+/* Has something newer been sent for the upsert key that the change holds? */
+bool
+cs_change_is_outdated(const CsChange *change)
+{
+	const CsHold *hold = change->holds[0];
+
+	return hold && hold->lane == change->lane && hold->as_of > change->as_of;
+}
+
+/*
+ * Effect: the provider has what the change is about.  If that is newer than its
+ * place in line, those that stand between will be outdated.
+ */
+void
+cs_change_note_sent(CsChange *change)
+{
+	CsHold	   *hold = change->holds[0];
+	CsLane	   *lane = change->lane;
+	dlist_node *before;
+
+	if (hold == NULL || change->as_of <= change->place || cs_change_is_outdated(change))
+		return;
+	if (hold->as_of > 0)
+		dlist_delete(&hold->node);
+	hold->as_of = change->as_of;
+	hold->lane = lane;
+	before = &lane->overtaken.head;
+	while (before->prev != &lane->overtaken.head &&
+		   dlist_container(CsHold, node, before->prev)->as_of > hold->as_of)
+		before = before->prev;
+	dlist_insert_before(before, &hold->node);
 }
 
 /*
@@ -253,10 +329,14 @@ note_key(CsLane *lane, const char *key, CsQueueRef *ref, Jsonb *direct)
 	if (has_ref(change->refs, &ref->position) || has_ref(change->next_refs, &ref->position))
 		return;					/* read twice */
 	if (change->state == CS_CHANGE_ACTIVE)
+	{
 		change->next_refs = append_ref(lane, change->next_refs, ref);
+		change->next_as_of = ++lane->places;
+	}
 	else
 	{
 		change->refs = append_ref(lane, change->refs, ref);
+		change->as_of = found ? ++lane->places : change->place;
 		change->id = ref->position.xact ^ ((uint64) ref->position.id << 40);
 	}
 	ref->outstanding++;
@@ -357,6 +437,7 @@ cs_lane_next(CsLane *lane, double now)
 		return NULL;
 	change = dlist_container(CsChange, node, dlist_pop_head_node(&lane->pending));
 	change->state = CS_CHANGE_ACTIVE;
+	forget_passed(lane, change->place);
 	return change;
 }
 
@@ -424,6 +505,7 @@ take_next_refs(CsChange *change)
 	}
 	list_free(change->next_refs);
 	change->next_refs = NIL;
+	change->as_of = change->next_as_of;
 	MemoryContextSwitchTo(old);
 }
 

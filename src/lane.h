@@ -54,6 +54,10 @@ typedef struct CsChange
 	List	   *next_refs;		/* what came while it was not PENDING */
 	uint64		id;				/* of the newest of refs; the same after a
 								 * crash */
+	uint64		place;			/* in line; rises with each that joins it */
+	uint64		as_of;			/* of the newest of refs, on the same count:
+								 * more than place if that came later */
+	uint64		next_as_of;		/* of next_refs */
 	bool		in_doubt;		/* it may have been sent: send whatever is
 								 * known */
 	Jsonb	   *direct;			/* contactsync_upsert(): the contact itself */
@@ -84,6 +88,9 @@ typedef struct CsLane
 	dlist_head	pending;		/* may be read now */
 	dlist_head	postponed;		/* PENDING, but not_before is to come */
 	double		postponed_until;	/* the least of them */
+	uint64		places;			/* in line, given out so far */
+	dlist_head	overtaken;		/* holds whose last owner sent something newer
+								 * than its place in line; by as_of */
 	int			nchanges;
 	double		not_before;		/* nothing is read before */
 	bool		broken;			/* and "reason" is why; stored in watch.state */
@@ -108,6 +115,8 @@ extern void cs_lane_break(CsLane *lane, const char *reason, double until);
 extern void cs_lane_mend(CsLane *lane);
 
 extern bool cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot);
+extern bool cs_change_is_outdated(const CsChange *change);
+extern void cs_change_note_sent(CsChange *change);
 extern void cs_change_postpone(CsChange *change, double not_before, bool first);
 extern void cs_change_finish(CsChange *change,
 							 void (*done) (CsLane *lane, CsQueuePosition position, void *arg),

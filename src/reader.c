@@ -330,11 +330,18 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 		cs_settle_unchanged(job->settlement, change);
 		return false;
 	}
-	if (hold(change))
-		return true;
-	change->contact = NULL;
-	change->reading = NULL;
-	return false;
+	if (!hold(change))
+	{
+		change->contact = NULL;
+		change->reading = NULL;
+		return false;
+	}
+	if (cs_change_is_outdated(change))
+	{
+		cs_settle_outdated(job->settlement, change);
+		return false;
+	}
+	return true;
 }
 
 int

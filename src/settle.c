@@ -33,7 +33,8 @@ typedef struct CsLaneOutcomes
 	CsLane	   *lane;
 	CsPile		synced;			/* of CsStored */
 	CsPile		failed;			/* of CsStored */
-	CsPile		unchanged;		/* of char *: keys */
+	CsPile		unchanged;		/* of char *: keys, the outdated ones too */
+	CsPile		outdated;		/* of char *: keys */
 	CsPile		done;			/* of CsQueuePosition: rows to delete */
 	const char *last_error;
 } CsLaneOutcomes;
@@ -181,6 +182,7 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	stored->topic_added = outcome->topic_added;
 	stored->consent_sent = outcome->consent_sent;
 	stored->opted_out = outcome->opted_out;
+	cs_change_note_sent(change);
 	finish(settlement, change);
 }
 
@@ -193,6 +195,21 @@ cs_settle_unchanged(CsSettlement *settlement, CsChange *change)
 
 	*key = stored_key(settlement, change);
 	finish(settlement, change);
+}
+
+/*
+ * Effect: no call is made, for another row that means the same contact was
+ * changed later and sent already; the next change of this one is not compared
+ * with what it sent before.
+ */
+void
+cs_settle_outdated(CsSettlement *settlement, CsChange *change)
+{
+	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
+	const char **key = pile_add(settlement, &outcomes->outdated, sizeof(char *));
+
+	*key = stored_key(settlement, change);
+	cs_settle_unchanged(settlement, change);
 }
 
 void
@@ -267,6 +284,9 @@ store_lane(CsLaneOutcomes *outcomes)
 	if (outcomes->unchanged.n > 0 && lane->has_failures)
 		cs_state_clear_failures(lane->endpoint_id, lane->watch_id, outcomes->unchanged.n,
 								outcomes->unchanged.items);
+	if (outcomes->outdated.n > 0)
+		cs_state_forget_digests(lane->endpoint_id, lane->watch_id, outcomes->outdated.n,
+								outcomes->outdated.items);
 	if (outcomes->failed.n > 0)
 	{
 		lane->has_failures = true;

@@ -360,6 +360,22 @@ email_if_not_key(const CsContact *contact)
 	return email && strcmp(email, contact->upsert_key) == 0 ? NULL : email;
 }
 
+/* Effect: runs a statement about an endpoint, a watch and some keys of it. */
+static void
+execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **keys)
+{
+	CsArray		array;
+	Datum		args[3];
+
+	begin_array(&array, n);
+	for (int i = 0; i < n; i++)
+		add_text(&array, keys[i]);
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = finish_text_array(&array);
+	cs_sql_execute(statement, args, NULL);
+}
+
 /* Effect: failures of these keys are over. */
 void
 cs_state_clear_failures(int endpoint, int watch, int n, char **keys)
@@ -370,16 +386,22 @@ cs_state_clear_failures(int endpoint, int watch, int n, char **keys)
 		" OFFSET 0) f))",
 		3, {INT4OID, INT4OID, TEXTARRAYOID}
 	};
-	CsArray		array;
-	Datum		args[3];
 
-	begin_array(&array, n);
-	for (int i = 0; i < n; i++)
-		add_text(&array, keys[i]);
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = Int32GetDatum(watch);
-	args[2] = finish_text_array(&array);
-	cs_sql_execute(&statement, args, NULL);
+	execute_for_keys(&statement, endpoint, watch, n, keys);
+}
+
+/* Effect: what these keys sent last is not what the provider has. */
+void
+cs_state_forget_digests(int endpoint, int watch, int n, char **keys)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.contact SET digest = NULL WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
+		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = $2 AND key = k.key AND endpoint = $1"
+		" OFFSET 0) c))",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+
+	execute_for_keys(&statement, endpoint, watch, n, keys);
 }
 
 /*

@@ -86,6 +86,7 @@ extern void cs_state_store_synced(int endpoint, int watch, int n, const CsStored
 extern void cs_state_doubt_direct(int endpoint, int n, const CsStored *stored);
 extern void cs_state_store_failed(int endpoint, int watch, int n, const CsStored *stored);
 extern void cs_state_clear_failures(int endpoint, int watch, int n, char **keys);
+extern void cs_state_forget_digests(int endpoint, int watch, int n, char **keys);
 extern void cs_state_count(int endpoint, int watch, int64 synced, int64 unchanged,
 						   int64 failed, const char *last_error);
 
