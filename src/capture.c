@@ -64,6 +64,8 @@ typedef struct CsTrigger
 	int			nused;			/* 0: all */
 	AttrNumber *used;
 	MemoryContext context;
+	TransactionId all_noted_in; /* by note_all(): this transaction, ... */
+	SubTransactionId all_noted_by;	/* ... and its part */
 } CsTrigger;
 
 typedef struct CsDirtyKey
@@ -225,6 +227,7 @@ find_trigger(Relation rel, const Trigger *trigger)
 	{
 		entry->valid = false;
 		entry->context = NULL;
+		entry->all_noted_in = InvalidTransactionId;
 	}
 	if (!entry->valid)
 	{
@@ -462,12 +465,20 @@ key_differs(const CsTrigger *trigger, TupleTableSlot *older, TupleTableSlot *new
 	return false;
 }
 
-/* Effect: the worker is to look at every contact that it knows of the watch. */
+/*
+ * Effect: the worker is to look at every contact that it knows of the watch.
+ * To say it once is enough, but a subtransaction may be rolled back.
+ */
 static void
-note_all(const CsTrigger *trigger)
+note_all(CsTrigger *trigger)
 {
 	CsQueueWriter *writer;
 
+	if (trigger->all_noted_in == GetTopTransactionId() &&
+		trigger->all_noted_by == GetCurrentSubTransactionId())
+		return;
+	trigger->all_noted_in = GetTopTransactionId();
+	trigger->all_noted_by = GetCurrentSubTransactionId();
 	if (dirty.context == NULL)
 		begin_set();
 	writer = cs_queue_begin_write(&dirty.rows_written);
