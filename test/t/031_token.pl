@@ -62,10 +62,10 @@ $sandbox->wait_for_contacts('caramel', $sent);
 is(refused(), 0, 'it is renewed before it is refused');
 
 # From here on only when it is refused, or of unknown age.
+my $before = refreshes();
 sql(q{ALTER SERVER caramel OPTIONS (SET refresh_interval '1d');
 	ALTER USER MAPPING FOR CURRENT_USER SERVER caramel OPTIONS (SET access_token 'revoked', DROP token_expires_at,
 		SET token_refreshed_at '9999999999')});
-my $before = refreshes();
 send_contact();
 $sandbox->wait_for_contacts('caramel', $sent);
 cmp_ok(refreshes(), '>', $before, 'a token from the future is of unknown age, and is renewed');
