@@ -18,10 +18,11 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "encoding.h"
 #include "guc.h"
+#include "ledger.h"
 #include "provider.h"
 #include "reader.h"
-#include "sql.h"
 
 /* A lane whose table is locked is tried again after this long (s). */
 #define LOCKED_PAUSE	1.0
@@ -242,7 +243,7 @@ direct_key(const CsLane *lane, CsContact *contact)
 {
 	if (contact == NULL || cs_provider_prepare(lane->account->endpoint, contact) != NULL)
 		return "";
-	return contact->upsert_key;
+	return cs_encoding_from_utf8(contact->upsert_key);
 }
 
 /*
@@ -258,7 +259,7 @@ forget_overtaken(CsReadJob *job, int n, CsSourceRow *rows, CsKnown *known)
 
 	for (int i = 0; i < n; i++)
 		keys[i] = direct_key(lane, rows[i].contact);
-	cs_state_read(lane->endpoint_id, 0, n, keys, direct);
+	cs_ledger_read(lane->endpoint_id, 0, n, keys, direct);
 	for (int i = 0; i < n; i++)
 		if (direct[i].found && direct[i].synced_at >= known[i].synced_at)
 			known[i].has_digest = false;
@@ -271,17 +272,13 @@ read_known(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	const CsLane *lane = job->lane;
 	CsKnown    *known = palloc(n * sizeof(CsKnown));
 	char	  **keys = palloc(n * sizeof(char *));
-	CsSqlScope	scope;
 
 	for (int i = 0; i < n; i++)
 		keys[i] = changes[i] == NULL ? "" : lane->watch ? changes[i]->key :
 			direct_key(lane, rows[i].contact);
-	cs_sql_enter(&scope);
-	MemoryContextSwitchTo(job->reading->context);
-	cs_state_read(lane->endpoint_id, lane->watch_id, n, keys, known);
+	cs_ledger_read(lane->endpoint_id, lane->watch_id, n, keys, known);
 	if (lane->watch && lane->account->has_direct)
 		forget_overtaken(job, n, rows, known);
-	cs_sql_leave(&scope);
 	return known;
 }
 

@@ -15,6 +15,8 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "encoding.h"
+#include "ledger.h"
 #include "queue.h"
 #include "settle.h"
 #include "sql.h"
@@ -162,7 +164,7 @@ static const char *
 stored_key(CsSettlement *settlement, const CsChange *change)
 {
 	if (change->direct && change->contact && change->contact->upsert_key)
-		return change->contact->upsert_key;
+		return cs_encoding_from_utf8(change->contact->upsert_key);
 	return copy(settlement, change->key);
 }
 
@@ -266,8 +268,15 @@ store_synced(CsLane *lane, CsPile *pile)
 {
 	CsStored   *stored = pile->items;
 
-	cs_state_store_synced(lane->endpoint_id, lane->watch_id, pile->n, stored,
-						  lane->has_failures);
+	cs_ledger_store(lane->endpoint_id, lane->watch_id, pile->n, stored);
+	if (lane->has_failures)
+	{
+		char	  **keys = palloc(pile->n * sizeof(char *));
+
+		for (int i = 0; i < pile->n; i++)
+			keys[i] = unconstify(char *, stored[i].key);
+		cs_state_clear_failures(lane->endpoint_id, lane->watch_id, pile->n, keys);
+	}
 	if (lane->watch_id == 0)
 		lane->account->has_direct = true;
 	else if (lane->account->has_direct)

@@ -33,6 +33,7 @@
 #include "utils/timeout.h"
 
 #include "contactsync.h"
+#include "encoding.h"
 #include "guc.h"
 #include "json.h"
 #include "source.h"
@@ -448,17 +449,8 @@ static char *
 text_to_utf8(Datum datum)
 {
 	text	   *packed = DatumGetTextPP(datum);
-	char	   *data = VARDATA_ANY(packed);
-	int			len = VARSIZE_ANY_EXHDR(packed);
 
-	if (GetDatabaseEncoding() != PG_UTF8)
-	{
-		char	   *utf8 = pg_server_to_any(data, len, PG_UTF8);
-
-		if (utf8 != data)
-			return utf8;
-	}
-	return pnstrdup(data, len);
+	return cs_encoding_to_utf8(VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
 }
 
 static char *

@@ -217,8 +217,6 @@ contactsync_retry(PG_FUNCTION_ARGS)
 		"WITH f AS (SELECT f.endpoint, f.watch, f.key, f.contact FROM contactsync.failure f"
 		" JOIN contactsync.endpoint e ON e.id = f.endpoint"
 		" WHERE e.server = $1 AND pg_has_role($2, e.role, 'USAGE')),"
-		" doubted AS (UPDATE contactsync.contact c SET digest = NULL FROM f"
-		" WHERE c.watch = f.watch AND c.key = f.key AND c.endpoint = f.endpoint),"
 		" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact)"
 		" SELECT endpoint, watch, pg_current_xact_id(), nextval('contactsync.queue_id'), clock_timestamp(), 1,"
 		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact FROM f WHERE watch <> 0 OR contact IS NOT NULL"

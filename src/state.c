@@ -7,13 +7,12 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "encoding.h"
 #include "guc.h"
 #include "shmem.h"
 #include "sql.h"
@@ -23,99 +22,34 @@
  * Arguments
  */
 
-/*
- * Text that came from elsewhere, in the database's encoding; what that cannot
- * express is replaced rather than an error.
- */
-static char *
-from_utf8(const char *utf8)
-{
-	int			len = strlen(utf8);
-	char	   *result;
-	int			converted;
-
-	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
-		return unconstify(char *, utf8);
-	result = palloc(len * MAX_CONVERSION_GROWTH + 1);
-	converted = pg_do_encoding_conversion_buf(FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding()),
-											  PG_UTF8, GetDatabaseEncoding(),
-											  (unsigned char *) unconstify(char *, utf8), len,
-											  (unsigned char *) result,
-											  len * MAX_CONVERSION_GROWTH + 1, true);
-	if (converted == len)
-		return result;
-	for (int i = 0; i <= len; i++)
-		result[i] = IS_HIGHBIT_SET(utf8[i]) ? '?' : utf8[i];
-	return result;
-}
-
 static Datum
 text_or_null(const char *utf8, char *isnull)
 {
 	*isnull = utf8 ? ' ' : 'n';
-	return utf8 ? CStringGetTextDatum(from_utf8(utf8)) : (Datum) 0;
+	return utf8 ? CStringGetTextDatum(cs_encoding_from_utf8(utf8)) : (Datum) 0;
 }
 
-/* Builds one array argument, element by element. */
-typedef struct CsArray
-{
-	Datum	   *elements;
-	bool	   *nulls;
-	int			n;
-} CsArray;
-
-static void
-begin_array(CsArray *array, int n)
-{
-	array->elements = palloc(n * sizeof(Datum));
-	array->nulls = palloc0(n * sizeof(bool));
-	array->n = 0;
-}
-
-static void
-add_text(CsArray *array, const char *utf8)
-{
-	array->nulls[array->n] = utf8 == NULL;
-	array->elements[array->n++] = utf8 ? CStringGetTextDatum(from_utf8(utf8)) : (Datum) 0;
-}
-
-static void
-add_value(CsArray *array, Datum datum, bool isnull)
-{
-	array->nulls[array->n] = isnull;
-	array->elements[array->n++] = datum;
-}
-
+/* A text[] of texts in the database's encoding. */
 static Datum
-finish_array(CsArray *array, Oid type, int len, bool byval, char align)
+text_array(int n, char **texts)
 {
-	int			lower = 1;
+	Datum	   *elements = palloc(n * sizeof(Datum));
 
-	return PointerGetDatum(construct_md_array(array->elements, array->nulls, 1, &array->n,
-											  &lower, type, len, byval, align));
-}
-
-static Datum
-finish_text_array(CsArray *array)
-{
-	return finish_array(array, TEXTOID, -1, false, TYPALIGN_INT);
-}
-
-static Datum
-finish_bool_array(CsArray *array)
-{
-	return finish_array(array, BOOLOID, 1, true, TYPALIGN_CHAR);
-}
-
-static Datum
-key_array(int n, const CsStored *stored)
-{
-	CsArray		keys;
-
-	begin_array(&keys, n);
 	for (int i = 0; i < n; i++)
-		add_text(&keys, stored[i].key);
-	return finish_text_array(&keys);
+		elements[i] = CStringGetTextDatum(texts[i]);
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* Effect: runs a statement about an endpoint, a watch and some keys of it. */
+static void
+execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **keys)
+{
+	Datum		args[3];
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = text_array(n, keys);
+	cs_sql_execute(statement, args, NULL);
 }
 
 /*
@@ -281,101 +215,6 @@ cs_state_has_failures(int endpoint, int watch)
  * Contacts
  */
 
-/* Columns of the query of cs_state_read(). */
-enum
-{
-	KNOWN_N = 1,
-	KNOWN_DIGEST,
-	KNOWN_ACTION,
-	KNOWN_UPSERT_KEY,
-	KNOWN_REMOTE_ID,
-	KNOWN_CONSENT_SENT,
-	KNOWN_OPTED_OUT,
-	KNOWN_TOPIC_ADDED,
-	KNOWN_EMAIL,
-	KNOWN_SYNCED_AT
-};
-
-static void
-known_of_row(int row, CsKnown *known)
-{
-	bool		isnull;
-	Datum		digest = cs_sql_value(row, KNOWN_DIGEST, &isnull);
-
-	known->found = true;
-	known->has_digest = !isnull;
-	if (!isnull)
-		known->digest = *DatumGetUUIDP(digest);
-	known->action = DatumGetChar(cs_sql_value(row, KNOWN_ACTION, &isnull));
-	known->upsert_key = cs_sql_text(row, KNOWN_UPSERT_KEY);
-	known->synced_at = DatumGetTimestampTz(cs_sql_value(row, KNOWN_SYNCED_AT, &isnull));
-	known->email = cs_sql_text(row, KNOWN_EMAIL);
-	known->remote_id = cs_sql_text(row, KNOWN_REMOTE_ID);
-	known->consent_sent = DatumGetBool(cs_sql_value(row, KNOWN_CONSENT_SENT, &isnull));
-	known->opted_out = DatumGetBool(cs_sql_value(row, KNOWN_OPTED_OUT, &isnull));
-	known->topic_added = DatumGetBool(cs_sql_value(row, KNOWN_TOPIC_ADDED, &isnull));
-}
-
-/* Fills known[i] for keys[i]; palloc'd in the current context. */
-void
-cs_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
-{
-	static CsStatement statement = {
-		"SELECT k.n::int, c.digest, c.action, c.upsert_key, c.remote_id, c.consent_sent, c.opted_out, c.topic_added,"
-		" c.email, c.synced_at"
-		" FROM unnest($3) WITH ORDINALITY AS k (key, n), LATERAL (SELECT * FROM contactsync.contact"
-		" WHERE watch = $2 AND key = k.key AND endpoint = $1 OFFSET 0) c",
-		3, {INT4OID, INT4OID, TEXTARRAYOID}
-	};
-	MemoryContext context = CurrentMemoryContext;
-	CsArray		array;
-	Datum		args[3];
-	uint64		nrows;
-
-	memset(known, 0, n * sizeof(CsKnown));
-	begin_array(&array, n);
-	for (int i = 0; i < n; i++)
-		add_value(&array, CStringGetTextDatum(keys[i]), false);
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = Int32GetDatum(watch);
-	args[2] = finish_text_array(&array);
-	nrows = cs_sql_execute(&statement, args, NULL);
-	MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < nrows; i++)
-		known_of_row(i, &known[cs_sql_int(i, KNOWN_N) - 1]);
-}
-
-static char
-action_letter(CsAction action)
-{
-	return action == CS_UPSERT ? 'u' : action == CS_UNSUBSCRIBE ? 'n' : 'd';
-}
-
-/* The address, unless the provider goes by it anyway. */
-static const char *
-email_if_not_key(const CsContact *contact)
-{
-	const char *email = contact->value[CS_EMAIL];
-
-	return email && strcmp(email, contact->upsert_key) == 0 ? NULL : email;
-}
-
-/* Effect: runs a statement about an endpoint, a watch and some keys of it. */
-static void
-execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **keys)
-{
-	CsArray		array;
-	Datum		args[3];
-
-	begin_array(&array, n);
-	for (int i = 0; i < n; i++)
-		add_text(&array, keys[i]);
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = Int32GetDatum(watch);
-	args[2] = finish_text_array(&array);
-	cs_sql_execute(statement, args, NULL);
-}
-
 /* Effect: failures of these keys are over. */
 void
 cs_state_clear_failures(int endpoint, int watch, int n, char **keys)
@@ -405,85 +244,6 @@ cs_state_forget_digests(int endpoint, int watch, int n, char **keys)
 }
 
 /*
- * Effect: the provider has these contacts now.
- */
-void
-cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
-					  bool clear_failures)
-{
-	static CsStatement statement = {
-		"INSERT INTO contactsync.contact AS c (endpoint, watch, key, upsert_key, email, action, digest, synced_at,"
-		" remote_id, consent_sent, opted_out, topic_added, error)"
-		" SELECT $1, $2, u.key, u.upsert_key, u.email, u.action, u.digest, now(), u.remote_id, u.consent, u.opted_out,"
-		" u.topic, u.note FROM unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-		" AS u (key, upsert_key, action, digest, remote_id, consent, opted_out, topic, note, email)"
-		" ON CONFLICT (watch, key, endpoint) DO UPDATE SET upsert_key = excluded.upsert_key,"
-		" email = excluded.email, action = excluded.action, digest = excluded.digest, synced_at = excluded.synced_at,"
-		" remote_id = COALESCE(excluded.remote_id, c.remote_id), consent_sent = excluded.consent_sent,"
-		" opted_out = excluded.opted_out,"
-		" topic_added = excluded.topic_added, error = excluded.error",
-		12, {INT4OID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, CHARARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
-		BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
-	};
-	CsArray		upsert_keys,
-				actions,
-				digests,
-				remote_ids,
-				consents,
-				opt_outs,
-				topics,
-				notes,
-				emails;
-	Datum		args[12];
-
-	begin_array(&upsert_keys, n);
-	begin_array(&actions, n);
-	begin_array(&digests, n);
-	begin_array(&remote_ids, n);
-	begin_array(&consents, n);
-	begin_array(&opt_outs, n);
-	begin_array(&topics, n);
-	begin_array(&notes, n);
-	begin_array(&emails, n);
-	for (int i = 0; i < n; i++)
-	{
-		const CsStored *s = &stored[i];
-
-		add_text(&upsert_keys, s->contact->upsert_key);
-		add_value(&actions, CharGetDatum(action_letter(s->contact->action)), false);
-		add_value(&digests, UUIDPGetDatum(&s->digest), false);
-		add_text(&remote_ids, s->remote_id);
-		add_value(&consents, BoolGetDatum(s->consent_sent), false);
-		add_value(&opt_outs, BoolGetDatum(s->opted_out), false);
-		add_value(&topics, BoolGetDatum(s->topic_added), false);
-		add_text(&notes, s->note);
-		add_text(&emails, email_if_not_key(s->contact));
-	}
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = Int32GetDatum(watch);
-	args[2] = key_array(n, stored);
-	args[3] = finish_text_array(&upsert_keys);
-	args[4] = finish_array(&actions, CHAROID, 1, true, TYPALIGN_CHAR);
-	args[5] = finish_array(&digests, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
-	args[6] = finish_text_array(&remote_ids);
-	args[7] = finish_bool_array(&consents);
-	args[8] = finish_bool_array(&opt_outs);
-	args[9] = finish_bool_array(&topics);
-	args[10] = finish_text_array(&notes);
-	args[11] = finish_text_array(&emails);
-	cs_sql_execute(&statement, args, NULL);
-
-	if (clear_failures)
-	{
-		char	  **keys = palloc(n * sizeof(char *));
-
-		for (int i = 0; i < n; i++)
-			keys[i] = unconstify(char *, stored[i].key);
-		cs_state_clear_failures(endpoint, watch, n, keys);
-	}
-}
-
-/*
  * Effect: what contactsync_upsert() sent of these contacts is not what the
  * provider has any more.
  */
@@ -496,14 +256,13 @@ cs_state_doubt_direct(int endpoint, int n, const CsStored *stored)
 		" AND digest IS NOT NULL OFFSET 0) c))",
 		2, {INT4OID, TEXTARRAYOID}
 	};
-	CsArray		keys;
+	char	  **keys = palloc(n * sizeof(char *));
 	Datum		args[2];
 
-	begin_array(&keys, n);
 	for (int i = 0; i < n; i++)
-		add_text(&keys, stored[i].contact->upsert_key);
+		keys[i] = cs_encoding_from_utf8(stored[i].contact->upsert_key);
 	args[0] = Int32GetDatum(endpoint);
-	args[1] = finish_text_array(&keys);
+	args[1] = text_array(n, keys);
 	cs_sql_execute(&statement, args, NULL);
 }
 
@@ -534,7 +293,7 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
-	args[2] = CStringGetTextDatum(from_utf8(stored->key));
+	args[2] = CStringGetTextDatum(stored->key);
 	args[3] = text_or_null(stored->contact ? stored->contact->upsert_key : NULL, &nulls[3]);
 	args[4] = CStringGetTextDatum(stored->reason);
 	args[5] = text_or_null(stored->code, &nulls[5]);
@@ -607,7 +366,7 @@ cs_state_log_call(const CsCallRecord *record)
 	args[1] = TimestampTzGetDatum(record->started_at);
 	args[2] = Float8GetDatum(record->duration);
 	args[3] = CStringGetTextDatum(record->method);
-	args[4] = CStringGetTextDatum(from_utf8(record->path));
+	args[4] = CStringGetTextDatum(cs_encoding_from_utf8(record->path));
 	args[5] = Int32GetDatum(record->status);
 	args[6] = CStringGetTextDatum(record->verdict);
 	args[7] = Int32GetDatum(record->contacts);

@@ -41,24 +41,6 @@ extern void cs_state_set_watch(int watch, bool broken, const char *reason);
 extern bool cs_state_has_contacts(int endpoint, int watch);
 extern bool cs_state_has_failures(int endpoint, int watch);
 
-/* What is known of a source row. */
-typedef struct CsKnown
-{
-	bool		found;
-	bool		has_digest;
-	pg_uuid_t	digest;
-	char		action;
-	TimestampTz synced_at;
-	char	   *upsert_key;
-	char	   *email;			/* NULL: it is the upsert key */
-	char	   *remote_id;
-	bool		consent_sent;
-	bool		opted_out;
-	bool		topic_added;
-} CsKnown;
-
-extern void cs_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known);
-
 /* An outcome to be stored. */
 typedef struct CsStored
 {
@@ -81,8 +63,6 @@ typedef struct CsStored
 	Jsonb	   *direct;
 } CsStored;
 
-extern void cs_state_store_synced(int endpoint, int watch, int n, const CsStored *stored,
-								  bool clear_failures);
 extern void cs_state_doubt_direct(int endpoint, int n, const CsStored *stored);
 extern void cs_state_store_failed(int endpoint, int watch, int n, const CsStored *stored);
 extern void cs_state_clear_failures(int endpoint, int watch, int n, char **keys);

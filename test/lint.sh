@@ -16,6 +16,7 @@ layers='
     account exchange
     lane
     capture rowkey
+    ledger
     queue state
     watch mapping trigger source
     sql
@@ -24,6 +25,7 @@ layers='
     itemized
     provider answer
     endpoint option check url
+    encoding
     definition contact email jsonwrite json
     pace clock
     shmem guc compat

@@ -1,0 +1,328 @@
+/*-------------------------------------------------------------------------
+ *
+ * ledger.c
+ *		contactsync.contact: what was last synced of every source row.
+ *
+ * Every contact that is sent is looked up here before and stored here after,
+ * which is most of what its delivery costs.  So it is done below SQL, as the
+ * capture is: rows are found by the primary key, new ones are inserted many at
+ * a time, and known ones are updated in place where their page has room.
+ *
+ * Nobody but the owner of the queue writes rows of a key that is on its way.
+ * Should somebody all the same, the storing is tried once more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "contactsync.h"
+#include "encoding.h"
+#include "ledger.h"
+
+/* Columns of contactsync.contact. */
+enum
+{
+	LEDGER_ENDPOINT,
+	LEDGER_WATCH,
+	LEDGER_KEY,
+	LEDGER_UPSERT_KEY,
+	LEDGER_EMAIL,
+	LEDGER_ACTION,
+	LEDGER_DIGEST,
+	LEDGER_SYNCED_AT,
+	LEDGER_REMOTE_ID,
+	LEDGER_CONSENT_SENT,
+	LEDGER_OPTED_OUT,
+	LEDGER_TOPIC_ADDED,
+	LEDGER_ERROR,
+	LEDGER_COLUMNS
+};
+
+/* Rows that are inserted at a time. */
+#define INSERT_AT_ONCE	200
+
+/* The table, opened to be searched by its primary key. */
+typedef struct CsLedger
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;		/* of the row that was found */
+	Snapshot	snapshot;
+} CsLedger;
+
+static void
+open_ledger(CsLedger *ledger, LOCKMODE lockmode)
+{
+	Oid			relid = get_relname_relid("contact", get_namespace_oid(CS_SCHEMA, false));
+
+	ledger->rel = table_open(relid, lockmode);
+	ledger->index = index_open(RelationGetPrimaryKeyIndex(ledger->rel), lockmode);
+	ledger->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ledger->scan = index_beginscan(ledger->rel, ledger->index, ledger->snapshot, 3, 0);
+	ledger->slot = table_slot_create(ledger->rel, NULL);
+}
+
+static void
+close_ledger(CsLedger *ledger)
+{
+	ExecDropSingleTupleTableSlot(ledger->slot);
+	index_endscan(ledger->scan);
+	UnregisterSnapshot(ledger->snapshot);
+	index_close(ledger->index, NoLock);
+	table_close(ledger->rel, NoLock);
+}
+
+/* Effect: ledger->slot holds the row of the key.  Returns false if there is none. */
+static bool
+find(CsLedger *ledger, int endpoint, int watch, const char *key)
+{
+	ScanKeyData keys[3];
+	text	   *text_key = cstring_to_text(key);
+	bool		found;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(watch));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, PointerGetDatum(text_key));
+	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(endpoint));
+	index_rescan(ledger->scan, keys, 3, NULL, 0);
+	found = index_getnext_slot(ledger->scan, ForwardScanDirection, ledger->slot);
+	pfree(text_key);
+	return found;
+}
+
+/*
+ * Reading
+ */
+
+static char *
+text_of(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(slot, column + 1, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(datum);
+}
+
+static bool
+bool_of(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(slot, column + 1, &isnull);
+
+	return !isnull && DatumGetBool(datum);
+}
+
+static void
+fill_known(TupleTableSlot *slot, CsKnown *known)
+{
+	bool		isnull;
+	Datum		datum;
+
+	known->found = true;
+	datum = slot_getattr(slot, LEDGER_DIGEST + 1, &isnull);
+	known->has_digest = !isnull;
+	if (!isnull)
+		known->digest = *DatumGetUUIDP(datum);
+	known->action = DatumGetChar(slot_getattr(slot, LEDGER_ACTION + 1, &isnull));
+	datum = slot_getattr(slot, LEDGER_SYNCED_AT + 1, &isnull);
+	known->synced_at = isnull ? 0 : DatumGetTimestampTz(datum);
+	known->upsert_key = text_of(slot, LEDGER_UPSERT_KEY);
+	known->email = text_of(slot, LEDGER_EMAIL);
+	known->remote_id = text_of(slot, LEDGER_REMOTE_ID);
+	known->consent_sent = bool_of(slot, LEDGER_CONSENT_SENT);
+	known->opted_out = bool_of(slot, LEDGER_OPTED_OUT);
+	known->topic_added = bool_of(slot, LEDGER_TOPIC_ADDED);
+}
+
+void
+cs_ledger_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
+{
+	CsLedger	ledger;
+
+	memset(known, 0, n * sizeof(CsKnown));
+	open_ledger(&ledger, AccessShareLock);
+	for (int i = 0; i < n; i++)
+		if (find(&ledger, endpoint, watch, keys[i]))
+			fill_known(ledger.slot, &known[i]);
+	close_ledger(&ledger);
+}
+
+/*
+ * Storing
+ */
+
+static void
+set_text(Datum *values, bool *nulls, int column, const char *utf8)
+{
+	nulls[column] = utf8 == NULL;
+	values[column] = utf8 ? CStringGetTextDatum(cs_encoding_from_utf8(utf8)) : (Datum) 0;
+}
+
+/* The address, unless the provider goes by it anyway. */
+static const char *
+email_if_not_key(const CsContact *contact)
+{
+	const char *email = contact->value[CS_EMAIL];
+
+	return email && strcmp(email, contact->upsert_key) == 0 ? NULL : email;
+}
+
+static char
+action_letter(CsAction action)
+{
+	return action == CS_UPSERT ? 'u' : action == CS_UNSUBSCRIBE ? 'n' : 'd';
+}
+
+/* Effect: fills a row; "older" is the one that it replaces, or NULL. */
+static void
+fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
+		 TupleTableSlot *older, Datum *values, bool *nulls)
+{
+	memset(nulls, 0, LEDGER_COLUMNS * sizeof(bool));
+	values[LEDGER_ENDPOINT] = Int32GetDatum(endpoint);
+	values[LEDGER_WATCH] = Int32GetDatum(watch);
+	values[LEDGER_KEY] = CStringGetTextDatum(stored->key);
+	set_text(values, nulls, LEDGER_UPSERT_KEY, stored->contact->upsert_key);
+	set_text(values, nulls, LEDGER_EMAIL, email_if_not_key(stored->contact));
+	values[LEDGER_ACTION] = CharGetDatum(action_letter(stored->contact->action));
+	values[LEDGER_DIGEST] = UUIDPGetDatum(&stored->digest);
+	values[LEDGER_SYNCED_AT] = TimestampTzGetDatum(now);
+	if (stored->remote_id == NULL && older)
+		values[LEDGER_REMOTE_ID] = slot_getattr(older, LEDGER_REMOTE_ID + 1, &nulls[LEDGER_REMOTE_ID]);
+	else
+		set_text(values, nulls, LEDGER_REMOTE_ID, stored->remote_id);
+	values[LEDGER_CONSENT_SENT] = BoolGetDatum(stored->consent_sent);
+	values[LEDGER_OPTED_OUT] = BoolGetDatum(stored->opted_out);
+	values[LEDGER_TOPIC_ADDED] = BoolGetDatum(stored->topic_added);
+	set_text(values, nulls, LEDGER_ERROR, stored->note);
+}
+
+/* Rows that are to be inserted together. */
+typedef struct CsInserts
+{
+	TupleTableSlot *slots[INSERT_AT_ONCE];
+	int			made;			/* slots that exist */
+	int			n;				/* of them, filled */
+} CsInserts;
+
+static void
+flush_inserts(CsLedger *ledger, CatalogIndexState indexes, CsInserts *inserts)
+{
+	if (inserts->n > 0)
+		CatalogTuplesMultiInsertWithInfo(ledger->rel, inserts->slots, inserts->n, indexes);
+	inserts->n = 0;
+}
+
+static TupleTableSlot *
+next_insert(CsLedger *ledger, CatalogIndexState indexes, CsInserts *inserts)
+{
+	TupleTableSlot *slot;
+
+	if (inserts->n == INSERT_AT_ONCE)
+		flush_inserts(ledger, indexes, inserts);
+	if (inserts->n == inserts->made)
+		inserts->slots[inserts->made++] =
+			MakeSingleTupleTableSlot(RelationGetDescr(ledger->rel), &TTSOpsHeapTuple);
+	slot = inserts->slots[inserts->n++];
+	ExecClearTuple(slot);
+	return slot;
+}
+
+static void
+update_row(CsLedger *ledger, CatalogIndexState indexes, Datum *values, bool *nulls)
+{
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(ledger->rel), values, nulls);
+
+	tuple->t_self = ledger->slot->tts_tid;
+	CatalogTupleUpdateWithInfo(ledger->rel, &tuple->t_self, tuple, indexes);
+	heap_freetuple(tuple);
+}
+
+static void
+store(int endpoint, int watch, int n, const CsStored *stored)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	CatalogIndexState indexes;
+	CsInserts	inserts = {.n = 0};
+	CsLedger	ledger;
+
+	open_ledger(&ledger, RowExclusiveLock);
+	indexes = CatalogOpenIndexes(ledger.rel);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[LEDGER_COLUMNS];
+		bool		nulls[LEDGER_COLUMNS];
+		TupleTableSlot *slot;
+
+		if (find(&ledger, endpoint, watch, stored[i].key))
+		{
+			fill_row(endpoint, watch, &stored[i], now, ledger.slot, values, nulls);
+			update_row(&ledger, indexes, values, nulls);
+			continue;
+		}
+		slot = next_insert(&ledger, indexes, &inserts);
+		fill_row(endpoint, watch, &stored[i], now, NULL, slot->tts_values, slot->tts_isnull);
+		ExecStoreVirtualTuple(slot);
+	}
+	flush_inserts(&ledger, indexes, &inserts);
+	for (int i = 0; i < inserts.made; i++)
+		ExecDropSingleTupleTableSlot(inserts.slots[i]);
+	CatalogCloseIndexes(indexes);
+	close_ledger(&ledger);
+	CommandCounterIncrement();
+}
+
+/* The same in a subtransaction; false if it failed and may be tried again. */
+static bool
+try_to_store(int endpoint, int watch, int n, const CsStored *stored)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = true;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		store(endpoint, watch, n, stored);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		done = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/* Effect: the provider has these contacts now; no key is there twice. */
+void
+cs_ledger_store(int endpoint, int watch, int n, const CsStored *stored)
+{
+	if (!try_to_store(endpoint, watch, n, stored))
+		store(endpoint, watch, n, stored);
+}
