@@ -26,6 +26,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -151,16 +152,31 @@ note_definitions_changed(void)
 static void
 at_xact_end(XactEvent event, void *arg)
 {
-	if (!wake_pending && !launch_pending && !reload_pending)
+	if (event == XACT_EVENT_COMMIT && wake_pending)
+		cs_shmem_wake();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		wake_pending = false;
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		launch_pending = reload_pending = false;
+}
+
+/*
+ * Definitions are read through the catalog caches, so whoever is to read them
+ * anew is told only when the invalidations have been sent; that is after the
+ * callbacks of the transaction.
+ */
+static void
+at_resource_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel ||
+		!(launch_pending || reload_pending))
 		return;
-	if (event == XACT_EVENT_COMMIT)
+	if (isCommit)
 	{
-		if (launch_pending || reload_pending)
-			note_definitions_changed();
+		note_definitions_changed();
 		cs_shmem_wake();
 	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		wake_pending = launch_pending = reload_pending = false;
+	launch_pending = reload_pending = false;
 }
 
 /* Effect: asks for shared memory; only while shared_preload_libraries load. */
@@ -172,6 +188,7 @@ cs_shmem_init(void)
 	prev_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = startup_shmem;
 	RegisterXactCallback(at_xact_end, NULL);
+	RegisterResourceReleaseCallback(at_resource_release, NULL);
 }
 
 bool
