@@ -95,6 +95,20 @@ cs_account_read_endpoint(CsAccount *account, double now)
 		cs_pace_set(&account->pace, account->endpoint->pace, account->endpoint->burst, now);
 }
 
+/* Effect: the account goes on as it was before definitions were read again. */
+void
+cs_account_carry_over(CsAccount *account, const CsAccount *before)
+{
+	account->failures = before->failures;
+	account->last_success = before->last_success;
+	account->number = before->number;
+	if (account->endpoint == NULL)
+		return;
+	account->pace.tokens = before->pace.tokens;
+	account->pace.at = before->pace.at;
+	set_health(account, before->health, before->resume_at, before->reason);
+}
+
 /* Only a call to try is allowed, with as little as possible. */
 bool
 cs_account_is_probing(const CsAccount *account)

@@ -63,6 +63,7 @@ typedef struct CsAccount
 } CsAccount;
 
 extern CsAccount *cs_account_create(const CsEndpointState *state);
+extern void cs_account_carry_over(CsAccount *account, const CsAccount *before);
 extern void cs_account_read_endpoint(CsAccount *account, double now);
 extern int	cs_account_free_slots(const CsAccount *account, double now);
 extern bool cs_account_is_probing(const CsAccount *account);

@@ -11,6 +11,8 @@
 
 #include "catalog/objectaccess.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 
@@ -26,14 +28,20 @@ PGDLLEXPORT void _PG_init(void);
 
 static object_access_hook_type prev_object_access_hook = NULL;
 
-/* The worker has to see that its extension may be gone. */
+/*
+ * The worker has to see that its extension may be gone, or the right to use an
+ * account with the user mapping.  Whatever is made or altered passes the
+ * validator, so only what is dropped is seen here.
+ */
 static void
-note_dropped_extension(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
+note_dropped_object(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
 {
 	if (prev_object_access_hook)
 		prev_object_access_hook(access, classId, objectId, subId, arg);
-	if (access == OAT_DROP && classId == ExtensionRelationId)
-		cs_shmem_wake_at_commit();
+	if (access == OAT_DROP &&
+		(classId == ExtensionRelationId || classId == ForeignServerRelationId ||
+		 classId == UserMappingRelationId))
+		cs_shmem_reload_at_commit();
 }
 
 void
@@ -48,5 +56,5 @@ _PG_init(void)
 	cs_launcher_register();
 	cs_launcher_hook();
 	prev_object_access_hook = object_access_hook;
-	object_access_hook = note_dropped_extension;
+	object_access_hook = note_dropped_object;
 }

@@ -78,7 +78,7 @@ commit_lazily(CsDelivery *delivery)
 }
 
 static CsAccount *
-find_account(CsDelivery *delivery, int id)
+find_account(const CsDelivery *delivery, int id)
 {
 	ListCell   *lc;
 
@@ -98,9 +98,35 @@ add_lane(CsAccount *account, CsWatch *watch, uint64 doubt_below)
 	lane->has_failures = cs_state_has_failures(account->id, lane->watch_id);
 }
 
+/*
+ * Effect: what is halted, throttled or broken goes on waiting, although
+ * definitions were read again; unless it is its own that changed.
+ */
+static void
+carry_over(CsDelivery *delivery, const CsDelivery *before)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+		CsAccount  *same = find_account(before, account->id);
+		ListCell   *lane;
+		ListCell   *other;
+
+		if (same == NULL || !cs_endpoint_equal(account->endpoint, same->endpoint))
+			continue;
+		cs_account_carry_over(account, same);
+		foreach(lane, account->lanes)
+			foreach(other, same->lanes)
+				if (((CsLane *) lfirst(lane))->watch_id == ((CsLane *) lfirst(other))->watch_id)
+					cs_lane_carry_over(lfirst(lane), lfirst(other));
+	}
+}
+
 /* Effect: reads what endpoints and watches there are. */
 static void
-load_definitions(CsDelivery *delivery, Oid only_server, Oid roles_of)
+load_definitions(CsDelivery *delivery, Oid only_server, Oid roles_of, const CsDelivery *before)
 {
 	uint64		now_xact = U64FromFullTransactionId(ReadNextFullTransactionId());
 	CsSqlScope	scope;
@@ -138,16 +164,20 @@ load_definitions(CsDelivery *delivery, Oid only_server, Oid roles_of)
 			add_lane(account, watch, account->busy ? now_xact : 0);
 	}
 	cs_sql_leave(&scope);
+	if (before)
+		carry_over(delivery, before);
 }
 
 /*
  * Effect: ready to deliver for one server, or for all with InvalidOid, and for
  * the roles that a role is, or for all with InvalidOid.  The caller owns the
  * queue.  Must not be in a transaction of the caller's own
- * making but what transactions->begin() makes.
+ * making but what transactions->begin() makes.  "before" is what it replaces,
+ * drained, or NULL.
  */
 CsDelivery *
-cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_of)
+cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_of,
+				 const CsDelivery *before)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "contactsync delivery",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -164,7 +194,7 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	cs_queue_adopt();
 	transactions->commit();
 	transactions->begin();
-	load_definitions(delivery, only_server, roles_of);
+	load_definitions(delivery, only_server, roles_of, before);
 	transactions->commit();
 	delivery->http = cs_http_open();
 	MemoryContextSwitchTo(old);

@@ -20,7 +20,7 @@ typedef struct CsTransactions
 typedef struct CsDelivery CsDelivery;
 
 extern CsDelivery *cs_delivery_open(const CsTransactions *transactions, Oid only_server,
-									Oid roles_of);
+									Oid roles_of, const CsDelivery *before);
 extern void cs_delivery_close(CsDelivery *delivery);
 
 /* One turn: does what can be done now. */

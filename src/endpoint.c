@@ -427,3 +427,19 @@ cs_endpoint_read(Oid serverid, Oid roleid)
 	check_together(endpoint);
 	return endpoint;
 }
+
+bool
+cs_endpoint_equal(const CsEndpoint *a, const CsEndpoint *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	if (a->serverid != b->serverid || a->roleid != b->roleid ||
+		a->mapping_roleid != b->mapping_roleid || a->provider != b->provider ||
+		a->allow_http != b->allow_http || a->nvalues != b->nvalues)
+		return false;
+	for (int i = 0; i < a->nvalues; i++)
+		if (a->values[i].option != b->values[i].option ||
+			strcmp(a->values[i].value, b->values[i].value) != 0)
+			return false;
+	return true;
+}

@@ -70,6 +70,9 @@ extern CsEndpoint *cs_endpoint_read_server(Oid serverid);
  */
 extern bool cs_endpoint_take_changes(void);
 
+/* Do both say the same?  Either may be NULL: it could not be read. */
+extern bool cs_endpoint_equal(const CsEndpoint *a, const CsEndpoint *b);
+
 /* NULL when it is neither given nor has a preset; lives as the endpoint. */
 extern const char *cs_endpoint_option(const CsEndpoint *endpoint, const char *name);
 extern bool cs_endpoint_option_bool(const CsEndpoint *endpoint, const char *name);

@@ -119,6 +119,7 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id, CsWatch
 	lane->cursor.context = context;
 	lane->cursor.position.id = PG_INT64_MIN;
 	lane->changes = changeset_create(context, 256, NULL);
+	lane->broken = lane->source_fault = watch && watch->broken; /* until it can be read */
 	dlist_init(&lane->pending);
 	dlist_init(&lane->postponed);
 	dlist_init(&lane->overtaken);
@@ -476,6 +477,18 @@ cs_lane_break(CsLane *lane, const char *reason, double until)
 	if (lane->reason)
 		pfree(lane->reason);
 	lane->reason = MemoryContextStrdup(lane->context, reason);
+}
+
+/*
+ * Effect: a watch that the provider does not take as it is goes on waiting;
+ * whether it can be read costs nothing to find out.
+ */
+void
+cs_lane_carry_over(CsLane *lane, const CsLane *before)
+{
+	if (before->broken && !before->source_fault)
+		cs_lane_break(lane, before->reason, before->not_before);
+	lane->source_fault &= before->source_fault;
 }
 
 /* Effect: the watch works again. */

@@ -107,6 +107,7 @@ typedef struct CsLane
 extern void cs_lane_begin(MemoryContext context);
 extern CsLane *cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id,
 							  CsWatch *watch);
+extern void cs_lane_carry_over(CsLane *lane, const CsLane *before);
 extern void cs_lane_load(CsLane *lane);
 extern CsChange *cs_lane_next(CsLane *lane, double now);
 extern double cs_lane_ready_at(CsLane *lane, double now);

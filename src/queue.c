@@ -156,14 +156,13 @@ static LOCKTAG held_tag;
 
 /*
  * Effect: this session owns the queue until it says otherwise or ends.
- * Returns false if somebody else does and "wait" is not set.  Needs a
- * transaction.
+ * Returns false if somebody else does.  Needs a transaction.
  */
 bool
-cs_queue_lock(bool wait)
+cs_queue_lock(void)
 {
 	set_lock_tag(&held_tag);
-	return LockAcquire(&held_tag, ExclusiveLock, true, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return LockAcquire(&held_tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 void

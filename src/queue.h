@@ -61,7 +61,7 @@ typedef struct CsQueueRow
 	Jsonb	   *contact;		/* or NULL */
 } CsQueueRow;
 
-extern bool cs_queue_lock(bool wait);	/* session-level: we own the queue */
+extern bool cs_queue_lock(void);	/* session-level: we own the queue */
 extern void cs_queue_unlock(void);
 extern void cs_queue_adopt(void);
 extern int	cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,

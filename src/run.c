@@ -181,7 +181,7 @@ begin_progress(CsProgress *progress, Oid serverid)
 static void
 deliver(Oid serverid, Oid roleid)
 {
-	CsDelivery *delivery = cs_delivery_open(&transactions, serverid, roleid);
+	CsDelivery *delivery = cs_delivery_open(&transactions, serverid, roleid, NULL);
 	CsProgress	progress;
 
 	PG_TRY();
@@ -227,7 +227,7 @@ contactsync_run(PG_FUNCTION_ARGS)
 	serverid = server_argument(fcinfo);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	begin();
-	if (!cs_queue_lock(false))
+	if (!cs_queue_lock())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the background worker or another session delivers already"),

@@ -37,11 +37,15 @@
 /* Calls in flight at a shutdown or change of definitions may take so long (ms). */
 #define DRAIN_MS		1000
 
+/* While contactsync_run() owns the queue it is asked for this often (ms). */
+#define OWN_MS			1000
+
 /* The call log is pruned this often (ms). */
 #define PRUNE_MS		60000
 
 PGDLLEXPORT void contactsync_worker_main(Datum arg);
 
+static Oid	extension = InvalidOid; /* that we work for */
 static bool extension_absent = false;
 
 static void
@@ -68,29 +72,40 @@ detach(int code, Datum arg)
 	cs_shmem_detach_worker(extension_absent);
 }
 
-static bool
-extension_exists(void)
+/* InvalidOid: it is not there. */
+static Oid
+find_extension(void)
 {
-	bool		exists;
+	Oid			extension;
 
 	begin();
-	exists = OidIsValid(get_extension_oid(CS_EXTENSION, true));
+	extension = get_extension_oid(CS_EXTENSION, true);
 	commit();
-	return exists;
+	return extension;
 }
 
-/* Effect: owns the queue, or ends the process after a while without it. */
+/*
+ * Effect: owns the queue, unless the process is to end first.  Nothing is held
+ * while somebody else owns it, so it is asked for rather than waited for.
+ */
 static void
 own_queue(void)
 {
-	bool		owned;
+	bool		owned = false;
 
-	pgstat_report_activity(STATE_RUNNING, "contactsync: waiting for contactsync_run() to end");
-	begin();
-	owned = cs_queue_lock(true);
-	commit();
-	if (!owned)
-		proc_exit(1);
+	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave())
+	{
+		begin();
+		owned = cs_queue_lock();
+		commit();
+		if (owned)
+			break;
+		pgstat_report_activity(STATE_IDLE, "contactsync: waiting for contactsync_run() to end");
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, OWN_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 static void
@@ -122,15 +137,19 @@ drain(CsDelivery *delivery)
 	while (!cs_delivery_drain(delivery, 100) &&
 		   (GetCurrentTimestamp() < end || cs_delivery_is_refreshing(delivery)))
 		;
-	cs_delivery_close(delivery);
 }
 
-/* Effect: delivers until definitions change, or the process is to end. */
-static void
-deliver(void)
+/*
+ * Effect: delivers until definitions change, or the process is to end.  Takes
+ * the place of what "before" was, and returns what the next one is to replace.
+ */
+static CsDelivery *
+deliver(CsDelivery *before)
 {
-	CsDelivery *delivery = cs_delivery_open(&transactions, InvalidOid, InvalidOid);
+	CsDelivery *delivery = cs_delivery_open(&transactions, InvalidOid, InvalidOid, before);
 
+	if (before)
+		cs_delivery_close(before);
 	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && !cs_shmem_take_reload())
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -143,9 +162,9 @@ deliver(void)
 		prune();
 		cs_delivery_wait(delivery, FALLBACK_MS);
 	}
-	if (!extension_exists())
-		return;
-	drain(delivery);
+	if (find_extension() == extension)
+		drain(delivery);
+	return delivery;
 }
 
 /* The worker process of a database. */
@@ -153,6 +172,7 @@ void
 contactsync_worker_main(Datum arg)
 {
 	Oid			dboid = DatumGetObjectId(arg);
+	CsDelivery *delivery = NULL;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -161,16 +181,20 @@ contactsync_worker_main(Datum arg)
 	before_shmem_exit(detach, (Datum) 0);
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 
-	extension_absent = !extension_exists();
+	extension = find_extension();
+	extension_absent = !OidIsValid(extension);
 	if (extension_absent)
 		proc_exit(0);
 	own_queue();
 	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave())
 	{
-		deliver();
-		extension_absent = !extension_exists();
-		if (extension_absent)
-			proc_exit(0);
+		Oid			now;
+
+		delivery = deliver(delivery);
+		now = find_extension();
+		extension_absent = !OidIsValid(now);
+		if (now != extension)
+			break;
 	}
-	proc_exit(1);
+	proc_exit(extension_absent ? 0 : 1);
 }
