@@ -37,8 +37,6 @@ cs_account_create(const CsEndpointState *state)
 	account->server_name = state->server_name;
 	account->busy = state->busy;
 	account->context = CurrentMemoryContext;
-	account->endpoint_context = AllocSetContextCreate(CurrentMemoryContext, "contactsync endpoint",
-													  ALLOCSET_SMALL_SIZES);
 	account->health_changed = true;
 	account->published = -1;
 	dlist_init(&account->ready);
@@ -58,21 +56,23 @@ set_health(CsAccount *account, CsHealth health, double resume_at, const char *re
 
 /*
  * Effect: reads server and user mapping anew; if that fails the account is
- * halted with the error as the reason.  Needs a transaction.
+ * halted with the error as the reason, and what was read before serves to judge
+ * answers that are still to come.  Needs a transaction.
  */
 void
 cs_account_read_endpoint(CsAccount *account, double now)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext fresh = AllocSetContextCreate(account->context, "contactsync endpoint",
+												ALLOCSET_SMALL_SIZES);
+	CsEndpoint *volatile endpoint = NULL;
 
-	account->endpoint = NULL;
-	MemoryContextReset(account->endpoint_context);
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(account->endpoint_context);
+	MemoryContextSwitchTo(fresh);
 	PG_TRY();
 	{
-		account->endpoint = cs_endpoint_read(account->serverid, account->roleid);
+		endpoint = cs_endpoint_read(account->serverid, account->roleid);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -83,7 +83,7 @@ cs_account_read_endpoint(CsAccount *account, double now)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		account->endpoint = NULL;
+		endpoint = NULL;
 		cs_account_halt(account, now, -1, "configuration",
 						error->hint ? psprintf("%s (%s)", error->message, error->hint) :
 						error->message);
@@ -91,8 +91,17 @@ cs_account_read_endpoint(CsAccount *account, double now)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (account->endpoint)
-		cs_pace_set(&account->pace, account->endpoint->pace, account->endpoint->burst, now);
+	account->unreadable = endpoint == NULL;
+	if (endpoint == NULL)
+	{
+		MemoryContextDelete(fresh);
+		return;
+	}
+	if (account->endpoint_context)
+		MemoryContextDelete(account->endpoint_context);
+	account->endpoint_context = fresh;
+	account->endpoint = endpoint;
+	cs_pace_set(&account->pace, endpoint->pace, endpoint->burst, now);
 }
 
 /* Effect: the account goes on as it was before definitions were read again. */
@@ -102,7 +111,7 @@ cs_account_carry_over(CsAccount *account, const CsAccount *before)
 	account->failures = before->failures;
 	account->last_success = before->last_success;
 	account->number = before->number;
-	if (account->endpoint == NULL)
+	if (account->unreadable)
 		return;
 	account->pace.tokens = before->pace.tokens;
 	account->pace.at = before->pace.at;
@@ -120,7 +129,7 @@ cs_account_is_probing(const CsAccount *account)
 int
 cs_account_free_slots(const CsAccount *account, double now)
 {
-	if (account->endpoint == NULL || (account->health != CS_RUNNING && now < account->resume_at))
+	if (account->unreadable || (account->health != CS_RUNNING && now < account->resume_at))
 		return 0;
 	if (cs_account_is_probing(account))
 		return account->in_flight == 0 ? 1 : 0;
@@ -135,7 +144,7 @@ cs_account_ready_at(const CsAccount *account, double now)
 
 	if (account->health != CS_RUNNING)
 		at = Max(at, account->resume_at);
-	return account->endpoint == NULL ? account->resume_at :
+	return account->unreadable ? account->resume_at :
 		cs_account_free_slots(account, at) > 0 ? at : DBL_MAX;
 }
 

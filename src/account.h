@@ -34,7 +34,8 @@ typedef struct CsAccount
 	Oid			serverid;
 	Oid			roleid;
 	char	   *server_name;
-	CsEndpoint *endpoint;		/* NULL: it could not be read, and is HALTED */
+	CsEndpoint *endpoint;		/* NULL: it could never be read */
+	bool		unreadable;		/* when last tried, so it is HALTED */
 	MemoryContext endpoint_context;
 	CsPace		pace;
 

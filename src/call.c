@@ -79,7 +79,10 @@ authorization(const CsAccount *account)
 	return secret ? psprintf("Bearer %s", secret) : NULL;
 }
 
-/* Effect: the call is on its way.  Errors: out of memory. */
+/*
+ * Effect: the call is on its way.  It is built each time, for what it would be
+ * built from may have changed.  Errors: out of memory.
+ */
 void
 cs_call_start(CsCall *call, CsHttp *http, double now)
 {
@@ -87,12 +90,10 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	MemoryContext old = MemoryContextSwitchTo(call->context);
 	char	   *auth = authorization(account);
 
-	if (!call->built)
-	{
+	if (call->batch.number == 0)
 		call->batch.number = ++account->number;
-		account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
-		call->built = true;
-	}
+	memset(&call->request, 0, sizeof(CsRequest));
+	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
 	for (int i = 0; i < call->batch.ncontacts; i++)
 	{
 		call->changes[i]->in_doubt = true;
@@ -370,7 +371,6 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 				split(call, settlement, judgement);
 				return false;
 			}
-			call->built = false;
 			repeat(call, 0);
 			return true;
 		case CS_SPLIT:

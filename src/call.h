@@ -26,7 +26,6 @@ typedef struct CsCall
 	CsBatch		batch;
 	CsChange  **changes;		/* those of batch.contacts, all ACTIVE */
 	CsRequest	request;
-	bool		built;
 	bool		keep;			/* may not be taken apart: a later step of it,
 								 * or a part of what was refused as a whole */
 	bool		reauthorized;

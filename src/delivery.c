@@ -510,7 +510,7 @@ send_account(CsDelivery *delivery, CsAccount *account)
 	double		now = cs_clock_now();
 	int			slots;
 
-	if (account->endpoint == NULL && now >= account->resume_at)
+	if (account->unreadable && now >= account->resume_at)
 		read_endpoint_again(delivery, account, now);
 	if (cs_refresh_is_due(account, now))
 	{

@@ -398,8 +398,11 @@ note_change(Datum arg, int cacheid, uint32 hashvalue)
 bool
 cs_endpoint_take_changes(void)
 {
-	bool		result = changed;
+	bool		result;
 
+	/* a procedure's transaction began before it waited */
+	AcceptInvalidationMessages();
+	result = changed;
 	changed = false;
 	return result;
 }

@@ -65,8 +65,8 @@ extern CsEndpoint *cs_endpoint_read(Oid serverid, Oid roleid);
 extern CsEndpoint *cs_endpoint_read_server(Oid serverid);
 
 /*
- * Did a server or user mapping change since the last time that it was asked, as
- * far as this session knows by now?
+ * Did a server or user mapping change since the last time that it was asked?
+ * Needs a transaction.
  */
 extern bool cs_endpoint_take_changes(void);
 

@@ -28,7 +28,7 @@ cs_refresh_is_due(const CsAccount *account, double now)
 {
 	if (account->refresh)
 		return true;
-	return account->endpoint != NULL && cs_token_refreshable(account->endpoint) &&
+	return !account->unreadable && cs_token_refreshable(account->endpoint) &&
 		(account->refresh_wanted || cs_token_due_at(account->endpoint, now) <= now);
 }
 
