@@ -102,5 +102,22 @@ $sandbox->clear_faults('mailingcore');
 is(stderr_of('CALL contactsync_run()'), '', 'the same after a session was terminated');
 is((grep { $_->{externalId} eq '3' } @{ $sandbox->contacts('mailingcore') })[0]{email}, 'lastc3@example.com', 'so that no change is lost');
 
+# the user mapping goes away while a call hangs: its answer still counts, and nothing else is sent
+$sandbox->fault('mailingcore', { action => { stall => \1 } });
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (50, 'flying@example.com'); ALTER SERVER mailingcore OPTIONS (SET concurrency '2')});
+$session = start_session('flying', 'CALL contactsync_run()');
+$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{in_flight} });
+$node->safe_psql('postgres', q{
+	DROP USER MAPPING FOR CURRENT_USER SERVER mailingcore;
+	INSERT INTO customers VALUES (51, 'grounded@example.com');
+});
+$node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status}) or die 'timed out waiting for a halt';
+$sandbox->clear_faults('mailingcore');
+$session->{run}->finish;
+like($session->{stderr}, qr/WARNING: +server "mailingcore" cannot go on: configuration: user mapping not found/, 'a dropped user mapping halts');
+is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.changes}), '51', 'what was not sent stays queued');
+is(join(',', map { $_->{email} } grep { $_->{externalId} > 49 } @{ $sandbox->contacts('mailingcore') }), 'flying@example.com', 'what was sent has arrived');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.contacts WHERE key = '50'}), '1', 'as is known');
+
 $node->stop;
 done_testing();
