@@ -278,13 +278,14 @@ WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.watches IS 'the watches of the roles that you are';
 
 CREATE VIEW contactsync.changes WITH (security_barrier) AS
-SELECT e.server, w.source, q.id, k.key, q.contact, q.queued_at
+SELECT e.server, w.source, k.key, CASE WHEN q.watch = 0 THEN q.id END AS id, q.contact, q.queued_at
 FROM contactsync.queue q
 	JOIN contactsync.endpoint e ON e.id = q.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = q.watch
 	LEFT JOIN LATERAL pg_catalog.unnest(q.keys) AS k (key) ON true
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
-COMMENT ON VIEW contactsync.changes IS 'the queue, one row per key or contact';
+COMMENT ON VIEW contactsync.changes
+IS 'the queue, one row per key, or per contact with the id that contactsync_upsert() returned; neither: all that is known of the source is to be looked at';
 
 CREATE VIEW contactsync.contacts WITH (security_barrier) AS
 SELECT e.server, w.source, c.key, c.upsert_key,

@@ -252,21 +252,13 @@ parse_common(CsEndpoint *endpoint)
 }
 
 /*
- * Read what the server says; ereports when it is gone or none of ours.
+ * Refuse a server of another wrapper.
  */
-static CsEndpoint *
-read_server(Oid serverid)
+static void
+check_wrapper(const ForeignServer *server)
 {
-	ForeignServer *server = GetForeignServerExtended(serverid, FSV_MISSING_OK);
-	ForeignDataWrapper *wrapper;
-	CsEndpoint *endpoint;
-	ListCell   *cell;
+	ForeignDataWrapper *wrapper = GetForeignDataWrapper(server->fdwid);
 
-	if (server == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("server with OID %u does not exist", serverid)));
-	wrapper = GetForeignDataWrapper(server->fdwid);
 	if (strcmp(wrapper->fdwname, CS_EXTENSION) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -274,7 +266,35 @@ read_server(Oid serverid)
 				 errdetail("It belongs to the foreign data wrapper \"%s\".", wrapper->fdwname),
 				 errhint("Use CREATE SERVER ... FOREIGN DATA WRAPPER %s OPTIONS (provider '...').",
 						 CS_EXTENSION)));
+}
 
+Oid
+cs_endpoint_find_server(const char *name, Oid roleid)
+{
+	ForeignServer *server = GetForeignServerByName(name, false);
+	AclResult	result = cs_server_aclcheck(server->serverid, roleid, ACL_USAGE);
+
+	check_wrapper(server);
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_FOREIGN_SERVER, server->servername);
+	return server->serverid;
+}
+
+/*
+ * Read what the server says; ereports when it is gone or none of ours.
+ */
+static CsEndpoint *
+read_server(Oid serverid)
+{
+	ForeignServer *server = GetForeignServerExtended(serverid, FSV_MISSING_OK);
+	CsEndpoint *endpoint;
+	ListCell   *cell;
+
+	if (server == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server with OID %u does not exist", serverid)));
+	check_wrapper(server);
 	endpoint = palloc0(sizeof(CsEndpoint));
 	endpoint->serverid = serverid;
 	endpoint->server_name = pstrdup(server->servername);

@@ -53,6 +53,10 @@ typedef struct CsEndpoint
 								 * contactsync.endpoint.memo; or NULL */
 } CsEndpoint;
 
+/* The server of that name; ereports when there is none, it is none of ours, or
+ * the role may not use it. */
+extern Oid	cs_endpoint_find_server(const char *name, Oid roleid);
+
 /*
  * Reads catalogs, so a transaction must be open.  Returns palloc'd in the
  * current context, secrets included.  Ereports when the server is gone or none

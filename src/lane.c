@@ -367,14 +367,15 @@ note_row(CsLane *lane, const CsQueueRow *row)
 		pfree(ref);
 }
 
-/* Effect: a marker of TRUNCATE becomes the keys that it stands for. */
+/* Effect: markers of TRUNCATE become the keys that they stand for. */
 static void
-expand_marker(CsLane *lane, const CsQueueRow *row)
+expand_markers(CsLane *lane, int n, const CsQueuePosition *markers)
 {
-	if (lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE)
-		cs_queue_expand(lane->watch->endpoint, lane->watch_id);
-	if (lane->watch)
-		cs_queue_delete(lane->watch->endpoint, lane->watch_id, 1, &row->position);
+	if (n == 0 || lane->watch == NULL)
+		return;
+	cs_queue_expand(lane->watch->endpoint, lane->watch_id,
+					lane->watch->on_delete != CS_ON_DELETE_IGNORE);
+	cs_queue_delete(lane->watch->endpoint, lane->watch_id, n, markers);
 	lane->exhausted = false;
 }
 
@@ -386,6 +387,8 @@ void
 cs_lane_load(CsLane *lane)
 {
 	CsQueueRow *rows;
+	CsQueuePosition *markers;
+	int			nmarkers = 0;
 	int			n;
 
 	if (lane->nchanges >= cs_max_pending)
@@ -393,13 +396,15 @@ cs_lane_load(CsLane *lane)
 	n = cs_queue_read(&lane->cursor, lane->endpoint_id, lane->watch_id,
 					  cs_max_pending - lane->nchanges, &rows);
 	lane->exhausted = !lane->cursor.more;
+	markers = palloc((n + 1) * sizeof(CsQueuePosition));
 	for (int i = 0; i < n; i++)
 	{
 		if (rows[i].nkeys == 0 && rows[i].contact == NULL)
-			expand_marker(lane, &rows[i]);
+			markers[nmarkers++] = rows[i].position;
 		else
 			note_row(lane, &rows[i]);
 	}
+	expand_markers(lane, nmarkers, markers);
 }
 
 /* Effect: what was postponed and is due is pending again. */

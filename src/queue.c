@@ -401,22 +401,27 @@ cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions
 }
 
 /*
- * Effect: queues every contact that is known of a watch, for its source may
- * have been emptied.
+ * Effect: queues what is known of a watch, for its source may have been
+ * emptied: the contacts that are to be removed, and in any case the failures,
+ * which are none any more.  Ids are negative, for whoever else writes in this
+ * transaction counts upwards.
  */
 void
-cs_queue_expand(int endpoint, int watch)
+cs_queue_expand(int endpoint, int watch, bool contacts)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys)"
-		" SELECT $1, $2, pg_current_xact_id(), g, now(), count(*), array_agg(key)"
-		" FROM (SELECT key, (row_number() OVER () - 1) / 200 AS g FROM contactsync.contact"
-		" WHERE endpoint = $1 AND watch = $2) k GROUP BY g",
-		2, {INT4OID, INT4OID}
+		" SELECT $1, $2, pg_current_xact_id(), -nextval('contactsync.queue_id'), now(), g.n, g.keys"
+		" FROM (SELECT count(*) AS n, array_agg(key) AS keys"
+		" FROM (SELECT key, (row_number() OVER () - 1) / 200 AS g"
+		" FROM (SELECT key FROM contactsync.contact WHERE endpoint = $1 AND watch = $2 AND $3"
+		" UNION SELECT key FROM contactsync.failure WHERE endpoint = $1 AND watch = $2) k) k GROUP BY g) g",
+		3, {INT4OID, INT4OID, BOOLOID}
 	};
-	Datum		args[2];
+	Datum		args[3];
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
+	args[2] = BoolGetDatum(contacts);
 	cs_sql_execute(&statement, args, NULL);
 }

@@ -11,10 +11,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_foreign_server.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "foreign/foreign.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -28,6 +26,7 @@
 #include "compat.h"
 #include "contactsync.h"
 #include "delivery.h"
+#include "endpoint.h"
 #include "queue.h"
 #include "shmem.h"
 #include "sql.h"
@@ -87,16 +86,9 @@ require_no_transaction(FunctionCallInfo fcinfo, const char *name)
 static Oid
 server_argument(FunctionCallInfo fcinfo)
 {
-	ForeignServer *server;
-	AclResult	result;
-
 	if (PG_ARGISNULL(0))
 		return InvalidOid;
-	server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(0)), false);
-	result = cs_server_aclcheck(server->serverid, GetUserId(), ACL_USAGE);
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_FOREIGN_SERVER, server->servername);
-	return server->serverid;
+	return cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
 }
 
 /* Effect: counts what is left, and looks for what cannot go on by itself. */

@@ -14,6 +14,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
@@ -31,6 +32,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timeout.h"
+#include "utils/typcache.h"
 
 #include "contactsync.h"
 #include "encoding.h"
@@ -321,27 +323,48 @@ cast_of(CsConversion conversion)
 	return NULL;
 }
 
-/* "schema"."type" of a column, without its length. */
+/* "schema"."type" without its length. */
 static char *
-column_type(Oid source, const char *column)
+type_name(Oid type)
+{
+	return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+/* The "=" of a type's values, by which its indexes go, wherever it lives. */
+static char *
+equality_of(Oid type)
+{
+	Oid			operator = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	Form_pg_operator form;
+	char	   *result;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("could not identify an equality operator for type %s",
+						format_type_be(type))));
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+					  NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* Effect: appends that a column of the source is the text "value". */
+static void
+append_key_condition(StringInfo query, Oid source, const char *column, const char *value)
 {
 	AttrNumber	attnum = get_attnum(source, column);
 	Oid			type = attnum > 0 ? get_atttype(source, attnum) : InvalidOid;
-	HeapTuple	tuple;
-	char	   *result;
 
 	if (!OidIsValid(type))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("the key column \"%s\" does not exist any more", column)));
 	type = getBaseType(type);
-	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", type);
-	result = quote_qualified_identifier(get_namespace_name(((Form_pg_type) GETSTRUCT(tuple))->typnamespace),
-										NameStr(((Form_pg_type) GETSTRUCT(tuple))->typname));
-	ReleaseSysCache(tuple);
-	return result;
+	appendStringInfo(query, "%s.%s %s %s::%s", quote_identifier(get_rel_name(source)),
+					 quote_identifier(column), equality_of(type), value, type_name(type));
 }
 
 /*
@@ -355,8 +378,7 @@ static char *
 build_query(CsSource *source)
 {
 	const CsWatch *watch = source->watch;
-	const char *table = quote_identifier(get_rel_name(watch->source));
-	const char *keys = strcmp(table, "contactsync_keys") == 0 ? "contactsync_keys_" : "contactsync_keys";
+	const char *keys = strcmp(get_rel_name(watch->source), "contactsync_keys") == 0 ? "contactsync_keys_" : "contactsync_keys";
 	StringInfoData query;
 
 	initStringInfo(&query);
@@ -367,21 +389,20 @@ build_query(CsSource *source)
 	for (int i = 0; i < watch->nkeys; i++)
 		appendStringInfo(&query, "k%d, ", i);
 	appendStringInfoString(&query, "n), LATERAL (SELECT ");
-	if (watch->filter)
-		appendStringInfo(&query, "(%s\n) IS TRUE", watch->filter);
-	else
-		appendStringInfoString(&query, "true");
 	for (int i = 0; i < watch->nmapped; i++)
 	{
-		appendStringInfoString(&query, ", ");
+		appendStringInfoString(&query, i ? ", " : "");
 		appendStringInfo(&query, cast_of(source->columns[i].conversion),
 						 watch->mapped[i].expression);
 	}
 	appendStringInfo(&query, " FROM %s WHERE ", from_source(watch->source));
 	for (int i = 0; i < watch->nkeys; i++)
-		appendStringInfo(&query, "%s%s.%s = %s.k%d::%s", i ? " AND " : "", table,
-						 quote_identifier(watch->keys[i]), keys, i,
-						 column_type(watch->source, watch->keys[i]));
+	{
+		appendStringInfoString(&query, i ? " AND " : "");
+		append_key_condition(&query, watch->source, watch->keys[i], psprintf("%s.k%d", keys, i));
+	}
+	if (watch->filter)
+		appendStringInfo(&query, " AND (%s\n)", watch->filter);
 	appendStringInfoString(&query, " OFFSET 0) AS s");
 	return query.data;
 }
@@ -529,7 +550,7 @@ contact_of_row(CsSource *source, HeapTuple tuple, TupleDesc desc)
 	for (int i = 0; i < source->watch->nmapped; i++)
 	{
 		bool		isnull;
-		Datum		datum = heap_getattr(tuple, i + 3, desc, &isnull);
+		Datum		datum = heap_getattr(tuple, i + 2, desc, &isnull);
 
 		set_field(contact, &source->columns[i], datum, isnull);
 	}
@@ -609,7 +630,7 @@ cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
 		bool		isnull;
 		int64		index = DatumGetInt64(heap_getattr(tuple, 1, desc, &isnull)) - 1;
 
-		if (index >= 0 && index < n && DatumGetBool(heap_getattr(tuple, 2, desc, &isnull)))
+		if (index >= 0 && index < n)
 			rows[index].contact = contact_of_row(source, tuple, desc);
 	}
 	leave_owner(&scope);

@@ -7,9 +7,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_foreign_server.h"
 #include "catalog/pg_type.h"
-#include "foreign/foreign.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
@@ -37,28 +35,16 @@ CS_FUNCTION(contactsync_launch);
 CS_FUNCTION(contactsync_runtime);
 CS_FUNCTION(contactsync_worker_state);
 
-/* The server of that name.  Errors: none, or the caller may not use it. */
-static ForeignServer *
-usable_server(const char *name)
-{
-	ForeignServer *server = GetForeignServerByName(name, false);
-	AclResult	result = cs_server_aclcheck(server->serverid, GetUserId(), ACL_USAGE);
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_FOREIGN_SERVER, server->servername);
-	return server;
-}
-
 /* The id of the caller's endpoint at a server. */
 static int
-endpoint_of_caller(ForeignServer *server)
+endpoint_of_caller(Oid serverid, const char *server_name)
 {
 	Oid			roleid = GetUserId();
 	CsSqlScope	scope;
 	int			id;
 
 	cs_sql_enter(&scope);
-	id = cs_state_endpoint_id(server->serverid, server->servername, roleid);
+	id = cs_state_endpoint_id(serverid, server_name, roleid);
 	cs_sql_leave(&scope);
 	return id;
 }
@@ -98,20 +84,20 @@ name_list(ArrayType *array)
 Datum
 contactsync_watch(PG_FUNCTION_ARGS)
 {
-	ForeignServer *server;
+	Oid			serverid;
 	CsEndpoint *endpoint;
 	CsWatch    *watch;
 
 	require(fcinfo, 0, "source");
 	require(fcinfo, 1, "server");
-	server = usable_server(NameStr(*PG_GETARG_NAME(1)));
-	endpoint = cs_endpoint_read(server->serverid, GetUserId());
+	serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(1)), GetUserId());
+	endpoint = cs_endpoint_read(serverid, GetUserId());
 	watch = cs_watch_define(PG_GETARG_OID(0), endpoint,
 							PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 							PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
 							PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
 							PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)));
-	watch->endpoint = endpoint_of_caller(server);
+	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_create(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
 	notice_if_not_preloaded();
 	PG_RETURN_INT32(watch->id);
@@ -190,8 +176,8 @@ check_contact(const CsEndpoint *endpoint, Jsonb *jsonb)
 Datum
 contactsync_upsert(PG_FUNCTION_ARGS)
 {
-	ForeignServer *server = usable_server(NameStr(*PG_GETARG_NAME(0)));
-	CsEndpoint *endpoint = cs_endpoint_read(server->serverid, GetUserId());
+	Oid			serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	CsEndpoint *endpoint = cs_endpoint_read(serverid, GetUserId());
 	Jsonb	   *contact = PG_GETARG_JSONB_P(1);
 	CsQueueWriter *writer;
 	int64		id;
@@ -200,7 +186,7 @@ contactsync_upsert(PG_FUNCTION_ARGS)
 	writer = cs_queue_begin_write(NULL);
 	if (writer == NULL)
 		elog(ERROR, "table contactsync.queue does not exist");
-	id = cs_queue_write(writer, endpoint_of_caller(server), 0, 1, NULL, contact);
+	id = cs_queue_write(writer, endpoint_of_caller(serverid, endpoint->server_name), 0, 1, NULL, contact);
 	cs_queue_end_write(writer);
 	cs_shmem_wake_at_commit();
 	PG_RETURN_INT64(id);
@@ -218,7 +204,8 @@ contactsync_retry(PG_FUNCTION_ARGS)
 		" JOIN contactsync.endpoint e ON e.id = f.endpoint"
 		" WHERE e.server = $1 AND pg_has_role($2, e.role, 'USAGE')),"
 		" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact)"
-		" SELECT endpoint, watch, pg_current_xact_id(), nextval('contactsync.queue_id'), clock_timestamp(), 1,"
+		" SELECT endpoint, watch, pg_current_xact_id(),"
+		" nextval('contactsync.queue_id') * CASE WHEN watch <> 0 THEN -1 ELSE 1 END, clock_timestamp(), 1,"
 		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact FROM f WHERE watch <> 0 OR contact IS NOT NULL"
 		" RETURNING 1) SELECT count(*) FROM queued",
 		2, {NAMEOID, OIDOID}
@@ -228,7 +215,7 @@ contactsync_retry(PG_FUNCTION_ARGS)
 	bool		isnull;
 	int64		n;
 
-	(void) GetForeignServerByName(NameStr(*PG_GETARG_NAME(0)), false);
+	(void) cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
 	cs_sql_enter(&scope);
 	cs_sql_execute(&statement, args, NULL);
 	n = DatumGetInt64(cs_sql_value(0, 1, &isnull));
