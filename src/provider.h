@@ -162,6 +162,7 @@ typedef enum CsAuth
 #define CS_HALT_REQUEST			"request_refused"	/* whatever contact it is */
 #define CS_HALT_FIELD			"unknown_field"
 #define CS_HALT_TOPIC			"unknown_topic"
+#define CS_HALT_FORM			"unknown_form"
 
 /* What the provider can do beyond an upsert. */
 #define CS_CAN_DELETE			0x0001

@@ -46,6 +46,10 @@ static const struct
 	{"requires the business tier", CS_CARAMEL_TIER},
 	{"business tier", CS_CARAMEL_TIER},
 	{"missing scope", "scope_required"},
+	{"required scope", "scope_required"},
+	{"form_not_found", "form_not_found"},
+	{"form not found", "form_not_found"},
+	{"unknown tool", "no_such_tool"},
 	{"business not found", "business_not_found"},
 	{"email is required", "email_required"},
 	{"internal error", "internal_error"}
@@ -136,6 +140,8 @@ read_error(CsJson *error, Refusal *refusal)
 {
 	refusal->message = cs_provider_error_message(error);
 	refusal->code = code_by_number(cs_json_get(error, "code"));
+	if (cs_provider_mentions(refusal->message, "unknown tool"))
+		refusal->code = "no_such_tool"; /* -32602 is all that MCP has for it */
 	if (refusal->code == NULL)
 		refusal->code = cs_json_string(cs_json_get(error, "code"));
 	if (refusal->code == NULL)
@@ -255,6 +261,16 @@ judge_code(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *r
 		cs_provider_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
 							 "Caramel does not understand the call (check upsert_tool and form_tool): %s",
 							 message);
+	else if (is_code(refusal, "form_not_found"))
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_FORM,
+							 "check the option form_id: %s", message);
+	else if (is_code(refusal, "invalid_params") && cs_caramel_submits(endpoint, batch))
+	{
+		/* how the form wants its arguments is a guess of the options */
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
+							 "check the options form_id_argument and form_data_argument: %s", message);
+		judgement->maybe_contact = true;
+	}
 	else if (is_code(refusal, "rate_limited"))
 		judge_throttle(response, message, judgement);
 	else if (is_code(refusal, "internal_error"))

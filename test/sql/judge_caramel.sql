@@ -29,11 +29,11 @@ SELECT status, verdict, blame, reason, code, field, message FROM (VALUES
 -- by JSON-RPC error, under a 200
 SELECT verdict, blame, reason, code, message FROM (VALUES
 	(rpc_error('-32001', 'Unauthorized — access token expired or invalid')), (rpc_error('-32700', 'Parse error')), (rpc_error('-32600', 'Invalid Request')), (rpc_error('-32601', 'Method not found')),
-	(rpc_error('-32602', 'Invalid params')), (rpc_error('-32603', 'Internal error')), (rpc_error('-32000', 'Per-token rate cap exceeded.')), (rpc_error('"tier_required"', 'x')), (rpc_error('7', 'Something else')), ('{"error": {}}'), ('{"error": true}')
+	(rpc_error('-32602', 'Invalid params')), (rpc_error('-32602', 'Unknown tool: x')), (rpc_error('-32603', 'Internal error')), (rpc_error('-32000', 'Per-token rate cap exceeded.')), (rpc_error('"tier_required"', 'x')), (rpc_error('7', 'Something else')), ('{"error": {}}'), ('{"error": true}')
 ) AS t (body), contactsync_judge('car', 200, NULL, body);
 -- by isError and a text
 SELECT verdict, blame, reason, code, message FROM (VALUES
-	(text_error('Per-token rate cap exceeded.')), (text_error('email_required')), (text_error('Access token expired')), (text_error('contact.upsert requires the Business tier')), (text_error('Missing scope: audience:write')),
+	(text_error('Per-token rate cap exceeded.')), (text_error('email_required')), (text_error('Access token expired')), (text_error('contact.upsert requires the Business tier')), (text_error('Missing scope: audience:write')), (text_error('Missing required scope: audience:write')),
 	(text_error('{"error": "tier_required", "messsage": "too low"}')), (text_error('{"error": {"code": "rate_limited", "message": "slow"}}')), (text_error('Moderation failed for this separate entry')), (rpc('{"isError": true}')), (rpc('{"isError": true, "content": [{"type": "image"}]}')),
 	(E'data: ' || text_error('Per-token rate cap exceeded.') || E'\n\n')
 ) AS t (body), contactsync_judge('car', 200, NULL, body);
@@ -44,6 +44,9 @@ SELECT opt_in, state, verdict, next_step, memo, reason, code, message FROM (VALU
 	contactsync_judge('car', 403, NULL, rest('tier_required', 'Business tier or above'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
 SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
 SELECT verdict, reason, message FROM contactsync_judge('car', 403, NULL, rest('tier_required', 'no forms either'), '{"email": "a@example.com", "opt_in": true}', 1);
+-- a form, or arguments of it, that are not as the options say
+SELECT status, verdict, blame, reason, message FROM (VALUES (404, rest('form_not_found', 'Form not found or not active.')), (200, text_error('Form not found or not active.')), (200, rpc_error('-32602', 'data is required')), (400, rest('invalid_request', 'email must be a string'))) AS t (status, body),
+	contactsync_judge('car', status, NULL, body, '{"email": "a@example.com", "opt_in": true}', 1);
 -- once the tool answers the plan allows it, and that is remembered too
 SELECT verdict, outcome, memo = '' AS forgotten FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com"}', state => '{"memo": "tier_required"}');
 -- by the tool nothing is claimed, whatever opt_in says
