@@ -119,8 +119,8 @@ carry_over(CsDelivery *delivery, const CsDelivery *before)
 		cs_account_carry_over(account, same);
 		foreach(lane, account->lanes)
 			foreach(other, same->lanes)
-			if (((CsLane *) lfirst(lane))->watch_id == ((CsLane *) lfirst(other))->watch_id)
-			cs_lane_carry_over(lfirst(lane), lfirst(other));
+				if (((CsLane *) lfirst(lane))->watch_id == ((CsLane *) lfirst(other))->watch_id)
+					cs_lane_carry_over(lfirst(lane), lfirst(other));
 	}
 }
 

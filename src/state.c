@@ -276,7 +276,7 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 	static CsStatement statement = {
 		"INSERT INTO contactsync.failure AS f (endpoint, watch, key, upsert_key, reason, code, message, field,"
 		" attempts, first_at, last_at, request_id, contact)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp(), clock_timestamp(), $10, $11)"
+		" SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, t, t, $10, $11 FROM clock_timestamp() t"
 		" ON CONFLICT (watch, key, endpoint) DO UPDATE SET upsert_key = excluded.upsert_key,"
 		" reason = excluded.reason, code = excluded.code, message = excluded.message, field = excluded.field,"
 		" attempts = f.attempts + excluded.attempts, last_at = excluded.last_at,"
