@@ -143,13 +143,16 @@ cs_queue_end_write(CsQueueWriter *writer)
 
 /*
  * The lock on the queue is one that no SQL function takes, unlike an advisory
- * lock, so that nobody can keep us out.
+ * lock, so that nobody can keep us out.  But it lives as one: other locks of a
+ * session go with the first transaction that aborts, and stay with the PGPROC of
+ * a process that exits between transactions.
  */
 static void
 set_lock_tag(LOCKTAG *tag)
 {
 	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId,
 					   get_extension_oid(CS_EXTENSION, false), 1);
+	tag->locktag_lockmethodid = USER_LOCKMETHOD;
 }
 
 static LOCKTAG held_tag;
