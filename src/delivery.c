@@ -207,17 +207,41 @@ cs_delivery_in_flight(const CsDelivery *delivery)
 	return cs_http_in_flight(delivery->http);
 }
 
+/*
+ * Of none of its changes is it open whether the provider has them, though no
+ * call may be in flight: what it did not answer well is tried again later.
+ */
+static bool
+is_idle(CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (((CsLane *) lfirst(lc))->nchanges > 0)
+			return false;
+	return dlist_is_empty(&account->ready);
+}
+
+/* Is there an account of which is stored that calls may be under way, and none is? */
+static bool
+is_idle_but_busy(const CsDelivery *delivery)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+		if (((CsAccount *) lfirst(lc))->busy && is_idle(lfirst(lc)))
+			return true;
+	return false;
+}
+
 /* Effect: says durably that nothing is under way, where nothing is. */
 static void
 store_idle(CsDelivery *delivery)
 {
 	CsSqlScope	scope;
 	ListCell   *lc;
-	bool		any = false;
 
-	foreach(lc, delivery->accounts)
-		any |= ((CsAccount *) lfirst(lc))->busy;
-	if (!any || cs_delivery_in_flight(delivery) > 0 || !cs_settle_is_empty(delivery->settlement))
+	if (!is_idle_but_busy(delivery) || cs_delivery_in_flight(delivery) > 0 || !cs_settle_is_empty(delivery->settlement))
 		return;
 	delivery->transactions->begin();
 	cs_sql_enter(&scope);
@@ -225,7 +249,7 @@ store_idle(CsDelivery *delivery)
 	{
 		CsAccount  *account = lfirst(lc);
 
-		if (account->busy && dlist_is_empty(&account->ready))
+		if (account->busy && is_idle(account))
 		{
 			cs_state_set_busy(account->id, false);
 			account->busy = false;
@@ -630,6 +654,8 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 		delivery->active_at = now;
 	else if (now - delivery->active_at > IDLE_SECONDS)
 		store_idle(delivery);
+	else if (is_idle_but_busy(delivery))
+		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
 	if (wait > 0 && !cs_shmem_may_sleep())
 		wait = 0;
 	pgstat_report_activity(STATE_IDLE, NULL);
