@@ -1,0 +1,130 @@
+# What is not committed is not sent, and what is committed is, however late and by whomever.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $sandbox = start_sandbox();
+my $node = start_node('max_prepared_transactions' => 5);
+
+create_server($node, $sandbox, 'mailingcore', account => 'crm', server => { pace => 1000, burst => 1000 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE customers (id int PRIMARY KEY, email text, plan text);
+	SELECT contactsync_watch('customers', 'crm', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}');
+});
+
+# All that is committed has been delivered: which ids the provider has got since the last time.
+my $seen = 0;
+
+sub sent
+{
+	my @calls = @{ $sandbox->journal('mailingcore') };
+	my %id = map { $_ => 1 } map { grep { /^\d+$/ } @{ $_->{keys} } } @calls[ $seen .. $#calls ];
+
+	$seen = @calls;
+	return join(',', sort { $a <=> $b } keys %id);
+}
+
+sub deliver
+{
+	$node->safe_psql('postgres', q{CALL contactsync_wait('crm')});
+	return sent();
+}
+
+sub plan_of
+{
+	my ($id) = @_;
+
+	return (map { $_->{attributes}{plan} } grep { $_->{externalId} == $id } @{ $sandbox->contacts('mailingcore', account => 'crm') })[0];
+}
+
+# rollback and savepoints
+$node->safe_psql(
+	'postgres', q{
+	BEGIN; INSERT INTO customers VALUES (1, 'a@example.com'); ROLLBACK;
+	BEGIN;
+	INSERT INTO customers VALUES (2, 'b@example.com');
+	SAVEPOINT one;
+	INSERT INTO customers VALUES (3, 'c@example.com');
+	SAVEPOINT two;
+	INSERT INTO customers VALUES (4, 'd@example.com');
+	RELEASE two;
+	ROLLBACK TO one;
+	INSERT INTO customers VALUES (5, 'e@example.com');
+	SAVEPOINT three;
+	INSERT INTO customers VALUES (6, 'f@example.com');
+	RELEASE three;
+	COMMIT;
+	DO $$ BEGIN INSERT INTO customers VALUES (7, 'g@example.com'), (1 / (random() * 0)::int, 'h'); EXCEPTION WHEN division_by_zero THEN END $$;
+	INSERT INTO customers VALUES (9, 'i@example.com');
+});
+is(deliver(), '2,5,6,9', 'only what was committed is sent');
+$node->psql('postgres', q{INSERT INTO customers VALUES (10, 'j@example.com'), (9, 'twice@example.com')});
+$node->psql('postgres', q{BEGIN; SELECT contactsync_upsert('crm', '{"email": "k@example.com", "external_id": "11"}'); ROLLBACK});
+is(deliver(), '', 'a statement that fails sends nothing, nor does an upsert that is rolled back');
+
+# two-phase commit: another session commits, and the worker is told
+$node->safe_psql(
+	'postgres', q{
+	BEGIN; INSERT INTO customers VALUES (20, 'p20@example.com'); PREPARE TRANSACTION 'yes';
+	BEGIN; INSERT INTO customers VALUES (21, 'p21@example.com'); PREPARE TRANSACTION 'no';
+	BEGIN; INSERT INTO customers VALUES (22, 'p22@example.com'); PREPARE TRANSACTION 'later';
+	INSERT INTO customers VALUES (23, 'p23@example.com');
+});
+is(deliver(), '23', 'what is only prepared is not sent');
+$node->safe_psql('postgres', q{ROLLBACK PREPARED 'no'});
+my $committed = time();
+$node->safe_psql('postgres', q{COMMIT PREPARED 'yes'});
+my $call = $sandbox->wait_for_journal('mailingcore', sub { @_ > $seen && $_[-1] });
+cmp_ok($call->{wall} - $committed, '<', 5, 'COMMIT PREPARED wakes the worker');
+is(deliver(), '20', 'and sends; ROLLBACK PREPARED does not');
+$node->restart;
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (24, 'p24@example.com')});
+is(deliver(), '24', 'it stays so through a restart');
+$node->safe_psql('postgres', q{COMMIT PREPARED 'later'});
+is(deliver(), '22', 'until it is committed');
+
+# a transaction that began before others, and ends after they were delivered
+my $old = $node->background_psql('postgres');
+my $reader = $node->background_psql('postgres');
+
+$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$reader->query_safe('SELECT count(*) FROM customers');
+$old->query_safe(q{BEGIN});
+$old->query_safe(q{INSERT INTO customers VALUES (30, 'l30@example.com')});
+$node->safe_psql('postgres', "INSERT INTO customers VALUES ($_, 'l$_\@example.com')") foreach 31 .. 35;
+is(deliver(), '31,32,33,34,35', 'those that committed first go first');
+$old->query_safe(q{UPDATE customers SET plan = 'late' WHERE id = 2});
+$old->query_safe('COMMIT');
+is(deliver(), '2,30', 'one that committed late is not missed');
+
+# many of them, while there is more than the worker takes in at a time
+$old->query_safe('BEGIN');
+$old->query_safe(q{INSERT INTO customers VALUES (40, 'm40@example.com')});
+$node->safe_psql(
+	'postgres', q{
+	BEGIN; INSERT INTO customers VALUES (41, 'm41@example.com'); PREPARE TRANSACTION 'forty-one';
+	INSERT INTO customers SELECT g, format('m%s@example.com', g) FROM generate_series(100, 3099) g;
+});
+is($node->safe_psql('postgres', q{CALL contactsync_wait('crm'); SELECT backlog FROM contactsync.status}), '0', 'a load is delivered');
+sent();
+$old->query_safe('COMMIT');
+$node->safe_psql('postgres', q{COMMIT PREPARED 'forty-one'});
+is(deliver(), '40,41', 'and those from before it follow');
+
+# the old snapshot is still there, and saw nothing of all this
+is($reader->query_safe('SELECT count(*) FROM customers'), '8', 'a snapshot that was held all the time saw nothing of it');
+$node->safe_psql('postgres', q{UPDATE customers SET plan = 'x' WHERE id IN (2, 30)});
+is(deliver(), '2,30', 'and is in nobody\'s way');
+is(plan_of(2), 'x', 'what is sent is the newest');
+$reader->query_safe('COMMIT');
+$_->quit foreach $old, $reader;
+
+is($node->safe_psql('postgres', q{SELECT count(*) FROM customers}),
+	$sandbox->count('mailingcore', account => 'crm')->{contacts}, 'the provider has them all, and no other');
+$node->stop;
+done_testing();
