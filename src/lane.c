@@ -590,5 +590,6 @@ cs_change_finish(CsChange *change, void (*done) (CsLane *lane, CsQueuePosition p
 		pfree(change->direct);
 	pfree(change->key);
 	pfree(change);
-	lane->nchanges--;
+	if (--lane->nchanges == 0)
+		lane->max_read = 0;
 }

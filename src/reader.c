@@ -24,6 +24,10 @@
 #include "provider.h"
 #include "reader.h"
 
+/* Each reading that times out holds up everybody, so a slow row is to be alone
+ * after few of them. */
+#define TIMEOUT_DIVISOR	16
+
 /* A lane whose table is locked is tried again after this long (s). */
 #define LOCKED_PAUSE	1.0
 
@@ -149,7 +153,7 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsReadResult result)
 			lane->source = NULL;
 			break;
 		case CS_READ_TIMEOUT:
-			lane->max_read = Max(n / 2, 1);
+			lane->max_read = Max(n / TIMEOUT_DIVISOR, 1);
 			lane->not_before = job->now + LOCKED_PAUSE;
 			break;
 		default:

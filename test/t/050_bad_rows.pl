@@ -7,7 +7,7 @@ use ContactSync;
 use Test::More;
 
 my $sandbox = start_sandbox();
-my $node = start_node('contactsync.clock_speed' => 50, 'contactsync.source_timeout' => '1s');
+my $node = start_node('contactsync.clock_speed' => 50, 'contactsync.source_timeout' => '500ms');
 my $rows = 1000;
 my $bad = 500;
 
