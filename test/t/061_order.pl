@@ -1,0 +1,127 @@
+# One contact is never on its way twice at once, and an older value never follows a newer one.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox(clock_speed => 20);
+my $node = start_node('contactsync.clock_speed' => 20);
+
+create_server($node, $sandbox, 'mailingcore', account => 'bulk', server => { pace => 1000, burst => 1000, batch_size => 10, concurrency => 8 });
+create_server($node, $sandbox, 'campaignlark', account => 'single', server => { pace => 1000, burst => 1000, concurrency => 16 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE customers (id int PRIMARY KEY, email text NOT NULL, version int NOT NULL DEFAULT 1, consent boolean NOT NULL DEFAULT false);
+	SELECT contactsync_watch('customers', 'bulk', '{"email": "email", "external_id": "id", "attributes": {"points": "version"}}');
+	SELECT contactsync_watch('customers', 'single', '{"email": "email", "opt_in": "consent", "attributes": {"points": "version"}}');
+	INSERT INTO customers SELECT g, format('c%s@example.com', g) FROM generate_series(1, 40) g;
+	CALL contactsync_wait('bulk');
+	CALL contactsync_wait('single');
+});
+
+# The versions of a contact in the order in which they were sent.
+sub versions
+{
+	my ($provider, $email, $since) = @_;
+
+	return join(',',
+		map { $_->{body} =~ /"\Q$email\E".*?"points":(\d+)/ } grep { $_->{seq} > ($since // 0) } @{ $sandbox->journal($provider) });
+}
+
+sub last_seq { my ($provider) = @_; return $sandbox->journal($provider)->[-1]{seq}; }
+
+sub deliver { $node->safe_psql('postgres', q{CALL contactsync_wait('bulk'); CALL contactsync_wait('single')}); return; }
+
+# a newer value comes while the older one is on its way
+foreach my $provider ('mailingcore', 'campaignlark')
+{
+	my $since = last_seq($provider);
+	my $set = 'UPDATE customers SET version = version + 1 WHERE id = 1';
+
+	$sandbox->fault($provider, { match => { email => 'c1@example.com' }, action => { stall => \1 } });
+	$node->safe_psql('postgres', $set);
+	$sandbox->wait_for_journal($provider, sub { $_[-1]{seq} > $since && $_[-1]{in_flight} });
+	my ($version) = versions($provider, 'c1@example.com', $since);
+	$node->safe_psql('postgres', $set) foreach 1 .. 3;
+	$node->safe_psql('postgres', q{UPDATE customers SET version = version + 1 WHERE id = 2});
+	$sandbox->wait_for_journal($provider, sub { grep { $_->{seq} > $since && grep { $_ eq 'c2@example.com' } @{ $_->{keys} } } @_ });
+	is(versions($provider, 'c1@example.com', $since), $version, "$provider: newer values wait, others do not");
+	$sandbox->clear_faults($provider);
+	deliver();
+	is(versions($provider, 'c1@example.com', $since), join(',', $version, $version + 3), 'and only the newest follows');
+}
+
+# the older one has to be tried again: it is not, for there is a newer one
+foreach my $case ([ 'a lost answer', 'after', { status => 500 } ], [ 'a lost connection', 'after', { reset => 'inside' } ],
+	[ 'a refusal to serve', 'before', { status => 503 } ], [ 'a throttle', 'before', { status => 429, retry_after => 3 } ])
+{
+	my ($title, $effect, $action) = @$case;
+
+	foreach my $provider ('mailingcore', 'campaignlark')
+	{
+		my $since = last_seq($provider);
+
+		$sandbox->fault($provider, { match => { email => 'c3@example.com' }, effect => $effect, action => { %$action, stall => \1 } });
+		$node->safe_psql('postgres', q{UPDATE customers SET version = version + 1 WHERE id = 3});
+		$sandbox->wait_for_journal($provider, sub { $_[-1]{seq} > $since });
+		my ($version) = versions($provider, 'c3@example.com', $since);
+		$node->safe_psql('postgres', q{UPDATE customers SET version = version + 1 WHERE id = 3});
+		$sandbox->clear_faults($provider);
+		deliver();
+		is(versions($provider, 'c3@example.com', $since), join(',', $version, $version + 1), "$provider: $title");
+	}
+}
+
+# all at once: many updates, slow answers, and all kinds of failures
+foreach my $provider ('mailingcore', 'campaignlark')
+{
+	my $n = 0;
+
+	foreach my $action ({ status => 500 }, { reset => 'inside' }, { status => 429, retry_after => 1 }, { truncate => \1 }, { status => 503 })
+	{
+		foreach my $effect ('before', 'after')
+		{
+			$sandbox->fault($provider, { match => { nth => 3 + 2 * $n++ }, effect => $effect, action => { %$action, latency => 1 } });
+		}
+	}
+	$sandbox->fault($provider, { times => undef, action => { latency => 0.4 } });
+}
+my $since = { map { $_ => last_seq($_) } 'mailingcore', 'campaignlark' };
+
+$node->safe_psql('postgres', join(';', map { "UPDATE customers SET version = version + 1 WHERE id % 7 = $_ % 7 OR id = $_ % 40" } 1 .. 300));
+deliver();
+
+my $expected = $node->safe_psql('postgres', q{SELECT string_agg(version::text, ',' ORDER BY id) FROM customers});
+is( join(',', map { $_->{attributes}{points} } sort { $a->{externalId} <=> $b->{externalId} } @{ $sandbox->contacts('mailingcore', account => 'bulk') }),
+	$expected, 'MailingCore ends with the newest values');
+is( join(',',
+		map { $_->{fields}{points} }
+		sort { ($a->{email_address} =~ /(\d+)/)[0] <=> ($b->{email_address} =~ /(\d+)/)[0] }
+		  @{ $sandbox->contacts('campaignlark', account => 'single') }),
+	$expected, 'and so does CampaignLark');
+
+foreach my $provider ('mailingcore', 'campaignlark')
+{
+	my (%until, %version, @overlap, @backward);
+	my @calls = grep { $_->{seq} > $since->{$provider} } @{ $sandbox->journal($provider) };
+
+	foreach my $call (@calls)
+	{
+		while ($call->{body} =~ /"(c\d+\@example.com)".*?"points":(\d+)/g)
+		{
+			push @overlap, "$1 in call $call->{seq}" if ($until{$1} // 0) > $call->{monotonic};
+			push @backward, "$1: $2 after $version{$1}" if ($version{$1} // 0) > $2;
+			$until{$1} = $call->{monotonic} + $call->{duration};
+			$version{$1} = $2;
+		}
+	}
+	cmp_ok($sandbox->count($provider)->{max_in_flight}, '>', 2, "$provider: calls were in flight together (" . @calls . ' calls)');
+	is_deeply(\@overlap, [], 'but none about the same contact');
+	is_deeply(\@backward, [], 'and no value was older than one before');
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'nobody failed');
+
+$node->stop;
+done_testing();
