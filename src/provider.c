@@ -15,6 +15,7 @@
 #include "mb/pg_wchar.h"
 #include "port/pg_bitutils.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "email.h"
 #include "provider.h"
@@ -340,19 +341,42 @@ hash_batch(pg_cryptohash_ctx *hash, const CsBatch *batch, const StringInfoData *
 	return true;
 }
 
+/*
+ * SHA1 of the batch.  The hash of a server with OpenSSL hangs on a resource
+ * owner, and no transaction is open here to have one: hence one for a moment.
+ */
+static void
+digest_batch(const CsBatch *batch, const StringInfoData *body, uint8 *digest)
+{
+	ResourceOwner old = CurrentResourceOwner;
+	ResourceOwner owner = ResourceOwnerCreate(NULL, "contactsync key");
+	volatile bool ok = false;
+
+	CurrentResourceOwner = owner;
+	PG_TRY();
+	{
+		pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA1);
+
+		ok = hash != NULL && hash_batch(hash, batch, body) &&
+			pg_cryptohash_final(hash, digest, SHA1_DIGEST_LENGTH) == 0;
+		pg_cryptohash_free(hash);
+	}
+	PG_FINALLY();
+	{
+		CurrentResourceOwner = old;
+	}
+	PG_END_TRY();
+	ResourceOwnerDelete(owner);
+	if (!ok)
+		elog(ERROR, "could not compute a SHA1 hash");
+}
+
 char *
 cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body)
 {
-	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA1);
 	uint8		d[SHA1_DIGEST_LENGTH];
-	bool		ok;
 
-	ok = hash != NULL && hash_batch(hash, batch, body) &&
-		pg_cryptohash_final(hash, d, sizeof(d)) == 0;
-	pg_cryptohash_free(hash);
-	if (!ok)
-		elog(ERROR, "could not compute a SHA1 hash");
-
+	digest_batch(batch, body, d);
 	d[6] = (d[6] & 0x0F) | 0x50;	/* version 5 */
 	d[8] = (d[8] & 0x3F) | 0x80;	/* variant of RFC 4122 */
 	return psprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",

@@ -217,7 +217,7 @@ prepare(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known)
 	contact->remote_id = known->remote_id;
 	contact->topic_added = known->topic_added;
 	contact->opted_out = known->opted_out;
-	contact->consent_sent = known->consent_sent && known->has_digest;
+	contact->consent_sent = known->consent_sent;
 	refusal = cs_provider_prepare(endpoint, contact);
 	if (refusal)
 		return refusal;

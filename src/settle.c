@@ -233,6 +233,8 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	stored->attempts = Max(change->attempts, 1);
 	stored->unsure = change->in_doubt || strcmp(stored->reason, CS_REASON_UNAVAILABLE) == 0 ||
 		strcmp(stored->reason, CS_REASON_UNREADABLE) == 0;
+	stored->withdraws = !outcome->consent_sent && change->contact &&
+		cs_contact_is(change->contact, CS_OPT_IN, "false");
 	if (change->direct)
 	{
 		old = MemoryContextSwitchTo(settlement->context);

@@ -284,9 +284,10 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 		11, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, JSONBOID}
 	};
 	static CsStatement doubt = {
-		"UPDATE contactsync.contact SET error = $4, digest = CASE WHEN $5 THEN NULL ELSE digest END"
+		"UPDATE contactsync.contact SET error = $4, digest = CASE WHEN $5 THEN NULL ELSE digest END,"
+		" consent_sent = consent_sent AND NOT $6"
 		" WHERE watch = $2 AND key = $3 AND endpoint = $1",
-		5, {INT4OID, INT4OID, TEXTOID, TEXTOID, BOOLOID}
+		6, {INT4OID, INT4OID, TEXTOID, TEXTOID, BOOLOID, BOOLOID}
 	};
 	Datum		args[11];
 	char		nulls[12] = "           ";
@@ -307,6 +308,8 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 
 	args[3] = CStringGetTextDatum(stored->reason);
 	args[4] = BoolGetDatum(stored->unsure);
+	/* a withdrawal that may have arrived: consent would have to be told anew */
+	args[5] = BoolGetDatum(stored->unsure && stored->withdraws);
 	cs_sql_execute(&doubt, args, NULL);
 }
 

@@ -60,6 +60,7 @@ typedef struct CsStored
 	const char *request_id;
 	int			attempts;
 	bool		unsure;			/* it may have reached the provider */
+	bool		withdraws;		/* ... and said that consent is over */
 	Jsonb	   *direct;
 } CsStored;
 

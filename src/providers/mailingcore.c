@@ -63,6 +63,8 @@ static const CsOption options[] = {
 	.help = "source of every contact, such as import"},
 	{.name = "consent_version",.place = CS_ON_SERVER,.check = check_label,
 	.help = "consentVersion of contacts that opted in"},
+	{.name = "repeat_opt_in",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
+	.help = "answer to whether optIn true is sent with every change, which undoes opt-outs made at MailingCore"},
 	{.name = "unsupported_locale",.place = CS_ON_SERVER,.check = check_locale_rule,.preset = "base",
 	.help = "rule for locales other than es, en, it, fr, ca, de: base (en for en-GB, else omit), omit, send or reject"},
 	{.name = "on_unattributed_failure",.place = CS_ON_SERVER,.check = check_failure_rule,.preset = "resend",
@@ -90,6 +92,7 @@ configure(const CsEndpoint *endpoint)
 	settings->source = cs_endpoint_option(endpoint, "source");
 	settings->consent_version = cs_endpoint_option(endpoint, "consent_version");
 	settings->locale_rule = cs_provider_option_word(endpoint, "unsupported_locale", locale_rules);
+	settings->repeat_opt_in = cs_endpoint_option_bool(endpoint, "repeat_opt_in");
 	settings->resend = cs_provider_option_word(endpoint, "on_unattributed_failure", failure_rules) == 0;
 	settings->accept_unreadable = cs_provider_option_word(endpoint, "unreadable_answer", answer_rules) == 1;
 	settings->attribute[CS_FIRST_NAME] = cs_endpoint_option(endpoint, "first_name_attribute");
@@ -246,15 +249,29 @@ write_attributes(StringInfo out, const CsMailingCore *settings, bool nulls, cons
 }
 
 /*
- * A contact as in PUT /contacts.  optIn is written only if it was mapped and
- * is known: what becomes of it when it is left out is not documented, but it
- * is certain that we then claim nothing.
+ * The value of optIn, or NULL to leave it out: it was not mapped, is not known,
+ * or is a consent that MailingCore has been told already.  [DOC unsubscribe]:
+ * who opted out there must not be imported again with optIn true without fresh
+ * consent, and that the source still says so is none.  What becomes of optIn
+ * when it is left out is not documented; certain is that we claim nothing then.
  */
+static const char *
+opt_in_of(const CsMailingCore *settings, const CsContact *contact)
+{
+	if (contact->action == CS_UNSUBSCRIBE)
+		return "false";
+	if (cs_contact_is(contact, CS_OPT_IN, "true") && contact->consent_sent &&
+		contact->previous_key == NULL && !settings->repeat_opt_in)
+		return NULL;
+	return contact->value[CS_OPT_IN];
+}
+
+/* A contact as in PUT /contacts. */
 static void
 write_contact(StringInfo out, const CsMailingCore *settings, bool nulls, const CsContact *contact)
 {
 	bool		upsert = (contact->action == CS_UPSERT);
-	const char *opt_in = upsert ? contact->value[CS_OPT_IN] : "false";
+	const char *opt_in = opt_in_of(settings, contact);
 
 	appendStringInfoCharMacro(out, '{');
 	cs_json_member(out, "email", contact->value[CS_EMAIL]);

@@ -36,6 +36,7 @@ typedef struct CsMailingCore
 	const char *source;
 	const char *consent_version;
 	CsLocaleRule locale_rule;
+	bool		repeat_opt_in;
 	bool		resend;			/* on_unattributed_failure is 'resend' */
 	bool		accept_unreadable;
 	const char *attribute[CS_FIELD_COUNT];	/* fields that travel among the

@@ -22,6 +22,13 @@ SELECT body FROM contactsync_preview('mail', '[{"email": "a@example.com"}, {"ema
 -- an opt-out that is known here is not overwritten
 SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "opt_in": false}, {"email": "d@example.com", "opt_in": true}]',
 	state => '{"opted_out": true}');
+-- nor is consent claimed again that was claimed before: the person may have opted out since
+SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "opt_in": false}, {"email": "d@example.com", "opt_in": true}]',
+	state => '{"consent_sent": true}');
+SELECT body FROM contactsync_preview('mail', '{"email": "d@example.com", "opt_in": true}', state => '{"consent_sent": true, "previous_key": "old@example.com"}');
+ALTER SERVER mail OPTIONS (ADD repeat_opt_in 'true');
+SELECT body FROM contactsync_preview('mail', '{"email": "d@example.com", "opt_in": true}', state => '{"consent_sent": true}');
+ALTER SERVER mail OPTIONS (DROP repeat_opt_in);
 
 -- locales: the six, the base of others, else none
 SELECT body FROM contactsync_preview('mail', (SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com', 'locale', l) ORDER BY n)

@@ -1,0 +1,93 @@
+# Owlat from end to end: create, on a conflict update, then the topic; what people did there is not undone.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $topic = 'topicsingle000000000000000000000';
+my $sandbox = start_sandbox();
+my $node = start_node();
+
+create_server($node, $sandbox, 'owlat', account => 'owltest', server => { topic_id => $topic, pace => 500, burst => 50 });
+$sandbox->config('owlat',
+	{ account => 'owltest', topics => { $topic => { double_opt_in => JSON::PP::false } } });
+
+my $seen = 0;
+
+# The requests since the last question, as lines.
+sub requests
+{
+	my @journal = grep { $_->{seq} > $seen } @{ $sandbox->journal('owlat', account => 'owltest') };
+
+	$seen = $journal[-1]{seq} if @journal;
+	return join("\n", map { "$_->{method} $_->{path} $_->{status}" =~ s{/(owlat/)?api/v1}{}r =~ s{%40}{@}r } @journal);
+}
+
+sub change
+{
+	my ($sql) = @_;
+
+	$node->safe_psql('postgres', "$sql; CALL contactsync_wait('owltest')");
+	return requests();
+}
+
+sub contact
+{
+	my ($email) = @_;
+	my ($contact) = grep { $_->{email} eq $email } @{ $sandbox->contacts('owlat', account => 'owltest') };
+
+	return $contact;
+}
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE people (id int PRIMARY KEY, email text, first_name text, last_name text, wants boolean);
+	SELECT contactsync_watch('people', 'owltest',
+		'{"email": "email", "first_name": "first_name", "last_name": "last_name", "opt_in": "wants"}', on_delete => 'delete');
+});
+
+is(change("INSERT INTO people VALUES (1, ' Mira\@Acme.io', 'Mira', 'Chen', true)"),
+	"POST /contacts 201\nPOST /topics/$topic/contacts 201", 'created, then added to the topic');
+is(contact('mira@acme.io')->{firstName}, 'Mira', 'with the name');
+is_deeply([ keys %{ contact('mira@acme.io')->{topics} } ], [$topic], 'and the topic');
+
+is(change("UPDATE people SET first_name = 'Myra'"), 'PUT /contacts/mira@acme.io 200', 'updated at once, and the topic is not asked for again');
+
+# the person leaves the topic at Owlat, and opts out of everything
+$sandbox->call('POST', 'owlat/contacts',
+	{ account => 'owltest', contacts => [ { email => 'mira@acme.io', topics => {}, unsubscribedAt => '2024-01-01T00:00:00Z' } ] });
+change("UPDATE people SET last_name = 'Chan'");
+is(contact('mira@acme.io')->{lastName}, 'Chan', 'a later change arrives');
+is_deeply(contact('mira@acme.io')->{topics}, {}, 'and does not bring the person back');
+ok(contact('mira@acme.io')->{unsubscribedAt}, 'nor lift the opt-out');
+
+# the application records an opt-out, and later a new opt-in: that is the person's word
+like(change('UPDATE people SET wants = false'), qr{^PUT .* 200\nDELETE /topics/$topic/contacts/mira\@acme\.io 200$}, 'an opt-out leaves the topic');
+like(change('UPDATE people SET wants = true'), qr{^PUT .* 200\nPOST /topics/$topic/contacts 201$}, 'an opt-in joins it again');
+
+# a contact that is there already
+$sandbox->call('POST', 'owlat/contacts', { account => 'owltest', contacts => [ { email => 'joe@acme.io', firstName => 'Joe' } ] });
+is(change("INSERT INTO people VALUES (2, 'joe\@acme.io', 'Joseph', NULL, NULL)"),
+	"POST /contacts 409\nPUT /contacts/joe\@acme.io 200", 'a conflict leads to an update; without consent there is no topic');
+is(contact('joe@acme.io')->{firstName}, 'Joseph', 'which arrived');
+
+# one that somebody deleted there
+$sandbox->call('DELETE', 'owlat/contacts', undef, account => 'owltest', email => 'joe@acme.io');
+is(change("UPDATE people SET first_name = 'Jo' WHERE id = 2"),
+	"PUT /contacts/joe\@acme.io 404\nPOST /contacts 201", 'one that has gone is created again');
+
+is(change('DELETE FROM people WHERE id = 2'), 'DELETE /contacts/joe@acme.io 200', 'a deleted row deletes the contact');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'nothing failed');
+
+# a topic that does not exist halts, and nothing is lost
+$node->safe_psql('postgres', q{ALTER SERVER owltest OPTIONS (SET topic_id 'topicmissing00000000000000000000')});
+$node->safe_psql('postgres', q{INSERT INTO people VALUES (3, 'ada@acme.io', 'Ada', NULL, true)});
+$node->poll_query_until('postgres', q{SELECT state = 'halted' AND reason LIKE 'unknown_topic%' FROM contactsync.status})
+  or die 'timed out waiting for the halt';
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'a wrong topic is no contact\'s failure');
+$node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$topic'); CALL contactsync_wait('owltest')");
+is_deeply([ keys %{ contact('ada@acme.io')->{topics} } ], [$topic], 'and mending the option resumes');
+
+done_testing();

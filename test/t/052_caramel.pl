@@ -1,0 +1,90 @@
+# Caramel from end to end: the tool, the form where the plan is too low, and consent that is never claimed for anybody.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $business = 'bus_01h7m9k0aabcdefghj1234567';
+my $sandbox = start_sandbox();
+my $node = start_node();
+
+create_server($node, $sandbox, 'caramel', account => 'car', server => { form_id => 'frm_import', pace => 500, burst => 50 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE customers (id int PRIMARY KEY, email text, first_name text, last_name text, consent boolean);
+	SELECT contactsync_watch('customers', 'car',
+		'{"email": "email", "first_name": "first_name", "last_name": "last_name", "opt_in": "consent"}');
+});
+
+sub settle { $node->safe_psql('postgres', "$_[0]; CALL contactsync_wait('car')"); return; }
+
+sub contact
+{
+	my ($email) = @_;
+	my ($contact) = grep { $_->{email} eq $email } @{ $sandbox->contacts('caramel', account => 'car') };
+
+	return $contact;
+}
+
+sub set_tier
+{
+	$sandbox->config('caramel',
+		{ account => 'car', businesses => { $business => { name => 'X', subscription_tier => $_[0], role => 'owner' } } });
+	return;
+}
+
+foreach my $shape (
+	{ errors => 'http', result => 'object', sse => JSON::PP::false, misspell => JSON::PP::false },
+	{ errors => 'tool', result => 'content', sse => JSON::PP::true, misspell => JSON::PP::true },
+	{ errors => 'http', result => 'structured', sse => JSON::PP::false, misspell => JSON::PP::true })
+{
+	my $name = "$shape->{errors}, $shape->{result}";
+
+	$sandbox->config('caramel', { account => 'car', %$shape });
+	set_tier('business');
+	settle(q{INSERT INTO customers VALUES (1, ' Jane@Example.com=20', 'Jane', NULL, true), (2, 'joe@example.com', 'Joe', 'D', NULL)});
+	is(contact('jane@example.com')->{first_name}, 'Jane', "$name: the tool upserts");
+	ok(!contact('jane@example.com')->{marketing_consent}, "$name: and claims nothing");
+
+	# too low a plan: the form, for those alone who consented
+	set_tier('growth');
+	settle(q{UPDATE customers SET last_name = 'Adamson'});
+	is(contact('jane@example.com')->{last_name}, 'Adamson', "$name: through the form");
+	ok(contact('jane@example.com')->{marketing_consent}, "$name: which sets the consent that was given");
+	isnt(contact('joe@example.com')->{last_name}, 'Adamson', "$name: who did not consent does not go through the form");
+	like($node->safe_psql('postgres', 'SELECT message FROM contactsync.failures'), qr/has not given/, "$name: and that is a failure");
+
+	# the person opts out at Caramel; submitting the form again would undo that
+	$sandbox->call('POST', 'caramel/contacts', { account => 'car', contacts => [ { email => 'jane@example.com', marketing_consent => JSON::PP::false } ] });
+	settle(q{UPDATE customers SET first_name = 'Janet' WHERE id = 1});
+	ok(!contact('jane@example.com')->{marketing_consent}, "$name: an opt-out there is not undone");
+
+	# the plan is raised
+	set_tier('business');
+	settle(q{SELECT contactsync_retry('car')});
+	is(contact('jane@example.com')->{first_name}, 'Janet', "$name: a better plan takes the tool again");
+	is(contact('joe@example.com')->{last_name}, 'Adamson', "$name: for everybody");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', "$name: and failures are over");
+
+	# consent cannot be withdrawn by a call
+	settle(q{UPDATE customers SET consent = false WHERE id = 1});
+	like($node->safe_psql('postgres', 'SELECT code FROM contactsync.failures'), qr/^consent_kept$/, "$name: an opt-out that cannot be delivered is a failure");
+
+	$sandbox->call('POST', 'caramel/reset', { account => 'car' });
+	$node->safe_psql('postgres', q{
+		DELETE FROM customers; SELECT contactsync_unwatch('customers', 'car');
+		SELECT contactsync_watch('customers', 'car',
+			'{"email": "email", "first_name": "first_name", "last_name": "last_name", "opt_in": "consent"}')});
+}
+
+# no form at all
+$node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (DROP form_id)});
+set_tier('starter');
+$node->safe_psql('postgres', q{SELECT contactsync_upsert('car', '{"email": "ann@example.com", "first_name": "Ann"}')});
+$node->poll_query_until('postgres', q{SELECT bool_or(state = 'halted' AND reason LIKE 'plan_too_low%') FROM contactsync.status})
+  or die 'timed out waiting for the halt';
+pass('without a form a plan that is too low halts');
+
+done_testing();

@@ -1,0 +1,78 @@
+# What people did at the provider is not undone by a row that changes, and what they say to the application arrives.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox();
+my $node = start_node();
+
+my %provider = (
+	mailingcore => {
+		key => 'email',
+		out => { optIn => JSON::PP::false },
+		is_in => sub { $_[0]{optIn} }
+	},
+	campaignlark => {
+		key => 'email_address',
+		out => { status => 'UNSUBSCRIBED' },
+		is_in => sub { $_[0]{status} eq 'SUBSCRIBED' }
+	});
+
+foreach my $name (sort keys %provider)
+{
+	my $p = $provider{$name};
+	my $account = "consent$name";
+	my $settle = sub { $node->safe_psql('postgres', "$_[0]; CALL contactsync_wait('$account')"); };
+	my $is_in = sub { $p->{is_in}->(@{ $sandbox->contacts($name, account => $account) }) ? 1 : 0 };
+
+	create_server($node, $sandbox, $name, account => $account, server => { pace => 500, burst => 50 });
+	$node->safe_psql(
+		'postgres', qq{
+		CREATE TABLE $name (id int PRIMARY KEY, email text, wants boolean, first_name text);
+		SELECT contactsync_watch('$name', '$account', '{"email": "email", "opt_in": "wants", "first_name": "first_name"}')});
+
+	$settle->("INSERT INTO $name VALUES (1, 'jane\@example.com', true, 'Jane')");
+	is($is_in->(), 1, "$name: an opt-in arrives");
+
+	$sandbox->call('POST', "$name/contacts",
+		{ account => $account, contacts => [ { $p->{key} => 'jane@example.com', %{ $p->{out} } } ] });
+	$settle->("UPDATE $name SET first_name = 'Janet'");
+	is($is_in->(), 0, "$name: a change of the row does not undo an opt-out at the provider");
+	$settle->("UPDATE $name SET first_name = 'Jane'");
+	is($is_in->(), 0, "$name: nor does the next one");
+
+	# a provider that fails in between makes no difference
+	$sandbox->fault($name, { match => { account => $account }, effect => 'after', times => 2, action => { status => 503 } });
+	$settle->("UPDATE $name SET first_name = 'Jana'");
+	is($is_in->(), 0, "$name: nor one that is repeated");
+
+	$settle->("UPDATE $name SET wants = false");
+	is($is_in->(), 0, "$name: an opt-out arrives");
+	$settle->("UPDATE $name SET wants = true");
+	is($is_in->(), 1, "$name: a new opt-in is the person's word, and arrives");
+	$settle->("UPDATE $name SET wants = NULL, first_name = 'J'");
+	is($is_in->(), 1, "$name: not to know says nothing");
+}
+
+# who is new and says nothing about consent
+my ($status, $out, $err) = $node->psql('postgres', q{
+	CREATE TABLE silent (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('silent', 'consentcampaignlark', '{"email": "email"}')});
+isnt($status, 0, 'CampaignLark would subscribe them, so such a watch is refused');
+like($err, qr/subscribes every new contact/, 'with the reason');
+like($err, qr/new_contacts/, 'and what to do');
+
+$node->safe_psql(
+	'postgres', q{
+	ALTER SERVER consentcampaignlark OPTIONS (ADD new_contacts 'unsubscribed');
+	SELECT contactsync_watch('silent', 'consentcampaignlark', '{"email": "email"}');
+	INSERT INTO silent VALUES (1, 'ann@example.com'), (2, 'jane@example.com');
+	CALL contactsync_wait('consentcampaignlark')});
+my %status = map { $_->{email_address} => $_->{status} } @{ $sandbox->contacts('campaignlark', account => 'consentcampaignlark') };
+is($status{'ann@example.com'}, 'UNSUBSCRIBED', 'one that is new is what the option says');
+is($status{'jane@example.com'}, 'SUBSCRIBED', 'one that was there is as it was');
+
+done_testing();
