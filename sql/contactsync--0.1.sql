@@ -297,6 +297,22 @@ FROM contactsync.contact c
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.contacts IS 'what was last synced, one row per source row';
 
+CREATE VIEW contactsync.duplicate WITH (security_barrier) AS
+SELECT e.server, e.role AS owner, s.upsert_key, pg_catalog.sum(s.rows)::bigint AS rows,
+	pg_catalog.jsonb_object_agg(s.source::pg_catalog.text, s.keys) AS keys
+FROM (SELECT c.endpoint, w.source, c.upsert_key, pg_catalog.count(*) AS rows,
+			pg_catalog.array_agg(c.key ORDER BY c.key) AS keys
+		FROM contactsync.contact c JOIN contactsync.watch w ON w.id = c.watch AND w.endpoint = c.endpoint
+		WHERE c.action = 'u' AND c.upsert_key IS NOT NULL
+		GROUP BY c.endpoint, w.source, c.upsert_key) s
+	JOIN contactsync.endpoint e ON e.id = s.endpoint
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE')
+GROUP BY e.id, e.server, e.role, s.upsert_key
+HAVING pg_catalog.sum(s.rows) > 1;
+COMMENT ON VIEW contactsync.duplicate
+IS 'source rows that are one contact at the provider, as of when they were sent: of these the last change wins';
+COMMENT ON COLUMN contactsync.duplicate.keys IS 'the keys of the rows, by the table that they are in';
+
 CREATE VIEW contactsync.failures WITH (security_barrier) AS
 SELECT f.id, e.server, w.source, f.key, f.upsert_key, f.reason, f.code, f.message, f.field,
 	f.attempts, f.first_at, f.last_at, f.request_id
@@ -351,7 +367,7 @@ WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.status IS 'one row per server and watch: is it well, and if not, why';
 
 GRANT SELECT ON contactsync.watches, contactsync.changes, contactsync.contacts, contactsync.failures,
-	contactsync.calls, contactsync.status TO PUBLIC;
+	contactsync.calls, contactsync.duplicate, contactsync.status TO PUBLIC;
 
 -- ---------------------------------------------------------------------------
 -- Private.
