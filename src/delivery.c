@@ -24,7 +24,6 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -39,11 +38,10 @@
 #include "queue.h"
 #include "reader.h"
 #include "refresh.h"
+#include "roster.h"
 #include "settle.h"
 #include "shmem.h"
 #include "sql.h"
-#include "state.h"
-#include "watch.h"
 
 /* Changes of one lane that are read at a time. */
 #define MAX_READ	2000
@@ -77,97 +75,6 @@ commit_lazily(CsDelivery *delivery)
 	delivery->transactions->commit();
 }
 
-static CsAccount *
-find_account(const CsDelivery *delivery, int id)
-{
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-		if (((CsAccount *) lfirst(lc))->id == id)
-		return lfirst(lc);
-	return NULL;
-}
-
-static void
-add_lane(CsAccount *account, CsWatch *watch, uint64 doubt_below)
-{
-	CsLane	   *lane = cs_lane_create(account, account->id, watch ? watch->id : 0, watch);
-
-	lane->doubt_below = doubt_below;
-	account->lanes = lappend(account->lanes, lane);
-	lane->has_failures = cs_state_has_failures(account->id, lane->watch_id);
-}
-
-/*
- * Effect: what is halted, throttled or broken goes on waiting, although
- * definitions were read again; unless it is its own that changed.
- */
-static void
-carry_over(CsDelivery *delivery, const CsDelivery *before)
-{
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-	{
-		CsAccount  *account = lfirst(lc);
-		CsAccount  *same = find_account(before, account->id);
-		ListCell   *lane;
-		ListCell   *other;
-
-		if (same == NULL || !cs_endpoint_equal(account->endpoint, same->endpoint))
-			continue;
-		cs_account_carry_over(account, same);
-		foreach(lane, account->lanes)
-			foreach(other, same->lanes)
-				if (((CsLane *) lfirst(lane))->watch_id == ((CsLane *) lfirst(other))->watch_id)
-					cs_lane_carry_over(lfirst(lane), lfirst(other));
-	}
-}
-
-/* Effect: reads what endpoints and watches there are. */
-static void
-load_definitions(CsDelivery *delivery, Oid only_server, Oid roles_of, const CsDelivery *before)
-{
-	uint64		now_xact = U64FromFullTransactionId(ReadNextFullTransactionId());
-	CsSqlScope	scope;
-	List	   *endpoints;
-	List	   *watches;
-	ListCell   *lc;
-
-	cs_sql_enter(&scope);
-	MemoryContextSwitchTo(delivery->context);
-	endpoints = cs_state_load_endpoints();
-	watches = cs_watch_load_all();
-	MemoryContextSwitchTo(delivery->context);
-	foreach(lc, endpoints)
-	{
-		CsEndpointState *state = lfirst(lc);
-		CsAccount  *account;
-
-		if ((OidIsValid(only_server) && state->serverid != only_server) ||
-			(OidIsValid(roles_of) && !has_privs_of_role(roles_of, state->roleid)))
-			continue;
-		MemoryContextSwitchTo(delivery->context);	/* SPI leaves its own */
-		account = cs_account_create(state);
-		cs_account_read_endpoint(account, cs_clock_now());
-		delivery->accounts = lappend(delivery->accounts, account);
-		add_lane(account, NULL, state->busy ? now_xact : 0);
-		account->has_direct = cs_state_has_contacts(account->id, 0);
-	}
-	foreach(lc, watches)
-	{
-		CsWatch    *watch = lfirst(lc);
-		CsAccount  *account = find_account(delivery, watch->endpoint);
-
-		MemoryContextSwitchTo(delivery->context);
-		if (account)
-			add_lane(account, watch, account->busy ? now_xact : 0);
-	}
-	cs_sql_leave(&scope);
-	if (before)
-		carry_over(delivery, before);
-}
-
 /*
  * Effect: ready to deliver for one server, or for all with InvalidOid, and for
  * the roles that a role is, or for all with InvalidOid.  The caller owns the
@@ -194,7 +101,8 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	cs_queue_adopt();
 	transactions->commit();
 	transactions->begin();
-	load_definitions(delivery, only_server, roles_of, before);
+	delivery->accounts = cs_roster_load(context, only_server, roles_of,
+										before ? before->accounts : NIL);
 	transactions->commit();
 	delivery->http = cs_http_open();
 	MemoryContextSwitchTo(old);
@@ -207,55 +115,15 @@ cs_delivery_in_flight(const CsDelivery *delivery)
 	return cs_http_in_flight(delivery->http);
 }
 
-/*
- * Of none of its changes is it open whether the provider has them, though no
- * call may be in flight: what it did not answer well is tried again later.
- */
-static bool
-is_idle(CsAccount *account)
-{
-	ListCell   *lc;
-
-	foreach(lc, account->lanes)
-		if (((CsLane *) lfirst(lc))->nchanges > 0)
-			return false;
-	return dlist_is_empty(&account->ready);
-}
-
-/* Is there an account of which is stored that calls may be under way, and none is? */
-static bool
-is_idle_but_busy(const CsDelivery *delivery)
-{
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-		if (((CsAccount *) lfirst(lc))->busy && is_idle(lfirst(lc)))
-			return true;
-	return false;
-}
-
 /* Effect: says durably that nothing is under way, where nothing is. */
 static void
 store_idle(CsDelivery *delivery)
 {
-	CsSqlScope	scope;
-	ListCell   *lc;
-
-	if (!is_idle_but_busy(delivery) || cs_delivery_in_flight(delivery) > 0 || !cs_settle_is_empty(delivery->settlement))
+	if (cs_delivery_in_flight(delivery) > 0 || !cs_settle_is_empty(delivery->settlement) ||
+		!cs_roster_is_idle_but_busy(delivery->accounts))
 		return;
 	delivery->transactions->begin();
-	cs_sql_enter(&scope);
-	foreach(lc, delivery->accounts)
-	{
-		CsAccount  *account = lfirst(lc);
-
-		if (account->busy && is_idle(account))
-		{
-			cs_state_set_busy(account->id, false);
-			account->busy = false;
-		}
-	}
-	cs_sql_leave(&scope);
+	cs_roster_store_idle(delivery->accounts);
 	delivery->transactions->commit();
 }
 
@@ -263,16 +131,7 @@ store_idle(CsDelivery *delivery)
 void
 cs_delivery_close(CsDelivery *delivery)
 {
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-	{
-		ListCell   *other;
-
-		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
-			if (((CsLane *) lfirst(other))->source)
-			cs_source_close(((CsLane *) lfirst(other))->source);
-	}
+	cs_roster_close(delivery->accounts);
 	cs_http_close(delivery->http);
 	MemoryContextDelete(delivery->context);
 }
@@ -451,20 +310,6 @@ make_calls(CsAccount *account, CsChange **forming, int formed)
 		cs_reading_release(forming[i]->reading);
 }
 
-/* Effect: it is known, durably, before the first call that there are calls. */
-static void
-mark_busy(CsAccount *account)
-{
-	CsSqlScope	scope;
-
-	if (account->busy)
-		return;
-	cs_sql_enter(&scope);
-	cs_state_set_busy(account->id, true);
-	cs_sql_leave(&scope);
-	account->busy = true;
-}
-
 /* May something of this account be read now? */
 static bool
 has_something(CsAccount *account, double now)
@@ -511,7 +356,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	formed = cs_account_free_slots(account, now) == 0 ? 0 :
 		form(delivery, account, wanted, forming, now);
 	if (formed > 0)
-		mark_busy(account);
+		cs_roster_store_busy(account);
 	delivery->transactions->commit();
 	MemoryContextSwitchTo(delivery->turn_context);
 	if (formed == 0)
@@ -588,37 +433,6 @@ time_to_wait(CsDelivery *delivery, long timeout)
 	return timeout < 0 ? cs_clock_wait_ms(at - now) : Min(timeout, cs_clock_wait_ms(at - now));
 }
 
-static void
-publish(CsDelivery *delivery)
-{
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-	{
-		CsAccount  *account = lfirst(lc);
-
-		if (account->published == account->in_flight)
-			continue;
-		account->published = account->in_flight;
-		cs_shmem_publish(account->id, account->in_flight, account->pace.rate);
-	}
-}
-
-/* Effect: lanes that were read to the end are looked at again. */
-static void
-note_news(CsDelivery *delivery)
-{
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-	{
-		ListCell   *other;
-
-		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
-			((CsLane *) lfirst(other))->exhausted = false;
-	}
-}
-
 /*
  * The cycle
  */
@@ -634,12 +448,12 @@ cs_delivery_turn(CsDelivery *delivery)
 	settle(delivery);
 	store_tokens(delivery);
 	if (cs_shmem_take_news())
-		note_news(delivery);
+		cs_roster_note_news(delivery->accounts);
 	if (!delivery->draining)
 		foreach(lc, delivery->accounts)
 			send_account(delivery, lfirst(lc));
 	settle(delivery);
-	publish(delivery);
+	cs_roster_publish(delivery->accounts);
 	MemoryContextSwitchTo(old);
 }
 

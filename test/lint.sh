@@ -11,7 +11,7 @@ layers='
     contactsync
     sqlapi ddl run preview launcher worker
     delivery
-    call reader refresh
+    call reader refresh roster
     settle
     account exchange
     lane

@@ -80,10 +80,11 @@ parse_answer(const CsResponse *response)
 {
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 	const char *line = response->body;
-	const char *end = line + response->body_len;
+	const char *end;
 
 	if (doc || line == NULL)
 		return doc;
+	end = line + response->body_len;
 	while (line < end)
 	{
 		const char *newline = memchr(line, '\n', end - line);

@@ -1,0 +1,232 @@
+/*-------------------------------------------------------------------------
+ *
+ * roster.c
+ *		The accounts and lanes that a delivery works on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "roster.h"
+#include "shmem.h"
+#include "sql.h"
+#include "state.h"
+#include "watch.h"
+
+static CsAccount *
+find_account(const List *accounts, int id)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		if (((CsAccount *) lfirst(lc))->id == id)
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
+static void
+add_lane(CsAccount *account, CsWatch *watch, uint64 doubt_below)
+{
+	CsLane	   *lane = cs_lane_create(account, account->id, watch ? watch->id : 0, watch);
+
+	lane->doubt_below = doubt_below;
+	account->lanes = lappend(account->lanes, lane);
+	lane->has_failures = cs_state_has_failures(account->id, lane->watch_id);
+}
+
+/*
+ * Effect: what is halted, throttled or broken goes on waiting, although
+ * definitions were read again; unless it is its own that changed.
+ */
+static void
+carry_over(List *accounts, const List *before)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+		CsAccount  *same = find_account(before, account->id);
+		ListCell   *lane;
+		ListCell   *other;
+
+		if (same == NULL || !cs_endpoint_equal(account->endpoint, same->endpoint))
+			continue;
+		cs_account_carry_over(account, same);
+		foreach(lane, account->lanes)
+			foreach(other, same->lanes)
+			if (((CsLane *) lfirst(lane))->watch_id == ((CsLane *) lfirst(other))->watch_id)
+			cs_lane_carry_over(lfirst(lane), lfirst(other));
+	}
+}
+
+/*
+ * The accounts that there are, with their lanes, palloc'd in the context: of
+ * one server, or of all with InvalidOid, and of the roles that a role is, or of
+ * all with InvalidOid.  "before" are those that they replace, or NIL.  Needs a
+ * transaction.
+ */
+List *
+cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List *before)
+{
+	List	   *accounts = NIL;
+	uint64		now_xact = U64FromFullTransactionId(ReadNextFullTransactionId());
+	CsSqlScope	scope;
+	List	   *endpoints;
+	List	   *watches;
+	ListCell   *lc;
+
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(context);
+	endpoints = cs_state_load_endpoints();
+	watches = cs_watch_load_all();
+	MemoryContextSwitchTo(context);
+	foreach(lc, endpoints)
+	{
+		CsEndpointState *state = lfirst(lc);
+		CsAccount  *account;
+
+		if ((OidIsValid(only_server) && state->serverid != only_server) ||
+			(OidIsValid(roles_of) && !has_privs_of_role(roles_of, state->roleid)))
+			continue;
+		MemoryContextSwitchTo(context); /* SPI leaves its own */
+		account = cs_account_create(state);
+		cs_account_read_endpoint(account, cs_clock_now());
+		accounts = lappend(accounts, account);
+		add_lane(account, NULL, state->busy ? now_xact : 0);
+		account->has_direct = cs_state_has_contacts(account->id, 0);
+	}
+	foreach(lc, watches)
+	{
+		CsWatch    *watch = lfirst(lc);
+		CsAccount  *account = find_account(accounts, watch->endpoint);
+
+		MemoryContextSwitchTo(context);
+		if (account)
+			add_lane(account, watch, account->busy ? now_xact : 0);
+	}
+	cs_sql_leave(&scope);
+	carry_over(accounts, before);
+	return accounts;
+}
+
+/* Effect: gives up what is not in the accounts' memory. */
+void
+cs_roster_close(const List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		ListCell   *other;
+
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+		{
+			CsLane	   *lane = lfirst(other);
+
+			if (lane->source)
+				cs_source_close(lane->source);
+		}
+	}
+}
+
+/* Effect: it is known, durably, before the first call that there are calls. */
+void
+cs_roster_store_busy(CsAccount *account)
+{
+	CsSqlScope	scope;
+
+	if (account->busy)
+		return;
+	cs_sql_enter(&scope);
+	cs_state_set_busy(account->id, true);
+	cs_sql_leave(&scope);
+	account->busy = true;
+}
+
+/*
+ * Of none of its changes is it open whether the provider has them, though no
+ * call may be in flight: what it did not answer well is tried again later.
+ */
+static bool
+is_idle(CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (((CsLane *) lfirst(lc))->nchanges > 0)
+		return false;
+	return dlist_is_empty(&account->ready);
+}
+
+/* Is there an account of which is stored that calls may be under way, and none is? */
+bool
+cs_roster_is_idle_but_busy(const List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+		if (((CsAccount *) lfirst(lc))->busy && is_idle(lfirst(lc)))
+		return true;
+	return false;
+}
+
+/* Effect: says so of those; to be committed durably. */
+void
+cs_roster_store_idle(List *accounts)
+{
+	CsSqlScope	scope;
+	ListCell   *lc;
+
+	cs_sql_enter(&scope);
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (account->busy && is_idle(account))
+		{
+			cs_state_set_busy(account->id, false);
+			account->busy = false;
+		}
+	}
+	cs_sql_leave(&scope);
+}
+
+/* Effect: the view status shows what they are doing. */
+void
+cs_roster_publish(const List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (account->published == account->in_flight)
+			continue;
+		account->published = account->in_flight;
+		cs_shmem_publish(account->id, account->in_flight, account->pace.rate);
+	}
+}
+
+/* Effect: lanes that were read to the end are looked at again. */
+void
+cs_roster_note_news(const List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		ListCell   *other;
+
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+			((CsLane *) lfirst(other))->exhausted = false;
+	}
+}

@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * roster.h
+ *		The accounts and lanes that a delivery works on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_ROSTER_H
+#define CS_ROSTER_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+#include "account.h"
+
+extern List *cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of,
+							const List *before);
+extern void cs_roster_close(const List *accounts);
+
+/* Whether calls may be under way is stored, for whoever comes after a crash. */
+extern void cs_roster_store_busy(CsAccount *account);
+extern bool cs_roster_is_idle_but_busy(const List *accounts);
+extern void cs_roster_store_idle(List *accounts);
+
+extern void cs_roster_publish(const List *accounts);
+extern void cs_roster_note_news(const List *accounts);
+
+#endif							/* CS_ROSTER_H */
