@@ -468,7 +468,7 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 		delivery->active_at = now;
 	else if (now - delivery->active_at > IDLE_SECONDS)
 		store_idle(delivery);
-	else if (is_idle_but_busy(delivery))
+	else if (cs_roster_is_idle_but_busy(delivery->accounts))
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
 	if (wait > 0 && !cs_shmem_may_sleep())
 		wait = 0;
