@@ -66,7 +66,7 @@ classify(const ErrorData *error)
 		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
 			return CS_READ_LATER;
 		default:
-			return error->sqlerrcode == ERRCODE_QUERY_CANCELED ? CS_READ_TIMEOUT :
+			return error->sqlerrcode == CS_ERRCODE_SOURCE_TIMEOUT ? CS_READ_TIMEOUT :
 				CS_READ_ROW_FAULT;
 	}
 }
@@ -85,7 +85,7 @@ read_rows(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows)
 	}
 	if (lane->source == NULL)
 		lane->source = cs_source_open(lane->watch);
-	keys = palloc(n * sizeof(char *));
+	keys = palloc((n + 1) * sizeof(char *));
 	for (int i = 0; i < n; i++)
 		keys[i] = changes[i]->key;
 	cs_source_read(lane->source, n, keys, rows);
@@ -112,10 +112,10 @@ try_to_read(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 
 		MemoryContextSwitchTo(job->reading->context);
 		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !IsBackgroundWorker)
-			PG_RE_THROW();		/* somebody's own cancel */
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);	/* it is not the rows that somebody ends */
 		result = classify(error);
 		job->message = error->message;
 	}
@@ -162,6 +162,20 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsReadResult result)
 }
 
 /*
+ * An error that usually means that the watch is broken: is it so, or can what a
+ * row holds cause it, as that of 'x'::regclass?  Then no rows can be read.
+ */
+static CsReadResult
+tell_broken(CsReadJob *job)
+{
+	char	   *message = job->message;
+	CsReadResult result = try_to_read(job, 0, NULL, NULL);
+
+	job->message = message;
+	return result == CS_READ_OK ? CS_READ_ROW_FAULT : CS_READ_BROKEN;
+}
+
+/*
  * Effect: reads rows[i] for changes[i], halving where that fails.  Changes that
  * failed or were postponed become NULL.
  */
@@ -171,7 +185,13 @@ read_halving(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	CsReadResult result = try_to_read(job, n, changes, rows);
 
 	if (result == CS_READ_OK)
+	{
+		if (n >= job->lane->max_read)
+			job->lane->max_read *= 2;
 		return;
+	}
+	if (result == CS_READ_BROKEN)
+		result = tell_broken(job);
 	if (n == 1 && (result == CS_READ_ROW_FAULT || result == CS_READ_TIMEOUT))
 		fail_mapping(job, changes[0]);
 	else if (result != CS_READ_ROW_FAULT)

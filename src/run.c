@@ -139,7 +139,7 @@ duration_text(double seconds)
 	return psprintf("%02d:%02d", (int) (s / 60), (int) (s % 60));
 }
 
-/* Effect: "5300/10000  53 %  4.9/s  ETA 16:00", once a second. */
+/* Effect: "5300/10000  53 %  4.9/s  ETA 16:00", once a second, to who wants notices. */
 static void
 report(CsProgress *progress)
 {
@@ -151,7 +151,7 @@ report(CsProgress *progress)
 	if (!TimestampDifferenceExceeds(progress->reported_at, now, REPORT_MS))
 		return;
 	progress->reported_at = now;
-	ereport(INFO,
+	ereport(NOTICE,
 			(errmsg(INT64_FORMAT "/" INT64_FORMAT "  %.0f %%  %.1f/s  ETA %s", done, progress->total,
 					progress->total > 0 ? 100.0 * done / progress->total : 100.0, rate,
 					rate > 0 ? duration_text(progress->left / rate) : "unknown")));

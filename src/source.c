@@ -82,6 +82,15 @@ typedef struct CsOwnerScope
 static void
 enter_owner(const CsWatch *watch, CsOwnerScope *scope)
 {
+	/* one row is one contact, whoever delivers it */
+	static const char *const settings[][2] = {
+		{"bytea_output", "hex"},
+		{"datestyle", "ISO, YMD"},
+		{"extra_float_digits", "1"},
+		{"intervalstyle", "postgres"},
+		{"row_security", "on"},
+		{"timezone", "UTC"},
+	};
 	char		timeout[32];
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(watch->owner)))
@@ -92,6 +101,9 @@ enter_owner(const CsWatch *watch, CsOwnerScope *scope)
 	SetUserIdAndSecContext(watch->owner, scope->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	scope->guc_level = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("search_path", watch->search_path, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	cs_sql_plan_by_index();
@@ -600,12 +612,23 @@ execute_within_timeout(CsSource *source, Datum *args)
 		result = SPI_execute_plan(source->plan, args, NULL, true, 0);
 		PopActiveSnapshot();
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
+		bool		expired = own_timeout && !get_timeout_active(STATEMENT_TIMEOUT) &&
+		geterrcode() == ERRCODE_QUERY_CANCELED;
+
 		if (own_timeout)
 			disable_timeout(STATEMENT_TIMEOUT, false);
+		if (!expired)
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(CS_ERRCODE_SOURCE_TIMEOUT),
+				 errmsg("mapping and filter took longer than contactsync.source_timeout")));
 	}
 	PG_END_TRY();
+	if (own_timeout)
+		disable_timeout(STATEMENT_TIMEOUT, false);
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "could not read a source: %s", SPI_result_code_string(result));
 }

@@ -15,6 +15,9 @@
 #include "contact.h"
 #include "definition.h"
 
+/* What cs_source_read() ereports when it took longer than source_timeout. */
+#define CS_ERRCODE_SOURCE_TIMEOUT	MAKE_SQLSTATE('C', 'S', '0', '0', '1')
+
 typedef struct CsSource CsSource;	/* a watch made ready to be read */
 
 /* What one key led to; contact is NULL when the row has gone or is filtered out. */

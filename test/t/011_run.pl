@@ -48,7 +48,7 @@ like($stderr, qr/HINT: +Use CALL contactsync_run\(\)/, 'but says what to call');
 
 # progress is told once a second: one call takes longer than that
 $sandbox->fault('mailingcore', { action => { latency => 1.2 }, match => { nth => 2 } });
-like(stderr_of('CALL contactsync_run()'), qr{INFO: +10/45 +22 % +[\d.]+/s +ETA \d\d:\d\d}, 'contactsync_run() shows how far it is');
+like(stderr_of('CALL contactsync_run()'), qr{NOTICE: +10/45 +22 % +[\d.]+/s +ETA \d\d:\d\d}, 'contactsync_run() shows how far it is');
 is($sandbox->count('mailingcore')->{contacts}, 45, 'and delivers everything');
 is($node->safe_psql('postgres', 'SELECT backlog, synced, in_flight FROM contactsync.status'), '0|45|0', 'as status says');
 
