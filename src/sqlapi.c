@@ -232,22 +232,56 @@ contactsync_launch(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* What put_runtime() needs. */
+typedef struct CsRuntime
+{
+	ReturnSetInfo *result;
+	List	   *endpoints;		/* that the caller may see */
+} CsRuntime;
+
 static void
 put_runtime(int endpoint, int in_flight, double pace, void *arg)
 {
-	ReturnSetInfo *result = arg;
+	CsRuntime  *runtime = arg;
 	Datum		values[3] = {Int32GetDatum(endpoint), Int32GetDatum(in_flight), Float8GetDatum(pace)};
 	bool		nulls[3] = {0};
 
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	if (list_member_int(runtime->endpoints, endpoint))
+		tuplestore_putvalues(runtime->result->setResult, runtime->result->setDesc, values, nulls);
 }
 
-/* contactsync.runtime() */
+/* The ids of the endpoints of the roles that a role is. */
+static List *
+endpoints_of(Oid roleid)
+{
+	static CsStatement statement = {
+		"SELECT id FROM contactsync.endpoint WHERE pg_has_role($1, role, 'USAGE')", 1, {OIDOID}
+	};
+	Datum		arg = ObjectIdGetDatum(roleid);
+	MemoryContext context = CurrentMemoryContext;
+	List	   *endpoints = NIL;
+	CsSqlScope	scope;
+	uint64		n;
+
+	cs_sql_enter(&scope);
+	n = cs_sql_execute(&statement, &arg, NULL);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+		endpoints = lappend_int(endpoints, cs_sql_int(i, 1));
+	cs_sql_leave(&scope);
+	return endpoints;
+}
+
+/* contactsync.runtime(): a view calls it, so it is for everybody. */
 Datum
 contactsync_runtime(PG_FUNCTION_ARGS)
 {
+	CsRuntime	runtime;
+
 	InitMaterializedSRF(fcinfo, 0);
-	cs_shmem_published(put_runtime, fcinfo->resultinfo);
+	runtime.result = (ReturnSetInfo *) fcinfo->resultinfo;
+	runtime.endpoints = cs_shmem_ready() ? endpoints_of(GetUserId()) : NIL;
+	cs_shmem_published(put_runtime, &runtime);
 	return (Datum) 0;
 }
 
