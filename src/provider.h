@@ -325,6 +325,8 @@ extern const char *cs_provider_error_message(CsJson *doc);
 /* Case-insensitive, for messages of services that give no code. */
 extern bool cs_provider_mentions(const char *message, const char *phrase);
 
+/* ---------- retryafter.c ---------- */
+
 /* The header's value, palloc'd, or NULL.  "name" is in lower case. */
 extern char *cs_provider_header(const CsResponse *response, const char *name);
 

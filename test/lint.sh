@@ -23,7 +23,7 @@ layers='
     token http httpcall waitset bounded header
     providers/*
     itemized
-    provider answer
+    provider answer retryafter
     endpoint option check url
     encoding
     definition contact email jsonwrite json
