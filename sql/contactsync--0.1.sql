@@ -62,6 +62,16 @@ AS 'MODULE_PATHNAME', 'contactsync_retry';
 COMMENT ON FUNCTION contactsync_retry(name)
 IS 'queues the failures of a server again and returns how many';
 
+CREATE FUNCTION contactsync_export(source regclass, server name)
+RETURNS TABLE (
+	email text, external_id text, first_name text, last_name text, phone text, locale text, timezone text,
+	opt_in boolean, status text, tags jsonb, topics jsonb, attributes jsonb
+)
+LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_export';
+COMMENT ON FUNCTION contactsync_export(regclass, name)
+IS 'the contacts of a watched table as they would be sent, for an import of CSV at the provider; of rows that are one contact the last in the order of the key';
+
 CREATE FUNCTION contactsync_preview(
 	server name, contact jsonb, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL,
 	OUT method text, OUT url text, OUT headers jsonb, OUT body text, OUT curl text,

@@ -66,21 +66,12 @@ struct CsSource
 	CsColumn   *columns;		/* one per watch->mapped */
 };
 
-/* What enter_owner() changed. */
-typedef struct CsOwnerScope
-{
-	Oid			userid;
-	int			sec_context;
-	int			guc_level;
-	bool		read_only;
-} CsOwnerScope;
-
 /*
- * Effect: until leave_owner() we are the owner of the watch, and may only read.
+ * Effect: until cs_source_leave() we are the owner of the watch, and may only read.
  * An aborting (sub)transaction puts all of it back by itself.
  */
-static void
-enter_owner(const CsWatch *watch, CsOwnerScope *scope)
+void
+cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 {
 	/* one row is one contact, whoever delivers it */
 	static const char *const settings[][2] = {
@@ -115,8 +106,8 @@ enter_owner(const CsWatch *watch, CsOwnerScope *scope)
 	SPI_connect();
 }
 
-static void
-leave_owner(const CsOwnerScope *scope)
+void
+cs_source_leave(const CsOwnerScope *scope)
 {
 	SPI_finish();
 	XactReadOnly = scope->read_only;
@@ -161,8 +152,8 @@ check_is_expression(const char *expression)
 }
 
 /* A query over the source under its own name, as the expressions expect it. */
-static char *
-from_source(Oid source)
+char *
+cs_source_from(Oid source)
 {
 	char	   *name = get_rel_name(source);
 
@@ -214,7 +205,7 @@ collect_columns(Node *node, CsVarWalk *walk)
 static CachedPlanSource *
 prepare_expression(Oid source, const char *expression)
 {
-	char	   *query = psprintf("SELECT (%s\n) FROM %s", expression, from_source(source));
+	char	   *query = psprintf("SELECT (%s\n) FROM %s", expression, cs_source_from(source));
 	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
 
 	if (plan == NULL)
@@ -407,7 +398,7 @@ build_query(CsSource *source)
 		appendStringInfo(&query, cast_of(source->columns[i].conversion),
 						 watch->mapped[i].expression);
 	}
-	appendStringInfo(&query, " FROM %s WHERE ", from_source(watch->source));
+	appendStringInfo(&query, " FROM %s WHERE ", cs_source_from(watch->source));
 	for (int i = 0; i < watch->nkeys; i++)
 	{
 		appendStringInfoString(&query, i ? " AND " : "");
@@ -453,7 +444,7 @@ cs_source_open(const CsWatch *watch)
 
 	source->watch = watch;
 	source->context = context;
-	enter_owner(watch, &scope);
+	cs_source_enter(watch, &scope);
 	read_columns(source);
 	for (int i = 0; i < watch->nkeys; i++)
 		types[i] = TEXTARRAYOID;
@@ -461,7 +452,7 @@ cs_source_open(const CsWatch *watch)
 	if (source->plan == NULL || SPI_keepplan(source->plan) != 0)
 		elog(ERROR, "could not prepare to read a source: %s",
 			 SPI_result_code_string(SPI_result));
-	leave_owner(&scope);
+	cs_source_leave(&scope);
 	MemoryContextSetParent(context, TopMemoryContext);
 	return source;
 }
@@ -641,7 +632,7 @@ cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
 	CsOwnerScope scope;
 
 	memset(rows, 0, n * sizeof(CsSourceRow));
-	enter_owner(source->watch, &scope);
+	cs_source_enter(source->watch, &scope);
 	key_arrays(source->watch, n, keys, args);
 	execute_within_timeout(source, args);
 
@@ -656,5 +647,5 @@ cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
 		if (index >= 0 && index < n)
 			rows[index].contact = contact_of_row(source, tuple, desc);
 	}
-	leave_owner(&scope);
+	cs_source_leave(&scope);
 }

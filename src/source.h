@@ -20,6 +20,15 @@
 
 typedef struct CsSource CsSource;	/* a watch made ready to be read */
 
+/* What cs_source_enter() changed. */
+typedef struct CsOwnerScope
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+	bool		read_only;
+} CsOwnerScope;
+
 /* What one key led to; contact is NULL when the row has gone or is filtered out. */
 typedef struct CsSourceRow
 {
@@ -49,5 +58,15 @@ extern void cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *ro
  */
 extern Oid	cs_source_check_expression(Relation source, const char *expression,
 									   const char *what, Bitmapset **columns);
+
+/*
+ * In between we are the owner of the watch, may only read, and are connected to
+ * SPI; an abort puts all of it back.
+ */
+extern void cs_source_enter(const CsWatch *watch, CsOwnerScope *scope);
+extern void cs_source_leave(const CsOwnerScope *scope);
+
+/* "schema.table AS table", for a query that expressions are part of. */
+extern char *cs_source_from(Oid source);
 
 #endif							/* CS_SOURCE_H */

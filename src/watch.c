@@ -474,15 +474,15 @@ watch_of_row(int row)
 	return watch;
 }
 
+#define SELECT_WATCH \
+	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
+	" w.state = 'broken' FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+
 /* All watches, palloc'd in the current context.  Within cs_sql_enter(). */
 List *
 cs_watch_load_all(void)
 {
-	static CsStatement statement = {
-		"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete,"
-		" w.state = 'broken' FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
-		" ORDER BY w.id"
-	};
+	static CsStatement statement = {SELECT_WATCH " ORDER BY w.id"};
 	MemoryContext context = CurrentMemoryContext;
 	List	   *watches = NIL;
 	uint64		n = cs_sql_execute(&statement, NULL, NULL);
@@ -491,6 +491,53 @@ cs_watch_load_all(void)
 	for (uint64 i = 0; i < n; i++)
 		watches = lappend(watches, watch_of_row(i));
 	return watches;
+}
+
+/* For messages, also when there is no such table. */
+static char *
+table_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	return name ? psprintf("\"%s\"", name) : psprintf("with OID %u", relid);
+}
+
+/*
+ * The watch of that table and server that is the role's own, or else of a role
+ * that it is; palloc'd.  Errors: there is none, or several.
+ */
+CsWatch *
+cs_watch_find(Oid source, const char *server, Oid roleid)
+{
+	static CsStatement statement = {
+		SELECT_WATCH " WHERE w.source = $1 AND e.server = $2 AND pg_has_role($3, e.role, 'USAGE')"
+		" ORDER BY e.role <> $3, w.id",
+		3, {OIDOID, NAMEOID, OIDOID}
+	};
+	NameData	name;
+	Datum		args[3] = {ObjectIdGetDatum(source), NameGetDatum(&name), ObjectIdGetDatum(roleid)};
+	MemoryContext context = CurrentMemoryContext;
+	CsWatch    *watch;
+	CsSqlScope	scope;
+	uint64		n;
+
+	namestrcpy(&name, server);
+	cs_sql_enter(&scope);
+	n = cs_sql_execute(&statement, args, NULL);
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no watch of yours mirrors table %s to server \"%s\"", table_name(source), server),
+				 errhint("SELECT * FROM contactsync.watches shows yours.")));
+	MemoryContextSwitchTo(context);
+	watch = watch_of_row(0);
+	if (n > 1 && watch->owner != roleid)
+		ereport(ERROR,
+				(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
+				 errmsg("several roles that you are mirror table %s to server \"%s\"", table_name(source), server),
+				 errhint("Use SET ROLE to become the one you mean.")));
+	cs_sql_leave(&scope);
+	return watch;
 }
 
 /*

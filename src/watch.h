@@ -22,6 +22,7 @@ extern void cs_watch_create(CsWatch *watch, bool always);
 extern void cs_watch_drop(int endpoint, int id);
 extern bool cs_watch_is_dropped(int id);
 extern List *cs_watch_load_all(void);
+extern CsWatch *cs_watch_find(Oid source, const char *server, Oid roleid);
 extern bool cs_watch_covers(int endpoint, int id, Oid relid);
 
 #endif							/* CS_WATCH_H */

@@ -10,15 +10,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 layers='
     contactsync
     sqlapi ddl run preview launcher worker
+    export
+    current
     delivery
     call reader refresh roster
     settle
     account exchange
     lane
-    capture rowkey
+    capture
     ledger
     queue state
-    watch mapping trigger source
+    watch mapping trigger page source rowkey
     sql
     token http httpcall waitset bounded header
     providers/*

@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * current.h
+ *		What would be sent of source rows now.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_CURRENT_H
+#define CS_CURRENT_H
+
+#include "postgres.h"
+
+#include "contact.h"
+#include "endpoint.h"
+#include "source.h"
+
+/* Neither: the row has gone, or the filter keeps it out. */
+typedef struct CsCurrent
+{
+	CsContact  *contact;		/* prepared; its upsert_key is set */
+	CsRefusal  *refusal;		/* why it cannot be sent */
+} CsCurrent;
+
+/*
+ * Reads the rows of n keys of a watch as they would be sent now, with what is
+ * known of them; rows[i] is for keys[i], palloc'd in the current context.  A row
+ * whose mapping fails is refused, and does not keep the others from being read.
+ * Needs a transaction.  Ereports what is not the fault of a single row.
+ */
+extern void cs_current_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
+							int n, char **keys, CsCurrent *rows);
+
+#endif							/* CS_CURRENT_H */
