@@ -42,6 +42,7 @@
 #include "settle.h"
 #include "shmem.h"
 #include "sql.h"
+#include "state.h"
 
 /* Changes of one lane that are read at a time. */
 #define MAX_READ	2000
@@ -90,6 +91,7 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CsDelivery *delivery = palloc0(sizeof(CsDelivery));
+	CsSqlScope	scope;
 
 	delivery->transactions = transactions;
 	delivery->context = context;
@@ -99,6 +101,9 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	cs_lane_begin(context);
 	transactions->begin();
 	cs_queue_adopt();
+	cs_sql_enter(&scope);
+	cs_state_sweep();
+	cs_sql_leave(&scope);
 	transactions->commit();
 	transactions->begin();
 	delivery->accounts = cs_roster_load(context, only_server, roles_of,

@@ -175,6 +175,7 @@ deliver(Oid serverid, Oid roleid)
 {
 	CsDelivery *delivery = cs_delivery_open(&transactions, serverid, roleid, NULL);
 	CsProgress	progress;
+	int			done = 0;
 
 	PG_TRY();
 	{
@@ -183,7 +184,11 @@ deliver(Oid serverid, Oid roleid)
 		{
 			CHECK_FOR_INTERRUPTS();
 			cs_delivery_turn(delivery);
-			if (cs_delivery_is_done(delivery))
+			/* once more: something may have come while that was read */
+			done = cs_delivery_is_done(delivery) ? done + 1 : 0;
+			if (done == 1)
+				continue;
+			if (done == 2)
 				break;
 			if (TimestampDifferenceExceeds(progress.reported_at, GetCurrentTimestamp(), REPORT_MS))
 				look(&progress);

@@ -321,6 +321,27 @@ cs_state_store_failed(int endpoint, int watch, int n, const CsStored *stored)
 }
 
 /*
+ * Effect: what is stored of watches that are gone is gone: outcomes of calls
+ * that were under way when they were dropped.  A watch that has never been made
+ * here is not gone; its row may be about to be restored.
+ */
+void
+cs_state_sweep(void)
+{
+#define SWEEP(table) { \
+	"WITH RECURSIVE w AS (SELECT min(watch) AS id FROM contactsync." table \
+	" UNION ALL SELECT (SELECT t.watch FROM contactsync." table " t WHERE t.watch > w.id ORDER BY t.watch LIMIT 1)" \
+	" FROM w WHERE w.id IS NOT NULL)" \
+	" DELETE FROM contactsync." table " WHERE watch = ANY (ARRAY(SELECT w.id FROM w, contactsync.watch_id_seq s" \
+	" WHERE w.id > 0 AND s.is_called AND w.id <= s.last_value" \
+	" AND NOT EXISTS (SELECT FROM contactsync.watch x WHERE x.id = w.id)))"}
+	static CsStatement statements[] = {SWEEP("contact"), SWEEP("failure"), SWEEP("counter")};
+
+	for (int i = 0; i < lengthof(statements); i++)
+		cs_sql_execute(&statements[i], NULL, NULL);
+}
+
+/*
  * Counters and calls
  */
 

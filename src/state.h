@@ -35,6 +35,7 @@ extern int	cs_state_endpoint_id(Oid serverid, const char *server_name, Oid rolei
 extern void cs_state_set_busy(int endpoint, bool busy);
 extern void cs_state_set_health(int endpoint, const char *state, const char *reason,
 								TimestampTz until);
+extern void cs_state_sweep(void);
 extern void cs_state_set_watch(int watch, bool broken, const char *reason);
 
 /* Does anything of a lane have to be looked for? */

@@ -165,6 +165,13 @@ CALL contactsync_run();
 SELECT key, reason, message FROM contactsync.failures ORDER BY key::integer;
 SELECT contactsync_unwatch('customers', 'mail');
 SELECT (SELECT count(*) FROM contactsync.failure), (SELECT count(*) FROM contactsync.contact), (SELECT count(*) FROM contactsync.counter WHERE watch <> 0);
+-- What a call that was under way then leaves behind goes later, but not what is about to be restored.
+INSERT INTO contactsync.contact (endpoint, watch, key, action) SELECT 1, w, k, 'u' FROM unnest(ARRAY[0, :watch, :other, 1000]) w, generate_series(1, 3) k;
+INSERT INTO contactsync.counter (endpoint, watch) VALUES (1, :watch), (1, 1000);
+CALL contactsync_run();
+SELECT watch, count(*) FROM contactsync.contact GROUP BY watch ORDER BY watch;
+SELECT watch FROM contactsync.counter ORDER BY watch;
+TRUNCATE contactsync.contact, contactsync.counter;
 
 --
 -- The views
