@@ -153,7 +153,6 @@ void
 cs_account_recover(CsAccount *account, double now)
 {
 	account->failures = 0;
-	account->last_success = now;
 	/* an answer to an older call does not end a throttle */
 	if (account->health != CS_RUNNING && now >= account->resume_at)
 		set_health(account, CS_RUNNING, 0, NULL);

@@ -43,7 +43,8 @@ typedef struct CsAccount
 	char	   *reason;
 	double		resume_at;		/* no call before, unless RUNNING */
 	int			failures;		/* in a row */
-	double		last_success;
+	double		last_success;	/* when a contact had its outcome */
+	bool		repeated;		/* the last call that tried was a repeated one */
 	bool		health_changed; /* since it was last stored */
 
 	List	   *lanes;

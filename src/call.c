@@ -95,11 +95,7 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	memset(&call->request, 0, sizeof(CsRequest));
 	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
 	for (int i = 0; i < call->batch.ncontacts; i++)
-	{
 		call->changes[i]->in_doubt = true;
-		if (call->changes[i]->first_try == 0)
-			call->changes[i]->first_try = now;
-	}
 	call->started_at = now;
 	call->started = GetCurrentTimestamp();
 	call->http = cs_http_start(http, account->endpoint, &call->request, auth, call);
@@ -116,12 +112,20 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
  * Where contacts go
  */
 
-/* Effect: the call goes again as it is, before any other. */
+/*
+ * Effect: the call goes again as it is, before any other; but while the account
+ * only tries, behind the others, so that another one is tried first.
+ */
 static void
 repeat(CsCall *call, double not_before)
 {
+	CsAccount  *account = call->account;
+
 	call->not_before = not_before;
-	dlist_push_head(&call->account->ready, &call->node);
+	if (not_before > 0 && cs_account_is_probing(account))
+		dlist_push_tail(&account->ready, &call->node);
+	else
+		dlist_push_head(&account->ready, &call->node);
 }
 
 /*
@@ -210,19 +214,21 @@ step(CsCall *call, const CsJudgement *judgement)
  * Verdicts
  */
 
+static bool
+is_tried_enough(const CsCall *call)
+{
+	return call->changes[0]->attempts > call->account->endpoint->max_retries;
+}
+
 /*
- * A call failed for no reason of its own, more often than is allowed.  If the
- * provider answered others meanwhile it is the contacts after all; else it is
+ * A call failed for no reason of its own, more often than is allowed.  If
+ * others had their outcome meanwhile it is the contacts after all; else it is
  * the provider, and nobody is given up on.
  */
 static bool
 is_given_up(const CsCall *call)
 {
-	const CsAccount *account = call->account;
-	const CsChange *first = call->changes[0];
-
-	return first->attempts > account->endpoint->max_retries &&
-		account->last_success > first->first_try;
+	return is_tried_enough(call) && call->account->last_success > call->changes[0]->failed_at;
 }
 
 static bool
@@ -239,8 +245,7 @@ static bool
 retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 {
 	CsAccount  *account = call->account;
-	bool		same = call->keep ||
-	((account->endpoint->provider->abilities & CS_HAS_IDEMPOTENCY) && !has_news(call));
+	bool		same = call->keep;
 	double		not_before = 0;
 
 	if (judgement->throttled)
@@ -248,7 +253,11 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 	else
 	{
 		for (int i = 0; i < call->batch.ncontacts; i++)
+		{
 			call->changes[i]->attempts++;
+			if (call->changes[i]->failed_at == 0)
+				call->changes[i]->failed_at = now;
+		}
 		call->attempts++;
 		if (is_given_up(call))
 		{
@@ -260,6 +269,10 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 							cs_pace_backoff(call->changes[0]->attempts));
 		cs_account_fail(account, now, judgement->retry_after, judgement->message);
 	}
+	/* whose fault it is shows only when they are tried one by one */
+	if ((account->endpoint->provider->abilities & CS_HAS_IDEMPOTENCY) && !has_news(call) &&
+		!is_tried_enough(call))
+		same = true;
 	if (same)
 		repeat(call, not_before);
 	else
@@ -349,6 +362,14 @@ reauthorize(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, doub
 	return true;
 }
 
+/* Effect: the provider dealt with somebody, which a mere step is not. */
+static void
+note_success(CsAccount *account, double now)
+{
+	account->last_success = now;
+	cs_account_recover(account, now);
+}
+
 /* Effect: does what the verdict says.  Returns true if the call lives on. */
 static bool
 execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double now)
@@ -356,11 +377,10 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 	switch (judgement->verdict)
 	{
 		case CS_DONE:
-			cs_account_recover(call->account, now);
+			note_success(call->account, now);
 			done(call, settlement, judgement, now);
 			return false;
 		case CS_STEP:
-			cs_account_recover(call->account, now);
 			step(call, judgement);
 			return false;
 		case CS_RETRY:
@@ -378,7 +398,7 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 			split(call, settlement, judgement);
 			return false;
 		case CS_REJECT:
-			cs_account_recover(call->account, now);
+			note_success(call->account, now);
 			reject(call, settlement, judgement);
 			return false;
 		case CS_REAUTH:

@@ -306,7 +306,10 @@ make_calls(CsAccount *account, CsChange **forming, int formed)
 			{
 				CsCall	   *call = cs_call_create(account, n, group, action, 0);
 
-				dlist_push_tail(&account->ready, &call->node);
+				if (cs_account_is_probing(account))
+					dlist_push_head(&account->ready, &call->node);
+				else
+					dlist_push_tail(&account->ready, &call->node);
 				n = 0;
 			}
 		}
@@ -351,7 +354,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	CsChange  **forming;
 	int			formed;
 
-	if (calls == 0 || !dlist_is_empty(&account->ready) || !has_something(account, now))
+	if (calls == 0 || !has_something(account, now))
 		return;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
 	forming = palloc((wanted + 1) * sizeof(CsChange *));
@@ -394,7 +397,16 @@ send_account(CsDelivery *delivery, CsAccount *account)
 	slots = cs_account_free_slots(account, now);
 	if (slots == 0)
 		return;
-	slots = start_ready(delivery, account, slots, now);
+	/* a call that is only to try is a repeated one and a new one in turn */
+	if (!(cs_account_is_probing(account) && account->repeated && has_something(account, now)))
+	{
+		int			left = start_ready(delivery, account, slots, now);
+
+		account->repeated = left < slots;
+		slots = left;
+	}
+	else
+		account->repeated = false;
 	if (slots > 0)
 		send_new(delivery, account, slots, now);
 }

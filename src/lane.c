@@ -426,7 +426,7 @@ wake_postponed(CsLane *lane, double now)
 			continue;
 		}
 		dlist_delete(&change->node);
-		make_pending(change, true);
+		make_pending(change, !change->last);
 	}
 }
 
@@ -540,6 +540,7 @@ cs_change_postpone(CsChange *change, double not_before, bool first)
 	take_next_refs(change);
 	change->contact = NULL;
 	change->not_before = not_before;
+	change->last = !first;
 	if (not_before <= 0)
 	{
 		make_pending(change, first);
@@ -577,7 +578,7 @@ cs_change_finish(CsChange *change, void (*done) (CsLane *lane, CsQueuePosition p
 	change->refs = NIL;
 	change->contact = NULL;
 	change->attempts = 0;
-	change->first_try = 0;
+	change->failed_at = 0;
 	change->in_doubt = false;
 	if (change->next_refs != NIL)
 	{

@@ -62,7 +62,8 @@ typedef struct CsChange
 								 * known */
 	Jsonb	   *direct;			/* contactsync_upsert(): the contact itself */
 	int			attempts;
-	double		first_try;		/* 0: never tried */
+	double		failed_at;		/* when it was first tried in vain; 0: not yet */
+	bool		last;			/* behind the others, when it is pending again */
 	double		not_before;
 	struct CsHold *holds[CS_CHANGE_HOLDS];
 
