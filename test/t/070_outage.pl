@@ -1,0 +1,126 @@
+# A provider that is down, for however long, costs nobody anything but time; a contact that always fails while others
+# pass is given up on, and holds up nobody meanwhile.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox();
+my $node = start_node('contactsync.clock_speed' => 100);
+
+sub prepare
+{
+	my ($name, $at, $provider, %server) = @_;
+
+	create_server($node, $at, $provider, account => $name, server => { pace => 1000, burst => 1000, max_retries => 2, %server });
+	my $mapping = $provider eq 'spotzee' ? '"external_id": "id"' : '"opt_in": "consent"';
+
+	$node->safe_psql(
+		'postgres', qq{
+		CREATE TABLE $name (id int PRIMARY KEY, email text, consent boolean NOT NULL DEFAULT false);
+		SELECT contactsync_watch('$name', '$name', '{"email": "email", $mapping}');
+	});
+	return;
+}
+
+sub status
+{
+	my ($name) = @_;
+
+	return $node->safe_psql('postgres', qq{SELECT concat_ws('|', state, backlog, failures, reason) FROM contactsync.status WHERE server = '$name'});
+}
+
+# the attempts of a server's calls that failed
+sub attempts
+{
+	my ($name) = @_;
+
+	return $node->safe_psql('postgres', qq{SELECT count(*) FROM contactsync.calls WHERE server = '$name' AND verdict = 'retry'});
+}
+
+# down: it answers 503, and it does not answer at all
+my $gone = start_sandbox();
+my ($port) = $gone->url =~ /:(\d+)/;
+
+prepare('down', $sandbox, 'mailingcore');
+prepare('refusing', $gone, 'mailingcore');
+prepare('single', $sandbox, 'campaignlark');
+$sandbox->fault('mailingcore', { match => { account => 'down' }, times => undef, action => { status => 503 } });
+$sandbox->fault('campaignlark', { match => { account => 'single' }, times => undef, action => { status => 500 } });
+$gone->stop;
+$node->safe_psql('postgres', "INSERT INTO $_ SELECT g, format('c%s\@example.com', g) FROM generate_series(1, 50) g") foreach 'down', 'refusing', 'single';
+
+foreach my $name ('down', 'refusing', 'single')
+{
+	wait_for("calls to $name", sub { attempts($name) >= 9 });
+	like(status($name), qr/^unavailable\|50\|0\|(HTTP status 50\d|no answer: .*(refused|connect))/, "$name: many calls failed, and no contact");
+}
+my $calls = $sandbox->journal('mailingcore', account => 'down');
+is(scalar(grep { @{ $_->{keys} } > 1 } @{$calls}[ 2 .. $#$calls ]), 0, 'after the first ones with a single contact each');
+cmp_ok(scalar(keys %{ { map { $_->{keys}[0] => 1 } @{$calls}[ 2 .. $#$calls ] } }), '>', 3, 'another one each time');
+
+$sandbox->clear_faults($_) foreach 'mailingcore', 'campaignlark';
+$gone = start_sandbox(port => $port);
+$gone->config('mailingcore', { account => 'refusing', keys => { mc_test_refusing => { scopes => ['contacts:write'] } } });
+foreach my $case ([ 'down', $sandbox, 'mailingcore' ], [ 'refusing', $gone, 'mailingcore' ], [ 'single', $sandbox, 'campaignlark' ])
+{
+	my ($name, $at, $provider) = @$case;
+
+	$node->safe_psql('postgres', "CALL contactsync_wait('$name')");
+	is(status($name), 'idle|0|0', "$name: it is back");
+	is($at->count($provider, account => $name)->{contacts}, 50, 'and gets everybody');
+}
+
+# down for writing only: what is looked up before does not count as a success
+prepare('writing', $sandbox, 'campaignlark', new_contacts => 'unsubscribed');
+$sandbox->fault('campaignlark', { match => { account => 'writing', method => 'POST' }, times => undef, action => { status => 503 } });
+$node->safe_psql(
+	'postgres', q{
+	ALTER TABLE writing ALTER consent DROP NOT NULL;
+	INSERT INTO writing SELECT g, format('c%s@example.com', g), NULL FROM generate_series(1, 5) g;
+});
+wait_for('calls to write', sub { attempts('writing') >= 15 });
+like(status('writing'), qr/^unavailable\|5\|0\|/, 'writing: many calls failed, and no contact');
+$sandbox->clear_faults('campaignlark', account => 'writing');
+$node->safe_psql('postgres', q{CALL contactsync_wait('writing')});
+is($sandbox->count('campaignlark', account => 'writing')->{contacts}, 5, 'and it gets everybody');
+
+# one call that has to be repeated as it is, with somebody in it whom the provider cannot bear
+prepare('sticky', $sandbox, 'spotzee');
+$sandbox->fault('spotzee', { match => { account => 'sticky', email => 'bad@example.com' }, times => undef, action => { status => 500 } });
+$sandbox->fault('spotzee', { match => { account => 'sticky' }, times => 8, action => { status => 503 } });
+$node->safe_psql(
+	'postgres', q{
+	BEGIN;
+	INSERT INTO sticky VALUES (1, 'bad@example.com');
+	INSERT INTO sticky SELECT g, format('c%s@example.com', g) FROM generate_series(2, 50) g;
+	COMMIT;
+	CALL contactsync_wait('sticky');
+});
+is($node->safe_psql('postgres', q{SELECT key, reason FROM contactsync.failures WHERE server = 'sticky'}), '1|unavailable', 'who is unbearable fails');
+is($sandbox->count('spotzee', account => 'sticky')->{contacts}, 49, 'everybody else gets through');
+
+# one contact that always fails, among others
+$sandbox->fault('campaignlark', { match => { account => 'single', email => 'bad@example.com' }, times => undef, action => { status => 500 } });
+$node->safe_psql(
+	'postgres', q{
+	INSERT INTO single VALUES (100, 'bad@example.com'), (101, 'good@example.com');
+	CALL contactsync_wait('single');
+});
+is( $node->safe_psql('postgres', q{SELECT key, reason, attempts, message FROM contactsync.failures WHERE server = 'single'}),
+	'100|unavailable|3|HTTP status 500: Internal Server Error', 'a contact that always fails is given up on after max_retries');
+is($sandbox->count('campaignlark', account => 'single')->{contacts}, 51, 'others are not');
+
+# the same one alone: nobody knows whether it is the contact or the provider, until another one passes
+$node->safe_psql('postgres', q{DELETE FROM single WHERE id = 100; SELECT contactsync_retry('single'); INSERT INTO single VALUES (102, 'bad@example.com')});
+my $before = attempts('single');
+wait_for('calls about a single contact', sub { attempts('single') >= $before + 6 });
+is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures WHERE key = '102'}), '0', 'it is not given up on while nobody passes');
+$node->safe_psql('postgres', q{INSERT INTO single VALUES (103, 'other@example.com'); CALL contactsync_wait('single')});
+is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.failures WHERE server = 'single'}), '102', 'but as soon as another one does');
+is(status('single'), 'idle|0|1', 'and the server is well');
+
+$node->stop;
+done_testing();
