@@ -26,6 +26,7 @@
 #include "pgstat.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/snapmgr.h"
 
 #include "account.h"
@@ -57,7 +58,11 @@ struct CsDelivery
 	List	   *accounts;
 	bool		draining;
 	double		active_at;		/* when something was done last */
+	TimestampTz looked_at;		/* when the queue was looked at */
 };
+
+/* A wake-up that was lost is made up for after this long (ms). */
+#define LOOK_MS		10000
 
 /* After being idle for so long (s), it is stored that nothing is under way. */
 #define IDLE_SECONDS	5.0
@@ -215,7 +220,8 @@ store_tokens(CsDelivery *delivery)
  * Sending
  */
 
-/* Effect: what has been made already goes first.  Returns the slots left. */
+/* Effect: what has been made already goes first.  Returns the slots left; then
+ * all that is still there waits for its time. */
 static int
 start_ready(CsDelivery *delivery, CsAccount *account, int slots, double now)
 {
@@ -394,6 +400,12 @@ send_account(CsDelivery *delivery, CsAccount *account)
 		cs_refresh_start(account, delivery->http, now);
 		return;
 	}
+	if (!dlist_is_empty(&account->ready))
+	{
+		delivery->transactions->begin();
+		follow_changes(delivery, now);
+		delivery->transactions->commit();
+	}
 	slots = cs_account_free_slots(account, now);
 	if (slots == 0)
 		return;
@@ -450,6 +462,19 @@ time_to_wait(CsDelivery *delivery, long timeout)
 	return timeout < 0 ? cs_clock_wait_ms(at - now) : Min(timeout, cs_clock_wait_ms(at - now));
 }
 
+/* Effect: the queue is looked at again if something came, and once in a while
+ * for what nobody told us of. */
+static void
+note_news(CsDelivery *delivery)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!cs_shmem_take_news() && !TimestampDifferenceExceeds(delivery->looked_at, now, LOOK_MS))
+		return;
+	delivery->looked_at = now;
+	cs_roster_note_news(delivery->accounts);
+}
+
 /*
  * The cycle
  */
@@ -464,8 +489,7 @@ cs_delivery_turn(CsDelivery *delivery)
 	harvest(delivery);
 	settle(delivery);
 	store_tokens(delivery);
-	if (cs_shmem_take_news())
-		cs_roster_note_news(delivery->accounts);
+	note_news(delivery);
 	if (!delivery->draining)
 		foreach(lc, delivery->accounts)
 			send_account(delivery, lfirst(lc));
