@@ -41,6 +41,13 @@
 #define CS_MY_PROC_NUMBER	(MyProc->pgprocno)
 #endif
 
+/* 17 has the counters of transactions under another name. */
+#if PG_VERSION_NUM >= 170000
+#define CS_OLDEST_CLOG_XID	(TransamVariables->oldestClogXid)
+#else
+#define CS_OLDEST_CLOG_XID	(ShmemVariableCache->oldestClogXid)
+#endif
+
 /* 17 hangs wait event sets on a resource owner; ours live until they are freed. */
 #if PG_VERSION_NUM >= 170000
 #define cs_create_wait_event_set(nevents)	CreateWaitEventSet(NULL, nevents)

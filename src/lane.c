@@ -21,7 +21,10 @@
 
 #include <float.h>
 
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "guc.h"
@@ -47,6 +50,26 @@ typedef struct CsChangeSlot
 #define SH_EQUAL(tb, a, b) (strcmp(a, b) == 0)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* Rows of the queue of which something is left in a lane. */
+typedef struct CsRefSlot
+{
+	CsQueuePosition position;
+	CsQueueRef *ref;
+	char		status;
+} CsRefSlot;
+
+#define SH_PREFIX refset
+#define SH_ELEMENT_TYPE CsRefSlot
+#define SH_KEY_TYPE CsQueuePosition
+#define SH_KEY position
+#define SH_HASH_KEY(tb, key) \
+	hash_combine(murmurhash32((uint32) (key).xact), murmurhash32((uint32) (key).id))
+#define SH_EQUAL(tb, a, b) ((a).xact == (b).xact && (a).id == (b).id)
 #define SH_SCOPE static inline
 #define SH_DECLARE
 #define SH_DEFINE
@@ -119,6 +142,7 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id, CsWatch
 	lane->cursor.context = context;
 	lane->cursor.position.id = PG_INT64_MIN;
 	lane->changes = changeset_create(context, 256, NULL);
+	lane->refs = refset_create(context, 256, NULL);
 	lane->broken = lane->source_fault = watch && watch->broken; /* until it can be read */
 	dlist_init(&lane->pending);
 	dlist_init(&lane->postponed);
@@ -169,34 +193,38 @@ forget_passed(CsLane *lane, uint64 place)
 	}
 }
 
-/* Effect: lets go of what the change holds; who waited is pending again. */
+/* Effect: lets go of what the change holds in a slot; who waited is pending again. */
+static void
+release_hold(CsChange *change, int slot)
+{
+	CsHold	   *hold = change->holds[slot];
+
+	if (hold == NULL)
+		return;
+	change->holds[slot] = NULL;
+	while (!dlist_is_empty(&hold->waiters))
+	{
+		CsChange   *waiter = dlist_tail_element(CsChange, node, &hold->waiters);
+
+		dlist_delete(&waiter->node);
+		make_pending(waiter, true);
+	}
+	hold->owner = NULL;
+	if (hold->as_of == 0)
+		free_hold(hold);
+}
+
 static void
 release_holds(CsChange *change)
 {
 	for (int i = 0; i < CS_CHANGE_HOLDS; i++)
-	{
-		CsHold	   *hold = change->holds[i];
-
-		if (hold == NULL)
-			continue;
-		change->holds[i] = NULL;
-		while (!dlist_is_empty(&hold->waiters))
-		{
-			CsChange   *waiter = dlist_tail_element(CsChange, node, &hold->waiters);
-
-			dlist_delete(&waiter->node);
-			make_pending(waiter, true);
-		}
-		hold->owner = NULL;
-		if (hold->as_of == 0)
-			free_hold(hold);
-	}
+		release_hold(change, i);
 }
 
 /*
  * Effect: the change holds the key, in the given slot, until it is finished or
- * holds another there.  If somebody else does, it is BLOCKED, and false is
- * returned.
+ * holds another there.  If somebody else does, it is BLOCKED and holds nothing,
+ * so that no two wait for each other, and false is returned.
  */
 bool
 cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot)
@@ -209,7 +237,7 @@ cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot)
 	if (held && strcmp(held->key, key) == 0)
 		return true;
 	if (held)
-		release_holds(change);
+		release_hold(change, slot);
 	entry = holdset_insert(holds, key, &found);
 	if (found && entry->hold->owner == NULL)
 	{
@@ -233,6 +261,15 @@ cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot)
 	dlist_init(&entry->hold->waiters);
 	change->holds[slot] = entry->hold;
 	return true;
+}
+
+/* What the change holds in a slot, or NULL; as long as it does. */
+const char *
+cs_change_held(const CsChange *change, int slot)
+{
+	const CsHold *hold = change->holds[slot];
+
+	return hold ? strchr(strchr(hold->key, ' ') + 1, ' ') + 1 : NULL;
 }
 
 /* Has something newer been sent for the upsert key that the change holds? */
@@ -294,21 +331,6 @@ append_ref(CsLane *lane, List *refs, CsQueueRef *ref)
 	return refs;
 }
 
-static bool
-has_ref(List *refs, const CsQueuePosition *position)
-{
-	ListCell   *lc;
-
-	foreach(lc, refs)
-	{
-		CsQueueRef *ref = lfirst(lc);
-
-		if (ref->position.xact == position->xact && ref->position.id == position->id)
-			return true;
-	}
-	return false;
-}
-
 /*
  * Effect: the key is pending on account of the row, or will be once it is not
  * on its way any more.
@@ -327,8 +349,6 @@ note_key(CsLane *lane, const char *key, CsQueueRef *ref, Jsonb *direct)
 		slot->key = slot->change->key;
 	}
 	change = slot->change;
-	if (has_ref(change->refs, &ref->position) || has_ref(change->next_refs, &ref->position))
-		return;					/* read twice */
 	if (change->state == CS_CHANGE_ACTIVE)
 	{
 		change->next_refs = append_ref(lane, change->next_refs, ref);
@@ -352,11 +372,25 @@ note_key(CsLane *lane, const char *key, CsQueueRef *ref, Jsonb *direct)
 	}
 }
 
+/* Effect: nothing of the row is left to be done, or it was found to hold nothing. */
+static void
+free_ref(CsLane *lane, CsQueueRef *ref)
+{
+	refset_delete(lane->refs, ref->position);
+	pfree(ref);
+}
+
 static void
 note_row(CsLane *lane, const CsQueueRow *row)
 {
-	CsQueueRef *ref = MemoryContextAlloc(lane->context, sizeof(CsQueueRef));
+	CsRefSlot  *slot;
+	CsQueueRef *ref;
+	bool		found;
 
+	slot = refset_insert(lane->refs, row->position, &found);
+	if (found)
+		return;					/* read twice */
+	ref = slot->ref = MemoryContextAlloc(lane->context, sizeof(CsQueueRef));
 	ref->position = row->position;
 	ref->outstanding = 0;
 	for (int i = 0; i < row->nkeys; i++)
@@ -364,7 +398,23 @@ note_row(CsLane *lane, const CsQueueRow *row)
 	if (row->contact)
 		note_key(lane, psprintf(INT64_FORMAT, row->position.id), ref, row->contact);
 	if (ref->outstanding == 0)
-		pfree(ref);
+		free_ref(lane, ref);
+}
+
+/* What is on its way, as a text[]: it is not known to have been sent yet. */
+static ArrayType *
+active_keys(const CsLane *lane)
+{
+	Datum	   *elements = palloc((lane->nchanges + 1) * sizeof(Datum));
+	changeset_iterator iterator;
+	CsChangeSlot *slot;
+	int			n = 0;
+
+	changeset_start_iterate(lane->changes, &iterator);
+	while ((slot = changeset_iterate(lane->changes, &iterator)) != NULL)
+		if (slot->change->state == CS_CHANGE_ACTIVE)
+			elements[n++] = CStringGetTextDatum(slot->key);
+	return construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
 /* Effect: markers of TRUNCATE become the keys that they stand for. */
@@ -374,9 +424,19 @@ expand_markers(CsLane *lane, int n, const CsQueuePosition *markers)
 	if (n == 0 || lane->watch == NULL)
 		return;
 	cs_queue_expand(lane->watch->endpoint, lane->watch_id,
-					lane->watch->on_delete != CS_ON_DELETE_IGNORE);
+					lane->watch->on_delete != CS_ON_DELETE_IGNORE, active_keys(lane));
 	cs_queue_delete(lane->watch->endpoint, lane->watch_id, n, markers);
 	lane->exhausted = false;
+}
+
+/*
+ * How many keys may be read into memory.  One key that is changed again and
+ * again is one change with many rows, so these are bounded as well.
+ */
+static int
+room(const CsLane *lane)
+{
+	return cs_max_pending - Max(lane->nchanges, (int) lane->refs->members);
 }
 
 /*
@@ -391,10 +451,9 @@ cs_lane_load(CsLane *lane)
 	int			nmarkers = 0;
 	int			n;
 
-	if (lane->nchanges >= cs_max_pending)
+	if (room(lane) <= 0)
 		return;
-	n = cs_queue_read(&lane->cursor, lane->endpoint_id, lane->watch_id,
-					  cs_max_pending - lane->nchanges, &rows);
+	n = cs_queue_read(&lane->cursor, lane->endpoint_id, lane->watch_id, room(lane), &rows);
 	lane->exhausted = !lane->cursor.more;
 	markers = palloc((n + 1) * sizeof(CsQueuePosition));
 	for (int i = 0; i < n; i++)
@@ -454,7 +513,7 @@ cs_lane_ready_at(CsLane *lane, double now)
 	double		at = DBL_MAX;
 
 	if (!dlist_is_empty(&lane->pending) ||
-		(!lane->exhausted && lane->nchanges < cs_max_pending))
+		(!lane->exhausted && room(lane) > 0))
 		at = now;
 	else if (!dlist_is_empty(&lane->postponed))
 		at = lane->postponed_until;
@@ -572,7 +631,7 @@ cs_change_finish(CsChange *change, void (*done) (CsLane *lane, CsQueuePosition p
 		if (--ref->outstanding > 0)
 			continue;
 		done(lane, ref->position, arg);
-		pfree(ref);
+		free_ref(lane, ref);
 	}
 	list_free(change->refs);
 	change->refs = NIL;

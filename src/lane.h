@@ -86,6 +86,7 @@ typedef struct CsLane
 								 * sent by a process that did not live to say
 								 * so */
 	struct changeset_hash *changes;
+	struct refset_hash *refs;	/* rows of the queue that these are due to */
 	dlist_head	pending;		/* may be read now */
 	dlist_head	postponed;		/* PENDING, but not_before is to come */
 	double		postponed_until;	/* the least of them */
@@ -117,6 +118,7 @@ extern void cs_lane_break(CsLane *lane, const char *reason, double until);
 extern void cs_lane_mend(CsLane *lane);
 
 extern bool cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot);
+extern const char *cs_change_held(const CsChange *change, int slot);
 extern bool cs_change_is_outdated(const CsChange *change);
 extern void cs_change_note_sent(CsChange *change);
 extern void cs_change_postpone(CsChange *change, double not_before, bool first);

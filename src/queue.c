@@ -20,7 +20,9 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
@@ -31,6 +33,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -38,6 +41,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "compat.h"
 #include "contactsync.h"
 #include "queue.h"
 #include "sql.h"
@@ -336,6 +340,38 @@ note_stragglers(CsQueueCursor *cursor, Snapshot snapshot, FullTransactionId next
 	cursor->nstragglers = n;
 }
 
+/* A transaction that is further back, has long been on disk. */
+#define MAX_AGE		(UINT64CONST(1) << 30)
+
+/*
+ * Effect: the transactions that wrote the rows are on disk, should they not have
+ * waited for it themselves: a crash must not take back what was sent.  What a
+ * row of the source has of a later transaction needs no such care, for the
+ * deletion of the queue row is behind that in the log.
+ */
+static void
+flush_transactions(int n, const CsQueueRow *rows, FullTransactionId next)
+{
+	XLogRecPtr	upto = InvalidXLogRecPtr;
+	uint64		last = 0;
+
+	LWLockAcquire(XactTruncationLock, LW_SHARED);
+	for (int i = 0; i < n; i++)
+	{
+		TransactionId xid = (TransactionId) rows[i].position.xact;
+
+		if (rows[i].position.xact == last)
+			continue;
+		last = rows[i].position.xact;
+		/* what was restored from a dump can have any number */
+		if (U64FromFullTransactionId(next) - last < MAX_AGE && TransactionIdIsNormal(xid) && !TransactionIdPrecedes(xid, CS_OLDEST_CLOG_XID))
+			upto = Max(upto, TransactionIdGetCommitLSN(xid));
+	}
+	LWLockRelease(XactTruncationLock);
+	if (upto != InvalidXLogRecPtr)
+		XLogFlush(upto);
+}
+
 /*
  * Effect: reads what is new in a lane, about max_keys keys of it, and moves
  * the cursor; cursor->more tells that there is more already.  A row is handed
@@ -373,6 +409,7 @@ cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 		cursor->position.id = PG_INT64_MAX;
 	}
 	note_stragglers(cursor, snapshot, next);
+	flush_transactions(batch.n, batch.rows, next);
 	*rows = batch.rows;
 	return batch.n;
 }
@@ -406,11 +443,11 @@ cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions
 /*
  * Effect: queues what is known of a watch, for its source may have been
  * emptied: the contacts that are to be removed, and in any case the failures,
- * which are none any more.  Ids are negative, for whoever else writes in this
+ * which are none any more, and the other keys that are given.  Ids are negative, for whoever else writes in this
  * transaction counts upwards.
  */
 void
-cs_queue_expand(int endpoint, int watch, bool contacts)
+cs_queue_expand(int endpoint, int watch, bool contacts, ArrayType *others)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys)"
@@ -418,13 +455,15 @@ cs_queue_expand(int endpoint, int watch, bool contacts)
 		" FROM (SELECT count(*) AS n, array_agg(key) AS keys"
 		" FROM (SELECT key, (row_number() OVER () - 1) / 200 AS g"
 		" FROM (SELECT key FROM contactsync.contact WHERE endpoint = $1 AND watch = $2 AND $3"
-		" UNION SELECT key FROM contactsync.failure WHERE endpoint = $1 AND watch = $2) k) k GROUP BY g) g",
-		3, {INT4OID, INT4OID, BOOLOID}
+		" UNION SELECT key FROM contactsync.failure WHERE endpoint = $1 AND watch = $2"
+		" UNION SELECT unnest($4)) k) k GROUP BY g) g",
+		4, {INT4OID, INT4OID, BOOLOID, TEXTARRAYOID}
 	};
-	Datum		args[3];
+	Datum		args[4];
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
 	args[2] = BoolGetDatum(contacts);
+	args[3] = PointerGetDatum(others);
 	cs_sql_execute(&statement, args, NULL);
 }

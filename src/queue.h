@@ -67,6 +67,6 @@ extern void cs_queue_adopt(void);
 extern int	cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 						  CsQueueRow **rows);
 extern void cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions);
-extern void cs_queue_expand(int endpoint, int watch, bool contacts);
+extern void cs_queue_expand(int endpoint, int watch, bool contacts, ArrayType *others);
 
 #endif							/* CS_QUEUE_H */

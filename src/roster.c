@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/transam.h"
+#include "access/xact.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
@@ -148,6 +149,7 @@ cs_roster_store_busy(CsAccount *account)
 	cs_sql_enter(&scope);
 	cs_state_set_busy(account->id, true);
 	cs_sql_leave(&scope);
+	ForceSyncCommit();
 	account->busy = true;
 }
 
