@@ -243,7 +243,12 @@ cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 	if (contact->opted_out && cs_contact_is(contact, CS_OPT_IN, "true"))
 		contact->value[CS_OPT_IN] = NULL;
 
-	return provider->prepare(endpoint, contact);
+	refusal = provider->prepare(endpoint, contact);
+	if (refusal == NULL && contact->upsert_key && strlen(contact->upsert_key) > CS_KEY_MAX_BYTES)
+		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+								  "what the contact goes by is longer than %d bytes",
+								  CS_KEY_MAX_BYTES);
+	return refusal;
 }
 
 /* ---------- help for providers ---------- */

@@ -210,20 +210,29 @@ read_halving(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
  * be done about the row having gone.
  */
 static CsContact *
-contact_of_gone_row(const CsLane *lane, const CsKnown *known)
+contact_of_gone_row(const CsLane *lane, const CsChange *change, const CsKnown *known)
 {
+	bool		known_there = known->found && known->action == 'u';
+	const char *tried = change->in_doubt ? cs_change_held(change, 0) : NULL;
+	const char *email = change->in_doubt ? cs_change_held(change, 1) : NULL;
 	CsContact  *contact;
 
 	if (lane->watch == NULL || lane->watch->on_delete == CS_ON_DELETE_IGNORE ||
-		!known->found || known->action != 'u')
+		(!known_there && tried == NULL))
 		return NULL;
 	contact = palloc0(sizeof(CsContact));
 	contact->action = lane->watch->on_delete == CS_ON_DELETE_DELETE ? CS_DELETE : CS_UNSUBSCRIBE;
-	contact->upsert_key = known->upsert_key;
-	if (known->email)
+	if (known_there)
 	{
-		cs_contact_set(contact, CS_EXTERNAL_ID, known->upsert_key);
-		cs_contact_set(contact, CS_EMAIL, known->email);
+		tried = known->upsert_key;
+		email = known->email;
+	}
+	/* else it was sent, and we did not hear what came of it */
+	contact->upsert_key = pstrdup(tried);
+	if (email && strcmp(email, tried) != 0)
+	{
+		cs_contact_set(contact, CS_EXTERNAL_ID, contact->upsert_key);
+		cs_contact_set(contact, CS_EMAIL, pstrdup(email));
 	}
 	return contact;
 }
@@ -316,6 +325,17 @@ is_unchanged(const CsChange *change, const CsKnown *known)
 	return memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
 }
 
+/* Effect: what could not be stored is not sent. */
+static void
+fail_long_key(CsReadJob *job, CsChange *change)
+{
+	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
+
+	outcome.reason = CS_REASON_INVALID_FIELD;
+	outcome.message = psprintf("the key of the row is longer than %d bytes", CS_KEY_MAX_BYTES);
+	cs_settle_failed(job->settlement, change, &outcome, NULL);
+}
+
 /* Returns true if the change has to be sent. */
 static bool
 consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *known)
@@ -323,8 +343,13 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 	const CsEndpoint *endpoint = job->lane->account->endpoint;
 	CsRefusal  *refusal;
 
+	if (job->lane->watch && strlen(change->key) > CS_KEY_MAX_BYTES)
+	{
+		fail_long_key(job, change);
+		return false;
+	}
 	if (contact == NULL)
-		contact = contact_of_gone_row(job->lane, known);
+		contact = contact_of_gone_row(job->lane, change, known);
 	if (contact == NULL)
 	{
 		cs_settle_unchanged(job->settlement, change);

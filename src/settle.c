@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -159,12 +160,16 @@ finish(CsSettlement *settlement, CsChange *change)
 	cs_change_finish(change, note_done, settlement);
 }
 
-/* What the contact is stored under: for direct upserts, who it is. */
+/* What the contact is stored under: for direct upserts, who it is; so much of
+ * it as fits, for a key that is too long has a failure as well. */
 static const char *
 stored_key(CsSettlement *settlement, const CsChange *change)
 {
 	if (change->direct && change->contact && change->contact->upsert_key)
 		return cs_encoding_from_utf8(change->contact->upsert_key);
+	if (strlen(change->key) > CS_KEY_MAX_BYTES)
+		return copy(settlement, pnstrdup(change->key, pg_mbcliplen(change->key, strlen(change->key),
+																   CS_KEY_MAX_BYTES)));
 	return copy(settlement, change->key);
 }
 

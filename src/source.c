@@ -51,6 +51,9 @@ typedef enum CsConversion
 	CS_AS_STRING				/* text that becomes a JSON string */
 } CsConversion;
 
+/* Everybody's delivery stands still while a locked table is waited for. */
+#define LOCK_TIMEOUT	"100ms"
+
 typedef struct CsColumn
 {
 	const CsMapped *mapped;
@@ -82,7 +85,6 @@ cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 		{"row_security", "on"},
 		{"timezone", "UTC"},
 	};
-	char		timeout[32];
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(watch->owner)))
 		ereport(ERROR,
@@ -98,8 +100,7 @@ cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 	(void) set_config_option("search_path", watch->search_path, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	cs_sql_plan_by_index();
-	snprintf(timeout, sizeof(timeout), "%d", Max(cs_source_timeout / 4, 100));
-	(void) set_config_option("lock_timeout", timeout, PGC_SUSET, PGC_S_SESSION,
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	scope->read_only = XactReadOnly;
 	XactReadOnly = true;
