@@ -11,7 +11,8 @@
  *
  * A worker is connected to its database and would make DROP DATABASE, ALTER
  * DATABASE ... RENAME and CREATE DATABASE ... TEMPLATE fail, so a utility hook
- * asks it to leave first; PostgreSQL itself waits for it.
+ * asks it to leave first; PostgreSQL itself waits for it.  It comes back when
+ * the statement is done, or waits at the door for the end of its transaction.
  *
  * On a standby the launcher is started by promotion, not before.
  *
@@ -265,17 +266,29 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				ProcessUtilityContext context, ParamListInfo params,
 				QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	bool		commits = commits_prepared(pstmt->utilityStmt);
-	Oid			dboid = database_wanted_alone(pstmt->utilityStmt);
+	volatile bool commits = commits_prepared(pstmt->utilityStmt);
+	volatile bool drops = IsA(pstmt->utilityStmt, DropdbStmt);
+	volatile Oid dboid = database_wanted_alone(pstmt->utilityStmt);
+	volatile bool done = false;
 
 	if (OidIsValid(dboid))
 		cs_shmem_ask_to_leave(dboid);
-	if (prev_ProcessUtility_hook)
-		prev_ProcessUtility_hook(pstmt, queryString, readOnlyTree, context, params,
-								 queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
-								queryEnv, dest, qc);
+	PG_TRY();
+	{
+		if (prev_ProcessUtility_hook)
+			prev_ProcessUtility_hook(pstmt, queryString, readOnlyTree, context, params,
+									 queryEnv, dest, qc);
+		else
+			standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
+									queryEnv, dest, qc);
+		done = true;
+	}
+	PG_FINALLY();
+	{
+		if (OidIsValid(dboid) && !(drops && done))
+			cs_shmem_let_return(dboid);
+	}
+	PG_END_TRY();
 	if (commits)
 		cs_shmem_wake();
 }

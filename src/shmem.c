@@ -38,7 +38,7 @@
 #define CS_MAX_DATABASES	256
 #define CS_MAX_BOARDS		1024
 
-/* How long a database is left alone after its worker was asked to leave. */
+/* How long a database is left alone at most after its worker was asked to leave. */
 #define CS_LEAVE_SECONDS	10
 
 /* A worker that lived longer than this had no trouble starting. */
@@ -287,6 +287,26 @@ cs_shmem_ask_to_leave(Oid dboid)
 	return slot != NULL;
 }
 
+/* Effect: what the worker of a database was asked to leave for is over. */
+void
+cs_shmem_let_return(Oid dboid)
+{
+	CsSlot	   *slot;
+	int			procno = -1;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_slot(dboid);
+	if (slot && slot->leave && slot->state != CS_SLOT_RUNNING)
+	{
+		slot->until = GetCurrentTimestamp();
+		procno = shared->launcher_procno;
+	}
+	LWLockRelease(shared->lock);
+	set_latch_of(procno);
+}
+
 /* Returns a constant word. */
 const char *
 cs_shmem_worker_state(void)
@@ -419,8 +439,7 @@ back_off(CsSlot *slot)
 	if (TimestampDifferenceExceeds(slot->started_at, now, LONG_LIFE_SECONDS * 1000))
 		slot->failures = 0;
 	if (!slot->leave)
-		slot->until = now + (INT64CONST(1) << Min(slot->failures, 6)) * USECS_PER_SEC;
-	slot->failures++;
+		slot->until = now + (INT64CONST(1) << Min(slot->failures++, 6)) * USECS_PER_SEC;
 	slot->state = CS_SLOT_BACKOFF;
 	slot->pid = 0;
 	slot->procno = -1;
@@ -474,7 +493,10 @@ cs_shmem_detach_worker(bool absent)
 	{
 		back_off(my_slot);
 		if (absent)
+		{
 			my_slot->state = CS_SLOT_ABSENT;
+			my_slot->failures = 0;
+		}
 		procno = shared->launcher_procno;
 	}
 	LWLockRelease(shared->lock);

@@ -37,6 +37,7 @@ extern void cs_shmem_forget_reload(void);	/* take that back */
 extern void cs_shmem_launch_at_commit(void);	/* as above, whatever was
 												 * known */
 extern bool cs_shmem_ask_to_leave(Oid dboid);
+extern void cs_shmem_let_return(Oid dboid);
 extern const char *cs_shmem_worker_state(void);
 
 /* The launcher. */
