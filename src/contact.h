@@ -106,7 +106,7 @@ typedef struct CsRefusal
 #define CS_CONTACT_MAX_BYTES	(64 * 1024)
 
 /* Longer keys, of rows or of contacts, do not fit into an index. */
-#define CS_KEY_MAX_BYTES		2500
+#define CS_KEY_MAX_BYTES		2650
 
 extern const char *cs_contact_field_name(CsField field);
 extern bool cs_contact_field_by_name(const char *name, size_t len, CsField *field);

@@ -69,6 +69,30 @@ carry_over(List *accounts, const List *before)
 }
 
 /*
+ * Effect: of watches that were dropped is forgotten what was stored of calls
+ * that were under way.
+ */
+static void
+forget_dropped(const List *before, const List *watches)
+{
+	ListCell   *lc;
+	ListCell   *other;
+	ListCell   *there;
+
+	foreach(lc, before)
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+	{
+		CsLane	   *lane = lfirst(other);
+		bool		found = lane->watch_id == 0;
+
+		foreach(there, watches)
+			found |= ((CsWatch *) lfirst(there))->id == lane->watch_id;
+		if (!found)
+			cs_watch_forget(lane->endpoint_id, lane->watch_id);
+	}
+}
+
+/*
  * The accounts that there are, with their lanes, palloc'd in the context: of
  * one server, or of all with InvalidOid, and of the roles that a role is, or of
  * all with InvalidOid.  "before" are those that they replace, or NIL.  Needs a
@@ -113,6 +137,7 @@ cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List 
 		if (account)
 			add_lane(account, watch, account->busy ? now_xact : 0);
 	}
+	forget_dropped(before, watches);
 	cs_sql_leave(&scope);
 	carry_over(accounts, before);
 	return accounts;

@@ -414,19 +414,30 @@ delete_of_watch(const char *table, int endpoint, int id)
 }
 
 /*
+ * Effect: removes all that is known of a watch that is dropped.  Within
+ * cs_sql_enter().
+ */
+void
+cs_watch_forget(int endpoint, int id)
+{
+	static const char *const tables[] = {"queue", "contact", "failure", "counter"};
+
+	for (int i = 0; i < lengthof(tables); i++)
+		delete_of_watch(tables[i], endpoint, id);
+}
+
+/*
  * Effect: removes the watch, its triggers, and all that is known of it.  What
  * this transaction has noted so far is not queued when it commits.
  */
 void
 cs_watch_drop(int endpoint, int id)
 {
-	static const char *const tables[] = {"queue", "contact", "failure", "counter"};
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
 	cs_trigger_drop(id);
-	for (int i = 0; i < lengthof(tables); i++)
-		delete_of_watch(tables[i], endpoint, id);
+	cs_watch_forget(endpoint, id);
 	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
 	cs_sql_leave(&scope);
 	note_dropped(id);

@@ -20,6 +20,7 @@ extern CsWatch *cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *m
 								const char *filter, List *key, const char *on_delete);
 extern void cs_watch_create(CsWatch *watch, bool always);
 extern void cs_watch_drop(int endpoint, int id);
+extern void cs_watch_forget(int endpoint, int id);
 extern bool cs_watch_is_dropped(int id);
 extern List *cs_watch_load_all(void);
 extern CsWatch *cs_watch_find(Oid source, const char *server, Oid roleid);

@@ -1,0 +1,104 @@
+# Rows, faults and moments that once did harm: each is what the torture in test/fuzz, or somebody who read the code, found.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox();
+# whoever does not wait for the disk at a commit, has the worker wait for it
+my $node = start_node('restart_after_crash' => 'on', 'wal_writer_delay' => '10s', 'fsync' => 'off');
+
+create_server($node, $sandbox, 'spotzee', server => { pace => 100, burst => 100 });
+create_server($node, $sandbox, 'mailingcore', account => 'mail', server => { pace => 100, burst => 100, timeout => '2s' });
+
+sub wait_until_done
+{
+	my ($title) = @_;
+	$node->poll_query_until('postgres', q{SELECT bool_and(backlog = 0) FROM contactsync.status}) or die "timed out waiting for: $title";
+	return;
+}
+
+sub emails { return join(' ', sort map { $_->{email} } @{ $sandbox->contacts('mailingcore', account => 'mail') }); }
+
+# A call that is to be repeated waits by itself, and costs nothing.
+$node->safe_psql('postgres', q{SELECT contactsync_upsert('spotzee', '{"external_id": "0", "email": "zero@example.com"}')});
+wait_until_done('the first contact');
+$sandbox->fault('spotzee', { times => 1, action => { status => 503 } });
+$node->safe_psql('postgres', q{SELECT contactsync_upsert('spotzee', '{"external_id": "1", "email": "one@example.com"}')});
+$sandbox->wait_for_journal('spotzee', sub { grep { ($_->{status} // 0) == 503 } @_ });
+$node->safe_psql('postgres', q{SELECT contactsync_upsert('spotzee', '{"external_id": "2", "email": "two@example.com"}')});
+wait_until_done('a repeated call');
+like(
+	join(' ', map { "$_->{keys}[0]" } @{ $sandbox->journal('spotzee') }),
+	qr/^\S+ (\S+) (?!\1)\S+ \1$/, 'what came after a call that failed does not wait for its repetition');
+
+# Keys as long as an index of the table takes are longer than one of ours takes.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE long_keys (id text PRIMARY KEY, email text);
+	SELECT contactsync_watch('long_keys', 'mail', '{"email": "email"}');
+	INSERT INTO long_keys SELECT string_agg(md5(g::text), '') || repeat('x', 30), 'long@example.com' FROM generate_series(1, 83) g;
+	INSERT INTO long_keys VALUES ('short', 'short@example.com');
+});
+wait_until_done('a long key');
+is(emails(), 'short@example.com', 'a key that is too long holds up nobody');
+is($node->safe_psql('postgres', q{SELECT reason, message FROM contactsync.failures}),
+	'invalid_field|the key of the row is longer than 2650 bytes', 'and fails');
+$node->safe_psql('postgres', q{SELECT contactsync_unwatch('long_keys', 'mail')});
+
+# What is under way is removed by what removes it meanwhile.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE customers (id text PRIMARY KEY, email text);
+	SELECT contactsync_watch('customers', 'mail', '{"email": "email", "external_id": "id"}', on_delete => 'delete');
+});
+foreach my $removal ('TRUNCATE customers', 'DELETE FROM customers')
+{
+	$sandbox->fault('mailingcore', { effect => 'after', action => { latency => 1 } });
+	$node->safe_psql('postgres', q{INSERT INTO customers VALUES ('a', 'a@example.com')});
+	$sandbox->wait_for_journal('mailingcore', sub { grep { $_->{in_flight} } @_ });
+	$node->safe_psql('postgres', $removal);
+	wait_until_done($removal);
+	is(emails(), 'short@example.com', "$removal removes what is on its way");
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures WHERE source = 'customers'::regclass}), '0', 'without a failure');
+}
+
+# What may have been sent is removed as well.
+$sandbox->fault('mailingcore', { effect => 'after', action => { reset => 'before' } });
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES ('b', 'b@example.com')});
+$sandbox->wait_for_journal('mailingcore', sub { grep { ($_->{body} // '') =~ /b\@example/ && !$_->{in_flight} } @_ });
+$node->safe_psql('postgres', q{DELETE FROM customers});
+wait_until_done('a lost answer');
+is(emails(), 'short@example.com', 'a row that may have been sent is removed');
+
+# A watch that is dropped leaves nothing behind, whatever is under way.
+$sandbox->fault('mailingcore', { action => { latency => 0.5 } });
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES ('c', 'c@example.com')});
+$sandbox->wait_for_journal('mailingcore', sub { grep { $_->{in_flight} } @_ });
+$node->safe_psql('postgres', q{SELECT contactsync_unwatch('customers', 'mail')});
+$sandbox->wait_for_contacts('mailingcore', 2, account => 'mail');
+$node->poll_query_until(
+	'postgres', q{
+	SELECT NOT EXISTS (SELECT FROM contactsync.contact WHERE watch NOT IN (SELECT id FROM contactsync.watch) AND watch <> 0)
+	AND NOT EXISTS (SELECT FROM contactsync.counter WHERE watch NOT IN (SELECT id FROM contactsync.watch) AND watch <> 0)})
+  or die 'timed out waiting for nothing to be left';
+pass('a watch that is dropped while a call is under way leaves nothing');
+
+# What was sent is on disk.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE careless (id text PRIMARY KEY, email text);
+	SELECT contactsync_watch('careless', 'mail', '{"email": "email"}');
+	INSERT INTO careless VALUES ('1', 'careful@example.com');
+});
+wait_until_done('a careful commit');
+$node->safe_psql('postgres', q{SET synchronous_commit = off; INSERT INTO careless VALUES ('2', 'careless@example.com')});
+wait_until_done('a careless commit');
+kill 'KILL', $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
+wait_for('the server to be back', sub { ($node->psql('postgres', 'SELECT'))[0] == 0 });
+is($node->safe_psql('postgres', q{SELECT count(*) FROM careless}), '2', 'what was sent is still there after a crash');
+
+$node->stop;
+done_testing();
