@@ -632,7 +632,8 @@ cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
 	Datum		args[INDEX_MAX_KEYS];
 	CsOwnerScope scope;
 
-	memset(rows, 0, n * sizeof(CsSourceRow));
+	if (n > 0)
+		memset(rows, 0, n * sizeof(CsSourceRow));
 	cs_source_enter(source->watch, &scope);
 	key_arrays(source->watch, n, keys, args);
 	execute_within_timeout(source, args);

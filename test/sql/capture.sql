@@ -8,11 +8,11 @@ SET client_min_messages = warning;
 -- known of the source is to be looked at.
 CREATE FUNCTION queued(OUT source regclass, OUT rows bigint, OUT keys text[], OUT everything boolean)
 RETURNS SETOF record LANGUAGE sql AS $$
-	WITH q AS (DELETE FROM contactsync.queue RETURNING *)
-	SELECT w.source, count(DISTINCT (q.xact, q.id)), array_agg(k.key ORDER BY length(k.key), k.key COLLATE "C") FILTER (WHERE k.key IS NOT NULL),
-		bool_or(q.keys IS NULL)
-	FROM q LEFT JOIN contactsync.watch w ON w.id = q.watch LEFT JOIN LATERAL unnest(q.keys) AS k (key) ON true
-	GROUP BY w.source ORDER BY w.source::text
+	WITH q AS (DELETE FROM contactsync.queue RETURNING *),
+		r AS (SELECT q.watch, count(*) AS n, bool_or(q.keys IS NULL) AS everything FROM q GROUP BY q.watch),
+		k AS (SELECT q.watch, k.key FROM q, unnest(q.keys) AS k (key))
+	SELECT w.source, r.n, (SELECT array_agg(k.key ORDER BY length(k.key), k.key COLLATE "C") FROM k WHERE k.watch = r.watch), r.everything
+	FROM r LEFT JOIN contactsync.watch w ON w.id = r.watch ORDER BY w.source::text
 $$;
 
 CREATE TABLE customers (

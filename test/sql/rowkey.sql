@@ -69,10 +69,11 @@ CREATE TABLE composite (t text, "At Time" timestamptz, n numeric, b bytea, email
 SELECT contactsync_watch('composite', 'mail') > 0 AS watched;
 INSERT INTO composite VALUES ('a "b" \ [c], {d}', '2024-03-31 02:30:00+02', 1.50, '\x00ff'), ('', '2024-01-01 00:00:00+00', -1, ''),
 	(E'tab\tline\nend ü €', 'infinity', 'NaN', '\x5c');
--- one that fits into no page
+-- some that do not fit into an index of ours
 CREATE TABLE long (id text PRIMARY KEY, email text DEFAULT 'nobody');
 SELECT contactsync_watch('long', 'mail') > 0 AS watched;
-INSERT INTO long VALUES (repeat('long', 5000)), ('short'), (repeat('word', 1000));
+INSERT INTO long VALUES (repeat('long', 5000)), ('short'), (repeat('word', 1000)),
+	('random' || (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 83) i));
 SELECT source, key FROM contactsync.changes WHERE source <> 'long'::regclass ORDER BY id, source, key COLLATE "C";
 
 -- ... and another
@@ -81,12 +82,18 @@ SET timezone = 'America/New_York';
 SET intervalstyle = 'iso_8601';
 SET extra_float_digits = 0;
 RESET bytea_output;
-CREATE TEMPORARY TABLE expected AS SELECT source, key FROM contactsync.changes;
+CREATE TEMPORARY TABLE expected AS SELECT source, key FROM contactsync.changes WHERE source <> 'long'::regclass OR key = 'short';
 CALL contactsync_run('mail');
 SELECT count(*) AS left FROM contactsync.changes;
 SELECT source, state, reason FROM contactsync.status WHERE state <> 'idle';
 SELECT source, key, 'not found' AS problem FROM expected e
 WHERE NOT EXISTS (SELECT FROM contactsync.failures f WHERE f.source = e.source AND f.key = e.key AND f.reason = 'invalid_email')
 UNION ALL
-SELECT source, key, message FROM contactsync.failures WHERE reason <> 'invalid_email' OR (source, key) NOT IN (SELECT source, key FROM expected);
+SELECT source, key, message FROM contactsync.failures
+WHERE (reason <> 'invalid_email' OR (source, key) NOT IN (SELECT source, key FROM expected)) AND source <> 'long'::regclass;
+SELECT source, left(key, 8) AS begins, length(key), reason, message FROM contactsync.failures WHERE source = 'long'::regclass ORDER BY key COLLATE "C";
 SELECT count(*) > 60 AS found FROM contactsync.failures;
+-- what is left of such a key leads to no row, so it goes on failing
+SELECT contactsync_retry('mail') > 60 AS retried;
+CALL contactsync_run('mail');
+SELECT source, left(key, 8) AS begins, reason, attempts FROM contactsync.failures WHERE source = 'long'::regclass ORDER BY key COLLATE "C";
