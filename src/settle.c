@@ -169,7 +169,10 @@ stored_key(CsSettlement *settlement, const CsChange *change)
 		return cs_encoding_from_utf8(change->contact->upsert_key);
 	if (strlen(change->key) > CS_KEY_MAX_BYTES)
 	{
-		/* one byte more than a key may have, so that it fails again if retried */
+		/*
+		 * one byte more than a key may have, so that it fails again if
+		 * retried
+		 */
 		int			len = pg_mbcliplen(change->key, strlen(change->key), CS_KEY_MAX_BYTES);
 
 		return copy(settlement, psprintf("%.*s%*s", len, change->key, CS_KEY_MAX_BYTES + 1 - len, "~"));
