@@ -72,6 +72,15 @@ AS 'MODULE_PATHNAME', 'contactsync_export';
 COMMENT ON FUNCTION contactsync_export(regclass, name)
 IS 'the contacts of a watched table as they would be sent, for an import of CSV at the provider; of rows that are one contact the last in the order of the key';
 
+CREATE FUNCTION contactsync_verify(
+	server name, samples integer DEFAULT 5,
+	OUT check_name text, OUT ours text, OUT theirs text, OUT result text, OUT detail text
+)
+RETURNS SETOF record LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_verify';
+COMMENT ON FUNCTION contactsync_verify(name, integer)
+IS 'asks the provider what it has, counts and a few contacts field by field, and sets ours beside it; the transaction is open meanwhile';
+
 CREATE FUNCTION contactsync_preview(
 	server name, contact jsonb, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL,
 	OUT method text, OUT url text, OUT headers jsonb, OUT body text, OUT curl text,

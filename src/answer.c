@@ -334,8 +334,8 @@ redact(char *text, const char *secret)
  * no transaction to look a conversion up in, and what cannot be converted
  * would be an error.
  */
-static const char *
-clean(const CsEndpoint *endpoint, const char *text)
+char *
+cs_provider_clean(const CsEndpoint *endpoint, const char *text)
 {
 	int			len;
 	char	   *copy;
@@ -369,7 +369,7 @@ clean(const CsEndpoint *endpoint, const char *text)
 static const char *
 clean_id(const CsEndpoint *endpoint, const char *id)
 {
-	return id && *id && strlen(id) <= MAX_TEXT ? clean(endpoint, id) : NULL;
+	return id && *id && strlen(id) <= MAX_TEXT ? cs_provider_clean(endpoint, id) : NULL;
 }
 
 void
@@ -379,18 +379,18 @@ cs_provider_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 	cs_provider_begin_judgement(batch, judgement);
 	endpoint->provider->judge(endpoint, batch, response, judgement);
 
-	judgement->code = clean(endpoint, judgement->code);
-	judgement->message = clean(endpoint, judgement->message);
-	judgement->field = clean(endpoint, judgement->field);
+	judgement->code = cs_provider_clean(endpoint, judgement->code);
+	judgement->message = cs_provider_clean(endpoint, judgement->message);
+	judgement->field = cs_provider_clean(endpoint, judgement->field);
 	judgement->request_id = clean_id(endpoint, judgement->request_id);
 	for (int i = 0; i < batch->ncontacts; i++)
 	{
 		CsOutcome  *outcome = &judgement->outcomes[i];
 
-		outcome->code = clean(endpoint, outcome->code);
-		outcome->message = clean(endpoint, outcome->message);
-		outcome->field = clean(endpoint, outcome->field);
-		outcome->note = clean(endpoint, outcome->note);
+		outcome->code = cs_provider_clean(endpoint, outcome->code);
+		outcome->message = cs_provider_clean(endpoint, outcome->message);
+		outcome->field = cs_provider_clean(endpoint, outcome->field);
+		outcome->note = cs_provider_clean(endpoint, outcome->note);
 		outcome->remote_id = clean_id(endpoint, outcome->remote_id);
 		outcome->remote_status = clean_id(endpoint, outcome->remote_status);
 		outcome->remote_updated_at = clean_id(endpoint, outcome->remote_updated_at);

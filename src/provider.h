@@ -23,6 +23,7 @@
 #include "contactsync.h"
 #include "endpoint.h"
 #include "json.h"
+#include "look.h"
 #include "option.h"
 
 /* Contacts that travel in one call; all have the same action. */
@@ -234,6 +235,34 @@ typedef struct CsProvider
 
 	/* MAY be set: what is doubtful about an attribute's name, for a WARNING */
 	const char *(*check_attribute) (const CsEndpoint *endpoint, const char *name);
+
+	/*
+	 * MAY be set, both: the n-th question (from 0) to set beside what we
+	 * hold.  build_check() returns false when there are no more, and leaves
+	 * the method NULL for one that cannot be asked.  judge_check() is given
+	 * answers of 2xx ("doc" is NULL if that is not JSON), or none for what
+	 * was not asked; it names the finding, which is UNAVAILABLE at first.
+	 */
+	bool		(*build_check) (const CsEndpoint *endpoint, int n, CsRequest *request);
+	void		(*judge_check) (const CsEndpoint *endpoint, int n, const CsHolding *holding,
+								const CsResponse *response, CsJson *doc, CsFinding *finding);
+
+	/*
+	 * MAY be set: which check, from 1, tells whether a mapping suits the
+	 * account; 0: none.  It is made when a watch is, unless the option
+	 * check_fields is 'false'.
+	 */
+	int			mapping_check;
+
+	/*
+	 * MAY be set: look up one contact, which is prepared.  False if it cannot
+	 * be found by what is known of it.
+	 */
+	bool		(*build_lookup) (const CsEndpoint *endpoint, const CsContact *contact,
+								 CsRequest *request);
+
+	/* MAY be set: read what a lookup brought; false if it is no contact */
+	bool		(*read_contact) (const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote);
 } CsProvider;
 
 extern const CsProvider *const cs_providers[];	/* ends with NULL */
@@ -321,6 +350,9 @@ extern void cs_provider_reject_one(CsOutcome *outcome, const char *reason, const
 
 /* What an error's body says, wherever services usually put it; or NULL. */
 extern const char *cs_provider_error_message(CsJson *doc);
+
+/* A text that the provider sent, short, printable and without our secrets. */
+extern char *cs_provider_clean(const CsEndpoint *endpoint, const char *text);
 
 /* Case-insensitive, for messages of services that give no code. */
 extern bool cs_provider_mentions(const char *message, const char *phrase);

@@ -25,6 +25,7 @@
 #include "shmem.h"
 #include "sql.h"
 #include "state.h"
+#include "verify.h"
 #include "watch.h"
 
 CS_FUNCTION(contactsync_watch);
@@ -97,6 +98,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 							PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
 							PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
 							PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)));
+	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_create(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
 	notice_if_not_preloaded();

@@ -10,8 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 layers='
     contactsync
     sqlapi ddl run preview launcher worker
-    export
+    export verify
     current
+    ask
     delivery
     call reader refresh roster
     settle
@@ -28,7 +29,7 @@ layers='
     provider answer retryafter
     endpoint option check url
     encoding
-    definition contact email jsonwrite json
+    definition look contact email jsonwrite json
     pace clock
     shmem guc compat
 '

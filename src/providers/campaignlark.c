@@ -58,6 +58,8 @@ static const CsOption options[] = {
 	.help = "rule for the contact of the address before: ignore or unsubscribe"},
 	{.name = "keep_email_case",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
 	.help = "answer to whether e-mail addresses keep their letter case"},
+	{.name = "check_fields",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
+	.help = "answer to whether CampaignLark is asked for its merge tags when a watch is made"},
 	{.name = "external_id_field",.place = CS_ON_SERVER,.preset = "external_id",
 	.help = "merge tag of external_id"},
 	{.name = "first_name_field",.place = CS_ON_SERVER,.preset = "first_name",
@@ -413,4 +415,9 @@ const CsProvider cs_campaignlark = {
 	.check_options = check_options,
 	.check_mapping = check_mapping,
 	.check_attribute = check_attribute,
+	.build_check = cs_campaignlark_build_check,
+	.judge_check = cs_campaignlark_judge_check,
+	.mapping_check = 1,
+	.build_lookup = cs_campaignlark_build_lookup,
+	.read_contact = cs_campaignlark_read_contact,
 };

@@ -52,4 +52,13 @@ extern const char *cs_campaignlark_status(const CsCampaignLark *lark, const CsCo
 extern void cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 								  const CsResponse *response, CsJudgement *judgement);
 
+/* campaignlark_look.c */
+extern bool cs_campaignlark_build_check(const CsEndpoint *endpoint, int n, CsRequest *request);
+extern void cs_campaignlark_judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+										const CsResponse *response, CsJson *doc,
+										CsFinding *finding);
+extern bool cs_campaignlark_build_lookup(const CsEndpoint *endpoint, const CsContact *contact,
+										 CsRequest *request);
+extern bool cs_campaignlark_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote);
+
 #endif							/* CS_CAMPAIGNLARK_H */

@@ -28,6 +28,7 @@
 #define FORM_PACE	(10.0 / 60.0)
 
 static const char *const routes[] = {"upsert", "form", NULL};
+static const char *const usage_ways[] = {"gateway", "mcp", NULL};
 
 /* ---------- options ---------- */
 
@@ -35,6 +36,12 @@ static const char *
 check_route(const char *value)
 {
 	return cs_check_words(value, routes);
+}
+
+static const char *
+check_usage(const char *value)
+{
+	return cs_check_words(value, usage_ways);
 }
 
 static const CsOption options[] = {
@@ -65,6 +72,11 @@ static const CsOption options[] = {
 	.help = "name of the form's field for first_name"},
 	{.name = "form_last_name_field",.place = CS_ON_SERVER,.preset = "last_name",
 	.help = "name of the form's field for last_name"},
+	{.name = "usage",.place = CS_ON_SERVER,.check = check_usage,.preset = "gateway",
+	.help = "way of asking for the usage: gateway, as the page on syncing has it, or mcp"},
+	{.name = "gateway_url",.place = CS_ON_SERVER,.check = cs_check_url,
+		.preset = "https://gateway.caramelme.com/v1",
+	.help = "URL of the gateway, without /meta/usage"},
 	{.name = NULL}
 };
 
@@ -237,6 +249,66 @@ step_pace(const CsEndpoint *endpoint, const CsBatch *batch)
 	return cs_caramel_submits(endpoint, batch) ? FORM_PACE : 0;
 }
 
+/* ---------- looking ---------- */
+
+/*
+ * [SEED]: POST gateway.caramelme.com/v1/meta/usage.  [DOC]: that gateway may not
+ * be there yet; the tool caramel.v1.meta.usage says the same.  [DOC]: contacts
+ * cannot be read back.
+ */
+static bool
+build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+	StringInfo	out = &request->body;
+	bool		mcp = cs_provider_option_word(endpoint, "usage", usage_ways) == 1;
+
+	if (n > 0)
+		return n == 1;
+	request->method = "POST";
+	request->url = mcp ? pstrdup(endpoint->base_url) :
+		psprintf("%s/meta/usage", cs_endpoint_option(endpoint, "gateway_url"));
+	cs_provider_add_header(request, "Accept", "application/json, text/event-stream");
+	cs_provider_add_header(request, "Content-Type", "application/json");
+	initStringInfo(out);
+	if (mcp)
+		appendStringInfoString(out, "{\"jsonrpc\":\"2.0\",\"method\":\"tools/call\",\"id\":1,\"params\":{\"name\":\"caramel.v1.meta.usage\",\"arguments\":");
+	appendStringInfoCharMacro(out, '{');
+	cs_json_member(out, "business_id", caramel->business_id);
+	appendStringInfoString(out, mcp ? "}}}" : "}");
+	return true;
+}
+
+/* What fields the answer has is not documented, so it is shown as it is. */
+static void
+judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+			const CsResponse *response, CsJson *doc, CsFinding *finding)
+{
+	CsJson	   *result;
+	CsJson	   *content;
+	const char *problem;
+
+	finding->name = n == 0 ? "usage" : "contacts";
+	if (n == 1)
+	{
+		finding->ours = psprintf(INT64_FORMAT, holding->contacts);
+		finding->detail = "Caramel does not let contacts be read; compare with Customers in its dashboard";
+		return;
+	}
+	if (doc == NULL)
+		doc = cs_caramel_parse(response);
+	problem = cs_caramel_problem(doc);
+	result = cs_json_get(doc, "result");
+	content = cs_json_get(result, "structuredContent");
+	if (problem || !cs_json_is_object(doc))
+	{
+		finding->detail = problem ? problem : "the answer is not JSON";
+		return;
+	}
+	finding->theirs = cs_json_dump(content ? content : result ? result : doc);
+	finding->result = CS_FINDING_OK;
+}
+
 #define FIELDS \
 	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_FIRST_NAME) | \
 	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN))
@@ -262,4 +334,6 @@ const CsProvider cs_caramel = {
 	.configure = configure,
 	.check_options = check_options,
 	.check_mapping = check_mapping,
+	.build_check = build_check,
+	.judge_check = judge_check,
 };

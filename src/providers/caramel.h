@@ -40,6 +40,12 @@ extern bool cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *con
 /* Does the step of this contact go through the form? */
 extern bool cs_caramel_submits(const CsEndpoint *endpoint, const CsBatch *batch);
 
+/* The document of an answer, also of one that is a stream of events; or NULL. */
+extern CsJson *cs_caramel_parse(const CsResponse *response);
+
+/* What an answer refuses with, for a person; NULL if it does not. */
+extern const char *cs_caramel_problem(CsJson *doc);
+
 extern void cs_caramel_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 							 const CsResponse *response, CsJudgement *judgement);
 

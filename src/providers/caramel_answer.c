@@ -75,8 +75,8 @@ static const struct
  * The document of the answer: the body, or the last event of a stream that is
  * an object.  NULL if there is none.
  */
-static CsJson *
-parse_answer(const CsResponse *response)
+CsJson *
+cs_caramel_parse(const CsResponse *response)
 {
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 	const char *line = response->body;
@@ -350,7 +350,7 @@ void
 cs_caramel_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 				 const CsResponse *response, CsJudgement *judgement)
 {
-	CsJson	   *doc = parse_answer(response);
+	CsJson	   *doc = cs_caramel_parse(response);
 	Refusal		refusal;
 	bool		refused = read_refusal(doc, &refusal);
 
@@ -372,4 +372,14 @@ cs_caramel_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
 	else
 		judge_result(endpoint, batch, response, doc, judgement);
+}
+
+const char *
+cs_caramel_problem(CsJson *doc)
+{
+	Refusal		refusal;
+
+	if (!read_refusal(doc, &refusal))
+		return NULL;
+	return refusal.message ? refusal.message : refusal.code ? refusal.code : "refused";
 }

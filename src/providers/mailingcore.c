@@ -71,6 +71,8 @@ static const CsOption options[] = {
 	.help = "rule for answers that count failures without naming them: resend (until it is clear which) or reject (all that it may be)"},
 	{.name = "unreadable_answer",.place = CS_ON_SERVER,.check = check_answer_rule,.preset = "retry",
 	.help = "rule for a 2xx without a summary: retry or accept"},
+	{.name = "campaign_id",.place = CS_ON_SERVER,
+	.help = "id of the campaign whose coverage of locales contactsync_verify() asks for"},
 	{.name = "first_name_attribute",.place = CS_ON_SERVER,.preset = "firstName",
 	.help = "name of the attribute that holds first_name"},
 	{.name = "last_name_attribute",.place = CS_ON_SERVER,.preset = "lastName",
@@ -375,4 +377,8 @@ const CsProvider cs_mailingcore = {
 	.batch_limit = batch_limit,
 	.configure = configure,
 	.check_options = check_options,
+	.build_check = cs_mailingcore_build_check,
+	.judge_check = cs_mailingcore_judge_check,
+	.build_lookup = cs_mailingcore_build_lookup,
+	.read_contact = cs_mailingcore_read_contact,
 };

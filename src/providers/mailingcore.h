@@ -46,4 +46,12 @@ typedef struct CsMailingCore
 extern void cs_mailingcore_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 								 const CsResponse *response, CsJudgement *judgement);
 
+/* mailingcore_look.c */
+extern bool cs_mailingcore_build_check(const CsEndpoint *endpoint, int n, CsRequest *request);
+extern void cs_mailingcore_judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+									   const CsResponse *response, CsJson *doc, CsFinding *finding);
+extern bool cs_mailingcore_build_lookup(const CsEndpoint *endpoint, const CsContact *contact,
+										CsRequest *request);
+extern bool cs_mailingcore_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote);
+
 #endif							/* CS_MAILINGCORE_H */

@@ -509,6 +509,64 @@ judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *respon
 		refuse(endpoint, batch, response, doc, judgement);
 }
 
+/* ---------- looking ---------- */
+
+/* [SRC]: GET /api/v1/health, and pagination.totalItems of a list. */
+static bool
+build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
+{
+	const Owlat *owlat = cs_provider_settings(endpoint);
+
+	if (n > 1)
+		return false;
+	request->method = "GET";
+	request->url = n == 0 ? psprintf("%s/api/v1/health", endpoint->base_url) :
+		psprintf("%s%s?limit=1", endpoint->base_url, owlat->contacts_path);
+	cs_provider_add_header(request, "Accept", "application/json");
+	return true;
+}
+
+static void
+judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+			const CsResponse *response, CsJson *doc, CsFinding *finding)
+{
+	int64		total;
+
+	finding->name = n == 0 ? "health" : "contacts";
+	if (n == 0)
+	{
+		finding->theirs = cs_json_text(cs_json_get(doc, "status"));
+		if (finding->theirs)
+			finding->result = strcmp(finding->theirs, "ok") == 0 ? CS_FINDING_OK : CS_FINDING_DIFFERS;
+	}
+	else if (cs_json_int(cs_json_path(doc, "pagination.totalItems"), &total))
+		cs_look_count(finding, holding, total);
+}
+
+static bool
+build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *request)
+{
+	request->method = "GET";
+	request->url = contact_url(endpoint, cs_provider_settings(endpoint), contact->upsert_key);
+	cs_provider_add_header(request, "Accept", "application/json");
+	return true;
+}
+
+static bool
+read_lookup(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+{
+	CsJson	   *data = cs_json_get(doc, "data");
+
+	remote->contact = cs_look_begin_contact();
+	remote->id = cs_json_text(cs_json_get(data, "id"));
+	remote->updated_at = cs_json_text(cs_json_get(data, "updatedAt"));
+	cs_look_take(remote->contact, CS_EMAIL, cs_json_get(data, "email"));
+	/* an absent name is one that is not set */
+	cs_contact_set(remote->contact, CS_FIRST_NAME, cs_json_text(cs_json_get(data, "firstName")));
+	cs_contact_set(remote->contact, CS_LAST_NAME, cs_json_text(cs_json_get(data, "lastName")));
+	return remote->contact->value[CS_EMAIL] != NULL;
+}
+
 #define FIELDS \
 	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_FIRST_NAME) | \
 	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN))
@@ -533,4 +591,8 @@ const CsProvider cs_owlat = {
 	.prepare = prepare,
 	.configure = configure,
 	.check_mapping = check_mapping,
+	.build_check = build_check,
+	.judge_check = judge_check,
+	.build_lookup = build_lookup,
+	.read_contact = read_lookup,
 };

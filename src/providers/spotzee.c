@@ -395,6 +395,92 @@ judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *respon
 		judge_batch(endpoint, batch, response, doc, judgement);
 }
 
+/* ---------- looking ---------- */
+
+static void
+begin_get(const Spotzee *spotzee, CsRequest *request)
+{
+	request->method = "GET";
+	cs_provider_add_header(request, "Accept", "application/json");
+	if (spotzee->version)
+		cs_provider_add_header(request, "Spotzee-Version", spotzee->version);
+}
+
+/* [DOC]: GET /me, and X-Total-Count of a list. */
+static bool
+build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
+{
+	const Spotzee *spotzee = cs_provider_settings(endpoint);
+
+	if (n > 1)
+		return false;
+	begin_get(spotzee, request);
+	request->url = n == 0 ? psprintf("%s/me", endpoint->base_url) :
+		psprintf("%s%s?limit=1", endpoint->base_url, spotzee->path);
+	return true;
+}
+
+static void
+judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+			const CsResponse *response, CsJson *doc, CsFinding *finding)
+{
+	char	   *total;
+
+	finding->name = n == 0 ? "project" : "contacts";
+	if (n == 0)
+	{
+		finding->theirs = cs_json_text(cs_json_get(doc, "name"));
+		if (finding->theirs == NULL)
+			finding->theirs = cs_json_text(cs_json_get(doc, "id"));
+		finding->result = cs_json_is_object(doc) ? CS_FINDING_OK : CS_FINDING_UNAVAILABLE;
+		return;
+	}
+	total = cs_provider_header(response, "x-total-count");
+	if (total && *total && strspn(total, "0123456789") == strlen(total) && strlen(total) < 18)
+		cs_look_count(finding, holding, strtoll(total, NULL, 10));
+	else
+		finding->detail = "the answer has no header X-Total-Count";
+}
+
+static bool
+build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *request)
+{
+	const Spotzee *spotzee = cs_provider_settings(endpoint);
+
+	if (cs_provider_check_path("external_id", contact->upsert_key) != NULL)
+		return false;
+	begin_get(spotzee, request);
+	request->url = psprintf("%s%s/%s", endpoint->base_url, spotzee->path,
+							cs_provider_url_encode(contact->upsert_key));
+	return true;
+}
+
+/* Names are among the data for users, and beside them for contacts. */
+static bool
+read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+{
+	static const CsField fields[] = {
+		CS_EMAIL, CS_EXTERNAL_ID, CS_PHONE, CS_LOCALE, CS_TIMEZONE, CS_FIRST_NAME, CS_LAST_NAME
+	};
+	static const char *const names[CS_FIELD_COUNT] = {
+		[CS_FIRST_NAME] = "first_name",[CS_LAST_NAME] = "last_name"
+	};
+	CsJson	   *user = cs_json_get(doc, "user");
+
+	if (user == NULL)
+		user = cs_json_get(doc, "contact");
+	if (user == NULL)
+		user = doc;
+	remote->contact = cs_look_begin_contact();
+	remote->id = cs_json_text(cs_json_get(user, "id"));
+	remote->updated_at = cs_json_text(cs_json_get(user, "updated_at"));
+	cs_look_take_attributes(remote->contact, cs_json_get(user, "data"), names);
+	for (int i = 0; i < (int) lengthof(fields); i++)
+		cs_look_take(remote->contact, fields[i],
+					 cs_json_get(user, cs_contact_field_name(fields[i])));
+	return remote->contact->value[CS_EXTERNAL_ID] != NULL;
+}
+
 #define FIELDS \
 	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_EXTERNAL_ID) | \
 	 CS_FIELD_BIT(CS_FIRST_NAME) | CS_FIELD_BIT(CS_LAST_NAME) | \
@@ -420,4 +506,8 @@ const CsProvider cs_spotzee = {
 	.prepare = prepare,
 	.batch_limit = batch_limit,
 	.configure = configure,
+	.build_check = build_check,
+	.judge_check = judge_check,
+	.build_lookup = build_lookup,
+	.read_contact = read_contact,
 };

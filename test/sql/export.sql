@@ -2,7 +2,7 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
-CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark', base_url 'http://127.0.0.1:9');
+CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark', base_url 'http://127.0.0.1:9', check_fields 'false');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER lark OPTIONS (api_key 'secret');
 CREATE TABLE customers (id int PRIMARY KEY, email text, name text, lang text, news bool, tags int[], amount int, extra jsonb);

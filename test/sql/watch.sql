@@ -1,7 +1,7 @@
 -- Making and ending watches: what is stored, and what is refused in which words.
 \set SHOW_CONTEXT never
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1');
-CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark', new_contacts 'unconfirmed');
+CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark', new_contacts 'unconfirmed', check_fields 'false');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER lark OPTIONS (api_key 'eo_secret');
 

@@ -58,6 +58,8 @@ my %provider = (
 	},
 	campaignlark => {
 		path => '/campaignlark/v1',
+		# a request when a watch is made, for those that do not count them
+		server => { check_fields => 'false' },
 		mapping => { api_key => 'cl_sandbox' }
 	});
 

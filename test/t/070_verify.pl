@@ -1,0 +1,154 @@
+# contactsync_verify() asks each provider what it has, and contactsync_watch() whether it has the fields of a mapping.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox();
+my $node = start_node('shared_preload_libraries' => '');
+
+my %mapping = (
+	mailingcore => '{"email": "email", "external_id": "id", "first_name": "first_name", "locale": "locale", "opt_in": "opt_in", "attributes": {"plan": "plan"}}',
+	campaignlark => '{"email": "email", "first_name": "first_name", "opt_in": "opt_in", "tags": "tags", "attributes": {"plan": "plan"}}',
+	owlat => '{"email": "email", "first_name": "first_name"}',
+	spotzee => '{"email": "email", "external_id": "id", "first_name": "first_name", "locale": "locale", "attributes": {"plan": "plan"}}',
+	caramel => '{"email": "email", "first_name": "first_name"}');
+
+# The rows of contactsync_verify(), a line each: name, ours, theirs, result, detail
+sub verify
+{
+	my ($server, $samples) = @_;
+	return $node->safe_psql('postgres', "SELECT * FROM contactsync_verify('$server'" . (defined $samples ? ", $samples)" : ')'));
+}
+
+# Only those of one name, without it.
+sub verified
+{
+	my ($server, $name, $samples) = @_;
+	return join("\n", map { s/^\Q$name\E\|//r } grep { /^\Q$name\E\|/ } split(/\n/, verify($server, $samples)));
+}
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE customers (id int PRIMARY KEY, email text, first_name text, locale text, opt_in bool, tags int[], plan text);
+	INSERT INTO customers SELECT g, format('c%s@example.com', g), 'Name ' || g, 'en', true, '{1}', 'gold' FROM generate_series(1, 3) g;
+});
+foreach my $provider (sort keys %mapping)
+{
+	create_server($node, $sandbox, $provider, account => "verify$provider",
+		server => { check_fields => undef, campaign_id => $provider eq 'mailingcore' ? 'cmp_sandbox' : undef,
+			gateway_url => $provider eq 'caramel' ? $sandbox->url . '/caramel/gateway/v1' : undef });
+	$node->safe_psql('postgres', "SET client_min_messages = error; SELECT contactsync_watch('customers', 'verify$provider', '$mapping{$provider}')");
+}
+
+# nothing has been sent yet
+is(verified('verifyowlat', 'contacts'), '0|0|ok|', 'nothing here and nothing there');
+is(verified('verifyowlat', 'contact'), '', 'and nothing to look up');
+
+$node->safe_psql('postgres', $_) foreach 'UPDATE customers SET first_name = first_name || $$!$$', 'CALL contactsync_run()';
+
+is(verified('verifymailingcore', 'contacts'), '3|3|ok|', 'MailingCore: as many contacts');
+like(verified('verifymailingcore', 'locale coverage'), qr/^\|\[\{"locale":"en","count":3,"hasTemplate":true\}.*\]\|ok\|$/, 'and templates for their languages');
+is(join(' ', sort split(/\n/, verified('verifymailingcore', 'contact'))), '1|1|ok| 2|2|ok| 3|3|ok|', 'which are the same');
+is(verified('verifycampaignlark', 'fields'),
+	'first_name, plan|email_address, first_name, last_name, plan, points, active, born|ok|', 'CampaignLark: fields');
+is(join(' ', sort split(/\n/, verified('verifycampaignlark', 'contact'))),
+	join(' ', map { "c$_\@example.com|c$_\@example.com|ok|" } 1 .. 3), 'and contacts');
+is(verified('verifyowlat', 'health'), '|ok|ok|', 'Owlat: health');
+is(verified('verifyowlat', 'contacts'), '3|3|ok|', 'total');
+is(join(' ', sort split(/\n/, verified('verifyowlat', 'contact'))),
+	join(' ', map { "c$_\@example.com|c$_\@example.com|ok|" } 1 .. 3), 'and contacts');
+is(verified('verifyspotzee', 'project'), '|verifyspotzee|ok|', 'Spotzee: project');
+is(verified('verifyspotzee', 'contacts'), '3|3|ok|', 'X-Total-Count');
+is(join(' ', sort split(/\n/, verified('verifyspotzee', 'contact'))), '1|1|ok| 2|2|ok| 3|3|ok|', 'and contacts');
+like(verified('verifycaramel', 'usage'), qr/^\|\{"business_id":"bus_01h7m9k0aabcdefghj1234567","contacts":3\}\|ok\|$/, 'Caramel: usage');
+like(verified('verifycaramel', 'contacts'), qr/^3\|\|not available\|Caramel does not let contacts be read/, 'which is all it tells');
+is(scalar @{ [ verify('verifycaramel') =~ /^contact\|/mg ] }, 0, 'so nothing is looked up');
+
+# by the other way
+$node->safe_psql('postgres', q{ALTER SERVER verifycaramel OPTIONS (ADD usage 'mcp')});
+$sandbox->config('caramel', { account => 'verifycaramel', gateway => \0 });
+like(verified('verifycaramel', 'usage'), qr/"contacts":\s*3.*\|ok\|$/, 'the tool says the same');
+$node->safe_psql('postgres', q{ALTER SERVER verifycaramel OPTIONS (SET usage 'gateway')});
+is(verified('verifycaramel', 'usage'), '||not available|HTTP 404: Not found', 'without a gateway there is no answer');
+$sandbox->fault('caramel', { match => { account => 'verifycaramel' }, action => { status => 401 } });
+like(verified('verifycaramel', 'usage'), qr/^\|\|not available\|HTTP 401: the access token is not valid/, 'nor with an old token');
+
+# somebody changed something there
+$sandbox->call('POST', 'mailingcore/contacts', { account => 'verifymailingcore', contacts => [ { externalId => '2', email => 'c2@example.com', optIn => \0, locale => 'ca', attributes => { firstName => 'Other', plan => 'gold' } }, { email => 'new@example.com' } ] });
+$sandbox->call('DELETE', 'mailingcore/contacts', undef, account => 'verifymailingcore', email => 'c3@example.com');
+$sandbox->call('POST', 'mailingcore/contacts', { account => 'verifymailingcore', contacts => [ { email => 'more@example.com' } ] });
+is(verified('verifymailingcore', 'contacts'), '3|4|differs|the account has contacts that did not come from here', 'more contacts there');
+is(join("\n", sort split(/\n/, verified('verifymailingcore', 'contact'))),
+	join("\n", '1|1|ok|',
+		'2|2|differs|first_name is Name 2! here and Other there; locale is en here and ca there; opt_in is true here and false there',
+		'3||differs|HTTP 404: Contact not found'),
+	'a contact that was changed, and one that has gone');
+like(verified('verifymailingcore', 'locale coverage'), qr/^\|\[.*\]\|ok\|$/, 'who opted out needs no template');
+$sandbox->call('POST', 'mailingcore/contacts', { account => 'verifymailingcore', contacts => [ { email => 'c2@example.com', optIn => \1 } ] });
+like(verified('verifymailingcore', 'locale coverage'), qr/\|differs\|contacts without a template in their language: 1 with ca$/, 'who did not does');
+$sandbox->call('POST', 'campaignlark/contacts', { account => 'verifycampaignlark', contacts => [ { email_address => 'c1@example.com', status => 'UNSUBSCRIBED', tags => [2] } ] });
+like(verified('verifycampaignlark', 'contact'), qr/^c1\@example\.com\|c1\@example\.com\|differs\|status is SUBSCRIBED here and UNSUBSCRIBED there; tags is \[1\] here and \[2\] there$/m,
+	'an opt-out and other tags at CampaignLark');
+
+# and here, where it has not been sent
+$node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Queued' WHERE id = 1; DELETE FROM customers WHERE id = 3});
+my $contacts = verified('verifyspotzee', 'contact');
+like($contacts, qr/^1\|\|not available\|a change of it is queued$/m, 'what is queued is not compared');
+$node->safe_psql('postgres', q{CALL contactsync_run('verifyspotzee')});
+$contacts = verified('verifyspotzee', 'contact');
+like($contacts, qr/^1\|1\|ok\|$/m, 'and is when it has been sent');
+like($contacts, qr/^3\|\|not available\|its row has gone/m, 'nor what has no row any more');
+is(verified('verifyspotzee', 'contact', 0), '', 'nothing is looked up unless it is asked for');
+is(scalar split(/\n/, verified('verifyspotzee', 'contact', 2)), 2, 'or as much as is asked for');
+
+# what nobody documented
+$sandbox->fault('owlat', { match => { account => 'verifyowlat', path => '*/health' }, action => { status => 200, body => 'fine' } });
+$sandbox->fault('owlat', { match => { account => 'verifyowlat', path => '*/contacts' }, action => { status => 200, body => '{"data": []}' } });
+is(verified('verifyowlat', 'health') . "\n" . verified('verifyowlat', 'contacts', 0),
+	"||not available|the answer is of another form than documented\n3|3|ok|", 'what cannot be read is not available');
+$sandbox->clear_faults('owlat');
+$sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, times => 2, action => { status => 429, retry_after => '0' } });
+is(verified('verifyspotzee', 'project', 0), '|verifyspotzee|ok|', 'a 429 is waited for');
+$sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, action => { status => 429, retry_after => '3600' } });
+like(verified('verifyspotzee', 'project', 0), qr/^\|\|not available\|HTTP 429/, 'unless it takes too long');
+$sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, action => { stall => \1 } });
+my ($result, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '500ms'; SELECT * FROM contactsync_verify('verifyspotzee')});
+like($err, qr/canceling statement due to statement timeout/, 'it can be cancelled while it waits');
+$sandbox->clear_faults('spotzee');
+
+# no lock is held on a source while a provider thinks
+$sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, action => { stall => \1 } });
+my $waiting = $node->background_psql('postgres');
+$waiting->query_until(qr/asked/, qq{\\echo asked\nSELECT * FROM contactsync_verify('verifyspotzee');\n});
+$sandbox->wait_for_journal('spotzee', sub { $_[-1]{in_flight} }, account => 'verifyspotzee');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE relation = 'customers'::regclass}), '0', 'nobody has to wait for it');
+$sandbox->clear_faults('spotzee');
+$waiting->quit;
+
+# fields of a mapping that is being made
+my $watch = q{SELECT contactsync_watch('customers', 'verifycampaignlark', '{"email": "email", "opt_in": "opt_in", "locale": "locale", "attributes": {"plan": "plan", "shoe_size": "id"}}') > 0};
+$node->safe_psql('postgres', q{SELECT contactsync_unwatch('customers', 'verifycampaignlark')});
+(undef, undef, $err) = $node->psql('postgres', $watch);
+like($err, qr/ERROR:  CampaignLark has no field with the merge tag "locale", "shoe_size"\nDETAIL:  It has: email_address, .*\nHINT:  Create it there/, 'fields that are not there are named');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.watches WHERE server = 'verifycampaignlark'}), '0', 'and there is no watch');
+$sandbox->fault('campaignlark', { match => { account => 'verifycampaignlark' }, action => { status => 503 } });
+($result, $out, $err) = $node->psql('postgres', "BEGIN; $watch; ROLLBACK");
+is($out, 't', 'if CampaignLark does not say there is one');
+like($err, qr/WARNING:  CampaignLark could not be asked whether it has the fields of the mapping\nDETAIL:  HTTP 503/, 'with a warning');
+my $requests = $sandbox->count('campaignlark', account => 'verifycampaignlark')->{requests};
+$node->safe_psql('postgres', q{ALTER SERVER verifycampaignlark OPTIONS (ADD check_fields 'false')});
+is($node->safe_psql('postgres', $watch), 't', 'it need not be asked');
+is($sandbox->count('campaignlark', account => 'verifycampaignlark')->{requests}, $requests, 'and is not then');
+like(verified('verifycampaignlark', 'fields'), qr/\|differs\|CampaignLark has no field with the merge tag "locale", "shoe_size"$/, 'but when it is verified');
+
+# whose it is
+($result, $out, $err) = $node->psql('postgres', q{CREATE ROLE other; SET ROLE other; SELECT * FROM contactsync_verify('verifyowlat')});
+like($err, qr/permission denied for foreign server verifyowlat/, 'it takes a right on the server');
+($result, $out, $err) = $node->psql('postgres', q{SELECT * FROM contactsync_verify('verifyowlat', -1)});
+like($err, qr/"samples" must be from 0 to 1000/, 'and a number of samples');
+
+$node->stop;
+done_testing();
