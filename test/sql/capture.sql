@@ -173,6 +173,25 @@ ROLLBACK TO c;
 RELEASE a;
 COMMIT;
 SELECT * FROM queued();
+-- many subtransactions, one in the other
+DO $$
+BEGIN
+	FOR i IN 1 .. 20 LOOP
+		EXECUTE format('CREATE FUNCTION nested_%s(fails_at integer) RETURNS void LANGUAGE plpgsql AS $f$ BEGIN
+			INSERT INTO customers VALUES (10000 + %s); %s
+			IF fails_at = %s THEN RAISE division_by_zero; END IF;
+			EXCEPTION WHEN division_by_zero THEN INSERT INTO customers VALUES (20000 + %s); END $f$', i, i,
+			CASE WHEN i > 1 THEN format('PERFORM nested_%s(fails_at);', i - 1) END, i, i);
+	END LOOP;
+END $$;
+SELECT nested_20(0);
+SELECT * FROM queued();
+DELETE FROM customers WHERE id > 10000;
+SELECT cardinality(keys) FROM queued();
+SELECT nested_20(18);
+SELECT * FROM queued();
+DELETE FROM customers WHERE id > 10000;
+SELECT cardinality(keys) FROM queued();
 -- an error in the transaction
 BEGIN;
 UPDATE customers SET name = 'kept' WHERE id = 1;

@@ -53,8 +53,14 @@ ALTER TABLE customers RENAME COLUMN which TO what;
 CALL contactsync_run();
 SELECT state, reason, backlog FROM contactsync.status WHERE source IS NOT NULL;
 SELECT reason, count(*) FROM contactsync.failures GROUP BY reason;
+ALTER TABLE customers RENAME COLUMN id TO number;
+UPDATE customers SET email = 'again';
+CALL contactsync_run();
+SELECT state, reason FROM contactsync.watches;
+ALTER TABLE customers RENAME COLUMN number TO id;
 DELETE FROM customers;
 CALL contactsync_run();
+SELECT state, reason FROM contactsync.watches;
 SELECT count(*) FROM contactsync.failures;
 
 -- What the session's own limit ends stays queued.

@@ -120,6 +120,9 @@ SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "exter
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "external_id": "customers"}');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address"}', filter => 'plan');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address"}', filter => '1');
+SELECT contactsync_watch('customers', 'lark', '{"email": "email_address", "tags": "plan"}');
+SELECT contactsync_watch('customers', 'lark', '{"email": "email_address", "opt_in": "newsletter", "tags": "ARRAY[1, 2]", "attributes": {"Plan": "plan"}}') > 0 AS watched;
+SELECT contactsync_unwatch('customers', 'lark');
 CREATE DOMAIN yes_or_no AS boolean;
 CREATE DOMAIN address AS text CHECK (VALUE LIKE '%@%');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address::address", "opt_in": "newsletter::yes_or_no"}',
