@@ -36,6 +36,8 @@ cs_account_create(const CsEndpointState *state)
 	account->roleid = state->roleid;
 	account->server_name = state->server_name;
 	account->busy = state->busy;
+	account->taught_pace = state->pace;
+	account->memo = state->memo;
 	account->context = CurrentMemoryContext;
 	account->health_changed = true;
 	account->published = -1;
@@ -52,6 +54,70 @@ set_health(CsAccount *account, CsHealth health, double resume_at, const char *re
 	if (account->reason)
 		pfree(account->reason);
 	account->reason = reason ? MemoryContextStrdup(account->context, reason) : NULL;
+}
+
+/*
+ * What the provider taught us
+ */
+
+/* Effect: the pace is the least of what is configured, limited and taught. */
+static void
+set_pace(CsAccount *account, double now)
+{
+	const CsEndpoint *endpoint = account->endpoint;
+	const CsProvider *provider = endpoint->provider;
+	double		limit = provider->pace_limit ? provider->pace_limit(endpoint) : 0;
+	double		rate = endpoint->pace;
+
+	if (limit > 0)
+		rate = Min(rate, limit);
+	if (account->taught_pace > 0)
+		rate = Min(rate, account->taught_pace);
+	cs_pace_set(&account->pace, rate, endpoint->burst, now);
+}
+
+/* Effect: the provider's judge() finds this in endpoint->memo; "": nothing. */
+void
+cs_account_remember(CsAccount *account, const char *memo, double now)
+{
+	if (strcmp(account->memo ? account->memo : "", memo) == 0)
+		return;
+	if (account->memo)
+		pfree(account->memo);
+	account->memo = *memo ? MemoryContextStrdup(account->context, memo) : NULL;
+	account->endpoint->memo = account->memo;
+	account->lesson_changed = true;
+	set_pace(account, now);
+}
+
+/* Effect: somebody changed the options, so the provider is to be asked anew. */
+void
+cs_account_unlearn(CsAccount *account, double now)
+{
+	if (account->taught_pace == 0 && account->memo == NULL)
+		return;
+	account->taught_pace = 0;
+	if (account->memo)
+		pfree(account->memo);
+	account->memo = NULL;
+	account->lesson_changed = true;
+	if (account->endpoint == NULL)
+		return;
+	account->endpoint->memo = NULL;
+	set_pace(account, now);
+}
+
+/* Effect: after the first 429 a provider may be called less often, for good. */
+static void
+learn_pace(CsAccount *account, double now)
+{
+	double		less = account->endpoint->provider->throttled_pace;
+
+	if (less == 0 || account->pace.rate <= less)
+		return;
+	account->taught_pace = less;
+	account->lesson_changed = true;
+	set_pace(account, now);
 }
 
 /*
@@ -101,7 +167,8 @@ cs_account_read_endpoint(CsAccount *account, double now)
 		MemoryContextDelete(account->endpoint_context);
 	account->endpoint_context = fresh;
 	account->endpoint = endpoint;
-	cs_pace_set(&account->pace, endpoint->pace, endpoint->burst, now);
+	endpoint->memo = account->memo;
+	set_pace(account, now);
 }
 
 /* Effect: the account goes on as it was before definitions were read again. */
@@ -164,6 +231,7 @@ cs_account_throttle(CsAccount *account, double now, double retry_after, const ch
 {
 	double		wait;
 
+	learn_pace(account, now);
 	account->failures++;
 	wait = retry_after >= 0 ? Min(retry_after, LONGEST_WAIT) + cs_pace_jitter() :
 		cs_pace_backoff(account->failures);

@@ -38,6 +38,9 @@ typedef struct CsAccount
 	bool		unreadable;		/* when last tried, so it is HALTED */
 	MemoryContext endpoint_context;
 	CsPace		pace;
+	double		taught_pace;	/* calls a second that a 429 left; 0: all */
+	char	   *memo;			/* what the provider's judge() remembers, or NULL */
+	bool		lesson_changed; /* either has, since it was last stored */
 
 	CsHealth	health;
 	char	   *reason;
@@ -66,6 +69,8 @@ typedef struct CsAccount
 
 extern CsAccount *cs_account_create(const CsEndpointState *state);
 extern void cs_account_carry_over(CsAccount *account, const CsAccount *before);
+extern void cs_account_remember(CsAccount *account, const char *memo, double now);
+extern void cs_account_unlearn(CsAccount *account, double now);
 extern void cs_account_read_endpoint(CsAccount *account, double now);
 extern int	cs_account_free_slots(const CsAccount *account, double now);
 extern bool cs_account_is_probing(const CsAccount *account);

@@ -92,6 +92,7 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 
 	if (call->batch.number == 0)
 		call->batch.number = ++account->number;
+	call->batch.memo = account->endpoint->memo ? pstrdup(account->endpoint->memo) : NULL;
 	memset(&call->request, 0, sizeof(CsRequest));
 	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
 	for (int i = 0; i < call->batch.ncontacts; i++)
@@ -482,6 +483,8 @@ cs_call_answered(CsCall *call, const CsResponse *response, CsSettlement *settlem
 	call->account->in_flight--;
 	cs_provider_judge(call->account->endpoint, &call->batch, response, &judgement);
 	log_call(call, response, &judgement, settlement, now);
+	if (judgement.memo)
+		cs_account_remember(call->account, judgement.memo, now);
 	if (!execute(call, &judgement, settlement, now))
 		free_call(call, readings);
 	MemoryContextSwitchTo(old);

@@ -179,7 +179,7 @@ has_to_store(CsDelivery *delivery)
 		CsAccount  *account = lfirst(lc);
 		ListCell   *other;
 
-		if (account->health_changed)
+		if (account->health_changed || account->lesson_changed)
 			return true;
 		foreach(other, account->lanes)
 			if (((CsLane *) lfirst(other))->broken_changed)

@@ -179,7 +179,7 @@ sample_contact(const CsEndpoint *endpoint)
 }
 
 static CsBatch *
-make_batch(CsEndpoint *endpoint, Jsonb *contacts, int step, const char *action,
+make_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const char *action,
 		   Jsonb *state)
 {
 	CsBatch    *batch = palloc0(sizeof(CsBatch));
@@ -200,7 +200,7 @@ make_batch(CsEndpoint *endpoint, Jsonb *contacts, int step, const char *action,
 	if (cs_json_int(cs_json_get(doc, "rekeys"), &rekeys))
 		batch->rekeys = (int) rekeys;
 	if (cs_json_string(cs_json_get(doc, "memo")))
-		endpoint->memo = pstrdup(cs_json_string(cs_json_get(doc, "memo")));
+		batch->memo = pstrdup(cs_json_string(cs_json_get(doc, "memo")));
 	take_contacts(endpoint, batch, contacts, doc);
 
 	limit = cs_provider_batch_limit(endpoint, batch->action, step);

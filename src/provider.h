@@ -35,6 +35,7 @@ typedef struct CsBatch
 	CsContact **contacts;
 	int64		number;			/* unique and rising per endpoint: JSON-RPC id */
 	int			rekeys;			/* how often the verdict was REKEY */
+	const char *memo;			/* of the endpoint when the request was built */
 } CsBatch;
 
 typedef struct CsHeader
@@ -214,11 +215,8 @@ typedef struct CsProvider
 	 */
 	int			(*batch_limit) (CsAction action, int step);
 
-	/*
-	 * MAY be set: calls a second that this step of these contacts is limited
-	 * to on its own; 0: not
-	 */
-	double		(*step_pace) (const CsEndpoint *endpoint, const CsBatch *batch);
+	/* MAY be set: calls a second, when options or the memo allow less; 0: not */
+	double		(*pace_limit) (const CsEndpoint *endpoint);
 
 	/* MAY be set: its options, parsed once, for cs_provider_settings() */
 	const void *(*configure) (const CsEndpoint *endpoint);

@@ -58,8 +58,13 @@ carry_over(List *accounts, const List *before)
 		ListCell   *lane;
 		ListCell   *other;
 
-		if (same == NULL || !cs_endpoint_equal(account->endpoint, same->endpoint))
+		if (same == NULL)
 			continue;
+		if (!cs_endpoint_equal(account->endpoint, same->endpoint))
+		{
+			cs_account_unlearn(account, cs_clock_now());
+			continue;
+		}
 		cs_account_carry_over(account, same);
 		foreach(lane, account->lanes)
 			foreach(other, same->lanes)

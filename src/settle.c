@@ -336,6 +336,9 @@ store_health(CsAccount *account)
 			cs_state_set_watch(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL);
 		lane->broken_changed = false;
 	}
+	if (account->lesson_changed)
+		cs_state_remember(account->id, account->taught_pace, account->memo);
+	account->lesson_changed = false;
 	if (!account->health_changed)
 		return;
 	cs_state_set_health(account->id, cs_account_health_name(account), account->reason,

@@ -74,7 +74,8 @@ cs_state_load_endpoints(void)
 		" WHERE s.oid = e.server_oid AND s.srvname <> e.server"
 	};
 	static CsStatement statement = {
-		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace FROM contactsync.endpoint e ORDER BY e.id"
+		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.memo #>> '{}'"
+		" FROM contactsync.endpoint e ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
 	List	   *endpoints = NIL;
@@ -97,6 +98,7 @@ cs_state_load_endpoints(void)
 		endpoint->busy = DatumGetBool(cs_sql_value(i, 5, &isnull));
 		pace = cs_sql_value(i, 6, &isnull);
 		endpoint->pace = isnull ? 0 : DatumGetFloat8(pace);
+		endpoint->memo = cs_sql_text(i, 7);
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;
@@ -143,6 +145,24 @@ cs_state_set_busy(int endpoint, bool busy)
 }
 
 /* Effect: the view status says so; "since" stays while the state does. */
+/* Effect: stores what the provider taught us; 0 and NULL: nothing. */
+void
+cs_state_remember(int endpoint, double pace, const char *memo)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET pace = $2, memo = to_jsonb($3) WHERE id = $1",
+		3, {INT4OID, FLOAT8OID, TEXTOID}
+	};
+	Datum		args[3];
+	char		nulls[4] = "   ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Float8GetDatum(pace);
+	nulls[1] = pace > 0 ? ' ' : 'n';
+	args[2] = text_or_null(memo, &nulls[2]);
+	cs_sql_execute(&statement, args, nulls);
+}
+
 void
 cs_state_set_health(int endpoint, const char *state, const char *reason, TimestampTz until)
 {

@@ -28,6 +28,7 @@ typedef struct CsEndpointState
 	char	   *server_name;
 	bool		busy;			/* calls may be under way, or were at a crash */
 	double		pace;			/* that the provider taught us; 0: none */
+	char	   *memo;			/* what it has to be remembered for, or NULL */
 } CsEndpointState;
 
 extern List *cs_state_load_endpoints(void);
@@ -36,6 +37,7 @@ extern void cs_state_set_busy(int endpoint, bool busy);
 extern void cs_state_set_health(int endpoint, const char *state, const char *reason,
 								TimestampTz until);
 extern void cs_state_sweep(void);
+extern void cs_state_remember(int endpoint, double pace, const char *memo);
 extern void cs_state_set_watch(int watch, bool broken, const char *reason);
 
 /* Does anything of a lane have to be looked for? */

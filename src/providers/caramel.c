@@ -24,9 +24,6 @@
 
 #include "caramel.h"
 
-/* [DOC rate-limits]: form.submit, 10 in 60 s for each form and address. */
-#define FORM_PACE	(10.0 / 60.0)
-
 static const char *const routes[] = {"upsert", "form", NULL};
 static const char *const usage_ways[] = {"gateway", "mcp", NULL};
 
@@ -54,6 +51,8 @@ static const CsOption options[] = {
 	.help = "way of contacts: upsert, which falls back to the form on a plan that is too low, or form"},
 	{.name = "form_id",.place = CS_ON_SERVER,.check = cs_check_header,
 	.help = "id of the form for contacts that go that way"},
+	{.name = "form_pace",.place = CS_ON_SERVER,.check = cs_check_pace,.preset = "0.16",
+	.help = "calls a second while contacts go through the form, at most"},
 	{.name = "form_sets_consent",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
 	.help = "answer to whether the form sets marketing_consent, so that it is for contacts with opt_in true alone"},
 	{.name = "form_resubmit",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
@@ -98,6 +97,7 @@ configure(const CsEndpoint *endpoint)
 	caramel->form_field[CS_LAST_NAME] = cs_endpoint_option(endpoint, "form_last_name_field");
 	caramel->prefer_form = cs_provider_option_word(endpoint, "route", routes) == 1;
 	caramel->form_sets_consent = cs_endpoint_option_bool(endpoint, "form_sets_consent");
+	caramel->form_pace = cs_endpoint_option_number(endpoint, "form_pace", 0);
 	caramel->resubmit = cs_endpoint_option_bool(endpoint, "form_resubmit");
 	return caramel;
 }
@@ -161,6 +161,13 @@ cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact)
 	return caramel->resubmit || !contact->consent_sent || contact->previous_key != NULL;
 }
 
+/* Do contacts go through the form that may? */
+static bool
+prefers_form(const CsCaramel *caramel, const char *memo)
+{
+	return caramel->prefer_form || (memo && strcmp(memo, CS_CARAMEL_TIER) == 0);
+}
+
 bool
 cs_caramel_submits(const CsEndpoint *endpoint, const CsBatch *batch)
 {
@@ -168,10 +175,8 @@ cs_caramel_submits(const CsEndpoint *endpoint, const CsBatch *batch)
 
 	if (batch->step == CS_CARAMEL_FORM)
 		return caramel->form_id != NULL;
-	if (caramel->prefer_form ||
-		(endpoint->memo && strcmp(endpoint->memo, CS_CARAMEL_TIER) == 0))
-		return cs_caramel_may_submit(caramel, batch->contacts[0]);
-	return false;
+	return prefers_form(caramel, batch->memo) &&
+		cs_caramel_may_submit(caramel, batch->contacts[0]);
 }
 
 /* ---------- requests ---------- */
@@ -243,10 +248,13 @@ build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 	appendStringInfoString(out, "}}}");
 }
 
+/* [DOC rate-limits]: form.submit, 10 in 60 s for each form and address. */
 static double
-step_pace(const CsEndpoint *endpoint, const CsBatch *batch)
+pace_limit(const CsEndpoint *endpoint)
 {
-	return cs_caramel_submits(endpoint, batch) ? FORM_PACE : 0;
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	return caramel->form_id && prefers_form(caramel, endpoint->memo) ? caramel->form_pace : 0;
 }
 
 /* ---------- looking ---------- */
@@ -330,7 +338,7 @@ const CsProvider cs_caramel = {
 	.build = build,
 	.judge = cs_caramel_judge,
 	.prepare = prepare,
-	.step_pace = step_pace,
+	.pace_limit = pace_limit,
 	.configure = configure,
 	.check_options = check_options,
 	.check_mapping = check_mapping,

@@ -32,6 +32,7 @@ typedef struct CsCaramel
 	bool		prefer_form;	/* route is 'form' */
 	bool		form_sets_consent;
 	bool		resubmit;		/* option form_resubmit */
+	double		form_pace;		/* calls a second */
 } CsCaramel;
 
 /* May the contact go through the form, or would that claim what is not so? */

@@ -342,7 +342,7 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 							   "the contact is written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
 	if (form)
 		outcome->note = "submitted through the form";
-	else if (endpoint->memo && *endpoint->memo)
+	else if (batch->memo && *batch->memo)
 		judgement->memo = "";	/* the plan allows it now */
 }
 

@@ -10,7 +10,7 @@ my $business = 'bus_01h7m9k0aabcdefghj1234567';
 my $sandbox = start_sandbox();
 my $node = start_node();
 
-create_server($node, $sandbox, 'caramel', account => 'car', server => { form_id => 'frm_import', pace => 500, burst => 50 });
+create_server($node, $sandbox, 'caramel', account => 'car', server => { form_id => 'frm_import', form_pace => 500, pace => 500, burst => 50 });
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE customers (id int PRIMARY KEY, email text, first_name text, last_name text, consent boolean);
@@ -55,6 +55,7 @@ foreach my $shape (
 	ok(contact('jane@example.com')->{marketing_consent}, "$name: which sets the consent that was given");
 	isnt(contact('joe@example.com')->{last_name}, 'Adamson', "$name: who did not consent does not go through the form");
 	like($node->safe_psql('postgres', 'SELECT message FROM contactsync.failures'), qr/has not given/, "$name: and that is a failure");
+	is($node->safe_psql('postgres', q{SELECT memo #>> '{}' FROM contactsync.endpoint}), 'tier_required', "$name: the plan is remembered");
 
 	# the person opts out at Caramel; submitting the form again would undo that
 	$sandbox->call('POST', 'caramel/contacts', { account => 'car', contacts => [ { email => 'jane@example.com', marketing_consent => JSON::PP::false } ] });
@@ -66,6 +67,7 @@ foreach my $shape (
 	settle(q{SELECT contactsync_retry('car')});
 	is(contact('jane@example.com')->{first_name}, 'Janet', "$name: a better plan takes the tool again");
 	is(contact('joe@example.com')->{last_name}, 'Adamson', "$name: for everybody");
+	is($node->safe_psql('postgres', q{SELECT memo IS NULL FROM contactsync.endpoint}), 't', "$name: and that is remembered too");
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', "$name: and failures are over");
 
 	# consent cannot be withdrawn by a call
@@ -78,6 +80,19 @@ foreach my $shape (
 		SELECT contactsync_watch('customers', 'car',
 			'{"email": "email", "first_name": "first_name", "last_name": "last_name", "opt_in": "consent"}')});
 }
+
+# the first 429 slows it down for good, until somebody changes the options
+$sandbox->fault('caramel', { match => { account => 'car' }, action => { status => 429, retry_after => '0' } });
+settle(q{INSERT INTO customers VALUES (3, 'kim@example.com', 'Kim', NULL, NULL)});
+is(contact('kim@example.com')->{first_name}, 'Kim', 'a throttled contact arrives');
+is($node->safe_psql('postgres', 'SELECT pace FROM contactsync.endpoint'), '3', 'the pace is down to three a second');
+$node->restart;
+settle(q{UPDATE customers SET first_name = 'Kai' WHERE id = 3});
+is($node->safe_psql('postgres', 'SELECT pace FROM contactsync.status'), '3', 'and stays there');
+$node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (SET pace '400')});
+settle(q{UPDATE customers SET first_name = 'Kay' WHERE id = 3});
+$node->poll_query_until('postgres', 'SELECT pace IS NULL FROM contactsync.endpoint') or die 'timed out waiting for the pace';
+is(contact('kim@example.com')->{first_name}, 'Kay', 'to try another pace takes an ALTER SERVER');
 
 # no form at all
 $node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (DROP form_id)});
