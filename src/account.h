@@ -39,7 +39,8 @@ typedef struct CsAccount
 	MemoryContext endpoint_context;
 	CsPace		pace;
 	double		taught_pace;	/* calls a second that a 429 left; 0: all */
-	char	   *memo;			/* what the provider's judge() remembers, or NULL */
+	char	   *memo;			/* what the provider's judge() remembers, or
+								 * NULL */
 	bool		lesson_changed; /* either has, since it was last stored */
 
 	CsHealth	health;
