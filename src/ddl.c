@@ -42,9 +42,10 @@ Datum
 contactsync_note_ddl(PG_FUNCTION_ARGS)
 {
 	static CsStatement statement = {
-		"SELECT FROM pg_event_trigger_ddl_commands() d"
-		" JOIN pg_inherits i ON d.objid IN (i.inhrelid, i.inhparent)"
-		" WHERE d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM contactsync.watch)"
+		"SELECT FROM pg_event_trigger_ddl_commands() d WHERE d.classid = 'pg_class'::regclass"
+		" AND EXISTS (SELECT FROM contactsync.watch)"
+		" AND (EXISTS (SELECT FROM pg_inherits WHERE inhrelid = d.objid)"
+		" OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = d.objid))"
 	};
 	static bool busy = false;	/* what we do is DDL, too */
 	CsSqlScope	scope;
