@@ -71,7 +71,7 @@ fails('no address', 'empty', 'missing_field\|email\|.*');
 fails('a division by zero', 'division', 'mapping_error\|division by zero');
 fails('the same in the filter', 'filter', 'mapping_error\|division by zero');
 fails('an exception', 'raised', 'mapping_error\|no plan for zero');
-fails('an expression that hangs', 'slow', 'mapping_error\|canceling statement due to statement timeout');
+fails('an expression that hangs', 'slow', 'mapping_error\|mapping and filter took longer than contactsync.source_timeout');
 fails('a refusal', 'refused', 'rejected\|blocked');
 fails('a refusal of all on account of one', 'whole', 'rejected\|.*following values.*');
 fails('an internal error', 'crashing', 'unavailable\|HTTP status 500.*');
