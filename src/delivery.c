@@ -71,6 +71,14 @@ struct CsDelivery
  * Opening and closing
  */
 
+/* The end of a transaction leaves us in a context that is never emptied. */
+static void
+commit(CsDelivery *delivery)
+{
+	delivery->transactions->commit();
+	MemoryContextSwitchTo(delivery->turn_context);
+}
+
 /* An outcome lost in a crash costs a repeat, not a change: do not wait for the
  * disk. */
 static void
@@ -78,7 +86,7 @@ commit_lazily(CsDelivery *delivery)
 {
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
-	delivery->transactions->commit();
+	commit(delivery);
 }
 
 /*
@@ -134,7 +142,7 @@ store_idle(CsDelivery *delivery)
 		return;
 	delivery->transactions->begin();
 	cs_roster_store_idle(delivery->accounts);
-	delivery->transactions->commit();
+	commit(delivery);
 }
 
 /* Effect: ends all calls; what they were about is still queued. */
@@ -212,7 +220,7 @@ store_tokens(CsDelivery *delivery)
 			continue;
 		delivery->transactions->begin();
 		cs_refresh_store(lfirst(lc), cs_clock_now());
-		delivery->transactions->commit();
+		commit(delivery);
 	}
 }
 
@@ -371,8 +379,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 		form(delivery, account, wanted, forming, now);
 	if (formed > 0)
 		cs_roster_store_busy(account);
-	delivery->transactions->commit();
-	MemoryContextSwitchTo(delivery->turn_context);
+	commit(delivery);
 	if (formed == 0)
 		return;
 	make_calls(account, forming, formed);
@@ -384,7 +391,7 @@ read_endpoint_again(CsDelivery *delivery, CsAccount *account, double now)
 {
 	delivery->transactions->begin();
 	cs_account_read_endpoint(account, now);
-	delivery->transactions->commit();
+	commit(delivery);
 }
 
 static void
@@ -404,7 +411,7 @@ send_account(CsDelivery *delivery, CsAccount *account)
 	{
 		delivery->transactions->begin();
 		follow_changes(delivery, now);
-		delivery->transactions->commit();
+		commit(delivery);
 	}
 	slots = cs_account_free_slots(account, now);
 	if (slots == 0)
@@ -533,14 +540,18 @@ cs_delivery_is_refreshing(const CsDelivery *delivery)
 bool
 cs_delivery_drain(CsDelivery *delivery, long timeout)
 {
+	MemoryContext old;
+
 	delivery->draining = true;
 	cs_delivery_turn(delivery);
 	if (cs_delivery_in_flight(delivery) > 0)
 		cs_delivery_wait(delivery, timeout);
 	if (cs_delivery_in_flight(delivery) > 0 || cs_delivery_is_refreshing(delivery))
 		return false;
+	old = MemoryContextSwitchTo(delivery->turn_context);
 	settle(delivery);
 	store_idle(delivery);
+	MemoryContextSwitchTo(old);
 	return true;
 }
 
