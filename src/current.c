@@ -18,6 +18,7 @@
 #include "current.h"
 #include "ledger.h"
 #include "provider.h"
+#include "remote.h"
 
 /* Can the data of a single row have caused this? */
 static bool
@@ -100,6 +101,7 @@ cs_current_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoi
 	memset(current, 0, n * sizeof(CsCurrent));
 	read_halving(source, n, keys, rows, current);
 	cs_ledger_read(watch->endpoint, watch->id, n, keys, known);
+	cs_remote_apply(endpoint, watch->endpoint, n, rows, known);
 	for (int i = 0; i < n; i++)
 	{
 		CsContact  *contact = rows[i].contact;

@@ -51,6 +51,24 @@ typedef struct CsRemote
 	const char *updated_at;		/* as the provider writes times */
 } CsRemote;
 
+/* Where a pull is: contacts that changed since then, a page at a time. */
+typedef struct CsPull
+{
+	const char *since;			/* ISO 8601 in UTC; NULL: all */
+	int			page;			/* from 1 */
+	const char *cursor;			/* as the page before said, or NULL */
+} CsPull;
+
+/* A page of it. */
+typedef struct CsPulled
+{
+	CsJson	   *items;			/* an array, for read_contact(); NULL: the
+								 * answer is of another form */
+	int64		total;			/* contacts on all pages; -1: it does not say */
+	const char *next_cursor;	/* or NULL: go by the number of the page */
+	bool		last;
+} CsPulled;
+
 /* Effect: the finding compares a number of contacts with ours. */
 extern void cs_look_count(CsFinding *finding, const CsHolding *holding, int64 theirs);
 

@@ -261,6 +261,11 @@ typedef struct CsProvider
 
 	/* MAY be set: read what a lookup brought; false if it is no contact */
 	bool		(*read_contact) (const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote);
+
+	/* MAY be set, both: list the contacts that changed at the provider */
+	void		(*build_pull) (const CsEndpoint *endpoint, const CsPull *pull, CsRequest *request);
+	void		(*judge_pull) (const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
+							   CsPulled *pulled);
 } CsProvider;
 
 extern const CsProvider *const cs_providers[];	/* ends with NULL */

@@ -23,6 +23,7 @@
 #include "ledger.h"
 #include "provider.h"
 #include "reader.h"
+#include "remote.h"
 
 /* Each reading that times out holds up everybody, so a slow row is to be alone
  * after few of them. */
@@ -312,6 +313,7 @@ read_known(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	cs_ledger_read(lane->endpoint_id, lane->watch_id, n, keys, known);
 	if (lane->watch && lane->account->has_direct)
 		forget_overtaken(job, n, rows, known);
+	cs_remote_apply(lane->account->endpoint, lane->endpoint_id, n, rows, known);
 	return known;
 }
 

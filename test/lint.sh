@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 layers='
     contactsync
     sqlapi ddl run preview launcher worker
-    export verify
+    export verify pull
     current
     ask
     delivery
@@ -19,6 +19,7 @@ layers='
     account exchange
     lane
     capture
+    remote
     ledger
     queue state
     watch mapping trigger page source rowkey

@@ -47,6 +47,19 @@ check_answer_rule(const char *value)
 }
 
 static const char *
+check_pull_mode(const char *value)
+{
+	return cs_check_words(value, cs_mailingcore_pull_modes);
+}
+
+/* [DOC contacts-overview]: limit, at most 500. */
+static const char *
+check_pull_page(const char *value)
+{
+	return cs_check_positive_int(value) || atoi(value) > 500 ? "must be from 1 to 500" : NULL;
+}
+
+static const char *
 check_label(const char *value)
 {
 	return strlen(value) > MAX_LABEL ? "must have at most 64 characters" : NULL;
@@ -73,6 +86,10 @@ static const CsOption options[] = {
 	.help = "rule for a 2xx without a summary: retry or accept"},
 	{.name = "campaign_id",.place = CS_ON_SERVER,
 	.help = "id of the campaign whose coverage of locales contactsync_verify() asks for"},
+	{.name = "pull_mode",.place = CS_ON_SERVER,.check = check_pull_mode,.preset = "auto",
+	.help = "way from page to page of contactsync_pull(): cursor, page, or auto, which is by cursor if there is one"},
+	{.name = "pull_page",.place = CS_ON_SERVER,.check = check_pull_page,.preset = "500",
+	.help = "number of contacts a page of contactsync_pull()"},
 	{.name = "first_name_attribute",.place = CS_ON_SERVER,.preset = "firstName",
 	.help = "name of the attribute that holds first_name"},
 	{.name = "last_name_attribute",.place = CS_ON_SERVER,.preset = "lastName",
@@ -381,4 +398,6 @@ const CsProvider cs_mailingcore = {
 	.judge_check = cs_mailingcore_judge_check,
 	.build_lookup = cs_mailingcore_build_lookup,
 	.read_contact = cs_mailingcore_read_contact,
+	.build_pull = cs_mailingcore_build_pull,
+	.judge_pull = cs_mailingcore_judge_pull,
 };

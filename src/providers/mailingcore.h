@@ -54,4 +54,10 @@ extern bool cs_mailingcore_build_lookup(const CsEndpoint *endpoint, const CsCont
 										CsRequest *request);
 extern bool cs_mailingcore_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote);
 
+extern void cs_mailingcore_build_pull(const CsEndpoint *endpoint, const CsPull *pull,
+									  CsRequest *request);
+extern void cs_mailingcore_judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
+									  CsPulled *pulled);
+extern const char *const cs_mailingcore_pull_modes[];
+
 #endif							/* CS_MAILINGCORE_H */

@@ -131,3 +131,91 @@ cs_mailingcore_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *r
 	cs_look_take(remote->contact, CS_OPT_IN, cs_json_get(item, "optIn"));
 	return remote->contact->value[CS_EMAIL] != NULL;
 }
+
+/* ---------- pulling ---------- */
+
+enum
+{
+	PULL_AUTO,
+	PULL_PAGE,
+	PULL_CURSOR
+};
+
+const char *const cs_mailingcore_pull_modes[] = {"auto", "page", "cursor", NULL};
+
+/* [DOC contacts-overview]: page, limit, updatedSince, cursor. */
+void
+cs_mailingcore_build_pull(const CsEndpoint *endpoint, const CsPull *pull, CsRequest *request)
+{
+	StringInfoData url;
+
+	begin_get(endpoint, request);
+	initStringInfo(&url);
+	appendStringInfo(&url, "%s/contacts?limit=%d", endpoint->base_url,
+					 cs_endpoint_option_int(endpoint, "pull_page", 0));
+	if (pull->cursor)
+		appendStringInfo(&url, "&cursor=%s", cs_provider_url_encode(pull->cursor));
+	else
+		appendStringInfo(&url, "&page=%d", pull->page);
+	if (pull->since)
+		appendStringInfo(&url, "&updatedSince=%s", cs_provider_url_encode(pull->since));
+	request->url = url.data;
+}
+
+/* The first of these members that is an array. */
+static CsJson *
+find_items(CsJson *doc)
+{
+	static const char *const names[] = {"data", "contacts", "items", "results"};
+
+	if (cs_json_length(doc) >= 0)
+		return doc;
+	for (int i = 0; i < (int) lengthof(names); i++)
+		if (cs_json_length(cs_json_get(doc, names[i])) >= 0)
+			return cs_json_get(doc, names[i]);
+	return NULL;
+}
+
+static const char *
+find_cursor(CsJson *doc)
+{
+	static const char *const paths[] = {
+		"meta.nextCursor", "nextCursor", "meta.cursor", "cursor", "pagination.nextCursor"
+	};
+
+	for (int i = 0; i < (int) lengthof(paths); i++)
+	{
+		const char *cursor = cs_json_text(cs_json_path(doc, paths[i]));
+
+		if (cursor && *cursor)
+			return cursor;
+	}
+	return NULL;
+}
+
+/* The name of the cursor is not documented, nor whether there is one. */
+void
+cs_mailingcore_judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
+						  CsPulled *pulled)
+{
+	int			mode = cs_provider_option_word(endpoint, "pull_mode", cs_mailingcore_pull_modes);
+	int			limit = cs_endpoint_option_int(endpoint, "pull_page", 0);
+	int64		pages;
+	int			n;
+
+	pulled->items = find_items(doc);
+	n = cs_json_length(pulled->items);
+	if (!read_total(doc, &pulled->total))
+		pulled->total = -1;
+	pulled->next_cursor = mode == PULL_PAGE ? NULL : find_cursor(doc);
+	if (pulled->next_cursor)
+		pulled->last = pull->cursor && strcmp(pull->cursor, pulled->next_cursor) == 0;
+	else if (mode == PULL_CURSOR || pull->cursor)
+		pulled->last = true;
+	else if (cs_json_int(cs_json_path(doc, "meta.totalPages"), &pages))
+		pulled->last = pull->page >= pages;
+	else
+		pulled->last = n < limit;
+	if (n == 0)
+		pulled->last = true;
+}
