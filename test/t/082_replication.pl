@@ -1,0 +1,73 @@
+# Rows that logical replication applies are mirrored where the watch says always, and not otherwise: the publisher may
+# mirror them itself.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox();
+my $publisher = start_node(-name => 'publisher', -allows_streaming => 'logical', 'shared_preload_libraries' => '');
+my $subscriber = start_node(-name => 'subscriber');
+my $tables = q{
+	CREATE TABLE followed (id int PRIMARY KEY, email text, note text);
+	CREATE TABLE ignored (id int PRIMARY KEY, email text, note text);
+};
+
+create_server($subscriber, $sandbox, 'mailingcore', account => 'crm');
+$publisher->safe_psql(
+	'postgres', qq{
+	$tables
+	INSERT INTO followed VALUES (1, 'f1\@example.com');
+	INSERT INTO ignored VALUES (101, 'i1\@example.com');
+	CREATE PUBLICATION customers FOR TABLE followed, ignored;
+});
+$subscriber->safe_psql(
+	'postgres', qq{
+	$tables
+	SELECT contactsync_watch('followed', 'crm', '{"email": "email", "external_id": "id"}', on_delete => 'delete', always => true);
+	SELECT contactsync_watch('ignored', 'crm', '{"email": "email", "external_id": "id"}');
+	CREATE SUBSCRIPTION customers CONNECTION @{[quote_literal($publisher->connstr('postgres'))]} PUBLICATION customers;
+});
+$subscriber->wait_for_subscription_sync($publisher, 'customers');
+
+sub arrived
+{
+	$publisher->wait_for_catchup('customers');
+	$subscriber->safe_psql('postgres', q{CALL contactsync_wait('crm')});
+	return join(',', sort map { "$_->{externalId} $_->{email}" } @{ $sandbox->contacts('mailingcore', account => 'crm') });
+}
+
+is(arrived(), '1 f1@example.com', 'rows of the initial copy are mirrored');
+
+$publisher->safe_psql(
+	'postgres', q{
+	BEGIN;
+	INSERT INTO followed VALUES (2, 'f2@example.com'), (3, 'f3@example.com');
+	INSERT INTO ignored VALUES (102, 'i2@example.com');
+	SAVEPOINT s;
+	INSERT INTO followed VALUES (4, 'f4@example.com');
+	ROLLBACK TO s;
+	COMMIT;
+	UPDATE followed SET email = 'g1@example.com' WHERE id = 1;
+	UPDATE ignored SET email = 'j1@example.com';
+});
+is(arrived(), '1 g1@example.com,2 f2@example.com,3 f3@example.com', 'so are those that are applied');
+
+my $requests = $sandbox->count('mailingcore')->{requests};
+$publisher->safe_psql('postgres', q{UPDATE followed SET note = 'seen'});
+arrived();
+is($sandbox->count('mailingcore')->{requests}, $requests, 'changes of other columns make no call');
+
+$publisher->safe_psql('postgres', q{DELETE FROM followed WHERE id = 2});
+is(arrived(), '1 g1@example.com,3 f3@example.com', 'deleted rows are deleted');
+$publisher->safe_psql('postgres', q{TRUNCATE followed; INSERT INTO followed VALUES (5, 'f5@example.com')});
+is(arrived(), '5 f5@example.com', 'and a table that is emptied is');
+
+$subscriber->safe_psql('postgres', q{INSERT INTO ignored VALUES (200, 'own@example.com')});
+is(arrived(), '200 own@example.com,5 f5@example.com', 'rows of the subscriber itself are mirrored anyway');
+
+$subscriber->stop;
+$publisher->stop;
+done_testing();
