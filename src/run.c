@@ -326,14 +326,19 @@ contactsync_wait(PG_FUNCTION_ARGS)
 	progress.snapshot = snapshot;
 	for (;;)
 	{
+		TimestampTz looked_at = GetCurrentTimestamp();
+		long		took;
+
 		CHECK_FOR_INTERRUPTS();
 		look(&progress);
 		if (progress.left == 0)
 			break;
 		check_hope(&progress, end);
 		report(&progress);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS,
-						 PG_WAIT_EXTENSION);
+		/* a long queue takes long to look at: leave the time to the worker */
+		took = TimestampDifferenceMilliseconds(looked_at, GetCurrentTimestamp());
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Max(POLL_MS, took * 20), PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 	SPI_finish();
