@@ -203,6 +203,8 @@ CREATE TABLE contactsync.contact (
 	error		text,
 	PRIMARY KEY (watch, key, endpoint)
 ) WITH (fillfactor = 70);
+-- of those that go by their address, which several rows may have
+CREATE INDEX contact_address ON contactsync.contact (upsert_key, endpoint) WHERE email IS NULL AND action = 'u';
 COMMENT ON TABLE contactsync.contact
 IS 'what was last synced of every source row: one row per watch and key';
 COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
@@ -210,7 +212,7 @@ COMMENT ON COLUMN contactsync.contact.action IS 'u upsert, n unsubscribe, d dele
 COMMENT ON COLUMN contactsync.contact.consent_sent IS 'what was last synced claimed consent';
 COMMENT ON COLUMN contactsync.contact.opted_out IS 'the provider told us of an opt-out that is not ours';
 COMMENT ON COLUMN contactsync.contact.topic_added IS 'the topic was asked for once, and is not again';
-COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: not known to have it';
+COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: not known to have it; zero: another row with this address was sent since';
 
 CREATE TABLE contactsync.remote_contact (
 	endpoint	integer	NOT NULL,

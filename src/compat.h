@@ -34,6 +34,17 @@
 	pg_database_ownercheck(dboid, roleid)
 #endif
 
+/* 16 tells which indexes an update concerns. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes CsUpdateIndexes;
+#define cs_insert_index_tuples(result, slot, estate, update) \
+	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL, false)
+#else
+typedef bool CsUpdateIndexes;
+#define cs_insert_index_tuples(result, slot, estate, update) \
+	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL)
+#endif
+
 /* 17 gave processes numbers of their own. */
 #if PG_VERSION_NUM >= 170000
 #define CS_MY_PROC_NUMBER	MyProcNumber

@@ -73,6 +73,8 @@ typedef struct CsContact
 	char	   *remote_id;		/* the provider's own id, if it told us */
 	char	   *previous_key;	/* the upsert key last sent for this source
 								 * row, if it was another one */
+	bool		previous_shared;	/* another row has that key still: what
+									 * became of it is not to be told there */
 	bool		topic_added;	/* Owlat: membership was asked for once */
 	bool		opted_out;		/* the provider told us of an opt-out that is
 								 * not ours: consent is not claimed again */

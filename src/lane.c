@@ -193,7 +193,7 @@ forget_passed(CsLane *lane, uint64 place)
 	}
 }
 
-/* Effect: lets go of what the change holds in a slot; who waited is pending again. */
+/* Effect: lets go of what the change holds there; who waited is pending again. */
 static void
 release_hold(CsChange *change, int slot)
 {
@@ -223,21 +223,24 @@ release_holds(CsChange *change)
 
 /*
  * Effect: the change holds the key, in the given slot, until it is finished or
- * holds another there.  If somebody else does, it is BLOCKED and holds nothing,
- * so that no two wait for each other, and false is returned.
+ * holds another there; nothing with NULL.  If somebody else does, it is BLOCKED
+ * and holds nothing, so that no two wait for each other, and false is returned.
  */
 bool
 cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot)
 {
-	char	   *key = psprintf("%u %d %s", serverid, slot, upsert_key);
 	CsHold	   *held = change->holds[slot];
 	CsHoldSlot *entry;
+	char	   *key;
 	bool		found;
 
-	if (held && strcmp(held->key, key) == 0)
+	key = psprintf("%u %s %s", serverid, slot == CS_HOLD_EMAIL ? "email" : "key",
+				   upsert_key ? upsert_key : "");
+	if (held && upsert_key && strcmp(held->key, key) == 0)
 		return true;
-	if (held)
-		release_hold(change, slot);
+	release_hold(change, slot);
+	if (upsert_key == NULL)
+		return true;
 	entry = holdset_insert(holds, key, &found);
 	if (found && entry->hold->owner == NULL)
 	{
@@ -276,7 +279,7 @@ cs_change_held(const CsChange *change, int slot)
 bool
 cs_change_is_outdated(const CsChange *change)
 {
-	const CsHold *hold = change->holds[0];
+	const CsHold *hold = change->holds[CS_HOLD_KEY];
 
 	return hold && hold->lane == change->lane && hold->as_of > change->as_of;
 }
@@ -288,7 +291,7 @@ cs_change_is_outdated(const CsChange *change)
 void
 cs_change_note_sent(CsChange *change)
 {
-	CsHold	   *hold = change->holds[0];
+	CsHold	   *hold = change->holds[CS_HOLD_KEY];
 	CsLane	   *lane = change->lane;
 	dlist_node *before;
 

@@ -38,8 +38,12 @@ typedef enum CsChangeState
 	CS_CHANGE_BLOCKED			/* another holds its upsert key; -> PENDING */
 } CsChangeState;
 
-/* Upsert key, and e-mail address where that is another one. */
-#define CS_CHANGE_HOLDS	2
+/* What a change may hold: each slot something. */
+#define CS_HOLD_KEY			0	/* its upsert key */
+#define CS_HOLD_EMAIL		1	/* the e-mail address, where that is another
+								 * one */
+#define CS_HOLD_PREVIOUS	2	/* the upsert key that the row had before */
+#define CS_CHANGE_HOLDS		3
 
 struct CsHold;
 

@@ -16,13 +16,12 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/heapam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
+#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -34,6 +33,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "contactsync.h"
 #include "encoding.h"
 #include "ledger.h"
@@ -217,79 +217,116 @@ fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
 	set_text(values, nulls, LEDGER_ERROR, stored->note);
 }
 
-/* Rows that are to be inserted together. */
-typedef struct CsInserts
+/* The table, opened to be written as well. */
+typedef struct CsLedgerWriter
 {
-	TupleTableSlot *slots[INSERT_AT_ONCE];
-	int			made;			/* slots that exist */
-	int			n;				/* of them, filled */
-} CsInserts;
+	CsLedger	ledger;
+	EState	   *estate;
+	ResultRelInfo *result;
+	TupleTableSlot *update_slot;
+	TupleTableSlot *insert_slots[INSERT_AT_ONCE];
+	int			nslots;			/* that exist */
+	int			ninserts;		/* of them, filled */
+} CsLedgerWriter;
 
 static void
-flush_inserts(CsLedger *ledger, CatalogIndexState indexes, CsInserts *inserts)
+begin_write(CsLedgerWriter *writer)
 {
-	if (inserts->n > 0)
-		CatalogTuplesMultiInsertWithInfo(ledger->rel, inserts->slots, inserts->n, indexes);
-	inserts->n = 0;
+	memset(writer, 0, sizeof(CsLedgerWriter));
+	open_ledger(&writer->ledger, RowExclusiveLock);
+	writer->estate = CreateExecutorState();
+	writer->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->result, writer->ledger.rel, 0, NULL, 0);
+	ExecOpenIndices(writer->result, false);
+	writer->update_slot = table_slot_create(writer->ledger.rel, NULL);
+}
+
+static void
+insert_index_entries(CsLedgerWriter *writer, TupleTableSlot *slot, bool update)
+{
+	list_free(cs_insert_index_tuples(writer->result, slot, writer->estate, update));
+	ResetPerTupleExprContext(writer->estate);
+}
+
+static void
+flush_inserts(CsLedgerWriter *writer)
+{
+	if (writer->ninserts == 0)
+		return;
+	table_multi_insert(writer->ledger.rel, writer->insert_slots, writer->ninserts,
+					   GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < writer->ninserts; i++)
+		insert_index_entries(writer, writer->insert_slots[i], false);
+	writer->ninserts = 0;
+}
+
+static void
+end_write(CsLedgerWriter *writer)
+{
+	flush_inserts(writer);
+	for (int i = 0; i < writer->nslots; i++)
+		ExecDropSingleTupleTableSlot(writer->insert_slots[i]);
+	ExecDropSingleTupleTableSlot(writer->update_slot);
+	ExecCloseIndices(writer->result);
+	FreeExecutorState(writer->estate);
+	close_ledger(&writer->ledger);
+	CommandCounterIncrement();
 }
 
 static TupleTableSlot *
-next_insert(CsLedger *ledger, CatalogIndexState indexes, CsInserts *inserts)
+next_insert(CsLedgerWriter *writer)
 {
 	TupleTableSlot *slot;
 
-	if (inserts->n == INSERT_AT_ONCE)
-		flush_inserts(ledger, indexes, inserts);
-	if (inserts->n == inserts->made)
-		inserts->slots[inserts->made++] =
-			MakeSingleTupleTableSlot(RelationGetDescr(ledger->rel), &TTSOpsHeapTuple);
-	slot = inserts->slots[inserts->n++];
+	if (writer->ninserts == INSERT_AT_ONCE)
+		flush_inserts(writer);
+	if (writer->ninserts == writer->nslots)
+		writer->insert_slots[writer->nslots++] = table_slot_create(writer->ledger.rel, NULL);
+	slot = writer->insert_slots[writer->ninserts++];
 	ExecClearTuple(slot);
 	return slot;
 }
 
+/* Effect: the row that was found becomes that of update_slot. */
 static void
-update_row(CsLedger *ledger, CatalogIndexState indexes, Datum *values, bool *nulls)
+update_row(CsLedgerWriter *writer)
 {
-	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(ledger->rel), values, nulls);
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	CsUpdateIndexes update_indexes;
+	TM_Result	result;
 
-	tuple->t_self = ledger->slot->tts_tid;
-	CatalogTupleUpdateWithInfo(ledger->rel, &tuple->t_self, tuple, indexes);
-	heap_freetuple(tuple);
+	result = table_tuple_update(writer->ledger.rel, &writer->ledger.slot->tts_tid,
+								writer->update_slot, GetCurrentCommandId(true),
+								writer->ledger.snapshot, InvalidSnapshot, true, &failure,
+								&lockmode, &update_indexes);
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row of contactsync.contact was changed by another session")));
+	if (update_indexes)
+		insert_index_entries(writer, writer->update_slot, true);
 }
 
 static void
 store(int endpoint, int watch, int n, const CsStored *stored)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	CatalogIndexState indexes;
-	CsInserts	inserts = {.n = 0};
-	CsLedger	ledger;
+	CsLedgerWriter writer;
 
-	open_ledger(&ledger, RowExclusiveLock);
-	indexes = CatalogOpenIndexes(ledger.rel);
+	begin_write(&writer);
 	for (int i = 0; i < n; i++)
 	{
-		Datum		values[LEDGER_COLUMNS];
-		bool		nulls[LEDGER_COLUMNS];
-		TupleTableSlot *slot;
+		bool		found = find(&writer.ledger, endpoint, watch, stored[i].key);
+		TupleTableSlot *slot = found ? ExecClearTuple(writer.update_slot) : next_insert(&writer);
 
-		if (find(&ledger, endpoint, watch, stored[i].key))
-		{
-			fill_row(endpoint, watch, &stored[i], now, ledger.slot, values, nulls);
-			update_row(&ledger, indexes, values, nulls);
-			continue;
-		}
-		slot = next_insert(&ledger, indexes, &inserts);
-		fill_row(endpoint, watch, &stored[i], now, NULL, slot->tts_values, slot->tts_isnull);
+		fill_row(endpoint, watch, &stored[i], now, found ? writer.ledger.slot : NULL,
+				 slot->tts_values, slot->tts_isnull);
 		ExecStoreVirtualTuple(slot);
+		if (found)
+			update_row(&writer);
 	}
-	flush_inserts(&ledger, indexes, &inserts);
-	for (int i = 0; i < inserts.made; i++)
-		ExecDropSingleTupleTableSlot(inserts.slots[i]);
-	CatalogCloseIndexes(indexes);
-	close_ledger(&ledger);
-	CommandCounterIncrement();
+	end_write(&writer);
 }
 
 /* The same in a subtransaction; false if it failed and may be tried again. */

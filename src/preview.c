@@ -106,6 +106,7 @@ apply_state(CsContact *contact, CsJson *state)
 	contact->change_id = (uint64) change_id;
 	if (cs_json_int(cs_json_get(state, "retries"), &retries))
 		contact->retries = (int) retries;
+	(void) cs_json_bool(cs_json_get(state, "previous_shared"), &contact->previous_shared);
 	(void) cs_json_bool(cs_json_get(state, "opted_out"), &contact->opted_out);
 	(void) cs_json_bool(cs_json_get(state, "consent_sent"), &contact->consent_sent);
 	(void) cs_json_bool(cs_json_get(state, "topic_added"), &contact->topic_added);

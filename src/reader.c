@@ -14,7 +14,9 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -22,8 +24,10 @@
 #include "guc.h"
 #include "ledger.h"
 #include "provider.h"
+#include "queue.h"
 #include "reader.h"
 #include "remote.h"
+#include "sql.h"
 
 /* Each reading that times out holds up everybody, so a slow row is to be alone
  * after few of them. */
@@ -264,11 +268,93 @@ hold(CsChange *change)
 	const CsContact *contact = change->contact;
 	const char *email = contact->value[CS_EMAIL];
 
-	if (!cs_change_hold(change, endpoint->serverid, contact->upsert_key, 0))
-		return false;
-	if (!(endpoint->provider->abilities & CS_UNIQUE_EMAIL) || email == NULL)
+	if (!(endpoint->provider->abilities & CS_UNIQUE_EMAIL))
+		email = NULL;
+	return cs_change_hold(change, endpoint->serverid, contact->upsert_key, CS_HOLD_KEY) &&
+		cs_change_hold(change, endpoint->serverid, email, CS_HOLD_EMAIL) &&
+		cs_change_hold(change, endpoint->serverid, contact->previous_key, CS_HOLD_PREVIOUS);
+}
+
+/*
+ * Effect: holds the contact that the row was, so that of two rows that part from
+ * it at once each sees what the other did.  Returns false if another change
+ * holds it; this one waits for it then.
+ */
+static bool
+hold_known(CsChange *change, const CsKnown *known)
+{
+	if (!known->found || known->upsert_key == NULL)
 		return true;
-	return cs_change_hold(change, endpoint->serverid, email, 1);
+	return cs_change_hold(change, change->lane->account->serverid, known->upsert_key,
+						  CS_HOLD_KEY);
+}
+
+/*
+ * Effect: if another row was sent as the contact of that upsert key it is sent
+ * again, after this one.  Returns false if there is none.
+ */
+static bool
+queue_sharer(const CsChange *change, const char *upsert_key)
+{
+	const CsLane *lane = change->lane;
+	CsSqlScope	scope;
+	CsQueueWriter *writer;
+	char	   *key;
+	Datum		element;
+	int			watch;
+	ListCell   *lc;
+
+	cs_sql_enter(&scope);
+	key = cs_state_find_sharer(lane->endpoint_id, upsert_key, lane->watch_id, change->key,
+							   &watch);
+	if (key)
+	{
+		element = CStringGetTextDatum(key);
+		cs_state_forget_digests(lane->endpoint_id, watch, 1, &key);
+		writer = cs_queue_begin_write(NULL);
+		cs_queue_write(writer, lane->endpoint_id, watch, 1,
+					   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL);
+		cs_queue_end_write(writer);
+		foreach(lc, lane->account->lanes)
+		{
+			CsLane	   *other = lfirst(lc);
+
+			if (other->watch_id == watch)
+				other->exhausted = false;
+		}
+	}
+	cs_sql_leave(&scope);
+	return key != NULL;
+}
+
+/*
+ * The row has gone, or has another upsert key.  If another row has the one that
+ * was known, the contact is left to it: it is queued, and true is returned.
+ */
+static bool
+leave_to_another(const CsChange *change, const CsKnown *known)
+{
+	if (change->lane->watch == NULL || !known->found || known->action != 'u' || known->email)
+		return false;
+	return queue_sharer(change, known->upsert_key);
+}
+
+/*
+ * Effect: if another row has the contact, it is left to that one, and nothing is
+ * known of this one any more.  Returns true then.
+ */
+static bool
+part_from_contact(CsChange *change, const CsKnown *known)
+{
+	const CsLane *lane = change->lane;
+	CsSqlScope	scope;
+
+	if (!leave_to_another(change, known))
+		return false;
+	cs_sql_enter(&scope);
+	cs_state_forget_contacts(lane->endpoint_id, lane->watch_id, 1, &change->key);
+	cs_sql_leave(&scope);
+	return true;
 }
 
 /* What contactsync_upsert() would be stored under. */
@@ -351,7 +437,12 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 		return false;
 	}
 	if (contact == NULL)
-		contact = contact_of_gone_row(job->lane, change, known);
+	{
+		if (!hold_known(change, known))
+			return false;
+		if (!part_from_contact(change, known))
+			contact = contact_of_gone_row(job->lane, change, known);
+	}
 	if (contact == NULL)
 	{
 		cs_settle_unchanged(job->settlement, change);
@@ -369,6 +460,13 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 		outcome.reason = refusal->reason;
 		outcome.message = refusal->message;
 		outcome.field = refusal->field;
+		if (!hold_known(change, known))
+		{
+			change->contact = NULL;
+			change->reading = NULL;
+			return false;
+		}
+		(void) part_from_contact(change, known);
 		cs_settle_failed(job->settlement, change, &outcome, NULL);
 		return false;
 	}
@@ -386,9 +484,15 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 	}
 	if (cs_change_is_outdated(change))
 	{
-		cs_settle_outdated(job->settlement, change);
-		return false;
+		/* it has to part from the contact that it was: the newer goes again */
+		if (contact->previous_key == NULL || !queue_sharer(change, contact->upsert_key))
+		{
+			cs_settle_outdated(job->settlement, change);
+			return false;
+		}
 	}
+	if (contact->previous_key)
+		contact->previous_shared = leave_to_another(change, known);
 	return true;
 }
 

@@ -36,8 +36,7 @@ typedef struct CsLaneOutcomes
 	CsLane	   *lane;
 	CsPile		synced;			/* of CsStored */
 	CsPile		failed;			/* of CsStored */
-	CsPile		unchanged;		/* of char *: keys, the outdated ones too */
-	CsPile		outdated;		/* of char *: keys */
+	CsPile		unchanged;		/* of char *: keys */
 	CsPile		done;			/* of CsQueuePosition: rows to delete */
 	const char *last_error;
 } CsLaneOutcomes;
@@ -213,17 +212,22 @@ cs_settle_unchanged(CsSettlement *settlement, CsChange *change)
 
 /*
  * Effect: no call is made, for another row that means the same contact was
- * changed later and sent already; the next change of this one is not compared
- * with what it sent before.
+ * changed later and sent already.  It is known of this one that it is there,
+ * but nothing that its next change could equal.
  */
 void
 cs_settle_outdated(CsSettlement *settlement, CsChange *change)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
-	const char **key = pile_add(settlement, &outcomes->outdated, sizeof(char *));
+	CsStored   *stored = pile_add(settlement, &outcomes->synced, sizeof(CsStored));
 
-	*key = stored_key(settlement, change);
-	cs_settle_unchanged(settlement, change);
+	memset(stored, 0, sizeof(CsStored));
+	stored->key = stored_key(settlement, change);
+	stored->contact = change->contact;
+	stored->topic_added = change->contact->topic_added;
+	stored->consent_sent = change->contact->consent_sent;
+	stored->opted_out = change->contact->opted_out;
+	finish(settlement, change);
 }
 
 void
@@ -307,9 +311,6 @@ store_lane(CsLaneOutcomes *outcomes)
 	if (outcomes->unchanged.n > 0 && lane->has_failures)
 		cs_state_clear_failures(lane->endpoint_id, lane->watch_id, outcomes->unchanged.n,
 								outcomes->unchanged.items);
-	if (outcomes->outdated.n > 0)
-		cs_state_forget_digests(lane->endpoint_id, lane->watch_id, outcomes->outdated.n,
-								outcomes->outdated.items);
 	if (outcomes->failed.n > 0)
 	{
 		lane->has_failures = true;

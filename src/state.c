@@ -249,18 +249,65 @@ cs_state_clear_failures(int endpoint, int watch, int n, char **keys)
 	execute_for_keys(&statement, endpoint, watch, n, keys);
 }
 
-/* Effect: what these keys sent last is not what the provider has. */
+/*
+ * Effect: what these keys sent last is not what the provider has, for another
+ * row was sent.  That they claimed consent once stays known.
+ */
 void
 cs_state_forget_digests(int endpoint, int watch, int n, char **keys)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.contact SET digest = NULL WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
+		"UPDATE contactsync.contact SET digest = '00000000-0000-0000-0000-000000000000'"
+		" WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
+		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = $2 AND key = k.key AND endpoint = $1"
+		" OFFSET 0) c)) AND digest IS NOT NULL",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+
+	execute_for_keys(&statement, endpoint, watch, n, keys);
+}
+
+/* Effect: nothing is known of these keys. */
+void
+cs_state_forget_contacts(int endpoint, int watch, int n, char **keys)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.contact WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
 		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = $2 AND key = k.key AND endpoint = $1"
 		" OFFSET 0) c))",
 		3, {INT4OID, INT4OID, TEXTARRAYOID}
 	};
 
 	execute_for_keys(&statement, endpoint, watch, n, keys);
+}
+
+/*
+ * The key, and the watch, of another row that was sent as the contact of that
+ * upsert key, which is an e-mail address: the last one if there are several.
+ * One that failed since has another address now.  NULL: none.  palloc'd in SPI's context.
+ */
+char *
+cs_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char *key,
+					 int *sharer_watch)
+{
+	static CsStatement statement = {
+		"SELECT c.key, c.watch FROM contactsync.contact c WHERE c.upsert_key = $2 AND c.endpoint = $1"
+		" AND c.email IS NULL AND c.action = 'u' AND c.watch <> 0 AND (c.watch, c.key) <> ($3, $4)"
+		" AND NOT EXISTS (SELECT FROM contactsync.failure f"
+		" WHERE f.watch = c.watch AND f.key = c.key AND f.endpoint = c.endpoint)"
+		" ORDER BY c.synced_at DESC LIMIT 1",
+		4, {INT4OID, TEXTOID, INT4OID, TEXTOID}
+	};
+	Datum		args[4];
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = CStringGetTextDatum(cs_encoding_from_utf8(upsert_key));
+	args[2] = Int32GetDatum(watch);
+	args[3] = CStringGetTextDatum(key);
+	if (cs_sql_execute(&statement, args, NULL) == 0)
+		return NULL;
+	*sharer_watch = cs_sql_int(0, 2);
+	return cs_sql_text(0, 1);
 }
 
 /*

@@ -71,6 +71,9 @@ extern void cs_state_doubt_direct(int endpoint, int n, const CsStored *stored);
 extern void cs_state_store_failed(int endpoint, int watch, int n, const CsStored *stored);
 extern void cs_state_clear_failures(int endpoint, int watch, int n, char **keys);
 extern void cs_state_forget_digests(int endpoint, int watch, int n, char **keys);
+extern void cs_state_forget_contacts(int endpoint, int watch, int n, char **keys);
+extern char *cs_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char *key,
+								  int *sharer_watch);
 extern void cs_state_count(int endpoint, int watch, int64 synced, int64 unchanged,
 						   int64 failed, const char *last_error);
 

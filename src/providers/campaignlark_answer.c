@@ -101,7 +101,7 @@ accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *jud
 		outcome->note = psprintf("sent without fields that CampaignLark does not know: %s",
 								 list_dropped(lark, contact, dropped));
 
-	if (lark->unsubscribe_old && contact->previous_key &&
+	if (lark->unsubscribe_old && contact->previous_key && !contact->previous_shared &&
 		strcmp(contact->previous_key, contact->upsert_key) != 0)
 	{
 		cs_provider_conclude(judgement, CS_STEP, NULL, "the address was %s before",

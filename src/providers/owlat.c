@@ -169,7 +169,7 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 static bool
 moves(const Owlat *owlat, const CsContact *contact)
 {
-	return owlat->follow_email && contact->previous_key &&
+	return owlat->follow_email && contact->previous_key && !contact->previous_shared &&
 		strcmp(contact->previous_key, contact->upsert_key) != 0;
 }
 

@@ -77,6 +77,8 @@ ALTER SERVER lark OPTIONS (ADD on_email_change 'unsubscribe');
 SELECT verdict, next_step, outcome, message, remote_id FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com"}');
 SELECT verdict, outcome, remote_id, remote_status, note, consent_sent FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), step => 3, state => '{"previous_key": "old@example.com", "remote_id": "new1"}');
 SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "jane@example.com"}');
+-- nor if another row has the address before
+SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com", "previous_shared": true}');
 ALTER SERVER lark OPTIONS (DROP on_email_change);
 
 -- unsubscribed

@@ -60,6 +60,8 @@ SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"pre
 ALTER SERVER owl OPTIONS (ADD on_email_change 'follow');
 SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"previous_key": "old@acme.io", "remote_id": "k1"}');
 SELECT method, url, body FROM contactsync_preview('owl', mira(), 1, state => '{"previous_key": "old@acme.io"}');
+-- a contact that is another row's as well stays where it is
+SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"previous_key": "old@acme.io", "remote_id": "k1", "previous_shared": true}');
 ALTER SERVER owl OPTIONS (DROP on_email_change);
 
 -- a deployment of one's own

@@ -9,9 +9,18 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node('shared_preload_libraries' => '');
 
+# Who is at an address, and what for: "Bea SUBSCRIBED".
+sub at_provider
+{
+	my ($email) = @_;
+	my ($contact) = grep { $_->{email_address} eq $email } @{ $sandbox->contacts('campaignlark') };
+
+	return $contact ? "$contact->{fields}{first_name} $contact->{status}" : 'nobody';
+}
+
 sub name_at_provider
 {
-	return $sandbox->contacts('campaignlark')->[0]{fields}{first_name};
+	return at_provider('jane@example.com') =~ s/ SUBSCRIBED$//r;
 }
 
 # Each statement commits by itself, and nothing is sent before all of them have.
@@ -25,12 +34,12 @@ sub change
 	return $sandbox->count('campaignlark')->{requests} - $before;
 }
 
-create_server($node, $sandbox, 'campaignlark');
+create_server($node, $sandbox, 'campaignlark', server => { on_email_change => 'unsubscribe' });
 $node->safe_psql(
 	'postgres', q{
 	SET client_min_messages = warning;
 	CREATE TABLE customers (id int PRIMARY KEY, email text, first_name text, opt_in bool DEFAULT true);
-	SELECT contactsync_watch('customers', 'campaignlark');
+	SELECT contactsync_watch('customers', 'campaignlark', on_delete => 'unsubscribe');
 });
 
 is( change(
@@ -70,6 +79,48 @@ change(
 	q{UPDATE customers SET first_name = 'Ann 6' WHERE id = 1},
 	q{UPDATE customers SET first_name = 'Bea 7' WHERE id = 2});
 is(name_at_provider(), 'Bea 7', 'of three it is the last as well');
+
+# who is left has the address; the contact goes with the last of them
+change(q{DELETE FROM customers WHERE id = 2});
+like(name_at_provider(), qr/^(Ann|Cid) 6$/, 'when the last one goes, one of the others is there again');
+change(q{DELETE FROM customers WHERE id = 3});
+is(name_at_provider(), 'Ann 6', 'nobody is unsubscribed whom a row still means');
+change(q{INSERT INTO customers VALUES (5, 'jane@example.com', 'Eve')}, q{UPDATE customers SET email = 'eve@example.com' WHERE id = 5});
+is(at_provider('eve@example.com'), 'Eve SUBSCRIBED', 'a row that moves on before it was sent leaves nothing');
+change(q{INSERT INTO customers VALUES (6, 'jane@example.com', 'Fay')});
+is(name_at_provider(), 'Fay', 'one more');
+change(q{UPDATE customers SET email = 'fay@example.com' WHERE id = 6});
+is(name_at_provider() . ', ' . at_provider('fay@example.com'), 'Ann 6, Fay SUBSCRIBED', 'moves on, and leaves the contact to who is left');
+change(q{UPDATE customers SET email = 'ann@example.com' WHERE id = 1});
+is(at_provider('jane@example.com') . ', ' . at_provider('ann@example.com'),
+	'Ann 6 UNSUBSCRIBED, Ann 6 SUBSCRIBED', 'the last one unsubscribes it');
+
+# one who was never sent, for another was newer, counts as well
+change(
+	q{INSERT INTO customers VALUES (8, 'kim@example.com', 'Kim')},
+	q{INSERT INTO customers VALUES (9, 'kim@example.com', 'Lou')},
+	q{UPDATE customers SET first_name = 'Kim 2' WHERE id = 8});
+is(at_provider('kim@example.com'), 'Kim 2 SUBSCRIBED', 'the last change wins');
+change(q{DELETE FROM customers WHERE id = 8});
+is(at_provider('kim@example.com'), 'Lou SUBSCRIBED', 'and leaves the contact to one who was not sent');
+
+# and one whose address turned into none does not
+change(q{INSERT INTO customers VALUES (8, 'kim@example.com', 'Kim')});
+is(at_provider('kim@example.com'), 'Kim SUBSCRIBED', 'somebody comes');
+change(q{UPDATE customers SET email = 'none' WHERE id = 8});
+is(at_provider('kim@example.com'), 'Lou SUBSCRIBED', 'and has no address any more');
+is($node->safe_psql('postgres', q{SELECT key, reason FROM contactsync.failures}), '8|invalid_email', 'which is a failure');
+change(q{UPDATE customers SET email = 'lou@example.com' WHERE id = 9});
+is(at_provider('kim@example.com'), 'Lou UNSUBSCRIBED', 'that does not keep the contact');
+
+# an opt-out is not undone by who is left
+change(q{INSERT INTO customers VALUES (7, 'ann@example.com', 'Gil', false)});
+is(at_provider('ann@example.com'), 'Gil UNSUBSCRIBED', 'a row that shares the address opts out');
+change(q{DELETE FROM customers WHERE id = 7});
+is(at_provider('ann@example.com'), 'Ann 6 UNSUBSCRIBED', 'and stays so when the row has gone');
+change(q{DELETE FROM customers WHERE id IN (1, 4, 5, 6, 8, 9)});
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT action, ',') FROM contactsync.contacts}), 'unsubscribe', 'all are gone');
+change(map { "INSERT INTO customers VALUES ($_, 'jane\@example.com', 'new $_')" } 1 .. 3);
 
 # the worker, while the first of them hangs
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'");

@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Compare what the providers have with what the table says, and print both in figures.
+
+What the providers have is asked of the sandbox. What they should have comes from the table and from the demo's own
+record in the schema truth, by one query, which reads nothing of contactsync's. Only the list of failures is
+contactsync's own, and it is compared as well: whoever is missing at a provider must be in it, and nobody else.
+
+usage: compare.py SANDBOX_URL     with psql in PATH, and its PG... variables set
+
+Exits with 1 if anything differs.
+"""
+
+import collections
+import json
+import subprocess
+import sys
+import urllib.request
+
+# A row, the address that its spelling stands for, and the transaction that changed it last.
+CUSTOMERS = """
+SELECT json_build_object('id', c.id::text, 'address', s.address,
+	'fault', CASE WHEN c.email IS NULL THEN 'missing_field' ELSE s.fault END,
+	'first_name', c.first_name, 'last_name', c.last_name, 'language', c.language, 'plan', c.plan, 'points', c.points,
+	'newsletter', c.newsletter,
+	'xact', h.xact::text::bigint, 'committed', extract(epoch FROM pg_xact_commit_timestamp(h.xact)))
+FROM shop.customers c
+	LEFT JOIN truth.spelling s ON s.raw = c.email
+	JOIN LATERAL (SELECT xact FROM truth.history h WHERE h.id = c.id ORDER BY seq DESC LIMIT 1) h ON true
+ORDER BY c.id
+"""
+ADDRESSES = "SELECT to_json(address) FROM truth.spelling WHERE address IS NOT NULL"
+# Addresses that several customers had at some time, if one of them said no or went.
+WITHDRAWN = """
+SELECT to_json(s.address)
+FROM truth.history h JOIN truth.spelling s ON s.raw = h.email LEFT JOIN shop.customers c ON c.id = h.id
+	LEFT JOIN truth.spelling now ON now.raw = c.email
+WHERE s.address IS NOT NULL GROUP BY s.address
+HAVING count(DISTINCT h.id) > 1 AND bool_or(NOT h.newsletter OR now.address IS DISTINCT FROM s.address)
+"""
+FAILURES = "SELECT json_build_object('server', server, 'id', key, 'reason', reason) FROM contactsync.failures"
+
+LOCALES = ("es", "en", "it", "fr", "ca", "de")      # that MailingCore has; for others none is sent
+DIFFERENCES_SHOWN = 10
+
+
+def rows_of(query):
+    """What a query that gives JSON gives."""
+    run = subprocess.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-c", query],
+                         check=True, stdout=subprocess.PIPE)
+    return [json.loads(line) for line in run.stdout.decode().splitlines()]
+
+
+def contacts_of(url, provider):
+    with urllib.request.urlopen(f"{url}/control/{provider}/contacts") as answer:
+        return json.load(answer)
+
+
+class Report:
+    """Figures to be shown beside each other, and what differs."""
+
+    def __init__(self):
+        self.figures = []
+        self.differences = []
+
+    def figure(self, text, number):
+        self.figures.append((text, number))
+
+    def expect(self, what, found, wanted):
+        if found != wanted:
+            self.differences.append(f"{what}: {found!r} instead of {wanted!r}")
+
+
+def by_address(customers):
+    groups = collections.defaultdict(list)
+    for customer in customers:
+        if customer["address"]:
+            groups[customer["address"]].append(customer)
+    return groups
+
+
+def mailingcore_contact(customer):
+    base = customer["language"].split("-")[0]
+    return {"email": customer["address"], "locale": base if base in LOCALES else None,
+            "optIn": customer["newsletter"],
+            "attributes": {"firstName": customer["first_name"], "lastName": customer["last_name"],
+                           "plan": customer["plan"], "points": customer["points"]}}
+
+
+def compare_mailingcore(customers, contacts, failures):
+    """One contact per customer, by the id. Of customers with one address only one can be there: MailingCore refuses the
+    others, whoever came first."""
+    report = Report()
+    found = {contact["externalId"]: contact for contact in contacts}
+    holder = {contact["email"]: contact["externalId"] for contact in contacts}
+    right = refused = older = 0
+    reasons = {}
+
+    for customer in customers:
+        number = customer["id"]
+        contact = found.pop(number, None)
+        taken = customer["address"] and holder.get(customer["address"], number) != number
+        if customer["fault"] or taken:
+            reasons[number] = customer["fault"] or "conflict"
+            refused += bool(taken)
+            older += contact is not None    # what it was before its address became a bad one
+            continue
+        wanted = mailingcore_contact(customer)
+        got = contact and {name: contact[name] for name in wanted}
+        right += got == wanted
+        report.expect(f"MailingCore, customer {number}", got, wanted)
+    for number in found:
+        report.expect(f"MailingCore, contact {number}", "is there", "deleted")
+
+    report.expect("failures at MailingCore", *only_differing(failures, reasons))
+    report.figure("contacts there", len(contacts))
+    report.figure("as the table says", right)
+    report.figure("as before their address became a bad one", older)
+    report.figure("customers refused, for another has their address", refused)
+    return report
+
+
+def campaignlark_contact(customer):
+    return {"external_id": customer["id"], "first_name": customer["first_name"], "last_name": customer["last_name"],
+            "plan": customer["plan"], "points": customer["points"]}
+
+
+def last_changed(group):
+    """Those of a group that may be the one that was changed last: transactions that overlapped have no order."""
+    return [one for one in group
+            if not any(other["xact"] > one["xact"] and other["committed"] > one["committed"] for other in group)]
+
+
+def compare_campaignlark(customers, contacts, failures, addresses, withdrawn):
+    """One contact per address: that of the customer who was changed last. Of an address that several customers had,
+    what one of them has withdrawn need not be claimed again for another."""
+    report = Report()
+    found = {contact["email_address"]: contact for contact in contacts}
+    faults = {customer["id"]: customer["fault"] for customer in customers if customer["fault"]}
+    right = shared = unordered = careful = 0
+
+    for address, group in by_address(customers).items():
+        contact = found.pop(address, None)
+        candidates = last_changed(group)
+        wanted = [(campaignlark_contact(one), "SUBSCRIBED" if one["newsletter"] else "UNSUBSCRIBED") for one in candidates]
+        got = contact and (contact["fields"], contact["status"])
+        shared += len(group) > 1
+        unordered += len(candidates) > 1
+        right += got in wanted
+        if got not in wanted and address in withdrawn and got in [(fields, "UNSUBSCRIBED") for fields, _ in wanted]:
+            careful += 1
+        elif got not in wanted:
+            report.expect(f"CampaignLark, {address}, of customers {[one['id'] for one in group]}", got, wanted[0])
+
+    # addresses that nobody has any more
+    older = left = 0
+    for address, contact in found.items():
+        if contact["fields"].get("external_id") in faults:
+            older += 1
+        else:
+            left += 1
+            report.expect(f"CampaignLark, {address}, which nobody has", contact["status"], "UNSUBSCRIBED")
+        report.expect(f"CampaignLark, {address}", "made up" if address not in addresses else "known", "known")
+
+    report.expect("failures at CampaignLark", *only_differing(failures, faults))
+    report.figure("contacts there", len(contacts))
+    report.figure("as the table says", right)
+    report.figure("of these shared by several customers", shared)
+    report.figure("... changed at the same time, so either may be last", unordered)
+    report.figure("left unsubscribed, for another customer had the address and said no or went", careful)
+    report.figure("as before their address became a bad one", older)
+    report.figure("unsubscribed, for nobody has the address now", left)
+    return report
+
+
+def only_differing(found, wanted):
+    """What two dictionaries do not share."""
+    return ({key: value for key, value in found.items() if wanted.get(key) != value},
+            {key: value for key, value in wanted.items() if found.get(key) != value})
+
+
+def failures_of(failures, server):
+    return {failure["id"]: failure["reason"] for failure in failures if failure["server"] == server}
+
+
+def show(title, report, failures):
+    print(f"\n{title}")
+    for text, number in report.figures:
+        print(f"{number:>9,}  {text}")
+    reasons = collections.Counter(failures.values())
+    print(f"{len(failures):>9,}  failures: "
+          + (", ".join(f"{number:,} {reason}" for reason, number in sorted(reasons.items())) or "none"))
+    print(f"{len(report.differences):>9,}  differences")
+    for line in report.differences[:DIFFERENCES_SHOWN]:
+        print(f"           {line}")
+
+
+def main():
+    url = sys.argv[1]
+    customers = rows_of(CUSTOMERS)
+    addresses = set(rows_of(ADDRESSES))
+    withdrawn = set(rows_of(WITHDRAWN))
+    failures = rows_of(FAILURES)
+    groups = by_address(customers)
+
+    print("\nThe table")
+    print(f"{len(customers):>9,}  customers")
+    print(f"{sum(len(group) for group in groups.values()):>9,}  with an address that mail can go to, in any spelling")
+    print(f"{len(groups):>9,}  different addresses")
+
+    mailingcore = compare_mailingcore(customers, contacts_of(url, "mailingcore"), failures_of(failures, "mailingcore"))
+    show("MailingCore, one contact per customer", mailingcore, failures_of(failures, "mailingcore"))
+    campaignlark = compare_campaignlark(customers, contacts_of(url, "campaignlark"),
+                                        failures_of(failures, "campaignlark"), addresses, withdrawn)
+    show("CampaignLark, one contact per address, of the customer who was changed last", campaignlark,
+         failures_of(failures, "campaignlark"))
+    return 1 if mailingcore.differences or campaignlark.differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

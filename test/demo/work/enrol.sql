@@ -1,0 +1,1 @@
+CALL shop.enrol(1);

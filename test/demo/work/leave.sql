@@ -1,0 +1,2 @@
+\set id random(1, :customers)
+DELETE FROM shop.customers WHERE id = :id;
