@@ -469,8 +469,8 @@ fill_outcome(Row *row, int index, const CsJudgement *judgement)
 /*
  * contactsync_judge(server name, status integer, headers jsonb, body text,
  * contacts jsonb, step integer, action text, state jsonb): what would be
- * concluded from such an answer, a row for each contact if each has an outcome
- * of its own, else one row.
+ * concluded from such an answer: a row for each contact that has an outcome or
+ * goes on, else one row.
  */
 Datum
 contactsync_judge(PG_FUNCTION_ARGS)
@@ -480,7 +480,7 @@ contactsync_judge(PG_FUNCTION_ARGS)
 	CsBatch    *batch;
 	CsResponse	response;
 	CsJudgement judgement;
-	int			nrows;
+	bool		each;
 	Row			row;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -495,10 +495,10 @@ contactsync_judge(PG_FUNCTION_ARGS)
 	take_response(fcinfo, &response);
 	cs_provider_judge(endpoint, batch, &response, &judgement);
 
-	nrows = judgement.verdict == CS_DONE || batch->ncontacts == 1 ? batch->ncontacts : 1;
-	for (int i = 0; i < nrows; i++)
+	each = judgement.verdict == CS_DONE || judgement.verdict == CS_STEP;
+	for (int i = 0; i < (each ? batch->ncontacts : 1); i++)
 	{
-		if (judgement.verdict == CS_DONE || judgement.verdict == CS_STEP)
+		if (each)
 			fill_outcome(&row, i, &judgement);
 		else
 			fill_call(&row, &judgement);

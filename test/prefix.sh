@@ -91,3 +91,16 @@ private_wrap() {
 exec $* '$bindir/postgres.bin' \"\$@\""
     as_server chmod +x "$bindir/postgres"
 }
+
+# Have what is built from here on find errors of memory, and report them to $work/log/report.*
+private_sanitizers() {
+    export COPT="-Wno-error -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    # p11-kit's initialisation allocates under a lock of the C library, and that is a deadlock if it is what
+    # brings up the sanitizer; so something that is initialised before it does
+    as_server gcc -shared -fPIC -Wl,-z,initfirst -x c -o "$work/early.so" - <<'EOF'
+#include <stdlib.h>
+static void __attribute__((constructor)) early(void) { free(malloc(1)); }
+EOF
+    private_wrap env LD_PRELOAD="$(gcc -print-file-name=libasan.so):$work/early.so" \
+        ASAN_OPTIONS="detect_leaks=0:log_path=$work/log/report" UBSAN_OPTIONS=print_stacktrace=1
+}
