@@ -8,7 +8,8 @@ somebody kills the worker, restarts the server, alters tables, rotates keys and 
 ends, and within a minute the providers must have what the tables say. What is checked:
 
     the queue is empty, and no prepared transaction or snapshot is left to blame
-    every row that its watch lets through is at the provider, with its last committed values
+    every row that its watch lets through is at the provider, with its last committed values, and what was deleted is
+    not, unless there was violence: what a lost call created is not known then
     nobody is a failure but whose address is invalid
     no consent is claimed that the row does not give
     no two calls about one contact were under way at once
@@ -324,6 +325,7 @@ class Torture:
         self.generation = dict.fromkeys(self.KEYS, 0)
         self.holders = []
         self.columns = 0
+        self.crashed = False                # with calls under way
         self.cuts = []                      # when calls were cut off on our side
         self.sandbox = Sandbox(options.clock_speed)
         self.server = Server(options.bindir, work, {
@@ -465,6 +467,7 @@ class Torture:
         act = self.random.choices([a for a, _ in acts], [weight for _, weight in acts])[0]
         if act not in (self.fault, self.clear_faults):
             self.cuts.append(time.monotonic())
+            self.crashed = True
             self.note(act.__name__)
         try:
             act()
@@ -587,7 +590,10 @@ class Torture:
         invalid = {row[0] for row in self.server.query(
             f"SELECT {table.mappings[server][0]['external_id']} FROM {table.name} WHERE live")}
         rest = [key for key in rest if key not in invalid]
-        if rest and not table.rewatched:
+        # what a call created whose answer a crash swallowed is not known to be there, if its row went meanwhile
+        if rest and not table.rewatched and self.crashed:
+            self.note(f"{server} {table.name}: {len(rest)} contacts outlived their rows")
+        elif rest and not table.rewatched:
             self.problems.append(f"{server} {table.name}: {len(rest)} contacts are still there: {rest[:3]}")
 
     def check_journal(self, server):
