@@ -345,6 +345,8 @@ try_to_store(int endpoint, int watch, int n, const CsStored *stored)
 	}
 	PG_CATCH();
 	{
+		if (geterrcode() == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
