@@ -130,6 +130,24 @@ try_to_read(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	return result;
 }
 
+/*
+ * The same; but a table or column that was renamed breaks only what was prepared
+ * before, so that is prepared anew.
+ */
+static CsReadResult
+try_to_read_or_prepare(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
+{
+	CsLane	   *lane = job->lane;
+	bool		prepared = lane->source != NULL;
+	CsReadResult result = try_to_read(job, n, changes, rows);
+
+	if (result != CS_READ_BROKEN || !prepared)
+		return result;
+	cs_source_close(lane->source);
+	lane->source = NULL;
+	return try_to_read(job, n, changes, rows);
+}
+
 static void
 fail_mapping(CsReadJob *job, CsChange *change)
 {
@@ -187,7 +205,7 @@ tell_broken(CsReadJob *job)
 static void
 read_halving(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 {
-	CsReadResult result = try_to_read(job, n, changes, rows);
+	CsReadResult result = try_to_read_or_prepare(job, n, changes, rows);
 
 	if (result == CS_READ_OK)
 	{

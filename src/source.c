@@ -112,7 +112,7 @@ cs_source_leave(const CsOwnerScope *scope)
 {
 	SPI_finish();
 	XactReadOnly = scope->read_only;
-	AtEOXact_GUC(true, scope->guc_level);
+	AtEOXact_GUC(false, scope->guc_level);	/* theirs as well as ours */
 	SetUserIdAndSecContext(scope->userid, scope->sec_context);
 }
 
