@@ -29,13 +29,13 @@ FROM shop.customers c
 ORDER BY c.id
 """
 ADDRESSES = "SELECT to_json(address) FROM truth.spelling WHERE address IS NOT NULL"
-# Addresses that several customers had at some time, if one of them said no or went.
+# Addresses at which a customer said no once, or which a customer had and left.
 WITHDRAWN = """
 SELECT to_json(s.address)
 FROM truth.history h JOIN truth.spelling s ON s.raw = h.email LEFT JOIN shop.customers c ON c.id = h.id
 	LEFT JOIN truth.spelling now ON now.raw = c.email
 WHERE s.address IS NOT NULL GROUP BY s.address
-HAVING count(DISTINCT h.id) > 1 AND bool_or(NOT h.newsletter OR now.address IS DISTINCT FROM s.address)
+HAVING bool_or(NOT h.newsletter OR now.address IS DISTINCT FROM s.address)
 """
 FAILURES = "SELECT json_build_object('server', server, 'id', key, 'reason', reason) FROM contactsync.failures"
 
@@ -131,8 +131,8 @@ def last_changed(group):
 
 
 def compare_campaignlark(customers, contacts, failures, addresses, withdrawn):
-    """One contact per address: that of the customer who was changed last. Of an address that several customers had,
-    what one of them has withdrawn need not be claimed again for another."""
+    """One contact per address: that of the customer who was changed last. Where somebody said no or left the address,
+    two more answers are right, and counted: to leave it unsubscribed, and to leave it to any customer who has it."""
     report = Report()
     found = {contact["email_address"]: contact for contact in contacts}
     faults = {customer["id"]: customer["fault"] for customer in customers if customer["fault"]}
@@ -146,7 +146,9 @@ def compare_campaignlark(customers, contacts, failures, addresses, withdrawn):
         shared += len(group) > 1
         unordered += len(candidates) > 1
         right += got in wanted
-        if got not in wanted and address in withdrawn and got in [(fields, "UNSUBSCRIBED") for fields, _ in wanted]:
+        safe = [(campaignlark_contact(one), status) for one in group
+                for status in ("UNSUBSCRIBED", "SUBSCRIBED" if one["newsletter"] else "UNSUBSCRIBED")]
+        if got not in wanted and address in withdrawn and got in safe:
             careful += 1
         elif got not in wanted:
             report.expect(f"CampaignLark, {address}, of customers {[one['id'] for one in group]}", got, wanted[0])
@@ -166,7 +168,7 @@ def compare_campaignlark(customers, contacts, failures, addresses, withdrawn):
     report.figure("as the table says", right)
     report.figure("of these shared by several customers", shared)
     report.figure("... changed at the same time, so either may be last", unordered)
-    report.figure("left unsubscribed, for another customer had the address and said no or went", careful)
+    report.figure("left unsubscribed or to another customer with the address, for one said no or left", careful)
     report.figure("as before their address became a bad one", older)
     report.figure("unsubscribed, for nobody has the address now", left)
     return report
