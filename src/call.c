@@ -262,6 +262,7 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 		call->attempts++;
 		if (is_given_up(call))
 		{
+			cs_account_recover(account, now);
 			judgement->reason = judgement->reason ? judgement->reason : CS_REASON_UNAVAILABLE;
 			split(call, settlement, judgement);
 			return false;
