@@ -96,13 +96,13 @@ sql(
 	CREATE TABLE loot (t text);
 	CREATE TABLE times (id int PRIMARY KEY, email text, at timestamptz);
 	SELECT contactsync_watch('times', 'neighbour', '{"email": "email", "external_id": "id",
-		"attributes": {"at": "at::text", "zone": "current_setting(''TimeZone'')", "me": "current_user::text", "path": "current_setting(''search_path'')"}}');
+		"attributes": {"at": "at::text", "zone": "current_setting(''TimeZone'')", "me": "current_user::text", "path": "current_setting(''search_path'')", "mem": "current_setting(''work_mem'')"}}');
 });
 my %attempts = (
 	role => q{SET ROLE postgres},
 	authorization => q{SET SESSION AUTHORIZATION postgres},
 	reset => q{RESET ROLE},
-	setting => q{PERFORM set_config('timezone', 'Asia/Tokyo', false), set_config('search_path', 'alice', false), set_config('datestyle', 'German', false)},
+	setting => q{PERFORM set_config('timezone', 'Asia/Tokyo', false), set_config('search_path', 'alice', false), set_config('work_mem', '64kB', false)},
 	committing => q{COMMIT},
 	writing => q{INSERT INTO public.loot VALUES ('x')},
 	storing => q{INSERT INTO alice.own VALUES ('x')},
@@ -139,7 +139,7 @@ like($why{$_} // '', qr/read-only|security-restricted/, "nothing is written: $_"
 like($why{ending} // '', qr/must be a superuser/, 'nobody ends the worker');
 is(sql('SELECT (SELECT count(*) FROM loot) + (SELECT count(*) FROM alice.own)'), '0', 'indeed');
 my ($contact) = @{ arrived('neighbour') };
-is_deeply($contact->{attributes}, { at => '2026-01-01 00:00:00+00', zone => 'UTC', me => 'postgres', path => '"$user", public' },
+is_deeply($contact->{attributes}, { at => '2026-01-01 00:00:00+00', zone => 'UTC', me => 'postgres', path => '"$user", public', mem => sql('SHOW work_mem') },
 	'the next watch finds everything as it should be');
 is(sql(q{SELECT string_agg(DISTINCT state, ',') FROM contactsync.status}), 'idle', 'all servers are well');
 
