@@ -60,6 +60,8 @@ typedef struct CsContact
 	char	   *value[CS_FIELD_COUNT];
 	int			nattributes;
 	CsAttribute *attributes;
+	bool		too_large;		/* a value was not even looked at */
+	size_t		size;			/* bytes of text, once it is prepared */
 
 	char	   *upsert_key;		/* what the provider matches on; NULL until
 								 * cs_provider_prepare() */

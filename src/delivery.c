@@ -45,8 +45,10 @@
 #include "sql.h"
 #include "state.h"
 
-/* Changes of one lane that are read at a time. */
-#define MAX_READ	2000
+/* Text of the contacts in one call, and of those that are read before any of
+ * them is sent: what is in flight is bounded however large the rows are. */
+#define CALL_BYTES		(4 * 1024 * 1024)
+#define FORMING_BYTES	(4 * CALL_BYTES)
 
 struct CsDelivery
 {
@@ -252,22 +254,30 @@ start_ready(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	return slots;
 }
 
-/* Reads from a lane until there are "wanted" contacts in "forming". */
+/* Reads from a lane until there are "wanted" contacts in "forming", or there is
+ * no room for more. */
 static int
-form_from_lane(CsDelivery *delivery, CsLane *lane, int wanted, CsChange **forming, double now)
+form_from_lane(CsDelivery *delivery, CsLane *lane, int wanted, int64 *room, CsChange **forming,
+			   double now)
 {
 	int			formed = 0;
 
-	while (formed < wanted)
+	while (formed < wanted && *room > 0)
 	{
-		int			limit = Min(wanted - formed, lane->max_read ? lane->max_read : MAX_READ);
+		int			limit = Min(wanted - formed, lane->read_size);
+		int			before = formed;
 		int			n = 0;
+
+		if (lane->max_read)
+			limit = Min(limit, lane->max_read);
 
 		while (n < limit && (forming[formed + n] = cs_lane_next(lane, now)) != NULL)
 			n++;
 		if (n == 0)
 			break;
 		formed += cs_reader_read(lane, n, forming + formed, delivery->settlement, now);
+		for (int i = before; i < formed; i++)
+			*room -= forming[i]->contact->size;
 	}
 	return formed;
 }
@@ -277,6 +287,7 @@ static int
 form(CsDelivery *delivery, CsAccount *account, int wanted, CsChange **forming, double now)
 {
 	int			nlanes = list_length(account->lanes);
+	int64		room = FORMING_BYTES;
 	int			formed = 0;
 
 	for (int i = 0; i < nlanes && formed < wanted; i++)
@@ -294,7 +305,7 @@ form(CsDelivery *delivery, CsAccount *account, int wanted, CsChange **forming, d
 			cs_lane_load(lane);
 			cs_sql_leave(&scope);
 		}
-		formed += form_from_lane(delivery, lane, wanted - formed, forming + formed, now);
+		formed += form_from_lane(delivery, lane, wanted - formed, &room, forming + formed, now);
 	}
 	account->turn = nlanes > 0 ? (account->turn + 1) % nlanes : 0;
 	return formed;
@@ -310,13 +321,17 @@ make_calls(CsAccount *account, CsChange **forming, int formed)
 	{
 		int			limit = Min(account->endpoint->batch_size,
 								cs_provider_batch_limit(account->endpoint, action, 0));
+		size_t		size = 0;
 		int			n = 0;
 
 		for (int i = 0; i <= formed; i++)
 		{
 			if (i < formed && forming[i]->contact->action == action)
+			{
 				group[n++] = forming[i];
-			if (n == limit || (i == formed && n > 0))
+				size += forming[i]->contact->size;
+			}
+			if (n == limit || size > CALL_BYTES || (i == formed && n > 0))
 			{
 				CsCall	   *call = cs_call_create(account, n, group, action, 0);
 
@@ -325,6 +340,7 @@ make_calls(CsAccount *account, CsChange **forming, int formed)
 				else
 					dlist_push_tail(&account->ready, &call->node);
 				n = 0;
+				size = 0;
 			}
 		}
 	}

@@ -30,6 +30,9 @@
 #include "guc.h"
 #include "lane.h"
 
+/* Rows that are read at a time before it is known how large they are. */
+#define FIRST_READ	50
+
 /* Keys of a lane. */
 typedef struct CsChangeSlot
 {
@@ -141,6 +144,7 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id, CsWatch
 	lane->context = context;
 	lane->cursor.context = context;
 	lane->cursor.position.id = PG_INT64_MIN;
+	lane->read_size = FIRST_READ;
 	lane->changes = changeset_create(context, 256, NULL);
 	lane->refs = refset_create(context, 256, NULL);
 	lane->broken = lane->source_fault = watch && watch->broken; /* until it can be read */

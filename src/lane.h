@@ -103,6 +103,7 @@ typedef struct CsLane
 	bool		broken_changed; /* since it was last stored */
 	bool		source_fault;	/* ... for its rows could not be read */
 	char	   *reason;
+	int			read_size;		/* rows at a time, by how large they were */
 	int			max_read;		/* rows at a time, after a timeout; 0: no
 								 * limit */
 	bool		has_failures;	/* there may be rows in contactsync.failure */

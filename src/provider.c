@@ -218,13 +218,20 @@ check_opt_in(const CsContact *contact)
 							  value);
 }
 
+static CsRefusal *
+refuse_too_large(void)
+{
+	return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL, "the contact is larger than %d kB",
+							  CS_CONTACT_MAX_BYTES / 1024);
+}
+
 CsRefusal *
 cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 {
 	const CsProvider *provider = endpoint->provider;
 	CsRefusal  *refusal;
 
-	refusal = check_encoding(contact);
+	refusal = contact->too_large ? refuse_too_large() : check_encoding(contact);
 	if (refusal == NULL)
 		refusal = check_email(endpoint, contact);
 	if (refusal == NULL && contact->action == CS_UPSERT)
@@ -234,10 +241,9 @@ cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 	if (refusal)
 		return refusal;
 
-	if (cs_contact_size(contact) > CS_CONTACT_MAX_BYTES)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
-								  "the contact is larger than %d kB",
-								  CS_CONTACT_MAX_BYTES / 1024);
+	contact->size = cs_contact_size(contact);
+	if (contact->size > CS_CONTACT_MAX_BYTES)
+		return refuse_too_large();
 
 	/* the one rule about people that is the same everywhere */
 	if (contact->opted_out && cs_contact_is(contact, CS_OPT_IN, "true"))

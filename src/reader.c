@@ -33,6 +33,10 @@
  * after few of them. */
 #define TIMEOUT_DIVISOR	16
 
+/* Changes that are read at a time, and what their contacts may roughly take. */
+#define MAX_READ		2000
+#define READING_BYTES	(8 * 1024 * 1024)
+
 /* A lane whose table is locked is tried again after this long (s). */
 #define LOCKED_PAUSE	1.0
 
@@ -514,6 +518,16 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 	return true;
 }
 
+/* Effect: as many rows of that size are read the next time as suit the memory. */
+static void
+note_size(CsLane *lane, int n, Size bytes)
+{
+	Size		fitting = (Size) n * READING_BYTES / Max(bytes, 1);
+
+	lane->read_size = Max(Min(fitting, (Size) lane->read_size * 4), 1);
+	lane->read_size = Min(lane->read_size, MAX_READ);
+}
+
 int
 cs_reader_read(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement, double now)
 {
@@ -542,6 +556,7 @@ cs_reader_read(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement
 		cs_lane_mend(lane);
 	}
 	MemoryContextSwitchTo(old);
+	note_size(lane, n, MemoryContextMemAllocated(job.reading->context, true));
 	/* one use for each that is kept, until the caller has it in a call */
 	for (int i = 0; i < kept; i++)
 		cs_reading_use(job.reading);

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_operator.h"
@@ -58,6 +59,7 @@ typedef struct CsColumn
 {
 	const CsMapped *mapped;
 	CsConversion conversion;
+	bool		varlena;		/* what it is converted to */
 	FmgrInfo	output;			/* of CS_AS_NUMBER */
 } CsColumn;
 
@@ -429,6 +431,7 @@ read_columns(CsSource *source)
 
 		column->mapped = &watch->mapped[i];
 		column->conversion = conversion_of(column->mapped, type);
+		column->varlena = column->conversion != CS_AS_BOOLEAN && column->conversion != CS_AS_NUMBER;
 		getTypeOutputInfo(type, &output, &is_varlena);
 		fmgr_info_cxt(output, &column->output, source->context);
 	}
@@ -518,6 +521,10 @@ set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
 	bool		is_attribute = mapped->attribute != NULL;
 	char	   *value = NULL;
 
+	/* what would be refused anyway need not be unpacked, a thousand times */
+	if (!isnull && column->varlena &&
+		toast_raw_datum_size(datum) > VARHDRSZ + CS_CONTACT_MAX_BYTES)
+		contact->too_large = isnull = true;
 	if (isnull)
 		value = is_attribute ? pstrdup("null") : NULL;
 	else
