@@ -78,6 +78,26 @@ fails('an internal error', 'crashing', 'unavailable\|HTTP status 500.*');
 fails('a lost connection', 'hanging', 'unavailable\|no answer.*');
 fails('an answer that is not understood', 'garbled', 'unreadable_answer\|.*not understood.*');
 
+# many rows, each larger than any provider would take: they fail, and the worker does not grow with them
+create_server($node, $sandbox, 'mailingcore', account => 'huge', server => { pace => 1000, burst => 1000 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE huge (id int PRIMARY KEY, email text, story text);
+	SELECT contactsync_watch('huge', 'huge', '{"email": "email", "external_id": "id", "attributes": {"story": "story"}}');
+	INSERT INTO huge SELECT g, format('h%s@example.com', g), CASE WHEN g <= 500 THEN repeat('x', 2000000) END FROM generate_series(1, 510) g;
+	CALL contactsync_wait('huge');
+});
+is($node->safe_psql('postgres', q{SELECT count(*), min(message) FROM contactsync.failures WHERE server = 'huge'}), '500|the contact is larger than 64 kB', 'contacts that are too large fail');
+is($sandbox->count('mailingcore', account => 'huge')->{contacts}, 10, 'others arrive');
+SKIP:
+{
+	my $status = '/proc/' . $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'}) . '/status';
+
+	skip 'no /proc here', 1 unless -r $status;
+	my ($peak) = PostgreSQL::Test::Utils::slurp_file($status) =~ /^VmHWM:\s+(\d+) kB/m;
+	cmp_ok($peak, '<', 1_000_000, 'a gigabyte of them does not take a gigabyte of memory');
+}
+
 is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state || COALESCE(reason, ''), ',') FROM contactsync.status}), 'idle', 'every server is well');
 
 $node->stop;
