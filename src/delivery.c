@@ -521,12 +521,29 @@ cs_delivery_turn(CsDelivery *delivery)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * When a call for something new could start; DBL_MAX: when one in flight has
+ * ended.  Until then nobody need wake us, so that commits that come faster than
+ * the provider takes them do not pay for it.
+ */
+static double
+news_useful_at(const CsDelivery *delivery, double now)
+{
+	double		at = DBL_MAX;
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+		at = Min(at, cs_account_ready_at(lfirst(lc), now));
+	return at;
+}
+
 void
 cs_delivery_wait(CsDelivery *delivery, long timeout)
 {
 	MemoryContext old = MemoryContextSwitchTo(delivery->turn_context);
 	long		wait = delivery->draining ? timeout : time_to_wait(delivery, timeout);
 	double		now = cs_clock_now();
+	double		useful_at;
 
 	if (wait == 0 || cs_delivery_in_flight(delivery) > 0)
 		delivery->active_at = now;
@@ -534,7 +551,10 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 		store_idle(delivery);
 	else if (cs_roster_is_idle_but_busy(delivery->accounts))
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
-	if (wait > 0 && !cs_shmem_may_sleep())
+	useful_at = news_useful_at(delivery, now);
+	if (useful_at > now)
+		wait = useful_at == DBL_MAX ? wait : Min(wait, cs_clock_wait_ms(useful_at - now));
+	else if (wait > 0 && !cs_shmem_may_sleep())
 		wait = 0;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	cs_http_wait(delivery->http, wait, PG_WAIT_EXTENSION);

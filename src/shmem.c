@@ -134,19 +134,30 @@ find_slot(Oid dboid)
 }
 
 static void
+set_latch_of(int procno)
+{
+	if (procno >= 0)
+		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+static void
 note_definitions_changed(void)
 {
 	CsSlot	   *slot;
+	int			procno = -1;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot = find_slot(MyDatabaseId);
 	if (slot)
 	{
 		slot->reload = true;
+		if (slot->state == CS_SLOT_RUNNING)
+			procno = slot->procno;
 		if (launch_pending && slot->state == CS_SLOT_ABSENT)
 			slot->state = CS_SLOT_UNKNOWN;
 	}
 	LWLockRelease(shared->lock);
+	set_latch_of(procno);
 }
 
 static void
@@ -195,13 +206,6 @@ bool
 cs_shmem_ready(void)
 {
 	return shared != NULL;
-}
-
-static void
-set_latch_of(int procno)
-{
-	if (procno >= 0)
-		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
 }
 
 /*
