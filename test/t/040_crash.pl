@@ -64,7 +64,7 @@ my %end = (
 	'a worker that is killed' => sub { kill 'KILL', process_ids('worker'); },
 	'a worker that is told to end' => sub { kill 'TERM', process_ids('worker'); },
 	'a server that is stopped at once' => sub { $node->stop('immediate'); $node->start; },
-	'a server that is restarted' => sub { $node->restart; },
+	'a server that is restarted' => sub { $node->stop; $node->start; },
 	'definitions that are read again' => sub { $node->safe_psql('postgres', q{ALTER SERVER bulk OPTIONS (SET batch_size '19')}); },
 	'worker and launcher that are told to end' => sub { kill 'TERM', process_ids('launcher'), process_ids('worker'); });
 
@@ -98,7 +98,8 @@ $sandbox->fault('campaignlark', { times => undef, action => { status => 503 } })
 $node->safe_psql('postgres', q{UPDATE customers SET plan = 'B' WHERE id = 1});
 wait_for('a pause of 10 seconds', sub { $sandbox->call('GET', 'clock')->{now} > $sandbox->journal('campaignlark')->[-1]{clock} + 10 });
 $node->safe_psql('postgres', q{UPDATE customers SET plan = 'A' WHERE id = 1});
-$node->restart;
+$node->stop;
+$node->start;
 $sandbox->clear_faults('campaignlark');
 converge('a restart in a pause');
 
@@ -107,7 +108,8 @@ $node->poll_query_until('postgres', 'SELECT NOT bool_or(busy) FROM contactsync.e
 
 # and once it is known that nothing is under way, a restart repeats nothing
 my $requests = $sandbox->count('mailingcore')->{requests};
-$node->restart;
+$node->stop;
+$node->start;
 $node->safe_psql('postgres', q{UPDATE customers SET plan = 'C' WHERE id = 1; UPDATE customers SET plan = 'A' WHERE id = 2});
 converge('a restart of an idle server');
 is($sandbox->count('mailingcore')->{requests}, $requests + 1, 'makes no call but what is new');

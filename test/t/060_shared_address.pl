@@ -124,7 +124,8 @@ change(map { "INSERT INTO customers VALUES ($_, 'jane\@example.com', 'new $_')" 
 
 # the worker, while the first of them hangs
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'");
-$node->restart;
+$node->stop;
+$node->start;
 $sandbox->fault('campaignlark', { action => { stall => \1 } });
 $node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Ann 8' WHERE id = 1});
 $sandbox->wait_for_journal('campaignlark', sub { $_[-1]{in_flight} });

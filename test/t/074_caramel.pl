@@ -86,7 +86,8 @@ $sandbox->fault('caramel', { match => { account => 'car' }, action => { status =
 settle(q{INSERT INTO customers VALUES (3, 'kim@example.com', 'Kim', NULL, NULL)});
 is(contact('kim@example.com')->{first_name}, 'Kim', 'a throttled contact arrives');
 is($node->safe_psql('postgres', 'SELECT pace FROM contactsync.endpoint'), '3', 'the pace is down to three a second');
-$node->restart;
+$node->stop;
+$node->start;
 settle(q{UPDATE customers SET first_name = 'Kai' WHERE id = 3});
 is($node->safe_psql('postgres', 'SELECT pace FROM contactsync.status'), '3', 'and stays there');
 $node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (SET pace '400')});
