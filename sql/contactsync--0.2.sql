@@ -1,0 +1,465 @@
+/* contactsync 0.2 */
+
+-- complain if the script is sourced in psql rather than by CREATE EXTENSION
+\echo Use "CREATE EXTENSION contactsync" to load this file. \quit
+
+-- ---------------------------------------------------------------------------
+-- Public: the foreign data wrapper and what is called by name.  These live in
+-- the schema that the extension is created in.
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION contactsync_fdw_validator(options text[], catalog oid)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_fdw_validator';
+COMMENT ON FUNCTION contactsync_fdw_validator(text[], oid)
+IS 'checks the options of contactsync servers and user mappings';
+
+CREATE FOREIGN DATA WRAPPER contactsync NO HANDLER VALIDATOR contactsync_fdw_validator;
+COMMENT ON FOREIGN DATA WRAPPER contactsync
+IS 'accounts at e-mail marketing providers';
+
+CREATE FUNCTION contactsync_watch(
+	source		regclass,
+	server		name,
+	mapping		jsonb	DEFAULT NULL,
+	filter		text	DEFAULT NULL,
+	key			name[]	DEFAULT NULL,
+	on_delete	text	DEFAULT 'ignore',
+	always		boolean	DEFAULT false
+)
+RETURNS integer LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_watch';
+COMMENT ON FUNCTION contactsync_watch(regclass, name, jsonb, text, name[], text, boolean)
+IS 'mirrors a table into a server: from here on every committed change reaches the provider';
+
+CREATE FUNCTION contactsync_unwatch(source regclass, server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_unwatch';
+COMMENT ON FUNCTION contactsync_unwatch(regclass, name)
+IS 'ends the mirroring of a table and forgets what was queued and known for it';
+
+CREATE FUNCTION contactsync_upsert(server name, contact jsonb)
+RETURNS bigint LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_upsert';
+COMMENT ON FUNCTION contactsync_upsert(name, jsonb)
+IS 'queues one contact for a server and returns the id of the change';
+
+CREATE PROCEDURE contactsync_run(server name DEFAULT NULL)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_run';
+COMMENT ON PROCEDURE contactsync_run(name)
+IS 'delivers what is queued in this session, until the queue is empty';
+
+CREATE PROCEDURE contactsync_wait(server name, timeout interval DEFAULT NULL)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_wait';
+COMMENT ON PROCEDURE contactsync_wait(name, interval)
+IS 'waits until everything queued for a server so far has an outcome';
+
+CREATE FUNCTION contactsync_retry(server name)
+RETURNS bigint LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_retry';
+COMMENT ON FUNCTION contactsync_retry(name)
+IS 'queues the failures of a server again and returns how many';
+
+CREATE FUNCTION contactsync_export(source regclass, server name)
+RETURNS TABLE (
+	email text, external_id text, first_name text, last_name text, phone text, locale text, timezone text,
+	opt_in boolean, status text, tags jsonb, topics jsonb, attributes jsonb
+)
+LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_export';
+COMMENT ON FUNCTION contactsync_export(regclass, name)
+IS 'the contacts of a watched table as they would be sent, for an import of CSV at the provider; of rows that are one contact the last in the order of the key';
+
+CREATE FUNCTION contactsync_verify(
+	server name, samples integer DEFAULT 5,
+	OUT check_name text, OUT ours text, OUT theirs text, OUT result text, OUT detail text
+)
+RETURNS SETOF record LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_verify';
+COMMENT ON FUNCTION contactsync_verify(name, integer)
+IS 'asks the provider what it has, counts and a few contacts field by field, and sets ours beside it; the transaction is open meanwhile';
+
+CREATE FUNCTION contactsync_pull(server name)
+RETURNS bigint LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_pull';
+COMMENT ON FUNCTION contactsync_pull(name)
+IS 'brings contacts that changed at the provider since the last time into contactsync.remote_contacts, learns opt-outs from them, and returns how many; the transaction is open meanwhile';
+
+CREATE FUNCTION contactsync_preview(
+	server name, contact jsonb, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL,
+	OUT method text, OUT url text, OUT headers jsonb, OUT body text, OUT curl text,
+	OUT upsert_key text[], OUT digest uuid[]
+)
+RETURNS record LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_preview';
+COMMENT ON FUNCTION contactsync_preview(name, jsonb, integer, text, jsonb)
+IS 'the request that a contact, or an array of them, would be sent with, secrets redacted';
+
+CREATE FUNCTION contactsync_judge(
+	server name, status integer, headers jsonb, body text,
+	contacts jsonb DEFAULT NULL, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL
+)
+RETURNS TABLE (
+	verdict text, retry_after float8, throttled boolean, next_step integer, blame text,
+	contact integer, outcome text, reason text, code text, field text,
+	message text, remote_id text, remote_status text, note text, opted_out boolean,
+	consent_sent boolean, topic_added boolean, memo text, request_id text
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_judge';
+COMMENT ON FUNCTION contactsync_judge(name, integer, jsonb, text, jsonb, integer, text, jsonb)
+IS 'what would be concluded from such an answer of the provider';
+
+CREATE FUNCTION contactsync_normalize_email(email text)
+RETURNS text LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'contactsync_normalize_email';
+COMMENT ON FUNCTION contactsync_normalize_email(text)
+IS 'an e-mail address as it is sent: trimmed, lower-cased, freed of =20-like artefacts at the ends';
+
+-- ---------------------------------------------------------------------------
+-- Tables.  They belong to the extension; nobody else may read or write them.
+-- ---------------------------------------------------------------------------
+
+CREATE SCHEMA contactsync;
+COMMENT ON SCHEMA contactsync IS 'what contactsync keeps, and views on it';
+GRANT USAGE ON SCHEMA contactsync TO PUBLIC;
+
+CREATE TABLE contactsync.endpoint (
+	id			integer	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	server_oid	oid		NOT NULL,
+	server		name	NOT NULL,
+	role		regrole	NOT NULL,
+	state		text	NOT NULL DEFAULT 'running'
+				CHECK (state IN ('running', 'throttled', 'unavailable', 'halted')),
+	reason		text,
+	since		timestamptz,
+	until		timestamptz,
+	pace		float8,
+	busy		boolean	NOT NULL DEFAULT false,
+	memo		jsonb,
+	pulled_until timestamptz,
+	UNIQUE (server_oid, role)
+);
+COMMENT ON TABLE contactsync.endpoint
+IS 'one row per server and role that sends through it: is it well, and if not, why';
+COMMENT ON COLUMN contactsync.endpoint.pace IS 'calls per second that the provider has taught us; null: as configured';
+COMMENT ON COLUMN contactsync.endpoint.busy IS 'calls may be under way; still set after a crash, which says that what is queued may have been sent';
+COMMENT ON COLUMN contactsync.endpoint.pulled_until IS 'the newest change at the provider that contactsync_pull() has brought, on its clock';
+COMMENT ON COLUMN contactsync.endpoint.memo IS 'what the provider has to be remembered for';
+
+CREATE TABLE contactsync.watch (
+	id			integer	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	source		regclass NOT NULL,
+	endpoint	integer	NOT NULL,
+	key			name[]	NOT NULL,
+	mapping		jsonb	NOT NULL,
+	filter		text,
+	search_path	text	NOT NULL,
+	on_delete	text	NOT NULL DEFAULT 'ignore'
+				CHECK (on_delete IN ('ignore', 'unsubscribe', 'delete')),
+	state		text	NOT NULL DEFAULT 'running'
+				CHECK (state IN ('running', 'broken')),
+	reason		text,
+	since		timestamptz,
+	created_at	timestamptz NOT NULL DEFAULT now(),
+	UNIQUE (source, endpoint)
+);
+COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
+COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
+
+CREATE SEQUENCE contactsync.queue_id;
+CREATE TABLE contactsync.queue (
+	endpoint	integer	NOT NULL,
+	watch		integer	NOT NULL,
+	xact		xid8	NOT NULL,
+	id			bigint	NOT NULL,
+	queued_at	timestamptz NOT NULL,
+	n			integer	NOT NULL,
+	keys		text[],
+	contact		jsonb
+) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 10000);
+ALTER TABLE contactsync.queue ALTER COLUMN keys SET STORAGE EXTERNAL;
+CREATE UNIQUE INDEX queue_position ON contactsync.queue (endpoint, watch, xact, id);
+COMMENT ON TABLE contactsync.queue
+IS 'changes that have no outcome yet: many keys a row, or one contact; neither means that every known contact of the watch is to be looked at';
+COMMENT ON COLUMN contactsync.queue.watch IS '0 for contactsync_upsert()';
+COMMENT ON COLUMN contactsync.queue.xact IS 'the transaction that wrote the row: ids alone are not in the order of commits';
+
+CREATE TABLE contactsync.contact (
+	endpoint	integer	NOT NULL,
+	watch		integer	NOT NULL,
+	key			text	COLLATE "C" NOT NULL,
+	upsert_key	text	COLLATE "C",
+	email		text,
+	action		"char"	NOT NULL,
+	digest		uuid,
+	synced_at	timestamptz,
+	remote_id	text,
+	consent_sent boolean NOT NULL DEFAULT false,
+	opted_out	boolean NOT NULL DEFAULT false,
+	topic_added	boolean NOT NULL DEFAULT false,
+	error		text,
+	PRIMARY KEY (watch, key, endpoint)
+) WITH (fillfactor = 70);
+-- of those that go by their address, which several rows may have
+CREATE INDEX contact_address ON contactsync.contact (upsert_key, endpoint) WHERE email IS NULL AND action = 'u';
+COMMENT ON TABLE contactsync.contact
+IS 'what was last synced of every source row: one row per watch and key';
+COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
+COMMENT ON COLUMN contactsync.contact.action IS 'u upsert, n unsubscribe, d delete';
+COMMENT ON COLUMN contactsync.contact.consent_sent IS 'what was last synced claimed consent';
+COMMENT ON COLUMN contactsync.contact.opted_out IS 'the provider told us of an opt-out that is not ours';
+COMMENT ON COLUMN contactsync.contact.topic_added IS 'the topic was asked for once, and is not again';
+COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: not known to have it; zero: another row with this address was sent since';
+
+CREATE TABLE contactsync.remote_contact (
+	endpoint	integer	NOT NULL,
+	email		text	COLLATE "C" NOT NULL,
+	remote_id	text	COLLATE "C",
+	external_id	text	COLLATE "C",
+	opt_in		boolean,
+	locale		text,
+	attributes	jsonb,
+	updated_at	timestamptz,
+	pulled_at	timestamptz NOT NULL,
+	PRIMARY KEY (endpoint, email)
+);
+CREATE INDEX remote_contact_external_id ON contactsync.remote_contact (endpoint, external_id);
+CREATE INDEX remote_contact_remote_id ON contactsync.remote_contact (endpoint, remote_id);
+COMMENT ON TABLE contactsync.remote_contact IS 'contacts as the provider had them when they were pulled';
+COMMENT ON COLUMN contactsync.remote_contact.updated_at IS 'when the contact changed, on the clock of the provider';
+
+CREATE TABLE contactsync.failure (
+	id			bigint	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	endpoint	integer	NOT NULL,
+	watch		integer	NOT NULL,
+	key			text	COLLATE "C" NOT NULL,
+	upsert_key	text,
+	reason		text	NOT NULL,
+	code		text,
+	message		text,
+	field		text,
+	attempts	integer	NOT NULL,
+	first_at	timestamptz NOT NULL,
+	last_at		timestamptz NOT NULL,
+	request_id	text,
+	contact		jsonb,
+	UNIQUE (watch, key, endpoint)
+);
+COMMENT ON TABLE contactsync.failure
+IS 'one row per contact that was given up on, with the reason; contactsync_retry() queues them again';
+
+CREATE TABLE contactsync.call (
+	id			bigint	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	endpoint	integer	NOT NULL,
+	started_at	timestamptz NOT NULL,
+	duration	interval NOT NULL,
+	method		text	NOT NULL,
+	path		text	NOT NULL,
+	status		integer	NOT NULL,
+	verdict		text	NOT NULL,
+	contacts	integer	NOT NULL,
+	failed		integer	NOT NULL,
+	attempt		integer	NOT NULL,
+	sent		integer	NOT NULL,
+	received	integer	NOT NULL,
+	idempotency_key text,
+	request_id	text,
+	error		text
+);
+COMMENT ON TABLE contactsync.call IS 'one row per HTTP request, kept by age and count';
+COMMENT ON COLUMN contactsync.call.status IS 'HTTP status; 0: no answer';
+COMMENT ON COLUMN contactsync.call.sent IS 'bytes of the request body';
+
+CREATE TABLE contactsync.counter (
+	endpoint	integer	NOT NULL,
+	watch		integer	NOT NULL,
+	synced		bigint	NOT NULL DEFAULT 0,
+	unchanged	bigint	NOT NULL DEFAULT 0,
+	failed		bigint	NOT NULL DEFAULT 0,
+	last_success timestamptz,
+	last_error	text,
+	last_error_at timestamptz,
+	PRIMARY KEY (endpoint, watch)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE contactsync.counter IS 'how many contacts of a watch had which outcome so far';
+
+-- one statement each, for each updates the same row of pg_extension
+SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.watch', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.watch_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.queue_id', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.contact', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.remote_contact', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.failure', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.failure_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.call', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.call_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.counter', '');
+
+-- ---------------------------------------------------------------------------
+-- Views: plural, as with pg_user_mapping and pg_user_mappings; every role sees
+-- its own there.
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION contactsync.runtime(OUT endpoint integer, OUT in_flight integer, OUT pace float8)
+RETURNS SETOF record LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_runtime';
+COMMENT ON FUNCTION contactsync.runtime()
+IS 'what the background worker of this database is doing now, per endpoint';
+
+CREATE FUNCTION contactsync.worker_state()
+RETURNS text LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_worker_state';
+COMMENT ON FUNCTION contactsync.worker_state()
+IS 'of the background worker of this database: running, starting, or not preloaded';
+
+CREATE VIEW contactsync.watches WITH (security_barrier) AS
+SELECT w.source, e.server, e.role AS owner, w.key, w.mapping, w.filter, w.on_delete, w.state, w.reason, w.created_at
+FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.watches IS 'the watches of the roles that you are';
+
+CREATE VIEW contactsync.changes WITH (security_barrier) AS
+SELECT e.server, w.source, k.key, CASE WHEN q.watch = 0 THEN q.id END AS id, q.contact, q.queued_at
+FROM contactsync.queue q
+	JOIN contactsync.endpoint e ON e.id = q.endpoint
+	LEFT JOIN contactsync.watch w ON w.id = q.watch
+	LEFT JOIN LATERAL pg_catalog.unnest(q.keys) AS k (key) ON true
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.changes
+IS 'the queue, one row per key, or per contact with the id that contactsync_upsert() returned; neither: all that is known of the source is to be looked at';
+
+CREATE VIEW contactsync.contacts WITH (security_barrier) AS
+SELECT e.server, w.source, c.key, c.upsert_key,
+	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' WHEN 'd' THEN 'delete' END AS action,
+	c.synced_at, c.remote_id, c.error
+FROM contactsync.contact c
+	JOIN contactsync.endpoint e ON e.id = c.endpoint
+	LEFT JOIN contactsync.watch w ON w.id = c.watch
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.contacts IS 'what was last synced, one row per source row';
+
+CREATE VIEW contactsync.duplicate WITH (security_barrier) AS
+SELECT e.server, e.role AS owner, s.upsert_key, pg_catalog.sum(s.rows)::bigint AS rows,
+	pg_catalog.jsonb_object_agg(s.source::pg_catalog.text, s.keys) AS keys
+FROM (SELECT c.endpoint, w.source, c.upsert_key, pg_catalog.count(*) AS rows,
+			pg_catalog.array_agg(c.key ORDER BY c.key) AS keys
+		FROM contactsync.contact c JOIN contactsync.watch w ON w.id = c.watch AND w.endpoint = c.endpoint
+		WHERE c.action = 'u' AND c.upsert_key IS NOT NULL
+		GROUP BY c.endpoint, w.source, c.upsert_key) s
+	JOIN contactsync.endpoint e ON e.id = s.endpoint
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE')
+GROUP BY e.id, e.server, e.role, s.upsert_key
+HAVING pg_catalog.sum(s.rows) > 1;
+COMMENT ON VIEW contactsync.duplicate
+IS 'source rows that are one contact at the provider, as of when they were sent: of these the last change wins';
+COMMENT ON COLUMN contactsync.duplicate.keys IS 'the keys of the rows, by the table that they are in';
+
+CREATE VIEW contactsync.remote_contacts WITH (security_barrier) AS
+SELECT e.server, e.role AS owner, r.email, r.external_id, r.remote_id, r.opt_in, r.locale, r.attributes, r.updated_at, r.pulled_at
+FROM contactsync.remote_contact r JOIN contactsync.endpoint e ON e.id = r.endpoint
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.remote_contacts IS 'contacts as the provider had them when contactsync_pull() brought them';
+
+CREATE VIEW contactsync.failures WITH (security_barrier) AS
+SELECT f.id, e.server, w.source, f.key, f.upsert_key, f.reason, f.code, f.message, f.field,
+	f.attempts, f.first_at, f.last_at, f.request_id
+FROM contactsync.failure f
+	JOIN contactsync.endpoint e ON e.id = f.endpoint
+	LEFT JOIN contactsync.watch w ON w.id = f.watch
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.failures IS 'contacts that were given up on, with the reason';
+
+CREATE VIEW contactsync.calls WITH (security_barrier) AS
+SELECT c.id, e.server, c.started_at, c.duration, c.method, c.path, c.status, c.verdict, c.contacts, c.failed,
+	c.attempt, c.sent, c.received, c.idempotency_key, c.request_id, c.error
+FROM contactsync.call c JOIN contactsync.endpoint e ON e.id = c.endpoint
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.calls IS 'the HTTP requests of late, one row each';
+
+CREATE VIEW contactsync.status WITH (security_barrier) AS
+WITH lane AS (
+	SELECT e.id AS endpoint, w.id AS watch, w.source FROM contactsync.endpoint e JOIN contactsync.watch w ON w.endpoint = e.id
+	UNION ALL
+	SELECT e.id, 0, NULL FROM contactsync.endpoint e
+	WHERE EXISTS (SELECT FROM contactsync.counter c WHERE c.endpoint = e.id AND c.watch = 0)
+		OR EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = e.id AND q.watch = 0)
+		OR NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.endpoint = e.id)
+)
+SELECT e.server, l.source, e.role AS owner,
+	CASE WHEN w.state = 'broken' THEN 'broken'
+		 WHEN e.state <> 'running' THEN e.state
+		 WHEN q.backlog > 0 THEN 'running'
+		 ELSE 'idle' END AS state,
+	COALESCE(w.reason, e.reason) AS reason,
+	COALESCE(w.since, e.since) AS since,
+	e.until,
+	COALESCE(q.backlog, 0) AS backlog,
+	now() - q.oldest AS oldest,
+	COALESCE(r.in_flight, 0) AS in_flight,
+	r.pace,
+	COALESCE(c.synced, 0) AS synced,
+	COALESCE(c.unchanged, 0) AS unchanged,
+	COALESCE(c.failed, 0) AS failed,
+	(SELECT count(*) FROM contactsync.failure f WHERE f.endpoint = e.id AND f.watch = l.watch) AS failures,
+	c.last_success, c.last_error, c.last_error_at,
+	contactsync.worker_state() AS worker
+FROM lane l
+	JOIN contactsync.endpoint e ON e.id = l.endpoint
+	LEFT JOIN contactsync.watch w ON w.id = l.watch
+	LEFT JOIN contactsync.counter c ON c.endpoint = l.endpoint AND c.watch = l.watch
+	LEFT JOIN contactsync.runtime() r ON r.endpoint = l.endpoint
+	LEFT JOIN LATERAL (SELECT sum(n) AS backlog, min(queued_at) AS oldest FROM contactsync.queue q
+					   WHERE q.endpoint = l.endpoint AND q.watch = l.watch) q ON true
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.status IS 'one row per server and watch: is it well, and if not, why';
+
+GRANT SELECT ON contactsync.watches, contactsync.changes, contactsync.contacts, contactsync.failures,
+	contactsync.calls, contactsync.duplicate, contactsync.remote_contacts, contactsync.status TO PUBLIC;
+
+-- ---------------------------------------------------------------------------
+-- Private.
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION contactsync.capture()
+RETURNS trigger LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_capture';
+COMMENT ON FUNCTION contactsync.capture()
+IS 'trigger that notes which rows of a watched table changed; made by contactsync_watch()';
+-- whoever makes a partition needs EXECUTE; a trigger that belongs to no watch does nothing
+GRANT EXECUTE ON FUNCTION contactsync.capture() TO PUBLIC;
+
+CREATE FUNCTION contactsync.note_ddl()
+RETURNS event_trigger LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_note_ddl';
+COMMENT ON FUNCTION contactsync.note_ddl()
+IS 'event trigger that gives tables that inherit from a watched one its triggers';
+REVOKE ALL ON FUNCTION contactsync.note_ddl() FROM PUBLIC;
+
+CREATE FUNCTION contactsync.note_drop()
+RETURNS event_trigger LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_note_drop';
+COMMENT ON FUNCTION contactsync.note_drop()
+IS 'event trigger that ends watches with their tables and servers';
+REVOKE ALL ON FUNCTION contactsync.note_drop() FROM PUBLIC;
+
+CREATE EVENT TRIGGER contactsync_ddl ON ddl_command_end
+WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION contactsync.note_ddl();
+COMMENT ON EVENT TRIGGER contactsync_ddl IS 'tables that inherit from a watched one have its triggers';
+
+CREATE EVENT TRIGGER contactsync_drop ON sql_drop EXECUTE FUNCTION contactsync.note_drop();
+COMMENT ON EVENT TRIGGER contactsync_drop IS 'watches end with their tables and servers';
+
+CREATE FUNCTION contactsync.launch()
+RETURNS void LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_launch';
+COMMENT ON FUNCTION contactsync.launch()
+IS 'has the background worker of this database started when the transaction commits';
+REVOKE ALL ON FUNCTION contactsync.launch() FROM PUBLIC;
+
+SELECT contactsync.launch();
