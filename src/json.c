@@ -59,6 +59,27 @@ release(void *arg)
 }
 
 /*
+ * Strict, but for json-c 0.18, which then takes every byte above 0x7f of a
+ * string for a control character (its issue 875).
+ */
+static int
+tokener_flags(void)
+{
+	return json_c_version_num() == ((0 << 16) | (18 << 8)) ? 0 : JSON_TOKENER_STRICT;
+}
+
+static bool
+is_space(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+	{
+		if (strchr(" \t\r\n", text[i]) == NULL)
+			return false;
+	}
+	return true;
+}
+
+/*
  * Has the text a \u0000?  json-c would take it, and every string function
  * after it would stop there.  A backslash that is itself escaped is none.
  */
@@ -105,6 +126,7 @@ CsJson *
 cs_json_parse(const char *text, size_t len)
 {
 	Owned	   *owned;
+	size_t		end;
 
 	if (text == NULL || len == 0 || len >= PG_INT32_MAX)
 		return NULL;
@@ -123,13 +145,18 @@ cs_json_parse(const char *text, size_t len)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
-	json_tokener_set_flags(owned->tokener, JSON_TOKENER_STRICT);
+	json_tokener_set_flags(owned->tokener, tokener_flags());
 	owned->root = json_tokener_parse_ex(owned->tokener, text, (int) len);
+	end = json_tokener_get_parse_end(owned->tokener);
 
 	/* a number at the top may go on, as far as json-c knows */
 	if (json_tokener_get_error(owned->tokener) == json_tokener_continue)
+	{
 		owned->root = json_tokener_parse_ex(owned->tokener, "", 1);
-	if (json_tokener_get_error(owned->tokener) != json_tokener_success)
+		end = len;
+	}
+	if (json_tokener_get_error(owned->tokener) != json_tokener_success ||
+		!is_space(text + end, len - end))
 	{
 		release(owned);
 		return NULL;

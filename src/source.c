@@ -178,8 +178,10 @@ typedef struct CsVarWalk
 
 /* Collects the columns of the first relation of the outermost query. */
 static bool
-collect_columns(Node *node, CsVarWalk *walk)
+collect_columns(Node *node, void *arg)
 {
+	CsVarWalk  *walk = arg;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, Var))
