@@ -29,18 +29,19 @@ PGDLLEXPORT void _PG_init(void);
 static object_access_hook_type prev_object_access_hook = NULL;
 
 /*
- * The worker has to see that its extension may be gone, or the right to use an
- * account with the user mapping.  Whatever is made or altered passes the
- * validator, so only what is dropped is seen here.
+ * The worker has to see that its extension may be gone or updated, or the right
+ * to use an account gone with the user mapping.  What is made or altered of the
+ * latter passes the validator.
  */
 static void
-note_dropped_object(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
+note_object(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
 {
 	if (prev_object_access_hook)
 		prev_object_access_hook(access, classId, objectId, subId, arg);
-	if (access == OAT_DROP &&
-		(classId == ExtensionRelationId || classId == ForeignServerRelationId ||
-		 classId == UserMappingRelationId))
+	if ((access == OAT_DROP &&
+		 (classId == ExtensionRelationId || classId == ForeignServerRelationId ||
+		  classId == UserMappingRelationId)) ||
+		(access == OAT_POST_ALTER && classId == ExtensionRelationId))
 		cs_shmem_reload_at_commit();
 }
 
@@ -56,5 +57,5 @@ _PG_init(void)
 	cs_launcher_register();
 	cs_launcher_hook();
 	prev_object_access_hook = object_access_hook;
-	object_access_hook = note_dropped_object;
+	object_access_hook = note_object;
 }

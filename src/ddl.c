@@ -13,7 +13,6 @@
 
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
-#include "commands/extension.h"
 
 #include "compat.h"
 #include "contactsync.h"
@@ -51,7 +50,7 @@ contactsync_note_ddl(PG_FUNCTION_ARGS)
 	CsSqlScope	scope;
 
 	require_event_trigger(fcinfo, "contactsync.note_ddl");
-	if (busy || !OidIsValid(get_extension_oid(CS_EXTENSION, true)))
+	if (busy || !cs_sql_is_ready())
 		PG_RETURN_VOID();
 	busy = true;
 	PG_TRY();
@@ -123,7 +122,7 @@ contactsync_note_drop(PG_FUNCTION_ARGS)
 	CsSqlScope	scope;
 
 	require_event_trigger(fcinfo, "contactsync.note_drop");
-	if (!OidIsValid(get_extension_oid(CS_EXTENSION, true)))
+	if (!cs_sql_is_ready())
 		PG_RETURN_VOID();
 	cs_sql_enter(&scope);
 	if (drop_watches() + drop_endpoints() > 0)

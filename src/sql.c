@@ -28,9 +28,22 @@
 #include "contactsync.h"
 #include "sql.h"
 
-/* The owner of the extension.  Errors: it does not exist. */
+/* The version of the extension that the library goes with. */
+static bool
+is_current_version(HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion, desc, &isnull);
+
+	return !isnull && strcmp(TextDatumGetCString(version), CS_VERSION) == 0;
+}
+
+/*
+ * The owner of the extension, or InvalidOid if there is none, and whether its
+ * tables are those that this library knows.
+ */
 static Oid
-extension_owner(void)
+extension_owner(bool *current)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	Oid			owner = InvalidOid;
@@ -38,18 +51,52 @@ extension_owner(void)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
+	*current = false;
+
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum(CS_EXTENSION));
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
+	{
 		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		*current = is_current_version(tuple, RelationGetDescr(rel));
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return owner;
+}
+
+/*
+ * Is the extension there, and of the version of this library?  A new library
+ * that was installed before ALTER EXTENSION UPDATE captures changes and does
+ * nothing else.  Needs a transaction.
+ */
+bool
+cs_sql_is_ready(void)
+{
+	bool		current;
+
+	return OidIsValid(extension_owner(&current)) && current && !creating_extension;
+}
+
+/* The same as an error. */
+static Oid
+require_extension(void)
+{
+	bool		current;
+	Oid			owner = extension_owner(&current);
+
 	if (!OidIsValid(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"%s\" does not exist", CS_EXTENSION)));
+	if (!current)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the library of extension \"%s\" is of version %s, but its tables are not",
+						CS_EXTENSION, CS_VERSION),
+				 errhint("%s", CS_UPDATE_HINT)));
 	return owner;
 }
 
@@ -81,7 +128,7 @@ cs_sql_plan_by_index(void)
 void
 cs_sql_enter(CsSqlScope *scope)
 {
-	Oid			owner = extension_owner();
+	Oid			owner = require_extension();
 
 	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
 	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);

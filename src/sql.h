@@ -33,6 +33,11 @@ typedef struct CsSqlScope
 	int			guc_level;
 } CsSqlScope;
 
+/* What to do when the library and the tables are not of one version. */
+#define CS_UPDATE_HINT \
+	"Use ALTER EXTENSION contactsync UPDATE; if that has been done, restart the server."
+
+extern bool cs_sql_is_ready(void);
 extern void cs_sql_enter(CsSqlScope *scope);
 extern void cs_sql_leave(CsSqlScope *scope);
 extern void cs_sql_plan_by_index(void);

@@ -282,7 +282,7 @@ contactsync_runtime(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	runtime.result = (ReturnSetInfo *) fcinfo->resultinfo;
-	runtime.endpoints = cs_shmem_ready() ? endpoints_of(GetUserId()) : NIL;
+	runtime.endpoints = cs_shmem_ready() && cs_sql_is_ready() ? endpoints_of(GetUserId()) : NIL;
 	cs_shmem_published(put_runtime, &runtime);
 	return (Datum) 0;
 }
@@ -291,5 +291,6 @@ contactsync_runtime(PG_FUNCTION_ARGS)
 Datum
 contactsync_worker_state(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(cs_shmem_worker_state()));
+	PG_RETURN_TEXT_P(cstring_to_text(cs_sql_is_ready() ? cs_shmem_worker_state() :
+									 "waiting for ALTER EXTENSION contactsync UPDATE"));
 }

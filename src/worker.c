@@ -108,6 +108,43 @@ own_queue(void)
 	}
 }
 
+static bool
+is_ready(void)
+{
+	bool		ready;
+
+	begin();
+	ready = cs_sql_is_ready();
+	commit();
+	return ready;
+}
+
+/*
+ * Effect: waits while the tables are not of this library's version.  Changes are
+ * captured meanwhile: of the queue, no version changes what is written.
+ */
+static void
+wait_for_update(void)
+{
+	bool		told = false;
+
+	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() &&
+		   find_extension() == extension && !is_ready())
+	{
+		if (!told)
+			ereport(WARNING,
+					(errmsg("contactsync sends nothing: its library is of version %s, but its tables are not", CS_VERSION),
+					 errhint("%s", CS_UPDATE_HINT)));
+		told = true;
+		pgstat_report_activity(STATE_IDLE, "contactsync: waiting for ALTER EXTENSION contactsync UPDATE");
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FALLBACK_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		(void) cs_shmem_take_reload();
+	}
+}
+
 static void
 prune(void)
 {
@@ -190,7 +227,9 @@ contactsync_worker_main(Datum arg)
 	{
 		Oid			now;
 
-		delivery = deliver(delivery);
+		wait_for_update();
+		if (is_ready())
+			delivery = deliver(delivery);
 		now = find_extension();
 		extension_absent = !OidIsValid(now);
 		if (now != extension)

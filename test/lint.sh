@@ -148,7 +148,7 @@ versions() {
 # An object that exists already could be somebody's trap.
 sql_creates() {
     grep -nE 'OR REPLACE|IF NOT EXISTS' "${scripts[@]}"
-    grep -L '^\\echo Use "CREATE EXTENSION' "${scripts[@]}" | sed 's/$/: does not stop psql from running it/'
+    grep -LE '^\\echo Use "(CREATE EXTENSION|ALTER EXTENSION contactsync UPDATE")' "${scripts[@]}" | sed 's/$/: does not stop psql from running it/'
 }
 
 sql_comments() {
