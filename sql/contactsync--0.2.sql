@@ -105,7 +105,7 @@ RETURNS TABLE (
 	verdict text, retry_after float8, throttled boolean, next_step integer, blame text,
 	contact integer, outcome text, reason text, code text, field text,
 	message text, remote_id text, remote_status text, note text, opted_out boolean,
-	consent_sent boolean, topic_added boolean, memo text, request_id text
+	consent_sent boolean, topics text, memo text, request_id text
 )
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_judge';
@@ -199,7 +199,7 @@ CREATE TABLE contactsync.contact (
 	remote_id	text,
 	consent_sent boolean NOT NULL DEFAULT false,
 	opted_out	boolean NOT NULL DEFAULT false,
-	topic_added	boolean NOT NULL DEFAULT false,
+	topics		text,
 	error		text,
 	PRIMARY KEY (watch, key, endpoint)
 ) WITH (fillfactor = 70);
@@ -211,7 +211,7 @@ COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
 COMMENT ON COLUMN contactsync.contact.action IS 'u upsert, n unsubscribe, d delete';
 COMMENT ON COLUMN contactsync.contact.consent_sent IS 'what was last synced claimed consent';
 COMMENT ON COLUMN contactsync.contact.opted_out IS 'the provider told us of an opt-out that is not ours';
-COMMENT ON COLUMN contactsync.contact.topic_added IS 'the topic was asked for once, and is not again';
+COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to once, and is not again, parted by spaces';
 COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: not known to have it; zero: another row with this address was sent since';
 
 CREATE TABLE contactsync.remote_contact (
@@ -337,7 +337,7 @@ IS 'the queue, one row per key, or per contact with the id that contactsync_upse
 CREATE VIEW contactsync.contacts WITH (security_barrier) AS
 SELECT e.server, w.source, c.key, c.upsert_key,
 	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' WHEN 'd' THEN 'delete' END AS action,
-	c.synced_at, c.remote_id, c.error
+	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics
 FROM contactsync.contact c
 	JOIN contactsync.endpoint e ON e.id = c.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = c.watch

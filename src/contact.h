@@ -77,7 +77,8 @@ typedef struct CsContact
 								 * row, if it was another one */
 	bool		previous_shared;	/* another row has that key still: what
 									 * became of it is not to be told there */
-	bool		topic_added;	/* Owlat: membership was asked for once */
+	char	   *topics;			/* Owlat: those that membership was asked for,
+								 * parted by spaces, or NULL */
 	bool		opted_out;		/* the provider told us of an opt-out that is
 								 * not ours: consent is not claimed again */
 	bool		consent_sent;	/* the last delivered value claimed consent

@@ -109,7 +109,7 @@ cs_current_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoi
 		if (contact == NULL)
 			continue;
 		contact->remote_id = known[i].remote_id;
-		contact->topic_added = known[i].topic_added;
+		contact->topics = known[i].topics;
 		contact->opted_out = known[i].opted_out;
 		contact->consent_sent = known[i].consent_sent && known[i].has_digest;
 		current[i].refusal = cs_provider_prepare(endpoint, contact);

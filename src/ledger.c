@@ -52,7 +52,7 @@ enum
 	LEDGER_REMOTE_ID,
 	LEDGER_CONSENT_SENT,
 	LEDGER_OPTED_OUT,
-	LEDGER_TOPIC_ADDED,
+	LEDGER_TOPICS,
 	LEDGER_ERROR,
 	LEDGER_COLUMNS
 };
@@ -151,7 +151,7 @@ fill_known(TupleTableSlot *slot, CsKnown *known)
 	known->remote_id = text_of(slot, LEDGER_REMOTE_ID);
 	known->consent_sent = bool_of(slot, LEDGER_CONSENT_SENT);
 	known->opted_out = bool_of(slot, LEDGER_OPTED_OUT);
-	known->topic_added = bool_of(slot, LEDGER_TOPIC_ADDED);
+	known->topics = text_of(slot, LEDGER_TOPICS);
 }
 
 void
@@ -213,7 +213,7 @@ fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
 		set_text(values, nulls, LEDGER_REMOTE_ID, stored->remote_id);
 	values[LEDGER_CONSENT_SENT] = BoolGetDatum(stored->consent_sent);
 	values[LEDGER_OPTED_OUT] = BoolGetDatum(stored->opted_out);
-	values[LEDGER_TOPIC_ADDED] = BoolGetDatum(stored->topic_added);
+	set_text(values, nulls, LEDGER_TOPICS, stored->topics);
 	set_text(values, nulls, LEDGER_ERROR, stored->note);
 }
 

@@ -26,9 +26,9 @@ typedef struct CsKnown
 	char	   *upsert_key;
 	char	   *email;			/* NULL: it is the upsert key */
 	char	   *remote_id;
+	char	   *topics;
 	bool		consent_sent;
 	bool		opted_out;
-	bool		topic_added;
 } CsKnown;
 
 /* Both need a transaction; known[i] is for keys[i], palloc'd in the current

@@ -95,6 +95,7 @@ apply_state(CsContact *contact, CsJson *state)
 	const char *previous_key = cs_json_string(cs_json_get(state, "previous_key"));
 	const char *remote_id = cs_json_string(cs_json_get(state, "remote_id"));
 	const char *upsert_key = cs_json_string(cs_json_get(state, "upsert_key"));
+	const char *topics = cs_json_string(cs_json_get(state, "topics"));
 	int64		change_id = 0;
 	int64		retries;
 
@@ -109,7 +110,7 @@ apply_state(CsContact *contact, CsJson *state)
 	(void) cs_json_bool(cs_json_get(state, "previous_shared"), &contact->previous_shared);
 	(void) cs_json_bool(cs_json_get(state, "opted_out"), &contact->opted_out);
 	(void) cs_json_bool(cs_json_get(state, "consent_sent"), &contact->consent_sent);
-	(void) cs_json_bool(cs_json_get(state, "topic_added"), &contact->topic_added);
+	contact->topics = topics ? pstrdup(topics) : NULL;
 	(void) cs_json_bool(cs_json_get(state, "direct"), &contact->direct);
 }
 
@@ -403,7 +404,7 @@ enum
 {
 	COL_VERDICT, COL_RETRY_AFTER, COL_THROTTLED, COL_NEXT_STEP, COL_BLAME, COL_CONTACT,
 	COL_OUTCOME, COL_REASON, COL_CODE, COL_FIELD, COL_MESSAGE, COL_REMOTE_ID,
-	COL_REMOTE_STATUS, COL_NOTE, COL_OPTED_OUT, COL_CONSENT_SENT, COL_TOPIC_ADDED,
+	COL_REMOTE_STATUS, COL_NOTE, COL_OPTED_OUT, COL_CONSENT_SENT, COL_TOPICS,
 	COL_MEMO, COL_REQUEST_ID, COL_COUNT
 };
 
@@ -460,10 +461,10 @@ fill_outcome(Row *row, int index, const CsJudgement *judgement)
 	set_text(row, COL_REMOTE_ID, outcome->remote_id);
 	set_text(row, COL_REMOTE_STATUS, outcome->remote_status);
 	set_text(row, COL_NOTE, outcome->note);
-	row->nulls[COL_OPTED_OUT] = row->nulls[COL_CONSENT_SENT] = row->nulls[COL_TOPIC_ADDED] = false;
+	row->nulls[COL_OPTED_OUT] = row->nulls[COL_CONSENT_SENT] = false;
 	row->values[COL_OPTED_OUT] = BoolGetDatum(outcome->opted_out);
 	row->values[COL_CONSENT_SENT] = BoolGetDatum(outcome->consent_sent);
-	row->values[COL_TOPIC_ADDED] = BoolGetDatum(outcome->topic_added);
+	set_text(row, COL_TOPICS, outcome->topics);
 }
 
 /*

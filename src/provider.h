@@ -107,7 +107,8 @@ typedef struct CsOutcome
 	const char *remote_updated_at;	/* as the provider writes times */
 	const char *note;			/* worth storing beside a success, e.g.
 								 * "topic: 404" */
-	bool		topic_added;	/* membership was asked for, now or before */
+	const char *topics;			/* whose membership was asked for, now or
+								 * before, as in CsContact */
 	bool		consent_sent;	/* the provider was told that the person wants
 								 * mail, now or before; preset by opt_in */
 	bool		opted_out;		/* the provider has an opt-out that is not

@@ -271,7 +271,7 @@ prepare(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known)
 	CsRefusal  *refusal;
 
 	contact->remote_id = known->remote_id;
-	contact->topic_added = known->topic_added;
+	contact->topics = known->topics;
 	contact->opted_out = known->opted_out;
 	contact->consent_sent = known->consent_sent;
 	refusal = cs_provider_prepare(endpoint, contact);

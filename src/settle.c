@@ -192,7 +192,7 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	stored->remote_id = copy(settlement, outcome->remote_id ? outcome->remote_id :
 							 change->contact->remote_id);
 	stored->note = copy(settlement, outcome->note);
-	stored->topic_added = outcome->topic_added;
+	stored->topics = copy(settlement, outcome->topics);
 	stored->consent_sent = outcome->consent_sent;
 	stored->opted_out = outcome->opted_out;
 	cs_change_note_sent(change);
@@ -224,7 +224,7 @@ cs_settle_outdated(CsSettlement *settlement, CsChange *change)
 	memset(stored, 0, sizeof(CsStored));
 	stored->key = stored_key(settlement, change);
 	stored->contact = change->contact;
-	stored->topic_added = change->contact->topic_added;
+	stored->topics = copy(settlement, change->contact->topics);
 	stored->consent_sent = change->contact->consent_sent;
 	stored->opted_out = change->contact->opted_out;
 	finish(settlement, change);

@@ -51,9 +51,9 @@ typedef struct CsStored
 	const CsContact *contact;	/* NULL: it could not be made */
 	pg_uuid_t	digest;
 	const char *remote_id;
+	const char *topics;
 	const char *note;			/* stored as contact.error beside a success */
 	bool		consent_sent;
-	bool		topic_added;
 	bool		opted_out;
 	/* of a failure */
 	const char *reason;

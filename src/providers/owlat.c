@@ -11,9 +11,9 @@
  * null refused, "" clears on an update.
  *
  * Consent lives in topics, and adding somebody to one lifts an opt-out from
- * everything [SRC].  So membership is asked for once per contact and not again
- * at every change, never for who is known to have opted out, and if opt_in is
- * mapped it decides: true adds, false removes.
+ * everything [SRC].  So membership is asked for once per contact and topic and
+ * not again at every change, never for who is known to have opted out, and if
+ * opt_in is mapped it decides: true adds, false removes.
  *
  * A contact that we know to be there is updated at once, which saves a call.
  *
@@ -173,11 +173,60 @@ moves(const Owlat *owlat, const CsContact *contact)
 		strcmp(contact->previous_key, contact->upsert_key) != 0;
 }
 
-/* Was this contact added to the topic before?  That of an old address does not count. */
+/* The topics that this contact was added to; those of an old address do not count. */
+static const char *
+topics_of(const Owlat *owlat, const CsContact *contact)
+{
+	return contact->previous_key == NULL || moves(owlat, contact) ? contact->topics : NULL;
+}
+
+/* Where the topic of the option stands in that list, or NULL. */
+static const char *
+find_topic(const Owlat *owlat, const char *topics)
+{
+	size_t		len = strlen(owlat->topic_id);
+
+	while (topics)
+	{
+		if (strcspn(topics, " ") == len && strncmp(topics, owlat->topic_id, len) == 0)
+			return topics;
+		topics = strchr(topics, ' ');
+		topics = topics ? topics + 1 : NULL;
+	}
+	return NULL;
+}
+
 static bool
 has_joined(const Owlat *owlat, const CsContact *contact)
 {
-	return contact->topic_added && (contact->previous_key == NULL || moves(owlat, contact));
+	return find_topic(owlat, topics_of(owlat, contact)) != NULL;
+}
+
+/* The list as it is when the contact has joined the topic of the option. */
+static const char *
+topics_with(const Owlat *owlat, const CsContact *contact)
+{
+	const char *topics = topics_of(owlat, contact);
+
+	if (find_topic(owlat, topics))
+		return topics;
+	return topics ? psprintf("%s %s", topics, owlat->topic_id) : owlat->topic_id;
+}
+
+/* ... and when it has left it; NULL if none remain. */
+static const char *
+topics_without(const Owlat *owlat, const CsContact *contact)
+{
+	const char *topics = topics_of(owlat, contact);
+	const char *found = find_topic(owlat, topics);
+	const char *rest;
+
+	if (found == NULL)
+		return topics;
+	rest = found + strlen(owlat->topic_id);
+	if (found == topics)
+		return *rest ? rest + 1 : NULL;
+	return psprintf("%.*s%s", (int) (found - topics - 1), topics, rest);
 }
 
 static bool
@@ -329,7 +378,7 @@ finish(const Owlat *owlat, const CsBatch *batch, CsJudgement *judgement)
 	if (topic_call(owlat, contact) >= 0)
 		go_on(judgement, STEP_TOPIC, "the contact is there, the topic is next");
 	else
-		judgement->outcomes[0].topic_added = has_joined(owlat, contact);
+		judgement->outcomes[0].topics = topics_of(owlat, contact);
 }
 
 /* [SRC]: {"error":{"category","message"}}, formerly "code". */
@@ -430,6 +479,8 @@ static void
 judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			CsJson *doc, bool join, CsJudgement *judgement)
 {
+	const Owlat *owlat = cs_provider_settings(endpoint);
+	const CsContact *contact = batch->contacts[0];
 	CsOutcome  *outcome = &judgement->outcomes[0];
 	const char *message = cs_provider_error_message(doc);
 	const char *doi = cs_json_text(cs_json_path(doc, "data.doiStatus"));
@@ -441,7 +492,7 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 							 "Owlat does not take the topic of option topic_id: %s", message);
 	else if (response->status < 300 || (!join && is_not_found(response, doc)))
 	{
-		outcome->topic_added = join;
+		outcome->topics = join ? topics_with(owlat, contact) : topics_without(owlat, contact);
 		if (doi && strcmp(doi, "pending") == 0)
 			outcome->note = "topic: Owlat asked the person for a confirmation";
 	}
@@ -449,7 +500,7 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 		refuse(endpoint, batch, response, doc, judgement);
 	else
 	{
-		outcome->topic_added = has_joined(cs_provider_settings(endpoint), batch->contacts[0]);
+		outcome->topics = topics_of(owlat, contact);
 		outcome->note = psprintf("topic: %s", message);
 	}
 }

@@ -46,12 +46,18 @@ ALTER SERVER owl OPTIONS (ADD topic_id 'top1');
 SELECT step, status, verdict, next_step, remote_id FROM (VALUES (0, 201), (2, 200), (3, 201)) AS t (step, status), contactsync_judge('owl', status, NULL, contact(), mira(), step);
 SELECT verdict, next_step FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), '{"email": "mira@acme.io"}');
 -- once for each contact; not again, not for who opted out, nor when consent is not known
-SELECT opt_in, state, verdict, next_step, topic_added
-FROM (VALUES (NULL::text), ('null'), ('true'), ('false')) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"topic_added": true}'), ('{"opted_out": true}'), ('{"topic_added": true, "previous_key": "old@acme.io"}')) AS s (state),
+SELECT opt_in, state, verdict, next_step, topics
+FROM (VALUES (NULL::text), ('null'), ('true'), ('false')) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"topics": "top1"}'), ('{"opted_out": true}'), ('{"topics": "top1", "previous_key": "old@acme.io"}')) AS s (state),
 	contactsync_judge('owl', 201, NULL, contact(), CASE WHEN opt_in IS NULL THEN mira() ELSE mira() || jsonb_build_object('opt_in', opt_in::jsonb) END, state => state);
-SELECT verdict, outcome, topic_added, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "contactId": "k1", "topicId": "top1", "doiStatus": "not_required"}}', mira(), 4);
+SELECT verdict, outcome, topics, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "contactId": "k1", "topicId": "top1", "doiStatus": "not_required"}}', mira(), 4);
 SELECT verdict, outcome, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "doiStatus": "pending"}}', mira(), 4);
-SELECT verdict, outcome, topic_added, note FROM contactsync_judge('owl', 200, NULL, '{"data": {"success": true, "removed": true}}', mira() || '{"opt_in": false}', 4, state => '{"topic_added": true}');
+SELECT verdict, outcome, topics, note FROM contactsync_judge('owl', 200, NULL, '{"data": {"success": true, "removed": true}}', mira() || '{"opt_in": false}', 4, state => '{"topics": "top1"}');
+-- once for each topic too: another one is joined, the first one is not when it comes back
+ALTER SERVER owl OPTIONS (SET topic_id 'top2');
+SELECT before, verdict, next_step, topics FROM (VALUES ('top1'), ('top1 top2'), ('top2 top1'), ('top22 top')) AS t (before), contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => jsonb_build_object('topics', before));
+SELECT opt_in, before, topics FROM (VALUES (true), (false)) AS o (opt_in), (VALUES (NULL), ('top1'), ('top2'), ('top1 top2'), ('top2 top1'), ('top1 top2 top3')) AS t (before),
+	contactsync_judge('owl', 200, NULL, '{"data": {"success": true}}', mira() || jsonb_build_object('opt_in', opt_in), 4, state => jsonb_build_object('topics', before));
+ALTER SERVER owl OPTIONS (SET topic_id 'top1');
 -- its failure does not undo the contact, unless it is everybody's
 SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, refusal('not_found', 'Contact not found')), (422, refusal('invalid_state', 'blocked')), (409, refusal('conflict')), (400, ''),
 	(404, refusal('not_found', 'Topic not found')), (400, refusal('invalid_input', 'Invalid topic id')), (404, 'No matching routes found'), (403, refusal('forbidden', 'This API key is missing the required scope: topics:write')), (429, ''), (500, '')) AS t (status, body),
@@ -61,8 +67,8 @@ SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, 
 	contactsync_judge('owl', status, NULL, body, mira() || '{"opt_in": false}', 4);
 -- always means always
 ALTER SERVER owl OPTIONS (ADD topic_mode 'always');
-SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topic_added": true}');
-SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topic_added": true, "opted_out": true}');
+SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topics": "top1"}');
+SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topics": "top1", "opted_out": true}');
 ALTER SERVER owl OPTIONS (DROP topic_id, DROP topic_mode);
 
 -- another address
@@ -80,3 +86,10 @@ SELECT status, verdict, outcome, reason, note FROM (VALUES (200, '{"data": {"suc
 -- no step can do harm
 SELECT verdict, outcome FROM contactsync_judge('owl', 201, NULL, contact(), mira(), 99);
 SELECT verdict, outcome FROM contactsync_judge('owl', 201, NULL, contact(), mira(), -1);
+
+-- what no document tells: a proxy's page, nothing, elsewhere, a teapot, JSON of another shape
+SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, blame, outcome, reason, message FROM (VALUES
+	(200, NULL::jsonb, '<html><title>Hotel WLAN</title>'), (502, NULL, '<html><title>Bad gateway</title>'), (403, NULL, '<html><title>Blocked</title>'), (404, NULL, '<!DOCTYPE html>'), (200, NULL, ''), (204, NULL, ''), (202, NULL, '{}'), (200, NULL, 'OK'), (200, NULL, 'null'), (200, NULL, '"x"'), (200, NULL, '[[]]'),
+	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),
+	(418, NULL, ''), (418, NULL, '<html>'), (418, NULL, '{"error": "teapot"}'), (400, NULL, '[]'), (400, NULL, '{"error": {"message": {"text": 1}}}'), (405, NULL, ''), (407, NULL, ''), (408, NULL, ''), (410, NULL, ''), (415, NULL, '{}'), (425, NULL, ''), (451, NULL, ''), (499, NULL, ''), (520, NULL, ''), (599, NULL, 'null'), (100, NULL, ''), (0, NULL, 'Connection refused')
+) AS t (status, headers, body), contactsync_judge('owl', status, headers, body, '{"email": "mira@acme.io", "first_name": "Mira"}');

@@ -81,6 +81,19 @@ is(change("UPDATE people SET first_name = 'Jo' WHERE id = 2"),
 is(change('DELETE FROM people WHERE id = 2'), 'DELETE /contacts/joe@acme.io 200', 'a deleted row deletes the contact');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'nothing failed');
 
+# another topic is joined as contacts change, once; the first one is not joined again when it comes back
+my $other = 'topicdouble000000000000000000000';
+my $topics = q{SELECT array_to_string(topics, ' '), error FROM contactsync.contacts WHERE key = '1'};
+is($node->safe_psql('postgres', $topics), "$topic|", 'it is known whom the topic was asked for');
+$sandbox->config('owlat', { account => 'owltest', topics => { $topic => { double_opt_in => JSON::PP::false }, $other => { double_opt_in => JSON::PP::true } } });
+$node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$other')");
+is(change("UPDATE people SET first_name = 'Mia' WHERE id = 1"), "PUT /contacts/mira\@acme.io 200\nPOST /topics/$other/contacts 201", 'another topic is joined');
+is($node->safe_psql('postgres', $topics), "$topic $other|topic: Owlat asked the person for a confirmation", 'and what it did is noted');
+is(change("UPDATE people SET first_name = 'Mira' WHERE id = 1"), 'PUT /contacts/mira@acme.io 200', 'once');
+$node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$topic')");
+is(change("UPDATE people SET first_name = 'Myra' WHERE id = 1"), 'PUT /contacts/mira@acme.io 200', 'and the first one not again');
+is(scalar(grep { $_->{kind} eq 'confirmation_mail_sent' } @{ $sandbox->events('owlat', account => 'owltest') }), 1, 'so one mail was sent');
+
 # a topic that does not exist halts, and nothing is lost
 $node->safe_psql('postgres', q{ALTER SERVER owltest OPTIONS (SET topic_id 'topicmissing00000000000000000000')});
 $node->safe_psql('postgres', q{INSERT INTO people VALUES (3, 'ada@acme.io', 'Ada', NULL, true)});
