@@ -396,7 +396,7 @@ SELECT e.server, l.source, e.role AS owner,
 		 WHEN e.state <> 'running' THEN e.state
 		 WHEN q.backlog > 0 THEN 'running'
 		 ELSE 'idle' END AS state,
-	COALESCE(w.reason, e.reason) AS reason,
+	COALESCE(w.reason, e.reason, e.memo OPERATOR(pg_catalog.#>>) '{}') AS reason,
 	COALESCE(w.since, e.since) AS since,
 	e.until,
 	COALESCE(q.backlog, 0) AS backlog,

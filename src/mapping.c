@@ -239,6 +239,29 @@ cs_mapping_check_expressions(CsWatch *watch, Relation source, int from, Bitmapse
 	}
 }
 
+/* The expression of a field, or NULL if it is not mapped. */
+static const char *
+mapped_expression(const CsWatch *watch, CsField field)
+{
+	for (int i = 0; i < watch->nmapped; i++)
+		if (watch->mapped[i].field == field)
+			return watch->mapped[i].expression;
+	return NULL;
+}
+
+/* Effect: a warning if the key of contacts at the provider is what people change. */
+static void
+check_external_id(const CsWatch *watch)
+{
+	const char *id = mapped_expression(watch, CS_EXTERNAL_ID);
+	const char *email = mapped_expression(watch, CS_EMAIL);
+
+	if (id && email && strcmp(id, email) == 0)
+		ereport(WARNING,
+				(errmsg("external_id is mapped to the e-mail address, which may change"),
+				 errhint("Map external_id to what identifies the row for good, such as its primary key.")));
+}
+
 /* Effect: an error unless the provider can take these fields. */
 void
 cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
@@ -274,6 +297,7 @@ cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
 							   pg_popcount32(provider->required & ~fields), provider->title,
 							   cs_contact_field_list(provider->required & ~fields)),
 				 errhint("For example: mapping => '{\"email\": \"email_address\"}'.")));
+	check_external_id(watch);
 	refusal = provider->check_mapping ? provider->check_mapping(endpoint, fields, &hint) : NULL;
 	if (refusal)
 		ereport(ERROR,

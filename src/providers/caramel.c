@@ -165,7 +165,7 @@ cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact)
 static bool
 prefers_form(const CsCaramel *caramel, const char *memo)
 {
-	return caramel->prefer_form || (memo && strcmp(memo, CS_CARAMEL_TIER) == 0);
+	return caramel->prefer_form || (memo && strncmp(memo, CS_CARAMEL_TIER, strlen(CS_CARAMEL_TIER)) == 0);
 }
 
 bool

@@ -16,8 +16,11 @@
 #define CS_CARAMEL_FIRST	0	/* by the tool, or by the form: see below */
 #define CS_CARAMEL_FORM		1	/* by the form */
 
-/* What the endpoint remembers: the plan is too low for the tool. */
+/* The service's word for a plan that is too low for the tool ... */
 #define CS_CARAMEL_TIER		"tier_required"
+
+/* ... and what the endpoint remembers of it, which begins with it: for people. */
+#define CS_CARAMEL_TIER_MEMO	CS_CARAMEL_TIER ": contacts go through the form"
 
 /* The options, parsed. */
 typedef struct CsCaramel

@@ -207,7 +207,7 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 							 caramel->form_id ? "" : " (set the option form_id to a form that contacts can go through)");
 		return;
 	}
-	judgement->memo = CS_CARAMEL_TIER;
+	judgement->memo = CS_CARAMEL_TIER_MEMO;
 	if (cs_caramel_may_submit(caramel, batch->contacts[0]))
 	{
 		cs_provider_conclude(judgement, CS_STEP, NULL, "%s; the form is next", message);

@@ -64,3 +64,10 @@ ALTER SERVER car OPTIONS (DROP form_sets_consent, DROP form_id);
 SELECT status, headers, verdict, retry_after, throttled, request_id FROM (VALUES (429, '{"Retry-After": "0", "x-caramel-request-id": "r1"}'::jsonb, ''), (429, '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "x-ratelimit-reset": "784111800"}', ''), (200, '{"Retry-After": "9"}', text_error('rate_limited')), (200, NULL, text_error('rate_limited')), (503, NULL, '<html>')) AS t (status, headers, body),
 	contactsync_judge('car', status, headers, body);
 SELECT verdict, reason FROM contactsync_judge('car', 200, NULL, '<html><title>Welcome</title>');
+
+-- what no document tells: a proxy's page, nothing, elsewhere, a teapot, JSON of another shape
+SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, blame, outcome, reason, message FROM (VALUES
+	(200, NULL::jsonb, '<html><title>Hotel WLAN</title>'), (502, NULL, '<html><title>Bad gateway</title>'), (403, NULL, '<html><title>Blocked</title>'), (404, NULL, '<!DOCTYPE html>'), (200, NULL, ''), (204, NULL, ''), (202, NULL, '{}'), (200, NULL, 'OK'), (200, NULL, 'null'), (200, NULL, '"x"'), (200, NULL, '[[]]'),
+	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),
+	(418, NULL, ''), (418, NULL, '<html>'), (418, NULL, '{"error": "teapot"}'), (400, NULL, '[]'), (400, NULL, '{"error": {"message": {"text": 1}}}'), (405, NULL, ''), (407, NULL, ''), (408, NULL, ''), (410, NULL, ''), (415, NULL, '{}'), (425, NULL, ''), (451, NULL, ''), (499, NULL, ''), (520, NULL, ''), (599, NULL, 'null'), (100, NULL, ''), (0, NULL, 'Connection refused')
+) AS t (status, headers, body), contactsync_judge('car', status, headers, body, '{"email": "jane@example.com"}');

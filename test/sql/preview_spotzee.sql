@@ -69,3 +69,14 @@ SELECT method, url FROM contactsync_preview('spot', '{}', action => 'delete', st
 SELECT method, url FROM contactsync_preview('spot', '{"external_id": ".."}', action => 'delete');
 SELECT method, url FROM contactsync_preview('spot', '{}', action => 'delete');
 SELECT method, url FROM contactsync_preview('spot', '{"external_id": "1"}', action => 'unsubscribe');
+
+-- a mapping that takes the address for the stable identifier is warned of when the watch is made
+CREATE USER MAPPING FOR CURRENT_USER SERVER spot OPTIONS (api_key 'sk_secret');
+CREATE TABLE customers (id int PRIMARY KEY, email text, name text);
+SET client_min_messages = warning;
+SELECT contactsync_watch('customers', 'spot', '{"external_id": "email", "email": "email"}') > 0 AS watched;
+SELECT contactsync_unwatch('customers', 'spot');
+SELECT contactsync_watch('customers', 'spot', '{"external_id": "id", "email": "email"}') > 0 AS watched;
+SELECT contactsync_unwatch('customers', 'spot');
+-- and one without an identifier is refused
+SELECT contactsync_watch('customers', 'spot', '{"email": "email"}');

@@ -55,7 +55,8 @@ foreach my $shape (
 	ok(contact('jane@example.com')->{marketing_consent}, "$name: which sets the consent that was given");
 	isnt(contact('joe@example.com')->{last_name}, 'Adamson', "$name: who did not consent does not go through the form");
 	like($node->safe_psql('postgres', 'SELECT message FROM contactsync.failures'), qr/has not given/, "$name: and that is a failure");
-	is($node->safe_psql('postgres', q{SELECT memo #>> '{}' FROM contactsync.endpoint}), 'tier_required', "$name: the plan is remembered");
+	is($node->safe_psql('postgres', 'SELECT state, reason FROM contactsync.status'),
+		'idle|tier_required: contacts go through the form', "$name: the plan is remembered, and status says so");
 
 	# the person opts out at Caramel; submitting the form again would undo that
 	$sandbox->call('POST', 'caramel/contacts', { account => 'car', contacts => [ { email => 'jane@example.com', marketing_consent => JSON::PP::false } ] });
