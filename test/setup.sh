@@ -8,7 +8,7 @@ set -eu
 
 command -v dpkg-query >/dev/null || exit 0      # not Debian: the build will say what it misses
 
-packages=(gcc make libc6-dev pkg-config libcurl4-openssl-dev libjson-c-dev
+packages=(gcc make libc6-dev pkg-config libcurl4-openssl-dev libjson-c-dev ca-certificates
     perl libipc-run-perl libio-socket-ssl-perl openssl python3-aiohttp)
 [ -n "${PG_CONFIG:-}" ] || packages+=(postgresql-15 postgresql-server-dev-15)
 [ "${1:-}" != lint ] || packages+=(cppcheck pg-bsd-indent)

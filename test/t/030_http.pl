@@ -69,7 +69,7 @@ sub survives
 # The first call, on a connection of its own; libcurl itself repeats one whose old connection turns out to be closed.
 survives('reset before the answer', { action => { reset => 'before' } }, 0, qr/^no answer: .*(reset|Empty reply)/);
 survives('reset inside the answer', { action => { reset => 'inside' } }, 0, qr/^no answer: /);
-survives('half an answer', { action => { truncate => \1 } }, 0, qr/^no answer: transfer closed with \d+ bytes remaining/);
+survives('half an answer', { action => { truncate => \1 } }, 0, qr{^no answer: (transfer closed|end of response) with \d+ bytes (remaining|missing)});
 survives('half an answer after the effect', { effect => 'after', action => { truncate => \1 } }, 0, qr/^no answer: /);
 survives('a stall', { action => { stall => \1 } }, 0, qr/^no answer: .*timed out/);
 survives('a stall inside the answer', { action => { stall => \1, stall_at => 'inside' } }, 0, qr/^no answer: .*timed out/);

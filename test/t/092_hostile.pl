@@ -136,7 +136,7 @@ like($why{role} // '', qr/cannot set parameter "role" within security-/, 'nobody
 like($why{authorization} // '', qr/permission denied|within security-/, 'in no way');
 like($why{committing} // '', qr/invalid transaction termination/, 'nobody ends the transaction');
 like($why{$_} // '', qr/read-only|security-restricted/, "nothing is written: $_") foreach 'storing', 'temporary', 'preparing';
-like($why{ending} // '', qr/must be a superuser/, 'nobody ends the worker');
+like($why{ending} // '', qr/must be a superuser|permission denied to terminate/, 'nobody ends the worker');
 is(sql('SELECT (SELECT count(*) FROM loot) + (SELECT count(*) FROM alice.own)'), '0', 'indeed');
 my ($contact) = @{ arrived('neighbour') };
 is_deeply($contact->{attributes}, { at => '2026-01-01 00:00:00+00', zone => 'UTC', me => 'postgres', path => '"$user", public', mem => sql('SHOW work_mem') },
