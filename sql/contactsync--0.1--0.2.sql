@@ -23,42 +23,6 @@ FROM contactsync.contact c
 	LEFT JOIN contactsync.watch w ON w.id = c.watch
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 
-CREATE OR REPLACE VIEW contactsync.status WITH (security_barrier) AS
-WITH lane AS (
-	SELECT e.id AS endpoint, w.id AS watch, w.source FROM contactsync.endpoint e JOIN contactsync.watch w ON w.endpoint = e.id
-	UNION ALL
-	SELECT e.id, 0, NULL FROM contactsync.endpoint e
-	WHERE EXISTS (SELECT FROM contactsync.counter c WHERE c.endpoint = e.id AND c.watch = 0)
-		OR EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = e.id AND q.watch = 0)
-		OR NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.endpoint = e.id)
-)
-SELECT e.server, l.source, e.role AS owner,
-	CASE WHEN w.state = 'broken' THEN 'broken'
-		 WHEN e.state <> 'running' THEN e.state
-		 WHEN q.backlog > 0 THEN 'running'
-		 ELSE 'idle' END AS state,
-	COALESCE(w.reason, e.reason, e.memo OPERATOR(pg_catalog.#>>) '{}') AS reason,
-	COALESCE(w.since, e.since) AS since,
-	e.until,
-	COALESCE(q.backlog, 0) AS backlog,
-	now() - q.oldest AS oldest,
-	COALESCE(r.in_flight, 0) AS in_flight,
-	r.pace,
-	COALESCE(c.synced, 0) AS synced,
-	COALESCE(c.unchanged, 0) AS unchanged,
-	COALESCE(c.failed, 0) AS failed,
-	(SELECT count(*) FROM contactsync.failure f WHERE f.endpoint = e.id AND f.watch = l.watch) AS failures,
-	c.last_success, c.last_error, c.last_error_at,
-	contactsync.worker_state() AS worker
-FROM lane l
-	JOIN contactsync.endpoint e ON e.id = l.endpoint
-	LEFT JOIN contactsync.watch w ON w.id = l.watch
-	LEFT JOIN contactsync.counter c ON c.endpoint = l.endpoint AND c.watch = l.watch
-	LEFT JOIN contactsync.runtime() r ON r.endpoint = l.endpoint
-	LEFT JOIN LATERAL (SELECT sum(n) AS backlog, min(queued_at) AS oldest FROM contactsync.queue q
-					   WHERE q.endpoint = l.endpoint AND q.watch = l.watch) q ON true
-WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
-
 DROP FUNCTION contactsync_judge(name, integer, jsonb, text, jsonb, integer, text, jsonb);
 CREATE FUNCTION contactsync_judge(
 	server name, status integer, headers jsonb, body text,
@@ -74,3 +38,80 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_judge';
 COMMENT ON FUNCTION contactsync_judge(name, integer, jsonb, text, jsonb, integer, text, jsonb)
 IS 'what would be concluded from such an answer of the provider';
+
+-- pauses, health, failures, calls
+DROP VIEW contactsync.status;
+CREATE FUNCTION contactsync_pause(server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_pause_server';
+COMMENT ON FUNCTION contactsync_pause(name)
+IS 'sends nothing to a server until contactsync_resume(); changes are queued meanwhile, calls in flight end';
+CREATE FUNCTION contactsync_pause(source regclass, server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_pause_watch';
+COMMENT ON FUNCTION contactsync_pause(regclass, name)
+IS 'sends nothing of a watched table until contactsync_resume(); changes are queued meanwhile, calls in flight end';
+CREATE FUNCTION contactsync_resume(server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_resume_server';
+COMMENT ON FUNCTION contactsync_resume(name)
+IS 'ends a contactsync_pause() of a server; watches of it that were paused by themselves stay so';
+CREATE FUNCTION contactsync_resume(source regclass, server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_resume_watch';
+COMMENT ON FUNCTION contactsync_resume(regclass, name)
+IS 'ends a contactsync_pause() of a watched table';
+CREATE TABLE contactsync.pause (
+	endpoint	integer	NOT NULL,
+	watch		integer	NOT NULL,
+	paused_by	text	NOT NULL,
+	paused_at	timestamptz NOT NULL,
+	reason		text,
+	PRIMARY KEY (endpoint, watch)
+);
+COMMENT ON TABLE contactsync.pause IS 'what somebody told to wait: nothing of it is sent';
+COMMENT ON COLUMN contactsync.pause.watch IS '0: all that goes to the endpoint';
+SELECT pg_catalog.pg_extension_config_dump('contactsync.pause', '');
+CREATE VIEW contactsync.status WITH (security_barrier) AS
+WITH lane AS (
+	SELECT e.id AS endpoint, w.id AS watch, w.source FROM contactsync.endpoint e JOIN contactsync.watch w ON w.endpoint = e.id
+	UNION ALL
+	SELECT e.id, 0, NULL FROM contactsync.endpoint e
+	WHERE EXISTS (SELECT FROM contactsync.counter c WHERE c.endpoint = e.id AND c.watch = 0)
+		OR EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = e.id AND q.watch = 0)
+		OR NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.endpoint = e.id)
+)
+SELECT e.server, l.source, e.role AS owner,
+	CASE WHEN p.paused_at IS NOT NULL THEN 'paused'
+		 WHEN w.state = 'broken' THEN 'broken'
+		 WHEN e.state <> 'running' THEN e.state
+		 WHEN q.backlog > 0 THEN 'running'
+		 ELSE 'idle' END AS state,
+	CASE WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
+		 ELSE COALESCE(w.reason, e.reason, e.memo OPERATOR(pg_catalog.#>>) '{}') END AS reason,
+	COALESCE(p.paused_at, w.since, e.since) AS since,
+	e.until,
+	COALESCE(q.backlog, 0) AS backlog,
+	now() - q.oldest AS oldest,
+	COALESCE(r.in_flight, 0) AS in_flight,
+	r.pace,
+	COALESCE(c.synced, 0) AS synced,
+	COALESCE(c.unchanged, 0) AS unchanged,
+	COALESCE(c.failed, 0) AS failed,
+	(SELECT count(*) FROM contactsync.failure f WHERE f.endpoint = e.id AND f.watch = l.watch) AS failures,
+	c.last_success, c.last_error, c.last_error_at,
+	contactsync.worker_state() AS worker
+FROM lane l
+	JOIN contactsync.endpoint e ON e.id = l.endpoint
+	LEFT JOIN contactsync.watch w ON w.id = l.watch
+	LEFT JOIN LATERAL (SELECT paused_by, paused_at, reason FROM contactsync.pause p
+					   WHERE p.endpoint = l.endpoint AND p.watch IN (0, l.watch) ORDER BY p.watch LIMIT 1) p ON true
+	LEFT JOIN contactsync.counter c ON c.endpoint = l.endpoint AND c.watch = l.watch
+	LEFT JOIN contactsync.runtime() r ON r.endpoint = l.endpoint
+	LEFT JOIN LATERAL (SELECT sum(n) AS backlog, min(queued_at) AS oldest FROM contactsync.queue q
+					   WHERE q.endpoint = l.endpoint AND q.watch = l.watch) q ON true
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.status IS 'one row per server and watch: is it well, and if not, why';
+GRANT SELECT ON contactsync.watches, contactsync.changes, contactsync.contacts, contactsync.failures,
+	contactsync.calls, contactsync.duplicate, contactsync.remote_contacts, contactsync.status TO PUBLIC;
+-- end of pauses, health, failures, calls

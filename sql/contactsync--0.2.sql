@@ -56,6 +56,30 @@ AS 'MODULE_PATHNAME', 'contactsync_wait';
 COMMENT ON PROCEDURE contactsync_wait(name, interval)
 IS 'waits until everything queued for a server so far has an outcome';
 
+CREATE FUNCTION contactsync_pause(server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_pause_server';
+COMMENT ON FUNCTION contactsync_pause(name)
+IS 'sends nothing to a server until contactsync_resume(); changes are queued meanwhile, calls in flight end';
+
+CREATE FUNCTION contactsync_pause(source regclass, server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_pause_watch';
+COMMENT ON FUNCTION contactsync_pause(regclass, name)
+IS 'sends nothing of a watched table until contactsync_resume(); changes are queued meanwhile, calls in flight end';
+
+CREATE FUNCTION contactsync_resume(server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_resume_server';
+COMMENT ON FUNCTION contactsync_resume(name)
+IS 'ends a contactsync_pause() of a server; watches of it that were paused by themselves stay so';
+
+CREATE FUNCTION contactsync_resume(source regclass, server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_resume_watch';
+COMMENT ON FUNCTION contactsync_resume(regclass, name)
+IS 'ends a contactsync_pause() of a watched table';
+
 CREATE FUNCTION contactsync_retry(server name)
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_retry';
@@ -168,6 +192,17 @@ CREATE TABLE contactsync.watch (
 );
 COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
 COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
+
+CREATE TABLE contactsync.pause (
+	endpoint	integer	NOT NULL,
+	watch		integer	NOT NULL,
+	paused_by	text	NOT NULL,
+	paused_at	timestamptz NOT NULL,
+	reason		text,
+	PRIMARY KEY (endpoint, watch)
+);
+COMMENT ON TABLE contactsync.pause IS 'what somebody told to wait: nothing of it is sent';
+COMMENT ON COLUMN contactsync.pause.watch IS '0: all that goes to the endpoint';
 
 CREATE SEQUENCE contactsync.queue_id;
 CREATE TABLE contactsync.queue (
@@ -291,6 +326,7 @@ SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.watch', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.watch_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.pause', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.queue_id', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.contact', '');
@@ -392,12 +428,14 @@ WITH lane AS (
 		OR NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.endpoint = e.id)
 )
 SELECT e.server, l.source, e.role AS owner,
-	CASE WHEN w.state = 'broken' THEN 'broken'
+	CASE WHEN p.paused_at IS NOT NULL THEN 'paused'
+		 WHEN w.state = 'broken' THEN 'broken'
 		 WHEN e.state <> 'running' THEN e.state
 		 WHEN q.backlog > 0 THEN 'running'
 		 ELSE 'idle' END AS state,
-	COALESCE(w.reason, e.reason, e.memo OPERATOR(pg_catalog.#>>) '{}') AS reason,
-	COALESCE(w.since, e.since) AS since,
+	CASE WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
+		 ELSE COALESCE(w.reason, e.reason, e.memo OPERATOR(pg_catalog.#>>) '{}') END AS reason,
+	COALESCE(p.paused_at, w.since, e.since) AS since,
 	e.until,
 	COALESCE(q.backlog, 0) AS backlog,
 	now() - q.oldest AS oldest,
@@ -412,6 +450,8 @@ SELECT e.server, l.source, e.role AS owner,
 FROM lane l
 	JOIN contactsync.endpoint e ON e.id = l.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = l.watch
+	LEFT JOIN LATERAL (SELECT paused_by, paused_at, reason FROM contactsync.pause p
+					   WHERE p.endpoint = l.endpoint AND p.watch IN (0, l.watch) ORDER BY p.watch LIMIT 1) p ON true
 	LEFT JOIN contactsync.counter c ON c.endpoint = l.endpoint AND c.watch = l.watch
 	LEFT JOIN contactsync.runtime() r ON r.endpoint = l.endpoint
 	LEFT JOIN LATERAL (SELECT sum(n) AS backlog, min(queued_at) AS oldest FROM contactsync.queue q

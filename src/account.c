@@ -196,7 +196,7 @@ cs_account_is_probing(const CsAccount *account)
 int
 cs_account_free_slots(const CsAccount *account, double now)
 {
-	if (account->unreadable || (account->health != CS_RUNNING && now < account->resume_at))
+	if (account->paused || account->unreadable || (account->health != CS_RUNNING && now < account->resume_at))
 		return 0;
 	if (cs_account_is_probing(account))
 		return account->in_flight == 0 ? 1 : 0;
@@ -209,6 +209,8 @@ cs_account_ready_at(const CsAccount *account, double now)
 {
 	double		at = cs_pace_ready_at(&account->pace, now);
 
+	if (account->paused)
+		return DBL_MAX;
 	if (account->health != CS_RUNNING)
 		at = Max(at, account->resume_at);
 	return account->unreadable ? account->resume_at :

@@ -48,6 +48,7 @@ typedef struct CsAccount
 	double		resume_at;		/* no call before, unless RUNNING */
 	int			failures;		/* in a row */
 	double		last_success;	/* when a contact had its outcome */
+	bool		paused;			/* somebody told it to wait: no call at all */
 	bool		repeated;		/* the last call that tried was a repeated one */
 	bool		health_changed; /* since it was last stored */
 

@@ -143,6 +143,40 @@ take_apart(CsCall *call, double not_before, bool last)
 	}
 }
 
+/* Effect: a call that is ready is not made. */
+static void
+withdraw(CsCall *call)
+{
+	CsReading **readings = palloc(call->batch.ncontacts * sizeof(CsReading *));
+
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		readings[i] = call->changes[i]->reading;
+	dlist_delete(&call->node);
+	take_apart(call, 0, false);
+	free_call(call, readings);
+}
+
+/*
+ * Effect: what waits to be sent of a watch that is paused now is read again
+ * when that is over; what has been begun goes on.
+ */
+void
+cs_call_withdraw_paused(CsAccount *account)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &account->ready)
+	{
+		CsCall	   *call = dlist_container(CsCall, node, iter.cur);
+		bool		paused = false;
+
+		for (int i = 0; i < call->batch.ncontacts; i++)
+			paused |= call->changes[i]->lane->paused;
+		if (paused && !call->keep)
+			withdraw(call);
+	}
+}
+
 static void
 reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
 {

@@ -39,6 +39,7 @@ typedef struct CsCall
 extern CsCall *cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action,
 							  int step);
 extern void cs_call_start(CsCall *call, CsHttp *http, double now);
+extern void cs_call_withdraw_paused(CsAccount *account);
 extern void cs_call_answered(CsCall *call, const CsResponse *response,
 							 CsSettlement *settlement, double now);
 

@@ -97,7 +97,7 @@ drop_watches(void)
 static uint64
 drop_endpoints(void)
 {
-	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact"};
+	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact", "pause"};
 	static CsStatement statement = {
 		"DELETE FROM contactsync.endpoint e USING pg_event_trigger_dropped_objects() d"
 		" WHERE d.classid = 'pg_foreign_server'::regclass AND d.objid = e.server_oid RETURNING e.id"

@@ -36,6 +36,7 @@
 #include "guc.h"
 #include "http.h"
 #include "pace.h"
+#include "pause.h"
 #include "queue.h"
 #include "reader.h"
 #include "refresh.h"
@@ -294,7 +295,7 @@ form(CsDelivery *delivery, CsAccount *account, int wanted, CsChange **forming, d
 	{
 		CsLane	   *lane = list_nth(account->lanes, (account->turn + i) % nlanes);
 
-		if (now < lane->not_before)
+		if (lane->paused || now < lane->not_before)
 			continue;
 		if (!lane->exhausted)
 		{
@@ -369,6 +370,12 @@ follow_changes(CsDelivery *delivery, double now)
 {
 	ListCell   *lc;
 
+	if (cs_pause_take_changes())
+	{
+		cs_roster_note_pauses(delivery->accounts);
+		foreach(lc, delivery->accounts)
+			cs_call_withdraw_paused(lfirst(lc));
+	}
 	if (cs_endpoint_take_changes())
 		foreach(lc, delivery->accounts)
 			cs_account_read_endpoint(lfirst(lc), now);
@@ -416,6 +423,8 @@ send_account(CsDelivery *delivery, CsAccount *account)
 	double		now = cs_clock_now();
 	int			slots;
 
+	if (account->paused)
+		return;
 	if (account->unreadable && now >= account->resume_at)
 		read_endpoint_again(delivery, account, now);
 	if (cs_refresh_is_due(account, now))
@@ -458,6 +467,8 @@ account_ready_at(CsAccount *account, double now)
 	dlist_iter	iter;
 	ListCell   *lc;
 
+	if (account->paused)
+		return at;
 	foreach(lc, account->lanes)
 		at = Min(at, cs_lane_ready_at(lfirst(lc), now));
 	dlist_foreach(iter, &account->ready)
@@ -496,6 +507,12 @@ note_news(CsDelivery *delivery)
 		return;
 	delivery->looked_at = now;
 	cs_roster_note_news(delivery->accounts);
+	/* nothing else begins a transaction for what is paused */
+	if (!cs_roster_is_paused(delivery->accounts))
+		return;
+	delivery->transactions->begin();
+	follow_changes(delivery, cs_clock_now());
+	commit(delivery);
 }
 
 /*
@@ -595,7 +612,7 @@ cs_delivery_drain(CsDelivery *delivery, long timeout)
 static bool
 is_stuck(const CsAccount *account)
 {
-	return account->health == CS_HALTED;
+	return account->paused || account->health == CS_HALTED;
 }
 
 bool
@@ -618,7 +635,7 @@ cs_delivery_is_done(const CsDelivery *delivery)
 		{
 			CsLane	   *lane = lfirst(other);
 
-			if (!lane->broken && !cs_lane_is_empty(lane))
+			if (!lane->paused && !lane->broken && !cs_lane_is_empty(lane))
 				return false;
 		}
 	}

@@ -519,6 +519,8 @@ cs_lane_ready_at(CsLane *lane, double now)
 {
 	double		at = DBL_MAX;
 
+	if (lane->paused)
+		return at;
 	if (!dlist_is_empty(&lane->pending) ||
 		(!lane->exhausted && room(lane) > 0))
 		at = now;

@@ -99,6 +99,7 @@ typedef struct CsLane
 								 * than its place in line; by as_of */
 	int			nchanges;
 	double		not_before;		/* nothing is read before */
+	bool		paused;			/* somebody told it to wait: nothing is read */
 	bool		broken;			/* and "reason" is why; stored in watch.state */
 	bool		broken_changed; /* since it was last stored */
 	bool		source_fault;	/* ... for its rows could not be read */

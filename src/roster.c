@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 
 #include "clock.h"
+#include "pause.h"
 #include "roster.h"
 #include "shmem.h"
 #include "sql.h"
@@ -97,6 +98,51 @@ forget_dropped(const List *before, const List *watches)
 	}
 }
 
+/* Effect: the accounts and lanes know which of them are paused.  Needs a transaction. */
+void
+cs_roster_note_pauses(const List *accounts)
+{
+	CsSqlScope	scope;
+	List	   *pauses;
+	ListCell   *lc;
+	ListCell   *other;
+
+	cs_sql_enter(&scope);
+	pauses = cs_pause_load();
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		account->paused = cs_pause_includes(pauses, account->id, 0);
+		foreach(other, account->lanes)
+		{
+			CsLane	   *lane = lfirst(other);
+
+			lane->paused = lane->watch != NULL &&
+				cs_pause_includes(pauses, lane->endpoint_id, lane->watch_id);
+		}
+	}
+	cs_sql_leave(&scope);
+}
+
+/* Is anything of them? */
+bool
+cs_roster_is_paused(const List *accounts)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	foreach(lc, accounts)
+	{
+		if (((CsAccount *) lfirst(lc))->paused)
+			return true;
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+			if (((CsLane *) lfirst(other))->paused)
+			return true;
+	}
+	return false;
+}
+
 /*
  * The accounts that there are, with their lanes, palloc'd in the context: of
  * one server, or of all with InvalidOid, and of the roles that a role is, or of
@@ -144,6 +190,7 @@ cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List 
 	}
 	forget_dropped(before, watches);
 	cs_sql_leave(&scope);
+	cs_roster_note_pauses(accounts);
 	carry_over(accounts, before);
 	return accounts;
 }

@@ -25,5 +25,7 @@ extern void cs_roster_store_idle(List *accounts);
 
 extern void cs_roster_publish(const List *accounts);
 extern void cs_roster_note_news(const List *accounts);
+extern void cs_roster_note_pauses(const List *accounts);
+extern bool cs_roster_is_paused(const List *accounts);
 
 #endif							/* CS_ROSTER_H */

@@ -96,14 +96,19 @@ static void
 look(CsProgress *progress)
 {
 	static CsStatement statement = {
-		"SELECT COALESCE(sum(q.n), 0)::int8,"
-		" max(e.server::text) FILTER (WHERE e.state = 'halted' OR w.state = 'broken'),"
-		" max(CASE WHEN e.state = 'halted' THEN e.reason ELSE format('the watch on %s: %s', w.source, w.reason) END)"
-		" FILTER (WHERE e.state = 'halted' OR w.state = 'broken')"
-		" FROM contactsync.endpoint e JOIN contactsync.queue q ON q.endpoint = e.id"
-		" LEFT JOIN contactsync.watch w ON w.id = q.watch"
-		" WHERE (e.server_oid = $1 OR $1 = 0) AND pg_has_role($2, e.role, 'USAGE')"
-		" AND ($3 IS NULL OR pg_visible_in_snapshot(q.xact, $3::pg_snapshot))",
+		"SELECT COALESCE(sum(q.n), 0)::int8, (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[1],"
+		" (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[2]"
+		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(n) AS n FROM contactsync.queue"
+		" WHERE endpoint = e.id AND ($3 IS NULL OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
+		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"
+		" LEFT JOIN contactsync.pause p ON p.endpoint = e.id AND p.watch = 0"
+		" LEFT JOIN contactsync.pause wp ON wp.endpoint = e.id AND wp.watch = q.watch AND q.watch <> 0,"
+		" LATERAL (SELECT CASE WHEN p.paused_at IS NOT NULL THEN concat_ws(': ', 'paused by ' || p.paused_by, p.reason)"
+		" WHEN wp.paused_at IS NOT NULL THEN format('the watch on %s: %s', w.source,"
+		" concat_ws(': ', 'paused by ' || wp.paused_by, wp.reason))"
+		" WHEN e.state = 'halted' THEN e.reason"
+		" WHEN w.state = 'broken' THEN format('the watch on %s: %s', w.source, w.reason) END AS trouble) t"
+		" WHERE (e.server_oid = $1 OR $1 = 0) AND pg_has_role($2, e.role, 'USAGE')",
 		3, {OIDOID, OIDOID, TEXTOID}
 	};
 	Datum		args[3];

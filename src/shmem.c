@@ -90,6 +90,7 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
 /* Said in this transaction, to be done when it commits. */
 static bool wake_pending = false;
+static bool late_wake_pending = false;
 static bool launch_pending = false;
 static bool reload_pending = false;
 
@@ -168,7 +169,7 @@ at_xact_end(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		wake_pending = false;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		launch_pending = reload_pending = false;
+		late_wake_pending = launch_pending = reload_pending = false;
 }
 
 /*
@@ -180,14 +181,15 @@ static void
 at_resource_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
 {
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel ||
-		!(launch_pending || reload_pending))
+		!(late_wake_pending || launch_pending || reload_pending))
 		return;
 	if (isCommit)
 	{
-		note_definitions_changed();
+		if (launch_pending || reload_pending)
+			note_definitions_changed();
 		cs_shmem_wake();
 	}
-	launch_pending = reload_pending = false;
+	late_wake_pending = launch_pending = reload_pending = false;
 }
 
 /* Effect: asks for shared memory; only while shared_preload_libraries load. */
@@ -243,6 +245,12 @@ void
 cs_shmem_wake_at_commit(void)
 {
 	wake_pending = shared != NULL;
+}
+
+void
+cs_shmem_wake_late_at_commit(void)
+{
+	late_wake_pending = shared != NULL;
 }
 
 void

@@ -31,6 +31,8 @@ extern bool cs_shmem_ready(void);	/* was the library preloaded? */
 extern void cs_shmem_wake(void);	/* this database's worker, or have it
 									 * started */
 extern void cs_shmem_wake_at_commit(void);
+extern void cs_shmem_wake_late_at_commit(void); /* ... when catalog caches are
+												 * told as well */
 extern void cs_shmem_reload_at_commit(void);	/* as above; definitions
 												 * changed */
 extern void cs_shmem_forget_reload(void);	/* take that back */

@@ -1,0 +1,131 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.c
+ *		SQL functions that pause and resume.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "contactsync.h"
+#include "endpoint.h"
+#include "pause.h"
+#include "sql.h"
+#include "state.h"
+#include "watch.h"
+
+CS_FUNCTION(contactsync_pause_server);
+CS_FUNCTION(contactsync_pause_watch);
+CS_FUNCTION(contactsync_resume_server);
+CS_FUNCTION(contactsync_resume_watch);
+
+/*
+ * The ids of the endpoints at a server of the roles that a role is, palloc'd in
+ * the current context; that of the role itself is made if there is none.
+ * Within cs_sql_enter().  Errors: no such server, or no right to use it.
+ */
+static List *
+endpoints_at(const char *server_name, Oid roleid)
+{
+	static CsStatement statement = {
+		"SELECT id FROM contactsync.endpoint WHERE server = $1 AND pg_has_role($2, role, 'USAGE') ORDER BY id",
+		2, {NAMEOID, OIDOID}
+	};
+	NameData	name;
+	Datum		args[2] = {NameGetDatum(&name), ObjectIdGetDatum(roleid)};
+	MemoryContext context = CurrentMemoryContext;
+	List	   *ids = NIL;
+	uint64		n;
+
+	namestrcpy(&name, server_name);
+	n = cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+		ids = lappend_int(ids, cs_sql_int(i, 1));
+	if (n == 0)
+		ids = list_make1_int(cs_state_endpoint_id(cs_endpoint_find_server(server_name, roleid),
+												  server_name, roleid));
+	return ids;
+}
+
+/* Effect: pauses or resumes what the caller has at a server.  Returns how much of it. */
+static int
+set_server(const char *server_name, bool paused)
+{
+	Oid			roleid = GetUserId();
+	char	   *by = GetUserNameFromId(roleid, false);
+	CsSqlScope	scope;
+	ListCell   *lc;
+	int			n = 0;
+
+	cs_sql_enter(&scope);
+	foreach(lc, endpoints_at(server_name, roleid))
+		n += paused ? cs_pause_set(lfirst_int(lc), 0, by, NULL) : cs_pause_end(lfirst_int(lc), 0);
+	cs_sql_leave(&scope);
+	return n;
+}
+
+static bool
+set_watch(Oid source, const char *server_name, bool paused)
+{
+	Oid			roleid = GetUserId();
+	char	   *by = GetUserNameFromId(roleid, false);
+	CsWatch    *watch = cs_watch_find(source, server_name, roleid);
+	CsSqlScope	scope;
+	bool		done;
+
+	cs_sql_enter(&scope);
+	done = paused ? cs_pause_set(watch->endpoint, watch->id, by, NULL) :
+		cs_pause_end(watch->endpoint, watch->id);
+	cs_sql_leave(&scope);
+	return done;
+}
+
+/* contactsync_pause(server) */
+Datum
+contactsync_pause_server(PG_FUNCTION_ARGS)
+{
+	const char *server = NameStr(*PG_GETARG_NAME(0));
+
+	if (set_server(server, true) == 0)
+		ereport(NOTICE, (errmsg("server \"%s\" is paused already", server)));
+	PG_RETURN_VOID();
+}
+
+/* contactsync_pause(source, server) */
+Datum
+contactsync_pause_watch(PG_FUNCTION_ARGS)
+{
+	if (!set_watch(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), true))
+		ereport(NOTICE,
+				(errmsg("the watch on table \"%s\" is paused already", get_rel_name(PG_GETARG_OID(0)))));
+	PG_RETURN_VOID();
+}
+
+/* contactsync_resume(server) */
+Datum
+contactsync_resume_server(PG_FUNCTION_ARGS)
+{
+	const char *server = NameStr(*PG_GETARG_NAME(0));
+
+	if (set_server(server, false) == 0)
+		ereport(NOTICE, (errmsg("server \"%s\" is not paused", server)));
+	PG_RETURN_VOID();
+}
+
+/* contactsync_resume(source, server) */
+Datum
+contactsync_resume_watch(PG_FUNCTION_ARGS)
+{
+	if (!set_watch(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), false))
+		ereport(NOTICE,
+				(errmsg("the watch on table \"%s\" is not paused", get_rel_name(PG_GETARG_OID(0)))));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,158 @@
+/*-------------------------------------------------------------------------
+ *
+ * pause.c
+ *		Servers and watches that somebody told to wait.
+ *
+ * They are in a table of their own, not in the rows of endpoint and watch: those
+ * the worker updates, and it must not wait for whoever pauses and then leaves
+ * the transaction open.  A pause is nobody's state of health either, so neither
+ * a halt nor a recovery ends it.
+ *
+ * Changes are captured meanwhile, and calls that are in flight end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+
+#include "contactsync.h"
+#include "pause.h"
+#include "shmem.h"
+#include "sql.h"
+
+static Oid	followed = InvalidOid;	/* the table, once it was loaded */
+static bool changed = false;
+
+static void
+note_change(Datum arg, Oid relid)
+{
+	if (relid == followed || !OidIsValid(relid))
+		changed = true;
+}
+
+/* The table contactsync.pause. */
+static Oid
+table(void)
+{
+	return get_relname_relid("pause", get_namespace_oid(CS_SCHEMA, false));
+}
+
+/*
+ * Effect: whoever delivers, the background worker or not, learns with its next
+ * transaction that the table has changed, as it would of a server's options.
+ */
+static void
+tell(void)
+{
+	CacheInvalidateRelcacheByRelid(table());
+	cs_shmem_wake_late_at_commit();
+}
+
+/* Has anything been paused or resumed since the last time that it was asked? */
+bool
+cs_pause_take_changes(void)
+{
+	bool		result = changed;
+
+	changed = false;
+	return result;
+}
+
+bool
+cs_pause_set(int endpoint, int watch, const char *by, const char *reason)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.pause (endpoint, watch, paused_by, paused_at, reason)"
+		" VALUES ($1, $2, $3, clock_timestamp(), $4) ON CONFLICT (endpoint, watch) DO NOTHING",
+		4, {INT4OID, INT4OID, TEXTOID, TEXTOID}
+	};
+	Datum		args[4];
+	char		nulls[5] = "    ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = CStringGetTextDatum(by);
+	args[3] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
+	nulls[3] = reason ? ' ' : 'n';
+	tell();
+	return cs_sql_execute(&statement, args, nulls) > 0;
+}
+
+bool
+cs_pause_end(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.pause WHERE endpoint = $1 AND watch = $2", 2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+
+	tell();
+	return cs_sql_execute(&statement, args, NULL) > 0;
+}
+
+int64
+cs_pause_all(const char *by, const char *reason)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.pause (endpoint, watch, paused_by, paused_at, reason)"
+		" SELECT endpoint, id, $1, clock_timestamp(), $2 FROM contactsync.watch"
+		" UNION ALL SELECT id, 0, $1, clock_timestamp(), $2 FROM contactsync.endpoint"
+		" ON CONFLICT (endpoint, watch) DO NOTHING",
+		2, {TEXTOID, TEXTOID}
+	};
+	Datum		args[2];
+
+	args[0] = CStringGetTextDatum(by);
+	args[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
+	tell();
+	return (int64) cs_sql_execute(&statement, args, reason ? NULL : " n");
+}
+
+/* Of CsPause, palloc'd in the current context. */
+List *
+cs_pause_load(void)
+{
+	static CsStatement statement = {"SELECT endpoint, watch FROM contactsync.pause"};
+	static bool following = false;
+	MemoryContext context = CurrentMemoryContext;
+	List	   *pauses = NIL;
+	uint64		n;
+
+	if (!following)
+		CacheRegisterRelcacheCallback(note_change, (Datum) 0);
+	following = true;
+	followed = table();
+	n = cs_sql_execute(&statement, NULL, NULL);
+
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+	{
+		CsPause    *pause = palloc(sizeof(CsPause));
+
+		pause->endpoint = cs_sql_int(i, 1);
+		pause->watch = cs_sql_int(i, 2);
+		pauses = lappend(pauses, pause);
+	}
+	return pauses;
+}
+
+/* Is this very one among them, the endpoint as such with watch 0? */
+bool
+cs_pause_includes(const List *pauses, int endpoint, int watch)
+{
+	ListCell   *lc;
+
+	foreach(lc, pauses)
+	{
+		const CsPause *pause = lfirst(lc);
+
+		if (pause->endpoint == endpoint && pause->watch == watch)
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,91 @@
+-- Pausing and resuming.
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
+CREATE SERVER other FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
+CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
+CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (api_key 'mc_live_secret');
+CREATE TABLE customers (id integer PRIMARY KEY, email text);
+CREATE TABLE leads (id integer PRIMARY KEY, email text);
+SELECT contactsync_watch('customers', 'mail', '{"email": "email"}') > 0 AS watched;
+SELECT contactsync_watch('leads', 'mail', '{"email": "email"}') > 0 AS watched;
+RESET client_min_messages;
+
+CREATE VIEW how AS SELECT server, source, state, reason LIKE 'by %' AS by, since IS NOT NULL AS since, backlog
+FROM contactsync.status ORDER BY server, source::text;
+
+--
+-- A watch
+--
+
+SELECT contactsync_pause('customers', 'mail');
+SELECT contactsync_pause('customers', 'mail');
+-- changes are captured, and not sent, which contactsync_run() says; what is not paused goes on
+INSERT INTO customers VALUES (1, 'nobody');
+INSERT INTO leads VALUES (1, 'nobody');
+\set VERBOSITY terse
+CALL contactsync_run();
+SELECT * FROM how;
+SELECT server, source, key, reason FROM contactsync.failures;
+-- a pause outlives what else befalls a watch
+UPDATE contactsync.watch SET state = 'broken', reason = 'moved' WHERE source = 'customers'::regclass;
+SELECT * FROM how;
+UPDATE contactsync.watch SET state = 'running', reason = NULL WHERE source = 'customers'::regclass;
+SELECT contactsync_resume('customers', 'mail');
+SELECT contactsync_resume('customers', 'mail');
+CALL contactsync_run();
+SELECT * FROM how;
+SELECT server, source, key, reason FROM contactsync.failures ORDER BY source::text;
+
+--
+-- A server
+--
+
+SELECT contactsync_pause('mail');
+SELECT contactsync_pause('mail');
+INSERT INTO customers VALUES (2, 'nobody');
+SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}') > 0 AS queued;
+CALL contactsync_run('mail');
+SELECT * FROM how;
+-- a watch of it that is paused by itself stays so
+SELECT contactsync_pause('leads', 'mail');
+DELETE FROM contactsync.queue WHERE watch = 0;
+SELECT contactsync_resume('mail');
+SELECT contactsync_resume('mail');
+CALL contactsync_run('mail');
+SELECT * FROM how;
+-- before anything is sent to it
+SELECT contactsync_pause('other');
+SELECT * FROM how WHERE server = 'other';
+-- undone with its transaction
+BEGIN;
+SELECT contactsync_resume('other');
+ROLLBACK;
+SELECT state FROM contactsync.status WHERE server = 'other';
+
+--
+-- What there is not, and what is somebody else's
+--
+
+SELECT contactsync_pause('nobody');
+SELECT contactsync_resume('nobody');
+SELECT contactsync_pause('customers', 'other');
+SELECT contactsync_resume('customers', 'other');
+CREATE ROLE regress_control;
+SET ROLE regress_control;
+SELECT contactsync_pause('mail');
+SELECT contactsync_resume('leads', 'mail');
+RESET ROLE;
+GRANT USAGE ON FOREIGN SERVER mail TO regress_control;
+SET ROLE regress_control;
+SELECT contactsync_pause('mail');
+RESET ROLE;
+SELECT server, source, owner, state, reason FROM contactsync.status
+WHERE server = 'mail' AND owner = 'regress_control'::regrole OR source = 'customers'::regclass ORDER BY 3;
+
+-- goes with the watch, and with the server
+SELECT contactsync_unwatch('leads', 'mail');
+DROP SERVER other CASCADE;
+DROP SERVER mail CASCADE;
+SELECT * FROM contactsync.pause;
+DROP ROLE regress_control;

@@ -1,0 +1,86 @@
+# What is paused sends nothing, whatever else befalls it, and all of it once it is resumed.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $speed = 20;
+my $sandbox = start_sandbox(clock_speed => $speed);
+my $node = start_node('contactsync.clock_speed' => $speed);
+
+sub status
+{
+	my ($where) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT concat_ws('|', state, reason, backlog) FROM contactsync.status WHERE $where");
+}
+
+# That the worker has read what was paused: whatever it would have done with earlier news it has done.
+sub settle
+{
+	$node->safe_psql('postgres', q{INSERT INTO other SELECT coalesce(max(id), 0) + 1, 'o' || coalesce(max(id), 0) + 1 || '@example.com' FROM other;
+		CALL contactsync_wait('other')});
+	return;
+}
+
+create_server($node, $sandbox, 'mailingcore', account => $_, server => { pace => 1000, burst => 1000, timeout => '600s' }) foreach qw(mail other);
+foreach my $table (qw(customers leads other))
+{
+	my $server = $table eq 'other' ? 'other' : 'mail';
+
+	$node->safe_psql('postgres', qq{CREATE TABLE $table (id integer PRIMARY KEY, email text);
+		SELECT contactsync_watch('$table', '$server', '{"email": "email"}')});
+}
+
+# a call that is in flight ends, and what comes after it waits
+$sandbox->fault('mailingcore', { match => { account => 'mail' }, times => 1, action => { stall => \1 } });
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (1, 'c1@example.com')});
+$node->poll_query_until('postgres', q{SELECT in_flight = 1 FROM contactsync.status WHERE source = 'customers'::regclass})
+  or die 'timed out waiting for a call';
+$node->safe_psql('postgres', q{SELECT contactsync_pause('customers', 'mail'); INSERT INTO customers VALUES (2, 'c2@example.com'), (3, 'c3@example.com')});
+settle();
+is(status(q{source = 'customers'::regclass AND in_flight = 1}), 'paused|by ' . $node->safe_psql('postgres', 'SELECT current_user') . '|3', 'paused, with a call in flight');
+$sandbox->clear_faults('mailingcore');
+$sandbox->wait_for_contacts('mailingcore', 1, account => 'mail');
+$node->poll_query_until('postgres', q{SELECT backlog = 2 FROM contactsync.status WHERE source = 'customers'::regclass})
+  or die 'timed out waiting for the outcome';
+settle();
+is(status(q{source = 'customers'::regclass}), 'paused|by ' . $node->safe_psql('postgres', 'SELECT current_user') . '|2',
+	'what was in flight when it was paused was settled, what came later is queued');
+
+# others of the server go on
+$node->safe_psql('postgres', q{INSERT INTO leads VALUES (1, 'l1@example.com')});
+$sandbox->wait_for_contacts('mailingcore', 2, account => 'mail');
+is($sandbox->count('mailingcore', account => 'mail')->{contacts}, 2, 'another watch of the server goes on');
+
+# a restart does not end it
+$node->stop;
+$node->start;
+settle();
+like(status(q{source = 'customers'::regclass}), qr/^paused.*2$/, 'paused after a restart');
+is($sandbox->count('mailingcore', account => 'mail')->{contacts}, 2, 'and nothing was sent');
+
+# nor does a halt, nor what ends a halt
+$node->safe_psql('postgres', q{SELECT contactsync_pause('mail'); ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_wrong');
+	INSERT INTO leads VALUES (2, 'l2@example.com')});
+settle();
+like(status(q{source = 'leads'::regclass}), qr/^paused.*1$/, 'a paused server does not try a wrong key');
+$node->safe_psql('postgres', q{SELECT contactsync_resume('mail')});
+$node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status WHERE source = 'leads'::regclass})
+  or die 'timed out waiting for a halt';
+$node->safe_psql('postgres', q{SELECT contactsync_pause('mail'); ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_mail')});
+settle();
+like(status(q{source = 'leads'::regclass}), qr/^paused.*1$/, 'a server that was halted when it was paused does not go on when it could');
+my ($ret, $stdout, $stderr) = $node->psql('postgres', q{CALL contactsync_wait('mail')});
+like($stderr, qr/server "mail" cannot go on: paused by/, 'and contactsync_wait() says so');
+
+$node->safe_psql('postgres', q{SELECT contactsync_resume('mail')});
+$sandbox->wait_for_contacts('mailingcore', 3, account => 'mail');
+$node->safe_psql('postgres', q{SELECT contactsync_resume('customers', 'mail'); CALL contactsync_wait('mail')});
+is($sandbox->count('mailingcore', account => 'mail')->{contacts}, 5, 'resumed, everything arrives');
+is(status(q{source IS NOT NULL AND state <> 'idle'}), '', 'and all is well');
+
+done_testing();
