@@ -60,7 +60,10 @@ set_health(CsAccount *account, CsHealth health, double resume_at, const char *re
  * What the provider taught us
  */
 
-/* Effect: the pace is the least of what is configured, limited and taught. */
+/*
+ * Effect: the pace is the least of what is configured, limited and taught.
+ * Less than is configured leaves nothing of the burst either.
+ */
 static void
 set_pace(CsAccount *account, double now)
 {
@@ -73,7 +76,7 @@ set_pace(CsAccount *account, double now)
 		rate = Min(rate, limit);
 	if (account->taught_pace > 0)
 		rate = Min(rate, account->taught_pace);
-	cs_pace_set(&account->pace, rate, endpoint->burst, now);
+	cs_pace_set(&account->pace, rate, rate < endpoint->pace ? 1 : endpoint->burst, now);
 }
 
 /* Effect: the provider's judge() finds this in endpoint->memo; "": nothing. */
