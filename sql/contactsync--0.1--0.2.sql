@@ -3,6 +3,21 @@
 -- complain if the script is sourced in psql rather than by ALTER EXTENSION
 \echo Use "ALTER EXTENSION contactsync UPDATE" to load this file. \quit
 
+CREATE FUNCTION contactsync.home()
+RETURNS text LANGUAGE c STABLE
+AS 'MODULE_PATHNAME', 'contactsync_home';
+COMMENT ON FUNCTION contactsync.home()
+IS 'the name of this database, another one in each that it is restored or copied into';
+
+-- whoever updates sends from here
+ALTER TABLE contactsync.endpoint
+	ADD COLUMN home text NOT NULL DEFAULT '', ADD COLUMN timeline integer NOT NULL DEFAULT 0, ADD COLUMN doubted_at timestamptz,
+	DROP CONSTRAINT endpoint_server_oid_role_key, ADD UNIQUE (server_oid, role, home);
+UPDATE contactsync.endpoint SET home = contactsync.home();
+COMMENT ON COLUMN contactsync.endpoint.home IS 'the database that sends to it, as contactsync.home() names it; in any other it is paused';
+COMMENT ON COLUMN contactsync.endpoint.timeline IS 'of the cluster, when it was last seen';
+COMMENT ON COLUMN contactsync.endpoint.doubted_at IS 'what was synced before is not trusted to be what the provider has';
+
 -- membership was remembered of whichever topic the server named
 ALTER TABLE contactsync.contact RENAME COLUMN topic_added TO topics;
 ALTER TABLE contactsync.contact ALTER COLUMN topics DROP DEFAULT, ALTER COLUMN topics DROP NOT NULL;
@@ -14,7 +29,10 @@ UPDATE contactsync.contact c SET topics =
 WHERE topics = '';
 COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to once, and is not again, parted by spaces';
 
-CREATE OR REPLACE VIEW contactsync.contacts WITH (security_barrier) AS
+-- views, made anew
+DROP VIEW contactsync.contacts, contactsync.status;
+
+CREATE VIEW contactsync.contacts WITH (security_barrier) AS
 SELECT e.server, w.source, c.key, c.upsert_key,
 	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' WHEN 'd' THEN 'delete' END AS action,
 	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics
@@ -22,6 +40,7 @@ FROM contactsync.contact c
 	JOIN contactsync.endpoint e ON e.id = c.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = c.watch
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.contacts IS 'what was last synced, one row per source row';
 
 DROP FUNCTION contactsync_judge(name, integer, jsonb, text, jsonb, integer, text, jsonb);
 CREATE FUNCTION contactsync_judge(
@@ -40,7 +59,6 @@ COMMENT ON FUNCTION contactsync_judge(name, integer, jsonb, text, jsonb, integer
 IS 'what would be concluded from such an answer of the provider';
 
 -- pauses, health, failures, calls
-DROP VIEW contactsync.status;
 CREATE FUNCTION contactsync_pause(server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_pause_server';
@@ -55,7 +73,7 @@ CREATE FUNCTION contactsync_resume(server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_resume_server';
 COMMENT ON FUNCTION contactsync_resume(name)
-IS 'ends a contactsync_pause() of a server; watches of it that were paused by themselves stay so';
+IS 'ends a contactsync_pause() of a server; watches of it that were paused by themselves stay so; in a database that was restored or copied, has this one send from now on';
 CREATE FUNCTION contactsync_resume(source regclass, server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_resume_watch';
@@ -82,12 +100,14 @@ WITH lane AS (
 		OR NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.endpoint = e.id)
 )
 SELECT e.server, l.source, e.role AS owner,
-	CASE WHEN p.paused_at IS NOT NULL THEN 'paused'
+	CASE WHEN e.home <> contactsync.home() OR p.paused_at IS NOT NULL THEN 'paused'
 		 WHEN w.state = 'broken' THEN 'broken'
 		 WHEN e.state <> 'running' THEN e.state
 		 WHEN q.backlog > 0 THEN 'running'
 		 ELSE 'idle' END AS state,
-	CASE WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
+	CASE WHEN e.home <> contactsync.home()
+		 THEN pg_catalog.format('this database was restored or copied; if no other sends to the server: SELECT contactsync_resume(%L)', e.server)
+		 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
 		 ELSE COALESCE(w.reason, e.reason, e.memo OPERATOR(pg_catalog.#>>) '{}') END AS reason,
 	COALESCE(p.paused_at, w.since, e.since) AS since,
 	e.until,

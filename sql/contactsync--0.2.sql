@@ -72,7 +72,7 @@ CREATE FUNCTION contactsync_resume(server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_resume_server';
 COMMENT ON FUNCTION contactsync_resume(name)
-IS 'ends a contactsync_pause() of a server; watches of it that were paused by themselves stay so';
+IS 'ends a contactsync_pause() of a server; watches of it that were paused by themselves stay so; in a database that was restored or copied, has this one send from now on';
 
 CREATE FUNCTION contactsync_resume(source regclass, server name)
 RETURNS void LANGUAGE c STRICT
@@ -164,13 +164,19 @@ CREATE TABLE contactsync.endpoint (
 	busy		boolean	NOT NULL DEFAULT false,
 	memo		jsonb,
 	pulled_until timestamptz,
-	UNIQUE (server_oid, role)
+	home		text	NOT NULL DEFAULT '',
+	timeline	integer	NOT NULL DEFAULT 0,
+	doubted_at	timestamptz,
+	UNIQUE (server_oid, role, home)
 );
 COMMENT ON TABLE contactsync.endpoint
 IS 'one row per server and role that sends through it: is it well, and if not, why';
 COMMENT ON COLUMN contactsync.endpoint.pace IS 'calls per second that the provider has taught us; null: as configured';
 COMMENT ON COLUMN contactsync.endpoint.busy IS 'calls may be under way; still set after a crash, which says that what is queued may have been sent';
 COMMENT ON COLUMN contactsync.endpoint.pulled_until IS 'the newest change at the provider that contactsync_pull() has brought, on its clock';
+COMMENT ON COLUMN contactsync.endpoint.home IS 'the database that sends to it, as contactsync.home() names it; in any other it is paused';
+COMMENT ON COLUMN contactsync.endpoint.timeline IS 'of the cluster, when it was last seen';
+COMMENT ON COLUMN contactsync.endpoint.doubted_at IS 'what was synced before is not trusted to be what the provider has';
 COMMENT ON COLUMN contactsync.endpoint.memo IS 'what the provider has to be remembered for';
 
 CREATE TABLE contactsync.watch (
@@ -354,6 +360,12 @@ AS 'MODULE_PATHNAME', 'contactsync_worker_state';
 COMMENT ON FUNCTION contactsync.worker_state()
 IS 'of the background worker of this database: running, starting, or not preloaded';
 
+CREATE FUNCTION contactsync.home()
+RETURNS text LANGUAGE c STABLE
+AS 'MODULE_PATHNAME', 'contactsync_home';
+COMMENT ON FUNCTION contactsync.home()
+IS 'the name of this database, another one in each that it is restored or copied into';
+
 CREATE VIEW contactsync.watches WITH (security_barrier) AS
 SELECT w.source, e.server, e.role AS owner, w.key, w.mapping, w.filter, w.on_delete, w.state, w.reason, w.created_at
 FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint
@@ -428,12 +440,14 @@ WITH lane AS (
 		OR NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.endpoint = e.id)
 )
 SELECT e.server, l.source, e.role AS owner,
-	CASE WHEN p.paused_at IS NOT NULL THEN 'paused'
+	CASE WHEN e.home <> contactsync.home() OR p.paused_at IS NOT NULL THEN 'paused'
 		 WHEN w.state = 'broken' THEN 'broken'
 		 WHEN e.state <> 'running' THEN e.state
 		 WHEN q.backlog > 0 THEN 'running'
 		 ELSE 'idle' END AS state,
-	CASE WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
+	CASE WHEN e.home <> contactsync.home()
+		 THEN pg_catalog.format('this database was restored or copied; if no other sends to the server: SELECT contactsync_resume(%L)', e.server)
+		 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
 		 ELSE COALESCE(w.reason, e.reason, e.memo OPERATOR(pg_catalog.#>>) '{}') END AS reason,
 	COALESCE(p.paused_at, w.since, e.since) AS since,
 	e.until,

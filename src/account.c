@@ -36,6 +36,7 @@ cs_account_create(const CsEndpointState *state)
 	account->roleid = state->roleid;
 	account->server_name = state->server_name;
 	account->busy = state->busy;
+	account->doubted_at = state->doubted_at;
 	account->taught_pace = state->pace;
 	account->memo = state->memo;
 	account->context = CurrentMemoryContext;

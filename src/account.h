@@ -55,6 +55,7 @@ typedef struct CsAccount
 	List	   *lanes;
 	int			turn;			/* the lane that is asked first */
 	bool		busy;			/* as stored */
+	TimestampTz doubted_at;		/* what was synced before is not trusted */
 	bool		has_direct;		/* contacts of upsert() are known */
 	int			in_flight;
 	int			published;		/* in_flight, as status shows it */

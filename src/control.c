@@ -16,6 +16,7 @@
 #include "compat.h"
 #include "contactsync.h"
 #include "endpoint.h"
+#include "home.h"
 #include "pause.h"
 #include "sql.h"
 #include "state.h"
@@ -67,7 +68,14 @@ set_server(const char *server_name, bool paused)
 
 	cs_sql_enter(&scope);
 	foreach(lc, endpoints_at(server_name, roleid))
-		n += paused ? cs_pause_set(lfirst_int(lc), 0, by, NULL) : cs_pause_end(lfirst_int(lc), 0);
+	{
+		int			id = lfirst_int(lc);
+
+		if (paused)
+			n += cs_pause_set(id, 0, by, NULL);
+		else
+			n += cs_pause_end(id, 0) | cs_home_claim(id);
+	}
 	cs_sql_leave(&scope);
 	return n;
 }
@@ -82,6 +90,8 @@ set_watch(Oid source, const char *server_name, bool paused)
 	bool		done;
 
 	cs_sql_enter(&scope);
+	if (!paused)
+		cs_home_require(watch->endpoint);
 	done = paused ? cs_pause_set(watch->endpoint, watch->id, by, NULL) :
 		cs_pause_end(watch->endpoint, watch->id);
 	cs_sql_leave(&scope);

@@ -101,6 +101,7 @@ cs_current_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoi
 	memset(current, 0, n * sizeof(CsCurrent));
 	read_halving(source, n, keys, rows, current);
 	cs_ledger_read(watch->endpoint, watch->id, n, keys, known);
+	cs_ledger_doubt(n, known, watch->doubted_at);
 	cs_remote_apply(endpoint, watch->endpoint, n, rows, known);
 	for (int i = 0; i < n; i++)
 	{

@@ -68,6 +68,11 @@ contactsync_note_ddl(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Of a dropped object d: is it the server of an endpoint? */
+#define IS_SERVER_OF(e) \
+	"CASE WHEN " e ".home = contactsync.home() THEN d.objid = " e ".server_oid" \
+	" ELSE d.address_names[1] = " e ".server END"
+
 /* Effect: drops the watches whose table or server was dropped.  Returns their number. */
 static uint64
 drop_watches(void)
@@ -76,7 +81,7 @@ drop_watches(void)
 		"SELECT w.id, w.endpoint FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 		" JOIN pg_event_trigger_dropped_objects() d ON d.objsubid = 0 AND"
 		" (d.classid = 'pg_class'::regclass AND d.objid = w.source OR"
-		" d.classid = 'pg_foreign_server'::regclass AND d.objid = e.server_oid)"
+		" d.classid = 'pg_foreign_server'::regclass AND " IS_SERVER_OF("e") ")"
 		" GROUP BY w.id, w.endpoint"
 	};
 	uint64		n = cs_sql_execute(&statement, NULL, NULL);
@@ -100,7 +105,7 @@ drop_endpoints(void)
 	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact", "pause"};
 	static CsStatement statement = {
 		"DELETE FROM contactsync.endpoint e USING pg_event_trigger_dropped_objects() d"
-		" WHERE d.classid = 'pg_foreign_server'::regclass AND d.objid = e.server_oid RETURNING e.id"
+		" WHERE d.classid = 'pg_foreign_server'::regclass AND " IS_SERVER_OF("e") " RETURNING e.id"
 	};
 	uint64		n = cs_sql_execute(&statement, NULL, NULL);
 	int		   *ids = palloc(Max(n, 1) * sizeof(int));

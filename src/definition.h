@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 #include "contact.h"
 
 /* A canonical field or an attribute, and the expression it comes from. */
@@ -41,6 +43,7 @@ typedef struct CsWatch
 	char	   *search_path;
 	CsOnDelete	on_delete;
 	bool		broken;
+	TimestampTz doubted_at;		/* what was synced before is not trusted */
 
 	struct Bitmapset *used;		/* columns, while it is being made */
 } CsWatch;

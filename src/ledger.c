@@ -167,6 +167,15 @@ cs_ledger_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
 	close_ledger(&ledger);
 }
 
+/* Effect: of what was synced before is not known that the provider has it. */
+void
+cs_ledger_doubt(int n, CsKnown *known, TimestampTz before)
+{
+	for (int i = 0; i < n; i++)
+		if (known[i].found && known[i].synced_at < before)
+			known[i].has_digest = false;
+}
+
 /*
  * Storing
  */

@@ -34,6 +34,7 @@ typedef struct CsKnown
 /* Both need a transaction; known[i] is for keys[i], palloc'd in the current
  * context. */
 extern void cs_ledger_read(int endpoint, int watch, int n, char **keys, CsKnown *known);
+extern void cs_ledger_doubt(int n, CsKnown *known, TimestampTz before);
 extern void cs_ledger_store(int endpoint, int watch, int n, const CsStored *stored);
 
 #endif							/* CS_LEDGER_H */

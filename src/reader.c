@@ -419,6 +419,7 @@ read_known(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 		keys[i] = changes[i] == NULL ? "" : lane->watch ? changes[i]->key :
 			direct_key(lane, rows[i].contact);
 	cs_ledger_read(lane->endpoint_id, lane->watch_id, n, keys, known);
+	cs_ledger_doubt(n, known, lane->account->doubted_at);
 	if (lane->watch && lane->account->has_direct)
 		forget_overtaken(job, n, rows, known);
 	cs_remote_apply(lane->account->endpoint, lane->endpoint_id, n, rows, known);

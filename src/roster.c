@@ -9,10 +9,12 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "postmaster/bgworker.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
 #include "clock.h"
+#include "home.h"
 #include "pause.h"
 #include "roster.h"
 #include "shmem.h"
@@ -160,6 +162,9 @@ cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List 
 	ListCell   *lc;
 
 	cs_sql_enter(&scope);
+	cs_home_note_timeline();
+	if (MyBgworkerEntry != NULL)
+		cs_home_warn();
 	MemoryContextSwitchTo(context);
 	endpoints = cs_state_load_endpoints();
 	watches = cs_watch_load_all();

@@ -103,12 +103,13 @@ look(CsProgress *progress)
 		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"
 		" LEFT JOIN contactsync.pause p ON p.endpoint = e.id AND p.watch = 0"
 		" LEFT JOIN contactsync.pause wp ON wp.endpoint = e.id AND wp.watch = q.watch AND q.watch <> 0,"
-		" LATERAL (SELECT CASE WHEN p.paused_at IS NOT NULL THEN concat_ws(': ', 'paused by ' || p.paused_by, p.reason)"
+		" LATERAL (SELECT CASE WHEN e.home <> contactsync.home() THEN 'this database was restored or copied'"
+		" WHEN p.paused_at IS NOT NULL THEN concat_ws(': ', 'paused by ' || p.paused_by, p.reason)"
 		" WHEN wp.paused_at IS NOT NULL THEN format('the watch on %s: %s', w.source,"
 		" concat_ws(': ', 'paused by ' || wp.paused_by, wp.reason))"
 		" WHEN e.state = 'halted' THEN e.reason"
 		" WHEN w.state = 'broken' THEN format('the watch on %s: %s', w.source, w.reason) END AS trouble) t"
-		" WHERE (e.server_oid = $1 OR $1 = 0) AND pg_has_role($2, e.role, 'USAGE')",
+		" WHERE ($1 = 0 OR e.server = (SELECT srvname FROM pg_foreign_server WHERE oid = $1)) AND pg_has_role($2, e.role, 'USAGE')",
 		3, {OIDOID, OIDOID, TEXTOID}
 	};
 	Datum		args[3];

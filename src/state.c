@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -57,8 +58,8 @@ execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **
  */
 
 /*
- * All endpoints, palloc'd in the current context.  One whose server was dropped
- * and made again, or restored from a dump, is found by its name.
+ * All endpoints that this database sends from, palloc'd in the current context.
+ * One whose server was dropped and made again is found by its name.
  */
 List *
 cs_state_load_endpoints(void)
@@ -67,15 +68,16 @@ cs_state_load_endpoints(void)
 		"UPDATE contactsync.endpoint e SET server_oid = s.oid FROM pg_foreign_server s"
 		" WHERE s.srvname = e.server AND s.oid <> e.server_oid"
 		" AND NOT EXISTS (SELECT FROM pg_foreign_server o WHERE o.oid = e.server_oid)"
-		" AND NOT EXISTS (SELECT FROM contactsync.endpoint o WHERE o.server_oid = s.oid AND o.role = e.role)"
+		" AND NOT EXISTS (SELECT FROM contactsync.endpoint o WHERE o.server_oid = s.oid AND o.role = e.role"
+		" AND o.home = e.home) AND e.home = contactsync.home()"
 	};
 	static CsStatement follow = {
 		"UPDATE contactsync.endpoint e SET server = s.srvname FROM pg_foreign_server s"
-		" WHERE s.oid = e.server_oid AND s.srvname <> e.server"
+		" WHERE s.oid = e.server_oid AND s.srvname <> e.server AND e.home = contactsync.home()"
 	};
 	static CsStatement statement = {
-		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.memo #>> '{}'"
-		" FROM contactsync.endpoint e ORDER BY e.id"
+		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.memo #>> '{}', e.doubted_at"
+		" FROM contactsync.endpoint e WHERE e.home = contactsync.home() ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
 	List	   *endpoints = NIL;
@@ -90,6 +92,7 @@ cs_state_load_endpoints(void)
 		CsEndpointState *endpoint = palloc0(sizeof(CsEndpointState));
 		bool		isnull;
 		Datum		pace;
+		Datum		doubted_at;
 
 		endpoint->id = cs_sql_int(i, 1);
 		endpoint->serverid = DatumGetObjectId(cs_sql_value(i, 2, &isnull));
@@ -99,31 +102,39 @@ cs_state_load_endpoints(void)
 		pace = cs_sql_value(i, 6, &isnull);
 		endpoint->pace = isnull ? 0 : DatumGetFloat8(pace);
 		endpoint->memo = cs_sql_text(i, 7);
+		doubted_at = cs_sql_value(i, 8, &isnull);
+		endpoint->doubted_at = isnull ? 0 : DatumGetTimestampTz(doubted_at);
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;
 }
 
-/* The id of the endpoint of a server and role, made if there is none. */
+/*
+ * The id of the endpoint of a server and role, made if there is none.  One that
+ * is away is known by the name of its server.
+ */
 int
 cs_state_endpoint_id(Oid serverid, const char *server_name, Oid roleid)
 {
 	static CsStatement find = {
-		"SELECT id FROM contactsync.endpoint WHERE server_oid = $1 AND role = $2",
-		2, {OIDOID, REGROLEOID}
-	};
-	static CsStatement make = {
-		"INSERT INTO contactsync.endpoint (server_oid, role, server) VALUES ($1, $2, $3)"
-		" ON CONFLICT (server_oid, role) DO UPDATE SET server = excluded.server RETURNING id",
+		"SELECT id FROM contactsync.endpoint WHERE role = $2 AND"
+		" CASE WHEN home = contactsync.home() THEN server_oid = $1 ELSE server = $3 END",
 		3, {OIDOID, REGROLEOID, NAMEOID}
 	};
-	Datum		args[3];
+	static CsStatement make = {
+		"INSERT INTO contactsync.endpoint (server_oid, role, server, home, timeline)"
+		" VALUES ($1, $2, $3, contactsync.home(), $4)"
+		" ON CONFLICT (server_oid, role, home) DO UPDATE SET server = excluded.server RETURNING id",
+		4, {OIDOID, REGROLEOID, NAMEOID, INT4OID}
+	};
+	Datum		args[4];
 	NameData	name;
 
 	args[0] = ObjectIdGetDatum(serverid);
 	args[1] = ObjectIdGetDatum(roleid);
 	namestrcpy(&name, server_name);
 	args[2] = NameGetDatum(&name);
+	args[3] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	if (cs_sql_execute(&find, args, NULL) == 0)
 	{
 		cs_sql_execute(&make, args, NULL);
@@ -401,7 +412,8 @@ cs_state_sweep(void)
 	" FROM w WHERE w.id IS NOT NULL)" \
 	" DELETE FROM contactsync." table " WHERE watch = ANY (ARRAY(SELECT w.id FROM w, contactsync.watch_id_seq s" \
 	" WHERE w.id > 0 AND s.is_called AND w.id <= s.last_value" \
-	" AND NOT EXISTS (SELECT FROM contactsync.watch x WHERE x.id = w.id)))"}
+	" AND NOT EXISTS (SELECT FROM contactsync.watch x WHERE x.id = w.id)))" \
+	" AND endpoint IN (SELECT id FROM contactsync.endpoint WHERE home = contactsync.home())"}
 	static CsStatement statements[] = {SWEEP("contact"), SWEEP("failure"), SWEEP("counter")};
 
 	for (int i = 0; i < lengthof(statements); i++)

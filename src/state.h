@@ -29,6 +29,7 @@ typedef struct CsEndpointState
 	bool		busy;			/* calls may be under way, or were at a crash */
 	double		pace;			/* that the provider taught us; 0: none */
 	char	   *memo;			/* what it has to be remembered for, or NULL */
+	TimestampTz doubted_at;		/* what was synced before is not trusted */
 } CsEndpointState;
 
 extern List *cs_state_load_endpoints(void);

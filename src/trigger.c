@@ -97,13 +97,15 @@ cs_trigger_drop(int watch)
 
 /*
  * Effect: tables that inherit from a watched one have the triggers that it has,
- * but for what they have from it by themselves.
+ * but for what they have from it by themselves.  In a database that is being
+ * restored the dump makes them.
  */
 void
 cs_trigger_follow(void)
 {
 	execute_result("WITH RECURSIVE tree AS ("
 				   "SELECT w.id::text AS watch, w.source::oid AS source, w.source::oid AS relid FROM contactsync.watch w"
+				   " JOIN contactsync.endpoint e ON e.id = w.endpoint AND e.home = contactsync.home()"
 				   " UNION SELECT t.watch, t.source, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relid)"
 				   ", missing AS (SELECT c.oid::regclass AS relation, p.tgname AS name, p.tgenabled = 'A' AS always,"
 				   " p.tgtype & 32 <> 0 AS is_truncate,"

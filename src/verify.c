@@ -99,10 +99,10 @@ count_contacts(CsVerification *verification)
 	static CsStatement statement = {
 		"SELECT e.id, (SELECT count(DISTINCT c.upsert_key) FROM contactsync.contact c"
 		" WHERE c.endpoint = e.id AND c.action = 'u' AND c.digest IS NOT NULL)"
-		" FROM contactsync.endpoint e WHERE e.server_oid = $1 AND e.role = $2",
-		2, {OIDOID, OIDOID}
+		" FROM contactsync.endpoint e WHERE e.server = $1 AND e.role = $2",
+		2, {TEXTOID, OIDOID}
 	};
-	Datum		args[2] = {ObjectIdGetDatum(verification->endpoint->serverid),
+	Datum		args[2] = {CStringGetTextDatum(verification->endpoint->server_name),
 	ObjectIdGetDatum(verification->endpoint->roleid)};
 	bool		isnull;
 

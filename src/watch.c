@@ -460,7 +460,8 @@ enum
 	WATCH_FILTER,
 	WATCH_SEARCH_PATH,
 	WATCH_ON_DELETE,
-	WATCH_BROKEN
+	WATCH_BROKEN,
+	WATCH_DOUBTED_AT
 };
 
 static CsWatch *
@@ -482,12 +483,13 @@ watch_of_row(int row)
 		if (strcmp(on_delete, on_delete_words[i]) == 0)
 			watch->on_delete = i;
 	watch->broken = DatumGetBool(cs_sql_value(row, WATCH_BROKEN, &isnull));
+	watch->doubted_at = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
 	return watch;
 }
 
 #define SELECT_WATCH \
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
-	" w.state = 'broken' FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+	" w.state = 'broken', e.doubted_at FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
 /* All watches, palloc'd in the current context.  Within cs_sql_enter(). */
 List *

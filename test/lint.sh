@@ -22,7 +22,7 @@ layers='
     remote
     ledger
     queue state pause
-    watch mapping trigger page source rowkey
+    watch mapping home trigger page source rowkey
     sql
     token http httpcall waitset bounded header
     providers/*
