@@ -1,0 +1,112 @@
+# Answers that no document tells of, to Caramel, Owlat and Spotzee: what may pass is waited for, what is nobody's fault
+# halts, what is about the contact fails with a reason; and nothing is lost.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox(clock_speed => 10);
+my $node = start_node('contactsync.clock_speed' => 10);
+my $n = 0;
+
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+my %mapping = (
+	caramel => '{"email": "email"}',
+	owlat => '{"email": "email"}',
+	spotzee => '{"external_id": "id", "email": "email"}');
+my %account = map { $_ => "strange$_" } keys %mapping;
+
+foreach my $provider (sort keys %mapping)
+{
+	create_server($node, $sandbox, $provider, account => $account{$provider}, server => { pace => 500, burst => 50 });
+	sql(qq{
+		CREATE TABLE $account{$provider} (id int PRIMARY KEY, email text);
+		SELECT contactsync_watch('$account{$provider}', '$account{$provider}', '$mapping{$provider}')});
+}
+
+sub has_arrived
+{
+	my ($provider) = @_;
+	return scalar grep { $_->{email} eq "c$n\@example.com" } @{ $sandbox->contacts($provider, account => $account{$provider}) };
+}
+
+sub begin
+{
+	my ($provider, $times, $action) = @_;
+
+	$sandbox->fault($provider, { match => { account => $account{$provider} }, times => $times, action => $action });
+	sql("INSERT INTO $account{$provider} VALUES ($n, 'c$n\@example.com')");
+	return;
+}
+
+foreach my $provider (sort keys %mapping)
+{
+	my $name = $account{$provider};
+	my $title = ucfirst $provider;
+
+	# what may pass: the call is made again
+	foreach my $case (
+		[ 'nothing', { body => '' }, qr/^$title answered 200 with nothing/ ],
+		[ 'another document', { body => '[{"ok": true}]' }, qr/^$title answered 200 with what is not understood/ ],
+		[ 'something else than JSON', { body => 'OK' }, qr/^$title answered 200 with what is not understood/ ],
+		[ 'half a document', { invalid_json => \1 }, qr/^$title answered 20\d with what is not understood/ ],
+		[ 'a number where an object was', { body => '7' }, qr/^$title answered 200 with what is not understood/ ],
+		[ 'the page of a gateway', { status => 502, html => \1 }, qr/^HTTP status 502/ ],
+		[ 'a status that does not exist', { status => 599, body => '' }, qr/^HTTP status 599/ ],
+		[ 'a request that took too long', { status => 408, body => '' }, qr/^HTTP status 408/ ])
+	{
+		my ($what, $action, $error) = @$case;
+
+		$n++;
+		begin($provider, 2, $action);
+		sql("CALL contactsync_wait('$name')");
+		ok(has_arrived($provider), "$title: $what: arrived after all");
+		like(sql(qq{SELECT error FROM contactsync.calls WHERE server = '$name' AND verdict = 'retry' ORDER BY id DESC LIMIT 1}), $error, 'the call log says what it was');
+	}
+
+	# what is nobody's fault: a halt, and a reason to act on
+	foreach my $case (
+		[ 'a page of a hotel', { status => 200, html => '<html><title>Welcome</title>' }, qr/^not_the_api: a web page answers instead of $title \(status 200, "Welcome"\)/ ],
+		[ 'a page of a firewall', { status => 403, html => '<html><title>Blocked</title>' }, qr/^not_the_api: a web page answers .*"Blocked"/ ],
+		[ 'a page that is not there', { status => 404, html => \1 }, qr/^wrong_url: / ],
+		[ 'a redirection', { redirect => 'https://elsewhere.example/' }, qr/^redirected: .* sends us elsewhere \(302 to https:\/\/elsewhere\.example\/\): check the option base_url/ ],
+		[ 'a proxy', { status => 407, body => '' }, qr/^unauthorized: the proxy asks/ ],
+		[ 'a method that is not there', { status => 405, body => '' }, qr/^wrong_url: / ],
+		[ 'a media type that is not taken', { status => 415, body => '{}' }, qr/^request_refused: / ])
+	{
+		my ($what, $action, $reason) = @$case;
+
+		$n++;
+		begin($provider, undef, $action);
+		$node->poll_query_until('postgres', qq{SELECT state = 'halted' FROM contactsync.status WHERE server = '$name'})
+		  or die "timed out waiting for the halt: $provider, $what";
+		like(sql(qq{SELECT reason FROM contactsync.status WHERE server = '$name'}), $reason, "$title: $what: halted, with the reason");
+		is(sql(qq{SELECT backlog, failures FROM contactsync.status WHERE server = '$name'}), '1|0', 'the contact waits');
+		$sandbox->clear_faults($provider, account => $name);
+		sql(qq{ALTER SERVER $name OPTIONS (SET pace '@{[500 - $n % 2]}'); CALL contactsync_wait('$name')});
+		ok(has_arrived($provider), 'and arrives once it is over');
+	}
+
+	# what is about the contact: a failure, and nobody else waits
+	foreach my $case ([ 'a teapot', { status => 418, body => '' }, 'HTTP status 418 without a reason' ],
+		[ 'a teapot that talks', { status => 418, body => '{"detail": "short and stout"}' }, 'short and stout' ],
+		[ 'a refusal of another shape', { status => 400, body => '[1]' }, 'HTTP status 400 without a reason' ])
+	{
+		my ($what, $action, $message) = @$case;
+
+		$n++;
+		begin($provider, 1, $action);
+		sql("CALL contactsync_wait('$name')");
+		is(sql(qq{SELECT key, reason, message FROM contactsync.failures WHERE server = '$name'}), "$n|rejected|$message", "$title: $what: a failure");
+		is(sql(qq{SELECT state FROM contactsync.status WHERE server = '$name'}), 'idle', 'of the contact alone');
+		sql(qq{SELECT contactsync_retry('$name'); CALL contactsync_wait('$name')});
+		ok(has_arrived($provider), 'which can be sent again');
+	}
+}
+is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'no failure remains');
+
+$node->stop;
+done_testing();
