@@ -226,7 +226,7 @@ put_attributes(Serial *serial, const CsContact *contact)
  * write rows that meet on purpose keeps only their own row from being sent.
  */
 void
-cs_contact_digest(const CsContact *contact, pg_uuid_t *digest)
+cs_contact_digest(const CsContact *contact, uint64 payload, pg_uuid_t *digest)
 {
 	uint32		header[2] = {(uint32) contact->action, contact->present};
 	size_t		room = sizeof(header) + cs_contact_size(contact) +
@@ -249,6 +249,7 @@ cs_contact_digest(const CsContact *contact, pg_uuid_t *digest)
 
 	hash[0] = hash_bytes_extended((unsigned char *) start, serial.next - start, DIGEST_SEED_1);
 	hash[1] = hash_bytes_extended((unsigned char *) start, serial.next - start, DIGEST_SEED_2);
+	hash[0] ^= payload;
 	StaticAssertStmt(sizeof(hash) == UUID_LEN, "two hashes fill a digest");
 	memcpy(digest->data, hash, UUID_LEN);
 	if (start != small)

@@ -148,8 +148,9 @@ extern void cs_contact_merge(CsContact *older, const CsContact *newer);
 
 /*
  * Identifies what would be sent: action, fields and attributes, whatever their
- * order.  Take it after cs_provider_prepare(), which normalises.
+ * order; and "payload", what else the request depends on (CsEndpoint).  Take it
+ * after cs_provider_prepare(), which normalises.
  */
-extern void cs_contact_digest(const CsContact *contact, pg_uuid_t *digest);
+extern void cs_contact_digest(const CsContact *contact, uint64 payload, pg_uuid_t *digest);
 
 #endif							/* CS_CONTACT_H */

@@ -18,6 +18,7 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
+#include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -223,6 +224,29 @@ without_slashes(const char *url)
 }
 
 /*
+ * What the payload options say, in whatever order they were given; 0 when all
+ * are as preset, so that an option that is new in a version re-sends nothing.
+ */
+static uint64
+hash_payload(const CsEndpoint *endpoint)
+{
+	uint64		sum = 0;
+
+	for (int i = 0; i < endpoint->nvalues; i++)
+	{
+		const CsOption *option = endpoint->values[i].option;
+		const char *value = endpoint->values[i].value;
+
+		if (!option->payload || (option->preset && strcmp(value, option->preset) == 0))
+			continue;
+		sum += hash_bytes_extended((const unsigned char *) option->name, (int) strlen(option->name),
+								   hash_bytes_extended((const unsigned char *) value,
+													   (int) strlen(value), 0));
+	}
+	return sum;
+}
+
+/*
  * Fill in the fields that are the same for all providers.
  */
 static void
@@ -249,6 +273,7 @@ parse_common(CsEndpoint *endpoint)
 	endpoint->proxy = strcmp(proxy, "none") == 0 ? NULL : pstrdup(proxy);
 	endpoint->ca_file = ca_file != NULL ? pstrdup(ca_file) : NULL;
 	endpoint->allow_http = cs_allow_http;
+	endpoint->payload = hash_payload(endpoint);
 }
 
 /*

@@ -48,6 +48,9 @@ typedef struct CsEndpoint
 	int			nvalues;
 	CsOptionValue *values;		/* given or preset, server and mapping */
 
+	uint64		payload;		/* of the options that what is sent depends
+								 * on, as far as they are not preset: it is
+								 * part of the digest of a contact */
 	const void *settings;		/* of cs_provider_settings(), at first NULL */
 	const char *memo;			/* what its judge() asked to be remembered, by
 								 * contactsync.endpoint.memo; or NULL */

@@ -202,6 +202,21 @@ action_letter(CsAction action)
 	return action == CS_UPSERT ? 'u' : action == CS_UNSUBSCRIBE ? 'n' : 'd';
 }
 
+/*
+ * Did the contact opt out at the provider?  What a pull has learnt while the
+ * call was under way is newer than what the call began with; but who was sent
+ * as opted out has withdrawn consent here, and what comes next is a new word.
+ */
+static bool
+opted_out(const CsStored *stored, TupleTableSlot *older)
+{
+	bool		known = older && bool_of(older, LEDGER_OPTED_OUT);
+
+	if (older == NULL || known == stored->contact->opted_out)
+		return stored->opted_out;
+	return known && !cs_contact_is(stored->contact, CS_OPT_IN, "false");
+}
+
 /* Effect: fills a row; "older" is the one that it replaces, or NULL. */
 static void
 fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
@@ -221,7 +236,7 @@ fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
 	else
 		set_text(values, nulls, LEDGER_REMOTE_ID, stored->remote_id);
 	values[LEDGER_CONSENT_SENT] = BoolGetDatum(stored->consent_sent);
-	values[LEDGER_OPTED_OUT] = BoolGetDatum(stored->opted_out);
+	values[LEDGER_OPTED_OUT] = BoolGetDatum(opted_out(stored, older));
 	set_text(values, nulls, LEDGER_TOPICS, stored->topics);
 	set_text(values, nulls, LEDGER_ERROR, stored->note);
 }

@@ -52,7 +52,7 @@ const CsOption cs_common_options[] = {
 	.help = "time for a whole call, in milliseconds unless it has a unit"},
 	{.name = "max_retries",.place = CS_ON_SERVER,.check = cs_check_retries,
 	.help = "times that a call is repeated when the provider fails"},
-	{.name = "nulls",.place = CS_ON_SERVER,.check = cs_check_nulls,.preset = "omit",
+	{.name = "nulls",.place = CS_ON_SERVER,.check = cs_check_nulls,.preset = "omit",.payload = true,
 	.help = "what becomes of a mapped column that is null: omit or clear"},
 	{.name = "proxy",.place = CS_ON_SERVER,.check = cs_check_proxy,.preset = "none",
 	.help = "URL of the proxy to go through, or none; the environment is not looked at"},

@@ -35,6 +35,8 @@ typedef struct CsOption
 	bool		secret;			/* never shown */
 	const char *help;			/* one line, a noun phrase */
 	bool		names_file;		/* only for roles that may read server files */
+	bool		payload;		/* a change of it makes what was sent before
+								 * another: see CsEndpoint.payload */
 } CsOption;
 
 /*

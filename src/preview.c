@@ -279,7 +279,7 @@ text_from_utf8(const char *utf8)
 
 /* What each contact is keyed by, or the digest that tells whether it changed. */
 static Datum
-array_of_contacts(const CsBatch *batch, bool digests)
+array_of_contacts(const CsEndpoint *endpoint, const CsBatch *batch, bool digests)
 {
 	Datum	   *values = palloc(batch->ncontacts * sizeof(Datum));
 
@@ -287,7 +287,7 @@ array_of_contacts(const CsBatch *batch, bool digests)
 	{
 		pg_uuid_t  *digest = palloc(sizeof(pg_uuid_t));
 
-		cs_contact_digest(batch->contacts[i], digest);
+		cs_contact_digest(batch->contacts[i], endpoint->payload, digest);
 		values[i] = digests ? UUIDPGetDatum(digest) :
 			text_from_utf8(batch->contacts[i]->upsert_key);
 	}
@@ -330,8 +330,8 @@ contactsync_preview(PG_FUNCTION_ARGS)
 	nulls[3] = (request.body.data == NULL);
 	values[3] = nulls[3] ? (Datum) 0 : text_from_utf8(request.body.data);
 	values[4] = text_from_utf8(curl_command(&request));
-	values[5] = array_of_contacts(batch, false);
-	values[6] = array_of_contacts(batch, true);
+	values[5] = array_of_contacts(endpoint, batch, false);
+	values[6] = array_of_contacts(endpoint, batch, true);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 

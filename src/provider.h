@@ -369,6 +369,9 @@ extern char *cs_provider_header(const CsResponse *response, const char *name);
 /* Seconds by Retry-After (number, 0, HTTP date) or -1; not clamped. */
 extern double cs_provider_retry_after(const CsResponse *response);
 
+/* The service's clock when it answered, in Unix seconds, or -1: it did not say. */
+extern double cs_provider_answered_at(const CsResponse *response);
+
 /* Seconds until the Unix time in that header, at least 0, or -1. */
 extern double cs_provider_reset_after(const CsResponse *response, const char *name);
 

@@ -14,6 +14,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -34,6 +36,8 @@
 CS_FUNCTION(contactsync_pull);
 
 #define TRIES		3			/* of a request */
+#define MIN_SKEW	5			/* s that clocks may differ by without being
+								 * wrong */
 #define ROUNDS		3			/* of all pages */
 #define MAX_PAGES	1000000		/* a provider that never ends */
 
@@ -45,6 +49,9 @@ typedef struct CsPuller
 	TimestampTz pulled_at;
 	int64		total;			/* as the last page says */
 	bool		by_page;		/* pages went by number */
+	double		ahead;			/* s that the provider's clock is ahead of
+								 * ours; 0: less than can be told, or not
+								 * known */
 } CsPuller;
 
 /* Effect: an error unless nobody else pulls for this endpoint. */
@@ -87,6 +94,17 @@ append_contact(StringInfo out, const CsRemote *remote)
 	appendStringInfoString(out, "}}");
 }
 
+/* Effect: the clock of the provider is compared with ours.  Its header has no
+ * fractions, and an answer takes its time. */
+static void
+note_clock(CsPuller *puller, const CsResponse *response)
+{
+	double		theirs = cs_provider_answered_at(response);
+	double		ahead = theirs - timestamptz_to_time_t(GetCurrentTimestamp());
+
+	puller->ahead = theirs < 0 || fabs(ahead) < MIN_SKEW ? 0 : ahead;
+}
+
 /* Effect: asks for a page; an error if it is not there. */
 static void
 ask_for_page(CsPuller *puller, const CsPull *pull, CsPulled *pulled)
@@ -100,6 +118,7 @@ ask_for_page(CsPuller *puller, const CsPull *pull, CsPulled *pulled)
 	endpoint->provider->build_pull(endpoint, pull, &request);
 	cs_ask(puller->asker, &request, &response);
 	doc = cs_json_parse(response.body ? response.body : "", response.body_len);
+	note_clock(puller, &response);
 	problem = cs_ask_problem(endpoint, &response, doc);
 	memset(pulled, 0, sizeof(CsPulled));
 	if (problem == NULL)
@@ -201,7 +220,7 @@ contactsync_pull(PG_FUNCTION_ARGS)
 			break;
 	}
 	cs_sql_enter(&scope);
-	cs_remote_learn(puller.endpoint_id, puller.pulled_at);
+	cs_remote_learn(puller.endpoint_id, puller.pulled_at, puller.ahead);
 	if (!puller.by_page || n >= puller.total)
 		cs_remote_advance(puller.endpoint_id, puller.pulled_at);
 	else

@@ -493,7 +493,7 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 		cs_settle_failed(job->settlement, change, &outcome, NULL);
 		return false;
 	}
-	cs_contact_digest(contact, &change->digest);
+	cs_contact_digest(contact, endpoint->payload, &change->digest);
 	if (is_unchanged(change, known))
 	{
 		cs_settle_unchanged(job->settlement, change);

@@ -172,21 +172,32 @@ cs_remote_advance(int endpoint_id, TimestampTz pulled_at)
 	cs_sql_execute(&statement, args, NULL);
 }
 
+/*
+ * Only a contact that was stored before the pull began was surely written before
+ * it was listed.  Those that were stored later are looked at by the next pull,
+ * which is why it looks at all that were stored since the one before; what they
+ * have become since is listed again by it.  All of that is on our clock; when a
+ * contact changed at the provider is on the provider's, and is set right by
+ * "ahead" first.
+ */
 int64
-cs_remote_learn(int endpoint_id, TimestampTz pulled_at)
+cs_remote_learn(int endpoint_id, TimestampTz pulled_at, double ahead)
 {
 #define LEARN(match) \
 		"UPDATE contactsync.contact c SET opted_out = NOT r.opt_in FROM contactsync.remote_contact r" \
-		" WHERE c.endpoint = $1 AND r.endpoint = $1 AND r.pulled_at = $2 AND c.action = 'u' AND " match \
-		" AND c.opted_out = r.opt_in" \
-		" AND (r.opt_in OR c.consent_sent OR c.synced_at IS NULL OR r.updated_at > c.synced_at + interval '1 min')"
+		" WHERE c.endpoint = $1 AND r.endpoint = $1 AND c.action = 'u' AND " match \
+		" AND c.opted_out = r.opt_in AND COALESCE(c.synced_at, '-infinity') < $2" \
+		" AND (r.pulled_at = $2 OR NOT r.opt_in AND c.synced_at >= COALESCE((SELECT max(b.pulled_at)" \
+		" FROM contactsync.remote_contact b WHERE b.endpoint = $1 AND b.pulled_at < $2), '-infinity'))" \
+		" AND (r.opt_in OR c.consent_sent OR c.synced_at IS NULL" \
+		" OR r.updated_at - make_interval(secs => $3) > c.synced_at + interval '1 min')"
 	static CsStatement by_email = {
-		LEARN("r.email = COALESCE(c.email COLLATE \"C\", c.upsert_key)"), 2, {INT4OID, TIMESTAMPTZOID}
+		LEARN("r.email = COALESCE(c.email COLLATE \"C\", c.upsert_key)"), 3, {INT4OID, TIMESTAMPTZOID, FLOAT8OID}
 	};
 	static CsStatement by_id = {
-		LEARN("r.external_id = c.upsert_key"), 2, {INT4OID, TIMESTAMPTZOID}
+		LEARN("r.external_id = c.upsert_key"), 3, {INT4OID, TIMESTAMPTZOID, FLOAT8OID}
 	};
-	Datum		args[2] = {Int32GetDatum(endpoint_id), TimestampTzGetDatum(pulled_at)};
+	Datum		args[3] = {Int32GetDatum(endpoint_id), TimestampTzGetDatum(pulled_at), Float8GetDatum(ahead)};
 
 	return cs_sql_execute(&by_id, args, NULL) + cs_sql_execute(&by_email, args, NULL);
 }

@@ -33,7 +33,10 @@ extern int64 cs_remote_count(int endpoint_id, TimestampTz pulled_at);
 extern char *cs_remote_since(int endpoint_id);
 extern void cs_remote_advance(int endpoint_id, TimestampTz pulled_at);
 
-/* Effect: contacts that we sent know of the opt-outs of that pull. */
-extern int64 cs_remote_learn(int endpoint_id, TimestampTz pulled_at);
+/*
+ * Effect: contacts that we sent know of the opt-outs that are there after that
+ * pull.  The clock of the provider is "ahead" of ours by so many seconds.
+ */
+extern int64 cs_remote_learn(int endpoint_id, TimestampTz pulled_at, double ahead);
 
 #endif							/* CS_REMOTE_H */

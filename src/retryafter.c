@@ -97,6 +97,14 @@ http_date(const char *text)
 		hour * SECS_PER_HOUR + min * SECS_PER_MINUTE + sec;
 }
 
+double
+cs_provider_answered_at(const CsResponse *response)
+{
+	char	   *date = cs_provider_header(response, "date");
+
+	return date ? http_date(date) : -1;
+}
+
 /*
  * The service's own idea of now: a moment it names is compared with its clock,
  * if it sent that, for ours may be wrong.
@@ -104,8 +112,7 @@ http_date(const char *text)
 static double
 service_time(const CsResponse *response)
 {
-	char	   *date = cs_provider_header(response, "date");
-	double		now = date ? http_date(date) : -1;
+	double		now = cs_provider_answered_at(response);
 
 	return now >= 0 ? now : response->received_at;
 }

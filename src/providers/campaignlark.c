@@ -46,7 +46,7 @@ check_email_change(const char *value)
 }
 
 static const CsOption options[] = {
-	{.name = "partial_update",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
+	{.name = "partial_update",.place = CS_ON_SERVER,.payload = true,.check = cs_check_boolean,.preset = "true",
 	.help = "answer to whether what is sent is merged into a contact, rather than replacing it"},
 	{.name = "new_contacts",.place = CS_ON_SERVER,.check = check_new_contacts,
 	.help = "status of new contacts without opt_in or status: subscribed, unsubscribed or unconfirmed; without the option they are refused"},
@@ -60,17 +60,17 @@ static const CsOption options[] = {
 	.help = "answer to whether e-mail addresses keep their letter case"},
 	{.name = "check_fields",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
 	.help = "answer to whether CampaignLark is asked for its merge tags when a watch is made"},
-	{.name = "external_id_field",.place = CS_ON_SERVER,.preset = "external_id",
+	{.name = "external_id_field",.place = CS_ON_SERVER,.payload = true,.preset = "external_id",
 	.help = "merge tag of external_id"},
-	{.name = "first_name_field",.place = CS_ON_SERVER,.preset = "first_name",
+	{.name = "first_name_field",.place = CS_ON_SERVER,.payload = true,.preset = "first_name",
 	.help = "merge tag of first_name"},
-	{.name = "last_name_field",.place = CS_ON_SERVER,.preset = "last_name",
+	{.name = "last_name_field",.place = CS_ON_SERVER,.payload = true,.preset = "last_name",
 	.help = "merge tag of last_name"},
-	{.name = "phone_field",.place = CS_ON_SERVER,.preset = "phone",
+	{.name = "phone_field",.place = CS_ON_SERVER,.payload = true,.preset = "phone",
 	.help = "merge tag of phone"},
-	{.name = "locale_field",.place = CS_ON_SERVER,.preset = "locale",
+	{.name = "locale_field",.place = CS_ON_SERVER,.payload = true,.preset = "locale",
 	.help = "merge tag of locale"},
-	{.name = "timezone_field",.place = CS_ON_SERVER,.preset = "timezone",
+	{.name = "timezone_field",.place = CS_ON_SERVER,.payload = true,.preset = "timezone",
 	.help = "merge tag of timezone"},
 	{.name = NULL}
 };

@@ -115,3 +115,21 @@ SELECT * FROM contactsync_judge('mail', 200, NULL, '{}');
 RESET ROLE;
 DROP ROLE regress_preview;
 SELECT body FROM contactsync_preview('nosuch', '{"email": "a@example.com"}');
+
+-- what was sent counts as another when an option changes what is sent, but not when it goes on as it was preset
+CREATE FUNCTION digest() RETURNS uuid LANGUAGE sql
+BEGIN ATOMIC
+	SELECT digest[1] FROM contactsync_preview('mail', '{"email": "a@example.com", "external_id": "1", "first_name": null}');
+END;
+SELECT digest() AS before \gset
+ALTER SERVER mail OPTIONS (ADD nulls 'omit', ADD first_name_attribute 'firstName', ADD pace '1', ADD campaign_id 'c');
+SELECT digest() = :'before' AS same;
+ALTER SERVER mail OPTIONS (SET nulls 'clear', ADD source 'import');
+SELECT digest() = :'before' AS same, digest() AS cleared \gset
+\echo :same
+ALTER SERVER mail OPTIONS (DROP nulls, DROP source);
+SELECT digest() = :'before' AS same;
+ALTER SERVER mail OPTIONS (ADD source 'import', ADD nulls 'clear');
+SELECT digest() = :'cleared' AS same_in_another_order;
+ALTER SERVER mail OPTIONS (SET source 'clear', SET nulls 'omit');
+SELECT digest() IN (:'before', :'cleared') AS same;
