@@ -1,0 +1,164 @@
+# A dump keeps watches, state, queue and failures. A database that it is restored into sends nothing until it is told to,
+# nor does one that is copied, in whatever order its rows come; then it sends what is queued, and trusts nothing it knew.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox();
+my $node = start_node('contactsync.clock_speed' => 20);
+my $other = start_node(-name => 'other', 'contactsync.clock_speed' => 20);
+
+# What there is to be dumped: state, a failure, keys and a contact that are queued, a table with partitions, and one that is
+# inherited from, whose triggers the dump has as well as we.
+create_server($node, $sandbox, 'mailingcore', account => 'crm');
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE customers (id int PRIMARY KEY, email text, plan text, other text);
+	CREATE TABLE parted (id int PRIMARY KEY, email text) PARTITION BY RANGE (id);
+	CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (100);
+	CREATE TABLE parent (id int PRIMARY KEY, email text);
+	CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
+	CREATE TABLE referring (id int PRIMARY KEY REFERENCES parted);
+	SELECT contactsync_watch('customers', 'crm', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}', filter => 'id <> 13');
+	SELECT contactsync_watch('parted', 'crm', '{"email": "email", "external_id": "id + 1000"}');
+	SELECT contactsync_watch('parent', 'crm', '{"email": "email", "external_id": "id + 2000"}', on_delete => 'delete');
+	INSERT INTO customers SELECT g, format('c%s@example.com', g), 'A' FROM generate_series(1, 20) g;
+	INSERT INTO customers VALUES (21, 'nobody', 'A');
+	INSERT INTO parted VALUES (1, 'parted@example.com');
+	INSERT INTO child VALUES (1, 'child@example.com');
+	CALL contactsync_wait('crm');
+});
+$sandbox->fault('mailingcore', { times => undef, action => { status => 503 } });
+$node->safe_psql(
+	'postgres', q{
+	UPDATE customers SET plan = 'B' WHERE id <= 5;
+	SELECT contactsync_upsert('crm', '{"email": "direct@example.com", "external_id": "direct"}');
+});
+$sandbox->wait_for_journal('mailingcore', sub { grep { ($_->{status} // 0) == 503 } @_ });
+
+my $kept = q{
+	SELECT (SELECT json_agg(x ORDER BY x::text) FROM (SELECT source, key, contact FROM contactsync.changes) x),
+		(SELECT json_agg(x ORDER BY x::text) FROM (SELECT source, key, upsert_key, action FROM contactsync.contacts) x),
+		(SELECT json_agg(x ORDER BY x::text) FROM (SELECT source, key, reason, message FROM contactsync.failures) x),
+		(SELECT json_agg(x ORDER BY x::text) FROM (SELECT source, server, owner, key, mapping, filter, on_delete FROM contactsync.watches) x),
+		(SELECT json_agg(x ORDER BY x::text) FROM (SELECT server, source, synced, failed FROM contactsync.status) x)};
+my $before = $node->safe_psql('postgres', $kept);
+like($before, qr/direct\@example.com.*"key":"5".*"upsert_key":"1".*"invalid_email"/s, 'there is something to keep');
+
+# the triggers of a database, which a dump makes and we would
+my $triggers = q{SELECT string_agg(format('%s %s', tgrelid::regclass, tgname), ', ' ORDER BY tgrelid::regclass::text, tgname)
+	FROM pg_trigger WHERE tgfoid = 'contactsync.capture'::regproc};
+my $triggers_before = $node->safe_psql('postgres', $triggers);
+
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+$node->safe_psql('postgres', 'CREATE ROLE dumper LOGIN; GRANT pg_read_all_data TO dumper');
+$node->command_ok([ 'pg_dump', '-Fc', '-f', "$dump.custom", 'postgres' ], 'pg_dump -Fc');
+$node->command_ok([ 'pg_dump', '-f', "$dump.sql", 'postgres' ], 'pg_dump of statements');
+$node->command_ok([ 'pg_dump', '-U', 'dumper', '-Fc', '-f', "$dump.reader", 'postgres' ], 'a role that may read all data can dump it');
+
+$other->safe_psql('postgres', 'CREATE ROLE dumper');
+$node->safe_psql('postgres', "CREATE DATABASE $_") foreach 'restored', 'typed';
+$other->safe_psql('postgres', "CREATE DATABASE $_") foreach 'elsewhere', 'reader';
+$node->command_ok([ 'pg_restore', '-e', '-d', 'restored', "$dump.custom" ], 'into another database');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dump.sql", 'typed' ], 'by psql');
+$other->command_ok([ 'pg_restore', '-e', '-j', '2', '-d', 'elsewhere', "$dump.custom" ], 'into another cluster, in parallel');
+$other->command_ok([ 'pg_restore', '-e', '-d', 'reader', "$dump.reader" ], 'what a reader dumped');
+$node->safe_psql('postgres', 'CREATE DATABASE hub');
+$node->safe_psql('hub', 'SELECT');
+$node->safe_psql('hub', 'CREATE DATABASE copied TEMPLATE postgres');
+
+# the original goes on where it was, and all that the copies may do they have a chance to
+$sandbox->clear_faults('mailingcore');
+$node->poll_query_until('postgres', q{SELECT sum(backlog) = 0 FROM contactsync.status}) or die 'timed out waiting for the original';
+my $requests = $sandbox->count('mailingcore')->{requests};
+my @copies = ([ $node, 'restored' ], [ $node, 'typed' ], [ $node, 'copied' ], [ $other, 'elsewhere' ], [ $other, 'reader' ]);
+
+foreach my $copy (@copies)
+{
+	my ($cluster, $dbname) = @$copy;
+
+	$cluster->poll_query_until('postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = '$dbname'})
+	  or die "timed out waiting for the worker of $dbname";
+	is($cluster->safe_psql($dbname, $kept), $before, "$dbname has all of it");
+	is($cluster->safe_psql($dbname, $triggers), $triggers_before, '... and the triggers');
+	is( $cluster->safe_psql($dbname, q{SELECT DISTINCT state, reason FROM contactsync.status}),
+		q{paused|this database was restored or copied; if no other sends to the server: SELECT contactsync_resume('crm')},
+		'... and is paused, and says so');
+
+	# whoever uses it finds nothing else; definitions are read anew with each of these
+	$cluster->safe_psql(
+		$dbname, q{
+		UPDATE customers SET plan = 'C' WHERE id = 6;
+		SELECT contactsync_upsert('crm', '{"email": "more@example.com", "external_id": "more"}');
+		CREATE TABLE later (id int PRIMARY KEY, email text);
+		SELECT contactsync_watch('later', 'crm', '{"email": "email", "external_id": "id + 3000"}');
+		INSERT INTO later VALUES (1, 'later@example.com');
+	}) unless $dbname eq 'reader';
+	my (undef, undef, $stderr) = $cluster->psql($dbname, q{CALL contactsync_wait('crm')});
+	like($stderr, qr/cannot go on: this database was restored or copied/, '... waiting is of no use');
+	(undef, undef, $stderr) = $cluster->psql($dbname, q{SELECT contactsync_resume('customers', 'crm')});
+	like($stderr, qr/all of server "crm" is paused.*HINT:  .*SELECT contactsync_resume\('crm'\)/s, '... nor is resuming a watch');
+}
+$node->stop;
+$node->start;
+foreach my $copy (@copies)
+{
+	my ($cluster, $dbname) = @$copy;
+	$cluster->poll_query_until('postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = '$dbname'})
+	  or die "timed out waiting for the worker of $dbname";
+}
+$_->wait_for_log(qr/WARNING:  contactsync sends nothing to server "crm": this database was restored or copied\n.*HINT:  If no other .*contactsync_resume\('crm'\)/) foreach $node, $other;
+is($sandbox->count('mailingcore')->{requests}, $requests, 'none of them has sent anything');
+
+# told to, they send what is queued, and nothing else
+foreach my $copy (grep { $_->[1] ne 'reader' } @copies)
+{
+	my ($cluster, $dbname) = @$copy;
+	my $from = @{ $sandbox->journal('mailingcore') };
+
+	$cluster->safe_psql($dbname, q{SELECT contactsync_resume('crm'); CALL contactsync_wait('crm')});
+	my @requests = @{ $sandbox->journal('mailingcore') };
+	is( join(' ', sort grep { !/@/ } map { @{ $_->{keys} // [] } } @requests[ $from .. $#requests ]),
+		'1 2 3 3001 4 5 6 direct more', "$dbname sends what was queued there");
+	is($cluster->safe_psql($dbname, q{SELECT DISTINCT state FROM contactsync.status}), 'idle', '... and is well');
+}
+my ($cluster, $dbname) = ($node, 'restored');
+
+# what was known is not trusted: the original may have gone on since the dump
+sub calls_of
+{
+	my $from = $sandbox->count('mailingcore')->{requests};
+	$cluster->safe_psql(
+		$dbname, q{
+		BEGIN; UPDATE customers SET plan = 'X' WHERE id = 20; UPDATE customers SET plan = 'A' WHERE id = 20; COMMIT;
+		CALL contactsync_wait('crm')});
+	return $sandbox->count('mailingcore')->{requests} - $from;
+}
+is(calls_of(), 1, 'a row that is as it was is sent once more');
+is(calls_of(), 0, 'and then known');
+
+# what follows its table there: triggers of what comes later, the end of a table, of a server
+$cluster->safe_psql(
+	$dbname, q{
+	CREATE TABLE grandchild (PRIMARY KEY (id)) INHERITS (child);
+	INSERT INTO grandchild VALUES (7, 'grandchild@example.com');
+	CALL contactsync_wait('crm')});
+is((grep { $_->{externalId} eq '2007' } @{ $sandbox->contacts('mailingcore', account => 'crm') }), 1, 'tables that inherit are followed again');
+$other->safe_psql('reader', q{DROP TABLE customers; CREATE SERVER x FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat'); DROP SERVER x});
+is($other->safe_psql('reader', q{SELECT count(*) FROM contactsync.watches}), '2', 'a table that is dropped while all is paused takes its watch along');
+$other->safe_psql('reader', q{DROP SERVER crm CASCADE});
+is($other->safe_psql('reader', q{SELECT (SELECT count(*) FROM contactsync.watches), (SELECT count(*) FROM contactsync.status), (SELECT count(*) FROM contactsync.contacts)}),
+	'0|0|0', 'and a server all that is known of it');
+
+# over the database that it is of
+$node->safe_psql('restored', 'DROP EXTENSION contactsync CASCADE; DROP TABLE customers, parted, child, parent, later, referring CASCADE');
+$node->command_ok([ 'pg_restore', '-e', '-d', 'restored', "$dump.custom" ], 'a dump is restored into the database of before');
+is($node->safe_psql('restored', q{SELECT DISTINCT state FROM contactsync.status}), 'paused', 'which is another one to it');
+
+$_->stop foreach $node, $other;
+unlike(PostgreSQL::Test::Utils::slurp_file($_->logfile), qr/(PANIC|terminated by signal|deadlock|does not exist)/, 'and the log shows no accident')
+  foreach $node, $other;
+done_testing();
