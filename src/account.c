@@ -175,6 +175,14 @@ cs_account_read_endpoint(CsAccount *account, double now)
 	set_pace(account, now);
 }
 
+/* Effect: a wait that the provider told us to make before a restart goes on. */
+void
+cs_account_resume_throttle(CsAccount *account, double now, double until, const char *reason)
+{
+	if (!account->unreadable && until > now)
+		set_health(account, CS_THROTTLED, Min(until, now + LONGEST_WAIT), reason);
+}
+
 /* Effect: the account goes on as it was before definitions were read again. */
 void
 cs_account_carry_over(CsAccount *account, const CsAccount *before)

@@ -72,6 +72,8 @@ typedef struct CsAccount
 
 extern CsAccount *cs_account_create(const CsEndpointState *state);
 extern void cs_account_carry_over(CsAccount *account, const CsAccount *before);
+extern void cs_account_resume_throttle(CsAccount *account, double now, double until,
+									   const char *reason);
 extern void cs_account_remember(CsAccount *account, const char *memo, double now);
 extern void cs_account_unlearn(CsAccount *account, double now);
 extern void cs_account_read_endpoint(CsAccount *account, double now);

@@ -68,17 +68,6 @@ free_call(CsCall *call, CsReading **readings)
 	MemoryContextDelete(call->context);
 }
 
-/* The value of the Authorization header, palloc'd. */
-static char *
-authorization(const CsAccount *account)
-{
-	const char *name = account->endpoint->provider->auth == CS_AUTH_OAUTH ?
-	"access_token" : "api_key";
-	const char *secret = cs_endpoint_option(account->endpoint, name);
-
-	return secret ? psprintf("Bearer %s", secret) : NULL;
-}
-
 /*
  * Effect: the call is on its way.  It is built each time, for what it would be
  * built from may have changed.  Errors: out of memory.
@@ -88,7 +77,7 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 {
 	CsAccount  *account = call->account;
 	MemoryContext old = MemoryContextSwitchTo(call->context);
-	char	   *auth = authorization(account);
+	char	   *auth = cs_provider_auth_value(account->endpoint);
 
 	if (call->batch.number == 0)
 		call->batch.number = ++account->number;
@@ -101,11 +90,7 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	call->started = GetCurrentTimestamp();
 	call->http = cs_http_start(http, account->endpoint, &call->request, auth, call);
 	account->in_flight++;
-	if (auth)
-	{
-		explicit_bzero(auth, strlen(auth));
-		pfree(auth);
-	}
+	cs_provider_auth_wipe(auth);
 	MemoryContextSwitchTo(old);
 }
 

@@ -109,8 +109,7 @@ cs_check_milliseconds(const char *value)
 	int			result;
 
 	if (!parse_int(value, &result, GUC_UNIT_MS, NULL) || result < 1 || result > MAX_SECONDS * 1000)
-		return "must be a time such as \"30s\" or \"500ms\", up to a day; "
-			"a number alone is in milliseconds";
+		return "must be a time such as \"30s\" or \"500ms\", up to a day";
 	return NULL;
 }
 
@@ -120,8 +119,7 @@ cs_check_seconds(const char *value)
 	int			result;
 
 	if (!parse_int(value, &result, GUC_UNIT_S, NULL) || result < 1 || result > MAX_SECONDS)
-		return "must be a time such as \"50min\" or \"90s\", up to a day; "
-			"a number alone is in seconds";
+		return "must be a time such as \"50min\" or \"90s\", up to a day";
 	return NULL;
 }
 

@@ -23,7 +23,8 @@ extern const char *cs_check_url(const char *value);
 extern const char *cs_check_header(const char *value);	/* printable ASCII */
 extern const char *cs_check_words(const char *value, const char *const *words);
 
-/* A time span; a number alone is in the unit of the name, '30s' has its own. */
+/* A time span such as '30s'.  A number alone is in the unit of the name, as
+ * version 0.1 took it; it is refused when the option is set. */
 extern const char *cs_check_milliseconds(const char *value);
 extern const char *cs_check_seconds(const char *value);
 extern const char *cs_check_timestamp(const char *value);	/* Unix seconds */

@@ -46,6 +46,13 @@ typedef bool CsUpdateIndexes;
 	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL)
 #endif
 
+/* 17 can be asked for a stronger lock as well. */
+#if PG_VERSION_NUM >= 170000
+#define cs_lock_held(tag, mode)	LockHeldByMe(tag, mode, false)
+#else
+#define cs_lock_held(tag, mode)	LockHeldByMe(tag, mode)
+#endif
+
 /* 17 gave processes numbers of their own. */
 #if PG_VERSION_NUM >= 170000
 #define CS_MY_PROC_NUMBER	MyProcNumber

@@ -211,19 +211,69 @@ settle(CsDelivery *delivery)
 	cs_settle_forget(delivery->settlement);
 }
 
-/* Effect: fresh tokens are on disk, each in a transaction of its own. */
+/* Two roles can use one user mapping, that of PUBLIC. */
+static bool
+share_tokens(const CsAccount *a, const CsAccount *b)
+{
+	return a != b && a->endpoint && b->endpoint && a->serverid == b->serverid &&
+		a->endpoint->mapping_roleid == b->endpoint->mapping_roleid;
+}
+
+/* Effect: fresh tokens are on disk, each in a transaction of its own, and used
+ * by all whose they are. */
 static void
 store_tokens(CsDelivery *delivery)
 {
 	ListCell   *lc;
+	ListCell   *other;
 
 	foreach(lc, delivery->accounts)
 	{
-		if (!cs_refresh_has_to_store(lfirst(lc)))
+		CsAccount  *account = lfirst(lc);
+		double		now = cs_clock_now();
+
+		if (!cs_refresh_has_to_store(account))
 			continue;
 		delivery->transactions->begin();
-		cs_refresh_store(lfirst(lc), cs_clock_now());
+		cs_refresh_store(account, now);
+		foreach(other, delivery->accounts)
+			if (account->refresh == NULL && share_tokens(account, lfirst(other)))
+			cs_refresh_share(lfirst(other), now);
 		commit(delivery);
+	}
+}
+
+/* Is another account about to use the refresh token?  It can be used once. */
+static bool
+is_refreshed_elsewhere(CsDelivery *delivery, const CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+		if (share_tokens(account, lfirst(lc)) && ((CsAccount *) lfirst(lc))->refresh)
+		return true;
+	return false;
+}
+
+/* Effect: a token that a session found void is to be renewed. */
+static void
+note_stale_token(CsDelivery *delivery)
+{
+	Oid			serverid;
+	Oid			mapping_roleid;
+	ListCell   *lc;
+
+	if (!cs_shmem_take_stale_token(&serverid, &mapping_roleid))
+		return;
+	foreach(lc, delivery->accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (account->serverid != serverid || account->endpoint == NULL ||
+			account->endpoint->mapping_roleid != mapping_roleid)
+			continue;
+		account->refresh_wanted = true;
+		break;
 	}
 }
 
@@ -396,10 +446,12 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
 	forming = palloc((wanted + 1) * sizeof(CsChange *));
 	delivery->transactions->begin();
+	cs_queue_protect();
 	follow_changes(delivery, now);
 	MemoryContextSwitchTo(delivery->turn_context);
 	formed = cs_account_free_slots(account, now) == 0 ? 0 :
 		form(delivery, account, wanted, forming, now);
+	cs_queue_recover();
 	if (formed > 0)
 		cs_roster_store_busy(account);
 	commit(delivery);
@@ -429,7 +481,8 @@ send_account(CsDelivery *delivery, CsAccount *account)
 		read_endpoint_again(delivery, account, now);
 	if (cs_refresh_is_due(account, now))
 	{
-		cs_refresh_start(account, delivery->http, now);
+		if (!is_refreshed_elsewhere(delivery, account))
+			cs_refresh_start(account, delivery->http, now);
 		return;
 	}
 	if (!dlist_is_empty(&account->ready))
@@ -530,6 +583,7 @@ cs_delivery_turn(CsDelivery *delivery)
 	settle(delivery);
 	store_tokens(delivery);
 	note_news(delivery);
+	note_stale_token(delivery);
 	if (!delivery->draining)
 		foreach(lc, delivery->accounts)
 			send_account(delivery, lfirst(lc));

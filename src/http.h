@@ -27,8 +27,8 @@ extern void cs_http_close(CsHttp *http);	/* ends all calls, never ereports */
 /*
  * Start a call; request and endpoint are copied and need not live on, "owner"
  * must not be NULL.  The time-outs run on our clock (clock.h).
- * "authorization" is the value of that header, or NULL; it is wiped
- * from memory when the call ends.  "owner" comes back with the answer.
+ * "authorization" is the value of the provider's header for it, or NULL; it is
+ * wiped from memory when the call ends.  "owner" comes back with the answer.
  */
 extern CsHttpCall *cs_http_start(CsHttp *http, const CsEndpoint *endpoint,
 								 const CsRequest *request,

@@ -174,7 +174,7 @@ cs_httpcall_check(const CsEndpoint *endpoint, const CsRequest *request, const ch
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("header \"%s\" of a request to server \"%s\" has more than one line",
-							i < 0 ? "authorization" : request->headers[i].name,
+							i < 0 ? cs_provider_auth_header(endpoint->provider) : request->headers[i].name,
 							endpoint->server_name)));
 	}
 }
@@ -206,7 +206,8 @@ add_header(CsHttpCall *call, const char *name, const char *value)
  * Copy the headers and the body of a request; false when out of memory.
  */
 static bool
-copy_request(CsHttpCall *call, const CsRequest *request, const char *authorization)
+copy_request(CsHttpCall *call, const CsEndpoint *endpoint, const CsRequest *request,
+			 const char *authorization)
 {
 	bool		has_type = false;
 	int			i;
@@ -217,7 +218,7 @@ copy_request(CsHttpCall *call, const CsRequest *request, const char *authorizati
 		if (!add_header(call, request->headers[i].name, request->headers[i].value))
 			return false;
 	}
-	if (authorization != NULL && !add_header(call, "Authorization", authorization))
+	if (authorization != NULL && !add_header(call, cs_provider_auth_header(endpoint->provider), authorization))
 		return false;
 	if (!has_type && !add_header(call, "Content-Type", NULL))
 		return false;
@@ -337,7 +338,7 @@ cs_httpcall_prepare(CsHttpCall *call, const CsEndpoint *endpoint,
 	call->cut = NULL;
 	call->error[0] = '\0';
 
-	if (copy_request(call, request, authorization))
+	if (copy_request(call, endpoint, request, authorization))
 		rc = set_constant_options(call);
 	if (rc == CURLE_OK)
 		rc = set_endpoint_options(call, endpoint, request->url);

@@ -47,9 +47,9 @@ const CsOption cs_common_options[] = {
 	{.name = "concurrency",.place = CS_ON_SERVER,.check = cs_check_concurrency,
 	.help = "calls in flight, at most"},
 	{.name = "connect_timeout",.place = CS_ON_SERVER,.check = cs_check_milliseconds,.preset = "10s",
-	.help = "time for a connection to be made, in milliseconds unless it has a unit"},
+	.help = "time for a connection to be made"},
 	{.name = "timeout",.place = CS_ON_SERVER,.check = cs_check_milliseconds,.preset = "30s",
-	.help = "time for a whole call, in milliseconds unless it has a unit"},
+	.help = "time for a whole call"},
 	{.name = "max_retries",.place = CS_ON_SERVER,.check = cs_check_retries,
 	.help = "times that a call is repeated when the provider fails"},
 	{.name = "nulls",.place = CS_ON_SERVER,.check = cs_check_nulls,.preset = "omit",.payload = true,
@@ -81,7 +81,7 @@ const CsOption cs_oauth_options[] = {
 	{.name = "token_url",.place = CS_ON_SERVER,.check = cs_check_url,
 	.help = "URL that renews the access token"},
 	{.name = "refresh_interval",.place = CS_ON_SERVER,.check = cs_check_seconds,.preset = "50min",
-	.help = "age at which the access token is renewed, in seconds unless it has a unit"},
+	.help = "age at which the access token is renewed"},
 	{.name = NULL}
 };
 
@@ -239,6 +239,22 @@ refuse_unknown(List *valid, const char *name)
 }
 
 /*
+ * Refuse a time without a unit: some think in seconds and some in milliseconds.
+ */
+static void
+refuse_without_unit(const CsOption *option, const char *value)
+{
+	if (option->check != cs_check_milliseconds && option->check != cs_check_seconds)
+		return;
+	if (value[strspn(value, "0123456789. ")] != '\0')
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for option \"%s\": the time has no unit", option->name),
+			 errhint("Write \"%ss\" for seconds or \"%sms\" for milliseconds.", value, value)));
+}
+
+/*
  * Check one value; ereports.  The value itself is not repeated: it may be a
  * secret put into the wrong option.
  */
@@ -260,6 +276,7 @@ validate_value(const CsOption *option, const char *value)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for option \"%s\": %s", option->name, problem),
 				 errhint("The option is the %s.", option->help)));
+	refuse_without_unit(option, value);
 }
 
 /*

@@ -234,14 +234,15 @@ append_shell_word(StringInfo out, const char *text)
 }
 
 static char *
-curl_command(const CsRequest *request)
+curl_command(const CsProvider *provider, const CsRequest *request)
 {
 	StringInfoData out;
 
 	initStringInfo(&out);
 	appendStringInfo(&out, "curl --globoff --request %s", request->method);
 	append_shell_word(&out, request->url);
-	appendStringInfoString(&out, " --header \"Authorization: Bearer $" KEY_VARIABLE "\"");
+	appendStringInfo(&out, " --header \"%s: %s\"", cs_provider_auth_header(provider),
+					 cs_provider_auth_format(provider, "$" KEY_VARIABLE));
 	for (int i = 0; i < request->nheaders; i++)
 	{
 		appendStringInfoString(&out, " --header");
@@ -257,13 +258,13 @@ curl_command(const CsRequest *request)
 }
 
 static Datum
-headers_as_jsonb(const CsRequest *request)
+headers_as_jsonb(const CsProvider *provider, const CsRequest *request)
 {
 	StringInfoData json;
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
-	cs_json_member(&json, "Authorization", "Bearer ***");
+	cs_json_member(&json, cs_provider_auth_header(provider), cs_provider_auth_format(provider, "***"));
 	for (int i = 0; i < request->nheaders; i++)
 		cs_json_member(&json, request->headers[i].name, request->headers[i].value);
 	appendStringInfoChar(&json, '}');
@@ -326,10 +327,10 @@ contactsync_preview(PG_FUNCTION_ARGS)
 
 	values[0] = CStringGetTextDatum(request.method);
 	values[1] = text_from_utf8(request.url);
-	values[2] = headers_as_jsonb(&request);
+	values[2] = headers_as_jsonb(endpoint->provider, &request);
 	nulls[3] = (request.body.data == NULL);
 	values[3] = nulls[3] ? (Datum) 0 : text_from_utf8(request.body.data);
-	values[4] = text_from_utf8(curl_command(&request));
+	values[4] = text_from_utf8(curl_command(endpoint->provider, &request));
 	values[5] = array_of_contacts(endpoint, batch, false);
 	values[6] = array_of_contacts(endpoint, batch, true);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));

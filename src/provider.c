@@ -38,6 +38,40 @@ const CsProvider *const cs_providers[] = {
 	NULL
 };
 
+/* ---------- authorization ---------- */
+
+const char *
+cs_provider_auth_header(const CsProvider *provider)
+{
+	return provider->auth_header ? provider->auth_header : "Authorization";
+}
+
+char *
+cs_provider_auth_format(const CsProvider *provider, const char *secret)
+{
+	const char *scheme = provider->auth_scheme ? provider->auth_scheme : "Bearer";
+
+	return psprintf("%s%s%s", scheme, *scheme ? " " : "", secret);
+}
+
+char *
+cs_provider_auth_value(const CsEndpoint *endpoint)
+{
+	const char *secret = cs_endpoint_option(endpoint, endpoint->provider->auth == CS_AUTH_OAUTH ?
+											"access_token" : "api_key");
+
+	return secret ? cs_provider_auth_format(endpoint->provider, secret) : NULL;
+}
+
+void
+cs_provider_auth_wipe(char *value)
+{
+	if (value == NULL)
+		return;
+	explicit_bzero(value, strlen(value));
+	pfree(value);
+}
+
 /* The namespace of our name-based UUIDs: that of the DNS name "contactsync". */
 static const uint8 uuid_namespace[16] = {
 	0x66, 0x40, 0xf1, 0x20, 0x59, 0x89, 0x5f, 0xbf,

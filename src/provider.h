@@ -190,6 +190,10 @@ typedef struct CsProvider
 	int			concurrency;
 	int			max_retries;
 	CsAuth		auth;
+	const char *auth_header;	/* the secret travels in this header; NULL:
+								 * "Authorization" */
+	const char *auth_scheme;	/* ... after this word; NULL: "Bearer", "":
+								 * none */
 	uint32		fields;			/* CS_FIELD_BIT()s that it can carry */
 	uint32		required;		/* ... and that it cannot do without */
 	int			abilities;		/* CS_CAN_ / CS_HAS_ */
@@ -307,6 +311,17 @@ extern void cs_provider_judge(const CsEndpoint *endpoint, const CsBatch *batch,
  * one value to another and back has not.
  */
 extern char *cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body);
+
+/*
+ * The header that has the secret: its name, and its value, palloc'd, which is
+ * NULL if the user mapping has no secret.  Wipe that after use.
+ */
+extern const char *cs_provider_auth_header(const CsProvider *provider);
+extern char *cs_provider_auth_value(const CsEndpoint *endpoint);
+extern void cs_provider_auth_wipe(char *value);
+
+/* The same with something else in the place of the secret; palloc'd. */
+extern char *cs_provider_auth_format(const CsProvider *provider, const char *secret);
 
 extern void cs_provider_add_header(CsRequest *request, const char *name, const char *value);
 

@@ -172,10 +172,36 @@ cs_queue_lock(void)
 	return LockAcquire(&held_tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+/*
+ * Effect: until the transaction ends nothing that a mapping calls can take the
+ * queue away from us; pg_advisory_unlock_all() would, for it goes by the kind
+ * of lock.  A lock of the transaction is out of its reach.
+ */
+void
+cs_queue_protect(void)
+{
+	(void) LockAcquire(&held_tag, ExclusiveLock, false, true);
+}
+
+/*
+ * Effect: we own the queue as before; a worker has no other lock of the session
+ * any more, for an advisory one can only be what a mapping left behind.  In the
+ * same transaction as cs_queue_protect().
+ */
+void
+cs_queue_recover(void)
+{
+	if (MyBackendType == B_BG_WORKER)
+		LockReleaseSession(USER_LOCKMETHOD);
+	(void) LockAcquire(&held_tag, ExclusiveLock, true, true);
+}
+
 void
 cs_queue_unlock(void)
 {
-	LockRelease(&held_tag, ExclusiveLock, true);
+	/* it was taken once more each time that it was recovered */
+	while (cs_lock_held(&held_tag, ExclusiveLock) && LockRelease(&held_tag, ExclusiveLock, true))
+		;
 }
 
 /*

@@ -63,6 +63,8 @@ typedef struct CsQueueRow
 
 extern bool cs_queue_lock(void);	/* session-level: we own the queue */
 extern void cs_queue_unlock(void);
+extern void cs_queue_protect(void); /* before somebody's SQL is run */
+extern void cs_queue_recover(void); /* after it */
 extern void cs_queue_adopt(void);
 extern int	cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 						  CsQueueRow **rows);

@@ -137,6 +137,15 @@ try_to_store(CsAccount *account)
 	return stored;
 }
 
+/* Effect: the account uses a token that another one has just stored. */
+void
+cs_refresh_share(CsAccount *account, double now)
+{
+	account->refresh_wanted = false;
+	account->refreshed_at = now;
+	cs_account_read_endpoint(account, now);
+}
+
 void
 cs_refresh_store(CsAccount *account, double now)
 {
@@ -151,7 +160,5 @@ cs_refresh_store(CsAccount *account, double now)
 	cs_shmem_forget_reload();
 	CommandCounterIncrement();
 	end_refresh(account->refresh);
-	account->refresh_wanted = false;
-	account->refreshed_at = now;
-	cs_account_read_endpoint(account, now);
+	cs_refresh_share(account, now);
 }

@@ -42,4 +42,7 @@ extern bool cs_refresh_has_to_store(const CsAccount *account);
  */
 extern void cs_refresh_store(CsAccount *account, double now);
 
+/* Uses what another account, with the same user mapping, has just stored. */
+extern void cs_refresh_share(CsAccount *account, double now);
+
 #endif							/* CS_REFRESH_H */

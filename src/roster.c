@@ -180,6 +180,8 @@ cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List 
 		MemoryContextSwitchTo(context); /* SPI leaves its own */
 		account = cs_account_create(state);
 		cs_account_read_endpoint(account, cs_clock_now());
+		if (find_account(before, state->id) == NULL)
+			cs_account_resume_throttle(account, cs_clock_now(), state->throttled_until, state->reason);
 		accounts = lappend(accounts, account);
 		add_lane(account, NULL, state->busy ? now_xact : 0);
 		account->has_direct = cs_state_has_contacts(account->id, 0);

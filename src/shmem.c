@@ -62,6 +62,8 @@ typedef struct CsSlot
 	TimestampTz started_at;		/* of the last worker */
 	TimestampTz until;			/* end of a BACKOFF */
 	int			failures;		/* workers that did not live long, in a row */
+	Oid			stale_server;	/* a session found the access token of this */
+	Oid			stale_role;		/* ... and this user mapping void */
 	pg_atomic_uint32 attention;
 } CsSlot;
 
@@ -319,6 +321,32 @@ cs_shmem_let_return(Oid dboid)
 	set_latch_of(procno);
 }
 
+/*
+ * Effect: the worker of this database renews the access token of a user mapping
+ * soon.  Whoever needs it says so again until it is there: another session may
+ * ask for another one meanwhile.  Returns false if there is no worker.
+ */
+bool
+cs_shmem_ask_to_refresh(Oid serverid, Oid mapping_roleid)
+{
+	CsSlot	   *slot;
+	int			procno = -1;
+
+	if (shared == NULL)
+		return false;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_slot(MyDatabaseId);
+	if (slot && slot->state == CS_SLOT_RUNNING)
+	{
+		slot->stale_server = serverid;
+		slot->stale_role = mapping_roleid;
+		procno = slot->procno;
+	}
+	LWLockRelease(shared->lock);
+	set_latch_of(procno);
+	return procno >= 0;
+}
+
 /* Returns a constant word. */
 const char *
 cs_shmem_worker_state(void)
@@ -546,6 +574,20 @@ cs_shmem_take_reload(void)
 	my_slot->reload = false;
 	LWLockRelease(shared->lock);
 	return reload;
+}
+
+/* Returns true if a session needs the access token of a user mapping renewed. */
+bool
+cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid)
+{
+	if (my_slot == NULL || !OidIsValid(my_slot->stale_server))
+		return false;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	*serverid = my_slot->stale_server;
+	*mapping_roleid = my_slot->stale_role;
+	my_slot->stale_server = InvalidOid;
+	LWLockRelease(shared->lock);
+	return true;
 }
 
 /* Returns true if no news came: from now on they set the latch. */

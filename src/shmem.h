@@ -40,6 +40,7 @@ extern void cs_shmem_launch_at_commit(void);	/* as above, whatever was
 												 * known */
 extern bool cs_shmem_ask_to_leave(Oid dboid);
 extern void cs_shmem_let_return(Oid dboid);
+extern bool cs_shmem_ask_to_refresh(Oid serverid, Oid mapping_roleid);
 extern const char *cs_shmem_worker_state(void);
 
 /* The launcher. */
@@ -56,6 +57,7 @@ extern void cs_shmem_detach_worker(bool absent);
 extern bool cs_shmem_asked_to_leave(void);
 extern bool cs_shmem_take_news(void);
 extern bool cs_shmem_take_reload(void);
+extern bool cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid);
 extern bool cs_shmem_may_sleep(void);
 extern void cs_shmem_publish(int endpoint, int in_flight, double pace);
 

@@ -76,7 +76,8 @@ cs_state_load_endpoints(void)
 		" WHERE s.oid = e.server_oid AND s.srvname <> e.server AND e.home = contactsync.home()"
 	};
 	static CsStatement statement = {
-		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.memo #>> '{}', e.doubted_at"
+		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.memo #>> '{}', e.doubted_at,"
+		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason"
 		" FROM contactsync.endpoint e WHERE e.home = contactsync.home() ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -93,6 +94,7 @@ cs_state_load_endpoints(void)
 		bool		isnull;
 		Datum		pace;
 		Datum		doubted_at;
+		Datum		until;
 
 		endpoint->id = cs_sql_int(i, 1);
 		endpoint->serverid = DatumGetObjectId(cs_sql_value(i, 2, &isnull));
@@ -104,6 +106,9 @@ cs_state_load_endpoints(void)
 		endpoint->memo = cs_sql_text(i, 7);
 		doubted_at = cs_sql_value(i, 8, &isnull);
 		endpoint->doubted_at = isnull ? 0 : DatumGetTimestampTz(doubted_at);
+		until = cs_sql_value(i, 9, &isnull);
+		endpoint->throttled_until = isnull ? 0 : DatumGetFloat8(until);
+		endpoint->reason = cs_sql_text(i, 10);
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;

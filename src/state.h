@@ -30,6 +30,8 @@ typedef struct CsEndpointState
 	double		pace;			/* that the provider taught us; 0: none */
 	char	   *memo;			/* what it has to be remembered for, or NULL */
 	TimestampTz doubted_at;		/* what was synced before is not trusted */
+	double		throttled_until;	/* on our clock; 0: it is not */
+	char	   *reason;			/* what the provider said then, or NULL */
 } CsEndpointState;
 
 extern List *cs_state_load_endpoints(void);

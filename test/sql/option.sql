@@ -46,7 +46,7 @@ SELECT o, v, try(o, v) FROM (VALUES
 	('burst', '0'), ('burst', '15'),
 	('concurrency', '0'), ('concurrency', '1001'), ('concurrency', '8'), ('concurrency', ' 8'),
 	('connect_timeout', '0'), ('connect_timeout', '5s'), ('connect_timeout', '5 parsecs'),
-	('timeout', '2d'), ('timeout', '30000'), ('timeout', '1min'),
+	('timeout', '2d'), ('timeout', '30000'), ('timeout', '30'), ('timeout', '1.5'), ('timeout', '0.5s'), ('timeout', '1min'),
 	('max_retries', '-1'), ('max_retries', '0'), ('max_retries', '101'),
 	('nulls', 'keep'), ('nulls', 'clear'), ('nulls', ''),
 	('proxy', 'none'), ('proxy', 'http://proxy.example.com:3128'), ('proxy', 'http://u:secret@proxy.example.com'),

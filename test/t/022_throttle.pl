@@ -90,5 +90,27 @@ is($count->{contacts}, 17, 'a limit of calls a minute lets all of them through')
 is($count->{rate_limited}, 3, 'with one refusal a minute');
 is($node->safe_psql('postgres', q{SELECT failures FROM contactsync.status WHERE server = 'minute'}), '0', 'and no failure');
 
+# a restart is no reason to forget it
+prepare('later', 'campaignlark');
+prepare('sooner', 'campaignlark');
+throttle('later', 1, { retry_after => 100 });
+$node->safe_psql('postgres', q{INSERT INTO later VALUES ('a@example.com')});
+$node->poll_query_until('postgres', q{SELECT state = 'throttled' FROM contactsync.status WHERE server = 'later'})
+  or die 'timed out waiting for a throttle';
+$node->stop;
+$node->start;
+$node->safe_psql('postgres', q{INSERT INTO sooner VALUES ('a@example.com'); CALL contactsync_wait('sooner')});
+is($sandbox->count('campaignlark', account => 'later')->{requests}, 1, 'after a restart it is not called either, while others are');
+is($node->safe_psql('postgres', q{SELECT state, reason LIKE 'too many requests%', until > now() FROM contactsync.status WHERE server = 'later'}),
+	'throttled|t|t', 'and status still says why');
+($gap) = gaps('later');
+cmp_ok($gap, '>=', 100, "until the time has come ($gap)");
+throttle('later', 1, { retry_after => 3600 });
+$node->safe_psql('postgres', q{INSERT INTO later VALUES ('b@example.com')});
+$node->poll_query_until('postgres', q{SELECT state = 'throttled' FROM contactsync.status WHERE server = 'later'})
+  or die 'timed out waiting for a throttle';
+$node->safe_psql('postgres', q{ALTER SERVER later OPTIONS (SET pace '999'); CALL contactsync_wait('later')});
+is($sandbox->count('campaignlark', account => 'later')->{contacts}, 2, 'unless somebody changes the options');
+
 $node->stop;
 done_testing();

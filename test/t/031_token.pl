@@ -77,6 +77,23 @@ is(refused(), 1, 'a token that is refused was tried once');
 isnt(option('access_token'), 'revoked', 'and is renewed');
 is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails for it');
 
+# Who only asks does not renew it either: the worker does, once for all who ask, whatever becomes of their transactions.
+sub used_twice { return scalar grep { $_->{path} =~ /token/ && ($_->{status} // 0) == 400 } @{ $sandbox->journal('caramel') }; }
+my $usage = q{SELECT result FROM contactsync_verify('caramel', 0) WHERE check_name = 'usage'};
+
+sql(q{ALTER SERVER caramel OPTIONS (ADD usage 'mcp');
+	ALTER USER MAPPING FOR CURRENT_USER SERVER caramel OPTIONS (SET access_token 'revoked')});
+$before = refreshes();
+my @sessions = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 3;
+$_->query_until(qr/asked/, "\\echo asked\nBEGIN; $usage; ROLLBACK;\n\\echo done\n") foreach @sessions;
+send_contact();
+like($_->query_until(qr/done/, ''), qr/^ok$/m, 'a session that asks gets an answer') foreach @sessions;
+$_->quit foreach @sessions;
+$sandbox->wait_for_contacts('caramel', $sent);
+cmp_ok(refreshes(), '>', $before, 'by a token that was renewed');
+is(used_twice(), 0, 'no refresh token was used twice');
+is(sql($usage), 'ok', 'and what was renewed is there for all, though they rolled back');
+
 # What was rotated is on disk before it is used: with an older refresh token nothing would arrive any more.
 $node->stop('immediate');
 $node->start;
@@ -95,6 +112,19 @@ $sandbox->config('caramel', { refresh_tokens => { rt_anew => {} } });
 sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER caramel OPTIONS (SET refresh_token 'rt_anew')});
 $sandbox->wait_for_contacts('caramel', $sent);
 pass('signing in anew resumes it');
+
+# Two roles that share the user mapping of PUBLIC share its tokens too.
+my $twice = used_twice();    # the unknown one
+$sent += 2;
+$sandbox->config('caramel', { refresh_tokens => { rt_public => {} } });
+sql(qq{
+	CREATE ROLE one; CREATE ROLE two; GRANT USAGE ON FOREIGN SERVER caramel TO one, two;
+	DROP USER MAPPING FOR CURRENT_USER SERVER caramel;
+	CREATE USER MAPPING FOR PUBLIC SERVER caramel OPTIONS (access_token 'revoked', refresh_token 'rt_public');
+	SET ROLE one; SELECT contactsync_upsert('caramel', '{"email": "one\@example.com"}'); RESET ROLE;
+	SET ROLE two; SELECT contactsync_upsert('caramel', '{"email": "two\@example.com"}'); RESET ROLE});
+$sandbox->wait_for_contacts('caramel', $sent);
+is(used_twice(), $twice, 'two roles with one refresh token do not both use it');
 
 $node->stop;
 unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/eyJ_|\brt_|revoked/, 'no token is in the log');

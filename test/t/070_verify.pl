@@ -74,7 +74,7 @@ like(verified('verifycaramel', 'usage'), qr/"contacts":\s*3.*\|ok\|$/, 'the tool
 $node->safe_psql('postgres', q{ALTER SERVER verifycaramel OPTIONS (SET usage 'gateway')});
 is(verified('verifycaramel', 'usage'), '||not available|HTTP 404: Not found', 'without a gateway there is no answer');
 $sandbox->fault('caramel', { match => { account => 'verifycaramel' }, action => { status => 401 } });
-like(verified('verifycaramel', 'usage'), qr/^\|\|not available\|HTTP 401: the access token is not valid/, 'nor with an old token');
+like(verified('verifycaramel', 'usage'), qr/^\|\|not available\|HTTP 401: the access token is not valid, and no worker renewed it/, 'nor with an old token');
 
 # somebody changed something there
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'verifymailingcore', contacts => [ { externalId => '2', email => 'c2@example.com', optIn => \0, locale => 'ca', attributes => { firstName => 'Other', plan => 'gold' } }, { email => 'new@example.com' } ] });

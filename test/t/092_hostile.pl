@@ -170,5 +170,22 @@ is(sql(q{SELECT state FROM contactsync.status WHERE source = 'customers'::regcla
 
 is(sql($worker), $pid, 'and the worker lived through all of it');
 
+# locks of the session: what a mapping takes does not stay, and it cannot take the queue away from the worker
+create_server($node, $sandbox, 'mailingcore', account => 'locks', server => \%unlimited);
+sql(
+	q{
+	CREATE TABLE locks (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('locks', 'locks',
+		'{"email": "email", "external_id": "id", "first_name": "pg_advisory_unlock_all()::text || pg_advisory_lock(42)::text"}');
+	INSERT INTO locks VALUES (1, 'a@example.com');
+	CALL contactsync_wait('locks');
+});
+my $locks = qq{SELECT string_agg(locktype || ' ' || granted, ',') FROM pg_locks WHERE pid = ($worker) AND locktype IN ('advisory', 'object')};
+is(scalar @{ arrived('locks') }, 1, 'a mapping that takes an advisory lock is read');
+is(sql($locks), 'object true', 'the lock has gone, and the queue is the worker\'s still');
+is(sql('SELECT pg_try_advisory_lock(42)'), 't', 'so that others can have it');
+sql(q{UPDATE locks SET email = 'b@example.com'; CALL contactsync_wait('locks')});
+is(sql($locks), 'object true', 'each time');
+
 $node->stop;
 done_testing();
