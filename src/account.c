@@ -22,9 +22,6 @@
 #include "guc.h"
 #include "provider.h"
 
-/* However long a provider says to wait, it is asked again after this (s). */
-#define LONGEST_WAIT	3600.0
-
 /* Without an endpoint yet, in the current context. */
 CsAccount *
 cs_account_create(const CsEndpointState *state)
@@ -239,6 +236,17 @@ cs_account_recover(CsAccount *account, double now)
 		set_health(account, CS_RUNNING, 0, NULL);
 }
 
+/* Seconds to wait: what the provider said, within bounds, or ever more. */
+static double
+wait_as_told(const CsAccount *account, double retry_after)
+{
+	if (retry_after < 0)
+		return cs_pace_backoff(account->failures);
+	if (account->endpoint)
+		retry_after = Min(retry_after, account->endpoint->max_retry_after);
+	return retry_after + cs_pace_jitter();
+}
+
 /* Effect: no call for a while; nobody's fault. */
 void
 cs_account_throttle(CsAccount *account, double now, double retry_after, const char *message)
@@ -247,8 +255,7 @@ cs_account_throttle(CsAccount *account, double now, double retry_after, const ch
 
 	learn_pace(account, now);
 	account->failures++;
-	wait = retry_after >= 0 ? Min(retry_after, LONGEST_WAIT) + cs_pace_jitter() :
-		cs_pace_backoff(account->failures);
+	wait = wait_as_told(account, retry_after);
 	if (account->health == CS_THROTTLED && now + wait < account->resume_at)
 		return;
 	set_health(account, CS_THROTTLED, now + wait, message);
@@ -266,8 +273,7 @@ cs_account_fail(CsAccount *account, double now, double retry_after, const char *
 	account->failures++;
 	if (account->failures == 1 && retry_after < 0 && account->health == CS_RUNNING)
 		return;
-	wait = retry_after >= 0 ? Min(retry_after, LONGEST_WAIT) + cs_pace_jitter() :
-		cs_pace_backoff(account->failures);
+	wait = wait_as_told(account, retry_after);
 	set_health(account, CS_UNAVAILABLE, now + wait, message);
 }
 
@@ -276,7 +282,10 @@ void
 cs_account_halt(CsAccount *account, double now, double retry_after,
 				const char *reason, const char *message)
 {
-	double		wait = Max(cs_probe_interval, Min(retry_after, LONGEST_WAIT));
+	double		wait = cs_probe_interval;
+
+	if (account->endpoint)
+		wait = Max(wait, Min(retry_after, account->endpoint->max_retry_after));
 
 	set_health(account, CS_HALTED, now + wait,
 			   message ? psprintf("%s: %s", reason, message) : reason);

@@ -269,6 +269,7 @@ parse_common(CsEndpoint *endpoint)
 	endpoint->connect_timeout = cs_endpoint_option_int(endpoint, "connect_timeout", 0);
 	endpoint->timeout = cs_endpoint_option_int(endpoint, "timeout", 0);
 	endpoint->max_retries = cs_endpoint_option_int(endpoint, "max_retries", provider->max_retries);
+	endpoint->max_retry_after = cs_endpoint_option_int(endpoint, "max_retry_after", 0);
 	endpoint->nulls_clear = strcmp(cs_endpoint_option(endpoint, "nulls"), "clear") == 0;
 	endpoint->proxy = strcmp(proxy, "none") == 0 ? NULL : pstrdup(proxy);
 	endpoint->ca_file = ca_file != NULL ? pstrdup(ca_file) : NULL;

@@ -39,6 +39,8 @@ typedef struct CsEndpoint
 	int			connect_timeout;	/* ms */
 	int			timeout;		/* ms, whole call */
 	int			max_retries;	/* of a 5xx or lost connection, per call */
+	int			max_retry_after;	/* s to wait, however long the provider
+									 * says */
 	bool		nulls_clear;	/* nulls => 'clear': send them as the provider
 								 * documents; else leave them out */
 	char	   *proxy;			/* URL, or NULL: none */

@@ -43,13 +43,15 @@ sub gaps
 }
 
 # the same thing said in four ways, to servers that do not wait for each other
+prepare('bounded', 'campaignlark', max_retry_after => '15s');
+throttle('bounded', 1, { retry_after => 86400 });
 prepare($_, 'campaignlark') foreach 'seconds', 'date', 'zero', 'reset', 'silent', 'other';
 throttle('seconds', 1, { retry_after => 20 });
 throttle('date', 1, { retry_after => 'date:+20' });
 throttle('zero', 4, { retry_after => '0' });
 throttle('reset', 1, { headers => { 'X-RateLimit-Reset' => '' . int($sandbox->call('GET', 'clock')->{now} + 40) } });
 throttle('silent', 4, {});
-$node->safe_psql('postgres', join(';', map { "INSERT INTO $_ VALUES ('a\@example.com')" } 'seconds', 'date', 'zero', 'reset', 'silent'));
+$node->safe_psql('postgres', join(';', map { "INSERT INTO $_ VALUES ('a\@example.com')" } 'seconds', 'date', 'zero', 'reset', 'silent', 'bounded'));
 
 $node->poll_query_until('postgres', q{SELECT state = 'throttled' FROM contactsync.status WHERE server = 'reset'})
   or die 'timed out waiting for a throttle';
@@ -66,6 +68,8 @@ ok($gap >= 19 && $gap < 30, "Retry-After as a date ($gap)");
 my @gaps = gaps('zero');
 is(scalar @gaps, 4, 'Retry-After: 0 means at once');
 cmp_ok((sort { $a <=> $b } @gaps)[-1], '<', 5, "or nearly so (@gaps)");
+($gap) = gaps('bounded');
+ok($gap >= 14 && $gap < 25, "Retry-After of a day, where max_retry_after is less ($gap)");
 ($gap) = gaps('reset');
 cmp_ok($gap, '>', 25, "X-RateLimit-Reset ($gap)");
 @gaps = gaps('silent');

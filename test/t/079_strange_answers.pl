@@ -1,4 +1,4 @@
-# Answers that no document tells of, to Caramel, Owlat and Spotzee: what may pass is waited for, what is nobody's fault
+# Answers that no document tells of, to each of the five: what may pass is waited for, what is nobody's fault
 # halts, what is about the contact fails with a reason; and nothing is lost.
 
 use strict;
@@ -16,12 +16,16 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 my %mapping = (
 	caramel => '{"email": "email"}',
 	owlat => '{"email": "email"}',
-	spotzee => '{"external_id": "id", "email": "email"}');
+	spotzee => '{"external_id": "id", "email": "email"}',
+	mailingcore => '{"external_id": "id", "email": "email"}',
+	campaignlark => '{"email": "email"}');
+my %title = (map({ $_ => ucfirst } keys %mapping), mailingcore => 'MailingCore', campaignlark => 'CampaignLark');
+my %server = (campaignlark => { new_contacts => 'subscribed' });
 my %account = map { $_ => "strange$_" } keys %mapping;
 
 foreach my $provider (sort keys %mapping)
 {
-	create_server($node, $sandbox, $provider, account => $account{$provider}, server => { pace => 500, burst => 50 });
+	create_server($node, $sandbox, $provider, account => $account{$provider}, server => { pace => 500, burst => 50, %{ $server{$provider} // {} } });
 	sql(qq{
 		CREATE TABLE $account{$provider} (id int PRIMARY KEY, email text);
 		SELECT contactsync_watch('$account{$provider}', '$account{$provider}', '$mapping{$provider}')});
@@ -30,7 +34,7 @@ foreach my $provider (sort keys %mapping)
 sub has_arrived
 {
 	my ($provider) = @_;
-	return scalar grep { $_->{email} eq "c$n\@example.com" } @{ $sandbox->contacts($provider, account => $account{$provider}) };
+	return scalar grep { ($_->{email} // $_->{email_address}) eq "c$n\@example.com" } @{ $sandbox->contacts($provider, account => $account{$provider}) };
 }
 
 sub begin
@@ -45,7 +49,7 @@ sub begin
 foreach my $provider (sort keys %mapping)
 {
 	my $name = $account{$provider};
-	my $title = ucfirst $provider;
+	my $title = $title{$provider};
 
 	# what may pass: the call is made again
 	foreach my $case (
