@@ -176,8 +176,8 @@ cs_account_read_endpoint(CsAccount *account, double now)
 void
 cs_account_resume_throttle(CsAccount *account, double now, double until, const char *reason)
 {
-	if (!account->unreadable && until > now)
-		set_health(account, CS_THROTTLED, Min(until, now + LONGEST_WAIT), reason);
+	if (account->endpoint && !account->unreadable && until > now)
+		set_health(account, CS_THROTTLED, Min(until, now + account->endpoint->max_retry_after), reason);
 }
 
 /* Effect: the account goes on as it was before definitions were read again. */
