@@ -208,9 +208,10 @@ typedef struct CsProvider
 
 	/*
 	 * MUST be set: check and complete one contact (normalise further, refuse
-	 * what the documents say cannot be taken) and name its upsert key.
-	 * Returns NULL when it can be sent.  Fields of an unsubscription or a
-	 * deletion may be missing; its upsert_key is set then.
+	 * what the documents say cannot be taken, and an action that is not among
+	 * the abilities) and name its upsert key. Returns NULL when it can be
+	 * sent.  Fields of an unsubscription or a deletion may be missing; its
+	 * upsert_key is set then.
 	 */
 	CsRefusal  *(*prepare) (const CsEndpoint *endpoint, CsContact *contact);
 

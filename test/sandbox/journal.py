@@ -116,12 +116,15 @@ class Journal:
         return self._by_account.setdefault(account, Tally())
 
 
+SECRET_HEADERS = ("authorization", "x-api-key")
+
+
 def redact(headers):
     """Headers as [name, value] pairs in their order, with the credentials hashed."""
-    return [[name, redact_credentials(value) if name.lower() == "authorization" else value]
+    return [[name, redact_credentials(value) if name.lower() in SECRET_HEADERS else value]
             for name, value in headers.items()]
 
 
 def redact_credentials(value):
-    scheme, _, token = value.partition(" ")
+    scheme, _, token = value.rpartition(" ")
     return f"{scheme} sha256:{hashlib.sha256(token.encode()).hexdigest()[:12]}"
