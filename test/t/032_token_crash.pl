@@ -136,6 +136,21 @@ is(requests(), 'mcp 401 token 200 token 400', 'after it was asked for once more'
 $sandbox->config('caramel', { refresh_tokens => { rt_anew => {} } });
 alter_mapping(q{SET refresh_token 'rt_anew'});
 arrive('signing in anew resumes it');
+requests();
+
+# A token endpoint that fails for a while is waited for; one that is not there is a fault of the option.
+$sandbox->fault('caramel', { match => { path => '/token' }, times => 2, action => { status => 503, retry_after => 0 } });
+alter_mapping(q{SET access_token 'revoked'});
+send_contact();
+arrive('a token endpoint that fails');
+is(requests(), 'mcp 401 token 503 token 503 token 200 mcp 200', 'is asked again');
+$sandbox->fault('caramel', { match => { path => '/token' }, times => undef, action => { status => 404, body => 'Not found' } });
+alter_mapping(q{SET access_token 'revoked'});
+send_contact();
+halted(qr/^wrong_url: HTTP status 404 from token_url/, 'a token endpoint that is not there');
+$sandbox->clear_faults('caramel');
+sql(q{ALTER SERVER caramel OPTIONS (SET pace '400')});
+arrive('mending the options resumes it');
 is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'nobody failed');
 
 $node->stop;

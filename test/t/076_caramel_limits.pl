@@ -25,7 +25,7 @@ sub prepare
 
 	create_server($node, $sandbox, 'caramel', account => $name, server => \%server);
 	sql(qq{
-		CREATE TABLE $name (id int PRIMARY KEY, email text, consent boolean);
+		CREATE TABLE $name (id int PRIMARY KEY, email text, consent boolean, first_name text);
 		SELECT contactsync_watch('$name', '$name', '{"email": "email"$mapping}')});
 	return;
 }
@@ -80,6 +80,17 @@ $node->stop;
 $node->start;
 is_paced(3, 'after a restart too', insert('pace', 54, 74));
 is(sql(q{SELECT pace, failures FROM contactsync.status WHERE server = 'pace'}), '3|0', 'status says so, and nobody failed');
+
+# what is as it was makes no call, and what differs in letter case is one contact, which the last row to change has
+prepare('same', ', "first_name": "first_name"', pace => 500, burst => 50);
+@calls = insert('same', 1, 2);
+is(sql(q{UPDATE same SET email = upper(email) || '  '; CALL contactsync_wait('same'); SELECT unchanged FROM contactsync.status WHERE server = 'same'}), '2', 'rows whose contact is the same');
+is(scalar journal('same'), 2, 'are not sent again');
+is(sql(q{SELECT count(synced_at) FROM contactsync.contacts WHERE server = 'same'}), '2', 'it is known when each was synced');
+sql(qq{INSERT INTO same VALUES ($_); CALL contactsync_wait('same')}) foreach "3, 'Jane\@Example.com', NULL, 'first'", "4, 'jane\@example.com ', NULL, 'last'";
+is_deeply([ map { $_->{first_name} } grep { $_->{email} eq 'jane@example.com' } @{ $sandbox->contacts('caramel', account => 'same') } ],
+	['last'], 'letter case makes no other contact, and the last write wins');
+is(sql(q{SELECT upsert_key, rows FROM contactsync.duplicate}), 'jane@example.com|2', 'which the view duplicate lists');
 
 # a 500 of one contact, while others are answered: three repetitions, each after more time, and a failure
 prepare('fail', '', pace => 500, burst => 50);

@@ -58,6 +58,10 @@ cmp_ok($seconds, '>=', 0.95 * (48 - 5) / 9.8, "in $seconds s");
 is(sql(qq{SELECT count(*) FILTER (WHERE topics \@> '{$topic}'), count(*) FROM contactsync.contacts WHERE server = 'pacekey'}), '24|24', 'members are counted by themselves');
 is(sql(q{SELECT synced, failures FROM contactsync.status WHERE server = 'pacekey'}), '24|0', 'beside contacts');
 
+is(change('pacekey', 'UPDATE pacekey SET verified = true WHERE id = 7'),
+	"POST /contacts 201\nPOST /topics/$topic/contacts 201", 'a row that begins to pass the filter is sent');
+is(change('pacekey', 'UPDATE pacekey SET email = upper(email)'), '', 'and none whose contact is as it was');
+
 # as fast as is asked for; a 429 that tells in its body for how long
 prepare('fastkey', pace => 500, burst => 50);
 $sandbox->config('owlat', { account => 'fastkey', retry_after_in => 'data', limits => { key => { kind => 'bucket', limit => 4, burst => 4 } } });
@@ -130,6 +134,13 @@ is(change('movedon', q{UPDATE movedon SET email = 'taken@example.com'}),
 	'an address that is taken is that of the other contact')
   or diag(change('movedon', 'SELECT 1'));
 is(sql(q{SELECT failures FROM contactsync.status WHERE server = 'movedon'}), '0', 'with no failure');
+
+
+# a row that goes leaves the topic, if that is wanted
+sql(qq{SELECT contactsync_unwatch('movedon', 'movedon'); SELECT contactsync_watch('movedon', 'movedon', '{"email": "email", "first_name": "first_name"}', on_delete => 'unsubscribe')});
+change('movedon', q{INSERT INTO movedon VALUES (2, 'gone@example.com', 'G')});
+is(change('movedon', 'DELETE FROM movedon WHERE id = 2'), "DELETE /topics/$topic/contacts/gone\@example.com 200", 'a row that goes leaves the topic');
+ok((grep { $_->{email} eq 'gone@example.com' && !%{ $_->{topics} } } contacts('movedon')), 'and the contact stays');
 
 $node->stop;
 done_testing();

@@ -169,6 +169,8 @@ sql(q{UPDATE keys SET plan = 'last' WHERE id = 11; CALL contactsync_wait('keys')
 is(contact('keys', 'same')->{data}{plan}, 'last', 'the row that changed last wins');
 is(sql(q{SELECT upsert_key, rows FROM contactsync.duplicate}), 'same|2', 'and the view duplicate lists them');
 
+is(scalar(my @none = change('keys', 'UPDATE keys SET email = upper(email) WHERE id IN (2, 5)')), 0, 'rows whose contact is as it was are not sent again');
+
 # in smaller batches if that is wanted
 sql(q{ALTER SERVER keys OPTIONS (ADD batch_size '4')});
 @posts = change('keys', q{INSERT INTO keys (id, email) SELECT n, n || '@example.com' FROM generate_series(21, 30) n});
