@@ -80,6 +80,18 @@ AS 'MODULE_PATHNAME', 'contactsync_resume_watch';
 COMMENT ON FUNCTION contactsync_resume(regclass, name)
 IS 'ends a contactsync_pause() of a watched table';
 
+CREATE FUNCTION contactsync_stats_reset()
+RETURNS void LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_stats_reset_all';
+COMMENT ON FUNCTION contactsync_stats_reset()
+IS 'sets the counters of contactsync.stats to zero';
+
+CREATE FUNCTION contactsync_stats_reset(server name)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_stats_reset';
+COMMENT ON FUNCTION contactsync_stats_reset(name)
+IS 'sets the counters of a server in contactsync.stats to zero';
+
 CREATE FUNCTION contactsync_retry(server name)
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_retry';
@@ -167,6 +179,7 @@ CREATE TABLE contactsync.endpoint (
 	home		text	NOT NULL DEFAULT '',
 	timeline	integer	NOT NULL DEFAULT 0,
 	doubted_at	timestamptz,
+	alarmed		boolean	NOT NULL DEFAULT false,
 	UNIQUE (server_oid, role, home)
 );
 COMMENT ON TABLE contactsync.endpoint
@@ -177,6 +190,7 @@ COMMENT ON COLUMN contactsync.endpoint.pulled_until IS 'the newest change at the
 COMMENT ON COLUMN contactsync.endpoint.home IS 'the database that sends to it, as contactsync.home() names it; in any other it is paused';
 COMMENT ON COLUMN contactsync.endpoint.timeline IS 'of the cluster, when it was last seen';
 COMMENT ON COLUMN contactsync.endpoint.doubted_at IS 'what was synced before is not trusted to be what the provider has';
+COMMENT ON COLUMN contactsync.endpoint.alarmed IS 'that it is halted was told by NOTIFY, and that it goes on again was not';
 COMMENT ON COLUMN contactsync.endpoint.memo IS 'what the provider has to be remembered for';
 
 CREATE TABLE contactsync.watch (
@@ -327,6 +341,56 @@ CREATE TABLE contactsync.counter (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE contactsync.counter IS 'how many contacts of a watch had which outcome so far';
 
+CREATE TABLE contactsync.stat (
+	endpoint	integer	NOT NULL,
+	base		boolean	NOT NULL,
+	since		timestamptz NOT NULL,
+	calls		bigint	NOT NULL DEFAULT 0,
+	retries		bigint	NOT NULL DEFAULT 0,
+	throttled	bigint	NOT NULL DEFAULT 0,
+	unanswered	bigint	NOT NULL DEFAULT 0,
+	synced		bigint	NOT NULL DEFAULT 0,
+	unchanged	bigint	NOT NULL DEFAULT 0,
+	failed		bigint	NOT NULL DEFAULT 0,
+	sent		bigint	NOT NULL DEFAULT 0,
+	received	bigint	NOT NULL DEFAULT 0,
+	seconds		float8	NOT NULL DEFAULT 0,
+	latency		bigint[] NOT NULL DEFAULT '{0,0,0,0,0,0,0,0,0,0,0,0,0}',
+	PRIMARY KEY (endpoint, base)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE contactsync.stat IS 'what was done for an endpoint, counted';
+COMMENT ON COLUMN contactsync.stat.base IS 'what it was at the last reset: the worker does not touch that row';
+
+CREATE TABLE contactsync.minute (
+	endpoint	integer	NOT NULL,
+	at			timestamptz NOT NULL,
+	first_at	timestamptz NOT NULL,
+	calls		bigint	NOT NULL DEFAULT 0,
+	retries		bigint	NOT NULL DEFAULT 0,
+	throttled	bigint	NOT NULL DEFAULT 0,
+	unanswered	bigint	NOT NULL DEFAULT 0,
+	synced		bigint	NOT NULL DEFAULT 0,
+	unchanged	bigint	NOT NULL DEFAULT 0,
+	failed		bigint	NOT NULL DEFAULT 0,
+	sent		bigint	NOT NULL DEFAULT 0,
+	received	bigint	NOT NULL DEFAULT 0,
+	seconds		float8	NOT NULL DEFAULT 0,
+	latency		bigint[] NOT NULL DEFAULT '{0,0,0,0,0,0,0,0,0,0,0,0,0}',
+	backlog		bigint,
+	PRIMARY KEY (endpoint, at)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE contactsync.minute IS 'what was done for an endpoint in a minute, kept by age';
+COMMENT ON COLUMN contactsync.minute.first_at IS 'when the first of it was counted';
+
+CREATE TABLE contactsync.minute_failure (
+	endpoint	integer	NOT NULL,
+	at			timestamptz NOT NULL,
+	reason		text	NOT NULL,
+	failed		bigint	NOT NULL,
+	PRIMARY KEY (endpoint, at, reason)
+);
+COMMENT ON TABLE contactsync.minute_failure IS 'contacts that were given up on in a minute, by reason';
+
 -- one statement each, for each updates the same row of pg_extension
 SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint_id_seq', '');
@@ -342,6 +406,9 @@ SELECT pg_catalog.pg_extension_config_dump('contactsync.failure_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.call', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.call_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.counter', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.stat', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.minute', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.minute_failure', '');
 
 -- ---------------------------------------------------------------------------
 -- Views: plural, as with pg_user_mapping and pg_user_mappings; every role sees
@@ -365,6 +432,24 @@ RETURNS text LANGUAGE c STABLE
 AS 'MODULE_PATHNAME', 'contactsync_home';
 COMMENT ON FUNCTION contactsync.home()
 IS 'the name of this database, another one in each that it is restored or copied into';
+
+CREATE FUNCTION contactsync.backlog(OUT endpoint integer, OUT watch integer, OUT contacts bigint, OUT oldest timestamptz)
+RETURNS SETOF record LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_backlog';
+COMMENT ON FUNCTION contactsync.backlog()
+IS 'how many contacts are queued; of a long queue an estimate, so that it is cheap to look';
+
+CREATE FUNCTION contactsync.hint(state text, reason text, server text, source text, worker text, failures bigint)
+RETURNS text LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_hint';
+COMMENT ON FUNCTION contactsync.hint(text, text, text, text, text, bigint)
+IS 'what to type about a state, or null where all is well';
+
+CREATE FUNCTION contactsync.latency_bounds()
+RETURNS float8[] LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'contactsync_latency_bounds';
+COMMENT ON FUNCTION contactsync.latency_bounds()
+IS 'the upper bounds, in seconds, of the columns "latency", but for the last';
 
 CREATE VIEW contactsync.watches WITH (security_barrier) AS
 SELECT w.source, e.server, e.role AS owner, w.key, w.mapping, w.filter, w.on_delete, w.state, w.reason, w.created_at
@@ -438,43 +523,111 @@ WITH lane AS (
 	WHERE EXISTS (SELECT FROM contactsync.counter c WHERE c.endpoint = e.id AND c.watch = 0)
 		OR EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = e.id AND q.watch = 0)
 		OR NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.endpoint = e.id)
+), lately AS (
+	SELECT m.endpoint, pg_catalog.sum(m.calls) / s.seconds AS calls,
+		pg_catalog.sum(m.synced + m.unchanged + m.failed)::float8 / s.seconds AS contacts
+	FROM contactsync.minute m, LATERAL (
+		SELECT GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(o.first_at)), 1)::float8 AS seconds
+		FROM contactsync.minute o
+		WHERE o.endpoint = m.endpoint AND o.at >= pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() - interval '1 min')) s
+	WHERE m.at >= pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() - interval '1 min')
+	GROUP BY m.endpoint, s.seconds
+), health AS (
+	SELECT e.id AS endpoint, l.watch, e.server, l.source, e.role, pg_catalog.pg_has_role(e.role, 'USAGE') AS mine,
+		CASE WHEN e.home <> contactsync.home() OR p.paused_at IS NOT NULL THEN 'paused'
+			 WHEN w.state <> 'running' THEN w.state
+			 WHEN e.state <> 'running' THEN e.state
+			 WHEN q.contacts > 0 THEN 'running'
+			 ELSE 'idle' END AS state,
+		CASE WHEN e.home <> contactsync.home()
+			 THEN pg_catalog.format('this database was restored or copied; if no other sends to the server: SELECT contactsync_resume(%L)', e.server)
+			 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
+			 WHEN w.state <> 'running' THEN w.reason
+			 ELSE COALESCE(e.reason, e.memo OPERATOR(pg_catalog.#>>) '{}') END AS reason,
+		COALESCE(p.paused_at, CASE WHEN w.state <> 'running' THEN w.since END, e.since, w.created_at) AS since,
+		e.until, CASE WHEN e.home <> contactsync.home() THEN 0 ELSE p.watch END AS paused, COALESCE(q.contacts, 0) AS backlog, q.oldest
+	FROM lane l
+		JOIN contactsync.endpoint e ON e.id = l.endpoint
+		LEFT JOIN contactsync.watch w ON w.id = l.watch
+		LEFT JOIN LATERAL (SELECT p.watch, p.paused_by, p.paused_at, p.reason FROM contactsync.pause p
+						   WHERE p.endpoint = l.endpoint AND p.watch IN (0, l.watch) ORDER BY p.watch LIMIT 1) p ON true
+		LEFT JOIN contactsync.backlog() q ON q.endpoint = l.endpoint AND q.watch = l.watch
+	WHERE pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 )
-SELECT e.server, l.source, e.role AS owner,
-	CASE WHEN e.home <> contactsync.home() OR p.paused_at IS NOT NULL THEN 'paused'
-		 WHEN w.state = 'broken' THEN 'broken'
-		 WHEN e.state <> 'running' THEN e.state
-		 WHEN q.backlog > 0 THEN 'running'
-		 ELSE 'idle' END AS state,
-	CASE WHEN e.home <> contactsync.home()
-		 THEN pg_catalog.format('this database was restored or copied; if no other sends to the server: SELECT contactsync_resume(%L)', e.server)
-		 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
-		 ELSE COALESCE(w.reason, e.reason, e.memo OPERATOR(pg_catalog.#>>) '{}') END AS reason,
-	COALESCE(p.paused_at, w.since, e.since) AS since,
-	e.until,
-	COALESCE(q.backlog, 0) AS backlog,
-	now() - q.oldest AS oldest,
+SELECT h.server, h.source, h.role AS owner, h.state,
+	CASE WHEN h.mine THEN h.reason WHEN h.state IN ('halted', 'paused') THEN pg_catalog.split_part(h.reason, ':', 1) END AS reason,
+	h.since, h.until, h.backlog,
+	pg_catalog.now() - h.oldest AS oldest,
 	COALESCE(r.in_flight, 0) AS in_flight,
+	COALESCE(n.calls, 0) AS rate,
 	r.pace,
+	CASE WHEN h.backlog > 0 AND n.contacts > 0 AND h.state = 'running' THEN
+		pg_catalog.date_trunc('second', pg_catalog.now() + LEAST(pg_catalog.sum(h.backlog) OVER (PARTITION BY h.endpoint)::float8 / n.contacts, 1e9)
+			* interval '1 second') END AS eta,
 	COALESCE(c.synced, 0) AS synced,
 	COALESCE(c.unchanged, 0) AS unchanged,
 	COALESCE(c.failed, 0) AS failed,
-	(SELECT count(*) FROM contactsync.failure f WHERE f.endpoint = e.id AND f.watch = l.watch) AS failures,
-	c.last_success, c.last_error, c.last_error_at,
-	contactsync.worker_state() AS worker
-FROM lane l
-	JOIN contactsync.endpoint e ON e.id = l.endpoint
-	LEFT JOIN contactsync.watch w ON w.id = l.watch
-	LEFT JOIN LATERAL (SELECT paused_by, paused_at, reason FROM contactsync.pause p
-					   WHERE p.endpoint = l.endpoint AND p.watch IN (0, l.watch) ORDER BY p.watch LIMIT 1) p ON true
-	LEFT JOIN contactsync.counter c ON c.endpoint = l.endpoint AND c.watch = l.watch
-	LEFT JOIN contactsync.runtime() r ON r.endpoint = l.endpoint
-	LEFT JOIN LATERAL (SELECT sum(n) AS backlog, min(queued_at) AS oldest FROM contactsync.queue q
-					   WHERE q.endpoint = l.endpoint AND q.watch = l.watch) q ON true
-WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
-COMMENT ON VIEW contactsync.status IS 'one row per server and watch: is it well, and if not, why';
+	(SELECT pg_catalog.count(*) FROM contactsync.failure f WHERE f.endpoint = h.endpoint AND f.watch = h.watch) AS failures,
+	c.last_success,
+	CASE WHEN h.mine THEN c.last_error END AS last_error, c.last_error_at,
+	k.worker,
+	contactsync.hint(h.state, h.reason, h.server::text, CASE WHEN h.paused = 0 THEN NULL ELSE h.source::text END, k.worker,
+		(SELECT pg_catalog.count(*) FROM (SELECT FROM contactsync.failure f WHERE f.endpoint = h.endpoint AND f.watch = h.watch LIMIT 1) f)) AS hint
+FROM health h
+	LEFT JOIN contactsync.counter c ON c.endpoint = h.endpoint AND c.watch = h.watch
+	LEFT JOIN contactsync.runtime() r ON r.endpoint = h.endpoint
+	LEFT JOIN lately n ON n.endpoint = h.endpoint,
+	contactsync.worker_state() AS k (worker);
+COMMENT ON VIEW contactsync.status
+IS 'one row per server and watch: is it well, and if not, why, since when, until when, and what to do';
+COMMENT ON COLUMN contactsync.status.backlog IS 'contacts that are queued; more than 20000 rows of the queue are estimated';
+COMMENT ON COLUMN contactsync.status.rate IS 'calls a second lately, of the server';
+COMMENT ON COLUMN contactsync.status.pace IS 'calls a second that are allowed, of the server';
+COMMENT ON COLUMN contactsync.status.hint IS 'what to type; null: all is well';
+
+CREATE VIEW contactsync.stats WITH (security_barrier) AS
+SELECT e.server, e.role AS owner, COALESCE(b.since, s.since) AS since,
+	s.calls - COALESCE(b.calls, 0) AS calls, s.retries - COALESCE(b.retries, 0) AS retries,
+	s.throttled - COALESCE(b.throttled, 0) AS throttled, s.unanswered - COALESCE(b.unanswered, 0) AS unanswered,
+	s.synced - COALESCE(b.synced, 0) AS synced, s.unchanged - COALESCE(b.unchanged, 0) AS unchanged,
+	s.failed - COALESCE(b.failed, 0) AS failed,
+	s.sent - COALESCE(b.sent, 0) AS sent, s.received - COALESCE(b.received, 0) AS received,
+	GREATEST(s.seconds - COALESCE(b.seconds, 0), 0) AS seconds,
+	(SELECT pg_catalog.array_agg(u.a - COALESCE(u.b, 0) ORDER BY u.i)
+		FROM ROWS FROM (pg_catalog.unnest(s.latency), pg_catalog.unnest(b.latency)) WITH ORDINALITY AS u (a, b, i)) AS latency
+FROM contactsync.stat s JOIN contactsync.endpoint e ON e.id = s.endpoint
+	LEFT JOIN contactsync.stat b ON b.endpoint = s.endpoint AND b.base
+WHERE NOT s.base AND (pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
+COMMENT ON VIEW contactsync.stats IS 'what was done since contactsync_stats_reset(), one row per server';
+COMMENT ON COLUMN contactsync.stats.retries IS 'calls that were not the first about their contacts';
+COMMENT ON COLUMN contactsync.stats.throttled IS 'calls that were told to come later';
+COMMENT ON COLUMN contactsync.stats.unanswered IS 'calls that had no answer';
+COMMENT ON COLUMN contactsync.stats.synced IS 'contacts that the provider took';
+COMMENT ON COLUMN contactsync.stats.sent IS 'bytes of the bodies of requests';
+COMMENT ON COLUMN contactsync.stats.seconds IS 'that all calls took together';
+COMMENT ON COLUMN contactsync.stats.latency IS 'calls by duration; contactsync.latencies says which';
+
+CREATE VIEW contactsync.latencies WITH (security_barrier) AS
+SELECT s.server, s.owner, COALESCE(b.seconds, 'Infinity') AS seconds,
+	pg_catalog.sum(u.calls) OVER (PARTITION BY s.server, s.owner ORDER BY u.i)::bigint AS calls
+FROM contactsync.stats s, pg_catalog.unnest(s.latency) WITH ORDINALITY AS u (calls, i)
+	LEFT JOIN pg_catalog.unnest(contactsync.latency_bounds()) WITH ORDINALITY AS b (seconds, i) ON b.i = u.i;
+COMMENT ON VIEW contactsync.latencies IS 'how many calls since contactsync_stats_reset() took so long at most, one row per server and bound';
+
+CREATE VIEW contactsync.history WITH (security_barrier) AS
+SELECT e.server, e.role AS owner, m.at, m.calls, m.retries, m.throttled, m.unanswered, m.synced, m.unchanged, m.failed,
+	(SELECT pg_catalog.jsonb_object_agg(f.reason, f.failed) FROM contactsync.minute_failure f
+		WHERE f.endpoint = m.endpoint AND f.at = m.at) AS reasons,
+	m.sent, m.received, m.seconds, m.latency, m.backlog
+FROM contactsync.minute m JOIN contactsync.endpoint e ON e.id = m.endpoint
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW contactsync.history IS 'the same as stats, minute by minute; none where nothing was done or queued';
+COMMENT ON COLUMN contactsync.history.reasons IS 'how many contacts were given up on for which reason';
+COMMENT ON COLUMN contactsync.history.backlog IS 'contacts that were queued at some time in that minute; null: none, or it was not looked at';
 
 GRANT SELECT ON contactsync.watches, contactsync.changes, contactsync.contacts, contactsync.failures,
-	contactsync.calls, contactsync.duplicate, contactsync.remote_contacts, contactsync.status TO PUBLIC;
+	contactsync.calls, contactsync.duplicate, contactsync.remote_contacts, contactsync.status, contactsync.stats,
+	contactsync.latencies, contactsync.history TO PUBLIC;
 
 -- ---------------------------------------------------------------------------
 -- Private.

@@ -36,6 +36,7 @@ cs_account_create(const CsEndpointState *state)
 	account->doubted_at = state->doubted_at;
 	account->taught_pace = state->pace;
 	account->memo = state->memo;
+	account->alarmed = state->alarmed;
 	account->context = CurrentMemoryContext;
 	account->health_changed = true;
 	account->published = -1;
@@ -187,6 +188,7 @@ cs_account_carry_over(CsAccount *account, const CsAccount *before)
 	account->failures = before->failures;
 	account->last_success = before->last_success;
 	account->number = before->number;
+	account->proven = before->proven;
 	if (account->unreadable)
 		return;
 	account->pace.tokens = before->pace.tokens;
@@ -287,6 +289,7 @@ cs_account_halt(CsAccount *account, double now, double retry_after,
 	if (account->endpoint)
 		wait = Max(wait, Min(retry_after, account->endpoint->max_retry_after));
 
+	account->proven = false;
 	set_health(account, CS_HALTED, now + wait,
 			   message ? psprintf("%s: %s", reason, message) : reason);
 }

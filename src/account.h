@@ -50,6 +50,8 @@ typedef struct CsAccount
 	double		last_success;	/* when a contact had its outcome */
 	bool		paused;			/* somebody told it to wait: no call at all */
 	bool		repeated;		/* the last call that tried was a repeated one */
+	bool		alarmed;		/* as stored: that it is halted was told */
+	bool		proven;			/* somebody was synced since it was halted */
 	bool		health_changed; /* since it was last stored */
 
 	List	   *lanes;

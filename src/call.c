@@ -388,6 +388,7 @@ static void
 note_success(CsAccount *account, double now)
 {
 	account->last_success = now;
+	account->proven = true;
 	cs_account_recover(account, now);
 }
 

@@ -102,7 +102,8 @@ drop_watches(void)
 static uint64
 drop_endpoints(void)
 {
-	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact", "pause"};
+	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact", "pause", "stat", "minute",
+	"minute_failure"};
 	static CsStatement statement = {
 		"DELETE FROM contactsync.endpoint e USING pg_event_trigger_dropped_objects() d"
 		" WHERE d.classid = 'pg_foreign_server'::regclass AND " IS_SERVER_OF("e") " RETURNING e.id"

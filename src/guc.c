@@ -23,6 +23,8 @@ int			cs_source_timeout = 30000;
 int			cs_max_pending = 20000;
 int			cs_call_log_rows = 100000;
 int			cs_call_log_age = 7 * 24 * 60;
+int			cs_history_age = 7 * 24 * 60;
+int			cs_notify_failures = 100;
 
 /* Effect: defines the settings; called once, when the library is loaded. */
 void
@@ -61,6 +63,15 @@ cs_guc_define(void)
 							 PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 
 	/*
+	 * contactsync.history_age: what contactsync.history keeps, one row for
+	 * each minute in which something was done or queued.
+	 */
+	DefineCustomIntVariable("contactsync.history_age",
+							"Sets how long contactsync.history keeps a minute.",
+							NULL, &cs_history_age, 7 * 24 * 60, 60, INT_MAX / 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	/*
 	 * contactsync.launcher_naptime: how soon a database that was copied or
 	 * restored with the extension in it gets its worker.  CREATE EXTENSION
 	 * does not wait for it.
@@ -77,6 +88,15 @@ cs_guc_define(void)
 	DefineCustomIntVariable("contactsync.max_pending",
 							"Sets how many queued changes a worker holds in memory per watch.",
 							NULL, &cs_max_pending, 20000, 1000, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.notify_failures: when so many contacts of a server fail
+	 * within a minute it is told once, by NOTIFY on the channel contactsync.
+	 */
+	DefineCustomIntVariable("contactsync.notify_failures",
+							"Sets how many failures of a server in a minute are told by NOTIFY; 0 turns that off.",
+							NULL, &cs_notify_failures, 100, 0, INT_MAX,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/*

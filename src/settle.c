@@ -15,12 +15,15 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "announce.h"
 #include "clock.h"
 #include "encoding.h"
+#include "guc.h"
 #include "ledger.h"
 #include "queue.h"
 #include "settle.h"
 #include "sql.h"
+#include "stats.h"
 
 /* A growing array. */
 typedef struct CsPile
@@ -324,6 +327,22 @@ store_lane(CsLaneOutcomes *outcomes)
 				   outcomes->unchanged.n, outcomes->failed.n, outcomes->last_error);
 }
 
+/*
+ * Effect: that the account is halted is told once, whatever restarts lie in
+ * between, and that it goes on only when somebody has been synced since.
+ */
+static void
+announce_health(CsAccount *account)
+{
+	bool		halted = account->health == CS_HALTED;
+
+	if (halted == account->alarmed || !(halted || account->proven))
+		return;
+	account->alarmed = halted;
+	cs_state_set_alarmed(account->id, halted);
+	cs_announce(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
+}
+
 static void
 store_health(CsAccount *account)
 {
@@ -333,10 +352,13 @@ store_health(CsAccount *account)
 	{
 		CsLane	   *lane = lfirst(lc);
 
-		if (lane->broken_changed)
-			cs_state_set_watch(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL);
+		if (lane->broken_changed &&
+			cs_state_set_watch(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL))
+			cs_announce(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
+						lane->broken ? "broken" : NULL, 0);
 		lane->broken_changed = false;
 	}
+	announce_health(account);
 	if (account->lesson_changed)
 		cs_state_remember(account->id, account->taught_pace, account->memo);
 	account->lesson_changed = false;
@@ -345,6 +367,61 @@ store_health(CsAccount *account)
 	cs_state_set_health(account->id, cs_account_health_name(account), account->reason,
 						account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
 	account->health_changed = false;
+}
+
+/* The counts of an endpoint, palloc'd, and in the list from now on. */
+static CsStats *
+stats_of(List **all, int endpoint)
+{
+	CsStats    *stats;
+	ListCell   *lc;
+
+	foreach(lc, *all)
+	{
+		stats = lfirst(lc);
+		if (stats->endpoint == endpoint)
+			return stats;
+	}
+	stats = palloc0(sizeof(CsStats));
+	stats->endpoint = endpoint;
+	*all = lappend(*all, stats);
+	return stats;
+}
+
+/* Effect: all of it is counted; too many failures are told of. */
+static void
+store_stats(const CsSettlement *settlement)
+{
+	MemoryContext old = MemoryContextSwitchTo(settlement->context);
+	List	   *all = NIL;
+	ListCell   *lc;
+
+	foreach(lc, settlement->calls)
+	{
+		const CsCallRecord *record = lfirst(lc);
+
+		cs_stats_add_call(stats_of(&all, record->endpoint), record);
+	}
+	foreach(lc, settlement->lanes)
+	{
+		const CsLaneOutcomes *outcomes = lfirst(lc);
+		CsStats    *stats = stats_of(&all, outcomes->lane->endpoint_id);
+
+		stats->synced += outcomes->synced.n;
+		stats->unchanged += outcomes->unchanged.n;
+		for (int i = 0; i < outcomes->failed.n; i++)
+			cs_stats_add_failure(stats, ((CsStored *) outcomes->failed.items)[i].reason);
+	}
+	foreach(lc, all)
+	{
+		const CsStats *stats = lfirst(lc);
+		int64		failed = cs_stats_store(stats);
+
+		if (cs_notify_failures > 0 && failed >= cs_notify_failures &&
+			failed - stats->failed < cs_notify_failures)
+			cs_announce("failures", stats->endpoint, 0, NULL, failed);
+	}
+	MemoryContextSwitchTo(old);
 }
 
 void
@@ -358,6 +435,7 @@ cs_settle_store(CsSettlement *settlement, List *accounts)
 		store_lane(lfirst(lc));
 	foreach(lc, settlement->calls)
 		cs_state_log_call(lfirst(lc));
+	store_stats(settlement);
 	foreach(lc, accounts)
 		store_health(lfirst(lc));
 	cs_sql_leave(&scope);

@@ -252,12 +252,13 @@ put_runtime(int endpoint, int in_flight, double pace, void *arg)
 		tuplestore_putvalues(runtime->result->setResult, runtime->result->setDesc, values, nulls);
 }
 
-/* The ids of the endpoints of the roles that a role is. */
+/* The ids of the endpoints of the roles that a role is, all for a monitor. */
 static List *
 endpoints_of(Oid roleid)
 {
 	static CsStatement statement = {
-		"SELECT id FROM contactsync.endpoint WHERE pg_has_role($1, role, 'USAGE')", 1, {OIDOID}
+		"SELECT id FROM contactsync.endpoint WHERE pg_has_role($1, role, 'USAGE')"
+		" OR pg_has_role($1, 'pg_monitor', 'USAGE')", 1, {OIDOID}
 	};
 	Datum		arg = ObjectIdGetDatum(roleid);
 	MemoryContext context = CurrentMemoryContext;

@@ -77,7 +77,7 @@ cs_state_load_endpoints(void)
 	};
 	static CsStatement statement = {
 		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.memo #>> '{}', e.doubted_at,"
-		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason"
+		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.alarmed"
 		" FROM contactsync.endpoint e WHERE e.home = contactsync.home() ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -109,6 +109,7 @@ cs_state_load_endpoints(void)
 		until = cs_sql_value(i, 9, &isnull);
 		endpoint->throttled_until = isnull ? 0 : DatumGetFloat8(until);
 		endpoint->reason = cs_sql_text(i, 10);
+		endpoint->alarmed = DatumGetBool(cs_sql_value(i, 11, &isnull));
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;
@@ -160,7 +161,18 @@ cs_state_set_busy(int endpoint, bool busy)
 	cs_sql_execute(&statement, args, NULL);
 }
 
-/* Effect: the view status says so; "since" stays while the state does. */
+/* Effect: it is remembered whether NOTIFY told last that the endpoint is halted. */
+void
+cs_state_set_alarmed(int endpoint, bool alarmed)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET alarmed = $2 WHERE id = $1", 2, {INT4OID, BOOLOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), BoolGetDatum(alarmed)};
+
+	cs_sql_execute(&statement, args, NULL);
+}
+
 /* Effect: stores what the provider taught us; 0 and NULL: nothing. */
 void
 cs_state_remember(int endpoint, double pace, const char *memo)
@@ -179,6 +191,7 @@ cs_state_remember(int endpoint, double pace, const char *memo)
 	cs_sql_execute(&statement, args, nulls);
 }
 
+/* Effect: the view status says so; "since" stays while the state does. */
 void
 cs_state_set_health(int endpoint, const char *state, const char *reason, TimestampTz until)
 {
@@ -198,21 +211,23 @@ cs_state_set_health(int endpoint, const char *state, const char *reason, Timesta
 	cs_sql_execute(&statement, args, nulls);
 }
 
-void
+bool
 cs_state_set_watch(int watch, bool broken, const char *reason)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.watch SET since = CASE WHEN state = $2 THEN since ELSE clock_timestamp() END,"
-		" state = $2, reason = $3 WHERE id = $1",
+		"UPDATE contactsync.watch w SET since = CASE WHEN w.state = $2 THEN w.since ELSE clock_timestamp() END,"
+		" state = $2, reason = $3 FROM contactsync.watch b WHERE w.id = $1 AND b.id = w.id"
+		" RETURNING b.state <> $2",
 		3, {INT4OID, TEXTOID, TEXTOID}
 	};
 	Datum		args[3];
 	char		nulls[4] = "   ";
+	bool		isnull;
 
 	args[0] = Int32GetDatum(watch);
 	args[1] = CStringGetTextDatum(broken ? "broken" : "running");
 	args[2] = text_or_null(reason, &nulls[2]);
-	cs_sql_execute(&statement, args, nulls);
+	return cs_sql_execute(&statement, args, nulls) > 0 && DatumGetBool(cs_sql_value(0, 1, &isnull));
 }
 
 static bool

@@ -32,6 +32,7 @@ typedef struct CsEndpointState
 	TimestampTz doubted_at;		/* what was synced before is not trusted */
 	double		throttled_until;	/* on our clock; 0: it is not */
 	char	   *reason;			/* what the provider said then, or NULL */
+	bool		alarmed;		/* that it is halted was told, and no more */
 } CsEndpointState;
 
 extern List *cs_state_load_endpoints(void);
@@ -41,7 +42,10 @@ extern void cs_state_set_health(int endpoint, const char *state, const char *rea
 								TimestampTz until);
 extern void cs_state_sweep(void);
 extern void cs_state_remember(int endpoint, double pace, const char *memo);
-extern void cs_state_set_watch(int watch, bool broken, const char *reason);
+extern void cs_state_set_alarmed(int endpoint, bool alarmed);
+
+/* Returns true if it was not so before. */
+extern bool cs_state_set_watch(int watch, bool broken, const char *reason);
 
 /* Does anything of a lane have to be looked for? */
 extern bool cs_state_has_contacts(int endpoint, int watch);

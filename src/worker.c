@@ -30,6 +30,7 @@
 #include "shmem.h"
 #include "sql.h"
 #include "state.h"
+#include "stats.h"
 
 /* A wake-up that was lost is made up for after this long (ms). */
 #define FALLBACK_MS		10000
@@ -158,6 +159,7 @@ prune(void)
 	begin();
 	cs_sql_enter(&scope);
 	cs_state_prune_calls();
+	cs_stats_tick();
 	cs_sql_leave(&scope);
 	commit();
 }

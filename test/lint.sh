@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # words of contactsync.h and the contract of provider.h, which are for all.
 layers='
     contactsync
-    sqlapi control ddl run preview launcher worker
+    sqlapi control hint ddl run preview launcher worker
     export verify pull
     current
     ask
@@ -21,7 +21,7 @@ layers='
     capture
     remote
     ledger
-    queue state pause
+    queue stats announce state pause
     watch mapping home trigger page source rowkey
     sql
     token http httpcall waitset bounded header

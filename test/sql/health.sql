@@ -1,0 +1,125 @@
+-- Is it well, and if not, what to do; what was done, counted.
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
+CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
+CREATE TABLE customers (id integer PRIMARY KEY, email text);
+SELECT contactsync_watch('customers', 'mail', '{"email": "email"}') AS watch \gset
+SELECT id AS endpoint FROM contactsync.endpoint \gset
+
+--
+-- Every state says what to do
+--
+
+SELECT state, hint FROM contactsync.status;
+CREATE FUNCTION hint(state text, reason text, worker text DEFAULT 'running', failures bigint DEFAULT 0, server text DEFAULT 'my mail', source text DEFAULT 'public.customers')
+RETURNS text LANGUAGE sql AS 'SELECT contactsync.hint(state, reason, server, source, worker, failures)';
+SELECT hint('idle', NULL) IS NULL AS well, hint('running', NULL) IS NULL AS well;
+SELECT hint('idle', NULL, failures => 2);
+SELECT hint('paused', 'by joe'), hint('paused', 'by joe', source => NULL);
+SELECT hint('broken', 'column "email" does not exist');
+SELECT hint('throttled', 'slow down');
+SELECT hint('unavailable', 'HTTP status 503');
+SELECT hint('running', NULL, worker) FROM unnest(ARRAY['not preloaded', 'starting', 'too many databases', 'waiting for ALTER EXTENSION contactsync UPDATE']) AS worker;
+SELECT reason, hint('halted', reason || ': says the provider')
+FROM unnest(ARRAY['unauthorized', 'forbidden', 'missing_scope', 'wrong_tenant', 'address_not_allowed', 'plan_too_low', 'quota_exceeded', 'wrong_url',
+	'redirected', 'not_the_api', 'request_refused', 'unknown_field', 'unknown_topic', 'unknown_form', 'configuration', 'else']) AS reason;
+SELECT hint('halted', NULL);
+-- what is said of a server is a statement that runs
+SELECT contactsync_pause('mail');
+SELECT hint AS resume FROM contactsync.status \gset
+:resume
+SELECT contactsync_pause('customers', 'mail');
+SELECT hint AS resume FROM contactsync.status \gset
+:resume
+SELECT state FROM contactsync.status;
+
+--
+-- Counters
+--
+
+SELECT count(*) FROM contactsync.stats;
+INSERT INTO customers VALUES (1, 'nobody'), (2, 'no body'), (3, NULL), (4, 'four@example.com');
+DELETE FROM customers WHERE id = 4;
+CALL contactsync_run('mail');
+SELECT server, calls, synced, unchanged, failed, latency FROM contactsync.stats;
+SELECT sum(failed) AS failed, bool_and(at = date_trunc('minute', at)) AS minutes FROM contactsync.history;
+SELECT key, sum(value::int) FROM contactsync.history, jsonb_each_text(reasons) GROUP BY key ORDER BY key;
+SELECT state, backlog, failures, hint FROM contactsync.status;
+SELECT seconds, calls FROM contactsync.latencies ORDER BY seconds;
+SELECT latency_bounds FROM contactsync.latency_bounds();
+SELECT cardinality(latency) - cardinality(contactsync.latency_bounds()) AS one_more FROM contactsync.stats;
+
+-- reset leaves the row of the worker alone
+UPDATE contactsync.stat SET calls = 5, latency = '{1,2,0,0,0,0,0,0,0,0,0,0,2}', seconds = 1.5;
+SELECT calls, seconds, latency FROM contactsync.stats;
+SELECT seconds, calls FROM contactsync.latencies WHERE seconds IN (0.005, 0.01, 'Infinity') ORDER BY seconds;
+SELECT contactsync_stats_reset();
+SELECT calls, synced, unchanged, failed, seconds, latency, since > now() - interval '1 min' AS since FROM contactsync.stats;
+SELECT calls FROM contactsync.stat ORDER BY base;
+UPDATE customers SET email = 'nobody at all' WHERE id = 1;
+CALL contactsync_run('mail');
+SELECT calls, synced, unchanged, failed FROM contactsync.stats;
+SELECT contactsync_stats_reset('mail');
+SELECT calls, synced, unchanged, failed FROM contactsync.stats;
+SELECT contactsync_stats_reset('nobody');
+
+--
+-- A long queue is estimated
+--
+
+INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys)
+SELECT :endpoint, :watch, pg_current_xact_id(), g, now() - interval '1 h', 2, ARRAY[g::text, 'x' || g] FROM generate_series(1, 19999) g;
+SELECT backlog, oldest > interval '1 h' AS oldest FROM contactsync.status;
+INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys)
+SELECT :endpoint, :watch, pg_current_xact_id(), g, now() - interval '1 min', 2, ARRAY[g::text, 'x' || g] FROM generate_series(20000, 50000) g;
+SELECT pg_stat_force_next_flush();
+SELECT backlog BETWEEN 90000 AND 110000 AS about, oldest > interval '1 h' AS oldest FROM contactsync.status;
+TRUNCATE contactsync.queue;
+
+-- how fast it was lately, and when it will be done
+DELETE FROM contactsync.minute;
+INSERT INTO contactsync.minute (endpoint, at, first_at, calls, synced) VALUES (:endpoint, date_trunc('minute', clock_timestamp()), clock_timestamp() - interval '10 s', 100, 1000);
+INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys) VALUES (:endpoint, :watch, pg_current_xact_id(), 1, now(), 60000, '{a}');
+SELECT state, rate BETWEEN 5 AND 10 AS rate, eta - now() BETWEEN interval '9 min' AND interval '20 min' AS eta FROM contactsync.status;
+DELETE FROM contactsync.queue;
+SELECT state, eta FROM contactsync.status;
+
+--
+-- A monitor sees how all are doing, and nobody's contacts
+--
+
+UPDATE contactsync.counter SET last_error = 'jane@example.com is refused';
+UPDATE contactsync.endpoint SET state = 'halted', reason = 'unauthorized: jane@example.com is refused';
+CREATE ROLE regress_monitor;
+GRANT pg_monitor TO regress_monitor;
+CREATE ROLE regress_stranger;
+SET ROLE regress_monitor;
+SELECT server, source, owner = 'regress_monitor'::regrole AS mine, state, reason, failures, last_error, hint IS NOT NULL AS hint FROM contactsync.status;
+SELECT server, calls FROM contactsync.stats;
+SELECT count(*) FROM contactsync.latencies;
+SELECT count(*) > 0 AS history FROM contactsync.history;
+SELECT count(*) FROM contactsync.failures;
+SELECT count(*) FROM contactsync.contacts;
+SELECT count(*) FROM contactsync.changes;
+SELECT count(*) FROM contactsync.calls;
+SELECT contactsync_pause('mail');
+SELECT contactsync_stats_reset('mail');
+SELECT contactsync_stats_reset();
+RESET ROLE;
+SELECT calls FROM contactsync.stat ORDER BY base;
+SET ROLE regress_stranger;
+SELECT count(*) FROM contactsync.status;
+SELECT count(*) FROM contactsync.stats;
+SELECT count(*) FROM contactsync.latencies;
+SELECT count(*) FROM contactsync.history;
+SELECT count(*) FROM contactsync.backlog();
+SELECT * FROM contactsync.minute;
+RESET ROLE;
+DROP ROLE regress_monitor, regress_stranger;
+
+-- nothing is left of a server that was dropped
+DROP SERVER mail CASCADE;
+SELECT count(*) FROM contactsync.minute;
+SELECT count(*) FROM contactsync.minute_failure;
+SELECT count(*) FROM contactsync.stat;
