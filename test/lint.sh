@@ -146,6 +146,13 @@ versions() {
 }
 
 # An object that exists already could be somebody's trap.
+options_documented() {
+    grep -ohE '\.name = "[a-z_]+",\.place' src/option.c src/providers/*.c | cut -d'"' -f2 | sort -u |
+        while read -r option; do
+            grep -qE "^\| [^|]*\`$option\`" docs/providers.md || echo "docs/providers.md: nothing about the option $option"
+        done
+}
+
 sql_creates() {
     grep -nE 'OR REPLACE|IF NOT EXISTS' "${scripts[@]}"
     grep -LE '^\\echo Use "(CREATE EXTENSION|ALTER EXTENSION contactsync UPDATE")' "${scripts[@]}" | sed 's/$/: does not stop psql from running it/'
@@ -208,6 +215,7 @@ check function_sizes "no function is longer than $max_function lines"
 check exported "what is exported is what SQL and the server call"
 check prefixed "what other files see is called cs_..."
 check versions "all versions are that of the control file"
+check options_documented "every option is explained in docs/providers.md"
 check sql_creates "the SQL scripts create new objects only"
 check sql_comments "what the SQL scripts create is explained"
 check sql_search_path "functions do not depend on the search_path of the caller"

@@ -64,7 +64,7 @@ check_version(const char *value)
 }
 
 static const CsOption options[] = {
-	{.name = "api",.place = CS_ON_SERVER,.check = check_api,.preset = "contacts",
+	{.name = "api",.place = CS_ON_SERVER,.payload = true,.check = check_api,.preset = "contacts",
 	.help = "generation of the API: contacts, or users as it was renamed in 2026"},
 	{.name = "version",.place = CS_ON_SERVER,.check = check_version,.preset = "2026-04-28",
 	.help = "value of the header Spotzee-Version, or none"},
