@@ -29,13 +29,27 @@ UPDATE contactsync.contact c SET topics =
 WHERE topics = '';
 COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to once, and is not again, parted by spaces';
 
+-- what providers tell of a contact and of a call
+ALTER TABLE contactsync.contact ADD COLUMN remote_status text, ADD COLUMN remote_updated_at text;
+COMMENT ON COLUMN contactsync.contact.remote_updated_at IS 'as the provider writes it';
+ALTER TABLE contactsync.call ADD COLUMN created integer, ADD COLUMN updated integer;
+COMMENT ON COLUMN contactsync.call.created IS 'contacts that were new to the provider, as it counts; null: it did not say';
+
 -- views, made anew
-DROP VIEW contactsync.contacts, contactsync.status;
+DROP VIEW contactsync.calls, contactsync.contacts, contactsync.status;
+
+CREATE VIEW contactsync.calls WITH (security_barrier) AS
+SELECT c.id, e.server, c.started_at, c.duration, c.method, c.path, c.status, c.verdict, c.contacts, c.failed,
+	c.attempt, c.sent, c.received, c.idempotency_key, c.request_id, c.error, c.created, c.updated
+FROM contactsync.call c JOIN contactsync.endpoint e ON e.id = c.endpoint
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.calls IS 'the HTTP requests of late, one row each';
 
 CREATE VIEW contactsync.contacts WITH (security_barrier) AS
 SELECT e.server, w.source, c.key, c.upsert_key,
 	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' WHEN 'd' THEN 'delete' END AS action,
-	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics
+	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics,
+	c.remote_status, c.remote_updated_at
 FROM contactsync.contact c
 	JOIN contactsync.endpoint e ON e.id = c.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = c.watch

@@ -256,12 +256,15 @@ CREATE TABLE contactsync.contact (
 	opted_out	boolean NOT NULL DEFAULT false,
 	topics		text,
 	error		text,
+	remote_status text,
+	remote_updated_at text,
 	PRIMARY KEY (watch, key, endpoint)
 ) WITH (fillfactor = 70);
 -- of those that go by their address, which several rows may have
 CREATE INDEX contact_address ON contactsync.contact (upsert_key, endpoint) WHERE email IS NULL AND action = 'u';
 COMMENT ON TABLE contactsync.contact
 IS 'what was last synced of every source row: one row per watch and key';
+COMMENT ON COLUMN contactsync.contact.remote_updated_at IS 'as the provider writes it';
 COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
 COMMENT ON COLUMN contactsync.contact.action IS 'u upsert, n unsubscribe, d delete';
 COMMENT ON COLUMN contactsync.contact.consent_sent IS 'what was last synced claimed consent';
@@ -322,10 +325,13 @@ CREATE TABLE contactsync.call (
 	received	integer	NOT NULL,
 	idempotency_key text,
 	request_id	text,
-	error		text
+	error		text,
+	created		integer,
+	updated		integer
 );
 COMMENT ON TABLE contactsync.call IS 'one row per HTTP request, kept by age and count';
 COMMENT ON COLUMN contactsync.call.status IS 'HTTP status; 0: no answer';
+COMMENT ON COLUMN contactsync.call.created IS 'contacts that were new to the provider, as it counts; null: it did not say';
 COMMENT ON COLUMN contactsync.call.sent IS 'bytes of the request body';
 
 CREATE TABLE contactsync.counter (
@@ -470,7 +476,8 @@ IS 'the queue, one row per key, or per contact with the id that contactsync_upse
 CREATE VIEW contactsync.contacts WITH (security_barrier) AS
 SELECT e.server, w.source, c.key, c.upsert_key,
 	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' WHEN 'd' THEN 'delete' END AS action,
-	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics
+	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics,
+	c.remote_status, c.remote_updated_at
 FROM contactsync.contact c
 	JOIN contactsync.endpoint e ON e.id = c.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = c.watch
@@ -510,7 +517,7 @@ COMMENT ON VIEW contactsync.failures IS 'contacts that were given up on, with th
 
 CREATE VIEW contactsync.calls WITH (security_barrier) AS
 SELECT c.id, e.server, c.started_at, c.duration, c.method, c.path, c.status, c.verdict, c.contacts, c.failed,
-	c.attempt, c.sent, c.received, c.idempotency_key, c.request_id, c.error
+	c.attempt, c.sent, c.received, c.idempotency_key, c.request_id, c.error, c.created, c.updated
 FROM contactsync.call c JOIN contactsync.endpoint e ON e.id = c.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.calls IS 'the HTTP requests of late, one row each';

@@ -471,6 +471,8 @@ log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judg
 	record.status = response->status;
 	record.verdict = verdict_name(judgement);
 	record.contacts = call->batch.ncontacts;
+	record.created = judgement->created;
+	record.updated = judgement->updated;
 	record.attempt = call->changes[0]->attempts + 1;
 	record.sent = call->request.body.data ? call->request.body.len : 0;
 	record.received = response->body_len;

@@ -54,6 +54,8 @@ enum
 	LEDGER_OPTED_OUT,
 	LEDGER_TOPICS,
 	LEDGER_ERROR,
+	LEDGER_REMOTE_STATUS,
+	LEDGER_REMOTE_UPDATED_AT,
 	LEDGER_COLUMNS
 };
 
@@ -187,6 +189,16 @@ set_text(Datum *values, bool *nulls, int column, const char *utf8)
 	values[column] = utf8 ? CStringGetTextDatum(cs_encoding_from_utf8(utf8)) : (Datum) 0;
 }
 
+/* What the provider did not say this time is as it was in "older", if there is one. */
+static void
+set_text_or_keep(Datum *values, bool *nulls, int column, const char *utf8, TupleTableSlot *older)
+{
+	if (utf8 == NULL && older)
+		values[column] = slot_getattr(older, column + 1, &nulls[column]);
+	else
+		set_text(values, nulls, column, utf8);
+}
+
 /* The address, unless the provider goes by it anyway. */
 static const char *
 email_if_not_key(const CsContact *contact)
@@ -231,10 +243,9 @@ fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
 	values[LEDGER_ACTION] = CharGetDatum(action_letter(stored->contact->action));
 	values[LEDGER_DIGEST] = UUIDPGetDatum(&stored->digest);
 	values[LEDGER_SYNCED_AT] = TimestampTzGetDatum(now);
-	if (stored->remote_id == NULL && older)
-		values[LEDGER_REMOTE_ID] = slot_getattr(older, LEDGER_REMOTE_ID + 1, &nulls[LEDGER_REMOTE_ID]);
-	else
-		set_text(values, nulls, LEDGER_REMOTE_ID, stored->remote_id);
+	set_text_or_keep(values, nulls, LEDGER_REMOTE_ID, stored->remote_id, older);
+	set_text_or_keep(values, nulls, LEDGER_REMOTE_STATUS, stored->remote_status, older);
+	set_text_or_keep(values, nulls, LEDGER_REMOTE_UPDATED_AT, stored->remote_updated_at, older);
 	values[LEDGER_CONSENT_SENT] = BoolGetDatum(stored->consent_sent);
 	values[LEDGER_OPTED_OUT] = BoolGetDatum(opted_out(stored, older));
 	set_text(values, nulls, LEDGER_TOPICS, stored->topics);

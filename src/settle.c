@@ -194,6 +194,8 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	stored->digest = change->digest;
 	stored->remote_id = copy(settlement, outcome->remote_id ? outcome->remote_id :
 							 change->contact->remote_id);
+	stored->remote_status = copy(settlement, outcome->remote_status);
+	stored->remote_updated_at = copy(settlement, outcome->remote_updated_at);
 	stored->note = copy(settlement, outcome->note);
 	stored->topics = copy(settlement, outcome->topics);
 	stored->consent_sent = outcome->consent_sent;

@@ -14,7 +14,7 @@
 
 #include "contactsync.h"
 
-#define CS_SQL_MAX_ARGS	16
+#define CS_SQL_MAX_ARGS	20
 
 /* A statement that is planned once per session; declare it static. */
 typedef struct CsStatement

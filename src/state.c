@@ -477,13 +477,13 @@ cs_state_log_call(const CsCallRecord *record)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.call (endpoint, started_at, duration, method, path, status, verdict, contacts,"
-		" failed, attempt, sent, received, idempotency_key, request_id, error)"
-		" VALUES ($1, $2, make_interval(secs => $3), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-		15, {INT4OID, TIMESTAMPTZOID, FLOAT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, INT4OID,
-		INT4OID, INT4OID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+		" failed, attempt, sent, received, idempotency_key, request_id, error, created, updated)"
+		" VALUES ($1, $2, make_interval(secs => $3), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+		17, {INT4OID, TIMESTAMPTZOID, FLOAT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, INT4OID,
+		INT4OID, INT4OID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID}
 	};
-	Datum		args[15];
-	char		nulls[16] = "               ";
+	Datum		args[17];
+	char		nulls[18] = "                 ";
 
 	args[0] = Int32GetDatum(record->endpoint);
 	args[1] = TimestampTzGetDatum(record->started_at);
@@ -500,6 +500,10 @@ cs_state_log_call(const CsCallRecord *record)
 	args[12] = text_or_null(record->idempotency_key, &nulls[12]);
 	args[13] = text_or_null(record->request_id, &nulls[13]);
 	args[14] = text_or_null(record->error, &nulls[14]);
+	args[15] = Int32GetDatum(record->created);
+	nulls[15] = record->created < 0 ? 'n' : ' ';
+	args[16] = Int32GetDatum(record->updated);
+	nulls[16] = record->updated < 0 ? 'n' : ' ';
 	cs_sql_execute(&statement, args, nulls);
 }
 

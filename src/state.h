@@ -58,6 +58,8 @@ typedef struct CsStored
 	const CsContact *contact;	/* NULL: it could not be made */
 	pg_uuid_t	digest;
 	const char *remote_id;
+	const char *remote_status;
+	const char *remote_updated_at;	/* as the provider writes it */
 	const char *topics;
 	const char *note;			/* stored as contact.error beside a success */
 	bool		consent_sent;
@@ -96,6 +98,8 @@ typedef struct CsCallRecord
 	const char *verdict;
 	int			contacts;
 	int			failed;
+	int			created;		/* as the provider counts; -1: it did not say */
+	int			updated;
 	int			attempt;
 	int			sent;
 	int			received;

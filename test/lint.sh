@@ -146,13 +146,6 @@ versions() {
 }
 
 # An object that exists already could be somebody's trap.
-options_documented() {
-    grep -ohE '\.name = "[a-z_]+",\.place' src/option.c src/providers/*.c | cut -d'"' -f2 | sort -u |
-        while read -r option; do
-            grep -qE "^\| [^|]*\`$option\`" docs/providers.md || echo "docs/providers.md: nothing about the option $option"
-        done
-}
-
 sql_creates() {
     grep -nE 'OR REPLACE|IF NOT EXISTS' "${scripts[@]}"
     grep -LE '^\\echo Use "(CREATE EXTENSION|ALTER EXTENSION contactsync UPDATE")' "${scripts[@]}" | sed 's/$/: does not stop psql from running it/'
@@ -174,6 +167,24 @@ sql_search_path() {
         /CREATE (FUNCTION|PROCEDURE)/ && /LANGUAGE (sql|plpgsql)/ && !/SET search_path|BEGIN ATOMIC/ {
             match($0, /CREATE (FUNCTION|PROCEDURE) [a-z_.]+/); print FILENAME ": no search_path in " substr($0, RSTART, RLENGTH) }
     ' "${scripts[@]}"
+}
+
+# What docs/providers.md says is shown by a test that exists, and it explains every option.
+options_documented() {
+    grep -ohE '\.name = "[a-z_]+",\.place' src/option.c src/providers/*.c | cut -d'"' -f2 | sort -u |
+        while read -r option; do
+            grep -qE "^\| [^|]*\`$option\`" docs/providers.md || echo "docs/providers.md: nothing about the option $option"
+        done
+}
+
+tests_exist() {
+    local name
+    for name in $(grep -oE '`(sql|t|specs)/[0-9a-z_]+`' docs/providers.md | tr -d '`' | sort -u); do
+        compgen -G "test/$name.*" >/dev/null || echo "docs/providers.md: there is no test/$name"
+    done
+    for name in $(grep -oE '`test/[a-z/_]+\.[a-z]+`' docs/providers.md | tr -d '`' | sort -u); do
+        [ -e "$name" ] || echo "docs/providers.md: there is no $name"
+    done
 }
 
 marks() {
@@ -219,6 +230,7 @@ check options_documented "every option is explained in docs/providers.md"
 check sql_creates "the SQL scripts create new objects only"
 check sql_comments "what the SQL scripts create is explained"
 check sql_search_path "functions do not depend on the search_path of the caller"
+check tests_exist "the tests that docs/providers.md names exist"
 check marks "nothing is left to do"
 check whitespace "no line ends with white space"
 check shell "shell scripts"

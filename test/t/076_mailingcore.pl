@@ -51,6 +51,8 @@ is_deeply($row{1}, { email => 'alice@example.com', externalId => '1', locale => 
 is_deeply($row{2}, { email => 'bob@example.com', externalId => '2' }, 'no locale outside the six, no consent that is not known');
 is(sql(q{SELECT remote_id IS NULL, action FROM contactsync.contacts WHERE key = '1'}), 't|upsert', 'stored here as what was sent');
 
+is(sql(q{SELECT contacts, created, updated, failed FROM contactsync.calls}), '2|2|0|0', 'and so are the counts of the summary');
+
 # deltas only
 settle(q{UPDATE customers SET note = 'x', plan = NULL; UPDATE customers SET first_name = 'Alicia' WHERE id = 1});
 @requests = requests();

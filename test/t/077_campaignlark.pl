@@ -60,6 +60,7 @@ is_deeply(
 	},
 	'as on the page: the address beside the fields, tags as numbers, always partial');
 is(sql(q{SELECT remote_id = '} . contact('tywin@example.com')->{id} . q{' FROM contactsync.contacts}), 't', 'its id is stored');
+is(sql(q{SELECT remote_status, remote_updated_at FROM contactsync.contacts}), 'SUBSCRIBED|' . contact('tywin@example.com')->{updated_at}, 'and its status, and when it changed');
 
 # what is not mapped is not touched, and what is the same is not sent
 $sandbox->call('POST', 'campaignlark/contacts', { account => 'lark', contacts => [ { email_address => 'tywin@example.com', fields => { first_name => 'Tywin', last_name => 'Lannister', plan => 'gold', points => 1.5, active => JSON::PP::true } } ] });
