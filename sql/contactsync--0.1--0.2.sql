@@ -18,6 +18,20 @@ COMMENT ON COLUMN contactsync.endpoint.home IS 'the database that sends to it, a
 COMMENT ON COLUMN contactsync.endpoint.timeline IS 'of the cluster, when it was last seen';
 COMMENT ON COLUMN contactsync.endpoint.doubted_at IS 'what was synced before is not trusted to be what the provider has';
 
+-- columns are followed from here on
+ALTER TABLE contactsync.watch ADD COLUMN columns name[];
+COMMENT ON COLUMN contactsync.watch.columns IS 'of the table, by number, with the names that key, mapping and filter know them by';
+UPDATE contactsync.watch w SET columns =
+	(SELECT pg_catalog.array_agg(a.attname ORDER BY n) FROM pg_catalog.pg_class c, pg_catalog.generate_series(1, c.relnatts) n
+		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = w.source AND a.attnum = n AND NOT a.attisdropped
+	 WHERE c.oid = w.source);
+DROP EVENT TRIGGER contactsync_ddl;
+CREATE EVENT TRIGGER contactsync_ddl ON ddl_command_end
+WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER SERVER') EXECUTE FUNCTION contactsync.note_ddl();
+COMMENT ON EVENT TRIGGER contactsync_ddl IS 'watches follow their tables and servers';
+COMMENT ON FUNCTION contactsync.note_ddl()
+IS 'event trigger by which watches follow columns and servers that are renamed, and tables that come to inherit from theirs';
+
 -- membership was remembered of whichever topic the server named
 ALTER TABLE contactsync.contact RENAME COLUMN topic_added TO topics;
 ALTER TABLE contactsync.contact ALTER COLUMN topics DROP DEFAULT, ALTER COLUMN topics DROP NOT NULL;

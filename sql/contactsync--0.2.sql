@@ -208,9 +208,11 @@ CREATE TABLE contactsync.watch (
 	reason		text,
 	since		timestamptz,
 	created_at	timestamptz NOT NULL DEFAULT now(),
+	columns		name[],
 	UNIQUE (source, endpoint)
 );
 COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
+COMMENT ON COLUMN contactsync.watch.columns IS 'of the table, by number, with the names that key, mapping and filter know them by';
 COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
 
 CREATE TABLE contactsync.pause (
@@ -652,7 +654,7 @@ CREATE FUNCTION contactsync.note_ddl()
 RETURNS event_trigger LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_note_ddl';
 COMMENT ON FUNCTION contactsync.note_ddl()
-IS 'event trigger that gives tables that inherit from a watched one its triggers';
+IS 'event trigger by which watches follow columns and servers that are renamed, and tables that come to inherit from theirs';
 REVOKE ALL ON FUNCTION contactsync.note_ddl() FROM PUBLIC;
 
 CREATE FUNCTION contactsync.note_drop()
@@ -663,8 +665,8 @@ IS 'event trigger that ends watches with their tables and servers';
 REVOKE ALL ON FUNCTION contactsync.note_drop() FROM PUBLIC;
 
 CREATE EVENT TRIGGER contactsync_ddl ON ddl_command_end
-WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION contactsync.note_ddl();
-COMMENT ON EVENT TRIGGER contactsync_ddl IS 'tables that inherit from a watched one have its triggers';
+WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER SERVER') EXECUTE FUNCTION contactsync.note_ddl();
+COMMENT ON EVENT TRIGGER contactsync_ddl IS 'watches follow their tables and servers';
 
 CREATE EVENT TRIGGER contactsync_drop ON sql_drop EXECUTE FUNCTION contactsync.note_drop();
 COMMENT ON EVENT TRIGGER contactsync_drop IS 'watches end with their tables and servers';

@@ -17,10 +17,12 @@
 #include "access/xact.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 
 #include "account.h"
 #include "guc.h"
 #include "provider.h"
+#include "shmem.h"
 
 /* Without an endpoint yet, in the current context. */
 CsAccount *
@@ -162,6 +164,9 @@ cs_account_read_endpoint(CsAccount *account, double now)
 	account->unreadable = endpoint == NULL;
 	if (endpoint == NULL)
 	{
+		/* of a role that was dropped nothing is to be left */
+		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(account->roleid)))
+			cs_shmem_reload_at_commit();
 		MemoryContextDelete(fresh);
 		return;
 	}

@@ -11,13 +11,18 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "compat.h"
 #include "contactsync.h"
+#include "follow.h"
 #include "shmem.h"
 #include "sql.h"
+#include "state.h"
 #include "trigger.h"
 #include "watch.h"
 
@@ -34,20 +39,88 @@ require_event_trigger(FunctionCallInfo fcinfo, const char *name)
 }
 
 /*
- * contactsync.note_ddl(), on ddl_command_end: a table that has come to inherit
- * from a watched one has its triggers.
+ * Effect: a table that has come to inherit from a watched one has its triggers;
+ * columns and servers are known by the names that they have now.
  */
+static void
+follow_commands(void)
+{
+	static CsStatement commands = {
+		"SELECT COALESCE(bool_or(d.classid = 'pg_foreign_server'::regclass), false),"
+		" COALESCE(bool_or(d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_inherits"
+		" WHERE d.objid IN (inhrelid, inhparent))), false)"
+		" FROM pg_event_trigger_ddl_commands() d WHERE EXISTS (SELECT FROM contactsync.watch)"
+	};
+	static CsStatement watched = {
+		"SELECT FROM pg_event_trigger_ddl_commands() d JOIN contactsync.watch w ON w.source = d.objid"
+		" WHERE d.classid = 'pg_class'::regclass LIMIT 1"
+	};
+	bool		isnull;
+	bool		servers;
+	bool		inherits;
+
+	cs_sql_execute(&commands, NULL, NULL);
+	servers = DatumGetBool(cs_sql_value(0, 1, &isnull));
+	inherits = DatumGetBool(cs_sql_value(0, 2, &isnull));
+	if (servers)
+	{
+		cs_state_follow_servers();
+		cs_shmem_reload_at_commit();
+	}
+	if (inherits)
+		cs_trigger_follow();
+	if (cs_sql_execute(&watched, NULL, NULL) == 0 && !inherits)
+		return;
+	(void) cs_follow_columns();
+	cs_shmem_reload_at_commit();	/* what it broke, or mended, is seen at
+									 * once */
+}
+
+/*
+ * Effect: the same in a subtransaction: whoever alters a table is not to fail
+ * for us.  Columns and servers are looked at again by whoever delivers.
+ */
+static void
+try_to_follow_commands(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		CsSqlScope	scope;
+
+		cs_sql_enter(&scope);
+		follow_commands();
+		cs_sql_leave(&scope);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("contactsync could not follow this command: %s", error->message)));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
+/* contactsync.note_ddl(), on ddl_command_end */
 Datum
 contactsync_note_ddl(PG_FUNCTION_ARGS)
 {
-	static CsStatement statement = {
-		"SELECT FROM pg_event_trigger_ddl_commands() d WHERE d.classid = 'pg_class'::regclass"
-		" AND EXISTS (SELECT FROM contactsync.watch)"
-		" AND (EXISTS (SELECT FROM pg_inherits WHERE inhrelid = d.objid)"
-		" OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = d.objid))"
-	};
 	static bool busy = false;	/* what we do is DDL, too */
-	CsSqlScope	scope;
 
 	require_event_trigger(fcinfo, "contactsync.note_ddl");
 	if (busy || !cs_sql_is_ready())
@@ -55,10 +128,7 @@ contactsync_note_ddl(PG_FUNCTION_ARGS)
 	busy = true;
 	PG_TRY();
 	{
-		cs_sql_enter(&scope);
-		if (cs_sql_execute(&statement, NULL, NULL) > 0)
-			cs_trigger_follow();
-		cs_sql_leave(&scope);
+		try_to_follow_commands();
 	}
 	PG_FINALLY();
 	{
@@ -102,11 +172,9 @@ drop_watches(void)
 static uint64
 drop_endpoints(void)
 {
-	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact", "pause", "stat", "minute",
-	"minute_failure"};
 	static CsStatement statement = {
-		"DELETE FROM contactsync.endpoint e USING pg_event_trigger_dropped_objects() d"
-		" WHERE d.classid = 'pg_foreign_server'::regclass AND " IS_SERVER_OF("e") " RETURNING e.id"
+		"SELECT e.id FROM contactsync.endpoint e, pg_event_trigger_dropped_objects() d"
+		" WHERE d.classid = 'pg_foreign_server'::regclass AND " IS_SERVER_OF("e")
 	};
 	uint64		n = cs_sql_execute(&statement, NULL, NULL);
 	int		   *ids = palloc(Max(n, 1) * sizeof(int));
@@ -114,8 +182,7 @@ drop_endpoints(void)
 	for (uint64 i = 0; i < n; i++)
 		ids[i] = cs_sql_int(i, 1);
 	for (uint64 i = 0; i < n; i++)
-		for (int t = 0; t < lengthof(tables); t++)
-			cs_sql_execute_text("DELETE FROM contactsync.%s WHERE endpoint = %d", tables[t], ids[i]);
+		cs_state_drop_endpoint(ids[i]);
 	return n;
 }
 

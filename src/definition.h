@@ -43,6 +43,7 @@ typedef struct CsWatch
 	char	   *search_path;
 	CsOnDelete	on_delete;
 	bool		broken;
+	bool		away;			/* another database sends; see home.c */
 	TimestampTz doubted_at;		/* what was synced before is not trusted */
 
 	struct Bitmapset *used;		/* columns, while it is being made */

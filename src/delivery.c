@@ -124,6 +124,8 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	transactions->begin();
 	delivery->accounts = cs_roster_load(context, only_server, roles_of,
 										before ? before->accounts : NIL);
+	MemoryContextSwitchTo(delivery->turn_context);
+	cs_reader_check(delivery->accounts, cs_clock_now());
 	transactions->commit();
 	delivery->http = cs_http_open();
 	MemoryContextSwitchTo(old);

@@ -28,6 +28,7 @@
 
 #include "compat.h"
 #include "contactsync.h"
+#include "follow.h"
 #include "home.h"
 #include "shmem.h"
 #include "sql.h"
@@ -80,6 +81,7 @@ cs_home_claim(int endpoint)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("server \"%s\" does not exist", cs_sql_text(0, 1))));
 	cs_sql_execute(&claim, args, NULL);
+	cs_follow_from_now(endpoint);
 	cs_trigger_follow();
 	cs_shmem_reload_at_commit();
 	return true;

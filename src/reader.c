@@ -162,6 +162,19 @@ fail_mapping(CsReadJob *job, CsChange *change)
 	cs_settle_failed(job->settlement, change, &outcome, NULL);
 }
 
+/* Effect: nothing is read until the watch fits its table again. */
+static void
+break_lane(CsReadJob *job)
+{
+	CsLane	   *lane = job->lane;
+
+	cs_lane_break(lane, job->message, job->now + cs_probe_interval);
+	lane->source_fault = true;
+	if (lane->source)
+		cs_source_close(lane->source);
+	lane->source = NULL;
+}
+
 /* Effect: all changes wait, in their order, until the lane may be read again. */
 static void
 postpone_all(CsReadJob *job, int n, CsChange **changes, CsReadResult result)
@@ -173,11 +186,7 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsReadResult result)
 	switch (result)
 	{
 		case CS_READ_BROKEN:
-			cs_lane_break(lane, job->message, job->now + cs_probe_interval);
-			lane->source_fault = true;
-			if (lane->source)
-				cs_source_close(lane->source);
-			lane->source = NULL;
+			break_lane(job);
 			break;
 		case CS_READ_TIMEOUT:
 			lane->max_read = Max(n / TIMEOUT_DIVISOR, 1);
@@ -200,6 +209,38 @@ tell_broken(CsReadJob *job)
 
 	job->message = message;
 	return result == CS_READ_OK ? CS_READ_ROW_FAULT : CS_READ_BROKEN;
+}
+
+/* Effect: finds out whether the watch fits its table, without a row to be read. */
+static void
+check_lane(CsLane *lane, double now)
+{
+	CsReadJob	job = {.lane = lane,.now = now};
+	CsReadResult result;
+
+	if (lane->watch == NULL || (lane->broken && !lane->source_fault))
+		return;
+	job.reading = cs_reading_begin(lane->context);
+	result = try_to_read(&job, 0, NULL, NULL);
+	if (result == CS_READ_BROKEN)
+		break_lane(&job);
+	else if (result == CS_READ_OK)
+	{
+		lane->source_fault = false;
+		cs_lane_mend(lane);
+	}
+	cs_reading_release(job.reading);
+}
+
+void
+cs_reader_check(const List *accounts, double now)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	foreach(lc, accounts)
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+		check_lane(lfirst(other), now);
 }
 
 /*

@@ -22,4 +22,10 @@
 extern int	cs_reader_read(CsLane *lane, int n, CsChange **changes,
 						   CsSettlement *settlement, double now);
 
+/*
+ * Breaks those lanes whose watches cannot be read as they are, and mends the
+ * others, whether or not there is something to be sent.  Needs the same.
+ */
+extern void cs_reader_check(const List *accounts, double now);
+
 #endif							/* CS_READER_H */

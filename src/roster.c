@@ -11,9 +11,12 @@
 #include "access/xact.h"
 #include "postmaster/bgworker.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "clock.h"
+#include "follow.h"
 #include "home.h"
 #include "pause.h"
 #include "roster.h"
@@ -146,6 +149,64 @@ cs_roster_is_paused(const List *accounts)
 }
 
 /*
+ * Effect: drops a watch whose owner does not exist any more.  Its triggers are
+ * left, and do nothing, if somebody holds the table.
+ */
+static void
+drop_watch(int endpoint, int id)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		(void) set_config_option("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		cs_watch_drop(endpoint, id);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		cs_watch_forget(endpoint, id);
+		cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
+/* Effect: what belonged to roles that do not exist any more is gone. */
+static void
+drop_orphans(void)
+{
+	static CsStatement statement = {
+		"SELECT e.id, COALESCE(w.id, 0) FROM contactsync.endpoint e LEFT JOIN contactsync.watch w ON w.endpoint = e.id"
+		" WHERE e.home = contactsync.home() AND NOT EXISTS (SELECT FROM pg_authid r WHERE r.oid = e.role)"
+		" ORDER BY e.id, w.id"
+	};
+	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+	int		   *endpoints = palloc(Max(n, 1) * sizeof(int));
+	int		   *watches = palloc(Max(n, 1) * sizeof(int));
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		endpoints[i] = cs_sql_int(i, 1);
+		watches[i] = cs_sql_int(i, 2);
+	}
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (watches[i] != 0)
+			drop_watch(endpoints[i], watches[i]);
+		if (i + 1 == n || endpoints[i + 1] != endpoints[i])
+			cs_state_drop_endpoint(endpoints[i]);
+	}
+}
+
+/*
  * The accounts that there are, with their lanes, palloc'd in the context: of
  * one server, or of all with InvalidOid, and of the roles that a role is, or of
  * all with InvalidOid.  "before" are those that they replace, or NIL.  Needs a
@@ -163,6 +224,8 @@ cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List 
 
 	cs_sql_enter(&scope);
 	cs_home_note_timeline();
+	drop_orphans();
+	(void) cs_follow_columns();
 	if (MyBgworkerEntry != NULL)
 		cs_home_warn();
 	MemoryContextSwitchTo(context);

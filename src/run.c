@@ -98,7 +98,7 @@ look(CsProgress *progress)
 	static CsStatement statement = {
 		"SELECT COALESCE(sum(q.n), 0)::int8, (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[1],"
 		" (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[2]"
-		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(n) AS n FROM contactsync.queue"
+		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(greatest(n, 1)) AS n FROM contactsync.queue"
 		" WHERE endpoint = e.id AND ($3 IS NULL OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
 		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"
 		" LEFT JOIN contactsync.pause p ON p.endpoint = e.id AND p.watch = 0"

@@ -20,6 +20,7 @@
 #include "compat.h"
 #include "contactsync.h"
 #include "endpoint.h"
+#include "follow.h"
 #include "provider.h"
 #include "queue.h"
 #include "shmem.h"
@@ -88,6 +89,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	Oid			serverid;
 	CsEndpoint *endpoint;
 	CsWatch    *watch;
+	CsSqlScope	scope;
 
 	require(fcinfo, 0, "source");
 	require(fcinfo, 1, "server");
@@ -101,6 +103,9 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_create(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
+	cs_sql_enter(&scope);
+	(void) cs_follow_columns();
+	cs_sql_leave(&scope);
 	notice_if_not_preloaded();
 	PG_RETURN_INT32(watch->id);
 }

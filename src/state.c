@@ -58,11 +58,11 @@ execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **
  */
 
 /*
- * All endpoints that this database sends from, palloc'd in the current context.
- * One whose server was dropped and made again is found by its name.
+ * Effect: endpoints know their servers by their names, also if they were renamed,
+ * or dropped and made again.
  */
-List *
-cs_state_load_endpoints(void)
+void
+cs_state_follow_servers(void)
 {
 	static CsStatement adopt = {
 		"UPDATE contactsync.endpoint e SET server_oid = s.oid FROM pg_foreign_server s"
@@ -75,6 +75,27 @@ cs_state_load_endpoints(void)
 		"UPDATE contactsync.endpoint e SET server = s.srvname FROM pg_foreign_server s"
 		" WHERE s.oid = e.server_oid AND s.srvname <> e.server AND e.home = contactsync.home()"
 	};
+
+	cs_sql_execute(&adopt, NULL, NULL);
+	cs_sql_execute(&follow, NULL, NULL);
+}
+
+/* Effect: nothing is known of an endpoint any more. */
+void
+cs_state_drop_endpoint(int endpoint)
+{
+	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact", "pause", "stat",
+	"minute", "minute_failure"};
+
+	for (int i = 0; i < lengthof(tables); i++)
+		cs_sql_execute_text("DELETE FROM contactsync.%s WHERE endpoint = %d", tables[i], endpoint);
+	cs_sql_execute_text("DELETE FROM contactsync.endpoint WHERE id = %d", endpoint);
+}
+
+/* All endpoints that this database sends from, palloc'd in the current context. */
+List *
+cs_state_load_endpoints(void)
+{
 	static CsStatement statement = {
 		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.memo #>> '{}', e.doubted_at,"
 		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.alarmed"
@@ -84,8 +105,7 @@ cs_state_load_endpoints(void)
 	List	   *endpoints = NIL;
 	uint64		n;
 
-	cs_sql_execute(&adopt, NULL, NULL);
-	cs_sql_execute(&follow, NULL, NULL);
+	cs_state_follow_servers();
 	n = cs_sql_execute(&statement, NULL, NULL);
 	MemoryContextSwitchTo(context);
 	for (uint64 i = 0; i < n; i++)

@@ -35,6 +35,8 @@ typedef struct CsEndpointState
 	bool		alarmed;		/* that it is halted was told, and no more */
 } CsEndpointState;
 
+extern void cs_state_follow_servers(void);
+extern void cs_state_drop_endpoint(int endpoint);
 extern List *cs_state_load_endpoints(void);
 extern int	cs_state_endpoint_id(Oid serverid, const char *server_name, Oid roleid);
 extern void cs_state_set_busy(int endpoint, bool busy);

@@ -15,10 +15,18 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_trigger.h"
 #include "nodes/bitmapset.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "sql.h"
 #include "trigger.h"
@@ -84,6 +92,91 @@ execute_result(const char *query)
 		commands[i] = cs_sql_text(i, 1);
 	for (uint64 i = 0; i < n; i++)
 		cs_sql_execute_text("%s", commands[i]);
+}
+
+const char *
+cs_renames_find(const CsRenames *renames, const char *older)
+{
+	for (int i = 0; i < renames->n; i++)
+		if (strcmp(renames->older[i], older) == 0)
+			return renames->newer[i];
+	return NULL;
+}
+
+/* The arguments with the columns' new names; *n is how many there are. */
+static bytea *
+rename_in_arguments(const bytea *arguments, const CsRenames *renames, int n)
+{
+	const char *argument = VARDATA_ANY(arguments);
+	StringInfoData result;
+
+	initStringInfo(&result);
+	appendStringInfoSpaces(&result, VARHDRSZ);
+	for (int i = 0; i < n; i++)
+	{
+		/* the first three are numbers */
+		const char *name = i < 3 ? NULL : cs_renames_find(renames, argument);
+
+		appendStringInfoString(&result, name ? name : argument);
+		appendStringInfoChar(&result, '\0');
+		argument += strlen(argument) + 1;
+	}
+	SET_VARSIZE(result.data, result.len);
+	return (bytea *) result.data;
+}
+
+/*
+ * Effect: a trigger's arguments have the new names.  It is done to the catalog:
+ * to make the trigger anew is not possible while events of it are pending, and
+ * takes locks that whoever renames a column may not expect.
+ */
+static void
+rename_in_trigger(Relation catalog, Oid oid, const CsRenames *renames)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
+	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+		Datum		values[Natts_pg_trigger] = {0};
+		bool		nulls[Natts_pg_trigger] = {0};
+		bool		replaced[Natts_pg_trigger] = {0};
+		bool		isnull;
+		Datum		arguments = heap_getattr(tuple, Anum_pg_trigger_tgargs, RelationGetDescr(catalog), &isnull);
+
+		values[Anum_pg_trigger_tgargs - 1] =
+			PointerGetDatum(rename_in_arguments(DatumGetByteaPP(arguments), renames, trigger->tgnargs));
+		replaced[Anum_pg_trigger_tgargs - 1] = true;
+		CatalogTupleUpdate(catalog, &tuple->t_self,
+						   heap_modify_tuple(tuple, RelationGetDescr(catalog), values, nulls, replaced));
+		CacheInvalidateRelcacheByRelid(trigger->tgrelid);
+	}
+	systable_endscan(scan);
+}
+
+/* Effect: the triggers of a watch, wherever they are, look at the columns by
+ * their new names. */
+void
+cs_trigger_rename(int watch, const CsRenames *renames)
+{
+	uint64		n = cs_sql_execute_text("SELECT t.oid FROM pg_trigger t"
+										" WHERE t.tgfoid = 'contactsync.capture'::regproc AND " WATCH_OF("t") " = '%d'",
+										watch);
+	Relation	catalog = table_open(TriggerRelationId, RowExclusiveLock);
+	Oid		   *oids = palloc(Max(n, 1) * sizeof(Oid));
+	bool		isnull;
+
+	for (uint64 i = 0; i < n; i++)
+		oids[i] = DatumGetObjectId(cs_sql_value(i, 1, &isnull));
+	for (uint64 i = 0; i < n; i++)
+		rename_in_trigger(catalog, oids[i], renames);
+	table_close(catalog, RowExclusiveLock);
+	CommandCounterIncrement();
 }
 
 /* Effect: drops the triggers of a watch, wherever they are. */

@@ -355,6 +355,28 @@ cs_watch_create(CsWatch *watch, bool always)
 	cs_shmem_reload_at_commit();
 }
 
+/*
+ * Effect: stores key, mapping, filter and on_delete of a watch that is there.
+ * Within cs_sql_enter().
+ */
+void
+cs_watch_store(const CsWatch *watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET key = $2, mapping = $3, filter = $4, on_delete = $5 WHERE id = $1",
+		5, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID}
+	};
+	Datum		args[5];
+
+	args[0] = Int32GetDatum(watch->id);
+	args[1] = name_array(watch->nkeys, watch->keys);
+	args[2] = cs_mapping_to_jsonb(watch);
+	args[3] = watch->filter ? CStringGetTextDatum(watch->filter) : (Datum) 0;
+	args[4] = CStringGetTextDatum(on_delete_words[watch->on_delete]);
+	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n ");
+	cs_shmem_reload_at_commit();
+}
+
 /* Watches that this transaction dropped, if that has not been rolled back. */
 static List *dropped = NIL;
 static TransactionId dropped_in = InvalidTransactionId;
@@ -461,7 +483,8 @@ enum
 	WATCH_SEARCH_PATH,
 	WATCH_ON_DELETE,
 	WATCH_BROKEN,
-	WATCH_DOUBTED_AT
+	WATCH_DOUBTED_AT,
+	WATCH_AWAY
 };
 
 static CsWatch *
@@ -483,13 +506,14 @@ watch_of_row(int row)
 		if (strcmp(on_delete, on_delete_words[i]) == 0)
 			watch->on_delete = i;
 	watch->broken = DatumGetBool(cs_sql_value(row, WATCH_BROKEN, &isnull));
+	watch->away = DatumGetBool(cs_sql_value(row, WATCH_AWAY, &isnull));
 	watch->doubted_at = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
 	return watch;
 }
 
 #define SELECT_WATCH \
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
-	" w.state = 'broken', e.doubted_at FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+	" w.state = 'broken', e.doubted_at, e.home <> contactsync.home() FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
 /* All watches, palloc'd in the current context.  Within cs_sql_enter(). */
 List *

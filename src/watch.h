@@ -19,6 +19,7 @@
 extern CsWatch *cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 								const char *filter, List *key, const char *on_delete);
 extern void cs_watch_create(CsWatch *watch, bool always);
+extern void cs_watch_store(const CsWatch *watch);
 extern void cs_watch_drop(int endpoint, int id);
 extern void cs_watch_forget(int endpoint, int id);
 extern bool cs_watch_is_dropped(int id);

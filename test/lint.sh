@@ -22,7 +22,9 @@ layers='
     remote
     ledger
     queue stats announce state pause
-    watch mapping home trigger page source rowkey
+    home
+    follow
+    watch mapping trigger page source rowkey
     sql
     token http httpcall waitset bounded header
     providers/*

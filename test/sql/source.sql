@@ -45,6 +45,7 @@ SELECT reason, message, count(*), array_agg(key ORDER BY key::integer) FILTER (W
 FROM contactsync.failures GROUP BY reason, message ORDER BY reason, message;
 SELECT state, reason FROM contactsync.watches;
 -- What all rows fail with is nobody's failure.
+UPDATE contactsync.watch SET columns = NULL;		-- else the watch follows
 ALTER TABLE customers RENAME COLUMN what TO which;
 UPDATE customers SET which = NULL;
 CALL contactsync_run();
@@ -53,6 +54,7 @@ ALTER TABLE customers RENAME COLUMN which TO what;
 CALL contactsync_run();
 SELECT state, reason, backlog FROM contactsync.status WHERE source IS NOT NULL;
 SELECT reason, count(*) FROM contactsync.failures GROUP BY reason;
+UPDATE contactsync.watch SET columns = NULL;
 ALTER TABLE customers RENAME COLUMN id TO number;
 UPDATE customers SET email = 'again';
 CALL contactsync_run();
