@@ -85,7 +85,10 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	memset(&call->request, 0, sizeof(CsRequest));
 	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
 	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
 		call->changes[i]->in_doubt = true;
+		call->changes[i]->withdrawn |= cs_contact_withdraws(call->batch.contacts[i]);
+	}
 	call->started_at = now;
 	call->started = GetCurrentTimestamp();
 	call->http = cs_http_start(http, account->endpoint, &call->request, auth, call);

@@ -114,6 +114,15 @@ cs_contact_is(const CsContact *contact, CsField field, const char *value)
 	return contact->value[field] != NULL && strcmp(contact->value[field], value) == 0;
 }
 
+bool
+cs_contact_withdraws(const CsContact *contact)
+{
+	const char *status = contact->value[CS_STATUS];
+
+	return contact->action != CS_UPSERT || cs_contact_is(contact, CS_OPT_IN, "false") ||
+		(status && pg_strcasecmp(status, "SUBSCRIBED") != 0);
+}
+
 const CsAttribute *
 cs_contact_attribute(const CsContact *contact, const char *name)
 {

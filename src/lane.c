@@ -647,7 +647,7 @@ cs_change_finish(CsChange *change, void (*done) (CsLane *lane, CsQueuePosition p
 	change->contact = NULL;
 	change->attempts = 0;
 	change->failed_at = 0;
-	change->in_doubt = false;
+	change->in_doubt = change->withdrawn = false;
 	if (change->next_refs != NIL)
 	{
 		take_next_refs(change);

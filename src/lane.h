@@ -64,6 +64,8 @@ typedef struct CsChange
 	uint64		next_as_of;		/* of next_refs */
 	bool		in_doubt;		/* it may have been sent: send whatever is
 								 * known */
+	bool		withdrawn;		/* it may have been sent as an opt-out:
+								 * consent is to be told anew */
 	Jsonb	   *direct;			/* contactsync_upsert(): the contact itself */
 	int			attempts;
 	double		failed_at;		/* when it was first tried in vain; 0: not yet */

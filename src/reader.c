@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "clock.h"
 #include "encoding.h"
 #include "guc.h"
 #include "ledger.h"
@@ -36,6 +37,10 @@
 /* Changes that are read at a time, and what their contacts may roughly take. */
 #define MAX_READ		2000
 #define READING_BYTES	(8 * 1024 * 1024)
+
+/* A lane that timed out is left alone for this many times what it cost, so that
+ * others have most of the time, however slow its mapping is. */
+#define TIMEOUT_PAUSE	4
 
 /* A lane whose table is locked is tried again after this long (s). */
 #define LOCKED_PAUSE	1.0
@@ -190,7 +195,6 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsReadResult result)
 			break;
 		case CS_READ_TIMEOUT:
 			lane->max_read = Max(n / TIMEOUT_DIVISOR, 1);
-			lane->not_before = job->now + LOCKED_PAUSE;
 			break;
 		default:
 			lane->not_before = job->now + LOCKED_PAUSE;
@@ -260,6 +264,8 @@ read_halving(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	}
 	if (result == CS_READ_BROKEN)
 		result = tell_broken(job);
+	if (result == CS_READ_TIMEOUT)
+		job->lane->not_before = cs_clock_now() + TIMEOUT_PAUSE * cs_source_timeout / 1000.0;
 	if (n == 1 && (result == CS_READ_ROW_FAULT || result == CS_READ_TIMEOUT))
 		fail_mapping(job, changes[0]);
 	else if (result != CS_READ_ROW_FAULT)
@@ -307,15 +313,15 @@ contact_of_gone_row(const CsLane *lane, const CsChange *change, const CsKnown *k
 
 /* Effect: the contact is prepared, with what was stored of it. */
 static CsRefusal *
-prepare(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known)
+prepare(const CsChange *change, CsContact *contact, const CsKnown *known)
 {
 	CsRefusal  *refusal;
 
 	contact->remote_id = known->remote_id;
 	contact->topics = known->topics;
 	contact->opted_out = known->opted_out;
-	contact->consent_sent = known->consent_sent;
-	refusal = cs_provider_prepare(endpoint, contact);
+	contact->consent_sent = known->consent_sent && !change->withdrawn;
+	refusal = cs_provider_prepare(change->lane->account->endpoint, contact);
 	if (refusal)
 		return refusal;
 	if (known->found && known->upsert_key && strcmp(known->upsert_key, contact->upsert_key) != 0)
@@ -516,7 +522,7 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 	contact->retries = change->attempts;
 	change->contact = contact;
 	change->reading = job->reading;
-	refusal = prepare(endpoint, contact, known);
+	refusal = prepare(change, contact, known);
 	if (refusal)
 	{
 		CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};

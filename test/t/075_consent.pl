@@ -53,6 +53,15 @@ foreach my $name (sort keys %provider)
 	is($is_in->(), 0, "$name: an opt-out arrives");
 	$settle->("UPDATE $name SET wants = true");
 	is($is_in->(), 1, "$name: a new opt-in is the person's word, and arrives");
+	# an opt-out whose answer is lost, and whose row has changed its mind before that is known
+	$sandbox->fault($name, { match => { account => $account }, effect => 'after', action => { reset => 'inside', stall => \1 } });
+	my $since = $sandbox->count($name, account => $account)->{requests};
+	$node->safe_psql('postgres', "UPDATE $name SET wants = false");
+	$sandbox->wait_for_journal($name, sub { @_ > $since }, account => $account);
+	$node->safe_psql('postgres', "UPDATE $name SET wants = true");
+	$sandbox->clear_faults($name);
+	$settle->('SELECT');
+	is($is_in->(), 1, "$name: an opt-in after an opt-out of which nothing was heard arrives too");
 	$settle->("UPDATE $name SET wants = NULL, first_name = 'J'");
 	is($is_in->(), 1, "$name: not to know says nothing");
 }
