@@ -53,7 +53,7 @@ const CsOption cs_common_options[] = {
 	{.name = "max_retries",.place = CS_ON_SERVER,.check = cs_check_retries,
 	.help = "times that a call is repeated when the provider fails"},
 	{.name = "max_retry_after",.place = CS_ON_SERVER,.check = cs_check_seconds,.preset = "1h",
-	.help = "time to wait for, at most, when the provider says for how long, in seconds unless it has a unit"},
+	.help = "time to wait for, at most, when the provider says for how long"},
 	{.name = "nulls",.place = CS_ON_SERVER,.check = cs_check_nulls,.preset = "omit",.payload = true,
 	.help = "what becomes of a mapped column that is null: omit or clear"},
 	{.name = "proxy",.place = CS_ON_SERVER,.check = cs_check_proxy,.preset = "none",
