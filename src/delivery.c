@@ -185,7 +185,7 @@ has_to_store(CsDelivery *delivery)
 {
 	ListCell   *lc;
 
-	if (!cs_settle_is_empty(delivery->settlement))
+	if (cs_settle_due_at(delivery->settlement) <= cs_clock_now())
 		return true;
 	foreach(lc, delivery->accounts)
 	{
@@ -208,7 +208,7 @@ settle(CsDelivery *delivery)
 		return;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: storing outcomes");
 	delivery->transactions->begin();
-	cs_settle_store(delivery->settlement, delivery->accounts);
+	cs_settle_store(delivery->settlement, delivery->accounts, cs_clock_now());
 	commit_lazily(delivery);
 	cs_settle_forget(delivery->settlement);
 }
@@ -546,6 +546,7 @@ time_to_wait(CsDelivery *delivery, long timeout)
 
 	foreach(lc, delivery->accounts)
 		at = Min(at, account_ready_at(lfirst(lc), now));
+	at = Min(at, cs_settle_due_at(delivery->settlement));
 	if (at == DBL_MAX)
 		return timeout;
 	return timeout < 0 ? cs_clock_wait_ms(at - now) : Min(timeout, cs_clock_wait_ms(at - now));

@@ -7,12 +7,21 @@
  * that it waits for, and in no other.  So there is nothing to recover after a
  * crash but to send again what is still queued.
  *
+ * Somebody's transaction may have locked what is stored of a watch, as that of
+ * contactsync_unwatch() does until it ends.  Then the outcomes of that watch are
+ * held, and nothing more of it is read; all others are stored.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include <float.h>
+
+#include "access/xact.h"
 #include "mb/pg_wchar.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "announce.h"
@@ -24,6 +33,10 @@
 #include "settle.h"
 #include "sql.h"
 #include "stats.h"
+
+/* What is locked is waited for so long, and then tried again later (s). */
+#define LOCK_TIMEOUT	"100ms"
+#define HELD_PAUSE		1.0
 
 /* A growing array. */
 typedef struct CsPile
@@ -37,6 +50,10 @@ typedef struct CsPile
 typedef struct CsLaneOutcomes
 {
 	CsLane	   *lane;
+	MemoryContext context;		/* of this and all in it */
+	List	   *readings;		/* of CsReading that are used here */
+	double		not_before;		/* somebody has a lock on it; 0: nobody */
+	bool		stored;
 	CsPile		synced;			/* of CsStored */
 	CsPile		failed;			/* of CsStored */
 	CsPile		unchanged;		/* of char *: keys */
@@ -46,10 +63,11 @@ typedef struct CsLaneOutcomes
 
 struct CsSettlement
 {
-	MemoryContext context;		/* what is to be stored, emptied each time */
+	MemoryContext context;
+	MemoryContext call_context; /* of calls, emptied each time */
 	List	   *lanes;			/* of CsLaneOutcomes */
 	List	   *calls;			/* of CsCallRecord */
-	List	   *readings;		/* of CsReading that are used here */
+	bool		calls_stored;
 };
 
 /*
@@ -92,6 +110,8 @@ cs_settle_begin(void)
 
 	settlement->context = AllocSetContextCreate(CurrentMemoryContext, "contactsync outcomes",
 												ALLOCSET_DEFAULT_SIZES);
+	settlement->call_context = AllocSetContextCreate(settlement->context, "contactsync call log",
+													 ALLOCSET_DEFAULT_SIZES);
 	return settlement;
 }
 
@@ -103,13 +123,13 @@ cs_settle_is_empty(const CsSettlement *settlement)
 
 /* A new item at the end of the pile. */
 static void *
-pile_add(CsSettlement *settlement, CsPile *pile, Size size)
+pile_add(CsLaneOutcomes *outcomes, CsPile *pile, Size size)
 {
 	if (pile->n == pile->max)
 	{
 		pile->max = pile->max ? pile->max * 2 : 64;
 		pile->items = pile->items ? repalloc(pile->items, pile->max * size) :
-			MemoryContextAlloc(settlement->context, pile->max * size);
+			MemoryContextAlloc(outcomes->context, pile->max * size);
 	}
 	return (char *) pile->items + size * pile->n++;
 }
@@ -117,30 +137,33 @@ pile_add(CsSettlement *settlement, CsPile *pile, Size size)
 static CsLaneOutcomes *
 outcomes_of(CsSettlement *settlement, CsLane *lane)
 {
+	MemoryContext context;
 	MemoryContext old;
 
 	if (lane->outcomes)
 		return lane->outcomes;
-	old = MemoryContextSwitchTo(settlement->context);
-	lane->outcomes = palloc0(sizeof(CsLaneOutcomes));
+	context = AllocSetContextCreate(settlement->context, "contactsync outcomes of a lane",
+									ALLOCSET_DEFAULT_SIZES);
+	lane->outcomes = MemoryContextAllocZero(context, sizeof(CsLaneOutcomes));
 	lane->outcomes->lane = lane;
+	lane->outcomes->context = context;
+	old = MemoryContextSwitchTo(settlement->context);
 	settlement->lanes = lappend(settlement->lanes, lane->outcomes);
 	MemoryContextSwitchTo(old);
 	return lane->outcomes;
 }
 
 static char *
-copy(CsSettlement *settlement, const char *text)
+copy(MemoryContext context, const char *text)
 {
-	return text ? MemoryContextStrdup(settlement->context, text) : NULL;
+	return text ? MemoryContextStrdup(context, text) : NULL;
 }
 
 static void
 note_done(CsLane *lane, CsQueuePosition position, void *arg)
 {
-	CsSettlement *settlement = arg;
-	CsQueuePosition *done = pile_add(settlement, &outcomes_of(settlement, lane)->done,
-									 sizeof(CsQueuePosition));
+	CsLaneOutcomes *outcomes = outcomes_of(arg, lane);
+	CsQueuePosition *done = pile_add(outcomes, &outcomes->done, sizeof(CsQueuePosition));
 
 	*done = position;
 }
@@ -149,12 +172,14 @@ note_done(CsLane *lane, CsQueuePosition position, void *arg)
 static void
 finish(CsSettlement *settlement, CsChange *change)
 {
-	if (change->reading && (settlement->readings == NIL ||
-							llast(settlement->readings) != change->reading))
-	{
-		MemoryContext old = MemoryContextSwitchTo(settlement->context);
+	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
 
-		settlement->readings = lappend(settlement->readings, change->reading);
+	if (change->reading && (outcomes->readings == NIL ||
+							llast(outcomes->readings) != change->reading))
+	{
+		MemoryContext old = MemoryContextSwitchTo(outcomes->context);
+
+		outcomes->readings = lappend(outcomes->readings, change->reading);
 		cs_reading_use(change->reading);
 		MemoryContextSwitchTo(old);
 	}
@@ -165,10 +190,10 @@ finish(CsSettlement *settlement, CsChange *change)
 /* What the contact is stored under: for direct upserts, who it is; so much of
  * it as fits, for a key that is too long has a failure as well. */
 static const char *
-stored_key(CsSettlement *settlement, const CsChange *change)
+stored_key(CsLaneOutcomes *outcomes, const CsChange *change)
 {
 	if (change->direct && change->contact && change->contact->upsert_key)
-		return cs_encoding_from_utf8(change->contact->upsert_key);
+		return copy(outcomes->context, cs_encoding_from_utf8(change->contact->upsert_key));
 	if (strlen(change->key) > CS_KEY_MAX_BYTES)
 	{
 		/*
@@ -177,27 +202,27 @@ stored_key(CsSettlement *settlement, const CsChange *change)
 		 */
 		int			len = pg_mbcliplen(change->key, strlen(change->key), CS_KEY_MAX_BYTES);
 
-		return copy(settlement, psprintf("%.*s%*s", len, change->key, CS_KEY_MAX_BYTES + 1 - len, "~"));
+		return copy(outcomes->context, psprintf("%.*s%*s", len, change->key, CS_KEY_MAX_BYTES + 1 - len, "~"));
 	}
-	return copy(settlement, change->key);
+	return copy(outcomes->context, change->key);
 }
 
 void
 cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
-	CsStored   *stored = pile_add(settlement, &outcomes->synced, sizeof(CsStored));
+	CsStored   *stored = pile_add(outcomes, &outcomes->synced, sizeof(CsStored));
 
 	memset(stored, 0, sizeof(CsStored));
-	stored->key = stored_key(settlement, change);
+	stored->key = stored_key(outcomes, change);
 	stored->contact = change->contact;
 	stored->digest = change->digest;
-	stored->remote_id = copy(settlement, outcome->remote_id ? outcome->remote_id :
+	stored->remote_id = copy(outcomes->context, outcome->remote_id ? outcome->remote_id :
 							 change->contact->remote_id);
-	stored->remote_status = copy(settlement, outcome->remote_status);
-	stored->remote_updated_at = copy(settlement, outcome->remote_updated_at);
-	stored->note = copy(settlement, outcome->note);
-	stored->topics = copy(settlement, outcome->topics);
+	stored->remote_status = copy(outcomes->context, outcome->remote_status);
+	stored->remote_updated_at = copy(outcomes->context, outcome->remote_updated_at);
+	stored->note = copy(outcomes->context, outcome->note);
+	stored->topics = copy(outcomes->context, outcome->topics);
 	stored->consent_sent = outcome->consent_sent;
 	stored->opted_out = outcome->opted_out;
 	cs_change_note_sent(change);
@@ -209,9 +234,9 @@ void
 cs_settle_unchanged(CsSettlement *settlement, CsChange *change)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
-	const char **key = pile_add(settlement, &outcomes->unchanged, sizeof(char *));
+	const char **key = pile_add(outcomes, &outcomes->unchanged, sizeof(char *));
 
-	*key = stored_key(settlement, change);
+	*key = stored_key(outcomes, change);
 	finish(settlement, change);
 }
 
@@ -224,12 +249,12 @@ void
 cs_settle_outdated(CsSettlement *settlement, CsChange *change)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
-	CsStored   *stored = pile_add(settlement, &outcomes->synced, sizeof(CsStored));
+	CsStored   *stored = pile_add(outcomes, &outcomes->synced, sizeof(CsStored));
 
 	memset(stored, 0, sizeof(CsStored));
-	stored->key = stored_key(settlement, change);
+	stored->key = stored_key(outcomes, change);
 	stored->contact = change->contact;
-	stored->topics = copy(settlement, change->contact->topics);
+	stored->topics = copy(outcomes->context, change->contact->topics);
 	stored->consent_sent = change->contact->consent_sent;
 	stored->opted_out = change->contact->opted_out;
 	finish(settlement, change);
@@ -240,25 +265,25 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 				 const char *request_id)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
-	CsStored   *stored = pile_add(settlement, &outcomes->failed, sizeof(CsStored));
+	CsStored   *stored = pile_add(outcomes, &outcomes->failed, sizeof(CsStored));
 	MemoryContext old;
 
 	memset(stored, 0, sizeof(CsStored));
-	stored->key = stored_key(settlement, change);
+	stored->key = stored_key(outcomes, change);
 	stored->contact = change->contact;
-	stored->reason = outcome->reason ? copy(settlement, outcome->reason) : CS_REASON_REJECTED;
-	stored->code = copy(settlement, outcome->code);
-	stored->message = copy(settlement, outcome->message);
-	stored->field = copy(settlement, outcome->field);
-	stored->request_id = copy(settlement, request_id);
+	stored->reason = outcome->reason ? copy(outcomes->context, outcome->reason) : CS_REASON_REJECTED;
+	stored->code = copy(outcomes->context, outcome->code);
+	stored->message = copy(outcomes->context, outcome->message);
+	stored->field = copy(outcomes->context, outcome->field);
+	stored->request_id = copy(outcomes->context, request_id);
 	stored->attempts = Max(change->attempts, 1);
 	stored->unsure = change->in_doubt || strcmp(stored->reason, CS_REASON_UNAVAILABLE) == 0 ||
 		strcmp(stored->reason, CS_REASON_UNREADABLE) == 0;
-	stored->withdraws = !outcome->consent_sent && change->contact &&
-		cs_contact_is(change->contact, CS_OPT_IN, "false");
+	stored->withdraws = change->withdrawn || (!outcome->consent_sent && change->contact &&
+											  cs_contact_withdraws(change->contact));
 	if (change->direct)
 	{
-		old = MemoryContextSwitchTo(settlement->context);
+		old = MemoryContextSwitchTo(outcomes->context);
 		stored->direct = (Jsonb *) PG_DETOAST_DATUM_COPY(PointerGetDatum(change->direct));
 		MemoryContextSwitchTo(old);
 	}
@@ -269,14 +294,14 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 void
 cs_settle_call(CsSettlement *settlement, const CsCallRecord *record)
 {
-	MemoryContext old = MemoryContextSwitchTo(settlement->context);
+	MemoryContext old = MemoryContextSwitchTo(settlement->call_context);
 	CsCallRecord *call = palloc(sizeof(CsCallRecord));
 
 	*call = *record;
 	call->path = pstrdup(record->path);
-	call->idempotency_key = copy(settlement, record->idempotency_key);
-	call->request_id = copy(settlement, record->request_id);
-	call->error = copy(settlement, record->error);
+	call->idempotency_key = copy(settlement->call_context, record->idempotency_key);
+	call->request_id = copy(settlement->call_context, record->request_id);
+	call->error = copy(settlement->call_context, record->error);
 	settlement->calls = lappend(settlement->calls, call);
 	MemoryContextSwitchTo(old);
 }
@@ -330,23 +355,30 @@ store_lane(CsLaneOutcomes *outcomes)
 }
 
 /*
- * Effect: that the account is halted is told once, whatever restarts lie in
- * between, and that it goes on only when somebody has been synced since.
+ * That the account is halted is told once, whatever restarts lie in between, and
+ * that it goes on only when somebody has been synced since.
  */
-static void
-announce_health(CsAccount *account)
+static bool
+is_to_be_announced(const CsAccount *account)
 {
 	bool		halted = account->health == CS_HALTED;
 
-	if (halted == account->alarmed || !(halted || account->proven))
+	return halted != account->alarmed && (halted || account->proven);
+}
+
+static void
+announce_health(const CsAccount *account)
+{
+	bool		halted = account->health == CS_HALTED;
+
+	if (!is_to_be_announced(account))
 		return;
-	account->alarmed = halted;
 	cs_state_set_alarmed(account->id, halted);
 	cs_announce(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
 }
 
 static void
-store_health(CsAccount *account)
+store_health(const CsAccount *account)
 {
 	ListCell   *lc;
 
@@ -358,18 +390,35 @@ store_health(CsAccount *account)
 			cs_state_set_watch(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL))
 			cs_announce(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
 						lane->broken ? "broken" : NULL, 0);
-		lane->broken_changed = false;
 	}
 	announce_health(account);
 	if (account->lesson_changed)
 		cs_state_remember(account->id, account->taught_pace, account->memo);
-	account->lesson_changed = false;
-	if (!account->health_changed)
-		return;
-	cs_state_set_health(account->id, cs_account_health_name(account), account->reason,
-						account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
-	account->health_changed = false;
+	if (account->health_changed)
+		cs_state_set_health(account->id, cs_account_health_name(account), account->reason,
+							account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
 }
+
+static void
+note_health_stored(CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		((CsLane *) lfirst(lc))->broken_changed = false;
+	if (is_to_be_announced(account))
+		account->alarmed = !account->alarmed;
+	account->lesson_changed = account->health_changed = false;
+}
+
+/* What is stored together: of these lanes, and if there are accounts their
+ * health and the calls. */
+typedef struct CsPortion
+{
+	List	   *lanes;			/* of CsLaneOutcomes */
+	List	   *calls;
+	List	   *accounts;
+} CsPortion;
 
 /* The counts of an endpoint, palloc'd, and in the list from now on. */
 static CsStats *
@@ -390,21 +439,21 @@ stats_of(List **all, int endpoint)
 	return stats;
 }
 
-/* Effect: all of it is counted; too many failures are told of. */
+/* Effect: all of it is counted, in that memory; too many failures are told of. */
 static void
-store_stats(const CsSettlement *settlement)
+store_stats(const CsPortion *portion, MemoryContext context)
 {
-	MemoryContext old = MemoryContextSwitchTo(settlement->context);
+	MemoryContext old = MemoryContextSwitchTo(context);
 	List	   *all = NIL;
 	ListCell   *lc;
 
-	foreach(lc, settlement->calls)
+	foreach(lc, portion->calls)
 	{
 		const CsCallRecord *record = lfirst(lc);
 
 		cs_stats_add_call(stats_of(&all, record->endpoint), record);
 	}
-	foreach(lc, settlement->lanes)
+	foreach(lc, portion->lanes)
 	{
 		const CsLaneOutcomes *outcomes = lfirst(lc);
 		CsStats    *stats = stats_of(&all, outcomes->lane->endpoint_id);
@@ -426,32 +475,130 @@ store_stats(const CsSettlement *settlement)
 	MemoryContextSwitchTo(old);
 }
 
-void
-cs_settle_store(CsSettlement *settlement, List *accounts)
+static void
+store_portion(const CsPortion *portion)
 {
+	MemoryContext context = CurrentMemoryContext;
 	CsSqlScope	scope;
 	ListCell   *lc;
 
 	cs_sql_enter(&scope);
-	foreach(lc, settlement->lanes)
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	foreach(lc, portion->lanes)
 		store_lane(lfirst(lc));
-	foreach(lc, settlement->calls)
+	foreach(lc, portion->calls)
 		cs_state_log_call(lfirst(lc));
-	store_stats(settlement);
-	foreach(lc, accounts)
+	store_stats(portion, context);
+	foreach(lc, portion->accounts)
 		store_health(lfirst(lc));
 	cs_sql_leave(&scope);
+}
+
+/* The same in a subtransaction; false, and nothing stored, if somebody has a
+ * lock on it.  Other errors go on. */
+static bool
+try_to_store(const CsPortion *portion)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool stored = true;
+	ListCell   *lc;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		store_portion(portion);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		stored = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	foreach(lc, stored ? portion->lanes : NIL)
+		((CsLaneOutcomes *) lfirst(lc))->stored = true;
+	foreach(lc, stored ? portion->accounts : NIL)
+		note_health_stored(lfirst(lc));
+	return stored;
+}
+
+/* Effect: the lane is stored by itself, or held. */
+static void
+store_or_hold(CsLaneOutcomes *outcomes, double now)
+{
+	CsPortion	portion = {.lanes = list_make1(outcomes)};
+
+	if (try_to_store(&portion))
+		return;
+	outcomes->not_before = now + HELD_PAUSE;
+	outcomes->lane->not_before = Max(outcomes->lane->not_before, outcomes->not_before);
+}
+
+void
+cs_settle_store(CsSettlement *settlement, List *accounts, double now)
+{
+	CsPortion	all = {.calls = settlement->calls,.accounts = accounts};
+	ListCell   *lc;
+
+	foreach(lc, settlement->lanes)
+	{
+		CsLaneOutcomes *outcomes = lfirst(lc);
+
+		if (outcomes->not_before == 0)
+			all.lanes = lappend(all.lanes, outcomes);
+		else if (outcomes->not_before <= now)
+			store_or_hold(outcomes, now);
+	}
+	settlement->calls_stored = try_to_store(&all);
+	if (settlement->calls_stored)
+		return;
+	foreach(lc, all.lanes)
+		store_or_hold(lfirst(lc), now);
+	all.lanes = NIL;
+	settlement->calls_stored = try_to_store(&all);
 }
 
 void
 cs_settle_forget(CsSettlement *settlement)
 {
 	ListCell   *lc;
+	ListCell   *other;
 
 	foreach(lc, settlement->lanes)
-		((CsLaneOutcomes *) lfirst(lc))->lane->outcomes = NULL;
-	foreach(lc, settlement->readings)
-		cs_reading_release(lfirst(lc));
-	settlement->lanes = settlement->calls = settlement->readings = NIL;
-	MemoryContextReset(settlement->context);
+	{
+		CsLaneOutcomes *outcomes = lfirst(lc);
+
+		if (!outcomes->stored)
+			continue;
+		foreach(other, outcomes->readings)
+			cs_reading_release(lfirst(other));
+		outcomes->lane->outcomes = NULL;
+		settlement->lanes = foreach_delete_current(settlement->lanes, lc);
+		MemoryContextDelete(outcomes->context);
+	}
+	if (settlement->calls_stored)
+	{
+		settlement->calls = NIL;
+		MemoryContextReset(settlement->call_context);
+	}
+}
+
+double
+cs_settle_due_at(const CsSettlement *settlement)
+{
+	double		at = settlement->calls != NIL ? 0 : DBL_MAX;
+	ListCell   *lc;
+
+	foreach(lc, settlement->lanes)
+		at = Min(at, ((CsLaneOutcomes *) lfirst(lc))->not_before);
+	return at;
 }

@@ -42,10 +42,14 @@ extern void cs_settle_failed(CsSettlement *settlement, CsChange *change, const C
 extern void cs_settle_call(CsSettlement *settlement, const CsCallRecord *record);
 
 /*
- * Stores all of it and what changed in the accounts' health.  Needs a
- * transaction, and only when that has committed are the outcomes forgotten.
+ * Stores all of it that nobody has a lock on, and what changed in the accounts'
+ * health.  Needs a transaction, and only when that has committed is what was
+ * stored forgotten.
  */
-extern void cs_settle_store(CsSettlement *settlement, List *accounts);
+extern void cs_settle_store(CsSettlement *settlement, List *accounts, double now);
 extern void cs_settle_forget(CsSettlement *settlement);
+
+/* When there is something to store; DBL_MAX: not yet. */
+extern double cs_settle_due_at(const CsSettlement *settlement);
 
 #endif							/* CS_SETTLE_H */

@@ -1,0 +1,69 @@
+# What somebody has locked is stored when the lock has gone; nobody else waits for it.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox();
+my $node = start_node();
+
+create_server($node, $sandbox, 'mailingcore', server => { pace => 1000, burst => 1000 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE a (id int PRIMARY KEY, email text);
+	CREATE TABLE b (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch(t, 'mailingcore', '{"email": "email"}') FROM unnest(ARRAY['a', 'b']::regclass[]) t;
+	INSERT INTO a VALUES (1, 'a@example.com');
+	INSERT INTO b VALUES (1, 'b@example.com');
+	CALL contactsync_wait('mailingcore')});
+my $pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
+
+# a transaction that ends the watch, while a call about it is under way
+sub lock_while_in_flight
+{
+	my ($email) = @_;
+
+	$sandbox->fault('mailingcore', { match => { email => $email }, action => { stall => \1 } });
+	$node->safe_psql('postgres', "UPDATE a SET email = '$email'");
+	$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{in_flight} && $_[-1]{body} =~ /\Q$email\E/ });
+	my $session = $node->background_psql('postgres');
+	$session->query_safe(q{BEGIN; SELECT contactsync_unwatch('a', 'mailingcore')});
+	$sandbox->clear_faults('mailingcore');
+	return $session;
+}
+
+sub requests { return $sandbox->count('mailingcore')->{requests}; }
+
+my $session = lock_while_in_flight('a1@example.com');
+my $synced = $node->safe_psql('postgres', q{SELECT synced FROM contactsync.status WHERE source = 'b'::regclass});
+foreach my $n (1 .. 3)
+{
+	$node->safe_psql('postgres', "UPDATE b SET email = 'b$n\@example.com'");
+	$node->poll_query_until('postgres', qq{SELECT synced = $synced + $n AND backlog = 0 FROM contactsync.status WHERE source = 'b'::regclass})
+	  or die 'timed out waiting for the other watch';
+}
+pass('another watch goes on and its outcomes are stored');
+is($node->safe_psql('postgres', q{SELECT backlog FROM contactsync.status WHERE source = 'a'::regclass}), '1', 'the outcome of the locked one is not');
+my $before = requests();
+$session->query_safe('ROLLBACK');
+$node->safe_psql('postgres', q{CALL contactsync_wait('mailingcore')});
+is(requests(), $before, 'it is stored when the lock has gone, and not sent again');
+is($node->safe_psql('postgres', q{SELECT synced FROM contactsync.status WHERE source = 'a'::regclass}), '2', 'once');
+$node->safe_psql('postgres', q{UPDATE a SET email = 'a2@example.com'; CALL contactsync_wait('mailingcore')});
+is(requests(), $before + 1, 'and the watch goes on');
+
+$session->quit;
+$session = lock_while_in_flight('a3@example.com');
+$node->safe_psql('postgres', q{UPDATE b SET email = 'b4@example.com'});
+$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{body} =~ /b4/ });
+$session->query_safe('COMMIT');
+$session->quit;
+$node->safe_psql('postgres', q{UPDATE b SET email = 'b5@example.com'; CALL contactsync_wait('mailingcore')});
+is($node->safe_psql('postgres', q{SELECT string_agg(source::text, ',') FROM contactsync.status}), 'b', 'a watch that has gone is not missed');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.contacts'), '1', 'nothing of it is left');
+is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'}), $pid, 'and the worker is the same all the while');
+
+$node->stop;
+done_testing();
