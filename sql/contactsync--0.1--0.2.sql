@@ -89,6 +89,8 @@ IS 'what would be concluded from such an answer of the provider';
 -- pauses, health, failures, calls
 ALTER TABLE contactsync.endpoint ADD COLUMN alarmed boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN contactsync.endpoint.alarmed IS 'that it is halted was told by NOTIFY, and that it goes on again was not';
+ALTER TABLE contactsync.failure ADD COLUMN ignored boolean NOT NULL DEFAULT false;
+DROP VIEW contactsync.failures, contactsync.changes;
 CREATE FUNCTION contactsync_pause(server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_pause_server';
@@ -119,6 +121,31 @@ RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_stats_reset';
 COMMENT ON FUNCTION contactsync_stats_reset(name)
 IS 'sets the counters of a server in contactsync.stats to zero';
+CREATE FUNCTION contactsync_retry(source regclass, server name)
+RETURNS bigint LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_retry_watch';
+COMMENT ON FUNCTION contactsync_retry(regclass, name)
+IS 'queues the failures of a watched table again and returns how many';
+CREATE FUNCTION contactsync_retry(failures bigint[])
+RETURNS bigint LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_retry_failures';
+COMMENT ON FUNCTION contactsync_retry(bigint[])
+IS 'queues these failures again, also those that are ignored, and returns how many';
+CREATE FUNCTION contactsync_retry_reason(server name, reason text)
+RETURNS bigint LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_retry_reason';
+COMMENT ON FUNCTION contactsync_retry_reason(name, text)
+IS 'queues the failures of a server that have this reason again and returns how many';
+CREATE FUNCTION contactsync_ignore(failures bigint[])
+RETURNS bigint LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_ignore';
+COMMENT ON FUNCTION contactsync_ignore(bigint[])
+IS 'hides these failures, and does not count them, until they fail in another way; returns how many';
+CREATE FUNCTION contactsync_touch(source regclass, server name, VARIADIC keys "any")
+RETURNS bigint LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_touch';
+COMMENT ON FUNCTION contactsync_touch(regclass, name, "any")
+IS 'sends rows of a watched table again, by their keys, also if nothing changed; returns how many';
 CREATE TABLE contactsync.pause (
 	endpoint	integer	NOT NULL,
 	watch		integer	NOT NULL,
@@ -129,6 +156,10 @@ CREATE TABLE contactsync.pause (
 );
 COMMENT ON TABLE contactsync.pause IS 'what somebody told to wait: nothing of it is sent';
 COMMENT ON COLUMN contactsync.pause.watch IS '0: all that goes to the endpoint';
+COMMENT ON COLUMN contactsync.queue.contact IS 'beside keys: they are to be sent whatever was sent before';
+COMMENT ON TABLE contactsync.failure
+IS 'one row per contact that was given up on, with the reason; contactsync_retry() queues them again';
+COMMENT ON COLUMN contactsync.failure.ignored IS 'by contactsync_ignore(): hidden until it fails in another way';
 CREATE TABLE contactsync.stat (
 	endpoint	integer	NOT NULL,
 	base		boolean	NOT NULL,
@@ -195,6 +226,23 @@ RETURNS float8[] LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'contactsync_latency_bounds';
 COMMENT ON FUNCTION contactsync.latency_bounds()
 IS 'the upper bounds, in seconds, of the columns "latency", but for the last';
+CREATE VIEW contactsync.changes WITH (security_barrier) AS
+SELECT e.server, w.source, k.key, CASE WHEN q.watch = 0 THEN q.id END AS id, CASE WHEN q.keys IS NULL THEN q.contact END AS contact, q.queued_at
+FROM contactsync.queue q
+	JOIN contactsync.endpoint e ON e.id = q.endpoint
+	LEFT JOIN contactsync.watch w ON w.id = q.watch
+	LEFT JOIN LATERAL pg_catalog.unnest(q.keys) AS k (key) ON true
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.changes
+IS 'the queue, one row per key, or per contact with the id that contactsync_upsert() returned; neither: all that is known of the source is to be looked at';
+CREATE VIEW contactsync.failures WITH (security_barrier) AS
+SELECT f.id, e.server, w.source, f.key, f.upsert_key, f.reason, f.code, f.message, f.field,
+	f.attempts, f.first_at, f.last_at, f.request_id
+FROM contactsync.failure f
+	JOIN contactsync.endpoint e ON e.id = f.endpoint
+	LEFT JOIN contactsync.watch w ON w.id = f.watch
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE') AND NOT f.ignored;
+COMMENT ON VIEW contactsync.failures IS 'contacts that were given up on, with the reason';
 CREATE VIEW contactsync.status WITH (security_barrier) AS
 WITH lane AS (
 	SELECT e.id AS endpoint, w.id AS watch, w.source FROM contactsync.endpoint e JOIN contactsync.watch w ON w.endpoint = e.id
@@ -247,12 +295,14 @@ SELECT h.server, h.source, h.role AS owner, h.state,
 	COALESCE(c.synced, 0) AS synced,
 	COALESCE(c.unchanged, 0) AS unchanged,
 	COALESCE(c.failed, 0) AS failed,
-	(SELECT pg_catalog.count(*) FROM contactsync.failure f WHERE f.endpoint = h.endpoint AND f.watch = h.watch) AS failures,
+	(SELECT pg_catalog.count(*) FROM contactsync.failure f
+		WHERE f.endpoint = h.endpoint AND f.watch = h.watch AND NOT f.ignored) AS failures,
 	c.last_success,
 	CASE WHEN h.mine THEN c.last_error END AS last_error, c.last_error_at,
 	k.worker,
 	contactsync.hint(h.state, h.reason, h.server::text, CASE WHEN h.paused = 0 THEN NULL ELSE h.source::text END, k.worker,
-		(SELECT pg_catalog.count(*) FROM (SELECT FROM contactsync.failure f WHERE f.endpoint = h.endpoint AND f.watch = h.watch LIMIT 1) f)) AS hint
+		(SELECT pg_catalog.count(*) FROM (SELECT FROM contactsync.failure f WHERE f.endpoint = h.endpoint AND f.watch = h.watch AND NOT f.ignored
+			LIMIT 1) f)) AS hint
 FROM health h
 	LEFT JOIN contactsync.counter c ON c.endpoint = h.endpoint AND c.watch = h.watch
 	LEFT JOIN contactsync.runtime() r ON r.endpoint = h.endpoint

@@ -23,6 +23,8 @@ int			cs_source_timeout = 30000;
 int			cs_max_pending = 20000;
 int			cs_call_log_rows = 100000;
 int			cs_call_log_age = 7 * 24 * 60;
+int			cs_failure_rows = 100000;
+int			cs_failure_age = 90 * 24 * 60;
 int			cs_history_age = 7 * 24 * 60;
 int			cs_notify_failures = 100;
 
@@ -61,6 +63,20 @@ cs_guc_define(void)
 							 "Sets how much faster than real time pacing and backoff run; for tests.",
 							 NULL, &cs_clock_speed, 1.0, 1.0, 100000.0,
 							 PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.failure_age, contactsync.failure_rows: what the table
+	 * contactsync.failure keeps for each server and role; whichever is
+	 * reached first.
+	 */
+	DefineCustomIntVariable("contactsync.failure_age",
+							"Sets how long contactsync.failure keeps a contact that was given up on.",
+							NULL, &cs_failure_age, 90 * 24 * 60, 1, INT_MAX / 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.failure_rows",
+							"Sets how many contacts of a server that were given up on contactsync.failure keeps.",
+							NULL, &cs_failure_rows, 100000, 0, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/*
 	 * contactsync.history_age: what contactsync.history keeps, one row for

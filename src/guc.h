@@ -16,6 +16,8 @@ extern int	cs_source_timeout;	/* ms */
 extern int	cs_max_pending;		/* changes in memory per lane */
 extern int	cs_call_log_rows;
 extern int	cs_call_log_age;	/* min */
+extern int	cs_failure_rows;
+extern int	cs_failure_age;		/* min */
 extern int	cs_history_age;		/* min */
 extern int	cs_notify_failures; /* contacts a minute; 0: never */
 

@@ -343,7 +343,7 @@ append_ref(CsLane *lane, List *refs, CsQueueRef *ref)
  * on its way any more.
  */
 static void
-note_key(CsLane *lane, const char *key, CsQueueRef *ref, Jsonb *direct)
+note_key(CsLane *lane, const char *key, CsQueueRef *ref, Jsonb *direct, bool touched)
 {
 	CsChangeSlot *slot;
 	CsChange   *change;
@@ -367,6 +367,10 @@ note_key(CsLane *lane, const char *key, CsQueueRef *ref, Jsonb *direct)
 		change->as_of = found ? ++lane->places : change->place;
 		change->id = ref->position.xact ^ ((uint64) ref->position.id << 40);
 	}
+	if (touched && change->state == CS_CHANGE_ACTIVE)
+		change->next_in_doubt = true;
+	else if (touched)
+		change->in_doubt = true;
 	ref->outstanding++;
 	if (ref->position.xact < lane->doubt_below)
 		change->in_doubt = true;
@@ -401,9 +405,9 @@ note_row(CsLane *lane, const CsQueueRow *row)
 	ref->position = row->position;
 	ref->outstanding = 0;
 	for (int i = 0; i < row->nkeys; i++)
-		note_key(lane, row->keys[i], ref, NULL);
-	if (row->contact)
-		note_key(lane, psprintf(INT64_FORMAT, row->position.id), ref, row->contact);
+		note_key(lane, row->keys[i], ref, NULL, row->contact != NULL);
+	if (row->contact && row->nkeys == 0)
+		note_key(lane, psprintf(INT64_FORMAT, row->position.id), ref, row->contact, false);
 	if (ref->outstanding == 0)
 		free_ref(lane, ref);
 }
@@ -592,6 +596,8 @@ take_next_refs(CsChange *change)
 	list_free(change->next_refs);
 	change->next_refs = NIL;
 	change->as_of = change->next_as_of;
+	change->in_doubt |= change->next_in_doubt;
+	change->next_in_doubt = false;
 	MemoryContextSwitchTo(old);
 }
 

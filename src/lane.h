@@ -62,8 +62,9 @@ typedef struct CsChange
 	uint64		as_of;			/* of the newest of refs, on the same count:
 								 * more than place if that came later */
 	uint64		next_as_of;		/* of next_refs */
-	bool		in_doubt;		/* it may have been sent: send whatever is
-								 * known */
+	bool		in_doubt;		/* it may have been sent, or somebody wants it
+								 * sent: send whatever is known */
+	bool		next_in_doubt;	/* of next_refs */
 	bool		withdrawn;		/* it may have been sent as an opt-out:
 								 * consent is to be told anew */
 	Jsonb	   *direct;			/* contactsync_upsert(): the contact itself */

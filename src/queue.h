@@ -58,7 +58,8 @@ typedef struct CsQueueRow
 	TimestampTz queued_at;
 	int			nkeys;
 	char	  **keys;			/* NULL with nkeys 0 */
-	Jsonb	   *contact;		/* or NULL */
+	Jsonb	   *contact;		/* or NULL; beside keys: these are to be sent
+								 * whatever is known of them */
 } CsQueueRow;
 
 extern bool cs_queue_lock(void);	/* session-level: we own the queue */

@@ -164,3 +164,35 @@ cs_rowkey_make(MemoryContext context, int ncolumns, CsKeyColumn *columns, TupleT
 	value = slot_getattr(slot, columns[0].attnum, &isnull);
 	return isnull ? NULL : make_single_key(context, &columns[0], value);
 }
+
+char *
+cs_rowkey_from_texts(Relation rel, int ncolumns, char **names, char **texts)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	for (int i = 0; i < ncolumns; i++)
+	{
+		CsKeyColumn column;
+		Form_pg_attribute attribute;
+		Oid			input;
+		Oid			parameter;
+		char	   *text;
+
+		if (!cs_rowkey_read_column(rel, names[i], &column, CurrentMemoryContext))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of table \"%s\" does not exist", names[i],
+							RelationGetRelationName(rel))));
+		attribute = TupleDescAttr(RelationGetDescr(rel), column.attnum - 1);
+		getTypeInputInfo(attribute->atttypid, &input, &parameter);
+		text = canonical_output(&column, OidInputFunctionCall(input, texts[i], parameter,
+															  attribute->atttypmod));
+		if (ncolumns == 1)
+			return text;
+		appendStringInfoString(&json, i == 0 ? "[" : ", ");
+		escape_json(&json, text);
+	}
+	appendStringInfoChar(&json, ']');
+	return json.data;
+}

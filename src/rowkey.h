@@ -28,4 +28,10 @@ extern bool cs_rowkey_read_column(Relation rel, const char *name, CsKeyColumn *c
 extern text * cs_rowkey_make(MemoryContext context, int ncolumns, CsKeyColumn *columns,
 							 TupleTableSlot *slot);
 
+/*
+ * The key of a row whose key columns have these texts, as a text, palloc'd.
+ * Errors: the table has no such column, or its type no such value.
+ */
+extern char *cs_rowkey_from_texts(Relation rel, int ncolumns, char **names, char **texts);
+
 #endif							/* CS_ROWKEY_H */

@@ -32,7 +32,6 @@
 CS_FUNCTION(contactsync_watch);
 CS_FUNCTION(contactsync_unwatch);
 CS_FUNCTION(contactsync_upsert);
-CS_FUNCTION(contactsync_retry);
 CS_FUNCTION(contactsync_launch);
 CS_FUNCTION(contactsync_runtime);
 CS_FUNCTION(contactsync_worker_state);
@@ -197,38 +196,6 @@ contactsync_upsert(PG_FUNCTION_ARGS)
 	cs_queue_end_write(writer);
 	cs_shmem_wake_at_commit();
 	PG_RETURN_INT64(id);
-}
-
-/*
- * contactsync_retry(server): failures of the roles that the caller is are
- * queued again.  They stay failures until they have another outcome.
- */
-Datum
-contactsync_retry(PG_FUNCTION_ARGS)
-{
-	static CsStatement statement = {
-		"WITH f AS (SELECT f.endpoint, f.watch, f.key, f.contact FROM contactsync.failure f"
-		" JOIN contactsync.endpoint e ON e.id = f.endpoint"
-		" WHERE e.server = $1 AND pg_has_role($2, e.role, 'USAGE')),"
-		" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact)"
-		" SELECT endpoint, watch, pg_current_xact_id(),"
-		" nextval('contactsync.queue_id') * CASE WHEN watch <> 0 THEN -1 ELSE 1 END, clock_timestamp(), 1,"
-		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact FROM f WHERE watch <> 0 OR contact IS NOT NULL"
-		" RETURNING 1) SELECT count(*) FROM queued",
-		2, {NAMEOID, OIDOID}
-	};
-	Datum		args[2] = {NameGetDatum(PG_GETARG_NAME(0)), ObjectIdGetDatum(GetUserId())};
-	CsSqlScope	scope;
-	bool		isnull;
-	int64		n;
-
-	(void) cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
-	cs_sql_enter(&scope);
-	cs_sql_execute(&statement, args, NULL);
-	n = DatumGetInt64(cs_sql_value(0, 1, &isnull));
-	cs_sql_leave(&scope);
-	cs_shmem_wake_at_commit();
-	PG_RETURN_INT64(n);
 }
 
 /* contactsync.launch() */

@@ -398,7 +398,9 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 		" ON CONFLICT (watch, key, endpoint) DO UPDATE SET upsert_key = excluded.upsert_key,"
 		" reason = excluded.reason, code = excluded.code, message = excluded.message, field = excluded.field,"
 		" attempts = f.attempts + excluded.attempts, last_at = excluded.last_at,"
-		" request_id = excluded.request_id, contact = excluded.contact",
+		" request_id = excluded.request_id, contact = excluded.contact,"
+		" ignored = f.ignored AND (f.upsert_key, f.reason, f.code, f.message, f.contact) IS NOT DISTINCT FROM"
+		" (excluded.upsert_key, excluded.reason, excluded.code, excluded.message, excluded.contact)",
 		11, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, JSONBOID}
 	};
 	static CsStatement doubt = {
@@ -544,5 +546,27 @@ cs_state_prune_calls(void)
 
 	cs_sql_execute(&by_count, &arg, NULL);
 	arg = Int32GetDatum(cs_call_log_age);
+	cs_sql_execute(&by_age, &arg, NULL);
+}
+
+/* Effect: of the failures of each endpoint those beyond failure_rows and
+ * failure_age are gone, those that failed longest ago first. */
+void
+cs_state_prune_failures(void)
+{
+	static CsStatement by_count = {
+		"DELETE FROM contactsync.failure WHERE id = ANY (ARRAY(SELECT id FROM (SELECT id,"
+		" row_number() OVER (PARTITION BY endpoint ORDER BY last_at DESC, id DESC) AS place FROM contactsync.failure) f"
+		" WHERE place > $1)) AND (SELECT count(*) FROM contactsync.failure) > $1",
+		1, {INT4OID}
+	};
+	static CsStatement by_age = {
+		"DELETE FROM contactsync.failure WHERE last_at < clock_timestamp() - make_interval(mins => $1)",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(cs_failure_rows);
+
+	cs_sql_execute(&by_count, &arg, NULL);
+	arg = Int32GetDatum(cs_failure_age);
 	cs_sql_execute(&by_age, &arg, NULL);
 }

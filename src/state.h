@@ -112,5 +112,6 @@ typedef struct CsCallRecord
 
 extern void cs_state_log_call(const CsCallRecord *record);
 extern void cs_state_prune_calls(void);
+extern void cs_state_prune_failures(void);
 
 #endif							/* CS_STATE_H */

@@ -159,6 +159,7 @@ prune(void)
 	begin();
 	cs_sql_enter(&scope);
 	cs_state_prune_calls();
+	cs_state_prune_failures();
 	cs_stats_tick();
 	cs_sql_leave(&scope);
 	commit();

@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # words of contactsync.h and the contract of provider.h, which are for all.
 layers='
     contactsync
-    sqlapi control hint ddl run preview launcher worker
+    sqlapi control retry keyarg hint ddl run preview launcher worker
     export verify pull
     current
     ask

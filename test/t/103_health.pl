@@ -1,0 +1,144 @@
+# What is shown while the worker works agrees with what the provider saw; what is wrong is told once, and so is its end;
+# all that is documented for monitoring runs as a member of pg_monitor.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use JSON::PP;
+use Test::More;
+
+my $speed = 20;
+my $sandbox = start_sandbox(clock_speed => $speed);
+my $node = start_node('contactsync.clock_speed' => $speed, 'contactsync.notify_failures' => 5, 'contactsync.probe_interval' => '1d');
+
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+create_server($node, $sandbox, 'mailingcore', account => 'mail', server => { pace => 1000, burst => 1000, batch_size => 10 });
+sql(q{CREATE TABLE customers (id integer PRIMARY KEY, email text); SELECT contactsync_watch('customers', 'mail', '{"email": "email"}')});
+
+# One session that listens throughout.
+my $listener = $node->background_psql('postgres', on_error_stop => 0) if PostgreSQL::Test::Cluster->can('background_psql');
+my ($in, $out, $timer) = ('', '', IPC::Run::timer($PostgreSQL::Test::Utils::timeout_default));
+my $psql = ref $listener eq 'PostgreSQL::Test::BackgroundPsql' ? undef : $listener;
+undef $listener;
+my @told;
+
+# psql shows what it was told after each statement.
+my $handle = $node->interactive_listener() if PostgreSQL::Test::Cluster->can('interactive_listener');
+my $stdin = '';
+my $stdout = '';
+my $run = IPC::Run::start(
+	[ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
+	'<', \$stdin, '>', \$stdout, '2>', \$stdout, $timer);
+$stdin .= "LISTEN contactsync;\nSELECT 'listening';\n";
+$run->pump until $stdout =~ /listening/;
+
+# What was told since the last time, at least so many, as "event server source reason failed".
+sub told
+{
+	my ($n) = @_;
+	my @events;
+
+	wait_for("$n notifications",
+		sub {
+			$stdin .= "SELECT 'looked';\n";
+			$stdout = '';
+			$run->pump until $stdout =~ /looked/;
+			push @events, map { decode_json($_) } $stdout =~ /Asynchronous notification "contactsync" with payload "(\{.*?\})" received/g;
+			return @events >= $n;
+		});
+	return join ', ', map { join ' ', grep { defined } @{$_}{qw(event server source reason failed)} } @events;
+}
+
+# counters
+sql(q{INSERT INTO customers SELECT g, 'c' || g || '@example.com' FROM generate_series(1, 100) g; CALL contactsync_wait('mail')});
+my $requests = $sandbox->count('mailingcore', account => 'mail')->{requests};
+is(sql('SELECT calls, synced, failed, throttled FROM contactsync.stats'), "$requests|100|0|0", 'calls and contacts are counted');
+is(sql('SELECT calls FROM contactsync.latencies ORDER BY seconds DESC LIMIT 1'), $requests, 'each call has its duration');
+is(sql('SELECT sum(sent), sum(received), count(*) FROM contactsync.calls') =~ s/\|\d+$//r, sql('SELECT sent, received FROM contactsync.stats'),
+	'and its bytes, as the log of calls has them');
+is(sql('SELECT sum(synced) FROM contactsync.history'), 100, 'and its minute');
+
+# a throttle and a retry
+$sandbox->fault('mailingcore', { match => { account => 'mail' }, times => 1, action => { status => 429, headers => { 'Retry-After' => '1' } } });
+sql(q{UPDATE customers SET email = 'x' || email WHERE id = 1; CALL contactsync_wait('mail')});
+is(sql('SELECT throttled FROM contactsync.stats'), 1, 'a 429 is counted');
+$sandbox->fault('mailingcore', { match => { account => 'mail' }, times => 1, action => { status => 503 } });
+sql(q{UPDATE customers SET email = 'y' || email WHERE id = 1; CALL contactsync_wait('mail')});
+is(sql('SELECT retries > 0 FROM contactsync.stats'), 't', 'and a call that is repeated');
+
+# too many failures in a minute are told once; the minute may end in between, so they fail in one transaction
+sql(q{INSERT INTO customers SELECT g, 'nobody' FROM generate_series(201, 220) g; CALL contactsync_wait('mail')});
+is(told(1), 'failures mail 20', 'many failures are told, and nothing else was so far');
+is(sql(q{SELECT sum((reasons->>'invalid_email')::int) FROM contactsync.history}), 20, 'and are counted by reason');
+is(sql(q{SELECT hint LIKE '%contactsync_retry(%' FROM contactsync.status}), 't', 'and status says what to do');
+
+# halted: told once, also by another worker
+sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_wrong'); UPDATE customers SET email = 'z' || email WHERE id < 10});
+$node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status}) or die 'timed out waiting for a halt';
+is(told(1), 'halted mail unauthorized', 'a halt is told, with the class of its reason alone');
+is(sql(q{SELECT hint LIKE '%ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key%' FROM contactsync.status}), 't', 'and status says what to type');
+# the worker of a moment ago is told to read all anew, tries, and halts again
+sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_wrong2')});
+$node->poll_query_until('postgres', q{SELECT count(*) >= 2 FROM contactsync.calls WHERE status = 401}) or die 'timed out waiting for another call';
+$node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status}) or die 'timed out waiting for a halt';
+sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_mail'); CALL contactsync_wait('mail')});
+is(told(1), 'recovered mail', 'that it goes on is told when somebody was synced, and that it halted was not told twice');
+
+# a watch whose table does not fit it any more
+sql(q{ALTER TABLE customers RENAME COLUMN email TO address; UPDATE customers SET address = 'a' || address WHERE id = 1});
+$node->poll_query_until('postgres', q{SELECT state = 'broken' FROM contactsync.status}) or die 'timed out waiting for a broken watch';
+is(told(1), 'halted mail customers broken', 'a broken watch is told');
+sql(q{ALTER TABLE customers RENAME COLUMN address TO email});
+sql(q{SELECT contactsync_pause('customers', 'mail'); SELECT contactsync_resume('customers', 'mail');
+	ALTER SERVER mail OPTIONS (SET batch_size '11'); CALL contactsync_wait('mail')});
+is(told(1), 'recovered mail customers', 'and that it is whole again');
+unlike($stdout, qr/example\.com|mc_test/, 'nobody is told of contacts and keys');
+
+# status while a call is under way
+$sandbox->fault('mailingcore', { match => { account => 'mail' }, times => 1, action => { stall => \1 } });
+sql(q{UPDATE customers SET email = 'b' || email WHERE id = 1});
+$node->poll_query_until('postgres', q{SELECT in_flight = 1 AND state = 'running' AND backlog = 1 AND pace = 1000 FROM contactsync.status})
+  or die 'timed out waiting for a call in flight';
+pass('status shows what is in flight');
+$sandbox->clear_faults('mailingcore');
+sql(q{CALL contactsync_wait('mail')});
+
+# what is documented for monitoring runs as a monitor
+sql('CREATE ROLE monitor LOGIN; GRANT pg_monitor TO monitor');
+my $directory = 'monitoring';
+my $yaml = PostgreSQL::Test::Utils::slurp_file("$directory/postgres_exporter.yaml");
+my @queries = $yaml =~ /^(\w+):\n  query: \|\n((?:    .*\n)+)/mg;
+cmp_ok(scalar @queries, '>=', 6, 'there are queries for postgres_exporter');
+while (my ($name, $query) = splice @queries, 0, 2)
+{
+	my $columns = join ' ', sort($yaml =~ /^$name:\n.*?^  metrics:\n((?:    .*\n)+)/ms ? $1 =~ /^    - (\w+):/mg : ());
+	my ($ret, $output, $error) = $node->psql('postgres', $query =~ s/;\s*$//r, extra_params => [ '-U', 'monitor', '-P', 'tuples_only=off', '-P', 'footer=off' ]);
+
+	is($error, '', "$name: the query runs as a member of pg_monitor");
+	is(join(' ', sort split /\|/, (split /\n/, $output)[0] // ''), $columns, 'and has the columns that are described');
+	cmp_ok(scalar(split /\n/, $output), '>', 1, 'and rows');
+}
+my $dashboard = decode_json(PostgreSQL::Test::Utils::slurp_file("$directory/grafana.json"));
+my $panels = 0;
+my %seen;
+foreach my $panel (@{ $dashboard->{panels} })
+{
+	ok($panel->{title} && $panel->{type} && $panel->{gridPos} && !$seen{ $panel->{id} }++, "panel $panel->{title}");
+	foreach my $target (@{ $panel->{targets} })
+	{
+		my $query = $target->{rawSql};
+
+		# what Grafana's macros become
+		$query =~ s/\$__timeFilter\((\w+)\)/$1 BETWEEN now() - interval '1 day' AND now()/g;
+		my ($ret, $output, $error) = $node->psql('postgres', $query, extra_params => [ '-U', 'monitor' ]);
+		is($error, '', 'its query runs');
+		$panels++;
+	}
+}
+cmp_ok($panels, '>=', 6, 'the dashboard has panels');
+
+$stdin .= "\\q\n";
+$run->finish;
+done_testing();
