@@ -25,11 +25,17 @@ CREATE FUNCTION contactsync_watch(
 	filter		text	DEFAULT NULL,
 	key			name[]	DEFAULT NULL,
 	on_delete	text	DEFAULT 'ignore',
-	always		boolean	DEFAULT false
+	always		boolean	DEFAULT false,
+	capture		text	DEFAULT 'trigger',
+	poll_column	name	DEFAULT NULL,
+	poll_every	interval DEFAULT '5 min',
+	poll_overlap interval DEFAULT '1 min',
+	reconcile_every interval DEFAULT NULL,
+	reconcile_at time	DEFAULT NULL
 )
 RETURNS integer LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_watch';
-COMMENT ON FUNCTION contactsync_watch(regclass, name, jsonb, text, name[], text, boolean)
+COMMENT ON FUNCTION contactsync_watch(regclass, name, jsonb, text, name[], text, boolean, text, name, interval, interval, interval, time)
 IS 'mirrors a table into a server: from here on every committed change reaches the provider';
 
 CREATE FUNCTION contactsync_unwatch(source regclass, server name)
@@ -56,6 +62,38 @@ AS 'MODULE_PATHNAME', 'contactsync_wait';
 COMMENT ON PROCEDURE contactsync_wait(name, interval)
 IS 'waits until everything queued for a server so far has an outcome';
 
+CREATE FUNCTION contactsync_import(
+	source		regclass,
+	server		name,
+	filter		text	DEFAULT NULL,
+	rate		float8	DEFAULT NULL,
+	automations	text	DEFAULT NULL,
+	dry_run		boolean	DEFAULT false
+)
+RETURNS TABLE (outcome text, reason text, rows bigint) LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_import';
+COMMENT ON FUNCTION contactsync_import(regclass, name, text, float8, text, boolean)
+IS 'sends the rows of a watched table that were not sent yet, in the background; dry_run counts them instead';
+
+CREATE FUNCTION contactsync_reconcile(
+	source		regclass,
+	server		name,
+	filter		text	DEFAULT NULL,
+	rate		float8	DEFAULT NULL,
+	automations	text	DEFAULT NULL,
+	dry_run		boolean	DEFAULT false
+)
+RETURNS TABLE (outcome text, reason text, rows bigint) LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_reconcile';
+COMMENT ON FUNCTION contactsync_reconcile(regclass, name, text, float8, text, boolean)
+IS 'compares all rows of a watched table with what was last sent, and sends those that differ, in the background; rows that have gone follow on_delete; dry_run counts instead';
+
+CREATE FUNCTION contactsync_cancel(source regclass, server name)
+RETURNS boolean LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_cancel';
+COMMENT ON FUNCTION contactsync_cancel(regclass, name)
+IS 'ends an import or a reconciliation of a watched table; false if none was running';
+
 CREATE FUNCTION contactsync_pause(server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_pause_server';
@@ -74,11 +112,11 @@ AS 'MODULE_PATHNAME', 'contactsync_resume_server';
 COMMENT ON FUNCTION contactsync_resume(name)
 IS 'ends a contactsync_pause() of a server; watches of it that were paused by themselves stay so; in a database that was restored or copied, has this one send from now on';
 
-CREATE FUNCTION contactsync_resume(source regclass, server name)
-RETURNS void LANGUAGE c STRICT
+CREATE FUNCTION contactsync_resume(source regclass, server name, automations text DEFAULT NULL)
+RETURNS void LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_resume_watch';
-COMMENT ON FUNCTION contactsync_resume(regclass, name)
-IS 'ends a contactsync_pause() of a watched table';
+COMMENT ON FUNCTION contactsync_resume(regclass, name, text)
+IS 'ends a contactsync_pause() of a watched table; with automations, paused or accepted, also that it is held by the bulk guard';
 
 CREATE FUNCTION contactsync_stats_reset()
 RETURNS void LANGUAGE c
@@ -234,9 +272,16 @@ CREATE TABLE contactsync.watch (
 	on_delete	text	NOT NULL DEFAULT 'ignore'
 				CHECK (on_delete IN ('ignore', 'unsubscribe', 'delete')),
 	state		text	NOT NULL DEFAULT 'running'
-				CHECK (state IN ('running', 'broken')),
+				CHECK (state IN ('running', 'broken', 'guarded')),
 	reason		text,
 	since		timestamptz,
+	released	xid8,
+	poll_column	name,
+	poll_every	interval NOT NULL DEFAULT '5 min',
+	poll_overlap interval NOT NULL DEFAULT '1 min',
+	reconcile_every interval,
+	reconcile_at time,
+	reconcile_next timestamptz,
 	created_at	timestamptz NOT NULL DEFAULT now(),
 	columns		name[],
 	UNIQUE (source, endpoint)
@@ -244,6 +289,55 @@ CREATE TABLE contactsync.watch (
 COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
 COMMENT ON COLUMN contactsync.watch.columns IS 'of the table, by number, with the names that key, mapping and filter know them by';
 COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
+
+COMMENT ON COLUMN contactsync.watch.state IS 'broken: cannot be read; guarded: held by the bulk guard until contactsync_resume()';
+COMMENT ON COLUMN contactsync.watch.released IS 'the transaction of the last contactsync_resume() of a held watch: the guard does not count what was queued before';
+COMMENT ON COLUMN contactsync.watch.poll_column IS 'tells when a row of the source changed, which is polled; null: it has triggers';
+COMMENT ON COLUMN contactsync.watch.reconcile_next IS 'when the next reconciliation begins by itself';
+
+CREATE TABLE contactsync.scan (
+	id			integer	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	endpoint	integer	NOT NULL,
+	watch		integer	NOT NULL,
+	kind		text	NOT NULL CHECK (kind IN ('import', 'reconcile', 'poll')),
+	state		text	NOT NULL DEFAULT 'running'
+				CHECK (state IN ('running', 'done', 'canceled', 'failed')),
+	reason		text,
+	phase		text	NOT NULL CHECK (phase IN ('counting', 'comparing', 'missing')),
+	value		text,
+	cursor		text,
+	watermark	text,
+	next_at		timestamptz,
+	filter		text,
+	rate		float8,
+	automations	text	CHECK (automations IN ('paused', 'accepted')),
+	total		bigint	NOT NULL DEFAULT 0,
+	done		bigint	NOT NULL DEFAULT 0,
+	changes		bigint	NOT NULL DEFAULT 0,
+	new			bigint	NOT NULL DEFAULT 0,
+	changed		bigint	NOT NULL DEFAULT 0,
+	unchanged	bigint	NOT NULL DEFAULT 0,
+	refused		bigint	NOT NULL DEFAULT 0,
+	invalid		bigint	NOT NULL DEFAULT 0,
+	filtered	bigint	NOT NULL DEFAULT 0,
+	gone		bigint	NOT NULL DEFAULT 0,
+	started_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	updated_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	finished_at	timestamptz
+) WITH (fillfactor = 50);
+-- a watch is polled and, at one time, imported or reconciled
+CREATE UNIQUE INDEX scan_running ON contactsync.scan (watch) WHERE state = 'running' AND kind <> 'poll';
+CREATE INDEX scan_watch ON contactsync.scan (watch);
+COMMENT ON TABLE contactsync.scan IS 'walks over whole sources, and how far they are; of each kind the last of a watch is kept';
+COMMENT ON COLUMN contactsync.scan.cursor IS 'the key of the last row that was walked in this phase';
+COMMENT ON COLUMN contactsync.scan.value IS 'of poll_column, in that row';
+COMMENT ON COLUMN contactsync.scan.watermark IS 'of poll_column, where this round of polling began';
+COMMENT ON COLUMN contactsync.scan.next_at IS 'when the next round of polling begins';
+COMMENT ON COLUMN contactsync.scan.automations IS 'what could send mail is paused, or accepted; null: nobody said so';
+COMMENT ON COLUMN contactsync.scan.total IS 'rows of this phase, as estimated';
+COMMENT ON COLUMN contactsync.scan.done IS 'rows of this phase that were walked';
+COMMENT ON COLUMN contactsync.scan.changes IS 'rows that differ, as far as they are counted before anything is sent';
+COMMENT ON COLUMN contactsync.scan.refused IS 'rows that the provider refused before as they are: they are not tried again';
 
 CREATE TABLE contactsync.pause (
 	endpoint	integer	NOT NULL,
@@ -338,6 +432,7 @@ CREATE TABLE contactsync.failure (
 	request_id	text,
 	contact		jsonb,
 	ignored		boolean	NOT NULL DEFAULT false,
+	digest		uuid,
 	UNIQUE (watch, key, endpoint)
 );
 COMMENT ON TABLE contactsync.failure
@@ -437,6 +532,8 @@ SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.watch', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.watch_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.scan', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.scan_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.pause', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.queue_id', '');
@@ -493,7 +590,9 @@ COMMENT ON FUNCTION contactsync.latency_bounds()
 IS 'the upper bounds, in seconds, of the columns "latency", but for the last';
 
 CREATE VIEW contactsync.watches WITH (security_barrier) AS
-SELECT w.source, e.server, e.role AS owner, w.key, w.mapping, w.filter, w.on_delete, w.state, w.reason, w.created_at
+SELECT w.source, e.server, e.role AS owner, w.key, w.mapping, w.filter, w.on_delete, w.state, w.reason, w.created_at,
+	w.poll_column, CASE WHEN w.poll_column IS NOT NULL THEN w.poll_every END AS poll_every,
+	w.reconcile_every, w.reconcile_at, w.reconcile_next
 FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.watches IS 'the watches of the roles that you are';
@@ -669,7 +768,40 @@ COMMENT ON VIEW contactsync.history IS 'the same as stats, minute by minute; non
 COMMENT ON COLUMN contactsync.history.reasons IS 'how many contacts were given up on for which reason';
 COMMENT ON COLUMN contactsync.history.backlog IS 'contacts that were queued at some time in that minute; null: none, or it was not looked at';
 
-GRANT SELECT ON contactsync.watches, contactsync.changes, contactsync.contacts, contactsync.failures,
+CREATE VIEW contactsync.progress WITH (security_barrier) AS
+WITH walk AS (
+	SELECT s.endpoint, s.watch, s.kind, s.state, s.reason, s.phase, s.done, GREATEST(s.total, s.done) AS total,
+		s.new, s.changed, s.unchanged, s.refused, s.invalid, s.filtered, s.gone, s.started_at, s.finished_at,
+		s.done / NULLIF(pg_catalog.date_part('epoch', s.updated_at - s.started_at), 0) AS rate
+	FROM contactsync.scan s WHERE s.kind <> 'poll'
+	UNION ALL
+	SELECT b.endpoint, b.watch, 'backlog', 'running', NULL, 'sending', NULL, b.contacts,
+		NULL, NULL, NULL, NULL, NULL, NULL, NULL, b.oldest, NULL,
+		(SELECT pg_catalog.sum(m.synced + m.unchanged + m.failed)
+				/ GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(m.first_at)), 1)::float8
+			FROM contactsync.minute m WHERE m.endpoint = b.endpoint
+				AND m.at >= pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() - interval '1 min'))
+	FROM contactsync.backlog() b WHERE b.contacts > 0
+)
+SELECT e.server, w.source, e.role AS owner, p.kind, p.state, p.reason, p.phase, p.done, p.total,
+	CASE WHEN p.total > 0 THEN pg_catalog.round(100.0 * p.done / p.total, 1) END AS percent,
+	p.rate,
+	CASE WHEN p.state = 'running' AND p.rate > 0
+		THEN pg_catalog.date_trunc('second', pg_catalog.now()
+			+ LEAST((p.total - COALESCE(p.done, 0)) / p.rate, 1e9) * interval '1 second') END AS eta,
+	p.new, p.changed, p.unchanged, p.refused, p.invalid, p.filtered, p.gone, p.started_at, p.finished_at
+FROM walk p
+	JOIN contactsync.endpoint e ON e.id = p.endpoint
+	LEFT JOIN contactsync.watch w ON w.id = p.watch
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.progress
+IS 'imports and reconciliations, running and the last ones, and what waits in the queue: how far, how fast, how long';
+COMMENT ON COLUMN contactsync.progress.phase
+IS 'counting what would be sent, where many contacts at once could set off mail; comparing rows, and queueing those that differ; missing: looking for contacts whose row has gone; sending';
+COMMENT ON COLUMN contactsync.progress.total IS 'of this phase, as estimated';
+COMMENT ON COLUMN contactsync.progress.rate IS 'rows a second in this phase; contacts a second lately, of a backlog';
+
+GRANT SELECT ON contactsync.progress, contactsync.watches, contactsync.changes, contactsync.contacts, contactsync.failures,
 	contactsync.calls, contactsync.duplicate, contactsync.remote_contacts, contactsync.status, contactsync.stats,
 	contactsync.latencies, contactsync.history TO PUBLIC;
 

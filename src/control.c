@@ -16,6 +16,7 @@
 #include "compat.h"
 #include "contactsync.h"
 #include "endpoint.h"
+#include "guard.h"
 #include "home.h"
 #include "pause.h"
 #include "sql.h"
@@ -130,11 +131,47 @@ contactsync_resume_server(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* contactsync_resume(source, server) */
+/*
+ * Effect: a watch that the guard holds goes on, by the word that is given.
+ * Returns false if none is held.
+ */
+static bool
+release_watch(Oid source, const char *server_name, const char *automations)
+{
+	CsWatch    *watch = cs_watch_find(source, server_name, GetUserId());
+	CsSqlScope	scope;
+	bool		done;
+
+	if (!watch->guarded)
+		return false;
+	if (automations == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the watch on table \"%s\" is held, for what is queued could set off mail to people",
+						get_rel_name(source)),
+				 errdetail("contactsync.status tells how."),
+				 errhint("Use contactsync_resume('%s', '%s', automations => 'paused') if you paused what would do so, or automations => 'accepted' if it is meant to happen.",
+						 get_rel_name(source), server_name)));
+	cs_guard_check_word(automations);
+	cs_sql_enter(&scope);
+	done = cs_guard_release(watch->endpoint, watch->id, automations);
+	cs_sql_leave(&scope);
+	return done;
+}
+
+/* contactsync_resume(source, server, automations) */
 Datum
 contactsync_resume_watch(PG_FUNCTION_ARGS)
 {
-	if (!set_watch(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), false))
+	const char *automations = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	const char *server;
+	bool		released;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	server = NameStr(*PG_GETARG_NAME(1));
+	released = release_watch(PG_GETARG_OID(0), server, automations);
+	if (!set_watch(PG_GETARG_OID(0), server, false) && !released)
 		ereport(NOTICE,
 				(errmsg("the watch on table \"%s\" is not paused", get_rel_name(PG_GETARG_OID(0)))));
 	PG_RETURN_VOID();

@@ -3,89 +3,71 @@
  * current.c
  *		What would be sent of source rows now.
  *
- * For those who look and do not send: the export, and the spot checks of
- * contactsync_verify().
+ * For those who look and do not send: the export, the spot checks of
+ * contactsync_verify(), and whoever compares.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "current.h"
-#include "ledger.h"
+#include "fault.h"
 #include "provider.h"
 #include "remote.h"
 
-/* Can the data of a single row have caused this? */
-static bool
-is_row_fault(int sqlerrcode)
+/* What read_part() reads. */
+typedef struct CsCurrentPart
 {
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_DATA_EXCEPTION:
-		case ERRCODE_CARDINALITY_VIOLATION:
-		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
-		case MAKE_SQLSTATE('P', '0', '0', '0', '0'):
-			return true;
-		default:
-			return false;
-	}
+	CsSource   *source;
+	int			n;
+	char	  **keys;
+	CsSourceRow *rows;
+} CsCurrentPart;
+
+static void
+read_part(void *arg)
+{
+	CsCurrentPart *part = arg;
+
+	cs_source_read(part->source, part->n, part->keys, part->rows);
 }
 
 /*
- * Effect: rows are read in a subtransaction.  Returns NULL, or what is wrong
- * with one of them; all other errors go on.
+ * Effect: rows are read in a subtransaction.  What usually means that the watch
+ * is broken is a row's fault if no rows can be read, as that of 'x'::regclass.
  */
-static char *
-try_to_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
+static CsFault
+try_to_read(CsSource *source, int n, char **keys, CsSourceRow *rows, ErrorData **error)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile message = NULL;
+	CsCurrentPart part = {source, n, keys, rows};
+	CsFault		fault = cs_fault_try(read_part, &part, error);
+	ErrorData  *other;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		cs_source_read(source, n, keys, rows);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (!is_row_fault(error->sqlerrcode))
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		message = error->message;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return message;
+	if (fault != CS_FAULT_BROKEN)
+		return fault;
+	part.n = 0;
+	return cs_fault_try(read_part, &part, &other) == CS_FAULT_NONE ? CS_FAULT_ROW : fault;
 }
 
 /* Effect: reads rows[i] for keys[i], halving where that fails. */
 static void
 read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsCurrent *current)
 {
-	char	   *message = try_to_read(source, n, keys, rows);
+	ErrorData  *error;
+	CsFault		fault = try_to_read(source, n, keys, rows, &error);
 
-	if (message == NULL)
+	if (fault == CS_FAULT_NONE)
 		return;
 	memset(rows, 0, n * sizeof(CsSourceRow));
-	if (n == 1)
+	if (n == 1 && (fault == CS_FAULT_ROW || fault == CS_FAULT_TIMEOUT))
 	{
-		current->refusal = cs_provider_refuse(CS_REASON_MAPPING_ERROR, NULL, "%s", message);
+		current->refusal = cs_provider_refuse(CS_REASON_MAPPING_ERROR, NULL, "%s", error->message);
 		return;
 	}
+	if (fault != CS_FAULT_ROW)
+		ReThrowError(error);
 	CHECK_FOR_INTERRUPTS();
 	read_halving(source, n / 2, keys, rows, current);
 	read_halving(source, n - n / 2, keys + n / 2, rows + n / 2, current + n / 2);
@@ -107,6 +89,7 @@ cs_current_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoi
 	{
 		CsContact  *contact = rows[i].contact;
 
+		current[i].known = known[i];
 		if (contact == NULL)
 			continue;
 		contact->remote_id = known[i].remote_id;

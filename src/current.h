@@ -12,6 +12,7 @@
 
 #include "contact.h"
 #include "endpoint.h"
+#include "ledger.h"
 #include "source.h"
 
 /* Neither: the row has gone, or the filter keeps it out. */
@@ -19,13 +20,15 @@ typedef struct CsCurrent
 {
 	CsContact  *contact;		/* prepared; its upsert_key is set */
 	CsRefusal  *refusal;		/* why it cannot be sent */
+	CsKnown		known;			/* what was last synced of it */
 } CsCurrent;
 
 /*
  * Reads the rows of n keys of a watch as they would be sent now, with what is
  * known of them; rows[i] is for keys[i], palloc'd in the current context.  A row
  * whose mapping fails is refused, and does not keep the others from being read.
- * Needs a transaction.  Ereports what is not the fault of a single row.
+ * Needs a transaction.  Ereports what is not the fault of a single row, and that
+ * several together took too long.
  */
 extern void cs_current_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
 							int n, char **keys, CsCurrent *rows);

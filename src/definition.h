@@ -10,7 +10,8 @@
 
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
+#include "utils/date.h"
+#include "utils/timestamp.h"
 
 #include "contact.h"
 
@@ -45,8 +46,25 @@ typedef struct CsWatch
 	bool		broken;
 	bool		away;			/* another database sends; see home.c */
 	TimestampTz doubted_at;		/* what was synced before is not trusted */
+	bool		guarded;		/* guard.c keeps it from sending */
+	uint64		released;		/* ... but not what is older, as a full xid */
+	char	   *poll_column;	/* its source is polled by it; NULL: triggers */
+	double		poll_every;		/* s */
+	char	   *poll_overlap;	/* an interval */
+	double		reconcile_next; /* Unix seconds; 0: not by itself */
 
 	struct Bitmapset *used;		/* columns, while it is being made */
 } CsWatch;
+
+/* What is done by itself, as contactsync_watch() is told. */
+typedef struct CsSchedule
+{
+	bool		poll;			/* instead of triggers */
+	const char *poll_column;
+	Interval   *poll_every;
+	Interval   *poll_overlap;
+	Interval   *reconcile_every;	/* NULL: not */
+	const TimeADT *reconcile_at;	/* the time of day, or NULL */
+} CsSchedule;
 
 #endif							/* CS_DEFINITION_H */

@@ -33,6 +33,7 @@
 #include "call.h"
 #include "clock.h"
 #include "delivery.h"
+#include "guard.h"
 #include "guc.h"
 #include "http.h"
 #include "pace.h"
@@ -41,6 +42,7 @@
 #include "reader.h"
 #include "refresh.h"
 #include "roster.h"
+#include "scan.h"
 #include "settle.h"
 #include "shmem.h"
 #include "sql.h"
@@ -127,6 +129,8 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	MemoryContextSwitchTo(delivery->turn_context);
 	cs_reader_check(delivery->accounts, cs_clock_now());
 	transactions->commit();
+	if (OidIsValid(roles_of))
+		cs_roster_poll_now(delivery->accounts);
 	delivery->http = cs_http_open();
 	MemoryContextSwitchTo(old);
 	return delivery;
@@ -357,6 +361,7 @@ form(CsDelivery *delivery, CsAccount *account, int wanted, CsChange **forming, d
 			MemoryContextSwitchTo(delivery->turn_context);
 			cs_lane_load(lane);
 			cs_sql_leave(&scope);
+			cs_guard_check(lane, now);
 		}
 		formed += form_from_lane(delivery, lane, wanted - formed, &room, forming + formed, now);
 	}
@@ -401,18 +406,6 @@ make_calls(CsAccount *account, CsChange **forming, int formed)
 		cs_reading_release(forming[i]->reading);
 }
 
-/* May something of this account be read now? */
-static bool
-has_something(CsAccount *account, double now)
-{
-	ListCell   *lc;
-
-	foreach(lc, account->lanes)
-		if (cs_lane_ready_at(lfirst(lc), now) <= now)
-		return true;
-	return false;
-}
-
 /*
  * Effect: nothing is sent by an option, a key or a right that was taken away:
  * the transaction that reads what to send has learnt of it by now.
@@ -443,7 +436,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	CsChange  **forming;
 	int			formed;
 
-	if (calls == 0 || !has_something(account, now))
+	if (calls == 0 || !cs_roster_has_something(account, now))
 		return;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
 	forming = palloc((wanted + 1) * sizeof(CsChange *));
@@ -461,6 +454,29 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 		return;
 	make_calls(account, forming, formed);
 	start_ready(delivery, account, slots, now);
+}
+
+/*
+ * Effect: scans have added to the queue what the account can send beside live
+ * changes, of which there are none left that could go now.  Returns whether
+ * there is something.
+ */
+static bool
+top_up(CsDelivery *delivery, CsAccount *account, double now)
+{
+	int			calls = Min(cs_account_free_slots(account, now), cs_pace_available(&account->pace, now));
+	bool		queued;
+
+	if (calls == 0 || cs_account_is_probing(account) ||
+		cs_roster_scans_ready_at(account, now) > now || cs_roster_has_something(account, now))
+		return false;
+	pgstat_report_activity(STATE_RUNNING, "contactsync: comparing rows");
+	delivery->transactions->begin();
+	follow_changes(delivery, now);
+	MemoryContextSwitchTo(delivery->turn_context);
+	queued = cs_roster_run_scans(account, calls, now);
+	commit_lazily(delivery);
+	return queued;
 }
 
 static void
@@ -497,7 +513,7 @@ send_account(CsDelivery *delivery, CsAccount *account)
 	if (slots == 0)
 		return;
 	/* a call that is only to try is a repeated one and a new one in turn */
-	if (!(cs_account_is_probing(account) && account->repeated && has_something(account, now)))
+	if (!(cs_account_is_probing(account) && account->repeated && cs_roster_has_something(account, now)))
 	{
 		int			left = start_ready(delivery, account, slots, now);
 
@@ -508,33 +524,13 @@ send_account(CsDelivery *delivery, CsAccount *account)
 		account->repeated = false;
 	if (slots > 0)
 		send_new(delivery, account, slots, now);
+	if (top_up(delivery, account, now))
+		send_new(delivery, account, cs_account_free_slots(account, now), now);
 }
 
 /*
  * Waiting
  */
-
-/* When the account can go on by itself; DBL_MAX: an answer or news come first. */
-static double
-account_ready_at(CsAccount *account, double now)
-{
-	double		at = DBL_MAX;
-	dlist_iter	iter;
-	ListCell   *lc;
-
-	if (account->paused)
-		return at;
-	foreach(lc, account->lanes)
-		at = Min(at, cs_lane_ready_at(lfirst(lc), now));
-	dlist_foreach(iter, &account->ready)
-		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
-	if (at == DBL_MAX)
-		return at;
-	if (cs_refresh_is_due(account, now))
-		return account->refresh && !cs_refresh_has_to_store(account) ? DBL_MAX :
-			cs_refresh_ready_at(account, now);
-	return Max(at, cs_account_ready_at(account, now));
-}
 
 /* Milliseconds until there is something to do, at most "timeout". */
 static long
@@ -545,7 +541,7 @@ time_to_wait(CsDelivery *delivery, long timeout)
 	ListCell   *lc;
 
 	foreach(lc, delivery->accounts)
-		at = Min(at, account_ready_at(lfirst(lc), now));
+		at = Min(at, cs_roster_ready_at(lfirst(lc), now));
 	at = Min(at, cs_settle_due_at(delivery->settlement));
 	if (at == DBL_MAX)
 		return timeout;
@@ -692,7 +688,8 @@ cs_delivery_is_done(const CsDelivery *delivery)
 		{
 			CsLane	   *lane = lfirst(other);
 
-			if (!lane->paused && !lane->broken && !cs_lane_is_empty(lane))
+			if (!lane->paused && !lane->broken && !lane->guard.closed &&
+				(!cs_lane_is_empty(lane) || cs_scan_is_under_way(lane, cs_clock_now())))
 				return false;
 		}
 	}

@@ -158,14 +158,18 @@ note_refusal(CsExport *export, const char *key, const CsRefusal *refusal)
 /* Effect: one page has been read.  Returns the last key, or NULL at the end. */
 static char *
 read_page(CsExport *export, const CsWatch *watch, CsPages *pages, CsSource *source,
-		  const char *after)
+		  char *after)
 {
+	CsPagePosition position = {.key = after};
+	CsPagePosition next[ROWS_AT_ONCE];
 	char	   *keys[ROWS_AT_ONCE];
 	CsCurrent	rows[ROWS_AT_ONCE];
-	int			n = cs_pages_next(pages, after, ROWS_AT_ONCE, keys);
+	int			n = cs_pages_next(pages, &position, ROWS_AT_ONCE, next);
 
 	if (n == 0)
 		return NULL;
+	for (int i = 0; i < n; i++)
+		keys[i] = next[i].key;
 	cs_current_read(source, watch, export->endpoint, n, keys, rows);
 	for (int i = 0; i < n; i++)
 	{
@@ -183,13 +187,14 @@ read_all(CsExport *export, const CsWatch *watch)
 {
 	CsPages    *volatile pages = NULL;
 	CsSource   *volatile source = NULL;
+	CsPageOrder order = {0};
 	MemoryContext page = AllocSetContextCreate(CurrentMemoryContext, "contactsync page",
 											   ALLOCSET_DEFAULT_SIZES);
 	char	   *after = NULL;
 
 	PG_TRY();
 	{
-		pages = cs_pages_open(watch);
+		pages = cs_pages_open(watch, &order);
 		source = cs_source_open(watch);
 		do
 		{

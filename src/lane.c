@@ -145,6 +145,8 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id, CsWatch
 	lane->cursor.context = context;
 	lane->cursor.position.id = PG_INT64_MIN;
 	lane->read_size = FIRST_READ;
+	lane->guard.closed = watch && watch->guarded;
+	lane->guard.released = watch ? watch->released : 0;
 	lane->changes = changeset_create(context, 256, NULL);
 	lane->refs = refset_create(context, 256, NULL);
 	lane->broken = lane->source_fault = watch && watch->broken; /* until it can be read */
@@ -338,6 +340,19 @@ append_ref(CsLane *lane, List *refs, CsQueueRef *ref)
 	return refs;
 }
 
+/* Effect: the change is one that the guard counts, unless its row of the queue
+ * was let go on, or a scan wrote it, which counts by itself. */
+static void
+count_change(CsLane *lane, CsChange *change, const CsQueueRef *ref)
+{
+	if (change->guarded || ref->position.xact < lane->guard.released ||
+		ref->position.xact == lane->scan_xact)
+		return;
+	change->guarded = true;
+	lane->guard.waiting++;
+	lane->guard.arrived++;
+}
+
 /*
  * Effect: the key is pending on account of the row, or will be once it is not
  * on its way any more.
@@ -372,6 +387,7 @@ note_key(CsLane *lane, const char *key, CsQueueRef *ref, Jsonb *direct, bool tou
 	else if (touched)
 		change->in_doubt = true;
 	ref->outstanding++;
+	count_change(lane, change, ref);
 	if (ref->position.xact < lane->doubt_below)
 		change->in_doubt = true;
 	if (direct && change->direct == NULL)
@@ -506,7 +522,7 @@ cs_lane_next(CsLane *lane, double now)
 {
 	CsChange   *change;
 
-	if (now < lane->not_before)
+	if (now < lane->not_before || lane->guard.closed)
 		return NULL;
 	wake_postponed(lane, now);
 	if (dlist_is_empty(&lane->pending))
@@ -523,7 +539,7 @@ cs_lane_ready_at(CsLane *lane, double now)
 {
 	double		at = DBL_MAX;
 
-	if (lane->paused)
+	if (lane->paused || lane->guard.closed)
 		return at;
 	if (!dlist_is_empty(&lane->pending) ||
 		(!lane->exhausted && room(lane) > 0))
@@ -661,6 +677,7 @@ cs_change_finish(CsChange *change, void (*done) (CsLane *lane, CsQueuePosition p
 		return;
 	}
 	changeset_delete(lane->changes, change->key);
+	lane->guard.waiting -= change->guarded;
 	if (change->direct)
 		pfree(change->direct);
 	pfree(change->key);

@@ -67,6 +67,7 @@ typedef struct CsChange
 	bool		next_in_doubt;	/* of next_refs */
 	bool		withdrawn;		/* it may have been sent as an opt-out:
 								 * consent is to be told anew */
+	bool		guarded;		/* one of lane->guard.waiting */
 	Jsonb	   *direct;			/* contactsync_upsert(): the contact itself */
 	int			attempts;
 	double		failed_at;		/* when it was first tried in vain; 0: not yet */
@@ -79,6 +80,19 @@ typedef struct CsChange
 	CsContact  *contact;
 	pg_uuid_t	digest;
 } CsChange;
+
+/* What guard.c counts, lest many contacts at once set off mail. */
+typedef struct CsGuard
+{
+	bool		closed;			/* nothing is sent; stored in watch.state */
+	uint64		released;		/* what earlier transactions queued is not
+								 * counted: somebody let it go on */
+	int			waiting;		/* changes that are counted */
+	int			arrived;		/* of them, since it was last looked at */
+	int			recent;			/* that came since "since" */
+	double		since;
+	bool		opened;			/* it was looked at before */
+} CsGuard;
 
 typedef struct CsLane
 {
@@ -111,6 +125,10 @@ typedef struct CsLane
 	int			max_read;		/* rows at a time, after a timeout; 0: no
 								 * limit */
 	bool		has_failures;	/* there may be rows in contactsync.failure */
+	CsGuard		guard;
+	List	   *scans;			/* of the watch that are running; scan.c */
+	uint64		scan_xact;		/* that last queued keys for one of them */
+	double		reconcile_at;	/* when the next one begins by itself; 0: not */
 	struct CsLaneOutcomes *outcomes;	/* to be stored, or NULL */
 	MemoryContext context;
 } CsLane;

@@ -56,6 +56,8 @@ const CsOption cs_common_options[] = {
 	.help = "time to wait for, at most, when the provider says for how long"},
 	{.name = "nulls",.place = CS_ON_SERVER,.check = cs_check_nulls,.preset = "omit",.payload = true,
 	.help = "what becomes of a mapped column that is null: omit or clear"},
+	{.name = "bulk_guard",.place = CS_ON_SERVER,.check = cs_check_nonnegative_int,.preset = "1000",
+	.help = "contacts that may be sent at once where that could set off mail to people; 0: any number"},
 	{.name = "proxy",.place = CS_ON_SERVER,.check = cs_check_proxy,.preset = "none",
 	.help = "URL of the proxy to go through, or none; the environment is not looked at"},
 	{.name = "ca_file",.place = CS_ON_SERVER,.names_file = true,

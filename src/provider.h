@@ -237,6 +237,13 @@ typedef struct CsProvider
 	const char *(*check_mapping) (const CsEndpoint *endpoint, uint32 fields,
 								  const char **hint);
 
+	/*
+	 * MAY be set: what could happen to people if many contacts with these
+	 * fields were upserted at once, as a sentence; NULL: nothing that sends
+	 * mail
+	 */
+	const char *(*bulk_risk) (const CsEndpoint *endpoint, uint32 fields);
+
 	/* MAY be set: what is doubtful about an attribute's name, for a WARNING */
 	const char *(*check_attribute) (const CsEndpoint *endpoint, const char *name);
 

@@ -13,15 +13,14 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "clock.h"
 #include "encoding.h"
+#include "fault.h"
 #include "guc.h"
 #include "ledger.h"
 #include "provider.h"
@@ -45,16 +44,6 @@
 /* A lane whose table is locked is tried again after this long (s). */
 #define LOCKED_PAUSE	1.0
 
-/* What became of an attempt to read. */
-typedef enum CsReadResult
-{
-	CS_READ_OK,
-	CS_READ_ROW_FAULT,			/* what a single row can cause */
-	CS_READ_TIMEOUT,			/* likewise, but it takes long to find which */
-	CS_READ_LATER,				/* locked, or out of resources */
-	CS_READ_BROKEN				/* the watch does not fit its table any more */
-} CsReadResult;
-
 /* What one call of cs_reader_read() works on. */
 typedef struct CsReadJob
 {
@@ -64,26 +53,6 @@ typedef struct CsReadJob
 	double		now;
 	char	   *message;		/* of the last error */
 } CsReadJob;
-
-static CsReadResult
-classify(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
-		case MAKE_SQLSTATE('3', 'F', '0', '0', '0'):
-		case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
-			return CS_READ_BROKEN;
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):
-		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
-			return CS_READ_LATER;
-		default:
-			return error->sqlerrcode == CS_ERRCODE_SOURCE_TIMEOUT ? CS_READ_TIMEOUT :
-				CS_READ_ROW_FAULT;
-	}
-}
 
 /* The rows of changes, of either kind of lane. */
 static void
@@ -105,52 +74,48 @@ read_rows(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows)
 	cs_source_read(lane->source, n, keys, rows);
 }
 
+/* What read_part() reads. */
+typedef struct CsReadPart
+{
+	CsLane	   *lane;
+	int			n;
+	CsChange  **changes;
+	CsSourceRow *rows;
+} CsReadPart;
+
+static void
+read_part(void *arg)
+{
+	CsReadPart *part = arg;
+
+	read_rows(part->lane, part->n, part->changes, part->rows);
+}
+
 /* The same in a subtransaction of its own; sets job->message. */
-static CsReadResult
+static CsFault
 try_to_read(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile CsReadResult result = CS_READ_OK;
+	CsReadPart	part = {job->lane, n, changes, rows};
+	ErrorData  *error;
+	CsFault		fault = cs_fault_try(read_part, &part, &error);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		read_rows(job->lane, n, changes, rows);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(job->reading->context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);	/* it is not the rows that somebody ends */
-		result = classify(error);
+	if (fault != CS_FAULT_NONE)
 		job->message = error->message;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return result;
+	return fault;
 }
 
 /*
  * The same; but a table or column that was renamed breaks only what was prepared
  * before, so that is prepared anew.
  */
-static CsReadResult
+static CsFault
 try_to_read_or_prepare(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 {
 	CsLane	   *lane = job->lane;
 	bool		prepared = lane->source != NULL;
-	CsReadResult result = try_to_read(job, n, changes, rows);
+	CsFault		result = try_to_read(job, n, changes, rows);
 
-	if (result != CS_READ_BROKEN || !prepared)
+	if (result != CS_FAULT_BROKEN || !prepared)
 		return result;
 	cs_source_close(lane->source);
 	lane->source = NULL;
@@ -162,6 +127,7 @@ fail_mapping(CsReadJob *job, CsChange *change)
 {
 	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
 
+	memset(&change->digest, 0, sizeof(change->digest));
 	outcome.reason = CS_REASON_MAPPING_ERROR;
 	outcome.message = job->message;
 	cs_settle_failed(job->settlement, change, &outcome, NULL);
@@ -182,7 +148,7 @@ break_lane(CsReadJob *job)
 
 /* Effect: all changes wait, in their order, until the lane may be read again. */
 static void
-postpone_all(CsReadJob *job, int n, CsChange **changes, CsReadResult result)
+postpone_all(CsReadJob *job, int n, CsChange **changes, CsFault result)
 {
 	CsLane	   *lane = job->lane;
 
@@ -190,10 +156,10 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsReadResult result)
 		cs_change_postpone(changes[i], 0, true);
 	switch (result)
 	{
-		case CS_READ_BROKEN:
+		case CS_FAULT_BROKEN:
 			break_lane(job);
 			break;
-		case CS_READ_TIMEOUT:
+		case CS_FAULT_TIMEOUT:
 			lane->max_read = Max(n / TIMEOUT_DIVISOR, 1);
 			break;
 		default:
@@ -205,14 +171,14 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsReadResult result)
  * An error that usually means that the watch is broken: is it so, or can what a
  * row holds cause it, as that of 'x'::regclass?  Then no rows can be read.
  */
-static CsReadResult
+static CsFault
 tell_broken(CsReadJob *job)
 {
 	char	   *message = job->message;
-	CsReadResult result = try_to_read(job, 0, NULL, NULL);
+	CsFault		result = try_to_read(job, 0, NULL, NULL);
 
 	job->message = message;
-	return result == CS_READ_OK ? CS_READ_ROW_FAULT : CS_READ_BROKEN;
+	return result == CS_FAULT_NONE ? CS_FAULT_ROW : CS_FAULT_BROKEN;
 }
 
 /* Effect: finds out whether the watch fits its table, without a row to be read. */
@@ -220,15 +186,15 @@ static void
 check_lane(CsLane *lane, double now)
 {
 	CsReadJob	job = {.lane = lane,.now = now};
-	CsReadResult result;
+	CsFault		result;
 
 	if (lane->watch == NULL || (lane->broken && !lane->source_fault))
 		return;
 	job.reading = cs_reading_begin(lane->context);
 	result = try_to_read(&job, 0, NULL, NULL);
-	if (result == CS_READ_BROKEN)
+	if (result == CS_FAULT_BROKEN)
 		break_lane(&job);
-	else if (result == CS_READ_OK)
+	else if (result == CS_FAULT_NONE)
 	{
 		lane->source_fault = false;
 		cs_lane_mend(lane);
@@ -254,21 +220,21 @@ cs_reader_check(const List *accounts, double now)
 static void
 read_halving(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 {
-	CsReadResult result = try_to_read_or_prepare(job, n, changes, rows);
+	CsFault		result = try_to_read_or_prepare(job, n, changes, rows);
 
-	if (result == CS_READ_OK)
+	if (result == CS_FAULT_NONE)
 	{
 		if (n >= job->lane->max_read)
 			job->lane->max_read *= 2;
 		return;
 	}
-	if (result == CS_READ_BROKEN)
+	if (result == CS_FAULT_BROKEN)
 		result = tell_broken(job);
-	if (result == CS_READ_TIMEOUT)
+	if (result == CS_FAULT_TIMEOUT)
 		job->lane->not_before = cs_clock_now() + TIMEOUT_PAUSE * cs_source_timeout / 1000.0;
-	if (n == 1 && (result == CS_READ_ROW_FAULT || result == CS_READ_TIMEOUT))
+	if (n == 1 && (result == CS_FAULT_ROW || result == CS_FAULT_TIMEOUT))
 		fail_mapping(job, changes[0]);
-	else if (result != CS_READ_ROW_FAULT)
+	else if (result != CS_FAULT_ROW)
 		postpone_all(job, n, changes, result);
 	else
 	{
@@ -501,6 +467,7 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 	const CsEndpoint *endpoint = job->lane->account->endpoint;
 	CsRefusal  *refusal;
 
+	memset(&change->digest, 0, sizeof(change->digest));
 	if (job->lane->watch && strlen(change->key) > CS_KEY_MAX_BYTES)
 	{
 		fail_long_key(job, change);

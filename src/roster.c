@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <float.h>
+
 #include "access/transam.h"
 #include "access/xact.h"
 #include "postmaster/bgworker.h"
@@ -15,11 +17,15 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "call.h"
 #include "clock.h"
 #include "follow.h"
+#include "guc.h"
 #include "home.h"
 #include "pause.h"
+#include "refresh.h"
 #include "roster.h"
+#include "scan.h"
 #include "shmem.h"
 #include "sql.h"
 #include "state.h"
@@ -46,6 +52,7 @@ add_lane(CsAccount *account, CsWatch *watch, uint64 doubt_below)
 	lane->doubt_below = doubt_below;
 	account->lanes = lappend(account->lanes, lane);
 	lane->has_failures = cs_state_has_failures(account->id, lane->watch_id);
+	cs_scan_load(lane);
 }
 
 /*
@@ -279,6 +286,7 @@ cs_roster_close(const List *accounts)
 		{
 			CsLane	   *lane = lfirst(other);
 
+			cs_scan_close(lane);
 			if (lane->source)
 				cs_source_close(lane->source);
 		}
@@ -378,4 +386,103 @@ cs_roster_note_news(const List *accounts)
 		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
 			((CsLane *) lfirst(other))->exhausted = false;
 	}
+}
+
+/* Effect: what is polled is looked at now: somebody waits for it. */
+void
+cs_roster_poll_now(const List *accounts)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	foreach(lc, accounts)
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+		cs_scan_poll_now(lfirst(other));
+}
+
+/* When a scan of the account could go on, or DBL_MAX. */
+double
+cs_roster_scans_ready_at(const CsAccount *account, double now)
+{
+	double		at = DBL_MAX;
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		at = Min(at, cs_scan_ready_at(lfirst(lc), now));
+	return at;
+}
+
+/*
+ * How many keys a scan may add to a lane: as many as the calls that could start
+ * can carry, less what waits there already, whatever it waits for.
+ */
+static int
+scan_room(const CsAccount *account, const CsLane *lane, int calls)
+{
+	int			most = Min(2 * account->endpoint->concurrency * account->endpoint->batch_size,
+						   cs_max_pending / 2);
+
+	return Min(calls * account->endpoint->batch_size, most - lane->nchanges);
+}
+
+/*
+ * Effect: scans of the account have queued what so many calls can carry.
+ * Returns whether there is something.  Needs what cs_scan_run() needs.
+ */
+bool
+cs_roster_run_scans(CsAccount *account, int calls, double now)
+{
+	bool		queued = false;
+	ListCell   *lc;
+
+	if (account->endpoint == NULL)
+		return false;
+	foreach(lc, account->lanes)
+	{
+		CsLane	   *lane = lfirst(lc);
+		int			room = scan_room(account, lane, calls);
+
+		if (room > 0 && cs_scan_ready_at(lane, now) <= now)
+			queued |= cs_scan_run(lane, room, now) > 0;
+	}
+	return queued;
+}
+
+/*
+ * When something can be done
+ */
+
+/* May something of this account be read now? */
+bool
+cs_roster_has_something(CsAccount *account, double now)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (cs_lane_ready_at(lfirst(lc), now) <= now)
+		return true;
+	return false;
+}
+
+/* When the account can go on by itself; DBL_MAX: an answer or news come first. */
+double
+cs_roster_ready_at(CsAccount *account, double now)
+{
+	double		at = DBL_MAX;
+	dlist_iter	iter;
+	ListCell   *lc;
+
+	if (account->paused)
+		return at;
+	foreach(lc, account->lanes)
+		at = Min(at, cs_lane_ready_at(lfirst(lc), now));
+	at = Min(at, cs_roster_scans_ready_at(account, now));
+	dlist_foreach(iter, &account->ready)
+		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
+	if (at == DBL_MAX)
+		return at;
+	if (cs_refresh_is_due(account, now))
+		return account->refresh && !cs_refresh_has_to_store(account) ? DBL_MAX :
+			cs_refresh_ready_at(account, now);
+	return Max(at, cs_account_ready_at(account, now));
 }

@@ -27,5 +27,11 @@ extern void cs_roster_publish(const List *accounts);
 extern void cs_roster_note_news(const List *accounts);
 extern void cs_roster_note_pauses(const List *accounts);
 extern bool cs_roster_is_paused(const List *accounts);
+extern void cs_roster_poll_now(const List *accounts);
+
+extern bool cs_roster_has_something(CsAccount *account, double now);
+extern double cs_roster_ready_at(CsAccount *account, double now);
+extern double cs_roster_scans_ready_at(const CsAccount *account, double now);
+extern bool cs_roster_run_scans(CsAccount *account, int calls, double now);
 
 #endif							/* CS_ROSTER_H */

@@ -50,6 +50,7 @@ typedef struct CsProgress
 	TimestampTz reported_at;
 	int64		total;			/* the most that was ever left */
 	int64		left;
+	int64		scans;			/* that are running, whose rows are among them */
 	char	   *server;			/* of trouble[]: the first that cannot go on */
 	char	   *trouble;
 	TimestampTz trouble_at;		/* since when it is seen */
@@ -97,9 +98,13 @@ look(CsProgress *progress)
 {
 	static CsStatement statement = {
 		"SELECT COALESCE(sum(q.n), 0)::int8, (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[1],"
-		" (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[2]"
-		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(greatest(n, 1)) AS n FROM contactsync.queue"
+		" (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[2],"
+		" COALESCE(sum(q.scans), 0)::int8"
+		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(n) AS n, sum(scans) AS scans FROM ("
+		"SELECT watch, greatest(n, 1) AS n, 0 AS scans FROM contactsync.queue"
 		" WHERE endpoint = e.id AND ($3 IS NULL OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
+		" UNION ALL SELECT watch, GREATEST(total - done, 1), 1 FROM contactsync.scan"
+		" WHERE endpoint = e.id AND state = 'running' AND kind <> 'poll' AND started_at <= $4) p"
 		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"
 		" LEFT JOIN contactsync.pause p ON p.endpoint = e.id AND p.watch = 0"
 		" LEFT JOIN contactsync.pause wp ON wp.endpoint = e.id AND wp.watch = q.watch AND q.watch <> 0,"
@@ -108,12 +113,12 @@ look(CsProgress *progress)
 		" WHEN wp.paused_at IS NOT NULL THEN format('the watch on %s: %s', w.source,"
 		" concat_ws(': ', 'paused by ' || wp.paused_by, wp.reason))"
 		" WHEN e.state = 'halted' THEN e.reason"
-		" WHEN w.state = 'broken' THEN format('the watch on %s: %s', w.source, w.reason) END AS trouble) t"
+		" WHEN w.state IN ('broken', 'guarded') THEN format('the watch on %s: %s', w.source, w.reason) END AS trouble) t"
 		" WHERE ($1 = 0 OR e.server = (SELECT srvname FROM pg_foreign_server WHERE oid = $1)) AND pg_has_role($2, e.role, 'USAGE')",
-		3, {OIDOID, OIDOID, TEXTOID}
+		4, {OIDOID, OIDOID, TEXTOID, TIMESTAMPTZOID}
 	};
-	Datum		args[3];
-	char		nulls[4] = "   ";
+	Datum		args[4];
+	char		nulls[5] = "    ";
 	CsSqlScope	scope;
 	MemoryContext context = CurrentMemoryContext;
 	bool		isnull;
@@ -122,11 +127,13 @@ look(CsProgress *progress)
 	args[1] = ObjectIdGetDatum(GetUserId());
 	args[2] = progress->snapshot ? CStringGetTextDatum(progress->snapshot) : (Datum) 0;
 	nulls[2] = progress->snapshot ? ' ' : 'n';
+	args[3] = TimestampTzGetDatum(progress->snapshot ? progress->started_at : DT_NOEND);
 	begin();
 	cs_sql_enter(&scope);
 	cs_sql_execute(&statement, args, nulls);
 	progress->left = DatumGetInt64(cs_sql_value(0, 1, &isnull));
 	progress->total = Max(progress->total, progress->left);
+	progress->scans = DatumGetInt64(cs_sql_value(0, 4, &isnull));
 	MemoryContextSwitchTo(context);
 	progress->server = cs_sql_text(0, 2);
 	progress->trouble = cs_sql_text(0, 3);
@@ -164,10 +171,11 @@ report(CsProgress *progress)
 }
 
 static void
-begin_progress(CsProgress *progress, Oid serverid)
+begin_progress(CsProgress *progress, Oid serverid, char *snapshot)
 {
 	memset(progress, 0, sizeof(CsProgress));
 	progress->serverid = serverid;
+	progress->snapshot = snapshot;
 	progress->started_at = progress->reported_at = GetCurrentTimestamp();
 	look(progress);
 }
@@ -185,7 +193,7 @@ deliver(Oid serverid, Oid roleid)
 
 	PG_TRY();
 	{
-		begin_progress(&progress, serverid);
+		begin_progress(&progress, serverid, NULL);
 		for (;;)
 		{
 			CHECK_FOR_INTERRUPTS();
@@ -304,6 +312,22 @@ check_hope(CsProgress *progress, TimestampTz end)
 				 errhint("SELECT * FROM contactsync.status tells how it goes.")));
 }
 
+/*
+ * Effect: looks; and when a scan has ended that was under way, what it queued is
+ * waited for as well.
+ */
+static void
+look_and_follow(CsProgress *progress)
+{
+	int64		scans = progress->scans;
+
+	look(progress);
+	if (progress->scans >= scans)
+		return;
+	progress->snapshot = current_snapshot();
+	look(progress);
+}
+
 static TimestampTz
 end_of(FunctionCallInfo fcinfo)
 {
@@ -328,15 +352,14 @@ contactsync_wait(PG_FUNCTION_ARGS)
 	end = end_of(fcinfo);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	snapshot = current_snapshot();
-	begin_progress(&progress, serverid);
-	progress.snapshot = snapshot;
+	begin_progress(&progress, serverid, snapshot);
 	for (;;)
 	{
 		TimestampTz looked_at = GetCurrentTimestamp();
 		long		took;
 
 		CHECK_FOR_INTERRUPTS();
-		look(&progress);
+		look_and_follow(&progress);
 		if (progress.left == 0)
 			break;
 		check_hope(&progress, end);

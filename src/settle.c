@@ -271,6 +271,7 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	memset(stored, 0, sizeof(CsStored));
 	stored->key = stored_key(outcomes, change);
 	stored->contact = change->contact;
+	stored->digest = change->digest;
 	stored->reason = outcome->reason ? copy(outcomes->context, outcome->reason) : CS_REASON_REJECTED;
 	stored->code = copy(outcomes->context, outcome->code);
 	stored->message = copy(outcomes->context, outcome->message);

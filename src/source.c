@@ -595,11 +595,11 @@ key_arrays(const CsWatch *watch, int n, char **keys, Datum *args)
 }
 
 /*
- * Effect: runs the query, within source_timeout.  An error must not leave the
+ * Effect: runs a query, within source_timeout.  An error must not leave the
  * timer behind, which would cancel something else later.
  */
-static void
-execute_within_timeout(CsSource *source, Datum *args)
+void
+cs_source_execute(SPIPlanPtr plan, Datum *args)
 {
 	bool		own_timeout = !get_timeout_active(STATEMENT_TIMEOUT);
 	volatile int result = 0;
@@ -610,7 +610,7 @@ execute_within_timeout(CsSource *source, Datum *args)
 	{
 		/* not older than the one that the queue was read with */
 		PushActiveSnapshot(GetTransactionSnapshot());
-		result = SPI_execute_plan(source->plan, args, NULL, true, 0);
+		result = SPI_execute_plan(plan, args, NULL, true, 0);
 		PopActiveSnapshot();
 	}
 	PG_CATCH();
@@ -645,7 +645,7 @@ cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
 		memset(rows, 0, n * sizeof(CsSourceRow));
 	cs_source_enter(source->watch, &scope);
 	key_arrays(source->watch, n, keys, args);
-	execute_within_timeout(source, args);
+	cs_source_execute(source->plan, args);
 
 	MemoryContextSwitchTo(context);
 	for (uint64 i = 0; i < SPI_processed; i++)

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "executor/spi.h"
 #include "utils/rel.h"
 
 #include "contact.h"
@@ -65,6 +66,9 @@ extern Oid	cs_source_check_expression(Relation source, const char *expression,
  */
 extern void cs_source_enter(const CsWatch *watch, CsOwnerScope *scope);
 extern void cs_source_leave(const CsOwnerScope *scope);
+
+/* Runs a query over a source, read-only, within source_timeout; in between these two. */
+extern void cs_source_execute(SPIPlanPtr plan, Datum *args);
 
 /* "schema.table AS table", for a query that expressions are part of. */
 extern char *cs_source_from(Oid source);

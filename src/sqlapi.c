@@ -23,6 +23,7 @@
 #include "follow.h"
 #include "provider.h"
 #include "queue.h"
+#include "schedule.h"
 #include "shmem.h"
 #include "sql.h"
 #include "state.h"
@@ -81,7 +82,8 @@ name_list(ArrayType *array)
 	return list;
 }
 
-/* contactsync_watch(source, server, mapping, filter, key, on_delete, always) */
+/* contactsync_watch(source, server, mapping, filter, key, on_delete, always,
+ * and what cs_schedule_read() reads) */
 Datum
 contactsync_watch(PG_FUNCTION_ARGS)
 {
@@ -89,22 +91,25 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	CsEndpoint *endpoint;
 	CsWatch    *watch;
 	CsSqlScope	scope;
+	CsSchedule	schedule;
 
 	require(fcinfo, 0, "source");
 	require(fcinfo, 1, "server");
+	cs_schedule_read(fcinfo, 7, &schedule);
 	serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(1)), GetUserId());
 	endpoint = cs_endpoint_read(serverid, GetUserId());
 	watch = cs_watch_define(PG_GETARG_OID(0), endpoint,
 							PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 							PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
 							PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
-							PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)));
+							PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule);
 	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_create(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
 	cs_sql_enter(&scope);
 	(void) cs_follow_columns();
 	cs_sql_leave(&scope);
+	cs_schedule_store(watch, &schedule);
 	notice_if_not_preloaded();
 	PG_RETURN_INT32(watch->id);
 }

@@ -236,7 +236,7 @@ cs_state_set_watch(int watch, bool broken, const char *reason)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.watch w SET since = CASE WHEN w.state = $2 THEN w.since ELSE clock_timestamp() END,"
-		" state = $2, reason = $3 FROM contactsync.watch b WHERE w.id = $1 AND b.id = w.id"
+		" state = $2, reason = $3 FROM contactsync.watch b WHERE w.id = $1 AND b.id = w.id AND w.state <> 'guarded'"
 		" RETURNING b.state <> $2",
 		3, {INT4OID, TEXTOID, TEXTOID}
 	};
@@ -248,6 +248,19 @@ cs_state_set_watch(int watch, bool broken, const char *reason)
 	args[1] = CStringGetTextDatum(broken ? "broken" : "running");
 	args[2] = text_or_null(reason, &nulls[2]);
 	return cs_sql_execute(&statement, args, nulls) > 0 && DatumGetBool(cs_sql_value(0, 1, &isnull));
+}
+
+/* Effect: the watch is held until somebody lets it go on. */
+void
+cs_state_guard_watch(int watch, const char *reason)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET state = 'guarded', reason = $2, since = clock_timestamp() WHERE id = $1",
+		2, {INT4OID, TEXTOID}
+	};
+	Datum		args[2] = {Int32GetDatum(watch), CStringGetTextDatum(reason)};
+
+	cs_sql_execute(&statement, args, NULL);
 }
 
 static bool
@@ -393,15 +406,16 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.failure AS f (endpoint, watch, key, upsert_key, reason, code, message, field,"
-		" attempts, first_at, last_at, request_id, contact)"
-		" SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, t, t, $10, $11 FROM clock_timestamp() t"
+		" attempts, first_at, last_at, request_id, contact, digest)"
+		" SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, t, t, $10, $11, $12 FROM clock_timestamp() t"
 		" ON CONFLICT (watch, key, endpoint) DO UPDATE SET upsert_key = excluded.upsert_key,"
 		" reason = excluded.reason, code = excluded.code, message = excluded.message, field = excluded.field,"
 		" attempts = f.attempts + excluded.attempts, last_at = excluded.last_at,"
-		" request_id = excluded.request_id, contact = excluded.contact,"
+		" request_id = excluded.request_id, contact = excluded.contact, digest = excluded.digest,"
 		" ignored = f.ignored AND (f.upsert_key, f.reason, f.code, f.message, f.contact) IS NOT DISTINCT FROM"
 		" (excluded.upsert_key, excluded.reason, excluded.code, excluded.message, excluded.contact)",
-		11, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, JSONBOID}
+		12, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, JSONBOID,
+		UUIDOID}
 	};
 	static CsStatement doubt = {
 		"UPDATE contactsync.contact SET error = $4, digest = CASE WHEN $5 THEN NULL ELSE digest END,"
@@ -409,8 +423,9 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 		" WHERE watch = $2 AND key = $3 AND endpoint = $1",
 		6, {INT4OID, INT4OID, TEXTOID, TEXTOID, BOOLOID, BOOLOID}
 	};
-	Datum		args[11];
-	char		nulls[12] = "           ";
+	static const pg_uuid_t none = {{0}};
+	Datum		args[12];
+	char		nulls[13] = "            ";
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
@@ -424,6 +439,8 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 	args[9] = text_or_null(stored->request_id, &nulls[9]);
 	args[10] = PointerGetDatum(stored->direct);
 	nulls[10] = stored->direct ? ' ' : 'n';
+	args[11] = UUIDPGetDatum(&stored->digest);
+	nulls[11] = memcmp(&stored->digest, &none, sizeof(none)) == 0 ? 'n' : ' ';
 	cs_sql_execute(&statement, args, nulls);
 
 	args[3] = CStringGetTextDatum(stored->reason);
@@ -456,7 +473,7 @@ cs_state_sweep(void)
 	" WHERE w.id > 0 AND s.is_called AND w.id <= s.last_value" \
 	" AND NOT EXISTS (SELECT FROM contactsync.watch x WHERE x.id = w.id)))" \
 	" AND endpoint IN (SELECT id FROM contactsync.endpoint WHERE home = contactsync.home())"}
-	static CsStatement statements[] = {SWEEP("contact"), SWEEP("failure"), SWEEP("counter")};
+	static CsStatement statements[] = {SWEEP("contact"), SWEEP("failure"), SWEEP("counter"), SWEEP("scan")};
 
 	for (int i = 0; i < lengthof(statements); i++)
 		cs_sql_execute(&statements[i], NULL, NULL);

@@ -48,6 +48,7 @@ extern void cs_state_set_alarmed(int endpoint, bool alarmed);
 
 /* Returns true if it was not so before. */
 extern bool cs_state_set_watch(int watch, bool broken, const char *reason);
+extern void cs_state_guard_watch(int watch, const char *reason);
 
 /* Does anything of a lane have to be looked for? */
 extern bool cs_state_has_contacts(int endpoint, int watch);
@@ -58,7 +59,7 @@ typedef struct CsStored
 {
 	const char *key;
 	const CsContact *contact;	/* NULL: it could not be made */
-	pg_uuid_t	digest;
+	pg_uuid_t	digest;			/* of a failure: of what was refused, or zero */
 	const char *remote_id;
 	const char *remote_status;
 	const char *remote_updated_at;	/* as the provider writes it */

@@ -44,6 +44,7 @@
 #include "sql.h"
 #include "trigger.h"
 #include "watch.h"
+#include "watchkey.h"
 
 /* The first columns of contactsync.watch. */
 enum
@@ -56,127 +57,37 @@ enum
 static const char *const on_delete_words[] = {"ignore", "unsubscribe", "delete"};
 
 /*
- * Keys
- */
-
-/* Names of the key columns of an index; NIL if it cannot be a key. */
-static List *
-columns_of_unique_index(Relation source, Oid indexid)
-{
-	Relation	index = index_open(indexid, AccessShareLock);
-	Form_pg_index form = index->rd_index;
-	List	   *columns = NIL;
-	bool		usable = form->indisunique && form->indisvalid && form->indimmediate &&
-	RelationGetIndexPredicate(index) == NIL;
-
-	for (int i = 0; usable && i < form->indnkeyatts; i++)
-	{
-		AttrNumber	attnum = form->indkey.values[i];
-
-		if (attnum <= 0 || !TupleDescAttr(RelationGetDescr(source), attnum - 1)->attnotnull)
-			usable = false;
-		else
-			columns = lappend(columns, get_attname(RelationGetRelid(source), attnum, false));
-	}
-	index_close(index, AccessShareLock);
-	return usable ? columns : NIL;
-}
-
-static bool
-has_name(List *names, const char *name)
-{
-	ListCell   *lc;
-
-	foreach(lc, names)
-		if (strcmp(lfirst(lc), name) == 0)
-		return true;
-	return false;
-}
-
-/* In whatever order, and each once. */
-static bool
-same_columns(List *a, List *b)
-{
-	ListCell   *lc;
-
-	if (list_length(a) != list_length(b))
-		return false;
-	foreach(lc, a)
-		if (!has_name(b, lfirst(lc)))
-		return false;
-	foreach(lc, b)
-		if (!has_name(a, lfirst(lc)))
-		return false;
-	return true;
-}
-
-static bool
-has_deferrable_primary_key(List *indexes)
-{
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		bool		found = index->rd_index->indisprimary && !index->rd_index->indimmediate;
-
-		index_close(index, AccessShareLock);
-		if (found)
-			return true;
-	}
-	return false;
-}
-
-/* The columns of the primary key, or those asked for if they are unique. */
-static List *
-find_key(Relation source, List *wanted)
-{
-	List	   *indexes = RelationGetIndexList(source);
-	Oid			primary = RelationGetPrimaryKeyIndex(source);
-	const char *table = RelationGetRelationName(source);
-	ListCell   *lc;
-
-	if (wanted == NIL && OidIsValid(primary))
-		return columns_of_unique_index(source, primary);
-	if (wanted == NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 has_deferrable_primary_key(indexes) ?
-				 errmsg("the primary key of table \"%s\" is deferrable", table) :
-				 errmsg("table \"%s\" has no primary key", table),
-				 errhint("Add a primary key that is not deferrable, or name the columns of such a unique index whose columns are NOT NULL: key => '{id}'.")));
-	foreach(lc, wanted)
-		if (get_attnum(RelationGetRelid(source), lfirst(lc)) == InvalidAttrNumber)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of \"key\" does not exist in table \"%s\"",
-						(char *) lfirst(lc), table)));
-	foreach(lc, indexes)
-		if (same_columns(wanted, columns_of_unique_index(source, lfirst_oid(lc))))
-		return wanted;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("there is no unique index on the columns of \"key\" of table \"%s\"", table),
-			 errdetail("It must have these columns and no others, all of them NOT NULL, no WHERE, and not be deferrable.")));
-}
-
-/*
  * Defining
  */
 
+static bool
+is_table(char kind)
+{
+	return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE;
+}
+
+static bool
+is_pollable(char kind)
+{
+	return is_table(kind) || kind == RELKIND_VIEW || kind == RELKIND_MATVIEW ||
+		kind == RELKIND_FOREIGN_TABLE;
+}
+
 /* Effect: an error unless the relation is of a kind that can be watched. */
 static void
-check_kind(Relation source)
+check_kind(Relation source, bool polled)
 {
 	const char *name = RelationGetRelationName(source);
 	char		kind = source->rd_rel->relkind;
 
-	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+	if (polled ? !is_pollable(kind) : !is_table(kind))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a table", name),
-				 kind == RELKIND_VIEW || kind == RELKIND_MATVIEW ?
-				 errhint("Watch the tables that it is made of.") : 0));
+				 is_pollable(kind) ?
+				 errdetail("Only tables have triggers that tell of changes.") : 0,
+				 is_pollable(kind) ?
+				 errhint("Use capture => 'poll' with poll_column => '...', the column that tells when a row changed; or watch the tables that it is made of.") : 0));
 	if (IsSystemRelation(source) ||
 		RelationGetNamespace(source) == get_namespace_oid(CS_SCHEMA, true))
 		ereport(ERROR,
@@ -191,7 +102,7 @@ check_kind(Relation source)
 
 /* Effect: an error unless the current user may watch the relation. */
 static void
-check_rights(Relation source)
+check_rights(Relation source, bool polled)
 {
 	Oid			relid = RelationGetRelid(source);
 	const char *missing = NULL;
@@ -199,12 +110,13 @@ check_rights(Relation source)
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
 		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_SELECT, ACLMASK_ALL) != ACLCHECK_OK)
 		missing = "SELECT";
-	else if (pg_class_aclcheck(relid, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
+	else if (!polled && pg_class_aclcheck(relid, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
 		missing = "TRIGGER";
 	if (missing)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for table %s", RelationGetRelationName(source)),
+				 polled ? errdetail("To poll it takes the privilege SELECT on it.") :
 				 errdetail("To watch a table takes the privileges SELECT and TRIGGER on it."),
 				 errhint("GRANT %s ON %s TO %s.", missing,
 						 quote_identifier(RelationGetRelationName(source)),
@@ -236,13 +148,34 @@ find_on_delete(const char *word, const CsProvider *provider)
 			 errhint("Use 'ignore', 'unsubscribe' or 'delete'.")));
 }
 
+/* Effect: an error unless the source can be polled by that column. */
+static void
+check_poll_column(Relation source, const char *name)
+{
+	Oid			type;
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("capture => 'poll' needs \"poll_column\""),
+				 errhint("Name the column that tells when a row changed: poll_column => 'updated_at'.")));
+	cs_watchkey_check_columns(source, list_make1(unconstify(char *, name)), "poll_column");
+	type = getBaseType(get_atttype(RelationGetRelid(source), get_attnum(RelationGetRelid(source), name)));
+	if (type != TIMESTAMPTZOID && type != TIMESTAMPOID && type != DATEOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("poll_column \"%s\" is of type %s", name, format_type_be(type)),
+				 errhint("Name a column of type timestamptz, timestamp or date that tells when a row changed.")));
+}
+
 /*
  * A watch by these definitions, checked as the current user, palloc'd; it is
  * not stored.  mapping and filter may be NULL.  Errors name the field at fault.
  */
 CsWatch *
 cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
-				const char *filter, List *key, const char *on_delete)
+				const char *filter, List *key, const char *on_delete,
+				const CsSchedule *schedule)
 {
 	CsWatch    *watch = palloc0(sizeof(CsWatch));
 	Relation	rel = try_relation_open(source, AccessShareLock);
@@ -254,8 +187,11 @@ cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", source)));
-	check_kind(rel);
-	check_rights(rel);
+	check_kind(rel, schedule->poll);
+	check_rights(rel, schedule->poll);
+	if (schedule->poll)
+		check_poll_column(rel, schedule->poll_column);
+	watch->poll_column = schedule->poll ? pstrdup(schedule->poll_column) : NULL;
 	watch->source = source;
 	watch->owner = GetUserId();
 	watch->search_path = pstrdup(namespace_search_path);
@@ -286,7 +222,7 @@ cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		watch->filter = pstrdup(filter);
 	}
 
-	key = find_key(rel, key);
+	key = cs_watchkey_find(rel, key, schedule->poll);
 	watch->keys = palloc(list_length(key) * sizeof(char *));
 	foreach(lc, key)
 		watch->keys[watch->nkeys++] = lfirst(lc);
@@ -350,7 +286,8 @@ cs_watch_create(CsWatch *watch, bool always)
 						get_rel_name(watch->source)),
 				 errhint("Use contactsync_unwatch() first.")));
 	watch->id = cs_sql_int(0, 1);
-	cs_trigger_create(watch, always);
+	if (watch->poll_column == NULL)
+		cs_trigger_create(watch, always);
 	cs_sql_leave(&scope);
 	cs_shmem_reload_at_commit();
 }
@@ -442,7 +379,7 @@ delete_of_watch(const char *table, int endpoint, int id)
 void
 cs_watch_forget(int endpoint, int id)
 {
-	static const char *const tables[] = {"queue", "contact", "failure", "counter", "pause"};
+	static const char *const tables[] = {"queue", "contact", "failure", "counter", "pause", "scan"};
 
 	for (int i = 0; i < lengthof(tables); i++)
 		delete_of_watch(tables[i], endpoint, id);
@@ -482,17 +419,34 @@ enum
 	WATCH_FILTER,
 	WATCH_SEARCH_PATH,
 	WATCH_ON_DELETE,
-	WATCH_BROKEN,
+	WATCH_STATE,
+	WATCH_RELEASED,
+	WATCH_POLL_COLUMN,
+	WATCH_POLL_EVERY,
+	WATCH_POLL_OVERLAP,
+	WATCH_RECONCILE_NEXT,
 	WATCH_DOUBTED_AT,
 	WATCH_AWAY
 };
+
+/* 0 for null. */
+static double
+number_of_row(int row, int column)
+{
+	bool		isnull;
+	Datum		value = cs_sql_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetFloat8(value);
+}
 
 static CsWatch *
 watch_of_row(int row)
 {
 	CsWatch    *watch = palloc0(sizeof(CsWatch));
 	char	   *on_delete = cs_sql_text(row, WATCH_ON_DELETE);
+	char	   *state = cs_sql_text(row, WATCH_STATE);
 	bool		isnull;
+	Datum		released;
 
 	watch->id = cs_sql_int(row, WATCH_ID);
 	watch->endpoint = cs_sql_int(row, WATCH_ENDPOINT);
@@ -505,7 +459,14 @@ watch_of_row(int row)
 	for (int i = 0; i < lengthof(on_delete_words); i++)
 		if (strcmp(on_delete, on_delete_words[i]) == 0)
 			watch->on_delete = i;
-	watch->broken = DatumGetBool(cs_sql_value(row, WATCH_BROKEN, &isnull));
+	watch->broken = strcmp(state, "broken") == 0;
+	watch->guarded = strcmp(state, "guarded") == 0;
+	released = cs_sql_value(row, WATCH_RELEASED, &isnull);
+	watch->released = isnull ? 0 : DatumGetUInt64(released);
+	watch->poll_column = cs_sql_text(row, WATCH_POLL_COLUMN);
+	watch->poll_every = number_of_row(row, WATCH_POLL_EVERY);
+	watch->poll_overlap = cs_sql_text(row, WATCH_POLL_OVERLAP);
+	watch->reconcile_next = number_of_row(row, WATCH_RECONCILE_NEXT);
 	watch->away = DatumGetBool(cs_sql_value(row, WATCH_AWAY, &isnull));
 	watch->doubted_at = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
 	return watch;
@@ -513,7 +474,8 @@ watch_of_row(int row)
 
 #define SELECT_WATCH \
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
-	" w.state = 'broken', e.doubted_at, e.home <> contactsync.home() FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+	" w.state, w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
+	" extract(epoch FROM w.reconcile_next)::float8, e.doubted_at, e.home <> contactsync.home() FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
 /* All watches, palloc'd in the current context.  Within cs_sql_enter(). */
 List *

@@ -17,7 +17,8 @@
 #include "endpoint.h"
 
 extern CsWatch *cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
-								const char *filter, List *key, const char *on_delete);
+								const char *filter, List *key, const char *on_delete,
+								const CsSchedule *schedule);
 extern void cs_watch_create(CsWatch *watch, bool always);
 extern void cs_watch_store(const CsWatch *watch);
 extern void cs_watch_drop(int endpoint, int id);

@@ -9,22 +9,29 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # words of contactsync.h and the contract of provider.h, which are for all.
 layers='
     contactsync
-    sqlapi control retry keyarg hint ddl run preview launcher worker
+    sqlapi control retry keyarg hint ddl import run preview launcher worker
     export verify pull
-    current
     ask
     delivery
-    call reader refresh roster
+    roster
+    call reader refresh
+    scan
     settle
+    guard
     account exchange
     lane
+    scanrow
+    compare
+    current
+    fault
     capture
     remote
     ledger
     queue stats announce state pause
+    schedule
     home
     follow
-    watch mapping trigger page source rowkey
+    watch watchkey mapping trigger page source rowkey
     sql
     token http httpcall waitset bounded header
     providers/*

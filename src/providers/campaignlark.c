@@ -112,6 +112,26 @@ check_options(const CsEndpoint *endpoint)
 	return NULL;
 }
 
+/*
+ * [DOC]: creating one fires CONTACT_SUBSCRIBED_PENDING if it is UNCONFIRMED, and
+ * nothing else; changes fire TAG_ADDED, TAG_REMOVED and FIELD_UPDATED.
+ */
+static const char *
+bulk_risk(const CsEndpoint *endpoint, uint32 fields)
+{
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+	bool		pending = (fields & CS_FIELD_BIT(CS_STATUS)) ||
+	(lark->new_status && strcmp(lark->new_status, "UNCONFIRMED") == 0);
+	bool		changes = (fields & ~(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_STATUS) |
+									  CS_FIELD_BIT(CS_OPT_IN))) != 0;
+
+	if (pending)
+		return "CampaignLark starts automations for contacts that are created unconfirmed, or whose tags or fields change: people could be asked to confirm, or be mailed otherwise.";
+	if (changes)
+		return "CampaignLark starts automations for contacts whose tags or fields change: people could be mailed.";
+	return NULL;
+}
+
 /* [SEED]: status "Defaults to SUBSCRIBED if omitted on create or full replace". */
 static const char *
 check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
@@ -414,6 +434,7 @@ const CsProvider cs_campaignlark = {
 	.configure = configure,
 	.check_options = check_options,
 	.check_mapping = check_mapping,
+	.bulk_risk = bulk_risk,
 	.check_attribute = check_attribute,
 	.build_check = cs_campaignlark_build_check,
 	.judge_check = cs_campaignlark_judge_check,

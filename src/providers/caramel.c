@@ -112,6 +112,18 @@ check_options(const CsEndpoint *endpoint)
 	return NULL;
 }
 
+/* [SEED]: "every upserted contact is immediately evaluated against active
+ * campaign segments", and a form "triggers all configured handlers". */
+static const char *
+bulk_risk(const CsEndpoint *endpoint, uint32 fields)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	if (caramel->prefer_form)
+		return "Every form that is submitted sets off its handlers at Caramel: people could be enrolled in campaigns, such as a welcome series, and be mailed.";
+	return "Caramel evaluates every contact that is sent against the segments of active campaigns: people could be enrolled in journeys, such as a welcome series, and be mailed.";
+}
+
 /* [SEED]: "contact.upsert does NOT set marketing_consent". */
 static const char *
 check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
@@ -342,6 +354,7 @@ const CsProvider cs_caramel = {
 	.configure = configure,
 	.check_options = check_options,
 	.check_mapping = check_mapping,
+	.bulk_risk = bulk_risk,
 	.build_check = build_check,
 	.judge_check = judge_check,
 };

@@ -113,6 +113,18 @@ configure(const CsEndpoint *endpoint)
 	return owlat;
 }
 
+/* Creating and updating contacts fires automations; a topic can have double
+ * opt-in. */
+static const char *
+bulk_risk(const CsEndpoint *endpoint, uint32 fields)
+{
+	const Owlat *owlat = cs_provider_settings(endpoint);
+
+	if (owlat->topic_id)
+		return "Owlat runs automations for contacts that are created or changed, and mails everybody who is added to a topic with double opt-in for a confirmation.";
+	return "Owlat runs automations for contacts that are created or changed, and these can mail people.";
+}
+
 static const char *
 check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
 {
@@ -642,6 +654,7 @@ const CsProvider cs_owlat = {
 	.prepare = prepare,
 	.configure = configure,
 	.check_mapping = check_mapping,
+	.bulk_risk = bulk_risk,
 	.build_check = build_check,
 	.judge_check = judge_check,
 	.build_lookup = build_lookup,

@@ -28,12 +28,13 @@ foreach my $block (@blocks)
 }
 
 like($output, qr/^POST\|\S+\/contacts\/bulk\|\{"contacts":\[\{"email":"jane\@example\.com"/m, 'the preview');
-like($output, qr/^mail\|customers\|idle\|0\|[23]\|1$/m, 'status before the row is mended; John may have been sent twice');
+like($output, qr/^new\|\|1$/m, 'what the import would do');
+like($output, qr/^mail\|customers\|idle\|0\|[34]\|1$/m, 'status before the row is mended; John may have been sent twice');
 like($output, qr/^3\|invalid_email\|/m, 'the failure');
 
 my %contacts = map { $_->{email} => $_ } @{ $sandbox->contacts('mailingcore') };
 is_deeply([ sort keys %contacts ],
-	[ 'jane@example.com', 'john@example.com', 'mira@example.com', 'nobody@example.com' ],
+	[ 'amy@example.com', 'jane@example.com', 'john@example.com', 'mira@example.com', 'nobody@example.com' ],
 	'all of them arrived');
 is($contacts{'jane@example.com'}{attributes}{plan}, 'TEAM', 'as the mapping says');
 is($contacts{'john@example.com'}{attributes}{plan}, 'PRO', 'with the newest value');
