@@ -28,9 +28,17 @@
 #include "guc.h"
 #include "provider.h"
 #include "token.h"
+#include "trace.h"
 
 /* Keys that are tried for one batch before it is given up as it is. */
 #define MAX_REKEYS	1
+
+/* Is the contact one whose calls are kept? */
+static bool
+is_traced(const CsChange *change)
+{
+	return cs_trace_is_wanted(change->lane->endpoint_id, change->lane->watch_id, change->key, change->contact);
+}
 
 /*
  * A call about n ACTIVE changes.  It uses their readings.
@@ -57,6 +65,57 @@ cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action, i
 		cs_reading_use(changes[i]->reading);
 	}
 	return call;
+}
+
+/* Effect: a call of n contacts is ready; *n and *size are 0. */
+static void
+make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t *size)
+{
+	CsCall	   *call;
+
+	if (*n == 0)
+		return;
+	call = cs_call_create(account, *n, group, action, 0);
+	if (cs_account_is_probing(account))
+		dlist_push_head(&account->ready, &call->node);
+	else
+		dlist_push_tail(&account->ready, &call->node);
+	*n = 0;
+	*size = 0;
+}
+
+/* Effect: makes calls of contacts that were read; they are ready. */
+void
+cs_call_make(CsAccount *account, CsChange **forming, int formed)
+{
+	CsChange  **group = palloc(formed * sizeof(CsChange *));
+
+	for (CsAction action = CS_UPSERT; action <= CS_DELETE; action++)
+	{
+		int			limit = Min(account->endpoint->batch_size,
+								cs_provider_batch_limit(account->endpoint, action, 0));
+		size_t		size = 0;
+		int			n = 0;
+
+		for (int i = 0; i < formed; i++)
+		{
+			bool		alone;
+
+			if (forming[i]->contact->action != action)
+				continue;
+			/* nobody else's data is kept with what is traced */
+			alone = is_traced(forming[i]);
+			if (alone)
+				make_call(account, action, group, &n, &size);
+			group[n++] = forming[i];
+			size += forming[i]->contact->size;
+			if (alone || n == limit || size > CS_CALL_BYTES)
+				make_call(account, action, group, &n, &size);
+		}
+		make_call(account, action, group, &n, &size);
+	}
+	for (int i = 0; i < formed; i++)
+		cs_reading_release(forming[i]->reading);
 }
 
 /* Effect: the call is over; its changes have gone elsewhere. */
@@ -460,6 +519,28 @@ path_of(const char *url)
 	return path ? path : "/";
 }
 
+/* What is to be kept of the call, in full, of each contact that is traced. */
+static List *
+traces_of(const CsCall *call, const CsResponse *response, CsSettlement *settlement)
+{
+	MemoryContext context = cs_settle_call_context(settlement);
+	List	   *traces = NIL;
+
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		const CsChange *change = call->changes[i];
+		MemoryContext old;
+
+		if (!is_traced(change))
+			continue;
+		old = MemoryContextSwitchTo(context);
+		traces = lappend(traces, cs_trace_make(context, call->account->endpoint, change->lane->watch_id, change->key,
+											   change->contact, &call->request, response));
+		MemoryContextSwitchTo(old);
+	}
+	return traces;
+}
+
 static void
 log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judgement,
 		 CsSettlement *settlement, double now)
@@ -487,6 +568,7 @@ log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judg
 	else if (judgement->verdict == CS_DONE)
 		for (int i = 0; i < call->batch.ncontacts; i++)
 			record.failed += judgement->outcomes[i].kind == CS_OUTCOME_REJECTED;
+	record.traces = traces_of(call, response, settlement);
 	cs_settle_call(settlement, &record);
 }
 

@@ -17,6 +17,9 @@
 #include "http.h"
 #include "settle.h"
 
+/* Text of the contacts in one call, at which it is full. */
+#define CS_CALL_BYTES	(4 * 1024 * 1024)
+
 typedef struct CsCall
 {
 	CsExchange	exchange;
@@ -38,6 +41,7 @@ typedef struct CsCall
 
 extern CsCall *cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action,
 							  int step);
+extern void cs_call_make(CsAccount *account, CsChange **forming, int formed);
 extern void cs_call_start(CsCall *call, CsHttp *http, double now);
 extern void cs_call_withdraw_paused(CsAccount *account);
 extern void cs_call_answered(CsCall *call, const CsResponse *response,

@@ -33,6 +33,7 @@
 #include "call.h"
 #include "clock.h"
 #include "delivery.h"
+#include "forget.h"
 #include "guard.h"
 #include "guc.h"
 #include "http.h"
@@ -47,11 +48,11 @@
 #include "shmem.h"
 #include "sql.h"
 #include "state.h"
+#include "trace.h"
 
-/* Text of the contacts in one call, and of those that are read before any of
- * them is sent: what is in flight is bounded however large the rows are. */
-#define CALL_BYTES		(4 * 1024 * 1024)
-#define FORMING_BYTES	(4 * CALL_BYTES)
+/* Text of the contacts that are read before any of them is sent: what is in
+ * flight is bounded however large the rows are. */
+#define FORMING_BYTES	(4 * CS_CALL_BYTES)
 
 struct CsDelivery
 {
@@ -121,9 +122,11 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	cs_queue_adopt();
 	cs_sql_enter(&scope);
 	cs_state_sweep();
+	cs_forget_sweep();
 	cs_sql_leave(&scope);
 	transactions->commit();
 	transactions->begin();
+	cs_trace_load();
 	delivery->accounts = cs_roster_load(context, only_server, roles_of,
 										before ? before->accounts : NIL);
 	MemoryContextSwitchTo(delivery->turn_context);
@@ -369,43 +372,6 @@ form(CsDelivery *delivery, CsAccount *account, int wanted, CsChange **forming, d
 	return formed;
 }
 
-/* Effect: makes calls of contacts; they are ready. */
-static void
-make_calls(CsAccount *account, CsChange **forming, int formed)
-{
-	CsChange  **group = palloc(formed * sizeof(CsChange *));
-
-	for (CsAction action = CS_UPSERT; action <= CS_DELETE; action++)
-	{
-		int			limit = Min(account->endpoint->batch_size,
-								cs_provider_batch_limit(account->endpoint, action, 0));
-		size_t		size = 0;
-		int			n = 0;
-
-		for (int i = 0; i <= formed; i++)
-		{
-			if (i < formed && forming[i]->contact->action == action)
-			{
-				group[n++] = forming[i];
-				size += forming[i]->contact->size;
-			}
-			if (n == limit || size > CALL_BYTES || (i == formed && n > 0))
-			{
-				CsCall	   *call = cs_call_create(account, n, group, action, 0);
-
-				if (cs_account_is_probing(account))
-					dlist_push_head(&account->ready, &call->node);
-				else
-					dlist_push_tail(&account->ready, &call->node);
-				n = 0;
-				size = 0;
-			}
-		}
-	}
-	for (int i = 0; i < formed; i++)
-		cs_reading_release(forming[i]->reading);
-}
-
 /*
  * Effect: nothing is sent by an option, a key or a right that was taken away:
  * the transaction that reads what to send has learnt of it by now.
@@ -421,6 +387,8 @@ follow_changes(CsDelivery *delivery, double now)
 		foreach(lc, delivery->accounts)
 			cs_call_withdraw_paused(lfirst(lc));
 	}
+	if (cs_trace_take_changes())
+		cs_trace_load();
 	if (cs_endpoint_take_changes())
 		foreach(lc, delivery->accounts)
 			cs_account_read_endpoint(lfirst(lc), now);
@@ -452,7 +420,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	commit(delivery);
 	if (formed == 0)
 		return;
-	make_calls(account, forming, formed);
+	cs_call_make(account, forming, formed);
 	start_ready(delivery, account, slots, now);
 }
 

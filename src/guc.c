@@ -21,6 +21,7 @@ int			cs_launcher_naptime = 10;
 int			cs_probe_interval = 60;
 int			cs_source_timeout = 30000;
 int			cs_max_pending = 20000;
+int			cs_trace_rows = 1000;
 int			cs_call_log_rows = 100000;
 int			cs_call_log_age = 7 * 24 * 60;
 int			cs_failure_rows = 100000;
@@ -132,6 +133,15 @@ cs_guc_define(void)
 							"Sets how long reading a batch of source rows may take.",
 							NULL, &cs_source_timeout, 30000, 100, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.trace_rows: what contactsync_trace() has kept, requests and
+	 * answers in full.
+	 */
+	DefineCustomIntVariable("contactsync.trace_rows",
+							"Sets how many traced requests of a server contactsync.trace keeps.",
+							NULL, &cs_trace_rows, 1000, 0, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved(CS_EXTENSION);
 }

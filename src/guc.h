@@ -21,6 +21,8 @@ extern int	cs_failure_age;		/* min */
 extern int	cs_history_age;		/* min */
 extern int	cs_notify_failures; /* contacts a minute; 0: never */
 
+extern int	cs_trace_rows;
+
 extern void cs_guc_define(void);
 
 #endif							/* CS_GUC_H */

@@ -130,3 +130,13 @@ cs_keyarg_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n)
 	table_close(source, AccessShareLock);
 	return keys;
 }
+
+char *
+cs_keyarg_of_value(const CsWatch *watch, Datum value, Oid type)
+{
+	Relation	source = table_open(watch->source, AccessShareLock);
+	char	   *key = key_of_value(source, watch, value, type);
+
+	table_close(source, AccessShareLock);
+	return key;
+}

@@ -21,4 +21,7 @@
  */
 extern char **cs_keyarg_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n);
 
+/* The same of one value. */
+extern char *cs_keyarg_of_value(const CsWatch *watch, Datum value, Oid type);
+
 #endif							/* CS_KEYARG_H */

@@ -14,53 +14,20 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
 
-#include "contactsync.h"
+#include "heed.h"
 #include "pause.h"
-#include "shmem.h"
 #include "sql.h"
 
-static Oid	followed = InvalidOid;	/* the table, once it was loaded */
-static bool changed = false;
-
-static void
-note_change(Datum arg, Oid relid)
-{
-	if (relid == followed || !OidIsValid(relid))
-		changed = true;
-}
-
-/* The table contactsync.pause. */
-static Oid
-table(void)
-{
-	return get_relname_relid("pause", get_namespace_oid(CS_SCHEMA, false));
-}
-
-/*
- * Effect: whoever delivers, the background worker or not, learns with its next
- * transaction that the table has changed, as it would of a server's options.
- */
-static void
-tell(void)
-{
-	CacheInvalidateRelcacheByRelid(table());
-	cs_shmem_wake_late_at_commit();
-}
+static CsHeeded heeded = {.table = "pause"};
 
 /* Has anything been paused or resumed since the last time that it was asked? */
 bool
 cs_pause_take_changes(void)
 {
-	bool		result = changed;
-
-	changed = false;
-	return result;
+	return cs_heed_take_changes(&heeded);
 }
 
 bool
@@ -79,7 +46,7 @@ cs_pause_set(int endpoint, int watch, const char *by, const char *reason)
 	args[2] = CStringGetTextDatum(by);
 	args[3] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
 	nulls[3] = reason ? ' ' : 'n';
-	tell();
+	cs_heed_tell(&heeded);
 	return cs_sql_execute(&statement, args, nulls) > 0;
 }
 
@@ -91,7 +58,7 @@ cs_pause_end(int endpoint, int watch)
 	};
 	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
 
-	tell();
+	cs_heed_tell(&heeded);
 	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
@@ -109,7 +76,7 @@ cs_pause_all(const char *by, const char *reason)
 
 	args[0] = CStringGetTextDatum(by);
 	args[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
-	tell();
+	cs_heed_tell(&heeded);
 	return (int64) cs_sql_execute(&statement, args, reason ? NULL : " n");
 }
 
@@ -118,15 +85,11 @@ List *
 cs_pause_load(void)
 {
 	static CsStatement statement = {"SELECT endpoint, watch FROM contactsync.pause"};
-	static bool following = false;
 	MemoryContext context = CurrentMemoryContext;
 	List	   *pauses = NIL;
 	uint64		n;
 
-	if (!following)
-		CacheRegisterRelcacheCallback(note_change, (Datum) 0);
-	following = true;
-	followed = table();
+	cs_heed_begin(&heeded);
 	n = cs_sql_execute(&statement, NULL, NULL);
 
 	MemoryContextSwitchTo(context);

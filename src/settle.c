@@ -33,6 +33,7 @@
 #include "settle.h"
 #include "sql.h"
 #include "stats.h"
+#include "trace.h"
 
 /* What is locked is waited for so long, and then tried again later (s). */
 #define LOCK_TIMEOUT	"100ms"
@@ -292,6 +293,12 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	finish(settlement, change);
 }
 
+MemoryContext
+cs_settle_call_context(const CsSettlement *settlement)
+{
+	return settlement->call_context;
+}
+
 void
 cs_settle_call(CsSettlement *settlement, const CsCallRecord *record)
 {
@@ -489,7 +496,14 @@ store_portion(const CsPortion *portion)
 	foreach(lc, portion->lanes)
 		store_lane(lfirst(lc));
 	foreach(lc, portion->calls)
-		cs_state_log_call(lfirst(lc));
+	{
+		const CsCallRecord *record = lfirst(lc);
+		ListCell   *trace;
+
+		cs_state_log_call(record);
+		foreach(trace, record->traces)
+			cs_trace_store(lfirst(trace), record);
+	}
 	store_stats(portion, context);
 	foreach(lc, portion->accounts)
 		store_health(lfirst(lc));

@@ -38,7 +38,8 @@ extern void cs_settle_outdated(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
 							 const char *request_id);
 
-/* Copies what it is given. */
+/* Copies what it is given, but for the traces: they are made in this context. */
+extern MemoryContext cs_settle_call_context(const CsSettlement *settlement);
 extern void cs_settle_call(CsSettlement *settlement, const CsCallRecord *record);
 
 /*

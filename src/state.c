@@ -85,7 +85,7 @@ void
 cs_state_drop_endpoint(int endpoint)
 {
 	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact", "pause", "stat",
-	"minute", "minute_failure"};
+	"minute", "minute_failure", "traced", "trace", "forgotten"};
 
 	for (int i = 0; i < lengthof(tables); i++)
 		cs_sql_execute_text("DELETE FROM contactsync.%s WHERE endpoint = %d", tables[i], endpoint);

@@ -109,6 +109,7 @@ typedef struct CsCallRecord
 	const char *idempotency_key;
 	const char *request_id;
 	const char *error;
+	List	   *traces;			/* of CsTrace: to be kept beside it */
 } CsCallRecord;
 
 extern void cs_state_log_call(const CsCallRecord *record);

@@ -379,7 +379,7 @@ delete_of_watch(const char *table, int endpoint, int id)
 void
 cs_watch_forget(int endpoint, int id)
 {
-	static const char *const tables[] = {"queue", "contact", "failure", "counter", "pause", "scan"};
+	static const char *const tables[] = {"queue", "contact", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten"};
 
 	for (int i = 0; i < lengthof(tables); i++)
 		delete_of_watch(tables[i], endpoint, id);

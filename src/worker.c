@@ -31,6 +31,7 @@
 #include "sql.h"
 #include "state.h"
 #include "stats.h"
+#include "trace.h"
 
 /* A wake-up that was lost is made up for after this long (ms). */
 #define FALLBACK_MS		10000
@@ -161,6 +162,7 @@ prune(void)
 	cs_state_prune_calls();
 	cs_state_prune_failures();
 	cs_stats_tick();
+	cs_trace_prune();
 	cs_sql_leave(&scope);
 	commit();
 }

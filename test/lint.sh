@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # words of contactsync.h and the contract of provider.h, which are for all.
 layers='
     contactsync
-    sqlapi control retry keyarg hint ddl import run preview launcher worker
+    sqlapi person control retry keyarg hint ddl import run preview launcher worker
     export verify pull
     ask
     delivery
@@ -27,7 +27,7 @@ layers='
     capture
     remote
     ledger
-    queue stats announce state pause
+    queue forget trace stats announce state pause heed
     schedule
     home
     follow
