@@ -18,6 +18,25 @@ COMMENT ON COLUMN contactsync.endpoint.home IS 'the database that sends to it, a
 COMMENT ON COLUMN contactsync.endpoint.timeline IS 'of the cluster, when it was last seen';
 COMMENT ON COLUMN contactsync.endpoint.doubted_at IS 'what was synced before is not trusted to be what the provider has';
 
+CREATE FUNCTION contactsync_alter_watch(
+	source		regclass,
+	server		name,
+	mapping		jsonb	DEFAULT NULL,
+	filter		text	DEFAULT NULL,
+	on_delete	text	DEFAULT NULL,
+	always		boolean	DEFAULT NULL
+)
+RETURNS bigint LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_alter_watch';
+COMMENT ON FUNCTION contactsync_alter_watch(regclass, name, jsonb, text, text, boolean)
+IS 'changes what is given of a watch in place, a filter of '''' to none, and returns how many contacts differ now from what was sent; null: not counted';
+
+CREATE FUNCTION contactsync_doubt(server name, before timestamptz DEFAULT pg_catalog.clock_timestamp())
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_doubt';
+COMMENT ON FUNCTION contactsync_doubt(name, timestamptz)
+IS 'trusts nothing that was sent to a server before: a reconciliation sends all of it again; -infinity trusts all of it, as after a failover that lost nothing';
+
 -- columns are followed from here on
 ALTER TABLE contactsync.watch ADD COLUMN columns name[];
 COMMENT ON COLUMN contactsync.watch.columns IS 'of the table, by number, with the names that key, mapping and filter know them by';
@@ -27,7 +46,8 @@ UPDATE contactsync.watch w SET columns =
 	 WHERE c.oid = w.source);
 DROP EVENT TRIGGER contactsync_ddl;
 CREATE EVENT TRIGGER contactsync_ddl ON ddl_command_end
-WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER SERVER') EXECUTE FUNCTION contactsync.note_ddl();
+WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SERVER')
+EXECUTE FUNCTION contactsync.note_ddl();
 COMMENT ON EVENT TRIGGER contactsync_ddl IS 'watches follow their tables and servers';
 COMMENT ON FUNCTION contactsync.note_ddl()
 IS 'event trigger by which watches follow columns and servers that are renamed, and tables that come to inherit from theirs';

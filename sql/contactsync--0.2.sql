@@ -38,6 +38,19 @@ AS 'MODULE_PATHNAME', 'contactsync_watch';
 COMMENT ON FUNCTION contactsync_watch(regclass, name, jsonb, text, name[], text, boolean, text, name, interval, interval, interval, time)
 IS 'mirrors a table into a server: from here on every committed change reaches the provider';
 
+CREATE FUNCTION contactsync_alter_watch(
+	source		regclass,
+	server		name,
+	mapping		jsonb	DEFAULT NULL,
+	filter		text	DEFAULT NULL,
+	on_delete	text	DEFAULT NULL,
+	always		boolean	DEFAULT NULL
+)
+RETURNS bigint LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_alter_watch';
+COMMENT ON FUNCTION contactsync_alter_watch(regclass, name, jsonb, text, text, boolean)
+IS 'changes what is given of a watch in place, a filter of '''' to none, and returns how many contacts differ now from what was sent; null: not counted';
+
 CREATE FUNCTION contactsync_unwatch(source regclass, server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_unwatch';
@@ -198,6 +211,12 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_forget_row';
 COMMENT ON FUNCTION contactsync_forget(regclass, name, "any")
 IS 'erases all that is held by contactsync on a row of a watched table, by its key, at the provider nothing, and returns how many rows of what';
+
+CREATE FUNCTION contactsync_doubt(server name, before timestamptz DEFAULT pg_catalog.clock_timestamp())
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_doubt';
+COMMENT ON FUNCTION contactsync_doubt(name, timestamptz)
+IS 'trusts nothing that was sent to a server before: a reconciliation sends all of it again; -infinity trusts all of it, as after a failover that lost nothing';
 
 CREATE FUNCTION contactsync_export(source regclass, server name)
 RETURNS TABLE (
@@ -914,7 +933,8 @@ IS 'event trigger that ends watches with their tables and servers';
 REVOKE ALL ON FUNCTION contactsync.note_drop() FROM PUBLIC;
 
 CREATE EVENT TRIGGER contactsync_ddl ON ddl_command_end
-WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER SERVER') EXECUTE FUNCTION contactsync.note_ddl();
+WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SERVER')
+EXECUTE FUNCTION contactsync.note_ddl();
 COMMENT ON EVENT TRIGGER contactsync_ddl IS 'watches follow their tables and servers';
 
 CREATE EVENT TRIGGER contactsync_drop ON sql_drop EXECUTE FUNCTION contactsync.note_drop();

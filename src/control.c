@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -27,6 +28,7 @@ CS_FUNCTION(contactsync_pause_server);
 CS_FUNCTION(contactsync_pause_watch);
 CS_FUNCTION(contactsync_resume_server);
 CS_FUNCTION(contactsync_resume_watch);
+CS_FUNCTION(contactsync_doubt);
 
 /*
  * The ids of the endpoints at a server of the roles that a role is, palloc'd in
@@ -128,6 +130,23 @@ contactsync_resume_server(PG_FUNCTION_ARGS)
 
 	if (set_server(server, false) == 0)
 		ereport(NOTICE, (errmsg("server \"%s\" is not paused", server)));
+	PG_RETURN_VOID();
+}
+
+/* contactsync_doubt(server, before) */
+Datum
+contactsync_doubt(PG_FUNCTION_ARGS)
+{
+	Oid			roleid = GetUserId();
+	CsSqlScope	scope;
+	ListCell   *lc;
+	List	   *ids;
+
+	cs_sql_enter(&scope);
+	ids = endpoints_at(NameStr(*PG_GETARG_NAME(0)), roleid);
+	foreach(lc, ids)
+		cs_home_doubt(lfirst_int(lc), PG_GETARG_TIMESTAMPTZ(1));
+	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }
 

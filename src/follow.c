@@ -173,6 +173,9 @@ rename_in_watch(CsWatch *watch, const CsRenames *renames)
 	if (watch->filter)
 		watch->filter = rename_in_expression(watch->filter, table, renames);
 	cs_watch_store(watch);
+	if (watch->poll_column && cs_renames_find(renames, watch->poll_column))
+		cs_sql_execute_text("UPDATE contactsync.watch SET poll_column = %s WHERE id = %d",
+							quote_literal_cstr(cs_renames_find(renames, watch->poll_column)), watch->id);
 	cs_trigger_rename(watch->id, renames);
 }
 

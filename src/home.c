@@ -128,7 +128,8 @@ cs_home_note_timeline(void)
 			ereport(WARNING,
 					(errmsg("contactsync: what the provider has of server \"%s\" may be newer than what is stored here, for this cluster was promoted or recovered since (timeline %d, before: %d)",
 							cs_sql_text(i, 1), DatumGetInt32(arg), cs_sql_int(i, 2)),
-					 errhint("A reconciliation compares every row, and sends it.")));
+					 errhint("SELECT contactsync_reconcile(...) sends every row again; if nothing was lost, SELECT contactsync_doubt(%s, '-infinity') first.",
+							 quote_literal_cstr(cs_sql_text(i, 1)))));
 }
 
 /* Effect: the log says what is not sent, and what to type; once per process. */

@@ -579,7 +579,8 @@ cs_lane_break(CsLane *lane, const char *reason, double until)
 void
 cs_lane_carry_over(CsLane *lane, const CsLane *before)
 {
-	if (before->broken && !before->source_fault)
+	/* it is not stored as broken any more if somebody altered it */
+	if (before->broken && !before->source_fault && lane->broken)
 		cs_lane_break(lane, before->reason, before->not_before);
 	lane->source_fault &= before->source_fault;
 }

@@ -35,26 +35,52 @@
 #define IS_OURS(t)	t ".tgfoid = 'contactsync.capture'::regproc AND " t ".tgparentid = 0"
 #define WATCH_OF(t)	"split_part(encode(" t ".tgargs, 'escape'), chr(92) || '000', 2)"
 
-/* The arguments of the trigger, as capture.c reads them. */
-static char *
+/* Effect: runs the commands that a query returns. */
+static void
+execute_result(const char *query)
+{
+	uint64		n = cs_sql_execute_text("%s", query);
+	char	  **commands = palloc(Max(n, 1) * sizeof(char *));
+
+	for (uint64 i = 0; i < n; i++)
+		commands[i] = cs_sql_text(i, 1);
+	for (uint64 i = 0; i < n; i++)
+		cs_sql_execute_text("%s", commands[i]);
+}
+
+/* The arguments of the trigger, as capture.c reads them: of char *, palloc'd. */
+static List *
 trigger_arguments(const CsWatch *watch)
 {
-	StringInfoData args;
+	List	   *args = list_make3(psprintf("%d", watch->endpoint), psprintf("%d", watch->id),
+								  psprintf("%d", watch->nkeys));
 	int			column = -1;
 
-	initStringInfo(&args);
-	appendStringInfo(&args, "'%d', '%d', '%d'", watch->endpoint, watch->id, watch->nkeys);
 	for (int i = 0; i < watch->nkeys; i++)
-		appendStringInfo(&args, ", %s", quote_literal_cstr(watch->keys[i]));
+		args = lappend(args, watch->keys[i]);
 	/* a whole row or a system column stands for all columns: name none */
 	while ((column = bms_next_member(watch->used, column)) >= 0)
 		if (column + FirstLowInvalidHeapAttributeNumber <= 0)
-			return args.data;
+			return args;
 	column = -1;
 	while ((column = bms_next_member(watch->used, column)) >= 0)
-		appendStringInfo(&args, ", %s",
-						 quote_literal_cstr(get_attname(watch->source, column + FirstLowInvalidHeapAttributeNumber, false)));
-	return args.data;
+		args = lappend(args, get_attname(watch->source, column + FirstLowInvalidHeapAttributeNumber, false));
+	return args;
+}
+
+/* The same as literals with commas between them. */
+static char *
+quoted_arguments(const CsWatch *watch)
+{
+	StringInfoData quoted;
+	ListCell   *lc;
+	List	   *args = trigger_arguments(watch);
+
+	initStringInfo(&quoted);
+	foreach(lc, args)
+		appendStringInfo(&quoted, "%s%s", foreach_current_index(lc) > 0 ? ", " : "",
+						 quote_literal_cstr(lfirst(lc)));
+	return quoted.data;
 }
 
 /*
@@ -64,7 +90,7 @@ trigger_arguments(const CsWatch *watch)
 void
 cs_trigger_create(const CsWatch *watch, bool always)
 {
-	char	   *args = trigger_arguments(watch);
+	char	   *args = quoted_arguments(watch);
 	char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->source)),
 												   get_rel_name(watch->source));
 
@@ -81,19 +107,6 @@ cs_trigger_create(const CsWatch *watch, bool always)
 	cs_trigger_follow();
 }
 
-/* Effect: runs the commands that a query returns. */
-static void
-execute_result(const char *query)
-{
-	uint64		n = cs_sql_execute_text("%s", query);
-	char	  **commands = palloc(Max(n, 1) * sizeof(char *));
-
-	for (uint64 i = 0; i < n; i++)
-		commands[i] = cs_sql_text(i, 1);
-	for (uint64 i = 0; i < n; i++)
-		cs_sql_execute_text("%s", commands[i]);
-}
-
 const char *
 cs_renames_find(const CsRenames *renames, const char *older)
 {
@@ -103,66 +116,86 @@ cs_renames_find(const CsRenames *renames, const char *older)
 	return NULL;
 }
 
-/* The arguments with the columns' new names; *n is how many there are. */
-static bytea *
-rename_in_arguments(const bytea *arguments, const CsRenames *renames, int n)
+/* The arguments of a trigger that there is: of char *, palloc'd. */
+static List *
+read_arguments(Relation catalog, HeapTuple tuple)
 {
-	const char *argument = VARDATA_ANY(arguments);
-	StringInfoData result;
+	bool		isnull;
+	Datum		datum = heap_getattr(tuple, Anum_pg_trigger_tgargs, RelationGetDescr(catalog), &isnull);
+	bytea	   *packed = DatumGetByteaPP(datum);
+	const char *argument = VARDATA_ANY(packed);
+	List	   *args = NIL;
 
-	initStringInfo(&result);
-	appendStringInfoSpaces(&result, VARHDRSZ);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < ((Form_pg_trigger) GETSTRUCT(tuple))->tgnargs; i++)
 	{
-		/* the first three are numbers */
-		const char *name = i < 3 ? NULL : cs_renames_find(renames, argument);
-
-		appendStringInfoString(&result, name ? name : argument);
-		appendStringInfoChar(&result, '\0');
+		args = lappend(args, pstrdup(argument));
 		argument += strlen(argument) + 1;
 	}
-	SET_VARSIZE(result.data, result.len);
-	return (bytea *) result.data;
+	return args;
 }
 
 /*
- * Effect: a trigger's arguments have the new names.  It is done to the catalog:
- * to make the trigger anew is not possible while events of it are pending, and
- * takes locks that whoever renames a column may not expect.
+ * Effect: a trigger has these arguments.  It is done to the catalog: to make the
+ * trigger anew is not possible while events of it are pending, and takes locks
+ * that whoever renames a column may not expect.
  */
 static void
-rename_in_trigger(Relation catalog, Oid oid, const CsRenames *renames)
+write_arguments(Relation catalog, HeapTuple tuple, List *args)
+{
+	Datum		values[Natts_pg_trigger] = {0};
+	bool		nulls[Natts_pg_trigger] = {0};
+	bool		replaced[Natts_pg_trigger] = {0};
+	StringInfoData bytes;
+	ListCell   *lc;
+
+	initStringInfo(&bytes);
+	appendStringInfoSpaces(&bytes, VARHDRSZ);
+	foreach(lc, args)
+		appendBinaryStringInfo(&bytes, lfirst(lc), strlen(lfirst(lc)) + 1);
+	SET_VARSIZE(bytes.data, bytes.len);
+	values[Anum_pg_trigger_tgargs - 1] = PointerGetDatum(bytes.data);
+	values[Anum_pg_trigger_tgnargs - 1] = Int16GetDatum(list_length(args));
+	replaced[Anum_pg_trigger_tgargs - 1] = replaced[Anum_pg_trigger_tgnargs - 1] = true;
+	CatalogTupleUpdate(catalog, &tuple->t_self,
+					   heap_modify_tuple(tuple, RelationGetDescr(catalog), values, nulls, replaced));
+	CacheInvalidateRelcacheByRelid(((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid);
+}
+
+/* Effect: gives a trigger these arguments, or where they are NIL renames columns
+ * in those that it has. */
+static void
+update_trigger(Relation catalog, Oid oid, List *args, const CsRenames *renames)
 {
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
+	ListCell   *lc;
 
 	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
 	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
-		Datum		values[Natts_pg_trigger] = {0};
-		bool		nulls[Natts_pg_trigger] = {0};
-		bool		replaced[Natts_pg_trigger] = {0};
-		bool		isnull;
-		Datum		arguments = heap_getattr(tuple, Anum_pg_trigger_tgargs, RelationGetDescr(catalog), &isnull);
+		if (args == NIL)
+		{
+			args = read_arguments(catalog, tuple);
+			/* the first three are numbers */
+			for_each_from(lc, args, 3)
+			{
+				const char *name = cs_renames_find(renames, lfirst(lc));
 
-		values[Anum_pg_trigger_tgargs - 1] =
-			PointerGetDatum(rename_in_arguments(DatumGetByteaPP(arguments), renames, trigger->tgnargs));
-		replaced[Anum_pg_trigger_tgargs - 1] = true;
-		CatalogTupleUpdate(catalog, &tuple->t_self,
-						   heap_modify_tuple(tuple, RelationGetDescr(catalog), values, nulls, replaced));
-		CacheInvalidateRelcacheByRelid(trigger->tgrelid);
+				if (name)
+					lfirst(lc) = pstrdup(name);
+			}
+		}
+		write_arguments(catalog, tuple, args);
 	}
 	systable_endscan(scan);
 }
 
-/* Effect: the triggers of a watch, wherever they are, look at the columns by
- * their new names. */
-void
-cs_trigger_rename(int watch, const CsRenames *renames)
+/* Effect: the same for all triggers of a watch, wherever they are. */
+static void
+update_triggers(int watch, List *args, const CsRenames *renames)
 {
 	uint64		n = cs_sql_execute_text("SELECT t.oid FROM pg_trigger t"
 										" WHERE t.tgfoid = 'contactsync.capture'::regproc AND " WATCH_OF("t") " = '%d'",
@@ -174,9 +207,32 @@ cs_trigger_rename(int watch, const CsRenames *renames)
 	for (uint64 i = 0; i < n; i++)
 		oids[i] = DatumGetObjectId(cs_sql_value(i, 1, &isnull));
 	for (uint64 i = 0; i < n; i++)
-		rename_in_trigger(catalog, oids[i], renames);
+		update_trigger(catalog, oids[i], args, renames);
 	table_close(catalog, RowExclusiveLock);
 	CommandCounterIncrement();
+}
+
+/* Effect: the triggers look at the columns by their new names. */
+void
+cs_trigger_rename(int watch, const CsRenames *renames)
+{
+	update_triggers(watch, NIL, renames);
+}
+
+/* Effect: the triggers look at the columns that the watch uses now. */
+void
+cs_trigger_alter(const CsWatch *watch)
+{
+	update_triggers(watch->id, trigger_arguments(watch), NULL);
+}
+
+/* Effect: the triggers fire for rows that logical replication applies, or not. */
+void
+cs_trigger_enable(int watch, bool always)
+{
+	execute_result(psprintf("SELECT format('ALTER TABLE ONLY %%s ENABLE %s TRIGGER %%I', t.tgrelid::regclass, t.tgname)"
+							" FROM pg_trigger t WHERE t.tgfoid = 'contactsync.capture'::regproc AND " WATCH_OF("t")
+							" = '%d' ORDER BY t.tgrelid, t.oid", always ? "ALWAYS" : "", watch));
 }
 
 /* Effect: drops the triggers of a watch, wherever they are. */

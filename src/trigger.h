@@ -25,6 +25,8 @@ extern const char *cs_renames_find(const CsRenames *renames, const char *older);
 
 /* All within cs_sql_enter(). */
 extern void cs_trigger_create(const CsWatch *watch, bool always);
+extern void cs_trigger_alter(const CsWatch *watch);
+extern void cs_trigger_enable(int watch, bool always);
 extern void cs_trigger_rename(int watch, const CsRenames *renames);
 extern void cs_trigger_drop(int watch);
 extern void cs_trigger_follow(void);

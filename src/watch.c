@@ -168,6 +168,12 @@ check_poll_column(Relation source, const char *name)
 				 errhint("Name a column of type timestamptz, timestamp or date that tells when a row changed.")));
 }
 
+const char *
+cs_watch_on_delete_word(const CsWatch *watch)
+{
+	return on_delete_words[watch->on_delete];
+}
+
 /*
  * A watch by these definitions, checked as the current user, palloc'd; it is
  * not stored.  mapping and filter may be NULL.  Errors name the field at fault.
@@ -293,24 +299,26 @@ cs_watch_create(CsWatch *watch, bool always)
 }
 
 /*
- * Effect: stores key, mapping, filter and on_delete of a watch that is there.
- * Within cs_sql_enter().
+ * Effect: stores key, mapping, filter, search_path and on_delete of a watch that
+ * is there.  Within cs_sql_enter().
  */
 void
 cs_watch_store(const CsWatch *watch)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.watch SET key = $2, mapping = $3, filter = $4, on_delete = $5 WHERE id = $1",
-		5, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID}
+		"UPDATE contactsync.watch SET key = $2, mapping = $3, filter = $4, on_delete = $5, search_path = $6"
+		" WHERE id = $1",
+		6, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID}
 	};
-	Datum		args[5];
+	Datum		args[6];
 
 	args[0] = Int32GetDatum(watch->id);
 	args[1] = name_array(watch->nkeys, watch->keys);
 	args[2] = cs_mapping_to_jsonb(watch);
 	args[3] = watch->filter ? CStringGetTextDatum(watch->filter) : (Datum) 0;
 	args[4] = CStringGetTextDatum(on_delete_words[watch->on_delete]);
-	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n ");
+	args[5] = CStringGetTextDatum(watch->search_path);
+	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n  ");
 	cs_shmem_reload_at_commit();
 }
 

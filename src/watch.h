@@ -20,6 +20,7 @@ extern CsWatch *cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *m
 								const char *filter, List *key, const char *on_delete,
 								const CsSchedule *schedule);
 extern void cs_watch_create(CsWatch *watch, bool always);
+extern const char *cs_watch_on_delete_word(const CsWatch *watch);
 extern void cs_watch_store(const CsWatch *watch);
 extern void cs_watch_drop(int endpoint, int id);
 extern void cs_watch_forget(int endpoint, int id);

@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # words of contactsync.h and the contract of provider.h, which are for all.
 layers='
     contactsync
-    sqlapi person control retry keyarg hint ddl import run preview launcher worker
+    sqlapi alter person control retry keyarg hint ddl import run preview launcher worker
     export verify pull
     ask
     delivery

@@ -120,6 +120,16 @@ SELECT DISTINCT source, key FROM contactsync.changes ORDER BY 1, 2;
 CALL contactsync_run();
 SELECT source, key, message FROM contactsync.failures ORDER BY key;
 
+-- the column that a view is polled by
+CREATE TABLE base (id int PRIMARY KEY, email text, changed timestamptz);
+CREATE VIEW polled AS SELECT * FROM base;
+SELECT contactsync_watch('polled', 'mail', '{"email": "email"}', key => '{id}', capture => 'poll', poll_column => 'changed') IS NOT NULL AS watched;
+ALTER VIEW polled RENAME COLUMN changed TO updated;
+ALTER VIEW polled RENAME COLUMN email TO address;
+SELECT key, mapping, poll_column FROM contactsync.watches WHERE source = 'polled'::regclass;
+SELECT contactsync_unwatch('polled', 'mail');
+DROP VIEW polled;
+
 -- tables and schemas are known by their OIDs
 RESET SESSION AUTHORIZATION;
 CREATE SCHEMA AUTHORIZATION regress_owner;

@@ -1,0 +1,90 @@
+-- contactsync_alter_watch(): what is given is changed in place, and checked as when the watch was made.
+
+SET client_min_messages = warning;
+\set SHOW_CONTEXT never
+CREATE ROLE regress_owner;
+CREATE ROLE regress_member IN ROLE regress_owner;
+CREATE ROLE regress_stranger;
+GRANT ALL ON SCHEMA public TO regress_owner;
+CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 'clx_sandbox', base_url 'http://127.0.0.1:1');
+GRANT USAGE ON FOREIGN SERVER mail TO regress_owner;
+CREATE USER MAPPING FOR regress_owner SERVER mail OPTIONS (api_key 'mc_test_sandbox');
+CREATE VIEW triggers AS SELECT tgrelid::regclass AS "table", tgenabled AS enabled, replace(encode(tgargs, 'escape'), E'\\000', ' ') AS arguments
+FROM pg_trigger WHERE tgfoid = 'contactsync.capture'::regproc ORDER BY 1::text, tgtype;
+GRANT SELECT ON triggers TO PUBLIC;
+SET SESSION AUTHORIZATION regress_owner;
+
+CREATE TABLE customers (id int PRIMARY KEY, email text, plan text, city text, active boolean) PARTITION BY RANGE (id);
+CREATE TABLE customers_1 PARTITION OF customers FOR VALUES FROM (0) TO (100);
+INSERT INTO customers VALUES (1, 'one@example.com', 'a', 'x', true), (2, 'two@example.com', 'a', 'x', false), (3, 'nobody', 'a', 'x', true);
+SELECT contactsync_watch('customers', 'mail', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}', filter => 'active') IS NOT NULL AS watched;
+SELECT mapping, filter, on_delete FROM contactsync.watches;
+SELECT * FROM triggers;
+
+-- one thing at a time; each returns how many contacts a reconciliation would send
+SELECT contactsync_alter_watch('customers', 'mail', filter => 'active OR id = 2');
+SELECT mapping, filter, on_delete FROM contactsync.watches;
+SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "email", "external_id": "id", "attributes": {"city": "upper(city)"}}');
+SELECT mapping, filter, on_delete FROM contactsync.watches;
+SELECT * FROM triggers;
+SELECT contactsync_alter_watch('customers', 'mail', filter => '', always => true);
+SELECT mapping, filter, on_delete FROM contactsync.watches;
+SELECT * FROM triggers;
+SELECT contactsync_alter_watch('customers', 'mail', always => false);
+SELECT DISTINCT enabled FROM triggers;
+SELECT contactsync_alter_watch('customers', 'mail');
+SET client_min_messages = notice;
+SELECT contactsync_alter_watch('customers', 'mail', filter => 'id < 3');
+SET client_min_messages = warning;
+
+-- the triggers look at the columns that are used now
+UPDATE customers SET plan = 'b';
+SELECT key FROM contactsync.changes;
+UPDATE customers SET city = 'y' WHERE id = 1;
+SELECT key FROM contactsync.changes;
+BEGIN;
+INSERT INTO customers VALUES (4, 'four', 'a', 'x', true);
+UPDATE customers_1 SET city = 'z' WHERE id = 2;
+SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}');
+UPDATE customers_1 SET plan = 'c' WHERE id = 3;
+COMMIT;
+SELECT key FROM contactsync.changes ORDER BY key;
+
+-- what is not right is refused, and nothing changed
+SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "mail"}');
+SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"first_name": "city"}');
+SELECT contactsync_alter_watch('customers', 'mail', filter => 'city');
+SELECT contactsync_alter_watch('customers', 'mail', filter => '; DELETE');
+SELECT contactsync_alter_watch('customers', 'mail', on_delete => 'forget');
+SELECT contactsync_alter_watch('customers', 'post');
+SELECT contactsync_alter_watch('triggers', 'mail');
+SELECT contactsync_alter_watch(NULL, 'mail');
+SELECT contactsync_alter_watch('customers', NULL);
+RESET SESSION AUTHORIZATION;
+SET SESSION AUTHORIZATION regress_stranger;
+SELECT contactsync_alter_watch('customers', 'mail', filter => 'false');
+RESET SESSION AUTHORIZATION;
+SELECT mapping, filter, on_delete FROM contactsync.watches;
+
+-- whoever is the owner may; it is checked as the owner, who has to have the right to what the expressions read
+SET SESSION AUTHORIZATION regress_member;
+SELECT contactsync_alter_watch('customers', 'mail', filter => '');
+RESET SESSION AUTHORIZATION;
+CREATE TABLE secret AS SELECT 1 AS id;
+SELECT contactsync_alter_watch('customers', 'mail', filter => 'id IN (SELECT id FROM secret)');
+SELECT owner, filter FROM contactsync.watches;
+
+-- what is broken is mended by it
+ALTER TABLE customers DROP COLUMN plan;
+CALL contactsync_run();
+SELECT state, reason, backlog FROM contactsync.status;
+SELECT contactsync_alter_watch('customers', 'mail', filter => 'id > 2');
+SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "email", "external_id": "id"}', filter => 'id > 2');
+CALL contactsync_run();
+SELECT state, reason, backlog FROM contactsync.status;
+SELECT key, message FROM contactsync.failures ORDER BY key;
+
+DROP TABLE secret;
+DROP VIEW triggers;
+DROP OWNED BY regress_owner CASCADE;
+DROP ROLE regress_owner, regress_member, regress_stranger;

@@ -1,0 +1,115 @@
+# A watch that is altered, and a table that is: nothing is sent by that alone, a reconciliation sends what differs, and
+# what changed while the watch was broken is sent when it is mended, all by itself.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox();
+my $node = start_node('contactsync.clock_speed' => 20);
+
+create_server($node, $sandbox, 'mailingcore', account => 'crm');
+
+sub sql { return $node->safe_psql('postgres', join('', @_)); }
+
+# what arrived since the last time
+my $seen = 0;
+
+sub arrived
+{
+	my @requests = @{ $sandbox->journal('mailingcore') };
+	my @keys = sort grep { !/@/ } map { @{ $_->{keys} // [] } } @requests[ $seen .. $#requests ];
+
+	$seen = @requests;
+	return join(' ', @keys);
+}
+
+sub plan
+{
+	my ($id) = @_;
+	my ($contact) = grep { $_->{externalId} == $id } @{ $sandbox->contacts('mailingcore', account => 'crm') };
+
+	return $contact->{attributes}{plan};
+}
+
+sql(
+	q{
+	CREATE TABLE customers (id int PRIMARY KEY, email text, plan text, city text, active boolean DEFAULT true);
+	SELECT contactsync_watch('customers', 'crm', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}');
+	INSERT INTO customers SELECT g, format('c%s@example.com', g), CASE WHEN g <= 5 THEN 'a' ELSE 'A' END, 'x' FROM generate_series(1, 9) g;
+	CALL contactsync_wait('crm')});
+is(arrived(), '1 2 3 4 5 6 7 8 9', 'a table is mirrored');
+
+# another mapping: it is told how many differ, nothing is sent, and then those are
+my $mapping = q{'{"email": "email", "external_id": "id", "attributes": {"plan": "upper(plan)"}}'};
+is(sql("SELECT contactsync_alter_watch('customers', 'crm', mapping => $mapping)"), '5', 'it is told how many contacts differ by the new mapping');
+sql(q{UPDATE customers SET email = 'new@example.com' WHERE id = 9; CALL contactsync_wait('crm')});
+is(arrived(), '9', 'which does not send them');
+sql(q{SELECT contactsync_reconcile('customers', 'crm'); CALL contactsync_wait('crm')});
+$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.scan WHERE state = 'running') AND NOT EXISTS (SELECT FROM contactsync.queue)})
+  or die 'timed out waiting for the reconciliation';
+is(arrived(), '1 2 3 4 5', 'a reconciliation sends those, and no others');
+is(plan(1), 'A', 'by the new mapping');
+
+# while it is altered others write: what they change is not missed
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{BEGIN; UPDATE customers SET city = 'y' WHERE id = 1});
+my $altering = $node->background_psql('postgres');
+$altering->query_until(qr/go/, qq{\\echo go\nSELECT contactsync_alter_watch('customers', 'crm', mapping => replace($mapping, 'upper(plan)', 'city')::jsonb);\n});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND relation = 'customers'::regclass}) or die 'timed out waiting for the lock';
+$session->query_safe('COMMIT');
+$altering->quit;
+$session->quit;
+is(sql(q{SELECT mapping #>> '{attributes,plan}' FROM contactsync.watches}), 'city', 'an alteration waits for who writes');
+sql(q{UPDATE customers SET city = 'z' WHERE id = 2; UPDATE customers SET plan = 'unused' WHERE id = 3; CALL contactsync_wait('crm')});
+is(arrived(), '2', 'then the columns that the mapping uses now are looked at, and no others');
+is(plan(2), 'z', '... and sent');
+
+# columns that are renamed, by who alters the table under way
+sql(q{
+	ALTER TABLE customers RENAME city TO town;
+	ALTER TABLE customers RENAME id TO number;
+	UPDATE customers SET town = 'renamed' WHERE number = 3;
+	CALL contactsync_wait('crm')});
+is(arrived() . plan(3), '3renamed', 'columns that are renamed are followed');
+
+# one that is dropped: the watch halts at once, the application goes on, and what changed meanwhile is not lost
+sql('ALTER TABLE customers DROP COLUMN town');
+$node->poll_query_until('postgres', q{SELECT state = 'broken' AND reason = 'column "town" does not exist' FROM contactsync.status})
+  or die 'timed out waiting for the watch to be broken';
+sql(q{UPDATE customers SET email = 'meanwhile@example.com' WHERE number = 4; INSERT INTO customers (number, email) VALUES (10, 'ten@example.com')});
+is(arrived(), '', 'a watch whose column was dropped sends nothing');
+sql(q{ALTER TABLE customers ADD COLUMN town text DEFAULT 'back'});
+$node->poll_query_until('postgres', q{SELECT state = 'idle' FROM contactsync.status}) or die 'timed out waiting for the watch to be mended';
+is(arrived() . plan(4), '10 4back', 'when the column is back what changed meanwhile is sent by itself');
+
+# mended by another mapping
+sql('ALTER TABLE customers DROP COLUMN town');
+$node->poll_query_until('postgres', q{SELECT state = 'broken' FROM contactsync.status}) or die 'timed out waiting for the watch to be broken again';
+sql(q{UPDATE customers SET email = 'again@example.com' WHERE number = 4});
+sql(q{SELECT contactsync_alter_watch('customers', 'crm', mapping => '{"email": "email", "external_id": "number", "attributes": {"plan": "plan"}}');
+	CALL contactsync_wait('crm')});
+is(arrived() . plan(4), '4a', 'or when the mapping does without it');
+
+# the role that it belongs to is dropped: nothing is left, and nobody waits for that
+sql(q{
+	CREATE ROLE owner;
+	GRANT ALL ON SCHEMA public TO owner;
+	GRANT USAGE ON FOREIGN SERVER crm TO owner;
+	CREATE USER MAPPING FOR owner SERVER crm OPTIONS (api_key 'mc_test_crm');
+	SET ROLE owner;
+	CREATE TABLE theirs (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('theirs', 'crm', '{"email": "email", "external_id": "id"}');
+	RESET ROLE;
+	ALTER TABLE theirs OWNER TO CURRENT_USER;
+	DROP OWNED BY owner;
+	DROP ROLE owner;
+	INSERT INTO theirs VALUES (1, 'theirs@example.com')});
+$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.status WHERE source = 'theirs'::regclass)}) or die 'timed out waiting for the watch to be gone';
+is(sql(q{SELECT count(*) FROM contactsync.queue}), '0', 'of a role that was dropped nothing is left');
+
+$node->stop;
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/(PANIC|terminated by signal|could not follow|cache lookup)/, 'and the log shows no accident');
+done_testing();
