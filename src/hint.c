@@ -115,6 +115,9 @@ contactsync_hint(PG_FUNCTION_ARGS)
 	else if (strcmp(state, "broken") == 0)
 		hint = psprintf("Mend the table, the rights of the watch's owner, or the mapping: SELECT contactsync_unwatch(%s), then contactsync_watch(); what is queued goes with the watch. It is tried again by itself.",
 						arguments(server, source));
+	else if (strcmp(state, "guarded") == 0)
+		hint = psprintf("Look at what the reason says can happen; to go on: SELECT contactsync_resume(%s);",
+						arguments(server, source));
 	else if (strcmp(state, "halted") == 0)
 		hint = hint_of_halt(reason ? reason : "", quote_identifier(server));
 	else if (hint == NULL && strcmp(state, "throttled") == 0)

@@ -18,6 +18,7 @@ SELECT hint('idle', NULL) IS NULL AS well, hint('running', NULL) IS NULL AS well
 SELECT hint('idle', NULL, failures => 2);
 SELECT hint('paused', 'by joe'), hint('paused', 'by joe', source => NULL);
 SELECT hint('broken', 'column "email" does not exist');
+SELECT hint('guarded', 'an import of 5000 contacts may set off mail');
 SELECT hint('throttled', 'slow down');
 SELECT hint('unavailable', 'HTTP status 503');
 SELECT hint('running', NULL, worker) FROM unnest(ARRAY['not preloaded', 'starting', 'too many databases', 'waiting for ALTER EXTENSION contactsync UPDATE']) AS worker;
