@@ -64,7 +64,7 @@ typedef struct CsSchedule
 	Interval   *poll_every;
 	Interval   *poll_overlap;
 	Interval   *reconcile_every;	/* NULL: not */
-	const		TimeADT *reconcile_at;	/* the time of day, or NULL */
+	const TimeADT *reconcile_at;	/* the time of day, or NULL */
 } CsSchedule;
 
 #endif							/* CS_DEFINITION_H */

@@ -207,13 +207,14 @@ cs_queue_unlock(void)
 /*
  * Effect: rows that a dump brought from another cluster, whose transactions
  * are in our future, become readable; in their order, and numbered anew, for
- * ids are unique within a transaction only.  Needs a transaction.
+ * ids are unique within a transaction only.  Those of contactsync_upsert() are
+ * unique by themselves, and what it returned.  Needs a transaction.
  */
 void
 cs_queue_adopt(void)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.queue q SET xact = pg_current_xact_id(), id = o.n"
+		"UPDATE contactsync.queue q SET xact = pg_current_xact_id(), id = CASE WHEN watch = 0 THEN id ELSE o.n END"
 		" FROM (SELECT ctid AS c, row_number() OVER (ORDER BY xact, id) AS n FROM contactsync.queue"
 		" WHERE xact >= pg_snapshot_xmax(pg_current_snapshot())) o WHERE q.ctid = o.c"
 	};

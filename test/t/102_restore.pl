@@ -32,8 +32,10 @@ $node->safe_psql(
 	CALL contactsync_wait('crm');
 });
 $sandbox->fault('mailingcore', { times => undef, action => { status => 503 } });
+# in another cluster these transactions are yet to come, and what is queued there first has the number that the contact had
 $node->safe_psql(
 	'postgres', q{
+	DO $$ BEGIN FOR i IN 1 .. 3000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$;
 	UPDATE customers SET plan = 'B' WHERE id <= 5;
 	SELECT contactsync_upsert('crm', '{"email": "direct@example.com", "external_id": "direct"}');
 });
