@@ -444,6 +444,12 @@ COMMENT ON COLUMN contactsync.history.reasons IS 'how many contacts were given u
 COMMENT ON COLUMN contactsync.history.backlog IS 'contacts that were queued at some time in that minute; null: none, or it was not looked at';
 GRANT SELECT ON contactsync.calls, contactsync.contacts, contactsync.changes, contactsync.failures, contactsync.status, contactsync.stats, contactsync.latencies,
 	contactsync.history, contactsync.traces TO PUBLIC;
+CREATE FUNCTION contactsync_report(period interval DEFAULT '24 hours', personal boolean DEFAULT false)
+RETURNS text LANGUAGE c STABLE STRICT
+AS 'MODULE_PATHNAME', 'contactsync_report';
+COMMENT ON FUNCTION contactsync_report(interval, boolean)
+IS 'how your servers did in a period, as a page of HTML; addresses and messages about contacts only if personal';
+
 -- end of pauses, health, failures, calls
 
 -- scans, polling, the bulk guard

@@ -143,6 +143,12 @@ AS 'MODULE_PATHNAME', 'contactsync_stats_reset';
 COMMENT ON FUNCTION contactsync_stats_reset(name)
 IS 'sets the counters of a server in contactsync.stats to zero';
 
+CREATE FUNCTION contactsync_report(period interval DEFAULT '24 hours', personal boolean DEFAULT false)
+RETURNS text LANGUAGE c STABLE STRICT
+AS 'MODULE_PATHNAME', 'contactsync_report';
+COMMENT ON FUNCTION contactsync_report(interval, boolean)
+IS 'how your servers did in a period, as a page of HTML; addresses and messages about contacts only if personal';
+
 CREATE FUNCTION contactsync_retry(server name)
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_retry';

@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # words of contactsync.h and the contract of provider.h, which are for all.
 layers='
     contactsync
-    sqlapi alter person control retry keyarg hint ddl import run preview launcher worker
+    sqlapi alter person control retry keyarg hint report ddl import run preview launcher worker
     export verify pull
     ask
     delivery
@@ -27,7 +27,7 @@ layers='
     capture
     remote
     ledger
-    queue forget trace stats announce state pause heed
+    queue forget trace span stats announce state pause heed
     schedule
     home
     follow
@@ -38,6 +38,8 @@ layers='
     itemized
     provider answer retryafter
     endpoint option check url
+    chart
+    html style
     encoding
     definition look contact email jsonwrite json
     pace clock

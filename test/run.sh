@@ -203,7 +203,7 @@ coverage_table() {
 
 # ---------------------------------------------------------------------------
 
-"$top/test/setup.sh" || exit
+"$top/test/setup.sh" tests || exit
 private_dir
 private_tree
 if $installed; then

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install what building and testing need on Debian 12; does nothing, and needs no right, where all of it is there.
 #
-# usage: test/setup.sh [lint | bench]     lint: also the tools of 'make lint' and 'make indent'; bench: those of 'make bench'
+# usage: test/setup.sh [tests | lint | bench]     tests: also a browser, for test/run.sh; lint: the tools of 'make lint' and
+#                                          'make indent'; bench: those of 'make bench'
 #
 # No cluster is created or started, and no setting of the machine is changed: the tests have servers of their own.
 set -eu
@@ -11,6 +12,7 @@ command -v dpkg-query >/dev/null || exit 0      # not Debian: the build will say
 packages=(gcc make libc6-dev pkg-config libcurl4-openssl-dev libjson-c-dev ca-certificates
     perl libipc-run-perl libio-socket-ssl-perl openssl python3-aiohttp)
 [ -n "${PG_CONFIG:-}" ] || packages+=(postgresql-15 postgresql-server-dev-15)
+[ "${1:-}" != tests ] || packages+=(chromium fonts-dejavu-core)
 [ "${1:-}" != lint ] || packages+=(cppcheck pg-bsd-indent)
 [ "${1:-}" != bench ] || packages+=(python3-psycopg2)
 

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Make the pictures in docs/images anew.
+#
+# usage: test/screenshots.sh
+set -eu
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+SCREENSHOTS=$(mktemp -d /tmp/contactsync-pictures.XXXXXX)
+export SCREENSHOTS
+trap 'rm -rf "$SCREENSHOTS"' EXIT
+[ "$(id -u)" -ne 0 ] || chown postgres: "$SCREENSHOTS"
+test/run.sh 110_report
+mkdir -p docs/images
+cp "$SCREENSHOTS"/*.png docs/images/
