@@ -365,6 +365,7 @@ CREATE TABLE contactsync.scan (
 	value		text,
 	cursor		text,
 	watermark	text,
+	since		text,
 	next_at		timestamptz,
 	filter		text,
 	rate		float8,
@@ -390,6 +391,7 @@ COMMENT ON TABLE contactsync.scan IS 'walks over whole sources, and how far they
 COMMENT ON COLUMN contactsync.scan.cursor IS 'the key of the last row that was walked in this phase';
 COMMENT ON COLUMN contactsync.scan.value IS 'of poll_column, in that row';
 COMMENT ON COLUMN contactsync.scan.watermark IS 'of poll_column, where this round of polling began';
+COMMENT ON COLUMN contactsync.scan.since IS 'of poll_column, when the watch was made: what was there then is not polled';
 COMMENT ON COLUMN contactsync.scan.next_at IS 'when the next round of polling begins';
 COMMENT ON COLUMN contactsync.scan.automations IS 'what could send mail is paused, or accepted; null: nobody said so';
 COMMENT ON COLUMN contactsync.scan.total IS 'rows of this phase, as estimated';

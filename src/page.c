@@ -121,6 +121,20 @@ append_after(StringInfo query, const CsPages *pages)
 		appendStringInfo(query, "ROW(%s) %s ROW(%s)", left.data, operator, right.data);
 }
 
+/* Effect: appends that the row is not before the parameter, less the overlap. */
+static void
+append_from(StringInfo query, const CsPages *pages)
+{
+	const CsPageOrder *order = &pages->order;
+	char	   *type = format_type_extended(pages->columns[0].type, -1,
+											FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+
+	appendStringInfo(query, "%s %s GREATEST((%s OPERATOR(pg_catalog.-) %s::pg_catalog.interval)::%s, %s::%s)",
+					 column(pages, 0), greater_than(pages->columns[0].type), parameter(pages, 0),
+					 quote_literal_cstr(order->overlap ? order->overlap : "0"), type,
+					 order->since ? quote_literal_cstr(order->since) : "NULL", type);
+}
+
 typedef enum CsPageStart
 {
 	CS_AT_FIRST,				/* no parameter */
@@ -151,11 +165,7 @@ append_conditions(StringInfo query, const CsPages *pages, CsPageStart start)
 	if (start != CS_AT_FIRST)
 		appendStringInfoString(query, and);
 	if (start == CS_AT_VALUE)
-		appendStringInfo(query, "%s %s (%s OPERATOR(pg_catalog.-) %s::pg_catalog.interval)::%s", column(pages, 0),
-						 greater_than(pages->columns[0].type), parameter(pages, 0),
-						 quote_literal_cstr(pages->order.overlap ? pages->order.overlap : "0"),
-						 format_type_extended(pages->columns[0].type, -1,
-											  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+		append_from(query, pages);
 	else if (start == CS_AFTER_ROW)
 		append_after(query, pages);
 	for (int i = 0; i < pages->ncolumns; i++)

@@ -21,6 +21,7 @@ typedef struct CsPageOrder
 	const char *column;			/* to be walked by before the key, or NULL;
 								 * where it is null the row is left out */
 	const char *overlap;		/* an interval that it begins earlier */
+	const char *since;			/* ... but no row up to that value, or NULL */
 } CsPageOrder;
 
 /* Where a row is. */

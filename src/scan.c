@@ -71,6 +71,8 @@ typedef struct CsScan
 	CsPages    *pages;			/* NULL until it is first walked */
 	CsWatch    *presence;		/* for MISSING, likewise */
 	CsSource   *presence_source;
+	bool		anew;			/* prepared so after a fault that may have
+								 * been due to a change of the table */
 	bool		over;
 } CsScan;
 
@@ -315,6 +317,7 @@ prepare(CsScan *scan)
 	{
 		order.column = lane->watch->poll_column;
 		order.overlap = lane->watch->poll_overlap;
+		order.since = scan->row.since;
 	}
 	if (lane->source == NULL)
 		lane->source = cs_source_open(lane->watch);
@@ -507,7 +510,7 @@ static void
 handle_fault(CsScan *scan, CsFault fault, const ErrorData *error, double now)
 {
 	CsLane	   *lane = scan->lane;
-	bool		prepared = unprepare(scan) || lane->source != NULL;
+	bool		prepared = (unprepare(scan) || lane->source != NULL) && !scan->anew;
 	bool		too_long = fault == CS_FAULT_TIMEOUT && scan->page_size > 1;
 
 	scan->not_before = now + PAUSE;
@@ -521,7 +524,8 @@ handle_fault(CsScan *scan, CsFault fault, const ErrorData *error, double now)
 	if (lane->source)
 		cs_source_close(lane->source);
 	lane->source = NULL;
-	if (fault == CS_FAULT_BROKEN && prepared)
+	scan->anew = fault == CS_FAULT_BROKEN && prepared;
+	if (scan->anew)
 	{
 		scan->not_before = now;
 		return;
@@ -655,6 +659,7 @@ run_scan(CsScan *scan, int room, double now)
 			handle_fault(scan, fault, error, now);
 		return 0;
 	}
+	scan->anew = false;
 	free_position(&before.position, &scan->row.position);
 	for (int i = 0; i < job.queued && scan->row.rate > 0; i++)
 		cs_pace_take(&scan->pace, now);

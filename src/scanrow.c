@@ -58,7 +58,7 @@ cs_scanrow_load(int endpoint, int watch)
 {
 	static CsStatement statement = {
 		"SELECT id, kind, phase, value, cursor, watermark, filter, rate, automations IS NOT NULL, changes,"
-		" extract(epoch FROM next_at)::float8 FROM contactsync.scan"
+		" extract(epoch FROM next_at)::float8, since FROM contactsync.scan"
 		" WHERE endpoint = $1 AND watch = $2 AND state = 'running' ORDER BY kind <> 'poll', id",
 		2, {INT4OID, INT4OID}
 	};
@@ -84,6 +84,7 @@ cs_scanrow_load(int endpoint, int watch)
 		row->accepted = bool_value(i, 9);
 		row->changes = DatumGetInt64(cs_sql_value(i, 10, &isnull));
 		row->next_at = float_value(i, 11);
+		row->since = cs_sql_text(i, 12);
 		rows = lappend(rows, row);
 	}
 	return rows;

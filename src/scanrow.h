@@ -41,6 +41,7 @@ typedef struct CsScanRow
 	CsScanPhase phase;
 	CsPagePosition position;	/* how far it is in that phase */
 	char	   *watermark;		/* CS_POLL: where the round began, or NULL */
+	char	   *since;			/* CS_POLL: no row up to there, or NULL */
 	char	   *filter;			/* only rows that pass it, or NULL */
 	double		rate;			/* contacts queued a second; 0: no limit */
 	bool		accepted;		/* automations may start, or cannot */

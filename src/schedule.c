@@ -132,8 +132,8 @@ void
 cs_schedule_store(const CsWatch *watch, const CsSchedule *schedule)
 {
 	static CsStatement poll = {
-		"INSERT INTO contactsync.scan (endpoint, watch, kind, phase, watermark, value)"
-		" VALUES ($1, $2, 'poll', 'counting', $3, $3)",
+		"INSERT INTO contactsync.scan (endpoint, watch, kind, phase, watermark, value, since)"
+		" VALUES ($1, $2, 'poll', 'counting', $3, $3, $3)",
 		3, {INT4OID, INT4OID, TEXTOID}
 	};
 	char	   *newest = watch->poll_column ? newest_value(watch) : NULL;

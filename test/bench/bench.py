@@ -137,6 +137,30 @@ class Bench:
         report(f"delivery, {rows} new contacts, contacts/s", inserted, "{:,.0f}")
         report(f"delivery, {rows} changed contacts, contacts/s", updated, "{:,.0f}")
 
+    def scan(self):
+        """Import of a table, beside delivery of the same from the queue; then a reconciliation that finds nothing."""
+        rows = self.args.deliver_rows
+        self.server("scanned", pace="10000", burst="10000", concurrency="2")
+        ratios, imported, compared = [], [], []
+        for round_number in range(self.args.rounds):
+            queued, table = f"queued{round_number}", f"scanned{round_number}"
+            self.watched_table(queued, "scanned")
+            self.run(f"INSERT INTO {queued} " + ROWS.format(1, rows))
+            delivered = rows / self.timed("CALL contactsync_wait('scanned')")
+            self.run(TABLE.format(table))
+            self.run(f"INSERT INTO {table} " + ROWS.format(1, rows))
+            self.run(f"SELECT contactsync_watch('{table}', 'scanned', mapping => '{MAPPING}')")
+            for function, rates in (("import", imported), ("reconcile", compared)):
+                self.run(f"SELECT contactsync_{function}('{table}', 'scanned')")
+                rates.append(rows / self.timed("CALL contactsync_wait('scanned')"))
+            ratios.append(imported[-1] / delivered)
+            for each in (queued, table):
+                self.run(f"SELECT contactsync_unwatch('{each}', 'scanned')")
+                self.run(f"DROP TABLE {each}")
+        report(f"import of {rows} rows, contacts/s", imported, "{:,.0f}")
+        report("the same / delivery from the queue", ratios)
+        report(f"reconciliation of {rows} rows that are unchanged, rows/s", compared, "{:,.0f}")
+
     def latency(self):
         """Commit -> request at the provider: idle, and under a steady 20 changes a second."""
         self.server("quick", pace="10000", burst="10000", concurrency="4")
@@ -197,7 +221,7 @@ def main():
     args = parser.parse_args()
     bench = Bench(args)
     try:
-        for part in args.parts or ["capture", "update", "deliver", "latency"]:
+        for part in args.parts or ["capture", "update", "deliver", "scan", "latency"]:
             getattr(bench, part)()
     finally:
         bench.sandbox.terminate()

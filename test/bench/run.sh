@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measure what design and README claim, side by side in one run, as ratios and rates.
 #
-# usage: test/bench/run.sh [--rounds N] [--rows N] [PART ...]     parts: capture update deliver latency; all if none
+# usage: test/bench/run.sh [--rounds N] [--rows N] [PART ...]     parts: capture update deliver scan latency; all if none
 #
 # It builds into a private PostgreSQL, starts a server with the default settings but for those it prints, and the fast
 # responder of the sandbox as the provider. Machines are noisy: the medians of interleaved rounds are what counts.

@@ -364,7 +364,7 @@ class Torture:
                 "limits": {name: None for name in config["limits"]}})
             tenant = f", tenant_id '{ACCOUNT}'" if server == "mailingcore" else ""
             self.sql(f"CREATE SERVER {server} FOREIGN DATA WRAPPER contactsync OPTIONS (provider '{server}', base_url"
-                     f" '{self.sandbox.url}{path}'{tenant}, max_retries '20', pace '200', burst '50', timeout '{self.TIMEOUT}s',"
+                     f" '{self.sandbox.url}{path}'{tenant}, max_retries '20', bulk_guard '0', pace '200', burst '50', timeout '{self.TIMEOUT}s',"
                      f" batch_size '{'20' if tenant else '1'}');"
                      f"GRANT USAGE ON FOREIGN SERVER {server} TO sender;"
                      f"CREATE USER MAPPING FOR sender SERVER {server} OPTIONS (api_key '{self.key(server)}')")
