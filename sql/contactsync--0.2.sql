@@ -774,14 +774,12 @@ WITH lane AS (
 		OR EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = e.id AND q.watch = 0)
 		OR NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.endpoint = e.id)
 ), lately AS (
-	SELECT m.endpoint, pg_catalog.sum(m.calls) / s.seconds AS calls,
-		pg_catalog.sum(m.synced + m.unchanged + m.failed)::float8 / s.seconds AS contacts
-	FROM contactsync.minute m, LATERAL (
-		SELECT GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(o.first_at)), 1)::float8 AS seconds
+	SELECT m.endpoint, m.calls / m.seconds AS calls, m.contacts / m.seconds AS contacts
+	FROM (SELECT o.endpoint, pg_catalog.sum(o.calls) AS calls, pg_catalog.sum(o.synced + o.unchanged + o.failed)::float8 AS contacts,
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(o.first_at)), 1)::float8 AS seconds
 		FROM contactsync.minute o
-		WHERE o.endpoint = m.endpoint AND o.at >= pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() - interval '1 min')) s
-	WHERE m.at >= pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() - interval '1 min')
-	GROUP BY m.endpoint, s.seconds
+		WHERE o.at >= pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() - interval '1 min')
+		GROUP BY o.endpoint) m
 ), health AS (
 	SELECT e.id AS endpoint, l.watch, e.server, l.source, e.role, pg_catalog.pg_has_role(e.role, 'USAGE') AS mine,
 		CASE WHEN e.home <> contactsync.home() OR p.paused_at IS NOT NULL THEN 'paused'
