@@ -152,14 +152,21 @@ cs_queue_end_write(CsQueueWriter *writer)
  * a process that exits between transactions.
  */
 static void
-set_lock_tag(LOCKTAG *tag)
+set_lock_tag(LOCKTAG *tag, uint16 which)
 {
 	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId,
-					   get_extension_oid(CS_EXTENSION, false), 1);
+					   get_extension_oid(CS_EXTENSION, false), which);
 	tag->locktag_lockmethodid = USER_LOCKMETHOD;
 }
 
+/*
+ * Whoever owns the queue has the first, as a lock of the session.  Nobody gets
+ * to own it while somebody has the second, which the owner takes as a lock of
+ * the transaction where the first is in danger.  They are two, so that what is
+ * held of the first is known to be the session's.
+ */
 static LOCKTAG held_tag;
+static LOCKTAG guard_tag;
 
 /*
  * Effect: this session owns the queue until it says otherwise or ends.
@@ -168,8 +175,14 @@ static LOCKTAG held_tag;
 bool
 cs_queue_lock(void)
 {
-	set_lock_tag(&held_tag);
-	return LockAcquire(&held_tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	set_lock_tag(&held_tag, 1);
+	set_lock_tag(&guard_tag, 2);
+	if (LockAcquire(&held_tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	if (LockAcquire(&guard_tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	(void) LockRelease(&held_tag, ExclusiveLock, true);
+	return false;
 }
 
 /*
@@ -180,7 +193,7 @@ cs_queue_lock(void)
 void
 cs_queue_protect(void)
 {
-	(void) LockAcquire(&held_tag, ExclusiveLock, false, true);
+	(void) LockAcquire(&guard_tag, ExclusiveLock, false, false);
 }
 
 /*
@@ -193,7 +206,12 @@ cs_queue_recover(void)
 {
 	if (MyBackendType == B_BG_WORKER)
 		LockReleaseSession(USER_LOCKMETHOD);
-	(void) LockAcquire(&held_tag, ExclusiveLock, true, true);
+
+	/*
+	 * somebody else may have it for as long as it takes to find the other
+	 * taken
+	 */
+	(void) LockAcquire(&held_tag, ExclusiveLock, true, false);
 }
 
 void

@@ -320,19 +320,28 @@ UPDATE documents SET later = 'then', history = NULL;
 SELECT * FROM queued();
 UPDATE documents SET first = 'Jean' WHERE id = 2;
 SELECT * FROM queued();
--- what a used column is called now is not known: any change counts, until the watch is made anew
+-- a used one is known by its new name
 ALTER TABLE documents RENAME COLUMN body TO contents;
 UPDATE documents SET history = 'x' WHERE id = 2;
 SELECT * FROM queued();
--- nor what the key is: all is to be looked at, and that once a transaction
+UPDATE documents SET contents = 'x' WHERE id = 2;
+SELECT * FROM queued();
+-- so is the key
 ALTER TABLE documents RENAME COLUMN id TO number;
 INSERT INTO documents (number, first) SELECT g, 'D' || g FROM generate_series(10, 19) g;
 SELECT * FROM queued();
+-- without a used one any change counts, and without the key all is to be looked at, once a transaction
+ALTER TABLE documents DROP COLUMN contents;
+UPDATE documents SET history = 'y' WHERE number = 2;
+SELECT * FROM queued();
+ALTER TABLE documents DROP COLUMN number;
+UPDATE documents SET history = 'z' WHERE first ~ '^D';
+SELECT * FROM queued();
 BEGIN;
 SAVEPOINT a;
-DELETE FROM documents WHERE number = 10;
+DELETE FROM documents WHERE first = 'D10';
 ROLLBACK TO a;
-DELETE FROM documents WHERE number = 11;
+DELETE FROM documents WHERE first = 'D11';
 COMMIT;
 SELECT * FROM queued();
 DROP TABLE documents;

@@ -316,8 +316,6 @@ DROP ROLE regress_priv_shop;
 CALL contactsync_run();
 SELECT source, server, state, reason FROM contactsync.watches;
 SELECT source, server, state, reason FROM contactsync.status WHERE source IS NOT NULL;
-SELECT contactsync_unwatch('customers', 'mail');
-SELECT count(*) FROM contactsync.watches;
 
 DROP OWNED BY regress_priv_rival;
 DROP ROLE regress_priv_rival, regress_priv_boss, regress_priv_temp;
