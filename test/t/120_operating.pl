@@ -1,0 +1,291 @@
+# docs/operating.md: each of its situations is brought about, and what it says is typed, statement by statement.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use FindBin;
+use Test::More;
+
+my $speed = 20;
+my $sandbox = start_sandbox(clock_speed => $speed);
+my $node = start_node('contactsync.clock_speed' => $speed, 'contactsync.probe_interval' => '1d');
+
+my $text = PostgreSQL::Test::Utils::slurp_file("$FindBin::RealBin/../../docs/operating.md");
+my (undef, @sections) = split /^## (.+)\n/m, $text;
+my %blocks;
+
+# the situations, and what to type in each
+while (my ($title, $body) = splice @sections, 0, 2)
+{
+	$blocks{$title} = [ $body =~ /^```sql\n(.*?)^```$/gms ];
+}
+
+# Where a situation is: the database, and the account at the provider, which is called like it.
+my $db;
+
+sub sql { return $node->safe_psql($db, $_[0]); }
+sub wait_until { my ($sql, $what) = @_; $node->poll_query_until($db, $sql) or die "timed out waiting for $what"; return; }
+sub wait_for_state { my ($state) = @_; wait_until("SELECT bool_and(state = '$state') FROM contactsync.status", $state); return; }
+
+# A database of its own with the server mail and, unless there is no mapping, the table that the document speaks of.
+sub prepare
+{
+	my ($name, $provider, $mapping, %server) = @_;
+
+	$db = $name;
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	create_server($node, $sandbox, $provider, account => $name, name => 'mail', dbname => $db, server => \%server);
+	sql(q{CREATE TABLE customers (id bigint PRIMARY KEY, email_address text, first_name text, plan text);
+		INSERT INTO customers SELECT g, format('c%s@example.com', g), 'Name ' || g, 'free' FROM generate_series(2, 20) g;
+		INSERT INTO customers VALUES (1, 'jane@example.com', 'Jane', 'free');});
+	sql(qq{SELECT contactsync_watch('customers', 'mail', '$mapping')});
+	return;
+}
+
+my $mapping = '{"email": "email_address", "external_id": "id", "attributes": {"firstName": "first_name", "plan": "plan"}}';
+
+sub prepare_sent
+{
+	my ($name, %server) = @_;
+
+	prepare($name, 'mailingcore', $mapping, %server);
+	sql(q{SELECT contactsync_import('customers', 'mail'); CALL contactsync_wait('mail')});
+	return;
+}
+
+# What MailingCore has, as "id plan" in the order of ids, and what the table has.
+sub remote
+{
+	return join ',', map { "$_->[0] $_->[1]" } sort { $a->[0] <=> $b->[0] }
+		map { [ $_->{externalId}, $_->{attributes}{plan} // '' ] } @{ $sandbox->contacts('mailingcore', account => $db) };
+}
+sub local_rows { return sql(q{SELECT string_agg(id || ' ' || plan, ',' ORDER BY id) FROM customers}); }
+sub count { my ($provider) = @_; return $sandbox->count($provider // 'mailingcore', account => $db); }
+
+# The blocks of a section: each call types the next one, as a reader would, and returns its answer.
+my $section;
+
+sub type
+{
+	my $block = shift @{ $blocks{$section} } // die "$section: there is no further block";
+	my ($stdout, $stderr);
+	my $code = $node->psql($db, $block, stdout => \$stdout, stderr => \$stderr, on_error_stop => 1);
+	my ($first) = $block =~ /^(.{1,60})/;
+
+	is($code, 0, "$first ...") or diag $stderr;
+	return $stdout;
+}
+
+sub section
+{
+	my ($title, $code) = @_;
+
+	$section = $title;
+	ok($blocks{$title}, "--- $title") or return;
+	$code->();
+	is(scalar @{ delete $blocks{$title} }, 0, 'all that it says was typed');
+	return;
+}
+
+section('Begin with this', sub {
+	prepare_sent('well');
+	like(type(), qr/^mail\|customers\|idle\|\|[^|]+\|\|0\|0\|running\|$/, 'all is well, and there is nothing to type');
+});
+
+section('Nothing happens', sub {
+	prepare_sent('nothing');
+	sql(q{SELECT contactsync_pause('mail'); UPDATE customers SET plan = 'queued' WHERE id = 1;
+		ALTER TABLE customers DISABLE TRIGGER USER;
+		UPDATE customers SET plan = 'unnoticed' WHERE id = 2});
+	like(type(), qr/^mail\|customers\|paused\|by \w+\|1\|running\|SELECT contactsync_resume\('mail'\);$/, 'who paused it, and what to type');
+	type();
+	sql(q{CALL contactsync_wait('mail')});
+	like(remote(), qr/^1 queued,2 free,/, 'what was queued is sent, and what was not noticed is not');
+	like(type(), qr/^contactsync_\d+\|D$/m, 'the trigger was disabled');
+	like(type(), qr/^idle\|0$/m, 'nothing is queued any more');
+	is(remote(), local_rows(), 'and the provider has all of it');
+	sql(q{UPDATE customers SET plan = 'live' WHERE id = 3; CALL contactsync_wait('mail')});
+	is(remote(), local_rows(), 'also what changed since');
+});
+
+section('It is slow', sub {
+	prepare_sent('slow', batch_size => 1);
+	$sandbox->fault('mailingcore', { match => { account => $db }, times => 3, action => { status => 429, retry_after => 20 } });
+	sql(q{SELECT contactsync_stats_reset(); UPDATE customers SET plan = 'new'});
+	wait_until(q{SELECT state = 'throttled' AND until > now() FROM contactsync.status}, 'a throttle');
+	my $answer = type();
+	like($answer, qr/^mail\|throttled\|too many requests.*\|\d{4}-.*\|\d+\|/, 'that the provider throttles, and until when');
+	like($answer, qr/^mail\|backlog\|sending\|/m, 'what waits');
+	like($answer, qr/^429\|\w+\|\d+\|/m, 'the answers of late');
+	type();
+	wait_until(q{SELECT pace <= 2 FROM contactsync.status}, 'the pace');
+	type();
+	is(sql(q{SELECT srvoptions @> '{pace=2,concurrency=8}' FROM pg_foreign_server}), 't', 'the options are there');
+	is(type(), 'idle|0', 'the queue is empty');
+	is(remote(), local_rows(), 'and the provider has all of it');
+	my @at = map { $_->{clock} } @{ $sandbox->journal('mailingcore', account => $db) };
+	cmp_ok(($at[-1] - $at[-9]) / 8, '>', 0.4, 'the calls keep to the pace');
+});
+
+section('Contacts are missing at the provider', sub {
+	prepare('missing', 'mailingcore', $mapping);
+	sql(q{UPDATE customers SET plan = 'pro' WHERE id <= 10; INSERT INTO customers VALUES (99, 'nobody', 'Nobody', 'free'); CALL contactsync_wait('mail')});
+	$sandbox->call('DELETE', 'mailingcore/contacts', undef, account => $db, email => $_) foreach map { "c$_\@example.com" } 2, 3, 5;
+	my $answer = type();
+	like($answer, qr/\|customers\|1\|synced\|/, 'what happened to one');
+	like($answer, qr/^99\|invalid_email\|/m, 'who was given up on');
+	$answer = type();
+	like($answer, qr/^contacts\|10\|7\|differs\|/m, 'how many the provider lacks');
+	like($answer, qr/^contact\|$_\|\|differs\|HTTP 404/m, "it has no $_") foreach 2, 3, 5;
+	like(type(), qr/^new\|\|10$/m, 'rows that were never sent');
+	is(count()->{contacts}, 17, 'are there');
+	is(type(), 2, 'two rows are sent again');
+	is(count()->{contacts}, 19, 'and are there');
+	$answer = type();
+	like($answer, qr/^contacts\|20\|20\|ok$/m, 'all are there');
+	unlike($answer, qr/differs/, 'and nothing differs');
+	is(remote() . ',99 free', local_rows(), 'as in the table, but for whom no address is known');
+});
+
+section('Too many failures', sub {
+	prepare_sent('failures');
+	$sandbox->fault('mailingcore', { match => { account => $db }, times => undef,
+		action => { reject_items => { map { $_ => { code => 'blocked', message => 'blocked for now', status => 422 } } 4, 5 } } });
+	sql(q{UPDATE customers SET email_address = 'c2@example.com.', plan = 'pro' WHERE id = 2; UPDATE customers SET email_address = 'nobody' WHERE id = 3;
+		UPDATE customers SET plan = 'pro' WHERE id IN (4, 5); CALL contactsync_wait('mail')});
+	my $answer = type();
+	like($answer, qr/^invalid_email\|[^|]*\|\w*\|2\|/m, 'by reason');
+	like($answer, qr/^rejected\|[^|]*\|\w*\|2\|.*blocked for now/m, 'with what the provider says');
+	like($answer, qr/^\d+\|customers\|$_\|/m, "row $_") foreach 2 .. 5;
+	type();
+	sql(q{CALL contactsync_wait('mail')});
+	is(sql(q{SELECT string_agg(key, ',' ORDER BY key) FROM contactsync.failures}), '3,4,5', 'what is mended in the table is sent by itself');
+	$sandbox->clear_faults('mailingcore', account => $db);
+	is(type(), 2, 'what is mended there is sent again');
+	is(sql(q{SELECT string_agg(key, ',' ORDER BY key) FROM contactsync.failures}), '3', 'and goes');
+	is(type(), "1\n0|", 'what is not mended is hidden, and all is well');
+	is(remote(), local_rows(), 'the provider has all it can have');
+});
+
+section('We rotated the key', sub {
+	prepare_sent('rotated');
+	my ($grant) = values %{ $sandbox->call('GET', "mailingcore/config", undef, account => $db)->{keys} };
+	$sandbox->config('mailingcore', { account => $db, keys => { mc_live_new => $grant, "mc_test_$db" => { revoked => \1 } } });
+	sql(q{UPDATE customers SET plan = 'late'});
+	wait_for_state('halted');
+	like(type(), qr/^mail\|customers\|\w+\|halted\|unauthorized: .*\|20$/, 'the old key is not accepted, and everything is queued');
+	is(type(), 'idle||0', 'the new one is used at once');
+	is(remote(), local_rows(), 'and everything arrives');
+});
+
+section('We must erase a person', sub {
+	prepare_sent('erased');
+	like(type(), qr/\|mail\|customers\|1\|synced\|/, 'what is held');
+	type();
+	is((grep { $_->{email} eq 'jane@example.com' } @{ $sandbox->contacts('mailingcore', account => $db) }), 0, 'the provider has no such contact');
+	is(count()->{contacts}, 19, 'but all others');
+	my $answer = type();
+	like($answer, qr/^contact\|1$/m, 'what was erased');
+	like($answer, qr/^0$/m, 'nothing is found');
+	wait_until(q{SELECT count(*) = 0 FROM contactsync.forgotten}, 'the worker to forget');
+	is( sql(q{SELECT count(*) FROM contactsync.contact t WHERE t::text LIKE '%jane@%'}) . sql(q{SELECT count(*) FROM contactsync.call t WHERE t::text LIKE '%jane@%'})
+		  . sql(q{SELECT count(*) FROM contactsync.queue t WHERE t::text LIKE '%jane@%'}),
+		'000', 'nor is anything there');
+});
+
+section('We restored a backup', sub {
+	prepare_sent('original');
+	my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+
+	$sandbox->fault('mailingcore', { match => { account => $db }, times => undef, action => { status => 503 } });
+	sql(q{UPDATE customers SET plan = 'queued' WHERE id = 1});
+	$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $db ], 'pg_dump');
+	$sandbox->clear_faults('mailingcore', account => $db);
+	sql(q{CALL contactsync_wait('mail'); UPDATE customers SET plan = 'newer' WHERE id < 4; CALL contactsync_wait('mail')});
+	like(remote(), qr/^1 newer,2 newer,3 newer,4 free/, 'the original goes on');
+	$node->safe_psql('postgres', "DROP DATABASE $db WITH (FORCE)");
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->command_ok([ 'pg_restore', '-e', '-d', $db, $dump ], 'pg_restore');
+	my $requests = count()->{requests};
+	like(type(), qr/^mail\|customers\|paused\|this database was restored or copied; .*\|1$/, 'it is paused, with its queue');
+	is(count()->{requests}, $requests, 'and has sent nothing');
+	type();
+	sql(q{CALL contactsync_wait('mail')});
+	like(remote(), qr/^1 queued,2 newer,3 newer,4 free/, 'it sends what was queued');
+	my $answer = type();
+	like($answer, qr/^changed\|\|\d+$/m, 'how many a reconciliation would send');
+	like($answer, qr/^idle\|0\|0$/m, 'after it all is well');
+	is(remote(), local_rows(), 'and the provider has what is here');
+});
+
+section('Stop everything now', sub {
+	prepare('stopped', 'mailingcore', $mapping);
+	sql(q{SELECT contactsync_import('customers', 'mail', rate => 0.1)});
+	like(type(), qr/^mail\|customers\|paused\|by \w+\|\d+\|\d+$/m, 'it is paused');
+	wait_until(q{SELECT bool_and(in_flight = 0) FROM contactsync.status}, 'calls in flight to end');
+	my $requests = count()->{requests};
+	sql(q{UPDATE customers SET plan = 'meanwhile' WHERE id = 20});
+	$node->stop;
+	$node->start;
+	wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = current_database()}, 'the worker');
+	is(type(), 't', 'the import is ended');
+	is(count()->{requests}, $requests, 'nothing was sent, not even after a restart');
+	type();
+	sql(q{CALL contactsync_wait('mail')});
+	like(remote(), qr/20 meanwhile$/, 'then what changed meanwhile is sent');
+	cmp_ok(count()->{contacts}, '<', 20, 'and not what was to be imported');
+});
+
+section('An import is held by the guard', sub {
+	prepare('guarded', 'caramel', '{"email": "email_address", "first_name": "first_name"}', bulk_guard => 10, pace => 1000, burst => 1000);
+	sql(q{UPDATE customers SET first_name = 'New' WHERE id <= 15});
+	wait_for_state('guarded');
+	like(type(), qr/^mail\|customers\|.+\|15$/m, 'what is held, and why');
+	is(count('caramel')->{requests}, 0, 'nothing was sent');
+	type();
+	is(count('caramel')->{contacts}, 15, 'it goes on when somebody says so');
+	like(type(), qr/^new\|\|5$/m, 'what an import would send');
+	is(count('caramel')->{contacts}, 20, 'and sends');
+});
+
+section('The table changes', sub {
+	prepare_sent('changed');
+	sql(q{ALTER TABLE customers DROP COLUMN plan; UPDATE customers SET first_name = 'Meanwhile' WHERE id = 1});
+	wait_for_state('broken');
+	my $answer = type();
+	like($answer, qr/^mail\|customers\|column "plan" does not exist\|1$/m, 'why, and that what changes is kept');
+	like($answer, qr/^\{.*"plan": "plan"/m, 'the mapping of before');
+	$answer = type();
+	like($answer, qr/^20$/m, 'how many differ');
+	like($answer, qr/^idle\|\|0$/m, 'all is well');
+	is(join(',', sort map { $_->{attributes}{firstName} } @{ $sandbox->contacts('mailingcore', account => $db) }),
+		sql(q{SELECT string_agg(upper(first_name), ',' ORDER BY upper(first_name) COLLATE "C") FROM customers}), 'and the provider has it');
+});
+
+section('Update the extension', sub {
+	$db = 'updated';
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	sql(q{CREATE EXTENSION contactsync VERSION '0.1'});
+	create_server($node, $sandbox, 'mailingcore', account => $db, name => 'mail', dbname => $db);
+	# its library is not here, so its watch is made by hand
+	sql(q{
+		CREATE TABLE customers (id int PRIMARY KEY, email text, plan text);
+		INSERT INTO contactsync.endpoint (server_oid, server, role) SELECT oid, srvname, current_user::regrole FROM pg_foreign_server;
+		INSERT INTO contactsync.watch (source, endpoint, key, mapping, search_path)
+		VALUES ('customers', 1, '{id}', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}', 'public');
+		CREATE TRIGGER contactsync_1 AFTER INSERT OR UPDATE OR DELETE ON customers
+		FOR EACH ROW EXECUTE FUNCTION contactsync.capture('1', '1', '1', 'id', 'id', 'email', 'plan');
+		INSERT INTO customers VALUES (1, 'one@example.com', 'A')});
+	wait_until(q{SELECT worker LIKE 'waiting for%' FROM contactsync.status}, 'the worker');
+	like(type(), qr/^0\.1\|(\S+)\nwaiting for ALTER EXTENSION contactsync UPDATE$/, 'what is installed, and what the worker waits for');
+	is(count()->{requests}, 0, 'nothing is sent before');
+	type();
+	is(type(), 'running|idle|0', 'after it all is well');
+	is(remote(), local_rows(), 'and what was captured is sent');
+});
+
+is(join(', ', sort keys %blocks), '', 'there are no other situations');
+$node->stop;
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/PANIC|terminated by signal/, 'and the log shows no accident');
+done_testing();
