@@ -113,10 +113,10 @@ contactsync_hint(PG_FUNCTION_ARGS)
 	if (strcmp(state, "paused") == 0)
 		hint = psprintf("SELECT contactsync_resume(%s);", arguments(server, source));
 	else if (strcmp(state, "broken") == 0)
-		hint = psprintf("Mend the table, the rights of the watch's owner, or the mapping: SELECT contactsync_unwatch(%s), then contactsync_watch(); what is queued goes with the watch. It is tried again by itself.",
+		hint = psprintf("Mend the table or the rights of the watch's owner, or give another mapping or filter: SELECT contactsync_alter_watch(%s, mapping => '...'). It goes on by itself, with what is queued.",
 						arguments(server, source));
 	else if (strcmp(state, "guarded") == 0)
-		hint = psprintf("Look at what the reason says can happen; to go on: SELECT contactsync_resume(%s);",
+		hint = psprintf("Look at what the reason says can happen. If you paused what would do so: SELECT contactsync_resume(%s, automations => 'paused'); if it is meant to happen, 'accepted'.",
 						arguments(server, source));
 	else if (strcmp(state, "halted") == 0)
 		hint = hint_of_halt(reason ? reason : "", quote_identifier(server));

@@ -243,6 +243,7 @@ section('An import is held by the guard', sub {
 	wait_for_state('guarded');
 	like(type(), qr/^mail\|customers\|.+\|15$/m, 'what is held, and why');
 	is(count('caramel')->{requests}, 0, 'nothing was sent');
+	like(sql(q{SELECT hint FROM contactsync.status}), qr/SELECT contactsync_resume\('customers', 'mail', automations => 'paused'\);/, 'status says the same');
 	type();
 	is(count('caramel')->{contacts}, 15, 'it goes on when somebody says so');
 	like(type(), qr/^new\|\|5$/m, 'what an import would send');
@@ -253,6 +254,7 @@ section('The table changes', sub {
 	prepare_sent('changed');
 	sql(q{ALTER TABLE customers DROP COLUMN plan; UPDATE customers SET first_name = 'Meanwhile' WHERE id = 1});
 	wait_for_state('broken');
+	like(sql(q{SELECT hint FROM contactsync.status}), qr/SELECT contactsync_alter_watch\('customers', 'mail', mapping => '\.\.\.'\)/, 'status says the same');
 	my $answer = type();
 	like($answer, qr/^mail\|customers\|column "plan" does not exist\|1$/m, 'why, and that what changes is kept');
 	like($answer, qr/^\{.*"plan": "plan"/m, 'the mapping of before');
