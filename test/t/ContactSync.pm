@@ -343,11 +343,17 @@ sub wait_for_journal
 
 Any call of the control interface; dies if it is refused.
 
+=item text($method, $path, $document, %query)
+
+The same, and the answer as it came: for many contacts, which a server reads faster than Perl does.
+
 =back
 
 =cut
 
-sub call
+sub call { my ($self, @call) = @_; return decode_json($self->text(@call)); }
+
+sub text
 {
 	my ($self, $method, $path, $document, %query) = @_;
 	my $url = "$self->{url}/control/$path";
@@ -359,7 +365,7 @@ sub call
 		? { headers => { 'Content-Type' => 'application/json' }, content => encode_json($document) }
 		: {});
 	die "$method $url: $response->{status} $response->{content}" unless $response->{success};
-	return decode_json($response->{content});
+	return $response->{content};
 }
 
 1;
