@@ -44,12 +44,17 @@ CREATE FUNCTION contactsync_alter_watch(
 	mapping		jsonb	DEFAULT NULL,
 	filter		text	DEFAULT NULL,
 	on_delete	text	DEFAULT NULL,
-	always		boolean	DEFAULT NULL
+	always		boolean	DEFAULT NULL,
+	poll_column	name	DEFAULT NULL,
+	poll_every	interval DEFAULT NULL,
+	poll_overlap interval DEFAULT NULL,
+	reconcile_every interval DEFAULT NULL,
+	reconcile_at time	DEFAULT NULL
 )
 RETURNS bigint LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_alter_watch';
-COMMENT ON FUNCTION contactsync_alter_watch(regclass, name, jsonb, text, text, boolean)
-IS 'changes what is given of a watch in place, a filter of '''' to none, and returns how many contacts differ now from what was sent; null: not counted';
+COMMENT ON FUNCTION contactsync_alter_watch(regclass, name, jsonb, text, text, boolean, name, interval, interval, interval, time)
+IS 'changes what is given of a watch in place, a filter of '''' or reconcile_every of 0 to none, and returns how many contacts differ now from what was sent; null: not counted';
 
 CREATE FUNCTION contactsync_unwatch(source regclass, server name)
 RETURNS void LANGUAGE c STRICT

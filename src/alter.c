@@ -27,6 +27,7 @@
 #include "endpoint.h"
 #include "follow.h"
 #include "mapping.h"
+#include "schedule.h"
 #include "sql.h"
 #include "trigger.h"
 #include "verify.h"
@@ -45,7 +46,8 @@ enum
 	ARG_MAPPING,
 	ARG_FILTER,
 	ARG_ON_DELETE,
-	ARG_ALWAYS
+	ARG_ALWAYS,
+	ARG_SCHEDULE				/* poll_column and what follows */
 };
 
 /* What is not given stays; a filter of '' is none. */
@@ -76,9 +78,8 @@ key_of(const CsWatch *watch)
  * an error now, not later.
  */
 static CsWatch *
-define(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *endpoint)
+define(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *endpoint, const CsSchedule *schedule)
 {
-	CsSchedule	schedule = {.poll = watch->poll_column != NULL,.poll_column = watch->poll_column};
 	CsWatch    *altered;
 	Oid			userid;
 	int			sec_context;
@@ -90,7 +91,7 @@ define(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *endpoint
 							  PG_GETARG_JSONB_P(ARG_MAPPING),
 							  filter_argument(fcinfo, watch), key_of(watch),
 							  PG_ARGISNULL(ARG_ON_DELETE) ? cs_watch_on_delete_word(watch) :
-							  text_to_cstring(PG_GETARG_TEXT_PP(ARG_ON_DELETE)), &schedule);
+							  text_to_cstring(PG_GETARG_TEXT_PP(ARG_ON_DELETE)), schedule);
 	if (!PG_ARGISNULL(ARG_MAPPING))
 		cs_verify_mapping(endpoint, altered);
 	SetUserIdAndSecContext(userid, sec_context);
@@ -101,10 +102,12 @@ define(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *endpoint
 
 /* Effect: the watch is as it was defined, and tried again if it was broken. */
 static void
-store(FunctionCallInfo fcinfo, const CsWatch *watch)
+store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 {
 	CsSqlScope	scope;
 
+	/* in the order in which a scan that is under way locks them */
+	cs_schedule_store_altered(watch, schedule);
 	cs_sql_enter(&scope);
 	cs_watch_store(watch);
 	cs_sql_execute_text("UPDATE contactsync.watch SET state = 'running', reason = NULL, since = clock_timestamp()"
@@ -181,7 +184,10 @@ report(Oid source, Name server, int64 differing)
 						 table, quote_literal_cstr(NameStr(*server)))));
 }
 
-/* contactsync_alter_watch(source, server, mapping, filter, on_delete, always) */
+/*
+ * contactsync_alter_watch(source, server, mapping, filter, on_delete, always,
+ * poll_column, poll_every, poll_overlap, reconcile_every, reconcile_at)
+ */
 Datum
 contactsync_alter_watch(PG_FUNCTION_ARGS)
 {
@@ -189,6 +195,7 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	Name		server;
 	CsWatch    *watch;
 	CsEndpoint *endpoint;
+	CsSchedule	schedule;
 	int64		differing = -1;
 
 	if (PG_ARGISNULL(ARG_SOURCE) || PG_ARGISNULL(ARG_SERVER))
@@ -202,7 +209,8 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	/* a change that the triggers do not look at yet must not be under way */
 	LockRelationOid(source, ShareRowExclusiveLock);
 	(void) find_all_inheritors(source, ShareRowExclusiveLock, NULL);
-	store(fcinfo, define(fcinfo, watch, endpoint));
+	cs_schedule_alter(fcinfo, ARG_SCHEDULE, watch, &schedule);
+	store(fcinfo, define(fcinfo, watch, endpoint, &schedule), &schedule);
 	if (estimated_rows(source) <= MAX_COUNTED_ROWS)
 		differing = count_differing(source, server);
 	report(source, server, differing);

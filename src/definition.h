@@ -56,7 +56,7 @@ typedef struct CsWatch
 	struct Bitmapset *used;		/* columns, while it is being made */
 } CsWatch;
 
-/* What is done by itself, as contactsync_watch() is told. */
+/* What is done by itself, as contactsync_watch() or contactsync_alter_watch() is told. */
 typedef struct CsSchedule
 {
 	bool		poll;			/* instead of triggers */
@@ -65,6 +65,8 @@ typedef struct CsSchedule
 	Interval   *poll_overlap;
 	Interval   *reconcile_every;	/* NULL: not */
 	const TimeADT *reconcile_at;	/* the time of day, or NULL */
+	bool		poll_anew;		/* how it is polled was altered */
+	bool		other_column;	/* ... poll_column as well */
 } CsSchedule;
 
 #endif							/* CS_DEFINITION_H */

@@ -50,6 +50,51 @@ UPDATE customers_1 SET plan = 'c' WHERE id = 3;
 COMMIT;
 SELECT key FROM contactsync.changes ORDER BY key;
 
+-- when it is reconciled: what is not given stays, an interval of zero is none
+CREATE VIEW schedules AS SELECT reconcile_every AS every, reconcile_at AS at, reconcile_next > now() AS later, reconcile_next::time = reconcile_at AS at_it
+FROM contactsync.watches WHERE source = 'customers'::regclass;
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '1 day', reconcile_at => '03:00') IS NOT NULL AS altered;
+SELECT * FROM schedules;
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_at => '04:30') IS NOT NULL AS altered;
+SELECT * FROM schedules;
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '7 days') IS NOT NULL AS altered;
+SELECT * FROM schedules;
+SELECT reconcile_next AS before FROM contactsync.watches WHERE source = 'customers'::regclass \gset
+SELECT contactsync_alter_watch('customers', 'mail', on_delete => 'ignore') IS NOT NULL AS altered;
+SELECT reconcile_next = :'before' AS same FROM contactsync.watches WHERE source = 'customers'::regclass;
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '6 hours');
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '0.5 s');
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '-1 day');
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '0') IS NOT NULL AS altered;
+SELECT * FROM schedules;
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_at => '03:00');
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '0', reconcile_at => '03:00');
+SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '6 hours') IS NOT NULL AS altered;
+SELECT * FROM schedules;
+DROP VIEW schedules;
+
+-- how it is polled, if it is
+SELECT contactsync_alter_watch('customers', 'mail', poll_every => '1 min');
+SELECT contactsync_alter_watch('customers', 'mail', poll_overlap => '1 min');
+SELECT contactsync_alter_watch('customers', 'mail', poll_column => 'city');
+CREATE TABLE polled (id int PRIMARY KEY, email text, made timestamptz, changed timestamp);
+INSERT INTO polled VALUES (1, 'one@example.com', '2001-01-01 00:00Z', '2002-02-02'), (2, 'two@example.com', '2001-01-02 00:00Z', '2002-02-03');
+SELECT contactsync_watch('polled', 'mail', '{"email": "email"}', capture => 'poll', poll_column => 'made', poll_every => '1 hour') IS NOT NULL AS watched;
+SELECT contactsync_alter_watch('polled', 'mail', poll_every => '2 min') IS NOT NULL AS altered;
+SELECT poll_column, poll_every FROM contactsync.watches WHERE source = 'polled'::regclass;
+SELECT contactsync_alter_watch('polled', 'mail', poll_column => 'changed', poll_overlap => '0') IS NOT NULL AS altered;
+SELECT poll_column, poll_every FROM contactsync.watches WHERE source = 'polled'::regclass;
+SELECT contactsync_alter_watch('polled', 'mail', poll_column => 'missing');
+SELECT contactsync_alter_watch('polled', 'mail', poll_column => 'email');
+SELECT contactsync_alter_watch('polled', 'mail', poll_every => '0');
+SELECT contactsync_alter_watch('polled', 'mail', poll_overlap => '-1 s');
+SELECT poll_column, poll_every FROM contactsync.watches WHERE source = 'polled'::regclass;
+RESET SESSION AUTHORIZATION;
+SELECT kind, s.state, value, watermark, s.since, poll_overlap FROM contactsync.scan s JOIN contactsync.watch w ON w.id = s.watch WHERE w.source = 'polled'::regclass;
+SET SESSION AUTHORIZATION regress_owner;
+SELECT contactsync_unwatch('polled', 'mail');
+DROP TABLE polled;
+
 -- what is not right is refused, and nothing changed
 SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "mail"}');
 SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"first_name": "city"}');

@@ -130,6 +130,26 @@ poll('seen', 'seen', ", key => '{id}', on_delete => 'delete'");
 sql(q{SELECT contactsync_import('seen', 'seen'); CALL contactsync_wait('seen'); DELETE FROM customers WHERE id = 3; SELECT contactsync_reconcile('seen', 'seen'); CALL contactsync_wait('seen')});
 unlike(remote('seen'), qr/\b3 /, 'a row that vanished is found by a reconciliation');
 
+# ---------- what is altered ----------
+
+create_server($node, $sandbox, 'mailingcore', account => 'turn', server => { pace => 1000, burst => 1000 });
+sql(q{
+	CREATE TABLE turning (id int PRIMARY KEY, email text, plan text, updated_at timestamptz, changed date, touched timestamptz);
+	INSERT INTO turning SELECT g, format('t%s@example.com', g), 'old', now() - interval '1 day', '2001-01-01', now() - interval '1 day' FROM generate_series(1, 9) g});
+poll('turning', 'turn', ", poll_overlap => '0'");
+my $turning = q{FROM contactsync.scan s JOIN contactsync.watch w ON w.id = s.watch WHERE w.source = 'turning'::regclass AND kind = 'poll'};
+my $walked = "SELECT s.xmin <> w.xmin $turning";	# both were stored when the watch was altered
+sql(q{SELECT contactsync_alter_watch('turning', 'turn', poll_every => '1 year')});
+$node->poll_query_until('postgres', $walked) or die 'timed out waiting for the first round';
+is(sql("SELECT count(*) $turning"), '1', 'it is polled at once, and then as often as it was altered to');
+sql(q{UPDATE turning SET plan = 'touched', touched = now() WHERE id = 4; SELECT contactsync_alter_watch('turning', 'turn', poll_column => 'touched')});
+arrives('turn', '4 touched', 'by another column that is found, and only that, which changed since the last round by it');
+$node->poll_query_until('postgres', $walked) or die 'timed out waiting for another round';
+sql(q{UPDATE turning SET plan = 'soon', touched = clock_timestamp() WHERE id = 5; SELECT contactsync_alter_watch('turning', 'turn', poll_every => '10 s')});
+arrives('turn', '4 touched,5 soon', 'more often is at once');
+sql(q{UPDATE turning SET plan = 'sooner', touched = clock_timestamp() WHERE id = 6});
+arrives('turn', '4 touched,5 soon,6 sooner', 'and from then on');
+
 # ---------- what goes wrong ----------
 
 my $state = q{SELECT state || ' ' || COALESCE(reason, '') FROM contactsync.status WHERE server};
