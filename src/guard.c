@@ -92,17 +92,30 @@ cs_guard_hold(CsLane *lane, int64 n)
 	lane->guard.closed = true;
 }
 
+/*
+ * What came in the last minute, but before the one that is being counted: as if
+ * it had come evenly, so that no minute that begins in between lets pass twice
+ * as much.
+ */
+static int
+last_minute(const CsGuard *guard, double now)
+{
+	return (int) (guard->before * Max(0, 1 - (now - guard->since) / WINDOW));
+}
+
 void
 cs_guard_check(CsLane *lane, double now)
 {
 	CsGuard    *guard = &lane->guard;
 	int			limit;
+	int			many;
 
 	if (guard->closed || guard->arrived == 0)
 		return;
 	if (now - guard->since > WINDOW)
 	{
-		guard->since = now;
+		guard->before = now - guard->since > 2 * WINDOW ? 0 : guard->recent;
+		guard->since = guard->before == 0 ? now : guard->since + WINDOW;
 		guard->recent = 0;
 	}
 	/* what was there already when we came did not come now */
@@ -113,8 +126,9 @@ cs_guard_check(CsLane *lane, double now)
 	if (guard->recent == 0 && guard->waiting == 0)
 		return;
 	limit = cs_guard_limit(lane);
-	if (Max(guard->waiting, guard->recent) > limit && cs_guard_risk(lane))
-		cs_guard_hold(lane, Max(guard->waiting, guard->recent));
+	many = Max(guard->waiting, guard->recent + last_minute(guard, now));
+	if (many > limit && cs_guard_risk(lane))
+		cs_guard_hold(lane, many);
 }
 
 void

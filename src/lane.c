@@ -583,6 +583,14 @@ cs_lane_carry_over(CsLane *lane, const CsLane *before)
 	if (before->broken && !before->source_fault && lane->broken)
 		cs_lane_break(lane, before->reason, before->not_before);
 	lane->source_fault &= before->source_fault;
+
+	/* what came goes on being counted, unless somebody let it go */
+	if (!before->guard.closed)
+	{
+		lane->guard.since = before->guard.since;
+		lane->guard.recent = before->guard.recent;
+		lane->guard.before = before->guard.before;
+	}
 }
 
 /* Effect: the watch works again. */

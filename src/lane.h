@@ -90,6 +90,7 @@ typedef struct CsGuard
 	int			waiting;		/* changes that are counted */
 	int			arrived;		/* of them, since it was last looked at */
 	int			recent;			/* that came since "since" */
+	int			before;			/* and in the minute before it */
 	double		since;
 	bool		opened;			/* it was looked at before */
 } CsGuard;
