@@ -77,7 +77,11 @@ set_server(const char *server_name, bool paused)
 		if (paused)
 			n += cs_pause_set(id, 0, by, NULL);
 		else
-			n += cs_pause_end(id, 0) | cs_home_claim(id);
+		{
+			bool		ended = cs_pause_end(id, 0);
+
+			n += cs_home_claim(id) || ended;
+		}
 	}
 	cs_sql_leave(&scope);
 	return n;
