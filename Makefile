@@ -12,7 +12,7 @@ all:
 EXTENSION  = contactsync
 MODULE_big = contactsync
 DATA       = $(sort $(wildcard sql/contactsync--*.sql))
-OBJS       = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/providers/*.c)))
+OBJS       = $(patsubst %.c,%.o,$(sort $(wildcard src/*/*.c src/*/*/*.c)))
 
 PG_CONFIG  = pg_config
 PKG_CONFIG = pkg-config
@@ -26,7 +26,7 @@ SEMVERSION = $(EXTVERSION).0
 # which there has to be given its meaning. Server headers are system headers, for they do not pass -Wextra; nor do
 # callbacks, whose signature is given, use all their parameters; initializers leave the rest of a struct zero, and
 # lengthof() is compared with an int, as the server's own sources do.
-PG_CPPFLAGS = -DCS_VERSION='"$(EXTVERSION)"' \
+PG_CPPFLAGS = -Isrc -DCS_VERSION='"$(EXTVERSION)"' \
               -DPGDLLEXPORT='__attribute__((visibility("default")))' \
               -isystem $(shell $(PG_CONFIG) --includedir-server) $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
 PG_CFLAGS   = -fvisibility=hidden -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -MMD -MP

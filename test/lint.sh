@@ -48,8 +48,8 @@ layers='
 max_file=700 warn_file=500 max_function=120
 
 shopt -s nullglob
-sources=(src/*.c src/providers/*.c)
-headers=(src/*.h src/providers/*.h)
+sources=(src/*/*.c src/*/*/*.c)
+headers=(src/*/*.h src/*/*/*.h)
 scripts=(sql/contactsync--*.sql)
 status=0
 
@@ -94,8 +94,8 @@ layering() {
 }
 
 libraries() {
-    grep -n '^#include <curl/' "${sources[@]}" "${headers[@]}" | grep -vE '^src/http(call)?\.[ch]:'
-    grep -n '^#include <json-c/' "${sources[@]}" "${headers[@]}" | grep -v '^src/json\.c:'
+    grep -n '^#include <curl/' "${sources[@]}" "${headers[@]}" | grep -vE '^src/http/(http|transfer)\.[ch]:'
+    grep -n '^#include <json-c/' "${sources[@]}" "${headers[@]}" | grep -v '^src/http/json\.c:'
 }
 
 registry() {
@@ -104,7 +104,7 @@ registry() {
 
 declarations() {
     # but for the one line by which the registry knows an adapter
-    grep -nE '^extern ' "${sources[@]}" | grep -v '^src/provider\.c:[0-9]*:extern const CsProvider '
+    grep -nE '^extern ' "${sources[@]}" | grep -v '^src/provider/provider\.c:[0-9]*:extern const CsProvider '
 }
 
 file_sizes() {
@@ -182,7 +182,7 @@ sql_search_path() {
 
 # What docs/providers.md says is shown by a test that exists, and it explains every option.
 options_documented() {
-    grep -ohE '\.name = "[a-z_]+",\.place' src/option.c src/providers/*.c | cut -d'"' -f2 | sort -u |
+    grep -ohE '\.name = "[a-z_]+",\.place' src/provider/*.c src/provider/*/*.c | cut -d'"' -f2 | sort -u |
         while read -r option; do
             grep -qE "^\| [^|]*\`$option\`" docs/providers.md || echo "docs/providers.md: nothing about the option $option"
         done

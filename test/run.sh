@@ -174,7 +174,7 @@ prepare_check() {
 finish_check() {
     case $check in
         asan | valgrind) step "reports of $check" no_reports ;;
-        coverage) (cd "$tree" && as_server gcov -n src/*.gcda src/providers/*.gcda 2>/dev/null) | coverage_table ;;
+        coverage) (cd "$tree" && as_server gcov -n src/*/*.gcda src/*/*/*.gcda 2>/dev/null) | coverage_table ;;
     esac
 }
 

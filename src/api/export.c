@@ -1,0 +1,292 @@
+/*-------------------------------------------------------------------------
+ *
+ * export.c
+ *		contactsync_export(): the contacts of a watch as rows.
+ *
+ * The providers' dashboards import CSV, and can then do what their API cannot:
+ * take the word that these contacts opted in, or keep journeys from starting.
+ * So the rows are what would be sent, one for each contact: where source rows
+ * share an upsert key, it is that of the last of them in the order of the key,
+ * for the order in which they were changed is not known here.
+ *
+ * The source is read a page at a time, and what was read is sorted by upsert
+ * key, on disk if need be; memory does not depend on the number of rows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/tuplesort.h"
+#include "utils/typcache.h"
+
+#include "base/compat.h"
+#include "base/encoding.h"
+#include "delivery/current.h"
+#include "http/json.h"
+#include "provider/endpoint.h"
+#include "store/source.h"
+#include "store/source_page.h"
+#include "store/watch.h"
+
+CS_FUNCTION(contactsync_export);
+
+#define ROWS_AT_ONCE	1000
+
+/* Columns that rows are sorted by come before those that are returned. */
+#define SORT_COLUMNS	2
+#define COLUMNS			(SORT_COLUMNS + CS_FIELD_COUNT)
+
+typedef struct CsExport
+{
+	const CsEndpoint *endpoint;
+	Tuplesortstate *sort;
+	TupleTableSlot *slot;		/* of a row to be sorted */
+	int64		nread;
+	int64		nrefused;
+	int64		ncollapsed;
+	char	   *refused_key;	/* the first that was refused */
+	char	   *refused_why;
+	MemoryContext context;
+} CsExport;
+
+static TupleDesc
+sort_columns(TupleDesc result)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(COLUMNS);
+
+	TupleDescInitEntry(desc, 1, "upsert_key", TEXTOID, -1, 0);
+	TupleDescInitEntryCollation(desc, 1, C_COLLATION_OID);
+	TupleDescInitEntry(desc, 2, "n", INT8OID, -1, 0);
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+		TupleDescCopyEntry(desc, SORT_COLUMNS + i + 1, result, i + 1);
+	return desc;
+}
+
+/* By upsert key, and of one upsert key the last row first. */
+static Tuplesortstate *
+begin_sort(TupleDesc desc)
+{
+	AttrNumber	columns[SORT_COLUMNS] = {1, 2};
+	Oid			operators[SORT_COLUMNS] = {TextLessOperator,
+	lookup_type_cache(INT8OID, TYPECACHE_GT_OPR)->gt_opr};
+	Oid			collations[SORT_COLUMNS] = {C_COLLATION_OID, InvalidOid};
+	bool		nulls_first[SORT_COLUMNS] = {false, false};
+
+	return tuplesort_begin_heap(desc, SORT_COLUMNS, columns, operators, collations, nulls_first,
+								work_mem, NULL, TUPLESORT_NONE);
+}
+
+/* The attributes as one object; nulls are there only if they are sent. */
+static char *
+attributes_json(const CsExport *export, const CsContact *contact)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	appendStringInfoCharMacro(&out, '{');
+	for (int i = 0; i < contact->nattributes; i++)
+		if (export->endpoint->nulls_clear || strcmp(contact->attributes[i].json, "null") != 0)
+			cs_json_member_raw(&out, contact->attributes[i].name, contact->attributes[i].json);
+	appendStringInfoCharMacro(&out, '}');
+	return out.data;
+}
+
+static Datum
+field_datum(CsField field, const char *utf8)
+{
+	char	   *value = cs_encoding_from_utf8(utf8);
+
+	switch (field)
+	{
+		case CS_OPT_IN:
+			return BoolGetDatum(strcmp(value, "true") == 0);
+		case CS_TAGS:
+		case CS_TOPICS:
+		case CS_ATTRIBUTES:
+			return DirectFunctionCall1(jsonb_in, CStringGetDatum(value));
+		default:
+			return CStringGetTextDatum(value);
+	}
+}
+
+/* Effect: the contact is there to be sorted. */
+static void
+put_contact(CsExport *export, const CsContact *contact)
+{
+	TupleTableSlot *slot = export->slot;
+
+	ExecClearTuple(slot);
+	slot->tts_values[0] = CStringGetTextDatum(cs_encoding_from_utf8(contact->upsert_key));
+	slot->tts_values[1] = Int64GetDatum(export->nread);
+	slot->tts_isnull[0] = slot->tts_isnull[1] = false;
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		const char *value = contact->value[i];
+
+		if (i == CS_ATTRIBUTES && contact->nattributes > 0)
+			value = attributes_json(export, contact);
+		slot->tts_isnull[SORT_COLUMNS + i] = value == NULL;
+		slot->tts_values[SORT_COLUMNS + i] = value ? field_datum(i, value) : (Datum) 0;
+	}
+	ExecStoreVirtualTuple(slot);
+	tuplesort_puttupleslot(export->sort, slot);
+}
+
+static void
+note_refusal(CsExport *export, const char *key, const CsRefusal *refusal)
+{
+	MemoryContext old;
+
+	if (export->nrefused++ > 0)
+		return;
+	old = MemoryContextSwitchTo(export->context);
+	export->refused_key = pstrdup(key);
+	export->refused_why = pstrdup(cs_encoding_from_utf8(refusal->message));
+	MemoryContextSwitchTo(old);
+}
+
+/* Effect: one page has been read.  Returns the last key, or NULL at the end. */
+static char *
+read_page(CsExport *export, const CsWatch *watch, CsPages *pages, CsSource *source,
+		  char *after)
+{
+	CsPagePosition position = {.key = after};
+	CsPagePosition next[ROWS_AT_ONCE];
+	char	   *keys[ROWS_AT_ONCE];
+	CsCurrent	rows[ROWS_AT_ONCE];
+	int			n = cs_pages_next(pages, &position, ROWS_AT_ONCE, next);
+
+	if (n == 0)
+		return NULL;
+	for (int i = 0; i < n; i++)
+		keys[i] = next[i].key;
+	cs_current_read(source, watch, export->endpoint, n, keys, rows);
+	for (int i = 0; i < n; i++)
+	{
+		export->nread++;
+		if (rows[i].refusal)
+			note_refusal(export, keys[i], rows[i].refusal);
+		else if (rows[i].contact)
+			put_contact(export, rows[i].contact);
+	}
+	return n < ROWS_AT_ONCE ? NULL : keys[n - 1];
+}
+
+static void
+read_all(CsExport *export, const CsWatch *watch)
+{
+	CsPages    *volatile pages = NULL;
+	CsSource   *volatile source = NULL;
+	CsPageOrder order = {0};
+	MemoryContext page = AllocSetContextCreate(CurrentMemoryContext, "contactsync page",
+											   ALLOCSET_DEFAULT_SIZES);
+	char	   *after = NULL;
+
+	PG_TRY();
+	{
+		pages = cs_pages_open(watch, &order);
+		source = cs_source_open(watch);
+		do
+		{
+			MemoryContext old = MemoryContextSwitchTo(page);
+			char	   *last = read_page(export, watch, pages, source, after);
+
+			MemoryContextSwitchTo(old);
+			if (after)
+				pfree(after);
+			after = last ? pstrdup(last) : NULL;
+			MemoryContextReset(page);
+			CHECK_FOR_INTERRUPTS();
+		} while (after);
+	}
+	PG_FINALLY();
+	{
+		/* plans outlive a transaction */
+		if (source)
+			cs_source_close(source);
+		if (pages)
+			cs_pages_close(pages);
+	}
+	PG_END_TRY();
+	MemoryContextDelete(page);
+}
+
+/* Effect: of each upsert key the first row is returned. */
+static void
+return_contacts(CsExport *export, TupleDesc desc, ReturnSetInfo *result)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	char	   *previous = NULL;
+
+	while (tuplesort_gettupleslot(export->sort, true, false, slot, NULL))
+	{
+		char	   *key;
+
+		slot_getallattrs(slot);
+		key = TextDatumGetCString(slot->tts_values[0]);
+		if (previous && strcmp(previous, key) == 0)
+			export->ncollapsed++;
+		else
+			tuplestore_putvalues(result->setResult, result->setDesc,
+								 slot->tts_values + SORT_COLUMNS, slot->tts_isnull + SORT_COLUMNS);
+		if (previous)
+			pfree(previous);
+		previous = key;
+		CHECK_FOR_INTERRUPTS();
+	}
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* Effect: tells what is not in the result, and why. */
+static void
+report(const CsExport *export)
+{
+	if (export->nrefused > 0)
+		ereport(NOTICE,
+				(errmsg_plural(INT64_FORMAT " row is left out, for it cannot be sent",
+							   INT64_FORMAT " rows are left out, for they cannot be sent",
+							   export->nrefused, export->nrefused),
+				 errdetail("The first is that with the key %s: %s.", export->refused_key,
+						   export->refused_why)));
+	if (export->ncollapsed > 0)
+		ereport(NOTICE,
+				(errmsg_plural(INT64_FORMAT " row is left out, for a later one is the same contact",
+							   INT64_FORMAT " rows are left out, for later ones are the same contacts",
+							   export->ncollapsed, export->ncollapsed)));
+}
+
+/* contactsync_export(source, server) */
+Datum
+contactsync_export(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Oid			source = PG_GETARG_OID(0);
+	const char *server = NameStr(*PG_GETARG_NAME(1));
+	CsExport	export = {.context = CurrentMemoryContext};
+	CsWatch    *watch;
+	TupleDesc	desc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	export.endpoint = cs_endpoint_read_server(cs_endpoint_find_server(server, GetUserId()));
+	watch = cs_watch_find(source, server, GetUserId());
+	desc = sort_columns(result->setDesc);
+	export.slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+	export.sort = begin_sort(desc);
+	read_all(&export, watch);
+	tuplesort_performsort(export.sort);
+	return_contacts(&export, desc, result);
+	tuplesort_end(export.sort);
+	ExecDropSingleTupleTableSlot(export.slot);
+	report(&export);
+	return (Datum) 0;
+}

@@ -1,0 +1,197 @@
+/*-------------------------------------------------------------------------
+ *
+ * fetch.c
+ *		Requests outside of the cycle, in the session of whoever asks.
+ *
+ * They look and change nothing, so they are no business of the queue; but they
+ * count at the provider as all others do.  Hence they come one after the other,
+ * no faster than the endpoint's pace, and obey what a 429 says, within reason:
+ * somebody is waiting, with a transaction open.
+ *
+ * An access token is never renewed here: that would void the old one before it
+ * is certain that this transaction commits, and whoever owns the queue may be
+ * renewing it at the same time.  The worker is asked to, and what it stores is
+ * used.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+
+#include "api/fetch.h"
+#include "base/clock.h"
+#include "base/shmem.h"
+#include "delivery/token.h"
+#include "http/http.h"
+
+/* Seconds before a request is made again, unless the provider says how many. */
+#define RETRY_PAUSE		1.0
+
+/* The worker that renews a token is looked at this often (s). */
+#define REFRESH_PAUSE	0.05
+
+/* Nobody waits longer than this for a provider to be ready again. */
+#define MAX_PAUSE		60.0
+
+struct CsAsker
+{
+	const CsEndpoint *endpoint;
+	MemoryContext context;
+	CsHttp	   *http;
+	int			tries;
+	double		next_at;		/* no request before */
+	bool		refreshed;		/* a token was renewed for us already */
+	MemoryContextCallback callback;
+};
+
+static void
+close_asker(void *arg)
+{
+	CsAsker    *asker = arg;
+
+	if (asker->http)
+		cs_http_close(asker->http);
+}
+
+CsAsker *
+cs_ask_open(const CsEndpoint *endpoint, int tries)
+{
+	CsAsker    *asker = palloc0(sizeof(CsAsker));
+
+	asker->endpoint = endpoint;
+	asker->context = CurrentMemoryContext;
+	asker->tries = tries;
+	asker->callback.func = close_asker;
+	asker->callback.arg = asker;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &asker->callback);
+	asker->http = cs_http_open();
+	return asker;
+}
+
+static void
+sleep_until(double time)
+{
+	for (;;)
+	{
+		double		left = time - cs_clock_now();
+
+		CHECK_FOR_INTERRUPTS();
+		if (left <= 0)
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 cs_clock_wait_ms(left), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+static const char *
+access_token(const CsEndpoint *endpoint)
+{
+	const char *token = cs_endpoint_option(endpoint, "access_token");
+
+	return token ? token : "";
+}
+
+/*
+ * Effect: waits until the user mapping has another access token, and uses it.
+ * Returns false if there is no worker to renew it, or that takes too long.
+ */
+static bool
+await_fresh_token(CsAsker *asker)
+{
+	const CsEndpoint *endpoint = asker->endpoint;
+	double		end = cs_clock_now() + endpoint->timeout / 1000.0;
+
+	if (!cs_token_refreshable(endpoint) || asker->refreshed)
+		return false;
+	asker->refreshed = true;
+	for (;;)
+	{
+		MemoryContext old = MemoryContextSwitchTo(asker->context);
+		CsEndpoint *fresh;
+
+		AcceptInvalidationMessages();
+		fresh = cs_endpoint_read(endpoint->serverid, endpoint->roleid);
+		MemoryContextSwitchTo(old);
+		if (strcmp(access_token(fresh), access_token(endpoint)) != 0)
+		{
+			asker->endpoint = fresh;
+			return true;
+		}
+		if (cs_clock_now() >= end ||
+			!cs_shmem_ask_to_refresh(endpoint->serverid, endpoint->mapping_roleid))
+			return false;
+		sleep_until(cs_clock_now() + REFRESH_PAUSE);
+	}
+}
+
+static void
+ask_once(CsAsker *asker, const CsRequest *request, CsResponse *response)
+{
+	char	   *auth = cs_provider_auth_value(asker->endpoint);
+
+	sleep_until(asker->next_at);
+	asker->next_at = cs_clock_now() + 1 / asker->endpoint->pace;
+	(void) cs_http_start(asker->http, asker->endpoint, request, auth, asker);
+	cs_provider_auth_wipe(auth);
+	while (cs_http_harvest(asker->http, response) == NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		cs_http_wait(asker->http, -1, PG_WAIT_EXTENSION);
+	}
+}
+
+/* Seconds until the request may be made again; -1: that is of no use. */
+static double
+pause_after(const CsResponse *response)
+{
+	double		seconds = cs_provider_retry_after(response);
+
+	if (response->status != 0 && response->status != 429 && response->status < 500)
+		return -1;
+	if (seconds < 0 && response->status == 429)
+		seconds = cs_provider_reset_after(response, "x-ratelimit-reset");
+	if (seconds < 0)
+		seconds = RETRY_PAUSE;
+	return seconds <= MAX_PAUSE ? seconds : -1;
+}
+
+void
+cs_ask(CsAsker *asker, const CsRequest *request, CsResponse *response)
+{
+	if (*access_token(asker->endpoint) == '\0')
+		(void) await_fresh_token(asker);
+	for (int try = 1;; try++)
+	{
+		double		pause;
+
+		ask_once(asker, request, response);
+		if (response->status == 401 && await_fresh_token(asker))
+			ask_once(asker, request, response);
+		pause = pause_after(response);
+		if (pause < 0 || try >= asker->tries)
+			return;
+		asker->next_at = Max(asker->next_at, cs_clock_now() + pause);
+	}
+}
+
+const char *
+cs_ask_problem(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc)
+{
+	const char *message = cs_provider_error_message(doc);
+
+	if (response->status >= 200 && response->status < 300)
+		return NULL;
+	if (response->status == 0)
+		return psprintf("no answer: %s",
+						response->error ? cs_provider_clean(endpoint, response->error) : "unknown");
+	if (response->status == 401 && endpoint->provider->auth == CS_AUTH_OAUTH)
+		return "HTTP 401: the access token is not valid, and no worker renewed it";
+	return psprintf("HTTP %d%s%s", response->status, message ? ": " : "",
+					message ? cs_provider_clean(endpoint, message) : "");
+}

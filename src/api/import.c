@@ -1,0 +1,384 @@
+/*-------------------------------------------------------------------------
+ *
+ * import.c
+ *		contactsync_import(), contactsync_reconcile(), contactsync_cancel().
+ *
+ * These only write down that a source is to be walked; whoever delivers does so
+ * (scan.c).  With dry_run the walk takes place here, in the transaction of
+ * whoever asks, and nothing is written.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "base/compat.h"
+#include "base/contactsync.h"
+#include "base/shmem.h"
+#include "base/sql.h"
+#include "delivery/compare.h"
+#include "delivery/guard.h"
+#include "delivery/scan_row.h"
+#include "provider/endpoint.h"
+#include "provider/provider.h"
+#include "store/source_page.h"
+#include "store/state.h"
+#include "store/watch.h"
+
+CS_FUNCTION(contactsync_import);
+CS_FUNCTION(contactsync_reconcile);
+CS_FUNCTION(contactsync_cancel);
+
+#define ROWS_AT_ONCE	1000
+
+/* The words of dry_run for a CsDifference. */
+static const char *const outcomes[] = {"new", "changed", "unchanged", "refused", "invalid", "filtered", "gone"};
+
+/* What contactsync_import() and contactsync_reconcile() are told. */
+typedef struct CsScanOrder
+{
+	CsScanKind	kind;
+	CsWatch    *watch;
+	CsEndpoint *endpoint;
+	char	   *filter;
+	double		rate;
+	char	   *automations;
+	bool		dry_run;
+} CsScanOrder;
+
+/*
+ * Arguments
+ */
+
+static void
+read_filter(CsScanOrder *order, text * filter)
+{
+	Relation	rel = relation_open(order->watch->source, AccessShareLock);
+	Bitmapset  *columns = NULL;
+	Oid			type;
+
+	order->filter = text_to_cstring(filter);
+	type = cs_source_check_expression(rel, order->filter, "filter", &columns);
+	if (getBaseType(type) != BOOLOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("filter is of type %s, but must be boolean", format_type_be(type))));
+	relation_close(rel, NoLock);
+}
+
+static void
+read_automations(CsScanOrder *order, text * automations)
+{
+	order->automations = text_to_cstring(automations);
+	cs_guard_check_word(order->automations);
+}
+
+/* source, server, filter, rate, automations, dry_run */
+static void
+read_order(FunctionCallInfo fcinfo, CsScanKind kind, CsScanOrder *order)
+{
+	static const char *const names[] = {"source", "server"};
+	const char *server;
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("\"%s\" must not be null", names[i])));
+	server = NameStr(*PG_GETARG_NAME(1));
+	memset(order, 0, sizeof(CsScanOrder));
+	order->kind = kind;
+	order->endpoint = cs_endpoint_read_server(cs_endpoint_find_server(server, GetUserId()));
+	order->watch = cs_watch_find(PG_GETARG_OID(0), server, GetUserId());
+	if (!PG_ARGISNULL(2))
+		read_filter(order, PG_GETARG_TEXT_PP(2));
+	order->rate = PG_ARGISNULL(3) ? 0 : PG_GETARG_FLOAT8(3);
+	if (!PG_ARGISNULL(3) && !(order->rate > 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"rate\" must be more than 0"),
+				 errhint("It is in contacts a second; leave it out for as many as the provider takes.")));
+	if (!PG_ARGISNULL(4))
+		read_automations(order, PG_GETARG_TEXT_PP(4));
+	order->dry_run = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
+}
+
+/*
+ * The result
+ */
+
+static void
+put_outcome(FunctionCallInfo fcinfo, const char *outcome, const char *reason, int64 rows)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Datum		values[3] = {CStringGetTextDatum(outcome), 0, Int64GetDatum(rows)};
+	bool		nulls[3] = {false, reason == NULL, false};
+
+	values[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * dry_run
+ */
+
+/* How many rows had one outcome for one reason. */
+typedef struct CsTally
+{
+	CsDifference difference;
+	char	   *reason;			/* or NULL */
+	int64		rows;
+} CsTally;
+
+typedef struct CsDryRun
+{
+	const CsScanOrder *order;
+	List	   *tallies;
+	MemoryContext context;
+} CsDryRun;
+
+static void
+count(CsDryRun *run, const CsComparison *found)
+{
+	MemoryContext old;
+	CsTally    *tally;
+	ListCell   *lc;
+
+	foreach(lc, run->tallies)
+	{
+		tally = lfirst(lc);
+		if (tally->difference == found->difference &&
+			(tally->reason == NULL ? found->reason == NULL :
+			 found->reason && strcmp(tally->reason, found->reason) == 0))
+		{
+			tally->rows++;
+			return;
+		}
+	}
+	old = MemoryContextSwitchTo(run->context);
+	tally = palloc(sizeof(CsTally));
+	tally->difference = found->difference;
+	tally->reason = found->reason ? pstrdup(found->reason) : NULL;
+	tally->rows = 1;
+	run->tallies = lappend(run->tallies, tally);
+	MemoryContextSwitchTo(old);
+}
+
+/* Effect: the rows of the source are counted, a page at a time. */
+static void
+count_rows(CsDryRun *run, const CsComparer *comparer, CsPages *pages, MemoryContext page)
+{
+	CsPagePosition rows[ROWS_AT_ONCE];
+	CsPagePosition after = {0};
+	char	   *keys[ROWS_AT_ONCE];
+	CsComparison found[ROWS_AT_ONCE];
+	int			n;
+
+	do
+	{
+		MemoryContext old = MemoryContextSwitchTo(page);
+
+		n = cs_pages_next(pages, &after, ROWS_AT_ONCE, rows);
+		for (int i = 0; i < n; i++)
+			keys[i] = rows[i].key;
+		if (n > 0)
+			cs_compare_rows(comparer, n, keys, found);
+		for (int i = 0; i < n; i++)
+			count(run, &found[i]);
+		MemoryContextSwitchTo(old);
+		if (n > 0)
+			after.key = pstrdup(rows[n - 1].key);
+		MemoryContextReset(page);
+		CHECK_FOR_INTERRUPTS();
+	} while (n == ROWS_AT_ONCE);
+}
+
+/* Effect: what would be removed, for its row has gone, is counted. */
+static void
+count_missing(CsDryRun *run, CsComparer *comparer, MemoryContext page)
+{
+	const CsWatch *watch = run->order->watch;
+	char	   *keys[ROWS_AT_ONCE];
+	CsComparison found[ROWS_AT_ONCE];
+	char	   *after = "";
+	int			n;
+
+	do
+	{
+		MemoryContext old = MemoryContextSwitchTo(page);
+
+		n = cs_compare_next_known(watch, after, ROWS_AT_ONCE, keys);
+		if (n > 0)
+			cs_compare_known(comparer, n, keys, found);
+		for (int i = 0; i < n; i++)
+			if (found[i].pending)
+				count(run, &found[i]);
+		MemoryContextSwitchTo(old);
+		if (n > 0)
+			after = pstrdup(keys[n - 1]);
+		MemoryContextReset(page);
+		CHECK_FOR_INTERRUPTS();
+	} while (n == ROWS_AT_ONCE);
+}
+
+static void
+dry_run(CsDryRun *run)
+{
+	const CsScanOrder *order = run->order;
+	CsPageOrder page_order = {.filter = order->filter};
+	CsComparer	comparer = {.watch = order->watch,.endpoint = order->endpoint};
+	MemoryContext page = AllocSetContextCreate(CurrentMemoryContext, "contactsync page",
+											   ALLOCSET_DEFAULT_SIZES);
+	CsPages    *volatile pages = NULL;
+	CsSource   *volatile source = NULL;
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	comparer.has_direct = cs_state_has_contacts(order->watch->endpoint, 0);
+	comparer.has_failures = cs_state_has_failures(order->watch->endpoint, order->watch->id);
+	cs_sql_leave(&scope);
+	comparer.looks_later = order->kind == CS_RECONCILE && order->filter == NULL &&
+		order->watch->on_delete != CS_ON_DELETE_IGNORE;
+	PG_TRY();
+	{
+		pages = cs_pages_open(order->watch, &page_order);
+		comparer.source = source = cs_source_open(order->watch);
+		count_rows(run, &comparer, pages, page);
+		if (comparer.looks_later)
+		{
+			cs_source_close(source);
+			source = NULL;
+			comparer.source = source = cs_source_open(cs_compare_presence(order->watch));
+			count_missing(run, &comparer, page);
+		}
+	}
+	PG_FINALLY();
+	{
+		/* plans outlive a transaction */
+		if (source)
+			cs_source_close(source);
+		if (pages)
+			cs_pages_close(pages);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Beginning
+ */
+
+/* Effect: an error if so many contacts at once could do harm, and nobody said
+ * that they will not, or are to. */
+static void
+check_risk(const CsScanOrder *order)
+{
+	const char *risk = cs_guard_risk_of(order->endpoint, order->watch);
+
+	if (risk == NULL || order->automations || order->kind != CS_IMPORT)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("importing table \"%s\" could set off mail to people",
+					get_rel_name(order->watch->source)),
+			 errdetail("%s", risk),
+			 errhint("Pause what would do so at %s, then import with automations => 'paused'; or with automations => 'accepted' if it is meant to happen. "
+					 "dry_run => true counts what would be sent.", order->endpoint->provider->title)));
+}
+
+/* How many rows there are to walk, about; an error if they cannot be. */
+static int64
+estimate(const CsScanOrder *order)
+{
+	CsPageOrder page_order = {.filter = order->filter};
+	CsPages    *pages = cs_pages_open(order->watch, &page_order);
+	int64		rows = cs_pages_estimate(pages);
+
+	cs_pages_close(pages);
+	cs_source_close(cs_source_open(order->watch));
+	return rows;
+}
+
+/* Effect: the walk is written down.  Returns about how many rows it has. */
+static int64
+begin_scan(const CsScanOrder *order)
+{
+	int64		total = estimate(order);
+	CsSqlScope	scope;
+	int			id;
+
+	check_risk(order);
+	cs_sql_enter(&scope);
+	id = cs_scanrow_create(order->watch, order->kind, order->filter, order->rate,
+						   order->automations, total);
+	cs_sql_leave(&scope);
+	if (id == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("table \"%s\" is being imported or reconciled already",
+						get_rel_name(order->watch->source)),
+				 errhint("contactsync.progress tells how far that is, contactsync_cancel('%s', '%s') ends it.",
+						 get_rel_name(order->watch->source), order->endpoint->server_name)));
+	cs_shmem_reload_at_commit();
+	return total;
+}
+
+static Datum
+scan(FunctionCallInfo fcinfo, CsScanKind kind)
+{
+	CsScanOrder order;
+	CsDryRun	run = {.order = &order,.context = CurrentMemoryContext};
+	ListCell   *lc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	read_order(fcinfo, kind, &order);
+	if (!order.dry_run)
+	{
+		put_outcome(fcinfo, "started", NULL, begin_scan(&order));
+		return (Datum) 0;
+	}
+	dry_run(&run);
+	for (CsDifference difference = 0; difference < CS_DIFFERENCES; difference++)
+		foreach(lc, run.tallies)
+	{
+		CsTally    *tally = lfirst(lc);
+
+		if (tally->difference == difference)
+			put_outcome(fcinfo, outcomes[difference], tally->reason, tally->rows);
+	}
+	return (Datum) 0;
+}
+
+/* contactsync_import(source, server, filter, rate, automations, dry_run) */
+Datum
+contactsync_import(PG_FUNCTION_ARGS)
+{
+	return scan(fcinfo, CS_IMPORT);
+}
+
+/* contactsync_reconcile(source, server, filter, rate, automations, dry_run) */
+Datum
+contactsync_reconcile(PG_FUNCTION_ARGS)
+{
+	return scan(fcinfo, CS_RECONCILE);
+}
+
+/* contactsync_cancel(source, server) */
+Datum
+contactsync_cancel(PG_FUNCTION_ARGS)
+{
+	CsWatch    *watch = cs_watch_find(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
+	CsSqlScope	scope;
+	bool		canceled;
+
+	cs_sql_enter(&scope);
+	canceled = cs_scanrow_cancel(watch->endpoint, watch->id);
+	cs_sql_leave(&scope);
+	PG_RETURN_BOOL(canceled);
+}

@@ -1,0 +1,142 @@
+/*-------------------------------------------------------------------------
+ *
+ * key_argument.c
+ *		Keys of source rows as arguments of SQL functions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "api/key_argument.h"
+#include "base/encoding.h"
+#include "http/json.h"
+#include "store/row_key.h"
+
+/* The text of a value of some type. */
+static char *
+value_text(Datum value, Oid type)
+{
+	Oid			output;
+	bool		is_varlena;
+
+	if (type == UNKNOWNOID)
+		return DatumGetCString(value);
+	getTypeOutputInfo(type, &output, &is_varlena);
+	return OidOutputFunctionCall(output, value);
+}
+
+/* The columns of a key, of an array; NULL if they cannot be. */
+static char **
+texts_of_array(Datum value, Oid element_type, int *n)
+{
+	ArrayType  *array = DatumGetArrayTypeP(value);
+	Datum	   *elements;
+	bool	   *nulls;
+	char	  **texts;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	get_typlenbyvalalign(element_type, &length, &by_value, &align);
+	deconstruct_array(array, element_type, length, by_value, align, &elements, &nulls, n);
+	texts = palloc(Max(*n, 1) * sizeof(char *));
+	for (int i = 0; i < *n; i++)
+	{
+		if (nulls[i])
+			return NULL;
+		texts[i] = value_text(elements[i], element_type);
+	}
+	return texts;
+}
+
+/* The same of a JSON array of texts, as the views show a key of several columns. */
+static char **
+texts_of_json(const char *text, int *n)
+{
+	char	   *utf8 = (char *) pg_do_encoding_conversion((unsigned char *) unconstify(char *, text), strlen(text),
+														  GetDatabaseEncoding(), PG_UTF8);
+	CsJson	   *array = cs_json_parse(utf8, strlen(utf8));
+	char	  **texts;
+
+	*n = cs_json_length(array);
+	if (*n < 0)
+		return NULL;
+	texts = palloc(Max(*n, 1) * sizeof(char *));
+	for (int i = 0; i < *n; i++)
+	{
+		const char *element = cs_json_text(cs_json_item(array, i));
+
+		if (element == NULL)
+			return NULL;
+		texts[i] = cs_encoding_from_utf8(element);
+	}
+	return texts;
+}
+
+/* The stored form of the key that a value means. */
+static char *
+key_of_value(Relation source, const CsWatch *watch, Datum value, Oid type)
+{
+	Oid			element_type = get_element_type(type);
+	char	  **texts;
+	char	   *text;
+	int			n = 1;
+
+	if (OidIsValid(element_type))
+		texts = texts_of_array(value, element_type, &n);
+	else
+	{
+		text = value_text(value, type);
+		texts = watch->nkeys == 1 ? &text : texts_of_json(text, &n);
+	}
+	if (texts == NULL || n != watch->nkeys)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg_plural("the key of table \"%s\" has %d column", "the key of table \"%s\" has %d columns",
+							   watch->nkeys, RelationGetRelationName(source), watch->nkeys),
+				 watch->nkeys == 1 ? 0 :
+				 errhint("Give them as an array, as in ARRAY['a', 'b'], or as contactsync.contacts shows them.")));
+	return cs_rowkey_from_texts(source, n, watch->keys, texts);
+}
+
+char	  **
+cs_keyarg_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n)
+{
+	Relation	source = table_open(watch->source, AccessShareLock);
+	Datum	   *values;
+	Oid		   *types;
+	bool	   *nulls;
+	char	  **keys;
+
+	*n = extract_variadic_args(fcinfo, arg, false, &values, &types, &nulls);
+	keys = palloc(Max(*n, 1) * sizeof(char *));
+	for (int i = 0; i < *n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a key must not be null")));
+		keys[i] = key_of_value(source, watch, values[i], types[i]);
+	}
+	table_close(source, AccessShareLock);
+	return keys;
+}
+
+char *
+cs_keyarg_of_value(const CsWatch *watch, Datum value, Oid type)
+{
+	Relation	source = table_open(watch->source, AccessShareLock);
+	char	   *key = key_of_value(source, watch, value, type);
+
+	table_close(source, AccessShareLock);
+	return key;
+}

@@ -1,0 +1,147 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *		Settings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "base/compat.h"
+#include "base/contactsync.h"
+#include "base/settings.h"
+
+double		cs_clock_speed = 1.0;
+bool		cs_allow_http = false;
+int			cs_launcher_naptime = 10;
+int			cs_probe_interval = 60;
+int			cs_source_timeout = 30000;
+int			cs_max_pending = 20000;
+int			cs_trace_rows = 1000;
+int			cs_call_log_rows = 100000;
+int			cs_call_log_age = 7 * 24 * 60;
+int			cs_failure_rows = 100000;
+int			cs_failure_age = 90 * 24 * 60;
+int			cs_history_age = 7 * 24 * 60;
+int			cs_notify_failures = 100;
+
+/* Effect: defines the settings; called once, when the library is loaded. */
+void
+cs_guc_define(void)
+{
+	/*
+	 * contactsync.allow_http: plain http is for tests and for a proxy on the
+	 * same machine; to any other host it would show keys and addresses to the
+	 * network, so it takes a superuser's word.
+	 */
+	DefineCustomBoolVariable("contactsync.allow_http",
+							 "Allows servers with an http URL that is not on the loopback interface.",
+							 NULL, &cs_allow_http, false,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.call_log_age, contactsync.call_log_rows: what the table
+	 * contactsync.call keeps; whichever is reached first.
+	 */
+	DefineCustomIntVariable("contactsync.call_log_age",
+							"Sets how long contactsync.call keeps a request.",
+							NULL, &cs_call_log_age, 7 * 24 * 60, 1, INT_MAX / 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.call_log_rows",
+							"Sets how many requests contactsync.call keeps.",
+							NULL, &cs_call_log_rows, 100000, 0, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.clock_speed: makes pacing, backoff and timeouts run faster
+	 * than real time, so that tests need not wait for them.
+	 */
+	DefineCustomRealVariable("contactsync.clock_speed",
+							 "Sets how much faster than real time pacing and backoff run; for tests.",
+							 NULL, &cs_clock_speed, 1.0, 1.0, 100000.0,
+							 PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.failure_age, contactsync.failure_rows: what the table
+	 * contactsync.failure keeps for each server and role; whichever is
+	 * reached first.
+	 */
+	DefineCustomIntVariable("contactsync.failure_age",
+							"Sets how long contactsync.failure keeps a contact that was given up on.",
+							NULL, &cs_failure_age, 90 * 24 * 60, 1, INT_MAX / 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.failure_rows",
+							"Sets how many contacts of a server that were given up on contactsync.failure keeps.",
+							NULL, &cs_failure_rows, 100000, 0, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.history_age: what contactsync.history keeps, one row for
+	 * each minute in which something was done or queued.
+	 */
+	DefineCustomIntVariable("contactsync.history_age",
+							"Sets how long contactsync.history keeps a minute.",
+							NULL, &cs_history_age, 7 * 24 * 60, 60, INT_MAX / 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.launcher_naptime: how soon a database that was copied or
+	 * restored with the extension in it gets its worker.  CREATE EXTENSION
+	 * does not wait for it.
+	 */
+	DefineCustomIntVariable("contactsync.launcher_naptime",
+							"Sets how often the launcher looks for new databases.",
+							NULL, &cs_launcher_naptime, 10, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.max_pending: bounds the memory of a worker whatever the
+	 * backlog is; larger does not make it faster.
+	 */
+	DefineCustomIntVariable("contactsync.max_pending",
+							"Sets how many queued changes a worker holds in memory per watch.",
+							NULL, &cs_max_pending, 20000, 1000, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.notify_failures: when so many contacts of a server fail
+	 * within a minute it is told once, by NOTIFY on the channel contactsync.
+	 */
+	DefineCustomIntVariable("contactsync.notify_failures",
+							"Sets how many failures of a server in a minute are told by NOTIFY; 0 turns that off.",
+							NULL, &cs_notify_failures, 100, 0, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.probe_interval: a halted server is tried this often, with
+	 * one call.  A change of its options is seen at once.
+	 */
+	DefineCustomIntVariable("contactsync.probe_interval",
+							"Sets how often a halted server is tried.",
+							NULL, &cs_probe_interval, 60, 1, 86400,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.source_timeout: mapping and filter expressions are the
+	 * owner's code; this is how long they may take for one batch of rows.
+	 */
+	DefineCustomIntVariable("contactsync.source_timeout",
+							"Sets how long reading a batch of source rows may take.",
+							NULL, &cs_source_timeout, 30000, 100, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.trace_rows: what contactsync_trace() has kept, requests and
+	 * answers in full.
+	 */
+	DefineCustomIntVariable("contactsync.trace_rows",
+							"Sets how many traced requests of a server contactsync.trace keeps.",
+							NULL, &cs_trace_rows, 1000, 0, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved(CS_EXTENSION);
+}

@@ -1,0 +1,653 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *		What backends, launcher and workers know of each other.
+ *
+ * There is one slot per database, and one board per endpoint on which a worker
+ * publishes what it is doing.  Nothing here outlives a restart, and nothing is
+ * needed for correctness: what is queued is in tables, and a wake-up that is
+ * lost costs a delay, not a change.
+ *
+ * All fields are protected by shared->lock, but for slot->attention.  A backend
+ * that committed changes sets it to NEWS and sets the latch only if it was
+ * ASLEEP; the worker takes the news before it reads the queue, and may sleep
+ * only if none came since.  So a burst of commits costs one signal, and none is
+ * overlooked.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/contactsync.h"
+#include "base/shmem.h"
+
+/* Databases and endpoints of a cluster that can be told of; more still work,
+ * but databases beyond it get no worker. */
+#define CS_MAX_DATABASES	256
+#define CS_MAX_BOARDS		1024
+
+/* How long a database is left alone at most after its worker was asked to leave. */
+#define CS_LEAVE_SECONDS	10
+
+/* A worker that lived longer than this had no trouble starting. */
+#define LONG_LIFE_SECONDS	60
+
+typedef enum CsAttention
+{
+	CS_ASLEEP,
+	CS_AWAKE,
+	CS_NEWS						/* awake, and the queue has to be read again */
+} CsAttention;
+
+typedef struct CsSlot
+{
+	Oid			dboid;
+	CsSlotState state;
+	pid_t		pid;			/* of the worker, while RUNNING */
+	int			procno;			/* its PGPROC's number */
+	bool		leave;			/* it is asked to leave */
+	bool		reload;			/* definitions of endpoints or watches changed */
+	TimestampTz started_at;		/* of the last worker */
+	TimestampTz until;			/* end of a BACKOFF */
+	int			failures;		/* workers that did not live long, in a row */
+	Oid			stale_server;	/* a session found the access token of this */
+	Oid			stale_role;		/* ... and this user mapping void */
+	pg_atomic_uint32 attention;
+} CsSlot;
+
+typedef struct CsBoard
+{
+	Oid			dboid;			/* InvalidOid: free */
+	int			endpoint;
+	int			in_flight;
+	double		pace;
+} CsBoard;
+
+typedef struct CsShared
+{
+	LWLock	   *lock;
+	int			launcher_procno;	/* -1: not running */
+	int			nslots;			/* ever used; slots below may be FREE */
+	int			nboards;
+	CsSlot		slots[CS_MAX_DATABASES];
+	CsBoard		boards[CS_MAX_BOARDS];
+} CsShared;
+
+static CsShared *shared = NULL;
+static CsSlot *my_slot = NULL;	/* the worker's own */
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+/* Said in this transaction, to be done when it commits. */
+static bool wake_pending = false;
+static bool late_wake_pending = false;
+static bool launch_pending = false;
+static bool reload_pending = false;
+
+static void
+request_shmem(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(CsShared)));
+	RequestNamedLWLockTranche(CS_EXTENSION, 1);
+}
+
+static void
+startup_shmem(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct(CS_EXTENSION, sizeof(CsShared), &found);
+	if (!found)
+	{
+		memset(shared, 0, sizeof(CsShared));
+		shared->lock = &GetNamedLWLockTranche(CS_EXTENSION)->lock;
+		shared->launcher_procno = -1;
+		for (int i = 0; i < CS_MAX_DATABASES; i++)
+			pg_atomic_init_u32(&shared->slots[i].attention, CS_ASLEEP);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* The slot of a database or NULL; the lock is held. */
+static CsSlot *
+find_slot(Oid dboid)
+{
+	for (int i = 0; i < shared->nslots; i++)
+		if (shared->slots[i].state != CS_SLOT_FREE && shared->slots[i].dboid == dboid)
+			return &shared->slots[i];
+	return NULL;
+}
+
+static void
+set_latch_of(int procno)
+{
+	if (procno >= 0)
+		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+static void
+note_definitions_changed(void)
+{
+	CsSlot	   *slot;
+	int			procno = -1;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_slot(MyDatabaseId);
+	if (slot)
+	{
+		slot->reload = true;
+		if (slot->state == CS_SLOT_RUNNING)
+			procno = slot->procno;
+		if (launch_pending && slot->state == CS_SLOT_ABSENT)
+			slot->state = CS_SLOT_UNKNOWN;
+	}
+	LWLockRelease(shared->lock);
+	set_latch_of(procno);
+}
+
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && wake_pending)
+		cs_shmem_wake();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		wake_pending = false;
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		late_wake_pending = launch_pending = reload_pending = false;
+}
+
+/*
+ * Definitions are read through the catalog caches, so whoever is to read them
+ * anew is told only when the invalidations have been sent; that is after the
+ * callbacks of the transaction.
+ */
+static void
+at_resource_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel ||
+		!(late_wake_pending || launch_pending || reload_pending))
+		return;
+	if (isCommit)
+	{
+		if (launch_pending || reload_pending)
+			note_definitions_changed();
+		cs_shmem_wake();
+	}
+	late_wake_pending = launch_pending = reload_pending = false;
+}
+
+/* Effect: asks for shared memory; only while shared_preload_libraries load. */
+void
+cs_shmem_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+	RegisterXactCallback(at_xact_end, NULL);
+	RegisterResourceReleaseCallback(at_resource_release, NULL);
+}
+
+bool
+cs_shmem_ready(void)
+{
+	return shared != NULL;
+}
+
+/*
+ * Effect: the worker of this database looks at the queue soon; if there is
+ * none, the launcher looks why.  Cheap when the worker is awake.
+ */
+void
+cs_shmem_wake(void)
+{
+	static int	cached = -1;
+	CsSlot	   *slot;
+	int			procno;
+
+	if (shared == NULL)
+		return;
+	slot = cached >= 0 ? &shared->slots[cached] : NULL;
+	if (slot && slot->dboid == MyDatabaseId && slot->state == CS_SLOT_RUNNING &&
+		pg_atomic_read_u32(&slot->attention) == CS_NEWS)
+		return;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = find_slot(MyDatabaseId);
+	if (slot && slot->state == CS_SLOT_RUNNING)
+	{
+		cached = slot - shared->slots;
+		procno = pg_atomic_exchange_u32(&slot->attention, CS_NEWS) == CS_ASLEEP ? slot->procno : -1;
+	}
+	else
+		procno = slot && slot->state == CS_SLOT_ABSENT ? -1 : shared->launcher_procno;
+	LWLockRelease(shared->lock);
+	set_latch_of(procno);
+}
+
+void
+cs_shmem_wake_at_commit(void)
+{
+	wake_pending = shared != NULL;
+}
+
+void
+cs_shmem_wake_late_at_commit(void)
+{
+	late_wake_pending = shared != NULL;
+}
+
+void
+cs_shmem_reload_at_commit(void)
+{
+	reload_pending = shared != NULL;
+}
+
+void
+cs_shmem_forget_reload(void)
+{
+	reload_pending = false;
+}
+
+void
+cs_shmem_launch_at_commit(void)
+{
+	launch_pending = shared != NULL;
+}
+
+/*
+ * Effect: the worker of a database leaves at once and stays away for a few
+ * seconds.  Returns false if there is none.
+ */
+bool
+cs_shmem_ask_to_leave(Oid dboid)
+{
+	CsSlot	   *slot;
+	int			procno = -1;
+
+	if (shared == NULL)
+		return false;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_slot(dboid);
+	if (slot)
+	{
+		slot->until = GetCurrentTimestamp() + CS_LEAVE_SECONDS * USECS_PER_SEC;
+		slot->leave = true;
+		if (slot->state == CS_SLOT_RUNNING)
+			procno = slot->procno;
+		else if (slot->state == CS_SLOT_UNKNOWN)
+			slot->state = CS_SLOT_BACKOFF;
+	}
+	LWLockRelease(shared->lock);
+	set_latch_of(procno);
+	return slot != NULL;
+}
+
+/* Effect: what the worker of a database was asked to leave for is over. */
+void
+cs_shmem_let_return(Oid dboid)
+{
+	CsSlot	   *slot;
+	int			procno = -1;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_slot(dboid);
+	if (slot && slot->leave && slot->state != CS_SLOT_RUNNING)
+	{
+		slot->until = GetCurrentTimestamp();
+		procno = shared->launcher_procno;
+	}
+	LWLockRelease(shared->lock);
+	set_latch_of(procno);
+}
+
+/*
+ * Effect: the worker of this database renews the access token of a user mapping
+ * soon.  Whoever needs it says so again until it is there: another session may
+ * ask for another one meanwhile.  Returns false if there is no worker.
+ */
+bool
+cs_shmem_ask_to_refresh(Oid serverid, Oid mapping_roleid)
+{
+	CsSlot	   *slot;
+	int			procno = -1;
+
+	if (shared == NULL)
+		return false;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_slot(MyDatabaseId);
+	if (slot && slot->state == CS_SLOT_RUNNING)
+	{
+		slot->stale_server = serverid;
+		slot->stale_role = mapping_roleid;
+		procno = slot->procno;
+	}
+	LWLockRelease(shared->lock);
+	set_latch_of(procno);
+	return procno >= 0;
+}
+
+/* Returns a constant word. */
+const char *
+cs_shmem_worker_state(void)
+{
+	CsSlot	   *slot;
+	const char *word = "starting";
+
+	if (shared == NULL)
+		return "not preloaded";
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = find_slot(MyDatabaseId);
+	if (slot && slot->state == CS_SLOT_RUNNING)
+		word = "running";
+	else if (shared->nslots == CS_MAX_DATABASES && slot == NULL)
+		word = "too many databases";
+	LWLockRelease(shared->lock);
+	return word;
+}
+
+/* The launcher is told of everything that has no worker. */
+void
+cs_shmem_attach_launcher(void)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->launcher_procno = CS_MY_PROC_NUMBER;
+	LWLockRelease(shared->lock);
+}
+
+/* Effect: a database that was not known gets a slot, UNKNOWN. */
+void
+cs_shmem_note_database(Oid dboid)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	if (find_slot(dboid) == NULL)
+	{
+		CsSlot	   *slot = NULL;
+
+		for (int i = 0; i < shared->nslots && slot == NULL; i++)
+			if (shared->slots[i].state == CS_SLOT_FREE)
+				slot = &shared->slots[i];
+		if (slot == NULL && shared->nslots < CS_MAX_DATABASES)
+			slot = &shared->slots[shared->nslots++];
+		if (slot)
+		{
+			slot->dboid = dboid;
+			slot->state = CS_SLOT_UNKNOWN;
+			slot->pid = 0;
+			slot->procno = -1;
+			slot->leave = false;
+			slot->failures = 0;
+			pg_atomic_write_u32(&slot->attention, CS_ASLEEP);
+		}
+	}
+	LWLockRelease(shared->lock);
+}
+
+/* Effect: slots of databases that are not among the n given are freed. */
+void
+cs_shmem_forget_databases(const Oid *dboids, int n)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->nslots; i++)
+	{
+		CsSlot	   *slot = &shared->slots[i];
+		bool		there = false;
+
+		if (slot->state == CS_SLOT_RUNNING || slot->state == CS_SLOT_STARTING)
+			continue;
+		for (int k = 0; k < n && !there; k++)
+			there = dboids[k] == slot->dboid;
+		if (!there)
+			slot->state = CS_SLOT_FREE;
+	}
+	LWLockRelease(shared->lock);
+}
+
+/*
+ * Returns true and a database whose worker is to be started now; its slot is
+ * STARTING then.  Else false, and "wake_at" is lowered to the time at which a
+ * backoff ends.
+ */
+bool
+cs_shmem_next_to_start(TimestampTz now, Oid *dboid, TimestampTz *wake_at)
+{
+	bool		found = false;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->nslots && !found; i++)
+	{
+		CsSlot	   *slot = &shared->slots[i];
+
+		if (slot->state == CS_SLOT_UNKNOWN ||
+			(slot->state == CS_SLOT_BACKOFF && slot->until <= now))
+		{
+			slot->state = CS_SLOT_STARTING;
+			slot->leave = false;
+			slot->started_at = now;
+			*dboid = slot->dboid;
+			found = true;
+		}
+		else if (slot->state == CS_SLOT_BACKOFF && slot->until < *wake_at)
+			*wake_at = slot->until;
+	}
+	LWLockRelease(shared->lock);
+	return found;
+}
+
+/* Effect: no process could be had for the database; again after "until". */
+void
+cs_shmem_start_failed(Oid dboid, TimestampTz until)
+{
+	CsSlot	   *slot;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_slot(dboid);
+	if (slot)
+	{
+		slot->state = CS_SLOT_BACKOFF;
+		slot->until = until;
+	}
+	LWLockRelease(shared->lock);
+}
+
+/* Effect: the slot waits for its next worker, longer while they die young. */
+static void
+back_off(CsSlot *slot)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TimestampDifferenceExceeds(slot->started_at, now, LONG_LIFE_SECONDS * 1000))
+		slot->failures = 0;
+	if (!slot->leave)
+		slot->until = now + (INT64CONST(1) << Min(slot->failures++, 6)) * USECS_PER_SEC;
+	slot->state = CS_SLOT_BACKOFF;
+	slot->pid = 0;
+	slot->procno = -1;
+}
+
+/*
+ * Effect: the process that was started for the database has ended.  If it did
+ * not say why, it is started again, later each time.
+ */
+void
+cs_shmem_reap(Oid dboid)
+{
+	CsSlot	   *slot;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_slot(dboid);
+	if (slot && (slot->state == CS_SLOT_STARTING || slot->state == CS_SLOT_RUNNING))
+		back_off(slot);
+	LWLockRelease(shared->lock);
+}
+
+/* Effect: this process is the worker of the database. */
+void
+cs_shmem_attach_worker(Oid dboid)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	my_slot = find_slot(dboid);
+	if (my_slot)
+	{
+		my_slot->state = CS_SLOT_RUNNING;
+		my_slot->pid = MyProcPid;
+		my_slot->procno = CS_MY_PROC_NUMBER;
+		pg_atomic_write_u32(&my_slot->attention, CS_NEWS);
+	}
+	LWLockRelease(shared->lock);
+}
+
+/* Effect: the slot is given back, "absent" if the extension is not there. */
+void
+cs_shmem_detach_worker(bool absent)
+{
+	int			procno = -1;
+
+	if (my_slot == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->nboards; i++)
+		if (shared->boards[i].dboid == my_slot->dboid)
+			shared->boards[i].dboid = InvalidOid;
+	if (my_slot->state == CS_SLOT_RUNNING && my_slot->pid == MyProcPid)
+	{
+		back_off(my_slot);
+		if (absent)
+		{
+			my_slot->state = CS_SLOT_ABSENT;
+			my_slot->failures = 0;
+		}
+		procno = shared->launcher_procno;
+	}
+	LWLockRelease(shared->lock);
+	my_slot = NULL;
+	set_latch_of(procno);
+}
+
+bool
+cs_shmem_asked_to_leave(void)
+{
+	return my_slot != NULL && my_slot->leave;
+}
+
+/*
+ * Returns true if something was committed since the last time, so that the
+ * queue has to be read.  In a process that is no worker: always.
+ */
+bool
+cs_shmem_take_news(void)
+{
+	return my_slot == NULL ||
+		pg_atomic_exchange_u32(&my_slot->attention, CS_AWAKE) == CS_NEWS;
+}
+
+/* Returns true if definitions changed since the last time. */
+bool
+cs_shmem_take_reload(void)
+{
+	bool		reload;
+
+	if (my_slot == NULL || !my_slot->reload)
+		return false;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	reload = my_slot->reload;
+	my_slot->reload = false;
+	LWLockRelease(shared->lock);
+	return reload;
+}
+
+/* Returns true if a session needs the access token of a user mapping renewed. */
+bool
+cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid)
+{
+	if (my_slot == NULL || !OidIsValid(my_slot->stale_server))
+		return false;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	*serverid = my_slot->stale_server;
+	*mapping_roleid = my_slot->stale_role;
+	my_slot->stale_server = InvalidOid;
+	LWLockRelease(shared->lock);
+	return true;
+}
+
+/* Returns true if no news came: from now on they set the latch. */
+bool
+cs_shmem_may_sleep(void)
+{
+	uint32		expected = CS_AWAKE;
+
+	return my_slot == NULL ||
+		pg_atomic_compare_exchange_u32(&my_slot->attention, &expected, CS_ASLEEP);
+}
+
+/* Effect: the view status shows this of the endpoint. */
+void
+cs_shmem_publish(int endpoint, int in_flight, double pace)
+{
+	CsBoard    *board = NULL;
+
+	if (my_slot == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->nboards; i++)
+	{
+		CsBoard    *other = &shared->boards[i];
+
+		if (other->dboid == MyDatabaseId && other->endpoint == endpoint)
+		{
+			board = other;
+			break;
+		}
+		if (other->dboid == InvalidOid && board == NULL)
+			board = other;
+	}
+	if (board == NULL && shared->nboards < CS_MAX_BOARDS)
+		board = &shared->boards[shared->nboards++];
+	if (board)
+	{
+		board->dboid = MyDatabaseId;
+		board->endpoint = endpoint;
+		board->in_flight = in_flight;
+		board->pace = pace;
+	}
+	LWLockRelease(shared->lock);
+}
+
+void
+cs_shmem_published(void (*visit) (int endpoint, int in_flight, double pace, void *arg), void *arg)
+{
+	CsBoard    *boards;
+	int			n;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	n = shared->nboards;
+	boards = palloc(sizeof(CsBoard) * Max(n, 1));
+	memcpy(boards, shared->boards, sizeof(CsBoard) * n);
+	LWLockRelease(shared->lock);
+	for (int i = 0; i < n; i++)
+		if (boards[i].dboid == MyDatabaseId)
+			visit(boards[i].endpoint, boards[i].in_flight, boards[i].pace, arg);
+	pfree(boards);
+}

@@ -1,0 +1,266 @@
+/*-------------------------------------------------------------------------
+ *
+ * sql.c
+ *		Running our own statements on our own tables.
+ *
+ * They run as the owner of the extension, whoever called, with nothing but
+ * pg_catalog in the search_path, so that nobody can put an operator of theirs
+ * in the way; and with plans that go by index only, so that neither missing
+ * statistics nor dead rows that somebody's snapshot keeps make them slow.  For
+ * the same reason what joins a list of keys does so in LATERAL (... OFFSET 0).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+
+#include "base/contactsync.h"
+#include "base/sql.h"
+
+/* The version of the extension that the library goes with. */
+static bool
+is_current_version(HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion, desc, &isnull);
+
+	return !isnull && strcmp(TextDatumGetCString(version), CS_VERSION) == 0;
+}
+
+/*
+ * The owner of the extension, or InvalidOid if there is none, and whether its
+ * tables are those that this library knows.
+ */
+static Oid
+extension_owner(bool *current)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Oid			owner = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	*current = false;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(CS_EXTENSION));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		*current = is_current_version(tuple, RelationGetDescr(rel));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return owner;
+}
+
+/* The schema of the functions, which the user chose. */
+Oid
+cs_sql_schema(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Oid			schema = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(CS_EXTENSION));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return schema;
+}
+
+/*
+ * Is the extension there, and of the version of this library?  A new library
+ * that was installed before ALTER EXTENSION UPDATE captures changes and does
+ * nothing else.  Needs a transaction.
+ */
+bool
+cs_sql_is_ready(void)
+{
+	bool		current;
+
+	return OidIsValid(extension_owner(&current)) && current && !creating_extension;
+}
+
+/* The same as an error. */
+static Oid
+require_extension(void)
+{
+	bool		current;
+	Oid			owner = extension_owner(&current);
+
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"%s\" does not exist", CS_EXTENSION)));
+	if (!current)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the library of extension \"%s\" is of version %s, but its tables are not",
+						CS_EXTENSION, CS_VERSION),
+				 errhint("%s", CS_UPDATE_HINT)));
+	return owner;
+}
+
+/*
+ * Effect: plans go by index, in the innermost level of settings: they are made
+ * when a table is small, or has no statistics, and kept.
+ */
+void
+cs_sql_plan_by_index(void)
+{
+	static const char *const settings[][2] = {
+		{"enable_seqscan", "off"},
+		{"enable_bitmapscan", "off"},
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
+		{"jit", "off"},
+		{"plan_cache_mode", "force_generic_plan"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Effect: until cs_sql_leave() or the end of the transaction we are the owner
+ * of the extension, with settings of our own, and connected to SPI.
+ */
+void
+cs_sql_enter(CsSqlScope *scope)
+{
+	Oid			owner = require_extension();
+
+	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
+	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	cs_sql_plan_by_index();
+	SPI_connect();
+}
+
+void
+cs_sql_leave(CsSqlScope *scope)
+{
+	SPI_finish();
+	AtEOXact_GUC(true, scope->guc_level);
+	SetUserIdAndSecContext(scope->userid, scope->sec_context);
+}
+
+/*
+ * Effect: runs the statement; within cs_sql_enter().  Returns the number of
+ * rows; SPI_tuptable holds them.  Errors: those of the statement.
+ */
+uint64
+cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls)
+{
+	int			result;
+
+	if (statement->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(statement->text, statement->nargs, statement->types);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", statement->text,
+				 SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not keep the plan of \"%s\"", statement->text);
+		statement->plan = plan;
+	}
+	result = SPI_execute_plan(statement->plan, args, nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", statement->text,
+			 SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/*
+ * Effect: runs a command that is made up each time; as above.
+ */
+uint64
+cs_sql_execute_text(const char *fmt,...)
+{
+	StringInfoData command;
+	int			result;
+
+	initStringInfo(&command);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, fmt);
+		needed = appendStringInfoVA(&command, fmt, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&command, needed);
+	}
+	result = SPI_execute(command.data, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", command.data, SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/* A column (from 1) of a row (from 0) of the last result. */
+Datum
+cs_sql_value(int row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+/* Its text, palloc'd in SPI's context; NULL for null. */
+char *
+cs_sql_text(int row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+int
+cs_sql_int(int row, int column)
+{
+	bool		isnull;
+	Datum		value = cs_sql_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/* The elements of a text[] or name[] without nulls, palloc'd. */
+char	  **
+cs_sql_text_array(Datum array, int *n)
+{
+	ArrayType  *value = DatumGetArrayTypeP(array);
+	Datum	   *elements;
+	char	  **texts;
+	bool		is_name = ARR_ELEMTYPE(value) == NAMEOID;
+
+	deconstruct_array(value, ARR_ELEMTYPE(value), is_name ? NAMEDATALEN : -1, false,
+					  is_name ? TYPALIGN_CHAR : TYPALIGN_INT, &elements, NULL, n);
+	texts = palloc(Max(*n, 1) * sizeof(char *));
+	for (int i = 0; i < *n; i++)
+		texts[i] = is_name ? pstrdup(NameStr(*DatumGetName(elements[i]))) :
+			TextDatumGetCString(elements[i]);
+	pfree(elements);
+	return texts;
+}

@@ -1,0 +1,600 @@
+/*-------------------------------------------------------------------------
+ *
+ * call.c
+ *		One HTTP request about some contacts, from its making to its verdict.
+ *
+ * What a verdict means for the contacts, for the batch and for the account is
+ * decided here, for all providers alike:
+ *
+ *		DONE	each contact has its outcome
+ *		STEP	the same contacts go on with the provider's next request
+ *		RETRY	the contacts are read again and batched again; the very call is
+ *				repeated where the provider knows it by an idempotency key
+ *		REKEY	the same call under a new key, once
+ *		REAUTH	the same call with a fresh token, once
+ *		SPLIT	two halves, down to the one that is at fault
+ *		REJECT	every contact fails
+ *		HALT	nobody fails: the account waits, or the watch does
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/settings.h"
+#include "delivery/call.h"
+#include "delivery/token.h"
+#include "provider/provider.h"
+#include "store/trace.h"
+
+/* Keys that are tried for one batch before it is given up as it is. */
+#define MAX_REKEYS	1
+
+/* Is the contact one whose calls are kept? */
+static bool
+is_traced(const CsChange *change)
+{
+	return cs_trace_is_wanted(change->lane->endpoint_id, change->lane->watch_id, change->key, change->contact);
+}
+
+/*
+ * A call about n ACTIVE changes.  It uses their readings.
+ */
+CsCall *
+cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action, int step)
+{
+	MemoryContext context = AllocSetContextCreate(account->context, "contactsync call",
+												  ALLOCSET_DEFAULT_SIZES);
+	CsCall	   *call = MemoryContextAllocZero(context, sizeof(CsCall));
+
+	call->exchange.kind = CS_EXCHANGE_CALL;
+	call->account = account;
+	call->context = context;
+	call->batch.action = action;
+	call->batch.step = step;
+	call->batch.ncontacts = n;
+	call->batch.contacts = MemoryContextAlloc(context, n * sizeof(CsContact *));
+	call->changes = MemoryContextAlloc(context, n * sizeof(CsChange *));
+	for (int i = 0; i < n; i++)
+	{
+		call->changes[i] = changes[i];
+		call->batch.contacts[i] = changes[i]->contact;
+		cs_reading_use(changes[i]->reading);
+	}
+	return call;
+}
+
+/* Effect: a call of n contacts is ready; *n and *size are 0. */
+static void
+make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t *size)
+{
+	CsCall	   *call;
+
+	if (*n == 0)
+		return;
+	call = cs_call_create(account, *n, group, action, 0);
+	if (cs_account_is_probing(account))
+		dlist_push_head(&account->ready, &call->node);
+	else
+		dlist_push_tail(&account->ready, &call->node);
+	*n = 0;
+	*size = 0;
+}
+
+/* Effect: makes calls of contacts that were read; they are ready. */
+void
+cs_call_make(CsAccount *account, CsChange **forming, int formed)
+{
+	CsChange  **group = palloc(formed * sizeof(CsChange *));
+
+	for (CsAction action = CS_UPSERT; action <= CS_DELETE; action++)
+	{
+		int			limit = Min(account->endpoint->batch_size,
+								cs_provider_batch_limit(account->endpoint, action, 0));
+		size_t		size = 0;
+		int			n = 0;
+
+		for (int i = 0; i < formed; i++)
+		{
+			bool		alone;
+
+			if (forming[i]->contact->action != action)
+				continue;
+			/* nobody else's data is kept with what is traced */
+			alone = is_traced(forming[i]);
+			if (alone)
+				make_call(account, action, group, &n, &size);
+			group[n++] = forming[i];
+			size += forming[i]->contact->size;
+			if (alone || n == limit || size > CS_CALL_BYTES)
+				make_call(account, action, group, &n, &size);
+		}
+		make_call(account, action, group, &n, &size);
+	}
+	for (int i = 0; i < formed; i++)
+		cs_reading_release(forming[i]->reading);
+}
+
+/* Effect: the call is over; its changes have gone elsewhere. */
+static void
+free_call(CsCall *call, CsReading **readings)
+{
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		cs_reading_release(readings[i]);
+	MemoryContextDelete(call->context);
+}
+
+/*
+ * Effect: the call is on its way.  It is built each time, for what it would be
+ * built from may have changed.  Errors: out of memory.
+ */
+void
+cs_call_start(CsCall *call, CsHttp *http, double now)
+{
+	CsAccount  *account = call->account;
+	MemoryContext old = MemoryContextSwitchTo(call->context);
+	char	   *auth = cs_provider_auth_value(account->endpoint);
+
+	if (call->batch.number == 0)
+		call->batch.number = ++account->number;
+	call->batch.memo = account->endpoint->memo ? pstrdup(account->endpoint->memo) : NULL;
+	memset(&call->request, 0, sizeof(CsRequest));
+	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		call->changes[i]->in_doubt = true;
+		call->changes[i]->withdrawn |= cs_contact_withdraws(call->batch.contacts[i]);
+	}
+	call->started_at = now;
+	call->started = GetCurrentTimestamp();
+	call->http = cs_http_start(http, account->endpoint, &call->request, auth, call);
+	account->in_flight++;
+	cs_provider_auth_wipe(auth);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Where contacts go
+ */
+
+/*
+ * Effect: the call goes again as it is, before any other; but while the account
+ * only tries, behind the others, so that another one is tried first.
+ */
+static void
+repeat(CsCall *call, double not_before)
+{
+	CsAccount  *account = call->account;
+
+	call->not_before = not_before;
+	if (not_before > 0 && cs_account_is_probing(account))
+		dlist_push_tail(&account->ready, &call->node);
+	else
+		dlist_push_head(&account->ready, &call->node);
+}
+
+/*
+ * Effect: the contacts are pending again, to be read and batched anew; "last":
+ * behind the others, so that another one is tried first.
+ */
+static void
+take_apart(CsCall *call, double not_before, bool last)
+{
+	for (int i = call->batch.ncontacts - 1; i >= 0; i--)
+	{
+		call->changes[i]->reading = NULL;
+		cs_change_postpone(call->changes[i], not_before, !last);
+	}
+}
+
+/* Effect: a call that is ready is not made. */
+static void
+withdraw(CsCall *call)
+{
+	CsReading **readings = palloc(call->batch.ncontacts * sizeof(CsReading *));
+
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		readings[i] = call->changes[i]->reading;
+	dlist_delete(&call->node);
+	take_apart(call, 0, false);
+	free_call(call, readings);
+}
+
+/*
+ * Effect: what waits to be sent of a watch that is paused now is read again
+ * when that is over; what has been begun goes on.
+ */
+void
+cs_call_withdraw_paused(CsAccount *account)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &account->ready)
+	{
+		CsCall	   *call = dlist_container(CsCall, node, iter.cur);
+		bool		paused = false;
+
+		for (int i = 0; i < call->batch.ncontacts; i++)
+			paused |= call->changes[i]->lane->paused;
+		if (paused && !call->keep)
+			withdraw(call);
+	}
+}
+
+static void
+reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
+{
+	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
+
+	outcome.reason = judgement->reason;
+	outcome.code = judgement->code;
+	outcome.message = judgement->message;
+	outcome.field = judgement->field;
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		cs_settle_failed(settlement, call->changes[i], &outcome, judgement->request_id);
+}
+
+/* A part of a call, to go before any other. */
+static void
+split_off(CsCall *call, int from, int n)
+{
+	CsCall	   *part = cs_call_create(call->account, n, call->changes + from,
+									  call->batch.action, call->batch.step);
+
+	part->keep = true;
+	part->attempts = 0;
+	repeat(part, 0);
+}
+
+/* Effect: two halves, or the one contact is rejected. */
+static void
+split(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
+{
+	int			half = call->batch.ncontacts / 2;
+
+	if (call->batch.ncontacts == 1)
+	{
+		reject(call, settlement, judgement);
+		return;
+	}
+	split_off(call, half, call->batch.ncontacts - half);
+	split_off(call, 0, half);
+}
+
+/* Effect: the contacts go on with the next step, as many a call as it takes. */
+static void
+step(CsCall *call, const CsJudgement *judgement)
+{
+	int			limit = cs_provider_batch_limit(call->account->endpoint, call->batch.action,
+												judgement->next_step);
+	int			n = call->batch.ncontacts;
+
+	for (int from = (n - 1) / limit * limit; from >= 0; from -= limit)
+	{
+		CsCall	   *next = cs_call_create(call->account, Min(limit, n - from),
+										  call->changes + from, call->batch.action,
+										  judgement->next_step);
+
+		for (int i = 0; i < next->batch.ncontacts; i++)
+		{
+			const CsOutcome *outcome = judgement->outcomes ? &judgement->outcomes[from + i] : NULL;
+			CsContact  *contact = next->batch.contacts[i];
+
+			if (outcome && outcome->remote_id)
+				contact->remote_id = MemoryContextStrdup(next->changes[i]->reading->context,
+														 outcome->remote_id);
+		}
+		next->keep = true;
+		repeat(next, 0);
+	}
+}
+
+/*
+ * Verdicts
+ */
+
+static bool
+is_tried_enough(const CsCall *call)
+{
+	return call->changes[0]->attempts > call->account->endpoint->max_retries;
+}
+
+/*
+ * A call failed for no reason of its own, more often than is allowed.  If
+ * others had their outcome meanwhile it is the contacts after all; else it is
+ * the provider, and nobody is given up on.
+ */
+static bool
+is_given_up(const CsCall *call)
+{
+	return is_tried_enough(call) && call->account->last_success > call->changes[0]->failed_at;
+}
+
+static bool
+has_news(const CsCall *call)
+{
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		if (call->changes[i]->next_refs != NIL)
+			return true;
+	return false;
+}
+
+/* Returns true if the call is to be repeated as it is. */
+static bool
+retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
+{
+	CsAccount  *account = call->account;
+	bool		same = call->keep;
+	double		not_before = 0;
+
+	if (judgement->throttled)
+		cs_account_throttle(account, now, judgement->retry_after, judgement->message);
+	else
+	{
+		for (int i = 0; i < call->batch.ncontacts; i++)
+		{
+			call->changes[i]->attempts++;
+			if (call->changes[i]->failed_at == 0)
+				call->changes[i]->failed_at = now;
+		}
+		call->attempts++;
+		if (is_given_up(call))
+		{
+			cs_account_recover(account, now);
+			judgement->reason = judgement->reason ? judgement->reason : CS_REASON_UNAVAILABLE;
+			split(call, settlement, judgement);
+			return false;
+		}
+		not_before = now + (judgement->retry_after >= 0 ? judgement->retry_after :
+							cs_pace_backoff(call->changes[0]->attempts));
+		cs_account_fail(account, now, judgement->retry_after, judgement->message);
+	}
+	/* whose fault it is shows only when they are tried one by one */
+	if ((account->endpoint->provider->abilities & CS_HAS_IDEMPOTENCY) && !has_news(call) &&
+		!is_tried_enough(call))
+		same = true;
+	if (same)
+		repeat(call, not_before);
+	else
+		take_apart(call, not_before, cs_account_is_probing(account));
+	return same;
+}
+
+static void
+done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
+{
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		CsChange   *change = call->changes[i];
+		CsOutcome  *outcome = &judgement->outcomes[i];
+
+		if (outcome->kind == CS_OUTCOME_RETRY &&
+			++change->attempts > call->account->endpoint->max_retries)
+			outcome->kind = CS_OUTCOME_REJECTED;
+		switch (outcome->kind)
+		{
+			case CS_OUTCOME_OK:
+				if (change->lane->broken)
+					cs_lane_mend(change->lane);
+				cs_settle_synced(settlement, change, outcome);
+				break;
+			case CS_OUTCOME_REJECTED:
+				cs_settle_failed(settlement, change, outcome, judgement->request_id);
+				break;
+			case CS_OUTCOME_RETRY:
+				change->reading = NULL;
+				cs_change_postpone(change, now + (judgement->retry_after >= 0 ? judgement->retry_after :
+												  cs_pace_backoff(change->attempts)), false);
+				break;
+		}
+	}
+}
+
+/* Effect: the watch waits, its changes with it; others of the account go on. */
+static void
+break_lanes(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
+{
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		CsLane	   *lane = call->changes[i]->lane;
+
+		if (lane->watch)
+			cs_lane_break(lane, judgement->message, now + cs_probe_interval);
+	}
+	take_apart(call, 0, false);
+}
+
+static void
+halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
+{
+	bool		direct = call->changes[0]->lane->watch == NULL;
+
+	if (judgement->mapping_fault && direct)
+		reject(call, settlement, judgement);
+	else if (judgement->mapping_fault)
+		break_lanes(call, settlement, judgement, now);
+	else
+	{
+		cs_account_halt(call->account, now, judgement->retry_after,
+						judgement->reason ? judgement->reason : "halted", judgement->message);
+		take_apart(call, 0, judgement->maybe_contact);
+	}
+}
+
+/*
+ * Effect: the same call with a fresh token.  If it had one already, or there is
+ * none to be had, somebody has to sign in.  Returns true if it is repeated.
+ */
+static bool
+reauthorize(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
+{
+	CsAccount  *account = call->account;
+
+	if (call->reauthorized || !cs_token_refreshable(account->endpoint))
+	{
+		halt(call, settlement, judgement, now);
+		return false;
+	}
+	if (account->refreshed_at < call->started_at)
+		account->refresh_wanted = true;
+	call->reauthorized = true;
+	repeat(call, 0);
+	return true;
+}
+
+/* Effect: the provider dealt with somebody, which a mere step is not. */
+static void
+note_success(CsAccount *account, double now)
+{
+	account->last_success = now;
+	account->proven = true;
+	cs_account_recover(account, now);
+}
+
+/* Effect: does what the verdict says.  Returns true if the call lives on. */
+static bool
+execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double now)
+{
+	switch (judgement->verdict)
+	{
+		case CS_DONE:
+			note_success(call->account, now);
+			done(call, settlement, judgement, now);
+			return false;
+		case CS_STEP:
+			step(call, judgement);
+			return false;
+		case CS_RETRY:
+			return retry(call, settlement, judgement, now);
+		case CS_REKEY:
+			if (call->batch.rekeys++ >= MAX_REKEYS)
+			{
+				split(call, settlement, judgement);
+				return false;
+			}
+			repeat(call, 0);
+			return true;
+		case CS_SPLIT:
+			cs_account_recover(call->account, now);
+			split(call, settlement, judgement);
+			return false;
+		case CS_REJECT:
+			note_success(call->account, now);
+			reject(call, settlement, judgement);
+			return false;
+		case CS_REAUTH:
+			return reauthorize(call, settlement, judgement, now);
+		case CS_HALT:
+			halt(call, settlement, judgement, now);
+			return false;
+	}
+	return false;
+}
+
+/*
+ * The answer
+ */
+
+static const char *
+verdict_name(const CsJudgement *judgement)
+{
+	static const char *const names[] = {
+		"done", "step", "retry", "rekey", "reauth", "split", "reject", "halt"
+	};
+
+	if (judgement->verdict == CS_RETRY && judgement->throttled)
+		return "throttled";
+	return names[judgement->verdict];
+}
+
+static const char *
+path_of(const char *url)
+{
+	const char *path = strstr(url, "://");
+
+	path = path ? strchr(path + 3, '/') : NULL;
+	return path ? path : "/";
+}
+
+/* What is to be kept of the call, in full, of each contact that is traced. */
+static List *
+traces_of(const CsCall *call, const CsResponse *response, CsSettlement *settlement)
+{
+	MemoryContext context = cs_settle_call_context(settlement);
+	List	   *traces = NIL;
+
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		const CsChange *change = call->changes[i];
+		MemoryContext old;
+
+		if (!is_traced(change))
+			continue;
+		old = MemoryContextSwitchTo(context);
+		traces = lappend(traces, cs_trace_make(context, call->account->endpoint, change->lane->watch_id, change->key,
+											   change->contact, &call->request, response));
+		MemoryContextSwitchTo(old);
+	}
+	return traces;
+}
+
+static void
+log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judgement,
+		 CsSettlement *settlement, double now)
+{
+	CsCallRecord record = {0};
+
+	record.endpoint = call->account->id;
+	record.started_at = call->started;
+	record.duration = now - call->started_at;
+	record.method = call->request.method;
+	record.path = path_of(call->request.url);
+	record.status = response->status;
+	record.verdict = verdict_name(judgement);
+	record.contacts = call->batch.ncontacts;
+	record.created = judgement->created;
+	record.updated = judgement->updated;
+	record.attempt = call->changes[0]->attempts + 1;
+	record.sent = call->request.body.data ? call->request.body.len : 0;
+	record.received = response->body_len;
+	record.idempotency_key = call->request.idempotency_key;
+	record.request_id = judgement->request_id;
+	record.error = judgement->message;
+	if (judgement->verdict == CS_REJECT)
+		record.failed = call->batch.ncontacts;
+	else if (judgement->verdict == CS_DONE)
+		for (int i = 0; i < call->batch.ncontacts; i++)
+			record.failed += judgement->outcomes[i].kind == CS_OUTCOME_REJECTED;
+	record.traces = traces_of(call, response, settlement);
+	cs_settle_call(settlement, &record);
+}
+
+/*
+ * Effect: the call has ended: its contacts have outcomes, or go on, or wait.
+ * The response may be in any context.
+ */
+void
+cs_call_answered(CsCall *call, const CsResponse *response, CsSettlement *settlement, double now)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync answer",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	CsReading **readings = palloc(call->batch.ncontacts * sizeof(CsReading *));
+	CsJudgement judgement;
+
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		readings[i] = call->changes[i]->reading;
+	call->http = NULL;
+	call->account->in_flight--;
+	cs_provider_judge(call->account->endpoint, &call->batch, response, &judgement);
+	log_call(call, response, &judgement, settlement, now);
+	if (judgement.memo)
+		cs_account_remember(call->account, judgement.memo, now);
+	if (!execute(call, &judgement, settlement, now))
+		free_call(call, readings);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}

@@ -1,0 +1,278 @@
+/*-------------------------------------------------------------------------
+ *
+ * compare.c
+ *		How source rows differ from what was last synced of them.
+ *
+ * This looks and changes nothing.  Whoever finds a difference queues the key,
+ * and the reader, which reads the row again when its call can start, has the
+ * last word: so it is safe to find a difference that is none, but not the other
+ * way round.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "base/encoding.h"
+#include "base/sql.h"
+#include "delivery/compare.h"
+#include "delivery/current.h"
+#include "store/state.h"
+
+/* What is stored of a failure. */
+typedef struct CsFailed
+{
+	bool		found;
+	char	   *reason;
+	char	   *message;
+	bool		has_digest;
+	pg_uuid_t	digest;
+} CsFailed;
+
+static Datum
+key_array(int n, char **keys)
+{
+	Datum	   *elements = palloc(n * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = CStringGetTextDatum(keys[i]);
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* Effect: failed[i] is what is stored of keys[i], palloc'd in the current context. */
+static void
+read_failures(const CsWatch *watch, int n, char **keys, CsFailed *failed)
+{
+	static CsStatement statement = {
+		"SELECT k.n::int4, f.reason, f.message, f.digest FROM unnest($3) WITH ORDINALITY AS k (key, n),"
+		" LATERAL (SELECT reason, message, digest FROM contactsync.failure WHERE watch = $2 AND key = k.key"
+		" AND endpoint = $1 OFFSET 0) f",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+	Datum		args[3] = {Int32GetDatum(watch->endpoint), Int32GetDatum(watch->id), key_array(n, keys)};
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	uint64		found;
+
+	cs_sql_enter(&scope);
+	found = cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < found; i++)
+	{
+		CsFailed   *one = &failed[cs_sql_int(i, 1) - 1];
+		bool		isnull;
+		Datum		digest = cs_sql_value(i, 4, &isnull);
+
+		one->found = true;
+		one->reason = cs_sql_text(i, 2);
+		one->message = cs_sql_text(i, 3);
+		one->has_digest = !isnull;
+		if (!isnull)
+			one->digest = *DatumGetUUIDP(digest);
+	}
+	cs_sql_leave(&scope);
+}
+
+/* The provider failed, rather than refused: it may take the contact now. */
+static bool
+is_passing(const CsFailed *failed)
+{
+	return strcmp(failed->reason, CS_REASON_UNAVAILABLE) == 0 ||
+		strcmp(failed->reason, CS_REASON_UNREADABLE) == 0;
+}
+
+static void
+compare_contact(const CsComparer *comparer, const CsCurrent *current, const CsFailed *failed, bool overtaken,
+				CsComparison *result)
+{
+	const CsKnown *known = &current->known;
+	pg_uuid_t	digest;
+
+	cs_contact_digest(current->contact, comparer->endpoint->payload, &digest);
+	if (known->has_digest && !overtaken && known->action == 'u' &&
+		memcmp(&known->digest, &digest, sizeof(digest)) == 0)
+	{
+		result->difference = CS_IS_UNCHANGED;
+		result->pending = failed->found;
+	}
+	else if (failed->found && failed->has_digest && !is_passing(failed) &&
+			 memcmp(&failed->digest, &digest, sizeof(digest)) == 0)
+	{
+		result->difference = CS_IS_REFUSED;
+		result->reason = failed->reason;
+	}
+	else
+	{
+		result->difference = known->found && known->action == 'u' ? CS_IS_CHANGED : CS_IS_NEW;
+		result->pending = true;
+	}
+}
+
+static void
+compare_row(const CsComparer *comparer, const CsCurrent *current, const CsFailed *failed,
+			bool overtaken, CsComparison *result)
+{
+	const CsKnown *known = &current->known;
+
+	memset(result, 0, sizeof(CsComparison));
+	if (current->contact)
+		compare_contact(comparer, current, failed, overtaken, result);
+	else if (current->refusal)
+	{
+		result->difference = CS_IS_INVALID;
+		result->reason = current->refusal->reason;
+		result->pending = !failed->found || strcmp(failed->reason, result->reason) != 0 ||
+			failed->message == NULL ||
+			strcmp(failed->message, cs_encoding_from_utf8(current->refusal->message)) != 0;
+	}
+	else if (known->found && known->action == 'u' && !comparer->looks_later &&
+			 comparer->watch->on_delete != CS_ON_DELETE_IGNORE)
+	{
+		result->difference = CS_IS_GONE;
+		result->pending = true;
+	}
+	else
+	{
+		result->difference = CS_IS_FILTERED;
+		result->pending = failed->found && !comparer->looks_later;
+	}
+}
+
+/*
+ * Effect: overtaken[i] tells whether contactsync_upsert() sent the contact of
+ * keys[i] since its row was.
+ */
+static void
+find_overtaken(const CsComparer *comparer, int n, const CsCurrent *current, bool *overtaken)
+{
+	char	  **keys = palloc(n * sizeof(char *));
+	CsKnown    *direct = palloc(n * sizeof(CsKnown));
+
+	for (int i = 0; i < n; i++)
+		keys[i] = current[i].contact ? cs_encoding_from_utf8(current[i].contact->upsert_key) : "";
+	cs_ledger_read(comparer->watch->endpoint, 0, n, keys, direct);
+	for (int i = 0; i < n; i++)
+		overtaken[i] = direct[i].found && direct[i].synced_at >= current[i].known.synced_at;
+}
+
+/* Effect: as cs_compare_rows(), of keys that are read. */
+static void
+compare_read(const CsComparer *comparer, int n, char **keys, const CsFailed *failed,
+			 CsComparison *result)
+{
+	CsCurrent  *current = palloc(n * sizeof(CsCurrent));
+	bool	   *overtaken = palloc0(n * sizeof(bool));
+
+	cs_current_read(comparer->source, comparer->watch, comparer->endpoint, n, keys, current);
+	if (comparer->has_direct)
+		find_overtaken(comparer, n, current, overtaken);
+	for (int i = 0; i < n; i++)
+		compare_row(comparer, &current[i], &failed[i], overtaken[i], &result[i]);
+}
+
+void
+cs_compare_rows(const CsComparer *comparer, int n, char **keys, CsComparison *result)
+{
+	CsFailed   *failed = palloc0(n * sizeof(CsFailed));
+	CsKnown    *known;
+	int			nread = 0;
+	int		   *index;
+	char	  **read_keys;
+	CsFailed   *read_failed;
+	CsComparison *read_result;
+
+	if (comparer->has_failures)
+		read_failures(comparer->watch, n, keys, failed);
+	if (!comparer->trusting)
+	{
+		compare_read(comparer, n, keys, failed, result);
+		return;
+	}
+	known = palloc(n * sizeof(CsKnown));
+	index = palloc(n * sizeof(int));
+	read_keys = palloc(n * sizeof(char *));
+	read_failed = palloc(n * sizeof(CsFailed));
+	read_result = palloc(n * sizeof(CsComparison));
+	cs_ledger_read(comparer->watch->endpoint, comparer->watch->id, n, keys, known);
+	for (int i = 0; i < n; i++)
+	{
+		if (!known[i].found && !failed[i].found)
+		{
+			result[i] = (CsComparison)
+			{
+				.difference = CS_IS_NEW,.pending = true
+			};
+			continue;
+		}
+		index[nread] = i;
+		read_keys[nread] = keys[i];
+		read_failed[nread++] = failed[i];
+	}
+	if (nread > 0)
+		compare_read(comparer, nread, read_keys, read_failed, read_result);
+	for (int i = 0; i < nread; i++)
+		result[index[i]] = read_result[i];
+}
+
+/*
+ * Rows that have gone
+ */
+
+int
+cs_compare_next_known(const CsWatch *watch, const char *after, int limit, char **keys)
+{
+	/* what stays at the provider whatever became of its row needs no look */
+	static CsStatement statement = {
+		"SELECT key FROM ((SELECT key FROM contactsync.contact WHERE watch = $2 AND key > $3 AND endpoint = $1"
+		" AND action = 'u' AND $5 ORDER BY key LIMIT $4)"
+		" UNION (SELECT key FROM contactsync.failure WHERE watch = $2 AND key > $3 AND endpoint = $1"
+		" ORDER BY key LIMIT $4)) k ORDER BY key LIMIT $4",
+		5, {INT4OID, INT4OID, TEXTOID, INT4OID, BOOLOID}
+	};
+	Datum		args[5];
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	int			n;
+
+	args[0] = Int32GetDatum(watch->endpoint);
+	args[1] = Int32GetDatum(watch->id);
+	args[2] = CStringGetTextDatum(after);
+	args[3] = Int32GetDatum(limit);
+	args[4] = BoolGetDatum(watch->on_delete != CS_ON_DELETE_IGNORE);
+	cs_sql_enter(&scope);
+	n = (int) cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	for (int i = 0; i < n; i++)
+		keys[i] = cs_sql_text(i, 1);
+	cs_sql_leave(&scope);
+	return n;
+}
+
+void
+cs_compare_known(const CsComparer *comparer, int n, char **keys, CsComparison *result)
+{
+	CsCurrent  *current = palloc(n * sizeof(CsCurrent));
+
+	memset(result, 0, n * sizeof(CsComparison));
+	cs_current_read(comparer->source, comparer->watch, comparer->endpoint, n, keys, current);
+	for (int i = 0; i < n; i++)
+	{
+		/* a row without values is refused, but it is there */
+		bool		there = current[i].contact || current[i].refusal;
+
+		result[i].difference = there ? CS_IS_UNCHANGED : CS_IS_GONE;
+		result[i].pending = !there;
+	}
+}
+
+CsWatch *
+cs_compare_presence(const CsWatch *watch)
+{
+	CsWatch    *presence = palloc(sizeof(CsWatch));
+
+	*presence = *watch;
+	presence->nmapped = 0;
+	return presence;
+}

@@ -1,0 +1,167 @@
+/*-------------------------------------------------------------------------
+ *
+ * database_identity.c
+ *		Which database sends: this one, or the one that it is a copy of.
+ *
+ * Every endpoint knows the database that it sends from.  What comes into another
+ * one by pg_restore, CREATE DATABASE ... TEMPLATE or pg_upgrade is away: nothing
+ * of it is sent, whatever is restored in which order, until contactsync_resume()
+ * says that this database sends from now on.  Of what is away the OID of the
+ * server means nothing: it goes by its name.
+ *
+ * A standby that was promoted, and a recovery to a point in time, are the same
+ * database and go on.  But what the old primary sent last may not have got here,
+ * so nothing that was stored before is trusted to be what the provider has; nor
+ * is it after a restore.  That sends nothing by itself: a contact is compared
+ * with what is stored of it when its row changes, and when it is reconciled.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/contactsync.h"
+#include "base/shmem.h"
+#include "base/sql.h"
+#include "capture/follow.h"
+#include "delivery/database_identity.h"
+#include "store/table_trigger.h"
+
+CS_FUNCTION(contactsync_home);
+
+/* An extension that was dropped and made again is another one: a dump that is
+ * restored over its own database is a restored one. */
+char *
+cs_home_name(void)
+{
+	return psprintf(UINT64_FORMAT "/%u/%u", GetSystemIdentifier(), MyDatabaseId,
+					get_extension_oid(CS_EXTENSION, true));
+}
+
+/* contactsync.home(): the views compare with it, so it is for everybody. */
+Datum
+contactsync_home(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(cs_home_name()));
+}
+
+/*
+ * Effect: this database sends for the endpoint from now on.  Returns false if it
+ * did already.  Errors: there is no server of its name.
+ */
+bool
+cs_home_claim(int endpoint)
+{
+	static CsStatement find = {
+		"SELECT e.server::text, s.oid IS NOT NULL FROM contactsync.endpoint e"
+		" LEFT JOIN pg_foreign_server s ON s.srvname = e.server"
+		" WHERE e.id = $1 AND e.home <> contactsync.home()",
+		1, {INT4OID}
+	};
+	static CsStatement claim = {
+		"UPDATE contactsync.endpoint e SET home = contactsync.home(), timeline = $2, server_oid = s.oid,"
+		" doubted_at = clock_timestamp(), busy = false, state = 'running', reason = NULL, until = NULL"
+		" FROM pg_foreign_server s WHERE s.srvname = e.server AND e.id = $1",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum((int32) GetWALInsertionTimeLine())};
+	bool		isnull;
+
+	if (cs_sql_execute(&find, args, NULL) == 0)
+		return false;
+	if (!DatumGetBool(cs_sql_value(0, 2, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", cs_sql_text(0, 1))));
+	cs_sql_execute(&claim, args, NULL);
+	cs_follow_from_now(endpoint);
+	cs_trigger_follow();
+	cs_shmem_reload_at_commit();
+	return true;
+}
+
+/* Effect: an error if another database sends for the endpoint. */
+void
+cs_home_require(int endpoint)
+{
+	static CsStatement statement = {
+		"SELECT server::text FROM contactsync.endpoint WHERE id = $1 AND home <> contactsync.home()",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint);
+
+	if (cs_sql_execute(&statement, &arg, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("all of server \"%s\" is paused: this database was restored or copied", cs_sql_text(0, 1)),
+				 errhint("If no other database sends to it: SELECT contactsync_resume(%s).",
+						 quote_literal_cstr(cs_sql_text(0, 1)))));
+}
+
+/*
+ * Effect: after a failover or a recovery to a point in time the log says so, and
+ * what is stored is not trusted any more.
+ */
+void
+cs_home_note_timeline(void)
+{
+	static CsStatement statement = {
+		"WITH old AS (SELECT id, timeline FROM contactsync.endpoint"
+		" WHERE home = contactsync.home() AND timeline <> $1)"
+		" UPDATE contactsync.endpoint e SET timeline = $1,"
+		" doubted_at = CASE WHEN old.timeline = 0 THEN doubted_at ELSE clock_timestamp() END"
+		" FROM old WHERE old.id = e.id RETURNING e.server::text, old.timeline",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum((int32) GetWALInsertionTimeLine());
+	uint64		n = cs_sql_execute(&statement, &arg, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+		if (cs_sql_int(i, 2) != 0)
+			ereport(WARNING,
+					(errmsg("contactsync: what the provider has of server \"%s\" may be newer than what is stored here, for this cluster was promoted or recovered since (timeline %d, before: %d)",
+							cs_sql_text(i, 1), DatumGetInt32(arg), cs_sql_int(i, 2)),
+					 errhint("SELECT contactsync_reconcile(...) sends every row again; if nothing was lost, SELECT contactsync_doubt(%s, '-infinity') first.",
+							 quote_literal_cstr(cs_sql_text(i, 1)))));
+}
+
+/* Effect: the log says what is not sent, and what to type; once per process. */
+void
+cs_home_warn(void)
+{
+	static CsStatement statement = {
+		"SELECT DISTINCT server::text FROM contactsync.endpoint WHERE home <> contactsync.home() ORDER BY 1"
+	};
+	static uint64 warned = 0;
+	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+
+	if (n > warned)
+		for (uint64 i = 0; i < n; i++)
+			ereport(WARNING,
+					(errmsg("contactsync sends nothing to server \"%s\": this database was restored or copied",
+							cs_sql_text(i, 1)),
+					 errhint("If no other database sends to it: SELECT contactsync_resume(%s).",
+							 quote_literal_cstr(cs_sql_text(i, 1)))));
+	warned = n;
+}
+
+/* Effect: what was stored of an endpoint before is not trusted to be what the
+ * provider has. */
+void
+cs_home_doubt(int endpoint, TimestampTz before)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET doubted_at = $2 WHERE id = $1", 2, {INT4OID, TIMESTAMPTZOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), TimestampTzGetDatum(before)};
+
+	cs_sql_execute(&statement, args, NULL);
+	cs_shmem_reload_at_commit();
+}

@@ -1,0 +1,488 @@
+/*-------------------------------------------------------------------------
+ *
+ * roster.c
+ *		The accounts and lanes that a delivery works on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "postmaster/bgworker.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "base/clock.h"
+#include "base/settings.h"
+#include "base/shmem.h"
+#include "base/sql.h"
+#include "capture/follow.h"
+#include "delivery/call.h"
+#include "delivery/database_identity.h"
+#include "delivery/refresh.h"
+#include "delivery/roster.h"
+#include "delivery/scan.h"
+#include "store/pause.h"
+#include "store/state.h"
+#include "store/watch.h"
+
+static CsAccount *
+find_account(const List *accounts, int id)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		if (((CsAccount *) lfirst(lc))->id == id)
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
+static void
+add_lane(CsAccount *account, CsWatch *watch, uint64 doubt_below)
+{
+	CsLane	   *lane = cs_lane_create(account, account->id, watch ? watch->id : 0, watch);
+
+	lane->doubt_below = doubt_below;
+	account->lanes = lappend(account->lanes, lane);
+	lane->has_failures = cs_state_has_failures(account->id, lane->watch_id);
+	cs_scan_load(lane);
+}
+
+/*
+ * Effect: what is halted, throttled or broken goes on waiting, although
+ * definitions were read again; unless it is its own that changed.
+ */
+static void
+carry_over(List *accounts, const List *before)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+		CsAccount  *same = find_account(before, account->id);
+		ListCell   *lane;
+		ListCell   *other;
+
+		if (same == NULL)
+			continue;
+		if (!cs_endpoint_equal(account->endpoint, same->endpoint))
+		{
+			cs_account_unlearn(account, cs_clock_now());
+			continue;
+		}
+		cs_account_carry_over(account, same);
+		foreach(lane, account->lanes)
+			foreach(other, same->lanes)
+			if (((CsLane *) lfirst(lane))->watch_id == ((CsLane *) lfirst(other))->watch_id)
+			cs_lane_carry_over(lfirst(lane), lfirst(other));
+	}
+}
+
+/*
+ * Effect: of watches that were dropped is forgotten what was stored of calls
+ * that were under way.
+ */
+static void
+forget_dropped(const List *before, const List *watches)
+{
+	ListCell   *lc;
+	ListCell   *other;
+	ListCell   *there;
+
+	foreach(lc, before)
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+	{
+		CsLane	   *lane = lfirst(other);
+		bool		found = lane->watch_id == 0;
+
+		foreach(there, watches)
+			found |= ((CsWatch *) lfirst(there))->id == lane->watch_id;
+		if (!found)
+			cs_watch_forget(lane->endpoint_id, lane->watch_id);
+	}
+}
+
+/* Effect: the accounts and lanes know which of them are paused.  Needs a transaction. */
+void
+cs_roster_note_pauses(const List *accounts)
+{
+	CsSqlScope	scope;
+	List	   *pauses;
+	ListCell   *lc;
+	ListCell   *other;
+
+	cs_sql_enter(&scope);
+	pauses = cs_pause_load();
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		account->paused = cs_pause_includes(pauses, account->id, 0);
+		foreach(other, account->lanes)
+		{
+			CsLane	   *lane = lfirst(other);
+
+			lane->paused = lane->watch != NULL &&
+				cs_pause_includes(pauses, lane->endpoint_id, lane->watch_id);
+		}
+	}
+	cs_sql_leave(&scope);
+}
+
+/* Is anything of them? */
+bool
+cs_roster_is_paused(const List *accounts)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	foreach(lc, accounts)
+	{
+		if (((CsAccount *) lfirst(lc))->paused)
+			return true;
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+			if (((CsLane *) lfirst(other))->paused)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Effect: drops a watch whose owner does not exist any more.  Its triggers are
+ * left, and do nothing, if somebody holds the table.
+ */
+static void
+drop_watch(int endpoint, int id)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		(void) set_config_option("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		cs_watch_drop(endpoint, id);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		cs_watch_forget(endpoint, id);
+		cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
+/* Effect: what belonged to roles that do not exist any more is gone. */
+static void
+drop_orphans(void)
+{
+	static CsStatement statement = {
+		"SELECT e.id, COALESCE(w.id, 0) FROM contactsync.endpoint e LEFT JOIN contactsync.watch w ON w.endpoint = e.id"
+		" WHERE e.home = contactsync.home() AND NOT EXISTS (SELECT FROM pg_authid r WHERE r.oid = e.role)"
+		" ORDER BY e.id, w.id"
+	};
+	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+	int		   *endpoints = palloc(Max(n, 1) * sizeof(int));
+	int		   *watches = palloc(Max(n, 1) * sizeof(int));
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		endpoints[i] = cs_sql_int(i, 1);
+		watches[i] = cs_sql_int(i, 2);
+	}
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (watches[i] != 0)
+			drop_watch(endpoints[i], watches[i]);
+		if (i + 1 == n || endpoints[i + 1] != endpoints[i])
+			cs_state_drop_endpoint(endpoints[i]);
+	}
+}
+
+/*
+ * The accounts that there are, with their lanes, palloc'd in the context: of
+ * one server, or of all with InvalidOid, and of the roles that a role is, or of
+ * all with InvalidOid.  "before" are those that they replace, or NIL.  Needs a
+ * transaction.
+ */
+List *
+cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List *before)
+{
+	List	   *accounts = NIL;
+	uint64		now_xact = U64FromFullTransactionId(ReadNextFullTransactionId());
+	CsSqlScope	scope;
+	List	   *endpoints;
+	List	   *watches;
+	ListCell   *lc;
+
+	cs_sql_enter(&scope);
+	cs_home_note_timeline();
+	drop_orphans();
+	(void) cs_follow_columns();
+	if (MyBgworkerEntry != NULL)
+		cs_home_warn();
+	MemoryContextSwitchTo(context);
+	endpoints = cs_state_load_endpoints();
+	watches = cs_watch_load_all();
+	MemoryContextSwitchTo(context);
+	foreach(lc, endpoints)
+	{
+		CsEndpointState *state = lfirst(lc);
+		CsAccount  *account;
+
+		if ((OidIsValid(only_server) && state->serverid != only_server) ||
+			(OidIsValid(roles_of) && !has_privs_of_role(roles_of, state->roleid)))
+			continue;
+		MemoryContextSwitchTo(context); /* SPI leaves its own */
+		account = cs_account_create(state);
+		cs_account_read_endpoint(account, cs_clock_now());
+		if (find_account(before, state->id) == NULL)
+			cs_account_resume_throttle(account, cs_clock_now(), state->throttled_until, state->reason);
+		accounts = lappend(accounts, account);
+		add_lane(account, NULL, state->busy ? now_xact : 0);
+		account->has_direct = cs_state_has_contacts(account->id, 0);
+	}
+	foreach(lc, watches)
+	{
+		CsWatch    *watch = lfirst(lc);
+		CsAccount  *account = find_account(accounts, watch->endpoint);
+
+		MemoryContextSwitchTo(context);
+		if (account)
+			add_lane(account, watch, account->busy ? now_xact : 0);
+	}
+	forget_dropped(before, watches);
+	cs_sql_leave(&scope);
+	cs_roster_note_pauses(accounts);
+	carry_over(accounts, before);
+	return accounts;
+}
+
+/* Effect: gives up what is not in the accounts' memory. */
+void
+cs_roster_close(const List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		ListCell   *other;
+
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+		{
+			CsLane	   *lane = lfirst(other);
+
+			cs_scan_close(lane);
+			if (lane->source)
+				cs_source_close(lane->source);
+		}
+	}
+}
+
+/* Effect: it is known, durably, before the first call that there are calls. */
+void
+cs_roster_store_busy(CsAccount *account)
+{
+	CsSqlScope	scope;
+
+	if (account->busy)
+		return;
+	cs_sql_enter(&scope);
+	cs_state_set_busy(account->id, true);
+	cs_sql_leave(&scope);
+	ForceSyncCommit();
+	account->busy = true;
+}
+
+/*
+ * Of none of its changes is it open whether the provider has them, though no
+ * call may be in flight: what it did not answer well is tried again later.
+ */
+static bool
+is_idle(CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (((CsLane *) lfirst(lc))->nchanges > 0)
+		return false;
+	return dlist_is_empty(&account->ready);
+}
+
+/* Is there an account of which is stored that calls may be under way, and none is? */
+bool
+cs_roster_is_idle_but_busy(const List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+		if (((CsAccount *) lfirst(lc))->busy && is_idle(lfirst(lc)))
+		return true;
+	return false;
+}
+
+/* Effect: says so of those; to be committed durably. */
+void
+cs_roster_store_idle(List *accounts)
+{
+	CsSqlScope	scope;
+	ListCell   *lc;
+
+	cs_sql_enter(&scope);
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (account->busy && is_idle(account))
+		{
+			cs_state_set_busy(account->id, false);
+			account->busy = false;
+		}
+	}
+	cs_sql_leave(&scope);
+}
+
+/* Effect: the view status shows what they are doing. */
+void
+cs_roster_publish(const List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (account->published == account->in_flight)
+			continue;
+		account->published = account->in_flight;
+		cs_shmem_publish(account->id, account->in_flight, account->pace.rate);
+	}
+}
+
+/* Effect: lanes that were read to the end are looked at again. */
+void
+cs_roster_note_news(const List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		ListCell   *other;
+
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+			((CsLane *) lfirst(other))->exhausted = false;
+	}
+}
+
+/* Effect: what is polled is looked at now: somebody waits for it. */
+void
+cs_roster_poll_now(const List *accounts)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	foreach(lc, accounts)
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+		cs_scan_poll_now(lfirst(other));
+}
+
+/* When a scan of the account could go on, or DBL_MAX. */
+double
+cs_roster_scans_ready_at(const CsAccount *account, double now)
+{
+	double		at = DBL_MAX;
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		at = Min(at, cs_scan_ready_at(lfirst(lc), now));
+	return at;
+}
+
+/*
+ * How many keys a scan may add to a lane: as many as the calls that could start
+ * can carry, less what waits there already, whatever it waits for.
+ */
+static int
+scan_room(const CsAccount *account, const CsLane *lane, int calls)
+{
+	int			most = Min(2 * account->endpoint->concurrency * account->endpoint->batch_size,
+						   cs_max_pending / 2);
+
+	return Min(calls * account->endpoint->batch_size, most - lane->nchanges);
+}
+
+/*
+ * Effect: scans of the account have queued what so many calls can carry.
+ * Returns whether there is something.  Needs what cs_scan_run() needs.
+ */
+bool
+cs_roster_run_scans(CsAccount *account, int calls, double now)
+{
+	bool		queued = false;
+	ListCell   *lc;
+
+	if (account->endpoint == NULL)
+		return false;
+	foreach(lc, account->lanes)
+	{
+		CsLane	   *lane = lfirst(lc);
+		int			room = scan_room(account, lane, calls);
+
+		if (room > 0 && cs_scan_ready_at(lane, now) <= now)
+			queued |= cs_scan_run(lane, room, now) > 0;
+	}
+	return queued;
+}
+
+/*
+ * When something can be done
+ */
+
+/* May something of this account be read now? */
+bool
+cs_roster_has_something(CsAccount *account, double now)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (cs_lane_ready_at(lfirst(lc), now) <= now)
+		return true;
+	return false;
+}
+
+/* When the account can go on by itself; DBL_MAX: an answer or news come first. */
+double
+cs_roster_ready_at(CsAccount *account, double now)
+{
+	double		at = DBL_MAX;
+	dlist_iter	iter;
+	ListCell   *lc;
+
+	if (account->paused)
+		return at;
+	foreach(lc, account->lanes)
+		at = Min(at, cs_lane_ready_at(lfirst(lc), now));
+	at = Min(at, cs_roster_scans_ready_at(account, now));
+	dlist_foreach(iter, &account->ready)
+		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
+	if (at == DBL_MAX)
+		return at;
+	if (cs_refresh_is_due(account, now))
+		return account->refresh && !cs_refresh_has_to_store(account) ? DBL_MAX :
+			cs_refresh_ready_at(account, now);
+	return Max(at, cs_account_ready_at(account, now));
+}

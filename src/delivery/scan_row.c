@@ -1,0 +1,252 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan_row.c
+ *		contactsync.scan: walks over whole sources, and how far they are.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/sql.h"
+#include "delivery/scan_row.h"
+
+static const char *const kinds[] = {"import", "reconcile", "poll"};
+static const char *const phases[] = {"counting", "comparing", "missing"};
+
+static int
+find_word(const char *const *words, int n, const char *word)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(words[i], word) == 0)
+			return i;
+	elog(ERROR, "contactsync.scan has an unknown word \"%s\"", word);
+}
+
+static double
+float_value(int row, int column)
+{
+	bool		isnull;
+	Datum		value = cs_sql_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetFloat8(value);
+}
+
+static bool
+bool_value(int row, int column)
+{
+	bool		isnull;
+	Datum		value = cs_sql_value(row, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+static Datum
+text_argument(const char *text, char *null)
+{
+	*null = text ? ' ' : 'n';
+	return text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+/* The scans of a watch that are running, palloc'd in the current context. */
+List *
+cs_scanrow_load(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"SELECT id, kind, phase, value, cursor, watermark, filter, rate, automations IS NOT NULL, changes,"
+		" extract(epoch FROM next_at)::float8, since FROM contactsync.scan"
+		" WHERE endpoint = $1 AND watch = $2 AND state = 'running' ORDER BY kind <> 'poll', id",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+	MemoryContext context = CurrentMemoryContext;
+	uint64		n = cs_sql_execute(&statement, args, NULL);
+	List	   *rows = NIL;
+
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+	{
+		CsScanRow  *row = palloc0(sizeof(CsScanRow));
+		bool		isnull;
+
+		row->id = cs_sql_int(i, 1);
+		row->kind = find_word(kinds, lengthof(kinds), cs_sql_text(i, 2));
+		row->phase = find_word(phases, lengthof(phases), cs_sql_text(i, 3));
+		row->position.value = cs_sql_text(i, 4);
+		row->position.key = cs_sql_text(i, 5);
+		row->watermark = cs_sql_text(i, 6);
+		row->filter = cs_sql_text(i, 7);
+		row->rate = float_value(i, 8);
+		row->accepted = bool_value(i, 9);
+		row->changes = DatumGetInt64(cs_sql_value(i, 10, &isnull));
+		row->next_at = float_value(i, 11);
+		row->since = cs_sql_text(i, 12);
+		rows = lappend(rows, row);
+	}
+	return rows;
+}
+
+/*
+ * Scans that ended are kept until the next one of their kind, and can then be
+ * looked up no more.
+ */
+int
+cs_scanrow_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
+				  const char *automations, int64 total)
+{
+	static CsStatement forget = {
+		"DELETE FROM contactsync.scan WHERE endpoint = $1 AND watch = $2 AND kind = $3 AND state <> 'running'",
+		3, {INT4OID, INT4OID, TEXTOID}
+	};
+	static CsStatement create = {
+		"INSERT INTO contactsync.scan (endpoint, watch, kind, phase, filter, rate, automations, total)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+		" ON CONFLICT (watch) WHERE state = 'running' AND kind <> 'poll' DO NOTHING RETURNING id",
+		8, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, TEXTOID, INT8OID}
+	};
+	Datum		args[8];
+	char		nulls[9] = "        ";
+
+	args[0] = Int32GetDatum(watch->endpoint);
+	args[1] = Int32GetDatum(watch->id);
+	args[2] = CStringGetTextDatum(kinds[kind]);
+	cs_sql_execute(&forget, args, NULL);
+	args[3] = CStringGetTextDatum(phases[automations ? CS_SCAN_COMPARING : CS_SCAN_COUNTING]);
+	args[4] = text_argument(filter, &nulls[4]);
+	args[5] = Float8GetDatum(rate);
+	nulls[5] = rate > 0 ? ' ' : 'n';
+	args[6] = text_argument(automations, &nulls[6]);
+	args[7] = Int64GetDatum(total);
+	return cs_sql_execute(&create, args, nulls) > 0 ? cs_sql_int(0, 1) : 0;
+}
+
+CsScanHold
+cs_scanrow_hold(int id)
+{
+	static CsStatement hold = {
+		"SELECT FROM contactsync.scan WHERE id = $1 AND state = 'running' FOR UPDATE SKIP LOCKED", 1, {INT4OID}
+	};
+	static CsStatement look = {
+		"SELECT FROM contactsync.scan WHERE id = $1 AND state = 'running'", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(id);
+
+	if (cs_sql_execute(&hold, &arg, NULL) > 0)
+		return CS_SCAN_HELD;
+	return cs_sql_execute(&look, &arg, NULL) > 0 ? CS_SCAN_BUSY : CS_SCAN_ENDED;
+}
+
+/* Effect: how far the scan is, and what it found since, is stored. */
+void
+cs_scanrow_store(const CsScanRow *row, const CsScanStep *step)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.scan SET value = $2, cursor = $3, watermark = $4, changes = $5, next_at = $6,"
+		" done = done + $7, new = new + $8, changed = changed + $9, unchanged = unchanged + $10,"
+		" refused = refused + $11, invalid = invalid + $12, filtered = filtered + $13, gone = gone + $14,"
+		" updated_at = clock_timestamp() WHERE id = $1",
+		14, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, INT8OID, INT8OID}
+	};
+	Datum		args[14];
+	char		nulls[15] = "              ";
+
+	args[0] = Int32GetDatum(row->id);
+	args[1] = text_argument(row->position.value, &nulls[1]);
+	args[2] = text_argument(row->position.key, &nulls[2]);
+	args[3] = text_argument(row->watermark, &nulls[3]);
+	args[4] = Int64GetDatum(row->changes);
+	args[5] = TimestampTzGetDatum(cs_clock_timestamp(row->next_at));
+	nulls[5] = row->next_at > 0 ? ' ' : 'n';
+	args[6] = Int64GetDatum(step->rows);
+	for (int i = 0; i < CS_DIFFERENCES; i++)
+		args[7 + i] = Int64GetDatum(step->found[i]);
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/* Effect: the scan is at the beginning of row->phase; what was only counted is
+ * counted once more. */
+void
+cs_scanrow_begin_phase(const CsScanRow *row, int64 total)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.scan SET phase = $2, automations = CASE WHEN $3 THEN automations END, value = $4,"
+		" cursor = NULL, changes = 0, done = 0, total = COALESCE($5, total)"
+		" WHERE id = $1",
+		5, {INT4OID, TEXTOID, BOOLOID, TEXTOID, INT8OID}
+	};
+	Datum		args[5];
+	char		nulls[6] = "     ";
+
+	args[0] = Int32GetDatum(row->id);
+	args[1] = CStringGetTextDatum(phases[row->phase]);
+	args[2] = BoolGetDatum(row->accepted);
+	args[3] = text_argument(row->position.value, &nulls[3]);
+	args[4] = Int64GetDatum(total);
+	nulls[4] = total >= 0 ? ' ' : 'n';
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/* Effect: the scan is over; "reason" is why it did not come to its end, or NULL. */
+void
+cs_scanrow_end(int id, const char *reason)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.scan SET state = CASE WHEN $2 IS NULL THEN 'done' ELSE 'failed' END, reason = $2,"
+		" finished_at = clock_timestamp() WHERE id = $1",
+		2, {INT4OID, TEXTOID}
+	};
+	Datum		args[2];
+	char		nulls[3] = "  ";
+
+	args[0] = Int32GetDatum(id);
+	args[1] = text_argument(reason, &nulls[1]);
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/* How many contacts of the watch the scan has met, about as many as are known. */
+int64
+cs_scanrow_total_known(int id)
+{
+	static CsStatement statement = {
+		"SELECT new + changed + unchanged + gone FROM contactsync.scan WHERE id = $1", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(id);
+	bool		isnull;
+
+	cs_sql_execute(&statement, &arg, NULL);
+	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
+}
+
+/* Effect: what is running, but for polls, runs no more.  Returns whether it did. */
+bool
+cs_scanrow_cancel(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.scan SET state = 'canceled', finished_at = clock_timestamp()"
+		" WHERE endpoint = $1 AND watch = $2 AND state = 'running' AND kind <> 'poll'",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+
+	return cs_sql_execute(&statement, args, NULL) > 0;
+}
+
+/* Returns it, in Unix seconds; 0: there is to be none. */
+double
+cs_scanrow_next_reconcile(int watch, double now)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET reconcile_next = CASE WHEN reconcile_at IS NULL THEN $2 + reconcile_every"
+		" ELSE ($2 + reconcile_every)::date + reconcile_at END WHERE id = $1"
+		" RETURNING extract(epoch FROM reconcile_next)::float8",
+		2, {INT4OID, TIMESTAMPTZOID}
+	};
+	Datum		args[2] = {Int32GetDatum(watch), TimestampTzGetDatum(cs_clock_timestamp(now))};
+
+	return cs_sql_execute(&statement, args, NULL) > 0 ? float_value(0, 1) : 0;
+}

@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan_row.h
+ *		contactsync.scan: walks over whole sources, and how far they are.
+ *
+ * All of it needs a transaction and the scope of cs_sql_enter().
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_SCANROW_H
+#define CS_SCANROW_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
+#include "delivery/compare.h"
+#include "store/source_page.h"
+
+typedef enum CsScanKind
+{
+	CS_IMPORT,
+	CS_RECONCILE,
+	CS_POLL						/* without an end: again every poll_every */
+} CsScanKind;
+
+typedef enum CsScanPhase
+{
+	CS_SCAN_COUNTING,			/* how much would be sent; -> COMPARING */
+	CS_SCAN_COMPARING,			/* rows are compared, and queued if they
+								 * differ; -> MISSING, or the end */
+	CS_SCAN_MISSING				/* known keys whose rows have gone are queued */
+} CsScanPhase;
+
+/* A row of contactsync.scan that is running. */
+typedef struct CsScanRow
+{
+	int			id;
+	CsScanKind	kind;
+	CsScanPhase phase;
+	CsPagePosition position;	/* how far it is in that phase */
+	char	   *watermark;		/* CS_POLL: where the round began, or NULL */
+	char	   *since;			/* CS_POLL: no row up to there, or NULL */
+	char	   *filter;			/* only rows that pass it, or NULL */
+	double		rate;			/* contacts queued a second; 0: no limit */
+	bool		accepted;		/* automations may start, or cannot */
+	int64		changes;		/* that were found in this phase so far */
+	double		next_at;		/* CS_POLL: the next round, in Unix seconds */
+} CsScanRow;
+
+/* What one page adds to it. */
+typedef struct CsScanStep
+{
+	int64		rows;
+	int64		found[CS_DIFFERENCES];
+} CsScanStep;
+
+extern List *cs_scanrow_load(int endpoint, int watch);
+
+/* The id of a new scan; 0 if one of the watch is running that is no poll. */
+extern int	cs_scanrow_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
+							  const char *automations, int64 total);
+
+/* A scan that somebody is cancelling just now is BUSY, and may be asked again later. */
+typedef enum CsScanHold
+{
+	CS_SCAN_HELD,				/* to the end of the transaction */
+	CS_SCAN_BUSY,
+	CS_SCAN_ENDED
+} CsScanHold;
+
+extern CsScanHold cs_scanrow_hold(int id);
+extern void cs_scanrow_store(const CsScanRow *row, const CsScanStep *step);
+extern void cs_scanrow_begin_phase(const CsScanRow *row, int64 total);
+extern void cs_scanrow_end(int id, const char *reason);
+extern int64 cs_scanrow_total_known(int id);
+extern bool cs_scanrow_cancel(int endpoint, int watch);
+
+/* Effect: the time of the next reconciliation is stored; it is due at "now". */
+extern double cs_scanrow_next_reconcile(int watch, double now);
+
+#endif							/* CS_SCANROW_H */

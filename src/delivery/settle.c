@@ -1,0 +1,619 @@
+/*-------------------------------------------------------------------------
+ *
+ * settle.c
+ *		Outcomes are gathered, then stored in one transaction.
+ *
+ * A row of the queue is deleted in the transaction that stores the last outcome
+ * that it waits for, and in no other.  So there is nothing to recover after a
+ * crash but to send again what is still queued.
+ *
+ * Somebody's transaction may have locked what is stored of a watch, as that of
+ * contactsync_unwatch() does until it ends.  Then the outcomes of that watch are
+ * held, and nothing more of it is read; all others are stored.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/encoding.h"
+#include "base/settings.h"
+#include "base/sql.h"
+#include "delivery/settle.h"
+#include "store/contact_state.h"
+#include "store/notify.h"
+#include "store/queue.h"
+#include "store/stats.h"
+#include "store/trace.h"
+
+/* What is locked is waited for so long, and then tried again later (s). */
+#define LOCK_TIMEOUT	"100ms"
+#define HELD_PAUSE		1.0
+
+/* A growing array. */
+typedef struct CsPile
+{
+	void	   *items;
+	int			n;
+	int			max;
+} CsPile;
+
+/* What is to be stored of one lane. */
+typedef struct CsLaneOutcomes
+{
+	CsLane	   *lane;
+	MemoryContext context;		/* of this and all in it */
+	List	   *readings;		/* of CsReading that are used here */
+	double		not_before;		/* somebody has a lock on it; 0: nobody */
+	bool		stored;
+	CsPile		synced;			/* of CsStored */
+	CsPile		failed;			/* of CsStored */
+	CsPile		unchanged;		/* of char *: keys */
+	CsPile		done;			/* of CsQueuePosition: rows to delete */
+	const char *last_error;
+} CsLaneOutcomes;
+
+struct CsSettlement
+{
+	MemoryContext context;
+	MemoryContext call_context; /* of calls, emptied each time */
+	List	   *lanes;			/* of CsLaneOutcomes */
+	List	   *calls;			/* of CsCallRecord */
+	bool		calls_stored;
+};
+
+/*
+ * Readings
+ */
+
+CsReading *
+cs_reading_begin(MemoryContext parent)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "contactsync contacts",
+												  ALLOCSET_DEFAULT_SIZES);
+	CsReading  *reading = MemoryContextAlloc(context, sizeof(CsReading));
+
+	reading->context = context;
+	reading->users = 1;
+	return reading;
+}
+
+void
+cs_reading_use(CsReading *reading)
+{
+	reading->users++;
+}
+
+void
+cs_reading_release(CsReading *reading)
+{
+	if (--reading->users == 0)
+		MemoryContextDelete(reading->context);
+}
+
+/*
+ * Gathering
+ */
+
+CsSettlement *
+cs_settle_begin(void)
+{
+	CsSettlement *settlement = palloc0(sizeof(CsSettlement));
+
+	settlement->context = AllocSetContextCreate(CurrentMemoryContext, "contactsync outcomes",
+												ALLOCSET_DEFAULT_SIZES);
+	settlement->call_context = AllocSetContextCreate(settlement->context, "contactsync call log",
+													 ALLOCSET_DEFAULT_SIZES);
+	return settlement;
+}
+
+bool
+cs_settle_is_empty(const CsSettlement *settlement)
+{
+	return settlement->lanes == NIL && settlement->calls == NIL;
+}
+
+/* A new item at the end of the pile. */
+static void *
+pile_add(CsLaneOutcomes *outcomes, CsPile *pile, Size size)
+{
+	if (pile->n == pile->max)
+	{
+		pile->max = pile->max ? pile->max * 2 : 64;
+		pile->items = pile->items ? repalloc(pile->items, pile->max * size) :
+			MemoryContextAlloc(outcomes->context, pile->max * size);
+	}
+	return (char *) pile->items + size * pile->n++;
+}
+
+static CsLaneOutcomes *
+outcomes_of(CsSettlement *settlement, CsLane *lane)
+{
+	MemoryContext context;
+	MemoryContext old;
+
+	if (lane->outcomes)
+		return lane->outcomes;
+	context = AllocSetContextCreate(settlement->context, "contactsync outcomes of a lane",
+									ALLOCSET_DEFAULT_SIZES);
+	lane->outcomes = MemoryContextAllocZero(context, sizeof(CsLaneOutcomes));
+	lane->outcomes->lane = lane;
+	lane->outcomes->context = context;
+	old = MemoryContextSwitchTo(settlement->context);
+	settlement->lanes = lappend(settlement->lanes, lane->outcomes);
+	MemoryContextSwitchTo(old);
+	return lane->outcomes;
+}
+
+static char *
+copy(MemoryContext context, const char *text)
+{
+	return text ? MemoryContextStrdup(context, text) : NULL;
+}
+
+static void
+note_done(CsLane *lane, CsQueuePosition position, void *arg)
+{
+	CsLaneOutcomes *outcomes = outcomes_of(arg, lane);
+	CsQueuePosition *done = pile_add(outcomes, &outcomes->done, sizeof(CsQueuePosition));
+
+	*done = position;
+}
+
+/* Effect: the change has its outcome; its contact lives until that is stored. */
+static void
+finish(CsSettlement *settlement, CsChange *change)
+{
+	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
+
+	if (change->reading && (outcomes->readings == NIL ||
+							llast(outcomes->readings) != change->reading))
+	{
+		MemoryContext old = MemoryContextSwitchTo(outcomes->context);
+
+		outcomes->readings = lappend(outcomes->readings, change->reading);
+		cs_reading_use(change->reading);
+		MemoryContextSwitchTo(old);
+	}
+	change->reading = NULL;
+	cs_change_finish(change, note_done, settlement);
+}
+
+/* What the contact is stored under: for direct upserts, who it is; so much of
+ * it as fits, for a key that is too long has a failure as well. */
+static const char *
+stored_key(CsLaneOutcomes *outcomes, const CsChange *change)
+{
+	if (change->direct && change->contact && change->contact->upsert_key)
+		return copy(outcomes->context, cs_encoding_from_utf8(change->contact->upsert_key));
+	if (strlen(change->key) > CS_KEY_MAX_BYTES)
+	{
+		/*
+		 * one byte more than a key may have, so that it fails again if
+		 * retried
+		 */
+		int			len = pg_mbcliplen(change->key, strlen(change->key), CS_KEY_MAX_BYTES);
+
+		return copy(outcomes->context, psprintf("%.*s%*s", len, change->key, CS_KEY_MAX_BYTES + 1 - len, "~"));
+	}
+	return copy(outcomes->context, change->key);
+}
+
+void
+cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome)
+{
+	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
+	CsStored   *stored = pile_add(outcomes, &outcomes->synced, sizeof(CsStored));
+
+	memset(stored, 0, sizeof(CsStored));
+	stored->key = stored_key(outcomes, change);
+	stored->contact = change->contact;
+	stored->digest = change->digest;
+	stored->remote_id = copy(outcomes->context, outcome->remote_id ? outcome->remote_id :
+							 change->contact->remote_id);
+	stored->remote_status = copy(outcomes->context, outcome->remote_status);
+	stored->remote_updated_at = copy(outcomes->context, outcome->remote_updated_at);
+	stored->note = copy(outcomes->context, outcome->note);
+	stored->topics = copy(outcomes->context, outcome->topics);
+	stored->consent_sent = outcome->consent_sent;
+	stored->opted_out = outcome->opted_out;
+	cs_change_note_sent(change);
+	finish(settlement, change);
+}
+
+/* Effect: no call was needed; a failure that the key had is over. */
+void
+cs_settle_unchanged(CsSettlement *settlement, CsChange *change)
+{
+	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
+	const char **key = pile_add(outcomes, &outcomes->unchanged, sizeof(char *));
+
+	*key = stored_key(outcomes, change);
+	finish(settlement, change);
+}
+
+/*
+ * Effect: no call is made, for another row that means the same contact was
+ * changed later and sent already.  It is known of this one that it is there,
+ * but nothing that its next change could equal.
+ */
+void
+cs_settle_outdated(CsSettlement *settlement, CsChange *change)
+{
+	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
+	CsStored   *stored = pile_add(outcomes, &outcomes->synced, sizeof(CsStored));
+
+	memset(stored, 0, sizeof(CsStored));
+	stored->key = stored_key(outcomes, change);
+	stored->contact = change->contact;
+	stored->topics = copy(outcomes->context, change->contact->topics);
+	stored->consent_sent = change->contact->consent_sent;
+	stored->opted_out = change->contact->opted_out;
+	finish(settlement, change);
+}
+
+void
+cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
+				 const char *request_id)
+{
+	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
+	CsStored   *stored = pile_add(outcomes, &outcomes->failed, sizeof(CsStored));
+	MemoryContext old;
+
+	memset(stored, 0, sizeof(CsStored));
+	stored->key = stored_key(outcomes, change);
+	stored->contact = change->contact;
+	stored->digest = change->digest;
+	stored->reason = outcome->reason ? copy(outcomes->context, outcome->reason) : CS_REASON_REJECTED;
+	stored->code = copy(outcomes->context, outcome->code);
+	stored->message = copy(outcomes->context, outcome->message);
+	stored->field = copy(outcomes->context, outcome->field);
+	stored->request_id = copy(outcomes->context, request_id);
+	stored->attempts = Max(change->attempts, 1);
+	stored->unsure = change->in_doubt || strcmp(stored->reason, CS_REASON_UNAVAILABLE) == 0 ||
+		strcmp(stored->reason, CS_REASON_UNREADABLE) == 0;
+	stored->withdraws = change->withdrawn || (!outcome->consent_sent && change->contact &&
+											  cs_contact_withdraws(change->contact));
+	if (change->direct)
+	{
+		old = MemoryContextSwitchTo(outcomes->context);
+		stored->direct = (Jsonb *) PG_DETOAST_DATUM_COPY(PointerGetDatum(change->direct));
+		MemoryContextSwitchTo(old);
+	}
+	outcomes->last_error = stored->message ? stored->message : stored->reason;
+	finish(settlement, change);
+}
+
+MemoryContext
+cs_settle_call_context(const CsSettlement *settlement)
+{
+	return settlement->call_context;
+}
+
+void
+cs_settle_call(CsSettlement *settlement, const CsCallRecord *record)
+{
+	MemoryContext old = MemoryContextSwitchTo(settlement->call_context);
+	CsCallRecord *call = palloc(sizeof(CsCallRecord));
+
+	*call = *record;
+	call->path = pstrdup(record->path);
+	call->idempotency_key = copy(settlement->call_context, record->idempotency_key);
+	call->request_id = copy(settlement->call_context, record->request_id);
+	call->error = copy(settlement->call_context, record->error);
+	settlement->calls = lappend(settlement->calls, call);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Storing
+ */
+
+/* A key is here once: its next call starts only when this one is stored. */
+static void
+store_synced(CsLane *lane, CsPile *pile)
+{
+	CsStored   *stored = pile->items;
+
+	cs_ledger_store(lane->endpoint_id, lane->watch_id, pile->n, stored);
+	if (lane->has_failures)
+	{
+		char	  **keys = palloc(pile->n * sizeof(char *));
+
+		for (int i = 0; i < pile->n; i++)
+			keys[i] = unconstify(char *, stored[i].key);
+		cs_state_clear_failures(lane->endpoint_id, lane->watch_id, pile->n, keys);
+	}
+	if (lane->watch_id == 0)
+		lane->account->has_direct = true;
+	else if (lane->account->has_direct)
+		cs_state_doubt_direct(lane->endpoint_id, pile->n, stored);
+}
+
+static void
+store_lane(CsLaneOutcomes *outcomes)
+{
+	CsLane	   *lane = outcomes->lane;
+
+	if (outcomes->synced.n > 0)
+		store_synced(lane, &outcomes->synced);
+	if (outcomes->unchanged.n > 0 && lane->has_failures)
+		cs_state_clear_failures(lane->endpoint_id, lane->watch_id, outcomes->unchanged.n,
+								outcomes->unchanged.items);
+	if (outcomes->failed.n > 0)
+	{
+		lane->has_failures = true;
+		cs_state_store_failed(lane->endpoint_id, lane->watch_id, outcomes->failed.n,
+							  outcomes->failed.items);
+	}
+	if (outcomes->done.n > 0)
+		cs_queue_delete(lane->endpoint_id, lane->watch_id, outcomes->done.n,
+						outcomes->done.items);
+	cs_state_count(lane->endpoint_id, lane->watch_id, outcomes->synced.n,
+				   outcomes->unchanged.n, outcomes->failed.n, outcomes->last_error);
+}
+
+/*
+ * That the account is halted is told once, whatever restarts lie in between, and
+ * that it goes on only when somebody has been synced since.
+ */
+static bool
+is_to_be_announced(const CsAccount *account)
+{
+	bool		halted = account->health == CS_HALTED;
+
+	return halted != account->alarmed && (halted || account->proven);
+}
+
+static void
+announce_health(const CsAccount *account)
+{
+	bool		halted = account->health == CS_HALTED;
+
+	if (!is_to_be_announced(account))
+		return;
+	cs_state_set_alarmed(account->id, halted);
+	cs_announce(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
+}
+
+static void
+store_health(const CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+	{
+		CsLane	   *lane = lfirst(lc);
+
+		if (lane->broken_changed &&
+			cs_state_set_watch(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL))
+			cs_announce(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
+						lane->broken ? "broken" : NULL, 0);
+	}
+	announce_health(account);
+	if (account->lesson_changed)
+		cs_state_remember(account->id, account->taught_pace, account->memo);
+	if (account->health_changed)
+		cs_state_set_health(account->id, cs_account_health_name(account), account->reason,
+							account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
+}
+
+static void
+note_health_stored(CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		((CsLane *) lfirst(lc))->broken_changed = false;
+	if (is_to_be_announced(account))
+		account->alarmed = !account->alarmed;
+	account->lesson_changed = account->health_changed = false;
+}
+
+/* What is stored together: of these lanes, and if there are accounts their
+ * health and the calls. */
+typedef struct CsPortion
+{
+	List	   *lanes;			/* of CsLaneOutcomes */
+	List	   *calls;
+	List	   *accounts;
+} CsPortion;
+
+/* The counts of an endpoint, palloc'd, and in the list from now on. */
+static CsStats *
+stats_of(List **all, int endpoint)
+{
+	CsStats    *stats;
+	ListCell   *lc;
+
+	foreach(lc, *all)
+	{
+		stats = lfirst(lc);
+		if (stats->endpoint == endpoint)
+			return stats;
+	}
+	stats = palloc0(sizeof(CsStats));
+	stats->endpoint = endpoint;
+	*all = lappend(*all, stats);
+	return stats;
+}
+
+/* Effect: all of it is counted, in that memory; too many failures are told of. */
+static void
+store_stats(const CsPortion *portion, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	List	   *all = NIL;
+	ListCell   *lc;
+
+	foreach(lc, portion->calls)
+	{
+		const CsCallRecord *record = lfirst(lc);
+
+		cs_stats_add_call(stats_of(&all, record->endpoint), record);
+	}
+	foreach(lc, portion->lanes)
+	{
+		const CsLaneOutcomes *outcomes = lfirst(lc);
+		CsStats    *stats = stats_of(&all, outcomes->lane->endpoint_id);
+
+		stats->synced += outcomes->synced.n;
+		stats->unchanged += outcomes->unchanged.n;
+		for (int i = 0; i < outcomes->failed.n; i++)
+			cs_stats_add_failure(stats, ((CsStored *) outcomes->failed.items)[i].reason);
+	}
+	foreach(lc, all)
+	{
+		const CsStats *stats = lfirst(lc);
+		int64		failed = cs_stats_store(stats);
+
+		if (cs_notify_failures > 0 && failed >= cs_notify_failures &&
+			failed - stats->failed < cs_notify_failures)
+			cs_announce("failures", stats->endpoint, 0, NULL, failed);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+store_portion(const CsPortion *portion)
+{
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	ListCell   *lc;
+
+	cs_sql_enter(&scope);
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	foreach(lc, portion->lanes)
+		store_lane(lfirst(lc));
+	foreach(lc, portion->calls)
+	{
+		const CsCallRecord *record = lfirst(lc);
+		ListCell   *trace;
+
+		cs_state_log_call(record);
+		foreach(trace, record->traces)
+			cs_trace_store(lfirst(trace), record);
+	}
+	store_stats(portion, context);
+	foreach(lc, portion->accounts)
+		store_health(lfirst(lc));
+	cs_sql_leave(&scope);
+}
+
+/* The same in a subtransaction; false, and nothing stored, if somebody has a
+ * lock on it.  Other errors go on. */
+static bool
+try_to_store(const CsPortion *portion)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool stored = true;
+	ListCell   *lc;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		store_portion(portion);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		stored = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	foreach(lc, stored ? portion->lanes : NIL)
+		((CsLaneOutcomes *) lfirst(lc))->stored = true;
+	foreach(lc, stored ? portion->accounts : NIL)
+		note_health_stored(lfirst(lc));
+	return stored;
+}
+
+/* Effect: the lane is stored by itself, or held. */
+static void
+store_or_hold(CsLaneOutcomes *outcomes, double now)
+{
+	CsPortion	portion = {.lanes = list_make1(outcomes)};
+
+	if (try_to_store(&portion))
+		return;
+	outcomes->not_before = now + HELD_PAUSE;
+	outcomes->lane->not_before = Max(outcomes->lane->not_before, outcomes->not_before);
+}
+
+void
+cs_settle_store(CsSettlement *settlement, List *accounts, double now)
+{
+	CsPortion	all = {.calls = settlement->calls,.accounts = accounts};
+	ListCell   *lc;
+
+	foreach(lc, settlement->lanes)
+	{
+		CsLaneOutcomes *outcomes = lfirst(lc);
+
+		if (outcomes->not_before == 0)
+			all.lanes = lappend(all.lanes, outcomes);
+		else if (outcomes->not_before <= now)
+			store_or_hold(outcomes, now);
+	}
+	settlement->calls_stored = try_to_store(&all);
+	if (settlement->calls_stored)
+		return;
+	foreach(lc, all.lanes)
+		store_or_hold(lfirst(lc), now);
+	all.lanes = NIL;
+	settlement->calls_stored = try_to_store(&all);
+}
+
+void
+cs_settle_forget(CsSettlement *settlement)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	foreach(lc, settlement->lanes)
+	{
+		CsLaneOutcomes *outcomes = lfirst(lc);
+
+		if (!outcomes->stored)
+			continue;
+		foreach(other, outcomes->readings)
+			cs_reading_release(lfirst(other));
+		outcomes->lane->outcomes = NULL;
+		settlement->lanes = foreach_delete_current(settlement->lanes, lc);
+		MemoryContextDelete(outcomes->context);
+	}
+	if (settlement->calls_stored)
+	{
+		settlement->calls = NIL;
+		MemoryContextReset(settlement->call_context);
+	}
+}
+
+double
+cs_settle_due_at(const CsSettlement *settlement)
+{
+	double		at = settlement->calls != NIL ? 0 : DBL_MAX;
+	ListCell   *lc;
+
+	foreach(lc, settlement->lanes)
+		at = Min(at, ((CsLaneOutcomes *) lfirst(lc))->not_before);
+	return at;
+}

@@ -1,0 +1,442 @@
+/*-------------------------------------------------------------------------
+ *
+ * transfer.c
+ *		One HTTP call: its libcurl handle, its request, its answer.
+ *
+ * Whatever libcurl is told here serves one of these: an answer is small, whole
+ * and from whom the URL says, or there is none; a secret goes nowhere else (no
+ * redirects, no proxy of the environment, no .netrc, no cookies); and a call
+ * takes no longer than its time-out.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "storage/fd.h"
+
+#include "base/clock.h"
+#include "base/contactsync.h"
+#include "base/settings.h"
+#include "http/header.h"
+#include "http/transfer.h"
+#include "http/url.h"
+
+#define KEPT_BUFFER		(64 * 1024) /* bytes that an idle call may hold */
+#define MAX_ERROR		400		/* bytes of an error text */
+
+#define BODY_TOO_LONG	"answer larger than 8 MB"
+#define HEADER_TOO_LONG "header of the answer larger than 64 kB"
+
+typedef struct CsHttpCall CsHttpCall;
+
+/*
+ * Milliseconds on our clock as real ones, at least one.
+ */
+static int
+real_ms(int ms)
+{
+	return Max((int) (ms / cs_clock_speed), 1);
+}
+
+/* ---------- callbacks of libcurl: no ereport, no palloc ---------- */
+
+/*
+ * Open a socket that no child process inherits, that fd.c counts, and that the
+ * kernel closes when the peer has vanished: libcurl would go on using an HTTP/2
+ * connection whose calls all time out.
+ */
+static curl_socket_t
+open_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	CsHttpCall *call = arg;
+	int			fd;
+
+	if (!AcquireExternalFD())
+	{
+		call->cut = "too many open connections";
+		return CURL_SOCKET_BAD;
+	}
+	fd = socket(address->family, address->socktype, address->protocol);
+	if (fd < 0)
+	{
+		ReleaseExternalFD();
+		return CURL_SOCKET_BAD;
+	}
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+#ifdef TCP_USER_TIMEOUT
+	{
+		unsigned int timeout = call->timeout;
+
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
+	}
+#endif
+	return fd;
+}
+
+static int
+close_callback(void *arg, curl_socket_t fd)
+{
+	ReleaseExternalFD();
+	return close(fd);
+}
+
+/*
+ * Take what fits; say why if it does not, and have libcurl end the call.
+ */
+static size_t
+take(CsHttpCall *call, CsBounded *buffer, const char *data, size_t len, size_t limit,
+	 const char *too_long)
+{
+	switch (cs_bounded_append(buffer, data, len, limit))
+	{
+		case CS_BOUNDED_OK:
+			return len;
+		case CS_BOUNDED_FULL:
+			call->cut = too_long;
+			break;
+		case CS_BOUNDED_NO_MEMORY:
+			call->cut = "out of memory";
+			break;
+	}
+	return len + 1;				/* anything but len */
+}
+
+static size_t
+body_callback(char *data, size_t size, size_t n, void *arg)
+{
+	CsHttpCall *call = arg;
+
+	return take(call, &call->body, data, size * n, CS_HTTP_MAX_BODY,
+				BODY_TOO_LONG);
+}
+
+/*
+ * Take a line of the header.  A status line begins a response, and the last
+ * one counts: those before were interim ones (1xx).
+ */
+static size_t
+header_callback(char *data, size_t size, size_t n, void *arg)
+{
+	CsHttpCall *call = arg;
+	size_t		len = size * n;
+
+	call->header_bytes += len;
+	if (call->header_bytes > CS_HTTP_MAX_HEADER)
+	{
+		call->cut = HEADER_TOO_LONG;
+		return len + 1;
+	}
+	if (call->header_done)
+		return len;
+	if (len > 5 && memcmp(data, "HTTP/", 5) == 0)
+	{
+		const char *space = memchr(data, ' ', len);
+		int			i;
+
+		call->header.len = 0;
+		call->status = 0;
+		for (i = 1; i <= 3 && space != NULL && space + i < data + len; i++)
+			call->status = call->status * 10 + (space[i] - '0');
+		return len;
+	}
+	if (call->status >= 200 && (data[0] == '\r' || data[0] == '\n'))
+		call->header_done = true;
+	return take(call, &call->header, data, len, CS_HTTP_MAX_HEADER,
+				HEADER_TOO_LONG);
+}
+
+/* ---------- the request ---------- */
+
+/*
+ * Ereport if the request must not be sent, without repeating what is in it.
+ */
+void
+cs_httpcall_check(const CsEndpoint *endpoint, const CsRequest *request, const char *authorization)
+{
+	const char *problem = cs_url_problem(request->url, endpoint->allow_http);
+	int			i;
+
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("URL of a request to server \"%s\" %s", endpoint->server_name, problem)));
+	for (i = -1; i < request->nheaders; i++)
+	{
+		const char *value = i < 0 ? authorization : request->headers[i].value;
+
+		if (value != NULL && strpbrk(value, "\r\n") != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("header \"%s\" of a request to server \"%s\" has more than one line",
+							i < 0 ? cs_provider_auth_header(endpoint->provider) : request->headers[i].name,
+							endpoint->server_name)));
+	}
+}
+
+/*
+ * Add "name: value" to the headers of a request; without a value "name:", which
+ * keeps libcurl from adding a header of its own.  False when out of memory.
+ */
+static bool
+add_header(CsHttpCall *call, const char *name, const char *value)
+{
+	size_t		room = strlen(name) + (value != NULL ? strlen(value) : 0) + 3;
+	char	   *line = malloc(room);
+	struct curl_slist *longer;
+
+	if (line == NULL)
+		return false;
+	snprintf(line, room, "%s:%s%s", name, value != NULL ? " " : "", value != NULL ? value : "");
+	longer = curl_slist_append(call->headers, line);
+	explicit_bzero(line, room);
+	free(line);
+	if (longer == NULL)
+		return false;
+	call->headers = longer;
+	return true;
+}
+
+/*
+ * Copy the headers and the body of a request; false when out of memory.
+ */
+static bool
+copy_request(CsHttpCall *call, const CsEndpoint *endpoint, const CsRequest *request,
+			 const char *authorization)
+{
+	bool		has_type = false;
+	int			i;
+
+	for (i = 0; i < request->nheaders; i++)
+	{
+		has_type |= pg_strcasecmp(request->headers[i].name, "Content-Type") == 0;
+		if (!add_header(call, request->headers[i].name, request->headers[i].value))
+			return false;
+	}
+	if (authorization != NULL && !add_header(call, cs_provider_auth_header(endpoint->provider), authorization))
+		return false;
+	if (!has_type && !add_header(call, "Content-Type", NULL))
+		return false;
+	if (!add_header(call, "Expect", NULL))
+		return false;
+	return request->body.data == NULL ||
+		cs_bounded_append(&call->request, request->body.data, request->body.len,
+						  SIZE_MAX) == CS_BOUNDED_OK;
+}
+
+/* Set an option unless one before could not be set. */
+#define SET(option, value) \
+	do { \
+		if (rc == CURLE_OK) \
+			rc = curl_easy_setopt(call->easy, option, value); \
+	} while (0)
+
+/*
+ * The options that are the same for every call.
+ */
+static CURLcode
+set_constant_options(CsHttpCall *call)
+{
+	CURLcode	rc = CURLE_OK;
+
+	SET(CURLOPT_PRIVATE, (char *) call);
+	SET(CURLOPT_ERRORBUFFER, call->error);
+	SET(CURLOPT_WRITEFUNCTION, body_callback);
+	SET(CURLOPT_WRITEDATA, call);
+	SET(CURLOPT_HEADERFUNCTION, header_callback);
+	SET(CURLOPT_HEADERDATA, call);
+	SET(CURLOPT_OPENSOCKETFUNCTION, open_callback);
+	SET(CURLOPT_OPENSOCKETDATA, call);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, close_callback);
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_NOPROGRESS, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	SET(CURLOPT_QUICK_EXIT, 1L);
+#endif
+	SET(CURLOPT_USERAGENT, CS_EXTENSION "/" CS_VERSION);
+	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
+	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	SET(CURLOPT_TCP_NODELAY, 1L);
+	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) CS_HTTP_MAX_BODY);
+	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	SET(CURLOPT_SSL_VERIFYPEER, 1L);
+	SET(CURLOPT_SSL_VERIFYHOST, 2L);
+	return rc;
+}
+
+/*
+ * The options that the endpoint decides on.
+ */
+static CURLcode
+set_endpoint_options(CsHttpCall *call, const CsEndpoint *endpoint, const char *url)
+{
+	/* http to loopback passed cs_url_problem() */
+	bool		plain = pg_strncasecmp(url, "http:", 5) == 0;
+	CURLcode	rc = CURLE_OK;
+
+	call->timeout = real_ms(endpoint->timeout);
+	SET(CURLOPT_TIMEOUT_MS, (long) call->timeout);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) real_ms(endpoint->connect_timeout));
+#if LIBCURL_VERSION_NUM >= 0x075500
+	SET(CURLOPT_PROTOCOLS_STR, plain ? "http" : "https");
+#else
+	SET(CURLOPT_PROTOCOLS, (long) (plain ? CURLPROTO_HTTP : CURLPROTO_HTTPS));
+#endif
+	/* empty: not even what the environment says */
+	SET(CURLOPT_PROXY, endpoint->proxy != NULL ? endpoint->proxy : "");
+	SET(CURLOPT_NOPROXY, "");
+	if (endpoint->ca_file != NULL)
+	{
+		SET(CURLOPT_CAINFO, endpoint->ca_file);
+		SET(CURLOPT_CAPATH, NULL);
+	}
+	return rc;
+}
+
+/*
+ * Method, URL, headers and body.
+ */
+static CURLcode
+set_request_options(CsHttpCall *call, const CsRequest *request)
+{
+	bool		is_post = strcmp(request->method, "POST") == 0;
+	CURLcode	rc = CURLE_OK;
+
+	SET(CURLOPT_URL, request->url);
+	SET(CURLOPT_HTTPHEADER, call->headers);
+	if (is_post || request->body.data != NULL)
+	{
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) call->request.len);
+		SET(CURLOPT_POSTFIELDS, call->request.len > 0 ? call->request.data : "");
+	}
+	else
+		SET(CURLOPT_HTTPGET, 1L);
+	if (!is_post)
+		SET(CURLOPT_CUSTOMREQUEST, request->method);
+	return rc;
+}
+
+CURLcode
+cs_httpcall_prepare(CsHttpCall *call, const CsEndpoint *endpoint,
+					const CsRequest *request, const char *authorization)
+{
+	CURLcode	rc = CURLE_OUT_OF_MEMORY;
+
+	curl_easy_reset(call->easy);
+	call->header.len = 0;
+	call->body.len = 0;
+	call->header_bytes = 0;
+	call->header_done = false;
+	call->status = 0;
+	call->cut = NULL;
+	call->error[0] = '\0';
+
+	if (copy_request(call, endpoint, request, authorization))
+		rc = set_constant_options(call);
+	if (rc == CURLE_OK)
+		rc = set_endpoint_options(call, endpoint, request->url);
+	if (rc == CURLE_OK)
+		rc = set_request_options(call, request);
+	return rc;
+}
+
+/* ---------- the call as a whole ---------- */
+
+CsHttpCall *
+cs_httpcall_new(void)
+{
+	CsHttpCall *call = calloc(1, sizeof(CsHttpCall));
+
+	if (call == NULL)
+		return NULL;
+	call->easy = curl_easy_init();
+	if (call->easy == NULL)
+	{
+		free(call);
+		return NULL;
+	}
+	return call;
+}
+
+/*
+ * Wipe the secrets of a call and give back what only its request needed.
+ */
+static void
+forget_request(CsHttpCall *call)
+{
+	struct curl_slist *line;
+
+	for (line = call->headers; line != NULL; line = line->next)
+		explicit_bzero(line->data, strlen(line->data));
+	curl_slist_free_all(call->headers);
+	call->headers = NULL;
+	if (call->request.data != NULL)
+		explicit_bzero(call->request.data, call->request.len);
+	cs_bounded_reset(&call->request, KEPT_BUFFER);
+}
+
+void
+cs_httpcall_end(CsHttpCall *call, CURLcode rc)
+{
+	long		sent = 0;
+
+	if (rc == CURLE_FILESIZE_EXCEEDED)
+		call->cut = BODY_TOO_LONG;
+	if (rc == CURLE_OUT_OF_MEMORY && !call->header_done && call->cut == NULL)
+		call->cut = "out of memory, or a line of the header too long";	/* it does not tell */
+	if (rc != CURLE_OK || call->status < 200)
+		call->status = 0;		/* what did not come whole is no answer */
+	if (call->status == 0 && call->error[0] == '\0')
+		strlcpy(call->error, rc == CURLE_OK ? "no final HTTP status" : curl_easy_strerror(rc),
+				sizeof(call->error));
+	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &sent);
+	call->unsent = call->status == 0 && sent == 0;
+	call->received_at = cs_clock_now();
+	forget_request(call);
+}
+
+void
+cs_httpcall_answer(const CsHttpCall *call, CsResponse *response)
+{
+	bool		whole = call->status != 0;
+	size_t		len = whole ? call->body.len : 0;
+	char	   *body = palloc(len + 1);
+	const char *error = call->cut != NULL ? call->cut : call->error;
+
+	if (len > 0)
+		memcpy(body, call->body.data, len);
+	body[len] = '\0';
+
+	response->status = call->status;
+	response->error = whole ? NULL : cs_header_printable(error, strlen(error), MAX_ERROR);
+	response->unsent = call->unsent;
+	response->headers = cs_header_normalize(call->header.data, whole ? call->header.len : 0);
+	response->body = body;
+	response->body_len = len;
+	response->received_at = call->received_at;
+}
+
+void
+cs_httpcall_shrink(CsHttpCall *call)
+{
+	cs_bounded_reset(&call->header, KEPT_BUFFER);
+	cs_bounded_reset(&call->body, KEPT_BUFFER);
+}
+
+void
+cs_httpcall_free(CsHttpCall *call)
+{
+	forget_request(call);
+	WITH_SIGNALS_BLOCKED(curl_easy_cleanup(call->easy));
+	cs_bounded_reset(&call->request, 0);
+	cs_bounded_reset(&call->header, 0);
+	cs_bounded_reset(&call->body, 0);
+	free(call);
+}

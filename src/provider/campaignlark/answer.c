@@ -1,0 +1,323 @@
+/*-------------------------------------------------------------------------
+ *
+ * answer.c
+ *		What CampaignLark's answers mean.
+ *
+ * [DOC introduction]: errors are {"error":{"message":"..."}} without a code, so
+ * the message has to be read; and "error":null is there on success as well.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "provider/campaignlark/campaignlark.h"
+
+/* An import or export blocks a workspace for seconds to minutes. */
+#define BUSY_SECONDS	30
+
+/* ---------- successes ---------- */
+
+/* Is that the status of who does not want mail? */
+static bool
+is_opt_out(const char *status)
+{
+	return status && (strcmp(status, "UNSUBSCRIBED") == 0 || strcmp(status, "COMPLAINED") == 0);
+}
+
+/* The merge tag of a field, as the bits of a step number them, or NULL. */
+static const char *
+tag_of(const CsCampaignLark *lark, const CsContact *contact, int field)
+{
+	if (field < CS_FIELD_COUNT)
+		return lark->tag[field];
+	field -= CS_FIELD_COUNT;
+	return field < contact->nattributes ? contact->attributes[field].name : NULL;
+}
+
+/* "a, b" of the fields that were left out; palloc'd. */
+static char *
+list_dropped(const CsCampaignLark *lark, const CsContact *contact, uint32 dropped)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < CS_LARK_MAX_DROPPED; i++)
+	{
+		const char *tag = tag_of(lark, contact, i);
+
+		if (tag && (dropped & (UINT32_C(1) << i)) != 0)
+			appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", tag);
+	}
+	return list.data;
+}
+
+/*
+ * [SEED] 200: {"data":{"id","status","updated_at",...}}, the same for create
+ * and update.  False if it is not that.
+ */
+static bool
+read_contact(CsJson *doc, CsOutcome *outcome)
+{
+	CsJson	   *data = cs_json_get(doc, "data");
+
+	if (!cs_json_is_null(cs_json_get(doc, "error")))
+		return false;
+	outcome->remote_id = cs_json_text(cs_json_get(data, "id"));
+	outcome->remote_status = cs_json_string(cs_json_get(data, "status"));
+	outcome->remote_updated_at = cs_json_string(cs_json_get(data, "updated_at"));
+	return outcome->remote_id != NULL || outcome->remote_status != NULL;
+}
+
+/*
+ * Is there an opt-out that is not ours?  It must be: consent had been claimed
+ * for this address before, or would have been now, and the status is left alone.
+ */
+static void
+note_opt_out(const CsCampaignLark *lark, const CsBatch *batch, CsOutcome *outcome)
+{
+	const CsContact *contact = batch->contacts[0];
+	bool		claimed = (contact->consent_sent && contact->previous_key == NULL) ||
+	(CS_LARK_KIND(batch->step) == CS_LARK_KEEP && contact->value[CS_STATUS] != NULL);
+
+	if (lark->partial_update && is_opt_out(contact->value[CS_STATUS]))
+		outcome->opted_out = false; /* now it is */
+	else if (claimed && is_opt_out(outcome->remote_status) &&
+			 !is_opt_out(cs_campaignlark_status(lark, contact, batch->step)))
+		outcome->opted_out = true;
+}
+
+/* The contact was written; what else is there to do or to say? */
+static void
+accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *judgement)
+{
+	const CsContact *contact = batch->contacts[0];
+	CsOutcome  *outcome = &judgement->outcomes[0];
+	uint32		dropped = CS_LARK_DROPPED(batch->step);
+
+	note_opt_out(lark, batch, outcome);
+	outcome->consent_sent = cs_contact_is(contact, CS_STATUS, "SUBSCRIBED") &&
+		CS_LARK_KIND(batch->step) != CS_LARK_KEEP;
+	if (dropped)
+		outcome->note = psprintf("sent without fields that CampaignLark does not know: %s",
+								 list_dropped(lark, contact, dropped));
+
+	if (lark->unsubscribe_old && contact->previous_key && !contact->previous_shared &&
+		strcmp(contact->previous_key, contact->upsert_key) != 0)
+	{
+		cs_provider_conclude(judgement, CS_STEP, NULL, "the address was %s before",
+							 contact->previous_key);
+		judgement->next_step = CS_LARK_STEP(CS_LARK_OLD, 0);
+	}
+}
+
+/* The contact of the old address was written; the outcome is of the new one. */
+static void
+accept_old(const CsContact *contact, CsOutcome *outcome)
+{
+	outcome->remote_id = contact->remote_id;
+	outcome->remote_status = NULL;
+	outcome->remote_updated_at = NULL;
+	outcome->consent_sent = cs_contact_is(contact, CS_STATUS, "SUBSCRIBED");
+	if (contact->previous_key)
+		outcome->note = psprintf("unsubscribed the address before, %s", contact->previous_key);
+}
+
+/*
+ * [DOC retrieve-contact-by-email]: 200, or 404 "We couldn't find a contact with
+ * that email address."  Another 404 is that of a wrong URL.
+ */
+static bool
+judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+			 CsJson *doc, CsJudgement *judgement)
+{
+	const CsContact *contact = batch->contacts[0];
+	CsOutcome  *outcome = &judgement->outcomes[0];
+	bool		keep;
+
+	if (response->status == 404 &&
+		cs_provider_mentions(cs_provider_error_message(doc), "find a contact"))
+	{
+		cs_provider_conclude(judgement, CS_STEP, NULL, "the contact is new");
+		judgement->next_step = CS_LARK_STEP(CS_LARK_SET, 0);
+	}
+	else if (response->status >= 300)
+		return false;
+	else if (!read_contact(doc, outcome) || outcome->remote_status == NULL)
+		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
+	else
+	{
+		cs_provider_conclude(judgement, CS_STEP, NULL, "the contact is %s",
+							 outcome->remote_status);
+		keep = contact->value[CS_STATUS] == NULL || is_opt_out(outcome->remote_status);
+		judgement->next_step = CS_LARK_STEP(keep ? CS_LARK_KEEP : CS_LARK_SET, 0);
+	}
+	return true;
+}
+
+/* ---------- refusals ---------- */
+
+/* The word that follows "merge_tag" in the message, without quotes; palloc'd. */
+static char *
+named_tag(const char *message)
+{
+	static const char phrase[] = "merge_tag";
+	const char *tag = strstr(message, phrase);
+
+	if (tag == NULL)
+		return pstrdup("");
+	tag += strlen(phrase);
+	tag += strspn(tag, " :'\"`<");
+	return pnstrdup(tag, strcspn(tag, " '\"`>,;"));
+}
+
+/* The bit of the field that has this tag, or -1 if it cannot be left out. */
+static int
+find_field(const CsCampaignLark *lark, const CsContact *contact, const char *tag)
+{
+	/* an attribute takes the place of a field of ours that has its name */
+	for (int i = CS_LARK_MAX_DROPPED - 1; i >= 0; i--)
+	{
+		const char *name = tag_of(lark, contact, i);
+
+		if (name && strcmp(name, tag) == 0 &&
+			(i >= CS_FIELD_COUNT || (contact->present & CS_FIELD_BIT(i))))
+			return i;
+	}
+	return -1;
+}
+
+/*
+ * [SEED] 400: "We were unable to find a field with the merge_tag <tag>".  Leave
+ * the field out if that is wanted; else it is the mapping's fault, or that of
+ * the one contact if it came without a mapping.
+ */
+static void
+judge_unknown_field(const CsCampaignLark *lark, const CsBatch *batch, const char *message,
+					CsJudgement *judgement)
+{
+	const CsContact *contact = batch->contacts[0];
+	uint32		dropped = CS_LARK_DROPPED(batch->step);
+	char	   *tag = named_tag(message);
+	int			field;
+
+	if (strlen(tag) > 0 && tag[strlen(tag) - 1] == '.')
+		tag[strlen(tag) - 1] = '\0';
+	field = find_field(lark, contact, tag);
+	if (lark->drop_unknown_fields && field >= 0 && !(dropped & (UINT32_C(1) << field)))
+	{
+		cs_provider_conclude(judgement, CS_STEP, NULL, "CampaignLark has no field \"%s\"", tag);
+		judgement->next_step = CS_LARK_STEP(CS_LARK_KIND(batch->step),
+											dropped | (UINT32_C(1) << field));
+		return;
+	}
+	cs_provider_conclude(judgement, contact->direct ? CS_REJECT : CS_HALT,
+						 contact->direct ? CS_REASON_INVALID_FIELD : CS_HALT_FIELD,
+						 "%s: create it there, map another one, or set the option drop_unknown_fields",
+						 *tag ? psprintf("CampaignLark has no field with the merge tag \"%s\"", tag) :
+						 message);
+	judgement->field = *tag ? tag : NULL;
+	judgement->mapping_fault = !contact->direct;
+}
+
+/* What stands between the first two quotes, or NULL; palloc'd. */
+static char *
+quoted_word(const char *message)
+{
+	const char *start = strchr(message, '\'');
+	const char *end = start ? strchr(start + 1, '\'') : NULL;
+
+	return end ? pnstrdup(start + 1, end - start - 1) : NULL;
+}
+
+/* [SEED]: the errors are told apart by their message. */
+static void
+judge_400(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+		  CsJson *doc, CsJudgement *judgement)
+{
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+	const char *message = cs_provider_error_message(doc);
+
+	cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+	if (message == NULL)
+		return;
+	if (cs_provider_mentions(message, "is currently in progress"))
+	{
+		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s", message);
+		judgement->throttled = true;
+		judgement->retry_after = cs_provider_retry_after(response);
+		if (judgement->retry_after < 0)
+			judgement->retry_after = BUSY_SECONDS;
+	}
+	else if (cs_provider_mentions(message, "find a field"))
+		judge_unknown_field(lark, batch, message, judgement);
+	else if (cs_provider_mentions(message, "Email address is required"))
+	{
+		judgement->reason = CS_REASON_MISSING_FIELD;
+		judgement->field = "email";
+	}
+	else if (cs_provider_mentions(message, "status you provided"))
+	{
+		judgement->reason = CS_REASON_INVALID_FIELD;
+		judgement->field = "status";
+	}
+	else if (cs_provider_mentions(message, "Tag ID"))
+	{
+		judgement->reason = CS_REASON_INVALID_FIELD;
+		judgement->field = "tags";
+	}
+	else if (cs_provider_mentions(message, "is required"))
+	{
+		judgement->reason = CS_REASON_MISSING_FIELD;
+		judgement->field = quoted_word(message);
+	}
+	else if (cs_provider_mentions(message, "email"))
+	{
+		judgement->reason = CS_REASON_INVALID_EMAIL;
+		judgement->field = "email";
+	}
+}
+
+void
+cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
+					  const CsResponse *response, CsJudgement *judgement)
+{
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+	const CsContact *contact = batch->contacts[0];
+	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
+	const char *message = cs_provider_error_message(doc);
+
+	judgement->request_id = cs_provider_header(response, "x-request-id");
+	if (cs_provider_judge_common(endpoint, response, doc, judgement))
+	{
+		if (response->status == 429 && cs_provider_mentions(message, "usage limit"))
+		{
+			cs_provider_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
+								 "a quota of the account is used up: %s", message);
+			judgement->throttled = false;
+		}
+		else if (response->status == 429 && judgement->retry_after < 0)
+			judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+	}
+	else if (CS_LARK_KIND(batch->step) == CS_LARK_FIRST &&
+			 cs_campaignlark_looks_up(lark, contact) &&
+			 judge_lookup(endpoint, batch, response, doc, judgement))
+		return;
+	else if (response->status < 300 && read_contact(doc, &judgement->outcomes[0]))
+	{
+		if (CS_LARK_KIND(batch->step) == CS_LARK_OLD)
+			accept_old(contact, &judgement->outcomes[0]);
+		else if (batch->action == CS_UPSERT)
+			accept_upsert(lark, batch, judgement);
+	}
+	else if (response->status == 400 ||
+			 (response->status < 300 && !cs_json_is_null(cs_json_get(doc, "error"))))
+		judge_400(endpoint, batch, response, doc, judgement);
+	else if (response->status < 300)
+		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
+	else
+	{
+		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+		if (response->status == 403 && cs_provider_mentions(message, "IP address"))
+			judgement->reason = CS_HALT_ADDRESS;
+	}
+}

@@ -1,0 +1,385 @@
+/*-------------------------------------------------------------------------
+ *
+ * answer.c
+ *		What Caramel's answers mean.
+ *
+ * An error may come in four shapes: an HTTP status with {"error":"rate_limited",
+ * "message":...}, of which some have "messsage" [DOC errors]; a 200 with a
+ * JSON-RPC error [SEED]; a 200 whose result has isError and nothing but a text
+ * [DOC]; and an event stream around any of them [INFER].  All are brought to one
+ * code word, taken from the code or, where there is none, from the text.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "provider/caramel/caramel.h"
+
+/* A refusal, in whichever shape it came. */
+typedef struct Refusal
+{
+	const char *code;			/* one of ours below, or the service's, or
+								 * NULL */
+	const char *message;		/* or NULL */
+} Refusal;
+
+/* Where there is no code, what the text is known to say; the first one counts. */
+static const struct
+{
+	const char *phrase;
+	const char *code;
+}			phrases[] = {
+	{"email_required", "email_required"},
+	{"tier_required", CS_CARAMEL_TIER},
+	{"scope_required", "scope_required"},
+	{"rate_limited", "rate_limited"},
+	{"business_not_found", "business_not_found"},
+	{"internal_error", "internal_error"},
+	{"insufficient_credits", "insufficient_credits"},
+	{"unauthorized", "unauthorized"},
+	{"rate cap", "rate_limited"},
+	{"rate limit", "rate_limited"},
+	{"too many requests", "rate_limited"},
+	{"token expired", "unauthorized"},
+	{"token is expired", "unauthorized"},
+	{"token has expired", "unauthorized"},
+	{"requires the business tier", CS_CARAMEL_TIER},
+	{"business tier", CS_CARAMEL_TIER},
+	{"missing scope", "scope_required"},
+	{"required scope", "scope_required"},
+	{"form_not_found", "form_not_found"},
+	{"form not found", "form_not_found"},
+	{"unknown tool", "no_such_tool"},
+	{"business not found", "business_not_found"},
+	{"email is required", "email_required"},
+	{"internal error", "internal_error"}
+};
+
+/* Codes of JSON-RPC, and the one that Caramel adds [DOC errors]. */
+static const struct
+{
+	int			number;
+	const char *code;
+}			numbers[] = {
+	{-32001, "unauthorized"},
+	{-32700, "bad_envelope"},
+	{-32600, "bad_envelope"},
+	{-32601, "no_such_tool"},
+	{-32602, "invalid_params"},
+	{-32603, "internal_error"}
+};
+
+/* ---------- what came ---------- */
+
+/*
+ * The document of the answer: the body, or the last event of a stream that is
+ * an object.  NULL if there is none.
+ */
+CsJson *
+cs_caramel_parse(const CsResponse *response)
+{
+	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
+	const char *line = response->body;
+	const char *end;
+
+	if (doc || line == NULL)
+		return doc;
+	end = line + response->body_len;
+	while (line < end)
+	{
+		const char *newline = memchr(line, '\n', end - line);
+		size_t		len = (newline ? newline : end) - line;
+
+		if (len > 5 && memcmp(line, "data:", 5) == 0)
+		{
+			CsJson	   *event = cs_json_parse(line + 5, len - 5);
+
+			if (cs_json_is_object(event))
+				doc = event;
+		}
+		line += len + 1;
+	}
+	return doc;
+}
+
+/* The text of a tool's result, or NULL. */
+static const char *
+result_text(CsJson *result)
+{
+	return cs_json_string(cs_json_get(cs_json_item(cs_json_get(result, "content"), 0), "text"));
+}
+
+static const char *
+code_by_phrase(const char *message)
+{
+	for (int i = 0; message && i < (int) lengthof(phrases); i++)
+	{
+		if (cs_provider_mentions(message, phrases[i].phrase))
+			return phrases[i].code;
+	}
+	return NULL;
+}
+
+static const char *
+code_by_number(CsJson *value)
+{
+	int64		number;
+
+	if (!cs_json_int(value, &number))
+		return NULL;
+	for (int i = 0; i < (int) lengthof(numbers); i++)
+	{
+		if (numbers[i].number == number)
+			return numbers[i].code;
+	}
+	return NULL;
+}
+
+/* Code and message of an object that describes an error, in any shape. */
+static void
+read_error(CsJson *error, Refusal *refusal)
+{
+	refusal->message = cs_provider_error_message(error);
+	refusal->code = code_by_number(cs_json_get(error, "code"));
+	if (cs_provider_mentions(refusal->message, "unknown tool"))
+		refusal->code = "no_such_tool"; /* -32602 is all that MCP has for it */
+	if (refusal->code == NULL)
+		refusal->code = cs_json_string(cs_json_get(error, "code"));
+	if (refusal->code == NULL)
+		refusal->code = cs_json_string(cs_json_get(error, "error"));
+	if (refusal->code == NULL)
+		refusal->code = code_by_phrase(refusal->message);
+	if (refusal->message && refusal->code && strcmp(refusal->message, refusal->code) == 0)
+		refusal->message = cs_json_string(cs_json_get(error, "message"));
+}
+
+/*
+ * [SEED]: "body.error || body.result?.isError" is a failure, with 200 as well.
+ * False if there is none.
+ */
+static bool
+read_refusal(CsJson *doc, Refusal *refusal)
+{
+	CsJson	   *error = cs_json_get(doc, "error");
+	CsJson	   *result = cs_json_get(doc, "result");
+	bool		is_error = false;
+
+	memset(refusal, 0, sizeof(Refusal));
+	if (cs_json_is_object(error))
+		read_error(error, refusal);
+	else if (!cs_json_is_null(error))
+		read_error(doc, refusal);	/* {"error":"rate_limited","message":...} */
+	else if (cs_json_bool(cs_json_get(result, "isError"), &is_error) && is_error)
+	{
+		const char *text = result_text(result);
+		CsJson	   *inner = text ? cs_json_parse(text, strlen(text)) : NULL;
+
+		if (cs_json_is_object(inner))
+			read_error(cs_json_is_object(cs_json_get(inner, "error")) ?
+					   cs_json_get(inner, "error") : inner, refusal);
+		if (refusal->message == NULL)
+			refusal->message = text;
+		if (refusal->code == NULL)
+			refusal->code = code_by_phrase(text);
+	}
+	else
+		return false;
+	return true;
+}
+
+/* ---------- refusals ---------- */
+
+/*
+ * [SEED]: 403 tier_required, "Switch to form-submit strategy".  That is
+ * remembered; a contact that may not go through the form fails, and if there is
+ * no form nothing can be done here.
+ */
+static void
+judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message,
+		   CsJudgement *judgement)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	if (caramel->form_id == NULL || cs_caramel_submits(endpoint, batch))
+	{
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_PLAN,
+							 "the plan of the business is below Business: %s%s", message,
+							 caramel->form_id ? "" : " (set the option form_id to a form that contacts can go through)");
+		return;
+	}
+	judgement->memo = CS_CARAMEL_TIER_MEMO;
+	if (cs_caramel_may_submit(caramel, batch->contacts[0]))
+	{
+		cs_provider_conclude(judgement, CS_STEP, NULL, "%s; the form is next", message);
+		judgement->next_step = CS_CARAMEL_FORM;
+	}
+	else
+		cs_provider_conclude(judgement, CS_REJECT, CS_REASON_REJECTED,
+							 "%s, and the form would claim consent that %s", message,
+							 cs_contact_is(batch->contacts[0], CS_OPT_IN, "true") ?
+							 "may have been withdrawn since it was submitted" :
+							 "this contact has not given");
+}
+
+static bool
+is_code(const Refusal *refusal, const char *code)
+{
+	return refusal->code && strcmp(refusal->code, code) == 0;
+}
+
+static void
+judge_throttle(const CsResponse *response, const char *message, CsJudgement *judgement)
+{
+	cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "too many requests: %s",
+						 message);
+	judgement->throttled = true;
+	judgement->retry_after = cs_provider_retry_after(response);
+	if (judgement->retry_after < 0)
+		judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+}
+
+/* [SEED]: the table of errors; [DOC]: the other codes.  False for none of them. */
+static bool
+judge_code(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+		   const Refusal *refusal, CsJudgement *judgement)
+{
+	const char *message = refusal->message ? refusal->message :
+	refusal->code ? refusal->code : "upsert failed";
+
+	if (is_code(refusal, "unauthorized"))
+		cs_provider_conclude(judgement, CS_REAUTH, CS_HALT_UNAUTHORIZED,
+							 "Caramel does not accept the access token: %s", message);
+	else if (is_code(refusal, CS_CARAMEL_TIER))
+		judge_tier(endpoint, batch, message, judgement);
+	else if (is_code(refusal, "scope_required"))
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_SCOPE, "%s", message);
+	else if (is_code(refusal, "business_not_found"))
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_TENANT,
+							 "check the option business_id: %s", message);
+	else if (is_code(refusal, "insufficient_credits"))
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_QUOTA, "%s", message);
+	else if (is_code(refusal, "no_such_tool") || is_code(refusal, "bad_envelope"))
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
+							 "Caramel does not understand the call (check upsert_tool and form_tool): %s",
+							 message);
+	else if (is_code(refusal, "form_not_found"))
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_FORM,
+							 "check the option form_id: %s", message);
+	else if (is_code(refusal, "invalid_params") && cs_caramel_submits(endpoint, batch))
+	{
+		/* how the form wants its arguments is a guess of the options */
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
+							 "check the options form_id_argument and form_data_argument: %s", message);
+		judgement->maybe_contact = true;
+	}
+	else if (is_code(refusal, "rate_limited"))
+		judge_throttle(response, message, judgement);
+	else if (is_code(refusal, "internal_error"))
+		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s", message);
+	else if (is_code(refusal, "email_required"))
+	{
+		cs_provider_conclude(judgement, CS_REJECT, CS_REASON_MISSING_FIELD, "%s", message);
+		judgement->field = "email";
+	}
+	else
+		return false;
+	return true;
+}
+
+/* ---------- the answer ---------- */
+
+/*
+ * The contact's id, wherever it is [INFER]: in the result, in its structured
+ * content, or in JSON in its text.  It need not be anywhere.
+ */
+static const char *
+find_id(CsJson *result)
+{
+	static const char *const paths[] = {
+		"id", "contact_id", "contact.id", "structuredContent.id",
+		"structuredContent.contact_id", "structuredContent.contact.id"
+	};
+	const char *text = result_text(result);
+	const char *id = NULL;
+
+	for (int i = 0; id == NULL && i < (int) lengthof(paths); i++)
+		id = cs_json_text(cs_json_path(result, paths[i]));
+	if (id == NULL && text)
+	{
+		CsJson	   *inner = cs_json_parse(text, strlen(text));
+
+		for (int i = 0; id == NULL && i < 3; i++)
+			id = cs_json_text(cs_json_path(inner, paths[i]));
+	}
+	return id;
+}
+
+/* [SEED]: the response is the contact object; [INFER]: to our request. */
+static void
+judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+			 CsJson *doc, CsJudgement *judgement)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+	const CsContact *contact = batch->contacts[0];
+	CsOutcome  *outcome = &judgement->outcomes[0];
+	CsJson	   *result = cs_json_get(doc, "result");
+	CsJson	   *id = cs_json_get(doc, "id");
+	bool		form = cs_caramel_submits(endpoint, batch);
+	bool		claimed = contact->consent_sent && contact->previous_key == NULL;
+	int64		number;
+
+	if (!cs_json_is_object(result) ||
+		(!cs_json_is_null(id) && (!cs_json_int(id, &number) || number != batch->number)))
+	{
+		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
+		return;
+	}
+
+	outcome->remote_id = find_id(result);
+	outcome->consent_sent = (form && caramel->form_sets_consent) || claimed;
+	if (claimed && cs_contact_is(contact, CS_OPT_IN, "false"))
+		cs_provider_reject_one(outcome, CS_REASON_REJECTED, "consent_kept",
+							   "the contact is written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
+	if (form)
+		outcome->note = "submitted through the form";
+	else if (batch->memo && *batch->memo)
+		judgement->memo = "";	/* the plan allows it now */
+}
+
+void
+cs_caramel_judge(const CsEndpoint *endpoint, const CsBatch *batch,
+				 const CsResponse *response, CsJudgement *judgement)
+{
+	CsJson	   *doc = cs_caramel_parse(response);
+	Refusal		refusal;
+	bool		refused = read_refusal(doc, &refusal);
+
+	judgement->request_id = cs_provider_header(response, "x-caramel-request-id");
+	if (refused)
+		judgement->code = refusal.code;
+	if (cs_provider_judge_common(endpoint, response, doc, judgement))
+	{
+		if (response->status == 429 && judgement->retry_after < 0)
+			judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+		return;
+	}
+	if (refused && judge_code(endpoint, batch, response, &refusal, judgement))
+		return;
+	if (refused && response->status < 300)
+		cs_provider_conclude(judgement, CS_REJECT, CS_REASON_REJECTED, "%s",
+							 refusal.message ? refusal.message : "upsert failed");
+	else if (response->status >= 300)
+		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+	else
+		judge_result(endpoint, batch, response, doc, judgement);
+}
+
+const char *
+cs_caramel_problem(CsJson *doc)
+{
+	Refusal		refusal;
+
+	if (!read_refusal(doc, &refusal))
+		return NULL;
+	return refusal.message ? refusal.message : refusal.code ? refusal.code : "refused";
+}

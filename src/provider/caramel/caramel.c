@@ -1,0 +1,360 @@
+/*-------------------------------------------------------------------------
+ *
+ * caramel.c
+ *		Caramel: JSON-RPC to an MCP server, one contact a call.
+ *
+ * From the page "Sync contacts" [SEED]: tools/call of caramel.v1.contact.upsert
+ * with business_id, email, first_name, last_name; keyed by the lower-cased
+ * address; 5 calls a second, 3 after the first 429; 403 tier_required below the
+ * Business tier, where contacts go through caramel.v1.form.submit; consent is
+ * not set by the upsert, but by a form that is made to set it.
+ *
+ * So a form that sets consent is for those alone who gave it: opt_in must be
+ * mapped and true.  It is not submitted again for one whom we submitted before
+ * (unless form_resubmit says so), for that person may have opted out since.
+ *
+ * How form.submit wants its fields is not documented: options name the tool and
+ * its arguments.
+ *
+ * caramel_answer.c reads what comes back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "provider/caramel/caramel.h"
+
+static const char *const routes[] = {"upsert", "form", NULL};
+static const char *const usage_ways[] = {"gateway", "mcp", NULL};
+
+/* ---------- options ---------- */
+
+static const char *
+check_route(const char *value)
+{
+	return cs_check_words(value, routes);
+}
+
+static const char *
+check_usage(const char *value)
+{
+	return cs_check_words(value, usage_ways);
+}
+
+static const CsOption options[] = {
+	{.name = "business_id",.place = CS_ON_SERVER,.check = cs_check_header,.required = true,
+	.help = "id of the business that contacts belong to"},
+	{.name = "token_url",.place = CS_ON_SERVER,.check = cs_check_url,
+		.preset = "https://api.caramelme.com/functions/v1/mcp-oauth",
+	.help = "URL that renews the access token"},
+	{.name = "route",.place = CS_ON_SERVER,.check = check_route,.preset = "upsert",
+	.help = "way of contacts: upsert, which falls back to the form on a plan that is too low, or form"},
+	{.name = "form_id",.place = CS_ON_SERVER,.check = cs_check_header,
+	.help = "id of the form for contacts that go that way"},
+	{.name = "form_pace",.place = CS_ON_SERVER,.check = cs_check_pace,.preset = "0.16",
+	.help = "calls a second while contacts go through the form, at most"},
+	{.name = "form_sets_consent",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
+	.help = "answer to whether the form sets marketing_consent, so that it is for contacts with opt_in true alone"},
+	{.name = "form_resubmit",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
+	.help = "answer to whether a form that sets consent is submitted again for the same contact, which undoes an opt-out"},
+	{.name = "upsert_tool",.place = CS_ON_SERVER,.preset = "caramel.v1.contact.upsert",
+	.help = "name of the tool that upserts a contact"},
+	{.name = "form_tool",.place = CS_ON_SERVER,.preset = "caramel.v1.form.submit",
+	.help = "name of the tool that submits a form"},
+	{.name = "form_id_argument",.place = CS_ON_SERVER,.preset = "form_id",
+	.help = "name of the tool's argument with the id of the form"},
+	{.name = "form_data_argument",.place = CS_ON_SERVER,.preset = "data",
+	.help = "name of the tool's argument with the fields, or none if they stand beside form_id"},
+	{.name = "form_email_field",.place = CS_ON_SERVER,.preset = "email",
+	.help = "name of the form's field for email"},
+	{.name = "form_first_name_field",.place = CS_ON_SERVER,.preset = "first_name",
+	.help = "name of the form's field for first_name"},
+	{.name = "form_last_name_field",.place = CS_ON_SERVER,.preset = "last_name",
+	.help = "name of the form's field for last_name"},
+	{.name = "usage",.place = CS_ON_SERVER,.check = check_usage,.preset = "gateway",
+	.help = "way of asking for the usage: gateway, as the page on syncing has it, or mcp"},
+	{.name = "gateway_url",.place = CS_ON_SERVER,.check = cs_check_url,
+		.preset = "https://gateway.caramelme.com/v1",
+	.help = "URL of the gateway, without /meta/usage"},
+	{.name = NULL}
+};
+
+static const void *
+configure(const CsEndpoint *endpoint)
+{
+	CsCaramel  *caramel = palloc0(sizeof(CsCaramel));
+
+	caramel->business_id = cs_endpoint_option(endpoint, "business_id");
+	caramel->upsert_tool = cs_endpoint_option(endpoint, "upsert_tool");
+	caramel->form_tool = cs_endpoint_option(endpoint, "form_tool");
+	caramel->form_id = cs_endpoint_option(endpoint, "form_id");
+	caramel->form_id_argument = cs_endpoint_option(endpoint, "form_id_argument");
+	caramel->form_data_argument = cs_endpoint_option(endpoint, "form_data_argument");
+	if (caramel->form_data_argument && strcmp(caramel->form_data_argument, "none") == 0)
+		caramel->form_data_argument = NULL;
+	caramel->form_field[CS_EMAIL] = cs_endpoint_option(endpoint, "form_email_field");
+	caramel->form_field[CS_FIRST_NAME] = cs_endpoint_option(endpoint, "form_first_name_field");
+	caramel->form_field[CS_LAST_NAME] = cs_endpoint_option(endpoint, "form_last_name_field");
+	caramel->prefer_form = cs_provider_option_word(endpoint, "route", routes) == 1;
+	caramel->form_sets_consent = cs_endpoint_option_bool(endpoint, "form_sets_consent");
+	caramel->form_pace = cs_endpoint_option_number(endpoint, "form_pace", 0);
+	caramel->resubmit = cs_endpoint_option_bool(endpoint, "form_resubmit");
+	return caramel;
+}
+
+static const char *
+check_options(const CsEndpoint *endpoint)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	if (caramel->prefer_form && caramel->form_id == NULL)
+		return "route 'form' needs the option form_id";
+	return NULL;
+}
+
+/* [SEED]: "every upserted contact is immediately evaluated against active
+ * campaign segments", and a form "triggers all configured handlers". */
+static const char *
+bulk_risk(const CsEndpoint *endpoint, uint32 fields)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	if (caramel->prefer_form)
+		return "Every form that is submitted sets off its handlers at Caramel: people could be enrolled in campaigns, such as a welcome series, and be mailed.";
+	return "Caramel evaluates every contact that is sent against the segments of active campaigns: people could be enrolled in journeys, such as a welcome series, and be mailed.";
+}
+
+/* [SEED]: "contact.upsert does NOT set marketing_consent". */
+static const char *
+check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+	bool		opt_in = (fields & CS_FIELD_BIT(CS_OPT_IN)) != 0;
+
+	if (opt_in && caramel->form_id == NULL)
+	{
+		*hint = "Set the server option form_id to a form that sets marketing_consent, or do not map opt_in.";
+		return "Caramel takes consent through a form only, and the server names none";
+	}
+	if (!opt_in && caramel->prefer_form && caramel->form_sets_consent)
+	{
+		*hint = "Map opt_in to a column that tells who consented; or, if the form does not set marketing_consent, set the server option form_sets_consent to 'false'.";
+		return "the form would claim consent for every contact";
+	}
+	return NULL;
+}
+
+/* ---------- contacts ---------- */
+
+static CsRefusal *
+prepare(const CsEndpoint *endpoint, CsContact *contact)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	if (contact->action != CS_UPSERT)
+		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+								  "Caramel neither deletes nor unsubscribes contacts");
+	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && caramel->form_id == NULL)
+		return cs_provider_refuse(CS_REASON_INVALID_FIELD, "opt_in",
+								  "Caramel takes consent through a form only, and the option form_id names none");
+	contact->upsert_key = contact->value[CS_EMAIL];
+	return NULL;
+}
+
+bool
+cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact)
+{
+	if (caramel->form_id == NULL)
+		return false;
+	if (!caramel->form_sets_consent)
+		return true;
+	if (contact->opted_out || !cs_contact_is(contact, CS_OPT_IN, "true"))
+		return false;
+	return caramel->resubmit || !contact->consent_sent || contact->previous_key != NULL;
+}
+
+/* Do contacts go through the form that may? */
+static bool
+prefers_form(const CsCaramel *caramel, const char *memo)
+{
+	return caramel->prefer_form || (memo && strncmp(memo, CS_CARAMEL_TIER, strlen(CS_CARAMEL_TIER)) == 0);
+}
+
+bool
+cs_caramel_submits(const CsEndpoint *endpoint, const CsBatch *batch)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	if (batch->step == CS_CARAMEL_FORM)
+		return caramel->form_id != NULL;
+	return prefers_form(caramel, batch->memo) &&
+		cs_caramel_may_submit(caramel, batch->contacts[0]);
+}
+
+/* ---------- requests ---------- */
+
+static void
+write_field(StringInfo out, const CsContact *contact, CsField field, const char *name, bool nulls)
+{
+	if ((contact->present & CS_FIELD_BIT(field)) && (contact->value[field] || nulls))
+		cs_json_member(out, name, contact->value[field]);
+}
+
+/* [SEED]: business_id, email, first_name, last_name, and nothing else. */
+static void
+write_upsert(StringInfo out, const CsCaramel *caramel, const CsContact *contact, bool nulls)
+{
+	cs_json_member(out, "business_id", caramel->business_id);
+	cs_json_member(out, "email", contact->value[CS_EMAIL]);
+	write_field(out, contact, CS_FIRST_NAME, "first_name", nulls);
+	write_field(out, contact, CS_LAST_NAME, "last_name", nulls);
+}
+
+static void
+write_form(StringInfo out, const CsCaramel *caramel, const CsContact *contact, bool nulls)
+{
+	cs_json_member(out, "business_id", caramel->business_id);
+	cs_json_member(out, caramel->form_id_argument, caramel->form_id);
+	if (caramel->form_data_argument)
+	{
+		cs_json_key(out, caramel->form_data_argument);
+		appendStringInfoCharMacro(out, '{');
+	}
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if (caramel->form_field[i])
+			write_field(out, contact, i, caramel->form_field[i], nulls);
+	}
+	if (caramel->form_data_argument)
+		appendStringInfoCharMacro(out, '}');
+}
+
+/*
+ * [SEED]: the JSON-RPC envelope, with a number as its id.  [DOC]: the server is
+ * "Streamable HTTP", which may look at Accept and may answer with an event
+ * stream [INFER]; both are taken.
+ */
+static void
+build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+	const CsContact *contact = batch->contacts[0];
+	StringInfo	out = &request->body;
+	bool		form = cs_caramel_submits(endpoint, batch);
+
+	request->method = "POST";
+	request->url = pstrdup(endpoint->base_url);
+	cs_provider_add_header(request, "Accept", "application/json, text/event-stream");
+	cs_provider_add_header(request, "Content-Type", "application/json");
+
+	initStringInfo(out);
+	appendStringInfo(out, "{\"jsonrpc\":\"2.0\",\"method\":\"tools/call\",\"id\":" INT64_FORMAT ",\"params\":{",
+					 batch->number);
+	cs_json_member(out, "name", form ? caramel->form_tool : caramel->upsert_tool);
+	cs_json_key(out, "arguments");
+	appendStringInfoCharMacro(out, '{');
+	if (form)
+		write_form(out, caramel, contact, endpoint->nulls_clear);
+	else
+		write_upsert(out, caramel, contact, endpoint->nulls_clear);
+	appendStringInfoString(out, "}}}");
+}
+
+/* [DOC rate-limits]: form.submit, 10 in 60 s for each form and address. */
+static double
+pace_limit(const CsEndpoint *endpoint)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+
+	return caramel->form_id && prefers_form(caramel, endpoint->memo) ? caramel->form_pace : 0;
+}
+
+/* ---------- looking ---------- */
+
+/*
+ * [SEED]: POST gateway.caramelme.com/v1/meta/usage.  [DOC]: that gateway may not
+ * be there yet; the tool caramel.v1.meta.usage says the same.  [DOC]: contacts
+ * cannot be read back.
+ */
+static bool
+build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
+{
+	const CsCaramel *caramel = cs_provider_settings(endpoint);
+	StringInfo	out = &request->body;
+	bool		mcp = cs_provider_option_word(endpoint, "usage", usage_ways) == 1;
+
+	if (n > 0)
+		return n == 1;
+	request->method = "POST";
+	request->url = mcp ? pstrdup(endpoint->base_url) :
+		psprintf("%s/meta/usage", cs_endpoint_option(endpoint, "gateway_url"));
+	cs_provider_add_header(request, "Accept", "application/json, text/event-stream");
+	cs_provider_add_header(request, "Content-Type", "application/json");
+	initStringInfo(out);
+	if (mcp)
+		appendStringInfoString(out, "{\"jsonrpc\":\"2.0\",\"method\":\"tools/call\",\"id\":1,\"params\":{\"name\":\"caramel.v1.meta.usage\",\"arguments\":");
+	appendStringInfoCharMacro(out, '{');
+	cs_json_member(out, "business_id", caramel->business_id);
+	appendStringInfoString(out, mcp ? "}}}" : "}");
+	return true;
+}
+
+/* What fields the answer has is not documented, so it is shown as it is. */
+static void
+judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+			const CsResponse *response, CsJson *doc, CsFinding *finding)
+{
+	CsJson	   *result;
+	CsJson	   *content;
+	const char *problem;
+
+	finding->name = n == 0 ? "usage" : "contacts";
+	if (n == 1)
+	{
+		finding->ours = psprintf(INT64_FORMAT, holding->contacts);
+		finding->detail = "Caramel does not let contacts be read; compare with Customers in its dashboard";
+		return;
+	}
+	if (doc == NULL)
+		doc = cs_caramel_parse(response);
+	problem = cs_caramel_problem(doc);
+	result = cs_json_get(doc, "result");
+	content = cs_json_get(result, "structuredContent");
+	if (problem || !cs_json_is_object(doc))
+	{
+		finding->detail = problem ? problem : "the answer is not JSON";
+		return;
+	}
+	finding->theirs = cs_json_dump(content ? content : result ? result : doc);
+	finding->result = CS_FINDING_OK;
+}
+
+#define FIELDS \
+	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_FIRST_NAME) | \
+	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN))
+
+const CsProvider cs_caramel = {
+	.name = "caramel",
+	.title = "Caramel",
+	.base_url = "https://app.caramelme.com/api/functions/caramel-mcp",
+	.max_batch = 1,
+	.pace = 5,					/* "5 rps is a safe sustained rate" */
+	.burst = 1,
+	.throttled_pace = 3,		/* "drop to 3 rps after first 429" */
+	.concurrency = 2,
+	.max_retries = 3,			/* "Exponential backoff, max 3 retries" */
+	.auth = CS_AUTH_OAUTH,
+	.fields = FIELDS,
+	.required = CS_FIELD_BIT(CS_EMAIL),
+	.options = options,
+	.build = build,
+	.judge = cs_caramel_judge,
+	.prepare = prepare,
+	.pace_limit = pace_limit,
+	.configure = configure,
+	.check_options = check_options,
+	.check_mapping = check_mapping,
+	.bulk_risk = bulk_risk,
+	.build_check = build_check,
+	.judge_check = judge_check,
+};

@@ -1,0 +1,427 @@
+/*-------------------------------------------------------------------------
+ *
+ * contact.c
+ *		The canonical record that all providers share.
+ *
+ * A contact is made once for every change that is delivered, so nothing here
+ * copies what it need not: a contact points to strings of whoever made it, in
+ * the memory context of that cycle.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
+
+#include "http/json.h"
+#include "provider/contact.h"
+
+static const char *const field_names[CS_FIELD_COUNT] = {
+	[CS_EMAIL] = "email",
+	[CS_EXTERNAL_ID] = "external_id",
+	[CS_FIRST_NAME] = "first_name",
+	[CS_LAST_NAME] = "last_name",
+	[CS_PHONE] = "phone",
+	[CS_LOCALE] = "locale",
+	[CS_TIMEZONE] = "timezone",
+	[CS_OPT_IN] = "opt_in",
+	[CS_STATUS] = "status",
+	[CS_TAGS] = "tags",
+	[CS_TOPICS] = "topics",
+	[CS_ATTRIBUTES] = "attributes",
+};
+
+#define ALL_FIELDS	((UINT32_C(1) << CS_FIELD_COUNT) - 1)
+
+/* Seeds of the two halves of a digest: digits of pi, any two would do. */
+#define DIGEST_SEED_1	UINT64CONST(0x243F6A8885A308D3)
+#define DIGEST_SEED_2	UINT64CONST(0x13198A2E03707344)
+
+const char *
+cs_contact_field_name(CsField field)
+{
+	return field_names[field];
+}
+
+/* False if there is no field of that name, which need not end with a zero. */
+bool
+cs_contact_field_by_name(const char *name, size_t len, CsField *field)
+{
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if (strlen(field_names[i]) == len && memcmp(field_names[i], name, len) == 0)
+		{
+			*field = (CsField) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+char *
+cs_contact_field_list(uint32 fields)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if (fields & CS_FIELD_BIT(i))
+			appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", field_names[i]);
+	}
+	return list.data;
+}
+
+void
+cs_contact_set(CsContact *contact, CsField field, const char *value)
+{
+	Assert(field != CS_ATTRIBUTES);
+	contact->present |= CS_FIELD_BIT(field);
+	contact->value[field] = unconstify(char *, value);
+}
+
+/*
+ * Names must differ; who calls takes them from an object, where they do.  The
+ * array doubles when its length is a power of two, which saves a counter.
+ */
+void
+cs_contact_add_attribute(CsContact *contact, const char *name, const char *json)
+{
+	int			n = contact->nattributes;
+
+	if (n == 0)
+		contact->attributes = palloc(4 * sizeof(CsAttribute));
+	else if (n >= 4 && (n & (n - 1)) == 0)
+		contact->attributes = repalloc(contact->attributes, 2 * n * sizeof(CsAttribute));
+	contact->attributes[n].name = unconstify(char *, name);
+	contact->attributes[n].json = unconstify(char *, json);
+	contact->nattributes = n + 1;
+	contact->present |= CS_FIELD_BIT(CS_ATTRIBUTES);
+}
+
+bool
+cs_contact_is_null(const CsContact *contact, CsField field)
+{
+	if (field == CS_ATTRIBUTES)
+		return contact->nattributes == 0;
+	return contact->value[field] == NULL;
+}
+
+bool
+cs_contact_is(const CsContact *contact, CsField field, const char *value)
+{
+	return contact->value[field] != NULL && strcmp(contact->value[field], value) == 0;
+}
+
+bool
+cs_contact_withdraws(const CsContact *contact)
+{
+	const char *status = contact->value[CS_STATUS];
+
+	return contact->action != CS_UPSERT || cs_contact_is(contact, CS_OPT_IN, "false") ||
+		(status && pg_strcasecmp(status, "SUBSCRIBED") != 0);
+}
+
+const CsAttribute *
+cs_contact_attribute(const CsContact *contact, const char *name)
+{
+	for (int i = 0; i < contact->nattributes; i++)
+	{
+		if (strcmp(contact->attributes[i].name, name) == 0)
+			return &contact->attributes[i];
+	}
+	return NULL;
+}
+
+size_t
+cs_contact_size(const CsContact *contact)
+{
+	size_t		size = 0;
+
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if (contact->value[i])
+			size += strlen(contact->value[i]);
+	}
+	for (int i = 0; i < contact->nattributes; i++)
+		size += strlen(contact->attributes[i].name) + strlen(contact->attributes[i].json);
+	return size;
+}
+
+void
+cs_contact_merge(CsContact *older, const CsContact *newer)
+{
+	if (older->action != newer->action)
+	{
+		*older = *newer;
+		return;
+	}
+
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if (newer->present & CS_FIELD_BIT(i))
+			older->value[i] = newer->value[i];
+	}
+	older->present |= newer->present;
+
+	for (int i = 0; i < newer->nattributes; i++)
+	{
+		CsAttribute *attribute = &newer->attributes[i];
+		const CsAttribute *known = cs_contact_attribute(older, attribute->name);
+
+		if (known)
+			older->attributes[known - older->attributes].json = attribute->json;
+		else
+			cs_contact_add_attribute(older, attribute->name, attribute->json);
+	}
+	older->change_id = newer->change_id;
+}
+
+/* ---------- digest ---------- */
+
+/* Where the serialisation stands; there is room for all of it. */
+typedef struct Serial
+{
+	char	   *next;
+} Serial;
+
+/* One length-prefixed string; NULL differs from the empty one. */
+static inline void
+put_string(Serial *serial, const char *text)
+{
+	uint32		len = text ? (uint32) strlen(text) : PG_UINT32_MAX;
+
+	memcpy(serial->next, &len, sizeof(len));
+	serial->next += sizeof(len);
+	if (text)
+	{
+		memcpy(serial->next, text, len);
+		serial->next += len;
+	}
+}
+
+static int
+compare_attributes(const void *a, const void *b)
+{
+	return strcmp((*(CsAttribute *const *) a)->name, (*(CsAttribute *const *) b)->name);
+}
+
+/* The attributes in the order of their names, in which they come as a rule. */
+static void
+put_attributes(Serial *serial, const CsContact *contact)
+{
+	CsAttribute **sorted = palloc(contact->nattributes * sizeof(CsAttribute *));
+	bool		in_order = true;
+
+	for (int i = 0; i < contact->nattributes; i++)
+	{
+		sorted[i] = &contact->attributes[i];
+		if (i > 0 && in_order)
+			in_order = strcmp(sorted[i - 1]->name, sorted[i]->name) < 0;
+	}
+	if (!in_order)
+		qsort(sorted, contact->nattributes, sizeof(CsAttribute *), compare_attributes);
+	for (int i = 0; i < contact->nattributes; i++)
+	{
+		put_string(serial, sorted[i]->name);
+		put_string(serial, sorted[i]->json);
+	}
+	pfree(sorted);
+}
+
+/*
+ * 128 bits, so that no two of billions of payloads meet by chance; whoever can
+ * write rows that meet on purpose keeps only their own row from being sent.
+ */
+void
+cs_contact_digest(const CsContact *contact, uint64 payload, pg_uuid_t *digest)
+{
+	uint32		header[2] = {(uint32) contact->action, contact->present};
+	size_t		room = sizeof(header) + cs_contact_size(contact) +
+	(CS_FIELD_COUNT + 2 * contact->nattributes) * sizeof(uint32);
+	char		small[2048];
+	char	   *start = room <= sizeof(small) ? small : palloc(room);
+	Serial		serial = {start};
+	uint64		hash[2];
+
+	memcpy(serial.next, header, sizeof(header));
+	serial.next += sizeof(header);
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if ((contact->present & CS_FIELD_BIT(i)) && i != CS_ATTRIBUTES)
+			put_string(&serial, contact->value[i]);
+	}
+	if (contact->nattributes > 0)
+		put_attributes(&serial, contact);
+	Assert(serial.next <= start + room);
+
+	hash[0] = hash_bytes_extended((unsigned char *) start, serial.next - start, DIGEST_SEED_1);
+	hash[1] = hash_bytes_extended((unsigned char *) start, serial.next - start, DIGEST_SEED_2);
+	hash[0] ^= payload;
+	StaticAssertStmt(sizeof(hash) == UUID_LEN, "two hashes fill a digest");
+	memcpy(digest->data, hash, UUID_LEN);
+	if (start != small)
+		pfree(start);
+}
+
+/* ---------- from jsonb ---------- */
+
+/* Text in the database encoding as UTF-8, zero-terminated; palloc'd. */
+static char *
+to_utf8(const char *text, int len)
+{
+	char	   *copy = pnstrdup(text, len);
+
+	return pg_server_to_any(copy, len, PG_UTF8);
+}
+
+static const char *
+type_name(const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvNull:
+			return "null";
+		case jbvString:
+			return "a string";
+		case jbvNumeric:
+			return "a number";
+		case jbvBool:
+			return "a boolean";
+		case jbvBinary:
+			return JsonContainerIsArray(value->val.binary.data) ? "an array" : "an object";
+		default:
+			return "something else";
+	}
+}
+
+static void
+wrong_type(CsField field, const JsonbValue *value, const char *expected)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("contact field \"%s\" must be %s, not %s",
+					field_names[field], expected, type_name(value))));
+}
+
+/* The text of one JSON value, in UTF-8; palloc'd. */
+static char *
+value_to_json(JsonbValue *value)
+{
+	Jsonb	   *jsonb = JsonbValueToJsonb(value);
+	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+
+	return pg_server_to_any(text, (int) strlen(text), PG_UTF8);
+}
+
+/* A string, or a number where people write one: an id or a phone number. */
+static char *
+text_field(CsField field, JsonbValue *value)
+{
+	bool		number_ok = (field == CS_EXTERNAL_ID || field == CS_PHONE);
+
+	if (value->type == jbvString)
+		return to_utf8(value->val.string.val, value->val.string.len);
+	if (value->type == jbvNumeric && number_ok)
+		return value_to_json(value);
+	wrong_type(field, value, number_ok ? "a string or a number" : "a string");
+	return NULL;				/* not reached */
+}
+
+static void
+set_attributes(CsContact *contact, JsonbValue *value)
+{
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	item;
+	char	   *name = NULL;
+
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		wrong_type(CS_ATTRIBUTES, value, "an object");
+	contact->present |= CS_FIELD_BIT(CS_ATTRIBUTES);
+
+	iterator = JsonbIteratorInit(value->val.binary.data);
+	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = to_utf8(item.val.string.val, item.val.string.len);
+		else if (token == WJB_VALUE)
+			cs_contact_add_attribute(contact, name, value_to_json(&item));
+	}
+}
+
+static void
+set_field(CsContact *contact, CsField field, JsonbValue *value)
+{
+	if (value->type == jbvNull)
+	{
+		if (field != CS_ATTRIBUTES)
+			cs_contact_set(contact, field, NULL);
+		return;
+	}
+
+	switch (field)
+	{
+		case CS_ATTRIBUTES:
+			set_attributes(contact, value);
+			break;
+		case CS_OPT_IN:
+			if (value->type != jbvBool)
+				wrong_type(field, value, "true or false");
+			cs_contact_set(contact, field, value->val.boolean ? "true" : "false");
+			break;
+		case CS_TAGS:
+		case CS_TOPICS:
+			if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+				wrong_type(field, value, "an array");
+			cs_contact_set(contact, field, value_to_json(value));
+			break;
+		default:
+			cs_contact_set(contact, field, text_field(field, value));
+			break;
+	}
+}
+
+static CsField
+field_of_key(const JsonbValue *key)
+{
+	CsField		field;
+
+	if (!cs_contact_field_by_name(key->val.string.val, key->val.string.len, &field))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a contact has no field \"%.*s\"",
+						key->val.string.len, key->val.string.val),
+				 errhint("Valid fields are: %s. Others go into attributes.",
+						 cs_contact_field_list(ALL_FIELDS))));
+	return field;
+}
+
+CsContact *
+cs_contact_from_jsonb(Jsonb *jsonb)
+{
+	CsContact  *contact = palloc0(sizeof(CsContact));
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	item;
+	CsField		field = CS_EMAIL;
+
+	if (!JB_ROOT_IS_OBJECT(jsonb))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a contact must be a JSON object"),
+				 errhint("Write it like %s.",
+						 "{\"email\": \"jane@example.com\", \"first_name\": \"Jane\"}")));
+	contact->direct = true;
+
+	iterator = JsonbIteratorInit(&jsonb->root);
+	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			field = field_of_key(&item);
+		else if (token == WJB_VALUE)
+			set_field(contact, field, &item);
+	}
+	return contact;
+}

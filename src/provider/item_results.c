@@ -1,0 +1,314 @@
+/*-------------------------------------------------------------------------
+ *
+ * item_results.c
+ *		Answers to a batch that say contact by contact what became of it.
+ *
+ * No page of a provider shows all of the shape, so names are guessed widely and
+ * contacts are found by external id, by e-mail address or by position, in that
+ * order.  A position counts from 0, as every JSON API we know of does; "row" or
+ * "line" may count otherwise and are not taken.  An entry that names nobody is
+ * counted: the provider has to decide what that means.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "provider/email.h"
+#include "provider/item_results.h"
+
+void
+cs_itemized_begin(CsItemized *items, const CsBatch *batch, CsJudgement *judgement)
+{
+	memset(items, 0, sizeof(CsItemized));
+	items->batch = batch;
+	items->outcomes = judgement->outcomes;
+	items->seen = palloc0(batch->ncontacts * sizeof(bool));
+}
+
+/* ---------- which contact is it? ---------- */
+
+typedef struct SortBy
+{
+	const CsBatch *batch;
+	CsField		field;
+} SortBy;
+
+static const char *
+field_of(const CsBatch *batch, int index, CsField field)
+{
+	const char *value = batch->contacts[index]->value[field];
+
+	return value ? value : "";
+}
+
+static int
+compare_field(const void *a, const void *b, void *arg)
+{
+	const SortBy *by = (const SortBy *) arg;
+
+	return strcmp(field_of(by->batch, *(const int *) a, by->field),
+				  field_of(by->batch, *(const int *) b, by->field));
+}
+
+/* The contact whose field is that text, or -1; sorts at the first use. */
+static int
+find_by(const CsBatch *batch, int **order, CsField field, const char *text)
+{
+	SortBy		by = {batch, field};
+	int			low = 0;
+	int			high = batch->ncontacts;
+
+	if (text == NULL || *text == '\0')
+		return -1;
+	if (*order == NULL)
+	{
+		*order = palloc(batch->ncontacts * sizeof(int));
+		for (int i = 0; i < batch->ncontacts; i++)
+			(*order)[i] = i;
+		qsort_arg(*order, batch->ncontacts, sizeof(int), compare_field, &by);
+	}
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (strcmp(field_of(batch, (*order)[middle], field), text) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < batch->ncontacts && strcmp(field_of(batch, (*order)[low], field), text) == 0)
+		return (*order)[low];
+	return -1;
+}
+
+/* The contact with that external id or that e-mail address, or -1. */
+static int
+find_by_key(CsItemized *items, const char *key)
+{
+	int			index = find_by(items->batch, &items->by_external_id, CS_EXTERNAL_ID, key);
+
+	if (index < 0 && key && strchr(key, '@'))
+		index = find_by(items->batch, &items->by_email, CS_EMAIL, cs_email_normalize(key));
+	return index;
+}
+
+/* The first of these members that has text, of the entry or of an object in it. */
+static const char *
+text_of(CsJson *entry, const char *const *names)
+{
+	static const char *const inner[] = {"contact", "user", "item", "data", "input"};
+
+	for (int i = 0; names[i]; i++)
+	{
+		const char *text = cs_json_text(cs_json_get(entry, names[i]));
+
+		for (int j = 0; text == NULL && j < (int) lengthof(inner); j++)
+			text = cs_json_text(cs_json_get(cs_json_get(entry, inner[j]), names[i]));
+		if (text)
+			return text;
+	}
+	return NULL;
+}
+
+static int
+find_contact(CsItemized *items, CsJson *entry)
+{
+	static const char *const id_names[] = {"externalId", "external_id", "key", NULL};
+	static const char *const email_names[] = {"email", "email_address", NULL};
+	const char *id = text_of(entry, id_names);
+	int64		position = -1;
+	int			index;
+
+	(void) cs_json_int(cs_json_get(entry, "index"), &position);
+	if (position < 0 || position >= items->batch->ncontacts)
+		position = -1;
+
+	/* the common case needs no search: the position, and the id confirms it */
+	if (position >= 0 && id &&
+		strcmp(field_of(items->batch, (int) position, CS_EXTERNAL_ID), id) == 0)
+		return (int) position;
+
+	index = find_by_key(items, id);
+	if (index < 0)
+		index = find_by_key(items, text_of(entry, email_names));
+	return index >= 0 ? index : (int) position;
+}
+
+/* ---------- what became of it? ---------- */
+
+/* Did the provider fail, rather than the contact? */
+static bool
+is_transient(const char *code)
+{
+	static const char *const codes[] = {
+		"rate_limited", "service_unavailable", "internal_error",
+		"idempotency_in_progress", "state_conflict", "timeout",
+		"429", "500", "502", "503", "504"
+	};
+
+	for (int i = 0; code && i < (int) lengthof(codes); i++)
+	{
+		if (strcmp(code, codes[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_conflict(const char *code)
+{
+	return code && (strcmp(code, "409") == 0 || strcmp(code, "resource_already_exists") == 0 ||
+					cs_provider_mentions(code, "conflict"));
+}
+
+static const char *
+code_of(CsJson *entry)
+{
+	static const char *const names[] = {"code", "errorCode", "error_code", "statusCode", NULL};
+	const char *code = text_of(cs_json_get(entry, "error"), names);
+
+	return code ? code : text_of(entry, names);
+}
+
+static const char *
+message_of(CsJson *entry)
+{
+	const char *message = cs_json_string(entry);
+
+	if (message == NULL)
+		message = cs_provider_error_message(entry);
+	if (message == NULL)
+		message = cs_json_text(cs_json_get(entry, "reason"));
+	return message;
+}
+
+/* An entry names a failure; index is -1 if it is nobody's. */
+static void
+note_failure(CsItemized *items, int index, CsJson *entry)
+{
+	const char *code = code_of(entry);
+	const char *message = message_of(entry);
+	CsOutcome  *outcome;
+
+	if (index < 0)
+	{
+		items->norphans++;
+		if (items->orphan_message == NULL)
+			items->orphan_message = message;
+		return;
+	}
+
+	outcome = &items->outcomes[index];
+	if (outcome->kind == CS_OUTCOME_OK)
+		items->nfailed++;
+	if (is_conflict(code) && !is_transient(code))
+		cs_provider_reject_one(outcome, CS_REASON_CONFLICT, code, message);
+	else
+		cs_provider_reject_one(outcome, CS_REASON_REJECTED, code, message);
+	outcome->field = cs_json_string(cs_json_get(entry, "field"));
+	if (is_transient(code))
+	{
+		outcome->kind = CS_OUTCOME_RETRY;
+		outcome->reason = CS_REASON_UNAVAILABLE;
+	}
+}
+
+/* Does an entry of a list of results tell of a failure? */
+static bool
+is_failure(CsJson *entry)
+{
+	static const char *const bad[] = {"failed", "failure", "error", "rejected", "invalid"};
+	const char *status = cs_json_string(cs_json_get(entry, "status"));
+	int64		number;
+	bool		ok;
+
+	if (!cs_json_is_null(cs_json_get(entry, "error")) ||
+		cs_json_length(cs_json_get(entry, "errors")) > 0)
+		return true;
+	if ((cs_json_bool(cs_json_get(entry, "success"), &ok) ||
+		 cs_json_bool(cs_json_get(entry, "ok"), &ok)) && !ok)
+		return true;
+	if (cs_json_int(cs_json_get(entry, "status"), &number) && number >= 400)
+		return true;
+	for (int i = 0; status && i < (int) lengthof(bad); i++)
+	{
+		if (pg_strcasecmp(status, bad[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+note_result(CsItemized *items, int index, CsJson *entry)
+{
+	static const char *const id_names[] = {"id", NULL};
+
+	if (index >= 0 && !items->seen[index])
+	{
+		items->seen[index] = true;
+		items->nseen++;
+	}
+	if (is_failure(entry))
+		note_failure(items, index, entry);
+	else if (index >= 0)
+		items->outcomes[index].remote_id = text_of(entry, id_names);
+}
+
+/* ---------- lists ---------- */
+
+typedef void (*NoteEntry) (CsItemized *items, int index, CsJson *entry);
+
+typedef struct Visit
+{
+	CsItemized *items;
+	NoteEntry	note;
+} Visit;
+
+/* A member of an object that stands for a list: its name says whose it is. */
+static bool
+visit_member(const char *name, CsJson *value, void *arg)
+{
+	Visit	   *visit = (Visit *) arg;
+	int			index = find_by_key(visit->items, name);
+
+	if (index < 0 && *name && strspn(name, "0123456789") == strlen(name) && strlen(name) < 9)
+	{
+		index = atoi(name);
+		if (index >= visit->items->batch->ncontacts)
+			index = -1;
+	}
+	if (index < 0)
+		index = find_contact(visit->items, value);
+	visit->note(visit->items, index, value);
+	return true;
+}
+
+static void
+read_list(CsItemized *items, CsJson *list, NoteEntry note)
+{
+	Visit		visit = {items, note};
+	int			n = cs_json_length(list);
+
+	for (int i = 0; i < n; i++)
+	{
+		CsJson	   *entry = cs_json_item(list, i);
+		const char *key = cs_json_text(entry);
+		int			index = key ? find_by_key(items, key) : find_contact(items, entry);
+
+		/* a bare key says no more than whose it is */
+		note(items, index, key && index >= 0 ? NULL : entry);
+	}
+	cs_json_each(list, visit_member, &visit);
+}
+
+void
+cs_itemized_failures(CsItemized *items, CsJson *list)
+{
+	read_list(items, list, note_failure);
+}
+
+void
+cs_itemized_results(CsItemized *items, CsJson *list)
+{
+	read_list(items, list, note_result);
+}

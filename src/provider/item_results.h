@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * item_results.h
+ *		Answers to a batch that say contact by contact what became of it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_ITEMIZED_H
+#define CS_ITEMIZED_H
+
+#include "postgres.h"
+
+#include "http/json.h"
+#include "provider/provider.h"
+
+typedef struct CsItemized
+{
+	const CsBatch *batch;
+	CsOutcome  *outcomes;
+	int		   *by_external_id; /* contacts in the order of that, made when
+								 * needed */
+	int		   *by_email;
+	bool	   *seen;			/* contacts that an entry was about */
+	int			nseen;
+	int			nfailed;		/* contacts that an entry says failed */
+	int			norphans;		/* failures that name no contact of the batch */
+	const char *orphan_message; /* of the first that had one */
+} CsItemized;
+
+extern void cs_itemized_begin(CsItemized *items, const CsBatch *batch,
+							  CsJudgement *judgement);
+
+/*
+ * Read a list of entries into the outcomes: an array, or an object whose names
+ * are keys or positions.  In the first every entry is a failure; in the second
+ * an entry says itself whether it is.  Other types are ignored.
+ */
+extern void cs_itemized_failures(CsItemized *items, CsJson *list);
+extern void cs_itemized_results(CsItemized *items, CsJson *list);
+
+#endif							/* CS_ITEMIZED_H */

@@ -1,0 +1,336 @@
+/*-------------------------------------------------------------------------
+ *
+ * answer.c
+ *		What MailingCore's answers mean.
+ *
+ * [SEED]: "Typical response: 200 with a summary of created, updated, and failed
+ * rows"; its shape is shown nowhere.  It is looked for widely: numbers or lists,
+ * at the top or under summary, data, meta or result, with failures listed by
+ * externalId, email or index.  An answer in which it is not found is not taken
+ * for a success, and if it counts failures that it does not name, the contacts
+ * are sent again until it is clear which they are (on_unattributed_failure).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "provider/item_results.h"
+#include "provider/mailingcore/mailingcore.h"
+
+/* The numbers of a summary; -1 where it has none. */
+typedef struct Summary
+{
+	CsJson	   *places[7];
+	int64		created;
+	int64		updated;
+	int64		others;			/* succeeded without being one of these */
+	int64		failed;
+} Summary;
+
+static const char *const created_names[] = {"created", "inserted", "createdCount", NULL};
+static const char *const updated_names[] = {"updated", "updatedCount", NULL};
+static const char *const other_names[] = {"unchanged", "skipped", NULL};
+static const char *const total_names[] = {"succeeded", "successful", "success", "successCount", "upserted", "imported", NULL};
+static const char *const failed_names[] = {"failed", "failures", "failedCount", "errorCount", "invalid", "rejected", "errors", NULL};
+static const char *const result_names[] = {"results", "items", "contacts", "data", NULL};
+
+static void
+find_places(Summary *summary, CsJson *doc)
+{
+	static const char *const paths[] = {
+		"summary", "data", "data.summary", "meta", "meta.summary", "result"
+	};
+
+	summary->places[0] = doc;
+	for (int i = 0; i < (int) lengthof(paths); i++)
+		summary->places[i + 1] = cs_json_path(doc, paths[i]);
+}
+
+/*
+ * A number, or the length of what stands in its place; -1 if none is there.
+ * The first name counts wherever it is: a list of errors may be shorter than
+ * the number of failures.
+ */
+static int64
+count_of(const Summary *summary, const char *const *names)
+{
+	for (int i = 0; names[i]; i++)
+	{
+		for (int j = 0; j < (int) lengthof(summary->places); j++)
+		{
+			CsJson	   *value = cs_json_get(summary->places[j], names[i]);
+			int64		count;
+
+			if (cs_json_int(value, &count) && count >= 0)
+				return Min(count, CS_MAILINGCORE_BATCH);
+			if (cs_json_length(value) >= 0)
+				return cs_json_length(value);
+		}
+	}
+	return -1;
+}
+
+static void
+read_summary(CsJson *doc, Summary *summary)
+{
+	find_places(summary, doc);
+	summary->created = count_of(summary, created_names);
+	summary->updated = count_of(summary, updated_names);
+	summary->others = count_of(summary, other_names);
+	summary->failed = count_of(summary, failed_names);
+	if (summary->created < 0 && summary->updated < 0)
+		summary->others = Max(summary->others, count_of(summary, total_names));
+}
+
+/* Every list in which an entry may say what became of a contact. */
+static void
+read_entries(const Summary *summary, CsJson *doc, CsItemized *items)
+{
+	cs_itemized_results(items, cs_json_length(doc) >= 0 ? doc : NULL);
+	for (int i = 0; i < (int) lengthof(summary->places); i++)
+	{
+		CsJson	   *place = summary->places[i];
+
+		for (int j = 0; created_names[j]; j++)
+			cs_itemized_results(items, cs_json_get(place, created_names[j]));
+		for (int j = 0; updated_names[j]; j++)
+			cs_itemized_results(items, cs_json_get(place, updated_names[j]));
+		for (int j = 0; result_names[j]; j++)
+		{
+			CsJson	   *list = cs_json_get(place, result_names[j]);
+
+			if (cs_json_length(list) >= 0)
+				cs_itemized_results(items, list);
+		}
+		for (int j = 0; failed_names[j]; j++)
+			cs_itemized_failures(items, cs_json_get(place, failed_names[j]));
+	}
+}
+
+/*
+ * How many contacts failed without being named, -1 if the answer does not say
+ * what became of the contacts at all.
+ */
+static int
+count_unattributed(const CsBatch *batch, const Summary *summary, const CsItemized *items)
+{
+	int64		succeeded = Max(summary->created, 0) + Max(summary->updated, 0) +
+	Max(summary->others, 0);
+	int64		failed = Max(summary->failed, items->nfailed + items->norphans);
+
+	if (summary->failed < 0 && items->nfailed + items->norphans == 0)
+	{
+		if (summary->created >= 0 || summary->updated >= 0 || summary->others >= 0)
+			failed = batch->ncontacts - succeeded;
+		else if (items->nseen == batch->ncontacts)
+			failed = 0;
+		else
+			return -1;
+	}
+	return (int) Max(0, Min(failed, batch->ncontacts) - items->nfailed);
+}
+
+/* All that may be meant fail; those that are named have their own reason. */
+static void
+reject_unattributed(const CsBatch *batch, int count, const CsItemized *items)
+{
+	const char *message = items->orphan_message;
+
+	if (message == NULL)
+		message = batch->ncontacts == 1 ? "MailingCore refused the contact without a reason" :
+			psprintf("MailingCore refused %d of %d contacts without saying which",
+					 count, batch->ncontacts);
+	for (int i = 0; i < batch->ncontacts; i++)
+	{
+		if (items->outcomes[i].kind == CS_OUTCOME_OK)
+			cs_provider_reject_one(&items->outcomes[i], CS_REASON_REJECTED, NULL, message);
+	}
+}
+
+/*
+ * Find out who failed.  Halving the batch takes some 2 log n calls for each
+ * failure, PUT one for each contact; the cheaper way is taken.  PUT also tells
+ * the reason for one that is alone.
+ */
+static void
+resend_unattributed(const CsBatch *batch, int count, CsJudgement *judgement)
+{
+	int			halvings = 1;
+
+	while ((1 << halvings) < batch->ncontacts)
+		halvings++;
+	if (batch->ncontacts > 1 && 2 * halvings * count < batch->ncontacts)
+		cs_provider_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
+							 "%d of %d contacts failed, which ones is not said",
+							 count, batch->ncontacts);
+	else
+	{
+		cs_provider_conclude(judgement, CS_STEP, CS_REASON_REJECTED,
+							 "%d of %d contacts failed, which ones or why is not said",
+							 count, batch->ncontacts);
+		judgement->next_step = CS_MAILINGCORE_SINGLE;
+	}
+}
+
+/* Does a 2xx say that nothing was done? */
+static bool
+is_refusal(CsJson *doc)
+{
+	int64		status;
+	bool		success;
+
+	if (!cs_json_is_object(doc))
+		return false;
+	return (cs_json_int(cs_json_get(doc, "statusCode"), &status) && status >= 400) ||
+		(cs_json_bool(cs_json_get(doc, "success"), &success) && !success &&
+		 cs_json_get(doc, "results") == NULL) ||
+		cs_json_string(cs_json_get(doc, "error")) != NULL ||
+		cs_json_is_object(cs_json_get(doc, "error"));
+}
+
+/* [SEED]: "200 with a summary of created, updated, and failed rows". */
+static void
+judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+			CsJson *doc, CsJudgement *judgement)
+{
+	const CsMailingCore *settings = cs_provider_settings(endpoint);
+	Summary		summary = {{NULL}, -1, -1, -1, -1};
+	CsItemized	items;
+	int			unattributed;
+
+	read_summary(doc, &summary);
+	cs_itemized_begin(&items, batch, judgement);
+	read_entries(&summary, doc, &items);
+	unattributed = count_unattributed(batch, &summary, &items);
+	if (unattributed < 0)
+	{
+		if (is_refusal(doc))
+			cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+		else
+			cs_provider_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
+										 judgement);
+		return;
+	}
+
+	judgement->created = (int) summary.created;
+	judgement->updated = (int) summary.updated;
+	if (unattributed == 0)
+		return;
+	if (!settings->resend || (batch->ncontacts == 1 && items.orphan_message))
+		reject_unattributed(batch, unattributed, &items);
+	else
+		resend_unattributed(batch, unattributed, judgement);
+}
+
+/* [DOC]: PUT /contacts answers 200 with the contact object. */
+static void
+judge_single(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+			 CsJson *doc, CsJudgement *judgement)
+{
+	const CsMailingCore *settings = cs_provider_settings(endpoint);
+	static const char *const paths[] = {"", "data", "contact", "data.contact"};
+
+	for (int i = 0; i < (int) lengthof(paths); i++)
+	{
+		CsJson	   *place = *paths[i] ? cs_json_path(doc, paths[i]) : doc;
+		const char *id = cs_json_text(cs_json_get(place, "id"));
+
+		if (id || cs_json_text(cs_json_get(place, "email")))
+		{
+			judgement->outcomes[0].remote_id = id;
+			return;
+		}
+	}
+	if (is_refusal(doc))
+		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+	else
+		cs_provider_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
+									 judgement);
+}
+
+/*
+ * [DOC]: {"deleted":true,"externalId":"..."}.  One who is not there is deleted,
+ * unless what is not there is the route.
+ */
+static bool
+judge_deletion(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
+{
+	bool		deleted = true;
+
+	if (response->status >= 200 && response->status < 300)
+		(void) cs_json_bool(cs_json_get(doc, "deleted"), &deleted);
+	else if (response->status == 404 && doc != NULL &&
+			 !cs_provider_mentions(cs_provider_error_message(doc), "Cannot DELETE"))
+		deleted = false;
+	else
+		return false;
+	if (!deleted)
+		judgement->outcomes[0].note = "there was no such contact";
+	return true;
+}
+
+/* [DOC rate-limits]: no Retry-After; a month's quota has an object of its own. */
+static void
+refine_throttle(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
+{
+	const char *message = cs_provider_error_message(doc);
+
+	if (cs_json_is_object(cs_json_get(doc, "quota")) ||
+		cs_json_is_object(cs_json_path(doc, "error.quota")) ||
+		cs_provider_mentions(message, "quota"))
+	{
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
+							 "a quota of the account is used up: %s",
+							 message ? message : "MailingCore does not say which");
+		judgement->throttled = false;
+	}
+	else if (judgement->retry_after < 0)
+		judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+}
+
+/* [SEED] 403: missing scope; [DOC]: or a tenant that the key is not for. */
+static void
+refine_refusal(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
+{
+	const char *message = cs_provider_error_message(doc);
+
+	if (response->status == 403 && cs_provider_mentions(message, "scope"))
+		judgement->reason = CS_HALT_SCOPE;
+	else if ((response->status == 403 || response->status == 400) &&
+			 cs_provider_mentions(message, "tenant"))
+	{
+		judgement->verdict = CS_HALT;
+		judgement->reason = CS_HALT_TENANT;
+	}
+	else if (judgement->verdict == CS_REJECT && response->status == 400 &&
+			 cs_provider_mentions(message, "email"))
+	{
+		judgement->reason = CS_REASON_INVALID_EMAIL;
+		judgement->field = "email";
+	}
+}
+
+void
+cs_mailingcore_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+					 CsJudgement *judgement)
+{
+	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
+
+	judgement->request_id = cs_provider_header(response, "x-request-id");
+	if (cs_provider_judge_common(endpoint, response, doc, judgement))
+	{
+		if (response->status == 429)
+			refine_throttle(response, doc, judgement);
+	}
+	else if (batch->action == CS_DELETE && judge_deletion(response, doc, judgement))
+		return;
+	else if (response->status >= 300)
+	{
+		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+		refine_refusal(response, doc, judgement);
+	}
+	else if (batch->step == CS_MAILINGCORE_SINGLE)
+		judge_single(endpoint, batch, response, doc, judgement);
+	else
+		judge_batch(endpoint, batch, response, doc, judgement);
+}

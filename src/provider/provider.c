@@ -1,0 +1,430 @@
+/*-------------------------------------------------------------------------
+ *
+ * provider.c
+ *		The registry of providers, and what they share before a call.
+ *
+ * Adding a provider means one file in providers/ and one line here; nothing
+ * else in the extension asks for a provider's name.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/cryptohash.h"
+#include "common/sha1.h"
+#include "mb/pg_wchar.h"
+#include "port/pg_bitutils.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "provider/email.h"
+#include "provider/provider.h"
+
+/* Bytes of a contact's text that a refusal repeats. */
+#define MAX_SHOWN	60
+
+extern const CsProvider cs_mailingcore;
+extern const CsProvider cs_campaignlark;
+extern const CsProvider cs_owlat;
+extern const CsProvider cs_spotzee;
+extern const CsProvider cs_caramel;
+
+const CsProvider *const cs_providers[] = {
+	&cs_mailingcore,
+	&cs_campaignlark,
+	&cs_owlat,
+	&cs_spotzee,
+	&cs_caramel,
+	NULL
+};
+
+/* ---------- authorization ---------- */
+
+const char *
+cs_provider_auth_header(const CsProvider *provider)
+{
+	return provider->auth_header ? provider->auth_header : "Authorization";
+}
+
+char *
+cs_provider_auth_format(const CsProvider *provider, const char *secret)
+{
+	const char *scheme = provider->auth_scheme ? provider->auth_scheme : "Bearer";
+
+	return psprintf("%s%s%s", scheme, *scheme ? " " : "", secret);
+}
+
+char *
+cs_provider_auth_value(const CsEndpoint *endpoint)
+{
+	const char *secret = cs_endpoint_option(endpoint, endpoint->provider->auth == CS_AUTH_OAUTH ?
+											"access_token" : "api_key");
+
+	return secret ? cs_provider_auth_format(endpoint->provider, secret) : NULL;
+}
+
+void
+cs_provider_auth_wipe(char *value)
+{
+	if (value == NULL)
+		return;
+	explicit_bzero(value, strlen(value));
+	pfree(value);
+}
+
+/* The namespace of our name-based UUIDs: that of the DNS name "contactsync". */
+static const uint8 uuid_namespace[16] = {
+	0x66, 0x40, 0xf1, 0x20, 0x59, 0x89, 0x5f, 0xbf,
+	0x8a, 0x1c, 0xff, 0x08, 0x41, 0x97, 0x21, 0xe6
+};
+
+const CsProvider *
+cs_provider_find(const char *name)
+{
+	for (int i = 0; cs_providers[i]; i++)
+	{
+		if (strcmp(cs_providers[i]->name, name) == 0)
+			return cs_providers[i];
+	}
+	return NULL;
+}
+
+/* Their names for a hint: "a, b, c"; palloc'd. */
+char *
+cs_provider_list(void)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; cs_providers[i]; i++)
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", cs_providers[i]->name);
+	return list.data;
+}
+
+int
+cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step)
+{
+	const CsProvider *provider = endpoint->provider;
+	int			limit = provider->max_batch;
+
+	if (provider->batch_limit)
+		limit = provider->batch_limit(action, step);
+	return Max(1, Min(limit, endpoint->batch_size));
+}
+
+const void *
+cs_provider_settings(const CsEndpoint *endpoint)
+{
+	if (endpoint->settings == NULL && endpoint->provider->configure != NULL)
+	{
+		CsEndpoint *writable = unconstify(CsEndpoint *, endpoint);
+		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(writable));
+
+		writable->settings = endpoint->provider->configure(endpoint);
+		MemoryContextSwitchTo(old);
+	}
+	return endpoint->settings;
+}
+
+/* ---------- preparing a contact ---------- */
+
+CsRefusal *
+cs_provider_refuse(const char *reason, const char *field, const char *fmt,...)
+{
+	CsRefusal  *refusal = palloc0(sizeof(CsRefusal));
+	StringInfoData message;
+
+	initStringInfo(&message);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, fmt);
+		needed = appendStringInfoVA(&message, fmt, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&message, needed);
+	}
+	refusal->reason = reason;
+	refusal->field = field;
+	refusal->message = message.data;
+	return refusal;
+}
+
+static bool
+is_utf8(const char *text)
+{
+	return text == NULL || pg_verify_mbstr(PG_UTF8, text, (int) strlen(text), true);
+}
+
+/*
+ * Refuse text that is not UTF-8.  A database in UTF-8 has checked it itself;
+ * one in SQL_ASCII may hold anything.
+ */
+static CsRefusal *
+check_encoding(const CsContact *contact)
+{
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return NULL;
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if (!is_utf8(contact->value[i]))
+			return cs_provider_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(i),
+									  "%s is not valid UTF-8", cs_contact_field_name(i));
+	}
+	for (int i = 0; i < contact->nattributes; i++)
+	{
+		if (!is_utf8(contact->attributes[i].name) || !is_utf8(contact->attributes[i].json))
+			return cs_provider_refuse(CS_REASON_INVALID_FIELD, "attributes",
+									  "attributes are not valid UTF-8");
+	}
+	return NULL;
+}
+
+/* Normalise the e-mail address and refuse one that cannot be right. */
+static CsRefusal *
+check_email(const CsEndpoint *endpoint, CsContact *contact)
+{
+	const char *problem;
+
+	if (contact->value[CS_EMAIL] == NULL)
+		return NULL;
+	if (cs_endpoint_option_bool(endpoint, "keep_email_case"))
+		contact->value[CS_EMAIL] = cs_email_trim(contact->value[CS_EMAIL]);
+	else
+		contact->value[CS_EMAIL] = cs_email_normalize(contact->value[CS_EMAIL]);
+	if (contact->value[CS_EMAIL][0] == '\0')
+	{
+		contact->value[CS_EMAIL] = NULL;
+		return NULL;			/* whether that is a fault is asked next */
+	}
+
+	problem = cs_email_problem(contact->value[CS_EMAIL]);
+	if (problem)
+	{
+		const char *email = contact->value[CS_EMAIL];
+		int			len = (int) strlen(email);
+		int			shown = pg_encoding_mbcliplen(PG_UTF8, email, len, MAX_SHOWN);
+
+		return cs_provider_refuse(CS_REASON_INVALID_EMAIL, "email",
+								  "the address \"%.*s%s\" %s",
+								  shown, email, shown < len ? "..." : "", problem);
+	}
+	return NULL;
+}
+
+/* Refuse what the provider cannot carry, or cannot do without. */
+static CsRefusal *
+check_fields(const CsProvider *provider, const CsContact *contact)
+{
+	uint32		excess = contact->present & ~provider->fields;
+
+	if (excess)
+		return cs_provider_refuse(CS_REASON_INVALID_FIELD,
+								  cs_contact_field_name(pg_rightmost_one_pos32(excess)),
+								  "%s cannot carry %s; it carries %s", provider->title,
+								  cs_contact_field_list(excess),
+								  cs_contact_field_list(provider->fields));
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if ((provider->required & CS_FIELD_BIT(i)) && cs_contact_is_null(contact, i))
+			return cs_provider_refuse(CS_REASON_MISSING_FIELD, cs_contact_field_name(i),
+									  "%s is %s, and %s needs it", cs_contact_field_name(i),
+									  contact->present & CS_FIELD_BIT(i) ? "empty" : "missing",
+									  provider->title);
+	}
+	return NULL;
+}
+
+/* Consent is true or false, or it is not known. */
+static CsRefusal *
+check_opt_in(const CsContact *contact)
+{
+	const char *value = contact->value[CS_OPT_IN];
+
+	if (value == NULL || strcmp(value, "true") == 0 || strcmp(value, "false") == 0)
+		return NULL;
+	return cs_provider_refuse(CS_REASON_INVALID_FIELD, "opt_in",
+							  "opt_in must be true or false, not \"%.*s\"",
+							  pg_encoding_mbcliplen(PG_UTF8, value, (int) strlen(value), MAX_SHOWN),
+							  value);
+}
+
+static CsRefusal *
+refuse_too_large(void)
+{
+	return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL, "the contact is larger than %d kB",
+							  CS_CONTACT_MAX_BYTES / 1024);
+}
+
+CsRefusal *
+cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
+{
+	const CsProvider *provider = endpoint->provider;
+	CsRefusal  *refusal;
+
+	refusal = contact->too_large ? refuse_too_large() : check_encoding(contact);
+	if (refusal == NULL)
+		refusal = check_email(endpoint, contact);
+	if (refusal == NULL && contact->action == CS_UPSERT)
+		refusal = check_fields(provider, contact);
+	if (refusal == NULL)
+		refusal = check_opt_in(contact);
+	if (refusal)
+		return refusal;
+
+	contact->size = cs_contact_size(contact);
+	if (contact->size > CS_CONTACT_MAX_BYTES)
+		return refuse_too_large();
+
+	/* the one rule about people that is the same everywhere */
+	if (contact->opted_out && cs_contact_is(contact, CS_OPT_IN, "true"))
+		contact->value[CS_OPT_IN] = NULL;
+
+	refusal = provider->prepare(endpoint, contact);
+	if (refusal == NULL && contact->upsert_key && strlen(contact->upsert_key) > CS_KEY_MAX_BYTES)
+		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+								  "what the contact goes by is longer than %d bytes",
+								  CS_KEY_MAX_BYTES);
+	return refusal;
+}
+
+/* ---------- help for providers ---------- */
+
+CsRefusal *
+cs_provider_check_path(const char *field, const char *text)
+{
+	if (strcmp(text, ".") != 0 && strcmp(text, "..") != 0)
+		return NULL;
+	return cs_provider_refuse(CS_REASON_INVALID_FIELD, field,
+							  "%s is \"%s\", which cannot be part of a URL", field, text);
+}
+
+size_t
+cs_provider_utf8_length(const char *text)
+{
+	size_t		n = 0;
+
+	for (; *text; text++)
+		n += ((unsigned char) *text & 0xC0) != 0x80;
+	return n;
+}
+
+int
+cs_provider_option_word(const CsEndpoint *endpoint, const char *name, const char *const *words)
+{
+	const char *value = cs_endpoint_option(endpoint, name);
+
+	for (int i = 0; value && words[i]; i++)
+	{
+		if (strcmp(value, words[i]) == 0)
+			return i;
+	}
+	return 0;
+}
+
+
+void
+cs_provider_add_header(CsRequest *request, const char *name, const char *value)
+{
+	Assert(request->nheaders < CS_MAX_HEADERS);
+	request->headers[request->nheaders].name = name;
+	request->headers[request->nheaders].value = value;
+	request->nheaders++;
+}
+
+char *
+cs_provider_url_encode(const char *text)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	for (const unsigned char *p = (const unsigned char *) text; *p; p++)
+	{
+		if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+			(*p >= '0' && *p <= '9') || strchr("-._~", *p) != NULL)
+			appendStringInfoCharMacro(&out, *p);
+		else
+			appendStringInfo(&out, "%%%02X", *p);
+	}
+	return out.data;
+}
+
+/* One length-prefixed part of a UUID's name; false when the hash failed. */
+static bool
+hash_part(pg_cryptohash_ctx *hash, const void *data, size_t len)
+{
+	uint64		prefix = len;
+
+	return pg_cryptohash_update(hash, (uint8 *) &prefix, sizeof(prefix)) == 0 &&
+		pg_cryptohash_update(hash, data, len) == 0;
+}
+
+static bool
+hash_batch(pg_cryptohash_ctx *hash, const CsBatch *batch, const StringInfoData *body)
+{
+	const char *first = batch->contacts[0]->upsert_key;
+	const char *last = batch->contacts[batch->ncontacts - 1]->upsert_key;
+
+	if (pg_cryptohash_init(hash) < 0 ||
+		pg_cryptohash_update(hash, uuid_namespace, sizeof(uuid_namespace)) < 0 ||
+		!hash_part(hash, first, strlen(first)) ||
+		!hash_part(hash, last, strlen(last)) ||
+		!hash_part(hash, body->data, body->len) ||
+		!hash_part(hash, &batch->rekeys, sizeof(batch->rekeys)))
+		return false;
+	for (int i = 0; i < batch->ncontacts; i++)
+	{
+		const CsContact *contact = batch->contacts[i];
+
+		if (!hash_part(hash, &contact->change_id, sizeof(contact->change_id)) ||
+			!hash_part(hash, &contact->retries, sizeof(contact->retries)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * SHA1 of the batch.  The hash of a server with OpenSSL hangs on a resource
+ * owner, and no transaction is open here to have one: hence one for a moment.
+ */
+static void
+digest_batch(const CsBatch *batch, const StringInfoData *body, uint8 *digest)
+{
+	ResourceOwner old = CurrentResourceOwner;
+	ResourceOwner owner = ResourceOwnerCreate(NULL, "contactsync key");
+	volatile bool ok = false;
+
+	CurrentResourceOwner = owner;
+	PG_TRY();
+	{
+		pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA1);
+
+		ok = hash != NULL && hash_batch(hash, batch, body) &&
+			pg_cryptohash_final(hash, digest, SHA1_DIGEST_LENGTH) == 0;
+		pg_cryptohash_free(hash);
+	}
+	PG_FINALLY();
+	{
+		CurrentResourceOwner = old;
+	}
+	PG_END_TRY();
+	ResourceOwnerDelete(owner);
+	if (!ok)
+		elog(ERROR, "could not compute a SHA1 hash");
+}
+
+char *
+cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body)
+{
+	uint8		d[SHA1_DIGEST_LENGTH];
+
+	digest_batch(batch, body, d);
+	d[6] = (d[6] & 0x0F) | 0x50;	/* version 5 */
+	d[8] = (d[8] & 0x3F) | 0x80;	/* variant of RFC 4122 */
+	return psprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+					d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7],
+					d[8], d[9], d[10], d[11], d[12], d[13], d[14], d[15]);
+}

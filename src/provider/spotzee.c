@@ -1,0 +1,513 @@
+/*-------------------------------------------------------------------------
+ *
+ * spotzee.c
+ *		Spotzee: POST /contacts/batch, up to 100 contacts a call, with an
+ *		idempotency key.
+ *
+ * From the page "Sync contacts" [SEED]: external_id on every contact, which is
+ * the upsert key; first-class fields and data for everything else; a key per
+ * batch, the same for a retry; failed items in errors[] by external_id, to be
+ * sent again in a fresh request.  From its source and from the page that
+ * replaced it [SRC]: {"contacts":[...]} and Spotzee-Version; today a bare array
+ * to /users/batch with names inside data, answered by results[].  The option
+ * api chooses; both answers are read whatever it says.
+ *
+ * Spotzee remembers 2xx and 4xx under a key for a day.  So the key is made of
+ * all that makes a batch another one (cs_provider_idempotency_key): a retry of
+ * a lost call replays its answer, a new change never does.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "provider/email.h"
+#include "provider/item_results.h"
+#include "provider/provider.h"
+
+#define MAX_BATCH		100
+#define MAX_LOCALE		255		/* characters */
+#define MAX_TIMEZONE	50
+
+typedef struct Spotzee
+{
+	bool		users;			/* option api is 'users' */
+	const char *path;			/* /contacts or /users */
+	const char *version;		/* NULL: no such header */
+	bool		email_as_id;
+	bool		accept_unreadable;
+} Spotzee;
+
+static const char *const apis[] = {"contacts", "users", NULL};
+static const char *const answer_rules[] = {"retry", "accept", NULL};
+
+/* ---------- options ---------- */
+
+static const char *
+check_api(const char *value)
+{
+	return cs_check_words(value, apis);
+}
+
+static const char *
+check_answer_rule(const char *value)
+{
+	return cs_check_words(value, answer_rules);
+}
+
+static const char *
+check_version(const char *value)
+{
+	if (strcmp(value, "none") == 0 ||
+		(strlen(value) == 10 && strspn(value, "0123456789-") == 10))
+		return NULL;
+	return "must be a date such as 2026-04-28, or none";
+}
+
+static const CsOption options[] = {
+	{.name = "api",.place = CS_ON_SERVER,.payload = true,.check = check_api,.preset = "contacts",
+	.help = "generation of the API: contacts, or users as it was renamed in 2026"},
+	{.name = "version",.place = CS_ON_SERVER,.check = check_version,.preset = "2026-04-28",
+	.help = "value of the header Spotzee-Version, or none"},
+	{.name = "email_as_id",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
+	.help = "answer to whether an external_id may be the e-mail address, which changes"},
+	{.name = "unreadable_answer",.place = CS_ON_SERVER,.check = check_answer_rule,.preset = "retry",
+	.help = "rule for a 2xx that does not say what became of the contacts: retry or accept"},
+	{.name = NULL}
+};
+
+static const void *
+configure(const CsEndpoint *endpoint)
+{
+	Spotzee    *spotzee = palloc0(sizeof(Spotzee));
+
+	spotzee->users = cs_provider_option_word(endpoint, "api", apis) == 1;
+	spotzee->path = spotzee->users ? "/users" : "/contacts";
+	spotzee->version = cs_endpoint_option(endpoint, "version");
+	if (spotzee->version && strcmp(spotzee->version, "none") == 0)
+		spotzee->version = NULL;
+	spotzee->email_as_id = cs_endpoint_option_bool(endpoint, "email_as_id");
+	spotzee->accept_unreadable = cs_provider_option_word(endpoint, "unreadable_answer",
+														 answer_rules) == 1;
+	return spotzee;
+}
+
+/* ---------- contacts ---------- */
+
+static CsRefusal *
+check_length(const CsContact *contact, CsField field, int max)
+{
+	const char *value = contact->value[field];
+
+	if (value == NULL || cs_provider_utf8_length(value) <= max)
+		return NULL;
+	return cs_provider_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
+							  "%s has more than %d characters",
+							  cs_contact_field_name(field), max);
+}
+
+/*
+ * [SEED]: "a field ... that uniquely identifies a customer and never changes".
+ * [SRC]: "Don't use the email as external_id (emails change)".
+ */
+static CsRefusal *
+prepare(const CsEndpoint *endpoint, CsContact *contact)
+{
+	const Spotzee *spotzee = cs_provider_settings(endpoint);
+	const char *id;
+	CsRefusal  *refusal;
+
+	if (contact->action == CS_UNSUBSCRIBE)
+		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+								  "Spotzee keeps subscriptions apart from contacts; it can delete contacts");
+	if (contact->value[CS_EXTERNAL_ID] == NULL && contact->action != CS_UPSERT)
+		contact->value[CS_EXTERNAL_ID] = contact->upsert_key;
+	id = contact->value[CS_EXTERNAL_ID];
+	if (id == NULL || *id == '\0')
+		return cs_provider_refuse(CS_REASON_MISSING_FIELD, "external_id",
+								  "external_id is empty, and Spotzee needs it");
+	if (contact->value[CS_EMAIL] && !spotzee->email_as_id && strchr(id, '@') &&
+		strcmp(cs_email_normalize(id), contact->value[CS_EMAIL]) == 0)
+		return cs_provider_refuse(CS_REASON_INVALID_FIELD, "external_id",
+								  "external_id is the e-mail address, which may change (see the option email_as_id)");
+	contact->upsert_key = contact->value[CS_EXTERNAL_ID];
+	if (contact->action == CS_DELETE)
+		return cs_provider_check_path("external_id", id);
+
+	refusal = check_length(contact, CS_LOCALE, MAX_LOCALE);
+	return refusal ? refusal : check_length(contact, CS_TIMEZONE, MAX_TIMEZONE);
+}
+
+/* ---------- requests ---------- */
+
+/* A field, unless it is null and nulls are to be left out. */
+static void
+write_field(StringInfo out, const CsContact *contact, CsField field, bool nulls)
+{
+	if ((contact->present & CS_FIELD_BIT(field)) && (contact->value[field] || nulls) &&
+		field != CS_ATTRIBUTES)
+		cs_json_member(out, cs_contact_field_name(field), contact->value[field]);
+}
+
+/*
+ * [SEED]: everything that is not first-class goes into data.  [SRC]: so do the
+ * names, since contacts became users; an attribute of that name comes first.
+ */
+static void
+write_data(StringInfo out, const Spotzee *spotzee, const CsContact *contact, bool nulls)
+{
+	int			start = out->len;
+
+	cs_json_key(out, "data");
+	appendStringInfoCharMacro(out, '{');
+	if (spotzee->users && !cs_contact_attribute(contact, "first_name"))
+		write_field(out, contact, CS_FIRST_NAME, nulls);
+	if (spotzee->users && !cs_contact_attribute(contact, "last_name"))
+		write_field(out, contact, CS_LAST_NAME, nulls);
+	for (int i = 0; i < contact->nattributes; i++)
+	{
+		const CsAttribute *attribute = &contact->attributes[i];
+
+		if (nulls || strcmp(attribute->json, "null") != 0)
+			cs_json_member_raw(out, attribute->name, attribute->json);
+	}
+
+	if (out->data[out->len - 1] == '{')
+	{
+		out->len = start;		/* none: leave the whole member out */
+		out->data[start] = '\0';
+	}
+	else
+		appendStringInfoCharMacro(out, '}');
+}
+
+static void
+write_contact(StringInfo out, const Spotzee *spotzee, const CsContact *contact, bool nulls)
+{
+	appendStringInfoCharMacro(out, '{');
+	cs_json_member(out, "external_id", contact->value[CS_EXTERNAL_ID]);
+	write_field(out, contact, CS_EMAIL, nulls);
+	write_field(out, contact, CS_PHONE, nulls);
+	write_field(out, contact, CS_LOCALE, nulls);
+	write_field(out, contact, CS_TIMEZONE, nulls);
+	if (!spotzee->users)
+	{
+		write_field(out, contact, CS_FIRST_NAME, nulls);
+		write_field(out, contact, CS_LAST_NAME, nulls);
+	}
+	write_data(out, spotzee, contact, nulls);
+	appendStringInfoCharMacro(out, '}');
+}
+
+static void
+write_batch(StringInfo out, const Spotzee *spotzee, const CsBatch *batch, bool nulls)
+{
+	Assert(batch->ncontacts >= 1 && batch->ncontacts <= MAX_BATCH);
+	appendStringInfoString(out, spotzee->users ? "[" : "{\"contacts\":[");
+	for (int i = 0; i < batch->ncontacts; i++)
+	{
+		cs_json_comma(out);
+		write_contact(out, spotzee, batch->contacts[i], nulls);
+	}
+	appendStringInfoString(out, spotzee->users ? "]" : "]}");
+}
+
+static void
+build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
+{
+	const Spotzee *spotzee = cs_provider_settings(endpoint);
+
+	cs_provider_add_header(request, "Accept", "application/json");
+	if (spotzee->version)
+		cs_provider_add_header(request, "Spotzee-Version", spotzee->version);
+	if (batch->action == CS_DELETE)
+	{
+		request->method = "DELETE";
+		request->url = psprintf("%s%s/%s", endpoint->base_url, spotzee->path,
+								cs_provider_url_encode(batch->contacts[0]->upsert_key));
+		return;
+	}
+
+	request->method = "POST";
+	request->url = psprintf("%s%s/batch", endpoint->base_url, spotzee->path);
+	cs_provider_add_header(request, "Content-Type", "application/json");
+	initStringInfo(&request->body);
+	write_batch(&request->body, spotzee, batch, endpoint->nulls_clear);
+	request->idempotency_key = cs_provider_idempotency_key(batch, &request->body);
+	cs_provider_add_header(request, "Idempotency-Key", request->idempotency_key);
+}
+
+static int
+batch_limit(CsAction action, int step)
+{
+	return action == CS_DELETE ? 1 : MAX_BATCH;
+}
+
+/* ---------- answers ---------- */
+
+/* [SRC]: codes were numbers once, which say nothing. */
+static const char *
+error_code(CsJson *doc)
+{
+	const char *code = cs_json_string(cs_json_get(doc, "code"));
+
+	return code ? code : cs_json_string(cs_json_path(doc, "error.code"));
+}
+
+static bool
+is_code(const char *code, const char *name)
+{
+	return code && strcmp(code, name) == 0;
+}
+
+/* Fails for one whose failure is counted but not named; others by halves. */
+static void
+judge_unattributed(const CsBatch *batch, int count, const CsItemized *items,
+				   CsJudgement *judgement)
+{
+	const char *message = items->orphan_message;
+
+	if (batch->ncontacts > 1)
+		cs_provider_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
+							 "%d of %d contacts failed, which ones is not said",
+							 count, batch->ncontacts);
+	else
+		cs_provider_reject_one(&judgement->outcomes[0], CS_REASON_REJECTED, NULL,
+							   message ? message : "Spotzee refused the contact without a reason");
+}
+
+/*
+ * [SEED]: errors[] names the items that failed, the others are committed.
+ * [SRC]: results[] has one of user or error for each, beside counts.
+ */
+static void
+judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+			CsJson *doc, CsJudgement *judgement)
+{
+	const Spotzee *spotzee = cs_provider_settings(endpoint);
+	CsJson	   *errors = cs_json_get(doc, "errors");
+	CsItemized	items;
+	int64		succeeded = -1;
+	int64		failed = -1;
+	int64		missing;
+
+	cs_itemized_begin(&items, batch, judgement);
+	cs_itemized_results(&items, cs_json_get(doc, "results"));
+	cs_itemized_results(&items, cs_json_get(doc, "contacts"));
+	cs_itemized_results(&items, cs_json_get(doc, "users"));
+	cs_itemized_failures(&items, errors);
+	(void) cs_json_int(cs_json_get(doc, "succeeded"), &succeeded);
+	(void) cs_json_int(cs_json_get(doc, "failed"), &failed);
+
+	if (cs_json_length(errors) < 0 && failed < 0 && succeeded < 0 &&
+		items.nseen < batch->ncontacts)
+	{
+		cs_provider_judge_unreadable(endpoint, batch, response, spotzee->accept_unreadable,
+									 judgement);
+		return;
+	}
+	if (failed < 0 && succeeded >= 0)
+		failed = batch->ncontacts - succeeded;
+	failed = Max(failed, items.nfailed + items.norphans);
+	missing = Min(failed, batch->ncontacts) - items.nfailed;
+	if (missing > 0)
+		judge_unattributed(batch, (int) missing, &items, judgement);
+}
+
+/* [SRC]: a conflict of keys is ours to solve, that of states is the contact's. */
+static bool
+judge_conflict(const CsResponse *response, const char *code, CsJson *doc,
+			   CsJudgement *judgement)
+{
+	const char *message = cs_provider_error_message(doc);
+
+	if (is_code(code, "idempotency_key_mismatch"))
+		cs_provider_conclude(judgement, CS_REKEY, CS_REASON_UNAVAILABLE, "%s",
+							 message ? message : "the idempotency key was used for another batch");
+	else if (is_code(code, "idempotency_in_progress") || is_code(code, "state_conflict"))
+	{
+		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s",
+							 message ? message : code);
+		judgement->retry_after = cs_provider_retry_after(response);
+	}
+	else
+		return false;
+	return true;
+}
+
+/* [SRC]: top-level errors[] of a refusal is per field: {param, code, message}. */
+static void
+judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+			  const char *code, CsJson *doc, CsJudgement *judgement)
+{
+	const char *param = cs_json_string(cs_json_get(doc, "param"));
+	const char *message = cs_provider_error_message(doc);
+
+	cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+	if (param == NULL)
+		param = cs_json_string(cs_json_get(cs_json_item(cs_json_get(doc, "errors"), 0), "param"));
+	judgement->field = param;
+	if (is_code(code, "version_unsupported") || is_code(code, "version_required") ||
+		(param && strcmp(param, "Spotzee-Version") == 0))
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
+							 "Spotzee does not take the option version: %s", message ? message : code);
+	else if (response->status == 404)
+		cs_provider_conclude(judgement, CS_HALT, CS_HALT_URL,
+							 "there is nothing at this URL, check the options base_url and api: %s",
+							 message ? message : "HTTP status 404");
+}
+
+/* [SRC]: 204, asynchronously; one who is not there is deleted. */
+static bool
+judge_deletion(const CsResponse *response, const char *code, CsJudgement *judgement)
+{
+	if (response->status == 404 && is_code(code, "resource_missing"))
+		judgement->outcomes[0].note = "there was no such contact";
+	else if (response->status >= 300)
+		return false;
+	return true;
+}
+
+static void
+judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+	  CsJudgement *judgement)
+{
+	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
+	const char *code = error_code(doc);
+
+	judgement->request_id = cs_json_string(cs_json_get(doc, "request_id"));
+	if (judgement->request_id == NULL)
+		judgement->request_id = cs_provider_header(response, "x-request-id");
+	if (response->status >= 300)
+		judgement->code = code;
+
+	if (cs_provider_judge_common(endpoint, response, doc, judgement))
+	{
+		if (response->status == 429 && judgement->retry_after < 0)
+			judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+	}
+	else if (batch->action == CS_DELETE && judge_deletion(response, code, judgement))
+		return;
+	else if (response->status >= 300 && judge_conflict(response, code, doc, judgement))
+		return;
+	else if (response->status >= 300)
+		judge_refusal(endpoint, batch, response, code, doc, judgement);
+	else
+		judge_batch(endpoint, batch, response, doc, judgement);
+}
+
+/* ---------- looking ---------- */
+
+static void
+begin_get(const Spotzee *spotzee, CsRequest *request)
+{
+	request->method = "GET";
+	cs_provider_add_header(request, "Accept", "application/json");
+	if (spotzee->version)
+		cs_provider_add_header(request, "Spotzee-Version", spotzee->version);
+}
+
+/* [DOC]: GET /me, and X-Total-Count of a list. */
+static bool
+build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
+{
+	const Spotzee *spotzee = cs_provider_settings(endpoint);
+
+	if (n > 1)
+		return false;
+	begin_get(spotzee, request);
+	request->url = n == 0 ? psprintf("%s/me", endpoint->base_url) :
+		psprintf("%s%s?limit=1", endpoint->base_url, spotzee->path);
+	return true;
+}
+
+static void
+judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+			const CsResponse *response, CsJson *doc, CsFinding *finding)
+{
+	char	   *total;
+
+	finding->name = n == 0 ? "project" : "contacts";
+	if (n == 0)
+	{
+		finding->theirs = cs_json_text(cs_json_get(doc, "name"));
+		if (finding->theirs == NULL)
+			finding->theirs = cs_json_text(cs_json_get(doc, "id"));
+		finding->result = cs_json_is_object(doc) ? CS_FINDING_OK : CS_FINDING_UNAVAILABLE;
+		return;
+	}
+	total = cs_provider_header(response, "x-total-count");
+	if (total && *total && strspn(total, "0123456789") == strlen(total) && strlen(total) < 18)
+		cs_look_count(finding, holding, strtoll(total, NULL, 10));
+	else
+		finding->detail = "the answer has no header X-Total-Count";
+}
+
+static bool
+build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *request)
+{
+	const Spotzee *spotzee = cs_provider_settings(endpoint);
+
+	if (cs_provider_check_path("external_id", contact->upsert_key) != NULL)
+		return false;
+	begin_get(spotzee, request);
+	request->url = psprintf("%s%s/%s", endpoint->base_url, spotzee->path,
+							cs_provider_url_encode(contact->upsert_key));
+	return true;
+}
+
+/* Names are among the data for users, and beside them for contacts. */
+static bool
+read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+{
+	static const CsField fields[] = {
+		CS_EMAIL, CS_EXTERNAL_ID, CS_PHONE, CS_LOCALE, CS_TIMEZONE, CS_FIRST_NAME, CS_LAST_NAME
+	};
+	static const char *const names[CS_FIELD_COUNT] = {
+		[CS_FIRST_NAME] = "first_name",[CS_LAST_NAME] = "last_name"
+	};
+	CsJson	   *user = cs_json_get(doc, "user");
+
+	if (user == NULL)
+		user = cs_json_get(doc, "contact");
+	if (user == NULL)
+		user = doc;
+	remote->contact = cs_look_begin_contact();
+	remote->id = cs_json_text(cs_json_get(user, "id"));
+	remote->updated_at = cs_json_text(cs_json_get(user, "updated_at"));
+	cs_look_take_attributes(remote->contact, cs_json_get(user, "data"), names);
+	for (int i = 0; i < (int) lengthof(fields); i++)
+		cs_look_take(remote->contact, fields[i],
+					 cs_json_get(user, cs_contact_field_name(fields[i])));
+	return remote->contact->value[CS_EXTERNAL_ID] != NULL;
+}
+
+#define FIELDS \
+	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_EXTERNAL_ID) | \
+	 CS_FIELD_BIT(CS_FIRST_NAME) | CS_FIELD_BIT(CS_LAST_NAME) | \
+	 CS_FIELD_BIT(CS_PHONE) | CS_FIELD_BIT(CS_LOCALE) | \
+	 CS_FIELD_BIT(CS_TIMEZONE) | CS_FIELD_BIT(CS_ATTRIBUTES))
+
+const CsProvider cs_spotzee = {
+	.name = "spotzee",
+	.title = "Spotzee",
+	.base_url = "https://apix.spotzee.com/api/client",
+	.max_batch = MAX_BATCH,
+	.pace = 50,					/* 1000 in 10 s are allowed to the address */
+	.burst = 10,
+	.concurrency = 4,
+	.max_retries = 5,
+	.auth = CS_AUTH_BEARER,
+	.fields = FIELDS,
+	.required = CS_FIELD_BIT(CS_EXTERNAL_ID),
+	.abilities = CS_CAN_DELETE | CS_HAS_IDEMPOTENCY,
+	.options = options,
+	.build = build,
+	.judge = judge,
+	.prepare = prepare,
+	.batch_limit = batch_limit,
+	.configure = configure,
+	.build_check = build_check,
+	.judge_check = judge_check,
+	.build_lookup = build_lookup,
+	.read_contact = read_contact,
+};

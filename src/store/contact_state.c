@@ -1,0 +1,402 @@
+/*-------------------------------------------------------------------------
+ *
+ * contact_state.c
+ *		contactsync.contact: what was last synced of every source row.
+ *
+ * Every contact that is sent is looked up here before and stored here after,
+ * which is most of what its delivery costs.  So it is done below SQL, as the
+ * capture is: rows are found by the primary key, new ones are inserted many at
+ * a time, and known ones are updated in place where their page has room.
+ *
+ * Nobody but the owner of the queue writes rows of a key that is on its way.
+ * Should somebody all the same, the storing is tried once more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "executor/executor.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/contactsync.h"
+#include "base/encoding.h"
+#include "store/contact_state.h"
+
+/* Columns of contactsync.contact. */
+enum
+{
+	LEDGER_ENDPOINT,
+	LEDGER_WATCH,
+	LEDGER_KEY,
+	LEDGER_UPSERT_KEY,
+	LEDGER_EMAIL,
+	LEDGER_ACTION,
+	LEDGER_DIGEST,
+	LEDGER_SYNCED_AT,
+	LEDGER_REMOTE_ID,
+	LEDGER_CONSENT_SENT,
+	LEDGER_OPTED_OUT,
+	LEDGER_TOPICS,
+	LEDGER_ERROR,
+	LEDGER_REMOTE_STATUS,
+	LEDGER_REMOTE_UPDATED_AT,
+	LEDGER_COLUMNS
+};
+
+/* Rows that are inserted at a time. */
+#define INSERT_AT_ONCE	200
+
+/* The table, opened to be searched by its primary key. */
+typedef struct CsLedger
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;		/* of the row that was found */
+	Snapshot	snapshot;
+} CsLedger;
+
+static void
+open_ledger(CsLedger *ledger, LOCKMODE lockmode)
+{
+	Oid			relid = get_relname_relid("contact", get_namespace_oid(CS_SCHEMA, false));
+
+	ledger->rel = table_open(relid, lockmode);
+	ledger->index = index_open(RelationGetPrimaryKeyIndex(ledger->rel), lockmode);
+	ledger->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ledger->scan = index_beginscan(ledger->rel, ledger->index, ledger->snapshot, 3, 0);
+	ledger->slot = table_slot_create(ledger->rel, NULL);
+}
+
+static void
+close_ledger(CsLedger *ledger)
+{
+	ExecDropSingleTupleTableSlot(ledger->slot);
+	index_endscan(ledger->scan);
+	UnregisterSnapshot(ledger->snapshot);
+	index_close(ledger->index, NoLock);
+	table_close(ledger->rel, NoLock);
+}
+
+/* Effect: ledger->slot holds the row of the key.  Returns false if there is none. */
+static bool
+find(CsLedger *ledger, int endpoint, int watch, const char *key)
+{
+	ScanKeyData keys[3];
+	text	   *text_key = cstring_to_text(key);
+	bool		found;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(watch));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, PointerGetDatum(text_key));
+	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(endpoint));
+	index_rescan(ledger->scan, keys, 3, NULL, 0);
+	found = index_getnext_slot(ledger->scan, ForwardScanDirection, ledger->slot);
+	pfree(text_key);
+	return found;
+}
+
+/*
+ * Reading
+ */
+
+static char *
+text_of(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(slot, column + 1, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(datum);
+}
+
+static bool
+bool_of(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(slot, column + 1, &isnull);
+
+	return !isnull && DatumGetBool(datum);
+}
+
+static void
+fill_known(TupleTableSlot *slot, CsKnown *known)
+{
+	bool		isnull;
+	Datum		datum;
+
+	known->found = true;
+	datum = slot_getattr(slot, LEDGER_DIGEST + 1, &isnull);
+	known->has_digest = !isnull;
+	if (!isnull)
+		known->digest = *DatumGetUUIDP(datum);
+	known->action = DatumGetChar(slot_getattr(slot, LEDGER_ACTION + 1, &isnull));
+	datum = slot_getattr(slot, LEDGER_SYNCED_AT + 1, &isnull);
+	known->synced_at = isnull ? 0 : DatumGetTimestampTz(datum);
+	known->upsert_key = text_of(slot, LEDGER_UPSERT_KEY);
+	known->email = text_of(slot, LEDGER_EMAIL);
+	known->remote_id = text_of(slot, LEDGER_REMOTE_ID);
+	known->consent_sent = bool_of(slot, LEDGER_CONSENT_SENT);
+	known->opted_out = bool_of(slot, LEDGER_OPTED_OUT);
+	known->topics = text_of(slot, LEDGER_TOPICS);
+}
+
+void
+cs_ledger_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
+{
+	CsLedger	ledger;
+
+	memset(known, 0, n * sizeof(CsKnown));
+	open_ledger(&ledger, AccessShareLock);
+	for (int i = 0; i < n; i++)
+		if (find(&ledger, endpoint, watch, keys[i]))
+			fill_known(ledger.slot, &known[i]);
+	close_ledger(&ledger);
+}
+
+/* Effect: of what was synced before is not known that the provider has it. */
+void
+cs_ledger_doubt(int n, CsKnown *known, TimestampTz before)
+{
+	for (int i = 0; i < n; i++)
+		if (known[i].found && known[i].synced_at < before)
+			known[i].has_digest = false;
+}
+
+/*
+ * Storing
+ */
+
+static void
+set_text(Datum *values, bool *nulls, int column, const char *utf8)
+{
+	nulls[column] = utf8 == NULL;
+	values[column] = utf8 ? CStringGetTextDatum(cs_encoding_from_utf8(utf8)) : (Datum) 0;
+}
+
+/* What the provider did not say this time is as it was in "older", if there is one. */
+static void
+set_text_or_keep(Datum *values, bool *nulls, int column, const char *utf8, TupleTableSlot *older)
+{
+	if (utf8 == NULL && older)
+		values[column] = slot_getattr(older, column + 1, &nulls[column]);
+	else
+		set_text(values, nulls, column, utf8);
+}
+
+/* The address, unless the provider goes by it anyway. */
+static const char *
+email_if_not_key(const CsContact *contact)
+{
+	const char *email = contact->value[CS_EMAIL];
+
+	return email && strcmp(email, contact->upsert_key) == 0 ? NULL : email;
+}
+
+static char
+action_letter(CsAction action)
+{
+	return action == CS_UPSERT ? 'u' : action == CS_UNSUBSCRIBE ? 'n' : 'd';
+}
+
+/*
+ * Did the contact opt out at the provider?  What a pull has learnt while the
+ * call was under way is newer than what the call began with; but who was sent
+ * as opted out has withdrawn consent here, and what comes next is a new word.
+ */
+static bool
+opted_out(const CsStored *stored, TupleTableSlot *older)
+{
+	bool		known = older && bool_of(older, LEDGER_OPTED_OUT);
+
+	if (older == NULL || known == stored->contact->opted_out)
+		return stored->opted_out;
+	return known && !cs_contact_is(stored->contact, CS_OPT_IN, "false");
+}
+
+/* Effect: fills a row; "older" is the one that it replaces, or NULL. */
+static void
+fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
+		 TupleTableSlot *older, Datum *values, bool *nulls)
+{
+	memset(nulls, 0, LEDGER_COLUMNS * sizeof(bool));
+	values[LEDGER_ENDPOINT] = Int32GetDatum(endpoint);
+	values[LEDGER_WATCH] = Int32GetDatum(watch);
+	values[LEDGER_KEY] = CStringGetTextDatum(stored->key);
+	set_text(values, nulls, LEDGER_UPSERT_KEY, stored->contact->upsert_key);
+	set_text(values, nulls, LEDGER_EMAIL, email_if_not_key(stored->contact));
+	values[LEDGER_ACTION] = CharGetDatum(action_letter(stored->contact->action));
+	values[LEDGER_DIGEST] = UUIDPGetDatum(&stored->digest);
+	values[LEDGER_SYNCED_AT] = TimestampTzGetDatum(now);
+	set_text_or_keep(values, nulls, LEDGER_REMOTE_ID, stored->remote_id, older);
+	set_text_or_keep(values, nulls, LEDGER_REMOTE_STATUS, stored->remote_status, older);
+	set_text_or_keep(values, nulls, LEDGER_REMOTE_UPDATED_AT, stored->remote_updated_at, older);
+	values[LEDGER_CONSENT_SENT] = BoolGetDatum(stored->consent_sent);
+	values[LEDGER_OPTED_OUT] = BoolGetDatum(opted_out(stored, older));
+	set_text(values, nulls, LEDGER_TOPICS, stored->topics);
+	set_text(values, nulls, LEDGER_ERROR, stored->note);
+}
+
+/* The table, opened to be written as well. */
+typedef struct CsLedgerWriter
+{
+	CsLedger	ledger;
+	EState	   *estate;
+	ResultRelInfo *result;
+	TupleTableSlot *update_slot;
+	TupleTableSlot *insert_slots[INSERT_AT_ONCE];
+	int			nslots;			/* that exist */
+	int			ninserts;		/* of them, filled */
+} CsLedgerWriter;
+
+static void
+begin_write(CsLedgerWriter *writer)
+{
+	memset(writer, 0, sizeof(CsLedgerWriter));
+	open_ledger(&writer->ledger, RowExclusiveLock);
+	writer->estate = CreateExecutorState();
+	writer->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->result, writer->ledger.rel, 0, NULL, 0);
+	ExecOpenIndices(writer->result, false);
+	writer->update_slot = table_slot_create(writer->ledger.rel, NULL);
+}
+
+static void
+insert_index_entries(CsLedgerWriter *writer, TupleTableSlot *slot, bool update)
+{
+	list_free(cs_insert_index_tuples(writer->result, slot, writer->estate, update));
+	ResetPerTupleExprContext(writer->estate);
+}
+
+static void
+flush_inserts(CsLedgerWriter *writer)
+{
+	if (writer->ninserts == 0)
+		return;
+	table_multi_insert(writer->ledger.rel, writer->insert_slots, writer->ninserts,
+					   GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < writer->ninserts; i++)
+		insert_index_entries(writer, writer->insert_slots[i], false);
+	writer->ninserts = 0;
+}
+
+static void
+end_write(CsLedgerWriter *writer)
+{
+	flush_inserts(writer);
+	for (int i = 0; i < writer->nslots; i++)
+		ExecDropSingleTupleTableSlot(writer->insert_slots[i]);
+	ExecDropSingleTupleTableSlot(writer->update_slot);
+	ExecCloseIndices(writer->result);
+	FreeExecutorState(writer->estate);
+	close_ledger(&writer->ledger);
+	CommandCounterIncrement();
+}
+
+static TupleTableSlot *
+next_insert(CsLedgerWriter *writer)
+{
+	TupleTableSlot *slot;
+
+	if (writer->ninserts == INSERT_AT_ONCE)
+		flush_inserts(writer);
+	if (writer->ninserts == writer->nslots)
+		writer->insert_slots[writer->nslots++] = table_slot_create(writer->ledger.rel, NULL);
+	slot = writer->insert_slots[writer->ninserts++];
+	ExecClearTuple(slot);
+	return slot;
+}
+
+/* Effect: the row that was found becomes that of update_slot. */
+static void
+update_row(CsLedgerWriter *writer)
+{
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	CsUpdateIndexes update_indexes;
+	TM_Result	result;
+
+	result = table_tuple_update(writer->ledger.rel, &writer->ledger.slot->tts_tid,
+								writer->update_slot, GetCurrentCommandId(true),
+								writer->ledger.snapshot, InvalidSnapshot, true, &failure,
+								&lockmode, &update_indexes);
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row of contactsync.contact was changed by another session")));
+	if (update_indexes)
+		insert_index_entries(writer, writer->update_slot, true);
+}
+
+static void
+store(int endpoint, int watch, int n, const CsStored *stored)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	CsLedgerWriter writer;
+
+	begin_write(&writer);
+	for (int i = 0; i < n; i++)
+	{
+		bool		found = find(&writer.ledger, endpoint, watch, stored[i].key);
+		TupleTableSlot *slot = found ? ExecClearTuple(writer.update_slot) : next_insert(&writer);
+
+		fill_row(endpoint, watch, &stored[i], now, found ? writer.ledger.slot : NULL,
+				 slot->tts_values, slot->tts_isnull);
+		ExecStoreVirtualTuple(slot);
+		if (found)
+			update_row(&writer);
+	}
+	end_write(&writer);
+}
+
+/* The same in a subtransaction; false if it failed and may be tried again. */
+static bool
+try_to_store(int endpoint, int watch, int n, const CsStored *stored)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = true;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		store(endpoint, watch, n, stored);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		done = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/* Effect: the provider has these contacts now; no key is there twice. */
+void
+cs_ledger_store(int endpoint, int watch, int n, const CsStored *stored)
+{
+	if (!try_to_store(endpoint, watch, n, stored))
+		store(endpoint, watch, n, stored);
+}

@@ -1,0 +1,356 @@
+/*-------------------------------------------------------------------------
+ *
+ * mapping.c
+ *		Where the fields of a contact come from.
+ *
+ * A mapping is checked when its watch is made, as the user who makes it, and
+ * what is stored holds no surprise later: "*" is replaced by the columns that
+ * there are, so that a column that is added to the table next year is not sent
+ * to anybody by itself.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "catalog/pg_type.h"
+#include "nodes/bitmapset.h"
+#include "port/pg_bitutils.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "provider/provider.h"
+#include "store/mapping.h"
+#include "store/source.h"
+
+static char *
+string_of(const JsonbValue *value)
+{
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+/* Effect: adds a field or attribute to the watch. */
+static void
+add_mapped(CsWatch *watch, CsField field, char *attribute, char *expression)
+{
+	CsMapped   *mapped;
+
+	watch->mapped = watch->mapped ?
+		repalloc(watch->mapped, (watch->nmapped + 1) * sizeof(CsMapped)) : palloc(sizeof(CsMapped));
+	mapped = &watch->mapped[watch->nmapped++];
+	mapped->field = field;
+	mapped->attribute = attribute;
+	mapped->expression = expression;
+}
+
+/* The expression that a value of the mapping is.  "what" names it in errors. */
+static char *
+expression_of(const JsonbValue *value, const char *what)
+{
+	if (value->type != jbvString || value->val.string.len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a string that holds an SQL expression", what),
+				 errhint("Write a column as \"%s\" and a constant as \"'en'\".", "first_name")));
+	return string_of(value);
+}
+
+static void
+read_attributes(CsWatch *watch, JsonbContainer *object)
+{
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = string_of(&value);
+		else if (token == WJB_VALUE)
+			add_mapped(watch, CS_ATTRIBUTES, name,
+					   expression_of(&value, psprintf("attribute \"%s\" of the mapping", name)));
+	}
+}
+
+/* Returns true if the mapping asks for all remaining columns. */
+static bool
+read_field(CsWatch *watch, const char *name, const JsonbValue *value)
+{
+	CsField		field;
+
+	if (!cs_contact_field_by_name(name, strlen(name), &field))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("mapping names the field \"%s\", which does not exist", name),
+				 errhint("Fields are: %s.  Anything else goes into \"attributes\".",
+						 cs_contact_field_list(~0))));
+	if (field != CS_ATTRIBUTES)
+	{
+		add_mapped(watch, field, NULL,
+				   expression_of(value, psprintf("field \"%s\" of the mapping", name)));
+		return false;
+	}
+	if (value->type == jbvString && value->val.string.len == 1 && *value->val.string.val == '*')
+		return true;
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"attributes\" of the mapping must be an object of names and SQL expressions, or \"*\" for all remaining columns")));
+	read_attributes(watch, value->val.binary.data);
+	return false;
+}
+
+/*
+ * Effect: fills watch->mapped.  Returns true for "attributes": "*".
+ */
+bool
+cs_mapping_read(CsWatch *watch, Jsonb *mapping)
+{
+	JsonbIterator *it = JsonbIteratorInit(&mapping->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+	bool		all_columns = false;
+
+	if (!JB_ROOT_IS_OBJECT(mapping))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("mapping must be an object of fields and SQL expressions"),
+				 errhint("For example: mapping => '{\"email\": \"email_address\", \"external_id\": \"id\"}'.")));
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = string_of(&value);
+		else if (token == WJB_VALUE)
+			all_columns |= read_field(watch, name, &value);
+	}
+	return all_columns;
+}
+
+/* Effect: maps the columns that bear the name of a field, and no other. */
+void
+cs_mapping_default(CsWatch *watch, Relation source, uint32 fields)
+{
+	TupleDesc	desc = RelationGetDescr(source);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		const char *name = NameStr(attribute->attname);
+		CsField		field;
+
+		if (attribute->attisdropped || !cs_contact_field_by_name(name, strlen(name), &field))
+			continue;
+		if (field != CS_ATTRIBUTES && (fields & CS_FIELD_BIT(field)))
+			add_mapped(watch, field, NULL, pstrdup(quote_identifier(name)));
+	}
+}
+
+/* Effect: maps the columns that no expression so far uses as attributes. */
+void
+cs_mapping_add_remaining(CsWatch *watch, Relation source, const Bitmapset *used)
+{
+	TupleDesc	desc = RelationGetDescr(source);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (attribute->attisdropped ||
+			bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, used))
+			continue;
+		add_mapped(watch, CS_ATTRIBUTES, pstrdup(NameStr(attribute->attname)),
+				   pstrdup(quote_identifier(NameStr(attribute->attname))));
+	}
+}
+
+static char *
+mapped_label(const CsMapped *mapped)
+{
+	return mapped->attribute ?
+		psprintf("mapping of attribute \"%s\"", mapped->attribute) :
+		psprintf("mapping of \"%s\"", cs_contact_field_name(mapped->field));
+}
+
+/* Effect: an error unless values of the type can become that field. */
+static void
+check_type(const CsMapped *mapped, Oid type)
+{
+	char		category;
+	bool		preferred;
+	const char *wanted = NULL;
+	const char *example = NULL;
+
+	get_type_category_preferred(getBaseType(type), &category, &preferred);
+	switch (mapped->field)
+	{
+		case CS_ATTRIBUTES:
+			break;
+		case CS_OPT_IN:
+			if (category != TYPCATEGORY_BOOLEAN)
+			{
+				wanted = "boolean";
+				example = "newsletter = 'yes'";
+			}
+			break;
+		case CS_TAGS:
+		case CS_TOPICS:
+			if (category != TYPCATEGORY_ARRAY && type != JSONOID && type != JSONBOID)
+			{
+				wanted = "an array or jsonb";
+				example = "ARRAY[plan, region]";
+			}
+			break;
+		case CS_EXTERNAL_ID:
+			if (category == TYPCATEGORY_BOOLEAN || category == TYPCATEGORY_ARRAY ||
+				category == TYPCATEGORY_COMPOSITE || type == JSONOID || type == JSONBOID)
+			{
+				wanted = "text, a number or uuid";
+				example = "extra->>'id'";
+			}
+			break;
+		default:
+			if (category != TYPCATEGORY_STRING && category != TYPCATEGORY_ENUM &&
+				category != TYPCATEGORY_UNKNOWN)
+			{
+				wanted = "text";
+				example = "code::text";
+			}
+	}
+	if (wanted)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("%s is of type %s, but must be %s", mapped_label(mapped),
+						format_type_be(type), wanted),
+				 errhint("Map an expression of that type, such as \"%s\".", example)));
+}
+
+/* Effect: checks every expression, collecting the columns that they use. */
+void
+cs_mapping_check_expressions(CsWatch *watch, Relation source, int from, Bitmapset **used)
+{
+	for (int i = from; i < watch->nmapped; i++)
+	{
+		CsMapped   *mapped = &watch->mapped[i];
+
+		check_type(mapped, cs_source_check_expression(source, mapped->expression,
+													  mapped_label(mapped), used));
+	}
+}
+
+/* The expression of a field, or NULL if it is not mapped. */
+static const char *
+mapped_expression(const CsWatch *watch, CsField field)
+{
+	for (int i = 0; i < watch->nmapped; i++)
+		if (watch->mapped[i].field == field)
+			return watch->mapped[i].expression;
+	return NULL;
+}
+
+/* Effect: a warning if the key of contacts at the provider is what people change. */
+static void
+check_external_id(const CsWatch *watch)
+{
+	const char *id = mapped_expression(watch, CS_EXTERNAL_ID);
+	const char *email = mapped_expression(watch, CS_EMAIL);
+
+	if (id && email && strcmp(id, email) == 0)
+		ereport(WARNING,
+				(errmsg("external_id is mapped to the e-mail address, which may change"),
+				 errhint("Map external_id to what identifies the row for good, such as its primary key.")));
+}
+
+/* Effect: an error unless the provider can take these fields. */
+void
+cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
+{
+	const CsProvider *provider = endpoint->provider;
+	uint32		fields = 0;
+	const char *hint = NULL;
+	const char *refusal;
+
+	for (int i = 0; i < watch->nmapped; i++)
+	{
+		const CsMapped *mapped = &watch->mapped[i];
+		const char *doubt = NULL;
+
+		fields |= CS_FIELD_BIT(mapped->field);
+		if (mapped->attribute && provider->check_attribute)
+			doubt = provider->check_attribute(endpoint, mapped->attribute);
+		if (doubt)
+			ereport(WARNING, (errmsg("%s: %s", mapped_label(mapped), doubt)));
+	}
+	if (fields & ~provider->fields)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg_plural("%s cannot carry the field %s", "%s cannot carry the fields %s",
+							   pg_popcount32(fields & ~provider->fields), provider->title,
+							   cs_contact_field_list(fields & ~provider->fields)),
+				 errhint("It can carry: %s.", cs_contact_field_list(provider->fields))));
+	if (provider->required & ~fields)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg_plural("%s needs the field %s, which is not mapped",
+							   "%s needs the fields %s, which are not mapped",
+							   pg_popcount32(provider->required & ~fields), provider->title,
+							   cs_contact_field_list(provider->required & ~fields)),
+				 errhint("For example: mapping => '{\"email\": \"email_address\"}'.")));
+	check_external_id(watch);
+	refusal = provider->check_mapping ? provider->check_mapping(endpoint, fields, &hint) : NULL;
+	if (refusal)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s", refusal),
+				 hint ? errhint("%s", hint) : 0));
+}
+
+static JsonbValue
+json_string(char *string)
+{
+	JsonbValue	value = {.type = jbvString};
+
+	value.val.string.val = string;
+	value.val.string.len = strlen(string);
+	return value;
+}
+
+static void
+push_member(JsonbParseState **state, char *name, char *value)
+{
+	JsonbValue	json = json_string(name);
+
+	pushJsonbValue(state, WJB_KEY, &json);
+	json = json_string(value);
+	pushJsonbValue(state, WJB_VALUE, &json);
+}
+
+/* The mapping with all names spelled out, as it is stored. */
+Datum
+cs_mapping_to_jsonb(const CsWatch *watch)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	name = json_string("attributes");
+	bool		has_attributes = false;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < watch->nmapped; i++)
+	{
+		const CsMapped *mapped = &watch->mapped[i];
+
+		has_attributes |= mapped->attribute != NULL;
+		if (!mapped->attribute)
+			push_member(&state, pstrdup(cs_contact_field_name(mapped->field)), mapped->expression);
+	}
+	if (has_attributes)
+	{
+		pushJsonbValue(&state, WJB_KEY, &name);
+		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+		for (int i = 0; i < watch->nmapped; i++)
+			if (watch->mapped[i].attribute)
+				push_member(&state, watch->mapped[i].attribute, watch->mapped[i].expression);
+		pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}

@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * notify.c
+ *		NOTIFY, for whoever wants to be told rather than to look.
+ *
+ * Everybody may LISTEN, so what is told is what the catalogs show to everybody:
+ * the names of server, owner and table, and the class of the reason.  Messages
+ * of a provider or of the source can hold anything, and are not.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "base/sql.h"
+#include "store/notify.h"
+
+void
+cs_announce(const char *event, int endpoint, int watch, const char *reason, int64 failed)
+{
+	static CsStatement statement = {
+		"SELECT pg_notify('contactsync', json_strip_nulls(json_build_object('event', $1, 'server', e.server,"
+		" 'owner', e.role::text, 'source', w.source::text, 'reason', split_part($4, ':', 1),"
+		" 'failed', NULLIF($5, 0), 'at', clock_timestamp()))::text)"
+		" FROM contactsync.endpoint e LEFT JOIN contactsync.watch w ON w.id = $3 AND w.endpoint = e.id WHERE e.id = $2",
+		5, {TEXTOID, INT4OID, INT4OID, TEXTOID, INT8OID}
+	};
+	Datum		args[5];
+
+	args[0] = CStringGetTextDatum(event);
+	args[1] = Int32GetDatum(endpoint);
+	args[2] = Int32GetDatum(watch);
+	args[3] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
+	args[4] = Int64GetDatum(failed);
+	cs_sql_execute(&statement, args, reason ? NULL : "   n ");
+}

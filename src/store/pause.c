@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * pause.c
+ *		Servers and watches that somebody told to wait.
+ *
+ * They are in a table of their own, not in the rows of endpoint and watch: those
+ * the worker updates, and it must not wait for whoever pauses and then leaves
+ * the transaction open.  A pause is nobody's state of health either, so neither
+ * a halt nor a recovery ends it.
+ *
+ * Changes are captured meanwhile, and calls that are in flight end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "base/invalidation.h"
+#include "base/sql.h"
+#include "store/pause.h"
+
+static CsHeeded heeded = {.table = "pause"};
+
+/* Has anything been paused or resumed since the last time that it was asked? */
+bool
+cs_pause_take_changes(void)
+{
+	return cs_heed_take_changes(&heeded);
+}
+
+bool
+cs_pause_set(int endpoint, int watch, const char *by, const char *reason)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.pause (endpoint, watch, paused_by, paused_at, reason)"
+		" VALUES ($1, $2, $3, clock_timestamp(), $4) ON CONFLICT (endpoint, watch) DO NOTHING",
+		4, {INT4OID, INT4OID, TEXTOID, TEXTOID}
+	};
+	Datum		args[4];
+	char		nulls[5] = "    ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = CStringGetTextDatum(by);
+	args[3] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
+	nulls[3] = reason ? ' ' : 'n';
+	cs_heed_tell(&heeded);
+	return cs_sql_execute(&statement, args, nulls) > 0;
+}
+
+bool
+cs_pause_end(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.pause WHERE endpoint = $1 AND watch = $2", 2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+
+	cs_heed_tell(&heeded);
+	return cs_sql_execute(&statement, args, NULL) > 0;
+}
+
+int64
+cs_pause_all(const char *by, const char *reason)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.pause (endpoint, watch, paused_by, paused_at, reason)"
+		" SELECT endpoint, id, $1, clock_timestamp(), $2 FROM contactsync.watch"
+		" UNION ALL SELECT id, 0, $1, clock_timestamp(), $2 FROM contactsync.endpoint"
+		" ON CONFLICT (endpoint, watch) DO NOTHING",
+		2, {TEXTOID, TEXTOID}
+	};
+	Datum		args[2];
+
+	args[0] = CStringGetTextDatum(by);
+	args[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
+	cs_heed_tell(&heeded);
+	return (int64) cs_sql_execute(&statement, args, reason ? NULL : " n");
+}
+
+/* Of CsPause, palloc'd in the current context. */
+List *
+cs_pause_load(void)
+{
+	static CsStatement statement = {"SELECT endpoint, watch FROM contactsync.pause"};
+	MemoryContext context = CurrentMemoryContext;
+	List	   *pauses = NIL;
+	uint64		n;
+
+	cs_heed_begin(&heeded);
+	n = cs_sql_execute(&statement, NULL, NULL);
+
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+	{
+		CsPause    *pause = palloc(sizeof(CsPause));
+
+		pause->endpoint = cs_sql_int(i, 1);
+		pause->watch = cs_sql_int(i, 2);
+		pauses = lappend(pauses, pause);
+	}
+	return pauses;
+}
+
+/* Is this very one among them, the endpoint as such with watch 0? */
+bool
+cs_pause_includes(const List *pauses, int endpoint, int watch)
+{
+	ListCell   *lc;
+
+	foreach(lc, pauses)
+	{
+		const CsPause *pause = lfirst(lc);
+
+		if (pause->endpoint == endpoint && pause->watch == watch)
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,514 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.c
+ *		Writing and reading contactsync.queue.
+ *
+ * The queue has one reader at a time, whoever holds the lock of
+ * cs_queue_lock(), so a claim is a read: what is in flight is known in that
+ * process alone, and a row is deleted only together with the storing of its
+ * outcome.
+ *
+ * Reading never looks at a deleted row twice, however long somebody's snapshot
+ * keeps it from being vacuumed: rows are read in the order of (xact, id), each
+ * read begins where the last one ended, and rows of transactions that were
+ * under way when we passed them are looked up by their transaction later.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/lwlock.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "base/compat.h"
+#include "base/contactsync.h"
+#include "base/sql.h"
+#include "store/queue.h"
+
+/* Columns of contactsync.queue. */
+enum
+{
+	QUEUE_ENDPOINT,
+	QUEUE_WATCH,
+	QUEUE_XACT,
+	QUEUE_ID,
+	QUEUE_QUEUED_AT,
+	QUEUE_N,
+	QUEUE_KEYS,
+	QUEUE_CONTACT,
+	QUEUE_COLUMNS
+};
+
+struct CsQueueWriter
+{
+	Relation	rel;
+	CatalogIndexState indexes;
+	int64	   *counter;
+};
+
+/*
+ * Writing
+ */
+
+/*
+ * Effect: opens the queue.  Rows are numbered by *counter, which rises with
+ * each and need only be unique within the transaction, or by a sequence where
+ * it is NULL.  Returns NULL if there is no such table: the extension is being
+ * dropped.
+ */
+CsQueueWriter *
+cs_queue_begin_write(int64 *counter)
+{
+	Oid			schema = get_namespace_oid(CS_SCHEMA, true);
+	Oid			relid = OidIsValid(schema) ? get_relname_relid("queue", schema) : InvalidOid;
+	CsQueueWriter *writer;
+	Relation	rel;
+
+	if (!OidIsValid(relid))
+		return NULL;
+	rel = try_table_open(relid, RowExclusiveLock);
+	if (rel == NULL)
+		return NULL;
+	writer = palloc(sizeof(CsQueueWriter));
+	writer->rel = rel;
+	writer->indexes = CatalogOpenIndexes(rel);
+	writer->counter = counter;
+	return writer;
+}
+
+/*
+ * Effect: adds a row: n keys, or a contact, or neither.  Returns its id.
+ */
+int64
+cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
+			   ArrayType *keys, Jsonb *contact)
+{
+	Datum		values[QUEUE_COLUMNS];
+	bool		nulls[QUEUE_COLUMNS] = {0};
+	HeapTuple	tuple;
+	int64		id;
+
+	if (writer->counter)
+		id = ++*writer->counter;
+	else
+		id = nextval_internal(get_relname_relid("queue_id", RelationGetNamespace(writer->rel)),
+							  false);
+
+	values[QUEUE_ENDPOINT] = Int32GetDatum(endpoint);
+	values[QUEUE_WATCH] = Int32GetDatum(watch);
+	values[QUEUE_XACT] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	values[QUEUE_ID] = Int64GetDatum(id);
+	values[QUEUE_QUEUED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[QUEUE_N] = Int32GetDatum(n);
+	values[QUEUE_KEYS] = PointerGetDatum(keys);
+	nulls[QUEUE_KEYS] = keys == NULL;
+	values[QUEUE_CONTACT] = PointerGetDatum(contact);
+	nulls[QUEUE_CONTACT] = contact == NULL;
+
+	tuple = heap_form_tuple(RelationGetDescr(writer->rel), values, nulls);
+	CatalogTupleInsertWithInfo(writer->rel, tuple, writer->indexes);
+	heap_freetuple(tuple);
+	return id;
+}
+
+/* Effect: closes the queue, keeping the lock to the end of the transaction. */
+void
+cs_queue_end_write(CsQueueWriter *writer)
+{
+	CatalogCloseIndexes(writer->indexes);
+	table_close(writer->rel, NoLock);
+	pfree(writer);
+}
+
+/*
+ * Owning
+ */
+
+/*
+ * The lock on the queue is one that no SQL function takes, unlike an advisory
+ * lock, so that nobody can keep us out.  But it lives as one: other locks of a
+ * session go with the first transaction that aborts, and stay with the PGPROC of
+ * a process that exits between transactions.
+ */
+static void
+set_lock_tag(LOCKTAG *tag, uint16 which)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId,
+					   get_extension_oid(CS_EXTENSION, false), which);
+	tag->locktag_lockmethodid = USER_LOCKMETHOD;
+}
+
+/*
+ * Whoever owns the queue has the first, as a lock of the session.  Nobody gets
+ * to own it while somebody has the second, which the owner takes as a lock of
+ * the transaction where the first is in danger.  They are two, so that what is
+ * held of the first is known to be the session's.
+ */
+static LOCKTAG held_tag;
+static LOCKTAG guard_tag;
+
+/*
+ * Effect: this session owns the queue until it says otherwise or ends.
+ * Returns false if somebody else does.  Needs a transaction.
+ */
+bool
+cs_queue_lock(void)
+{
+	set_lock_tag(&held_tag, 1);
+	set_lock_tag(&guard_tag, 2);
+	if (LockAcquire(&held_tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	if (LockAcquire(&guard_tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	(void) LockRelease(&held_tag, ExclusiveLock, true);
+	return false;
+}
+
+/*
+ * Effect: until the transaction ends nothing that a mapping calls can take the
+ * queue away from us; pg_advisory_unlock_all() would, for it goes by the kind
+ * of lock.  A lock of the transaction is out of its reach.
+ */
+void
+cs_queue_protect(void)
+{
+	(void) LockAcquire(&guard_tag, ExclusiveLock, false, false);
+}
+
+/*
+ * Effect: we own the queue as before; a worker has no other lock of the session
+ * any more, for an advisory one can only be what a mapping left behind.  In the
+ * same transaction as cs_queue_protect().
+ */
+void
+cs_queue_recover(void)
+{
+	if (MyBackendType == B_BG_WORKER)
+		LockReleaseSession(USER_LOCKMETHOD);
+
+	/*
+	 * somebody else may have it for as long as it takes to find the other
+	 * taken
+	 */
+	(void) LockAcquire(&held_tag, ExclusiveLock, true, false);
+}
+
+void
+cs_queue_unlock(void)
+{
+	/* it was taken once more each time that it was recovered */
+	while (cs_lock_held(&held_tag, ExclusiveLock) && LockRelease(&held_tag, ExclusiveLock, true))
+		;
+}
+
+/*
+ * Effect: rows that a dump brought from another cluster, whose transactions
+ * are in our future, become readable; in their order, and numbered anew, for
+ * ids are unique within a transaction only.  Those of contactsync_upsert() are
+ * unique by themselves, and what it returned.  Needs a transaction.
+ */
+void
+cs_queue_adopt(void)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.queue q SET xact = pg_current_xact_id(), id = CASE WHEN watch = 0 THEN id ELSE o.n END"
+		" FROM (SELECT ctid AS c, row_number() OVER (ORDER BY xact, id) AS n FROM contactsync.queue"
+		" WHERE xact >= pg_snapshot_xmax(pg_current_snapshot())) o WHERE q.ctid = o.c"
+	};
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	cs_sql_execute(&statement, NULL, NULL);
+	cs_sql_leave(&scope);
+}
+
+/*
+ * Reading
+ */
+
+/* Effect: appends what the current SPI result holds to rows. */
+static int
+collect_rows(CsQueueRow **rows, int n, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+
+	*rows = n == 0 ? palloc((SPI_processed + 1) * sizeof(CsQueueRow)) :
+		repalloc(*rows, (n + SPI_processed + 1) * sizeof(CsQueueRow));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		CsQueueRow *row = &(*rows)[n++];
+		bool		isnull;
+		Datum		datum;
+
+		row->position.xact = DatumGetUInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		row->position.id = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
+		row->queued_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
+		row->nkeys = 0;
+		row->keys = NULL;
+		datum = SPI_getbinval(tuple, desc, 4, &isnull);
+		if (!isnull)
+			row->keys = cs_sql_text_array(datum, &row->nkeys);
+		datum = SPI_getbinval(tuple, desc, 5, &isnull);
+		row->contact = isnull ? NULL : DatumGetJsonbPCopy(datum);
+	}
+	MemoryContextSwitchTo(old);
+	return n;
+}
+
+/* Rows of a lane behind a position and below a transaction, a few of them. */
+static int
+read_range(int endpoint, int watch, CsQueuePosition after, uint64 below, int limit,
+		   CsQueueRow **rows, int n, MemoryContext context)
+{
+	static CsStatement statement = {
+		"SELECT xact, id, queued_at, keys, contact FROM contactsync.queue"
+		" WHERE endpoint = $1 AND watch = $2 AND (xact, id) > ($3, $4) AND xact < $5"
+		" ORDER BY xact, id LIMIT $6",
+		6, {INT4OID, INT4OID, XID8OID, INT8OID, XID8OID, INT4OID}
+	};
+	Datum		args[6];
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = UInt64GetDatum(after.xact);
+	args[3] = Int64GetDatum(after.id);
+	args[4] = UInt64GetDatum(below);
+	args[5] = Int32GetDatum(limit);
+	cs_sql_execute(&statement, args, NULL);
+	return collect_rows(rows, n, context);
+}
+
+/* Queue rows that are fetched at a time, until it is known what they hold. */
+#define ROWS_PER_FETCH	64
+
+/* What one cs_queue_read() has gathered. */
+typedef struct CsQueueBatch
+{
+	CsQueueRow *rows;
+	int			n;
+	int			nkeys;
+	int			max_keys;
+	MemoryContext context;
+} CsQueueBatch;
+
+/*
+ * Effect: reads rows behind *position and below a transaction until the batch
+ * is full or there are none; moves *position.  Returns true if there may be
+ * more.
+ */
+static bool
+read_until_full(CsQueueBatch *batch, int endpoint, int watch, CsQueuePosition *position,
+				uint64 below)
+{
+	while (batch->nkeys < batch->max_keys)
+	{
+		int			before = batch->n;
+		int			limit = ROWS_PER_FETCH;
+
+		if (batch->n > 0)
+			limit = Max(limit, (int64) (batch->max_keys - batch->nkeys) * batch->n / batch->nkeys);
+		batch->n = read_range(endpoint, watch, *position, below, limit,
+							  &batch->rows, before, batch->context);
+		for (int i = before; i < batch->n; i++)
+			batch->nkeys += Max(batch->rows[i].nkeys, 1);
+		if (batch->n > before)
+			*position = batch->rows[batch->n - 1].position;
+		if (batch->n - before < limit)
+			return false;
+	}
+	return true;
+}
+
+/* The full id of a transaction that the snapshot knows. */
+static uint64
+full_xid(TransactionId xid, FullTransactionId next)
+{
+	uint64		epoch = EpochFromFullTransactionId(next);
+
+	if (xid > XidFromFullTransactionId(next))
+		epoch--;
+	return (epoch << 32) | xid;
+}
+
+/*
+ * Effect: adds the transactions that are under way and that the cursor has
+ * passed to its stragglers.
+ */
+static void
+note_stragglers(CsQueueCursor *cursor, Snapshot snapshot, FullTransactionId next)
+{
+	CsQueuePosition *stragglers;
+	int			n = cursor->nstragglers;
+
+	stragglers = MemoryContextAlloc(cursor->context,
+									(n + snapshot->xcnt + 1) * sizeof(CsQueuePosition));
+	if (n > 0)
+		memcpy(stragglers, cursor->stragglers, n * sizeof(CsQueuePosition));
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+	{
+		uint64		xact = full_xid(snapshot->xip[i], next);
+		bool		known = xact > cursor->position.xact;
+
+		for (int k = 0; k < cursor->nstragglers && !known; k++)
+			known = stragglers[k].xact == xact;
+		if (known)
+			continue;
+		stragglers[n].xact = xact;
+		stragglers[n++].id = PG_INT64_MIN;
+	}
+	if (cursor->stragglers)
+		pfree(cursor->stragglers);
+	cursor->stragglers = stragglers;
+	cursor->nstragglers = n;
+}
+
+/* A transaction that is further back, has long been on disk. */
+#define MAX_AGE		(UINT64CONST(1) << 30)
+
+/*
+ * Effect: the transactions that wrote the rows are on disk, should they not have
+ * waited for it themselves: a crash must not take back what was sent.  What a
+ * row of the source has of a later transaction needs no such care, for the
+ * deletion of the queue row is behind that in the log.
+ */
+static void
+flush_transactions(int n, const CsQueueRow *rows, FullTransactionId next)
+{
+	XLogRecPtr	upto = InvalidXLogRecPtr;
+	uint64		last = 0;
+
+	LWLockAcquire(XactTruncationLock, LW_SHARED);
+	for (int i = 0; i < n; i++)
+	{
+		TransactionId xid = (TransactionId) rows[i].position.xact;
+
+		if (rows[i].position.xact == last)
+			continue;
+		last = rows[i].position.xact;
+		/* what was restored from a dump can have any number */
+		if (U64FromFullTransactionId(next) - last < MAX_AGE && TransactionIdIsNormal(xid) && !TransactionIdPrecedes(xid, CS_OLDEST_CLOG_XID))
+			upto = Max(upto, TransactionIdGetCommitLSN(xid));
+	}
+	LWLockRelease(XactTruncationLock);
+	if (upto != InvalidXLogRecPtr)
+		XLogFlush(upto);
+}
+
+/*
+ * Effect: reads what is new in a lane, about max_keys keys of it, and moves
+ * the cursor; cursor->more tells that there is more already.  A row is handed
+ * out again when the cursor starts anew, or in rare cases while it is in the
+ * queue: the caller knows what it has.  Returns the number of rows, which are
+ * palloc'd in the current context.  Needs a transaction with an active
+ * snapshot, a connection to SPI, and the scope of cs_sql_enter().
+ */
+int
+cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
+			  CsQueueRow **rows)
+{
+	CsQueueBatch batch = {.max_keys = max_keys,.context = CurrentMemoryContext};
+	Snapshot	snapshot = GetActiveSnapshot();
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint64		below = full_xid(snapshot->xmax, next);
+	int			kept = 0;
+
+	/* those that have ended since we passed them */
+	for (int i = 0; i < cursor->nstragglers; i++)
+	{
+		CsQueuePosition *straggler = &cursor->stragglers[i];
+
+		if (XidInMVCCSnapshot((TransactionId) straggler->xact, snapshot) ||
+			read_until_full(&batch, endpoint, watch, straggler, straggler->xact + 1))
+			cursor->stragglers[kept++] = *straggler;
+	}
+	cursor->nstragglers = kept;
+
+	/* and what lies ahead; the snapshot sees nothing at or above its xmax */
+	cursor->more = read_until_full(&batch, endpoint, watch, &cursor->position, below);
+	if (!cursor->more)
+	{
+		cursor->position.xact = below - 1;
+		cursor->position.id = PG_INT64_MAX;
+	}
+	note_stragglers(cursor, snapshot, next);
+	flush_transactions(batch.n, batch.rows, next);
+	*rows = batch.rows;
+	return batch.n;
+}
+
+/* Effect: removes rows of a lane; for the transaction that stores their outcome. */
+void
+cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.queue WHERE ctid = ANY (ARRAY(SELECT q.ctid FROM unnest($3, $4) AS d (xact, id),"
+		" LATERAL (SELECT ctid FROM contactsync.queue WHERE endpoint = $1 AND watch = $2 AND xact = d.xact"
+		" AND id = d.id OFFSET 0) q))",
+		4, {INT4OID, INT4OID, XID8ARRAYOID, INT8ARRAYOID}
+	};
+	Datum		args[4];
+	Datum	   *xacts = palloc(n * sizeof(Datum));
+	Datum	   *ids = palloc(n * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+	{
+		xacts[i] = UInt64GetDatum(positions[i].xact);
+		ids[i] = Int64GetDatum(positions[i].id);
+	}
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = PointerGetDatum(construct_array(xacts, n, XID8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	args[3] = PointerGetDatum(construct_array(ids, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	cs_sql_execute(&statement, args, NULL);
+}
+
+/*
+ * Effect: queues what is known of a watch, for its source may have been
+ * emptied: the contacts that are to be removed, and in any case the failures,
+ * which are none any more, and the other keys that are given.  Ids are negative, for whoever else writes in this
+ * transaction counts upwards.
+ */
+void
+cs_queue_expand(int endpoint, int watch, bool contacts, ArrayType *others)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys)"
+		" SELECT $1, $2, pg_current_xact_id(), -nextval('contactsync.queue_id'), now(), g.n, g.keys"
+		" FROM (SELECT count(*) AS n, array_agg(key) AS keys"
+		" FROM (SELECT key, (row_number() OVER () - 1) / 200 AS g"
+		" FROM (SELECT key FROM contactsync.contact WHERE endpoint = $1 AND watch = $2 AND $3"
+		" UNION SELECT key FROM contactsync.failure WHERE endpoint = $1 AND watch = $2"
+		" UNION SELECT unnest($4)) k) k GROUP BY g) g",
+		4, {INT4OID, INT4OID, BOOLOID, TEXTARRAYOID}
+	};
+	Datum		args[4];
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = BoolGetDatum(contacts);
+	args[3] = PointerGetDatum(others);
+	cs_sql_execute(&statement, args, NULL);
+}

@@ -1,0 +1,198 @@
+/*-------------------------------------------------------------------------
+ *
+ * row_key.c
+ *		The key of a source row as text.
+ *
+ * It says which row it is for as long as the row is queued, known or failed, in
+ * whatever session, so it must not depend on anybody's settings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "store/row_key.h"
+
+/*
+ * Types whose text is the same under any DateStyle, IntervalStyle, TimeZone,
+ * extra_float_digits and the like.
+ */
+static bool
+type_is_canonical(Oid type)
+{
+	switch (type)
+	{
+		case BOOLOID:
+		case BPCHAROID:
+		case CHAROID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case NAMEOID:
+		case NUMERICOID:
+		case OIDOID:
+		case TEXTOID:
+		case UUIDOID:
+		case VARCHAROID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * Effect: fills what is to be known of a key column.  Returns false if the
+ * relation has no such column.
+ */
+bool
+cs_rowkey_read_column(Relation rel, const char *name, CsKeyColumn *column, MemoryContext context)
+{
+	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), name);
+	Oid			function;
+	bool		is_varlena;
+
+	if (attnum <= 0)
+		return false;
+	column->attnum = attnum;
+	column->type = getBaseType(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid);
+	column->canonical = type_is_canonical(column->type);
+	getTypeOutputInfo(column->type, &function, &is_varlena);
+	fmgr_info_cxt(function, &column->output, context);
+	return true;
+}
+
+/* The text of a value, whatever the session's settings are; palloc'd. */
+static char *
+canonical_output(CsKeyColumn *column, Datum value)
+{
+	char	   *result;
+	int			nest_level;
+
+	if (column->canonical)
+		return OutputFunctionCall(&column->output, value);
+
+	nest_level = NewGUCNestLevel();
+	(void) set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("extra_float_digits", "3", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("bytea_output", "hex", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	result = OutputFunctionCall(&column->output, value);
+	AtEOXact_GUC(true, nest_level);
+	return result;
+}
+
+static text *
+make_key(MemoryContext context, const char *data, size_t len)
+{
+	text	   *key = MemoryContextAlloc(context, VARHDRSZ + len);
+
+	SET_VARSIZE(key, VARHDRSZ + len);
+	memcpy(VARDATA(key), data, len);
+	return key;
+}
+
+/* A key of one column is that column's text. */
+static text *
+make_single_key(MemoryContext context, CsKeyColumn *column, Datum value)
+{
+	char		buffer[MAXINT8LEN + 1];
+	text	   *packed;
+	char	   *string;
+
+	switch (column->type)
+	{
+		case INT4OID:
+			return make_key(context, buffer, pg_lltoa(DatumGetInt32(value), buffer));
+		case INT8OID:
+			return make_key(context, buffer, pg_lltoa(DatumGetInt64(value), buffer));
+		case TEXTOID:
+		case VARCHAROID:
+			packed = DatumGetTextPP(value);
+			return make_key(context, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+		default:
+			string = canonical_output(column, value);
+			return make_key(context, string, strlen(string));
+	}
+}
+
+/* A key of several columns is a JSON array of their texts. */
+static text *
+make_composite_key(MemoryContext context, int ncolumns, CsKeyColumn *columns,
+				   TupleTableSlot *slot)
+{
+	StringInfoData json;
+	bool		isnull;
+
+	initStringInfo(&json);
+	for (int i = 0; i < ncolumns; i++)
+	{
+		Datum		value = slot_getattr(slot, columns[i].attnum, &isnull);
+
+		if (isnull)
+			return NULL;
+		appendStringInfoString(&json, i == 0 ? "[" : ", ");
+		escape_json(&json, canonical_output(&columns[i], value));
+	}
+	appendStringInfoChar(&json, ']');
+	return make_key(context, json.data, json.len);
+}
+
+/*
+ * The key of a row, palloc'd in the context; NULL if it has none, which a
+ * primary key would not allow.
+ */
+text *
+cs_rowkey_make(MemoryContext context, int ncolumns, CsKeyColumn *columns, TupleTableSlot *slot)
+{
+	bool		isnull;
+	Datum		value;
+
+	if (ncolumns != 1)
+		return make_composite_key(context, ncolumns, columns, slot);
+	value = slot_getattr(slot, columns[0].attnum, &isnull);
+	return isnull ? NULL : make_single_key(context, &columns[0], value);
+}
+
+char *
+cs_rowkey_from_texts(Relation rel, int ncolumns, char **names, char **texts)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	for (int i = 0; i < ncolumns; i++)
+	{
+		CsKeyColumn column;
+		Form_pg_attribute attribute;
+		Oid			input;
+		Oid			parameter;
+		char	   *text;
+
+		if (!cs_rowkey_read_column(rel, names[i], &column, CurrentMemoryContext))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of table \"%s\" does not exist", names[i],
+							RelationGetRelationName(rel))));
+		attribute = TupleDescAttr(RelationGetDescr(rel), column.attnum - 1);
+		getTypeInputInfo(attribute->atttypid, &input, &parameter);
+		text = canonical_output(&column, OidInputFunctionCall(input, texts[i], parameter,
+															  attribute->atttypmod));
+		if (ncolumns == 1)
+			return text;
+		appendStringInfoString(&json, i == 0 ? "[" : ", ");
+		escape_json(&json, text);
+	}
+	appendStringInfoChar(&json, ']');
+	return json.data;
+}

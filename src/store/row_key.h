@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * row_key.h
+ *		The key of a source row as text.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_ROWKEY_H
+#define CS_ROWKEY_H
+
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "utils/rel.h"
+
+/* The one column of a key, or one of several. */
+typedef struct CsKeyColumn
+{
+	AttrNumber	attnum;
+	Oid			type;			/* base type */
+	bool		canonical;		/* output does not depend on settings */
+	FmgrInfo	output;
+} CsKeyColumn;
+
+extern bool cs_rowkey_read_column(Relation rel, const char *name, CsKeyColumn *column,
+								  MemoryContext context);
+extern text * cs_rowkey_make(MemoryContext context, int ncolumns, CsKeyColumn *columns,
+							 TupleTableSlot *slot);
+
+/*
+ * The key of a row whose key columns have these texts, as a text, palloc'd.
+ * Errors: the table has no such column, or its type no such value.
+ */
+extern char *cs_rowkey_from_texts(Relation rel, int ncolumns, char **names, char **texts);
+
+#endif							/* CS_ROWKEY_H */

@@ -1,0 +1,278 @@
+/*-------------------------------------------------------------------------
+ *
+ * stats.c
+ *		What was done, counted: since a reset, and minute by minute.
+ *
+ * Counters are in tables rather than in shared memory, so that they survive a
+ * restart, are right whoever delivers, and are read with plain SQL; they are
+ * added to once per transaction that stores outcomes, not once per call.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "base/sql.h"
+#include "provider/endpoint.h"
+#include "store/stats.h"
+
+CS_FUNCTION(contactsync_stats_reset);
+CS_FUNCTION(contactsync_stats_reset_all);
+CS_FUNCTION(contactsync_latency_bounds);
+CS_FUNCTION(contactsync_backlog);
+
+const double cs_latency_bounds[CS_LATENCY_BOUNDS] = {
+	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
+};
+
+/*
+ * Rows of the queue that are counted one by one for each watch; the rest is
+ * estimated, so that looking costs no more however long the queue is.
+ */
+#define BACKLOG_ROWS	"20000"
+
+#define SELECT_BACKLOG \
+	"WITH l AS MATERIALIZED (SELECT w.endpoint, w.watch, q.* FROM" \
+	" (SELECT endpoint, id AS watch FROM contactsync.watch UNION ALL SELECT id, 0 FROM contactsync.endpoint) w," \
+	" LATERAL (SELECT count(*) AS rows, sum(n) AS contacts, min(queued_at) AS oldest FROM" \
+	" (SELECT n, queued_at FROM contactsync.queue WHERE endpoint = w.endpoint AND watch = w.watch" \
+	" ORDER BY xact, id LIMIT " BACKLOG_ROWS ") q) q WHERE q.rows > 0)," \
+	" rest AS (SELECT greatest(pg_stat_get_live_tuples('contactsync.queue'::regclass) - sum(rows), 0)" \
+	" / NULLIF(count(*) FILTER (WHERE rows >= " BACKLOG_ROWS "), 0) AS rows FROM l)," \
+	" backlog AS (SELECT l.endpoint, l.watch, (l.contacts + CASE WHEN l.rows >= " BACKLOG_ROWS \
+	" THEN rest.rows * l.contacts / l.rows ELSE 0 END)::int8 AS contacts, l.oldest FROM l, rest)"
+
+void
+cs_stats_add_call(CsStats *stats, const CsCallRecord *record)
+{
+	int			bucket = 0;
+
+	while (bucket < CS_LATENCY_BOUNDS && record->duration > cs_latency_bounds[bucket])
+		bucket++;
+	stats->latency[bucket]++;
+	stats->calls++;
+	stats->retries += record->attempt > 1;
+	stats->throttled += strcmp(record->verdict, "throttled") == 0;
+	stats->unanswered += record->status == 0;
+	stats->sent += record->sent;
+	stats->received += record->received;
+	stats->seconds += record->duration;
+}
+
+/* The reason must live until they are stored. */
+void
+cs_stats_add_failure(CsStats *stats, const char *reason)
+{
+	CsReasonCount *count;
+	ListCell   *lc;
+
+	stats->failed++;
+	foreach(lc, stats->reasons)
+	{
+		count = lfirst(lc);
+		if (strcmp(count->reason, reason) == 0)
+		{
+			count->failed++;
+			return;
+		}
+	}
+	count = palloc(sizeof(CsReasonCount));
+	count->reason = reason;
+	count->failed = 1;
+	stats->reasons = lappend(stats->reasons, count);
+}
+
+static void
+store_reason(int endpoint, const CsReasonCount *count)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.minute_failure AS m (endpoint, at, reason, failed)"
+		" VALUES ($1, date_trunc('minute', clock_timestamp()), $2, $3)"
+		" ON CONFLICT (endpoint, at, reason) DO UPDATE SET failed = m.failed + excluded.failed",
+		3, {INT4OID, TEXTOID, INT8OID}
+	};
+	Datum		args[3];
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = CStringGetTextDatum(count->reason);
+	args[2] = Int64GetDatum(count->failed);
+	cs_sql_execute(&statement, args, NULL);
+}
+
+static Datum
+latency_array(const CsStats *stats)
+{
+	Datum		elements[CS_LATENCY_BOUNDS + 1];
+
+	for (int i = 0; i <= CS_LATENCY_BOUNDS; i++)
+		elements[i] = Int64GetDatum(stats->latency[i]);
+	return PointerGetDatum(construct_array(elements, CS_LATENCY_BOUNDS + 1, INT8OID, 8,
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+#define ADD \
+	" DO UPDATE SET calls = s.calls + excluded.calls, retries = s.retries + excluded.retries," \
+	" throttled = s.throttled + excluded.throttled, unanswered = s.unanswered + excluded.unanswered," \
+	" synced = s.synced + excluded.synced, unchanged = s.unchanged + excluded.unchanged," \
+	" failed = s.failed + excluded.failed, sent = s.sent + excluded.sent, received = s.received + excluded.received," \
+	" seconds = s.seconds + excluded.seconds, latency = (SELECT array_agg(a + b ORDER BY i)" \
+	" FROM unnest(s.latency, excluded.latency) WITH ORDINALITY AS u (a, b, i))"
+#define COUNTERS \
+	"calls, retries, throttled, unanswered, synced, unchanged, failed, sent, received, seconds, latency"
+
+int64
+cs_stats_store(const CsStats *stats)
+{
+	static CsStatement statement = {
+		"WITH total AS (INSERT INTO contactsync.stat AS s (endpoint, base, since, " COUNTERS ")"
+		" VALUES ($1, false, clock_timestamp(), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+		" ON CONFLICT (endpoint, base)" ADD "),"
+		" minute AS (INSERT INTO contactsync.minute AS s (endpoint, at, first_at, " COUNTERS ")"
+		" VALUES ($1, date_trunc('minute', clock_timestamp()), clock_timestamp(),"
+		" $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+		" ON CONFLICT (endpoint, at)" ADD " RETURNING failed) SELECT failed FROM minute",
+		12, {INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		FLOAT8OID, INT8ARRAYOID}
+	};
+	const int64 counts[] = {
+		stats->calls, stats->retries, stats->throttled, stats->unanswered, stats->synced,
+		stats->unchanged, stats->failed, stats->sent, stats->received
+	};
+	Datum		args[12];
+	ListCell   *lc;
+	bool		isnull;
+	int64		failed;
+
+	args[0] = Int32GetDatum(stats->endpoint);
+	for (int i = 0; i < lengthof(counts); i++)
+		args[i + 1] = Int64GetDatum(counts[i]);
+	args[10] = Float8GetDatum(stats->seconds);
+	args[11] = latency_array(stats);
+	cs_sql_execute(&statement, args, NULL);
+	failed = DatumGetInt64(cs_sql_value(0, 1, &isnull));
+	foreach(lc, stats->reasons)
+		store_reason(stats->endpoint, lfirst(lc));
+	return failed;
+}
+
+void
+cs_stats_tick(void)
+{
+	static CsStatement note = {
+		SELECT_BACKLOG
+		" INSERT INTO contactsync.minute AS m (endpoint, at, first_at, backlog)"
+		" SELECT endpoint, date_trunc('minute', clock_timestamp()), clock_timestamp(), sum(contacts)"
+		" FROM backlog GROUP BY endpoint ON CONFLICT (endpoint, at) DO UPDATE SET backlog = excluded.backlog"
+	};
+	static CsStatement prune = {
+		"DELETE FROM contactsync.minute WHERE at < clock_timestamp() - make_interval(mins => $1)",
+		1, {INT4OID}
+	};
+	static CsStatement prune_failures = {
+		"DELETE FROM contactsync.minute_failure WHERE at < clock_timestamp() - make_interval(mins => $1)",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(cs_history_age);
+
+	cs_sql_execute(&note, NULL, NULL);
+	cs_sql_execute(&prune, &arg, NULL);
+	cs_sql_execute(&prune_failures, &arg, NULL);
+}
+
+/*
+ * For SQL
+ */
+
+/*
+ * Effect: from here on the counters of the caller's endpoints, at one server or
+ * at all with NULL, begin at zero.  What they were is noted in rows of its own,
+ * which the worker does not touch: it must not wait for whoever resets them.
+ */
+static void
+reset(Name server)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.stat (endpoint, base, since, " COUNTERS ")"
+		" SELECT e.id, true, clock_timestamp(), COALESCE(s.calls, 0), COALESCE(s.retries, 0),"
+		" COALESCE(s.throttled, 0), COALESCE(s.unanswered, 0), COALESCE(s.synced, 0), COALESCE(s.unchanged, 0),"
+		" COALESCE(s.failed, 0), COALESCE(s.sent, 0), COALESCE(s.received, 0), COALESCE(s.seconds, 0),"
+		" COALESCE(s.latency, array_fill(0::bigint, ARRAY[$3]))"
+		" FROM contactsync.endpoint e LEFT JOIN contactsync.stat s ON s.endpoint = e.id AND NOT s.base"
+		" WHERE ($1 IS NULL OR e.server = $1) AND pg_has_role($2, e.role, 'USAGE')"
+		" ON CONFLICT (endpoint, base) DO UPDATE SET (since, " COUNTERS ") = (excluded.since, excluded.calls,"
+		" excluded.retries, excluded.throttled, excluded.unanswered, excluded.synced, excluded.unchanged,"
+		" excluded.failed, excluded.sent, excluded.received, excluded.seconds, excluded.latency)",
+		3, {NAMEOID, OIDOID, INT4OID}
+	};
+	Datum		args[3];
+	CsSqlScope	scope;
+
+	args[0] = NameGetDatum(server);
+	args[1] = ObjectIdGetDatum(GetUserId());
+	args[2] = Int32GetDatum(CS_LATENCY_BOUNDS + 1);
+	cs_sql_enter(&scope);
+	cs_sql_execute(&statement, args, server ? NULL : "n  ");
+	cs_sql_leave(&scope);
+}
+
+/* contactsync_stats_reset() */
+Datum
+contactsync_stats_reset_all(PG_FUNCTION_ARGS)
+{
+	reset(NULL);
+	PG_RETURN_VOID();
+}
+
+/* contactsync_stats_reset(server) */
+Datum
+contactsync_stats_reset(PG_FUNCTION_ARGS)
+{
+	(void) cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	reset(PG_GETARG_NAME(0));
+	PG_RETURN_VOID();
+}
+
+/* contactsync.latency_bounds(): without the last, which is infinity */
+Datum
+contactsync_latency_bounds(PG_FUNCTION_ARGS)
+{
+	Datum		elements[CS_LATENCY_BOUNDS];
+
+	for (int i = 0; i < CS_LATENCY_BOUNDS; i++)
+		elements[i] = Float8GetDatum(cs_latency_bounds[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(elements, CS_LATENCY_BOUNDS, FLOAT8OID, 8, FLOAT8PASSBYVAL,
+										  TYPALIGN_DOUBLE));
+}
+
+/* contactsync.backlog(): a view calls it, so it is for everybody. */
+Datum
+contactsync_backlog(PG_FUNCTION_ARGS)
+{
+	static CsStatement statement = {
+		SELECT_BACKLOG
+		" SELECT b.endpoint, b.watch, b.contacts, b.oldest FROM backlog b"
+		" JOIN contactsync.endpoint e ON e.id = b.endpoint"
+		" WHERE pg_has_role($1, e.role, 'USAGE') OR pg_has_role($1, 'pg_monitor', 'USAGE')",
+		1, {OIDOID}
+	};
+	Datum		arg = ObjectIdGetDatum(GetUserId());
+	ReturnSetInfo *result;
+	CsSqlScope	scope;
+	uint64		n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	result = (ReturnSetInfo *) fcinfo->resultinfo;
+	cs_sql_enter(&scope);
+	n = cs_sql_execute(&statement, &arg, NULL);
+	for (uint64 i = 0; i < n; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+	cs_sql_leave(&scope);
+	return (Datum) 0;
+}

@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * stats.h
+ *		What was done, counted: since a reset, and minute by minute.
+ *
+ * All of it needs a transaction and the scope of cs_sql_enter().
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_STATS_H
+#define CS_STATS_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+#include "store/state.h"
+
+/* Upper bounds of how long calls take; one more bucket holds what is longer. */
+#define CS_LATENCY_BOUNDS	12
+extern const double cs_latency_bounds[CS_LATENCY_BOUNDS];	/* s */
+
+typedef struct CsReasonCount
+{
+	const char *reason;
+	int64		failed;
+} CsReasonCount;
+
+/* What is to be added for one endpoint. */
+typedef struct CsStats
+{
+	int			endpoint;
+	int64		calls;
+	int64		retries;		/* calls that were not the first about their
+								 * contacts */
+	int64		throttled;		/* ... that were told to come later */
+	int64		unanswered;		/* ... that had no answer */
+	int64		synced;			/* contacts */
+	int64		unchanged;
+	int64		failed;
+	int64		sent;			/* bytes of bodies */
+	int64		received;
+	double		seconds;		/* of all calls together */
+	int64		latency[CS_LATENCY_BOUNDS + 1]; /* calls by duration */
+	List	   *reasons;		/* of CsReasonCount */
+} CsStats;
+
+extern void cs_stats_add_call(CsStats *stats, const CsCallRecord *record);
+extern void cs_stats_add_failure(CsStats *stats, const char *reason);
+
+/* Returns how many contacts have failed in this minute, these included. */
+extern int64 cs_stats_store(const CsStats *stats);
+
+/* Effect: the backlog of each endpoint that has one is noted for this minute,
+ * and what is older than contactsync.history_age is gone. */
+extern void cs_stats_tick(void);
+
+#endif							/* CS_STATS_H */

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * table_trigger.h
+ *		The triggers of a watch.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_TRIGGER_H
+#define CS_TRIGGER_H
+
+#include "postgres.h"
+
+#include "store/definition.h"
+
+/* Columns that were renamed. */
+typedef struct CsRenames
+{
+	int			n;
+	char	  **older;
+	char	  **newer;
+} CsRenames;
+
+/* The new name of a column, or NULL. */
+extern const char *cs_renames_find(const CsRenames *renames, const char *older);
+
+/* All within cs_sql_enter(). */
+extern void cs_trigger_create(const CsWatch *watch, bool always);
+extern void cs_trigger_alter(const CsWatch *watch);
+extern void cs_trigger_enable(int watch, bool always);
+extern void cs_trigger_rename(int watch, const CsRenames *renames);
+extern void cs_trigger_drop(int watch);
+extern void cs_trigger_follow(void);
+
+#endif							/* CS_TRIGGER_H */

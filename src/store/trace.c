@@ -1,0 +1,277 @@
+/*-------------------------------------------------------------------------
+ *
+ * trace.c
+ *		Requests and answers of chosen contacts, kept whole to be looked at.
+ *
+ * Who delivers sends a contact that is traced in a call of its own, so that
+ * nobody else's data is kept.  What is traced ends by itself after some days,
+ * and what was kept goes by age and number.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/encoding.h"
+#include "base/invalidation.h"
+#include "base/settings.h"
+#include "base/sql.h"
+#include "store/trace.h"
+
+/* Of each part of a trace no more is kept. */
+#define MAX_BYTES	65536
+
+/* A contact is traced for so long at most. */
+#define MAX_DAYS	"7"
+
+static CsHeeded heeded = {.table = "traced"};
+
+typedef struct CsTraced
+{
+	int			endpoint;
+	int			watch;			/* 0: by address or upsert key */
+	char	   *contact;
+} CsTraced;
+
+static List *traced = NIL;		/* of CsTraced */
+static MemoryContext traced_context = NULL;
+
+bool
+cs_trace_set(int endpoint, int watch, const char *contact, bool on)
+{
+	static CsStatement start = {
+		"INSERT INTO contactsync.traced (endpoint, watch, contact, until)"
+		" VALUES ($1, $2, $3, clock_timestamp() + interval '" MAX_DAYS " days')"
+		" ON CONFLICT (endpoint, watch, contact) DO UPDATE SET until = excluded.until",
+		3, {INT4OID, INT4OID, TEXTOID}
+	};
+	static CsStatement end = {
+		"DELETE FROM contactsync.traced WHERE endpoint = $1 AND watch = $2 AND contact = $3",
+		3, {INT4OID, INT4OID, TEXTOID}
+	};
+	Datum		args[3];
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = CStringGetTextDatum(contact);
+	cs_heed_tell(&heeded);
+	return cs_sql_execute(on ? &start : &end, args, NULL) > 0;
+}
+
+bool
+cs_trace_take_changes(void)
+{
+	return cs_heed_take_changes(&heeded);
+}
+
+void
+cs_trace_load(void)
+{
+	static CsStatement statement = {
+		"SELECT endpoint, watch, contact FROM contactsync.traced WHERE until > clock_timestamp()"
+	};
+	CsSqlScope	scope;
+	uint64		n;
+	MemoryContext old;
+
+	if (traced_context == NULL)
+		traced_context = AllocSetContextCreate(TopMemoryContext, "contactsync traced", ALLOCSET_SMALL_SIZES);
+	traced = NIL;
+	MemoryContextReset(traced_context);
+	cs_heed_begin(&heeded);
+	cs_sql_enter(&scope);
+	n = cs_sql_execute(&statement, NULL, NULL);
+	old = MemoryContextSwitchTo(traced_context);
+	for (uint64 i = 0; i < n; i++)
+	{
+		CsTraced   *one = palloc(sizeof(CsTraced));
+
+		one->endpoint = cs_sql_int(i, 1);
+		one->watch = cs_sql_int(i, 2);
+		one->contact = cs_sql_text(i, 3);
+		traced = lappend(traced, one);
+	}
+	MemoryContextSwitchTo(old);
+	cs_sql_leave(&scope);
+}
+
+bool
+cs_trace_is_wanted(int endpoint, int watch, const char *key, const CsContact *contact)
+{
+	ListCell   *lc;
+
+	foreach(lc, traced)
+	{
+		const CsTraced *one = lfirst(lc);
+
+		if (one->endpoint != endpoint)
+			continue;
+		if (one->watch != 0)
+		{
+			if (one->watch == watch && strcmp(one->contact, key) == 0)
+				return true;
+			continue;
+		}
+		if ((contact->upsert_key && strcmp(one->contact, cs_encoding_from_utf8(contact->upsert_key)) == 0) ||
+			(contact->value[CS_EMAIL] && strcmp(one->contact, cs_encoding_from_utf8(contact->value[CS_EMAIL])) == 0))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Making
+ */
+
+/* Effect: every occurrence of the secret is replaced. */
+static void
+redact(StringInfo text, const char *secret)
+{
+	size_t		len = strlen(secret);
+	char	   *found;
+
+	while (len > 0 && (found = strstr(text->data, secret)) != NULL)
+	{
+		StringInfoData rest;
+
+		initStringInfo(&rest);
+		appendStringInfoString(&rest, found + len);
+		text->len = found - text->data;
+		text->data[text->len] = '\0';
+		appendStringInfo(text, "***%s", rest.data);
+		pfree(rest.data);
+	}
+}
+
+/*
+ * What is kept of a text of the given length: without secrets, no longer than is
+ * allowed, in the encoding of the database; bytes that are none are said to be.
+ */
+static char *
+keep(MemoryContext context, const CsEndpoint *endpoint, const char *data, size_t len)
+{
+	StringInfoData text;
+	MemoryContext old;
+	char	   *kept;
+
+	if (data == NULL)
+		return NULL;
+	len = strnlen(data, len);
+	if (!pg_verify_mbstr(PG_UTF8, data, len, true))
+		return MemoryContextStrdup(context, psprintf("(%zu bytes that are not UTF-8)", len));
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, data, len);
+	for (int i = 0; i < endpoint->nvalues; i++)
+		if (endpoint->values[i].option->secret)
+			redact(&text, endpoint->values[i].value);
+	if (text.len > MAX_BYTES)
+	{
+		text.len = pg_encoding_mbcliplen(PG_UTF8, text.data, text.len, MAX_BYTES);
+		text.data[text.len] = '\0';
+		appendStringInfo(&text, "... (%zu bytes)", len);
+	}
+	old = MemoryContextSwitchTo(context);
+	kept = pstrdup(cs_encoding_from_utf8(text.data));
+	MemoryContextSwitchTo(old);
+	pfree(text.data);
+	return kept;
+}
+
+static char *
+keep_text(MemoryContext context, const CsEndpoint *endpoint, const char *text)
+{
+	return text ? keep(context, endpoint, text, strlen(text)) : NULL;
+}
+
+CsTrace *
+cs_trace_make(MemoryContext context, const CsEndpoint *endpoint, int watch, const char *key,
+			  const CsContact *contact, const CsRequest *request, const CsResponse *response)
+{
+	CsTrace    *trace = MemoryContextAllocZero(context, sizeof(CsTrace));
+	StringInfoData headers;
+
+	initStringInfo(&headers);
+	appendStringInfo(&headers, "%s: ***\n", cs_provider_auth_header(endpoint->provider));
+	for (int i = 0; i < request->nheaders; i++)
+		appendStringInfo(&headers, "%s: %s\n", request->headers[i].name, request->headers[i].value);
+	trace->watch = watch;
+	trace->key = MemoryContextStrdup(context, key);
+	trace->upsert_key = keep_text(context, endpoint, contact->upsert_key);
+	trace->email = keep_text(context, endpoint, contact->value[CS_EMAIL]);
+	trace->url = keep_text(context, endpoint, request->url);
+	trace->request_headers = keep(context, endpoint, headers.data, headers.len);
+	if (request->body.data)
+		trace->request = keep(context, endpoint, request->body.data, request->body.len);
+	trace->response_headers = keep_text(context, endpoint, response->headers);
+	trace->response = response->status == 0 ? keep_text(context, endpoint, response->error) :
+		keep(context, endpoint, response->body, response->body_len);
+	return trace;
+}
+
+/*
+ * Storing
+ */
+
+static Datum
+text_or_null(const char *text, char *isnull)
+{
+	*isnull = text ? ' ' : 'n';
+	return text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+void
+cs_trace_store(const CsTrace *trace, const CsCallRecord *record)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.trace (endpoint, watch, key, upsert_key, email, started_at, duration, method, url,"
+		" request_headers, request, status, response_headers, response, verdict)"
+		" VALUES ($1, $2, $3, $4, $5, $6, make_interval(secs => $7), $8, $9, $10, $11, $12, $13, $14, $15)",
+		15, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, FLOAT8OID, TEXTOID, TEXTOID, TEXTOID,
+		TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	Datum		args[15];
+	char		nulls[16] = "               ";
+
+	args[0] = Int32GetDatum(record->endpoint);
+	args[1] = Int32GetDatum(trace->watch);
+	args[2] = CStringGetTextDatum(trace->key);
+	args[3] = text_or_null(trace->upsert_key, &nulls[3]);
+	args[4] = text_or_null(trace->email, &nulls[4]);
+	args[5] = TimestampTzGetDatum(record->started_at);
+	args[6] = Float8GetDatum(record->duration);
+	args[7] = CStringGetTextDatum(record->method);
+	args[8] = text_or_null(trace->url, &nulls[8]);
+	args[9] = text_or_null(trace->request_headers, &nulls[9]);
+	args[10] = text_or_null(trace->request, &nulls[10]);
+	args[11] = Int32GetDatum(record->status);
+	args[12] = text_or_null(trace->response_headers, &nulls[12]);
+	args[13] = text_or_null(trace->response, &nulls[13]);
+	args[14] = CStringGetTextDatum(record->verdict);
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/* Effect: what ended or is too old is gone, and of each endpoint what is too much. */
+void
+cs_trace_prune(void)
+{
+	static CsStatement ended = {"DELETE FROM contactsync.traced WHERE until < clock_timestamp()"};
+	static CsStatement by_age = {
+		"DELETE FROM contactsync.trace WHERE started_at < clock_timestamp() - interval '" MAX_DAYS " days'"
+	};
+	static CsStatement by_count = {
+		"DELETE FROM contactsync.trace WHERE id = ANY (ARRAY(SELECT id FROM (SELECT id,"
+		" row_number() OVER (PARTITION BY endpoint ORDER BY id DESC) AS place FROM contactsync.trace) t"
+		" WHERE place > $1))",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(cs_trace_rows);
+
+	cs_sql_execute(&ended, NULL, NULL);
+	cs_sql_execute(&by_age, NULL, NULL);
+	cs_sql_execute(&by_count, &arg, NULL);
+}

@@ -1,0 +1,244 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *		One process per database that delivers what is queued there.
+ *
+ * It is started by the launcher, and leaves when the extension is not there,
+ * when the database is wanted for something else, at a shutdown, and at any
+ * error: all that it knows is in the queue, and the next one begins anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+
+#include "base/contactsync.h"
+#include "base/shmem.h"
+#include "base/sql.h"
+#include "delivery/delivery.h"
+#include "store/queue.h"
+#include "store/state.h"
+#include "store/stats.h"
+#include "store/trace.h"
+
+/* A wake-up that was lost is made up for after this long (ms). */
+#define FALLBACK_MS		10000
+
+/* Calls in flight at a shutdown or change of definitions may take so long (ms). */
+#define DRAIN_MS		1000
+
+/* While contactsync_run() owns the queue it is asked for this often (ms). */
+#define OWN_MS			1000
+
+/* The call log is pruned this often (ms). */
+#define PRUNE_MS		60000
+
+PGDLLEXPORT void contactsync_worker_main(Datum arg);
+
+static Oid	extension = InvalidOid; /* that we work for */
+static bool extension_absent = false;
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+static const CsTransactions transactions = {begin, commit};
+
+static void
+detach(int code, Datum arg)
+{
+	cs_shmem_detach_worker(extension_absent);
+}
+
+/* InvalidOid: it is not there. */
+static Oid
+find_extension(void)
+{
+	Oid			extension;
+
+	begin();
+	extension = get_extension_oid(CS_EXTENSION, true);
+	commit();
+	return extension;
+}
+
+/*
+ * Effect: owns the queue, unless the process is to end first.  Nothing is held
+ * while somebody else owns it, so it is asked for rather than waited for.
+ */
+static void
+own_queue(void)
+{
+	bool		owned = false;
+
+	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave())
+	{
+		begin();
+		owned = cs_queue_lock();
+		commit();
+		if (owned)
+			break;
+		pgstat_report_activity(STATE_IDLE, "contactsync: waiting for contactsync_run() to end");
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, OWN_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static bool
+is_ready(void)
+{
+	bool		ready;
+
+	begin();
+	ready = cs_sql_is_ready();
+	commit();
+	return ready;
+}
+
+/*
+ * Effect: waits while the tables are not of this library's version.  Changes are
+ * captured meanwhile: of the queue, no version changes what is written.
+ */
+static void
+wait_for_update(void)
+{
+	bool		told = false;
+
+	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() &&
+		   find_extension() == extension && !is_ready())
+	{
+		if (!told)
+			ereport(WARNING,
+					(errmsg("contactsync sends nothing: its library is of version %s, but its tables are not", CS_VERSION),
+					 errhint("%s", CS_UPDATE_HINT)));
+		told = true;
+		pgstat_report_activity(STATE_IDLE, "contactsync: waiting for ALTER EXTENSION contactsync UPDATE");
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FALLBACK_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		(void) cs_shmem_take_reload();
+	}
+}
+
+static void
+prune(void)
+{
+	static TimestampTz pruned_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	CsSqlScope	scope;
+
+	if (!TimestampDifferenceExceeds(pruned_at, now, PRUNE_MS))
+		return;
+	pruned_at = now;
+	begin();
+	cs_sql_enter(&scope);
+	cs_state_prune_calls();
+	cs_state_prune_failures();
+	cs_stats_tick();
+	cs_trace_prune();
+	cs_sql_leave(&scope);
+	commit();
+}
+
+/*
+ * Effect: calls in flight are given a moment to end; what fetches a token, all
+ * its time, for the old one is void when the answer is under way.
+ */
+static void
+drain(CsDelivery *delivery)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DRAIN_MS);
+
+	while (!cs_delivery_drain(delivery, 100) &&
+		   (GetCurrentTimestamp() < end || cs_delivery_is_refreshing(delivery)))
+		;
+}
+
+/*
+ * Effect: delivers until definitions change, or the process is to end.  Takes
+ * the place of what "before" was, and returns what the next one is to replace.
+ */
+static CsDelivery *
+deliver(CsDelivery *before)
+{
+	CsDelivery *delivery = cs_delivery_open(&transactions, InvalidOid, InvalidOid, before);
+
+	if (before)
+		cs_delivery_close(before);
+	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && !cs_shmem_take_reload())
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		cs_delivery_turn(delivery);
+		prune();
+		cs_delivery_wait(delivery, FALLBACK_MS);
+	}
+	if (find_extension() == extension)
+		drain(delivery);
+	return delivery;
+}
+
+/* The worker process of a database. */
+void
+contactsync_worker_main(Datum arg)
+{
+	Oid			dboid = DatumGetObjectId(arg);
+	CsDelivery *delivery = NULL;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	cs_shmem_attach_worker(dboid);
+	before_shmem_exit(detach, (Datum) 0);
+	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
+
+	extension = find_extension();
+	extension_absent = !OidIsValid(extension);
+	if (extension_absent)
+		proc_exit(0);
+	own_queue();
+	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave())
+	{
+		Oid			now;
+
+		wait_for_update();
+		if (is_ready())
+			delivery = deliver(delivery);
+		now = find_extension();
+		extension_absent = !OidIsValid(now);
+		if (now != extension)
+			break;
+	}
+	proc_exit(extension_absent ? 0 : 1);
+}
