@@ -112,9 +112,9 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 	cs_watch_store(watch);
 	cs_sql_execute_text("UPDATE contactsync.watch SET state = 'running', reason = NULL, since = clock_timestamp()"
 						" WHERE id = %d AND state = 'broken'", watch->id);
-	cs_trigger_alter(watch);
+	cs_table_trigger_alter(watch);
 	if (!PG_ARGISNULL(ARG_ALWAYS))
-		cs_trigger_enable(watch->id, PG_GETARG_BOOL(ARG_ALWAYS));
+		cs_table_trigger_enable(watch->id, PG_GETARG_BOOL(ARG_ALWAYS));
 	cs_follow_from_now(watch->endpoint);
 	cs_sql_leave(&scope);
 }

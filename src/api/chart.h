@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CHART_H
-#define CS_CHART_H
+#ifndef CS_API_CHART_H
+#define CS_API_CHART_H
 
 #include "postgres.h"
 
@@ -44,4 +44,4 @@ typedef struct CsChart
 /* Effect: appends a figure to the page, also for those who cannot see it. */
 extern void cs_chart_put(StringInfo page, const CsChart *chart);
 
-#endif							/* CS_CHART_H */
+#endif							/* CS_API_CHART_H */

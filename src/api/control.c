@@ -28,7 +28,7 @@ CS_FUNCTION(contactsync_pause_server);
 CS_FUNCTION(contactsync_pause_watch);
 CS_FUNCTION(contactsync_resume_server);
 CS_FUNCTION(contactsync_resume_watch);
-CS_FUNCTION(contactsync_doubt);
+CS_FUNCTION(contactsync_mark_stale);
 
 /*
  * The ids of the endpoints at a server of the roles that a role is, palloc'd in
@@ -80,7 +80,7 @@ set_server(const char *server_name, bool paused)
 		{
 			bool		ended = cs_pause_end(id, 0);
 
-			n += cs_home_claim(id) || ended;
+			n += cs_database_identity_claim(id) || ended;
 		}
 	}
 	cs_sql_leave(&scope);
@@ -98,7 +98,7 @@ set_watch(Oid source, const char *server_name, bool paused)
 
 	cs_sql_enter(&scope);
 	if (!paused)
-		cs_home_require(watch->endpoint);
+		cs_database_identity_require(watch->endpoint);
 	done = paused ? cs_pause_set(watch->endpoint, watch->id, by, NULL) :
 		cs_pause_end(watch->endpoint, watch->id);
 	cs_sql_leave(&scope);
@@ -137,9 +137,9 @@ contactsync_resume_server(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* contactsync_doubt(server, before) */
+/* contactsync_mark_stale(server, before) */
 Datum
-contactsync_doubt(PG_FUNCTION_ARGS)
+contactsync_mark_stale(PG_FUNCTION_ARGS)
 {
 	Oid			roleid = GetUserId();
 	CsSqlScope	scope;
@@ -149,13 +149,13 @@ contactsync_doubt(PG_FUNCTION_ARGS)
 	cs_sql_enter(&scope);
 	ids = endpoints_at(NameStr(*PG_GETARG_NAME(0)), roleid);
 	foreach(lc, ids)
-		cs_home_doubt(lfirst_int(lc), PG_GETARG_TIMESTAMPTZ(1));
+		cs_database_identity_mark_stale(lfirst_int(lc), PG_GETARG_TIMESTAMPTZ(1));
 	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }
 
 /*
- * Effect: a watch that the guard holds goes on, by the word that is given.
+ * Effect: a watch that the guard locks goes on, by the word that is given.
  * Returns false if none is held.
  */
 static bool

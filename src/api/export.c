@@ -163,14 +163,14 @@ read_page(CsExport *export, const CsWatch *watch, CsPages *pages, CsSource *sour
 	CsPagePosition position = {.key = after};
 	CsPagePosition next[ROWS_AT_ONCE];
 	char	   *keys[ROWS_AT_ONCE];
-	CsCurrent	rows[ROWS_AT_ONCE];
-	int			n = cs_pages_next(pages, &position, ROWS_AT_ONCE, next);
+	CsRowContact rows[ROWS_AT_ONCE];
+	int			n = cs_source_page_next(pages, &position, ROWS_AT_ONCE, next);
 
 	if (n == 0)
 		return NULL;
 	for (int i = 0; i < n; i++)
 		keys[i] = next[i].key;
-	cs_current_read(source, watch, export->endpoint, n, keys, rows);
+	cs_row_contact_read(source, watch, export->endpoint, n, keys, rows);
 	for (int i = 0; i < n; i++)
 	{
 		export->nread++;
@@ -194,7 +194,7 @@ read_all(CsExport *export, const CsWatch *watch)
 
 	PG_TRY();
 	{
-		pages = cs_pages_open(watch, &order);
+		pages = cs_source_page_open(watch, &order);
 		source = cs_source_open(watch);
 		do
 		{
@@ -215,7 +215,7 @@ read_all(CsExport *export, const CsWatch *watch)
 		if (source)
 			cs_source_close(source);
 		if (pages)
-			cs_pages_close(pages);
+			cs_source_page_close(pages);
 	}
 	PG_END_TRY();
 	MemoryContextDelete(page);

@@ -38,7 +38,7 @@
 /* Nobody waits longer than this for a provider to be ready again. */
 #define MAX_PAUSE		60.0
 
-struct CsAsker
+struct CsFetcher
 {
 	const CsEndpoint *endpoint;
 	MemoryContext context;
@@ -52,25 +52,25 @@ struct CsAsker
 static void
 close_asker(void *arg)
 {
-	CsAsker    *asker = arg;
+	CsFetcher  *fetcher = arg;
 
-	if (asker->http)
-		cs_http_close(asker->http);
+	if (fetcher->http)
+		cs_http_close(fetcher->http);
 }
 
-CsAsker *
-cs_ask_open(const CsEndpoint *endpoint, int tries)
+CsFetcher *
+cs_fetch_open(const CsEndpoint *endpoint, int tries)
 {
-	CsAsker    *asker = palloc0(sizeof(CsAsker));
+	CsFetcher  *fetcher = palloc0(sizeof(CsFetcher));
 
-	asker->endpoint = endpoint;
-	asker->context = CurrentMemoryContext;
-	asker->tries = tries;
-	asker->callback.func = close_asker;
-	asker->callback.arg = asker;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, &asker->callback);
-	asker->http = cs_http_open();
-	return asker;
+	fetcher->endpoint = endpoint;
+	fetcher->context = CurrentMemoryContext;
+	fetcher->tries = tries;
+	fetcher->callback.func = close_asker;
+	fetcher->callback.arg = fetcher;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &fetcher->callback);
+	fetcher->http = cs_http_open();
+	return fetcher;
 }
 
 static void
@@ -102,17 +102,17 @@ access_token(const CsEndpoint *endpoint)
  * Returns false if there is no worker to renew it, or that takes too long.
  */
 static bool
-await_fresh_token(CsAsker *asker)
+await_fresh_token(CsFetcher *fetcher)
 {
-	const CsEndpoint *endpoint = asker->endpoint;
+	const CsEndpoint *endpoint = fetcher->endpoint;
 	double		end = cs_clock_now() + endpoint->timeout / 1000.0;
 
-	if (!cs_token_refreshable(endpoint) || asker->refreshed)
+	if (!cs_token_refreshable(endpoint) || fetcher->refreshed)
 		return false;
-	asker->refreshed = true;
+	fetcher->refreshed = true;
 	for (;;)
 	{
-		MemoryContext old = MemoryContextSwitchTo(asker->context);
+		MemoryContext old = MemoryContextSwitchTo(fetcher->context);
 		CsEndpoint *fresh;
 
 		AcceptInvalidationMessages();
@@ -120,7 +120,7 @@ await_fresh_token(CsAsker *asker)
 		MemoryContextSwitchTo(old);
 		if (strcmp(access_token(fresh), access_token(endpoint)) != 0)
 		{
-			asker->endpoint = fresh;
+			fetcher->endpoint = fresh;
 			return true;
 		}
 		if (cs_clock_now() >= end ||
@@ -131,18 +131,18 @@ await_fresh_token(CsAsker *asker)
 }
 
 static void
-ask_once(CsAsker *asker, const CsRequest *request, CsResponse *response)
+ask_once(CsFetcher *fetcher, const CsRequest *request, CsResponse *response)
 {
-	char	   *auth = cs_provider_auth_value(asker->endpoint);
+	char	   *auth = cs_provider_auth_value(fetcher->endpoint);
 
-	sleep_until(asker->next_at);
-	asker->next_at = cs_clock_now() + 1 / asker->endpoint->pace;
-	(void) cs_http_start(asker->http, asker->endpoint, request, auth, asker);
+	sleep_until(fetcher->next_at);
+	fetcher->next_at = cs_clock_now() + 1 / fetcher->endpoint->pace;
+	(void) cs_http_start(fetcher->http, fetcher->endpoint, request, auth, fetcher);
 	cs_provider_auth_wipe(auth);
-	while (cs_http_harvest(asker->http, response) == NULL)
+	while (cs_http_harvest(fetcher->http, response) == NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		cs_http_wait(asker->http, -1, PG_WAIT_EXTENSION);
+		cs_http_wait(fetcher->http, -1, PG_WAIT_EXTENSION);
 	}
 }
 
@@ -162,26 +162,26 @@ pause_after(const CsResponse *response)
 }
 
 void
-cs_ask(CsAsker *asker, const CsRequest *request, CsResponse *response)
+cs_fetch(CsFetcher *fetcher, const CsRequest *request, CsResponse *response)
 {
-	if (*access_token(asker->endpoint) == '\0')
-		(void) await_fresh_token(asker);
+	if (*access_token(fetcher->endpoint) == '\0')
+		(void) await_fresh_token(fetcher);
 	for (int try = 1;; try++)
 	{
 		double		pause;
 
-		ask_once(asker, request, response);
-		if (response->status == 401 && await_fresh_token(asker))
-			ask_once(asker, request, response);
+		ask_once(fetcher, request, response);
+		if (response->status == 401 && await_fresh_token(fetcher))
+			ask_once(fetcher, request, response);
 		pause = pause_after(response);
-		if (pause < 0 || try >= asker->tries)
+		if (pause < 0 || try >= fetcher->tries)
 			return;
-		asker->next_at = Max(asker->next_at, cs_clock_now() + pause);
+		fetcher->next_at = Max(fetcher->next_at, cs_clock_now() + pause);
 	}
 }
 
 const char *
-cs_ask_problem(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc)
+cs_fetch_problem(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc)
 {
 	const char *message = cs_provider_error_message(doc);
 

@@ -5,20 +5,20 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_ASK_H
-#define CS_ASK_H
+#ifndef CS_API_FETCH_H
+#define CS_API_FETCH_H
 
 #include "postgres.h"
 
 #include "provider/provider.h"
 
-typedef struct CsAsker CsAsker;
+typedef struct CsFetcher CsFetcher;
 
 /*
  * Its connections end with the current memory context.  A request is made at
  * most "tries" times.  The endpoint must live as long, and have its secrets.
  */
-extern CsAsker *cs_ask_open(const CsEndpoint *endpoint, int tries);
+extern CsFetcher *cs_fetch_open(const CsEndpoint *endpoint, int tries);
 
 /*
  * Makes the request, with the authorization, and waits for the answer, which is
@@ -27,12 +27,12 @@ extern CsAsker *cs_ask_open(const CsEndpoint *endpoint, int tries);
  * lost connection.  Keeps to the pace of the endpoint.  Can be cancelled; a
  * transaction that is open stays open all the while.
  */
-extern void cs_ask(CsAsker *asker, const CsRequest *request, CsResponse *response);
+extern void cs_fetch(CsFetcher *fetcher, const CsRequest *request, CsResponse *response);
 
 /*
  * Why the answer is of no use, for a person, or NULL if it is a 2xx.  "doc" is
  * its parsed body or NULL.
  */
-extern const char *cs_ask_problem(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc);
+extern const char *cs_fetch_problem(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc);
 
-#endif							/* CS_ASK_H */
+#endif							/* CS_API_FETCH_H */

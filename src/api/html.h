@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_HTML_H
-#define CS_HTML_H
+#ifndef CS_API_HTML_H
+#define CS_API_HTML_H
 
 #include "postgres.h"
 
@@ -24,4 +24,4 @@ extern void cs_html_time(StringInfo page, const char *format, TimestampTz time);
 extern void cs_html_begin(StringInfo page, const char *title);
 extern void cs_html_end(StringInfo page);
 
-#endif							/* CS_HTML_H */
+#endif							/* CS_API_HTML_H */

@@ -185,7 +185,7 @@ count_rows(CsDryRun *run, const CsComparer *comparer, CsPages *pages, MemoryCont
 	{
 		MemoryContext old = MemoryContextSwitchTo(page);
 
-		n = cs_pages_next(pages, &after, ROWS_AT_ONCE, rows);
+		n = cs_source_page_next(pages, &after, ROWS_AT_ONCE, rows);
 		for (int i = 0; i < n; i++)
 			keys[i] = rows[i].key;
 		if (n > 0)
@@ -248,7 +248,7 @@ dry_run(CsDryRun *run)
 		order->watch->on_delete != CS_ON_DELETE_IGNORE;
 	PG_TRY();
 	{
-		pages = cs_pages_open(order->watch, &page_order);
+		pages = cs_source_page_open(order->watch, &page_order);
 		comparer.source = source = cs_source_open(order->watch);
 		count_rows(run, &comparer, pages, page);
 		if (comparer.looks_later)
@@ -265,7 +265,7 @@ dry_run(CsDryRun *run)
 		if (source)
 			cs_source_close(source);
 		if (pages)
-			cs_pages_close(pages);
+			cs_source_page_close(pages);
 	}
 	PG_END_TRY();
 }
@@ -297,10 +297,10 @@ static int64
 estimate(const CsScanOrder *order)
 {
 	CsPageOrder page_order = {.filter = order->filter};
-	CsPages    *pages = cs_pages_open(order->watch, &page_order);
-	int64		rows = cs_pages_estimate(pages);
+	CsPages    *pages = cs_source_page_open(order->watch, &page_order);
+	int64		rows = cs_source_page_estimate(pages);
 
-	cs_pages_close(pages);
+	cs_source_page_close(pages);
 	cs_source_close(cs_source_open(order->watch));
 	return rows;
 }
@@ -315,8 +315,8 @@ begin_scan(const CsScanOrder *order)
 
 	check_risk(order);
 	cs_sql_enter(&scope);
-	id = cs_scanrow_create(order->watch, order->kind, order->filter, order->rate,
-						   order->automations, total);
+	id = cs_scan_row_create(order->watch, order->kind, order->filter, order->rate,
+							order->automations, total);
 	cs_sql_leave(&scope);
 	if (id == 0)
 		ereport(ERROR,
@@ -378,7 +378,7 @@ contactsync_cancel(PG_FUNCTION_ARGS)
 	bool		canceled;
 
 	cs_sql_enter(&scope);
-	canceled = cs_scanrow_cancel(watch->endpoint, watch->id);
+	canceled = cs_scan_row_cancel(watch->endpoint, watch->id);
 	cs_sql_leave(&scope);
 	PG_RETURN_BOOL(canceled);
 }

@@ -105,11 +105,11 @@ key_of_value(Relation source, const CsWatch *watch, Datum value, Oid type)
 							   watch->nkeys, RelationGetRelationName(source), watch->nkeys),
 				 watch->nkeys == 1 ? 0 :
 				 errhint("Give them as an array, as in ARRAY['a', 'b'], or as contactsync.contacts shows them.")));
-	return cs_rowkey_from_texts(source, n, watch->keys, texts);
+	return cs_row_key_from_texts(source, n, watch->keys, texts);
 }
 
 char	  **
-cs_keyarg_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n)
+cs_key_argument_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n)
 {
 	Relation	source = table_open(watch->source, AccessShareLock);
 	Datum	   *values;
@@ -132,7 +132,7 @@ cs_keyarg_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n)
 }
 
 char *
-cs_keyarg_of_value(const CsWatch *watch, Datum value, Oid type)
+cs_key_argument_of_value(const CsWatch *watch, Datum value, Oid type)
 {
 	Relation	source = table_open(watch->source, AccessShareLock);
 	char	   *key = key_of_value(source, watch, value, type);

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_KEYARG_H
-#define CS_KEYARG_H
+#ifndef CS_API_KEY_ARGUMENT_H
+#define CS_API_KEY_ARGUMENT_H
 
 #include "postgres.h"
 
@@ -19,9 +19,9 @@
  * which they are stored, palloc'd.  One of several columns is an array of them,
  * or the text that the views show.  Sets *n.  Errors: null, or no such key can be.
  */
-extern char **cs_keyarg_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n);
+extern char **cs_key_argument_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n);
 
 /* The same of one value. */
-extern char *cs_keyarg_of_value(const CsWatch *watch, Datum value, Oid type);
+extern char *cs_key_argument_of_value(const CsWatch *watch, Datum value, Oid type);
 
-#endif							/* CS_KEYARG_H */
+#endif							/* CS_API_KEY_ARGUMENT_H */

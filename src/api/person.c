@@ -52,7 +52,7 @@ key_argument(FunctionCallInfo fcinfo, int arg, const CsWatch *watch)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("a key must not be null")));
-	return cs_keyarg_of_value(watch, PG_GETARG_DATUM(arg), type);
+	return cs_key_argument_of_value(watch, PG_GETARG_DATUM(arg), type);
 }
 
 /* contactsync_trace(server, contact, on): for what the caller has there. */

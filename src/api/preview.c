@@ -201,8 +201,8 @@ make_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const char *ac
 	batch->number = 1;
 	if (cs_json_int(cs_json_get(doc, "rekeys"), &rekeys))
 		batch->rekeys = (int) rekeys;
-	if (cs_json_string(cs_json_get(doc, "memo")))
-		batch->memo = pstrdup(cs_json_string(cs_json_get(doc, "memo")));
+	if (cs_json_string(cs_json_get(doc, "provider_state")))
+		batch->provider_state = pstrdup(cs_json_string(cs_json_get(doc, "provider_state")));
 	take_contacts(endpoint, batch, contacts, doc);
 
 	limit = cs_provider_batch_limit(endpoint, batch->action, step);
@@ -395,7 +395,7 @@ blame(const CsJudgement *judgement)
 {
 	if (judgement->verdict != CS_HALT)
 		return NULL;
-	if (judgement->mapping_fault)
+	if (judgement->mapping_error)
 		return "mapping";
 	return judgement->maybe_contact ? "server or contact" : "server";
 }
@@ -439,7 +439,7 @@ fill_call(Row *row, const CsJudgement *judgement)
 	set_text(row, COL_CODE, judgement->code);
 	set_text(row, COL_FIELD, judgement->field);
 	set_text(row, COL_MESSAGE, judgement->message);
-	set_text(row, COL_MEMO, judgement->memo);
+	set_text(row, COL_MEMO, judgement->provider_state);
 	set_text(row, COL_REQUEST_ID, judgement->request_id);
 }
 

@@ -45,7 +45,7 @@ typedef struct CsPuller
 {
 	const CsEndpoint *endpoint;
 	int			endpoint_id;
-	CsAsker    *asker;
+	CsFetcher  *fetcher;
 	TimestampTz pulled_at;
 	int64		total;			/* as the last page says */
 	bool		by_page;		/* pages went by number */
@@ -71,7 +71,7 @@ lock(CsPuller *puller)
 				 errmsg("another session pulls from server \"%s\" already", puller->endpoint->server_name)));
 }
 
-/* Effect: appends a contact as cs_remote_store() takes it. */
+/* Effect: appends a contact as cs_remote_contact_store() takes it. */
 static void
 append_contact(StringInfo out, const CsRemote *remote)
 {
@@ -116,10 +116,10 @@ ask_for_page(CsPuller *puller, const CsPull *pull, CsPulled *pulled)
 	const char *problem;
 
 	endpoint->provider->build_pull(endpoint, pull, &request);
-	cs_ask(puller->asker, &request, &response);
+	cs_fetch(puller->fetcher, &request, &response);
 	doc = cs_json_parse(response.body ? response.body : "", response.body_len);
 	note_clock(puller, &response);
-	problem = cs_ask_problem(endpoint, &response, doc);
+	problem = cs_fetch_problem(endpoint, &response, doc);
 	memset(pulled, 0, sizeof(CsPulled));
 	if (problem == NULL)
 		endpoint->provider->judge_pull(endpoint, pull, doc, pulled);
@@ -152,7 +152,7 @@ store_page(CsPuller *puller, const CsPulled *pulled)
 	}
 	appendStringInfoCharMacro(&rows, ']');
 	cs_sql_enter(&scope);
-	cs_remote_store(puller->endpoint_id, rows.data, puller->pulled_at);
+	cs_remote_contact_store(puller->endpoint_id, rows.data, puller->pulled_at);
 	cs_sql_leave(&scope);
 }
 
@@ -205,24 +205,24 @@ contactsync_pull(PG_FUNCTION_ARGS)
 	cs_sql_enter(&scope);
 	puller.endpoint_id = cs_state_endpoint_id(serverid, endpoint->server_name, GetUserId());
 	lock(&puller);
-	since = cs_remote_since(puller.endpoint_id);
+	since = cs_remote_contact_since(puller.endpoint_id);
 	since = since ? MemoryContextStrdup(context, since) : NULL;
 	cs_sql_leave(&scope);
 
-	puller.asker = cs_ask_open(endpoint, TRIES);
+	puller.fetcher = cs_fetch_open(endpoint, TRIES);
 	for (int round = 1; round <= ROUNDS; round++)
 	{
 		pull_pages(&puller, since);
 		cs_sql_enter(&scope);
-		n = cs_remote_count(puller.endpoint_id, puller.pulled_at);
+		n = cs_remote_contact_count(puller.endpoint_id, puller.pulled_at);
 		cs_sql_leave(&scope);
 		if (!puller.by_page || n >= puller.total)
 			break;
 	}
 	cs_sql_enter(&scope);
-	cs_remote_learn(puller.endpoint_id, puller.pulled_at, puller.ahead);
+	cs_remote_contact_learn(puller.endpoint_id, puller.pulled_at, puller.ahead);
 	if (!puller.by_page || n >= puller.total)
-		cs_remote_advance(puller.endpoint_id, puller.pulled_at);
+		cs_remote_contact_advance(puller.endpoint_id, puller.pulled_at);
 	else
 		ereport(WARNING,
 				(errmsg(INT64_FORMAT " of " INT64_FORMAT " contacts came from server \"%s\"", n, puller.total,

@@ -59,7 +59,7 @@ static const struct
 
 /* ---------- reading ---------- */
 
-/* Effect: runs a query as who asks; SPI_tuptable holds the rows.  Returns how many. */
+/* Effect: runs a query as who asks; SPI_tuptable locks the rows.  Returns how many. */
 static uint64
 query(const char *text, int nargs, Oid *types, Datum *args)
 {
@@ -124,17 +124,17 @@ query_period(const CsReport *report, const char *text, const char *server, const
 
 /* Effect: fills the spans of a server, and the sum of them. */
 static void
-read_spans(const CsReport *report, const char *server, const char *owner, CsSpan *spans, CsSpan *sum)
+read_spans(const CsReport *report, const char *server, const char *owner, CsPeriodStats *spans, CsPeriodStats *sum)
 {
 	StringInfoData text;
 	uint64		n;
 
 	for (int i = 0; i < report->nspans; i++)
-		spans[i] = (CsSpan)
+		spans[i] = (CsPeriodStats)
 	{
 		.backlog = get_float8_nan()
 	};
-	*sum = (CsSpan)
+	*sum = (CsPeriodStats)
 	{
 		.backlog = get_float8_nan()
 	};
@@ -151,8 +151,8 @@ read_spans(const CsReport *report, const char *server, const char *owner, CsSpan
 	for (uint64 row = 0; row < n; row++)
 	{
 		SPITupleTable *rows = SPI_tuptable;
-		CsSpan	   *span = &spans[Min(count_of(rows, row, "span"), report->nspans - 1)];
-		CsSpan		more = {
+		CsPeriodStats *span = &spans[Min(count_of(rows, row, "span"), report->nspans - 1)];
+		CsPeriodStats more = {
 			.calls = count_of(rows, row, "calls"),
 			.retries = count_of(rows, row, "retries"),
 			.throttled = count_of(rows, row, "throttled"),
@@ -165,8 +165,8 @@ read_spans(const CsReport *report, const char *server, const char *owner, CsSpan
 
 		for (int i = 0; i <= CS_LATENCY_BOUNDS; i++)
 			more.latency[i] = count_of(rows, row, psprintf("latency%d", i));
-		cs_span_add(span, &more);
-		cs_span_add(sum, &more);
+		cs_stats_add_period(span, &more);
+		cs_stats_add_period(sum, &more);
 		if (!isnan(backlog) && !(span->backlog >= backlog))
 			span->backlog = backlog;
 	}
@@ -269,7 +269,7 @@ with_count(const char *before, int64 count, const char *after)
 }
 
 static void
-put_tiles(StringInfo page, const CsSpan *sum, int64 backlog, double oldest)
+put_tiles(StringInfo page, const CsPeriodStats *sum, int64 backlog, double oldest)
 {
 	double		tried = (double) sum->synced + sum->failed;
 	StringInfoData age;
@@ -287,9 +287,9 @@ put_tiles(StringInfo page, const CsSpan *sum, int64 backlog, double oldest)
 	put_tile(page, "Calls", sum->calls, with_count("", sum->unanswered, " without an answer"));
 	put_tile(page, "Told to come later", sum->throttled, with_count("", sum->retries, " calls repeated"));
 	appendStringInfoString(page, "<div><dt>Latency, median</dt><dd>");
-	cs_html_latency(page, cs_span_latency(sum, 0.5));
+	cs_html_latency(page, cs_stats_latency(sum, 0.5));
 	appendStringInfoString(page, "<small>95 % within ");
-	cs_html_latency(page, cs_span_latency(sum, 0.95));
+	cs_html_latency(page, cs_stats_latency(sum, 0.95));
 	appendStringInfoString(page, "</small></dd></div>");
 	put_tile(page, "Backlog now", backlog, age.len > 0 ? age.data : "nothing waits");
 	appendStringInfoString(page, "</dl>\n");
@@ -307,22 +307,22 @@ step_text(const CsReport *report)
 }
 
 static void
-put_charts(const CsReport *report, const CsSpan *spans, const CsSpan *sum)
+put_charts(const CsReport *report, const CsPeriodStats *spans, const CsPeriodStats *sum)
 {
 	double		synced[MAX_BUCKETS];
 	double		failed[MAX_BUCKETS];
 	double		fast[MAX_BUCKETS];
 	double		slow[MAX_BUCKETS];
 	double		waiting[MAX_BUCKETS];
-	double		unit = cs_span_latency(sum, 0.95) < 2 ? 1000 : 1;
+	double		unit = cs_stats_latency(sum, 0.95) < 2 ? 1000 : 1;
 	CsChart		chart = {.start = report->start,.step = report->step,.n = report->nspans};
 
 	for (int i = 0; i < report->nspans; i++)
 	{
 		synced[i] = spans[i].synced;
 		failed[i] = spans[i].failed;
-		fast[i] = cs_span_latency(&spans[i], 0.5) * unit;
-		slow[i] = cs_span_latency(&spans[i], 0.95) * unit;
+		fast[i] = cs_stats_latency(&spans[i], 0.5) * unit;
+		slow[i] = cs_stats_latency(&spans[i], 0.95) * unit;
 		waiting[i] = spans[i].backlog;
 	}
 	appendStringInfoString(report->page, "<div class=\"charts\">\n");
@@ -368,7 +368,7 @@ put_charts(const CsReport *report, const CsSpan *spans, const CsSpan *sum)
 
 /* The values of the charts; spans in which nothing happened are left out. */
 static void
-put_values_table(const CsReport *report, const CsSpan *spans)
+put_values_table(const CsReport *report, const CsPeriodStats *spans)
 {
 	StringInfo	page = report->page;
 
@@ -378,7 +378,7 @@ put_values_table(const CsReport *report, const CsSpan *spans)
 					 "<th scope=\"col\" class=\"n\">backlog</th></tr></thead><tbody>\n", step_text(report));
 	for (int i = 0; i < report->nspans; i++)
 	{
-		const CsSpan *span = &spans[i];
+		const CsPeriodStats *span = &spans[i];
 
 		if (span->calls == 0 && span->synced == 0 && span->failed == 0 && isnan(span->backlog))
 			continue;
@@ -391,9 +391,9 @@ put_values_table(const CsReport *report, const CsSpan *spans)
 		appendStringInfoString(page, "</td><td class=\"n\">");
 		cs_html_count(page, span->failed);
 		appendStringInfoString(page, "</td><td class=\"n\">");
-		cs_html_latency(page, cs_span_latency(span, 0.5));
+		cs_html_latency(page, cs_stats_latency(span, 0.5));
 		appendStringInfoString(page, "</td><td class=\"n\">");
-		cs_html_latency(page, cs_span_latency(span, 0.95));
+		cs_html_latency(page, cs_stats_latency(span, 0.95));
 		appendStringInfoString(page, "</td><td class=\"n\">");
 		cs_html_count(page, isnan(span->backlog) ? 0 : (int64) span->backlog);
 		appendStringInfoString(page, "</td></tr>\n");
@@ -513,8 +513,8 @@ put_server(CsReport *report, SPITupleTable *rows, uint64 first, uint64 end)
 	char	   *server = text_of(rows, first, "server");
 	char	   *owner = text_of(rows, first, "owner");
 	char	   *pace = text_of(rows, first, "pace");
-	CsSpan		spans[MAX_BUCKETS];
-	CsSpan		sum;
+	CsPeriodStats spans[MAX_BUCKETS];
+	CsPeriodStats sum;
 	uint64		worst = first;
 	int64		backlog = 0;
 	double		oldest = get_float8_nan();

@@ -108,7 +108,7 @@ look(CsProgress *progress)
 		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"
 		" LEFT JOIN contactsync.pause p ON p.endpoint = e.id AND p.watch = 0"
 		" LEFT JOIN contactsync.pause wp ON wp.endpoint = e.id AND wp.watch = q.watch AND q.watch <> 0,"
-		" LATERAL (SELECT CASE WHEN e.home <> contactsync.home() THEN 'this database was restored or copied'"
+		" LATERAL (SELECT CASE WHEN e.database <> contactsync.database_identity() THEN 'this database was restored or copied'"
 		" WHEN p.paused_at IS NOT NULL THEN concat_ws(': ', 'paused by ' || p.paused_by, p.reason)"
 		" WHEN wp.paused_at IS NOT NULL THEN format('the watch on %s: %s', w.source,"
 		" concat_ws(': ', 'paused by ' || wp.paused_by, wp.reason))"

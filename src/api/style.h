@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_STYLE_H
-#define CS_STYLE_H
+#ifndef CS_API_STYLE_H
+#define CS_API_STYLE_H
 
 #define CS_STYLE_DARK \
 	"--page:#0d1117;--card:#161b22;--ink:#e6edf3;--soft:#9aa7b4;--line:#2d3540;--grid:#252c36;" \
@@ -60,4 +60,4 @@
 	"figure,.tiles,tr,.note{break-inside:avoid}.wide{overflow:visible}details:not([open]){display:none}" \
 	"*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n"
 
-#endif							/* CS_STYLE_H */
+#endif							/* CS_API_STYLE_H */

@@ -63,8 +63,8 @@ typedef struct CsVerification
 {
 	const CsEndpoint *endpoint;
 	int			endpoint_id;
-	CsAsker    *asker;
-	CsHolding	holding;
+	CsFetcher  *fetcher;
+	CsLocalCounts local;
 	ReturnSetInfo *result;
 } CsVerification;
 
@@ -74,18 +74,18 @@ typedef struct CsVerification
 
 /* Effect: adds what the watch maps. */
 static void
-add_mapped(CsHolding *holding, const CsWatch *watch)
+add_mapped(CsLocalCounts *local, const CsWatch *watch)
 {
-	holding->attributes = holding->attributes ?
-		repalloc(holding->attributes, (holding->nattributes + watch->nmapped) * sizeof(char *)) :
+	local->attributes = local->attributes ?
+		repalloc(local->attributes, (local->nattributes + watch->nmapped) * sizeof(char *)) :
 		palloc(Max(watch->nmapped, 1) * sizeof(char *));
 	for (int i = 0; i < watch->nmapped; i++)
 	{
 		const CsMapped *mapped = &watch->mapped[i];
 
-		holding->fields |= CS_FIELD_BIT(mapped->field);
+		local->fields |= CS_FIELD_BIT(mapped->field);
 		if (mapped->attribute)
-			holding->attributes[holding->nattributes++] = mapped->attribute;
+			local->attributes[local->nattributes++] = mapped->attribute;
 	}
 }
 
@@ -109,7 +109,7 @@ count_contacts(CsVerification *verification)
 	if (cs_sql_execute(&statement, args, NULL) == 0)
 		return;
 	verification->endpoint_id = cs_sql_int(0, 1);
-	verification->holding.contacts = DatumGetInt64(cs_sql_value(0, 2, &isnull));
+	verification->local.contacts = DatumGetInt64(cs_sql_value(0, 2, &isnull));
 }
 
 /* Contacts at random, of those that were sent; palloc'd in the context. */
@@ -143,11 +143,11 @@ static void
 read_sample(const CsEndpoint *endpoint, const CsWatch *watch, CsSample *sample)
 {
 	CsSource   *source = cs_source_open(watch);
-	CsCurrent	current;
+	CsRowContact current;
 
 	PG_TRY();
 	{
-		cs_current_read(source, watch, endpoint, 1, &sample->key, &current);
+		cs_row_contact_read(source, watch, endpoint, 1, &sample->key, &current);
 	}
 	PG_FINALLY();
 	{
@@ -219,7 +219,7 @@ put_finding(const CsVerification *verification, const CsFinding *finding)
 
 /* Effect: makes the n-th check.  Returns false if there is none. */
 static bool
-check(const CsEndpoint *endpoint, CsAsker *asker, int n, const CsHolding *holding,
+check(const CsEndpoint *endpoint, CsFetcher *fetcher, int n, const CsLocalCounts *local,
 	  CsFinding *finding)
 {
 	const CsProvider *provider = endpoint->provider;
@@ -233,12 +233,12 @@ check(const CsEndpoint *endpoint, CsAsker *asker, int n, const CsHolding *holdin
 		return false;
 	if (request.method)
 	{
-		cs_ask(asker, &request, &response);
+		cs_fetch(fetcher, &request, &response);
 		doc = cs_json_parse(response.body ? response.body : "", response.body_len);
-		problem = cs_ask_problem(endpoint, &response, doc);
+		problem = cs_fetch_problem(endpoint, &response, doc);
 	}
 	/* of an answer that is none it has but the name */
-	provider->judge_check(endpoint, n, holding, &response, problem ? NULL : doc, finding);
+	provider->judge_check(endpoint, n, local, &response, problem ? NULL : doc, finding);
 	if (problem)
 	{
 		finding->result = CS_FINDING_UNAVAILABLE;
@@ -331,9 +331,9 @@ look_up(CsVerification *verification, const CsSample *sample, CsFinding *finding
 		finding->detail = "nothing is known of it that it can be looked up by";
 		return;
 	}
-	cs_ask(verification->asker, &request, &response);
+	cs_fetch(verification->fetcher, &request, &response);
 	doc = cs_json_parse(response.body ? response.body : "", response.body_len);
-	finding->detail = cs_ask_problem(endpoint, &response, doc);
+	finding->detail = cs_fetch_problem(endpoint, &response, doc);
 	if (response.status == 404 && doc)
 		finding->result = CS_FINDING_DIFFERS;
 	if (finding->detail)
@@ -403,11 +403,11 @@ contactsync_verify(PG_FUNCTION_ARGS)
 
 	foreach(lc, watches)
 		if (((CsWatch *) lfirst(lc))->endpoint == verification.endpoint_id)
-		add_mapped(&verification.holding, lfirst(lc));
+		add_mapped(&verification.local, lfirst(lc));
 	read_samples(&verification, watches, nsamples, samples);
 
-	verification.asker = cs_ask_open(verification.endpoint, TRIES);
-	for (int n = 0; check(verification.endpoint, verification.asker, n, &verification.holding, &finding); n++)
+	verification.fetcher = cs_fetch_open(verification.endpoint, TRIES);
+	for (int n = 0; check(verification.endpoint, verification.fetcher, n, &verification.local, &finding); n++)
 		put_finding(&verification, &finding);
 	for (int i = 0; i < nsamples; i++)
 		spot_check(&verification, &samples[i]);
@@ -418,13 +418,13 @@ void
 cs_verify_mapping(const CsEndpoint *endpoint, const CsWatch *watch)
 {
 	int			n = endpoint->provider->mapping_check - 1;
-	CsHolding	holding = {0};
+	CsLocalCounts local = {0};
 	CsFinding	finding;
 
 	if (n < 0 || !cs_endpoint_option_bool(endpoint, "check_fields"))
 		return;
-	add_mapped(&holding, watch);
-	if (!check(endpoint, cs_ask_open(endpoint, 1), n, &holding, &finding))
+	add_mapped(&local, watch);
+	if (!check(endpoint, cs_fetch_open(endpoint, 1), n, &local, &finding))
 		return;
 	if (finding.result == CS_FINDING_DIFFERS)
 		ereport(ERROR,

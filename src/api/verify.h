@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_VERIFY_H
-#define CS_VERIFY_H
+#ifndef CS_API_VERIFY_H
+#define CS_API_VERIFY_H
 
 #include "postgres.h"
 
@@ -21,4 +21,4 @@
  */
 extern void cs_verify_mapping(const CsEndpoint *endpoint, const CsWatch *watch);
 
-#endif							/* CS_VERIFY_H */
+#endif							/* CS_API_VERIFY_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CLOCK_H
-#define CS_CLOCK_H
+#ifndef CS_BASE_CLOCK_H
+#define CS_BASE_CLOCK_H
 
 #include "postgres.h"
 
@@ -21,4 +21,4 @@ extern long cs_clock_wait_ms(double seconds);
 /* A time on our clock as a timestamp to show. */
 extern TimestampTz cs_clock_timestamp(double unix_seconds);
 
-#endif							/* CS_CLOCK_H */
+#endif							/* CS_BASE_CLOCK_H */

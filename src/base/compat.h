@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_COMPAT_H
-#define CS_COMPAT_H
+#ifndef CS_BASE_COMPAT_H
+#define CS_BASE_COMPAT_H
 
 #include "postgres.h"
 
@@ -74,4 +74,4 @@ typedef bool CsUpdateIndexes;
 #define cs_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
 #endif
 
-#endif							/* CS_COMPAT_H */
+#endif							/* CS_BASE_COMPAT_H */

@@ -19,8 +19,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CONTACTSYNC_H
-#define CONTACTSYNC_H
+#ifndef CS_BASE_CONTACTSYNC_H
+#define CS_BASE_CONTACTSYNC_H
 
 #include "postgres.h"
 
@@ -39,4 +39,4 @@
 #define cs_attribute_printf(f, a)	pg_attribute_printf(f, a)
 #endif
 
-#endif							/* CONTACTSYNC_H */
+#endif							/* CS_BASE_CONTACTSYNC_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_ENCODING_H
-#define CS_ENCODING_H
+#ifndef CS_BASE_ENCODING_H
+#define CS_BASE_ENCODING_H
 
 #include "postgres.h"
 
@@ -17,4 +17,4 @@ extern char *cs_encoding_from_utf8(const char *utf8);
 /* palloc'd; errors when it has no UTF-8. */
 extern char *cs_encoding_to_utf8(const char *data, size_t len);
 
-#endif							/* CS_ENCODING_H */
+#endif							/* CS_BASE_ENCODING_H */

@@ -22,10 +22,10 @@
 static void
 note_change(Datum arg, Oid relid)
 {
-	CsHeeded   *heeded = (CsHeeded *) DatumGetPointer(arg);
+	CsInvalidation *invalidation = (CsInvalidation *) DatumGetPointer(arg);
 
-	if (relid == heeded->relid || !OidIsValid(relid))
-		heeded->changed = true;
+	if (relid == invalidation->relid || !OidIsValid(relid))
+		invalidation->changed = true;
 }
 
 static Oid
@@ -35,26 +35,26 @@ relid_of(const char *table)
 }
 
 void
-cs_heed_begin(CsHeeded *heeded)
+cs_invalidation_register(CsInvalidation *invalidation)
 {
-	if (!heeded->registered)
-		CacheRegisterRelcacheCallback(note_change, PointerGetDatum(heeded));
-	heeded->registered = true;
-	heeded->relid = relid_of(heeded->table);
+	if (!invalidation->registered)
+		CacheRegisterRelcacheCallback(note_change, PointerGetDatum(invalidation));
+	invalidation->registered = true;
+	invalidation->relid = relid_of(invalidation->table);
 }
 
 bool
-cs_heed_take_changes(CsHeeded *heeded)
+cs_invalidation_take(CsInvalidation *invalidation)
 {
-	bool		changed = heeded->changed;
+	bool		changed = invalidation->changed;
 
-	heeded->changed = false;
+	invalidation->changed = false;
 	return changed;
 }
 
 void
-cs_heed_tell(const CsHeeded *heeded)
+cs_invalidation_send(const CsInvalidation *invalidation)
 {
-	CacheInvalidateRelcacheByRelid(relid_of(heeded->table));
+	CacheInvalidateRelcacheByRelid(relid_of(invalidation->table));
 	cs_shmem_wake_late_at_commit();
 }

@@ -31,7 +31,7 @@ int			cs_notify_failures = 100;
 
 /* Effect: defines the settings; called once, when the library is loaded. */
 void
-cs_guc_define(void)
+cs_settings_define(void)
 {
 	/*
 	 * contactsync.allow_http: plain http is for tests and for a proxy on the
@@ -103,7 +103,7 @@ cs_guc_define(void)
 	 * backlog is; larger does not make it faster.
 	 */
 	DefineCustomIntVariable("contactsync.max_pending",
-							"Sets how many queued changes a worker holds in memory per watch.",
+							"Sets how many queued changes a worker locks in memory per watch.",
 							NULL, &cs_max_pending, 20000, 1000, 1000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_GUC_H
-#define CS_GUC_H
+#ifndef CS_BASE_SETTINGS_H
+#define CS_BASE_SETTINGS_H
 
 extern double cs_clock_speed;
 extern bool cs_allow_http;
@@ -23,6 +23,6 @@ extern int	cs_notify_failures; /* contacts a minute; 0: never */
 
 extern int	cs_trace_rows;
 
-extern void cs_guc_define(void);
+extern void cs_settings_define(void);
 
-#endif							/* CS_GUC_H */
+#endif							/* CS_BASE_SETTINGS_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_SHMEM_H
-#define CS_SHMEM_H
+#ifndef CS_BASE_SHMEM_H
+#define CS_BASE_SHMEM_H
 
 #include "postgres.h"
 
@@ -64,4 +64,4 @@ extern void cs_shmem_publish(int endpoint, int in_flight, double pace);
 /* Visits what the worker of this database published. */
 extern void cs_shmem_published(void (*visit) (int endpoint, int in_flight, double pace, void *arg), void *arg);
 
-#endif							/* CS_SHMEM_H */
+#endif							/* CS_BASE_SHMEM_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_SQL_H
-#define CS_SQL_H
+#ifndef CS_BASE_SQL_H
+#define CS_BASE_SQL_H
 
 #include "postgres.h"
 
@@ -50,4 +50,4 @@ extern char *cs_sql_text(int row, int column);	/* NULL for null */
 extern int	cs_sql_int(int row, int column);	/* 0 for null */
 extern char **cs_sql_text_array(Datum array, int *n);
 
-#endif							/* CS_SQL_H */
+#endif							/* CS_BASE_SQL_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_FAULT_H
-#define CS_FAULT_H
+#ifndef CS_BASE_TRY_H
+#define CS_BASE_TRY_H
 
 #include "postgres.h"
 
@@ -27,4 +27,4 @@ extern CsFault cs_fault_classify(int sqlerrcode);
  */
 extern CsFault cs_fault_try(void (*run) (void *arg), void *arg, ErrorData **error);
 
-#endif							/* CS_FAULT_H */
+#endif							/* CS_BASE_TRY_H */

@@ -193,7 +193,7 @@ read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
 	entry->keys = MemoryContextAllocZero(context, nkeys * sizeof(CsKeyColumn));
 	entry->nkeys = nkeys;
 	for (int i = 0; i < nkeys; i++)
-		if (!cs_rowkey_read_column(rel, trigger->tgargs[3 + i], &entry->keys[i], context))
+		if (!cs_row_key_read_column(rel, trigger->tgargs[3 + i], &entry->keys[i], context))
 			entry->nkeys = 0;
 
 	entry->nused = trigger->tgnargs - 3 - nkeys;
@@ -402,7 +402,7 @@ note_row(CsTrigger *trigger, TupleTableSlot *slot)
 	key = &dirty.keys[dirty.nkeys];
 	key->endpoint = trigger->endpoint;
 	key->watch = trigger->watch;
-	key->key = cs_rowkey_make(dirty.key_context, trigger->nkeys, trigger->keys, slot);
+	key->key = cs_row_key_make(dirty.key_context, trigger->nkeys, trigger->keys, slot);
 	if (key->key == NULL)
 		return;
 	key->hash = hash_bytes((unsigned char *) VARDATA(key->key),

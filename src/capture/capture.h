@@ -5,9 +5,9 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CAPTURE_H
-#define CS_CAPTURE_H
+#ifndef CS_CAPTURE_CAPTURE_H
+#define CS_CAPTURE_CAPTURE_H
 
 extern void cs_capture_init(void);
 
-#endif							/* CS_CAPTURE_H */
+#endif							/* CS_CAPTURE_CAPTURE_H */

@@ -68,7 +68,7 @@ follow_commands(void)
 		cs_shmem_reload_at_commit();
 	}
 	if (inherits)
-		cs_trigger_follow();
+		cs_table_trigger_follow();
 	if (cs_sql_execute(&watched, NULL, NULL) == 0 && !inherits)
 		return;
 	(void) cs_follow_columns();
@@ -140,7 +140,7 @@ contactsync_note_ddl(PG_FUNCTION_ARGS)
 
 /* Of a dropped object d: is it the server of an endpoint? */
 #define IS_SERVER_OF(e) \
-	"CASE WHEN " e ".home = contactsync.home() THEN d.objid = " e ".server_oid" \
+	"CASE WHEN " e ".database = contactsync.database_identity() THEN d.objid = " e ".server_oid" \
 	" ELSE d.address_names[1] = " e ".server END"
 
 /* Effect: drops the watches whose table or server was dropped.  Returns their number. */

@@ -176,7 +176,7 @@ rename_in_watch(CsWatch *watch, const CsRenames *renames)
 	if (watch->poll_column && cs_renames_find(renames, watch->poll_column))
 		cs_sql_execute_text("UPDATE contactsync.watch SET poll_column = %s WHERE id = %d",
 							quote_literal_cstr(cs_renames_find(renames, watch->poll_column)), watch->id);
-	cs_trigger_rename(watch->id, renames);
+	cs_table_trigger_rename(watch->id, renames);
 }
 
 /* The columns of a watch's table that have another name than it knows. */
@@ -219,7 +219,7 @@ cs_follow_columns(void)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.watch w SET columns = " COLUMNS_OF("w.source") " FROM contactsync.endpoint e"
-		" WHERE e.id = w.endpoint AND e.home = contactsync.home() AND w.columns IS DISTINCT FROM " COLUMNS_OF("w.source")
+		" WHERE e.id = w.endpoint AND e.database = contactsync.database_identity() AND w.columns IS DISTINCT FROM " COLUMNS_OF("w.source")
 	};
 	List	   *watches = cs_watch_load_all();
 	ListCell   *lc;

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_FOLLOW_H
-#define CS_FOLLOW_H
+#ifndef CS_CAPTURE_FOLLOW_H
+#define CS_CAPTURE_FOLLOW_H
 
 #include "postgres.h"
 
@@ -14,4 +14,4 @@
 extern bool cs_follow_columns(void);
 extern void cs_follow_from_now(int endpoint);
 
-#endif							/* CS_FOLLOW_H */
+#endif							/* CS_CAPTURE_FOLLOW_H */

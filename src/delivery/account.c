@@ -35,10 +35,10 @@ cs_account_create(const CsEndpointState *state)
 	account->roleid = state->roleid;
 	account->server_name = state->server_name;
 	account->busy = state->busy;
-	account->doubted_at = state->doubted_at;
-	account->taught_pace = state->pace;
-	account->memo = state->memo;
-	account->alarmed = state->alarmed;
+	account->stale_before = state->stale_before;
+	account->learned_pace = state->pace;
+	account->provider_state = state->provider_state;
+	account->halt_notified = state->halt_notified;
 	account->context = CurrentMemoryContext;
 	account->health_changed = true;
 	account->published = -1;
@@ -75,22 +75,22 @@ set_pace(CsAccount *account, double now)
 
 	if (limit > 0)
 		rate = Min(rate, limit);
-	if (account->taught_pace > 0)
-		rate = Min(rate, account->taught_pace);
+	if (account->learned_pace > 0)
+		rate = Min(rate, account->learned_pace);
 	cs_pace_set(&account->pace, rate, rate < endpoint->pace ? 1 : endpoint->burst, now);
 }
 
-/* Effect: the provider's judge() finds this in endpoint->memo; "": nothing. */
+/* Effect: the provider's judge() finds this in endpoint->provider_state; "": nothing. */
 void
-cs_account_remember(CsAccount *account, const char *memo, double now)
+cs_account_remember(CsAccount *account, const char *provider_state, double now)
 {
-	if (strcmp(account->memo ? account->memo : "", memo) == 0)
+	if (strcmp(account->provider_state ? account->provider_state : "", provider_state) == 0)
 		return;
-	if (account->memo)
-		pfree(account->memo);
-	account->memo = *memo ? MemoryContextStrdup(account->context, memo) : NULL;
-	account->endpoint->memo = account->memo;
-	account->lesson_changed = true;
+	if (account->provider_state)
+		pfree(account->provider_state);
+	account->provider_state = *provider_state ? MemoryContextStrdup(account->context, provider_state) : NULL;
+	account->endpoint->provider_state = account->provider_state;
+	account->learned_changed = true;
 	set_pace(account, now);
 }
 
@@ -98,16 +98,16 @@ cs_account_remember(CsAccount *account, const char *memo, double now)
 void
 cs_account_unlearn(CsAccount *account, double now)
 {
-	if (account->taught_pace == 0 && account->memo == NULL)
+	if (account->learned_pace == 0 && account->provider_state == NULL)
 		return;
-	account->taught_pace = 0;
-	if (account->memo)
-		pfree(account->memo);
-	account->memo = NULL;
-	account->lesson_changed = true;
+	account->learned_pace = 0;
+	if (account->provider_state)
+		pfree(account->provider_state);
+	account->provider_state = NULL;
+	account->learned_changed = true;
 	if (account->endpoint == NULL)
 		return;
-	account->endpoint->memo = NULL;
+	account->endpoint->provider_state = NULL;
 	set_pace(account, now);
 }
 
@@ -119,8 +119,8 @@ learn_pace(CsAccount *account, double now)
 
 	if (less == 0 || account->pace.rate <= less)
 		return;
-	account->taught_pace = less;
-	account->lesson_changed = true;
+	account->learned_pace = less;
+	account->learned_changed = true;
 	set_pace(account, now);
 }
 
@@ -174,7 +174,7 @@ cs_account_read_endpoint(CsAccount *account, double now)
 		MemoryContextDelete(account->endpoint_context);
 	account->endpoint_context = fresh;
 	account->endpoint = endpoint;
-	endpoint->memo = account->memo;
+	endpoint->provider_state = account->provider_state;
 	set_pace(account, now);
 }
 

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_ACCOUNT_H
-#define CS_ACCOUNT_H
+#ifndef CS_DELIVERY_ACCOUNT_H
+#define CS_DELIVERY_ACCOUNT_H
 
 #include "postgres.h"
 
@@ -38,10 +38,10 @@ typedef struct CsAccount
 	bool		unreadable;		/* when last tried, so it is HALTED */
 	MemoryContext endpoint_context;
 	CsPace		pace;
-	double		taught_pace;	/* calls a second that a 429 left; 0: all */
-	char	   *memo;			/* what the provider's judge() remembers, or
+	double		learned_pace;	/* calls a second that a 429 left; 0: all */
+	char	   *provider_state; /* what the provider's judge() remembers, or
 								 * NULL */
-	bool		lesson_changed; /* either has, since it was last stored */
+	bool		learned_changed;	/* either has, since it was last stored */
 
 	CsHealth	health;
 	char	   *reason;
@@ -50,14 +50,14 @@ typedef struct CsAccount
 	double		last_success;	/* when a contact had its outcome */
 	bool		paused;			/* somebody told it to wait: no call at all */
 	bool		repeated;		/* the last call that tried was a repeated one */
-	bool		alarmed;		/* as stored: that it is halted was told */
+	bool		halt_notified;	/* as stored: that it is halted was told */
 	bool		proven;			/* somebody was synced since it was halted */
 	bool		health_changed; /* since it was last stored */
 
 	List	   *lanes;
 	int			turn;			/* the lane that is asked first */
 	bool		busy;			/* as stored */
-	TimestampTz doubted_at;		/* what was synced before is not trusted */
+	TimestampTz stale_before;	/* what was synced before is not trusted */
 	bool		has_direct;		/* contacts of upsert() are known */
 	int			in_flight;
 	int			published;		/* in_flight, as status shows it */
@@ -76,7 +76,7 @@ extern CsAccount *cs_account_create(const CsEndpointState *state);
 extern void cs_account_carry_over(CsAccount *account, const CsAccount *before);
 extern void cs_account_resume_throttle(CsAccount *account, double now, double until,
 									   const char *reason);
-extern void cs_account_remember(CsAccount *account, const char *memo, double now);
+extern void cs_account_remember(CsAccount *account, const char *provider_state, double now);
 extern void cs_account_unlearn(CsAccount *account, double now);
 extern void cs_account_read_endpoint(CsAccount *account, double now);
 extern int	cs_account_free_slots(const CsAccount *account, double now);
@@ -91,4 +91,4 @@ extern void cs_account_halt(CsAccount *account, double now, double retry_after,
 							const char *reason, const char *message);
 extern const char *cs_account_health_name(const CsAccount *account);
 
-#endif							/* CS_ACCOUNT_H */
+#endif							/* CS_DELIVERY_ACCOUNT_H */

@@ -41,7 +41,7 @@ is_traced(const CsChange *change)
 }
 
 /*
- * A call about n ACTIVE changes.  It uses their readings.
+ * A call about n ACTIVE changes.  It uses their read_batches.
  */
 CsCall *
 cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action, int step)
@@ -50,7 +50,7 @@ cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action, i
 												  ALLOCSET_DEFAULT_SIZES);
 	CsCall	   *call = MemoryContextAllocZero(context, sizeof(CsCall));
 
-	call->exchange.kind = CS_EXCHANGE_CALL;
+	call->owner.kind = CS_OWNER_CALL;
 	call->account = account;
 	call->context = context;
 	call->batch.action = action;
@@ -62,7 +62,7 @@ cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action, i
 	{
 		call->changes[i] = changes[i];
 		call->batch.contacts[i] = changes[i]->contact;
-		cs_reading_use(changes[i]->reading);
+		cs_read_batch_retain(changes[i]->read_batch);
 	}
 	return call;
 }
@@ -115,15 +115,15 @@ cs_call_make(CsAccount *account, CsChange **forming, int formed)
 		make_call(account, action, group, &n, &size);
 	}
 	for (int i = 0; i < formed; i++)
-		cs_reading_release(forming[i]->reading);
+		cs_read_batch_release(forming[i]->read_batch);
 }
 
 /* Effect: the call is over; its changes have gone elsewhere. */
 static void
-free_call(CsCall *call, CsReading **readings)
+free_call(CsCall *call, CsReadBatch **read_batches)
 {
 	for (int i = 0; i < call->batch.ncontacts; i++)
-		cs_reading_release(readings[i]);
+		cs_read_batch_release(read_batches[i]);
 	MemoryContextDelete(call->context);
 }
 
@@ -140,12 +140,12 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 
 	if (call->batch.number == 0)
 		call->batch.number = ++account->number;
-	call->batch.memo = account->endpoint->memo ? pstrdup(account->endpoint->memo) : NULL;
+	call->batch.provider_state = account->endpoint->provider_state ? pstrdup(account->endpoint->provider_state) : NULL;
 	memset(&call->request, 0, sizeof(CsRequest));
 	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
 	for (int i = 0; i < call->batch.ncontacts; i++)
 	{
-		call->changes[i]->in_doubt = true;
+		call->changes[i]->unconfirmed = true;
 		call->changes[i]->withdrawn |= cs_contact_withdraws(call->batch.contacts[i]);
 	}
 	call->started_at = now;
@@ -185,7 +185,7 @@ take_apart(CsCall *call, double not_before, bool last)
 {
 	for (int i = call->batch.ncontacts - 1; i >= 0; i--)
 	{
-		call->changes[i]->reading = NULL;
+		call->changes[i]->read_batch = NULL;
 		cs_change_postpone(call->changes[i], not_before, !last);
 	}
 }
@@ -194,13 +194,13 @@ take_apart(CsCall *call, double not_before, bool last)
 static void
 withdraw(CsCall *call)
 {
-	CsReading **readings = palloc(call->batch.ncontacts * sizeof(CsReading *));
+	CsReadBatch **read_batches = palloc(call->batch.ncontacts * sizeof(CsReadBatch *));
 
 	for (int i = 0; i < call->batch.ncontacts; i++)
-		readings[i] = call->changes[i]->reading;
+		read_batches[i] = call->changes[i]->read_batch;
 	dlist_delete(&call->node);
 	take_apart(call, 0, false);
-	free_call(call, readings);
+	free_call(call, read_batches);
 }
 
 /*
@@ -284,7 +284,7 @@ step(CsCall *call, const CsJudgement *judgement)
 			CsContact  *contact = next->batch.contacts[i];
 
 			if (outcome && outcome->remote_id)
-				contact->remote_id = MemoryContextStrdup(next->changes[i]->reading->context,
+				contact->remote_id = MemoryContextStrdup(next->changes[i]->read_batch->context,
 														 outcome->remote_id);
 		}
 		next->keep = true;
@@ -378,14 +378,14 @@ done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, doubl
 		{
 			case CS_OUTCOME_OK:
 				if (change->lane->broken)
-					cs_lane_mend(change->lane);
+					cs_lane_repair(change->lane);
 				cs_settle_synced(settlement, change, outcome);
 				break;
 			case CS_OUTCOME_REJECTED:
 				cs_settle_failed(settlement, change, outcome, judgement->request_id);
 				break;
 			case CS_OUTCOME_RETRY:
-				change->reading = NULL;
+				change->read_batch = NULL;
 				cs_change_postpone(change, now + (judgement->retry_after >= 0 ? judgement->retry_after :
 												  cs_pace_backoff(change->attempts)), false);
 				break;
@@ -412,9 +412,9 @@ halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 {
 	bool		direct = call->changes[0]->lane->watch == NULL;
 
-	if (judgement->mapping_fault && direct)
+	if (judgement->mapping_error && direct)
 		reject(call, settlement, judgement);
-	else if (judgement->mapping_fault)
+	else if (judgement->mapping_error)
 		break_lanes(call, settlement, judgement, now);
 	else
 	{
@@ -582,19 +582,19 @@ cs_call_answered(CsCall *call, const CsResponse *response, CsSettlement *settlem
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync answer",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	CsReading **readings = palloc(call->batch.ncontacts * sizeof(CsReading *));
+	CsReadBatch **read_batches = palloc(call->batch.ncontacts * sizeof(CsReadBatch *));
 	CsJudgement judgement;
 
 	for (int i = 0; i < call->batch.ncontacts; i++)
-		readings[i] = call->changes[i]->reading;
+		read_batches[i] = call->changes[i]->read_batch;
 	call->http = NULL;
 	call->account->in_flight--;
 	cs_provider_judge(call->account->endpoint, &call->batch, response, &judgement);
 	log_call(call, response, &judgement, settlement, now);
-	if (judgement.memo)
-		cs_account_remember(call->account, judgement.memo, now);
+	if (judgement.provider_state)
+		cs_account_remember(call->account, judgement.provider_state, now);
 	if (!execute(call, &judgement, settlement, now))
-		free_call(call, readings);
+		free_call(call, read_batches);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CALL_H
-#define CS_CALL_H
+#ifndef CS_DELIVERY_CALL_H
+#define CS_DELIVERY_CALL_H
 
 #include "postgres.h"
 
@@ -22,7 +22,7 @@
 
 typedef struct CsCall
 {
-	CsExchange	exchange;
+	CsRequestOwner owner;
 	dlist_node	node;			/* of account->ready */
 	CsAccount  *account;
 	MemoryContext context;
@@ -47,4 +47,4 @@ extern void cs_call_withdraw_paused(CsAccount *account);
 extern void cs_call_answered(CsCall *call, const CsResponse *response,
 							 CsSettlement *settlement, double now);
 
-#endif							/* CS_CALL_H */
+#endif							/* CS_DELIVERY_CALL_H */

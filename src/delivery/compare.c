@@ -84,14 +84,14 @@ is_passing(const CsFailed *failed)
 }
 
 static void
-compare_contact(const CsComparer *comparer, const CsCurrent *current, const CsFailed *failed, bool overtaken,
+compare_contact(const CsComparer *comparer, const CsRowContact *current, const CsFailed *failed, bool superseded,
 				CsComparison *result)
 {
 	const CsKnown *known = &current->known;
 	pg_uuid_t	digest;
 
 	cs_contact_digest(current->contact, comparer->endpoint->payload, &digest);
-	if (known->has_digest && !overtaken && known->action == 'u' &&
+	if (known->has_digest && !superseded && known->action == 'u' &&
 		memcmp(&known->digest, &digest, sizeof(digest)) == 0)
 	{
 		result->difference = CS_IS_UNCHANGED;
@@ -111,14 +111,14 @@ compare_contact(const CsComparer *comparer, const CsCurrent *current, const CsFa
 }
 
 static void
-compare_row(const CsComparer *comparer, const CsCurrent *current, const CsFailed *failed,
-			bool overtaken, CsComparison *result)
+compare_row(const CsComparer *comparer, const CsRowContact *current, const CsFailed *failed,
+			bool superseded, CsComparison *result)
 {
 	const CsKnown *known = &current->known;
 
 	memset(result, 0, sizeof(CsComparison));
 	if (current->contact)
-		compare_contact(comparer, current, failed, overtaken, result);
+		compare_contact(comparer, current, failed, superseded, result);
 	else if (current->refusal)
 	{
 		result->difference = CS_IS_INVALID;
@@ -141,20 +141,20 @@ compare_row(const CsComparer *comparer, const CsCurrent *current, const CsFailed
 }
 
 /*
- * Effect: overtaken[i] tells whether contactsync_upsert() sent the contact of
+ * Effect: superseded[i] tells whether contactsync_upsert() sent the contact of
  * keys[i] since its row was.
  */
 static void
-find_overtaken(const CsComparer *comparer, int n, const CsCurrent *current, bool *overtaken)
+find_overtaken(const CsComparer *comparer, int n, const CsRowContact *current, bool *superseded)
 {
 	char	  **keys = palloc(n * sizeof(char *));
 	CsKnown    *direct = palloc(n * sizeof(CsKnown));
 
 	for (int i = 0; i < n; i++)
 		keys[i] = current[i].contact ? cs_encoding_from_utf8(current[i].contact->upsert_key) : "";
-	cs_ledger_read(comparer->watch->endpoint, 0, n, keys, direct);
+	cs_contact_state_read(comparer->watch->endpoint, 0, n, keys, direct);
 	for (int i = 0; i < n; i++)
-		overtaken[i] = direct[i].found && direct[i].synced_at >= current[i].known.synced_at;
+		superseded[i] = direct[i].found && direct[i].synced_at >= current[i].known.synced_at;
 }
 
 /* Effect: as cs_compare_rows(), of keys that are read. */
@@ -162,14 +162,14 @@ static void
 compare_read(const CsComparer *comparer, int n, char **keys, const CsFailed *failed,
 			 CsComparison *result)
 {
-	CsCurrent  *current = palloc(n * sizeof(CsCurrent));
-	bool	   *overtaken = palloc0(n * sizeof(bool));
+	CsRowContact *current = palloc(n * sizeof(CsRowContact));
+	bool	   *superseded = palloc0(n * sizeof(bool));
 
-	cs_current_read(comparer->source, comparer->watch, comparer->endpoint, n, keys, current);
+	cs_row_contact_read(comparer->source, comparer->watch, comparer->endpoint, n, keys, current);
 	if (comparer->has_direct)
-		find_overtaken(comparer, n, current, overtaken);
+		find_overtaken(comparer, n, current, superseded);
 	for (int i = 0; i < n; i++)
-		compare_row(comparer, &current[i], &failed[i], overtaken[i], &result[i]);
+		compare_row(comparer, &current[i], &failed[i], superseded[i], &result[i]);
 }
 
 void
@@ -195,7 +195,7 @@ cs_compare_rows(const CsComparer *comparer, int n, char **keys, CsComparison *re
 	read_keys = palloc(n * sizeof(char *));
 	read_failed = palloc(n * sizeof(CsFailed));
 	read_result = palloc(n * sizeof(CsComparison));
-	cs_ledger_read(comparer->watch->endpoint, comparer->watch->id, n, keys, known);
+	cs_contact_state_read(comparer->watch->endpoint, comparer->watch->id, n, keys, known);
 	for (int i = 0; i < n; i++)
 	{
 		if (!known[i].found && !failed[i].found)
@@ -253,10 +253,10 @@ cs_compare_next_known(const CsWatch *watch, const char *after, int limit, char *
 void
 cs_compare_known(const CsComparer *comparer, int n, char **keys, CsComparison *result)
 {
-	CsCurrent  *current = palloc(n * sizeof(CsCurrent));
+	CsRowContact *current = palloc(n * sizeof(CsRowContact));
 
 	memset(result, 0, n * sizeof(CsComparison));
-	cs_current_read(comparer->source, comparer->watch, comparer->endpoint, n, keys, current);
+	cs_row_contact_read(comparer->source, comparer->watch, comparer->endpoint, n, keys, current);
 	for (int i = 0; i < n; i++)
 	{
 		/* a row without values is refused, but it is there */

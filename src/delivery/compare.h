@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_COMPARE_H
-#define CS_COMPARE_H
+#ifndef CS_DELIVERY_COMPARE_H
+#define CS_DELIVERY_COMPARE_H
 
 #include "postgres.h"
 
@@ -72,4 +72,4 @@ extern void cs_compare_known(const CsComparer *comparer, int n, char **keys, CsC
 /* The same watch without its mapping, to be read for whether there are rows. */
 extern CsWatch *cs_compare_presence(const CsWatch *watch);
 
-#endif							/* CS_COMPARE_H */
+#endif							/* CS_DELIVERY_COMPARE_H */

@@ -18,18 +18,18 @@
 #include "store/remote_contact.h"
 
 /* What read_part() reads. */
-typedef struct CsCurrentPart
+typedef struct CsRowContactPart
 {
 	CsSource   *source;
 	int			n;
 	char	  **keys;
 	CsSourceRow *rows;
-} CsCurrentPart;
+} CsRowContactPart;
 
 static void
 read_part(void *arg)
 {
-	CsCurrentPart *part = arg;
+	CsRowContactPart *part = arg;
 
 	cs_source_read(part->source, part->n, part->keys, part->rows);
 }
@@ -41,7 +41,7 @@ read_part(void *arg)
 static CsFault
 try_to_read(CsSource *source, int n, char **keys, CsSourceRow *rows, ErrorData **error)
 {
-	CsCurrentPart part = {source, n, keys, rows};
+	CsRowContactPart part = {source, n, keys, rows};
 	CsFault		fault = cs_fault_try(read_part, &part, error);
 	ErrorData  *other;
 
@@ -53,7 +53,7 @@ try_to_read(CsSource *source, int n, char **keys, CsSourceRow *rows, ErrorData *
 
 /* Effect: reads rows[i] for keys[i], halving where that fails. */
 static void
-read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsCurrent *current)
+read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowContact *current)
 {
 	ErrorData  *error;
 	CsFault		fault = try_to_read(source, n, keys, rows, &error);
@@ -74,17 +74,17 @@ read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsCurrent 
 }
 
 void
-cs_current_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
-				int n, char **keys, CsCurrent *current)
+cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
+					int n, char **keys, CsRowContact *current)
 {
 	CsSourceRow *rows = palloc0(n * sizeof(CsSourceRow));
 	CsKnown    *known = palloc(n * sizeof(CsKnown));
 
-	memset(current, 0, n * sizeof(CsCurrent));
+	memset(current, 0, n * sizeof(CsRowContact));
 	read_halving(source, n, keys, rows, current);
-	cs_ledger_read(watch->endpoint, watch->id, n, keys, known);
-	cs_ledger_doubt(n, known, watch->doubted_at);
-	cs_remote_apply(endpoint, watch->endpoint, n, rows, known);
+	cs_contact_state_read(watch->endpoint, watch->id, n, keys, known);
+	cs_contact_state_expire(n, known, watch->stale_before);
+	cs_remote_contact_apply(endpoint, watch->endpoint, n, rows, known);
 	for (int i = 0; i < n; i++)
 	{
 		CsContact  *contact = rows[i].contact;

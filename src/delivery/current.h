@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CURRENT_H
-#define CS_CURRENT_H
+#ifndef CS_DELIVERY_CURRENT_H
+#define CS_DELIVERY_CURRENT_H
 
 #include "postgres.h"
 
@@ -16,12 +16,12 @@
 #include "store/source.h"
 
 /* Neither: the row has gone, or the filter keeps it out. */
-typedef struct CsCurrent
+typedef struct CsRowContact
 {
 	CsContact  *contact;		/* prepared; its upsert_key is set */
 	CsRefusal  *refusal;		/* why it cannot be sent */
 	CsKnown		known;			/* what was last synced of it */
-} CsCurrent;
+} CsRowContact;
 
 /*
  * Reads the rows of n keys of a watch as they would be sent now, with what is
@@ -30,7 +30,7 @@ typedef struct CsCurrent
  * Needs a transaction.  Ereports what is not the fault of a single row, and that
  * several together took too long.
  */
-extern void cs_current_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
-							int n, char **keys, CsCurrent *rows);
+extern void cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
+								int n, char **keys, CsRowContact *rows);
 
-#endif							/* CS_CURRENT_H */
+#endif							/* CS_DELIVERY_CURRENT_H */

@@ -34,22 +34,22 @@
 #include "delivery/database_identity.h"
 #include "store/table_trigger.h"
 
-CS_FUNCTION(contactsync_home);
+CS_FUNCTION(contactsync_database_identity);
 
 /* An extension that was dropped and made again is another one: a dump that is
  * restored over its own database is a restored one. */
 char *
-cs_home_name(void)
+cs_database_identity(void)
 {
 	return psprintf(UINT64_FORMAT "/%u/%u", GetSystemIdentifier(), MyDatabaseId,
 					get_extension_oid(CS_EXTENSION, true));
 }
 
-/* contactsync.home(): the views compare with it, so it is for everybody. */
+/* contactsync.database_identity(): the views compare with it, so it is for everybody. */
 Datum
-contactsync_home(PG_FUNCTION_ARGS)
+contactsync_database_identity(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(cs_home_name()));
+	PG_RETURN_TEXT_P(cstring_to_text(cs_database_identity()));
 }
 
 /*
@@ -57,17 +57,17 @@ contactsync_home(PG_FUNCTION_ARGS)
  * did already.  Errors: there is no server of its name.
  */
 bool
-cs_home_claim(int endpoint)
+cs_database_identity_claim(int endpoint)
 {
 	static CsStatement find = {
 		"SELECT e.server::text, s.oid IS NOT NULL FROM contactsync.endpoint e"
 		" LEFT JOIN pg_foreign_server s ON s.srvname = e.server"
-		" WHERE e.id = $1 AND e.home <> contactsync.home()",
+		" WHERE e.id = $1 AND e.database <> contactsync.database_identity()",
 		1, {INT4OID}
 	};
 	static CsStatement claim = {
-		"UPDATE contactsync.endpoint e SET home = contactsync.home(), timeline = $2, server_oid = s.oid,"
-		" doubted_at = clock_timestamp(), busy = false, state = 'running', reason = NULL, until = NULL"
+		"UPDATE contactsync.endpoint e SET database = contactsync.database_identity(), timeline = $2, server_oid = s.oid,"
+		" stale_before = clock_timestamp(), busy = false, state = 'running', reason = NULL, until = NULL"
 		" FROM pg_foreign_server s WHERE s.srvname = e.server AND e.id = $1",
 		2, {INT4OID, INT4OID}
 	};
@@ -82,17 +82,17 @@ cs_home_claim(int endpoint)
 				 errmsg("server \"%s\" does not exist", cs_sql_text(0, 1))));
 	cs_sql_execute(&claim, args, NULL);
 	cs_follow_from_now(endpoint);
-	cs_trigger_follow();
+	cs_table_trigger_follow();
 	cs_shmem_reload_at_commit();
 	return true;
 }
 
 /* Effect: an error if another database sends for the endpoint. */
 void
-cs_home_require(int endpoint)
+cs_database_identity_require(int endpoint)
 {
 	static CsStatement statement = {
-		"SELECT server::text FROM contactsync.endpoint WHERE id = $1 AND home <> contactsync.home()",
+		"SELECT server::text FROM contactsync.endpoint WHERE id = $1 AND database <> contactsync.database_identity()",
 		1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(endpoint);
@@ -110,13 +110,13 @@ cs_home_require(int endpoint)
  * what is stored is not trusted any more.
  */
 void
-cs_home_note_timeline(void)
+cs_database_identity_note_timeline(void)
 {
 	static CsStatement statement = {
 		"WITH old AS (SELECT id, timeline FROM contactsync.endpoint"
-		" WHERE home = contactsync.home() AND timeline <> $1)"
+		" WHERE database = contactsync.database_identity() AND timeline <> $1)"
 		" UPDATE contactsync.endpoint e SET timeline = $1,"
-		" doubted_at = CASE WHEN old.timeline = 0 THEN doubted_at ELSE clock_timestamp() END"
+		" stale_before = CASE WHEN old.timeline = 0 THEN stale_before ELSE clock_timestamp() END"
 		" FROM old WHERE old.id = e.id RETURNING e.server::text, old.timeline",
 		1, {INT4OID}
 	};
@@ -128,16 +128,16 @@ cs_home_note_timeline(void)
 			ereport(WARNING,
 					(errmsg("contactsync: what the provider has of server \"%s\" may be newer than what is stored here, for this cluster was promoted or recovered since (timeline %d, before: %d)",
 							cs_sql_text(i, 1), DatumGetInt32(arg), cs_sql_int(i, 2)),
-					 errhint("SELECT contactsync_reconcile(...) sends every row again; if nothing was lost, SELECT contactsync_doubt(%s, '-infinity') first.",
+					 errhint("SELECT contactsync_reconcile(...) sends every row again; if nothing was lost, SELECT contactsync_mark_stale(%s, '-infinity') first.",
 							 quote_literal_cstr(cs_sql_text(i, 1)))));
 }
 
 /* Effect: the log says what is not sent, and what to type; once per process. */
 void
-cs_home_warn(void)
+cs_database_identity_warn(void)
 {
 	static CsStatement statement = {
-		"SELECT DISTINCT server::text FROM contactsync.endpoint WHERE home <> contactsync.home() ORDER BY 1"
+		"SELECT DISTINCT server::text FROM contactsync.endpoint WHERE database <> contactsync.database_identity() ORDER BY 1"
 	};
 	static uint64 warned = 0;
 	uint64		n = cs_sql_execute(&statement, NULL, NULL);
@@ -155,10 +155,10 @@ cs_home_warn(void)
 /* Effect: what was stored of an endpoint before is not trusted to be what the
  * provider has. */
 void
-cs_home_doubt(int endpoint, TimestampTz before)
+cs_database_identity_mark_stale(int endpoint, TimestampTz before)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.endpoint SET doubted_at = $2 WHERE id = $1", 2, {INT4OID, TIMESTAMPTZOID}
+		"UPDATE contactsync.endpoint SET stale_before = $2 WHERE id = $1", 2, {INT4OID, TIMESTAMPTZOID}
 	};
 	Datum		args[2] = {Int32GetDatum(endpoint), TimestampTzGetDatum(before)};
 

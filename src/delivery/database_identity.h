@@ -5,21 +5,21 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_HOME_H
-#define CS_HOME_H
+#ifndef CS_DELIVERY_DATABASE_IDENTITY_H
+#define CS_DELIVERY_DATABASE_IDENTITY_H
 
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
 
 /* Of this extension in this database of this cluster; palloc'd. */
-extern char *cs_home_name(void);
+extern char *cs_database_identity(void);
 
 /* All within cs_sql_enter(). */
-extern bool cs_home_claim(int endpoint);
-extern void cs_home_require(int endpoint);
-extern void cs_home_note_timeline(void);
-extern void cs_home_warn(void);
-extern void cs_home_doubt(int endpoint, TimestampTz before);
+extern bool cs_database_identity_claim(int endpoint);
+extern void cs_database_identity_require(int endpoint);
+extern void cs_database_identity_note_timeline(void);
+extern void cs_database_identity_warn(void);
+extern void cs_database_identity_mark_stale(int endpoint, TimestampTz before);
 
-#endif							/* CS_HOME_H */
+#endif							/* CS_DELIVERY_DATABASE_IDENTITY_H */

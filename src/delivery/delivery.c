@@ -127,13 +127,13 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	transactions->commit();
 	transactions->begin();
 	cs_trace_load();
-	delivery->accounts = cs_roster_load(context, only_server, roles_of,
-										before ? before->accounts : NIL);
+	delivery->accounts = cs_accounts_load(context, only_server, roles_of,
+										  before ? before->accounts : NIL);
 	MemoryContextSwitchTo(delivery->turn_context);
 	cs_reader_check(delivery->accounts, cs_clock_now());
 	transactions->commit();
 	if (OidIsValid(roles_of))
-		cs_roster_poll_now(delivery->accounts);
+		cs_accounts_poll_now(delivery->accounts);
 	delivery->http = cs_http_open();
 	MemoryContextSwitchTo(old);
 	return delivery;
@@ -150,10 +150,10 @@ static void
 store_idle(CsDelivery *delivery)
 {
 	if (cs_delivery_in_flight(delivery) > 0 || !cs_settle_is_empty(delivery->settlement) ||
-		!cs_roster_is_idle_but_busy(delivery->accounts))
+		!cs_accounts_is_idle_but_busy(delivery->accounts))
 		return;
 	delivery->transactions->begin();
-	cs_roster_store_idle(delivery->accounts);
+	cs_accounts_store_idle(delivery->accounts);
 	commit(delivery);
 }
 
@@ -161,7 +161,7 @@ store_idle(CsDelivery *delivery)
 void
 cs_delivery_close(CsDelivery *delivery)
 {
-	cs_roster_close(delivery->accounts);
+	cs_accounts_close(delivery->accounts);
 	cs_http_close(delivery->http);
 	MemoryContextDelete(delivery->context);
 }
@@ -174,16 +174,16 @@ static void
 harvest(CsDelivery *delivery)
 {
 	CsResponse	response;
-	CsExchange *exchange;
+	CsRequestOwner *owner;
 
-	while ((exchange = cs_http_harvest(delivery->http, &response)) != NULL)
+	while ((owner = cs_http_harvest(delivery->http, &response)) != NULL)
 	{
 		double		now = cs_clock_now();
 
-		if (exchange->kind == CS_EXCHANGE_CALL)
-			cs_call_answered((CsCall *) exchange, &response, delivery->settlement, now);
+		if (owner->kind == CS_OWNER_CALL)
+			cs_call_answered((CsCall *) owner, &response, delivery->settlement, now);
 		else
-			cs_refresh_answered((CsRefresh *) exchange, &response, now);
+			cs_refresh_answered((CsRefresh *) owner, &response, now);
 	}
 }
 
@@ -199,7 +199,7 @@ has_to_store(CsDelivery *delivery)
 		CsAccount  *account = lfirst(lc);
 		ListCell   *other;
 
-		if (account->health_changed || account->lesson_changed)
+		if (account->health_changed || account->learned_changed)
 			return true;
 		foreach(other, account->lanes)
 			if (((CsLane *) lfirst(other))->broken_changed)
@@ -383,7 +383,7 @@ follow_changes(CsDelivery *delivery, double now)
 
 	if (cs_pause_take_changes())
 	{
-		cs_roster_note_pauses(delivery->accounts);
+		cs_accounts_note_pauses(delivery->accounts);
 		foreach(lc, delivery->accounts)
 			cs_call_withdraw_paused(lfirst(lc));
 	}
@@ -404,7 +404,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	CsChange  **forming;
 	int			formed;
 
-	if (calls == 0 || !cs_roster_has_something(account, now))
+	if (calls == 0 || !cs_accounts_has_something(account, now))
 		return;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
 	forming = palloc((wanted + 1) * sizeof(CsChange *));
@@ -416,7 +416,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 		form(delivery, account, wanted, forming, now);
 	cs_queue_recover();
 	if (formed > 0)
-		cs_roster_store_busy(account);
+		cs_accounts_store_busy(account);
 	commit(delivery);
 	if (formed == 0)
 		return;
@@ -436,13 +436,13 @@ top_up(CsDelivery *delivery, CsAccount *account, double now)
 	bool		queued;
 
 	if (calls == 0 || cs_account_is_probing(account) ||
-		cs_roster_scans_ready_at(account, now) > now || cs_roster_has_something(account, now))
+		cs_accounts_scans_ready_at(account, now) > now || cs_accounts_has_something(account, now))
 		return false;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: comparing rows");
 	delivery->transactions->begin();
 	follow_changes(delivery, now);
 	MemoryContextSwitchTo(delivery->turn_context);
-	queued = cs_roster_run_scans(account, calls, now);
+	queued = cs_accounts_run_scans(account, calls, now);
 	commit_lazily(delivery);
 	return queued;
 }
@@ -481,7 +481,7 @@ send_account(CsDelivery *delivery, CsAccount *account)
 	if (slots == 0)
 		return;
 	/* a call that is only to try is a repeated one and a new one in turn */
-	if (!(cs_account_is_probing(account) && account->repeated && cs_roster_has_something(account, now)))
+	if (!(cs_account_is_probing(account) && account->repeated && cs_accounts_has_something(account, now)))
 	{
 		int			left = start_ready(delivery, account, slots, now);
 
@@ -509,7 +509,7 @@ time_to_wait(CsDelivery *delivery, long timeout)
 	ListCell   *lc;
 
 	foreach(lc, delivery->accounts)
-		at = Min(at, cs_roster_ready_at(lfirst(lc), now));
+		at = Min(at, cs_accounts_ready_at(lfirst(lc), now));
 	at = Min(at, cs_settle_due_at(delivery->settlement));
 	if (at == DBL_MAX)
 		return timeout;
@@ -526,9 +526,9 @@ note_news(CsDelivery *delivery)
 	if (!cs_shmem_take_news() && !TimestampDifferenceExceeds(delivery->looked_at, now, LOOK_MS))
 		return;
 	delivery->looked_at = now;
-	cs_roster_note_news(delivery->accounts);
+	cs_accounts_note_news(delivery->accounts);
 	/* nothing else begins a transaction for what is paused */
-	if (!cs_roster_is_paused(delivery->accounts))
+	if (!cs_accounts_is_paused(delivery->accounts))
 		return;
 	delivery->transactions->begin();
 	follow_changes(delivery, cs_clock_now());
@@ -555,7 +555,7 @@ cs_delivery_turn(CsDelivery *delivery)
 		foreach(lc, delivery->accounts)
 			send_account(delivery, lfirst(lc));
 	settle(delivery);
-	cs_roster_publish(delivery->accounts);
+	cs_accounts_publish(delivery->accounts);
 	MemoryContextSwitchTo(old);
 }
 
@@ -587,7 +587,7 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 		delivery->active_at = now;
 	else if (now - delivery->active_at > IDLE_SECONDS)
 		store_idle(delivery);
-	else if (cs_roster_is_idle_but_busy(delivery->accounts))
+	else if (cs_accounts_is_idle_but_busy(delivery->accounts))
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
 	useful_at = news_useful_at(delivery, now);
 	if (useful_at > now)

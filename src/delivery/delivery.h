@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_DELIVERY_H
-#define CS_DELIVERY_H
+#ifndef CS_DELIVERY_DELIVERY_H
+#define CS_DELIVERY_DELIVERY_H
 
 #include "postgres.h"
 
@@ -40,4 +40,4 @@ extern bool cs_delivery_is_done(const CsDelivery *delivery);
 extern bool cs_delivery_is_refreshing(const CsDelivery *delivery);
 extern int	cs_delivery_in_flight(const CsDelivery *delivery);
 
-#endif							/* CS_DELIVERY_H */
+#endif							/* CS_DELIVERY_DELIVERY_H */

@@ -1,25 +1,25 @@
 /*-------------------------------------------------------------------------
  *
- * exchange.h
+ * owner.h
  *		What has an answer coming: a call about contacts, or for a token.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_EXCHANGE_H
-#define CS_EXCHANGE_H
+#ifndef CS_DELIVERY_EXCHANGE_H
+#define CS_DELIVERY_EXCHANGE_H
 
 #include "postgres.h"
 
-typedef enum CsExchangeKind
+typedef enum CsRequestOwnerKind
 {
-	CS_EXCHANGE_CALL,			/* a CsCall */
-	CS_EXCHANGE_REFRESH			/* a CsRefresh */
-} CsExchangeKind;
+	CS_OWNER_CALL,				/* a CsCall */
+	CS_OWNER_REFRESH			/* a CsRefresh */
+} CsRequestOwnerKind;
 
 /* The first member of either, so that an answer finds its owner. */
-typedef struct CsExchange
+typedef struct CsRequestOwner
 {
-	CsExchangeKind kind;
-} CsExchange;
+	CsRequestOwnerKind kind;
+} CsRequestOwner;
 
-#endif							/* CS_EXCHANGE_H */
+#endif							/* CS_DELIVERY_EXCHANGE_H */

@@ -76,7 +76,7 @@ cs_guard_limit(const CsLane *lane)
 }
 
 void
-cs_guard_hold(CsLane *lane, int64 n)
+cs_guard_stop(CsLane *lane, int64 n)
 {
 	const char *reason;
 	CsSqlScope	scope;
@@ -128,7 +128,7 @@ cs_guard_check(CsLane *lane, double now)
 	limit = cs_guard_limit(lane);
 	many = Max(guard->waiting, guard->recent + last_minute(guard, now));
 	if (many > limit && cs_guard_risk(lane))
-		cs_guard_hold(lane, many);
+		cs_guard_stop(lane, many);
 }
 
 void

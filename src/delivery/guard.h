@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_GUARD_H
-#define CS_GUARD_H
+#ifndef CS_DELIVERY_GUARD_H
+#define CS_DELIVERY_GUARD_H
 
 #include "postgres.h"
 
@@ -26,7 +26,7 @@ extern int	cs_guard_limit(const CsLane *lane);
 
 /* Effect: nothing of the lane is sent from now on, for "n" contacts are too
  * many.  Needs a transaction that will be committed. */
-extern void cs_guard_hold(CsLane *lane, int64 n);
+extern void cs_guard_stop(CsLane *lane, int64 n);
 
 /* Effect: the same, if more changes wait in the lane, or came in a short time,
  * than may go at once. */
@@ -39,4 +39,4 @@ extern void cs_guard_check_word(const char *automations);
  * as well.  Returns false if it was not held. */
 extern bool cs_guard_release(int endpoint, int watch, const char *automations);
 
-#endif							/* CS_GUARD_H */
+#endif							/* CS_DELIVERY_GUARD_H */

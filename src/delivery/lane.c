@@ -9,7 +9,7 @@
  * when its outcome is known.  So the value that is sent is always the newest,
  * and never overtakes an older one.
  *
- * Two rows can mean one contact, so whatever is on its way also holds its
+ * Two rows can mean one contact, so whatever is on its way also locks its
  * upsert key; others wait for it, and are read again when it is let go.  A row
  * that changed again while it stood in line is sent in its old place with its
  * newest value; changes of other rows between the two are outdated then, and
@@ -79,27 +79,28 @@ typedef struct CsRefSlot
 #include "lib/simplehash.h"
 
 /* An upsert key that is on its way, and who waits for it. */
-typedef struct CsHold
+typedef struct CsIdentityLock
 {
 	char	   *key;			/* server and upsert key */
-	CsChange   *owner;			/* NULL: kept for as_of alone */
+	CsChange   *owner;			/* NULL: kept for latest_sequence alone */
 	dlist_head	waiters;
 
-	dlist_node	node;			/* of lane->overtaken, if as_of is set */
+	dlist_node	node;			/* of lane->superseded, if latest_sequence is
+								 * set */
 	CsLane	   *lane;
-	uint64		as_of;			/* how new what was last sent is, or 0 */
-} CsHold;
+	uint64		latest_sequence;	/* how new what was last sent is, or 0 */
+} CsIdentityLock;
 
-typedef struct CsHoldSlot
+typedef struct CsIdentityLockSlot
 {
 	const char *key;
 	uint32		hash;
-	CsHold	   *hold;
+	CsIdentityLock *hold;
 	char		status;
-} CsHoldSlot;
+} CsIdentityLockSlot;
 
-#define SH_PREFIX holdset
-#define SH_ELEMENT_TYPE CsHoldSlot
+#define SH_PREFIX lockset
+#define SH_ELEMENT_TYPE CsIdentityLockSlot
 #define SH_KEY_TYPE const char *
 #define SH_KEY key
 #define SH_HASH_KEY(tb, key) HASH_TEXT(key)
@@ -112,18 +113,18 @@ typedef struct CsHoldSlot
 #include "lib/simplehash.h"
 
 /* Of all lanes of this process: accounts of several roles share a server. */
-static holdset_hash *holds = NULL;
-static MemoryContext hold_context = NULL;
+static lockset_hash * locks = NULL;
+static MemoryContext lock_context = NULL;
 
 /*
- * Effect: there are no lanes and no holds yet; they live in the given context,
+ * Effect: there are no lanes and no locks yet; they live in the given context,
  * and are forgotten by the next call of this.
  */
 void
 cs_lane_begin(MemoryContext context)
 {
-	hold_context = context;
-	holds = holdset_create(context, 1024, NULL);
+	lock_context = context;
+	locks = lockset_create(context, 1024, NULL);
 }
 
 /*
@@ -149,10 +150,10 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, int watch_id, CsWatch
 	lane->guard.released = watch ? watch->released : 0;
 	lane->changes = changeset_create(context, 256, NULL);
 	lane->refs = refset_create(context, 256, NULL);
-	lane->broken = lane->source_fault = watch && watch->broken; /* until it can be read */
+	lane->broken = lane->source_error = watch && watch->broken; /* until it can be read */
 	dlist_init(&lane->pending);
 	dlist_init(&lane->postponed);
-	dlist_init(&lane->overtaken);
+	dlist_init(&lane->superseded);
 	return lane;
 }
 
@@ -174,9 +175,9 @@ make_pending(CsChange *change, bool first)
 }
 
 static void
-free_hold(CsHold *hold)
+free_lock(CsIdentityLock *hold)
 {
-	holdset_delete(holds, hold->key);
+	lockset_delete(locks, hold->key);
 	pfree(hold->key);
 	pfree(hold);
 }
@@ -186,28 +187,28 @@ free_hold(CsHold *hold)
 static void
 forget_passed(CsLane *lane, uint64 place)
 {
-	while (!dlist_is_empty(&lane->overtaken))
+	while (!dlist_is_empty(&lane->superseded))
 	{
-		CsHold	   *hold = dlist_head_element(CsHold, node, &lane->overtaken);
+		CsIdentityLock *hold = dlist_head_element(CsIdentityLock, node, &lane->superseded);
 
-		if (hold->as_of > place)
+		if (hold->latest_sequence > place)
 			break;
 		dlist_delete(&hold->node);
-		hold->as_of = 0;
+		hold->latest_sequence = 0;
 		if (hold->owner == NULL)
-			free_hold(hold);
+			free_lock(hold);
 	}
 }
 
-/* Effect: lets go of what the change holds there; who waited is pending again. */
+/* Effect: lets go of what the change locks there; who waited is pending again. */
 static void
-release_hold(CsChange *change, int slot)
+release_lock(CsChange *change, int slot)
 {
-	CsHold	   *hold = change->holds[slot];
+	CsIdentityLock *hold = change->locks[slot];
 
 	if (hold == NULL)
 		return;
-	change->holds[slot] = NULL;
+	change->locks[slot] = NULL;
 	while (!dlist_is_empty(&hold->waiters))
 	{
 		CsChange   *waiter = dlist_tail_element(CsChange, node, &hold->waiters);
@@ -216,78 +217,78 @@ release_hold(CsChange *change, int slot)
 		make_pending(waiter, true);
 	}
 	hold->owner = NULL;
-	if (hold->as_of == 0)
-		free_hold(hold);
+	if (hold->latest_sequence == 0)
+		free_lock(hold);
 }
 
 static void
-release_holds(CsChange *change)
+release_locks(CsChange *change)
 {
-	for (int i = 0; i < CS_CHANGE_HOLDS; i++)
-		release_hold(change, i);
+	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
+		release_lock(change, i);
 }
 
 /*
- * Effect: the change holds the key, in the given slot, until it is finished or
- * holds another there; nothing with NULL.  If somebody else does, it is BLOCKED
- * and holds nothing, so that no two wait for each other, and false is returned.
+ * Effect: the change locks the key, in the given slot, until it is finished or
+ * locks another there; nothing with NULL.  If somebody else does, it is BLOCKED
+ * and locks nothing, so that no two wait for each other, and false is returned.
  */
 bool
-cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot)
+cs_change_lock(CsChange *change, Oid serverid, const char *upsert_key, int slot)
 {
-	CsHold	   *held = change->holds[slot];
-	CsHoldSlot *entry;
+	CsIdentityLock *held = change->locks[slot];
+	CsIdentityLockSlot *entry;
 	char	   *key;
 	bool		found;
 
-	key = psprintf("%u %s %s", serverid, slot == CS_HOLD_EMAIL ? "email" : "key",
+	key = psprintf("%u %s %s", serverid, slot == CS_LOCK_EMAIL ? "email" : "key",
 				   upsert_key ? upsert_key : "");
 	if (held && upsert_key && strcmp(held->key, key) == 0)
 		return true;
-	release_hold(change, slot);
+	release_lock(change, slot);
 	if (upsert_key == NULL)
 		return true;
-	entry = holdset_insert(holds, key, &found);
+	entry = lockset_insert(locks, key, &found);
 	if (found && entry->hold->owner == NULL)
 	{
 		entry->hold->owner = change;
-		change->holds[slot] = entry->hold;
+		change->locks[slot] = entry->hold;
 		return true;
 	}
 	if (found)
 	{
-		CsHold	   *other = entry->hold;
+		CsIdentityLock *other = entry->hold;
 
-		release_holds(change);
+		release_locks(change);
 		change->state = CS_CHANGE_BLOCKED;
 		dlist_push_tail(&other->waiters, &change->node);
 		return false;
 	}
-	entry->hold = MemoryContextAllocZero(hold_context, sizeof(CsHold));
-	entry->hold->key = MemoryContextStrdup(hold_context, key);
+	entry->hold = MemoryContextAllocZero(lock_context, sizeof(CsIdentityLock));
+	entry->hold->key = MemoryContextStrdup(lock_context, key);
 	entry->hold->owner = change;
 	entry->key = entry->hold->key;
 	dlist_init(&entry->hold->waiters);
-	change->holds[slot] = entry->hold;
+	change->locks[slot] = entry->hold;
 	return true;
 }
 
-/* What the change holds in a slot, or NULL; as long as it does. */
+/* What the change locks in a slot, or NULL; as long as it does. */
 const char *
-cs_change_held(const CsChange *change, int slot)
+cs_change_locked_identity(const CsChange *change, int slot)
 {
-	const CsHold *hold = change->holds[slot];
+	const CsIdentityLock *hold = change->locks[slot];
 
 	return hold ? strchr(strchr(hold->key, ' ') + 1, ' ') + 1 : NULL;
 }
 
-/* Has something newer been sent for the upsert key that the change holds? */
+/* Has something newer been sent for the upsert key that the change locks? */
 bool
 cs_change_is_outdated(const CsChange *change)
 {
-	const CsHold *hold = change->holds[CS_HOLD_KEY];
+	const CsIdentityLock *hold = change->locks[CS_LOCK_KEY];
 
-	return hold && hold->lane == change->lane && hold->as_of > change->as_of;
+	return hold && hold->lane == change->lane && hold->latest_sequence > change->latest_sequence;
 }
 
 /*
@@ -297,19 +298,19 @@ cs_change_is_outdated(const CsChange *change)
 void
 cs_change_note_sent(CsChange *change)
 {
-	CsHold	   *hold = change->holds[CS_HOLD_KEY];
+	CsIdentityLock *hold = change->locks[CS_LOCK_KEY];
 	CsLane	   *lane = change->lane;
 	dlist_node *before;
 
-	if (hold == NULL || change->as_of <= change->place || cs_change_is_outdated(change))
+	if (hold == NULL || change->latest_sequence <= change->place || cs_change_is_outdated(change))
 		return;
-	if (hold->as_of > 0)
+	if (hold->latest_sequence > 0)
 		dlist_delete(&hold->node);
-	hold->as_of = change->as_of;
+	hold->latest_sequence = change->latest_sequence;
 	hold->lane = lane;
-	before = &lane->overtaken.head;
-	while (before->prev != &lane->overtaken.head &&
-		   dlist_container(CsHold, node, before->prev)->as_of > hold->as_of)
+	before = &lane->superseded.head;
+	while (before->prev != &lane->superseded.head &&
+		   dlist_container(CsIdentityLock, node, before->prev)->latest_sequence > hold->latest_sequence)
 		before = before->prev;
 	dlist_insert_before(before, &hold->node);
 }
@@ -374,22 +375,22 @@ note_key(CsLane *lane, const char *key, CsQueueRef *ref, Jsonb *direct, bool tou
 	if (change->state == CS_CHANGE_ACTIVE)
 	{
 		change->next_refs = append_ref(lane, change->next_refs, ref);
-		change->next_as_of = ++lane->places;
+		change->next_latest_sequence = ++lane->places;
 	}
 	else
 	{
 		change->refs = append_ref(lane, change->refs, ref);
-		change->as_of = found ? ++lane->places : change->place;
+		change->latest_sequence = found ? ++lane->places : change->place;
 		change->id = ref->position.xact ^ ((uint64) ref->position.id << 40);
 	}
 	if (touched && change->state == CS_CHANGE_ACTIVE)
-		change->next_in_doubt = true;
+		change->next_unconfirmed = true;
 	else if (touched)
-		change->in_doubt = true;
+		change->unconfirmed = true;
 	ref->outstanding++;
 	count_change(lane, change, ref);
-	if (ref->position.xact < lane->doubt_below)
-		change->in_doubt = true;
+	if (ref->position.xact < lane->unconfirmed_below)
+		change->unconfirmed = true;
 	if (direct && change->direct == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(lane->context);
@@ -580,9 +581,9 @@ void
 cs_lane_carry_over(CsLane *lane, const CsLane *before)
 {
 	/* it is not stored as broken any more if somebody altered it */
-	if (before->broken && !before->source_fault && lane->broken)
+	if (before->broken && !before->source_error && lane->broken)
 		cs_lane_break(lane, before->reason, before->not_before);
-	lane->source_fault &= before->source_fault;
+	lane->source_error &= before->source_error;
 
 	/* what came goes on being counted, unless somebody let it go */
 	if (!before->guard.closed)
@@ -595,7 +596,7 @@ cs_lane_carry_over(CsLane *lane, const CsLane *before)
 
 /* Effect: the watch works again. */
 void
-cs_lane_mend(CsLane *lane)
+cs_lane_repair(CsLane *lane)
 {
 	lane->broken_changed |= lane->broken;
 	lane->broken = false;
@@ -620,15 +621,15 @@ take_next_refs(CsChange *change)
 	}
 	list_free(change->next_refs);
 	change->next_refs = NIL;
-	change->as_of = change->next_as_of;
-	change->in_doubt |= change->next_in_doubt;
-	change->next_in_doubt = false;
+	change->latest_sequence = change->next_latest_sequence;
+	change->unconfirmed |= change->next_unconfirmed;
+	change->next_unconfirmed = false;
 	MemoryContextSwitchTo(old);
 }
 
 /*
  * Effect: an ACTIVE change goes back to be read again, not before the given
- * time; it keeps what it holds, so that nothing overtakes it.  "first": before
+ * time; it keeps what it locks, so that nothing overtakes it.  "first": before
  * those that are pending now.
  */
 void
@@ -663,7 +664,7 @@ cs_change_finish(CsChange *change, void (*done) (CsLane *lane, CsQueuePosition p
 	CsLane	   *lane = change->lane;
 	ListCell   *lc;
 
-	release_holds(change);
+	release_locks(change);
 	foreach(lc, change->refs)
 	{
 		CsQueueRef *ref = lfirst(lc);
@@ -678,7 +679,7 @@ cs_change_finish(CsChange *change, void (*done) (CsLane *lane, CsQueuePosition p
 	change->contact = NULL;
 	change->attempts = 0;
 	change->failed_at = 0;
-	change->in_doubt = change->withdrawn = false;
+	change->unconfirmed = change->withdrawn = false;
 	if (change->next_refs != NIL)
 	{
 		take_next_refs(change);

@@ -9,8 +9,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_LANE_H
-#define CS_LANE_H
+#ifndef CS_DELIVERY_LANE_H
+#define CS_DELIVERY_LANE_H
 
 #include "postgres.h"
 
@@ -35,17 +35,17 @@ typedef enum CsChangeState
 	CS_CHANGE_PENDING,			/* in lane->pending; -> ACTIVE */
 	CS_CHANGE_ACTIVE,			/* read, in a call or about to be; -> PENDING,
 								 * BLOCKED, or done */
-	CS_CHANGE_BLOCKED			/* another holds its upsert key; -> PENDING */
+	CS_CHANGE_BLOCKED			/* another locks its upsert key; -> PENDING */
 } CsChangeState;
 
 /* What a change may hold: each slot something. */
-#define CS_HOLD_KEY			0	/* its upsert key */
-#define CS_HOLD_EMAIL		1	/* the e-mail address, where that is another
+#define CS_LOCK_KEY			0	/* its upsert key */
+#define CS_LOCK_EMAIL		1	/* the e-mail address, where that is another
 								 * one */
-#define CS_HOLD_PREVIOUS	2	/* the upsert key that the row had before */
-#define CS_CHANGE_HOLDS		3
+#define CS_LOCK_PREVIOUS	2	/* the upsert key that the row had before */
+#define CS_CHANGE_LOCKS		3
 
-struct CsHold;
+struct CsIdentityLock;
 
 /* A row, or a contact, that may differ from what the provider has. */
 typedef struct CsChange
@@ -59,12 +59,13 @@ typedef struct CsChange
 	uint64		id;				/* of the newest of refs; the same after a
 								 * crash */
 	uint64		place;			/* in line; rises with each that joins it */
-	uint64		as_of;			/* of the newest of refs, on the same count:
-								 * more than place if that came later */
-	uint64		next_as_of;		/* of next_refs */
-	bool		in_doubt;		/* it may have been sent, or somebody wants it
+	uint64		latest_sequence;	/* of the newest of refs, on the same
+									 * count: more than place if that came
+									 * later */
+	uint64		next_latest_sequence;	/* of next_refs */
+	bool		unconfirmed;	/* it may have been sent, or somebody wants it
 								 * sent: send whatever is known */
-	bool		next_in_doubt;	/* of next_refs */
+	bool		next_unconfirmed;	/* of next_refs */
 	bool		withdrawn;		/* it may have been sent as an opt-out:
 								 * consent is to be told anew */
 	bool		guarded;		/* one of lane->guard.waiting */
@@ -73,10 +74,10 @@ typedef struct CsChange
 	double		failed_at;		/* when it was first tried in vain; 0: not yet */
 	bool		last;			/* behind the others, when it is pending again */
 	double		not_before;
-	struct CsHold *holds[CS_CHANGE_HOLDS];
+	struct CsIdentityLock *locks[CS_CHANGE_LOCKS];
 
 	/* while ACTIVE */
-	struct CsReading *reading;	/* whose memory the contact is in */
+	struct CsReadBatch *read_batch; /* whose memory the contact is in */
 	CsContact  *contact;
 	pg_uuid_t	digest;
 } CsChange;
@@ -104,23 +105,23 @@ typedef struct CsLane
 	CsSource   *source;			/* NULL until it is first read */
 	CsQueueCursor cursor;
 	bool		exhausted;		/* the queue had no more when it was last read */
-	uint64		doubt_below;	/* rows of earlier transactions may have been
-								 * sent by a process that did not live to say
-								 * so */
+	uint64		unconfirmed_below;	/* rows of earlier transactions may have
+									 * been sent by a process that did not
+									 * live to say so */
 	struct changeset_hash *changes;
 	struct refset_hash *refs;	/* rows of the queue that these are due to */
 	dlist_head	pending;		/* may be read now */
 	dlist_head	postponed;		/* PENDING, but not_before is to come */
 	double		postponed_until;	/* the least of them */
 	uint64		places;			/* in line, given out so far */
-	dlist_head	overtaken;		/* holds whose last owner sent something newer
-								 * than its place in line; by as_of */
+	dlist_head	superseded;		/* locks whose last owner sent something newer
+								 * than its place in line; by latest_sequence */
 	int			nchanges;
 	double		not_before;		/* nothing is read before */
 	bool		paused;			/* somebody told it to wait: nothing is read */
 	bool		broken;			/* and "reason" is why; stored in watch.state */
 	bool		broken_changed; /* since it was last stored */
-	bool		source_fault;	/* ... for its rows could not be read */
+	bool		source_error;	/* ... for its rows could not be read */
 	char	   *reason;
 	int			read_size;		/* rows at a time, by how large they were */
 	int			max_read;		/* rows at a time, after a timeout; 0: no
@@ -143,10 +144,10 @@ extern CsChange *cs_lane_next(CsLane *lane, double now);
 extern double cs_lane_ready_at(CsLane *lane, double now);
 extern bool cs_lane_is_empty(const CsLane *lane);
 extern void cs_lane_break(CsLane *lane, const char *reason, double until);
-extern void cs_lane_mend(CsLane *lane);
+extern void cs_lane_repair(CsLane *lane);
 
-extern bool cs_change_hold(CsChange *change, Oid serverid, const char *upsert_key, int slot);
-extern const char *cs_change_held(const CsChange *change, int slot);
+extern bool cs_change_lock(CsChange *change, Oid serverid, const char *upsert_key, int slot);
+extern const char *cs_change_locked_identity(const CsChange *change, int slot);
 extern bool cs_change_is_outdated(const CsChange *change);
 extern void cs_change_note_sent(CsChange *change);
 extern void cs_change_postpone(CsChange *change, double not_before, bool first);
@@ -154,4 +155,4 @@ extern void cs_change_finish(CsChange *change,
 							 void (*done) (CsLane *lane, CsQueuePosition position, void *arg),
 							 void *arg);
 
-#endif							/* CS_LANE_H */
+#endif							/* CS_DELIVERY_LANE_H */

@@ -7,12 +7,12 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_PACE_H
-#define CS_PACE_H
+#ifndef CS_DELIVERY_PACE_H
+#define CS_DELIVERY_PACE_H
 
 #include "postgres.h"
 
-/* A token bucket: it holds up to "burst" tokens, one call takes one. */
+/* A token bucket: it locks up to "burst" tokens, one call takes one. */
 typedef struct CsPace
 {
 	double		rate;			/* tokens a second */
@@ -32,4 +32,4 @@ extern double cs_pace_backoff(int failures);
 /* Up to half a second, so that what was stopped at once does not start at once. */
 extern double cs_pace_jitter(void);
 
-#endif							/* CS_PACE_H */
+#endif							/* CS_DELIVERY_PACE_H */

@@ -5,7 +5,7 @@
  *
  * The rows are read, as the watch's owner; a row whose mapping fails is found
  * by halving and fails alone; what the provider has already is dropped; what
- * another change holds waits for it.  When the watch as a whole cannot be read,
+ * another change locks waits for it.  When the watch as a whole cannot be read,
  * because the table was altered or a right revoked, nothing fails: the lane
  * waits, and says why.
  *
@@ -29,7 +29,7 @@
 #include "store/queue.h"
 #include "store/remote_contact.h"
 
-/* Each reading that times out holds up everybody, so a slow row is to be alone
+/* Each reading that times out locks up everybody, so a slow row is to be alone
  * after few of them. */
 #define TIMEOUT_DIVISOR	16
 
@@ -48,7 +48,7 @@
 typedef struct CsReadJob
 {
 	CsLane	   *lane;
-	CsReading  *reading;
+	CsReadBatch *read_batch;
 	CsSettlement *settlement;
 	double		now;
 	char	   *message;		/* of the last error */
@@ -140,7 +140,7 @@ break_lane(CsReadJob *job)
 	CsLane	   *lane = job->lane;
 
 	cs_lane_break(lane, job->message, job->now + cs_probe_interval);
-	lane->source_fault = true;
+	lane->source_error = true;
 	if (lane->source)
 		cs_source_close(lane->source);
 	lane->source = NULL;
@@ -169,7 +169,7 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsFault result)
 
 /*
  * An error that usually means that the watch is broken: is it so, or can what a
- * row holds cause it, as that of 'x'::regclass?  Then no rows can be read.
+ * row locks cause it, as that of 'x'::regclass?  Then no rows can be read.
  */
 static CsFault
 tell_broken(CsReadJob *job)
@@ -188,18 +188,18 @@ check_lane(CsLane *lane, double now)
 	CsReadJob	job = {.lane = lane,.now = now};
 	CsFault		result;
 
-	if (lane->watch == NULL || (lane->broken && !lane->source_fault))
+	if (lane->watch == NULL || (lane->broken && !lane->source_error))
 		return;
-	job.reading = cs_reading_begin(lane->context);
+	job.read_batch = cs_read_batch_create(lane->context);
 	result = try_to_read(&job, 0, NULL, NULL);
 	if (result == CS_FAULT_BROKEN)
 		break_lane(&job);
 	else if (result == CS_FAULT_NONE)
 	{
-		lane->source_fault = false;
-		cs_lane_mend(lane);
+		lane->source_error = false;
+		cs_lane_repair(lane);
 	}
-	cs_reading_release(job.reading);
+	cs_read_batch_release(job.read_batch);
 }
 
 void
@@ -253,8 +253,8 @@ static CsContact *
 contact_of_gone_row(const CsLane *lane, const CsChange *change, const CsKnown *known)
 {
 	bool		known_there = known->found && known->action == 'u';
-	const char *tried = change->in_doubt ? cs_change_held(change, 0) : NULL;
-	const char *email = change->in_doubt ? cs_change_held(change, 1) : NULL;
+	const char *tried = change->unconfirmed ? cs_change_locked_identity(change, 0) : NULL;
+	const char *email = change->unconfirmed ? cs_change_locked_identity(change, 1) : NULL;
 	CsContact  *contact;
 
 	if (lane->watch == NULL || lane->watch->on_delete == CS_ON_DELETE_IGNORE ||
@@ -295,7 +295,7 @@ prepare(const CsChange *change, CsContact *contact, const CsKnown *known)
 	return NULL;
 }
 
-/* Returns false if another change holds the contact; it waits for it then. */
+/* Returns false if another change locks the contact; it waits for it then. */
 static bool
 hold(CsChange *change)
 {
@@ -305,23 +305,23 @@ hold(CsChange *change)
 
 	if (!(endpoint->provider->abilities & CS_UNIQUE_EMAIL))
 		email = NULL;
-	return cs_change_hold(change, endpoint->serverid, contact->upsert_key, CS_HOLD_KEY) &&
-		cs_change_hold(change, endpoint->serverid, email, CS_HOLD_EMAIL) &&
-		cs_change_hold(change, endpoint->serverid, contact->previous_key, CS_HOLD_PREVIOUS);
+	return cs_change_lock(change, endpoint->serverid, contact->upsert_key, CS_LOCK_KEY) &&
+		cs_change_lock(change, endpoint->serverid, email, CS_LOCK_EMAIL) &&
+		cs_change_lock(change, endpoint->serverid, contact->previous_key, CS_LOCK_PREVIOUS);
 }
 
 /*
- * Effect: holds the contact that the row was, so that of two rows that part from
+ * Effect: locks the contact that the row was, so that of two rows that part from
  * it at once each sees what the other did.  Returns false if another change
- * holds it; this one waits for it then.
+ * locks it; this one waits for it then.
  */
 static bool
 hold_known(CsChange *change, const CsKnown *known)
 {
 	if (!known->found || known->upsert_key == NULL)
 		return true;
-	return cs_change_hold(change, change->lane->account->serverid, known->upsert_key,
-						  CS_HOLD_KEY);
+	return cs_change_lock(change, change->lane->account->serverid, known->upsert_key,
+						  CS_LOCK_KEY);
 }
 
 /*
@@ -414,7 +414,7 @@ forget_overtaken(CsReadJob *job, int n, CsSourceRow *rows, CsKnown *known)
 
 	for (int i = 0; i < n; i++)
 		keys[i] = direct_key(lane, rows[i].contact);
-	cs_ledger_read(lane->endpoint_id, 0, n, keys, direct);
+	cs_contact_state_read(lane->endpoint_id, 0, n, keys, direct);
 	for (int i = 0; i < n; i++)
 		if (direct[i].found && direct[i].synced_at >= known[i].synced_at)
 			known[i].has_digest = false;
@@ -431,11 +431,11 @@ read_known(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	for (int i = 0; i < n; i++)
 		keys[i] = changes[i] == NULL ? "" : lane->watch ? changes[i]->key :
 			direct_key(lane, rows[i].contact);
-	cs_ledger_read(lane->endpoint_id, lane->watch_id, n, keys, known);
-	cs_ledger_doubt(n, known, lane->account->doubted_at);
+	cs_contact_state_read(lane->endpoint_id, lane->watch_id, n, keys, known);
+	cs_contact_state_expire(n, known, lane->account->stale_before);
 	if (lane->watch && lane->account->has_direct)
 		forget_overtaken(job, n, rows, known);
-	cs_remote_apply(lane->account->endpoint, lane->endpoint_id, n, rows, known);
+	cs_remote_contact_apply(lane->account->endpoint, lane->endpoint_id, n, rows, known);
 	return known;
 }
 
@@ -443,7 +443,7 @@ read_known(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 static bool
 is_unchanged(const CsChange *change, const CsKnown *known)
 {
-	if (!known->has_digest || change->in_doubt || change->contact->action != CS_UPSERT ||
+	if (!known->has_digest || change->unconfirmed || change->contact->action != CS_UPSERT ||
 		known->action != 'u')
 		return false;
 	return memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
@@ -488,7 +488,7 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 	contact->change_id = change->id;
 	contact->retries = change->attempts;
 	change->contact = contact;
-	change->reading = job->reading;
+	change->read_batch = job->read_batch;
 	refusal = prepare(change, contact, known);
 	if (refusal)
 	{
@@ -500,7 +500,7 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 		if (!hold_known(change, known))
 		{
 			change->contact = NULL;
-			change->reading = NULL;
+			change->read_batch = NULL;
 			return false;
 		}
 		(void) part_from_contact(change, known);
@@ -516,7 +516,7 @@ consider(CsReadJob *job, CsChange *change, CsContact *contact, const CsKnown *kn
 	if (!hold(change))
 	{
 		change->contact = NULL;
-		change->reading = NULL;
+		change->read_batch = NULL;
 		return false;
 	}
 	if (cs_change_is_outdated(change))
@@ -552,12 +552,12 @@ cs_reader_read(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement
 	CsKnown    *known;
 	int			kept = 0;
 
-	job.reading = cs_reading_begin(lane->context);
-	old = MemoryContextSwitchTo(job.reading->context);
+	job.read_batch = cs_read_batch_create(lane->context);
+	old = MemoryContextSwitchTo(job.read_batch->context);
 	rows = palloc0(n * sizeof(CsSourceRow));
 	read_halving(&job, n, changes, rows);
 	known = read_known(&job, n, changes, rows);
-	MemoryContextSwitchTo(job.reading->context);
+	MemoryContextSwitchTo(job.read_batch->context);
 	for (int i = 0; i < n; i++)
 	{
 		CsChange   *change = changes[i];
@@ -565,16 +565,16 @@ cs_reader_read(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement
 		if (change && consider(&job, change, rows[i].contact, &known[i]))
 			changes[kept++] = change;
 	}
-	if (lane->source_fault && lane->source)
+	if (lane->source_error && lane->source)
 	{
-		lane->source_fault = false;
-		cs_lane_mend(lane);
+		lane->source_error = false;
+		cs_lane_repair(lane);
 	}
 	MemoryContextSwitchTo(old);
-	note_size(lane, n, MemoryContextMemAllocated(job.reading->context, true));
+	note_size(lane, n, MemoryContextMemAllocated(job.read_batch->context, true));
 	/* one use for each that is kept, until the caller has it in a call */
 	for (int i = 0; i < kept; i++)
-		cs_reading_use(job.reading);
-	cs_reading_release(job.reading);
+		cs_read_batch_retain(job.read_batch);
+	cs_read_batch_release(job.read_batch);
 	return kept;
 }

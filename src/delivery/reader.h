@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_READER_H
-#define CS_READER_H
+#ifndef CS_DELIVERY_READER_H
+#define CS_DELIVERY_READER_H
 
 #include "postgres.h"
 
@@ -28,4 +28,4 @@ extern int	cs_reader_read(CsLane *lane, int n, CsChange **changes,
  */
 extern void cs_reader_check(const List *accounts, double now);
 
-#endif							/* CS_READER_H */
+#endif							/* CS_DELIVERY_READER_H */

@@ -61,7 +61,7 @@ cs_refresh_start(CsAccount *account, CsHttp *http, double now)
 									ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(context);
 	account->refresh = palloc0(sizeof(CsRefresh));
-	account->refresh->exchange.kind = CS_EXCHANGE_REFRESH;
+	account->refresh->owner.kind = CS_OWNER_REFRESH;
 	account->refresh->account = account;
 	account->refresh->context = context;
 	cs_token_build(account->endpoint, &request);

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_REFRESH_H
-#define CS_REFRESH_H
+#ifndef CS_DELIVERY_REFRESH_H
+#define CS_DELIVERY_REFRESH_H
 
 #include "postgres.h"
 
@@ -17,7 +17,7 @@
 
 typedef struct CsRefresh
 {
-	CsExchange	exchange;
+	CsRequestOwner owner;
 	CsAccount  *account;
 	MemoryContext context;
 	bool		received;		/* "token" is there, and nowhere else */
@@ -45,4 +45,4 @@ extern void cs_refresh_store(CsAccount *account, double now);
 /* Uses what another account, with the same user mapping, has just stored. */
 extern void cs_refresh_share(CsAccount *account, double now);
 
-#endif							/* CS_REFRESH_H */
+#endif							/* CS_DELIVERY_REFRESH_H */

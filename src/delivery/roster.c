@@ -45,11 +45,11 @@ find_account(const List *accounts, int id)
 }
 
 static void
-add_lane(CsAccount *account, CsWatch *watch, uint64 doubt_below)
+add_lane(CsAccount *account, CsWatch *watch, uint64 unconfirmed_below)
 {
 	CsLane	   *lane = cs_lane_create(account, account->id, watch ? watch->id : 0, watch);
 
-	lane->doubt_below = doubt_below;
+	lane->unconfirmed_below = unconfirmed_below;
 	account->lanes = lappend(account->lanes, lane);
 	lane->has_failures = cs_state_has_failures(account->id, lane->watch_id);
 	cs_scan_load(lane);
@@ -112,7 +112,7 @@ forget_dropped(const List *before, const List *watches)
 
 /* Effect: the accounts and lanes know which of them are paused.  Needs a transaction. */
 void
-cs_roster_note_pauses(const List *accounts)
+cs_accounts_note_pauses(const List *accounts)
 {
 	CsSqlScope	scope;
 	List	   *pauses;
@@ -139,7 +139,7 @@ cs_roster_note_pauses(const List *accounts)
 
 /* Is anything of them? */
 bool
-cs_roster_is_paused(const List *accounts)
+cs_accounts_is_paused(const List *accounts)
 {
 	ListCell   *lc;
 	ListCell   *other;
@@ -157,7 +157,7 @@ cs_roster_is_paused(const List *accounts)
 
 /*
  * Effect: drops a watch whose owner does not exist any more.  Its triggers are
- * left, and do nothing, if somebody holds the table.
+ * left, and do nothing, if somebody locks the table.
  */
 static void
 drop_watch(int endpoint, int id)
@@ -192,7 +192,7 @@ drop_orphans(void)
 {
 	static CsStatement statement = {
 		"SELECT e.id, COALESCE(w.id, 0) FROM contactsync.endpoint e LEFT JOIN contactsync.watch w ON w.endpoint = e.id"
-		" WHERE e.home = contactsync.home() AND NOT EXISTS (SELECT FROM pg_authid r WHERE r.oid = e.role)"
+		" WHERE e.database = contactsync.database_identity() AND NOT EXISTS (SELECT FROM pg_authid r WHERE r.oid = e.role)"
 		" ORDER BY e.id, w.id"
 	};
 	uint64		n = cs_sql_execute(&statement, NULL, NULL);
@@ -220,7 +220,7 @@ drop_orphans(void)
  * transaction.
  */
 List *
-cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List *before)
+cs_accounts_load(MemoryContext context, Oid only_server, Oid roles_of, const List *before)
 {
 	List	   *accounts = NIL;
 	uint64		now_xact = U64FromFullTransactionId(ReadNextFullTransactionId());
@@ -230,11 +230,11 @@ cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List 
 	ListCell   *lc;
 
 	cs_sql_enter(&scope);
-	cs_home_note_timeline();
+	cs_database_identity_note_timeline();
 	drop_orphans();
 	(void) cs_follow_columns();
 	if (MyBgworkerEntry != NULL)
-		cs_home_warn();
+		cs_database_identity_warn();
 	MemoryContextSwitchTo(context);
 	endpoints = cs_state_load_endpoints();
 	watches = cs_watch_load_all();
@@ -267,14 +267,14 @@ cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of, const List 
 	}
 	forget_dropped(before, watches);
 	cs_sql_leave(&scope);
-	cs_roster_note_pauses(accounts);
+	cs_accounts_note_pauses(accounts);
 	carry_over(accounts, before);
 	return accounts;
 }
 
 /* Effect: gives up what is not in the accounts' memory. */
 void
-cs_roster_close(const List *accounts)
+cs_accounts_close(const List *accounts)
 {
 	ListCell   *lc;
 
@@ -295,7 +295,7 @@ cs_roster_close(const List *accounts)
 
 /* Effect: it is known, durably, before the first call that there are calls. */
 void
-cs_roster_store_busy(CsAccount *account)
+cs_accounts_store_busy(CsAccount *account)
 {
 	CsSqlScope	scope;
 
@@ -325,7 +325,7 @@ is_idle(CsAccount *account)
 
 /* Is there an account of which is stored that calls may be under way, and none is? */
 bool
-cs_roster_is_idle_but_busy(const List *accounts)
+cs_accounts_is_idle_but_busy(const List *accounts)
 {
 	ListCell   *lc;
 
@@ -337,7 +337,7 @@ cs_roster_is_idle_but_busy(const List *accounts)
 
 /* Effect: says so of those; to be committed durably. */
 void
-cs_roster_store_idle(List *accounts)
+cs_accounts_store_idle(List *accounts)
 {
 	CsSqlScope	scope;
 	ListCell   *lc;
@@ -358,7 +358,7 @@ cs_roster_store_idle(List *accounts)
 
 /* Effect: the view status shows what they are doing. */
 void
-cs_roster_publish(const List *accounts)
+cs_accounts_publish(const List *accounts)
 {
 	ListCell   *lc;
 
@@ -375,7 +375,7 @@ cs_roster_publish(const List *accounts)
 
 /* Effect: lanes that were read to the end are looked at again. */
 void
-cs_roster_note_news(const List *accounts)
+cs_accounts_note_news(const List *accounts)
 {
 	ListCell   *lc;
 
@@ -390,7 +390,7 @@ cs_roster_note_news(const List *accounts)
 
 /* Effect: what is polled is looked at now: somebody waits for it. */
 void
-cs_roster_poll_now(const List *accounts)
+cs_accounts_poll_now(const List *accounts)
 {
 	ListCell   *lc;
 	ListCell   *other;
@@ -402,7 +402,7 @@ cs_roster_poll_now(const List *accounts)
 
 /* When a scan of the account could go on, or DBL_MAX. */
 double
-cs_roster_scans_ready_at(const CsAccount *account, double now)
+cs_accounts_scans_ready_at(const CsAccount *account, double now)
 {
 	double		at = DBL_MAX;
 	ListCell   *lc;
@@ -430,7 +430,7 @@ scan_room(const CsAccount *account, const CsLane *lane, int calls)
  * Returns whether there is something.  Needs what cs_scan_run() needs.
  */
 bool
-cs_roster_run_scans(CsAccount *account, int calls, double now)
+cs_accounts_run_scans(CsAccount *account, int calls, double now)
 {
 	bool		queued = false;
 	ListCell   *lc;
@@ -454,7 +454,7 @@ cs_roster_run_scans(CsAccount *account, int calls, double now)
 
 /* May something of this account be read now? */
 bool
-cs_roster_has_something(CsAccount *account, double now)
+cs_accounts_has_something(CsAccount *account, double now)
 {
 	ListCell   *lc;
 
@@ -466,7 +466,7 @@ cs_roster_has_something(CsAccount *account, double now)
 
 /* When the account can go on by itself; DBL_MAX: an answer or news come first. */
 double
-cs_roster_ready_at(CsAccount *account, double now)
+cs_accounts_ready_at(CsAccount *account, double now)
 {
 	double		at = DBL_MAX;
 	dlist_iter	iter;
@@ -476,7 +476,7 @@ cs_roster_ready_at(CsAccount *account, double now)
 		return at;
 	foreach(lc, account->lanes)
 		at = Min(at, cs_lane_ready_at(lfirst(lc), now));
-	at = Min(at, cs_roster_scans_ready_at(account, now));
+	at = Min(at, cs_accounts_scans_ready_at(account, now));
 	dlist_foreach(iter, &account->ready)
 		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
 	if (at == DBL_MAX)

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_ROSTER_H
-#define CS_ROSTER_H
+#ifndef CS_DELIVERY_ROSTER_H
+#define CS_DELIVERY_ROSTER_H
 
 #include "postgres.h"
 
@@ -14,24 +14,24 @@
 
 #include "delivery/account.h"
 
-extern List *cs_roster_load(MemoryContext context, Oid only_server, Oid roles_of,
-							const List *before);
-extern void cs_roster_close(const List *accounts);
+extern List *cs_accounts_load(MemoryContext context, Oid only_server, Oid roles_of,
+							  const List *before);
+extern void cs_accounts_close(const List *accounts);
 
 /* Whether calls may be under way is stored, for whoever comes after a crash. */
-extern void cs_roster_store_busy(CsAccount *account);
-extern bool cs_roster_is_idle_but_busy(const List *accounts);
-extern void cs_roster_store_idle(List *accounts);
+extern void cs_accounts_store_busy(CsAccount *account);
+extern bool cs_accounts_is_idle_but_busy(const List *accounts);
+extern void cs_accounts_store_idle(List *accounts);
 
-extern void cs_roster_publish(const List *accounts);
-extern void cs_roster_note_news(const List *accounts);
-extern void cs_roster_note_pauses(const List *accounts);
-extern bool cs_roster_is_paused(const List *accounts);
-extern void cs_roster_poll_now(const List *accounts);
+extern void cs_accounts_publish(const List *accounts);
+extern void cs_accounts_note_news(const List *accounts);
+extern void cs_accounts_note_pauses(const List *accounts);
+extern bool cs_accounts_is_paused(const List *accounts);
+extern void cs_accounts_poll_now(const List *accounts);
 
-extern bool cs_roster_has_something(CsAccount *account, double now);
-extern double cs_roster_ready_at(CsAccount *account, double now);
-extern double cs_roster_scans_ready_at(const CsAccount *account, double now);
-extern bool cs_roster_run_scans(CsAccount *account, int calls, double now);
+extern bool cs_accounts_has_something(CsAccount *account, double now);
+extern double cs_accounts_ready_at(CsAccount *account, double now);
+extern double cs_accounts_scans_ready_at(const CsAccount *account, double now);
+extern bool cs_accounts_run_scans(CsAccount *account, int calls, double now);
 
-#endif							/* CS_ROSTER_H */
+#endif							/* CS_DELIVERY_ROSTER_H */

@@ -6,7 +6,7 @@
  * A scan reads a page of keys, compares their rows with what was last synced,
  * and queues the keys of those that differ, in one transaction with the place
  * that it has come to.  From there on they are changes like others, so all that
- * is promised of these holds; after a crash the scan goes on where it was, and
+ * is promised of these locks; after a crash the scan goes on where it was, and
  * what it had queued is in the queue.
  *
  * Live changes come first: a scan is asked for keys only when nothing else of
@@ -15,7 +15,7 @@
  * few, however large the table is.
  *
  *		COUNTING	only where many contacts at once could set off mail: how
- *					many rows differ; if too many, guard.c holds the watch
+ *					many rows differ; if too many, guard.c locks the watch
  *		COMPARING	the rows, in the order of the key (or of poll_column)
  *		MISSING		what is known, in the order of the key: has its row gone?
  *
@@ -115,7 +115,7 @@ cs_scan_load(CsLane *lane)
 	if (lane->watch == NULL)
 		return;
 	MemoryContextSwitchTo(lane->context);
-	rows = cs_scanrow_load(lane->endpoint_id, lane->watch_id);
+	rows = cs_scan_row_load(lane->endpoint_id, lane->watch_id);
 	foreach(lc, rows)
 		add_scan(lane, lfirst(lc), cs_clock_now());
 	lane->reconcile_at = lane->watch->reconcile_next;
@@ -129,7 +129,7 @@ unprepare(CsScan *scan)
 	bool		prepared = scan->pages != NULL || scan->presence_source != NULL;
 
 	if (scan->pages)
-		cs_pages_close(scan->pages);
+		cs_source_page_close(scan->pages);
 	if (scan->presence_source)
 		cs_source_close(scan->presence_source);
 	scan->pages = NULL;
@@ -233,7 +233,7 @@ begin_phase(CsScan *scan, CsScanPhase phase, int64 total)
 		MemoryContextStrdup(scan->lane->context, row->watermark) : NULL;
 	row->changes = 0;
 	scan->page_size = FIRST_PAGE;
-	cs_scanrow_begin_phase(row, total);
+	cs_scan_row_begin_phase(row, total);
 }
 
 /* Is there something to be removed, or forgotten, should a row have gone? */
@@ -293,10 +293,10 @@ end_phase(CsScan *scan, double now)
 	else if (scan->row.kind == CS_POLL)
 		end_round(scan, now);
 	else if (scan->row.phase == CS_SCAN_COMPARING && looks_for_missing(scan))
-		begin_phase(scan, CS_SCAN_MISSING, cs_scanrow_total_known(scan->row.id));
+		begin_phase(scan, CS_SCAN_MISSING, cs_scan_row_total_known(scan->row.id));
 	else
 	{
-		cs_scanrow_end(scan->row.id, NULL);
+		cs_scan_row_end(scan->row.id, NULL);
 		scan->over = true;
 	}
 }
@@ -322,7 +322,7 @@ prepare(CsScan *scan)
 	if (lane->source == NULL)
 		lane->source = cs_source_open(lane->watch);
 	if (scan->pages == NULL)
-		scan->pages = cs_pages_open(lane->watch, &order);
+		scan->pages = cs_source_page_open(lane->watch, &order);
 	if (scan->presence == NULL)
 		scan->presence = cs_compare_presence(lane->watch);
 	if (scan->presence_source == NULL && scan->row.phase == CS_SCAN_MISSING)
@@ -338,7 +338,7 @@ next_rows(CsScan *scan, int limit, CsPagePosition *rows)
 	int			n;
 
 	if (scan->row.phase != CS_SCAN_MISSING)
-		return cs_pages_next(scan->pages, &scan->row.position, limit, rows);
+		return cs_source_page_next(scan->pages, &scan->row.position, limit, rows);
 	keys = palloc(limit * sizeof(char *));
 	n = cs_compare_next_known(scan->lane->watch,
 							  scan->row.position.key ? scan->row.position.key : "", limit, keys);
@@ -441,7 +441,7 @@ count_page(CsPageJob *job, int n, const CsComparison *found)
 	for (int i = 0; i < n; i++)
 		row->changes += found[i].difference == CS_IS_NEW || found[i].difference == CS_IS_CHANGED;
 	if (row->changes > cs_guard_limit(job->scan->lane))
-		cs_guard_hold(job->scan->lane, row->changes);
+		cs_guard_stop(job->scan->lane, row->changes);
 }
 
 /* How many rows are read the next time: more, the fewer of them differ. */
@@ -495,7 +495,7 @@ walk_page(void *arg)
 		move_to(scan, &rows[done - 1]);
 	adapt_page(job, limit);
 	cs_sql_enter(&scope);
-	cs_scanrow_store(&scan->row, &job->step);
+	cs_scan_row_store(&scan->row, &job->step);
 	if (job->ended)
 		end_phase(scan, job->now);
 	cs_sql_leave(&scope);
@@ -531,7 +531,7 @@ handle_fault(CsScan *scan, CsFault fault, const ErrorData *error, double now)
 		return;
 	}
 	cs_lane_break(lane, error->message, now + cs_probe_interval);
-	lane->source_fault = true;
+	lane->source_error = true;
 }
 
 /* Effect: a reconciliation that is due begins, unless another scan is running. */
@@ -544,12 +544,12 @@ begin_reconcile(CsLane *lane, double now)
 	CsPageOrder order = {0};
 	int64		total;
 
-	pages = cs_pages_open(lane->watch, &order);
-	total = cs_pages_estimate(pages);
-	cs_pages_close(pages);
+	pages = cs_source_page_open(lane->watch, &order);
+	total = cs_source_page_estimate(pages);
+	cs_source_page_close(pages);
 	cs_sql_enter(&scope);
-	lane->reconcile_at = cs_scanrow_next_reconcile(lane->watch_id, now);
-	row.id = cs_scanrow_create(lane->watch, CS_RECONCILE, NULL, 0, NULL, total);
+	lane->reconcile_at = cs_scan_row_next_reconcile(lane->watch_id, now);
+	row.id = cs_scan_row_create(lane->watch, CS_RECONCILE, NULL, 0, NULL, total);
 	cs_sql_leave(&scope);
 	if (row.id > 0)
 		add_scan(lane, &row, now);
@@ -588,7 +588,7 @@ begin_if_due(CsLane *lane, double now)
 		default:
 			lane->reconcile_at = now + cs_probe_interval;
 			cs_lane_break(lane, error->message, now + cs_probe_interval);
-			lane->source_fault = true;
+			lane->source_error = true;
 	}
 }
 
@@ -598,10 +598,10 @@ static bool
 hold_scan(CsScan *scan, double now)
 {
 	CsSqlScope	scope;
-	CsScanHold	hold;
+	CsScanLock	hold;
 
 	cs_sql_enter(&scope);
-	hold = cs_scanrow_hold(scan->row.id);
+	hold = cs_scan_row_lock(scan->row.id);
 	if (hold == CS_SCAN_HELD && scan->row.phase == CS_SCAN_COUNTING && !has_to_count(scan))
 		begin_phase(scan, CS_SCAN_COMPARING, -1);
 	cs_sql_leave(&scope);
@@ -618,7 +618,7 @@ fail_scan(CsScan *scan, const char *reason)
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	cs_scanrow_end(scan->row.id, reason);
+	cs_scan_row_end(scan->row.id, reason);
 	cs_sql_leave(&scope);
 	scan->over = true;
 }
@@ -663,10 +663,10 @@ run_scan(CsScan *scan, int room, double now)
 	free_position(&before.position, &scan->row.position);
 	for (int i = 0; i < job.queued && scan->row.rate > 0; i++)
 		cs_pace_take(&scan->pace, now);
-	if (scan->lane->source_fault)
+	if (scan->lane->source_error)
 	{
-		scan->lane->source_fault = false;
-		cs_lane_mend(scan->lane);
+		scan->lane->source_error = false;
+		cs_lane_repair(scan->lane);
 	}
 	return job.queued;
 }

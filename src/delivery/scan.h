@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_SCAN_H
-#define CS_SCAN_H
+#ifndef CS_DELIVERY_SCAN_H
+#define CS_DELIVERY_SCAN_H
 
 #include "postgres.h"
 
@@ -34,4 +34,4 @@ extern bool cs_scan_is_under_way(const CsLane *lane, double now);
  */
 extern int	cs_scan_run(CsLane *lane, int room, double now);
 
-#endif							/* CS_SCAN_H */
+#endif							/* CS_DELIVERY_SCAN_H */

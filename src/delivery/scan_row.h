@@ -7,8 +7,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_SCANROW_H
-#define CS_SCANROW_H
+#ifndef CS_DELIVERY_SCAN_ROW_H
+#define CS_DELIVERY_SCAN_ROW_H
 
 #include "postgres.h"
 
@@ -56,28 +56,28 @@ typedef struct CsScanStep
 	int64		found[CS_DIFFERENCES];
 } CsScanStep;
 
-extern List *cs_scanrow_load(int endpoint, int watch);
+extern List *cs_scan_row_load(int endpoint, int watch);
 
 /* The id of a new scan; 0 if one of the watch is running that is no poll. */
-extern int	cs_scanrow_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
-							  const char *automations, int64 total);
+extern int	cs_scan_row_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
+							   const char *automations, int64 total);
 
 /* A scan that somebody is cancelling just now is BUSY, and may be asked again later. */
-typedef enum CsScanHold
+typedef enum CsScanLock
 {
 	CS_SCAN_HELD,				/* to the end of the transaction */
 	CS_SCAN_BUSY,
 	CS_SCAN_ENDED
-} CsScanHold;
+} CsScanLock;
 
-extern CsScanHold cs_scanrow_hold(int id);
-extern void cs_scanrow_store(const CsScanRow *row, const CsScanStep *step);
-extern void cs_scanrow_begin_phase(const CsScanRow *row, int64 total);
-extern void cs_scanrow_end(int id, const char *reason);
-extern int64 cs_scanrow_total_known(int id);
-extern bool cs_scanrow_cancel(int endpoint, int watch);
+extern CsScanLock cs_scan_row_lock(int id);
+extern void cs_scan_row_store(const CsScanRow *row, const CsScanStep *step);
+extern void cs_scan_row_begin_phase(const CsScanRow *row, int64 total);
+extern void cs_scan_row_end(int id, const char *reason);
+extern int64 cs_scan_row_total_known(int id);
+extern bool cs_scan_row_cancel(int endpoint, int watch);
 
 /* Effect: the time of the next reconciliation is stored; it is due at "now". */
-extern double cs_scanrow_next_reconcile(int watch, double now);
+extern double cs_scan_row_next_reconcile(int watch, double now);
 
-#endif							/* CS_SCANROW_H */
+#endif							/* CS_DELIVERY_SCAN_ROW_H */

@@ -52,7 +52,7 @@ typedef struct CsLaneOutcomes
 {
 	CsLane	   *lane;
 	MemoryContext context;		/* of this and all in it */
-	List	   *readings;		/* of CsReading that are used here */
+	List	   *read_batches;	/* of CsReadBatch that are used here */
 	double		not_before;		/* somebody has a lock on it; 0: nobody */
 	bool		stored;
 	CsPile		synced;			/* of CsStored */
@@ -75,29 +75,29 @@ struct CsSettlement
  * Readings
  */
 
-CsReading *
-cs_reading_begin(MemoryContext parent)
+CsReadBatch *
+cs_read_batch_create(MemoryContext parent)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "contactsync contacts",
 												  ALLOCSET_DEFAULT_SIZES);
-	CsReading  *reading = MemoryContextAlloc(context, sizeof(CsReading));
+	CsReadBatch *read_batch = MemoryContextAlloc(context, sizeof(CsReadBatch));
 
-	reading->context = context;
-	reading->users = 1;
-	return reading;
+	read_batch->context = context;
+	read_batch->users = 1;
+	return read_batch;
 }
 
 void
-cs_reading_use(CsReading *reading)
+cs_read_batch_retain(CsReadBatch *read_batch)
 {
-	reading->users++;
+	read_batch->users++;
 }
 
 void
-cs_reading_release(CsReading *reading)
+cs_read_batch_release(CsReadBatch *read_batch)
 {
-	if (--reading->users == 0)
-		MemoryContextDelete(reading->context);
+	if (--read_batch->users == 0)
+		MemoryContextDelete(read_batch->context);
 }
 
 /*
@@ -175,16 +175,16 @@ finish(CsSettlement *settlement, CsChange *change)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
 
-	if (change->reading && (outcomes->readings == NIL ||
-							llast(outcomes->readings) != change->reading))
+	if (change->read_batch && (outcomes->read_batches == NIL ||
+							   llast(outcomes->read_batches) != change->read_batch))
 	{
 		MemoryContext old = MemoryContextSwitchTo(outcomes->context);
 
-		outcomes->readings = lappend(outcomes->readings, change->reading);
-		cs_reading_use(change->reading);
+		outcomes->read_batches = lappend(outcomes->read_batches, change->read_batch);
+		cs_read_batch_retain(change->read_batch);
 		MemoryContextSwitchTo(old);
 	}
-	change->reading = NULL;
+	change->read_batch = NULL;
 	cs_change_finish(change, note_done, settlement);
 }
 
@@ -279,7 +279,7 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	stored->field = copy(outcomes->context, outcome->field);
 	stored->request_id = copy(outcomes->context, request_id);
 	stored->attempts = Max(change->attempts, 1);
-	stored->unsure = change->in_doubt || strcmp(stored->reason, CS_REASON_UNAVAILABLE) == 0 ||
+	stored->maybe_sent = change->unconfirmed || strcmp(stored->reason, CS_REASON_UNAVAILABLE) == 0 ||
 		strcmp(stored->reason, CS_REASON_UNREADABLE) == 0;
 	stored->withdraws = change->withdrawn || (!outcome->consent_sent && change->contact &&
 											  cs_contact_withdraws(change->contact));
@@ -324,7 +324,7 @@ store_synced(CsLane *lane, CsPile *pile)
 {
 	CsStored   *stored = pile->items;
 
-	cs_ledger_store(lane->endpoint_id, lane->watch_id, pile->n, stored);
+	cs_contact_state_store(lane->endpoint_id, lane->watch_id, pile->n, stored);
 	if (lane->has_failures)
 	{
 		char	  **keys = palloc(pile->n * sizeof(char *));
@@ -336,7 +336,7 @@ store_synced(CsLane *lane, CsPile *pile)
 	if (lane->watch_id == 0)
 		lane->account->has_direct = true;
 	else if (lane->account->has_direct)
-		cs_state_doubt_direct(lane->endpoint_id, pile->n, stored);
+		cs_state_expire_direct(lane->endpoint_id, pile->n, stored);
 }
 
 static void
@@ -371,7 +371,7 @@ is_to_be_announced(const CsAccount *account)
 {
 	bool		halted = account->health == CS_HALTED;
 
-	return halted != account->alarmed && (halted || account->proven);
+	return halted != account->halt_notified && (halted || account->proven);
 }
 
 static void
@@ -381,8 +381,8 @@ announce_health(const CsAccount *account)
 
 	if (!is_to_be_announced(account))
 		return;
-	cs_state_set_alarmed(account->id, halted);
-	cs_announce(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
+	cs_state_set_halt_notified(account->id, halted);
+	cs_notify(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
 }
 
 static void
@@ -396,12 +396,12 @@ store_health(const CsAccount *account)
 
 		if (lane->broken_changed &&
 			cs_state_set_watch(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL))
-			cs_announce(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
-						lane->broken ? "broken" : NULL, 0);
+			cs_notify(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
+					  lane->broken ? "broken" : NULL, 0);
 	}
 	announce_health(account);
-	if (account->lesson_changed)
-		cs_state_remember(account->id, account->taught_pace, account->memo);
+	if (account->learned_changed)
+		cs_state_remember(account->id, account->learned_pace, account->provider_state);
 	if (account->health_changed)
 		cs_state_set_health(account->id, cs_account_health_name(account), account->reason,
 							account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
@@ -415,8 +415,8 @@ note_health_stored(CsAccount *account)
 	foreach(lc, account->lanes)
 		((CsLane *) lfirst(lc))->broken_changed = false;
 	if (is_to_be_announced(account))
-		account->alarmed = !account->alarmed;
-	account->lesson_changed = account->health_changed = false;
+		account->halt_notified = !account->halt_notified;
+	account->learned_changed = account->health_changed = false;
 }
 
 /* What is stored together: of these lanes, and if there are accounts their
@@ -478,7 +478,7 @@ store_stats(const CsPortion *portion, MemoryContext context)
 
 		if (cs_notify_failures > 0 && failed >= cs_notify_failures &&
 			failed - stats->failed < cs_notify_failures)
-			cs_announce("failures", stats->endpoint, 0, NULL, failed);
+			cs_notify("failures", stats->endpoint, 0, NULL, failed);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -594,8 +594,8 @@ cs_settle_forget(CsSettlement *settlement)
 
 		if (!outcomes->stored)
 			continue;
-		foreach(other, outcomes->readings)
-			cs_reading_release(lfirst(other));
+		foreach(other, outcomes->read_batches)
+			cs_read_batch_release(lfirst(other));
 		outcomes->lane->outcomes = NULL;
 		settlement->lanes = foreach_delete_current(settlement->lanes, lc);
 		MemoryContextDelete(outcomes->context);

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_SETTLE_H
-#define CS_SETTLE_H
+#ifndef CS_DELIVERY_SETTLE_H
+#define CS_DELIVERY_SETTLE_H
 
 #include "postgres.h"
 
@@ -16,15 +16,15 @@
 #include "store/state.h"
 
 /* The memory of contacts that were read together; freed when nobody uses it. */
-typedef struct CsReading
+typedef struct CsReadBatch
 {
 	MemoryContext context;
 	int			users;
-} CsReading;
+} CsReadBatch;
 
-extern CsReading *cs_reading_begin(MemoryContext parent);
-extern void cs_reading_use(CsReading *reading);
-extern void cs_reading_release(CsReading *reading);
+extern CsReadBatch *cs_read_batch_create(MemoryContext parent);
+extern void cs_read_batch_retain(CsReadBatch *read_batch);
+extern void cs_read_batch_release(CsReadBatch *read_batch);
 
 typedef struct CsSettlement CsSettlement;
 
@@ -53,4 +53,4 @@ extern void cs_settle_forget(CsSettlement *settlement);
 /* When there is something to store; DBL_MAX: not yet. */
 extern double cs_settle_due_at(const CsSettlement *settlement);
 
-#endif							/* CS_SETTLE_H */
+#endif							/* CS_DELIVERY_SETTLE_H */

@@ -19,8 +19,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_TOKEN_H
-#define CS_TOKEN_H
+#ifndef CS_DELIVERY_TOKEN_H
+#define CS_DELIVERY_TOKEN_H
 
 #include "postgres.h"
 
@@ -60,4 +60,4 @@ extern bool cs_token_store(const CsEndpoint *endpoint, const CsToken *token);
 
 extern void cs_token_wipe(CsToken *token);
 
-#endif							/* CS_TOKEN_H */
+#endif							/* CS_DELIVERY_TOKEN_H */

@@ -11,11 +11,11 @@
 
 #define FIRST_ROOM	1024
 
-CsBoundedResult
-cs_bounded_append(CsBounded *buffer, const char *data, size_t len, size_t limit)
+CsBufferResult
+cs_buffer_append(CsBuffer *buffer, const char *data, size_t len, size_t limit)
 {
 	if (len > limit || buffer->len > limit - len)
-		return CS_BOUNDED_FULL;
+		return CS_BUFFER_FULL;
 
 	if (buffer->len + len > buffer->room)
 	{
@@ -23,18 +23,18 @@ cs_bounded_append(CsBounded *buffer, const char *data, size_t len, size_t limit)
 		char	   *grown = realloc(buffer->data, room);
 
 		if (grown == NULL)
-			return CS_BOUNDED_NO_MEMORY;
+			return CS_BUFFER_NO_MEMORY;
 		buffer->data = grown;
 		buffer->room = room;
 	}
 	if (len > 0)
 		memcpy(buffer->data + buffer->len, data, len);
 	buffer->len += len;
-	return CS_BOUNDED_OK;
+	return CS_BUFFER_OK;
 }
 
 void
-cs_bounded_reset(CsBounded *buffer, size_t keep)
+cs_buffer_reset(CsBuffer *buffer, size_t keep)
 {
 	buffer->len = 0;
 	if (buffer->room > keep)

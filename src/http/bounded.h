@@ -8,30 +8,30 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_BOUNDED_H
-#define CS_BOUNDED_H
+#ifndef CS_HTTP_BOUNDED_H
+#define CS_HTTP_BOUNDED_H
 
 #include "postgres.h"
 
-typedef struct CsBounded
+typedef struct CsBuffer
 {
 	char	   *data;			/* not zero-terminated */
 	size_t		len;
 	size_t		room;
-} CsBounded;
+} CsBuffer;
 
-typedef enum CsBoundedResult
+typedef enum CsBufferResult
 {
-	CS_BOUNDED_OK,
-	CS_BOUNDED_FULL,			/* it would exceed the limit */
-	CS_BOUNDED_NO_MEMORY
-} CsBoundedResult;
+	CS_BUFFER_OK,
+	CS_BUFFER_FULL,				/* it would exceed the limit */
+	CS_BUFFER_NO_MEMORY
+} CsBufferResult;
 
 /* What does not fit is not appended at all. */
-extern CsBoundedResult cs_bounded_append(CsBounded *buffer, const char *data,
-										 size_t len, size_t limit);
+extern CsBufferResult cs_buffer_append(CsBuffer *buffer, const char *data,
+									   size_t len, size_t limit);
 
 /* Empty it, and give the memory back if that is more than "keep" bytes. */
-extern void cs_bounded_reset(CsBounded *buffer, size_t keep);
+extern void cs_buffer_reset(CsBuffer *buffer, size_t keep);
 
-#endif							/* CS_BOUNDED_H */
+#endif							/* CS_HTTP_BOUNDED_H */

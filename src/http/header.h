@@ -6,8 +6,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_HEADER_H
-#define CS_HEADER_H
+#ifndef CS_HTTP_HEADER_H
+#define CS_HTTP_HEADER_H
 
 #include "postgres.h"
 
@@ -21,4 +21,4 @@ extern char *cs_header_normalize(const char *raw, size_t len);
 /* Printable ASCII of any bytes, the rest as '?'; at most "limit" bytes, palloc'd. */
 extern char *cs_header_printable(const char *raw, size_t len, size_t limit);
 
-#endif							/* CS_HEADER_H */
+#endif							/* CS_HTTP_HEADER_H */

@@ -14,7 +14,7 @@
  * libcurl resolves names in threads.  They inherit the signal mask, so signals
  * are blocked around every call that may start one: the handlers of the process
  * must run in its main thread only.  A thread that hangs in the resolver is left
- * to itself when its call ends, so that it holds up nobody.
+ * to itself when its call ends, so that it locks up nobody.
  *
  * Handles and connections are used again.  libcurl itself repeats a request, on
  * a new connection, when one that it used again turns out to be closed before
@@ -169,7 +169,7 @@ cs_http_close(CsHttp *http)
 	while (!dlist_is_empty(&http->ended))
 		cs_http_cancel(http, dlist_head_element(CsHttpCall, node, &http->ended));
 	while (!dlist_is_empty(&http->idle))
-		cs_httpcall_free(dlist_container(CsHttpCall, node, dlist_pop_head_node(&http->idle)));
+		cs_transfer_free(dlist_container(CsHttpCall, node, dlist_pop_head_node(&http->idle)));
 	WITH_SIGNALS_BLOCKED(curl_multi_cleanup(http->multi));
 	cs_waitset_free(&http->sockets);
 	free(http);
@@ -224,7 +224,7 @@ collect(CsHttp *http)
 		call = (CsHttpCall *) private;
 
 		land(http, call);
-		cs_httpcall_end(call, rc);
+		cs_transfer_end(call, rc);
 		dlist_push_tail(&http->ended, &call->node);
 		http->nended++;
 	}
@@ -239,10 +239,10 @@ retire(CsHttp *http, CsHttpCall *call)
 {
 	if (http->nidle >= KEPT_CALLS)
 	{
-		cs_httpcall_free(call);
+		cs_transfer_free(call);
 		return;
 	}
-	cs_httpcall_shrink(call);
+	cs_transfer_shrink(call);
 	dlist_push_head(&http->idle, &call->node);
 	http->nidle++;
 }
@@ -274,22 +274,22 @@ cs_http_start(CsHttp *http, const CsEndpoint *endpoint, const CsRequest *request
 	CsHttpCall *call;
 	CURLcode	rc = CURLE_OUT_OF_MEMORY;
 
-	cs_httpcall_check(endpoint, request, authorization);
+	cs_transfer_check(endpoint, request, authorization);
 	if (dlist_is_empty(&http->idle))
-		call = cs_httpcall_new();
+		call = cs_transfer_new();
 	else
 	{
 		call = dlist_container(CsHttpCall, node, dlist_pop_head_node(&http->idle));
 		http->nidle--;
 	}
 	if (call != NULL)
-		rc = cs_httpcall_prepare(call, endpoint, request, authorization);
+		rc = cs_transfer_prepare(call, endpoint, request, authorization);
 	if (rc == CURLE_OK && curl_multi_add_handle(http->multi, call->easy) != CURLM_OK)
 		rc = CURLE_OUT_OF_MEMORY;
 	if (rc != CURLE_OK)
 	{
 		if (call != NULL)
-			cs_httpcall_free(call);
+			cs_transfer_free(call);
 		ereport(ERROR,
 				(errcode(rc == CURLE_OUT_OF_MEMORY ? ERRCODE_OUT_OF_MEMORY : ERRCODE_SYSTEM_ERROR),
 				 errmsg("could not prepare a request to server \"%s\": %s",
@@ -319,7 +319,7 @@ cs_http_cancel(CsHttp *http, CsHttpCall *call)
 		dlist_delete(&call->node);
 		http->nended--;
 	}
-	cs_httpcall_free(call);
+	cs_transfer_free(call);
 }
 
 /*
@@ -402,7 +402,7 @@ cs_http_harvest(CsHttp *http, CsResponse *response)
 		return NULL;
 	call = dlist_head_element(CsHttpCall, node, &http->ended);
 	owner = call->owner;
-	cs_httpcall_answer(call, response);
+	cs_transfer_answer(call, response);
 
 	dlist_delete(&call->node);
 	http->nended--;

@@ -11,8 +11,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_HTTP_H
-#define CS_HTTP_H
+#ifndef CS_HTTP_HTTP_H
+#define CS_HTTP_HTTP_H
 
 #include "postgres.h"
 
@@ -51,4 +51,4 @@ extern void cs_http_wait(CsHttp *http, long timeout, uint32 wait_event);
  */
 extern void *cs_http_harvest(CsHttp *http, CsResponse *response);
 
-#endif							/* CS_HTTP_H */
+#endif							/* CS_HTTP_HTTP_H */

@@ -10,8 +10,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_JSON_H
-#define CS_JSON_H
+#ifndef CS_HTTP_JSON_H
+#define CS_HTTP_JSON_H
 
 #include "postgres.h"
 
@@ -76,4 +76,4 @@ extern void cs_json_member_raw(StringInfo out, const char *name, const char *jso
 extern void cs_json_comma(StringInfo out);	/* unless the last byte opens
 											 * something */
 
-#endif							/* CS_JSON_H */
+#endif							/* CS_HTTP_JSON_H */

@@ -90,17 +90,17 @@ close_callback(void *arg, curl_socket_t fd)
  * Take what fits; say why if it does not, and have libcurl end the call.
  */
 static size_t
-take(CsHttpCall *call, CsBounded *buffer, const char *data, size_t len, size_t limit,
+take(CsHttpCall *call, CsBuffer *buffer, const char *data, size_t len, size_t limit,
 	 const char *too_long)
 {
-	switch (cs_bounded_append(buffer, data, len, limit))
+	switch (cs_buffer_append(buffer, data, len, limit))
 	{
-		case CS_BOUNDED_OK:
+		case CS_BUFFER_OK:
 			return len;
-		case CS_BOUNDED_FULL:
+		case CS_BUFFER_FULL:
 			call->cut = too_long;
 			break;
-		case CS_BOUNDED_NO_MEMORY:
+		case CS_BUFFER_NO_MEMORY:
 			call->cut = "out of memory";
 			break;
 	}
@@ -157,7 +157,7 @@ header_callback(char *data, size_t size, size_t n, void *arg)
  * Ereport if the request must not be sent, without repeating what is in it.
  */
 void
-cs_httpcall_check(const CsEndpoint *endpoint, const CsRequest *request, const char *authorization)
+cs_transfer_check(const CsEndpoint *endpoint, const CsRequest *request, const char *authorization)
 {
 	const char *problem = cs_url_problem(request->url, endpoint->allow_http);
 	int			i;
@@ -225,8 +225,8 @@ copy_request(CsHttpCall *call, const CsEndpoint *endpoint, const CsRequest *requ
 	if (!add_header(call, "Expect", NULL))
 		return false;
 	return request->body.data == NULL ||
-		cs_bounded_append(&call->request, request->body.data, request->body.len,
-						  SIZE_MAX) == CS_BOUNDED_OK;
+		cs_buffer_append(&call->request, request->body.data, request->body.len,
+						 SIZE_MAX) == CS_BUFFER_OK;
 }
 
 /* Set an option unless one before could not be set. */
@@ -324,7 +324,7 @@ set_request_options(CsHttpCall *call, const CsRequest *request)
 }
 
 CURLcode
-cs_httpcall_prepare(CsHttpCall *call, const CsEndpoint *endpoint,
+cs_transfer_prepare(CsHttpCall *call, const CsEndpoint *endpoint,
 					const CsRequest *request, const char *authorization)
 {
 	CURLcode	rc = CURLE_OUT_OF_MEMORY;
@@ -350,7 +350,7 @@ cs_httpcall_prepare(CsHttpCall *call, const CsEndpoint *endpoint,
 /* ---------- the call as a whole ---------- */
 
 CsHttpCall *
-cs_httpcall_new(void)
+cs_transfer_new(void)
 {
 	CsHttpCall *call = calloc(1, sizeof(CsHttpCall));
 
@@ -379,11 +379,11 @@ forget_request(CsHttpCall *call)
 	call->headers = NULL;
 	if (call->request.data != NULL)
 		explicit_bzero(call->request.data, call->request.len);
-	cs_bounded_reset(&call->request, KEPT_BUFFER);
+	cs_buffer_reset(&call->request, KEPT_BUFFER);
 }
 
 void
-cs_httpcall_end(CsHttpCall *call, CURLcode rc)
+cs_transfer_end(CsHttpCall *call, CURLcode rc)
 {
 	long		sent = 0;
 
@@ -403,7 +403,7 @@ cs_httpcall_end(CsHttpCall *call, CURLcode rc)
 }
 
 void
-cs_httpcall_answer(const CsHttpCall *call, CsResponse *response)
+cs_transfer_answer(const CsHttpCall *call, CsResponse *response)
 {
 	bool		whole = call->status != 0;
 	size_t		len = whole ? call->body.len : 0;
@@ -424,19 +424,19 @@ cs_httpcall_answer(const CsHttpCall *call, CsResponse *response)
 }
 
 void
-cs_httpcall_shrink(CsHttpCall *call)
+cs_transfer_shrink(CsHttpCall *call)
 {
-	cs_bounded_reset(&call->header, KEPT_BUFFER);
-	cs_bounded_reset(&call->body, KEPT_BUFFER);
+	cs_buffer_reset(&call->header, KEPT_BUFFER);
+	cs_buffer_reset(&call->body, KEPT_BUFFER);
 }
 
 void
-cs_httpcall_free(CsHttpCall *call)
+cs_transfer_free(CsHttpCall *call)
 {
 	forget_request(call);
 	WITH_SIGNALS_BLOCKED(curl_easy_cleanup(call->easy));
-	cs_bounded_reset(&call->request, 0);
-	cs_bounded_reset(&call->header, 0);
-	cs_bounded_reset(&call->body, 0);
+	cs_buffer_reset(&call->request, 0);
+	cs_buffer_reset(&call->header, 0);
+	cs_buffer_reset(&call->body, 0);
 	free(call);
 }

@@ -7,8 +7,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_HTTPCALL_H
-#define CS_HTTPCALL_H
+#ifndef CS_HTTP_TRANSFER_H
+#define CS_HTTP_TRANSFER_H
 
 #include "postgres.h"
 
@@ -36,10 +36,10 @@ struct CsHttpCall
 	int			timeout;		/* ms of real time */
 
 	struct curl_slist *headers; /* of the request, with the secret */
-	CsBounded	request;		/* its body */
+	CsBuffer	request;		/* its body */
 
-	CsBounded	header;			/* of the last response, as it came */
-	CsBounded	body;
+	CsBuffer	header;			/* of the last response, as it came */
+	CsBuffer	body;
 	size_t		header_bytes;	/* of all responses */
 	bool		header_done;	/* what follows are trailers */
 	int			status;			/* of the last response; 0 when it ended badly */
@@ -59,25 +59,25 @@ struct CsHttpCall
 	} while (0)
 
 /* Ereport if the request must not be sent, without repeating what is in it. */
-extern void cs_httpcall_check(const CsEndpoint *endpoint, const CsRequest *request,
+extern void cs_transfer_check(const CsEndpoint *endpoint, const CsRequest *request,
 							  const char *authorization);
 
 /* A call in no list; NULL when out of memory. */
-extern struct CsHttpCall *cs_httpcall_new(void);
+extern struct CsHttpCall *cs_transfer_new(void);
 
 /* Make it ready to fly; it may have flown before.  Copies what it is given. */
-extern CURLcode cs_httpcall_prepare(struct CsHttpCall *call, const CsEndpoint *endpoint,
+extern CURLcode cs_transfer_prepare(struct CsHttpCall *call, const CsEndpoint *endpoint,
 									const CsRequest *request, const char *authorization);
 
 /* It has landed: see what came of it, and wipe the secrets. */
-extern void cs_httpcall_end(struct CsHttpCall *call, CURLcode rc);
+extern void cs_transfer_end(struct CsHttpCall *call, CURLcode rc);
 
 /* Fill in the response, in the current memory context; may ereport. */
-extern void cs_httpcall_answer(const struct CsHttpCall *call, CsResponse *response);
+extern void cs_transfer_answer(const struct CsHttpCall *call, CsResponse *response);
 
 /* Give back the memory that an idle call need not hold. */
-extern void cs_httpcall_shrink(struct CsHttpCall *call);
+extern void cs_transfer_shrink(struct CsHttpCall *call);
 
-extern void cs_httpcall_free(struct CsHttpCall *call);
+extern void cs_transfer_free(struct CsHttpCall *call);
 
-#endif							/* CS_HTTPCALL_H */
+#endif							/* CS_HTTP_TRANSFER_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_URL_H
-#define CS_URL_H
+#ifndef CS_HTTP_URL_H
+#define CS_HTTP_URL_H
 
 #include "postgres.h"
 
@@ -26,4 +26,4 @@ extern const char *cs_url_base_problem(const char *url, bool allow_http);
 /* The same for a proxy, http://, https:// or socks5h://, without a path. */
 extern const char *cs_url_proxy_problem(const char *url);
 
-#endif							/* CS_URL_H */
+#endif							/* CS_HTTP_URL_H */

@@ -8,8 +8,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_WAITSET_H
-#define CS_WAITSET_H
+#ifndef CS_HTTP_WAITSET_H
+#define CS_HTTP_WAITSET_H
 
 #include "postgres.h"
 
@@ -43,4 +43,4 @@ extern void cs_waitset_refresh(CsWaitSet *set);
 
 extern void cs_waitset_free(CsWaitSet *set);
 
-#endif							/* CS_WAITSET_H */
+#endif							/* CS_HTTP_WAITSET_H */

@@ -10,8 +10,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CHECK_H
-#define CS_CHECK_H
+#ifndef CS_PROVIDER_CHECK_H
+#define CS_PROVIDER_CHECK_H
 
 #include "postgres.h"
 
@@ -38,4 +38,4 @@ extern const char *cs_check_concurrency(const char *value);
 extern const char *cs_check_retries(const char *value);
 extern const char *cs_check_nulls(const char *value);
 
-#endif							/* CS_CHECK_H */
+#endif							/* CS_PROVIDER_CHECK_H */

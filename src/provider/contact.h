@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CONTACT_H
-#define CS_CONTACT_H
+#ifndef CS_PROVIDER_CONTACT_H
+#define CS_PROVIDER_CONTACT_H
 
 #include "postgres.h"
 
@@ -156,4 +156,4 @@ extern void cs_contact_merge(CsContact *older, const CsContact *newer);
  */
 extern void cs_contact_digest(const CsContact *contact, uint64 payload, pg_uuid_t *digest);
 
-#endif							/* CS_CONTACT_H */
+#endif							/* CS_PROVIDER_CONTACT_H */

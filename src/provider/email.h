@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_EMAIL_H
-#define CS_EMAIL_H
+#ifndef CS_PROVIDER_EMAIL_H
+#define CS_PROVIDER_EMAIL_H
 
 #include "postgres.h"
 
@@ -22,4 +22,4 @@ extern char *cs_email_trim(const char *email);	/* the same in its letter case */
  * what is wrong with it, as the end of a sentence "the address ...". */
 extern const char *cs_email_problem(const char *email);
 
-#endif							/* CS_EMAIL_H */
+#endif							/* CS_PROVIDER_EMAIL_H */

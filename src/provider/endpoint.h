@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_ENDPOINT_H
-#define CS_ENDPOINT_H
+#ifndef CS_PROVIDER_ENDPOINT_H
+#define CS_PROVIDER_ENDPOINT_H
 
 #include "postgres.h"
 
@@ -54,8 +54,9 @@ typedef struct CsEndpoint
 								 * on, as far as they are not preset: it is
 								 * part of the digest of a contact */
 	const void *settings;		/* of cs_provider_settings(), at first NULL */
-	const char *memo;			/* what its judge() asked to be remembered, by
-								 * contactsync.endpoint.memo; or NULL */
+	const char *provider_state; /* what its judge() asked to be remembered, by
+								 * contactsync.endpoint.provider_state; or
+								 * NULL */
 } CsEndpoint;
 
 /* The server of that name; ereports when there is none, it is none of ours, or
@@ -88,4 +89,4 @@ extern bool cs_endpoint_option_bool(const CsEndpoint *endpoint, const char *name
 extern int	cs_endpoint_option_int(const CsEndpoint *endpoint, const char *name, int otherwise);
 extern double cs_endpoint_option_number(const CsEndpoint *endpoint, const char *name, double otherwise);
 
-#endif							/* CS_ENDPOINT_H */
+#endif							/* CS_PROVIDER_ENDPOINT_H */

@@ -17,9 +17,9 @@
 #include "provider/item_results.h"
 
 void
-cs_itemized_begin(CsItemized *items, const CsBatch *batch, CsJudgement *judgement)
+cs_item_results_begin(CsItemResults *items, const CsBatch *batch, CsJudgement *judgement)
 {
-	memset(items, 0, sizeof(CsItemized));
+	memset(items, 0, sizeof(CsItemResults));
 	items->batch = batch;
 	items->outcomes = judgement->outcomes;
 	items->seen = palloc0(batch->ncontacts * sizeof(bool));
@@ -83,7 +83,7 @@ find_by(const CsBatch *batch, int **order, CsField field, const char *text)
 
 /* The contact with that external id or that e-mail address, or -1. */
 static int
-find_by_key(CsItemized *items, const char *key)
+find_by_key(CsItemResults *items, const char *key)
 {
 	int			index = find_by(items->batch, &items->by_external_id, CS_EXTERNAL_ID, key);
 
@@ -111,7 +111,7 @@ text_of(CsJson *entry, const char *const *names)
 }
 
 static int
-find_contact(CsItemized *items, CsJson *entry)
+find_contact(CsItemResults *items, CsJson *entry)
 {
 	static const char *const id_names[] = {"externalId", "external_id", "key", NULL};
 	static const char *const email_names[] = {"email", "email_address", NULL};
@@ -184,7 +184,7 @@ message_of(CsJson *entry)
 
 /* An entry names a failure; index is -1 if it is nobody's. */
 static void
-note_failure(CsItemized *items, int index, CsJson *entry)
+note_failure(CsItemResults *items, int index, CsJson *entry)
 {
 	const char *code = code_of(entry);
 	const char *message = message_of(entry);
@@ -239,7 +239,7 @@ is_failure(CsJson *entry)
 }
 
 static void
-note_result(CsItemized *items, int index, CsJson *entry)
+note_result(CsItemResults *items, int index, CsJson *entry)
 {
 	static const char *const id_names[] = {"id", NULL};
 
@@ -256,11 +256,11 @@ note_result(CsItemized *items, int index, CsJson *entry)
 
 /* ---------- lists ---------- */
 
-typedef void (*NoteEntry) (CsItemized *items, int index, CsJson *entry);
+typedef void (*NoteEntry) (CsItemResults *items, int index, CsJson *entry);
 
 typedef struct Visit
 {
-	CsItemized *items;
+	CsItemResults *items;
 	NoteEntry	note;
 } Visit;
 
@@ -284,7 +284,7 @@ visit_member(const char *name, CsJson *value, void *arg)
 }
 
 static void
-read_list(CsItemized *items, CsJson *list, NoteEntry note)
+read_list(CsItemResults *items, CsJson *list, NoteEntry note)
 {
 	Visit		visit = {items, note};
 	int			n = cs_json_length(list);
@@ -302,13 +302,13 @@ read_list(CsItemized *items, CsJson *list, NoteEntry note)
 }
 
 void
-cs_itemized_failures(CsItemized *items, CsJson *list)
+cs_item_results_read_failures(CsItemResults *items, CsJson *list)
 {
 	read_list(items, list, note_failure);
 }
 
 void
-cs_itemized_results(CsItemized *items, CsJson *list)
+cs_item_results_read(CsItemResults *items, CsJson *list)
 {
 	read_list(items, list, note_result);
 }

@@ -5,15 +5,15 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_ITEMIZED_H
-#define CS_ITEMIZED_H
+#ifndef CS_PROVIDER_ITEM_RESULTS_H
+#define CS_PROVIDER_ITEM_RESULTS_H
 
 #include "postgres.h"
 
 #include "http/json.h"
 #include "provider/provider.h"
 
-typedef struct CsItemized
+typedef struct CsItemResults
 {
 	const CsBatch *batch;
 	CsOutcome  *outcomes;
@@ -25,17 +25,17 @@ typedef struct CsItemized
 	int			nfailed;		/* contacts that an entry says failed */
 	int			norphans;		/* failures that name no contact of the batch */
 	const char *orphan_message; /* of the first that had one */
-} CsItemized;
+} CsItemResults;
 
-extern void cs_itemized_begin(CsItemized *items, const CsBatch *batch,
-							  CsJudgement *judgement);
+extern void cs_item_results_begin(CsItemResults *items, const CsBatch *batch,
+								  CsJudgement *judgement);
 
 /*
  * Read a list of entries into the outcomes: an array, or an object whose names
  * are keys or positions.  In the first every entry is a failure; in the second
  * an entry says itself whether it is.  Other types are ignored.
  */
-extern void cs_itemized_failures(CsItemized *items, CsJson *list);
-extern void cs_itemized_results(CsItemized *items, CsJson *list);
+extern void cs_item_results_read_failures(CsItemResults *items, CsJson *list);
+extern void cs_item_results_read(CsItemResults *items, CsJson *list);
 
-#endif							/* CS_ITEMIZED_H */
+#endif							/* CS_PROVIDER_ITEM_RESULTS_H */

@@ -10,25 +10,25 @@
 #include "provider/lookup.h"
 
 void
-cs_look_count(CsFinding *finding, const CsHolding *holding, int64 theirs)
+cs_lookup_count(CsFinding *finding, const CsLocalCounts *local, int64 theirs)
 {
-	finding->ours = psprintf(INT64_FORMAT, holding->contacts);
+	finding->ours = psprintf(INT64_FORMAT, local->contacts);
 	finding->theirs = psprintf(INT64_FORMAT, theirs);
-	finding->result = holding->contacts == theirs ? CS_FINDING_OK : CS_FINDING_DIFFERS;
-	if (theirs > holding->contacts)
+	finding->result = local->contacts == theirs ? CS_FINDING_OK : CS_FINDING_DIFFERS;
+	if (theirs > local->contacts)
 		finding->detail = "the account has contacts that did not come from here";
-	else if (theirs < holding->contacts)
+	else if (theirs < local->contacts)
 		finding->detail = "contacts that were sent are not there any more, or are counted later";
 }
 
 CsContact *
-cs_look_begin_contact(void)
+cs_lookup_begin_contact(void)
 {
 	return palloc0(sizeof(CsContact));
 }
 
 void
-cs_look_take(CsContact *contact, CsField field, CsJson *value)
+cs_lookup_take(CsContact *contact, CsField field, CsJson *value)
 {
 	const char *text = cs_json_text(value);
 
@@ -50,14 +50,14 @@ take_member(const char *name, CsJson *value, void *arg)
 
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
 		if (taking->names[i] && strcmp(taking->names[i], name) == 0)
-			cs_look_take(taking->contact, i, value);
+			cs_lookup_take(taking->contact, i, value);
 	/* an attribute of that name may have been mapped all the same */
 	cs_contact_add_attribute(taking->contact, name, json ? json : "null");
 	return true;
 }
 
 void
-cs_look_take_attributes(CsContact *contact, CsJson *object, const char *const *names)
+cs_lookup_take_attributes(CsContact *contact, CsJson *object, const char *const *names)
 {
 	CsTaking	taking = {contact, names};
 

@@ -9,8 +9,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_LOOK_H
-#define CS_LOOK_H
+#ifndef CS_PROVIDER_LOOKUP_H
+#define CS_PROVIDER_LOOKUP_H
 
 #include "postgres.h"
 
@@ -18,13 +18,13 @@
 #include "provider/contact.h"
 
 /* What we take the provider to have, of one account. */
-typedef struct CsHolding
+typedef struct CsLocalCounts
 {
 	int64		contacts;
 	uint32		fields;			/* CS_FIELD_BIT()s that are mapped */
 	int			nattributes;
 	const char **attributes;	/* names of those that are mapped */
-} CsHolding;
+} CsLocalCounts;
 
 typedef enum CsFindingResult
 {
@@ -70,18 +70,18 @@ typedef struct CsPulled
 } CsPulled;
 
 /* Effect: the finding compares a number of contacts with ours. */
-extern void cs_look_count(CsFinding *finding, const CsHolding *holding, int64 theirs);
+extern void cs_lookup_count(CsFinding *finding, const CsLocalCounts *local, int64 theirs);
 
 /* A contact of which nothing is known yet. */
-extern CsContact *cs_look_begin_contact(void);
+extern CsContact *cs_lookup_begin_contact(void);
 
-/* Effect: the field is what the member holds; nothing if there is none. */
-extern void cs_look_take(CsContact *contact, CsField field, CsJson *value);
+/* Effect: the field is what the member locks; nothing if there is none. */
+extern void cs_lookup_take(CsContact *contact, CsField field, CsJson *value);
 
 /*
  * Effect: every member of the object is an attribute, but for those that are
  * fields: names[field] is what they are called there, or NULL.
  */
-extern void cs_look_take_attributes(CsContact *contact, CsJson *object, const char *const *names);
+extern void cs_lookup_take_attributes(CsContact *contact, CsJson *object, const char *const *names);
 
-#endif							/* CS_LOOK_H */
+#endif							/* CS_PROVIDER_LOOKUP_H */

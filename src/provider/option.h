@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_OPTION_H
-#define CS_OPTION_H
+#ifndef CS_PROVIDER_OPTION_H
+#define CS_PROVIDER_OPTION_H
 
 #include "postgres.h"
 
@@ -62,4 +62,4 @@ extern List *cs_option_list(const struct CsProvider *provider, CsOptionPlace pla
 extern const CsOption *cs_option_find(const struct CsProvider *provider,
 									  const char *name, CsOptionPlace place);
 
-#endif							/* CS_OPTION_H */
+#endif							/* CS_PROVIDER_OPTION_H */

@@ -590,7 +590,7 @@ build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 }
 
 static void
-judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 			const CsResponse *response, CsJson *doc, CsFinding *finding)
 {
 	int64		total;
@@ -603,7 +603,7 @@ judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
 			finding->result = strcmp(finding->theirs, "ok") == 0 ? CS_FINDING_OK : CS_FINDING_DIFFERS;
 	}
 	else if (cs_json_int(cs_json_path(doc, "pagination.totalItems"), &total))
-		cs_look_count(finding, holding, total);
+		cs_lookup_count(finding, local, total);
 }
 
 static bool
@@ -620,10 +620,10 @@ read_lookup(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
 {
 	CsJson	   *data = cs_json_get(doc, "data");
 
-	remote->contact = cs_look_begin_contact();
+	remote->contact = cs_lookup_begin_contact();
 	remote->id = cs_json_text(cs_json_get(data, "id"));
 	remote->updated_at = cs_json_text(cs_json_get(data, "updatedAt"));
-	cs_look_take(remote->contact, CS_EMAIL, cs_json_get(data, "email"));
+	cs_lookup_take(remote->contact, CS_EMAIL, cs_json_get(data, "email"));
 	/* an absent name is one that is not set */
 	cs_contact_set(remote->contact, CS_FIRST_NAME, cs_json_text(cs_json_get(data, "firstName")));
 	cs_contact_set(remote->contact, CS_LAST_NAME, cs_json_text(cs_json_get(data, "lastName")));

@@ -11,8 +11,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_PROVIDER_H
-#define CS_PROVIDER_H
+#ifndef CS_PROVIDER_PROVIDER_H
+#define CS_PROVIDER_PROVIDER_H
 
 #include "postgres.h"
 
@@ -35,7 +35,7 @@ typedef struct CsBatch
 	CsContact **contacts;
 	int64		number;			/* unique and rising per endpoint: JSON-RPC id */
 	int			rekeys;			/* how often the verdict was REKEY */
-	const char *memo;			/* of the endpoint when the request was built */
+	const char *provider_state; /* of the endpoint when the request was built */
 } CsBatch;
 
 typedef struct CsHeader
@@ -122,9 +122,9 @@ typedef struct CsJudgement
 	CsVerdict	verdict;
 	double		retry_after;	/* seconds; -1: it did not say, back off */
 	bool		throttled;		/* RETRY that uses up no try (429) */
-	bool		mapping_fault;	/* HALT: of this watch's mapping, not the
+	bool		mapping_error;	/* HALT: of this watch's mapping, not the
 								 * account */
-	bool		maybe_contact;	/* HALT: but what one contact holds may have
+	bool		maybe_contact;	/* HALT: but what one contact locks may have
 								 * caused it (a firewall's page), so probe
 								 * with another one too */
 	int			next_step;
@@ -134,7 +134,7 @@ typedef struct CsJudgement
 	const char *message;
 	const char *field;
 	const char *request_id;
-	const char *memo;			/* a word that the endpoint is to remember for
+	const char *provider_state; /* a word that the endpoint is to remember for
 								 * all later calls, see CsEndpoint; or NULL */
 	int			created;		/* -1: it did not say */
 	int			updated;
@@ -221,7 +221,10 @@ typedef struct CsProvider
 	 */
 	int			(*batch_limit) (CsAction action, int step);
 
-	/* MAY be set: calls a second, when options or the memo allow less; 0: not */
+	/*
+	 * MAY be set: calls a second, when options or the provider_state allow
+	 * less; 0: not
+	 */
 	double		(*pace_limit) (const CsEndpoint *endpoint);
 
 	/* MAY be set: its options, parsed once, for cs_provider_settings() */
@@ -255,7 +258,7 @@ typedef struct CsProvider
 	 * was not asked; it names the finding, which is UNAVAILABLE at first.
 	 */
 	bool		(*build_check) (const CsEndpoint *endpoint, int n, CsRequest *request);
-	void		(*judge_check) (const CsEndpoint *endpoint, int n, const CsHolding *holding,
+	void		(*judge_check) (const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 								const CsResponse *response, CsJson *doc, CsFinding *finding);
 
 	/*
@@ -398,4 +401,4 @@ extern double cs_provider_answered_at(const CsResponse *response);
 /* Seconds until the Unix time in that header, at least 0, or -1. */
 extern double cs_provider_reset_after(const CsResponse *response, const char *name);
 
-#endif							/* CS_PROVIDER_H */
+#endif							/* CS_PROVIDER_PROVIDER_H */

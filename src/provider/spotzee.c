@@ -261,7 +261,7 @@ is_code(const char *code, const char *name)
 
 /* Fails for one whose failure is counted but not named; others by halves. */
 static void
-judge_unattributed(const CsBatch *batch, int count, const CsItemized *items,
+judge_unattributed(const CsBatch *batch, int count, const CsItemResults *items,
 				   CsJudgement *judgement)
 {
 	const char *message = items->orphan_message;
@@ -285,16 +285,16 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 {
 	const Spotzee *spotzee = cs_provider_settings(endpoint);
 	CsJson	   *errors = cs_json_get(doc, "errors");
-	CsItemized	items;
+	CsItemResults items;
 	int64		succeeded = -1;
 	int64		failed = -1;
 	int64		missing;
 
-	cs_itemized_begin(&items, batch, judgement);
-	cs_itemized_results(&items, cs_json_get(doc, "results"));
-	cs_itemized_results(&items, cs_json_get(doc, "contacts"));
-	cs_itemized_results(&items, cs_json_get(doc, "users"));
-	cs_itemized_failures(&items, errors);
+	cs_item_results_begin(&items, batch, judgement);
+	cs_item_results_read(&items, cs_json_get(doc, "results"));
+	cs_item_results_read(&items, cs_json_get(doc, "contacts"));
+	cs_item_results_read(&items, cs_json_get(doc, "users"));
+	cs_item_results_read_failures(&items, errors);
 	(void) cs_json_int(cs_json_get(doc, "succeeded"), &succeeded);
 	(void) cs_json_int(cs_json_get(doc, "failed"), &failed);
 
@@ -421,7 +421,7 @@ build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 }
 
 static void
-judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 			const CsResponse *response, CsJson *doc, CsFinding *finding)
 {
 	char	   *total;
@@ -437,7 +437,7 @@ judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
 	}
 	total = cs_provider_header(response, "x-total-count");
 	if (total && *total && strspn(total, "0123456789") == strlen(total) && strlen(total) < 18)
-		cs_look_count(finding, holding, strtoll(total, NULL, 10));
+		cs_lookup_count(finding, local, strtoll(total, NULL, 10));
 	else
 		finding->detail = "the answer has no header X-Total-Count";
 }
@@ -471,13 +471,13 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
 		user = cs_json_get(doc, "contact");
 	if (user == NULL)
 		user = doc;
-	remote->contact = cs_look_begin_contact();
+	remote->contact = cs_lookup_begin_contact();
 	remote->id = cs_json_text(cs_json_get(user, "id"));
 	remote->updated_at = cs_json_text(cs_json_get(user, "updated_at"));
-	cs_look_take_attributes(remote->contact, cs_json_get(user, "data"), names);
+	cs_lookup_take_attributes(remote->contact, cs_json_get(user, "data"), names);
 	for (int i = 0; i < (int) lengthof(fields); i++)
-		cs_look_take(remote->contact, fields[i],
-					 cs_json_get(user, cs_contact_field_name(fields[i])));
+		cs_lookup_take(remote->contact, fields[i],
+					   cs_json_get(user, cs_contact_field_name(fields[i])));
 	return remote->contact->value[CS_EXTERNAL_ID] != NULL;
 }
 

@@ -63,40 +63,40 @@ enum
 #define INSERT_AT_ONCE	200
 
 /* The table, opened to be searched by its primary key. */
-typedef struct CsLedger
+typedef struct CsContactTable
 {
 	Relation	rel;
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* of the row that was found */
 	Snapshot	snapshot;
-} CsLedger;
+} CsContactTable;
 
 static void
-open_ledger(CsLedger *ledger, LOCKMODE lockmode)
+open_table(CsContactTable *table, LOCKMODE lockmode)
 {
 	Oid			relid = get_relname_relid("contact", get_namespace_oid(CS_SCHEMA, false));
 
-	ledger->rel = table_open(relid, lockmode);
-	ledger->index = index_open(RelationGetPrimaryKeyIndex(ledger->rel), lockmode);
-	ledger->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ledger->scan = index_beginscan(ledger->rel, ledger->index, ledger->snapshot, 3, 0);
-	ledger->slot = table_slot_create(ledger->rel, NULL);
+	table->rel = table_open(relid, lockmode);
+	table->index = index_open(RelationGetPrimaryKeyIndex(table->rel), lockmode);
+	table->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	table->scan = index_beginscan(table->rel, table->index, table->snapshot, 3, 0);
+	table->slot = table_slot_create(table->rel, NULL);
 }
 
 static void
-close_ledger(CsLedger *ledger)
+close_table(CsContactTable *table)
 {
-	ExecDropSingleTupleTableSlot(ledger->slot);
-	index_endscan(ledger->scan);
-	UnregisterSnapshot(ledger->snapshot);
-	index_close(ledger->index, NoLock);
-	table_close(ledger->rel, NoLock);
+	ExecDropSingleTupleTableSlot(table->slot);
+	index_endscan(table->scan);
+	UnregisterSnapshot(table->snapshot);
+	index_close(table->index, NoLock);
+	table_close(table->rel, NoLock);
 }
 
-/* Effect: ledger->slot holds the row of the key.  Returns false if there is none. */
+/* Effect: table->slot locks the row of the key.  Returns false if there is none. */
 static bool
-find(CsLedger *ledger, int endpoint, int watch, const char *key)
+find(CsContactTable *table, int endpoint, int watch, const char *key)
 {
 	ScanKeyData keys[3];
 	text	   *text_key = cstring_to_text(key);
@@ -106,8 +106,8 @@ find(CsLedger *ledger, int endpoint, int watch, const char *key)
 	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
 						   F_TEXTEQ, PointerGetDatum(text_key));
 	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(endpoint));
-	index_rescan(ledger->scan, keys, 3, NULL, 0);
-	found = index_getnext_slot(ledger->scan, ForwardScanDirection, ledger->slot);
+	index_rescan(table->scan, keys, 3, NULL, 0);
+	found = index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
 	pfree(text_key);
 	return found;
 }
@@ -157,21 +157,21 @@ fill_known(TupleTableSlot *slot, CsKnown *known)
 }
 
 void
-cs_ledger_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
+cs_contact_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
 {
-	CsLedger	ledger;
+	CsContactTable table;
 
 	memset(known, 0, n * sizeof(CsKnown));
-	open_ledger(&ledger, AccessShareLock);
+	open_table(&table, AccessShareLock);
 	for (int i = 0; i < n; i++)
-		if (find(&ledger, endpoint, watch, keys[i]))
-			fill_known(ledger.slot, &known[i]);
-	close_ledger(&ledger);
+		if (find(&table, endpoint, watch, keys[i]))
+			fill_known(table.slot, &known[i]);
+	close_table(&table);
 }
 
 /* Effect: of what was synced before is not known that the provider has it. */
 void
-cs_ledger_doubt(int n, CsKnown *known, TimestampTz before)
+cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
 {
 	for (int i = 0; i < n; i++)
 		if (known[i].found && known[i].synced_at < before)
@@ -253,42 +253,42 @@ fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
 }
 
 /* The table, opened to be written as well. */
-typedef struct CsLedgerWriter
+typedef struct CsContactWriter
 {
-	CsLedger	ledger;
+	CsContactTable table;
 	EState	   *estate;
 	ResultRelInfo *result;
 	TupleTableSlot *update_slot;
 	TupleTableSlot *insert_slots[INSERT_AT_ONCE];
 	int			nslots;			/* that exist */
 	int			ninserts;		/* of them, filled */
-} CsLedgerWriter;
+} CsContactWriter;
 
 static void
-begin_write(CsLedgerWriter *writer)
+begin_write(CsContactWriter *writer)
 {
-	memset(writer, 0, sizeof(CsLedgerWriter));
-	open_ledger(&writer->ledger, RowExclusiveLock);
+	memset(writer, 0, sizeof(CsContactWriter));
+	open_table(&writer->table, RowExclusiveLock);
 	writer->estate = CreateExecutorState();
 	writer->result = makeNode(ResultRelInfo);
-	InitResultRelInfo(writer->result, writer->ledger.rel, 0, NULL, 0);
+	InitResultRelInfo(writer->result, writer->table.rel, 0, NULL, 0);
 	ExecOpenIndices(writer->result, false);
-	writer->update_slot = table_slot_create(writer->ledger.rel, NULL);
+	writer->update_slot = table_slot_create(writer->table.rel, NULL);
 }
 
 static void
-insert_index_entries(CsLedgerWriter *writer, TupleTableSlot *slot, bool update)
+insert_index_entries(CsContactWriter *writer, TupleTableSlot *slot, bool update)
 {
 	list_free(cs_insert_index_tuples(writer->result, slot, writer->estate, update));
 	ResetPerTupleExprContext(writer->estate);
 }
 
 static void
-flush_inserts(CsLedgerWriter *writer)
+flush_inserts(CsContactWriter *writer)
 {
 	if (writer->ninserts == 0)
 		return;
-	table_multi_insert(writer->ledger.rel, writer->insert_slots, writer->ninserts,
+	table_multi_insert(writer->table.rel, writer->insert_slots, writer->ninserts,
 					   GetCurrentCommandId(true), 0, NULL);
 	for (int i = 0; i < writer->ninserts; i++)
 		insert_index_entries(writer, writer->insert_slots[i], false);
@@ -296,7 +296,7 @@ flush_inserts(CsLedgerWriter *writer)
 }
 
 static void
-end_write(CsLedgerWriter *writer)
+end_write(CsContactWriter *writer)
 {
 	flush_inserts(writer);
 	for (int i = 0; i < writer->nslots; i++)
@@ -304,19 +304,19 @@ end_write(CsLedgerWriter *writer)
 	ExecDropSingleTupleTableSlot(writer->update_slot);
 	ExecCloseIndices(writer->result);
 	FreeExecutorState(writer->estate);
-	close_ledger(&writer->ledger);
+	close_table(&writer->table);
 	CommandCounterIncrement();
 }
 
 static TupleTableSlot *
-next_insert(CsLedgerWriter *writer)
+next_insert(CsContactWriter *writer)
 {
 	TupleTableSlot *slot;
 
 	if (writer->ninserts == INSERT_AT_ONCE)
 		flush_inserts(writer);
 	if (writer->ninserts == writer->nslots)
-		writer->insert_slots[writer->nslots++] = table_slot_create(writer->ledger.rel, NULL);
+		writer->insert_slots[writer->nslots++] = table_slot_create(writer->table.rel, NULL);
 	slot = writer->insert_slots[writer->ninserts++];
 	ExecClearTuple(slot);
 	return slot;
@@ -324,16 +324,16 @@ next_insert(CsLedgerWriter *writer)
 
 /* Effect: the row that was found becomes that of update_slot. */
 static void
-update_row(CsLedgerWriter *writer)
+update_row(CsContactWriter *writer)
 {
 	TM_FailureData failure;
 	LockTupleMode lockmode;
 	CsUpdateIndexes update_indexes;
 	TM_Result	result;
 
-	result = table_tuple_update(writer->ledger.rel, &writer->ledger.slot->tts_tid,
+	result = table_tuple_update(writer->table.rel, &writer->table.slot->tts_tid,
 								writer->update_slot, GetCurrentCommandId(true),
-								writer->ledger.snapshot, InvalidSnapshot, true, &failure,
+								writer->table.snapshot, InvalidSnapshot, true, &failure,
 								&lockmode, &update_indexes);
 	if (result != TM_Ok)
 		ereport(ERROR,
@@ -347,15 +347,15 @@ static void
 store(int endpoint, int watch, int n, const CsStored *stored)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	CsLedgerWriter writer;
+	CsContactWriter writer;
 
 	begin_write(&writer);
 	for (int i = 0; i < n; i++)
 	{
-		bool		found = find(&writer.ledger, endpoint, watch, stored[i].key);
+		bool		found = find(&writer.table, endpoint, watch, stored[i].key);
 		TupleTableSlot *slot = found ? ExecClearTuple(writer.update_slot) : next_insert(&writer);
 
-		fill_row(endpoint, watch, &stored[i], now, found ? writer.ledger.slot : NULL,
+		fill_row(endpoint, watch, &stored[i], now, found ? writer.table.slot : NULL,
 				 slot->tts_values, slot->tts_isnull);
 		ExecStoreVirtualTuple(slot);
 		if (found)
@@ -395,7 +395,7 @@ try_to_store(int endpoint, int watch, int n, const CsStored *stored)
 
 /* Effect: the provider has these contacts now; no key is there twice. */
 void
-cs_ledger_store(int endpoint, int watch, int n, const CsStored *stored)
+cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored)
 {
 	if (!try_to_store(endpoint, watch, n, stored))
 		store(endpoint, watch, n, stored);

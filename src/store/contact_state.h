@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_LEDGER_H
-#define CS_LEDGER_H
+#ifndef CS_STORE_CONTACT_STATE_H
+#define CS_STORE_CONTACT_STATE_H
 
 #include "postgres.h"
 
@@ -33,8 +33,8 @@ typedef struct CsKnown
 
 /* Both need a transaction; known[i] is for keys[i], palloc'd in the current
  * context. */
-extern void cs_ledger_read(int endpoint, int watch, int n, char **keys, CsKnown *known);
-extern void cs_ledger_doubt(int n, CsKnown *known, TimestampTz before);
-extern void cs_ledger_store(int endpoint, int watch, int n, const CsStored *stored);
+extern void cs_contact_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known);
+extern void cs_contact_state_expire(int n, CsKnown *known, TimestampTz before);
+extern void cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored);
 
-#endif							/* CS_LEDGER_H */
+#endif							/* CS_STORE_CONTACT_STATE_H */

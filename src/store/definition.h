@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_DEFINITION_H
-#define CS_DEFINITION_H
+#ifndef CS_STORE_DEFINITION_H
+#define CS_STORE_DEFINITION_H
 
 #include "postgres.h"
 
@@ -44,8 +44,9 @@ typedef struct CsWatch
 	char	   *search_path;
 	CsOnDelete	on_delete;
 	bool		broken;
-	bool		away;			/* another database sends; see home.c */
-	TimestampTz doubted_at;		/* what was synced before is not trusted */
+	bool		away;			/* another database sends; see
+								 * delivery/database_identity.c */
+	TimestampTz stale_before;	/* what was synced before is not trusted */
 	bool		guarded;		/* guard.c keeps it from sending */
 	uint64		released;		/* ... but not what is older, as a full xid */
 	char	   *poll_column;	/* its source is polled by it; NULL: triggers */
@@ -69,4 +70,4 @@ typedef struct CsSchedule
 	bool		other_column;	/* ... poll_column as well */
 } CsSchedule;
 
-#endif							/* CS_DEFINITION_H */
+#endif							/* CS_STORE_DEFINITION_H */

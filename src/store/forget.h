@@ -7,8 +7,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_FORGET_H
-#define CS_FORGET_H
+#ifndef CS_STORE_FORGET_H
+#define CS_STORE_FORGET_H
 
 #include "postgres.h"
 
@@ -49,4 +49,4 @@ extern void cs_forget_sweep(void);
  * rows of the last statement.  Returns how many. */
 extern uint64 cs_forget_list(const char *email, Oid roleid);
 
-#endif							/* CS_FORGET_H */
+#endif							/* CS_STORE_FORGET_H */

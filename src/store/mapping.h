@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_MAPPING_H
-#define CS_MAPPING_H
+#ifndef CS_STORE_MAPPING_H
+#define CS_STORE_MAPPING_H
 
 #include "postgres.h"
 
@@ -25,4 +25,4 @@ extern void cs_mapping_check_expressions(CsWatch *watch, Relation source, int fr
 extern void cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint);
 extern Datum cs_mapping_to_jsonb(const CsWatch *watch);
 
-#endif							/* CS_MAPPING_H */
+#endif							/* CS_STORE_MAPPING_H */

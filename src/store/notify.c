@@ -18,7 +18,7 @@
 #include "store/notify.h"
 
 void
-cs_announce(const char *event, int endpoint, int watch, const char *reason, int64 failed)
+cs_notify(const char *event, int endpoint, int watch, const char *reason, int64 failed)
 {
 	static CsStatement statement = {
 		"SELECT pg_notify('contactsync', json_strip_nulls(json_build_object('event', $1, 'server', e.server,"

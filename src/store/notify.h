@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_ANNOUNCE_H
-#define CS_ANNOUNCE_H
+#ifndef CS_STORE_NOTIFY_H
+#define CS_STORE_NOTIFY_H
 
 #include "postgres.h"
 
@@ -16,6 +16,6 @@
  * which may be NULL, only its class is; "failed" is told if it is not 0.  Needs
  * the scope of cs_sql_enter().
  */
-extern void cs_announce(const char *event, int endpoint, int watch, const char *reason, int64 failed);
+extern void cs_notify(const char *event, int endpoint, int watch, const char *reason, int64 failed);
 
-#endif							/* CS_ANNOUNCE_H */
+#endif							/* CS_STORE_NOTIFY_H */

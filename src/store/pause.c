@@ -21,13 +21,13 @@
 #include "base/sql.h"
 #include "store/pause.h"
 
-static CsHeeded heeded = {.table = "pause"};
+static CsInvalidation invalidation = {.table = "pause"};
 
 /* Has anything been paused or resumed since the last time that it was asked? */
 bool
 cs_pause_take_changes(void)
 {
-	return cs_heed_take_changes(&heeded);
+	return cs_invalidation_take(&invalidation);
 }
 
 bool
@@ -46,7 +46,7 @@ cs_pause_set(int endpoint, int watch, const char *by, const char *reason)
 	args[2] = CStringGetTextDatum(by);
 	args[3] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
 	nulls[3] = reason ? ' ' : 'n';
-	cs_heed_tell(&heeded);
+	cs_invalidation_send(&invalidation);
 	return cs_sql_execute(&statement, args, nulls) > 0;
 }
 
@@ -58,7 +58,7 @@ cs_pause_end(int endpoint, int watch)
 	};
 	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
 
-	cs_heed_tell(&heeded);
+	cs_invalidation_send(&invalidation);
 	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
@@ -76,7 +76,7 @@ cs_pause_all(const char *by, const char *reason)
 
 	args[0] = CStringGetTextDatum(by);
 	args[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
-	cs_heed_tell(&heeded);
+	cs_invalidation_send(&invalidation);
 	return (int64) cs_sql_execute(&statement, args, reason ? NULL : " n");
 }
 
@@ -89,7 +89,7 @@ cs_pause_load(void)
 	List	   *pauses = NIL;
 	uint64		n;
 
-	cs_heed_begin(&heeded);
+	cs_invalidation_register(&invalidation);
 	n = cs_sql_execute(&statement, NULL, NULL);
 
 	MemoryContextSwitchTo(context);

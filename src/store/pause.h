@@ -7,8 +7,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_PAUSE_H
-#define CS_PAUSE_H
+#ifndef CS_STORE_PAUSE_H
+#define CS_STORE_PAUSE_H
 
 #include "postgres.h"
 
@@ -39,4 +39,4 @@ extern List *cs_pause_load(void);
 extern bool cs_pause_take_changes(void);
 extern bool cs_pause_includes(const List *pauses, int endpoint, int watch);
 
-#endif							/* CS_PAUSE_H */
+#endif							/* CS_STORE_PAUSE_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_QUEUE_H
-#define CS_QUEUE_H
+#ifndef CS_STORE_QUEUE_H
+#define CS_STORE_QUEUE_H
 
 #include "postgres.h"
 
@@ -72,4 +72,4 @@ extern int	cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max
 extern void cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions);
 extern void cs_queue_expand(int endpoint, int watch, bool contacts, ArrayType *others);
 
-#endif							/* CS_QUEUE_H */
+#endif							/* CS_STORE_QUEUE_H */

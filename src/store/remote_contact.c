@@ -53,8 +53,8 @@ text_array(int n, Datum *elements, bool *nulls)
 }
 
 void
-cs_remote_apply(const CsEndpoint *endpoint, int endpoint_id, int n, const CsSourceRow *rows,
-				CsKnown *known)
+cs_remote_contact_apply(const CsEndpoint *endpoint, int endpoint_id, int n, const CsSourceRow *rows,
+						CsKnown *known)
 {
 	static CsStatement statement = {
 		"SELECT k.n::int4 FROM unnest($2, $3) WITH ORDINALITY AS k (email, external_id, n)"
@@ -100,7 +100,7 @@ cs_remote_apply(const CsEndpoint *endpoint, int endpoint_id, int n, const CsSour
 }
 
 void
-cs_remote_store(int endpoint_id, const char *page, TimestampTz pulled_at)
+cs_remote_contact_store(int endpoint_id, const char *page, TimestampTz pulled_at)
 {
 #define ROWS \
 	"jsonb_to_recordset($2) AS j (email text, remote_id text, external_id text, opt_in bool," \
@@ -131,7 +131,7 @@ cs_remote_store(int endpoint_id, const char *page, TimestampTz pulled_at)
 }
 
 int64
-cs_remote_count(int endpoint_id, TimestampTz pulled_at)
+cs_remote_contact_count(int endpoint_id, TimestampTz pulled_at)
 {
 	static CsStatement statement = {
 		"SELECT count(*) FROM contactsync.remote_contact WHERE endpoint = $1 AND pulled_at = $2",
@@ -146,7 +146,7 @@ cs_remote_count(int endpoint_id, TimestampTz pulled_at)
 
 /* What was being written when it was last listed may show up behind that. */
 char *
-cs_remote_since(int endpoint_id)
+cs_remote_contact_since(int endpoint_id)
 {
 	static CsStatement statement = {
 		"SELECT to_char((pulled_until - interval '1 min') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
@@ -159,7 +159,7 @@ cs_remote_since(int endpoint_id)
 }
 
 void
-cs_remote_advance(int endpoint_id, TimestampTz pulled_at)
+cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.endpoint e SET pulled_until = m.newest"
@@ -181,7 +181,7 @@ cs_remote_advance(int endpoint_id, TimestampTz pulled_at)
  * "ahead" first.
  */
 int64
-cs_remote_learn(int endpoint_id, TimestampTz pulled_at, double ahead)
+cs_remote_contact_learn(int endpoint_id, TimestampTz pulled_at, double ahead)
 {
 #define LEARN(match) \
 		"UPDATE contactsync.contact c SET opted_out = NOT r.opt_in FROM contactsync.remote_contact r" \

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_REMOTE_H
-#define CS_REMOTE_H
+#ifndef CS_STORE_REMOTE_CONTACT_H
+#define CS_STORE_REMOTE_CONTACT_H
 
 #include "postgres.h"
 
@@ -19,24 +19,24 @@
  * pulled, is known to have opted out.  rows[i] is what known[i] is about; its
  * contact may be NULL and need not be prepared.  Needs a transaction.
  */
-extern void cs_remote_apply(const CsEndpoint *endpoint, int endpoint_id, int n,
-							const CsSourceRow *rows, CsKnown *known);
+extern void cs_remote_contact_apply(const CsEndpoint *endpoint, int endpoint_id, int n,
+									const CsSourceRow *rows, CsKnown *known);
 
 /*
  * All within cs_sql_enter().  A page is a JSON array in UTF-8 of objects whose
  * members are called as the columns; pulled_at tells a pull from others.
  */
-extern void cs_remote_store(int endpoint_id, const char *page, TimestampTz pulled_at);
-extern int64 cs_remote_count(int endpoint_id, TimestampTz pulled_at);
+extern void cs_remote_contact_store(int endpoint_id, const char *page, TimestampTz pulled_at);
+extern int64 cs_remote_contact_count(int endpoint_id, TimestampTz pulled_at);
 
 /* The newest change so far as ISO 8601 in UTC, with some time off; NULL: none. */
-extern char *cs_remote_since(int endpoint_id);
-extern void cs_remote_advance(int endpoint_id, TimestampTz pulled_at);
+extern char *cs_remote_contact_since(int endpoint_id);
+extern void cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at);
 
 /*
  * Effect: contacts that we sent know of the opt-outs that are there after that
  * pull.  The clock of the provider is "ahead" of ours by so many seconds.
  */
-extern int64 cs_remote_learn(int endpoint_id, TimestampTz pulled_at, double ahead);
+extern int64 cs_remote_contact_learn(int endpoint_id, TimestampTz pulled_at, double ahead);
 
-#endif							/* CS_REMOTE_H */
+#endif							/* CS_STORE_REMOTE_CONTACT_H */

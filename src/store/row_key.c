@@ -51,7 +51,7 @@ type_is_canonical(Oid type)
  * relation has no such column.
  */
 bool
-cs_rowkey_read_column(Relation rel, const char *name, CsKeyColumn *column, MemoryContext context)
+cs_row_key_read_column(Relation rel, const char *name, CsKeyColumn *column, MemoryContext context)
 {
 	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), name);
 	Oid			function;
@@ -154,7 +154,7 @@ make_composite_key(MemoryContext context, int ncolumns, CsKeyColumn *columns,
  * primary key would not allow.
  */
 text *
-cs_rowkey_make(MemoryContext context, int ncolumns, CsKeyColumn *columns, TupleTableSlot *slot)
+cs_row_key_make(MemoryContext context, int ncolumns, CsKeyColumn *columns, TupleTableSlot *slot)
 {
 	bool		isnull;
 	Datum		value;
@@ -166,7 +166,7 @@ cs_rowkey_make(MemoryContext context, int ncolumns, CsKeyColumn *columns, TupleT
 }
 
 char *
-cs_rowkey_from_texts(Relation rel, int ncolumns, char **names, char **texts)
+cs_row_key_from_texts(Relation rel, int ncolumns, char **names, char **texts)
 {
 	StringInfoData json;
 
@@ -179,7 +179,7 @@ cs_rowkey_from_texts(Relation rel, int ncolumns, char **names, char **texts)
 		Oid			parameter;
 		char	   *text;
 
-		if (!cs_rowkey_read_column(rel, names[i], &column, CurrentMemoryContext))
+		if (!cs_row_key_read_column(rel, names[i], &column, CurrentMemoryContext))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("column \"%s\" of table \"%s\" does not exist", names[i],

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_ROWKEY_H
-#define CS_ROWKEY_H
+#ifndef CS_STORE_ROW_KEY_H
+#define CS_STORE_ROW_KEY_H
 
 #include "postgres.h"
 
@@ -23,15 +23,15 @@ typedef struct CsKeyColumn
 	FmgrInfo	output;
 } CsKeyColumn;
 
-extern bool cs_rowkey_read_column(Relation rel, const char *name, CsKeyColumn *column,
-								  MemoryContext context);
-extern text * cs_rowkey_make(MemoryContext context, int ncolumns, CsKeyColumn *columns,
-							 TupleTableSlot *slot);
+extern bool cs_row_key_read_column(Relation rel, const char *name, CsKeyColumn *column,
+								   MemoryContext context);
+extern text * cs_row_key_make(MemoryContext context, int ncolumns, CsKeyColumn *columns,
+							  TupleTableSlot *slot);
 
 /*
  * The key of a row whose key columns have these texts, as a text, palloc'd.
  * Errors: the table has no such column, or its type no such value.
  */
-extern char *cs_rowkey_from_texts(Relation rel, int ncolumns, char **names, char **texts);
+extern char *cs_row_key_from_texts(Relation rel, int ncolumns, char **names, char **texts);
 
-#endif							/* CS_ROWKEY_H */
+#endif							/* CS_STORE_ROW_KEY_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_SCHEDULE_H
-#define CS_SCHEDULE_H
+#ifndef CS_STORE_SCHEDULE_H
+#define CS_STORE_SCHEDULE_H
 
 #include "postgres.h"
 
@@ -28,4 +28,4 @@ extern void cs_schedule_store(const CsWatch *watch, const CsSchedule *schedule);
  * stored.  Needs an active snapshot. */
 extern void cs_schedule_store_altered(const CsWatch *watch, const CsSchedule *schedule);
 
-#endif							/* CS_SCHEDULE_H */
+#endif							/* CS_STORE_SCHEDULE_H */

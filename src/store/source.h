@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_SOURCE_H
-#define CS_SOURCE_H
+#ifndef CS_STORE_SOURCE_H
+#define CS_STORE_SOURCE_H
 
 #include "postgres.h"
 
@@ -73,4 +73,4 @@ extern void cs_source_execute(SPIPlanPtr plan, Datum *args);
 /* "schema.table AS table", for a query that expressions are part of. */
 extern char *cs_source_from(Oid source);
 
-#endif							/* CS_SOURCE_H */
+#endif							/* CS_STORE_SOURCE_H */

@@ -209,7 +209,7 @@ read_columns(CsPages *pages)
 		pages->names[pages->ncolumns++] = watch->keys[i];
 	for (int i = 0; i < pages->ncolumns; i++)
 	{
-		if (!cs_rowkey_read_column(rel, pages->names[i], &pages->columns[i], pages->context))
+		if (!cs_row_key_read_column(rel, pages->names[i], &pages->columns[i], pages->context))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("the %s column \"%s\" does not exist any more",
@@ -220,7 +220,7 @@ read_columns(CsPages *pages)
 }
 
 CsPages *
-cs_pages_open(const CsWatch *watch, const CsPageOrder *order)
+cs_source_page_open(const CsWatch *watch, const CsPageOrder *order)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync pages",
 												  ALLOCSET_SMALL_SIZES);
@@ -241,7 +241,7 @@ cs_pages_open(const CsWatch *watch, const CsPageOrder *order)
 }
 
 void
-cs_pages_close(CsPages *pages)
+cs_source_page_close(CsPages *pages)
 {
 	SPI_freeplan(pages->first);
 	if (pages->from)
@@ -286,7 +286,7 @@ collect_rows(CsPages *pages, CsPagePosition *rows, MemoryContext context)
 		text	   *key;
 
 		ExecStoreHeapTuple(SPI_tuptable->vals[i], slot, false);
-		key = cs_rowkey_make(context, pages->watch->nkeys, pages->columns + offset, slot);
+		key = cs_row_key_make(context, pages->watch->nkeys, pages->columns + offset, slot);
 		if (key == NULL)
 			continue;
 		MemoryContextSwitchTo(context);
@@ -299,7 +299,7 @@ collect_rows(CsPages *pages, CsPagePosition *rows, MemoryContext context)
 }
 
 int
-cs_pages_next(CsPages *pages, const CsPagePosition *after, int limit, CsPagePosition *rows)
+cs_source_page_next(CsPages *pages, const CsPagePosition *after, int limit, CsPagePosition *rows)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Datum		args[INDEX_MAX_KEYS + 2];
@@ -348,7 +348,7 @@ plan_rows(const char *query)
 }
 
 int64
-cs_pages_estimate(CsPages *pages)
+cs_source_page_estimate(CsPages *pages)
 {
 	StringInfoData query;
 	CsOwnerScope scope;

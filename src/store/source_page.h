@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_PAGE_H
-#define CS_PAGE_H
+#ifndef CS_STORE_SOURCE_PAGE_H
+#define CS_STORE_SOURCE_PAGE_H
 
 #include "postgres.h"
 
@@ -35,8 +35,8 @@ typedef struct CsPagePosition
  * Needs a transaction with an active snapshot.  The watch must live as long.
  * Ereports when the table has not the key any more, or the owner lost a right.
  */
-extern CsPages *cs_pages_open(const CsWatch *watch, const CsPageOrder *order);
-extern void cs_pages_close(CsPages *pages);
+extern CsPages *cs_source_page_open(const CsWatch *watch, const CsPageOrder *order);
+extern void cs_source_page_close(CsPages *pages);
 
 /*
  * The next rows after a position, at most "limit" of them, in their order;
@@ -45,9 +45,9 @@ extern void cs_pages_close(CsPages *pages);
  * to be remembered to go on, in whatever session.  Ereports what the filter of
  * the order can, and when it takes longer than source_timeout.
  */
-extern int	cs_pages_next(CsPages *pages, const CsPagePosition *after, int limit, CsPagePosition *rows);
+extern int	cs_source_page_next(CsPages *pages, const CsPagePosition *after, int limit, CsPagePosition *rows);
 
 /* How many rows there are; of very many, as the planner estimates it. */
-extern int64 cs_pages_estimate(CsPages *pages);
+extern int64 cs_source_page_estimate(CsPages *pages);
 
-#endif							/* CS_PAGE_H */
+#endif							/* CS_STORE_SOURCE_PAGE_H */

@@ -13,7 +13,7 @@
 
 /* Effect: all is added but the backlog, of which there is no sum. */
 void
-cs_span_add(CsSpan *sum, const CsSpan *span)
+cs_stats_add_period(CsPeriodStats *sum, const CsPeriodStats *span)
 {
 	sum->calls += span->calls;
 	sum->retries += span->retries;
@@ -31,7 +31,7 @@ cs_span_add(CsSpan *sum, const CsSpan *span)
  * taken.
  */
 double
-cs_span_latency(const CsSpan *span, double part)
+cs_stats_latency(const CsPeriodStats *span, double part)
 {
 	double		total = 0;
 	double		below = 0;

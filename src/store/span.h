@@ -5,15 +5,15 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_SPAN_H
-#define CS_SPAN_H
+#ifndef CS_STORE_SPAN_H
+#define CS_STORE_SPAN_H
 
 #include "postgres.h"
 
 #include "store/stats.h"
 
 /* What was done in a part of the period, or in all of it. */
-typedef struct CsSpan
+typedef struct CsPeriodStats
 {
 	int64		calls;
 	int64		retries;
@@ -24,11 +24,11 @@ typedef struct CsSpan
 	int64		failed;
 	double		backlog;		/* the highest; NaN: none was seen */
 	int64		latency[CS_LATENCY_BOUNDS + 1];
-} CsSpan;
+} CsPeriodStats;
 
-extern void cs_span_add(CsSpan *sum, const CsSpan *span);
+extern void cs_stats_add_period(CsPeriodStats *sum, const CsPeriodStats *span);
 
 /* Such a part of the calls took no longer, in seconds; NaN: there were none. */
-extern double cs_span_latency(const CsSpan *span, double part);
+extern double cs_stats_latency(const CsPeriodStats *span, double part);
 
-#endif							/* CS_SPAN_H */
+#endif							/* CS_STORE_SPAN_H */

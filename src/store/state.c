@@ -69,11 +69,11 @@ cs_state_follow_servers(void)
 		" WHERE s.srvname = e.server AND s.oid <> e.server_oid"
 		" AND NOT EXISTS (SELECT FROM pg_foreign_server o WHERE o.oid = e.server_oid)"
 		" AND NOT EXISTS (SELECT FROM contactsync.endpoint o WHERE o.server_oid = s.oid AND o.role = e.role"
-		" AND o.home = e.home) AND e.home = contactsync.home()"
+		" AND o.database = e.database) AND e.database = contactsync.database_identity()"
 	};
 	static CsStatement follow = {
 		"UPDATE contactsync.endpoint e SET server = s.srvname FROM pg_foreign_server s"
-		" WHERE s.oid = e.server_oid AND s.srvname <> e.server AND e.home = contactsync.home()"
+		" WHERE s.oid = e.server_oid AND s.srvname <> e.server AND e.database = contactsync.database_identity()"
 	};
 
 	cs_sql_execute(&adopt, NULL, NULL);
@@ -97,9 +97,9 @@ List *
 cs_state_load_endpoints(void)
 {
 	static CsStatement statement = {
-		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.memo #>> '{}', e.doubted_at,"
-		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.alarmed"
-		" FROM contactsync.endpoint e WHERE e.home = contactsync.home() ORDER BY e.id"
+		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.provider_state #>> '{}', e.stale_before,"
+		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.halt_notified"
+		" FROM contactsync.endpoint e WHERE e.database = contactsync.database_identity() ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
 	List	   *endpoints = NIL;
@@ -113,7 +113,7 @@ cs_state_load_endpoints(void)
 		CsEndpointState *endpoint = palloc0(sizeof(CsEndpointState));
 		bool		isnull;
 		Datum		pace;
-		Datum		doubted_at;
+		Datum		stale_before;
 		Datum		until;
 
 		endpoint->id = cs_sql_int(i, 1);
@@ -123,13 +123,13 @@ cs_state_load_endpoints(void)
 		endpoint->busy = DatumGetBool(cs_sql_value(i, 5, &isnull));
 		pace = cs_sql_value(i, 6, &isnull);
 		endpoint->pace = isnull ? 0 : DatumGetFloat8(pace);
-		endpoint->memo = cs_sql_text(i, 7);
-		doubted_at = cs_sql_value(i, 8, &isnull);
-		endpoint->doubted_at = isnull ? 0 : DatumGetTimestampTz(doubted_at);
+		endpoint->provider_state = cs_sql_text(i, 7);
+		stale_before = cs_sql_value(i, 8, &isnull);
+		endpoint->stale_before = isnull ? 0 : DatumGetTimestampTz(stale_before);
 		until = cs_sql_value(i, 9, &isnull);
 		endpoint->throttled_until = isnull ? 0 : DatumGetFloat8(until);
 		endpoint->reason = cs_sql_text(i, 10);
-		endpoint->alarmed = DatumGetBool(cs_sql_value(i, 11, &isnull));
+		endpoint->halt_notified = DatumGetBool(cs_sql_value(i, 11, &isnull));
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;
@@ -144,13 +144,13 @@ cs_state_endpoint_id(Oid serverid, const char *server_name, Oid roleid)
 {
 	static CsStatement find = {
 		"SELECT id FROM contactsync.endpoint WHERE role = $2 AND"
-		" CASE WHEN home = contactsync.home() THEN server_oid = $1 ELSE server = $3 END",
+		" CASE WHEN database = contactsync.database_identity() THEN server_oid = $1 ELSE server = $3 END",
 		3, {OIDOID, REGROLEOID, NAMEOID}
 	};
 	static CsStatement make = {
-		"INSERT INTO contactsync.endpoint (server_oid, role, server, home, timeline)"
-		" VALUES ($1, $2, $3, contactsync.home(), $4)"
-		" ON CONFLICT (server_oid, role, home) DO UPDATE SET server = excluded.server RETURNING id",
+		"INSERT INTO contactsync.endpoint (server_oid, role, server, database, timeline)"
+		" VALUES ($1, $2, $3, contactsync.database_identity(), $4)"
+		" ON CONFLICT (server_oid, role, database) DO UPDATE SET server = excluded.server RETURNING id",
 		4, {OIDOID, REGROLEOID, NAMEOID, INT4OID}
 	};
 	Datum		args[4];
@@ -183,22 +183,22 @@ cs_state_set_busy(int endpoint, bool busy)
 
 /* Effect: it is remembered whether NOTIFY told last that the endpoint is halted. */
 void
-cs_state_set_alarmed(int endpoint, bool alarmed)
+cs_state_set_halt_notified(int endpoint, bool halt_notified)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.endpoint SET alarmed = $2 WHERE id = $1", 2, {INT4OID, BOOLOID}
+		"UPDATE contactsync.endpoint SET halt_notified = $2 WHERE id = $1", 2, {INT4OID, BOOLOID}
 	};
-	Datum		args[2] = {Int32GetDatum(endpoint), BoolGetDatum(alarmed)};
+	Datum		args[2] = {Int32GetDatum(endpoint), BoolGetDatum(halt_notified)};
 
 	cs_sql_execute(&statement, args, NULL);
 }
 
 /* Effect: stores what the provider taught us; 0 and NULL: nothing. */
 void
-cs_state_remember(int endpoint, double pace, const char *memo)
+cs_state_remember(int endpoint, double pace, const char *provider_state)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.endpoint SET pace = $2, memo = to_jsonb($3) WHERE id = $1",
+		"UPDATE contactsync.endpoint SET pace = $2, provider_state = to_jsonb($3) WHERE id = $1",
 		3, {INT4OID, FLOAT8OID, TEXTOID}
 	};
 	Datum		args[3];
@@ -207,7 +207,7 @@ cs_state_remember(int endpoint, double pace, const char *memo)
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Float8GetDatum(pace);
 	nulls[1] = pace > 0 ? ' ' : 'n';
-	args[2] = text_or_null(memo, &nulls[2]);
+	args[2] = text_or_null(provider_state, &nulls[2]);
 	cs_sql_execute(&statement, args, nulls);
 }
 
@@ -379,7 +379,7 @@ cs_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char
  * provider has any more.
  */
 void
-cs_state_doubt_direct(int endpoint, int n, const CsStored *stored)
+cs_state_expire_direct(int endpoint, int n, const CsStored *stored)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.contact SET digest = NULL WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($2) AS k (key),"
@@ -444,9 +444,9 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 	cs_sql_execute(&statement, args, nulls);
 
 	args[3] = CStringGetTextDatum(stored->reason);
-	args[4] = BoolGetDatum(stored->unsure);
+	args[4] = BoolGetDatum(stored->maybe_sent);
 	/* a withdrawal that may have arrived: consent would have to be told anew */
-	args[5] = BoolGetDatum(stored->unsure && stored->withdraws);
+	args[5] = BoolGetDatum(stored->maybe_sent && stored->withdraws);
 	cs_sql_execute(&doubt, args, NULL);
 }
 
@@ -472,7 +472,7 @@ cs_state_sweep(void)
 	" DELETE FROM contactsync." table " WHERE watch = ANY (ARRAY(SELECT w.id FROM w, contactsync.watch_id_seq s" \
 	" WHERE w.id > 0 AND s.is_called AND w.id <= s.last_value" \
 	" AND NOT EXISTS (SELECT FROM contactsync.watch x WHERE x.id = w.id)))" \
-	" AND endpoint IN (SELECT id FROM contactsync.endpoint WHERE home = contactsync.home())"}
+	" AND endpoint IN (SELECT id FROM contactsync.endpoint WHERE database = contactsync.database_identity())"}
 	static CsStatement statements[] = {SWEEP("contact"), SWEEP("failure"), SWEEP("counter"), SWEEP("scan")};
 
 	for (int i = 0; i < lengthof(statements); i++)

@@ -7,8 +7,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_STATE_H
-#define CS_STATE_H
+#ifndef CS_STORE_STATE_H
+#define CS_STORE_STATE_H
 
 #include "postgres.h"
 
@@ -28,11 +28,11 @@ typedef struct CsEndpointState
 	char	   *server_name;
 	bool		busy;			/* calls may be under way, or were at a crash */
 	double		pace;			/* that the provider taught us; 0: none */
-	char	   *memo;			/* what it has to be remembered for, or NULL */
-	TimestampTz doubted_at;		/* what was synced before is not trusted */
+	char	   *provider_state; /* what it has to be remembered for, or NULL */
+	TimestampTz stale_before;	/* what was synced before is not trusted */
 	double		throttled_until;	/* on our clock; 0: it is not */
 	char	   *reason;			/* what the provider said then, or NULL */
-	bool		alarmed;		/* that it is halted was told, and no more */
+	bool		halt_notified;	/* that it is halted was told, and no more */
 } CsEndpointState;
 
 extern void cs_state_follow_servers(void);
@@ -43,8 +43,8 @@ extern void cs_state_set_busy(int endpoint, bool busy);
 extern void cs_state_set_health(int endpoint, const char *state, const char *reason,
 								TimestampTz until);
 extern void cs_state_sweep(void);
-extern void cs_state_remember(int endpoint, double pace, const char *memo);
-extern void cs_state_set_alarmed(int endpoint, bool alarmed);
+extern void cs_state_remember(int endpoint, double pace, const char *provider_state);
+extern void cs_state_set_halt_notified(int endpoint, bool halt_notified);
 
 /* Returns true if it was not so before. */
 extern bool cs_state_set_watch(int watch, bool broken, const char *reason);
@@ -74,12 +74,12 @@ typedef struct CsStored
 	const char *field;
 	const char *request_id;
 	int			attempts;
-	bool		unsure;			/* it may have reached the provider */
+	bool		maybe_sent;		/* it may have reached the provider */
 	bool		withdraws;		/* ... and said that consent is over */
 	Jsonb	   *direct;
 } CsStored;
 
-extern void cs_state_doubt_direct(int endpoint, int n, const CsStored *stored);
+extern void cs_state_expire_direct(int endpoint, int n, const CsStored *stored);
 extern void cs_state_store_failed(int endpoint, int watch, int n, const CsStored *stored);
 extern void cs_state_clear_failures(int endpoint, int watch, int n, char **keys);
 extern void cs_state_forget_digests(int endpoint, int watch, int n, char **keys);
@@ -116,4 +116,4 @@ extern void cs_state_log_call(const CsCallRecord *record);
 extern void cs_state_prune_calls(void);
 extern void cs_state_prune_failures(void);
 
-#endif							/* CS_STATE_H */
+#endif							/* CS_STORE_STATE_H */

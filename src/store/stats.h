@@ -7,8 +7,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_STATS_H
-#define CS_STATS_H
+#ifndef CS_STORE_STATS_H
+#define CS_STORE_STATS_H
 
 #include "postgres.h"
 
@@ -16,7 +16,7 @@
 
 #include "store/state.h"
 
-/* Upper bounds of how long calls take; one more bucket holds what is longer. */
+/* Upper bounds of how long calls take; one more bucket locks what is longer. */
 #define CS_LATENCY_BOUNDS	12
 extern const double cs_latency_bounds[CS_LATENCY_BOUNDS];	/* s */
 
@@ -55,4 +55,4 @@ extern int64 cs_stats_store(const CsStats *stats);
  * and what is older than contactsync.history_age is gone. */
 extern void cs_stats_tick(void);
 
-#endif							/* CS_STATS_H */
+#endif							/* CS_STORE_STATS_H */

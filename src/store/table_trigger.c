@@ -88,7 +88,7 @@ quoted_arguments(const CsWatch *watch)
  * inherits from it.
  */
 void
-cs_trigger_create(const CsWatch *watch, bool always)
+cs_table_trigger_create(const CsWatch *watch, bool always)
 {
 	char	   *args = quoted_arguments(watch);
 	char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->source)),
@@ -104,7 +104,7 @@ cs_trigger_create(const CsWatch *watch, bool always)
 		cs_sql_execute_text("ALTER TABLE %s ENABLE ALWAYS TRIGGER contactsync_%d,"
 							" ENABLE ALWAYS TRIGGER contactsync_%d_truncate",
 							table, watch->id, watch->id);
-	cs_trigger_follow();
+	cs_table_trigger_follow();
 }
 
 const char *
@@ -214,21 +214,21 @@ update_triggers(int watch, List *args, const CsRenames *renames)
 
 /* Effect: the triggers look at the columns by their new names. */
 void
-cs_trigger_rename(int watch, const CsRenames *renames)
+cs_table_trigger_rename(int watch, const CsRenames *renames)
 {
 	update_triggers(watch, NIL, renames);
 }
 
 /* Effect: the triggers look at the columns that the watch uses now. */
 void
-cs_trigger_alter(const CsWatch *watch)
+cs_table_trigger_alter(const CsWatch *watch)
 {
 	update_triggers(watch->id, trigger_arguments(watch), NULL);
 }
 
 /* Effect: the triggers fire for rows that logical replication applies, or not. */
 void
-cs_trigger_enable(int watch, bool always)
+cs_table_trigger_enable(int watch, bool always)
 {
 	execute_result(psprintf("SELECT format('ALTER TABLE ONLY %%s ENABLE %s TRIGGER %%I', t.tgrelid::regclass, t.tgname)"
 							" FROM pg_trigger t WHERE t.tgfoid = 'contactsync.capture'::regproc AND " WATCH_OF("t")
@@ -237,7 +237,7 @@ cs_trigger_enable(int watch, bool always)
 
 /* Effect: drops the triggers of a watch, wherever they are. */
 void
-cs_trigger_drop(int watch)
+cs_table_trigger_drop(int watch)
 {
 	execute_result(psprintf("SELECT format('DROP TRIGGER %%I ON %%s', t.tgname, t.tgrelid::regclass)"
 							" FROM pg_trigger t WHERE " IS_OURS("t") " AND " WATCH_OF("t") " = '%d'"
@@ -250,11 +250,11 @@ cs_trigger_drop(int watch)
  * restored the dump makes them.
  */
 void
-cs_trigger_follow(void)
+cs_table_trigger_follow(void)
 {
 	execute_result("WITH RECURSIVE tree AS ("
 				   "SELECT w.id::text AS watch, w.source::oid AS source, w.source::oid AS relid FROM contactsync.watch w"
-				   " JOIN contactsync.endpoint e ON e.id = w.endpoint AND e.home = contactsync.home()"
+				   " JOIN contactsync.endpoint e ON e.id = w.endpoint AND e.database = contactsync.database_identity()"
 				   " UNION SELECT t.watch, t.source, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relid)"
 				   ", missing AS (SELECT c.oid::regclass AS relation, p.tgname AS name, p.tgenabled = 'A' AS always,"
 				   " p.tgtype & 32 <> 0 AS is_truncate,"

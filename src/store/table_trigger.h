@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_TRIGGER_H
-#define CS_TRIGGER_H
+#ifndef CS_STORE_TABLE_TRIGGER_H
+#define CS_STORE_TABLE_TRIGGER_H
 
 #include "postgres.h"
 
@@ -24,11 +24,11 @@ typedef struct CsRenames
 extern const char *cs_renames_find(const CsRenames *renames, const char *older);
 
 /* All within cs_sql_enter(). */
-extern void cs_trigger_create(const CsWatch *watch, bool always);
-extern void cs_trigger_alter(const CsWatch *watch);
-extern void cs_trigger_enable(int watch, bool always);
-extern void cs_trigger_rename(int watch, const CsRenames *renames);
-extern void cs_trigger_drop(int watch);
-extern void cs_trigger_follow(void);
+extern void cs_table_trigger_create(const CsWatch *watch, bool always);
+extern void cs_table_trigger_alter(const CsWatch *watch);
+extern void cs_table_trigger_enable(int watch, bool always);
+extern void cs_table_trigger_rename(int watch, const CsRenames *renames);
+extern void cs_table_trigger_drop(int watch);
+extern void cs_table_trigger_follow(void);
 
-#endif							/* CS_TRIGGER_H */
+#endif							/* CS_STORE_TABLE_TRIGGER_H */

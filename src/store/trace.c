@@ -29,7 +29,7 @@
 /* A contact is traced for so long at most. */
 #define MAX_DAYS	"7"
 
-static CsHeeded heeded = {.table = "traced"};
+static CsInvalidation invalidation = {.table = "traced"};
 
 typedef struct CsTraced
 {
@@ -59,14 +59,14 @@ cs_trace_set(int endpoint, int watch, const char *contact, bool on)
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
 	args[2] = CStringGetTextDatum(contact);
-	cs_heed_tell(&heeded);
+	cs_invalidation_send(&invalidation);
 	return cs_sql_execute(on ? &start : &end, args, NULL) > 0;
 }
 
 bool
 cs_trace_take_changes(void)
 {
-	return cs_heed_take_changes(&heeded);
+	return cs_invalidation_take(&invalidation);
 }
 
 void
@@ -83,7 +83,7 @@ cs_trace_load(void)
 		traced_context = AllocSetContextCreate(TopMemoryContext, "contactsync traced", ALLOCSET_SMALL_SIZES);
 	traced = NIL;
 	MemoryContextReset(traced_context);
-	cs_heed_begin(&heeded);
+	cs_invalidation_register(&invalidation);
 	cs_sql_enter(&scope);
 	n = cs_sql_execute(&statement, NULL, NULL);
 	old = MemoryContextSwitchTo(traced_context);

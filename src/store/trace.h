@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_TRACE_H
-#define CS_TRACE_H
+#ifndef CS_STORE_TRACE_H
+#define CS_STORE_TRACE_H
 
 #include "postgres.h"
 
@@ -52,4 +52,4 @@ extern CsTrace *cs_trace_make(MemoryContext context, const CsEndpoint *endpoint,
 extern void cs_trace_store(const CsTrace *trace, const CsCallRecord *record);
 extern void cs_trace_prune(void);
 
-#endif							/* CS_TRACE_H */
+#endif							/* CS_STORE_TRACE_H */

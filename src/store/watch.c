@@ -159,7 +159,7 @@ check_poll_column(Relation source, const char *name)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("capture => 'poll' needs \"poll_column\""),
 				 errhint("Name the column that tells when a row changed: poll_column => 'updated_at'.")));
-	cs_watchkey_check_columns(source, list_make1(unconstify(char *, name)), "poll_column");
+	cs_watch_key_check_columns(source, list_make1(unconstify(char *, name)), "poll_column");
 	type = getBaseType(get_atttype(RelationGetRelid(source), get_attnum(RelationGetRelid(source), name)));
 	if (type != TIMESTAMPTZOID && type != TIMESTAMPOID && type != DATEOID)
 		ereport(ERROR,
@@ -228,7 +228,7 @@ cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		watch->filter = pstrdup(filter);
 	}
 
-	key = cs_watchkey_find(rel, key, schedule->poll);
+	key = cs_watch_key_find(rel, key, schedule->poll);
 	watch->keys = palloc(list_length(key) * sizeof(char *));
 	foreach(lc, key)
 		watch->keys[watch->nkeys++] = lfirst(lc);
@@ -293,7 +293,7 @@ cs_watch_create(CsWatch *watch, bool always)
 				 errhint("Use contactsync_unwatch() first.")));
 	watch->id = cs_sql_int(0, 1);
 	if (watch->poll_column == NULL)
-		cs_trigger_create(watch, always);
+		cs_table_trigger_create(watch, always);
 	cs_sql_leave(&scope);
 	cs_shmem_reload_at_commit();
 }
@@ -403,7 +403,7 @@ cs_watch_drop(int endpoint, int id)
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	cs_trigger_drop(id);
+	cs_table_trigger_drop(id);
 	cs_watch_forget(endpoint, id);
 	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
 	cs_sql_leave(&scope);
@@ -476,14 +476,14 @@ watch_of_row(int row)
 	watch->poll_overlap = cs_sql_text(row, WATCH_POLL_OVERLAP);
 	watch->reconcile_next = number_of_row(row, WATCH_RECONCILE_NEXT);
 	watch->away = DatumGetBool(cs_sql_value(row, WATCH_AWAY, &isnull));
-	watch->doubted_at = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
+	watch->stale_before = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
 	return watch;
 }
 
 #define SELECT_WATCH \
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
 	" w.state, w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
-	" extract(epoch FROM w.reconcile_next)::float8, e.doubted_at, e.home <> contactsync.home() FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity() FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
 /* All watches, palloc'd in the current context.  Within cs_sql_enter(). */
 List *

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_WATCH_H
-#define CS_WATCH_H
+#ifndef CS_STORE_WATCH_H
+#define CS_STORE_WATCH_H
 
 #include "postgres.h"
 
@@ -29,4 +29,4 @@ extern List *cs_watch_load_all(void);
 extern CsWatch *cs_watch_find(Oid source, const char *server, Oid roleid);
 extern bool cs_watch_covers(int endpoint, int id, Oid relid);
 
-#endif							/* CS_WATCH_H */
+#endif							/* CS_STORE_WATCH_H */

@@ -84,7 +84,7 @@ has_deferrable_primary_key(List *indexes)
 
 /* Effect: an error unless these are columns of the relation. */
 void
-cs_watchkey_check_columns(Relation source, List *names, const char *argument)
+cs_watch_key_check_columns(Relation source, List *names, const char *argument)
 {
 	ListCell   *lc;
 
@@ -114,7 +114,7 @@ find_key(Relation source, List *wanted)
 				 errmsg("the primary key of table \"%s\" is deferrable", table) :
 				 errmsg("table \"%s\" has no primary key", table),
 				 errhint("Add a primary key that is not deferrable, or name the columns of such a unique index whose columns are NOT NULL: key => '{id}'.")));
-	cs_watchkey_check_columns(source, wanted, "key");
+	cs_watch_key_check_columns(source, wanted, "key");
 	foreach(lc, indexes)
 		if (same_columns(wanted, columns_of_unique_index(source, lfirst_oid(lc))))
 		return wanted;
@@ -140,12 +140,12 @@ find_polled_key(Relation source, List *wanted)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" has no primary key", RelationGetRelationName(source)),
 				 errhint("Name the columns that identify a row: key => '{id}'.")));
-	cs_watchkey_check_columns(source, wanted, "key");
+	cs_watch_key_check_columns(source, wanted, "key");
 	return wanted;
 }
 
 List *
-cs_watchkey_find(Relation source, List *wanted, bool polled)
+cs_watch_key_find(Relation source, List *wanted, bool polled)
 {
 	return polled ? find_polled_key(source, wanted) : find_key(source, wanted);
 }

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_WATCHKEY_H
-#define CS_WATCHKEY_H
+#ifndef CS_STORE_WATCH_KEY_H
+#define CS_STORE_WATCH_KEY_H
 
 #include "postgres.h"
 
@@ -15,9 +15,9 @@
 
 /* The names of the key columns, of those asked for, or NIL; ereports why they
  * cannot be it.  What is polled need not have a unique index. */
-extern List *cs_watchkey_find(Relation source, List *wanted, bool polled);
+extern List *cs_watch_key_find(Relation source, List *wanted, bool polled);
 
 /* Effect: an error unless these are columns of the relation. */
-extern void cs_watchkey_check_columns(Relation source, List *names, const char *argument);
+extern void cs_watch_key_check_columns(Relation source, List *names, const char *argument);
 
-#endif							/* CS_WATCHKEY_H */
+#endif							/* CS_STORE_WATCH_KEY_H */

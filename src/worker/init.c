@@ -48,7 +48,7 @@ note_object(ObjectAccessType access, Oid classId, Oid objectId, int subId, void 
 void
 _PG_init(void)
 {
-	cs_guc_define();
+	cs_settings_define();
 	cs_capture_init();
 
 	if (!process_shared_preload_libraries_in_progress)

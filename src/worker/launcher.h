@@ -5,10 +5,10 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_LAUNCHER_H
-#define CS_LAUNCHER_H
+#ifndef CS_WORKER_LAUNCHER_H
+#define CS_WORKER_LAUNCHER_H
 
 extern void cs_launcher_register(void);
 extern void cs_launcher_hook(void);
 
-#endif							/* CS_LAUNCHER_H */
+#endif							/* CS_WORKER_LAUNCHER_H */

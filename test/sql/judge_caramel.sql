@@ -40,7 +40,7 @@ SELECT verdict, blame, reason, code, message FROM (VALUES
 
 -- a plan that is too low: the form, for those who consented
 ALTER SERVER car OPTIONS (ADD form_id 'frm_import');
-SELECT opt_in, state, verdict, next_step, memo, reason, code, message FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS s (state),
+SELECT opt_in, state, verdict, next_step, provider_state, reason, code, message FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS s (state),
 	contactsync_judge('car', 403, NULL, rest('tier_required', 'Business tier or above'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
 SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
 SELECT verdict, reason, message FROM contactsync_judge('car', 403, NULL, rest('tier_required', 'no forms either'), '{"email": "a@example.com", "opt_in": true}', 1);
@@ -48,7 +48,7 @@ SELECT verdict, reason, message FROM contactsync_judge('car', 403, NULL, rest('t
 SELECT status, verdict, blame, reason, message FROM (VALUES (404, rest('form_not_found', 'Form not found or not active.')), (200, text_error('Form not found or not active.')), (200, rpc_error('-32602', 'data is required')), (400, rest('invalid_request', 'email must be a string'))) AS t (status, body),
 	contactsync_judge('car', status, NULL, body, '{"email": "a@example.com", "opt_in": true}', 1);
 -- once the tool answers the plan allows it, and that is remembered too
-SELECT verdict, outcome, memo = '' AS forgotten FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com"}', state => '{"memo": "tier_required"}');
+SELECT verdict, outcome, provider_state = '' AS forgotten FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com"}', state => '{"provider_state": "tier_required"}');
 -- by the tool nothing is claimed, whatever opt_in says
 SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}');
 SELECT verdict, outcome, consent_sent FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');

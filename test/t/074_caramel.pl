@@ -68,7 +68,7 @@ foreach my $shape (
 	settle(q{SELECT contactsync_retry('car')});
 	is(contact('jane@example.com')->{first_name}, 'Janet', "$name: a better plan takes the tool again");
 	is(contact('joe@example.com')->{last_name}, 'Adamson', "$name: for everybody");
-	is($node->safe_psql('postgres', q{SELECT memo IS NULL FROM contactsync.endpoint}), 't', "$name: and that is remembered too");
+	is($node->safe_psql('postgres', q{SELECT provider_state IS NULL FROM contactsync.endpoint}), 't', "$name: and that is remembered too");
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', "$name: and failures are over");
 
 	# consent cannot be withdrawn by a call

@@ -90,7 +90,7 @@ is(sql(q{SELECT count(synced_at) FROM contactsync.contacts WHERE server = 'same'
 sql(qq{INSERT INTO same VALUES ($_); CALL contactsync_wait('same')}) foreach "3, 'Jane\@Example.com', NULL, 'first'", "4, 'jane\@example.com ', NULL, 'last'";
 is_deeply([ map { $_->{first_name} } grep { $_->{email} eq 'jane@example.com' } @{ $sandbox->contacts('caramel', account => 'same') } ],
 	['last'], 'letter case makes no other contact, and the last write wins');
-is(sql(q{SELECT upsert_key, rows FROM contactsync.duplicate}), 'jane@example.com|2', 'which the view duplicate lists');
+is(sql(q{SELECT upsert_key, rows FROM contactsync.duplicates}), 'jane@example.com|2', 'which the view duplicate lists');
 
 # a 500 of one contact, while others are answered: three repetitions, each after more time, and a failure
 prepare('fail', '', pace => 500, burst => 50);

@@ -200,7 +200,7 @@ like($refused, qr/CampaignLark/, 'on_delete => delete is refused when the watch 
 sql(q{CREATE TABLE twins (id int PRIMARY KEY, email text, first_name text, wants bool);
 	SELECT contactsync_watch('twins', 'lark', '{"email": "email", "opt_in": "wants", "first_name": "first_name"}')});
 settle(q{BEGIN; INSERT INTO twins SELECT g, CASE g % 2 WHEN 0 THEN 'twin@example.com' ELSE 'TWIN@example.com ' END, 'T' || g, true FROM generate_series(1, 9) g; COMMIT});
-is(sql(q{SELECT upsert_key, rows, keys FROM contactsync.duplicate}), 'twin@example.com|9|{"twins": ["1", "2", "3", "4", "5", "6", "7", "8", "9"]}', 'rows that are one contact are all listed');
+is(sql(q{SELECT upsert_key, rows, keys FROM contactsync.duplicates}), 'twin@example.com|9|{"twins": ["1", "2", "3", "4", "5", "6", "7", "8", "9"]}', 'rows that are one contact are all listed');
 
 $node->stop;
 done_testing();

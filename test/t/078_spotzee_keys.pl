@@ -167,7 +167,7 @@ is(sql(q{SELECT contacts, failed FROM contactsync.calls ORDER BY id DESC OFFSET 
 is(scalar(grep { ids($_) =~ /same.*same/ } @posts), 0, 'no external_id is twice in a batch');
 sql(q{UPDATE keys SET plan = 'last' WHERE id = 11; CALL contactsync_wait('keys')});
 is(contact('keys', 'same')->{data}{plan}, 'last', 'the row that changed last wins');
-is(sql(q{SELECT upsert_key, rows FROM contactsync.duplicate}), 'same|2', 'and the view duplicate lists them');
+is(sql(q{SELECT upsert_key, rows FROM contactsync.duplicates}), 'same|2', 'and the view duplicate lists them');
 
 is(scalar(my @none = change('keys', 'UPDATE keys SET email = upper(email) WHERE id IN (2, 5)')), 0, 'rows whose contact is as it was are not sent again');
 

@@ -216,7 +216,7 @@ judge_unknown_field(const CsCampaignLark *lark, const CsBatch *batch, const char
 						 *tag ? psprintf("CampaignLark has no field with the merge tag \"%s\"", tag) :
 						 message);
 	judgement->field = *tag ? tag : NULL;
-	judgement->mapping_fault = !contact->direct;
+	judgement->mapping_error = !contact->direct;
 }
 
 /* What stands between the first two quotes, or NULL; palloc'd. */

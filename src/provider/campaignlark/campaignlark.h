@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CAMPAIGNLARK_H
-#define CS_CAMPAIGNLARK_H
+#ifndef CS_PROVIDER_CAMPAIGNLARK_CAMPAIGNLARK_H
+#define CS_PROVIDER_CAMPAIGNLARK_CAMPAIGNLARK_H
 
 #include "postgres.h"
 
@@ -54,11 +54,11 @@ extern void cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *bat
 
 /* campaignlark_look.c */
 extern bool cs_campaignlark_build_check(const CsEndpoint *endpoint, int n, CsRequest *request);
-extern void cs_campaignlark_judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+extern void cs_campaignlark_judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 										const CsResponse *response, CsJson *doc,
 										CsFinding *finding);
 extern bool cs_campaignlark_build_lookup(const CsEndpoint *endpoint, const CsContact *contact,
 										 CsRequest *request);
 extern bool cs_campaignlark_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote);
 
-#endif							/* CS_CAMPAIGNLARK_H */
+#endif							/* CS_PROVIDER_CAMPAIGNLARK_CAMPAIGNLARK_H */

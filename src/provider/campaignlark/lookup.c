@@ -54,7 +54,7 @@ check_tag(CsJson *fields, const char *tag, StringInfo ours, StringInfo missing)
 }
 
 void
-cs_campaignlark_judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+cs_campaignlark_judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 							const CsResponse *response, CsJson *doc, CsFinding *finding)
 {
 	const CsCampaignLark *lark = cs_provider_settings(endpoint);
@@ -80,11 +80,11 @@ cs_campaignlark_judge_check(const CsEndpoint *endpoint, int n, const CsHolding *
 			append_name(&theirs, tag);
 	}
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
-		if (lark->tag[i] && (holding->fields & CS_FIELD_BIT(i)))
+		if (lark->tag[i] && (local->fields & CS_FIELD_BIT(i)))
 			check_tag(fields, lark->tag[i], &ours, &missing);
-	for (int i = 0; i < holding->nattributes; i++)
-		if (strcmp(holding->attributes[i], "email_address") != 0)
-			check_tag(fields, holding->attributes[i], &ours, &missing);
+	for (int i = 0; i < local->nattributes; i++)
+		if (strcmp(local->attributes[i], "email_address") != 0)
+			check_tag(fields, local->attributes[i], &ours, &missing);
 
 	finding->ours = ours.data;
 	finding->theirs = theirs.data;
@@ -131,12 +131,12 @@ cs_campaignlark_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *
 	CsJson	   *contact = cs_json_get(doc, "data");
 	CsJson	   *fields = cs_json_get(contact, "data");
 
-	remote->contact = cs_look_begin_contact();
+	remote->contact = cs_lookup_begin_contact();
 	remote->id = cs_json_text(cs_json_get(contact, "id"));
 	remote->updated_at = cs_json_text(cs_json_get(contact, "updated_at"));
-	cs_look_take_attributes(remote->contact, fields, lark->tag);
-	cs_look_take(remote->contact, CS_EMAIL, cs_json_get(fields, "email_address"));
-	cs_look_take(remote->contact, CS_STATUS, cs_json_get(contact, "status"));
+	cs_lookup_take_attributes(remote->contact, fields, lark->tag);
+	cs_lookup_take(remote->contact, CS_EMAIL, cs_json_get(fields, "email_address"));
+	cs_lookup_take(remote->contact, CS_STATUS, cs_json_get(contact, "status"));
 	if (cs_json_length(cs_json_get(contact, "tags")) >= 0)
 		cs_contact_set(remote->contact, CS_TAGS, tag_ids(cs_json_get(contact, "tags")));
 	return remote->contact->value[CS_EMAIL] != NULL;

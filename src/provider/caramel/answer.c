@@ -207,7 +207,7 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 							 caramel->form_id ? "" : " (set the option form_id to a form that contacts can go through)");
 		return;
 	}
-	judgement->memo = CS_CARAMEL_TIER_MEMO;
+	judgement->provider_state = CS_CARAMEL_TIER_MEMO;
 	if (cs_caramel_may_submit(caramel, batch->contacts[0]))
 	{
 		cs_provider_conclude(judgement, CS_STEP, NULL, "%s; the form is next", message);
@@ -342,8 +342,8 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 							   "the contact is written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
 	if (form)
 		outcome->note = "submitted through the form";
-	else if (batch->memo && *batch->memo)
-		judgement->memo = "";	/* the plan allows it now */
+	else if (batch->provider_state && *batch->provider_state)
+		judgement->provider_state = ""; /* the plan allows it now */
 }
 
 void

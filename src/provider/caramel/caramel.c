@@ -175,9 +175,9 @@ cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact)
 
 /* Do contacts go through the form that may? */
 static bool
-prefers_form(const CsCaramel *caramel, const char *memo)
+prefers_form(const CsCaramel *caramel, const char *provider_state)
 {
-	return caramel->prefer_form || (memo && strncmp(memo, CS_CARAMEL_TIER, strlen(CS_CARAMEL_TIER)) == 0);
+	return caramel->prefer_form || (provider_state && strncmp(provider_state, CS_CARAMEL_TIER, strlen(CS_CARAMEL_TIER)) == 0);
 }
 
 bool
@@ -187,7 +187,7 @@ cs_caramel_submits(const CsEndpoint *endpoint, const CsBatch *batch)
 
 	if (batch->step == CS_CARAMEL_FORM)
 		return caramel->form_id != NULL;
-	return prefers_form(caramel, batch->memo) &&
+	return prefers_form(caramel, batch->provider_state) &&
 		cs_caramel_may_submit(caramel, batch->contacts[0]);
 }
 
@@ -266,7 +266,7 @@ pace_limit(const CsEndpoint *endpoint)
 {
 	const CsCaramel *caramel = cs_provider_settings(endpoint);
 
-	return caramel->form_id && prefers_form(caramel, endpoint->memo) ? caramel->form_pace : 0;
+	return caramel->form_id && prefers_form(caramel, endpoint->provider_state) ? caramel->form_pace : 0;
 }
 
 /* ---------- looking ---------- */
@@ -301,7 +301,7 @@ build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 
 /* What fields the answer has is not documented, so it is shown as it is. */
 static void
-judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 			const CsResponse *response, CsJson *doc, CsFinding *finding)
 {
 	CsJson	   *result;
@@ -311,7 +311,7 @@ judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
 	finding->name = n == 0 ? "usage" : "contacts";
 	if (n == 1)
 	{
-		finding->ours = psprintf(INT64_FORMAT, holding->contacts);
+		finding->ours = psprintf(INT64_FORMAT, local->contacts);
 		finding->detail = "Caramel does not let contacts be read; compare with Customers in its dashboard";
 		return;
 	}

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CARAMEL_H
-#define CS_CARAMEL_H
+#ifndef CS_PROVIDER_CARAMEL_CARAMEL_H
+#define CS_PROVIDER_CARAMEL_CARAMEL_H
 
 #include "postgres.h"
 
@@ -53,4 +53,4 @@ extern const char *cs_caramel_problem(CsJson *doc);
 extern void cs_caramel_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 							 const CsResponse *response, CsJudgement *judgement);
 
-#endif							/* CS_CARAMEL_H */
+#endif							/* CS_PROVIDER_CARAMEL_CARAMEL_H */

@@ -84,26 +84,26 @@ read_summary(CsJson *doc, Summary *summary)
 
 /* Every list in which an entry may say what became of a contact. */
 static void
-read_entries(const Summary *summary, CsJson *doc, CsItemized *items)
+read_entries(const Summary *summary, CsJson *doc, CsItemResults *items)
 {
-	cs_itemized_results(items, cs_json_length(doc) >= 0 ? doc : NULL);
+	cs_item_results_read(items, cs_json_length(doc) >= 0 ? doc : NULL);
 	for (int i = 0; i < (int) lengthof(summary->places); i++)
 	{
 		CsJson	   *place = summary->places[i];
 
 		for (int j = 0; created_names[j]; j++)
-			cs_itemized_results(items, cs_json_get(place, created_names[j]));
+			cs_item_results_read(items, cs_json_get(place, created_names[j]));
 		for (int j = 0; updated_names[j]; j++)
-			cs_itemized_results(items, cs_json_get(place, updated_names[j]));
+			cs_item_results_read(items, cs_json_get(place, updated_names[j]));
 		for (int j = 0; result_names[j]; j++)
 		{
 			CsJson	   *list = cs_json_get(place, result_names[j]);
 
 			if (cs_json_length(list) >= 0)
-				cs_itemized_results(items, list);
+				cs_item_results_read(items, list);
 		}
 		for (int j = 0; failed_names[j]; j++)
-			cs_itemized_failures(items, cs_json_get(place, failed_names[j]));
+			cs_item_results_read_failures(items, cs_json_get(place, failed_names[j]));
 	}
 }
 
@@ -112,7 +112,7 @@ read_entries(const Summary *summary, CsJson *doc, CsItemized *items)
  * what became of the contacts at all.
  */
 static int
-count_unattributed(const CsBatch *batch, const Summary *summary, const CsItemized *items)
+count_unattributed(const CsBatch *batch, const Summary *summary, const CsItemResults *items)
 {
 	int64		succeeded = Max(summary->created, 0) + Max(summary->updated, 0) +
 	Max(summary->others, 0);
@@ -132,7 +132,7 @@ count_unattributed(const CsBatch *batch, const Summary *summary, const CsItemize
 
 /* All that may be meant fail; those that are named have their own reason. */
 static void
-reject_unattributed(const CsBatch *batch, int count, const CsItemized *items)
+reject_unattributed(const CsBatch *batch, int count, const CsItemResults *items)
 {
 	const char *message = items->orphan_message;
 
@@ -195,11 +195,11 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 {
 	const CsMailingCore *settings = cs_provider_settings(endpoint);
 	Summary		summary = {{NULL}, -1, -1, -1, -1};
-	CsItemized	items;
+	CsItemResults items;
 	int			unattributed;
 
 	read_summary(doc, &summary);
-	cs_itemized_begin(&items, batch, judgement);
+	cs_item_results_begin(&items, batch, judgement);
 	read_entries(&summary, doc, &items);
 	unattributed = count_unattributed(batch, &summary, &items);
 	if (unattributed < 0)

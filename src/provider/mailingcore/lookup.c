@@ -87,7 +87,7 @@ judge_coverage(CsJson *doc, CsFinding *finding)
 }
 
 void
-cs_mailingcore_judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+cs_mailingcore_judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 						   const CsResponse *response, CsJson *doc, CsFinding *finding)
 {
 	int64		total;
@@ -96,7 +96,7 @@ cs_mailingcore_judge_check(const CsEndpoint *endpoint, int n, const CsHolding *h
 	if (n == 1 && doc)
 		judge_coverage(doc, finding);
 	else if (n == 0 && read_total(doc, &total))
-		cs_look_count(finding, holding, total);
+		cs_lookup_count(finding, local, total);
 	else if (n == 0 && doc)
 		finding->detail = "the answer tells no total";
 }
@@ -121,14 +121,14 @@ cs_mailingcore_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *r
 	const CsMailingCore *settings = cs_provider_settings(endpoint);
 	CsJson	   *item = cs_json_get(doc, "email") ? doc : cs_json_get(doc, "data");
 
-	remote->contact = cs_look_begin_contact();
+	remote->contact = cs_lookup_begin_contact();
 	remote->id = cs_json_text(cs_json_get(item, "id"));
 	remote->updated_at = cs_json_text(cs_json_get(item, "updatedAt"));
-	cs_look_take_attributes(remote->contact, cs_json_get(item, "attributes"), settings->attribute);
-	cs_look_take(remote->contact, CS_EMAIL, cs_json_get(item, "email"));
-	cs_look_take(remote->contact, CS_EXTERNAL_ID, cs_json_get(item, "externalId"));
-	cs_look_take(remote->contact, CS_LOCALE, cs_json_get(item, "locale"));
-	cs_look_take(remote->contact, CS_OPT_IN, cs_json_get(item, "optIn"));
+	cs_lookup_take_attributes(remote->contact, cs_json_get(item, "attributes"), settings->attribute);
+	cs_lookup_take(remote->contact, CS_EMAIL, cs_json_get(item, "email"));
+	cs_lookup_take(remote->contact, CS_EXTERNAL_ID, cs_json_get(item, "externalId"));
+	cs_lookup_take(remote->contact, CS_LOCALE, cs_json_get(item, "locale"));
+	cs_lookup_take(remote->contact, CS_OPT_IN, cs_json_get(item, "optIn"));
 	return remote->contact->value[CS_EMAIL] != NULL;
 }
 

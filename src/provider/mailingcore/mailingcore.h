@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_MAILINGCORE_H
-#define CS_MAILINGCORE_H
+#ifndef CS_PROVIDER_MAILINGCORE_MAILINGCORE_H
+#define CS_PROVIDER_MAILINGCORE_MAILINGCORE_H
 
 #include "postgres.h"
 
@@ -48,7 +48,7 @@ extern void cs_mailingcore_judge(const CsEndpoint *endpoint, const CsBatch *batc
 
 /* mailingcore_look.c */
 extern bool cs_mailingcore_build_check(const CsEndpoint *endpoint, int n, CsRequest *request);
-extern void cs_mailingcore_judge_check(const CsEndpoint *endpoint, int n, const CsHolding *holding,
+extern void cs_mailingcore_judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 									   const CsResponse *response, CsJson *doc, CsFinding *finding);
 extern bool cs_mailingcore_build_lookup(const CsEndpoint *endpoint, const CsContact *contact,
 										CsRequest *request);
@@ -60,4 +60,4 @@ extern void cs_mailingcore_judge_pull(const CsEndpoint *endpoint, const CsPull *
 									  CsPulled *pulled);
 extern const char *const cs_mailingcore_pull_modes[];
 
-#endif							/* CS_MAILINGCORE_H */
+#endif							/* CS_PROVIDER_MAILINGCORE_MAILINGCORE_H */
