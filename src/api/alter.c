@@ -106,7 +106,7 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 {
 	CsSqlScope	scope;
 
-	/* in the order in which a scan that is under way locks them */
+	/* in the order in which a scan that is under way holds them */
 	cs_schedule_store_altered(watch, schedule);
 	cs_sql_enter(&scope);
 	cs_watch_store(watch);

@@ -155,7 +155,7 @@ contactsync_mark_stale(PG_FUNCTION_ARGS)
 }
 
 /*
- * Effect: a watch that the guard locks goes on, by the word that is given.
+ * Effect: a watch that the guard holds goes on, by the word that is given.
  * Returns false if none is held.
  */
 static bool

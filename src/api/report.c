@@ -59,7 +59,7 @@ static const struct
 
 /* ---------- reading ---------- */
 
-/* Effect: runs a query as who asks; SPI_tuptable locks the rows.  Returns how many. */
+/* Effect: runs a query as who asks; SPI_tuptable holds the rows.  Returns how many. */
 static uint64
 query(const char *text, int nargs, Oid *types, Datum *args)
 {

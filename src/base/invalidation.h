@@ -14,7 +14,7 @@
 typedef struct CsInvalidation
 {
 	const char *table;
-	Oid			relid;			/* InvalidOid until it is invalidation */
+	Oid			relid;			/* InvalidOid until it is registered */
 	bool		registered;
 	bool		changed;
 } CsInvalidation;

@@ -103,7 +103,7 @@ cs_settings_define(void)
 	 * backlog is; larger does not make it faster.
 	 */
 	DefineCustomIntVariable("contactsync.max_pending",
-							"Sets how many queued changes a worker locks in memory per watch.",
+							"Sets how many queued changes a worker holds in memory per watch.",
 							NULL, &cs_max_pending, 20000, 1000, 1000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 

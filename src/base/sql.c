@@ -170,7 +170,7 @@ cs_sql_leave(CsSqlScope *scope)
 
 /*
  * Effect: runs the statement; within cs_sql_enter().  Returns the number of
- * rows; SPI_tuptable locks them.  Errors: those of the statement.
+ * rows; SPI_tuptable holds them.  Errors: those of the statement.
  */
 uint64
 cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls)

@@ -9,7 +9,7 @@
  * when its outcome is known.  So the value that is sent is always the newest,
  * and never overtakes an older one.
  *
- * Two rows can mean one contact, so whatever is on its way also locks its
+ * Two rows can mean one contact, so whatever is on its way also holds its
  * upsert key; others wait for it, and are read again when it is let go.  A row
  * that changed again while it stood in line is sent in its old place with its
  * newest value; changes of other rows between the two are outdated then, and
@@ -117,7 +117,7 @@ static lockset_hash * locks = NULL;
 static MemoryContext lock_context = NULL;
 
 /*
- * Effect: there are no lanes and no locks yet; they live in the given context,
+ * Effect: there are no lanes and no holds yet; they live in the given context,
  * and are forgotten by the next call of this.
  */
 void
@@ -200,7 +200,7 @@ forget_passed(CsLane *lane, uint64 place)
 	}
 }
 
-/* Effect: lets go of what the change locks there; who waited is pending again. */
+/* Effect: lets go of what the change holds there; who waited is pending again. */
 static void
 release_lock(CsChange *change, int slot)
 {
@@ -229,9 +229,9 @@ release_locks(CsChange *change)
 }
 
 /*
- * Effect: the change locks the key, in the given slot, until it is finished or
- * locks another there; nothing with NULL.  If somebody else does, it is BLOCKED
- * and locks nothing, so that no two wait for each other, and false is returned.
+ * Effect: the change holds the key, in the given slot, until it is finished or
+ * holds another there; nothing with NULL.  If somebody else does, it is BLOCKED
+ * and holds nothing, so that no two wait for each other, and false is returned.
  */
 bool
 cs_change_lock(CsChange *change, Oid serverid, const char *upsert_key, int slot)
@@ -273,7 +273,7 @@ cs_change_lock(CsChange *change, Oid serverid, const char *upsert_key, int slot)
 	return true;
 }
 
-/* What the change locks in a slot, or NULL; as long as it does. */
+/* What the change holds in a slot, or NULL; as long as it does. */
 const char *
 cs_change_locked_identity(const CsChange *change, int slot)
 {
@@ -282,7 +282,7 @@ cs_change_locked_identity(const CsChange *change, int slot)
 	return hold ? strchr(strchr(hold->key, ' ') + 1, ' ') + 1 : NULL;
 }
 
-/* Has something newer been sent for the upsert key that the change locks? */
+/* Has something newer been sent for the upsert key that the change holds? */
 bool
 cs_change_is_outdated(const CsChange *change)
 {
@@ -629,7 +629,7 @@ take_next_refs(CsChange *change)
 
 /*
  * Effect: an ACTIVE change goes back to be read again, not before the given
- * time; it keeps what it locks, so that nothing overtakes it.  "first": before
+ * time; it keeps what it holds, so that nothing overtakes it.  "first": before
  * those that are pending now.
  */
 void

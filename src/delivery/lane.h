@@ -35,7 +35,7 @@ typedef enum CsChangeState
 	CS_CHANGE_PENDING,			/* in lane->pending; -> ACTIVE */
 	CS_CHANGE_ACTIVE,			/* read, in a call or about to be; -> PENDING,
 								 * BLOCKED, or done */
-	CS_CHANGE_BLOCKED			/* another locks its upsert key; -> PENDING */
+	CS_CHANGE_BLOCKED			/* another holds its upsert key; -> PENDING */
 } CsChangeState;
 
 /* What a change may hold: each slot something. */
@@ -114,7 +114,7 @@ typedef struct CsLane
 	dlist_head	postponed;		/* PENDING, but not_before is to come */
 	double		postponed_until;	/* the least of them */
 	uint64		places;			/* in line, given out so far */
-	dlist_head	superseded;		/* locks whose last owner sent something newer
+	dlist_head	superseded;		/* holds whose last owner sent something newer
 								 * than its place in line; by latest_sequence */
 	int			nchanges;
 	double		not_before;		/* nothing is read before */

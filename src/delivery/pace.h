@@ -12,7 +12,7 @@
 
 #include "postgres.h"
 
-/* A token bucket: it locks up to "burst" tokens, one call takes one. */
+/* A token bucket: it holds up to "burst" tokens, one call takes one. */
 typedef struct CsPace
 {
 	double		rate;			/* tokens a second */

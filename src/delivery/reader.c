@@ -5,7 +5,7 @@
  *
  * The rows are read, as the watch's owner; a row whose mapping fails is found
  * by halving and fails alone; what the provider has already is dropped; what
- * another change locks waits for it.  When the watch as a whole cannot be read,
+ * another change holds waits for it.  When the watch as a whole cannot be read,
  * because the table was altered or a right revoked, nothing fails: the lane
  * waits, and says why.
  *
@@ -29,7 +29,7 @@
 #include "store/queue.h"
 #include "store/remote_contact.h"
 
-/* Each reading that times out locks up everybody, so a slow row is to be alone
+/* Each reading that times out holds up everybody, so a slow row is to be alone
  * after few of them. */
 #define TIMEOUT_DIVISOR	16
 
@@ -169,7 +169,7 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsFault result)
 
 /*
  * An error that usually means that the watch is broken: is it so, or can what a
- * row locks cause it, as that of 'x'::regclass?  Then no rows can be read.
+ * row holds cause it, as that of 'x'::regclass?  Then no rows can be read.
  */
 static CsFault
 tell_broken(CsReadJob *job)
@@ -295,7 +295,7 @@ prepare(const CsChange *change, CsContact *contact, const CsKnown *known)
 	return NULL;
 }
 
-/* Returns false if another change locks the contact; it waits for it then. */
+/* Returns false if another change holds the contact; it waits for it then. */
 static bool
 hold(CsChange *change)
 {
@@ -311,9 +311,9 @@ hold(CsChange *change)
 }
 
 /*
- * Effect: locks the contact that the row was, so that of two rows that part from
+ * Effect: holds the contact that the row was, so that of two rows that part from
  * it at once each sees what the other did.  Returns false if another change
- * locks it; this one waits for it then.
+ * holds it; this one waits for it then.
  */
 static bool
 hold_known(CsChange *change, const CsKnown *known)

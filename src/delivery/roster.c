@@ -157,7 +157,7 @@ cs_accounts_is_paused(const List *accounts)
 
 /*
  * Effect: drops a watch whose owner does not exist any more.  Its triggers are
- * left, and do nothing, if somebody locks the table.
+ * left, and do nothing, if somebody holds the table.
  */
 static void
 drop_watch(int endpoint, int id)

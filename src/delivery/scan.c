@@ -6,7 +6,7 @@
  * A scan reads a page of keys, compares their rows with what was last synced,
  * and queues the keys of those that differ, in one transaction with the place
  * that it has come to.  From there on they are changes like others, so all that
- * is promised of these locks; after a crash the scan goes on where it was, and
+ * is promised of these holds; after a crash the scan goes on where it was, and
  * what it had queued is in the queue.
  *
  * Live changes come first: a scan is asked for keys only when nothing else of
@@ -15,7 +15,7 @@
  * few, however large the table is.
  *
  *		COUNTING	only where many contacts at once could set off mail: how
- *					many rows differ; if too many, guard.c locks the watch
+ *					many rows differ; if too many, guard.c holds the watch
  *		COMPARING	the rows, in the order of the key (or of poll_column)
  *		MISSING		what is known, in the order of the key: has its row gone?
  *

@@ -14,7 +14,7 @@
  * libcurl resolves names in threads.  They inherit the signal mask, so signals
  * are blocked around every call that may start one: the handlers of the process
  * must run in its main thread only.  A thread that hangs in the resolver is left
- * to itself when its call ends, so that it locks up nobody.
+ * to itself when its call ends, so that it holds up nobody.
  *
  * Handles and connections are used again.  libcurl itself repeats a request, on
  * a new connection, when one that it used again turns out to be closed before

@@ -75,7 +75,7 @@ extern void cs_lookup_count(CsFinding *finding, const CsLocalCounts *local, int6
 /* A contact of which nothing is known yet. */
 extern CsContact *cs_lookup_begin_contact(void);
 
-/* Effect: the field is what the member locks; nothing if there is none. */
+/* Effect: the field is what the member holds; nothing if there is none. */
 extern void cs_lookup_take(CsContact *contact, CsField field, CsJson *value);
 
 /*

@@ -124,7 +124,7 @@ typedef struct CsJudgement
 	bool		throttled;		/* RETRY that uses up no try (429) */
 	bool		mapping_error;	/* HALT: of this watch's mapping, not the
 								 * account */
-	bool		maybe_contact;	/* HALT: but what one contact locks may have
+	bool		maybe_contact;	/* HALT: but what one contact holds may have
 								 * caused it (a firewall's page), so probe
 								 * with another one too */
 	int			next_step;

@@ -94,7 +94,7 @@ close_table(CsContactTable *table)
 	table_close(table->rel, NoLock);
 }
 
-/* Effect: table->slot locks the row of the key.  Returns false if there is none. */
+/* Effect: table->slot holds the row of the key.  Returns false if there is none. */
 static bool
 find(CsContactTable *table, int endpoint, int watch, const char *key)
 {

@@ -4,7 +4,7 @@
  *		Everything that is held on one person: to be shown, or erased.
  *
  * A person is known by the address that was sent, and by the rows of sources
- * that it was sent for.  What such a row locks now is not looked at: it is the
+ * that it was sent for.  What such a row holds now is not looked at: it is the
  * application's.
  *
  * A call that is in flight while a person is forgotten has its outcome stored

@@ -4,7 +4,7 @@
  *		Where the fields of a contact come from.
  *
  * A mapping is checked when its watch is made, as the user who makes it, and
- * what is stored locks no surprise later: "*" is replaced by the columns that
+ * what is stored holds no surprise later: "*" is replaced by the columns that
  * there are, so that a column that is added to the table next year is not sent
  * to anybody by itself.
  *
@@ -50,7 +50,7 @@ expression_of(const JsonbValue *value, const char *what)
 	if (value->type != jbvString || value->val.string.len == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be a string that locks an SQL expression", what),
+				 errmsg("%s must be a string that holds an SQL expression", what),
 				 errhint("Write a column as \"%s\" and a constant as \"'en'\".", "first_name")));
 	return string_of(value);
 }

@@ -3,7 +3,7 @@
  * queue.c
  *		Writing and reading contactsync.queue.
  *
- * The queue has one reader at a time, whoever locks the lock of
+ * The queue has one reader at a time, whoever holds the lock of
  * cs_queue_lock(), so a claim is a read: what is in flight is known in that
  * process alone, and a row is deleted only together with the storing of its
  * outcome.
@@ -247,7 +247,7 @@ cs_queue_adopt(void)
  * Reading
  */
 
-/* Effect: appends what the current SPI result locks to rows. */
+/* Effect: appends what the current SPI result holds to rows. */
 static int
 collect_rows(CsQueueRow **rows, int n, MemoryContext context)
 {

@@ -16,7 +16,7 @@
 
 #include "store/state.h"
 
-/* Upper bounds of how long calls take; one more bucket locks what is longer. */
+/* Upper bounds of how long calls take; one more bucket holds what is longer. */
 #define CS_LATENCY_BOUNDS	12
 extern const double cs_latency_bounds[CS_LATENCY_BOUNDS];	/* s */
 

@@ -91,13 +91,13 @@ static const CsOption options[] = {
 	{.name = "pull_page",.place = CS_ON_SERVER,.check = check_pull_page,.preset = "500",
 	.help = "number of contacts a page of contactsync_pull()"},
 	{.name = "first_name_attribute",.place = CS_ON_SERVER,.payload = true,.preset = "firstName",
-	.help = "name of the attribute that locks first_name"},
+	.help = "name of the attribute that holds first_name"},
 	{.name = "last_name_attribute",.place = CS_ON_SERVER,.payload = true,.preset = "lastName",
-	.help = "name of the attribute that locks last_name"},
+	.help = "name of the attribute that holds last_name"},
 	{.name = "phone_attribute",.place = CS_ON_SERVER,.payload = true,.preset = "phone",
-	.help = "name of the attribute that locks phone"},
+	.help = "name of the attribute that holds phone"},
 	{.name = "timezone_attribute",.place = CS_ON_SERVER,.payload = true,.preset = "timezone",
-	.help = "name of the attribute that locks timezone"},
+	.help = "name of the attribute that holds timezone"},
 	{.name = NULL}
 };
 
