@@ -16,12 +16,14 @@
 
 #include "base/compat.h"
 #include "base/contactsync.h"
+#include "base/shmem.h"
 #include "base/sql.h"
 #include "delivery/database_identity.h"
 #include "delivery/guard.h"
 #include "provider/endpoint.h"
 #include "store/pause.h"
 #include "store/state.h"
+#include "store/stats.h"
 #include "store/watch.h"
 
 CS_FUNCTION(contactsync_pause_server);
@@ -29,6 +31,9 @@ CS_FUNCTION(contactsync_pause_watch);
 CS_FUNCTION(contactsync_resume_server);
 CS_FUNCTION(contactsync_resume_watch);
 CS_FUNCTION(contactsync_mark_stale);
+CS_FUNCTION(contactsync_launch);
+CS_FUNCTION(contactsync_stats_reset);
+CS_FUNCTION(contactsync_stats_reset_all);
 
 /*
  * The ids of the endpoints at a server of the roles that a role is, palloc'd in
@@ -197,5 +202,42 @@ contactsync_resume_watch(PG_FUNCTION_ARGS)
 	if (!set_watch(PG_GETARG_OID(0), server, false) && !released)
 		ereport(NOTICE,
 				(errmsg("the watch on table \"%s\" is not paused", get_rel_name(PG_GETARG_OID(0)))));
+	PG_RETURN_VOID();
+}
+
+/* contactsync.launch() */
+Datum
+contactsync_launch(PG_FUNCTION_ARGS)
+{
+	cs_shmem_launch_at_commit();
+	PG_RETURN_VOID();
+}
+
+/* Reset the counters of the caller's endpoints, at one server or, with NULL, at all. */
+static void
+reset_stats(Name server)
+{
+	Oid			roleid = GetUserId();
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	cs_stats_reset(server, roleid);
+	cs_sql_leave(&scope);
+}
+
+/* contactsync_stats_reset() */
+Datum
+contactsync_stats_reset_all(PG_FUNCTION_ARGS)
+{
+	reset_stats(NULL);
+	PG_RETURN_VOID();
+}
+
+/* contactsync_stats_reset(server) */
+Datum
+contactsync_stats_reset(PG_FUNCTION_ARGS)
+{
+	(void) cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	reset_stats(PG_GETARG_NAME(0));
 	PG_RETURN_VOID();
 }

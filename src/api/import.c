@@ -19,6 +19,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "api/argument.h"
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "base/shmem.h"
@@ -84,14 +85,10 @@ read_automations(CsScanOrder *order, text * automations)
 static void
 read_order(FunctionCallInfo fcinfo, CsScanKind kind, CsScanOrder *order)
 {
-	static const char *const names[] = {"source", "server"};
 	const char *server;
 
-	for (int i = 0; i < lengthof(names); i++)
-		if (PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("\"%s\" must not be null", names[i])));
+	cs_argument_require(fcinfo, 0, "source");
+	cs_argument_require(fcinfo, 1, "server");
 	server = NameStr(*PG_GETARG_NAME(1));
 	memset(order, 0, sizeof(CsScanOrder));
 	order->kind = kind;

@@ -17,7 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#include "api/key_argument.h"
+#include "api/argument.h"
 #include "base/compat.h"
 #include "base/sql.h"
 #include "provider/email.h"
@@ -40,19 +40,6 @@ contact_argument(FunctionCallInfo fcinfo, int arg)
 	char	   *contact = text_to_cstring(PG_GETARG_TEXT_PP(arg));
 
 	return strchr(contact, '@') ? cs_email_normalize(contact) : contact;
-}
-
-/* The one key that an argument of type "any" means. */
-static char *
-key_argument(FunctionCallInfo fcinfo, int arg, const CsWatch *watch)
-{
-	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, arg);
-
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("a key must not be null")));
-	return cs_key_argument_of_value(watch, PG_GETARG_DATUM(arg), type);
 }
 
 /* contactsync_trace(server, contact, on): for what the caller has there. */
@@ -97,7 +84,7 @@ contactsync_trace_row(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3))
 		PG_RETURN_NULL();
 	watch = cs_watch_find(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
-	key = key_argument(fcinfo, 2, watch);
+	key = cs_argument_key(fcinfo, 2, watch);
 	cs_sql_enter(&scope);
 	(void) cs_trace_set(watch->endpoint, watch->id, key, PG_GETARG_BOOL(3));
 	cs_sql_leave(&scope);
@@ -232,7 +219,7 @@ contactsync_forget_row(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		return (Datum) 0;
 	watch = cs_watch_find(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
-	key = key_argument(fcinfo, 2, watch);
+	key = cs_argument_key(fcinfo, 2, watch);
 	cs_sql_enter(&scope);
 	cs_forget_row(watch->endpoint, watch->id, key, &forgotten);
 	cs_sql_leave(&scope);

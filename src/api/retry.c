@@ -13,7 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
-#include "api/key_argument.h"
+#include "api/argument.h"
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "base/sql.h"
@@ -172,7 +172,7 @@ contactsync_touch(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	watch = cs_watch_find(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
-	keys = cs_key_argument_read(fcinfo, 2, watch, &n);
+	keys = cs_argument_keys(fcinfo, 2, watch, &n);
 	if (n > 0)
 		queue_touched(watch, n, keys);
 	cs_shmem_wake_at_commit();

@@ -12,21 +12,12 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "base/compat.h"
 #include "base/settings.h"
 #include "base/sql.h"
-#include "provider/endpoint.h"
 #include "store/stats.h"
-
-CS_FUNCTION(contactsync_stats_reset);
-CS_FUNCTION(contactsync_stats_reset_all);
-CS_FUNCTION(contactsync_latency_bounds);
-CS_FUNCTION(contactsync_backlog);
 
 const double cs_latency_bounds[CS_LATENCY_BOUNDS] = {
 	0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
@@ -187,16 +178,11 @@ cs_stats_tick(void)
 }
 
 /*
- * For SQL
+ * The counters as they are now are stored in rows of their own, which the worker
+ * does not touch: it must not wait for whoever resets them.
  */
-
-/*
- * Effect: from here on the counters of the caller's endpoints, at one server or
- * at all with NULL, begin at zero.  What they were is noted in rows of its own,
- * which the worker does not touch: it must not wait for whoever resets them.
- */
-static void
-reset(Name server)
+void
+cs_stats_reset(Name server, Oid roleid)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.stat (endpoint, base, since, " COUNTERS ")"
@@ -212,48 +198,15 @@ reset(Name server)
 		3, {NAMEOID, OIDOID, INT4OID}
 	};
 	Datum		args[3];
-	CsSqlScope	scope;
 
-	args[0] = NameGetDatum(server);
-	args[1] = ObjectIdGetDatum(GetUserId());
+	args[0] = server ? NameGetDatum(server) : (Datum) 0;
+	args[1] = ObjectIdGetDatum(roleid);
 	args[2] = Int32GetDatum(CS_LATENCY_BOUNDS + 1);
-	cs_sql_enter(&scope);
 	cs_sql_execute(&statement, args, server ? NULL : "n  ");
-	cs_sql_leave(&scope);
 }
 
-/* contactsync_stats_reset() */
-Datum
-contactsync_stats_reset_all(PG_FUNCTION_ARGS)
-{
-	reset(NULL);
-	PG_RETURN_VOID();
-}
-
-/* contactsync_stats_reset(server) */
-Datum
-contactsync_stats_reset(PG_FUNCTION_ARGS)
-{
-	(void) cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
-	reset(PG_GETARG_NAME(0));
-	PG_RETURN_VOID();
-}
-
-/* contactsync.latency_bounds(): without the last, which is infinity */
-Datum
-contactsync_latency_bounds(PG_FUNCTION_ARGS)
-{
-	Datum		elements[CS_LATENCY_BOUNDS];
-
-	for (int i = 0; i < CS_LATENCY_BOUNDS; i++)
-		elements[i] = Float8GetDatum(cs_latency_bounds[i]);
-	PG_RETURN_ARRAYTYPE_P(construct_array(elements, CS_LATENCY_BOUNDS, FLOAT8OID, 8, FLOAT8PASSBYVAL,
-										  TYPALIGN_DOUBLE));
-}
-
-/* contactsync.backlog(): a view calls it, so it is for everybody. */
-Datum
-contactsync_backlog(PG_FUNCTION_ARGS)
+uint64
+cs_stats_backlog(Oid roleid)
 {
 	static CsStatement statement = {
 		SELECT_BACKLOG
@@ -262,17 +215,7 @@ contactsync_backlog(PG_FUNCTION_ARGS)
 		" WHERE pg_has_role($1, e.role, 'USAGE') OR pg_has_role($1, 'pg_monitor', 'USAGE')",
 		1, {OIDOID}
 	};
-	Datum		arg = ObjectIdGetDatum(GetUserId());
-	ReturnSetInfo *result;
-	CsSqlScope	scope;
-	uint64		n;
+	Datum		arg = ObjectIdGetDatum(roleid);
 
-	InitMaterializedSRF(fcinfo, 0);
-	result = (ReturnSetInfo *) fcinfo->resultinfo;
-	cs_sql_enter(&scope);
-	n = cs_sql_execute(&statement, &arg, NULL);
-	for (uint64 i = 0; i < n; i++)
-		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
-	cs_sql_leave(&scope);
-	return (Datum) 0;
+	return cs_sql_execute(&statement, &arg, NULL);
 }

@@ -55,4 +55,12 @@ extern int64 cs_stats_store(const CsStats *stats);
  * and what is older than contactsync.history_age is gone. */
 extern void cs_stats_tick(void);
 
+/* Have the counters of the endpoints of the role and the roles it belongs to
+ * begin at zero, at one server or, with NULL, at all. */
+extern void cs_stats_reset(Name server, Oid roleid);
+
+/* Count the backlog of each watch that the role may see: endpoint, watch,
+ * contacts, oldest, as rows of the last statement.  Return how many. */
+extern uint64 cs_stats_backlog(Oid roleid);
+
 #endif							/* CS_STORE_STATS_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
- * key_argument.c
- *		Keys of source rows as arguments of SQL functions.
+ * argument.c
+ *		Arguments of SQL functions.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,10 +16,29 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "api/key_argument.h"
+#include "api/argument.h"
 #include "base/encoding.h"
 #include "http/json.h"
 #include "store/row_key.h"
+
+void
+cs_argument_require(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("\"%s\" must not be null", name)));
+}
+
+char *
+cs_argument_text(FunctionCallInfo fcinfo, int arg)
+{
+	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
+}
+
+/*
+ * Keys of source rows
+ */
 
 /* The text of a value of some type. */
 static char *
@@ -109,7 +128,7 @@ key_of_value(Relation source, const CsWatch *watch, Datum value, Oid type)
 }
 
 char	  **
-cs_key_argument_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n)
+cs_argument_keys(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n)
 {
 	Relation	source = table_open(watch->source, AccessShareLock);
 	Datum	   *values;
@@ -132,11 +151,18 @@ cs_key_argument_read(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int
 }
 
 char *
-cs_key_argument_of_value(const CsWatch *watch, Datum value, Oid type)
+cs_argument_key(FunctionCallInfo fcinfo, int arg, const CsWatch *watch)
 {
-	Relation	source = table_open(watch->source, AccessShareLock);
-	char	   *key = key_of_value(source, watch, value, type);
+	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, arg);
+	Relation	source;
+	char	   *key;
 
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("a key must not be null")));
+	source = table_open(watch->source, AccessShareLock);
+	key = key_of_value(source, watch, PG_GETARG_DATUM(arg), type);
 	table_close(source, AccessShareLock);
 	return key;
 }

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
- * run.c
- *		Procedures that deliver, or wait for delivery, in the caller's session.
+ * deliver.c
+ *		SQL functions that queue a contact, deliver, and wait for delivery.
  *
- * Both commit as they go, so they cannot be called in a transaction block, and
+ * contactsync_run() and contactsync_wait() commit as they go, so they cannot be called in a transaction block, and
  * hold no snapshot while they wait.
  *
  *-------------------------------------------------------------------------
@@ -17,9 +17,11 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
+#include "port/pg_bitutils.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -29,7 +31,9 @@
 #include "base/sql.h"
 #include "delivery/delivery.h"
 #include "provider/endpoint.h"
+#include "provider/provider.h"
 #include "store/queue.h"
+#include "store/state.h"
 
 /* Progress is reported this often, and looked for this often (ms). */
 #define REPORT_MS	1000
@@ -38,8 +42,65 @@
 /* What cannot go on is believed after this long (ms). */
 #define TROUBLE_MS	1000
 
+CS_FUNCTION(contactsync_upsert);
 CS_FUNCTION(contactsync_run);
 CS_FUNCTION(contactsync_wait);
+
+/*
+ * contactsync_upsert()
+ */
+
+/* Effect: an error unless the provider can be expected to take the contact. */
+static void
+check_contact(const CsEndpoint *endpoint, Jsonb *jsonb)
+{
+	CsContact  *contact = cs_contact_from_jsonb(jsonb);
+	uint32		unknown = contact->present & ~endpoint->provider->fields;
+	CsRefusal  *refusal;
+
+	if (unknown)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg_plural("%s cannot carry the field %s", "%s cannot carry the fields %s",
+							   pg_popcount32(unknown), endpoint->provider->title,
+							   cs_contact_field_list(unknown)),
+				 errhint("It can carry: %s.", cs_contact_field_list(endpoint->provider->fields))));
+	refusal = cs_provider_prepare(endpoint, contact);
+	if (refusal)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the contact cannot be sent: %s", refusal->message)));
+}
+
+/* contactsync_upsert(server, contact): queued with the caller's transaction. */
+Datum
+contactsync_upsert(PG_FUNCTION_ARGS)
+{
+	Oid			serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	CsEndpoint *endpoint = cs_endpoint_read(serverid, GetUserId());
+	Jsonb	   *contact = PG_GETARG_JSONB_P(1);
+	Oid			roleid = GetUserId();
+	CsQueueWriter *writer;
+	CsSqlScope	scope;
+	int			endpoint_id;
+	int64		id;
+
+	check_contact(endpoint, contact);
+	cs_sql_enter(&scope);
+	endpoint_id = cs_state_endpoint_id(serverid, endpoint->server_name, roleid);
+	cs_sql_leave(&scope);
+	writer = cs_queue_begin_write(NULL);
+	if (writer == NULL)
+		elog(ERROR, "table contactsync.queue does not exist");
+	id = cs_queue_write(writer, endpoint_id, 0, 1, NULL, contact);
+	cs_queue_end_write(writer);
+	cs_shmem_wake_at_commit();
+	PG_RETURN_INT64(id);
+}
+
+/*
+ * What contactsync_run() and contactsync_wait() share
+ */
 
 /* What is left of what was queued, and how it went so far. */
 typedef struct CsProgress

@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
- * alter.c
- *		contactsync_alter_watch(): another mapping, filter or option in place.
+ * watch.c
+ *		SQL functions that make, alter and drop watches.
  *
- * What is queued and what is known of the contacts stays; so a reconciliation
- * sends those that differ by the new definition, and no others.
+ * contactsync_alter_watch() keeps what is queued and what is known of the
+ * contacts; so a reconciliation sends those that differ by the new definition,
+ * and no others.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,21 +23,102 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "api/argument.h"
 #include "api/verify.h"
 #include "base/compat.h"
 #include "base/contactsync.h"
+#include "base/shmem.h"
 #include "base/sql.h"
 #include "capture/follow.h"
 #include "provider/endpoint.h"
 #include "store/mapping.h"
 #include "store/schedule.h"
+#include "store/state.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
 
+CS_FUNCTION(contactsync_watch);
 CS_FUNCTION(contactsync_alter_watch);
+CS_FUNCTION(contactsync_unwatch);
 
 /* In a table of more rows it is left to the user to have them counted. */
 #define MAX_COUNTED_ROWS	100000
+
+/*
+ * contactsync_watch()
+ */
+
+/* The id of the caller's endpoint at a server. */
+static int
+endpoint_of_caller(Oid serverid, const char *server_name)
+{
+	Oid			roleid = GetUserId();
+	CsSqlScope	scope;
+	int			id;
+
+	cs_sql_enter(&scope);
+	id = cs_state_endpoint_id(serverid, server_name, roleid);
+	cs_sql_leave(&scope);
+	return id;
+}
+
+/* Effect: tells whoever sets something up that nothing will be sent by itself. */
+static void
+notice_if_not_preloaded(void)
+{
+	if (!cs_shmem_ready())
+		ereport(NOTICE,
+				(errmsg("contactsync has no background worker, for the library was not preloaded"),
+				 errhint("Set shared_preload_libraries = 'contactsync' and restart the server, or deliver with CALL contactsync_run().")));
+}
+
+static List *
+name_list(ArrayType *array)
+{
+	int			n;
+	char	  **names = cs_sql_text_array(PointerGetDatum(array), &n);
+	List	   *list = NIL;
+
+	for (int i = 0; i < n; i++)
+		list = lappend(list, names[i]);
+	return list;
+}
+
+/* contactsync_watch(source, server, mapping, filter, key, on_delete, always,
+ * and what cs_schedule_read() reads) */
+Datum
+contactsync_watch(PG_FUNCTION_ARGS)
+{
+	Oid			serverid;
+	CsEndpoint *endpoint;
+	CsWatch    *watch;
+	CsSqlScope	scope;
+	CsSchedule	schedule;
+
+	cs_argument_require(fcinfo, 0, "source");
+	cs_argument_require(fcinfo, 1, "server");
+	cs_schedule_read(fcinfo, 7, &schedule);
+	serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(1)), GetUserId());
+	endpoint = cs_endpoint_read(serverid, GetUserId());
+	watch = cs_watch_define(PG_GETARG_OID(0), endpoint,
+							PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+							cs_argument_text(fcinfo, 3),
+							PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
+							PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule);
+	cs_verify_mapping(endpoint, watch);
+	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
+	cs_watch_create(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
+	cs_sql_enter(&scope);
+	(void) cs_follow_columns();
+	cs_sql_leave(&scope);
+	cs_schedule_store(watch, &schedule);
+	notice_if_not_preloaded();
+	PG_RETURN_INT32(watch->id);
+}
+
+/*
+ * contactsync_alter_watch()
+ */
 
 /* The arguments. */
 enum
@@ -198,10 +280,8 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	CsSchedule	schedule;
 	int64		differing = -1;
 
-	if (PG_ARGISNULL(ARG_SOURCE) || PG_ARGISNULL(ARG_SERVER))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("\"%s\" must not be null", PG_ARGISNULL(ARG_SOURCE) ? "source" : "server")));
+	cs_argument_require(fcinfo, ARG_SOURCE, "source");
+	cs_argument_require(fcinfo, ARG_SERVER, "server");
 	source = PG_GETARG_OID(ARG_SOURCE);
 	server = PG_GETARG_NAME(ARG_SERVER);
 	watch = cs_watch_find(source, NameStr(*server), GetUserId());
@@ -217,4 +297,55 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	if (differing < 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(differing);
+}
+
+/*
+ * contactsync_unwatch()
+ */
+
+/* For messages, also when there is no such table. */
+static char *
+table_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	return name ? psprintf("\"%s\"", name) : psprintf("with OID %u", relid);
+}
+
+/* contactsync_unwatch(source, server): of the caller, or of a role that the
+ * caller is. */
+Datum
+contactsync_unwatch(PG_FUNCTION_ARGS)
+{
+	static CsStatement statement = {
+		"SELECT w.id, w.endpoint FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+		" WHERE w.source = $1 AND e.server = $2 AND pg_has_role($3, e.role, 'USAGE') ORDER BY w.id",
+		3, {OIDOID, NAMEOID, OIDOID}
+	};
+	Oid			source = PG_GETARG_OID(0);
+	Name		server = PG_GETARG_NAME(1);
+	Datum		args[3] = {ObjectIdGetDatum(source), NameGetDatum(server), ObjectIdGetDatum(GetUserId())};
+	CsSqlScope	scope;
+	uint64		n;
+	int		   *ids;
+	int		   *endpoints;
+
+	cs_sql_enter(&scope);
+	n = cs_sql_execute(&statement, args, NULL);
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no watch of yours mirrors table %s to server \"%s\"", table_name(source), NameStr(*server)),
+				 errhint("SELECT * FROM contactsync.watches shows yours.")));
+	ids = palloc(n * sizeof(int));
+	endpoints = palloc(n * sizeof(int));
+	for (uint64 i = 0; i < n; i++)
+	{
+		ids[i] = cs_sql_int(i, 1);
+		endpoints[i] = cs_sql_int(i, 2);
+	}
+	for (uint64 i = 0; i < n; i++)
+		cs_watch_drop(endpoints[i], ids[i]);
+	cs_sql_leave(&scope);
+	PG_RETURN_VOID();
 }

@@ -1,19 +1,31 @@
 /*-------------------------------------------------------------------------
  *
- * hint.c
- *		What to do about a state, for the view status.
+ * status.c
+ *		SQL functions that the view status calls.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/regproc.h"
 
+#include "api/argument.h"
 #include "base/compat.h"
+#include "base/shmem.h"
+#include "base/sql.h"
 #include "provider/provider.h"
+#include "store/stats.h"
 
 CS_FUNCTION(contactsync_hint);
+CS_FUNCTION(contactsync_runtime);
+CS_FUNCTION(contactsync_worker_state);
+CS_FUNCTION(contactsync_backlog);
+CS_FUNCTION(contactsync_latency_bounds);
 
 typedef struct CsHint
 {
@@ -85,13 +97,6 @@ hint_of_worker(const char *worker)
 	return "The worker is being started; if it stays so, the log of the server says why (max_worker_processes may be too low).";
 }
 
-/* The text of an argument, or NULL. */
-static char *
-text_argument(FunctionCallInfo fcinfo, int arg)
-{
-	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
-}
-
 /*
  * contactsync.hint(state, reason, server, source, worker, failures): what to
  * type, or null where all is well.  With a source it is about the watch.
@@ -99,11 +104,11 @@ text_argument(FunctionCallInfo fcinfo, int arg)
 Datum
 contactsync_hint(PG_FUNCTION_ARGS)
 {
-	const char *state = text_argument(fcinfo, 0);
-	const char *reason = text_argument(fcinfo, 1);
-	const char *server = text_argument(fcinfo, 2);
-	const char *source = text_argument(fcinfo, 3);
-	const char *worker = text_argument(fcinfo, 4);
+	const char *state = cs_argument_text(fcinfo, 0);
+	const char *reason = cs_argument_text(fcinfo, 1);
+	const char *server = cs_argument_text(fcinfo, 2);
+	const char *source = cs_argument_text(fcinfo, 3);
+	const char *worker = cs_argument_text(fcinfo, 4);
 	int64		failures = PG_ARGISNULL(5) ? 0 : PG_GETARG_INT64(5);
 	const char *hint;
 
@@ -131,4 +136,97 @@ contactsync_hint(PG_FUNCTION_ARGS)
 	if (hint == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(hint));
+}
+
+/* What put_runtime() needs. */
+typedef struct CsRuntime
+{
+	ReturnSetInfo *result;
+	List	   *endpoints;		/* that the caller may see */
+} CsRuntime;
+
+static void
+put_runtime(int endpoint, int in_flight, double pace, void *arg)
+{
+	CsRuntime  *runtime = arg;
+	Datum		values[3] = {Int32GetDatum(endpoint), Int32GetDatum(in_flight), Float8GetDatum(pace)};
+	bool		nulls[3] = {0};
+
+	if (list_member_int(runtime->endpoints, endpoint))
+		tuplestore_putvalues(runtime->result->setResult, runtime->result->setDesc, values, nulls);
+}
+
+/* The ids of the endpoints of the roles that a role is, all for a monitor. */
+static List *
+endpoints_of(Oid roleid)
+{
+	static CsStatement statement = {
+		"SELECT id FROM contactsync.endpoint WHERE pg_has_role($1, role, 'USAGE')"
+		" OR pg_has_role($1, 'pg_monitor', 'USAGE')", 1, {OIDOID}
+	};
+	Datum		arg = ObjectIdGetDatum(roleid);
+	MemoryContext context = CurrentMemoryContext;
+	List	   *endpoints = NIL;
+	CsSqlScope	scope;
+	uint64		n;
+
+	cs_sql_enter(&scope);
+	n = cs_sql_execute(&statement, &arg, NULL);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+		endpoints = lappend_int(endpoints, cs_sql_int(i, 1));
+	cs_sql_leave(&scope);
+	return endpoints;
+}
+
+/* contactsync.runtime(): a view calls it, so it is for everybody. */
+Datum
+contactsync_runtime(PG_FUNCTION_ARGS)
+{
+	CsRuntime	runtime;
+
+	InitMaterializedSRF(fcinfo, 0);
+	runtime.result = (ReturnSetInfo *) fcinfo->resultinfo;
+	runtime.endpoints = cs_shmem_ready() && cs_sql_is_ready() ? endpoints_of(GetUserId()) : NIL;
+	cs_shmem_published(put_runtime, &runtime);
+	return (Datum) 0;
+}
+
+/* contactsync.worker_state() */
+Datum
+contactsync_worker_state(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(cs_sql_is_ready() ? cs_shmem_worker_state() :
+									 "waiting for ALTER EXTENSION contactsync UPDATE"));
+}
+
+/* contactsync.backlog(): a view calls it, so it is for everybody. */
+Datum
+contactsync_backlog(PG_FUNCTION_ARGS)
+{
+	Oid			roleid = GetUserId();
+	ReturnSetInfo *result;
+	CsSqlScope	scope;
+	uint64		n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	result = (ReturnSetInfo *) fcinfo->resultinfo;
+	cs_sql_enter(&scope);
+	n = cs_stats_backlog(roleid);
+	for (uint64 i = 0; i < n; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+	cs_sql_leave(&scope);
+	return (Datum) 0;
+}
+
+/* contactsync.latency_bounds(): without the last, which is infinity */
+Datum
+contactsync_latency_bounds(PG_FUNCTION_ARGS)
+{
+	Datum		elements[CS_LATENCY_BOUNDS];
+
+	for (int i = 0; i < CS_LATENCY_BOUNDS; i++)
+		elements[i] = Float8GetDatum(cs_latency_bounds[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(elements, CS_LATENCY_BOUNDS, FLOAT8OID, 8, FLOAT8PASSBYVAL,
+										  TYPALIGN_DOUBLE));
 }

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * argument.h
+ *		Arguments of SQL functions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_API_ARGUMENT_H
+#define CS_API_ARGUMENT_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "store/definition.h"
+
+/* Raise an error if the argument is null. */
+extern void cs_argument_require(FunctionCallInfo fcinfo, int arg, const char *name);
+
+/* Return an argument of type text, palloc'd; NULL for null. */
+extern char *cs_argument_text(FunctionCallInfo fcinfo, int arg);
+
+/*
+ * Return the key of a source row that an argument of type "any" denotes, in the
+ * form in which keys are stored, palloc'd.  A key of several columns is an array
+ * of them, or the text that the views show.  Null and what cannot be a key of
+ * the watch's table are errors.
+ */
+extern char *cs_argument_key(FunctionCallInfo fcinfo, int arg, const CsWatch *watch);
+
+/* Return the keys that the arguments from "arg" on denote; sets *n. */
+extern char **cs_argument_keys(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n);
+
+#endif							/* CS_API_ARGUMENT_H */

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * report_data.h
+ *		What a report shows, read from the views.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_API_REPORT_DATA_H
+#define CS_API_REPORT_DATA_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+
+#include "store/span.h"
+
+/* What a report is about, divided into buckets of equal width. */
+typedef struct CsReportPeriod
+{
+	TimestampTz start;
+	TimestampTz end;
+	double		width;			/* s, of a bucket */
+	int			nbuckets;
+} CsReportPeriod;
+
+/*
+ * Run a query with the rights of the current user, within SPI_connect().  Return
+ * its rows, of which there are numvals.
+ */
+extern SPITupleTable *cs_report_data_query(const char *text, int nargs, Oid *types, Datum *args);
+
+/* Return a column of a row: as text, or NULL; as a number that is 0 or NaN for null. */
+extern char *cs_report_data_text(SPITupleTable *rows, uint64 row, const char *column);
+extern int64 cs_report_data_count(SPITupleTable *rows, uint64 row, const char *column);
+extern double cs_report_data_number(SPITupleTable *rows, uint64 row, const char *column);
+
+/* Return the newest failures: those that contactsync.failures shows last. */
+extern SPITupleTable *cs_report_data_failures(int limit);
+
+/* Return contactsync.status, with the rows of each server next to each other. */
+extern SPITupleTable *cs_report_data_status(void);
+
+/* Return the imports and reconciliations of an owner's server that are running. */
+extern SPITupleTable *cs_report_data_scans(const char *server, const char *owner);
+
+/* Return how many contacts failed in the period, by reason, the most frequent first. */
+extern SPITupleTable *cs_report_data_reasons(const CsReportPeriod *period, const char *server,
+											 const char *owner);
+
+/* Fill the buckets of an owner's server, and their sum. */
+extern void cs_report_data_buckets(const CsReportPeriod *period, const char *server, const char *owner,
+								   CsPeriodStats *buckets, CsPeriodStats *sum);
+
+#endif							/* CS_API_REPORT_DATA_H */
