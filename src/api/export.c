@@ -31,7 +31,7 @@
 
 #include "base/compat.h"
 #include "base/encoding.h"
-#include "delivery/current.h"
+#include "delivery/row_contact.h"
 #include "http/json.h"
 #include "provider/endpoint.h"
 #include "store/source.h"

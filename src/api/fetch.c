@@ -107,7 +107,7 @@ await_fresh_token(CsFetcher *fetcher)
 	const CsEndpoint *endpoint = fetcher->endpoint;
 	double		end = cs_clock_now() + endpoint->timeout / 1000.0;
 
-	if (!cs_token_refreshable(endpoint) || fetcher->refreshed)
+	if (!cs_token_is_refreshable(endpoint) || fetcher->refreshed)
 		return false;
 	fetcher->refreshed = true;
 	for (;;)

@@ -24,9 +24,9 @@
 #include "base/contactsync.h"
 #include "base/shmem.h"
 #include "base/sql.h"
-#include "delivery/compare.h"
+#include "delivery/row_contact.h"
 #include "delivery/guard.h"
-#include "delivery/scan_row.h"
+#include "delivery/scan_store.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
 #include "store/source_page.h"
@@ -186,7 +186,7 @@ count_rows(CsDryRun *run, const CsComparer *comparer, CsPages *pages, MemoryCont
 		for (int i = 0; i < n; i++)
 			keys[i] = rows[i].key;
 		if (n > 0)
-			cs_compare_rows(comparer, n, keys, found);
+			cs_row_contact_compare(comparer, n, keys, found);
 		for (int i = 0; i < n; i++)
 			count(run, &found[i]);
 		MemoryContextSwitchTo(old);
@@ -211,9 +211,9 @@ count_missing(CsDryRun *run, CsComparer *comparer, MemoryContext page)
 	{
 		MemoryContext old = MemoryContextSwitchTo(page);
 
-		n = cs_compare_next_known(watch, after, ROWS_AT_ONCE, keys);
+		n = cs_row_contact_next_known(watch, after, ROWS_AT_ONCE, keys);
 		if (n > 0)
-			cs_compare_known(comparer, n, keys, found);
+			cs_row_contact_compare_known(comparer, n, keys, found);
 		for (int i = 0; i < n; i++)
 			if (found[i].pending)
 				count(run, &found[i]);
@@ -252,7 +252,7 @@ dry_run(CsDryRun *run)
 		{
 			cs_source_close(source);
 			source = NULL;
-			comparer.source = source = cs_source_open(cs_compare_presence(order->watch));
+			comparer.source = source = cs_source_open(cs_row_contact_presence(order->watch));
 			count_missing(run, &comparer, page);
 		}
 	}
@@ -312,7 +312,7 @@ begin_scan(const CsScanOrder *order)
 
 	check_risk(order);
 	cs_sql_enter(&scope);
-	id = cs_scan_row_create(order->watch, order->kind, order->filter, order->rate,
+	id = cs_scan_store_create(order->watch, order->kind, order->filter, order->rate,
 							order->automations, total);
 	cs_sql_leave(&scope);
 	if (id == 0)
@@ -375,7 +375,7 @@ contactsync_cancel(PG_FUNCTION_ARGS)
 	bool		canceled;
 
 	cs_sql_enter(&scope);
-	canceled = cs_scan_row_cancel(watch->endpoint, watch->id);
+	canceled = cs_scan_store_cancel(watch->endpoint, watch->id);
 	cs_sql_leave(&scope);
 	PG_RETURN_BOOL(canceled);
 }

@@ -30,7 +30,7 @@
 #include "base/compat.h"
 #include "base/encoding.h"
 #include "base/sql.h"
-#include "delivery/current.h"
+#include "delivery/row_contact.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
 #include "store/source.h"

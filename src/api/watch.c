@@ -29,7 +29,7 @@
 #include "base/contactsync.h"
 #include "base/shmem.h"
 #include "base/sql.h"
-#include "capture/follow.h"
+#include "capture/ddl.h"
 #include "provider/endpoint.h"
 #include "store/mapping.h"
 #include "store/schedule.h"
@@ -109,7 +109,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_create(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
 	cs_sql_enter(&scope);
-	(void) cs_follow_columns();
+	(void) cs_ddl_follow_renames();
 	cs_sql_leave(&scope);
 	cs_schedule_store(watch, &schedule);
 	notice_if_not_preloaded();
@@ -197,7 +197,7 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 	cs_table_trigger_alter(watch);
 	if (!PG_ARGISNULL(ARG_ALWAYS))
 		cs_table_trigger_enable(watch->id, PG_GETARG_BOOL(ARG_ALWAYS));
-	cs_follow_from_now(watch->endpoint);
+	cs_ddl_reset_columns(watch->endpoint);
 	cs_sql_leave(&scope);
 }
 

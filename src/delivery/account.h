@@ -66,11 +66,23 @@ typedef struct CsAccount
 
 	/* of an access token; refresh.c */
 	bool		refresh_wanted; /* the provider did not take the one there is */
-	struct CsRefresh *refresh;	/* under way, or to be stored; no call starts */
+	struct CsTokenRefresh *refresh;	/* under way, or to be stored; no call starts */
 	double		refresh_at;		/* not before, after a refresh that failed */
 	double		refreshed_at;	/* when the one in use was stored */
 	MemoryContext context;
 } CsAccount;
+
+typedef enum CsRequestOwnerKind
+{
+	CS_OWNER_CALL,				/* a CsCall */
+	CS_OWNER_REFRESH			/* a CsTokenRefresh */
+} CsRequestOwnerKind;
+
+/* The first member of either, so that an answer finds its owner. */
+typedef struct CsRequestOwner
+{
+	CsRequestOwnerKind kind;
+} CsRequestOwner;
 
 extern CsAccount *cs_account_create(const CsEndpointState *state);
 extern void cs_account_carry_over(CsAccount *account, const CsAccount *before);

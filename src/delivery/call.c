@@ -433,7 +433,7 @@ reauthorize(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, doub
 {
 	CsAccount  *account = call->account;
 
-	if (call->reauthorized || !cs_token_refreshable(account->endpoint))
+	if (call->reauthorized || !cs_token_is_refreshable(account->endpoint))
 	{
 		halt(call, settlement, judgement, now);
 		return false;

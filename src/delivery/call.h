@@ -13,7 +13,6 @@
 #include "lib/ilist.h"
 
 #include "delivery/account.h"
-#include "delivery/exchange.h"
 #include "delivery/settle.h"
 #include "http/http.h"
 

@@ -30,7 +30,7 @@
 #include "base/contactsync.h"
 #include "base/shmem.h"
 #include "base/sql.h"
-#include "capture/follow.h"
+#include "capture/ddl.h"
 #include "delivery/database_identity.h"
 #include "store/table_trigger.h"
 
@@ -81,7 +81,7 @@ cs_database_identity_claim(int endpoint)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("server \"%s\" does not exist", cs_sql_text(0, 1))));
 	cs_sql_execute(&claim, args, NULL);
-	cs_follow_from_now(endpoint);
+	cs_ddl_reset_columns(endpoint);
 	cs_table_trigger_follow();
 	cs_shmem_reload_at_commit();
 	return true;

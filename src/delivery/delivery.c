@@ -39,7 +39,7 @@
 #include "delivery/guard.h"
 #include "delivery/pace.h"
 #include "delivery/reader.h"
-#include "delivery/refresh.h"
+#include "delivery/token.h"
 #include "delivery/roster.h"
 #include "delivery/scan.h"
 #include "delivery/settle.h"
@@ -183,7 +183,7 @@ harvest(CsDelivery *delivery)
 		if (owner->kind == CS_OWNER_CALL)
 			cs_call_answered((CsCall *) owner, &response, delivery->settlement, now);
 		else
-			cs_refresh_answered((CsRefresh *) owner, &response, now);
+			cs_token_answered((CsTokenRefresh *) owner, &response, now);
 	}
 }
 
@@ -241,13 +241,13 @@ store_tokens(CsDelivery *delivery)
 		CsAccount  *account = lfirst(lc);
 		double		now = cs_clock_now();
 
-		if (!cs_refresh_has_to_store(account))
+		if (!cs_token_has_to_store(account))
 			continue;
 		delivery->transactions->begin();
-		cs_refresh_store(account, now);
+		cs_token_store(account, now);
 		foreach(other, delivery->accounts)
 			if (account->refresh == NULL && share_tokens(account, lfirst(other)))
-			cs_refresh_share(lfirst(other), now);
+			cs_token_share(lfirst(other), now);
 		commit(delivery);
 	}
 }
@@ -465,10 +465,10 @@ send_account(CsDelivery *delivery, CsAccount *account)
 		return;
 	if (account->unreadable && now >= account->resume_at)
 		read_endpoint_again(delivery, account, now);
-	if (cs_refresh_is_due(account, now))
+	if (cs_token_is_due(account, now))
 	{
 		if (!is_refreshed_elsewhere(delivery, account))
-			cs_refresh_start(account, delivery->http, now);
+			cs_token_refresh(account, delivery->http, now);
 		return;
 	}
 	if (!dlist_is_empty(&account->ready))

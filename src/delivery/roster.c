@@ -21,10 +21,10 @@
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "base/sql.h"
-#include "capture/follow.h"
+#include "capture/ddl.h"
 #include "delivery/call.h"
 #include "delivery/database_identity.h"
-#include "delivery/refresh.h"
+#include "delivery/token.h"
 #include "delivery/roster.h"
 #include "delivery/scan.h"
 #include "store/pause.h"
@@ -232,7 +232,7 @@ cs_accounts_load(MemoryContext context, Oid only_server, Oid roles_of, const Lis
 	cs_sql_enter(&scope);
 	cs_database_identity_note_timeline();
 	drop_orphans();
-	(void) cs_follow_columns();
+	(void) cs_ddl_follow_renames();
 	if (MyBgworkerEntry != NULL)
 		cs_database_identity_warn();
 	MemoryContextSwitchTo(context);
@@ -481,8 +481,8 @@ cs_accounts_ready_at(CsAccount *account, double now)
 		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
 	if (at == DBL_MAX)
 		return at;
-	if (cs_refresh_is_due(account, now))
-		return account->refresh && !cs_refresh_has_to_store(account) ? DBL_MAX :
-			cs_refresh_ready_at(account, now);
+	if (cs_token_is_due(account, now))
+		return account->refresh && !cs_token_has_to_store(account) ? DBL_MAX :
+			cs_token_ready_at(account, now);
 	return Max(at, cs_account_ready_at(account, now));
 }

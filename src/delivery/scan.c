@@ -44,7 +44,7 @@
 #include "delivery/guard.h"
 #include "delivery/pace.h"
 #include "delivery/scan.h"
-#include "delivery/scan_row.h"
+#include "delivery/scan_store.h"
 #include "store/queue.h"
 
 /* Rows of a page: at first, and at most.  The latter take some 10 ms, for which
@@ -115,7 +115,7 @@ cs_scan_load(CsLane *lane)
 	if (lane->watch == NULL)
 		return;
 	MemoryContextSwitchTo(lane->context);
-	rows = cs_scan_row_load(lane->endpoint_id, lane->watch_id);
+	rows = cs_scan_store_load(lane->endpoint_id, lane->watch_id);
 	foreach(lc, rows)
 		add_scan(lane, lfirst(lc), cs_clock_now());
 	lane->reconcile_at = lane->watch->reconcile_next;
@@ -233,7 +233,7 @@ begin_phase(CsScan *scan, CsScanPhase phase, int64 total)
 		MemoryContextStrdup(scan->lane->context, row->watermark) : NULL;
 	row->changes = 0;
 	scan->page_size = FIRST_PAGE;
-	cs_scan_row_begin_phase(row, total);
+	cs_scan_store_begin_phase(row, total);
 }
 
 /* Is there something to be removed, or forgotten, should a row have gone? */
@@ -293,10 +293,10 @@ end_phase(CsScan *scan, double now)
 	else if (scan->row.kind == CS_POLL)
 		end_round(scan, now);
 	else if (scan->row.phase == CS_SCAN_COMPARING && looks_for_missing(scan))
-		begin_phase(scan, CS_SCAN_MISSING, cs_scan_row_total_known(scan->row.id));
+		begin_phase(scan, CS_SCAN_MISSING, cs_scan_store_total_known(scan->row.id));
 	else
 	{
-		cs_scan_row_end(scan->row.id, NULL);
+		cs_scan_store_end(scan->row.id, NULL);
 		scan->over = true;
 	}
 }
@@ -324,7 +324,7 @@ prepare(CsScan *scan)
 	if (scan->pages == NULL)
 		scan->pages = cs_source_page_open(lane->watch, &order);
 	if (scan->presence == NULL)
-		scan->presence = cs_compare_presence(lane->watch);
+		scan->presence = cs_row_contact_presence(lane->watch);
 	if (scan->presence_source == NULL && scan->row.phase == CS_SCAN_MISSING)
 		scan->presence_source = cs_source_open(scan->presence);
 	MemoryContextSwitchTo(old);
@@ -340,7 +340,7 @@ next_rows(CsScan *scan, int limit, CsPagePosition *rows)
 	if (scan->row.phase != CS_SCAN_MISSING)
 		return cs_source_page_next(scan->pages, &scan->row.position, limit, rows);
 	keys = palloc(limit * sizeof(char *));
-	n = cs_compare_next_known(scan->lane->watch,
+	n = cs_row_contact_next_known(scan->lane->watch,
 							  scan->row.position.key ? scan->row.position.key : "", limit, keys);
 	for (int i = 0; i < n; i++)
 		rows[i] = (CsPagePosition)
@@ -368,10 +368,10 @@ compare(const CsPageJob *job, int n, const CsPagePosition *rows)
 	if (scan->row.phase == CS_SCAN_MISSING)
 	{
 		comparer.source = scan->presence_source;
-		cs_compare_known(&comparer, n, keys, result);
+		cs_row_contact_compare_known(&comparer, n, keys, result);
 	}
 	else
-		cs_compare_rows(&comparer, n, keys, result);
+		cs_row_contact_compare(&comparer, n, keys, result);
 	return result;
 }
 
@@ -495,7 +495,7 @@ walk_page(void *arg)
 		move_to(scan, &rows[done - 1]);
 	adapt_page(job, limit);
 	cs_sql_enter(&scope);
-	cs_scan_row_store(&scan->row, &job->step);
+	cs_scan_store_store(&scan->row, &job->step);
 	if (job->ended)
 		end_phase(scan, job->now);
 	cs_sql_leave(&scope);
@@ -548,8 +548,8 @@ begin_reconcile(CsLane *lane, double now)
 	total = cs_source_page_estimate(pages);
 	cs_source_page_close(pages);
 	cs_sql_enter(&scope);
-	lane->reconcile_at = cs_scan_row_next_reconcile(lane->watch_id, now);
-	row.id = cs_scan_row_create(lane->watch, CS_RECONCILE, NULL, 0, NULL, total);
+	lane->reconcile_at = cs_scan_store_next_reconcile(lane->watch_id, now);
+	row.id = cs_scan_store_create(lane->watch, CS_RECONCILE, NULL, 0, NULL, total);
 	cs_sql_leave(&scope);
 	if (row.id > 0)
 		add_scan(lane, &row, now);
@@ -601,7 +601,7 @@ hold_scan(CsScan *scan, double now)
 	CsScanLock	hold;
 
 	cs_sql_enter(&scope);
-	hold = cs_scan_row_lock(scan->row.id);
+	hold = cs_scan_store_lock(scan->row.id);
 	if (hold == CS_SCAN_HELD && scan->row.phase == CS_SCAN_COUNTING && !has_to_count(scan))
 		begin_phase(scan, CS_SCAN_COMPARING, -1);
 	cs_sql_leave(&scope);
@@ -618,7 +618,7 @@ fail_scan(CsScan *scan, const char *reason)
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	cs_scan_row_end(scan->row.id, reason);
+	cs_scan_store_end(scan->row.id, reason);
 	cs_sql_leave(&scope);
 	scan->over = true;
 }

@@ -20,8 +20,13 @@
 #include "nodes/makefuncs.h"
 #include "utils/acl.h"
 #include "utils/float.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 
+#include "base/shmem.h"
+#include "base/sql.h"
+#include "delivery/pace.h"
 #include "delivery/token.h"
 #include "http/json.h"
 
@@ -32,21 +37,21 @@
 #define CLOCK_TOLERANCE 60.0
 
 bool
-cs_token_refreshable(const CsEndpoint *endpoint)
+cs_token_is_refreshable(const CsEndpoint *endpoint)
 {
 	return endpoint->provider->auth == CS_AUTH_OAUTH &&
 		cs_endpoint_option(endpoint, "token_url") != NULL &&
 		cs_endpoint_option(endpoint, "refresh_token") != NULL;
 }
 
-double
-cs_token_due_at(const CsEndpoint *endpoint, double now)
+static double
+due_at(const CsEndpoint *endpoint, double now)
 {
 	double		issued_at;
 	double		expires_at;
 	double		due_at;
 
-	if (!cs_token_refreshable(endpoint))
+	if (!cs_token_is_refreshable(endpoint))
 		return get_float8_infinity();
 	issued_at = cs_endpoint_option_number(endpoint, "token_refreshed_at", 0);
 	expires_at = cs_endpoint_option_number(endpoint, "token_expires_at", 0);
@@ -78,8 +83,8 @@ add_field(StringInfo form, const char *name, const char *value)
 	pfree(encoded);
 }
 
-void
-cs_token_build(const CsEndpoint *endpoint, CsRequest *request)
+static void
+build_request(const CsEndpoint *endpoint, CsRequest *request)
 {
 	memset(request, 0, sizeof(CsRequest));
 	request->method = "POST";
@@ -92,8 +97,8 @@ cs_token_build(const CsEndpoint *endpoint, CsRequest *request)
 	add_field(&request->body, "client_id", cs_endpoint_option(endpoint, "client_id"));
 }
 
-void
-cs_token_wipe_request(CsRequest *request)
+static void
+wipe_request(CsRequest *request)
 {
 	if (request->body.data != NULL)
 		explicit_bzero(request->body.data, request->body.maxlen);
@@ -106,8 +111,8 @@ wipe(char *secret)
 		explicit_bzero(secret, strlen(secret));
 }
 
-void
-cs_token_wipe(CsToken *token)
+static void
+wipe_token(CsToken *token)
 {
 	wipe(token->access_token);
 	wipe(token->refresh_token);
@@ -167,8 +172,8 @@ take_tokens(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc,
 							 endpoint->provider->title);
 }
 
-void
-cs_token_judge(const CsEndpoint *endpoint, const CsResponse *response,
+static void
+judge(const CsEndpoint *endpoint, const CsResponse *response,
 			   CsJudgement *judgement, CsToken *token)
 {
 	CsBatch		none = {0};
@@ -279,8 +284,8 @@ alter_mapping(const CsEndpoint *endpoint, List *changes)
 	SetUserIdAndSecContext(userid, context);
 }
 
-bool
-cs_token_store(const CsEndpoint *endpoint, const CsToken *token)
+static bool
+write_back(const CsEndpoint *endpoint, const CsToken *token)
 {
 	List	   *current = current_options(endpoint);
 	const char *refresh_token = value_of(current, "refresh_token");
@@ -302,4 +307,149 @@ cs_token_store(const CsEndpoint *endpoint, const CsToken *token)
 	CommandCounterIncrement();
 	ForceSyncCommit();
 	return true;
+}
+
+/* ---------- of an account at work ---------- */
+
+/* A token that could not be stored is tried to be stored again after (s). */
+#define STORE_PAUSE		1.0
+
+bool
+cs_token_is_due(const CsAccount *account, double now)
+{
+	if (account->refresh)
+		return true;
+	return !account->unreadable && cs_token_is_refreshable(account->endpoint) &&
+		(account->refresh_wanted || due_at(account->endpoint, now) <= now);
+}
+
+/* When the next refresh can start, if one is due. */
+double
+cs_token_ready_at(const CsAccount *account, double now)
+{
+	return Max(account->refresh_at, now);
+}
+
+/* Effect: the refresh is over; its secrets are wiped. */
+static void
+end_refresh(CsTokenRefresh *refresh)
+{
+	refresh->account->refresh = NULL;
+	wipe_token(&refresh->token);
+	MemoryContextDelete(refresh->context);
+}
+
+void
+cs_token_refresh(CsAccount *account, CsHttp *http, double now)
+{
+	MemoryContext context;
+	MemoryContext old;
+	CsRequest	request = {0};
+
+	if (account->refresh || now < account->refresh_at)
+		return;
+	context = AllocSetContextCreate(account->context, "contactsync refresh",
+									ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	account->refresh = palloc0(sizeof(CsTokenRefresh));
+	account->refresh->owner.kind = CS_OWNER_REFRESH;
+	account->refresh->account = account;
+	account->refresh->context = context;
+	build_request(account->endpoint, &request);
+	(void) cs_http_start(http, account->endpoint, &request, NULL, account->refresh);
+	wipe_request(&request);
+	MemoryContextSwitchTo(old);
+}
+
+/* Effect: the token is there to be stored, or the account waits or is halted. */
+void
+cs_token_answered(CsTokenRefresh *refresh, const CsResponse *response, double now)
+{
+	CsAccount  *account = refresh->account;
+	MemoryContext old = MemoryContextSwitchTo(refresh->context);
+	CsJudgement judgement;
+
+	judge(account->endpoint, response, &judgement, &refresh->token);
+	MemoryContextSwitchTo(old);
+	switch (judgement.verdict)
+	{
+		case CS_DONE:
+			refresh->received = true;
+			return;
+		case CS_HALT:
+			cs_account_halt(account, now, judgement.retry_after,
+							judgement.reason ? judgement.reason : "unauthorized",
+							judgement.message);
+			account->refresh_at = account->resume_at;
+			break;
+		default:
+			cs_account_throttle(account, now, judgement.retry_after, judgement.message);
+			account->refresh_at = account->resume_at;
+	}
+	end_refresh(refresh);
+}
+
+bool
+cs_token_has_to_store(const CsAccount *account)
+{
+	return account->refresh != NULL && account->refresh->received;
+}
+
+/* Effect: in a subtransaction; false if somebody else was at the user mapping. */
+static bool
+try_to_store(CsAccount *account)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool stored = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		CsSqlScope	scope;
+
+		cs_sql_enter(&scope);
+		(void) write_back(account->endpoint, &account->refresh->token);
+		cs_sql_leave(&scope);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		stored = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return stored;
+}
+
+/* Effect: the account uses a token that another one has just stored. */
+void
+cs_token_share(CsAccount *account, double now)
+{
+	account->refresh_wanted = false;
+	account->refreshed_at = now;
+	cs_account_read_endpoint(account, now);
+}
+
+void
+cs_token_store(CsAccount *account, double now)
+{
+	if (now < account->refresh_at)
+		return;
+	if (!try_to_store(account))
+	{
+		account->refresh_at = now + STORE_PAUSE;
+		return;
+	}
+	/* the change is our own: no need to begin anew */
+	cs_shmem_forget_reload();
+	CommandCounterIncrement();
+	end_refresh(account->refresh);
+	cs_token_share(account, now);
 }

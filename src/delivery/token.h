@@ -24,6 +24,8 @@
 
 #include "postgres.h"
 
+#include "delivery/account.h"
+#include "http/http.h"
 #include "provider/provider.h"
 
 /* What a refresh brought; strings as the memory context of the judgement. */
@@ -36,28 +38,36 @@ typedef struct CsToken
 } CsToken;
 
 /* Is there anything to refresh?  Not for API keys. */
-extern bool cs_token_refreshable(const CsEndpoint *endpoint);
+extern bool cs_token_is_refreshable(const CsEndpoint *endpoint);
 
-/* When it is to be refreshed, in Unix seconds on our clock; 0: at once,
- * infinity: never. */
-extern double cs_token_due_at(const CsEndpoint *endpoint, double now);
+typedef struct CsTokenRefresh
+{
+	CsRequestOwner owner;
+	CsAccount  *account;
+	MemoryContext context;
+	bool		received;		/* "token" is there, and nowhere else */
+	CsToken		token;
+} CsTokenRefresh;
 
-/* The request; its body has the refresh token in it, so wipe it. */
-extern void cs_token_build(const CsEndpoint *endpoint, CsRequest *request);
-extern void cs_token_wipe_request(CsRequest *request);
+/* Is a refresh due, wanted or under way?  No call about contacts starts then. */
+extern bool cs_token_is_due(const CsAccount *account, double now);
+extern double cs_token_ready_at(const CsAccount *account, double now);
 
-/* Verdict DONE (and a token), RETRY or HALT; no text in it has a secret. */
-extern void cs_token_judge(const CsEndpoint *endpoint, const CsResponse *response,
-						   CsJudgement *judgement, CsToken *token);
+/* Starts one, unless one is under way or has to wait. */
+extern void cs_token_refresh(CsAccount *account, CsHttp *http, double now);
+extern void cs_token_answered(CsTokenRefresh *refresh, const CsResponse *response, double now);
+
+/* Has a token been received that is not stored? */
+extern bool cs_token_has_to_store(const CsAccount *account);
 
 /*
- * Write the token into the user mapping, to be on disk when the caller commits,
- * whatever synchronous_commit says.  Needs a transaction.  False, and nothing
- * written, when the mapping has got another refresh token or is gone: somebody
- * signed in anew.  Errors: a concurrent ALTER USER MAPPING.
+ * Stores it and reads the endpoint anew.  Needs a transaction, which is to be
+ * committed at once.  When it cannot be stored the token is kept, to be stored
+ * again.
  */
-extern bool cs_token_store(const CsEndpoint *endpoint, const CsToken *token);
+extern void cs_token_store(CsAccount *account, double now);
 
-extern void cs_token_wipe(CsToken *token);
+/* Uses what another account, with the same user mapping, has just stored. */
+extern void cs_token_share(CsAccount *account, double now);
 
 #endif							/* CS_DELIVERY_TOKEN_H */

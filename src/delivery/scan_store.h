@@ -1,21 +1,21 @@
 /*-------------------------------------------------------------------------
  *
- * scan_row.h
+ * scan_store.h
  *		contactsync.scan: walks over whole sources, and how far they are.
  *
  * All of it needs a transaction and the scope of cs_sql_enter().
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_DELIVERY_SCAN_ROW_H
-#define CS_DELIVERY_SCAN_ROW_H
+#ifndef CS_DELIVERY_SCAN_STORE_H
+#define CS_DELIVERY_SCAN_STORE_H
 
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-#include "delivery/compare.h"
+#include "delivery/row_contact.h"
 #include "store/source_page.h"
 
 typedef enum CsScanKind
@@ -56,10 +56,10 @@ typedef struct CsScanStep
 	int64		found[CS_DIFFERENCES];
 } CsScanStep;
 
-extern List *cs_scan_row_load(int endpoint, int watch);
+extern List *cs_scan_store_load(int endpoint, int watch);
 
 /* The id of a new scan; 0 if one of the watch is running that is no poll. */
-extern int	cs_scan_row_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
+extern int	cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
 							   const char *automations, int64 total);
 
 /* A scan that somebody is cancelling just now is BUSY, and may be asked again later. */
@@ -70,14 +70,14 @@ typedef enum CsScanLock
 	CS_SCAN_ENDED
 } CsScanLock;
 
-extern CsScanLock cs_scan_row_lock(int id);
-extern void cs_scan_row_store(const CsScanRow *row, const CsScanStep *step);
-extern void cs_scan_row_begin_phase(const CsScanRow *row, int64 total);
-extern void cs_scan_row_end(int id, const char *reason);
-extern int64 cs_scan_row_total_known(int id);
-extern bool cs_scan_row_cancel(int endpoint, int watch);
+extern CsScanLock cs_scan_store_lock(int id);
+extern void cs_scan_store_store(const CsScanRow *row, const CsScanStep *step);
+extern void cs_scan_store_begin_phase(const CsScanRow *row, int64 total);
+extern void cs_scan_store_end(int id, const char *reason);
+extern int64 cs_scan_store_total_known(int id);
+extern bool cs_scan_store_cancel(int endpoint, int watch);
 
 /* Effect: the time of the next reconciliation is stored; it is due at "now". */
-extern double cs_scan_row_next_reconcile(int watch, double now);
+extern double cs_scan_store_next_reconcile(int watch, double now);
 
-#endif							/* CS_DELIVERY_SCAN_ROW_H */
+#endif							/* CS_DELIVERY_SCAN_STORE_H */

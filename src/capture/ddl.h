@@ -1,17 +1,17 @@
 /*-------------------------------------------------------------------------
  *
- * follow.h
+ * ddl.h
  *		Watches follow columns that are renamed.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_CAPTURE_FOLLOW_H
-#define CS_CAPTURE_FOLLOW_H
+#ifndef CS_CAPTURE_DDL_H
+#define CS_CAPTURE_DDL_H
 
 #include "postgres.h"
 
 /* Both within cs_sql_enter(). */
-extern bool cs_follow_columns(void);
-extern void cs_follow_from_now(int endpoint);
+extern bool cs_ddl_follow_renames(void);
+extern void cs_ddl_reset_columns(int endpoint);
 
-#endif							/* CS_CAPTURE_FOLLOW_H */
+#endif							/* CS_CAPTURE_DDL_H */

@@ -1,18 +1,38 @@
 /*-------------------------------------------------------------------------
  *
- * compare.h
+ * row_contact.h
  *		How source rows differ from what was last synced of them.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_DELIVERY_COMPARE_H
-#define CS_DELIVERY_COMPARE_H
+#ifndef CS_DELIVERY_ROW_CONTACT_H
+#define CS_DELIVERY_ROW_CONTACT_H
 
 #include "postgres.h"
 
+#include "provider/contact.h"
 #include "provider/endpoint.h"
+#include "store/contact_state.h"
 #include "store/definition.h"
 #include "store/source.h"
+
+/* Neither: the row has gone, or the filter keeps it out. */
+typedef struct CsRowContact
+{
+	CsContact  *contact;		/* prepared; its upsert_key is set */
+	CsRefusal  *refusal;		/* why it cannot be sent */
+	CsKnown		known;			/* what was last synced of it */
+} CsRowContact;
+
+/*
+ * Reads the rows of n keys of a watch as they would be sent now, with what is
+ * known of them; rows[i] is for keys[i], palloc'd in the current context.  A row
+ * whose mapping fails is refused, and does not keep the others from being read.
+ * Needs a transaction.  Ereports what is not the fault of a single row, and that
+ * several together took too long.
+ */
+extern void cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
+								int n, char **keys, CsRowContact *rows);
 
 typedef enum CsDifference
 {
@@ -46,7 +66,7 @@ typedef struct CsComparer
 	bool		has_failures;	/* failures of the watch are stored */
 	bool		trusting;		/* what is not known at all is NEW, unread */
 	bool		looks_later;	/* known rows that are filtered out are left
-								 * to cs_compare_known() */
+								 * to cs_row_contact_compare_known() */
 } CsComparer;
 
 /*
@@ -54,22 +74,22 @@ typedef struct CsComparer
  * context.  Needs a transaction with an active snapshot.  Ereports what is not
  * the fault of a single row.
  */
-extern void cs_compare_rows(const CsComparer *comparer, int n, char **keys, CsComparison *result);
+extern void cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsComparison *result);
 
 /*
  * The next known keys in their order after "after" ("" at first) that would have
  * to be removed, or forgotten, if their rows had gone; palloc'd.  Returns how
  * many; less than "limit" is the end.
  */
-extern int	cs_compare_next_known(const CsWatch *watch, const char *after, int limit, char **keys);
+extern int	cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys);
 
 /*
  * Which of these known keys have no row any more that passes the filter?  Like
- * cs_compare_rows(), but comparer->source must be of cs_compare_presence().
+ * cs_row_contact_compare(), but comparer->source must be of cs_row_contact_presence().
  */
-extern void cs_compare_known(const CsComparer *comparer, int n, char **keys, CsComparison *result);
+extern void cs_row_contact_compare_known(const CsComparer *comparer, int n, char **keys, CsComparison *result);
 
 /* The same watch without its mapping, to be read for whether there are rows. */
-extern CsWatch *cs_compare_presence(const CsWatch *watch);
+extern CsWatch *cs_row_contact_presence(const CsWatch *watch);
 
-#endif							/* CS_DELIVERY_COMPARE_H */
+#endif							/* CS_DELIVERY_ROW_CONTACT_H */

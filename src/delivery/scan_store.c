@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * scan_row.c
+ * scan_store.c
  *		contactsync.scan: walks over whole sources, and how far they are.
  *
  *-------------------------------------------------------------------------
@@ -13,7 +13,7 @@
 
 #include "base/clock.h"
 #include "base/sql.h"
-#include "delivery/scan_row.h"
+#include "delivery/scan_store.h"
 
 static const char *const kinds[] = {"import", "reconcile", "poll"};
 static const char *const phases[] = {"counting", "comparing", "missing"};
@@ -54,7 +54,7 @@ text_argument(const char *text, char *null)
 
 /* The scans of a watch that are running, palloc'd in the current context. */
 List *
-cs_scan_row_load(int endpoint, int watch)
+cs_scan_store_load(int endpoint, int watch)
 {
 	static CsStatement statement = {
 		"SELECT id, kind, phase, value, cursor, watermark, filter, rate, automations IS NOT NULL, changes,"
@@ -95,7 +95,7 @@ cs_scan_row_load(int endpoint, int watch)
  * looked up no more.
  */
 int
-cs_scan_row_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
+cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
 				   const char *automations, int64 total)
 {
 	static CsStatement forget = {
@@ -125,7 +125,7 @@ cs_scan_row_create(const CsWatch *watch, CsScanKind kind, const char *filter, do
 }
 
 CsScanLock
-cs_scan_row_lock(int id)
+cs_scan_store_lock(int id)
 {
 	static CsStatement hold = {
 		"SELECT FROM contactsync.scan WHERE id = $1 AND state = 'running' FOR UPDATE SKIP LOCKED", 1, {INT4OID}
@@ -142,7 +142,7 @@ cs_scan_row_lock(int id)
 
 /* Effect: how far the scan is, and what it found since, is stored. */
 void
-cs_scan_row_store(const CsScanRow *row, const CsScanStep *step)
+cs_scan_store_store(const CsScanRow *row, const CsScanStep *step)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.scan SET value = $2, cursor = $3, watermark = $4, changes = $5, next_at = $6,"
@@ -171,7 +171,7 @@ cs_scan_row_store(const CsScanRow *row, const CsScanStep *step)
 /* Effect: the scan is at the beginning of row->phase; what was only counted is
  * counted once more. */
 void
-cs_scan_row_begin_phase(const CsScanRow *row, int64 total)
+cs_scan_store_begin_phase(const CsScanRow *row, int64 total)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.scan SET phase = $2, automations = CASE WHEN $3 THEN automations END, value = $4,"
@@ -193,7 +193,7 @@ cs_scan_row_begin_phase(const CsScanRow *row, int64 total)
 
 /* Effect: the scan is over; "reason" is why it did not come to its end, or NULL. */
 void
-cs_scan_row_end(int id, const char *reason)
+cs_scan_store_end(int id, const char *reason)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.scan SET state = CASE WHEN $2 IS NULL THEN 'done' ELSE 'failed' END, reason = $2,"
@@ -210,7 +210,7 @@ cs_scan_row_end(int id, const char *reason)
 
 /* How many contacts of the watch the scan has met, about as many as are known. */
 int64
-cs_scan_row_total_known(int id)
+cs_scan_store_total_known(int id)
 {
 	static CsStatement statement = {
 		"SELECT new + changed + unchanged + gone FROM contactsync.scan WHERE id = $1", 1, {INT4OID}
@@ -224,7 +224,7 @@ cs_scan_row_total_known(int id)
 
 /* Effect: what is running, but for polls, runs no more.  Returns whether it did. */
 bool
-cs_scan_row_cancel(int endpoint, int watch)
+cs_scan_store_cancel(int endpoint, int watch)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.scan SET state = 'canceled', finished_at = clock_timestamp()"
@@ -238,7 +238,7 @@ cs_scan_row_cancel(int endpoint, int watch)
 
 /* Returns it, in Unix seconds; 0: there is to be none. */
 double
-cs_scan_row_next_reconcile(int watch, double now)
+cs_scan_store_next_reconcile(int watch, double now)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.watch SET reconcile_next = CASE WHEN reconcile_at IS NULL THEN $2 + reconcile_every"
