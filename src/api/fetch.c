@@ -105,7 +105,7 @@ static bool
 await_fresh_token(CsFetcher *fetcher)
 {
 	const CsEndpoint *endpoint = fetcher->endpoint;
-	double		end = cs_clock_now() + endpoint->timeout / 1000.0;
+	double		end = cs_clock_now() + endpoint->http.timeout / 1000.0;
 
 	if (!cs_token_is_refreshable(endpoint) || fetcher->refreshed)
 		return false;
@@ -137,7 +137,7 @@ ask_once(CsFetcher *fetcher, const CsRequest *request, CsResponse *response)
 
 	sleep_until(fetcher->next_at);
 	fetcher->next_at = cs_clock_now() + 1 / fetcher->endpoint->pace;
-	(void) cs_http_start(fetcher->http, fetcher->endpoint, request, auth, fetcher);
+	(void) cs_http_start(fetcher->http, &fetcher->endpoint->http, request, auth, fetcher);
 	cs_provider_auth_wipe(auth);
 	while (cs_http_harvest(fetcher->http, response) == NULL)
 	{
@@ -150,12 +150,12 @@ ask_once(CsFetcher *fetcher, const CsRequest *request, CsResponse *response)
 static double
 pause_after(const CsResponse *response)
 {
-	double		seconds = cs_provider_retry_after(response);
+	double		seconds = cs_message_retry_after(response);
 
 	if (response->status != 0 && response->status != 429 && response->status < 500)
 		return -1;
 	if (seconds < 0 && response->status == 429)
-		seconds = cs_provider_reset_after(response, "x-ratelimit-reset");
+		seconds = cs_message_reset_after(response, "x-ratelimit-reset");
 	if (seconds < 0)
 		seconds = RETRY_PAUSE;
 	return seconds <= MAX_PAUSE ? seconds : -1;

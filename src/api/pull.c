@@ -99,7 +99,7 @@ append_contact(StringInfo out, const CsRemote *remote)
 static void
 note_clock(CsPuller *puller, const CsResponse *response)
 {
-	double		theirs = cs_provider_answered_at(response);
+	double		theirs = cs_message_date(response);
 	double		ahead = theirs - timestamptz_to_time_t(GetCurrentTimestamp());
 
 	puller->ahead = theirs < 0 || fabs(ahead) < MIN_SKEW ? 0 : ahead;

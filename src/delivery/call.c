@@ -150,7 +150,7 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	}
 	call->started_at = now;
 	call->started = GetCurrentTimestamp();
-	call->http = cs_http_start(http, account->endpoint, &call->request, auth, call);
+	call->http = cs_http_start(http, &account->endpoint->http, &call->request, auth, call);
 	account->in_flight++;
 	cs_provider_auth_wipe(auth);
 	MemoryContextSwitchTo(old);

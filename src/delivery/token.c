@@ -29,6 +29,7 @@
 #include "delivery/pace.h"
 #include "delivery/token.h"
 #include "http/json.h"
+#include "http/url.h"
 
 /* Of the life that the provider gave a token this much is used. */
 #define USED_LIFE		(5.0 / 6.0)
@@ -77,7 +78,7 @@ add_field(StringInfo form, const char *name, const char *value)
 
 	if (value == NULL)
 		return;
-	encoded = cs_provider_url_encode(value);
+	encoded = cs_url_encode(value);
 	appendStringInfo(form, "%s%s=%s", form->len > 0 ? "&" : "", name, encoded);
 	explicit_bzero(encoded, strlen(encoded));
 	pfree(encoded);
@@ -89,8 +90,8 @@ build_request(const CsEndpoint *endpoint, CsRequest *request)
 	memset(request, 0, sizeof(CsRequest));
 	request->method = "POST";
 	request->url = pstrdup(cs_endpoint_option(endpoint, "token_url"));
-	cs_provider_add_header(request, "Content-Type", "application/x-www-form-urlencoded");
-	cs_provider_add_header(request, "Accept", "application/json");
+	cs_message_add_header(request, "Content-Type", "application/x-www-form-urlencoded");
+	cs_message_add_header(request, "Accept", "application/json");
 	initStringInfo(&request->body);
 	add_field(&request->body, "grant_type", "refresh_token");
 	add_field(&request->body, "refresh_token", cs_endpoint_option(endpoint, "refresh_token"));
@@ -356,7 +357,7 @@ cs_token_refresh(CsAccount *account, CsHttp *http, double now)
 	account->refresh->account = account;
 	account->refresh->context = context;
 	build_request(account->endpoint, &request);
-	(void) cs_http_start(http, account->endpoint, &request, NULL, account->refresh);
+	(void) cs_http_start(http, &account->endpoint->http, &request, NULL, account->refresh);
 	wipe_request(&request);
 	MemoryContextSwitchTo(old);
 }

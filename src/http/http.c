@@ -3,22 +3,22 @@
  * http.c
  *		Many HTTP calls at once, without blocking; hides libcurl.
  *
- * libcurl tells by callbacks which sockets it waits for and until when; they are
- * waited for together with the process latch.  Nothing here polls.
+ * libcurl announces through callbacks which sockets it waits for and until when.
+ * cs_http_wait() waits for those together with the process latch; nothing polls.
  *
- * All that libcurl may call fills malloc'd memory and returns: an ereport from
- * there would longjmp over frames that are not ours.  For the same reason all
- * of CsHttp is malloc'd, and cs_http_close() can be called from a PG_CATCH or
- * when the process leaves.
+ * The callbacks fill malloc'd memory and return.  They must not ereport, because
+ * that would longjmp over libcurl's frames.  All of CsHttp is malloc'd for the
+ * same reason, so cs_http_close() can be called from a PG_CATCH block and at
+ * process exit.
  *
- * libcurl resolves names in threads.  They inherit the signal mask, so signals
- * are blocked around every call that may start one: the handlers of the process
- * must run in its main thread only.  A thread that hangs in the resolver is left
- * to itself when its call ends, so that it holds up nobody.
+ * libcurl resolves names in threads, which inherit the signal mask.  Signals are
+ * blocked around every call that may start a thread, so that signal handlers run
+ * in the main thread only.  A thread that hangs in the resolver is abandoned when
+ * its call ends, so it delays nothing.
  *
- * Handles and connections are used again.  libcurl itself repeats a request, on
- * a new connection, when one that it used again turns out to be closed before
- * the first byte of an answer; no other call is ever made twice here.
+ * Handles and connections are reused.  If a reused connection turns out to be
+ * closed before the first byte of an answer, libcurl repeats the request on a new
+ * connection; no other request is ever repeated here.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,34 +27,59 @@
 #include <time.h>
 
 #include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
 
+#include "base/compat.h"
 #include "http/http.h"
 #include "http/transfer.h"
-#include "http/waitset.h"
 
 #define EVENTS_AT_ONCE	16		/* per system call */
+#define FIRST_SOCKETS	16		/* sockets that room is made for at first */
 #define KEPT_CALLS		64		/* idle calls with their handles */
-#define KEPT_CONNECTIONS	8	/* at least, for servers that take turns */
+#define KEPT_CONNECTIONS	8	/* at least, for servers that alternate */
 #define NEVER			PG_INT64_MAX
+
+typedef struct WatchedSocket
+{
+	pgsocket	fd;
+	uint32		events;			/* WL_SOCKET_... */
+} WatchedSocket;
+
+/*
+ * The sockets that libcurl waits for.  A zeroed one is valid and empty.
+ *
+ * A WaitEventSet cannot drop a socket, so it is rebuilt when the sockets have
+ * changed since the last wait.  That takes a few microseconds, at most twice a
+ * call, and works on every platform.  Once built, the set keeps its file
+ * descriptor and cannot run out of them.
+ */
+typedef struct SocketSet
+{
+	WatchedSocket *watched;		/* malloc'd */
+	int			nwatched;
+	int			room;
+	WaitEventSet *set;			/* NULL, or out of date if stale */
+	bool		stale;
+} SocketSet;
 
 struct CsHttp
 {
 	CURLM	   *multi;
-	CsWaitSet	sockets;		/* that libcurl waits for */
+	SocketSet	sockets;
 	int64		timer;			/* when libcurl wants to be called, or NEVER */
 
-	dlist_head	flying;
+	dlist_head	flying;			/* calls that libcurl has got */
 	dlist_head	ended;			/* to be harvested */
 	dlist_head	idle;
 	int			nflying;
 	int			nended;
 	int			nidle;
-	int			max_connections;	/* kept open; at most as many as ever flew */
+	int			max_connections;	/* kept open; the largest number of calls at
+									 * once so far */
 };
 
-/*
- * Milliseconds that only ever rise.
- */
+/* Return the monotonic clock in milliseconds. */
 static int64
 now_ms(void)
 {
@@ -64,11 +89,94 @@ now_ms(void)
 	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* ---------- callbacks of libcurl: no ereport, no palloc ---------- */
+/* ---------- sockets ---------- */
 
 /*
- * libcurl wants to be called in timeout_ms, or not at all (-1).
+ * Wait for these WL_SOCKET_* events of a socket from now on; for none if events
+ * is 0, which is required before the socket is closed.  Called by libcurl, so it
+ * neither pallocs nor reports errors; returns false when out of memory.
  */
+static bool
+watch_socket(SocketSet *set, pgsocket fd, uint32 events)
+{
+	int			i;
+
+	for (i = 0; i < set->nwatched && set->watched[i].fd != fd; i++)
+		;
+	set->stale = true;
+
+	if (events == 0)
+	{
+		if (i < set->nwatched)
+			set->watched[i] = set->watched[--set->nwatched];
+		return true;
+	}
+	if (i == set->room)
+	{
+		int			room = Max(set->room * 2, FIRST_SOCKETS);
+		WatchedSocket  *grown = realloc(set->watched, room * sizeof(WatchedSocket));
+
+		if (grown == NULL)
+			return false;
+		set->watched = grown;
+		set->room = room;
+	}
+	set->watched[i].fd = fd;
+	set->watched[i].events = events;
+	set->nwatched = Max(set->nwatched, i + 1);
+	return true;
+}
+
+/*
+ * Rebuild the WaitEventSet if the sockets have changed.  If that fails, it stays
+ * stale and is rebuilt the next time.
+ */
+static void
+refresh_sockets(SocketSet *set)
+{
+	WaitEventSet *old = set->set;
+	int			i;
+
+	if (old != NULL && !set->stale)
+		return;
+
+	set->stale = true;
+	set->set = NULL;
+	if (old != NULL)
+		FreeWaitEventSet(old);
+
+	set->set = cs_create_wait_event_set(set->nwatched + 2);
+	AddWaitEventToSet(set->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	if (IsUnderPostmaster)
+		AddWaitEventToSet(set->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	for (i = 0; i < set->nwatched; i++)
+		AddWaitEventToSet(set->set, set->watched[i].events, set->watched[i].fd, NULL, NULL);
+	set->stale = false;
+}
+
+/*
+ * Like WaitEventSetWait(), for the sockets and the process latch, which is not
+ * reset.  Exits when the postmaster has died.
+ */
+static int
+wait_for_sockets(SocketSet *set, long timeout, WaitEvent *events, int nevents, uint32 wait_event)
+{
+	refresh_sockets(set);
+	return WaitEventSetWait(set->set, timeout, events, nevents, wait_event);
+}
+
+static void
+free_sockets(SocketSet *set)
+{
+	if (set->set != NULL)
+		FreeWaitEventSet(set->set);
+	free(set->watched);
+	memset(set, 0, sizeof(SocketSet));
+}
+
+/* ---------- callbacks of libcurl: no ereport, no palloc ---------- */
+
+/* libcurl asks to be called in timeout_ms, or not at all (-1). */
 static int
 timer_callback(CURLM *multi, long timeout_ms, void *arg)
 {
@@ -78,9 +186,7 @@ timer_callback(CURLM *multi, long timeout_ms, void *arg)
 	return 0;
 }
 
-/*
- * libcurl wants to be told of other events on a socket, or of none.
- */
+/* libcurl changes the events that it waits for on a socket. */
 static int
 socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 {
@@ -91,14 +197,14 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 		events |= WL_SOCKET_READABLE;
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
 		events |= WL_SOCKET_WRITEABLE;
-	return cs_waitset_watch(&http->sockets, fd, events) ? 0 : -1;
+	return watch_socket(&http->sockets, fd, events) ? 0 : -1;
 }
 
 /* ---------- opening and closing ---------- */
 
 /*
- * Initialize libcurl, once per process; never in the postmaster, whose children
- * would share it.
+ * Initialize libcurl, once per process.  Never done in the postmaster, because
+ * its children would share the state.
  */
 static void
 initialize_library(void)
@@ -116,10 +222,6 @@ initialize_library(void)
 	done = true;
 }
 
-/*
- * All connections of this process; lives until cs_http_close().  Ereports when
- * out of memory or of file descriptors.
- */
 CsHttp *
 cs_http_open(void)
 {
@@ -146,7 +248,7 @@ cs_http_open(void)
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
 	PG_TRY();
 	{
-		cs_waitset_refresh(&http->sockets);
+		refresh_sockets(&http->sockets);
 	}
 	PG_CATCH();
 	{
@@ -157,28 +259,48 @@ cs_http_open(void)
 	return http;
 }
 
-/*
- * End all calls and close all connections; the calls are freed.  May be called
- * with an error or an exit under way, but not from within a callback.
- */
+/* Remove a call from libcurl, and from its list. */
+static void
+detach(CsHttp *http, CsHttpCall *call)
+{
+	WITH_SIGNALS_BLOCKED(curl_multi_remove_handle(http->multi, call->easy));
+	dlist_delete(&call->node);
+	call->flying = false;
+	http->nflying--;
+}
+
+/* End a call and free it. */
+static void
+cancel(CsHttp *http, CsHttpCall *call)
+{
+	if (call->flying)
+		detach(http, call);
+	else
+	{
+		dlist_delete(&call->node);
+		http->nended--;
+	}
+	cs_transfer_free(call);
+}
+
 void
 cs_http_close(CsHttp *http)
 {
 	while (!dlist_is_empty(&http->flying))
-		cs_http_cancel(http, dlist_head_element(CsHttpCall, node, &http->flying));
+		cancel(http, dlist_head_element(CsHttpCall, node, &http->flying));
 	while (!dlist_is_empty(&http->ended))
-		cs_http_cancel(http, dlist_head_element(CsHttpCall, node, &http->ended));
+		cancel(http, dlist_head_element(CsHttpCall, node, &http->ended));
 	while (!dlist_is_empty(&http->idle))
 		cs_transfer_free(dlist_container(CsHttpCall, node, dlist_pop_head_node(&http->idle)));
 	WITH_SIGNALS_BLOCKED(curl_multi_cleanup(http->multi));
-	cs_waitset_free(&http->sockets);
+	free_sockets(&http->sockets);
 	free(http);
 }
 
 /* ---------- calls ---------- */
 
 /*
- * Give libcurl a turn: something happened on a socket, or its time has come
+ * Let libcurl act on an event of a socket, or on its timer
  * (CURL_SOCKET_TIMEOUT).
  */
 static void
@@ -191,21 +313,7 @@ drive(CsHttp *http, curl_socket_t fd, int mask)
 	WITH_SIGNALS_BLOCKED(curl_multi_socket_action(http->multi, fd, mask, &running));
 }
 
-/*
- * Take a call out of libcurl; it is in no list then.
- */
-static void
-land(CsHttp *http, CsHttpCall *call)
-{
-	WITH_SIGNALS_BLOCKED(curl_multi_remove_handle(http->multi, call->easy));
-	dlist_delete(&call->node);
-	call->flying = false;
-	http->nflying--;
-}
-
-/*
- * Move the calls that libcurl is done with to the ended ones.
- */
+/* Move the calls that libcurl has finished to the list of ended ones. */
 static void
 collect(CsHttp *http)
 {
@@ -223,7 +331,7 @@ collect(CsHttp *http)
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
 		call = (CsHttpCall *) private;
 
-		land(http, call);
+		detach(http, call);
 		cs_transfer_end(call, rc);
 		dlist_push_tail(&http->ended, &call->node);
 		http->nended++;
@@ -231,11 +339,11 @@ collect(CsHttp *http)
 }
 
 /*
- * Keep a call that is in no list for the next request, or free it if enough are
+ * Keep a call that is in no list for a later request, or free it if enough are
  * kept.
  */
 static void
-retire(CsHttp *http, CsHttpCall *call)
+recycle(CsHttp *http, CsHttpCall *call)
 {
 	if (http->nidle >= KEPT_CALLS)
 	{
@@ -247,10 +355,7 @@ retire(CsHttp *http, CsHttpCall *call)
 	http->nidle++;
 }
 
-/*
- * Let libcurl keep as many connections as there are calls at once, so that they
- * can be used again.
- */
+/* Let libcurl keep as many idle connections as there are calls at once. */
 static void
 keep_connections(CsHttp *http)
 {
@@ -262,19 +367,14 @@ keep_connections(CsHttp *http)
 	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, (long) wanted);
 }
 
-/*
- * Start a call; request and endpoint are copied.  It is on its way when this
- * returns, and may even have ended.  Ereports when out of memory or when the
- * request must not be sent, and leaves nothing behind then.
- */
 CsHttpCall *
-cs_http_start(CsHttp *http, const CsEndpoint *endpoint, const CsRequest *request,
+cs_http_start(CsHttp *http, const CsHttpOptions *options, const CsRequest *request,
 			  const char *authorization, void *owner)
 {
 	CsHttpCall *call;
 	CURLcode	rc = CURLE_OUT_OF_MEMORY;
 
-	cs_transfer_check(endpoint, request, authorization);
+	cs_transfer_check(options, request, authorization);
 	if (dlist_is_empty(&http->idle))
 		call = cs_transfer_new();
 	else
@@ -283,7 +383,7 @@ cs_http_start(CsHttp *http, const CsEndpoint *endpoint, const CsRequest *request
 		http->nidle--;
 	}
 	if (call != NULL)
-		rc = cs_transfer_prepare(call, endpoint, request, authorization);
+		rc = cs_transfer_prepare(call, options, request, authorization);
 	if (rc == CURLE_OK && curl_multi_add_handle(http->multi, call->easy) != CURLM_OK)
 		rc = CURLE_OUT_OF_MEMORY;
 	if (rc != CURLE_OK)
@@ -293,7 +393,7 @@ cs_http_start(CsHttp *http, const CsEndpoint *endpoint, const CsRequest *request
 		ereport(ERROR,
 				(errcode(rc == CURLE_OUT_OF_MEMORY ? ERRCODE_OUT_OF_MEMORY : ERRCODE_SYSTEM_ERROR),
 				 errmsg("could not prepare a request to server \"%s\": %s",
-						endpoint->server_name, curl_easy_strerror(rc))));
+						options->server_name, curl_easy_strerror(rc))));
 	}
 
 	call->owner = owner;
@@ -306,25 +406,6 @@ cs_http_start(CsHttp *http, const CsEndpoint *endpoint, const CsRequest *request
 	return call;
 }
 
-/*
- * End a call whose answer nobody waits for any more; it is freed.
- */
-void
-cs_http_cancel(CsHttp *http, CsHttpCall *call)
-{
-	if (call->flying)
-		land(http, call);
-	else
-	{
-		dlist_delete(&call->node);
-		http->nended--;
-	}
-	cs_transfer_free(call);
-}
-
-/*
- * Calls that were started and neither harvested nor cancelled.
- */
 int
 cs_http_in_flight(const CsHttp *http)
 {
@@ -334,8 +415,8 @@ cs_http_in_flight(const CsHttp *http)
 /* ---------- waiting ---------- */
 
 /*
- * Sleep until something happens or "until", and hand on what happened.  Returns
- * whether the latch was set; it is reset then.
+ * Sleep until an event or "until", and let libcurl act on the events.  If the
+ * latch is set, reset it and return true.
  */
 static bool
 wait_once(CsHttp *http, int64 until, uint32 wait_event)
@@ -349,7 +430,7 @@ wait_once(CsHttp *http, int64 until, uint32 wait_event)
 
 	if (wake_at != NEVER)
 		timeout = Min(Max(wake_at - now_ms(), 0), INT_MAX);
-	n = cs_waitset_wait(&http->sockets, timeout, events, EVENTS_AT_ONCE, wait_event);
+	n = wait_for_sockets(&http->sockets, timeout, events, EVENTS_AT_ONCE, wait_event);
 	for (i = 0; i < n; i++)
 	{
 		if (events[i].events & WL_LATCH_SET)
@@ -368,11 +449,6 @@ wait_once(CsHttp *http, int64 until, uint32 wait_event)
 	return latch_set;
 }
 
-/*
- * Wait until a call has ended, the latch is set, or "timeout" ms have passed
- * (-1: without end).  Exits when the postmaster is gone.  May ereport when the
- * kernel refuses to wait, with all calls intact.
- */
 void
 cs_http_wait(CsHttp *http, long timeout, uint32 wait_event)
 {
@@ -387,11 +463,6 @@ cs_http_wait(CsHttp *http, long timeout, uint32 wait_event)
 	}
 }
 
-/*
- * The owner of the next call that has ended, or NULL; the response is palloc'd
- * in the current memory context and the call is gone.  When it ereports, the
- * call can be harvested again.
- */
 void *
 cs_http_harvest(CsHttp *http, CsResponse *response)
 {
@@ -406,6 +477,6 @@ cs_http_harvest(CsHttp *http, CsResponse *response)
 
 	dlist_delete(&call->node);
 	http->nended--;
-	retire(http, call);
+	recycle(http, call);
 	return owner;
 }

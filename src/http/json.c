@@ -1,16 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * json.c
- *		Reading of answers, on json-c.
+ *		Read JSON with json-c, and write it into a StringInfo.
  *
- * What comes in is hostile until shown otherwise.  Size, encoding and what
- * PostgreSQL's text cannot hold are checked before json-c sees the text, for
- * json-c does not bound what it allocates.  A document is malloc'd, so it
- * hangs on the memory context by a callback that is registered before there is
- * anything to lose.
+ * All input is treated as hostile.  json-c does not bound what it allocates, so
+ * size, encoding and the presence of what PostgreSQL's text type cannot hold are
+ * checked before json-c sees the text.  A json-c document is malloc'd; a callback
+ * of the memory context frees it, and is registered before parsing begins.
  *
- * A null in JSON is a NULL pointer in json-c, hence "absent or null" is one
- * question here.
+ * json-c represents a JSON null by a NULL pointer, so "absent" and "null" are the
+ * same here.
+ *
+ * Writing does not use json-c.  PostgreSQL's escape_json() works in the database
+ * encoding; the functions here take and produce UTF-8.  They run for every
+ * contact that is sent, so runs of bytes that need no escape are copied whole.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,7 +27,7 @@
 
 #include "http/json.h"
 
-/* What the memory context has to free. */
+/* What the callback of the memory context frees. */
 typedef struct Owned
 {
 	MemoryContextCallback callback;
@@ -44,7 +47,7 @@ wrap(struct json_object *value)
 	return (CsJson *) value;
 }
 
-/* The callback of the memory context; must not fail. */
+/* Free a document; called by the memory context, so it must not fail. */
 static void
 release(void *arg)
 {
@@ -59,8 +62,8 @@ release(void *arg)
 }
 
 /*
- * Strict, but for json-c 0.18, which then takes every byte above 0x7f of a
- * string for a control character (its issue 875).
+ * Parse strictly, except with json-c 0.18, whose strict mode takes every byte
+ * above 0x7f in a string for a control character (json-c issue 875).
  */
 static int
 tokener_flags(void)
@@ -80,8 +83,8 @@ is_space(const char *text, size_t len)
 }
 
 /*
- * Has the text a \u0000?  json-c would take it, and every string function
- * after it would stop there.  A backslash that is itself escaped is none.
+ * Does the text contain \u0000?  json-c accepts it, but a C string would end
+ * there.  A backslash that is itself escaped does not begin an escape.
  */
 static bool
 has_escaped_nul(const char *text, size_t len)
@@ -101,9 +104,9 @@ has_escaped_nul(const char *text, size_t len)
 }
 
 /*
- * Could the document be larger in memory than we want to pay for?  Counts the
- * bytes that begin values, those inside strings too, which errs on the safe
- * side and by little.
+ * Could the document take too much memory?  Count the characters that begin
+ * values.  Those inside strings are counted too, so the result errs slightly on
+ * the safe side.
  */
 static bool
 is_too_large(const char *text, size_t len)
@@ -131,7 +134,7 @@ cs_json_parse(const char *text, size_t len)
 	if (text == NULL || len == 0 || len >= PG_INT32_MAX)
 		return NULL;
 	if (!pg_verify_mbstr(PG_UTF8, text, (int) len, true))
-		return NULL;			/* refuses zero bytes as well */
+		return NULL;			/* zero bytes are invalid as well */
 	if (is_too_large(text, len) || has_escaped_nul(text, len))
 		return NULL;
 
@@ -149,7 +152,7 @@ cs_json_parse(const char *text, size_t len)
 	owned->root = json_tokener_parse_ex(owned->tokener, text, (int) len);
 	end = json_tokener_get_parse_end(owned->tokener);
 
-	/* a number at the top may go on, as far as json-c knows */
+	/* json-c waits for more digits after a number at the top level */
 	if (json_tokener_get_error(owned->tokener) == json_tokener_continue)
 	{
 		owned->root = json_tokener_parse_ex(owned->tokener, "", 1);
@@ -296,7 +299,6 @@ cs_json_dump(CsJson *value)
 	return text ? pstrdup(text) : NULL;
 }
 
-/* Does nothing with what is not an object. */
 void
 cs_json_each(CsJson *object, CsJsonVisitor visit, void *arg)
 {
@@ -314,4 +316,119 @@ cs_json_each(CsJson *object, CsJsonVisitor visit, void *arg)
 			break;
 		json_object_iter_next(&i);
 	}
+}
+
+/* ---------- writing ---------- */
+
+/* Must this byte be escaped in a JSON string? */
+static inline bool
+needs_escape(unsigned char c)
+{
+	return c < 0x20 || c == '"' || c == '\\';
+}
+
+static void
+escape(StringInfo out, unsigned char c)
+{
+	switch (c)
+	{
+		case '"':
+			appendBinaryStringInfo(out, "\\\"", 2);
+			break;
+		case '\\':
+			appendBinaryStringInfo(out, "\\\\", 2);
+			break;
+		case '\n':
+			appendBinaryStringInfo(out, "\\n", 2);
+			break;
+		case '\r':
+			appendBinaryStringInfo(out, "\\r", 2);
+			break;
+		case '\t':
+			appendBinaryStringInfo(out, "\\t", 2);
+			break;
+		default:
+			appendStringInfo(out, "\\u%04x", c);
+			break;
+	}
+}
+
+/*
+ * Quote text that contains characters to escape; the first "clean" bytes
+ * contain none.
+ */
+static void
+quote_escaping(StringInfo out, const char *utf8, size_t clean)
+{
+	const char *start = utf8;
+	const char *p = utf8 + clean;
+
+	appendStringInfoCharMacro(out, '"');
+	for (; *p; p++)
+	{
+		if (!needs_escape((unsigned char) *p))
+			continue;
+		appendBinaryStringInfo(out, start, (int) (p - start));
+		escape(out, (unsigned char) *p);
+		start = p + 1;
+	}
+	appendBinaryStringInfo(out, start, (int) (p - start));
+	appendStringInfoCharMacro(out, '"');
+}
+
+/* Most text needs no escapes and is copied in one step. */
+void
+cs_json_quote(StringInfo out, const char *utf8)
+{
+	size_t		len = 0;
+	char	   *to;
+
+	while (!needs_escape((unsigned char) utf8[len]))
+		len++;
+	if (utf8[len] != '\0')
+	{
+		quote_escaping(out, utf8, len);
+		return;
+	}
+	enlargeStringInfo(out, (int) len + 2);
+	to = out->data + out->len;
+	to[0] = '"';
+	memcpy(to + 1, utf8, len);
+	to[len + 1] = '"';
+	to[len + 2] = '\0';
+	out->len += (int) len + 2;
+}
+
+void
+cs_json_comma(StringInfo out)
+{
+	char		last = out->len > 0 ? out->data[out->len - 1] : '{';
+
+	if (last != '{' && last != '[')
+		appendStringInfoCharMacro(out, ',');
+}
+
+void
+cs_json_key(StringInfo out, const char *name)
+{
+	cs_json_comma(out);
+	cs_json_quote(out, name);
+	appendStringInfoCharMacro(out, ':');
+}
+
+void
+cs_json_member(StringInfo out, const char *name, const char *utf8)
+{
+	cs_json_key(out, name);
+	if (utf8)
+		cs_json_quote(out, utf8);
+	else
+		appendBinaryStringInfo(out, "null", 4);
+}
+
+void
+cs_json_member_raw(StringInfo out, const char *name, const char *json)
+{
+	cs_json_key(out, name);
+	appendBinaryStringInfo(out, json, (int) strlen(json));
 }

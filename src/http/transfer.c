@@ -3,10 +3,13 @@
  * transfer.c
  *		One HTTP call: its libcurl handle, its request, its answer.
  *
- * Whatever libcurl is told here serves one of these: an answer is small, whole
- * and from whom the URL says, or there is none; a secret goes nowhere else (no
- * redirects, no proxy of the environment, no .netrc, no cookies); and a call
- * takes no longer than its time-out.
+ * The options set on a libcurl handle ensure three things.  An answer is small,
+ * complete and from the host in the URL, or there is no answer.  Secrets go
+ * nowhere else: no redirects, no proxy from the environment, no .netrc, no
+ * cookies.  And a call takes no longer than its timeout.
+ *
+ * libcurl's callbacks must neither palloc nor ereport, because that would
+ * longjmp over libcurl's frames.  So buffers are malloc'd and bounded.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,10 +26,10 @@
 #include "base/clock.h"
 #include "base/contactsync.h"
 #include "base/settings.h"
-#include "http/header.h"
 #include "http/transfer.h"
 #include "http/url.h"
 
+#define FIRST_BUFFER	1024		/* bytes first allocated for a buffer */
 #define KEPT_BUFFER		(64 * 1024) /* bytes that an idle call may hold */
 #define MAX_ERROR		400		/* bytes of an error text */
 
@@ -35,9 +38,52 @@
 
 typedef struct CsHttpCall CsHttpCall;
 
-/*
- * Milliseconds on our clock as real ones, at least one.
- */
+typedef enum BufferResult
+{
+	BUFFER_OK,
+	BUFFER_FULL,				/* it would exceed the limit */
+	BUFFER_NO_MEMORY
+} BufferResult;
+
+/* ---------- buffers ---------- */
+
+/* Append bytes, all or none of them; do not exceed "limit". */
+static BufferResult
+append_bytes(CsBuffer *buffer, const char *data, size_t len, size_t limit)
+{
+	if (len > limit || buffer->len > limit - len)
+		return BUFFER_FULL;
+
+	if (buffer->len + len > buffer->room)
+	{
+		size_t		room = Max(Max(buffer->room * 2, buffer->len + len), FIRST_BUFFER);
+		char	   *grown = realloc(buffer->data, room);
+
+		if (grown == NULL)
+			return BUFFER_NO_MEMORY;
+		buffer->data = grown;
+		buffer->room = room;
+	}
+	if (len > 0)
+		memcpy(buffer->data + buffer->len, data, len);
+	buffer->len += len;
+	return BUFFER_OK;
+}
+
+/* Empty a buffer, and free its memory if that is more than "keep" bytes. */
+static void
+reset_buffer(CsBuffer *buffer, size_t keep)
+{
+	buffer->len = 0;
+	if (buffer->room > keep)
+	{
+		free(buffer->data);
+		buffer->data = NULL;
+		buffer->room = 0;
+	}
+}
+
+/* Convert milliseconds on the extension's clock to real ones, at least 1. */
 static int
 real_ms(int ms)
 {
@@ -47,9 +93,9 @@ real_ms(int ms)
 /* ---------- callbacks of libcurl: no ereport, no palloc ---------- */
 
 /*
- * Open a socket that no child process inherits, that fd.c counts, and that the
- * kernel closes when the peer has vanished: libcurl would go on using an HTTP/2
- * connection whose calls all time out.
+ * Open a socket that child processes do not inherit and that fd.c counts.  Have
+ * the kernel close it when the peer has vanished; otherwise libcurl would reuse
+ * an HTTP/2 connection on which every call times out.
  */
 static curl_socket_t
 open_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
@@ -87,20 +133,21 @@ close_callback(void *arg, curl_socket_t fd)
 }
 
 /*
- * Take what fits; say why if it does not, and have libcurl end the call.
+ * Append received bytes to a buffer.  If they do not fit, note why and have
+ * libcurl end the call.
  */
 static size_t
 take(CsHttpCall *call, CsBuffer *buffer, const char *data, size_t len, size_t limit,
 	 const char *too_long)
 {
-	switch (cs_buffer_append(buffer, data, len, limit))
+	switch (append_bytes(buffer, data, len, limit))
 	{
-		case CS_BUFFER_OK:
+		case BUFFER_OK:
 			return len;
-		case CS_BUFFER_FULL:
+		case BUFFER_FULL:
 			call->cut = too_long;
 			break;
-		case CS_BUFFER_NO_MEMORY:
+		case BUFFER_NO_MEMORY:
 			call->cut = "out of memory";
 			break;
 	}
@@ -117,8 +164,8 @@ body_callback(char *data, size_t size, size_t n, void *arg)
 }
 
 /*
- * Take a line of the header.  A status line begins a response, and the last
- * one counts: those before were interim ones (1xx).
+ * Receive one header line.  Each status line begins a response; the last one
+ * counts, because those before it are interim responses (1xx).
  */
 static size_t
 header_callback(char *data, size_t size, size_t n, void *arg)
@@ -153,19 +200,16 @@ header_callback(char *data, size_t size, size_t n, void *arg)
 
 /* ---------- the request ---------- */
 
-/*
- * Ereport if the request must not be sent, without repeating what is in it.
- */
 void
-cs_transfer_check(const CsEndpoint *endpoint, const CsRequest *request, const char *authorization)
+cs_transfer_check(const CsHttpOptions *options, const CsRequest *request, const char *authorization)
 {
-	const char *problem = cs_url_problem(request->url, endpoint->allow_http);
+	const char *problem = cs_url_problem(request->url, options->allow_http);
 	int			i;
 
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("URL of a request to server \"%s\" %s", endpoint->server_name, problem)));
+				 errmsg("URL of a request to server \"%s\" %s", options->server_name, problem)));
 	for (i = -1; i < request->nheaders; i++)
 	{
 		const char *value = i < 0 ? authorization : request->headers[i].value;
@@ -174,14 +218,15 @@ cs_transfer_check(const CsEndpoint *endpoint, const CsRequest *request, const ch
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("header \"%s\" of a request to server \"%s\" has more than one line",
-							i < 0 ? cs_provider_auth_header(endpoint->provider) : request->headers[i].name,
-							endpoint->server_name)));
+							i < 0 ? options->auth_header : request->headers[i].name,
+							options->server_name)));
 	}
 }
 
 /*
- * Add "name: value" to the headers of a request; without a value "name:", which
- * keeps libcurl from adding a header of its own.  False when out of memory.
+ * Add "name: value" to the headers of a request.  Without a value, add "name:",
+ * which keeps libcurl from adding that header itself.  Return false when out of
+ * memory.
  */
 static bool
 add_header(CsHttpCall *call, const char *name, const char *value)
@@ -202,11 +247,9 @@ add_header(CsHttpCall *call, const char *name, const char *value)
 	return true;
 }
 
-/*
- * Copy the headers and the body of a request; false when out of memory.
- */
+/* Copy the headers and the body of a request; return false when out of memory. */
 static bool
-copy_request(CsHttpCall *call, const CsEndpoint *endpoint, const CsRequest *request,
+copy_request(CsHttpCall *call, const CsHttpOptions *options, const CsRequest *request,
 			 const char *authorization)
 {
 	bool		has_type = false;
@@ -218,27 +261,25 @@ copy_request(CsHttpCall *call, const CsEndpoint *endpoint, const CsRequest *requ
 		if (!add_header(call, request->headers[i].name, request->headers[i].value))
 			return false;
 	}
-	if (authorization != NULL && !add_header(call, cs_provider_auth_header(endpoint->provider), authorization))
+	if (authorization != NULL && !add_header(call, options->auth_header, authorization))
 		return false;
 	if (!has_type && !add_header(call, "Content-Type", NULL))
 		return false;
 	if (!add_header(call, "Expect", NULL))
 		return false;
 	return request->body.data == NULL ||
-		cs_buffer_append(&call->request, request->body.data, request->body.len,
-						 SIZE_MAX) == CS_BUFFER_OK;
+		append_bytes(&call->request, request->body.data, request->body.len,
+						 SIZE_MAX) == BUFFER_OK;
 }
 
-/* Set an option unless one before could not be set. */
+/* Set an option unless an earlier one failed. */
 #define SET(option, value) \
 	do { \
 		if (rc == CURLE_OK) \
 			rc = curl_easy_setopt(call->easy, option, value); \
 	} while (0)
 
-/*
- * The options that are the same for every call.
- */
+/* Set the options that are the same for every call. */
 static CURLcode
 set_constant_options(CsHttpCall *call)
 {
@@ -271,38 +312,34 @@ set_constant_options(CsHttpCall *call)
 	return rc;
 }
 
-/*
- * The options that the endpoint decides on.
- */
+/* Set the options that depend on the server. */
 static CURLcode
-set_endpoint_options(CsHttpCall *call, const CsEndpoint *endpoint, const char *url)
+set_server_options(CsHttpCall *call, const CsHttpOptions *options, const char *url)
 {
 	/* http to loopback passed cs_url_problem() */
 	bool		plain = pg_strncasecmp(url, "http:", 5) == 0;
 	CURLcode	rc = CURLE_OK;
 
-	call->timeout = real_ms(endpoint->timeout);
+	call->timeout = real_ms(options->timeout);
 	SET(CURLOPT_TIMEOUT_MS, (long) call->timeout);
-	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) real_ms(endpoint->connect_timeout));
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) real_ms(options->connect_timeout));
 #if LIBCURL_VERSION_NUM >= 0x075500
 	SET(CURLOPT_PROTOCOLS_STR, plain ? "http" : "https");
 #else
 	SET(CURLOPT_PROTOCOLS, (long) (plain ? CURLPROTO_HTTP : CURLPROTO_HTTPS));
 #endif
-	/* empty: not even what the environment says */
-	SET(CURLOPT_PROXY, endpoint->proxy != NULL ? endpoint->proxy : "");
+	/* "" makes libcurl ignore the environment */
+	SET(CURLOPT_PROXY, options->proxy != NULL ? options->proxy : "");
 	SET(CURLOPT_NOPROXY, "");
-	if (endpoint->ca_file != NULL)
+	if (options->ca_file != NULL)
 	{
-		SET(CURLOPT_CAINFO, endpoint->ca_file);
+		SET(CURLOPT_CAINFO, options->ca_file);
 		SET(CURLOPT_CAPATH, NULL);
 	}
 	return rc;
 }
 
-/*
- * Method, URL, headers and body.
- */
+/* Set method, URL, headers and body. */
 static CURLcode
 set_request_options(CsHttpCall *call, const CsRequest *request)
 {
@@ -324,7 +361,7 @@ set_request_options(CsHttpCall *call, const CsRequest *request)
 }
 
 CURLcode
-cs_transfer_prepare(CsHttpCall *call, const CsEndpoint *endpoint,
+cs_transfer_prepare(CsHttpCall *call, const CsHttpOptions *options,
 					const CsRequest *request, const char *authorization)
 {
 	CURLcode	rc = CURLE_OUT_OF_MEMORY;
@@ -338,10 +375,10 @@ cs_transfer_prepare(CsHttpCall *call, const CsEndpoint *endpoint,
 	call->cut = NULL;
 	call->error[0] = '\0';
 
-	if (copy_request(call, endpoint, request, authorization))
+	if (copy_request(call, options, request, authorization))
 		rc = set_constant_options(call);
 	if (rc == CURLE_OK)
-		rc = set_endpoint_options(call, endpoint, request->url);
+		rc = set_server_options(call, options, request->url);
 	if (rc == CURLE_OK)
 		rc = set_request_options(call, request);
 	return rc;
@@ -365,9 +402,7 @@ cs_transfer_new(void)
 	return call;
 }
 
-/*
- * Wipe the secrets of a call and give back what only its request needed.
- */
+/* Wipe the secrets of a call, and free what only the request needed. */
 static void
 forget_request(CsHttpCall *call)
 {
@@ -379,7 +414,7 @@ forget_request(CsHttpCall *call)
 	call->headers = NULL;
 	if (call->request.data != NULL)
 		explicit_bzero(call->request.data, call->request.len);
-	cs_buffer_reset(&call->request, KEPT_BUFFER);
+	reset_buffer(&call->request, KEPT_BUFFER);
 }
 
 void
@@ -390,9 +425,9 @@ cs_transfer_end(CsHttpCall *call, CURLcode rc)
 	if (rc == CURLE_FILESIZE_EXCEEDED)
 		call->cut = BODY_TOO_LONG;
 	if (rc == CURLE_OUT_OF_MEMORY && !call->header_done && call->cut == NULL)
-		call->cut = "out of memory, or a line of the header too long";	/* it does not tell */
+		call->cut = "out of memory, or a line of the header too long";	/* libcurl does not say which */
 	if (rc != CURLE_OK || call->status < 200)
-		call->status = 0;		/* what did not come whole is no answer */
+		call->status = 0;		/* an incomplete answer is no answer */
 	if (call->status == 0 && call->error[0] == '\0')
 		strlcpy(call->error, rc == CURLE_OK ? "no final HTTP status" : curl_easy_strerror(rc),
 				sizeof(call->error));
@@ -415,9 +450,9 @@ cs_transfer_answer(const CsHttpCall *call, CsResponse *response)
 	body[len] = '\0';
 
 	response->status = call->status;
-	response->error = whole ? NULL : cs_header_printable(error, strlen(error), MAX_ERROR);
+	response->error = whole ? NULL : cs_message_printable(error, strlen(error), MAX_ERROR);
 	response->unsent = call->unsent;
-	response->headers = cs_header_normalize(call->header.data, whole ? call->header.len : 0);
+	response->headers = cs_message_normalize_headers(call->header.data, whole ? call->header.len : 0);
 	response->body = body;
 	response->body_len = len;
 	response->received_at = call->received_at;
@@ -426,8 +461,8 @@ cs_transfer_answer(const CsHttpCall *call, CsResponse *response)
 void
 cs_transfer_shrink(CsHttpCall *call)
 {
-	cs_buffer_reset(&call->header, KEPT_BUFFER);
-	cs_buffer_reset(&call->body, KEPT_BUFFER);
+	reset_buffer(&call->header, KEPT_BUFFER);
+	reset_buffer(&call->body, KEPT_BUFFER);
 }
 
 void
@@ -435,8 +470,8 @@ cs_transfer_free(CsHttpCall *call)
 {
 	forget_request(call);
 	WITH_SIGNALS_BLOCKED(curl_easy_cleanup(call->easy));
-	cs_buffer_reset(&call->request, 0);
-	cs_buffer_reset(&call->header, 0);
-	cs_buffer_reset(&call->body, 0);
+	reset_buffer(&call->request, 0);
+	reset_buffer(&call->header, 0);
+	reset_buffer(&call->body, 0);
 	free(call);
 }

@@ -3,7 +3,7 @@
  * transfer.h
  *		One HTTP call: its libcurl handle, its request, its answer.
  *
- * Between httpcall.c and http.c only; they are the ones that see libcurl.
+ * Only http.c and transfer.c include this header; no other file sees libcurl.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,18 +19,25 @@
 #include "lib/ilist.h"
 #include "libpq/pqsignal.h"
 
-#include "http/bounded.h"
-#include "provider/provider.h"
+#include "http/message.h"
 
-/* An answer longer than this is cut off and counts as none. */
+/* An answer that is longer than this is cut off and counts as no answer. */
 #define CS_HTTP_MAX_BODY	(8 * 1024 * 1024)
 #define CS_HTTP_MAX_HEADER	(64 * 1024)
 
-/* What http.h names, for those who use that must not look into it. */
+/* A bounded, malloc'd buffer.  A zeroed one is valid and empty. */
+typedef struct CsBuffer
+{
+	char	   *data;			/* not zero-terminated */
+	size_t		len;
+	size_t		room;
+} CsBuffer;
+
+/* One call; http.h declares the type, but not what is in it. */
 struct CsHttpCall
 {
 	dlist_node	node;			/* in one of the lists of CsHttp */
-	bool		flying;			/* libcurl has it */
+	bool		flying;			/* libcurl has got it */
 	CURL	   *easy;
 	void	   *owner;
 	int			timeout;		/* ms of real time */
@@ -42,14 +49,14 @@ struct CsHttpCall
 	CsBuffer	body;
 	size_t		header_bytes;	/* of all responses */
 	bool		header_done;	/* what follows are trailers */
-	int			status;			/* of the last response; 0 when it ended badly */
-	bool		unsent;			/* there was no connection to send it on */
-	const char *cut;			/* why we cut it off, or NULL */
-	char		error[CURL_ERROR_SIZE]; /* what libcurl says */
-	double		received_at;	/* Unix seconds on our clock */
+	int			status;			/* of the last response; 0: it is incomplete */
+	bool		unsent;			/* there was no connection */
+	const char *cut;			/* why it was cut off, or NULL */
+	char		error[CURL_ERROR_SIZE]; /* libcurl's message */
+	double		received_at;	/* Unix seconds, by base/clock.h */
 };
 
-/* Signals of the process must not reach threads that libcurl starts. */
+/* Threads that libcurl starts must not receive the signals of the process. */
 #define WITH_SIGNALS_BLOCKED(statement) \
 	do { \
 		sigset_t	unblocked_; \
@@ -58,24 +65,24 @@ struct CsHttpCall
 		pthread_sigmask(SIG_SETMASK, &unblocked_, NULL); \
 	} while (0)
 
-/* Ereport if the request must not be sent, without repeating what is in it. */
-extern void cs_transfer_check(const CsEndpoint *endpoint, const CsRequest *request,
+/* Report an error if the request must not be sent, without quoting its contents. */
+extern void cs_transfer_check(const CsHttpOptions *options, const CsRequest *request,
 							  const char *authorization);
 
-/* A call in no list; NULL when out of memory. */
+/* Make a call that is in no list; return NULL when out of memory. */
 extern struct CsHttpCall *cs_transfer_new(void);
 
-/* Make it ready to fly; it may have flown before.  Copies what it is given. */
-extern CURLcode cs_transfer_prepare(struct CsHttpCall *call, const CsEndpoint *endpoint,
+/* Prepare a new or reused call for its request, and copy that. */
+extern CURLcode cs_transfer_prepare(struct CsHttpCall *call, const CsHttpOptions *options,
 									const CsRequest *request, const char *authorization);
 
-/* It has landed: see what came of it, and wipe the secrets. */
+/* Note the result of a call that libcurl is done with, and wipe the secrets. */
 extern void cs_transfer_end(struct CsHttpCall *call, CURLcode rc);
 
-/* Fill in the response, in the current memory context; may ereport. */
+/* Fill in the response, in the current memory context; may report an error. */
 extern void cs_transfer_answer(const struct CsHttpCall *call, CsResponse *response);
 
-/* Give back the memory that an idle call need not hold. */
+/* Free the memory that an idle call does not need. */
 extern void cs_transfer_shrink(struct CsHttpCall *call);
 
 extern void cs_transfer_free(struct CsHttpCall *call);

@@ -1,17 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * url.c
- *		Which URLs contactsync talks to; pure.
+ *		Check which URLs may be called, and encode parts of them; pure.
  *
- * An option that says where secrets are sent deserves a narrow reader.  What
- * passes here has one reading only, so libcurl cannot see another host in it
- * than we do.
+ * A URL decides where secrets are sent, so the syntax accepted here is narrow.
+ * An accepted URL can be read in one way only; libcurl cannot find another host
+ * in it than the checks did.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include <arpa/inet.h>
+
+#include "lib/stringinfo.h"
 
 #include "http/url.h"
 
@@ -24,10 +26,7 @@ typedef struct Url
 	const char *rest;			/* path, query and fragment; may be "" */
 } Url;
 
-/*
- * The end of a run of characters that all belong to "allowed" or are letters
- * or digits.
- */
+/* Skip letters, digits and the characters in "allowed". */
 static const char *
 skip(const char *at, const char *allowed)
 {
@@ -38,9 +37,7 @@ skip(const char *at, const char *allowed)
 	return at;
 }
 
-/*
- * Read ":port" if there is one; NULL if it is no port.
- */
+/* Skip ":port" if it is there; return NULL if the port is invalid. */
 static const char *
 skip_port(const char *at)
 {
@@ -56,8 +53,8 @@ skip_port(const char *at)
 }
 
 /*
- * Read "host[:port]rest" of "//host[:port]rest" and see that nothing else is
- * in it.
+ * Parse "host[:port]rest"; return false if the authority contains anything
+ * else.
  */
 static bool
 read_authority(const char *at, Url *url)
@@ -86,8 +83,8 @@ read_authority(const char *at, Url *url)
 }
 
 /*
- * Does the host mean this machine whatever a name server says?  libcurl
- * resolves "localhost" by itself.
+ * Is the host this machine, whatever a name server says?  libcurl resolves
+ * "localhost" without asking one.
  */
 static bool
 is_loopback(const Url *url)
@@ -108,9 +105,7 @@ is_loopback(const Url *url)
 	return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
-/*
- * Only characters that a request line may carry, and not too many of them?
- */
+/* Does the URL have only characters allowed in a request line, and a sane length? */
 static bool
 is_printable(const char *at)
 {
@@ -170,4 +165,21 @@ cs_url_proxy_problem(const char *value)
 	}
 	return "must be \"none\" or a URL such as \"http://proxy.example.com:3128\", "
 		"with http, https or socks5h and without user name, password or path";
+}
+
+char *
+cs_url_encode(const char *text)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	for (const unsigned char *p = (const unsigned char *) text; *p; p++)
+	{
+		if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+			(*p >= '0' && *p <= '9') || strchr("-._~", *p) != NULL)
+			appendStringInfoCharMacro(&out, *p);
+		else
+			appendStringInfo(&out, "%%%02X", *p);
+	}
+	return out.data;
 }

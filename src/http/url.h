@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * url.h
- *		Which URLs contactsync talks to; pure.
+ *		Check which URLs may be called, and encode parts of them; pure.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,17 +13,21 @@
 #define CS_MAX_URL	8192
 
 /*
- * NULL if the text is a URL that may be called, else what it must be: the end
- * of a sentence (constant).  Only https, but http as well to loopback, and
- * anywhere if allow_http.  Deliberately narrower than RFC 3986, so that no two
- * readers can disagree on the host: printable ASCII, no user or password.
+ * Return NULL if the URL may be called, else what it must be: the end of a
+ * sentence, constant.  Allowed are https everywhere, http to loopback addresses,
+ * and http everywhere if allow_http.  The syntax is narrower than RFC 3986, so
+ * that no two readers can disagree on the host: printable ASCII, without user
+ * name or password.
  */
 extern const char *cs_url_problem(const char *url, bool allow_http);
 
-/* The same for the part that paths are appended to: no query, no fragment. */
+/* The same for a base URL, to which paths are appended: no query or fragment. */
 extern const char *cs_url_base_problem(const char *url, bool allow_http);
 
-/* The same for a proxy, http://, https:// or socks5h://, without a path. */
+/* The same for a proxy: http://, https:// or socks5h://, without a path. */
 extern const char *cs_url_proxy_problem(const char *url);
+
+/* Percent-encode everything but the unreserved characters of RFC 3986. */
+extern char *cs_url_encode(const char *text);
 
 #endif							/* CS_HTTP_URL_H */

@@ -138,7 +138,7 @@ cs_provider_error_message(CsJson *doc)
 static bool
 is_web_page(const CsResponse *response)
 {
-	char	   *type = cs_provider_header(response, "content-type");
+	char	   *type = cs_message_header(response, "content-type");
 	const char *body = response->body ? response->body : "";
 
 	if (cs_provider_mentions(type, "text/html"))
@@ -183,7 +183,7 @@ judge_throttled(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 	cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
 						 "too many requests%s", quoted(doc));
 	judgement->throttled = true;
-	judgement->retry_after = cs_provider_retry_after(response);
+	judgement->retry_after = cs_message_retry_after(response);
 }
 
 /* There may be a token to refresh; an API key stays what it is. */
@@ -200,7 +200,7 @@ judge_unauthorized(const CsEndpoint *endpoint, CsJson *doc, CsJudgement *judgeme
 static void
 judge_redirect(const CsEndpoint *endpoint, const CsResponse *response, CsJudgement *judgement)
 {
-	char	   *location = cs_provider_header(response, "location");
+	char	   *location = cs_message_header(response, "location");
 
 	cs_provider_conclude(judgement, CS_HALT, CS_HALT_REDIRECT,
 						 "%s sends us elsewhere (%d to %s): check the option base_url",
@@ -223,7 +223,7 @@ cs_provider_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
 	{
 		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
 							 "HTTP status %d%s", status, quoted(doc));
-		judgement->retry_after = cs_provider_retry_after(response);
+		judgement->retry_after = cs_message_retry_after(response);
 	}
 	else if (status == 401)
 		judge_unauthorized(endpoint, doc, judgement);

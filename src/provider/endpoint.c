@@ -266,14 +266,16 @@ parse_common(CsEndpoint *endpoint)
 	endpoint->burst = cs_endpoint_option_number(endpoint, "burst", provider->burst);
 	endpoint->burst = Max(endpoint->burst, 1.0);
 	endpoint->concurrency = cs_endpoint_option_int(endpoint, "concurrency", provider->concurrency);
-	endpoint->connect_timeout = cs_endpoint_option_int(endpoint, "connect_timeout", 0);
-	endpoint->timeout = cs_endpoint_option_int(endpoint, "timeout", 0);
+	endpoint->http.connect_timeout = cs_endpoint_option_int(endpoint, "connect_timeout", 0);
+	endpoint->http.timeout = cs_endpoint_option_int(endpoint, "timeout", 0);
 	endpoint->max_retries = cs_endpoint_option_int(endpoint, "max_retries", provider->max_retries);
 	endpoint->max_retry_after = cs_endpoint_option_int(endpoint, "max_retry_after", 0);
 	endpoint->nulls_clear = strcmp(cs_endpoint_option(endpoint, "nulls"), "clear") == 0;
-	endpoint->proxy = strcmp(proxy, "none") == 0 ? NULL : pstrdup(proxy);
-	endpoint->ca_file = ca_file != NULL ? pstrdup(ca_file) : NULL;
-	endpoint->allow_http = cs_allow_http;
+	endpoint->http.proxy = strcmp(proxy, "none") == 0 ? NULL : pstrdup(proxy);
+	endpoint->http.ca_file = ca_file != NULL ? pstrdup(ca_file) : NULL;
+	endpoint->http.allow_http = cs_allow_http;
+	endpoint->http.server_name = endpoint->server_name;
+	endpoint->http.auth_header = cs_provider_auth_header(provider);
 	endpoint->payload = hash_payload(endpoint);
 }
 
@@ -484,7 +486,7 @@ cs_endpoint_equal(const CsEndpoint *a, const CsEndpoint *b)
 		return a == b;
 	if (a->serverid != b->serverid || a->roleid != b->roleid ||
 		a->mapping_roleid != b->mapping_roleid || a->provider != b->provider ||
-		a->allow_http != b->allow_http || a->nvalues != b->nvalues)
+		a->http.allow_http != b->http.allow_http || a->nvalues != b->nvalues)
 		return false;
 	for (int i = 0; i < a->nvalues; i++)
 		if (a->values[i].option != b->values[i].option ||

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "http/message.h"
 #include "provider/option.h"
 
 struct CsProvider;
@@ -36,16 +37,12 @@ typedef struct CsEndpoint
 	double		pace;			/* calls a second */
 	double		burst;			/* calls that may go at once after idling */
 	int			concurrency;	/* calls in flight */
-	int			connect_timeout;	/* ms */
-	int			timeout;		/* ms, whole call */
 	int			max_retries;	/* of a 5xx or lost connection, per call */
 	int			max_retry_after;	/* s to wait, however long the provider
 									 * says */
 	bool		nulls_clear;	/* nulls => 'clear': send them as the provider
 								 * documents; else leave them out */
-	char	   *proxy;			/* URL, or NULL: none */
-	bool		allow_http;		/* http to loopback only unless set */
-	char	   *ca_file;		/* or NULL: the system's */
+	CsHttpOptions http;			/* how its calls travel */
 
 	int			nvalues;
 	CsOptionValue *values;		/* given or preset, server and mapping */

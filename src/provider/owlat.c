@@ -21,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "http/url.h"
 #include "provider/provider.h"
 
 #define MAX_NAME	200			/* characters, of the address as well */
@@ -318,16 +319,16 @@ topic_url(const CsEndpoint *endpoint, const Owlat *owlat, const char *email)
 
 	return psprintf("%s%.*s%s%s%s%s", endpoint->base_url,
 					(int) (hole - owlat->topic_path), owlat->topic_path,
-					cs_provider_url_encode(owlat->topic_id),
+					cs_url_encode(owlat->topic_id),
 					hole + strlen("{topic}"),
-					email ? "/" : "", email ? cs_provider_url_encode(email) : "");
+					email ? "/" : "", email ? cs_url_encode(email) : "");
 }
 
 static char *
 contact_url(const CsEndpoint *endpoint, const Owlat *owlat, const char *email)
 {
 	return psprintf("%s%s/%s", endpoint->base_url, owlat->contacts_path,
-					cs_provider_url_encode(email));
+					cs_url_encode(email));
 }
 
 static void
@@ -337,7 +338,7 @@ build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 	const CsContact *contact = batch->contacts[0];
 	OwlatCall	call = call_of(endpoint, batch);
 
-	cs_provider_add_header(request, "Accept", "application/json");
+	cs_message_add_header(request, "Accept", "application/json");
 	if (call == CALL_DELETE || call == CALL_LEAVE)
 	{
 		request->method = "DELETE";
@@ -347,7 +348,7 @@ build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 		return;
 	}
 
-	cs_provider_add_header(request, "Content-Type", "application/json");
+	cs_message_add_header(request, "Content-Type", "application/json");
 	initStringInfo(&request->body);
 	request->method = call == CALL_UPDATE || call == CALL_MOVE ? "PUT" : "POST";
 	switch (call)
@@ -546,7 +547,7 @@ judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *respon
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 	OwlatCall	call = call_of(endpoint, batch);
 
-	judgement->request_id = cs_provider_header(response, "x-request-id");
+	judgement->request_id = cs_message_header(response, "x-request-id");
 	judgement->code = error_code(doc);
 	if (cs_provider_judge_common(endpoint, response, doc, judgement))
 	{
@@ -585,7 +586,7 @@ build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 	request->method = "GET";
 	request->url = n == 0 ? psprintf("%s/api/v1/health", endpoint->base_url) :
 		psprintf("%s%s?limit=1", endpoint->base_url, owlat->contacts_path);
-	cs_provider_add_header(request, "Accept", "application/json");
+	cs_message_add_header(request, "Accept", "application/json");
 	return true;
 }
 
@@ -611,7 +612,7 @@ build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *re
 {
 	request->method = "GET";
 	request->url = contact_url(endpoint, cs_provider_settings(endpoint), contact->upsert_key);
-	cs_provider_add_header(request, "Accept", "application/json");
+	cs_message_add_header(request, "Accept", "application/json");
 	return true;
 }
 

@@ -325,33 +325,6 @@ cs_provider_option_word(const CsEndpoint *endpoint, const char *name, const char
 	return 0;
 }
 
-
-void
-cs_provider_add_header(CsRequest *request, const char *name, const char *value)
-{
-	Assert(request->nheaders < CS_MAX_HEADERS);
-	request->headers[request->nheaders].name = name;
-	request->headers[request->nheaders].value = value;
-	request->nheaders++;
-}
-
-char *
-cs_provider_url_encode(const char *text)
-{
-	StringInfoData out;
-
-	initStringInfo(&out);
-	for (const unsigned char *p = (const unsigned char *) text; *p; p++)
-	{
-		if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
-			(*p >= '0' && *p <= '9') || strchr("-._~", *p) != NULL)
-			appendStringInfoCharMacro(&out, *p);
-		else
-			appendStringInfo(&out, "%%%02X", *p);
-	}
-	return out.data;
-}
-
 /* One length-prefixed part of a UUID's name; false when the hash failed. */
 static bool
 hash_part(pg_cryptohash_ctx *hash, const void *data, size_t len)

@@ -21,6 +21,7 @@
 
 #include "base/contactsync.h"
 #include "http/json.h"
+#include "http/message.h"
 #include "provider/contact.h"
 #include "provider/endpoint.h"
 #include "provider/lookup.h"
@@ -37,36 +38,6 @@ typedef struct CsBatch
 	int			rekeys;			/* how often the verdict was REKEY */
 	const char *provider_state; /* of the endpoint when the request was built */
 } CsBatch;
-
-typedef struct CsHeader
-{
-	const char *name;
-	const char *value;
-} CsHeader;
-
-#define CS_MAX_HEADERS	8
-
-typedef struct CsRequest
-{
-	const char *method;			/* "POST", "PUT", "GET", "DELETE", "PATCH" */
-	char	   *url;
-	int			nheaders;		/* Authorization is not among them */
-	CsHeader	headers[CS_MAX_HEADERS];
-	StringInfoData body;		/* data == NULL: no body */
-	const char *idempotency_key;	/* to be logged; it is in the headers too */
-} CsRequest;
-
-typedef struct CsResponse
-{
-	int			status;			/* HTTP status; 0: no answer */
-	const char *error;			/* why there was none, or NULL */
-	bool		unsent;			/* no answer, and nothing was sent either:
-								 * there was no connection */
-	const char *headers;		/* lines "name: value\n", names in lower case */
-	const char *body;			/* zero-terminated as well */
-	size_t		body_len;
-	double		received_at;	/* Unix seconds */
-} CsResponse;
 
 typedef enum CsVerdict
 {
@@ -334,8 +305,6 @@ extern void cs_provider_auth_wipe(char *value);
 /* The same with something else in the place of the secret; palloc'd. */
 extern char *cs_provider_auth_format(const CsProvider *provider, const char *secret);
 
-extern void cs_provider_add_header(CsRequest *request, const char *name, const char *value);
-
 /* Characters of a UTF-8 text. */
 extern size_t cs_provider_utf8_length(const char *text);
 
@@ -345,9 +314,6 @@ extern int	cs_provider_option_word(const CsEndpoint *endpoint, const char *name,
 
 /* Refuse "." and "..", which would lead a URL's path elsewhere. */
 extern CsRefusal *cs_provider_check_path(const char *field, const char *text);
-
-/* Percent-encode all but RFC 3986 unreserved characters. */
-extern char *cs_provider_url_encode(const char *text);
 
 /* ---------- answer.c: help for judge() ---------- */
 
@@ -386,19 +352,5 @@ extern char *cs_provider_clean(const CsEndpoint *endpoint, const char *text);
 
 /* Case-insensitive, for messages of services that give no code. */
 extern bool cs_provider_mentions(const char *message, const char *phrase);
-
-/* ---------- retryafter.c ---------- */
-
-/* The header's value, palloc'd, or NULL.  "name" is in lower case. */
-extern char *cs_provider_header(const CsResponse *response, const char *name);
-
-/* Seconds by Retry-After (number, 0, HTTP date) or -1; not clamped. */
-extern double cs_provider_retry_after(const CsResponse *response);
-
-/* The service's clock when it answered, in Unix seconds, or -1: it did not say. */
-extern double cs_provider_answered_at(const CsResponse *response);
-
-/* Seconds until the Unix time in that header, at least 0, or -1. */
-extern double cs_provider_reset_after(const CsResponse *response, const char *name);
 
 #endif							/* CS_PROVIDER_PROVIDER_H */

@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "http/url.h"
 #include "provider/email.h"
 #include "provider/item_results.h"
 #include "provider/provider.h"
@@ -216,24 +217,24 @@ build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 {
 	const Spotzee *spotzee = cs_provider_settings(endpoint);
 
-	cs_provider_add_header(request, "Accept", "application/json");
+	cs_message_add_header(request, "Accept", "application/json");
 	if (spotzee->version)
-		cs_provider_add_header(request, "Spotzee-Version", spotzee->version);
+		cs_message_add_header(request, "Spotzee-Version", spotzee->version);
 	if (batch->action == CS_DELETE)
 	{
 		request->method = "DELETE";
 		request->url = psprintf("%s%s/%s", endpoint->base_url, spotzee->path,
-								cs_provider_url_encode(batch->contacts[0]->upsert_key));
+								cs_url_encode(batch->contacts[0]->upsert_key));
 		return;
 	}
 
 	request->method = "POST";
 	request->url = psprintf("%s%s/batch", endpoint->base_url, spotzee->path);
-	cs_provider_add_header(request, "Content-Type", "application/json");
+	cs_message_add_header(request, "Content-Type", "application/json");
 	initStringInfo(&request->body);
 	write_batch(&request->body, spotzee, batch, endpoint->nulls_clear);
 	request->idempotency_key = cs_provider_idempotency_key(batch, &request->body);
-	cs_provider_add_header(request, "Idempotency-Key", request->idempotency_key);
+	cs_message_add_header(request, "Idempotency-Key", request->idempotency_key);
 }
 
 static int
@@ -327,7 +328,7 @@ judge_conflict(const CsResponse *response, const char *code, CsJson *doc,
 	{
 		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s",
 							 message ? message : code);
-		judgement->retry_after = cs_provider_retry_after(response);
+		judgement->retry_after = cs_message_retry_after(response);
 	}
 	else
 		return false;
@@ -376,14 +377,14 @@ judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *respon
 
 	judgement->request_id = cs_json_string(cs_json_get(doc, "request_id"));
 	if (judgement->request_id == NULL)
-		judgement->request_id = cs_provider_header(response, "x-request-id");
+		judgement->request_id = cs_message_header(response, "x-request-id");
 	if (response->status >= 300)
 		judgement->code = code;
 
 	if (cs_provider_judge_common(endpoint, response, doc, judgement))
 	{
 		if (response->status == 429 && judgement->retry_after < 0)
-			judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+			judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 	}
 	else if (batch->action == CS_DELETE && judge_deletion(response, code, judgement))
 		return;
@@ -401,9 +402,9 @@ static void
 begin_get(const Spotzee *spotzee, CsRequest *request)
 {
 	request->method = "GET";
-	cs_provider_add_header(request, "Accept", "application/json");
+	cs_message_add_header(request, "Accept", "application/json");
 	if (spotzee->version)
-		cs_provider_add_header(request, "Spotzee-Version", spotzee->version);
+		cs_message_add_header(request, "Spotzee-Version", spotzee->version);
 }
 
 /* [DOC]: GET /me, and X-Total-Count of a list. */
@@ -435,7 +436,7 @@ judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 		finding->result = cs_json_is_object(doc) ? CS_FINDING_OK : CS_FINDING_UNAVAILABLE;
 		return;
 	}
-	total = cs_provider_header(response, "x-total-count");
+	total = cs_message_header(response, "x-total-count");
 	if (total && *total && strspn(total, "0123456789") == strlen(total) && strlen(total) < 18)
 		cs_lookup_count(finding, local, strtoll(total, NULL, 10));
 	else
@@ -451,7 +452,7 @@ build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *re
 		return false;
 	begin_get(spotzee, request);
 	request->url = psprintf("%s%s/%s", endpoint->base_url, spotzee->path,
-							cs_provider_url_encode(contact->upsert_key));
+							cs_url_encode(contact->upsert_key));
 	return true;
 }
 

@@ -244,7 +244,7 @@ judge_400(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *re
 	{
 		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s", message);
 		judgement->throttled = true;
-		judgement->retry_after = cs_provider_retry_after(response);
+		judgement->retry_after = cs_message_retry_after(response);
 		if (judgement->retry_after < 0)
 			judgement->retry_after = BUSY_SECONDS;
 	}
@@ -286,7 +286,7 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 	const char *message = cs_provider_error_message(doc);
 
-	judgement->request_id = cs_provider_header(response, "x-request-id");
+	judgement->request_id = cs_message_header(response, "x-request-id");
 	if (cs_provider_judge_common(endpoint, response, doc, judgement))
 	{
 		if (response->status == 429 && cs_provider_mentions(message, "usage limit"))
@@ -296,7 +296,7 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 			judgement->throttled = false;
 		}
 		else if (response->status == 429 && judgement->retry_after < 0)
-			judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+			judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 	}
 	else if (CS_LARK_KIND(batch->step) == CS_LARK_FIRST &&
 			 cs_campaignlark_looks_up(lark, contact) &&

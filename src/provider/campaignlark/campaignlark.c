@@ -22,6 +22,7 @@
  */
 #include "postgres.h"
 
+#include "http/url.h"
 #include "provider/campaignlark/campaignlark.h"
 #include "provider/email.h"
 
@@ -390,18 +391,18 @@ build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 	const CsCampaignLark *lark = cs_provider_settings(endpoint);
 	const CsContact *contact = batch->contacts[0];
 
-	cs_provider_add_header(request, "Accept", "application/json");
+	cs_message_add_header(request, "Accept", "application/json");
 	if (CS_LARK_KIND(batch->step) == CS_LARK_FIRST && cs_campaignlark_looks_up(lark, contact))
 	{
 		request->method = "GET";
 		request->url = psprintf("%s/contacts/by-email?email=%s", endpoint->base_url,
-								cs_provider_url_encode(contact->value[CS_EMAIL]));
+								cs_url_encode(contact->value[CS_EMAIL]));
 		return;
 	}
 
 	request->method = "POST";
 	request->url = psprintf("%s/contacts/upsert", endpoint->base_url);
-	cs_provider_add_header(request, "Content-Type", "application/json");
+	cs_message_add_header(request, "Content-Type", "application/json");
 	initStringInfo(&request->body);
 	write_contact(&request->body, endpoint, batch);
 }

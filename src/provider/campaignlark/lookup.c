@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "http/url.h"
 #include "provider/campaignlark/campaignlark.h"
 
 bool
@@ -19,7 +20,7 @@ cs_campaignlark_build_check(const CsEndpoint *endpoint, int n, CsRequest *reques
 		return false;
 	request->method = "GET";
 	request->url = psprintf("%s/fields", endpoint->base_url);
-	cs_provider_add_header(request, "Accept", "application/json");
+	cs_message_add_header(request, "Accept", "application/json");
 	return true;
 }
 
@@ -99,8 +100,8 @@ cs_campaignlark_build_lookup(const CsEndpoint *endpoint, const CsContact *contac
 {
 	request->method = "GET";
 	request->url = psprintf("%s/contacts/by-email?email=%s", endpoint->base_url,
-							cs_provider_url_encode(contact->value[CS_EMAIL]));
-	cs_provider_add_header(request, "Accept", "application/json");
+							cs_url_encode(contact->value[CS_EMAIL]));
+	cs_message_add_header(request, "Accept", "application/json");
 	return true;
 }
 

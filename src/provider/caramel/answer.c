@@ -233,9 +233,9 @@ judge_throttle(const CsResponse *response, const char *message, CsJudgement *jud
 	cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "too many requests: %s",
 						 message);
 	judgement->throttled = true;
-	judgement->retry_after = cs_provider_retry_after(response);
+	judgement->retry_after = cs_message_retry_after(response);
 	if (judgement->retry_after < 0)
-		judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+		judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 }
 
 /* [SEED]: the table of errors; [DOC]: the other codes.  False for none of them. */
@@ -354,13 +354,13 @@ cs_caramel_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 	Refusal		refusal;
 	bool		refused = read_refusal(doc, &refusal);
 
-	judgement->request_id = cs_provider_header(response, "x-caramel-request-id");
+	judgement->request_id = cs_message_header(response, "x-caramel-request-id");
 	if (refused)
 		judgement->code = refusal.code;
 	if (cs_provider_judge_common(endpoint, response, doc, judgement))
 	{
 		if (response->status == 429 && judgement->retry_after < 0)
-			judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+			judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 		return;
 	}
 	if (refused && judge_code(endpoint, batch, response, &refusal, judgement))

@@ -244,8 +244,8 @@ build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 
 	request->method = "POST";
 	request->url = pstrdup(endpoint->base_url);
-	cs_provider_add_header(request, "Accept", "application/json, text/event-stream");
-	cs_provider_add_header(request, "Content-Type", "application/json");
+	cs_message_add_header(request, "Accept", "application/json, text/event-stream");
+	cs_message_add_header(request, "Content-Type", "application/json");
 
 	initStringInfo(out);
 	appendStringInfo(out, "{\"jsonrpc\":\"2.0\",\"method\":\"tools/call\",\"id\":" INT64_FORMAT ",\"params\":{",
@@ -288,8 +288,8 @@ build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 	request->method = "POST";
 	request->url = mcp ? pstrdup(endpoint->base_url) :
 		psprintf("%s/meta/usage", cs_endpoint_option(endpoint, "gateway_url"));
-	cs_provider_add_header(request, "Accept", "application/json, text/event-stream");
-	cs_provider_add_header(request, "Content-Type", "application/json");
+	cs_message_add_header(request, "Accept", "application/json, text/event-stream");
+	cs_message_add_header(request, "Content-Type", "application/json");
 	initStringInfo(out);
 	if (mcp)
 		appendStringInfoString(out, "{\"jsonrpc\":\"2.0\",\"method\":\"tools/call\",\"id\":1,\"params\":{\"name\":\"caramel.v1.meta.usage\",\"arguments\":");

@@ -285,7 +285,7 @@ refine_throttle(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 		judgement->throttled = false;
 	}
 	else if (judgement->retry_after < 0)
-		judgement->retry_after = cs_provider_reset_after(response, "x-ratelimit-reset");
+		judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 }
 
 /* [SEED] 403: missing scope; [DOC]: or a tenant that the key is not for. */
@@ -316,7 +316,7 @@ cs_mailingcore_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsR
 {
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 
-	judgement->request_id = cs_provider_header(response, "x-request-id");
+	judgement->request_id = cs_message_header(response, "x-request-id");
 	if (cs_provider_judge_common(endpoint, response, doc, judgement))
 	{
 		if (response->status == 429)

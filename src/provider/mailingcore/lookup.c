@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "http/url.h"
 #include "provider/mailingcore/mailingcore.h"
 
 static void
@@ -21,8 +22,8 @@ begin_get(const CsEndpoint *endpoint, CsRequest *request)
 
 	request->method = "GET";
 	if (settings->tenant_id)
-		cs_provider_add_header(request, "X-Tenant-Id", settings->tenant_id);
-	cs_provider_add_header(request, "Accept", "application/json");
+		cs_message_add_header(request, "X-Tenant-Id", settings->tenant_id);
+	cs_message_add_header(request, "Accept", "application/json");
 }
 
 bool
@@ -35,7 +36,7 @@ cs_mailingcore_build_check(const CsEndpoint *endpoint, int n, CsRequest *request
 	begin_get(endpoint, request);
 	request->url = n == 0 ? psprintf("%s/contacts?page=1&limit=1", endpoint->base_url) :
 		psprintf("%s/campaigns/%s/locale-coverage", endpoint->base_url,
-				 cs_provider_url_encode(campaign));
+				 cs_url_encode(campaign));
 	return true;
 }
 
@@ -111,7 +112,7 @@ cs_mailingcore_build_lookup(const CsEndpoint *endpoint, const CsContact *contact
 	if (id == NULL || cs_provider_check_path("external_id", id) != NULL)
 		return false;
 	begin_get(endpoint, request);
-	request->url = psprintf("%s/contacts/%s", endpoint->base_url, cs_provider_url_encode(id));
+	request->url = psprintf("%s/contacts/%s", endpoint->base_url, cs_url_encode(id));
 	return true;
 }
 
@@ -154,11 +155,11 @@ cs_mailingcore_build_pull(const CsEndpoint *endpoint, const CsPull *pull, CsRequ
 	appendStringInfo(&url, "%s/contacts?limit=%d", endpoint->base_url,
 					 cs_endpoint_option_int(endpoint, "pull_page", 0));
 	if (pull->cursor)
-		appendStringInfo(&url, "&cursor=%s", cs_provider_url_encode(pull->cursor));
+		appendStringInfo(&url, "&cursor=%s", cs_url_encode(pull->cursor));
 	else
 		appendStringInfo(&url, "&page=%d", pull->page);
 	if (pull->since)
-		appendStringInfo(&url, "&updatedSince=%s", cs_provider_url_encode(pull->since));
+		appendStringInfo(&url, "&updatedSince=%s", cs_url_encode(pull->since));
 	request->url = url.data;
 }
 

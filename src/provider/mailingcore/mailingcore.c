@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "http/url.h"
 #include "provider/mailingcore/mailingcore.h"
 
 #define MAX_EXTERNAL_ID		128 /* characters */
@@ -334,17 +335,17 @@ build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 	const CsMailingCore *settings = cs_provider_settings(endpoint);
 
 	if (settings->tenant_id)
-		cs_provider_add_header(request, "X-Tenant-Id", settings->tenant_id);
-	cs_provider_add_header(request, "Accept", "application/json");
+		cs_message_add_header(request, "X-Tenant-Id", settings->tenant_id);
+	cs_message_add_header(request, "Accept", "application/json");
 	if (batch->action == CS_DELETE)
 	{
 		request->method = "DELETE";
 		request->url = psprintf("%s/contacts/%s", endpoint->base_url,
-								cs_provider_url_encode(batch->contacts[0]->value[CS_EXTERNAL_ID]));
+								cs_url_encode(batch->contacts[0]->value[CS_EXTERNAL_ID]));
 		return;
 	}
 
-	cs_provider_add_header(request, "Content-Type", "application/json");
+	cs_message_add_header(request, "Content-Type", "application/json");
 	initStringInfo(&request->body);
 	if (batch->step == CS_MAILINGCORE_SINGLE)
 	{
