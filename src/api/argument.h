@@ -12,7 +12,7 @@
 
 #include "fmgr.h"
 
-#include "store/definition.h"
+#include "store/watch.h"
 
 /* Raise an error if the argument is null. */
 extern void cs_argument_require(FunctionCallInfo fcinfo, int arg, const char *name);

@@ -21,8 +21,8 @@
 #include "delivery/database_identity.h"
 #include "delivery/guard.h"
 #include "provider/endpoint.h"
+#include "store/endpoint_state.h"
 #include "store/pause.h"
-#include "store/state.h"
 #include "store/stats.h"
 #include "store/watch.h"
 
@@ -59,7 +59,7 @@ endpoints_at(const char *server_name, Oid roleid)
 	for (uint64 i = 0; i < n; i++)
 		ids = lappend_int(ids, cs_sql_int(i, 1));
 	if (n == 0)
-		ids = list_make1_int(cs_state_endpoint_id(cs_endpoint_find_server(server_name, roleid),
+		ids = list_make1_int(cs_endpoint_state_id(cs_endpoint_find_server(server_name, roleid),
 												  server_name, roleid));
 	return ids;
 }

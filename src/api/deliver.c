@@ -32,8 +32,8 @@
 #include "delivery/delivery.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
+#include "store/endpoint_state.h"
 #include "store/queue.h"
-#include "store/state.h"
 
 /* Progress is reported this often, and looked for this often (ms). */
 #define REPORT_MS	1000
@@ -87,7 +87,7 @@ contactsync_upsert(PG_FUNCTION_ARGS)
 
 	check_contact(endpoint, contact);
 	cs_sql_enter(&scope);
-	endpoint_id = cs_state_endpoint_id(serverid, endpoint->server_name, roleid);
+	endpoint_id = cs_endpoint_state_id(serverid, endpoint->server_name, roleid);
 	cs_sql_leave(&scope);
 	writer = cs_queue_begin_write(NULL);
 	if (writer == NULL)

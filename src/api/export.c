@@ -34,8 +34,8 @@
 #include "delivery/row_contact.h"
 #include "http/json.h"
 #include "provider/endpoint.h"
-#include "store/source.h"
 #include "store/source_page.h"
+#include "store/source_row.h"
 #include "store/watch.h"
 
 CS_FUNCTION(contactsync_export);
@@ -195,7 +195,7 @@ read_all(CsExport *export, const CsWatch *watch)
 	PG_TRY();
 	{
 		pages = cs_source_page_open(watch, &order);
-		source = cs_source_open(watch);
+		source = cs_source_row_open(watch);
 		do
 		{
 			MemoryContext old = MemoryContextSwitchTo(page);
@@ -213,7 +213,7 @@ read_all(CsExport *export, const CsWatch *watch)
 	{
 		/* plans outlive a transaction */
 		if (source)
-			cs_source_close(source);
+			cs_source_row_close(source);
 		if (pages)
 			cs_source_page_close(pages);
 	}

@@ -29,8 +29,11 @@
 #include "delivery/scan_store.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
+#include "store/contact_state.h"
+#include "store/failure.h"
+#include "store/source.h"
 #include "store/source_page.h"
-#include "store/state.h"
+#include "store/source_row.h"
 #include "store/watch.h"
 
 CS_FUNCTION(contactsync_import);
@@ -238,21 +241,21 @@ dry_run(CsDryRun *run)
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	comparer.has_direct = cs_state_has_contacts(order->watch->endpoint, 0);
-	comparer.has_failures = cs_state_has_failures(order->watch->endpoint, order->watch->id);
+	comparer.has_direct = cs_contact_state_exists(order->watch->endpoint, 0);
+	comparer.has_failures = cs_failure_exists(order->watch->endpoint, order->watch->id);
 	cs_sql_leave(&scope);
 	comparer.looks_later = order->kind == CS_RECONCILE && order->filter == NULL &&
 		order->watch->on_delete != CS_ON_DELETE_IGNORE;
 	PG_TRY();
 	{
 		pages = cs_source_page_open(order->watch, &page_order);
-		comparer.source = source = cs_source_open(order->watch);
+		comparer.source = source = cs_source_row_open(order->watch);
 		count_rows(run, &comparer, pages, page);
 		if (comparer.looks_later)
 		{
-			cs_source_close(source);
+			cs_source_row_close(source);
 			source = NULL;
-			comparer.source = source = cs_source_open(cs_row_contact_presence(order->watch));
+			comparer.source = source = cs_source_row_open(cs_row_contact_presence(order->watch));
 			count_missing(run, &comparer, page);
 		}
 	}
@@ -260,7 +263,7 @@ dry_run(CsDryRun *run)
 	{
 		/* plans outlive a transaction */
 		if (source)
-			cs_source_close(source);
+			cs_source_row_close(source);
 		if (pages)
 			cs_source_page_close(pages);
 	}
@@ -298,7 +301,7 @@ estimate(const CsScanOrder *order)
 	int64		rows = cs_source_page_estimate(pages);
 
 	cs_source_page_close(pages);
-	cs_source_close(cs_source_open(order->watch));
+	cs_source_row_close(cs_source_row_open(order->watch));
 	return rows;
 }
 

@@ -23,7 +23,7 @@
 #include "provider/email.h"
 #include "provider/endpoint.h"
 #include "store/forget.h"
-#include "store/source.h"
+#include "store/source_row.h"
 #include "store/trace.h"
 #include "store/watch.h"
 
@@ -143,10 +143,10 @@ is_in_source(const CsWatch *watch, char *key)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		CsSource   *source = cs_source_open(watch);
+		CsSource   *source = cs_source_row_open(watch);
 
-		cs_source_read(source, 1, &key, &row);
-		cs_source_close(source);
+		cs_source_row_read(source, 1, &key, &row);
+		cs_source_row_close(source);
 		found = row.contact != NULL;
 		ReleaseCurrentSubTransaction();
 	}

@@ -30,8 +30,8 @@
 #include "provider/email.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
+#include "store/endpoint_state.h"
 #include "store/remote_contact.h"
-#include "store/state.h"
 
 CS_FUNCTION(contactsync_pull);
 
@@ -203,7 +203,7 @@ contactsync_pull(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s does not tell which contacts changed", endpoint->provider->title)));
 	cs_sql_enter(&scope);
-	puller.endpoint_id = cs_state_endpoint_id(serverid, endpoint->server_name, GetUserId());
+	puller.endpoint_id = cs_endpoint_state_id(serverid, endpoint->server_name, GetUserId());
 	lock(&puller);
 	since = cs_remote_contact_since(puller.endpoint_id);
 	since = since ? MemoryContextStrdup(context, since) : NULL;

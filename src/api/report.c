@@ -29,6 +29,7 @@
 #include "api/html.h"
 #include "api/report_data.h"
 #include "base/compat.h"
+#include "store/stats.h"
 
 CS_FUNCTION(contactsync_report);
 

@@ -13,7 +13,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 
-#include "store/span.h"
+#include "store/stats.h"
 
 /* What a report is about, divided into buckets of equal width. */
 typedef struct CsReportPeriod

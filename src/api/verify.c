@@ -33,7 +33,7 @@
 #include "delivery/row_contact.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
-#include "store/source.h"
+#include "store/source_row.h"
 #include "store/watch.h"
 
 CS_FUNCTION(contactsync_verify);
@@ -142,7 +142,7 @@ draw_samples(int endpoint_id, int wanted, int *n, MemoryContext context)
 static void
 read_sample(const CsEndpoint *endpoint, const CsWatch *watch, CsSample *sample)
 {
-	CsSource   *source = cs_source_open(watch);
+	CsSource   *source = cs_source_row_open(watch);
 	CsRowContact current;
 
 	PG_TRY();
@@ -151,7 +151,7 @@ read_sample(const CsEndpoint *endpoint, const CsWatch *watch, CsSample *sample)
 	}
 	PG_FINALLY();
 	{
-		cs_source_close(source);
+		cs_source_row_close(source);
 	}
 	PG_END_TRY();
 	sample->contact = current.contact;

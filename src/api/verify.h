@@ -11,7 +11,7 @@
 #include "postgres.h"
 
 #include "provider/endpoint.h"
-#include "store/definition.h"
+#include "store/watch.h"
 
 /*
  * Effect: an error if the provider says that it cannot take what the watch,

@@ -31,11 +31,12 @@
 #include "base/sql.h"
 #include "capture/ddl.h"
 #include "provider/endpoint.h"
-#include "store/mapping.h"
+#include "store/endpoint_state.h"
 #include "store/schedule.h"
-#include "store/state.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
+#include "store/watch_make.h"
+#include "store/watch_store.h"
 
 CS_FUNCTION(contactsync_watch);
 CS_FUNCTION(contactsync_alter_watch);
@@ -57,7 +58,7 @@ endpoint_of_caller(Oid serverid, const char *server_name)
 	int			id;
 
 	cs_sql_enter(&scope);
-	id = cs_state_endpoint_id(serverid, server_name, roleid);
+	id = cs_endpoint_state_id(serverid, server_name, roleid);
 	cs_sql_leave(&scope);
 	return id;
 }
@@ -100,14 +101,14 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	cs_schedule_read(fcinfo, 7, &schedule);
 	serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(1)), GetUserId());
 	endpoint = cs_endpoint_read(serverid, GetUserId());
-	watch = cs_watch_define(PG_GETARG_OID(0), endpoint,
+	watch = cs_watch_make(PG_GETARG_OID(0), endpoint,
 							PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 							cs_argument_text(fcinfo, 3),
 							PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
 							PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule);
 	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
-	cs_watch_create(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
+	cs_watch_store_new(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
 	cs_sql_enter(&scope);
 	(void) cs_ddl_follow_renames();
 	cs_sql_leave(&scope);
@@ -168,12 +169,12 @@ define(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *endpoint
 
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(watch->owner, sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	altered = cs_watch_define(watch->source, endpoint,
-							  PG_ARGISNULL(ARG_MAPPING) ? DatumGetJsonbP(cs_mapping_to_jsonb(watch)) :
-							  PG_GETARG_JSONB_P(ARG_MAPPING),
-							  filter_argument(fcinfo, watch), key_of(watch),
-							  PG_ARGISNULL(ARG_ON_DELETE) ? cs_watch_on_delete_word(watch) :
-							  text_to_cstring(PG_GETARG_TEXT_PP(ARG_ON_DELETE)), schedule);
+	altered = cs_watch_make(watch->source, endpoint,
+							PG_ARGISNULL(ARG_MAPPING) ? DatumGetJsonbP(cs_watch_mapping_to_jsonb(watch)) :
+							PG_GETARG_JSONB_P(ARG_MAPPING),
+							filter_argument(fcinfo, watch), key_of(watch),
+							PG_ARGISNULL(ARG_ON_DELETE) ? cs_watch_on_delete_words[watch->on_delete] :
+							text_to_cstring(PG_GETARG_TEXT_PP(ARG_ON_DELETE)), schedule);
 	if (!PG_ARGISNULL(ARG_MAPPING))
 		cs_verify_mapping(endpoint, altered);
 	SetUserIdAndSecContext(userid, sec_context);
@@ -191,7 +192,7 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 	/* in the order in which a scan that is under way holds them */
 	cs_schedule_store_altered(watch, schedule);
 	cs_sql_enter(&scope);
-	cs_watch_store(watch);
+	cs_watch_store_changed(watch);
 	cs_sql_execute_text("UPDATE contactsync.watch SET state = 'running', reason = NULL, since = clock_timestamp()"
 						" WHERE id = %d AND state = 'broken'", watch->id);
 	cs_table_trigger_alter(watch);
@@ -345,7 +346,7 @@ contactsync_unwatch(PG_FUNCTION_ARGS)
 		endpoints[i] = cs_sql_int(i, 2);
 	}
 	for (uint64 i = 0; i < n; i++)
-		cs_watch_drop(endpoints[i], ids[i]);
+		cs_watch_store_drop(endpoints[i], ids[i]);
 	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }

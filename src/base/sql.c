@@ -26,6 +26,7 @@
 #include "utils/guc.h"
 
 #include "base/contactsync.h"
+#include "base/encoding.h"
 #include "base/sql.h"
 
 /* The version of the extension that the library goes with. */
@@ -263,4 +264,36 @@ cs_sql_text_array(Datum array, int *n)
 			TextDatumGetCString(elements[i]);
 	pfree(elements);
 	return texts;
+}
+
+/* Return a text[] of texts in the database's encoding; NULL becomes null. */
+Datum
+cs_sql_make_text_array(int n, char *const *texts)
+{
+	Datum	   *elements = palloc(Max(n, 1) * sizeof(Datum));
+	bool	   *nulls = palloc(Max(n, 1) * sizeof(bool));
+	int			lower = 1;
+
+	for (int i = 0; i < n; i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		elements[i] = texts[i] ? CStringGetTextDatum(texts[i]) : (Datum) 0;
+	}
+	return PointerGetDatum(construct_md_array(elements, nulls, 1, &n, &lower, TEXTOID, -1, false,
+											  TYPALIGN_INT));
+}
+
+/* Return a text argument and set its mark for cs_sql_execute(); NULL becomes null. */
+Datum
+cs_sql_text_or_null(const char *text, char *isnull)
+{
+	*isnull = text ? ' ' : 'n';
+	return text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+/* Do the same with a text that is UTF-8. */
+Datum
+cs_sql_utf8_or_null(const char *utf8, char *isnull)
+{
+	return cs_sql_text_or_null(utf8 ? cs_encoding_from_utf8(utf8) : NULL, isnull);
 }

@@ -12,7 +12,6 @@
 #include "utils/resowner.h"
 
 #include "base/try.h"
-#include "store/source.h"
 
 CsFault
 cs_fault_classify(int sqlerrcode)

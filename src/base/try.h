@@ -10,6 +10,9 @@
 
 #include "postgres.h"
 
+/* A query over a source took longer than contactsync.source_timeout. */
+#define CS_ERRCODE_SOURCE_TIMEOUT	MAKE_SQLSTATE('C', 'S', '0', '0', '1')
+
 typedef enum CsFault
 {
 	CS_FAULT_NONE,

@@ -47,6 +47,7 @@
 #include "store/queue.h"
 #include "store/row_key.h"
 #include "store/watch.h"
+#include "store/watch_store.h"
 
 /* Keys that are held in memory before they are spilled to the queue. */
 #define CS_CAPTURE_MAX_KEYS	16384
@@ -311,7 +312,7 @@ write_lane(CsQueueWriter *writer, int start, Datum *elements)
 	CsDirtyKey *first = &dirty.keys[start];
 	int			endpoint = first->endpoint;
 	int			watch = first->watch;
-	bool		wanted = !cs_watch_is_dropped(watch);
+	bool		wanted = !cs_watch_store_is_dropped(watch);
 	int			written = 0;
 	int			n = 0;
 	Size		size = 0;

@@ -29,9 +29,10 @@
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "capture/ddl.h"
-#include "store/state.h"
+#include "store/endpoint_state.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
+#include "store/watch_store.h"
 
 CS_FUNCTION(contactsync_note_ddl);
 CS_FUNCTION(contactsync_note_drop);
@@ -182,7 +183,7 @@ rename_in_watch(CsWatch *watch, const CsRenames *renames)
 		watch->mapped[i].expression = rename_in_expression(watch->mapped[i].expression, table, renames);
 	if (watch->filter)
 		watch->filter = rename_in_expression(watch->filter, table, renames);
-	cs_watch_store(watch);
+	cs_watch_store_changed(watch);
 	if (watch->poll_column && cs_renames_find(renames, watch->poll_column))
 		cs_sql_execute_text("UPDATE contactsync.watch SET poll_column = %s WHERE id = %d",
 							quote_literal_cstr(cs_renames_find(renames, watch->poll_column)), watch->id);
@@ -299,7 +300,7 @@ follow_commands(void)
 	inherits = DatumGetBool(cs_sql_value(0, 2, &isnull));
 	if (servers)
 	{
-		cs_state_follow_servers();
+		cs_endpoint_state_follow_servers();
 		cs_shmem_reload_at_commit();
 	}
 	if (inherits)
@@ -399,7 +400,7 @@ drop_watches(void)
 		endpoints[i] = cs_sql_int(i, 2);
 	}
 	for (uint64 i = 0; i < n; i++)
-		cs_watch_drop(endpoints[i], ids[i]);
+		cs_watch_store_drop(endpoints[i], ids[i]);
 	return n;
 }
 
@@ -417,7 +418,7 @@ drop_endpoints(void)
 	for (uint64 i = 0; i < n; i++)
 		ids[i] = cs_sql_int(i, 1);
 	for (uint64 i = 0; i < n; i++)
-		cs_state_drop_endpoint(ids[i]);
+		cs_endpoint_state_drop(ids[i]);
 	return n;
 }
 

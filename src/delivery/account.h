@@ -16,7 +16,7 @@
 #include "delivery/lane.h"
 #include "delivery/pace.h"
 #include "provider/endpoint.h"
-#include "store/state.h"
+#include "store/endpoint_state.h"
 
 /* Any state but RUNNING ends with a call that the provider answers as it should. */
 typedef enum CsHealth

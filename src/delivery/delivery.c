@@ -47,8 +47,8 @@
 #include "store/forget.h"
 #include "store/pause.h"
 #include "store/queue.h"
-#include "store/state.h"
 #include "store/trace.h"
+#include "store/watch_store.h"
 
 /* Text of the contacts that are read before any of them is sent: what is in
  * flight is bounded however large the rows are. */
@@ -121,7 +121,7 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	transactions->begin();
 	cs_queue_adopt();
 	cs_sql_enter(&scope);
-	cs_state_sweep();
+	cs_watch_store_sweep();
 	cs_forget_sweep();
 	cs_sql_leave(&scope);
 	transactions->commit();

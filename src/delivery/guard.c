@@ -30,7 +30,7 @@
 #include "delivery/guard.h"
 #include "provider/check.h"
 #include "provider/provider.h"
-#include "store/state.h"
+#include "store/watch_store.h"
 
 /* More than the limit in so many seconds is many. */
 #define WINDOW		60.0
@@ -87,7 +87,7 @@ cs_guard_stop(CsLane *lane, int64 n)
 					  " contactsync_resume(..., automations => 'paused' or 'accepted') lets them go.",
 					  n, cs_guard_risk(lane));
 	cs_sql_enter(&scope);
-	cs_state_guard_watch(lane->watch_id, reason);
+	cs_watch_store_guard(lane->watch_id, reason);
 	cs_sql_leave(&scope);
 	lane->guard.closed = true;
 }

@@ -12,7 +12,7 @@
 
 #include "delivery/lane.h"
 #include "provider/endpoint.h"
-#include "store/definition.h"
+#include "store/watch.h"
 
 /*
  * What could happen to people if many contacts of the watch were sent at once,

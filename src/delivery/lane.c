@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 
 #include "base/settings.h"
+#include "store/queue.h"
 #include "delivery/lane.h"
 
 /* Rows that are read at a time before it is known how large they are. */
@@ -113,7 +114,7 @@ typedef struct CsIdentityLockSlot
 #include "lib/simplehash.h"
 
 /* Of all lanes of this process: accounts of several roles share a server. */
-static lockset_hash * locks = NULL;
+static lockset_hash *locks = NULL;
 static MemoryContext lock_context = NULL;
 
 /*

@@ -19,9 +19,9 @@
 #include "utils/uuid.h"
 
 #include "provider/contact.h"
-#include "store/definition.h"
 #include "store/queue.h"
-#include "store/source.h"
+#include "store/source_row.h"
+#include "store/watch.h"
 
 /* A row of the queue that was read; it can go when nothing of it is left. */
 typedef struct CsQueueRef

@@ -28,6 +28,7 @@
 #include "store/contact_state.h"
 #include "store/queue.h"
 #include "store/remote_contact.h"
+#include "store/source_row.h"
 
 /* Each reading that times out holds up everybody, so a slow row is to be alone
  * after few of them. */
@@ -67,11 +68,11 @@ read_rows(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows)
 		return;
 	}
 	if (lane->source == NULL)
-		lane->source = cs_source_open(lane->watch);
+		lane->source = cs_source_row_open(lane->watch);
 	keys = palloc((n + 1) * sizeof(char *));
 	for (int i = 0; i < n; i++)
 		keys[i] = changes[i]->key;
-	cs_source_read(lane->source, n, keys, rows);
+	cs_source_row_read(lane->source, n, keys, rows);
 }
 
 /* What read_part() reads. */
@@ -117,7 +118,7 @@ try_to_read_or_prepare(CsReadJob *job, int n, CsChange **changes, CsSourceRow *r
 
 	if (result != CS_FAULT_BROKEN || !prepared)
 		return result;
-	cs_source_close(lane->source);
+	cs_source_row_close(lane->source);
 	lane->source = NULL;
 	return try_to_read(job, n, changes, rows);
 }
@@ -142,7 +143,7 @@ break_lane(CsReadJob *job)
 	cs_lane_break(lane, job->message, job->now + cs_probe_interval);
 	lane->source_error = true;
 	if (lane->source)
-		cs_source_close(lane->source);
+		cs_source_row_close(lane->source);
 	lane->source = NULL;
 }
 
@@ -340,12 +341,12 @@ queue_sharer(const CsChange *change, const char *upsert_key)
 	ListCell   *lc;
 
 	cs_sql_enter(&scope);
-	key = cs_state_find_sharer(lane->endpoint_id, upsert_key, lane->watch_id, change->key,
-							   &watch);
+	key = cs_contact_state_find_sharer(lane->endpoint_id, upsert_key, lane->watch_id, change->key,
+									   &watch);
 	if (key)
 	{
 		element = CStringGetTextDatum(key);
-		cs_state_forget_digests(lane->endpoint_id, watch, 1, &key);
+		cs_contact_state_forget_digests(lane->endpoint_id, watch, 1, &key);
 		writer = cs_queue_begin_write(NULL);
 		cs_queue_write(writer, lane->endpoint_id, watch, 1,
 					   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL);
@@ -387,7 +388,7 @@ part_from_contact(CsChange *change, const CsKnown *known)
 	if (!leave_to_another(change, known))
 		return false;
 	cs_sql_enter(&scope);
-	cs_state_forget_contacts(lane->endpoint_id, lane->watch_id, 1, &change->key);
+	cs_contact_state_forget(lane->endpoint_id, lane->watch_id, 1, &change->key);
 	cs_sql_leave(&scope);
 	return true;
 }

@@ -27,9 +27,13 @@
 #include "delivery/token.h"
 #include "delivery/roster.h"
 #include "delivery/scan.h"
+#include "store/contact_state.h"
+#include "store/endpoint_state.h"
+#include "store/failure.h"
 #include "store/pause.h"
-#include "store/state.h"
+#include "store/source_row.h"
 #include "store/watch.h"
+#include "store/watch_store.h"
 
 static CsAccount *
 find_account(const List *accounts, int id)
@@ -51,7 +55,7 @@ add_lane(CsAccount *account, CsWatch *watch, uint64 unconfirmed_below)
 
 	lane->unconfirmed_below = unconfirmed_below;
 	account->lanes = lappend(account->lanes, lane);
-	lane->has_failures = cs_state_has_failures(account->id, lane->watch_id);
+	lane->has_failures = cs_failure_exists(account->id, lane->watch_id);
 	cs_scan_load(lane);
 }
 
@@ -106,7 +110,7 @@ forget_dropped(const List *before, const List *watches)
 		foreach(there, watches)
 			found |= ((CsWatch *) lfirst(there))->id == lane->watch_id;
 		if (!found)
-			cs_watch_forget(lane->endpoint_id, lane->watch_id);
+			cs_watch_store_forget(lane->endpoint_id, lane->watch_id);
 	}
 }
 
@@ -170,7 +174,7 @@ drop_watch(int endpoint, int id)
 	{
 		(void) set_config_option("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-		cs_watch_drop(endpoint, id);
+		cs_watch_store_drop(endpoint, id);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -178,7 +182,7 @@ drop_watch(int endpoint, int id)
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		cs_watch_forget(endpoint, id);
+		cs_watch_store_forget(endpoint, id);
 		cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
 	}
 	PG_END_TRY();
@@ -209,7 +213,7 @@ drop_orphans(void)
 		if (watches[i] != 0)
 			drop_watch(endpoints[i], watches[i]);
 		if (i + 1 == n || endpoints[i + 1] != endpoints[i])
-			cs_state_drop_endpoint(endpoints[i]);
+			cs_endpoint_state_drop(endpoints[i]);
 	}
 }
 
@@ -236,7 +240,7 @@ cs_accounts_load(MemoryContext context, Oid only_server, Oid roles_of, const Lis
 	if (MyBgworkerEntry != NULL)
 		cs_database_identity_warn();
 	MemoryContextSwitchTo(context);
-	endpoints = cs_state_load_endpoints();
+	endpoints = cs_endpoint_state_load_all();
 	watches = cs_watch_load_all();
 	MemoryContextSwitchTo(context);
 	foreach(lc, endpoints)
@@ -254,7 +258,7 @@ cs_accounts_load(MemoryContext context, Oid only_server, Oid roles_of, const Lis
 			cs_account_resume_throttle(account, cs_clock_now(), state->throttled_until, state->reason);
 		accounts = lappend(accounts, account);
 		add_lane(account, NULL, state->busy ? now_xact : 0);
-		account->has_direct = cs_state_has_contacts(account->id, 0);
+		account->has_direct = cs_contact_state_exists(account->id, 0);
 	}
 	foreach(lc, watches)
 	{
@@ -288,7 +292,7 @@ cs_accounts_close(const List *accounts)
 
 			cs_scan_close(lane);
 			if (lane->source)
-				cs_source_close(lane->source);
+				cs_source_row_close(lane->source);
 		}
 	}
 }
@@ -302,7 +306,7 @@ cs_accounts_store_busy(CsAccount *account)
 	if (account->busy)
 		return;
 	cs_sql_enter(&scope);
-	cs_state_set_busy(account->id, true);
+	cs_endpoint_state_set_busy(account->id, true);
 	cs_sql_leave(&scope);
 	ForceSyncCommit();
 	account->busy = true;
@@ -349,7 +353,7 @@ cs_accounts_store_idle(List *accounts)
 
 		if (account->busy && is_idle(account))
 		{
-			cs_state_set_busy(account->id, false);
+			cs_endpoint_state_set_busy(account->id, false);
 			account->busy = false;
 		}
 	}

@@ -21,8 +21,9 @@
 #include "base/try.h"
 #include "delivery/row_contact.h"
 #include "provider/provider.h"
+#include "store/contact_state.h"
 #include "store/remote_contact.h"
-#include "store/state.h"
+#include "store/source_row.h"
 
 /* What read_part() reads. */
 typedef struct CsRowContactPart
@@ -38,7 +39,7 @@ read_part(void *arg)
 {
 	CsRowContactPart *part = arg;
 
-	cs_source_read(part->source, part->n, part->keys, part->rows);
+	cs_source_row_read(part->source, part->n, part->keys, part->rows);
 }
 
 /*

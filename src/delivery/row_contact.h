@@ -13,8 +13,8 @@
 #include "provider/contact.h"
 #include "provider/endpoint.h"
 #include "store/contact_state.h"
-#include "store/definition.h"
-#include "store/source.h"
+#include "store/source_row.h"
+#include "store/watch.h"
 
 /* Neither: the row has gone, or the filter keeps it out. */
 typedef struct CsRowContact

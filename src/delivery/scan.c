@@ -46,6 +46,8 @@
 #include "delivery/scan.h"
 #include "delivery/scan_store.h"
 #include "store/queue.h"
+#include "store/source_page.h"
+#include "store/source_row.h"
 
 /* Rows of a page: at first, and at most.  The latter take some 10 ms, for which
  * nothing else is done. */
@@ -131,7 +133,7 @@ unprepare(CsScan *scan)
 	if (scan->pages)
 		cs_source_page_close(scan->pages);
 	if (scan->presence_source)
-		cs_source_close(scan->presence_source);
+		cs_source_row_close(scan->presence_source);
 	scan->pages = NULL;
 	scan->presence_source = NULL;
 	return prepared;
@@ -320,13 +322,13 @@ prepare(CsScan *scan)
 		order.since = scan->row.since;
 	}
 	if (lane->source == NULL)
-		lane->source = cs_source_open(lane->watch);
+		lane->source = cs_source_row_open(lane->watch);
 	if (scan->pages == NULL)
 		scan->pages = cs_source_page_open(lane->watch, &order);
 	if (scan->presence == NULL)
 		scan->presence = cs_row_contact_presence(lane->watch);
 	if (scan->presence_source == NULL && scan->row.phase == CS_SCAN_MISSING)
-		scan->presence_source = cs_source_open(scan->presence);
+		scan->presence_source = cs_source_row_open(scan->presence);
 	MemoryContextSwitchTo(old);
 }
 
@@ -522,7 +524,7 @@ handle_fault(CsScan *scan, CsFault fault, const ErrorData *error, double now)
 		return;
 	}
 	if (lane->source)
-		cs_source_close(lane->source);
+		cs_source_row_close(lane->source);
 	lane->source = NULL;
 	scan->anew = fault == CS_FAULT_BROKEN && prepared;
 	if (scan->anew)

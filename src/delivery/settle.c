@@ -29,11 +29,15 @@
 #include "base/settings.h"
 #include "base/sql.h"
 #include "delivery/settle.h"
+#include "store/call_log.h"
 #include "store/contact_state.h"
+#include "store/endpoint_state.h"
+#include "store/failure.h"
 #include "store/notify.h"
 #include "store/queue.h"
 #include "store/stats.h"
 #include "store/trace.h"
+#include "store/watch_store.h"
 
 /* What is locked is waited for so long, and then tried again later (s). */
 #define LOCK_TIMEOUT	"100ms"
@@ -331,12 +335,12 @@ store_synced(CsLane *lane, CsPile *pile)
 
 		for (int i = 0; i < pile->n; i++)
 			keys[i] = unconstify(char *, stored[i].key);
-		cs_state_clear_failures(lane->endpoint_id, lane->watch_id, pile->n, keys);
+		cs_failure_clear(lane->endpoint_id, lane->watch_id, pile->n, keys);
 	}
 	if (lane->watch_id == 0)
 		lane->account->has_direct = true;
 	else if (lane->account->has_direct)
-		cs_state_expire_direct(lane->endpoint_id, pile->n, stored);
+		cs_contact_state_expire_direct(lane->endpoint_id, pile->n, stored);
 }
 
 static void
@@ -347,18 +351,18 @@ store_lane(CsLaneOutcomes *outcomes)
 	if (outcomes->synced.n > 0)
 		store_synced(lane, &outcomes->synced);
 	if (outcomes->unchanged.n > 0 && lane->has_failures)
-		cs_state_clear_failures(lane->endpoint_id, lane->watch_id, outcomes->unchanged.n,
-								outcomes->unchanged.items);
+		cs_failure_clear(lane->endpoint_id, lane->watch_id, outcomes->unchanged.n,
+						 outcomes->unchanged.items);
 	if (outcomes->failed.n > 0)
 	{
 		lane->has_failures = true;
-		cs_state_store_failed(lane->endpoint_id, lane->watch_id, outcomes->failed.n,
-							  outcomes->failed.items);
+		cs_failure_store(lane->endpoint_id, lane->watch_id, outcomes->failed.n,
+						 outcomes->failed.items);
 	}
 	if (outcomes->done.n > 0)
 		cs_queue_delete(lane->endpoint_id, lane->watch_id, outcomes->done.n,
 						outcomes->done.items);
-	cs_state_count(lane->endpoint_id, lane->watch_id, outcomes->synced.n,
+	cs_stats_count(lane->endpoint_id, lane->watch_id, outcomes->synced.n,
 				   outcomes->unchanged.n, outcomes->failed.n, outcomes->last_error);
 }
 
@@ -381,7 +385,7 @@ announce_health(const CsAccount *account)
 
 	if (!is_to_be_announced(account))
 		return;
-	cs_state_set_halt_notified(account->id, halted);
+	cs_endpoint_state_set_halt_notified(account->id, halted);
 	cs_notify(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
 }
 
@@ -395,16 +399,16 @@ store_health(const CsAccount *account)
 		CsLane	   *lane = lfirst(lc);
 
 		if (lane->broken_changed &&
-			cs_state_set_watch(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL))
+			cs_watch_store_set_state(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL))
 			cs_notify(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
 					  lane->broken ? "broken" : NULL, 0);
 	}
 	announce_health(account);
 	if (account->learned_changed)
-		cs_state_remember(account->id, account->learned_pace, account->provider_state);
+		cs_endpoint_state_set_learned(account->id, account->learned_pace, account->provider_state);
 	if (account->health_changed)
-		cs_state_set_health(account->id, cs_account_health_name(account), account->reason,
-							account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
+		cs_endpoint_state_set_health(account->id, cs_account_health_name(account), account->reason,
+									 account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
 }
 
 static void
@@ -500,7 +504,7 @@ store_portion(const CsPortion *portion)
 		const CsCallRecord *record = lfirst(lc);
 		ListCell   *trace;
 
-		cs_state_log_call(record);
+		cs_call_log_add(record);
 		foreach(trace, record->traces)
 			cs_trace_store(lfirst(trace), record);
 	}

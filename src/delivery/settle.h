@@ -13,7 +13,7 @@
 #include "delivery/account.h"
 #include "delivery/lane.h"
 #include "provider/provider.h"
-#include "store/state.h"
+#include "store/call_log.h"
 
 /* The memory of contacts that were read together; freed when nobody uses it. */
 typedef struct CsReadBatch

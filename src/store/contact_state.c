@@ -21,6 +21,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -36,6 +37,7 @@
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "base/encoding.h"
+#include "base/sql.h"
 #include "store/contact_state.h"
 
 /* Columns of contactsync.contact. */
@@ -399,4 +401,118 @@ cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored)
 {
 	if (!try_to_store(endpoint, watch, n, stored))
 		store(endpoint, watch, n, stored);
+}
+
+/*
+ * By SQL
+ */
+
+bool
+cs_contact_state_exists(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"SELECT EXISTS (SELECT FROM contactsync.contact WHERE endpoint = $1 AND watch = $2)",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+	bool		isnull;
+
+	cs_sql_execute(&statement, args, NULL);
+	return DatumGetBool(cs_sql_value(0, 1, &isnull));
+}
+
+/* Effect: runs a statement about an endpoint, a watch and some keys of it. */
+static void
+execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **keys)
+{
+	Datum		args[3];
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = cs_sql_make_text_array(n, keys);
+	cs_sql_execute(statement, args, NULL);
+}
+
+/*
+ * Effect: what these keys sent last is not what the provider has, for another
+ * row was sent.  That they claimed consent once stays known.
+ */
+void
+cs_contact_state_forget_digests(int endpoint, int watch, int n, char **keys)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.contact SET digest = '00000000-0000-0000-0000-000000000000'"
+		" WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
+		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = $2 AND key = k.key AND endpoint = $1"
+		" OFFSET 0) c)) AND digest IS NOT NULL",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+
+	execute_for_keys(&statement, endpoint, watch, n, keys);
+}
+
+/* Effect: nothing is known of these keys. */
+void
+cs_contact_state_forget(int endpoint, int watch, int n, char **keys)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.contact WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
+		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = $2 AND key = k.key AND endpoint = $1"
+		" OFFSET 0) c))",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+
+	execute_for_keys(&statement, endpoint, watch, n, keys);
+}
+
+/*
+ * The key, and the watch, of another row that was sent as the contact of that
+ * upsert key, which is an e-mail address: the last one if there are several.
+ * One that failed since has another address now.  NULL: none.  palloc'd in SPI's context.
+ */
+char *
+cs_contact_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char *key,
+							 int *sharer_watch)
+{
+	static CsStatement statement = {
+		"SELECT c.key, c.watch FROM contactsync.contact c WHERE c.upsert_key = $2 AND c.endpoint = $1"
+		" AND c.email IS NULL AND c.action = 'u' AND c.watch <> 0 AND (c.watch, c.key) <> ($3, $4)"
+		" AND NOT EXISTS (SELECT FROM contactsync.failure f"
+		" WHERE f.watch = c.watch AND f.key = c.key AND f.endpoint = c.endpoint)"
+		" ORDER BY c.synced_at DESC LIMIT 1",
+		4, {INT4OID, TEXTOID, INT4OID, TEXTOID}
+	};
+	Datum		args[4];
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = CStringGetTextDatum(cs_encoding_from_utf8(upsert_key));
+	args[2] = Int32GetDatum(watch);
+	args[3] = CStringGetTextDatum(key);
+	if (cs_sql_execute(&statement, args, NULL) == 0)
+		return NULL;
+	*sharer_watch = cs_sql_int(0, 2);
+	return cs_sql_text(0, 1);
+}
+
+/*
+ * Effect: what contactsync_upsert() sent of these contacts is not what the
+ * provider has any more.
+ */
+void
+cs_contact_state_expire_direct(int endpoint, int n, const CsStored *stored)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.contact SET digest = NULL WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($2) AS k (key),"
+		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = 0 AND key = k.key AND endpoint = $1"
+		" AND digest IS NOT NULL OFFSET 0) c))",
+		2, {INT4OID, TEXTARRAYOID}
+	};
+	char	  **keys = palloc(n * sizeof(char *));
+	Datum		args[2];
+
+	for (int i = 0; i < n; i++)
+		keys[i] = cs_encoding_from_utf8(stored[i].contact->upsert_key);
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = cs_sql_make_text_array(n, keys);
+	cs_sql_execute(&statement, args, NULL);
 }

@@ -11,9 +11,10 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
-#include "store/state.h"
+#include "provider/contact.h"
 
 /* What is known of a source row. */
 typedef struct CsKnown
@@ -31,10 +32,43 @@ typedef struct CsKnown
 	bool		opted_out;
 } CsKnown;
 
+/* An outcome to be stored. */
+typedef struct CsStored
+{
+	const char *key;
+	const CsContact *contact;	/* NULL: it could not be made */
+	pg_uuid_t	digest;			/* of a failure: of what was refused, or zero */
+	const char *remote_id;
+	const char *remote_status;
+	const char *remote_updated_at;	/* as the provider writes it */
+	const char *topics;
+	const char *note;			/* stored as contact.error beside a success */
+	bool		consent_sent;
+	bool		opted_out;
+	/* of a failure */
+	const char *reason;
+	const char *code;
+	const char *message;
+	const char *field;
+	const char *request_id;
+	int			attempts;
+	bool		maybe_sent;		/* it may have reached the provider */
+	bool		withdraws;		/* ... and said that consent is over */
+	Jsonb	   *direct;
+} CsStored;
+
 /* Both need a transaction; known[i] is for keys[i], palloc'd in the current
  * context. */
 extern void cs_contact_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known);
 extern void cs_contact_state_expire(int n, CsKnown *known, TimestampTz before);
 extern void cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored);
+
+/* All below need a transaction and the scope of cs_sql_enter(). */
+extern bool cs_contact_state_exists(int endpoint, int watch);
+extern void cs_contact_state_expire_direct(int endpoint, int n, const CsStored *stored);
+extern void cs_contact_state_forget_digests(int endpoint, int watch, int n, char **keys);
+extern void cs_contact_state_forget(int endpoint, int watch, int n, char **keys);
+extern char *cs_contact_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char *key,
+										  int *sharer_watch);
 
 #endif							/* CS_STORE_CONTACT_STATE_H */

@@ -22,111 +22,7 @@
 #include "provider/provider.h"
 #include "store/mapping.h"
 #include "store/source.h"
-
-static char *
-string_of(const JsonbValue *value)
-{
-	return pnstrdup(value->val.string.val, value->val.string.len);
-}
-
-/* Effect: adds a field or attribute to the watch. */
-static void
-add_mapped(CsWatch *watch, CsField field, char *attribute, char *expression)
-{
-	CsMapped   *mapped;
-
-	watch->mapped = watch->mapped ?
-		repalloc(watch->mapped, (watch->nmapped + 1) * sizeof(CsMapped)) : palloc(sizeof(CsMapped));
-	mapped = &watch->mapped[watch->nmapped++];
-	mapped->field = field;
-	mapped->attribute = attribute;
-	mapped->expression = expression;
-}
-
-/* The expression that a value of the mapping is.  "what" names it in errors. */
-static char *
-expression_of(const JsonbValue *value, const char *what)
-{
-	if (value->type != jbvString || value->val.string.len == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be a string that holds an SQL expression", what),
-				 errhint("Write a column as \"%s\" and a constant as \"'en'\".", "first_name")));
-	return string_of(value);
-}
-
-static void
-read_attributes(CsWatch *watch, JsonbContainer *object)
-{
-	JsonbIterator *it = JsonbIteratorInit(object);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	char	   *name = NULL;
-
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			name = string_of(&value);
-		else if (token == WJB_VALUE)
-			add_mapped(watch, CS_ATTRIBUTES, name,
-					   expression_of(&value, psprintf("attribute \"%s\" of the mapping", name)));
-	}
-}
-
-/* Returns true if the mapping asks for all remaining columns. */
-static bool
-read_field(CsWatch *watch, const char *name, const JsonbValue *value)
-{
-	CsField		field;
-
-	if (!cs_contact_field_by_name(name, strlen(name), &field))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("mapping names the field \"%s\", which does not exist", name),
-				 errhint("Fields are: %s.  Anything else goes into \"attributes\".",
-						 cs_contact_field_list(~0))));
-	if (field != CS_ATTRIBUTES)
-	{
-		add_mapped(watch, field, NULL,
-				   expression_of(value, psprintf("field \"%s\" of the mapping", name)));
-		return false;
-	}
-	if (value->type == jbvString && value->val.string.len == 1 && *value->val.string.val == '*')
-		return true;
-	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"attributes\" of the mapping must be an object of names and SQL expressions, or \"*\" for all remaining columns")));
-	read_attributes(watch, value->val.binary.data);
-	return false;
-}
-
-/*
- * Effect: fills watch->mapped.  Returns true for "attributes": "*".
- */
-bool
-cs_mapping_read(CsWatch *watch, Jsonb *mapping)
-{
-	JsonbIterator *it = JsonbIteratorInit(&mapping->root);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	char	   *name = NULL;
-	bool		all_columns = false;
-
-	if (!JB_ROOT_IS_OBJECT(mapping))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("mapping must be an object of fields and SQL expressions"),
-				 errhint("For example: mapping => '{\"email\": \"email_address\", \"external_id\": \"id\"}'.")));
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			name = string_of(&value);
-		else if (token == WJB_VALUE)
-			all_columns |= read_field(watch, name, &value);
-	}
-	return all_columns;
-}
+#include "store/watch.h"
 
 /* Effect: maps the columns that bear the name of a field, and no other. */
 void
@@ -143,7 +39,7 @@ cs_mapping_default(CsWatch *watch, Relation source, uint32 fields)
 		if (attribute->attisdropped || !cs_contact_field_by_name(name, strlen(name), &field))
 			continue;
 		if (field != CS_ATTRIBUTES && (fields & CS_FIELD_BIT(field)))
-			add_mapped(watch, field, NULL, pstrdup(quote_identifier(name)));
+			cs_watch_add_mapped(watch, field, NULL, pstrdup(quote_identifier(name)));
 	}
 }
 
@@ -160,8 +56,8 @@ cs_mapping_add_remaining(CsWatch *watch, Relation source, const Bitmapset *used)
 		if (attribute->attisdropped ||
 			bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, used))
 			continue;
-		add_mapped(watch, CS_ATTRIBUTES, pstrdup(NameStr(attribute->attname)),
-				   pstrdup(quote_identifier(NameStr(attribute->attname))));
+		cs_watch_add_mapped(watch, CS_ATTRIBUTES, pstrdup(NameStr(attribute->attname)),
+							pstrdup(quote_identifier(NameStr(attribute->attname))));
 	}
 }
 
@@ -304,53 +200,4 @@ cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s", refusal),
 				 hint ? errhint("%s", hint) : 0));
-}
-
-static JsonbValue
-json_string(char *string)
-{
-	JsonbValue	value = {.type = jbvString};
-
-	value.val.string.val = string;
-	value.val.string.len = strlen(string);
-	return value;
-}
-
-static void
-push_member(JsonbParseState **state, char *name, char *value)
-{
-	JsonbValue	json = json_string(name);
-
-	pushJsonbValue(state, WJB_KEY, &json);
-	json = json_string(value);
-	pushJsonbValue(state, WJB_VALUE, &json);
-}
-
-/* The mapping with all names spelled out, as it is stored. */
-Datum
-cs_mapping_to_jsonb(const CsWatch *watch)
-{
-	JsonbParseState *state = NULL;
-	JsonbValue	name = json_string("attributes");
-	bool		has_attributes = false;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < watch->nmapped; i++)
-	{
-		const CsMapped *mapped = &watch->mapped[i];
-
-		has_attributes |= mapped->attribute != NULL;
-		if (!mapped->attribute)
-			push_member(&state, pstrdup(cs_contact_field_name(mapped->field)), mapped->expression);
-	}
-	if (has_attributes)
-	{
-		pushJsonbValue(&state, WJB_KEY, &name);
-		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-		for (int i = 0; i < watch->nmapped; i++)
-			if (watch->mapped[i].attribute)
-				push_member(&state, watch->mapped[i].attribute, watch->mapped[i].expression);
-		pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }

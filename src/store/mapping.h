@@ -11,18 +11,15 @@
 #include "postgres.h"
 
 #include "nodes/bitmapset.h"
-#include "utils/jsonb.h"
 #include "utils/rel.h"
 
 #include "provider/endpoint.h"
-#include "store/definition.h"
+#include "store/watch.h"
 
-extern bool cs_mapping_read(CsWatch *watch, Jsonb *mapping);
 extern void cs_mapping_default(CsWatch *watch, Relation source, uint32 fields);
 extern void cs_mapping_add_remaining(CsWatch *watch, Relation source, const Bitmapset *used);
 extern void cs_mapping_check_expressions(CsWatch *watch, Relation source, int from,
 										 Bitmapset **used);
 extern void cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint);
-extern Datum cs_mapping_to_jsonb(const CsWatch *watch);
 
 #endif							/* CS_STORE_MAPPING_H */

@@ -27,29 +27,20 @@
 #include "base/sql.h"
 #include "provider/email.h"
 #include "provider/provider.h"
+#include "store/contact_state.h"
 #include "store/remote_contact.h"
 
-/* The text of a field as the table has it, or null. */
-static Datum
-field_of(const CsContact *contact, CsField field, bool *isnull)
+/* Return a field as the table has it; NULL if the contact has none. */
+static char *
+field_of(const CsContact *contact, CsField field)
 {
 	const char *value = contact ? contact->value[field] : NULL;
 
-	*isnull = value == NULL;
 	if (value == NULL)
-		return (Datum) 0;
+		return NULL;
 	if (field == CS_EMAIL)
 		value = cs_email_normalize(value);
-	return CStringGetTextDatum(cs_encoding_from_utf8(value));
-}
-
-static Datum
-text_array(int n, Datum *elements, bool *nulls)
-{
-	int			lower = 1;
-
-	return PointerGetDatum(construct_md_array(elements, nulls, 1, &n, &lower, TEXTOID, -1, false,
-											  TYPALIGN_INT));
+	return cs_encoding_from_utf8(value);
 }
 
 void
@@ -64,9 +55,8 @@ cs_remote_contact_apply(const CsEndpoint *endpoint, int endpoint_id, int n, cons
 		" AND r.external_id = k.external_id AND NOT r.opt_in)",
 		3, {INT4OID, TEXTARRAYOID, TEXTARRAYOID}
 	};
-	Datum	   *emails;
-	Datum	   *ids;
-	bool	   *nulls;
+	char	  **emails;
+	char	  **ids;
 	int		   *index;
 	int			nnew = 0;
 	Datum		args[3];
@@ -75,23 +65,22 @@ cs_remote_contact_apply(const CsEndpoint *endpoint, int endpoint_id, int n, cons
 
 	if (endpoint == NULL || endpoint->provider->build_pull == NULL || n == 0)
 		return;
-	emails = palloc(n * sizeof(Datum));
-	ids = palloc(n * sizeof(Datum));
-	nulls = palloc(2 * n * sizeof(bool));
+	emails = palloc(n * sizeof(char *));
+	ids = palloc(n * sizeof(char *));
 	index = palloc(n * sizeof(int));
 	for (int i = 0; i < n; i++)
 	{
 		if (known[i].found || rows[i].contact == NULL)
 			continue;
-		emails[nnew] = field_of(rows[i].contact, CS_EMAIL, &nulls[nnew]);
-		ids[nnew] = field_of(rows[i].contact, CS_EXTERNAL_ID, &nulls[n + nnew]);
+		emails[nnew] = field_of(rows[i].contact, CS_EMAIL);
+		ids[nnew] = field_of(rows[i].contact, CS_EXTERNAL_ID);
 		index[nnew++] = i;
 	}
 	if (nnew == 0)
 		return;
 	args[0] = Int32GetDatum(endpoint_id);
-	args[1] = text_array(nnew, emails, nulls);
-	args[2] = text_array(nnew, ids, nulls + n);
+	args[1] = cs_sql_make_text_array(nnew, emails);
+	args[2] = cs_sql_make_text_array(nnew, ids);
 	cs_sql_enter(&scope);
 	found = cs_sql_execute(&statement, args, NULL);
 	for (uint64 i = 0; i < found; i++)

@@ -12,7 +12,7 @@
 
 #include "provider/endpoint.h"
 #include "store/contact_state.h"
-#include "store/source.h"
+#include "store/source_row.h"
 
 /*
  * Effect: what was never sent, and opted out at the provider as far as was

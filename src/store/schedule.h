@@ -10,8 +10,24 @@
 
 #include "postgres.h"
 
-#include "store/definition.h"
 #include "fmgr.h"
+#include "utils/date.h"
+#include "utils/timestamp.h"
+
+#include "store/watch.h"
+
+/* What is done by itself, as contactsync_watch() or contactsync_alter_watch() is told. */
+typedef struct CsSchedule
+{
+	bool		poll;			/* instead of triggers */
+	const char *poll_column;
+	Interval   *poll_every;
+	Interval   *poll_overlap;
+	Interval   *reconcile_every;	/* NULL: not */
+	const TimeADT *reconcile_at;	/* the time of day, or NULL */
+	bool		poll_anew;		/* how it is polled was altered */
+	bool		other_column;	/* ... poll_column as well */
+} CsSchedule;
 
 /* Reads contactsync_watch()'s arguments from "arg" on; ereports what is wrong. */
 extern void cs_schedule_read(FunctionCallInfo fcinfo, int arg, CsSchedule *schedule);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * source.h
- *		Reading source rows as contacts, as the owner of the watch.
+ *		Running a watch's SQL over its source, as the owner of the watch.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,15 +11,10 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "nodes/bitmapset.h"
 #include "utils/rel.h"
 
-#include "provider/contact.h"
-#include "store/definition.h"
-
-/* What cs_source_read() ereports when it took longer than source_timeout. */
-#define CS_ERRCODE_SOURCE_TIMEOUT	MAKE_SQLSTATE('C', 'S', '0', '0', '1')
-
-typedef struct CsSource CsSource;	/* a watch made ready to be read */
+#include "store/watch.h"
 
 /* What cs_source_enter() changed. */
 typedef struct CsOwnerScope
@@ -30,27 +25,6 @@ typedef struct CsOwnerScope
 	bool		read_only;
 } CsOwnerScope;
 
-/* What one key led to; contact is NULL when the row has gone or is filtered out. */
-typedef struct CsSourceRow
-{
-	CsContact  *contact;
-} CsSourceRow;
-
-/*
- * Needs a transaction with an active snapshot.  Ereports when mapping, filter
- * or table do not go together any more, or the owner lost a right.
- */
-extern CsSource *cs_source_open(const CsWatch *watch);
-extern void cs_source_close(CsSource *source);
-
-/*
- * Reads the rows of n keys; rows[i] is for keys[i], palloc'd in the current
- * context.  Read-only, under the owner's rights, within source_timeout.
- * Ereports what the expressions of a single row can, so call it in a
- * subtransaction.
- */
-extern void cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *rows);
-
 /*
  * Checks one expression of a watch that is being made: its syntax, and its
  * meaning for the current user.  Returns its type; adds the columns of the
@@ -59,6 +33,8 @@ extern void cs_source_read(CsSource *source, int n, char **keys, CsSourceRow *ro
  */
 extern Oid	cs_source_check_expression(Relation source, const char *expression,
 									   const char *what, Bitmapset **columns);
+
+extern Oid	cs_source_expression_type(Oid source, const char *expression);
 
 /*
  * In between we are the owner of the watch, may only read, and are connected to
@@ -72,5 +48,10 @@ extern void cs_source_execute(SPIPlanPtr plan, Datum *args);
 
 /* "schema.table AS table", for a query that expressions are part of. */
 extern char *cs_source_from(Oid source);
+
+/* Names for such a query, qualified by their schema. */
+extern char *cs_source_type_name(Oid type);
+extern char *cs_source_equality(Oid type);
+extern char *cs_source_greater_than(Oid type);
 
 #endif							/* CS_STORE_SOURCE_H */

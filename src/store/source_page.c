@@ -14,7 +14,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -24,8 +23,6 @@
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
-#include "utils/typcache.h"
 
 #include "http/json.h"
 #include "store/row_key.h"
@@ -49,27 +46,6 @@ struct CsPages
 	SPIPlanPtr	next;
 };
 
-/* The ">" of a type's values, wherever it lives. */
-static char *
-greater_than(Oid type)
-{
-	Oid			operator = lookup_type_cache(type, TYPECACHE_GT_OPR)->gt_opr;
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
-	Form_pg_operator form;
-	char	   *result;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("could not identify an ordering operator for type %s",
-						format_type_be(type))));
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-					  NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return result;
-}
-
 /* The n-th part of "after" as a value of its column. */
 static char *
 parameter(const CsPages *pages, int n)
@@ -77,7 +53,7 @@ parameter(const CsPages *pages, int n)
 	Oid			type = pages->columns[n].type;
 
 	return psprintf("$%d::%s", n + 1,
-					format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+					cs_source_type_name(type));
 }
 
 /* "table"."column" */
@@ -98,19 +74,19 @@ append_after(StringInfo query, const CsPages *pages)
 {
 	StringInfoData left;
 	StringInfoData right;
-	char	   *operator = greater_than(pages->columns[0].type);
+	char	   *operator = cs_source_greater_than(pages->columns[0].type);
 
 	initStringInfo(&left);
 	initStringInfo(&right);
 	for (int i = 0; i < pages->ncolumns; i++)
 	{
-		if (strcmp(greater_than(pages->columns[i].type), operator) != 0)
+		if (strcmp(cs_source_greater_than(pages->columns[i].type), operator) != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("the key columns of table \"%s\" have no ordering in common",
 							get_rel_name(pages->watch->source)),
 					 errdetail("Their operators are %s and %s.", operator,
-							   greater_than(pages->columns[i].type)),
+							   cs_source_greater_than(pages->columns[i].type)),
 					 errhint("Name another key when you make the watch: key => '{id}'.")));
 		appendStringInfo(&left, "%s%s", i ? ", " : "", column(pages, i));
 		appendStringInfo(&right, "%s%s", i ? ", " : "", parameter(pages, i));
@@ -126,11 +102,10 @@ static void
 append_from(StringInfo query, const CsPages *pages)
 {
 	const CsPageOrder *order = &pages->order;
-	char	   *type = format_type_extended(pages->columns[0].type, -1,
-											FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+	char	   *type = cs_source_type_name(pages->columns[0].type);
 
 	appendStringInfo(query, "%s %s GREATEST((%s OPERATOR(pg_catalog.-) %s::pg_catalog.interval)::%s, %s::%s)",
-					 column(pages, 0), greater_than(pages->columns[0].type), parameter(pages, 0),
+					 column(pages, 0), cs_source_greater_than(pages->columns[0].type), parameter(pages, 0),
 					 quote_literal_cstr(order->overlap ? order->overlap : "0"), type,
 					 order->since ? quote_literal_cstr(order->since) : "NULL", type);
 }

@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-#include "store/definition.h"
+#include "store/watch.h"
 
 typedef struct CsPages CsPages;
 

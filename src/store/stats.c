@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 
 #include "base/settings.h"
 #include "base/sql.h"
@@ -175,6 +176,76 @@ cs_stats_tick(void)
 	cs_sql_execute(&note, NULL, NULL);
 	cs_sql_execute(&prune, &arg, NULL);
 	cs_sql_execute(&prune_failures, &arg, NULL);
+}
+
+/* Effect: adds to the counters of a lane; last_error may be NULL. */
+void
+cs_stats_count(int endpoint, int watch, int64 synced, int64 unchanged, int64 failed,
+			   const char *last_error)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.counter AS c (endpoint, watch, synced, unchanged, failed, last_success,"
+		" last_error, last_error_at) VALUES ($1, $2, $3, $4, $5,"
+		" CASE WHEN $3 > 0 THEN clock_timestamp() END, $6, CASE WHEN $6 IS NOT NULL THEN clock_timestamp() END)"
+		" ON CONFLICT (endpoint, watch) DO UPDATE SET synced = c.synced + excluded.synced,"
+		" unchanged = c.unchanged + excluded.unchanged, failed = c.failed + excluded.failed,"
+		" last_success = COALESCE(excluded.last_success, c.last_success),"
+		" last_error = COALESCE(excluded.last_error, c.last_error),"
+		" last_error_at = COALESCE(excluded.last_error_at, c.last_error_at)",
+		6, {INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, TEXTOID}
+	};
+	Datum		args[6];
+	char		nulls[7] = "      ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = Int64GetDatum(synced);
+	args[3] = Int64GetDatum(unchanged);
+	args[4] = Int64GetDatum(failed);
+	args[5] = cs_sql_utf8_or_null(last_error, &nulls[5]);
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/*
+ * Reading
+ */
+
+/* Effect: all is added but the backlog, of which there is no sum. */
+void
+cs_stats_add_period(CsPeriodStats *sum, const CsPeriodStats *span)
+{
+	sum->calls += span->calls;
+	sum->retries += span->retries;
+	sum->throttled += span->throttled;
+	sum->unanswered += span->unanswered;
+	sum->synced += span->synced;
+	sum->unchanged += span->unchanged;
+	sum->failed += span->failed;
+	for (int i = 0; i <= CS_LATENCY_BOUNDS; i++)
+		sum->latency[i] += span->latency[i];
+}
+
+/*
+ * It is estimated: between the bounds of the histogram a straight line is
+ * taken.
+ */
+double
+cs_stats_latency(const CsPeriodStats *span, double part)
+{
+	double		total = 0;
+	double		below = 0;
+
+	for (int i = 0; i <= CS_LATENCY_BOUNDS; i++)
+		total += span->latency[i];
+	for (int i = 0; i < CS_LATENCY_BOUNDS && total > 0; i++)
+	{
+		double		from = i > 0 ? cs_latency_bounds[i - 1] : 0;
+
+		if (span->latency[i] > 0 && below + span->latency[i] >= part * total)
+			return from + (cs_latency_bounds[i] - from) * (part * total - below) / span->latency[i];
+		below += span->latency[i];
+	}
+	return total > 0 ? cs_latency_bounds[CS_LATENCY_BOUNDS - 1] : get_float8_nan();
 }
 
 /*

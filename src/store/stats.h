@@ -14,7 +14,7 @@
 
 #include "nodes/pg_list.h"
 
-#include "store/state.h"
+#include "store/call_log.h"
 
 /* Upper bounds of how long calls take; one more bucket holds what is longer. */
 #define CS_LATENCY_BOUNDS	12
@@ -62,5 +62,28 @@ extern void cs_stats_reset(Name server, Oid roleid);
 /* Count the backlog of each watch that the role may see: endpoint, watch,
  * contacts, oldest, as rows of the last statement.  Return how many. */
 extern uint64 cs_stats_backlog(Oid roleid);
+
+/* Effect: adds to the counters of a lane; last_error may be NULL. */
+extern void cs_stats_count(int endpoint, int watch, int64 synced, int64 unchanged,
+						   int64 failed, const char *last_error);
+
+/* What was done in a part of the period, or in all of it. */
+typedef struct CsPeriodStats
+{
+	int64		calls;
+	int64		retries;
+	int64		throttled;
+	int64		unanswered;
+	int64		synced;
+	int64		unchanged;
+	int64		failed;
+	double		backlog;		/* the highest; NaN: none was seen */
+	int64		latency[CS_LATENCY_BOUNDS + 1];
+} CsPeriodStats;
+
+extern void cs_stats_add_period(CsPeriodStats *sum, const CsPeriodStats *span);
+
+/* Such a part of the calls took no longer, in seconds; NaN: there were none. */
+extern double cs_stats_latency(const CsPeriodStats *span, double part);
 
 #endif							/* CS_STORE_STATS_H */

@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-#include "store/definition.h"
+#include "store/watch.h"
 
 /* Columns that were renamed. */
 typedef struct CsRenames

@@ -21,6 +21,7 @@
 #include "base/invalidation.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "store/call_log.h"
 #include "store/trace.h"
 
 /* Of each part of a trace no more is kept. */
@@ -217,13 +218,6 @@ cs_trace_make(MemoryContext context, const CsEndpoint *endpoint, int watch, cons
  * Storing
  */
 
-static Datum
-text_or_null(const char *text, char *isnull)
-{
-	*isnull = text ? ' ' : 'n';
-	return text ? CStringGetTextDatum(text) : (Datum) 0;
-}
-
 void
 cs_trace_store(const CsTrace *trace, const CsCallRecord *record)
 {
@@ -240,17 +234,17 @@ cs_trace_store(const CsTrace *trace, const CsCallRecord *record)
 	args[0] = Int32GetDatum(record->endpoint);
 	args[1] = Int32GetDatum(trace->watch);
 	args[2] = CStringGetTextDatum(trace->key);
-	args[3] = text_or_null(trace->upsert_key, &nulls[3]);
-	args[4] = text_or_null(trace->email, &nulls[4]);
+	args[3] = cs_sql_text_or_null(trace->upsert_key, &nulls[3]);
+	args[4] = cs_sql_text_or_null(trace->email, &nulls[4]);
 	args[5] = TimestampTzGetDatum(record->started_at);
 	args[6] = Float8GetDatum(record->duration);
 	args[7] = CStringGetTextDatum(record->method);
-	args[8] = text_or_null(trace->url, &nulls[8]);
-	args[9] = text_or_null(trace->request_headers, &nulls[9]);
-	args[10] = text_or_null(trace->request, &nulls[10]);
+	args[8] = cs_sql_text_or_null(trace->url, &nulls[8]);
+	args[9] = cs_sql_text_or_null(trace->request_headers, &nulls[9]);
+	args[10] = cs_sql_text_or_null(trace->request, &nulls[10]);
 	args[11] = Int32GetDatum(record->status);
-	args[12] = text_or_null(trace->response_headers, &nulls[12]);
-	args[13] = text_or_null(trace->response, &nulls[13]);
+	args[12] = cs_sql_text_or_null(trace->response_headers, &nulls[12]);
+	args[13] = cs_sql_text_or_null(trace->response, &nulls[13]);
 	args[14] = CStringGetTextDatum(record->verdict);
 	cs_sql_execute(&statement, args, nulls);
 }

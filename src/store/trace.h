@@ -13,7 +13,7 @@
 #include "provider/contact.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
-#include "store/state.h"
+#include "store/call_log.h"
 
 /*
  * Effect: the next calls about a contact are kept, or no more: one that has this

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * watch.h
- *		Making, dropping and loading of watches.
+ *		What a watch is, and reading the rows of contactsync.watch.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,21 +12,62 @@
 
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
-#include "provider/endpoint.h"
-#include "store/definition.h"
+#include "provider/contact.h"
 
-extern CsWatch *cs_watch_define(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
-								const char *filter, List *key, const char *on_delete,
-								const CsSchedule *schedule);
-extern void cs_watch_create(CsWatch *watch, bool always);
-extern const char *cs_watch_on_delete_word(const CsWatch *watch);
-extern void cs_watch_store(const CsWatch *watch);
-extern void cs_watch_drop(int endpoint, int id);
-extern void cs_watch_forget(int endpoint, int id);
-extern bool cs_watch_is_dropped(int id);
+/* A canonical field or an attribute, and the expression it comes from. */
+typedef struct CsMapped
+{
+	CsField		field;
+	char	   *attribute;		/* name of the attribute, or NULL */
+	char	   *expression;		/* SQL over the row */
+} CsMapped;
+
+typedef enum CsOnDelete
+{
+	CS_ON_DELETE_IGNORE,
+	CS_ON_DELETE_UNSUBSCRIBE,
+	CS_ON_DELETE_DELETE
+} CsOnDelete;
+
+typedef struct CsWatch
+{
+	int			id;
+	int			endpoint;
+	Oid			source;
+	Oid			owner;
+	int			nkeys;
+	char	  **keys;			/* column names */
+	int			nmapped;
+	CsMapped   *mapped;
+	char	   *filter;			/* or NULL */
+	char	   *search_path;
+	CsOnDelete	on_delete;
+	bool		broken;
+	bool		away;			/* another database sends; see
+								 * delivery/database_identity.c */
+	TimestampTz stale_before;	/* what was synced before is not trusted */
+	bool		guarded;		/* guard.c keeps it from sending */
+	uint64		released;		/* ... but not what is older, as a full xid */
+	char	   *poll_column;	/* its source is polled by it; NULL: triggers */
+	double		poll_every;		/* s */
+	char	   *poll_overlap;	/* an interval */
+	double		reconcile_next; /* Unix seconds; 0: not by itself */
+
+	struct Bitmapset *used;		/* columns, while it is being made */
+} CsWatch;
+
+#define CS_ON_DELETE_WORDS	3
+extern const char *const cs_watch_on_delete_words[CS_ON_DELETE_WORDS];	/* by CsOnDelete */
+
 extern List *cs_watch_load_all(void);
 extern CsWatch *cs_watch_find(Oid source, const char *server, Oid roleid);
 extern bool cs_watch_covers(int endpoint, int id, Oid relid);
+
+/* The mapping as JSON, as it is given and stored. */
+extern bool cs_watch_read_mapping(CsWatch *watch, Jsonb *mapping);
+extern Datum cs_watch_mapping_to_jsonb(const CsWatch *watch);
+extern void cs_watch_add_mapped(CsWatch *watch, CsField field, char *attribute, char *expression);
 
 #endif							/* CS_STORE_WATCH_H */

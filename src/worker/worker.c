@@ -28,8 +28,9 @@
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "delivery/delivery.h"
+#include "store/call_log.h"
+#include "store/failure.h"
 #include "store/queue.h"
-#include "store/state.h"
 #include "store/stats.h"
 #include "store/trace.h"
 
@@ -159,8 +160,8 @@ prune(void)
 	pruned_at = now;
 	begin();
 	cs_sql_enter(&scope);
-	cs_state_prune_calls();
-	cs_state_prune_failures();
+	cs_call_log_prune();
+	cs_failure_prune();
 	cs_stats_tick();
 	cs_trace_prune();
 	cs_sql_leave(&scope);

@@ -1,0 +1,191 @@
+/*-------------------------------------------------------------------------
+ *
+ * endpoint_state.c
+ *		The rows of contactsync.endpoint.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/shmem.h"
+#include "base/sql.h"
+#include "store/endpoint_state.h"
+
+/*
+ * Effect: endpoints know their servers by their names, also if they were renamed,
+ * or dropped and made again.
+ */
+void
+cs_endpoint_state_follow_servers(void)
+{
+	static CsStatement adopt = {
+		"UPDATE contactsync.endpoint e SET server_oid = s.oid FROM pg_foreign_server s"
+		" WHERE s.srvname = e.server AND s.oid <> e.server_oid"
+		" AND NOT EXISTS (SELECT FROM pg_foreign_server o WHERE o.oid = e.server_oid)"
+		" AND NOT EXISTS (SELECT FROM contactsync.endpoint o WHERE o.server_oid = s.oid AND o.role = e.role"
+		" AND o.database = e.database) AND e.database = contactsync.database_identity()"
+	};
+	static CsStatement follow = {
+		"UPDATE contactsync.endpoint e SET server = s.srvname FROM pg_foreign_server s"
+		" WHERE s.oid = e.server_oid AND s.srvname <> e.server AND e.database = contactsync.database_identity()"
+	};
+
+	cs_sql_execute(&adopt, NULL, NULL);
+	cs_sql_execute(&follow, NULL, NULL);
+}
+
+/* Effect: nothing is known of an endpoint any more. */
+void
+cs_endpoint_state_drop(int endpoint)
+{
+	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact", "pause", "stat",
+	"minute", "minute_failure", "traced", "trace", "forgotten"};
+
+	for (int i = 0; i < lengthof(tables); i++)
+		cs_sql_execute_text("DELETE FROM contactsync.%s WHERE endpoint = %d", tables[i], endpoint);
+	cs_sql_execute_text("DELETE FROM contactsync.endpoint WHERE id = %d", endpoint);
+}
+
+/* All endpoints that this database sends from, palloc'd in the current context. */
+List *
+cs_endpoint_state_load_all(void)
+{
+	static CsStatement statement = {
+		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.provider_state #>> '{}', e.stale_before,"
+		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.halt_notified"
+		" FROM contactsync.endpoint e WHERE e.database = contactsync.database_identity() ORDER BY e.id"
+	};
+	MemoryContext context = CurrentMemoryContext;
+	List	   *endpoints = NIL;
+	uint64		n;
+
+	cs_endpoint_state_follow_servers();
+	n = cs_sql_execute(&statement, NULL, NULL);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+	{
+		CsEndpointState *endpoint = palloc0(sizeof(CsEndpointState));
+		bool		isnull;
+		Datum		pace;
+		Datum		stale_before;
+		Datum		until;
+
+		endpoint->id = cs_sql_int(i, 1);
+		endpoint->serverid = DatumGetObjectId(cs_sql_value(i, 2, &isnull));
+		endpoint->roleid = DatumGetObjectId(cs_sql_value(i, 3, &isnull));
+		endpoint->server_name = cs_sql_text(i, 4);
+		endpoint->busy = DatumGetBool(cs_sql_value(i, 5, &isnull));
+		pace = cs_sql_value(i, 6, &isnull);
+		endpoint->pace = isnull ? 0 : DatumGetFloat8(pace);
+		endpoint->provider_state = cs_sql_text(i, 7);
+		stale_before = cs_sql_value(i, 8, &isnull);
+		endpoint->stale_before = isnull ? 0 : DatumGetTimestampTz(stale_before);
+		until = cs_sql_value(i, 9, &isnull);
+		endpoint->throttled_until = isnull ? 0 : DatumGetFloat8(until);
+		endpoint->reason = cs_sql_text(i, 10);
+		endpoint->halt_notified = DatumGetBool(cs_sql_value(i, 11, &isnull));
+		endpoints = lappend(endpoints, endpoint);
+	}
+	return endpoints;
+}
+
+/*
+ * The id of the endpoint of a server and role, made if there is none.  One that
+ * is away is known by the name of its server.
+ */
+int
+cs_endpoint_state_id(Oid serverid, const char *server_name, Oid roleid)
+{
+	static CsStatement find = {
+		"SELECT id FROM contactsync.endpoint WHERE role = $2 AND"
+		" CASE WHEN database = contactsync.database_identity() THEN server_oid = $1 ELSE server = $3 END",
+		3, {OIDOID, REGROLEOID, NAMEOID}
+	};
+	static CsStatement make = {
+		"INSERT INTO contactsync.endpoint (server_oid, role, server, database, timeline)"
+		" VALUES ($1, $2, $3, contactsync.database_identity(), $4)"
+		" ON CONFLICT (server_oid, role, database) DO UPDATE SET server = excluded.server RETURNING id",
+		4, {OIDOID, REGROLEOID, NAMEOID, INT4OID}
+	};
+	Datum		args[4];
+	NameData	name;
+
+	args[0] = ObjectIdGetDatum(serverid);
+	args[1] = ObjectIdGetDatum(roleid);
+	namestrcpy(&name, server_name);
+	args[2] = NameGetDatum(&name);
+	args[3] = Int32GetDatum((int32) GetWALInsertionTimeLine());
+	if (cs_sql_execute(&find, args, NULL) == 0)
+	{
+		cs_sql_execute(&make, args, NULL);
+		cs_shmem_reload_at_commit();
+	}
+	return cs_sql_int(0, 1);
+}
+
+/* Effect: remembers that calls are about to be made, or that none is under way. */
+void
+cs_endpoint_state_set_busy(int endpoint, bool busy)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET busy = $2 WHERE id = $1", 2, {INT4OID, BOOLOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), BoolGetDatum(busy)};
+
+	cs_sql_execute(&statement, args, NULL);
+}
+
+/* Effect: it is remembered whether NOTIFY told last that the endpoint is halted. */
+void
+cs_endpoint_state_set_halt_notified(int endpoint, bool halt_notified)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET halt_notified = $2 WHERE id = $1", 2, {INT4OID, BOOLOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), BoolGetDatum(halt_notified)};
+
+	cs_sql_execute(&statement, args, NULL);
+}
+
+/* Effect: stores what the provider taught us; 0 and NULL: nothing. */
+void
+cs_endpoint_state_set_learned(int endpoint, double pace, const char *provider_state)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET pace = $2, provider_state = to_jsonb($3) WHERE id = $1",
+		3, {INT4OID, FLOAT8OID, TEXTOID}
+	};
+	Datum		args[3];
+	char		nulls[4] = "   ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Float8GetDatum(pace);
+	nulls[1] = pace > 0 ? ' ' : 'n';
+	args[2] = cs_sql_utf8_or_null(provider_state, &nulls[2]);
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/* Effect: the view status says so; "since" stays while the state does. */
+void
+cs_endpoint_state_set_health(int endpoint, const char *state, const char *reason, TimestampTz until)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET since = CASE WHEN state = $2 THEN since ELSE clock_timestamp() END,"
+		" state = $2, reason = $3, until = $4 WHERE id = $1",
+		4, {INT4OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	};
+	Datum		args[4];
+	char		nulls[5] = "    ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = CStringGetTextDatum(state);
+	args[2] = cs_sql_utf8_or_null(reason, &nulls[2]);
+	args[3] = TimestampTzGetDatum(until);
+	nulls[3] = until == 0 ? 'n' : ' ';
+	cs_sql_execute(&statement, args, nulls);
+}

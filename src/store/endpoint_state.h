@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * endpoint_state.h
+ *		The rows of contactsync.endpoint.
+ *
+ * Every function needs a transaction and the scope of cs_sql_enter().
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_STORE_ENDPOINT_STATE_H
+#define CS_STORE_ENDPOINT_STATE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
+/* A row of contactsync.endpoint. */
+typedef struct CsEndpointState
+{
+	int			id;
+	Oid			serverid;
+	Oid			roleid;
+	char	   *server_name;
+	bool		busy;			/* calls may be under way, or were at a crash */
+	double		pace;			/* that the provider taught us; 0: none */
+	char	   *provider_state; /* what it has to be remembered for, or NULL */
+	TimestampTz stale_before;	/* what was synced before is not trusted */
+	double		throttled_until;	/* on our clock; 0: it is not */
+	char	   *reason;			/* what the provider said then, or NULL */
+	bool		halt_notified;	/* that it is halted was told, and no more */
+} CsEndpointState;
+
+extern void cs_endpoint_state_follow_servers(void);
+extern void cs_endpoint_state_drop(int endpoint);
+extern List *cs_endpoint_state_load_all(void);
+extern int	cs_endpoint_state_id(Oid serverid, const char *server_name, Oid roleid);
+extern void cs_endpoint_state_set_busy(int endpoint, bool busy);
+extern void cs_endpoint_state_set_health(int endpoint, const char *state, const char *reason,
+										 TimestampTz until);
+extern void cs_endpoint_state_set_learned(int endpoint, double pace, const char *provider_state);
+extern void cs_endpoint_state_set_halt_notified(int endpoint, bool halt_notified);
+
+#endif							/* CS_STORE_ENDPOINT_STATE_H */

@@ -1,0 +1,128 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.c
+ *		The contacts that were given up on, contactsync.failure.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+#include "base/settings.h"
+#include "base/sql.h"
+#include "store/failure.h"
+
+bool
+cs_failure_exists(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"SELECT EXISTS (SELECT FROM contactsync.failure WHERE endpoint = $1 AND watch = $2)",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+	bool		isnull;
+
+	cs_sql_execute(&statement, args, NULL);
+	return DatumGetBool(cs_sql_value(0, 1, &isnull));
+}
+
+/* Effect: failures of these keys are over. */
+void
+cs_failure_clear(int endpoint, int watch, int n, char **keys)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.failure WHERE ctid = ANY (ARRAY(SELECT f.ctid FROM unnest($3) AS k (key),"
+		" LATERAL (SELECT ctid FROM contactsync.failure WHERE watch = $2 AND key = k.key AND endpoint = $1"
+		" OFFSET 0) f))",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+	Datum		args[3] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+
+	args[2] = cs_sql_make_text_array(n, keys);
+	cs_sql_execute(&statement, args, NULL);
+}
+
+/*
+ * Effect: one contact was given up on.  What the provider has stays known,
+ * unless the contact may have reached it.
+ */
+static void
+store_failure(int endpoint, int watch, const CsStored *stored)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.failure AS f (endpoint, watch, key, upsert_key, reason, code, message, field,"
+		" attempts, first_at, last_at, request_id, contact, digest)"
+		" SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, t, t, $10, $11, $12 FROM clock_timestamp() t"
+		" ON CONFLICT (watch, key, endpoint) DO UPDATE SET upsert_key = excluded.upsert_key,"
+		" reason = excluded.reason, code = excluded.code, message = excluded.message, field = excluded.field,"
+		" attempts = f.attempts + excluded.attempts, last_at = excluded.last_at,"
+		" request_id = excluded.request_id, contact = excluded.contact, digest = excluded.digest,"
+		" ignored = f.ignored AND (f.upsert_key, f.reason, f.code, f.message, f.contact) IS NOT DISTINCT FROM"
+		" (excluded.upsert_key, excluded.reason, excluded.code, excluded.message, excluded.contact)",
+		12, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, JSONBOID,
+		UUIDOID}
+	};
+	static CsStatement doubt = {
+		"UPDATE contactsync.contact SET error = $4, digest = CASE WHEN $5 THEN NULL ELSE digest END,"
+		" consent_sent = consent_sent AND NOT $6"
+		" WHERE watch = $2 AND key = $3 AND endpoint = $1",
+		6, {INT4OID, INT4OID, TEXTOID, TEXTOID, BOOLOID, BOOLOID}
+	};
+	static const pg_uuid_t none = {{0}};
+	Datum		args[12];
+	char		nulls[13] = "            ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = CStringGetTextDatum(stored->key);
+	args[3] = cs_sql_utf8_or_null(stored->contact ? stored->contact->upsert_key : NULL, &nulls[3]);
+	args[4] = CStringGetTextDatum(stored->reason);
+	args[5] = cs_sql_utf8_or_null(stored->code, &nulls[5]);
+	args[6] = cs_sql_utf8_or_null(stored->message, &nulls[6]);
+	args[7] = cs_sql_utf8_or_null(stored->field, &nulls[7]);
+	args[8] = Int32GetDatum(stored->attempts);
+	args[9] = cs_sql_utf8_or_null(stored->request_id, &nulls[9]);
+	args[10] = PointerGetDatum(stored->direct);
+	nulls[10] = stored->direct ? ' ' : 'n';
+	args[11] = UUIDPGetDatum(&stored->digest);
+	nulls[11] = memcmp(&stored->digest, &none, sizeof(none)) == 0 ? 'n' : ' ';
+	cs_sql_execute(&statement, args, nulls);
+
+	args[3] = CStringGetTextDatum(stored->reason);
+	args[4] = BoolGetDatum(stored->maybe_sent);
+	/* a withdrawal that may have arrived: consent would have to be told anew */
+	args[5] = BoolGetDatum(stored->maybe_sent && stored->withdraws);
+	cs_sql_execute(&doubt, args, NULL);
+}
+
+void
+cs_failure_store(int endpoint, int watch, int n, const CsStored *stored)
+{
+	for (int i = 0; i < n; i++)
+		store_failure(endpoint, watch, &stored[i]);
+}
+
+/* Effect: of the failures of each endpoint those beyond failure_rows and
+ * failure_age are gone, those that failed longest ago first. */
+void
+cs_failure_prune(void)
+{
+	static CsStatement by_count = {
+		"DELETE FROM contactsync.failure WHERE id = ANY (ARRAY(SELECT id FROM (SELECT id,"
+		" row_number() OVER (PARTITION BY endpoint ORDER BY last_at DESC, id DESC) AS place FROM contactsync.failure) f"
+		" WHERE place > $1)) AND (SELECT count(*) FROM contactsync.failure) > $1",
+		1, {INT4OID}
+	};
+	static CsStatement by_age = {
+		"DELETE FROM contactsync.failure WHERE last_at < clock_timestamp() - make_interval(mins => $1)",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(cs_failure_rows);
+
+	cs_sql_execute(&by_count, &arg, NULL);
+	arg = Int32GetDatum(cs_failure_age);
+	cs_sql_execute(&by_age, &arg, NULL);
+}

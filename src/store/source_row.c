@@ -1,0 +1,366 @@
+/*-------------------------------------------------------------------------
+ *
+ * source_row.c
+ *		Reading source rows as contacts, as the owner of the watch.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+
+#include "base/encoding.h"
+#include "base/sql.h"
+#include "http/json.h"
+#include "store/source.h"
+#include "store/source_row.h"
+
+/* How the value of a mapped expression becomes part of a contact. */
+typedef enum CsConversion
+{
+	CS_AS_TEXT,					/* cast to text */
+	CS_AS_BOOLEAN,
+	CS_AS_JSON,					/* to_jsonb() */
+	CS_AS_NUMBER,				/* its output is a JSON number, or a word */
+	CS_AS_STRING				/* text that becomes a JSON string */
+} CsConversion;
+
+typedef struct CsColumn
+{
+	const CsMapped *mapped;
+	CsConversion conversion;
+	bool		varlena;		/* what it is converted to */
+	FmgrInfo	output;			/* of CS_AS_NUMBER */
+} CsColumn;
+
+struct CsSource
+{
+	const CsWatch *watch;
+	MemoryContext context;
+	SPIPlanPtr	plan;
+	CsColumn   *columns;		/* one per watch->mapped */
+};
+
+/*
+ * The query of a watch
+ */
+
+/* Attributes keep their JSON type; what has none becomes what to_jsonb() says. */
+static CsConversion
+conversion_of_attribute(Oid type)
+{
+	switch (getBaseType(type))
+	{
+		case BOOLOID:
+			return CS_AS_BOOLEAN;
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case FLOAT4OID:
+		case FLOAT8OID:
+		case NUMERICOID:
+			return CS_AS_NUMBER;
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+			return CS_AS_STRING;
+		default:
+			return CS_AS_JSON;
+	}
+}
+
+static CsConversion
+conversion_of(const CsMapped *mapped, Oid type)
+{
+	switch (mapped->field)
+	{
+		case CS_ATTRIBUTES:
+			return conversion_of_attribute(type);
+		case CS_OPT_IN:
+			return CS_AS_BOOLEAN;
+		case CS_TAGS:
+		case CS_TOPICS:
+			return CS_AS_JSON;
+		default:
+			return CS_AS_TEXT;
+	}
+}
+
+static const char *
+cast_of(CsConversion conversion)
+{
+	switch (conversion)
+	{
+		case CS_AS_TEXT:
+		case CS_AS_STRING:
+			return "(%s\n)::pg_catalog.text";
+		case CS_AS_BOOLEAN:
+			return "(%s\n)::pg_catalog.bool";
+		case CS_AS_JSON:
+			return "pg_catalog.to_jsonb((%s\n))";
+		case CS_AS_NUMBER:
+			return "(%s\n)";
+	}
+	return NULL;
+}
+
+/* Effect: appends that a column of the source is the text "value". */
+static void
+append_key_condition(StringInfo query, Oid source, const char *column, const char *value)
+{
+	AttrNumber	attnum = get_attnum(source, column);
+	Oid			type = attnum > 0 ? get_atttype(source, attnum) : InvalidOid;
+
+	if (!OidIsValid(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("the key column \"%s\" does not exist any more", column)));
+	type = getBaseType(type);
+	appendStringInfo(query, "%s.%s %s %s::%s", quote_identifier(get_rel_name(source)),
+					 quote_identifier(column), cs_source_equality(type), value, cs_source_type_name(type));
+}
+
+/*
+ * The query: for the n-th key, whether the filter lets the row through, and
+ * the mapped values.  The source stands alone in its own subquery, so that no
+ * name of ours gets between an expression and the columns it means; OFFSET 0
+ * keeps it there, so that it is looked up key by key whatever the statistics
+ * say, and no expression sees any other row.
+ */
+static char *
+build_query(CsSource *source)
+{
+	const CsWatch *watch = source->watch;
+	const char *keys = strcmp(get_rel_name(watch->source), "contactsync_keys") == 0 ? "contactsync_keys_" : "contactsync_keys";
+	StringInfoData query;
+
+	initStringInfo(&query);
+	appendStringInfo(&query, "SELECT %s.n, s.* FROM ROWS FROM (", keys);
+	for (int i = 0; i < watch->nkeys; i++)
+		appendStringInfo(&query, "%spg_catalog.unnest($%d::pg_catalog.text[])", i ? ", " : "", i + 1);
+	appendStringInfo(&query, ") WITH ORDINALITY AS %s (", keys);
+	for (int i = 0; i < watch->nkeys; i++)
+		appendStringInfo(&query, "k%d, ", i);
+	appendStringInfoString(&query, "n), LATERAL (SELECT ");
+	for (int i = 0; i < watch->nmapped; i++)
+	{
+		appendStringInfoString(&query, i ? ", " : "");
+		appendStringInfo(&query, cast_of(source->columns[i].conversion),
+						 watch->mapped[i].expression);
+	}
+	appendStringInfo(&query, " FROM %s WHERE ", cs_source_from(watch->source));
+	for (int i = 0; i < watch->nkeys; i++)
+	{
+		appendStringInfoString(&query, i ? " AND " : "");
+		append_key_condition(&query, watch->source, watch->keys[i], psprintf("%s.k%d", keys, i));
+	}
+	if (watch->filter)
+		appendStringInfo(&query, " AND (%s\n)", watch->filter);
+	appendStringInfoString(&query, " OFFSET 0) AS s");
+	return query.data;
+}
+
+/* Effect: finds out how each mapped value is to be converted. */
+static void
+read_columns(CsSource *source)
+{
+	const CsWatch *watch = source->watch;
+
+	source->columns = MemoryContextAllocZero(source->context,
+											 Max(watch->nmapped, 1) * sizeof(CsColumn));
+	for (int i = 0; i < watch->nmapped; i++)
+	{
+		CsColumn   *column = &source->columns[i];
+		Oid			type = cs_source_expression_type(watch->source, watch->mapped[i].expression);
+		Oid			output;
+		bool		is_varlena;
+
+		column->mapped = &watch->mapped[i];
+		column->conversion = conversion_of(column->mapped, type);
+		column->varlena = column->conversion != CS_AS_BOOLEAN && column->conversion != CS_AS_NUMBER;
+		getTypeOutputInfo(type, &output, &is_varlena);
+		fmgr_info_cxt(output, &column->output, source->context);
+	}
+}
+
+CsSource *
+cs_source_row_open(const CsWatch *watch)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync source",
+												  ALLOCSET_SMALL_SIZES);
+	CsSource   *source = MemoryContextAllocZero(context, sizeof(CsSource));
+	Oid			types[INDEX_MAX_KEYS];
+	CsOwnerScope scope;
+
+	source->watch = watch;
+	source->context = context;
+	cs_source_enter(watch, &scope);
+	read_columns(source);
+	for (int i = 0; i < watch->nkeys; i++)
+		types[i] = TEXTARRAYOID;
+	source->plan = SPI_prepare(build_query(source), watch->nkeys, types);
+	if (source->plan == NULL || SPI_keepplan(source->plan) != 0)
+		elog(ERROR, "could not prepare to read a source: %s",
+			 SPI_result_code_string(SPI_result));
+	cs_source_leave(&scope);
+	MemoryContextSetParent(context, TopMemoryContext);
+	return source;
+}
+
+void
+cs_source_row_close(CsSource *source)
+{
+	SPI_freeplan(source->plan);
+	MemoryContextDelete(source->context);
+}
+
+/*
+ * Rows as contacts
+ */
+
+/* UTF-8 of a text in the database's encoding, palloc'd. */
+static char *
+text_to_utf8(Datum datum)
+{
+	text	   *packed = DatumGetTextPP(datum);
+
+	return cs_encoding_to_utf8(VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+}
+
+static char *
+quote_json(const char *utf8)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	cs_json_quote(&out, utf8);
+	return out.data;
+}
+
+/* The number, or NaN and Infinity as strings, as to_jsonb() has them. */
+static char *
+number_to_json(CsColumn *column, Datum datum)
+{
+	char	   *text = OutputFunctionCall(&column->output, datum);
+
+	if (strchr(text, 'N') || strchr(text, 'I'))
+		return quote_json(text);
+	return text;
+}
+
+static char *
+jsonb_to_utf8(Datum datum)
+{
+	Jsonb	   *jsonb = DatumGetJsonbP(datum);
+	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+		return pg_server_to_any(text, strlen(text), PG_UTF8);
+	return text;
+}
+
+/* Effect: sets one field or attribute; the texts are in the current context. */
+static void
+set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
+{
+	const CsMapped *mapped = column->mapped;
+	bool		is_attribute = mapped->attribute != NULL;
+	char	   *value = NULL;
+
+	/* what would be refused anyway need not be unpacked, a thousand times */
+	if (!isnull && column->varlena &&
+		toast_raw_datum_size(datum) > VARHDRSZ + CS_CONTACT_MAX_BYTES)
+		contact->too_large = isnull = true;
+	if (isnull)
+		value = is_attribute ? pstrdup("null") : NULL;
+	else
+		switch (column->conversion)
+		{
+			case CS_AS_TEXT:
+				value = text_to_utf8(datum);
+				break;
+			case CS_AS_STRING:
+				value = quote_json(text_to_utf8(datum));
+				break;
+			case CS_AS_BOOLEAN:
+				value = pstrdup(DatumGetBool(datum) ? "true" : "false");
+				break;
+			case CS_AS_NUMBER:
+				value = number_to_json(column, datum);
+				break;
+			case CS_AS_JSON:
+				value = jsonb_to_utf8(datum);
+				break;
+		}
+	if (is_attribute)
+		cs_contact_add_attribute(contact, mapped->attribute, value);
+	else
+		cs_contact_set(contact, mapped->field, value);
+}
+
+static CsContact *
+contact_of_row(CsSource *source, HeapTuple tuple, TupleDesc desc)
+{
+	CsContact  *contact = palloc0(sizeof(CsContact));
+
+	contact->action = CS_UPSERT;
+	for (int i = 0; i < source->watch->nmapped; i++)
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, i + 2, desc, &isnull);
+
+		set_field(contact, &source->columns[i], datum, isnull);
+	}
+	return contact;
+}
+
+/* One text[] per key column. */
+static void
+key_arrays(const CsWatch *watch, int n, char **keys, Datum *args)
+{
+	char	  **parts = palloc(n * sizeof(char *));
+
+	for (int column = 0; column < watch->nkeys; column++)
+	{
+		for (int i = 0; i < n; i++)
+			parts[i] = watch->nkeys == 1 ? keys[i] :
+				unconstify(char *, cs_json_string(cs_json_item(cs_json_parse(keys[i], strlen(keys[i])), column)));
+		args[column] = cs_sql_make_text_array(n, parts);
+	}
+}
+
+void
+cs_source_row_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		args[INDEX_MAX_KEYS];
+	CsOwnerScope scope;
+
+	if (n > 0)
+		memset(rows, 0, n * sizeof(CsSourceRow));
+	cs_source_enter(source->watch, &scope);
+	key_arrays(source->watch, n, keys, args);
+	cs_source_execute(source->plan, args);
+
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		int64		index = DatumGetInt64(heap_getattr(tuple, 1, desc, &isnull)) - 1;
+
+		if (index >= 0 && index < n)
+			rows[index].contact = contact_of_row(source, tuple, desc);
+	}
+	cs_source_leave(&scope);
+}

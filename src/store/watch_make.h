@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch_make.h
+ *		Making a watch of its definition.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_STORE_WATCH_MAKE_H
+#define CS_STORE_WATCH_MAKE_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+#include "provider/endpoint.h"
+#include "store/schedule.h"
+#include "store/watch.h"
+
+extern CsWatch *cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
+							  const char *filter, List *key, const char *on_delete,
+							  const CsSchedule *schedule);
+
+#endif							/* CS_STORE_WATCH_MAKE_H */

@@ -1,0 +1,252 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch_store.c
+ *		Storing and dropping watches.
+ *
+ * The triggers of a watch belong to its table, so they go with it, and are
+ * dumped with it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/shmem.h"
+#include "base/sql.h"
+#include "store/table_trigger.h"
+#include "store/watch.h"
+#include "store/watch_store.h"
+
+static Datum
+name_array(int n, char **names)
+{
+	Datum	   *elements = palloc(n * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+	{
+		Name		name = palloc(NAMEDATALEN);
+
+		namestrcpy(name, names[i]);
+		elements[i] = NameGetDatum(name);
+	}
+	return PointerGetDatum(construct_array(elements, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
+}
+
+/*
+ * Effect: stores the watch, giving it its id, and puts the triggers in place:
+ * they are ours, so it is done as the owner of the extension.  Rows that the
+ * application applies by logical replication fire them only with "always".
+ */
+void
+cs_watch_store_new(CsWatch *watch, bool always)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.watch (source, endpoint, key, mapping, filter, search_path, on_delete)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (source, endpoint) DO NOTHING RETURNING id",
+		7, {REGCLASSOID, INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	Datum		args[7];
+	char		nulls[8] = "       ";
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	args[0] = ObjectIdGetDatum(watch->source);
+	args[1] = Int32GetDatum(watch->endpoint);
+	args[2] = name_array(watch->nkeys, watch->keys);
+	args[3] = cs_watch_mapping_to_jsonb(watch);
+	args[4] = watch->filter ? CStringGetTextDatum(watch->filter) : (Datum) 0;
+	nulls[4] = watch->filter ? ' ' : 'n';
+	args[5] = CStringGetTextDatum(watch->search_path);
+	args[6] = CStringGetTextDatum(cs_watch_on_delete_words[watch->on_delete]);
+	if (cs_sql_execute(&statement, args, nulls) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("table \"%s\" is watched for that server already",
+						get_rel_name(watch->source)),
+				 errhint("Use contactsync_unwatch() first.")));
+	watch->id = cs_sql_int(0, 1);
+	if (watch->poll_column == NULL)
+		cs_table_trigger_create(watch, always);
+	cs_sql_leave(&scope);
+	cs_shmem_reload_at_commit();
+}
+
+/*
+ * Effect: stores key, mapping, filter, search_path and on_delete of a watch that
+ * is there.  Within cs_sql_enter().
+ */
+void
+cs_watch_store_changed(const CsWatch *watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET key = $2, mapping = $3, filter = $4, on_delete = $5, search_path = $6"
+		" WHERE id = $1",
+		6, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	Datum		args[6];
+
+	args[0] = Int32GetDatum(watch->id);
+	args[1] = name_array(watch->nkeys, watch->keys);
+	args[2] = cs_watch_mapping_to_jsonb(watch);
+	args[3] = watch->filter ? CStringGetTextDatum(watch->filter) : (Datum) 0;
+	args[4] = CStringGetTextDatum(cs_watch_on_delete_words[watch->on_delete]);
+	args[5] = CStringGetTextDatum(watch->search_path);
+	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n  ");
+	cs_shmem_reload_at_commit();
+}
+
+bool
+cs_watch_store_set_state(int watch, bool broken, const char *reason)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch w SET since = CASE WHEN w.state = $2 THEN w.since ELSE clock_timestamp() END,"
+		" state = $2, reason = $3 FROM contactsync.watch b WHERE w.id = $1 AND b.id = w.id AND w.state <> 'guarded'"
+		" RETURNING b.state <> $2",
+		3, {INT4OID, TEXTOID, TEXTOID}
+	};
+	Datum		args[3];
+	char		nulls[4] = "   ";
+	bool		isnull;
+
+	args[0] = Int32GetDatum(watch);
+	args[1] = CStringGetTextDatum(broken ? "broken" : "running");
+	args[2] = cs_sql_utf8_or_null(reason, &nulls[2]);
+	return cs_sql_execute(&statement, args, nulls) > 0 && DatumGetBool(cs_sql_value(0, 1, &isnull));
+}
+
+/* Effect: the watch is held until somebody lets it go on. */
+void
+cs_watch_store_guard(int watch, const char *reason)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET state = 'guarded', reason = $2, since = clock_timestamp() WHERE id = $1",
+		2, {INT4OID, TEXTOID}
+	};
+	Datum		args[2] = {Int32GetDatum(watch), CStringGetTextDatum(reason)};
+
+	cs_sql_execute(&statement, args, NULL);
+}
+
+/*
+ * Dropping
+ */
+
+/* Watches that this transaction dropped, if that has not been rolled back. */
+static List *dropped = NIL;
+static TransactionId dropped_in = InvalidTransactionId;
+
+static void
+note_dropped(int id)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	if (dropped_in != GetTopTransactionId())
+		dropped = NIL;
+	dropped_in = GetTopTransactionId();
+	dropped = lappend_int(dropped, id);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Was the watch dropped by this transaction?  Cheap if none was.
+ */
+bool
+cs_watch_store_is_dropped(int id)
+{
+	static CsStatement statement = {
+		"SELECT FROM contactsync.watch WHERE id = $1", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(id);
+	CsSqlScope	scope;
+	bool		found;
+
+	if (!TransactionIdIsValid(dropped_in) || dropped_in != GetTopTransactionIdIfAny() ||
+		!list_member_int(dropped, id))
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot());	/* there may be none, at a
+													 * commit */
+	cs_sql_enter(&scope);
+	found = cs_sql_execute(&statement, &arg, NULL) > 0;
+	cs_sql_leave(&scope);
+	PopActiveSnapshot();
+	return !found;
+}
+
+/*
+ * Effect: removes what a table has of a watch, also what was committed since
+ * the snapshot of our transaction was taken.
+ */
+static void
+delete_of_watch(const char *table, int endpoint, int id)
+{
+	char	   *command = psprintf("DELETE FROM contactsync.%s WHERE watch = %d AND endpoint = %d",
+								   table, id, endpoint);
+	SPIPlanPtr	plan = SPI_prepare(command, 0, NULL);
+	int			result = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(),
+											  InvalidSnapshot, false, true, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
+}
+
+/*
+ * Effect: removes all that is known of a watch that is dropped.  Within
+ * cs_sql_enter().
+ */
+void
+cs_watch_store_forget(int endpoint, int id)
+{
+	static const char *const tables[] = {"queue", "contact", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten"};
+
+	for (int i = 0; i < lengthof(tables); i++)
+		delete_of_watch(tables[i], endpoint, id);
+}
+
+/*
+ * Effect: removes the watch, its triggers, and all that is known of it.  What
+ * this transaction has noted so far is not queued when it commits.
+ */
+void
+cs_watch_store_drop(int endpoint, int id)
+{
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	cs_table_trigger_drop(id);
+	cs_watch_store_forget(endpoint, id);
+	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
+	cs_sql_leave(&scope);
+	note_dropped(id);
+	cs_shmem_reload_at_commit();
+}
+
+/*
+ * Effect: what is stored of watches that are gone is gone: outcomes of calls
+ * that were under way when they were dropped.  A watch that has never been made
+ * here is not gone; its row may be about to be restored.
+ */
+void
+cs_watch_store_sweep(void)
+{
+#define SWEEP(table) { \
+	"WITH RECURSIVE w AS (SELECT min(watch) AS id FROM contactsync." table \
+	" UNION ALL SELECT (SELECT t.watch FROM contactsync." table " t WHERE t.watch > w.id ORDER BY t.watch LIMIT 1)" \
+	" FROM w WHERE w.id IS NOT NULL)" \
+	" DELETE FROM contactsync." table " WHERE watch = ANY (ARRAY(SELECT w.id FROM w, contactsync.watch_id_seq s" \
+	" WHERE w.id > 0 AND s.is_called AND w.id <= s.last_value" \
+	" AND NOT EXISTS (SELECT FROM contactsync.watch x WHERE x.id = w.id)))" \
+	" AND endpoint IN (SELECT id FROM contactsync.endpoint WHERE database = contactsync.database_identity())"}
+	static CsStatement statements[] = {SWEEP("contact"), SWEEP("failure"), SWEEP("counter"), SWEEP("scan")};
+
+	for (int i = 0; i < lengthof(statements); i++)
+		cs_sql_execute(&statements[i], NULL, NULL);
+}

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch_store.h
+ *		Storing and dropping watches.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_STORE_WATCH_STORE_H
+#define CS_STORE_WATCH_STORE_H
+
+#include "postgres.h"
+
+#include "store/watch.h"
+
+extern void cs_watch_store_new(CsWatch *watch, bool always);
+extern void cs_watch_store_changed(const CsWatch *watch);
+extern void cs_watch_store_drop(int endpoint, int id);
+extern void cs_watch_store_forget(int endpoint, int id);
+extern bool cs_watch_store_is_dropped(int id);
+
+/* The rest needs a transaction and the scope of cs_sql_enter(). */
+
+/* Returns true if it was not so before. */
+extern bool cs_watch_store_set_state(int watch, bool broken, const char *reason);
+extern void cs_watch_store_guard(int watch, const char *reason);
+extern void cs_watch_store_sweep(void);
+
+#endif							/* CS_STORE_WATCH_STORE_H */
