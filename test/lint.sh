@@ -102,6 +102,20 @@ registry() {
     grep -nE 'strcmp\((provider|[a-z>.-]*provider->name)\b' "${sources[@]}"
 }
 
+# From cs_sql_enter() to cs_sql_leave() the current user is the owner of the extension, so whoever acts for the caller must
+# know the caller from before; the same holds for the text of the statements that run there.
+current_user() {
+    awk '
+        FNR == 1 || /^}/             { inside = 0 }
+        /cs_sql_enter\(/             { inside = 1 }
+        inside && /GetUserId\(\)/    { print FILENAME ":" FNR ": GetUserId() is the owner of the extension here" }
+        /cs_sql_leave\(/             { inside = 0 }
+        /static CsStatement /        { statement = 1 }
+        statement && /(current|session)_user|current_role/ { print FILENAME ":" FNR ": the current user is the owner of the extension here" }
+        /;$/                         { statement = 0 }
+    ' "${sources[@]}"
+}
+
 declarations() {
     # but for the one line by which the registry knows an adapter
     grep -nE '^extern ' "${sources[@]}" | grep -v '^src/provider/provider\.c:[0-9]*:extern const CsProvider '
@@ -231,6 +245,7 @@ static_analysis() {
 check layering "calls go down the layers"
 check libraries "libcurl and json-c are seen by the files that hide them only"
 check registry "providers are told apart in the registry only"
+check current_user "the current user is not asked for where it is the owner of the extension"
 check declarations "what is extern is declared in a header"
 check file_sizes "no file is longer than $max_file lines"
 check function_sizes "no function is longer than $max_function lines"

@@ -106,11 +106,12 @@ Datum
 contactsync_find(PG_FUNCTION_ARGS)
 {
 	char	   *email = contact_argument(fcinfo, 0);
+	Oid			roleid = GetUserId();
 	CsSqlScope	scope;
 
 	InitMaterializedSRF(fcinfo, 0);
 	cs_sql_enter(&scope);
-	put_rows(fcinfo, cs_forget_list(email, GetUserId()));
+	put_rows(fcinfo, cs_forget_list(email, roleid));
 	cs_sql_leave(&scope);
 	return (Datum) 0;
 }
@@ -191,6 +192,7 @@ Datum
 contactsync_forget_email(PG_FUNCTION_ARGS)
 {
 	char	   *email = contact_argument(fcinfo, 0);
+	Oid			roleid = GetUserId();
 	MemoryContext context = CurrentMemoryContext;
 	CsForgotten forgotten;
 	CsSqlScope	scope;
@@ -198,7 +200,7 @@ contactsync_forget_email(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
-	cs_forget_email(email, GetUserId(), &forgotten);
+	cs_forget_email(email, roleid, &forgotten);
 	cs_sql_leave(&scope);
 	put_counts(fcinfo, &forgotten);
 	for (int i = 0; i < forgotten.nrows; i++)

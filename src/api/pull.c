@@ -189,10 +189,11 @@ pull_pages(CsPuller *puller, const char *since)
 Datum
 contactsync_pull(PG_FUNCTION_ARGS)
 {
-	Oid			serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	Oid			roleid = GetUserId();
+	Oid			serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), roleid);
 	CsPuller	puller = {.pulled_at = GetCurrentTimestamp()};
 	MemoryContext context = CurrentMemoryContext;
-	const CsEndpoint *endpoint = cs_endpoint_read(serverid, GetUserId());
+	const CsEndpoint *endpoint = cs_endpoint_read(serverid, roleid);
 	CsSqlScope	scope;
 	char	   *since;
 	int64		n = 0;
@@ -203,7 +204,7 @@ contactsync_pull(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s does not tell which contacts changed", endpoint->provider->title)));
 	cs_sql_enter(&scope);
-	puller.endpoint_id = cs_endpoint_state_id(serverid, endpoint->server_name, GetUserId());
+	puller.endpoint_id = cs_endpoint_state_id(serverid, endpoint->server_name, roleid);
 	lock(&puller);
 	since = cs_remote_contact_since(puller.endpoint_id);
 	since = since ? MemoryContextStrdup(context, since) : NULL;

@@ -118,7 +118,8 @@ sub start_sandbox
 Create the extension if need be, a server at the sandbox's provider, and a user mapping with a key that the sandbox
 takes. %param may have: name (of the server; else that of the provider), dbname, and further options in
 C<< server => {...} >> and C<< mapping => {...} >>, where undef leaves a preset one out. With C<< account => 'x' >> it
-uses an account of that name of its own, which has no rate limits, and so does its name. Returns the name.
+uses an account of that name of its own, which has no rate limits, and so does its name. With C<< role => 'x' >> the
+server and the mapping belong to that role, which exists and is no superuser. Returns the name.
 
 =cut
 
@@ -136,11 +137,15 @@ sub create_server
 		%{ $preset->{server} // {} },
 		%{ $param{server} // {} });
 	my $mapping = options(%{ $preset->{mapping} }, %{ $param{mapping} // {} });
+	my $as_role = defined $param{role}
+		? qq{GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO "$param{role}"; SET SESSION AUTHORIZATION "$param{role}";}
+		: '';
 
 	$node->safe_psql(
 		$param{dbname} // 'postgres', qq{
 		SET client_min_messages = warning;
 		CREATE EXTENSION IF NOT EXISTS contactsync;
+		$as_role
 		CREATE SERVER "$name" FOREIGN DATA WRAPPER contactsync $server;
 		CREATE USER MAPPING FOR CURRENT_USER SERVER "$name" $mapping;
 	});
