@@ -1,11 +1,11 @@
-# contactsync, built with PGXS.
+# Build contactsync with PGXS.
 #
-#   make, make install     for the PostgreSQL of the pg_config in PATH, or of PG_CONFIG=...
-#   make installcheck      test what is installed, on temporary servers
+#   make, make install     build and install for the pg_config in PATH, or for PG_CONFIG=...
+#   make installcheck      test the installed extension on temporary servers
 #   make tempcheck         build and test in a temporary directory; nothing needs to be installed or configured
-#   make lint indent       what review should not have to look at
+#   make lint indent       check the sources; format the C files
 #   make coverage asan valgrind bench dist
-#   make print-VAR         the value of a variable
+#   make print-VAR         print the value of a variable
 
 all:
 
@@ -18,21 +18,21 @@ PG_CONFIG  = pg_config
 PKG_CONFIG = pkg-config
 LIBRARIES  = libcurl json-c
 
-# The control file is the only place of the version; PGXN wants three numbers.
+# Only the control file states the version; PGXN requires three numbers.
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" contactsync.control)
 SEMVERSION = $(EXTVERSION).0
 
-# PostgreSQL up to 15 loads modules with RTLD_GLOBAL and exports nothing by itself: hide all but what says PGDLLEXPORT,
-# which there has to be given its meaning. Server headers are system headers, for they do not pass -Wextra; nor do
-# callbacks, whose signature is given, use all their parameters; initializers leave the rest of a struct zero, and
-# lengthof() is compared with an int, as the server's own sources do.
+# PostgreSQL up to 15 loads modules with RTLD_GLOBAL, and its PGDLLEXPORT has no effect: hide all symbols except those
+# marked PGDLLEXPORT, and define it here. Treat server headers as system headers, because they do not pass -Wextra. Allow
+# unused parameters, because the signatures of callbacks are given, initializers that leave the rest of a struct zero, and
+# comparisons of lengthof() with an int, as in the server's own sources.
 PG_CPPFLAGS = -Isrc -DCS_VERSION='"$(EXTVERSION)"' \
               -DPGDLLEXPORT='__attribute__((visibility("default")))' \
               -isystem $(shell $(PG_CONFIG) --includedir-server) $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
 PG_CFLAGS   = -fvisibility=hidden -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -MMD -MP
 SHLIB_LINK  = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
 
-# Bitcode would need the very clang that the server was built with, to inline functions that no query calls often.
+# Bitcode would require the same clang that built the server, only to inline functions that queries rarely call.
 override with_llvm = no
 
 # pg_regress looks for sql/ and specs/ in the input directory and, up to version 15, for expected/ in the output directory.
@@ -57,7 +57,7 @@ endif
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-# after the include, which resets it
+# set after the include, which resets it
 override PROVE_FLAGS += -I test/t
 
 -include $(OBJS:.o=.d)

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Show contactsync at work: 10,000 customers with all the dirt of a real table are mirrored to MailingCore and to
-# CampaignLark while they are being changed, and in the end what the providers have is compared with the table.
+# Demonstrate contactsync: mirror 10,000 customers, as messy as in a real table, to MailingCore and to
+# CampaignLark while they are being changed, and finally compare the providers' contacts with the table.
 #
 # usage: test/demo.sh [OPTION...]
 #
-#   --real-time       at the pace of the real providers, which takes about ten minutes
-#   --customers N     so many instead of 10,000
-#   --keep            leave the temporary directory, with logs and data
+#   --real-time       run at the pace of the real providers, which takes about ten minutes
+#   --customers N     use N customers instead of 10,000
+#   --keep            keep the temporary directory with logs and data
 #
-# The providers are simulators that run on this machine (test/sandbox) and hold to the providers' documents, rate limits
-# included. All else is what a user has: PostgreSQL with contactsync preloaded, and an application that knows nothing of
-# it. What is missing is installed (Debian; test/setup.sh), what is started is private, and nothing is left behind.
+# The providers are local simulators (test/sandbox) that follow the providers' documentation, including rate limits.
+# Everything else is as in production: PostgreSQL with contactsync preloaded, and an application that does not know
+# about it. The script installs missing packages (Debian; test/setup.sh), uses private servers, and leaves nothing behind.
 #
-# Exits with 1 if the providers have anything else than the table says.
+# The exit status is 1 if the providers' contacts differ from the table.
 set -u
 # shellcheck source=test/prefix.sh
 . "$(dirname "${BASH_SOURCE[0]}")/prefix.sh"
@@ -35,10 +35,10 @@ done
 [[ $customers =~ ^[1-9][0-9]*$ ]] || { usage >&2; exit 2; }
 
 # ---------------------------------------------------------------------------
-# Saying what happens
+# Output
 # ---------------------------------------------------------------------------
 
-# Run a command that prints nothing of interest, and say what is done and how long it took: task TEXT COMMAND...
+# Run a command without showing its output, and print its description and duration: task TEXT COMMAND...
 task() {
     local started=$SECONDS
     printf '%s ' "$1 ..."
@@ -49,13 +49,13 @@ task() {
     printf '%d s\n' $((SECONDS - started))
 }
 
-# What these files say last, and the end.
+# Print the last lines of these files, and exit.
 give_up() {
     tail -n 40 "$@" >&2
     exit 1
 }
 
-# One line of figures every few seconds, for as long as the application works or anything is waiting: follow PID
+# Print a line of figures every few seconds while the application runs or changes are waiting: follow PID
 follow() {
     local line shown=never
     printf '\n%6s  %9s   %-22s  %-22s\n' time customers MailingCore CampaignLark
@@ -75,7 +75,7 @@ follow() {
 }
 
 # ---------------------------------------------------------------------------
-# The parts
+# Steps
 # ---------------------------------------------------------------------------
 
 build() {
@@ -83,7 +83,7 @@ build() {
         as_server make --no-print-directory -s -C "$tree" -j2 PG_CONFIG="$PG_CONFIG" install
 }
 
-# Run a command of PostgreSQL's against the demo's server.
+# Run a PostgreSQL client program against the server of the demo.
 client() {
     as_server env PATH="$bindir:$PATH" PGHOST="$work" PGPORT=5432 PGDATABASE=postgres PGUSER="${as:-postgres}" \
         PGOPTIONS='-c client_min_messages=warning' "$@"
@@ -103,15 +103,15 @@ start_server() {
 listen_addresses = ''
 unix_socket_directories = '$work'
 shared_preload_libraries = 'contactsync'
-track_commit_timestamp = on             # so that the demo can tell what was changed last
+track_commit_timestamp = on             # to determine which row changed last
 contactsync.clock_speed = $speed
 CONF
         as_server "$bindir/pg_ctl" -D "$work/data" -l "$work/log/server" -w start
 }
 
-# The simulators: $sandbox is their URL.
+# Start the simulators and set $sandbox to their URL.
 start_sandbox() {
-    set -m      # a process group of its own, which the cleanup ends
+    set -m      # use a separate process group, which the cleanup terminates
     as_server /usr/bin/python3 "$tree/test/sandbox" --clock-speed "$speed" >"$work/log/sandbox" 2>&1 </dev/null &
     set +m
     local pid=$!
@@ -120,7 +120,7 @@ start_sandbox() {
         sleep 0.1
     done
     sandbox=http://$(sed -n 's/^listening on //p' "$work/log/sandbox")
-    # a field for our number, as one adds it at CampaignLark's website
+    # add a field for the customer number, as a user would on CampaignLark's website
     /usr/bin/python3 - "$sandbox/control/campaignlark/config" <<'PYTHON'
 import json, sys, urllib.request
 field = {"id": 8, "label": "Customer", "merge_tag": "external_id", "type": "TEXT", "definition": None, "default_value": None,
@@ -134,7 +134,7 @@ define() {
         run_sql -f "$tree/test/demo/mirror.sql" -v mailingcore="$sandbox/mailingcore" -v campaignlark="$sandbox/campaignlark/v1"
 }
 
-# The application: customers come in batches, while four sessions change, move, add and remove them at a steady rate.
+# Run the application: customers arrive in batches, while four sessions change, move, add and remove them at a steady rate.
 application() {
     local as=app left=$customers
     client pgbench --no-vacuum --client=4 --random-seed=1 --define=customers="$customers" \
@@ -147,7 +147,7 @@ application() {
     wait $!
 }
 
-# Everybody who failed once more, until that helps nobody any more: an address may have become free.
+# Retry all failed contacts until no more of them succeed: an address may have become available.
 retry() {
     local before='' after
     while after=$(query "SELECT count(*) FROM contactsync.failures") && [ "$after" != "$before" ]; do
@@ -170,9 +170,9 @@ task "creating a table of customers, two servers and two watches" define
 if [ "$speed" -gt 1 ]; then
     cat <<EOF
 
-Time runs $speed times faster for contactsync and for the providers, whose limits
-hold in it: 300 calls a minute at MailingCore, 100 a second at CampaignLark.
---real-time shows the real pace.
+Time runs $speed times faster for contactsync and for the providers, whose limits apply
+to that time: 300 calls a minute at MailingCore, 100 a second at CampaignLark.
+Use --real-time to see the real pace.
 EOF
 fi
 
@@ -185,13 +185,13 @@ follow $worker || give_up "$work/log/server"
 wait $worker || give_up "$work/log/application" "$work/log/pgbench"
 
 printf '\n'
-task "trying the failures at MailingCore again" retry
+task "retrying the failures at MailingCore" retry
 client /usr/bin/python3 "$tree/test/demo/compare.py" "$sandbox"
 result=$?
 
-printf '\n%s, %d s in all\n' "$([ $result -eq 0 ] && echo "No difference" || echo "THERE ARE DIFFERENCES")" $SECONDS
+printf '\n%s, %d s in total\n' "$([ $result -eq 0 ] && echo "No differences" || echo "THERE ARE DIFFERENCES")" $SECONDS
 if $keep; then
     trap - EXIT
-    printf 'kept %s\n' "$work"
+    printf 'keeping %s\n' "$work"
 fi
 exit $result

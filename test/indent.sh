@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Bring the C sources into PostgreSQL's layout, with pg_bsd_indent as pgindent of PostgreSQL 15 calls it.
+# Format the C sources in PostgreSQL's style, calling pg_bsd_indent as pgindent of PostgreSQL 15 does.
 #
-# usage: test/indent.sh [--check]     names the files that it changed; --check: that it would change
+# usage: test/indent.sh [--check]     print the names of changed files; --check: of files that would change
 #
-# typedefs.list names the types, without which indent takes "Foo *bar" for a product. It is made anew from the debugging
-# symbols if there is a build; types of ours that are newer than that are found by their name.
+# typedefs.list contains the names of types, without which indent takes "Foo *bar" for a product. If there is a build, the
+# list is regenerated from its debugging symbols; newer types of this extension are recognized by their names.
 set -eu
 shopt -s nullglob
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,7 +15,7 @@ check=false
 [ "${1:-}" != --check ] || check=true
 
 if ! $check && [ -e contactsync.so ]; then
-    # of the types of all headers those that are mentioned here; bool is a macro; some names are oftener variables
+    # keep only types that the sources mention; drop bool, which is a macro, and names that are more often variables
     {
         objdump --dwarf=info contactsync.so |
             sed -n '/DW_TAG_typedef/,/DW_AT_name/s/.*DW_AT_name .*: \([A-Za-z_][A-Za-z0-9_]*\)[[:space:]]*$/\1/p' |
@@ -29,7 +29,7 @@ trap 'rm -f "$types" "$new"' EXIT
 grep -ohE '\bCs[A-Z][A-Za-z0-9]*|^} [A-Z][A-Za-z0-9]*;' src/*/*.[ch] src/*/*/*.[ch] | tr -d '} ;' | sort -u - typedefs.list >"$types"
 
 for file in src/*/*.[ch] src/*/*/*.[ch]; do
-    # pgindent puts one space, not a tab, before the star of a function's type
+    # like pgindent, put a space instead of a tab before the star of a function's return type
     pg_bsd_indent "${options[@]}" -U"$types" -st <"$file" | sed -E 's/^([A-Za-z_][^[:space:]]*)[[:space:]]+\*$/\1 */' >"$new"
     cmp -s "$new" "$file" && continue
     echo "$file"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# pg_regress --launcher: gives each test a copy of the database that pg_regress made, so that no test sees what another
-# left there. pg_regress calls it with its psql command, "psql -X -a -q -d DATABASE ...", and with the name of the test
+# Launcher for pg_regress: give each test a copy of the database that pg_regress created, so that tests do not affect each
+# other. pg_regress calls it with its psql command, "psql -X -a -q -d DATABASE ...", and with the name of the test
 # at the end of PGAPPNAME.
 psql=$1 template=$6 database=${PGAPPNAME##*/}
 

@@ -1,25 +1,25 @@
 # shellcheck shell=bash
-# A private installation of the machine's PostgreSQL, to install contactsync into and run servers from.
+# Create a private copy of the installed PostgreSQL, into which contactsync is installed and from which servers run.
 #
-# Nothing is written outside one temporary directory, so several copies can run at once, any user can run them, and what
-# root leaves behind bars nobody's way. Source this file (bash), and call in this order:
+# Everything is written below one temporary directory, so that several copies can run at the same time, any user can run
+# them, and files of root do not get in the way of other users. Source this file (bash), and call these functions in order:
 #
-#   private_dir           makes $work, the temporary directory; when the shell exits, jobs and servers in it are stopped
-#                         and it is removed
-#   private_tree          makes $tree, a copy of the sources
-#   private_postgres      makes $bindir, a PostgreSQL whose pg_config ($PG_CONFIG) leads PGXS to install beside it
-#   as_server COMMAND...  runs a command as a user who may start PostgreSQL: postgres if the caller is root
+#   private_dir           create $work, the temporary directory; when the shell exits, stop the jobs and servers in it
+#                         and remove it
+#   private_tree          create $tree, a copy of the sources
+#   private_postgres      create $bindir, a PostgreSQL whose pg_config ($PG_CONFIG) makes PGXS install into the copy
+#   as_server COMMAND...  run a command as a user who may start PostgreSQL: postgres if the caller is root
 #
-# private_dir leaves the shell in $work, since the caller's directory may be one that postgres cannot read.
+# private_dir changes to $work, because postgres may not be able to read the current directory.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# What a surrounding make or a configured psql would otherwise tell the tests' own.
+# Keep settings of a surrounding make or psql from affecting the tests.
 unset MAKEFLAGS MAKELEVEL MFLAGS PGDATA PGDATABASE PGHOST PGHOSTADDR PGPORT PGSERVICE PGUSER PGPASSWORD PGOPTIONS
 
 as_server() {
     if [ "$(id -u)" -eq 0 ]; then
-        # not su: that one lowers the limits, opens a session and hides signals
+        # do not use su, which lowers limits, opens a session and hides signals
         setpriv --reuid=postgres --regid=postgres --init-groups env HOME="$work" USER=postgres LOGNAME=postgres "$@"
     else
         "$@"
@@ -27,7 +27,7 @@ as_server() {
 }
 
 private_dir() {
-    # /tmp whatever TMPDIR says: the path of a socket is limited to 107 bytes
+    # ignore TMPDIR, because the path of a socket is limited to 107 bytes
     work=$(mktemp -d /tmp/contactsync.XXXXXX)
     trap private_cleanup EXIT
     trap 'exit 130' INT
@@ -45,7 +45,7 @@ private_cleanup() {
         kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null
     done
     wait
-    # a server outlives the program that started it if that one was killed
+    # a server continues to run if the program that started it was killed
     while read -r pidfile; do
         pid=$(head -n 1 "$pidfile" 2>/dev/null)
         [ -n "$pid" ] || continue
@@ -63,8 +63,8 @@ private_tree() {
         as_server tar -C "$tree" -xf -
 }
 
-# PostgreSQL finds its files by the way from its bin directory, so a copy of that beside links to all else is an
-# installation of its own, as long as it keeps the layout. The programs must be real copies: links are followed.
+# PostgreSQL finds its files relative to its bin directory, so a copy of that directory next to links to all other files is a
+# separate installation, as long as the layout is the same. The programs must be copies, because links are followed.
 private_postgres() {
     local config=${PG_CONFIG:-pg_config} bin share lib root dir
     bin=$("$config" --bindir) share=$("$config" --sharedir) lib=$("$config" --pkglibdir)
@@ -79,12 +79,12 @@ private_postgres() {
     as_server cp -rs "$share/." "$work/pg${share#"$root"}/"
     as_server cp -rs "$lib/." "$work/pg${lib#"$root"}/"
     as_server ln -s "$root/include" "$work/pg/include"
-    # an installed contactsync is not the one to test
+    # do not test an installed contactsync
     as_server find "$work/pg" -name 'contactsync*' -type l -delete
     PG_CONFIG=$bindir/pg_config
 }
 
-# Have the server run under a command: private_wrap COMMAND...
+# Run the server under a command: private_wrap COMMAND...
 private_wrap() {
     as_server mv "$bindir/postgres" "$bindir/postgres.bin"
     as_server tee "$bindir/postgres" >/dev/null <<<"#!/bin/sh
@@ -92,11 +92,11 @@ exec $* '$bindir/postgres.bin' \"\$@\""
     as_server chmod +x "$bindir/postgres"
 }
 
-# Have what is built from here on find errors of memory, and report them to $work/log/report.*
+# Build with sanitizers from here on, and report memory errors to $work/log/report.*
 private_sanitizers() {
     export COPT="-Wno-error -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined"
-    # p11-kit's initialisation allocates under a lock of the C library, and that is a deadlock if it is what
-    # brings up the sanitizer; so something that is initialised before it does
+    # p11-kit allocates memory while it is initialized under a lock of the C library, which deadlocks if this
+    # allocation initializes the sanitizer; therefore preload a library that allocates earlier
     as_server gcc -shared -fPIC -Wl,-z,initfirst -x c -o "$work/early.so" - <<'EOF'
 #include <stdlib.h>
 static void __attribute__((constructor)) early(void) { free(malloc(1)); }

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Build contactsync and run its tests, on a private copy of the machine's PostgreSQL, in a temporary directory.
+# Build contactsync and run its tests on a private copy of the installed PostgreSQL, in a temporary directory.
 #
 # usage: test/run.sh [OPTION...] [NAME...]
 #
 #   NAME          a group (build, lint, sandbox, regress, isolation, tap), or the beginning of the name of a test
 #                 in one of the last three, as in: test/run.sh email 010
-#   --accept      take what the regression tests print as what is expected of them
-#   --keep        leave the temporary directory, with logs and data
-#   --installed   test what is installed for PG_CONFIG instead of building; this is 'make installcheck' as root
+#   --accept      accept the output of the regression tests as their expected output
+#   --keep        keep the temporary directory with logs and data
+#   --installed   test the extension installed for PG_CONFIG instead of building; same as 'make installcheck' as root
 #   --asan, --valgrind, --coverage
-#                 with the server's memory checked by either, or with the lines counted that are run
+#                 check the server's memory with either tool, or measure the line coverage
 #
-# Ends with a line "N passed, N failed", and exits with 1 if anything failed.
+# Prints "N passed, N failed" at the end; the exit status is 1 if any test failed.
 set -u
 # shellcheck source=test/prefix.sh
 . "$(dirname "${BASH_SOURCE[0]}")/prefix.sh"
@@ -34,10 +34,10 @@ for arg; do
 done
 
 # ---------------------------------------------------------------------------
-# What to run
+# Selection of tests
 # ---------------------------------------------------------------------------
 
-# The names of the files of a group that were asked for: chosen GROUP FILE...
+# Print the names of the selected files of a group: chosen GROUP FILE...
 chosen() {
     local group=$1 file name want
     shift
@@ -51,7 +51,7 @@ chosen() {
     done
 }
 
-# Is a group wanted that has no names of its own?
+# Return whether a group without names is selected.
 wanted() {
     [ ${#names[@]} -eq 0 ] || [[ " ${names[*]} " == *" $1 "* ]]
 }
@@ -63,7 +63,7 @@ mapfile -t tap < <(chosen tap "$top"/test/t/*.pl)
 for want in "${names[@]}"; do
     case " build lint sandbox regress isolation tap : ${regress[*]} ${isolation[*]} ${tap[*]}" in
         *" $want "*:* | *:*" $want"*) ;;
-        *) echo "no test is called \"$want\"" >&2; exit 2 ;;
+        *) echo "there is no test called \"$want\"" >&2; exit 2 ;;
     esac
 done
 
@@ -73,25 +73,25 @@ done
 
 passed=0 failed=0
 
-# Run a command, show what it prints, and count the tests in it: step TITLE COMMAND...
+# Run a command, show its output, and count its tests: step TITLE COMMAND...
 step() {
     local log=$work/log/step status ok bad
     printf '\n=== %s\n' "$1"
-    # a job with a process group of its own, so that a signal ends us at once and the cleanup ends it
+    # run it as a job with its own process group, so that a signal ends this script at once and the cleanup ends the job
     set -m
     (set -o pipefail; "${@:2}" </dev/null 2>&1 | tee "$log") &
     set +m
     wait $!
     status=$?
     read -r ok bad < <(count <"$log")
-    # a command that counts nothing is one test, and one that fails has failed one at least
+    # a command that counts no tests is one test, and a command that fails has at least one failed test
     [ $status -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
     [ $((ok + bad)) -gt 0 ] || ok=1
     passed=$((passed + ok)) failed=$((failed + bad))
     return $status
 }
 
-# Passed and failed, from the closing lines of unittest and prove, and the lines of pg_regress and of TAP.
+# Count passed and failed tests from the summaries of unittest and prove, and from the lines of pg_regress and TAP.
 count() {
     awk '
         /^Ran [0-9]+ tests? in /         { ok += $2 }
@@ -110,7 +110,7 @@ in_tree() {
     as_server make --no-print-directory -s -C "$tree" PG_CONFIG="$PG_CONFIG" "$@"
 }
 
-# The ends of log files, as far as they exist.
+# Print the ends of those log files that exist.
 show_logs() {
     local file
     for file; do
@@ -118,11 +118,11 @@ show_logs() {
     done
 }
 
-# pg_regress or pg_isolation_regress: regression REGRESS|ISOLATION NAME...
+# Run pg_regress or pg_isolation_regress: regression REGRESS|ISOLATION NAME...
 regression() {
     local name
     for name in "${@:2}"; do
-        # pg_regress gives up, rather than goes on, where there is none
+        # pg_regress stops if an expected file does not exist
         [ -e "$tree/expected/$name.out" ] || as_server touch "$tree/expected/$name.out"
     done
     if ! step "${1,,}" in_tree installcheck REGRESS= ISOLATION= TAP_TESTS= "$1=${*:2}"; then
@@ -145,7 +145,7 @@ tap() {
 build() {
     local clang
     clang=$(in_tree print-CLANG)
-    # clang knows other warnings than gcc, and not all of gcc's options
+    # clang has different warnings, and does not know all options of gcc
     if wanted build && [ -z "$check" ] && [ -x "$clang" ]; then
         COPT='-Werror -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-unused-command-line-argument' \
             step "build with clang" in_tree -j2 CC="$clang" all
@@ -155,7 +155,7 @@ build() {
 }
 
 # ---------------------------------------------------------------------------
-# Checks of the server's memory, and coverage
+# Memory checks and coverage
 # ---------------------------------------------------------------------------
 
 prepare_check() {
@@ -178,8 +178,8 @@ finish_check() {
     esac
 }
 
-# What the sanitizer reported, and what valgrind did with a function of ours in the stack: the server's own
-# uninitialised padding is none of our business.
+# Print the reports of the sanitizer, and those of valgrind whose stack contains a function of the extension: uninitialized
+# padding in the server itself is not our concern.
 no_reports() {
     local files
     files=$(find "$top/src" -name '*.c' -printf '|%f')
@@ -224,7 +224,7 @@ fi
 finish_check
 if $keep; then
     trap - EXIT
-    printf '\nkept %s\n' "$work"
+    printf '\nkeeping %s\n' "$work"
 fi
 
 printf '\n%d passed, %d failed\n' $passed $failed

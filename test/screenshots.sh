@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the pictures in docs/images anew.
+# Recreate the pictures in docs/images.
 #
 # usage: test/screenshots.sh
 set -eu

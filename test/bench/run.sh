@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Measure what design and README claim, side by side in one run, as ratios and rates.
+# Measure the performance of capture and delivery in one run, as ratios and rates.
 #
 # usage: test/bench/run.sh [--rounds N] [--rows N] [PART ...]     parts: capture update deliver scan latency; all if none
 #
-# It builds into a private PostgreSQL, starts a server with the default settings but for those it prints, and the fast
-# responder of the sandbox as the provider. Machines are noisy: the medians of interleaved rounds are what counts.
+# This builds into a private PostgreSQL, and starts a server with default settings except for those it prints, and the fast
+# responder of the sandbox as the provider. Because machines are noisy, compare the medians of interleaved rounds.
 set -eu
 # shellcheck source=test/prefix.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../prefix.sh"

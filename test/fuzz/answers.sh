@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Hostile answers for all providers, judged by a contactsync that was built to find memory errors: see answers.py.
+# Judge hostile answers of all providers with a contactsync that is built to find memory errors: see answers.py.
 #
 # usage: test/fuzz/answers.sh [SEED [NUMBER]]
 #
-# Prints the faults, which should be none, and how many of the answers had which verdict.
+# Prints the faults, of which there should be none, and the number of answers for each verdict.
 set -u
 # shellcheck source=test/prefix.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../prefix.sh"
