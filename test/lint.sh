@@ -168,6 +168,17 @@ versions() {
     [ "$(grep -cF "\"version\": \"$semver\"" META.json)" -eq 2 ] || echo "META.json has not version $semver twice"
     grep -qF "\"sql/contactsync--$version.sql\"" META.json || echo "META.json does not name sql/contactsync--$version.sql"
     grep -m 1 '^## ' CHANGELOG.md | grep -qF "[$version]" || echo "the first version in CHANGELOG.md is not $version"
+    updates
+}
+
+# Every version in CHANGELOG.md can be updated to the next one, and the oldest can be installed.
+updates() {
+    local newer='' older
+    while read -r older; do
+        [ -z "$newer" ] || [ -e "sql/contactsync--$older--$newer.sql" ] || echo "there is no sql/contactsync--$older--$newer.sql"
+        newer=$older
+    done < <(sed -nE 's/^## \[([0-9.]+)\].*/\1/p' CHANGELOG.md)
+    [ -e "sql/contactsync--$newer.sql" ] || echo "there is no sql/contactsync--$newer.sql"
 }
 
 # An object that exists already could be somebody's trap.

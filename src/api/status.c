@@ -200,7 +200,10 @@ contactsync_worker_state(PG_FUNCTION_ARGS)
 									 "waiting for ALTER EXTENSION contactsync UPDATE"));
 }
 
-/* contactsync.backlog(): a view calls it, so it is for everybody. */
+/*
+ * contactsync.backlog(): contactsync.status calls it, so it is for everybody,
+ * and for tables of any version.
+ */
 Datum
 contactsync_backlog(PG_FUNCTION_ARGS)
 {
@@ -211,7 +214,7 @@ contactsync_backlog(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	result = (ReturnSetInfo *) fcinfo->resultinfo;
-	cs_sql_enter(&scope);
+	cs_sql_enter_any_version(&scope);
 	n = cs_stats_backlog(roleid);
 	for (uint64 i = 0; i < n; i++)
 		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);

@@ -40,6 +40,7 @@ typedef struct CsSqlScope
 extern bool cs_sql_is_ready(void);
 extern Oid	cs_sql_schema(void);
 extern void cs_sql_enter(CsSqlScope *scope);
+extern void cs_sql_enter_any_version(CsSqlScope *scope);
 extern void cs_sql_leave(CsSqlScope *scope);
 extern void cs_sql_plan_by_index(void);
 extern uint64 cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls);
