@@ -1,4 +1,4 @@
-"""The benchmarks: capture, single-row updates, delivery and latency. See run.sh for how to start it."""
+"""Benchmarks of capture, single-row updates, delivery and latency. run.sh starts them."""
 
 import argparse
 import json
@@ -37,7 +37,7 @@ class Bench:
         return connection
 
     def run(self, statement):
-        """Runs a statement; returns its first value, or None."""
+        """Run a statement; return its first value, or None."""
         cursor = self.db.cursor()
         cursor.execute(statement)
         row = cursor.fetchone() if cursor.description else None
@@ -66,7 +66,7 @@ class Bench:
     # ----- parts -----
 
     def capture(self):
-        """INSERT of 100,000 rows, watched / not watched; the worker wakes, but its server has no pace."""
+        """Measure INSERT of 100,000 rows, watched / not watched; the worker wakes, but its server allows no calls."""
         rows = self.args.rows
         self.server("still", pace="0.0001", burst="1")
         self.run(TABLE.format("plain"))
@@ -88,7 +88,7 @@ class Bench:
         self.run("DROP TABLE plain, watched")
 
     def update(self):
-        """pgbench single-row UPDATE rate, watched / not watched, synchronous_commit on and off."""
+        """Measure the single-row UPDATE rate with pgbench, watched / not watched, synchronous_commit on and off."""
         self.server("still2", pace="0.0001", burst="1")
         for table in ("plain", "watched"):
             self.run(TABLE.format(table))
@@ -119,7 +119,7 @@ class Bench:
         return float(re.search(r"tps = ([\d.]+)", output).group(1))
 
     def deliver(self):
-        """Customers committed -> all outcomes stored, 1,000 a call; at first all new, then all changed."""
+        """Measure the time from commit to the last stored outcome, 1,000 contacts per call; first all new, then all changed."""
         rows = self.args.deliver_rows
         self.server("fast", pace="10000", burst="10000", concurrency="2")
         inserted, updated = [], []
@@ -138,7 +138,7 @@ class Bench:
         report(f"delivery, {rows} changed contacts, contacts/s", updated, "{:,.0f}")
 
     def scan(self):
-        """Import of a table, beside delivery of the same from the queue; then a reconciliation that finds nothing."""
+        """Measure the import of a table, the delivery of the same rows from the queue, and a reconciliation that finds nothing."""
         rows = self.args.deliver_rows
         self.server("scanned", pace="10000", burst="10000", concurrency="2")
         ratios, imported, compared = [], [], []
@@ -162,7 +162,7 @@ class Bench:
         report(f"reconciliation of {rows} rows that are unchanged, rows/s", compared, "{:,.0f}")
 
     def latency(self):
-        """Commit -> request at the provider: idle, and under a steady 20 changes a second."""
+        """Measure the time from commit to the request at the provider: idle, and under a steady 20 changes per second."""
         self.server("quick", pace="10000", burst="10000", concurrency="4")
         self.watched_table("quickly", "quick")
         self.run("INSERT INTO quickly " + ROWS.format(1, 10))
@@ -187,7 +187,7 @@ class Bench:
             cursor.execute("UPDATE quickly SET points = %s WHERE id = %s", (n, 5 + n % 5))
 
     def latencies(self, n):
-        """Milliseconds from before the statement that commits to the arrival of the request."""
+        """Return the milliseconds from the start of the committing statement to the arrival of the request."""
         since = self.arrivals(0)["requests"]
         sent = {}
         for i in range(n):

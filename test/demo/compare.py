@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compare what the providers have with what the table says, and print both in figures.
+"""Compare the providers' contacts with the table, and print figures about both.
 
-What the providers have is asked of the sandbox. What they should have comes from the table and from the demo's own
-record in the schema truth, by one query, which reads nothing of contactsync's. Only the list of failures is
-contactsync's own, and it is compared as well: whoever is missing at a provider must be in it, and nobody else.
+The contacts come from the sandbox. The expected contacts come from the table and from the demo's own
+record in the schema truth, by a query that does not read any data of contactsync. Only the list of failures comes from
+contactsync, and it is compared as well: it must contain exactly the customers that are missing at a provider.
 
 usage: compare.py SANDBOX_URL     with psql in PATH, and its PG... variables set
 
-Exits with 1 if anything differs.
+The exit status is 1 if anything differs.
 """
 
 import collections
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import urllib.request
 
-# A row, the address that its spelling stands for, and the transaction that changed it last.
+# Each row, the address that its spelling stands for, and the transaction that changed it last.
 CUSTOMERS = """
 SELECT json_build_object('id', c.id::text, 'address', s.address,
 	'fault', CASE WHEN c.email IS NULL THEN 'missing_field' ELSE s.fault END,
@@ -29,7 +29,7 @@ FROM shop.customers c
 ORDER BY c.id
 """
 ADDRESSES = "SELECT to_json(address) FROM truth.spelling WHERE address IS NOT NULL"
-# Addresses at which a customer said no once, or which a customer had and left.
+# Addresses for which a customer once withdrew the consent, or that a customer once had.
 WITHDRAWN = """
 SELECT to_json(s.address)
 FROM truth.history h JOIN truth.spelling s ON s.raw = h.email LEFT JOIN shop.customers c ON c.id = h.id
@@ -39,12 +39,12 @@ HAVING bool_or(NOT h.newsletter OR now.address IS DISTINCT FROM s.address)
 """
 FAILURES = "SELECT json_build_object('server', server, 'id', key, 'reason', reason) FROM contactsync.failures"
 
-LOCALES = ("es", "en", "it", "fr", "ca", "de")      # that MailingCore has; for others none is sent
+LOCALES = ("es", "en", "it", "fr", "ca", "de")      # locales of MailingCore; others are not sent
 DIFFERENCES_SHOWN = 10
 
 
 def rows_of(query):
-    """What a query that gives JSON gives."""
+    """Return the rows of a query that returns JSON."""
     run = subprocess.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-c", query],
                          check=True, stdout=subprocess.PIPE)
     return [json.loads(line) for line in run.stdout.decode().splitlines()]
@@ -56,7 +56,7 @@ def contacts_of(url, provider):
 
 
 class Report:
-    """Figures to be shown beside each other, and what differs."""
+    """Figures to print, and the differences found."""
 
     def __init__(self):
         self.figures = []
@@ -87,8 +87,8 @@ def mailingcore_contact(customer):
 
 
 def compare_mailingcore(customers, contacts, failures):
-    """One contact per customer, by the id. Of customers with one address only one can be there: MailingCore refuses the
-    others, whoever came first."""
+    """Expect one contact per customer, identified by the id. If customers share an address, only one of them can exist:
+    MailingCore refuses the others, whichever came first."""
     report = Report()
     found = {contact["externalId"]: contact for contact in contacts}
     holder = {contact["email"]: contact["externalId"] for contact in contacts}
@@ -102,7 +102,7 @@ def compare_mailingcore(customers, contacts, failures):
         if customer["fault"] or taken:
             reasons[number] = customer["fault"] or "conflict"
             refused += bool(taken)
-            older += contact is not None    # what it was before its address became a bad one
+            older += contact is not None    # the contact as it was before its address became invalid
             continue
         wanted = mailingcore_contact(customer)
         got = contact and {name: contact[name] for name in wanted}
@@ -112,10 +112,10 @@ def compare_mailingcore(customers, contacts, failures):
         report.expect(f"MailingCore, contact {number}", "is there", "deleted")
 
     report.expect("failures at MailingCore", *only_differing(failures, reasons))
-    report.figure("contacts there", len(contacts))
-    report.figure("as the table says", right)
-    report.figure("as before their address became a bad one", older)
-    report.figure("customers refused, for another has their address", refused)
+    report.figure("contacts at the provider", len(contacts))
+    report.figure("as in the table", right)
+    report.figure("as before their address became invalid", older)
+    report.figure("customers refused because another has their address", refused)
     return report
 
 
@@ -125,14 +125,14 @@ def campaignlark_contact(customer):
 
 
 def last_changed(group):
-    """Those of a group that may be the one that was changed last: transactions that overlapped have no order."""
+    """Return the members of a group that may have changed last: overlapping transactions have no order."""
     return [one for one in group
             if not any(other["xact"] > one["xact"] and other["committed"] > one["committed"] for other in group)]
 
 
 def compare_campaignlark(customers, contacts, failures, addresses, withdrawn):
-    """One contact per address: that of the customer who was changed last. Where somebody said no or left the address,
-    two more answers are right, and counted: to leave it unsubscribed, and to leave it to any customer who has it."""
+    """Expect one contact per address, that of the customer who changed last. If a customer withdrew the consent or left the
+    address, two other results are accepted and counted: an unsubscribed contact, and that of any customer with the address."""
     report = Report()
     found = {contact["email_address"]: contact for contact in contacts}
     faults = {customer["id"]: customer["fault"] for customer in customers if customer["fault"]}
@@ -153,29 +153,29 @@ def compare_campaignlark(customers, contacts, failures, addresses, withdrawn):
         elif got not in wanted:
             report.expect(f"CampaignLark, {address}, of customers {[one['id'] for one in group]}", got, wanted[0])
 
-    # addresses that nobody has any more
+    # addresses that no customer has any more
     older = left = 0
     for address, contact in found.items():
         if contact["fields"].get("external_id") in faults:
             older += 1
         else:
             left += 1
-            report.expect(f"CampaignLark, {address}, which nobody has", contact["status"], "UNSUBSCRIBED")
+            report.expect(f"CampaignLark, {address}, which no customer has", contact["status"], "UNSUBSCRIBED")
         report.expect(f"CampaignLark, {address}", "made up" if address not in addresses else "known", "known")
 
     report.expect("failures at CampaignLark", *only_differing(failures, faults))
-    report.figure("contacts there", len(contacts))
-    report.figure("as the table says", right)
-    report.figure("of these shared by several customers", shared)
-    report.figure("... changed at the same time, so either may be last", unordered)
-    report.figure("left unsubscribed or to another customer with the address, for one said no or left", careful)
-    report.figure("as before their address became a bad one", older)
-    report.figure("unsubscribed, for nobody has the address now", left)
+    report.figure("contacts at the provider", len(contacts))
+    report.figure("as in the table", right)
+    report.figure("of these, shared by several customers", shared)
+    report.figure("... changed at the same time, so that either may be last", unordered)
+    report.figure("unsubscribed, or of another customer with the address, because one withdrew or left", careful)
+    report.figure("as before their address became invalid", older)
+    report.figure("unsubscribed because no customer has the address now", left)
     return report
 
 
 def only_differing(found, wanted):
-    """What two dictionaries do not share."""
+    """Return the entries that differ between two dictionaries."""
     return ({key: value for key, value in found.items() if wanted.get(key) != value},
             {key: value for key, value in wanted.items() if found.get(key) != value})
 

@@ -1,10 +1,10 @@
--- A shop with dirty customers, and what the demo itself knows of them.
+-- A shop with messy customer data, and the demo's own record of it.
 --
--- shop.customers is the table that is mirrored. What is in the schema truth is the demo's own record, made when an
--- address is made up or a row is changed: contactsync neither reads nor writes it, and compare.py goes by it.
+-- shop.customers is the mirrored table. The schema truth contains the demo's own record, which is written when an
+-- address is generated or a row changes: contactsync neither reads nor writes it, and compare.py relies on it.
 
-CREATE ROLE shop;                           -- owns the table and the mirroring; no superuser
-CREATE ROLE app LOGIN;                      -- the application: has no right on anything of contactsync
+CREATE ROLE shop;                           -- owns the table and the watches; not a superuser
+CREATE ROLE app LOGIN;                      -- the application: has no privileges on objects of contactsync
 GRANT app TO CURRENT_USER;
 
 CREATE SCHEMA shop AUTHORIZATION shop;
@@ -20,20 +20,20 @@ CREATE TABLE shop.customers (
 	plan		text	NOT NULL,
 	points		integer	NOT NULL DEFAULT 0,
 	newsletter	boolean	NOT NULL,
-	last_seen	timestamptz                 -- not mapped: no change of it may cost a call
+	last_seen	timestamptz                 -- not mapped: changes of it must not cause calls
 );
 RESET ROLE;
 GRANT USAGE ON SCHEMA shop TO app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON shop.customers TO app;
 
--- What each spelling stands for; a fault is the reason why nothing can be sent to it.
+-- The address that each spelling stands for; a fault is the reason why it cannot be sent.
 CREATE TABLE truth.spelling (
 	raw		text	PRIMARY KEY,
 	address	text,
 	fault	text
 );
 
--- Who changed which row last, in what transaction.
+-- The history of each row, with the transaction that made each change.
 CREATE TABLE truth.history (
 	seq		bigint	GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	id		bigint	NOT NULL,
@@ -57,7 +57,7 @@ CREATE TRIGGER note_update AFTER UPDATE ON shop.customers
 		IS DISTINCT FROM (NEW.email, NEW.first_name, NEW.last_name, NEW.language, NEW.plan, NEW.points, NEW.newsletter))
 	EXECUTE FUNCTION truth.note_change();
 
--- The n-th of a list, whatever n is.
+-- Return the n-th element of a list, modulo its length.
 CREATE FUNCTION shop.pick(list text[], n bigint) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN list[1 + mod(n, cardinality(list))];
 
@@ -73,7 +73,7 @@ RETURN shop.pick(ARRAY[
 	'Müller', 'O''Hara', 'de la Cruz', 'Søndergård', 'Kowalska', 'Παπαδόπουλος', 'Иванова', 'العلي', 'כהן', 'शर्मा', '王', '田中',
 	'김', 'Smith & Sons', 'Smith, Jr.', '"Quoted"', '𝒮𝒸𝓇𝒾𝓅𝓉', '😀', 'van \\ Dyk', E'Ænd\u0301'], n / 40);
 
--- The n-th address there could be, as it should be sent.
+-- Return the n-th possible address, as it should be sent.
 CREATE FUNCTION shop.address(n bigint) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN shop.pick(ARRAY['anna', 'jose.m', 'zoe+shop', 'o''hara', 'j-l', 'info', 'marketing_de', 'müller', 'иван', '美咲'], n)
 	|| '.' || n || '@'
@@ -83,7 +83,7 @@ CREATE FUNCTION shop.no_address(n bigint) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN shop.pick(ARRAY['none', 'no.at.sign.%s', 'two@at@signs.%s.example', 'two..dots.%s@example.com', 'nothing.behind.%s@',
 	'@nothing.before.%s.example', 'no.dot.%s@localhost', 'a space %s@example.com', '<tag.%s>@example.com', 'x@-%s.example'], n);
 
--- An address as somebody typed it: the n-th, or the one of an earlier customer, or none at all. Notes what it stands for.
+-- Return an address as somebody might type it: the n-th, that of an earlier customer, or none. Record what it stands for.
 CREATE FUNCTION shop.typed_address(n bigint) RETURNS text LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog AS $$
 DECLARE
@@ -92,7 +92,7 @@ DECLARE
 	fault text;
 	raw text;
 BEGIN
-	IF kind BETWEEN 87 AND 90 THEN          -- somebody who is in the table already, spelled in some way
+	IF kind BETWEEN 87 AND 90 THEN          -- an existing customer, in a different spelling
 		address := shop.address(1 + mod(n * 7919, GREATEST(n - 1, 1)));
 		kind := mod(n, 87);
 	END IF;
@@ -118,7 +118,7 @@ END $$;
 CREATE SEQUENCE shop.number;
 GRANT USAGE ON SEQUENCE shop.number TO app;
 
--- n new customers.
+-- Add n new customers.
 CREATE PROCEDURE shop.enrol(n integer) LANGUAGE sql
 BEGIN ATOMIC
 	INSERT INTO shop.customers (email, first_name, last_name, language, plan, points, newsletter)

@@ -3,9 +3,9 @@
 
 usage: answers.py SEED NUMBER
 
-Columns: server, status, headers, body, contacts, step, action, state. An answer begins as one that a provider gives,
-and then some of its values change, go, multiply or get another type; others are made of nothing but chance. The
-contacts can be sent, for what they are refused for is tested elsewhere.
+Columns: server, status, headers, body, contacts, step, action, state. Most answers start as an answer that a provider
+gives, in which some values are then changed, removed, repeated or given another type; the others are entirely random. All
+contacts are valid, because other tests cover the rejection of contacts.
 """
 
 import json
@@ -65,7 +65,7 @@ class Fuzz:
         return self.random.random() < probability
 
     def value(self, depth=0):
-        """Any JSON value at all."""
+        """Return any JSON value."""
         pick = self.random.choice
         kind = self.random.random()
         if depth > 4 or kind < 0.25:
@@ -102,7 +102,7 @@ class Fuzz:
         return result
 
     def body(self):
-        """The text of an answer, which may not be JSON any more."""
+        """Return the text of an answer, which may no longer be JSON."""
         self.rate = self.random.choice([0, 0.01, 0.03, 0.1])
         document = self.value() if self.chance(0.2) else self.mutate(self.random.choice(ANSWERS))
         return self.damage(json.dumps(document, ensure_ascii=self.chance(0.5)))

@@ -1,4 +1,4 @@
--- Judge what answers.py made; every row that this prints is a fault.
+-- Judge the answers that answers.py generates; the last query prints the faulty judgements.
 \set ON_ERROR_STOP on
 \pset null -
 SET client_min_messages = warning;
@@ -13,7 +13,7 @@ CREATE SERVER caramel FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'carame
 CREATE UNLOGGED TABLE answer (server name, status int, headers jsonb, body text, contacts jsonb, step int, action text, state jsonb);
 \copy answer FROM pstdin
 
--- What is wrong with a judgement, or NULL.
+-- Return what is wrong with a judgement, or NULL.
 CREATE FUNCTION fault(a answer) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	found text;
@@ -29,7 +29,7 @@ BEGIN
 			WHEN retry_after < 0 THEN 'negative wait'
 			WHEN concat(message, code, field, note, remote_id, request_id) ~ '[[:cntrl:]]' THEN 'control characters'
 			WHEN greatest(octet_length(message), octet_length(note), octet_length(remote_id)) > 500 THEN 'too long'
-			-- one who is not there is deleted, who exists is created, and a topic is beside the contact
+			-- a missing contact counts as deleted, an existing one as created, and an error of a topic does not concern the contact
 			WHEN verdict = 'done' AND outcome = 'ok' AND a.status NOT BETWEEN 200 AND 299
 				AND NOT (a.status = 404 AND (a.action <> 'upsert' OR a.server = 'owlat'))
 				AND NOT (a.server = 'owlat' AND (a.status = 409 OR a.step = 4)) THEN 'success by status ' || a.status

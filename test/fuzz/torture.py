@@ -1,22 +1,22 @@
 #!/usr/bin/python3
-"""Torture contactsync: random changes, random faults of the providers and random violence, then a comparison.
+"""Torture contactsync with random changes, provider faults and disruptions, then compare the results.
 
 usage: torture.py --bindir DIR [--work DIR] [--seed N] [--seconds N] [--clock-speed X] [--gentle]
 
-Sessions change several watched tables in every way there is, while the sandbox misbehaves as both of its providers and
-somebody kills the worker, restarts the server, alters tables, rotates keys and makes watches anew. Then all of that
-ends, and within a minute the providers must have what the tables say. What is checked:
+Sessions change several watched tables in many ways, while both simulated providers fail at random and this script
+kill the worker, restart the server, alter tables, rotate keys and recreate watches. Then all of this
+stops, and within a minute the contacts at the providers must match the tables. This script checks that
 
-    the queue is empty, and no prepared transaction or snapshot is left to blame
-    every row that its watch lets through is at the provider, with its last committed values, and what was deleted is
-    not, unless there was violence: what a lost call created is not known then
-    nobody is a failure but whose address is invalid
-    no consent is claimed that the row does not give
-    no two calls about one contact were under way at once
-    the server crashed only when it was told to, the worker idles when it has nothing to do,
-    and no key is in the log
+    the queue is empty, after all prepared transactions and snapshots have ended;
+    every row that passes the filter of its watch is at the provider with its last committed values, and deleted rows
+    are not, except after a disruption: then a contact created by a lost call is unknown;
+    only rows with an invalid address are failures;
+    no consent is claimed that the row does not give;
+    no two calls for the same contact were in flight at the same time;
+    the server crashed only when this script killed it, and the worker is idle when it has nothing to do;
+    the log contains no key.
 
---gentle leaves the violence out, and the faults in. Needs python3-psycopg2, and python3-aiohttp for the sandbox.
+With --gentle there are faults but no disruptions. Requires python3-psycopg2, and python3-aiohttp for the sandbox.
 """
 
 import argparse
@@ -107,12 +107,12 @@ class Server:
 
 
 class Table:
-    """A watched table: how to make a row, and what a provider is to know of it."""
+    """A watched table: how rows are created, and how they are mapped for each provider."""
 
     def __init__(self, name, ddl, keys, new_key, mailingcore, campaignlark, addresses=None):
         self.name, self.ddl, self.keys, self.new_key = name, ddl, keys, new_key
         self.mappings = {"mailingcore": mailingcore, "campaignlark": campaignlark}
-        self.addresses = addresses          # shared by rows; else each has one of its own
+        self.addresses = addresses          # shared by rows; None if each row has its own
         self.rewatched = False
 
     def watch_sql(self, server):
@@ -156,7 +156,7 @@ def make_tables():
 
 
 class Client(threading.Thread):
-    """A session of the application."""
+    """One session of the application."""
 
     numbers = iter(range(1, 10**9))
     prepared = []
@@ -177,7 +177,7 @@ class Client(threading.Thread):
                     while not self.torture.over.is_set():
                         self.transaction()
                 except (psycopg2.DatabaseError, psycopg2.InterfaceError):
-                    pass                    # the server went away, or we lost a deadlock
+                    pass                    # the server stopped, or this session lost a deadlock
                 finally:
                     if self.connection:
                         self.connection.close()
@@ -198,7 +198,7 @@ class Client(threading.Thread):
             for _ in range(r.choice([1, 1, 2, 5])):
                 self.step()
             if r.random() < 0.03:
-                time.sleep(r.random() * 2)  # long-open
+                time.sleep(r.random() * 2)  # keep the transaction open
             end = r.random()
             if end < 0.15:
                 self.execute("ROLLBACK")
@@ -325,8 +325,8 @@ class Torture:
         self.generation = dict.fromkeys(self.KEYS, 0)
         self.holders = []
         self.columns = 0
-        self.crashed = False                # with calls under way
-        self.cuts = []                      # when calls were cut off on our side
+        self.crashed = False                # whether a disruption interrupted calls in flight
+        self.cuts = []                      # times at which this script interrupted calls
         self.sandbox = Sandbox(options.clock_speed)
         self.server = Server(options.bindir, work, {
             "shared_preload_libraries": "contactsync", "listen_addresses": "", "unix_socket_directories": work,
@@ -337,7 +337,7 @@ class Torture:
             "log_line_prefix": "%m %b[%p] ", "log_statement": "none", "deadlock_timeout": "200ms",
             "max_worker_processes": "16", "autovacuum_naptime": "5s"})
 
-    # making and breaking
+    # setup and disruptions
 
     def note(self, text):
         if self.options.verbose:
@@ -384,7 +384,7 @@ class Torture:
             {"stall": True}, {"stall": True, "stall_at": "inside"}, {"truncate": True}, {"invalid_json": True},
             {"status": 408}, {"huge": 100000}, {"status": 401}, {"status": 413}, {"status": 400}])
         if action in ({"status": 413}, {"status": 400}):
-            action = {"status": 500}        # they would rightly be failures
+            action = {"status": 500}        # a 4xx would rightly cause failures
         self.note(f"fault {server} {action}")
         self.sandbox.call("POST", f"{server}/fault", {
             "match": {"account": ACCOUNT}, "times": r.choice([1, 2, 5, 20]),
@@ -477,7 +477,7 @@ class Torture:
                 self.repair()
 
     def repair(self):
-        """What an act that was interrupted left half done."""
+        """Complete the actions that were interrupted."""
         for server in self.KEYS:
             self.sandbox.call("POST", f"{server}/config",
                               {"account": ACCOUNT, "keys": {self.key(server): {**self.grants[server], "revoked": False}}})
@@ -504,7 +504,7 @@ class Torture:
         self.problems.append(f"could not {sql}")
         return None
 
-    # the end
+    # final checks
 
     def settle(self):
         self.over.set()
@@ -542,7 +542,7 @@ class Torture:
     def check(self):
         left = self.server.query("SELECT count(*) FROM contactsync.queue")[0][0]
         if left:
-            self.problems.append(f"{left} rows are left in the queue")
+            self.problems.append(f"the queue still has {left} rows")
         for server in self.KEYS:
             self.check_contacts(server)
             self.check_journal(server)
@@ -577,8 +577,8 @@ class Torture:
             for key, expected in groups.items():
                 contact = by_id.get(key) if mapping.get("external_id") else by_email.get(key)
                 found = contact and known(contact)
-                # who shares an address and once said no is not asked again by a row that claims no news; a row whose
-                # key changed shares it with the one that it was, which has gone
+                # if rows share an address and one of them withdrew its consent, the others do not claim it again; a row
+                # whose key changed shares its address with the deleted row
                 if (table.addresses or table.mappings[server][1] == "unsubscribe") and found and not found[2]:
                     expected = [(*e[:2], False, e[3]) for e in expected]
                 if found not in expected:
@@ -591,7 +591,7 @@ class Torture:
         invalid = {row[0] for row in self.server.query(
             f"SELECT {table.mappings[server][0]['external_id']} FROM {table.name} WHERE live")}
         rest = [key for key in rest if key not in invalid]
-        # what a call created whose answer a crash swallowed is not known to be there, if its row went meanwhile
+        # if a crash loses the answer of a creating call and the row is deleted meanwhile, the contact is unknown
         if rest and not table.rewatched and self.crashed:
             self.note(f"{server} {table.name}: {len(rest)} contacts outlived their rows")
         elif rest and not table.rewatched:
@@ -602,19 +602,19 @@ class Torture:
         overlaps = []
         journal = self.sandbox.call("GET", f"{server}/journal?account={ACCOUNT}")
         for entry in journal:
-            # the sandbox does not notice that we stopped waiting
+            # the sandbox does not notice when the client stops waiting
             begin = entry["monotonic"]
             end = begin + min(entry["duration"] or 0, self.TIMEOUT / self.options.clock_speed)
             for key in set(entry["keys"]):
                 before = latest.get(key)
-                # a call that was cut off on our side may end a moment later there
+                # an interrupted call may end slightly later at the provider
                 if before and before[0] > begin + 0.02 and not any(before[2] < cut < begin + 1 for cut in self.cuts):
                     overlaps.append((key, before[1], entry["seq"], round(before[0] - begin, 3)))
                 if before is None or end > before[0]:
                     latest[key] = (end, entry["seq"], begin)
         self.requests = getattr(self, "requests", 0) + len(journal)
         for overlap in overlaps[:5]:
-            self.problems.append(f"{server}: calls about one contact overlap: {overlap}")
+            self.problems.append(f"{server}: calls for one contact overlap: {overlap}")
 
     def check_log(self):
         with open(self.server.log, errors="replace") as log:
@@ -630,7 +630,7 @@ class Torture:
     def check_idle(self):
         pid = self.server.worker_pid()
         if pid is None:
-            self.problems.append("there is no worker")
+            self.problems.append("no worker is running")
             return
         before = cpu_seconds(pid)
         time.sleep(2)
@@ -657,7 +657,7 @@ def valid(email):
 
 
 def known(contact):
-    """What a contact of either provider says, as a row."""
+    """Return a contact of either provider as a row."""
     if "email_address" in contact:
         fields = contact.get("fields") or {}
         return (contact["email_address"], fields.get("first_name"), contact.get("status") == "SUBSCRIBED", fields.get("points"))
@@ -695,7 +695,7 @@ def main():
         print(problem)
     print(f"seed {options.seed}: {torture.requests} requests, {len(problems)} problems", flush=True)
     if options.keep or problems:
-        print(f"kept {work}")
+        print(f"keeping {work}")
     else:
         shutil.rmtree(work)
     return 1 if problems else 0
