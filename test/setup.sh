@@ -1,24 +1,40 @@
 #!/usr/bin/env bash
-# Install the packages for building and testing on Debian 12. If all are installed, do nothing and require no privileges.
+# Install the packages for building and testing on Debian. If all are installed, do nothing and require no privileges.
 #
 # usage: test/setup.sh [tests | lint | bench]     tests: also a browser, for test/run.sh; lint: the tools of 'make lint' and
 #                                          'make indent'; bench: those of 'make bench'
 #
-# This creates and starts no cluster, and changes no setting of the machine: the tests use their own servers.
+# The PostgreSQL is the newest one that is installed, or else the distribution's; with PG_CONFIG set, it is that one. This
+# creates and starts no cluster, and changes no setting of the machine: the tests use their own servers.
 set -eu
 
 command -v dpkg-query >/dev/null || exit 0      # not Debian: the build reports what is missing
 
 packages=(gcc make libc6-dev pkg-config libcurl4-openssl-dev libjson-c-dev ca-certificates
     perl libipc-run-perl libio-socket-ssl-perl openssl python3-aiohttp)
-[ -n "${PG_CONFIG:-}" ] || packages+=(postgresql-15 postgresql-server-dev-15)
 [ "${1:-}" != tests ] || packages+=(chromium fonts-dejavu-core)
 [ "${1:-}" != lint ] || packages+=(cppcheck pg-bsd-indent)
 [ "${1:-}" != bench ] || packages+=(python3-psycopg2)
 
+# Print the major version to build for, or nothing if no package list has been fetched yet.
+server_version() {
+    local version
+    version=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' 'postgresql-[0-9]*' 2>/dev/null |
+        sed -n 's/^installed postgresql-\([0-9]*\)$/\1/p' | sort -n | tail -n 1)
+    [ -n "$version" ] ||
+        version=$(apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n 1)
+    echo "$version"
+}
+
 missing() {
-    local package
-    for package in "${packages[@]}"; do
+    local package version
+    if [ -z "${PG_CONFIG:-}" ]; then
+        version=$(server_version)
+        set -- "postgresql${version:+-$version}" "postgresql-server-dev-${version:-all}"
+    else
+        set --
+    fi
+    for package in "${packages[@]}" "$@"; do
         case $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) in
             installed) ;;
             *) echo "$package" ;;
@@ -50,9 +66,10 @@ trap 'rm -f "$cluster_conf"' EXIT
 mkdir -p "${cluster_conf%/*}"
 echo "create_main_cluster = false" >"$cluster_conf"
 
-echo "installing ${want[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update || true      # ignore a broken third-party source
+mapfile -t want < <(missing)    # the lists name the distribution's PostgreSQL
+echo "installing ${want[*]}"
 if ! output=$(apt-get -q -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "${want[@]}" 2>&1); then
     echo "$output" >&2
     exit 1
