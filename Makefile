@@ -6,27 +6,49 @@
 #   make lint indent       check the sources; format the C files
 #   make coverage asan valgrind bench dist
 #   make print-VAR         print the value of a variable
+#
+# To build in another directory, run make -f /path/to/Makefile there.
 
 all:
 
+# the directory of the sources, with a slash, or nothing if it is the current one
+TOP := $(patsubst ./%,%,$(if $(VPATH),$(VPATH)/,$(dir $(firstword $(MAKEFILE_LIST)))))
+
 EXTENSION  = contactsync
 MODULE_big = contactsync
-DATA       = $(sort $(wildcard sql/contactsync--*.sql))
-OBJS       = $(patsubst %.c,%.o,$(sort $(wildcard src/*/*.c src/*/*/*.c)))
+DATA       = $(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)sql/contactsync--*.sql)))
+OBJS       = $(patsubst $(TOP)%.c,%.o,$(sort $(wildcard $(TOP)src/*/*.c $(TOP)src/*/*/*.c)))
 
 PG_CONFIG  = pg_config
 PKG_CONFIG = pkg-config
 LIBRARIES  = libcurl json-c
 
+# Stop if something is missing: a library that is linked without the flags of curl and json-c loads into no server. The
+# excepted targets install what they need.
+GOALS := $(filter-out tempcheck coverage asan valgrind bench indent dist,$(or $(MAKECMDGOALS),all))
+ifneq ($(GOALS),)
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+ifeq ($(wildcard $(PGXS)),)
+$(error "$(PG_CONFIG)" does not find the server's development files: install them (Debian: postgresql-server-dev-NN), \
+or set PG_CONFIG=/path/to/pg_config)
+endif
+endif
+ifneq ($(filter-out clean distclean uninstall print-%,$(GOALS)),)
+ifneq ($(shell $(PKG_CONFIG) --exists --print-errors $(LIBRARIES) >&2 && echo found),found)
+$(error "$(PKG_CONFIG)" does not find $(LIBRARIES): install it and the development files of both (Debian: pkg-config, \
+libcurl4-openssl-dev and libjson-c-dev))
+endif
+endif
+
 # Only the control file states the version; PGXN requires three numbers.
-EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" contactsync.control)
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(TOP)contactsync.control)
 SEMVERSION = $(EXTVERSION).0
 
 # PostgreSQL up to 15 loads modules with RTLD_GLOBAL, and its PGDLLEXPORT has no effect: hide all symbols except those
 # marked PGDLLEXPORT, and define it here. Treat server headers as system headers, because they do not pass -Wextra. Allow
 # unused parameters, because the signatures of callbacks are given, initializers that leave the rest of a struct zero, and
 # comparisons of lengthof() with an int, as in the server's own sources.
-PG_CPPFLAGS = -Isrc -DCS_VERSION='"$(EXTVERSION)"' \
+PG_CPPFLAGS = -I$(TOP)src -DCS_VERSION='"$(EXTVERSION)"' \
               -DPGDLLEXPORT='__attribute__((visibility("default")))' \
               -isystem $(shell $(PG_CONFIG) --includedir-server) $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
 PG_CFLAGS   = -fvisibility=hidden -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -MMD -MP
@@ -36,8 +58,8 @@ SHLIB_LINK  = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
 override with_llvm = no
 
 # pg_regress looks for sql/ and specs/ in the input directory and, up to version 15, for expected/ in the output directory.
-REGRESS        := $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
-ISOLATION      := $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+REGRESS        := $(patsubst $(TOP)test/sql/%.sql,%,$(sort $(wildcard $(TOP)test/sql/*.sql)))
+ISOLATION      := $(patsubst $(TOP)test/specs/%.spec,%,$(sort $(wildcard $(TOP)test/specs/*.spec)))
 TAP_TESTS       = $(wildcard test/t/*.pl)
 PROVE_TESTS     = $(TAP_TESTS)
 CHECK_OPTS      = --inputdir=test --outputdir=. $(if $(filter-out 13 14 15,$(MAJORVERSION)),--expecteddir=.) \
@@ -47,14 +69,13 @@ ISOLATION_OPTS  = $(CHECK_OPTS) --temp-instance=./tmp_check_iso
 
 EXTRA_CLEAN = $(OBJS:.o=.d) $(OBJS:.o=.gcno) $(OBJS:.o=.gcda) contactsync-$(SEMVERSION).zip
 
-# PostgreSQL does not run as root.
-ifeq ($(shell id -u),0)
+# PostgreSQL does not run as root, and pg_regress wants the tests in the current directory.
+ifneq ($(filter 0,$(shell id -u))$(TOP),)
 NO_INSTALLCHECK = yes
 installcheck:
-	test/run.sh --installed
+	$(TOP)test/run.sh --installed
 endif
 
-PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # set after the include, which resets it
@@ -62,24 +83,35 @@ override PROVE_FLAGS += -I test/t
 
 -include $(OBJS:.o=.d)
 
+# absolute, so that VPATH does not find those of the sources
+ifneq ($(TOP),)
+ifneq ($(wildcard $(addprefix $(TOP),$(OBJS))),)
+$(error $(TOP) contains objects that make would use: run make clean there)
+endif
+$(OBJS): | $(sort $(dir $(addprefix $(CURDIR)/,$(OBJS))))
+$(CURDIR)/src/%/:
+	mkdir -p $@
+endif
+
 .PHONY: tempcheck lint indent bench coverage asan valgrind dist
 tempcheck:
-	test/run.sh
+	$(TOP)test/run.sh
 
+# lint reads the objects beside the sources
 lint: all
-	test/lint.sh
+	$(if $(TOP),$(error run make lint in the directory of the sources),test/lint.sh)
 
 indent:
-	test/indent.sh
+	$(TOP)test/indent.sh
 
 bench:
-	test/bench/run.sh
+	$(TOP)test/bench/run.sh
 
 coverage asan valgrind:
-	test/run.sh --$@
+	$(TOP)test/run.sh --$@
 
 dist:
-	git archive --format=zip --prefix=contactsync-$(SEMVERSION)/ -o contactsync-$(SEMVERSION).zip HEAD
+	git $(if $(TOP),-C $(TOP)) archive --format=zip --prefix=contactsync-$(SEMVERSION)/ -o $(CURDIR)/contactsync-$(SEMVERSION).zip HEAD
 
 print-%:
 	@: $(info $($*))
