@@ -14,13 +14,14 @@
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# Keep settings of a surrounding make or psql from affecting the tests.
-unset MAKEFLAGS MAKELEVEL MFLAGS PGDATA PGDATABASE PGHOST PGHOSTADDR PGPORT PGSERVICE PGUSER PGPASSWORD PGOPTIONS
+# Keep settings of a surrounding make or psql from affecting the tests, and programs from writing to the user's directories.
+unset MAKEFLAGS MAKELEVEL MFLAGS VPATH PGDATA PGDATABASE PGHOST PGHOSTADDR PGPORT PGSERVICE PGUSER PGPASSWORD PGOPTIONS
+unset XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR XDG_STATE_HOME
 
 as_server() {
     if [ "$(id -u)" -eq 0 ]; then
         # do not use su, which lowers limits, opens a session and hides signals
-        setpriv --reuid=postgres --regid=postgres --init-groups env HOME="$work" USER=postgres LOGNAME=postgres "$@"
+        setpriv --reuid=postgres --regid=postgres --init-groups env USER=postgres LOGNAME=postgres "$@"
     else
         "$@"
     fi
@@ -32,7 +33,8 @@ private_dir() {
     trap private_cleanup EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    export TMPDIR=$work/tmp
+    # the browser and other programs leave files in HOME
+    export TMPDIR=$work/tmp HOME=$work
     mkdir "$TMPDIR" "$work/log"
     cd "$work" || exit
     [ "$(id -u)" -ne 0 ] || chown -R postgres: "$work"
@@ -48,11 +50,17 @@ private_cleanup() {
     # a server continues to run if the program that started it was killed
     while read -r pidfile; do
         pid=$(head -n 1 "$pidfile" 2>/dev/null)
-        [ -n "$pid" ] || continue
+        private_runs "$pid" || continue
         kill -QUIT "$pid" 2>/dev/null
-        while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+        while private_runs "$pid"; do sleep 0.1; done
     done < <(find "$work" -name postmaster.pid 2>/dev/null)
     cd / && rm -rf "$work"
+}
+
+# Return whether a process has its working directory in the temporary directory, as a server does. A zombie has none, but
+# kill -0 succeeds on it, and it stays forever in a container whose first process does not wait for its children.
+private_runs() {
+    [[ -n $1 && $(readlink "/proc/$1/cwd") == "$work"/* ]]
 }
 
 private_tree() {

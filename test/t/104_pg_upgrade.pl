@@ -21,7 +21,7 @@ $old->safe_psql(
 	SELECT contactsync_pause('crm');
 	UPDATE customers SET plan = 'B' WHERE id < 3});
 $old->stop;
-$new->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
+$new->init(extra => [ '--encoding=UTF8', '--no-locale', '--username=postgres' ]);
 $new->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'\ncontactsync.launcher_naptime = '1s'\n");
 chdir PostgreSQL::Test::Utils::tempdir();
 my $bindir = $old->config_data('--bindir');

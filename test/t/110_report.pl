@@ -31,7 +31,9 @@ sub browse
 
 	IPC::Run::run(
 		[
-			$chromium, '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--disable-extensions',
+			# set HOME, where the browser leaves files
+			'env', "HOME=$dir", $chromium,
+			'--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--disable-extensions',
 			'--disable-background-networking', '--hide-scrollbars', '--host-resolver-rules=MAP * ~NOTFOUND',
 			"--user-data-dir=$dir/chromium", @options, "file://$file"
 		],

@@ -30,9 +30,15 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use File::Spec;
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Test::More ();
 use Time::HiRes qw(sleep time);
+
+# Connect as postgres, whoever runs the tests.
+$ENV{PGUSER} = 'postgres';
 
 our @EXPORT = qw(start_node start_sandbox create_server wait_for quote_literal);
 
@@ -94,7 +100,7 @@ sub start_node
 	}
 
 	my $node = PostgreSQL::Test::Cluster->new(delete $init{name} // 'main');
-	$node->init(extra => [ '--encoding=UTF8', '--no-locale' ], %init);
+	$node->init(extra => [ '--encoding=UTF8', '--no-locale', '--username=postgres' ], %init);
 	$node->append_conf('postgresql.conf',
 		join('', map { "$_ = " . quote_literal($settings{$_}) . "\n" } sort keys %settings));
 	$node->start;
@@ -203,6 +209,38 @@ sub wait_for
 		die "timed out waiting for $what" if time() > $end;
 		sleep(0.02);
 	}
+}
+
+=item $node->poll_query_until($dbname, $query, $expected)
+
+As in PostgreSQL::Test::Cluster, but also for a server that restarts. The original passes the query to psql on its
+standard input, and dies of a broken pipe if psql cannot connect and exits before it has read the query.
+
+=cut
+
+sub poll_query_until
+{
+	my ($node, $dbname, $query, $expected) = @_;
+	my $end = time() + $PostgreSQL::Test::Utils::timeout_default;
+	my @psql = ('psql', '-XAt', '-d', $node->connstr($dbname), '-c', $query);
+	my ($stdout, $stderr);
+
+	$expected //= 't';
+	while (1)
+	{
+		IPC::Run::run(\@psql, '<', File::Spec->devnull, '>', \$stdout, '2>', \$stderr);
+		chomp($stdout, $stderr);
+		return 1 if $stdout eq $expected && $stderr eq '';
+		last if time() > $end;
+		sleep(0.1);
+	}
+	Test::More::diag("timed out waiting for \"$expected\" from:\n$query\nthe last answer was:\n$stdout\n$stderr");
+	return 0;
+}
+
+{
+	no warnings 'redefine';
+	*PostgreSQL::Test::Cluster::poll_query_until = \&poll_query_until;
 }
 
 =item quote_literal($text)
