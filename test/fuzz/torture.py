@@ -3,8 +3,8 @@
 
 usage: torture.py --bindir DIR [--work DIR] [--seed N] [--seconds N] [--clock-speed X] [--gentle]
 
-Sessions change several watched tables in many ways, while both simulated providers fail at random and this script
-kill the worker, restart the server, alter tables, rotate keys and recreate watches. Then all of this
+Sessions change several watched tables in many ways, while both simulated providers fail at random and this
+script kills the worker, restarts the server, alters tables, rotates keys and recreates watches. Then all of this
 stops, and within a minute the contacts at the providers must match the tables. This script checks that
 
     the queue is empty, after all prepared transactions and snapshots have ended;

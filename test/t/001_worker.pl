@@ -1,4 +1,4 @@
-# The shortest way through all of it: a row is inserted, and the worker brings it to the provider.
+# Smoke test: a row is inserted, and the worker sends it to the provider.
 
 use strict;
 use warnings;
@@ -19,15 +19,15 @@ $node->safe_psql(
 
 $sandbox->wait_for_contacts('mailingcore', 1);
 my ($contact) = @{ $sandbox->contacts('mailingcore') };
-is($contact->{email}, 'jane@example.com', 'the address arrived, in lower case');
-is($contact->{externalId}, '1', 'and the id');
+is($contact->{email}, 'jane@example.com', 'the address arrives in lower case');
+is($contact->{externalId}, '1', 'the external id arrives');
 
 $node->poll_query_until('postgres', 'SELECT synced = 1 AND backlog = 0 FROM contactsync.status')
   or die 'timed out waiting for the outcome';
-is($node->safe_psql('postgres', 'SELECT state, worker FROM contactsync.status'), 'idle|running', 'status says so');
+is($node->safe_psql('postgres', 'SELECT state, worker FROM contactsync.status'), 'idle|running', 'status shows the delivery');
 
 $sandbox->stop;
 $node->stop;
-unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/mc_test_sandbox/, 'no secret is in the log');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/mc_test_sandbox/, 'the log contains no secret');
 
 done_testing();

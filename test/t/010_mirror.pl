@@ -1,4 +1,4 @@
-# However rows change, and at either kind of provider: what it has is what SQL says, and what it has is not sent again.
+# Whatever statement changes rows, both kinds of provider receive the committed values, and unchanged contacts are not resent.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node();
 
-# what SQL says, and what the provider has, as lines
+# the rows in the table, and the contacts at the providers, as lines
 sub expected
 {
 	return $node->safe_psql('postgres',
@@ -25,7 +25,7 @@ sub bulk
 		  @contacts);
 }
 
-# the one has no external id of its own
+# CampaignLark has no external id
 sub single
 {
 	my @contacts = sort { $a->{fields}{points} <=> $b->{fields}{points} } @{ $sandbox->contacts('campaignlark') };
@@ -64,8 +64,8 @@ $node->safe_psql(
 	COPY customers FROM PROGRAM 'printf "31,x31@example.com,Eks,t,free,\n32,x32@example.com,Ypsilon,f,pro,\n"' (FORMAT csv);
 });
 deliver();
-is(bulk(), expected(), 'inserted and copied rows are at MailingCore');
-is(single(), expected(), 'and at CampaignLark');
+is(bulk(), expected(), 'inserted and copied rows arrive at MailingCore');
+is(single(), expected(), 'inserted and copied rows arrive at CampaignLark');
 
 $node->safe_psql(
 	'postgres', q{
@@ -77,10 +77,10 @@ $node->safe_psql(
 		WHEN NOT MATCHED THEN INSERT (id, email, first_name) VALUES (v.id, 'm34@example.com', v.name);
 });
 deliver();
-is(bulk(), expected(), 'updated and merged rows are at MailingCore');
-is(single(), expected(), 'and at CampaignLark');
+is(bulk(), expected(), 'updated and merged rows arrive at MailingCore');
+is(single(), expected(), 'updated and merged rows arrive at CampaignLark');
 
-# what is the same already makes no call
+# unchanged contacts cause no call
 my $requests = requests();
 $node->safe_psql(
 	'postgres', q{
@@ -93,17 +93,17 @@ $node->safe_psql(
 	UPDATE customers SET email = ' ' || upper(email) WHERE id = 20;
 });
 deliver();
-is(requests(), $requests, 'changes that make no difference make no call');
+is(requests(), $requests, 'changes that do not affect the contact cause no call');
 is( $node->safe_psql('postgres', q{SELECT bool_and(unchanged >= 10), sum(failures) FROM contactsync.status}),
-	't|0', 'but are counted');
+	't|0', 'unchanged contacts are counted');
 
-# rows that go away: each watch has its own rule
+# deleted rows: each watch has its own on_delete
 $node->safe_psql('postgres', q{UPDATE customers SET email = trim(lower(email)) WHERE id = 20; DELETE FROM customers WHERE id IN (1, 2)});
 deliver();
 is(bulk(), expected(), 'deleted rows are deleted at MailingCore');
 is( join(',', map { "$_->{email_address} $_->{status}" } grep { $_->{fields}{points} < 3 } @{ $sandbox->contacts('campaignlark') }),
 	'jane@example.com UNSUBSCRIBED,joe@example.com UNSUBSCRIBED',
-	'and unsubscribed at CampaignLark');
+	'deleted rows are unsubscribed at CampaignLark');
 
 # one contact without a table
 $requests = requests();
@@ -114,17 +114,17 @@ deliver();
 my ($direct) = grep { $_->{email} eq 'direct@example.com' } @{ $sandbox->contacts('mailingcore') };
 is("$direct->{externalId} $direct->{attributes}{firstName}", 'd1 Di', 'contactsync_upsert() reaches MailingCore');
 ($direct) = grep { $_->{email_address} eq 'direct@example.com' } @{ $sandbox->contacts('campaignlark') };
-is("$direct->{status} $direct->{fields}{first_name}", 'SUBSCRIBED Di', 'and CampaignLark');
-is(requests(), $requests + 2, 'with one call each');
+is("$direct->{status} $direct->{fields}{first_name}", 'SUBSCRIBED Di', 'contactsync_upsert() reaches CampaignLark');
+is(requests(), $requests + 2, 'each contact takes one call');
 
 $node->safe_psql('postgres', "SELECT contactsync_upsert('mailingcore', '$contact')");
 deliver();
-is(requests(), $requests + 2, 'and with none for the same contact again');
+is(requests(), $requests + 2, 'the same contact causes no further call');
 
-is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state, ',') FROM contactsync.status}), 'idle', 'status shows nothing left');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state, ',') FROM contactsync.status}), 'idle', 'every server is idle');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.changes}), '0', 'the queue is empty');
 is( $node->safe_psql('postgres', q{SELECT bool_and(verdict = 'done'), sum(contacts) >= 60 FROM contactsync.calls}),
-	't|t', 'the calls are on record');
+	't|t', 'the call log contains the calls');
 
 $node->stop;
 done_testing();

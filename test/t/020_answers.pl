@@ -1,4 +1,4 @@
-# What the provider says of single contacts: those that it refuses become failures with its reason, all others arrive.
+# Answers about single contacts: refused contacts become failures with the provider's reason, all others are synced.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node('contactsync.clock_speed' => 20);
 
-# A server with an account of its own, and a table of n rows that is to be mirrored to it.
+# Create a server with its own account, and a watched table of n rows.
 sub prepare
 {
 	my ($name, $provider, $n, %param) = @_;
@@ -50,63 +50,63 @@ sub methods
 
 my $bulk = '{"email": "email", "external_id": "id", "locale": "locale"}';
 
-# 200, and the answer names who failed
+# 200, and the answer names the failed contacts
 prepare('named', 'mailingcore', 20, mapping => $bulk,
 	reject => { 'c3@example.com' => { code => 'suppressed', message => 'the address bounced' }, 7 => { code => 'service_unavailable', message => 'try later' } });
-is(failures('named'), "3|3|rejected|suppressed|the address bounced\n7|7|unavailable|service_unavailable|try later", 'who is named fails, with the reason');
-is(arrived('named', 'mailingcore'), 18, 'the others arrive');
+is(failures('named'), "3|3|rejected|suppressed|the address bounced\n7|7|unavailable|service_unavailable|try later", 'a named contact fails with the reason');
+is(arrived('named', 'mailingcore'), 18, 'all other contacts arrive');
 is( $node->safe_psql('postgres', q{SELECT verdict, contacts, failed FROM contactsync.calls WHERE server = 'named' ORDER BY id LIMIT 1}),
-	'done|20|1', 'the call is a success with a failure, and one that may be tried again');
+	'done|20|1', 'the call log counts the failed contact and its retries');
 is($node->safe_psql('postgres', q{SELECT attempts FROM contactsync.failures WHERE server = 'named' AND key = '7'}),
-	6, 'which it is, as often as the option says');
+	6, 'a transient error is retried as often as the option allows');
 is($node->safe_psql('postgres', q{SELECT synced, failed, failures, last_error FROM contactsync.status WHERE server = 'named'}),
-	'18|2|2|try later', 'status counts');
+	'18|2|2|try later', 'status counts the outcomes');
 
-# 200, and the answer only counts them: one by one, or by halves where that takes fewer calls
+# 200, and the answer only counts failures: retry the contacts one by one, or bisect if that takes fewer calls
 my $silent = { failed_details => \0 };
 prepare('few', 'mailingcore', 6, mapping => $bulk, config => $silent, reject => { 'c3@example.com' => { message => 'bounced' } });
-is(failures('few'), '3|3|rejected|bounced', 'who is not named is found');
-is(arrived('few', 'mailingcore'), 5, 'the others arrive');
-is(methods('few', 'mailingcore'), 'POST /contacts/bulk' . ' PUT /contacts' x 6, 'one by one in a small batch');
+is(failures('few'), '3|3|rejected|bounced', 'a failed contact that is not named is identified');
+is(arrived('few', 'mailingcore'), 5, 'all other contacts arrive');
+is(methods('few', 'mailingcore'), 'POST /contacts/bulk' . ' PUT /contacts' x 6, 'a small batch is retried one by one');
 
 prepare('many', 'mailingcore', 200, mapping => $bulk, config => $silent, reject => { 'c77@example.com' => { message => 'bounced' } });
-is(failures('many'), '77|77|rejected|bounced', 'who is not named is found');
-is(arrived('many', 'mailingcore'), 199, 'the others arrive');
-cmp_ok($sandbox->count('mailingcore', account => 'many')->{requests}, '<', 50, 'by halves in a large batch');
+is(failures('many'), '77|77|rejected|bounced', 'a failed contact that is not named is identified in a large batch');
+is(arrived('many', 'mailingcore'), 199, 'all other contacts arrive');
+cmp_ok($sandbox->count('mailingcore', account => 'many')->{requests}, '<', 50, 'a large batch is bisected');
 
-# 400 for all of them, on account of one
+# 400 for the whole batch because of one contact
 prepare('whole', 'mailingcore', 50, mapping => $bulk, server => { unsupported_locale => 'send' },
 	sql => q{UPDATE whole SET locale = 'xx' WHERE id IN (20, 21)});
 my @refused = split(/\n/, failures('whole'));
-is(scalar @refused, 2, 'a batch that is refused is taken apart');
-like($refused[0], qr/^20\|20\|rejected\|.*must be one of the following values/, 'until who is to blame is alone');
-like($refused[1], qr/^21\|21\|rejected\|/, 'whoever it is');
-is(arrived('whole', 'mailingcore'), 48, 'the others arrive');
+is(scalar @refused, 2, 'a refused batch is bisected');
+like($refused[0], qr/^20\|20\|rejected\|.*must be one of the following values/, 'the contact at fault is isolated');
+like($refused[1], qr/^21\|21\|rejected\|/, 'every contact at fault is isolated');
+is(arrived('whole', 'mailingcore'), 48, 'all other contacts arrive');
 
 # a conflict
 prepare('conflict', 'mailingcore', 0, mapping => $bulk);
 $sandbox->call('POST', 'mailingcore/contacts',
 	{ account => 'conflict', contacts => [ { email => 'c2@example.com', externalId => 'other' } ] });
 $node->safe_psql('postgres', q{INSERT INTO conflict SELECT g, format('c%s@example.com', g), 'en' FROM generate_series(1, 3) g});
-like(failures('conflict'), qr/^2\|2\|conflict\|.*another externalId$/, 'a conflict is called one');
+like(failures('conflict'), qr/^2\|2\|conflict\|.*another externalId$/, 'a conflict is reported as a conflict');
 
-# one contact a call
+# one contact per call
 my $single = '{"email": "email", "tags": "tags", "attributes": {"plan": "plan"}}';
 prepare('tags', 'campaignlark', 3, mapping => $single, server => { new_contacts => 'unsubscribed' },
 	sql => q{UPDATE tags SET tags = '{99}' WHERE id = 2});
-is(failures('tags'), '2|c2@example.com|invalid_field|tags|Tag ID 99 does not exist in this workspace', 'a refused contact fails alone');
+is(failures('tags'), '2|c2@example.com|invalid_field|tags|Tag ID 99 does not exist in this workspace', 'only the refused contact fails');
 is_deeply([ map { $_->{status} } @{ $sandbox->contacts('campaignlark', account => 'tags') } ],
-	[ 'UNSUBSCRIBED', 'UNSUBSCRIBED' ], 'the others arrive');
-is((scalar grep { /by-email/ } split(/ /, methods('tags', 'campaignlark'))), 3, 'after they were looked up');
+	[ 'UNSUBSCRIBED', 'UNSUBSCRIBED' ], 'all other contacts arrive');
+is((scalar grep { /by-email/ } split(/ /, methods('tags', 'campaignlark'))), 3, 'contacts are looked up before they are created');
 
-# tried again on demand, or with the next change
+# failures are retried on request, or by the next change
 $sandbox->clear_faults('mailingcore', account => 'named');
-is($node->safe_psql('postgres', q{SELECT contactsync_retry('named')}), 2, 'failures can be tried again');
-is(failures('named'), '', 'and are over when the provider takes them');
-is(arrived('named', 'mailingcore'), 20, 'who then arrive');
+is($node->safe_psql('postgres', q{SELECT contactsync_retry('named')}), 2, 'contactsync_retry() counts the failures');
+is(failures('named'), '', 'failures disappear when the provider accepts the contacts');
+is(arrived('named', 'mailingcore'), 20, 'the retried contacts arrive');
 $node->safe_psql('postgres', q{UPDATE tags SET tags = '{2}' WHERE id = 2});
-is(failures('tags'), '', 'a corrected row is no failure any more');
-is(arrived('tags', 'campaignlark'), 3, 'and arrives');
+is(failures('tags'), '', 'the failure of a corrected row disappears');
+is(arrived('tags', 'campaignlark'), 3, 'the corrected row arrives');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# Whatever happens to a call on its way, to the provider or back: it is made again, and nobody fails.
+# Whatever happens to a call on its way to the provider or back, it is repeated, and no contact fails.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node('contactsync.clock_speed' => 10);
 
-# what becomes of the call, and what the call log says of it
+# faults, and the error in the call log for each
 my @cases = (
 	[ 'HTTP status 500', { status => 500 }, qr/^HTTP status 500/ ],
 	[ 'HTTP status 503', { status => 503 }, qr/^HTTP status 503/ ],
@@ -27,7 +27,7 @@ my @timeouts = (
 	[ 'a time-out', { stall => \1 }, qr/^no answer: .*timed out/i ],
 	[ 'a time-out in the middle of the answer', { stall => \1, stall_at => 'inside' }, qr/^no answer: .*timed out/i ]);
 
-# An account each, for what one of them goes through holds up its whole account.
+# Use one account for each fault, because a fault delays its whole account.
 my @accounts;
 
 foreach my $provider ('mailingcore', 'campaignlark')
@@ -68,7 +68,7 @@ sub try_case
 
 		is( scalar(grep { ($_->{email} // $_->{email_address}) eq "c$i\@example.com" } @contacts),
 			1, "$account->{provider}, $account->{effect} it was stored: $title");
-		like(shift @errors, $error, 'the call log says what it was');
+		like(shift @errors, $error, 'the call log contains the error');
 	}
 	return;
 }
@@ -76,14 +76,14 @@ sub try_case
 try_case($_, @{ $cases[$_] }) foreach 0 .. $#cases;
 cmp_ok(
 	$node->safe_psql('postgres', q{SELECT max(n) FROM (SELECT count(*) AS n FROM contactsync.calls WHERE verdict = 'retry' GROUP BY server) c}),
-	'<=', 2 * @cases, 'no call was made more often than it had to be');
+	'<=', 2 * @cases, 'no call is repeated more often than necessary');
 $node->safe_psql('postgres', on_each(q{ALTER SERVER NAME OPTIONS (ADD timeout '3s')}));
 try_case(@cases + $_, @{ $timeouts[$_] }) foreach 0 .. $#timeouts;
 
-is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'nobody failed');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
 is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state || COALESCE(reason, ''), ',') FROM contactsync.status}),
-	'idle', 'and every server is well again');
-# the connection may be reset once all of the answer is there: that was an answer
+	'idle', 'every server is idle again');
+# if the connection is reset after a complete answer, the answer counts
 $sandbox->fault('mailingcore', { match => { account => 'mailingcore_after' }, times => undef, effect => 'after', action => { reset => 'after' } });
 $node->safe_psql('postgres', q{INSERT INTO mailingcore_after VALUES ('late@example.com')});
 $node->safe_psql('postgres', q{CALL contactsync_wait('mailingcore_after')});

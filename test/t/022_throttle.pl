@@ -1,4 +1,4 @@
-# A provider that says "not so fast" is waited for exactly as long as it says, and nobody pays for it with a try.
+# The worker waits for as long as a provider asks, and throttled calls do not count as retries.
 
 use strict;
 use warnings;
@@ -6,7 +6,7 @@ use warnings;
 use ContactSync;
 use Test::More;
 
-# Both clocks run at this speed, so that what passed on the one has passed on the other.
+# Both clocks run at this speed, so that they can be compared.
 my $speed = 10;
 my $sandbox = start_sandbox(clock_speed => $speed);
 my $node = start_node('contactsync.clock_speed' => $speed);
@@ -32,7 +32,7 @@ sub throttle
 	return;
 }
 
-# Seconds between one request and the next, on the sandbox's clock, once all is delivered.
+# Return the times between consecutive requests, on the sandbox's clock, once everything is delivered.
 sub gaps
 {
 	my ($name) = @_;
@@ -42,7 +42,7 @@ sub gaps
 	return map { $at[$_] - $at[ $_ - 1 ] } 1 .. $#at;
 }
 
-# the same thing said in four ways, to servers that do not wait for each other
+# the same limit announced in different ways, by servers that do not wait for each other
 prepare('bounded', 'campaignlark', max_retry_after => '15s');
 throttle('bounded', 1, { retry_after => 86400 });
 prepare($_, 'campaignlark') foreach 'seconds', 'date', 'zero', 'reset', 'silent', 'other';
@@ -57,31 +57,31 @@ $node->poll_query_until('postgres', q{SELECT state = 'throttled' FROM contactsyn
   or die 'timed out waiting for a throttle';
 like(
 	$node->safe_psql('postgres', q{SELECT reason, until > now(), failures FROM contactsync.status WHERE server = 'reset'}),
-	qr/^too many requests.*\|t\|0$/, 'status says that a server is throttled, and until when');
+	qr/^too many requests.*\|t\|0$/, 'status shows that a server is throttled, and until when');
 $node->safe_psql('postgres', q{INSERT INTO other VALUES ('a@example.com'); CALL contactsync_wait('other')});
-is($node->safe_psql('postgres', q{SELECT state FROM contactsync.status WHERE server = 'reset'}), 'throttled', 'other servers go on meanwhile');
+is($node->safe_psql('postgres', q{SELECT state FROM contactsync.status WHERE server = 'reset'}), 'throttled', 'other servers continue meanwhile');
 
 my ($gap) = gaps('seconds');
 ok($gap >= 20 && $gap < 30, "Retry-After in seconds ($gap)");
 ($gap) = gaps('date');
 ok($gap >= 19 && $gap < 30, "Retry-After as a date ($gap)");
 my @gaps = gaps('zero');
-is(scalar @gaps, 4, 'Retry-After: 0 means at once');
-cmp_ok((sort { $a <=> $b } @gaps)[-1], '<', 5, "or nearly so (@gaps)");
+is(scalar @gaps, 4, 'Retry-After 0 allows an immediate retry');
+cmp_ok((sort { $a <=> $b } @gaps)[-1], '<', 5, "the retries follow at once (@gaps)");
 ($gap) = gaps('bounded');
-ok($gap >= 14 && $gap < 25, "Retry-After of a day, where max_retry_after is less ($gap)");
+ok($gap >= 14 && $gap < 25, "Retry-After of a day is limited by max_retry_after ($gap)");
 ($gap) = gaps('reset');
 cmp_ok($gap, '>', 25, "X-RateLimit-Reset ($gap)");
 @gaps = gaps('silent');
-ok($gaps[0] >= 0.5 && $gaps[3] >= 4, "an answer that does not say is waited for longer each time (@gaps)");
+ok($gaps[0] >= 0.5 && $gaps[3] >= 4, "without a header each wait is longer (@gaps)");
 
-is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'nobody failed');
-is($node->safe_psql('postgres', q{SELECT max(attempt) FROM contactsync.calls}), '1', 'no try was used up');
-is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT verdict, ',' ORDER BY verdict) FROM contactsync.calls}), 'done,throttled', 'nor was it an error');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
+is($node->safe_psql('postgres', q{SELECT max(attempt) FROM contactsync.calls}), '1', 'throttled calls do not count as retries');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT verdict, ',' ORDER BY verdict) FROM contactsync.calls}), 'done,throttled', 'a throttle is not an error');
 is( $node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state || COALESCE(reason, ''), ',') FROM contactsync.status}),
-	'idle', 'and every server is well again');
+	'idle', 'every server is idle again');
 
-# the real thing: a limit of calls a minute, which says when the minute is over
+# a realistic limit of calls per minute, which announces the end of the minute
 prepare('minute', 'mailingcore', batch_size => 1, concurrency => 1);
 $sandbox->config('mailingcore', { account => 'minute', limits => { client => { kind => 'fixed', limit => 5, seconds => 10 } } });
 $node->safe_psql(
@@ -90,11 +90,11 @@ $node->safe_psql(
 	CALL contactsync_wait('minute');
 });
 my $count = $sandbox->count('mailingcore', account => 'minute');
-is($count->{contacts}, 17, 'a limit of calls a minute lets all of them through');
-is($count->{rate_limited}, 3, 'with one refusal a minute');
-is($node->safe_psql('postgres', q{SELECT failures FROM contactsync.status WHERE server = 'minute'}), '0', 'and no failure');
+is($count->{contacts}, 17, 'all contacts arrive despite a limit of calls per minute');
+is($count->{rate_limited}, 3, 'one call per minute is refused');
+is($node->safe_psql('postgres', q{SELECT failures FROM contactsync.status WHERE server = 'minute'}), '0', 'no contact fails because of the limit');
 
-# a restart is no reason to forget it
+# a throttle survives a restart
 prepare('later', 'campaignlark');
 prepare('sooner', 'campaignlark');
 throttle('later', 1, { retry_after => 100 });
@@ -104,17 +104,17 @@ $node->poll_query_until('postgres', q{SELECT state = 'throttled' FROM contactsyn
 $node->stop;
 $node->start;
 $node->safe_psql('postgres', q{INSERT INTO sooner VALUES ('a@example.com'); CALL contactsync_wait('sooner')});
-is($sandbox->count('campaignlark', account => 'later')->{requests}, 1, 'after a restart it is not called either, while others are');
+is($sandbox->count('campaignlark', account => 'later')->{requests}, 1, 'after a restart a throttled server is not called, while others are');
 is($node->safe_psql('postgres', q{SELECT state, reason LIKE 'too many requests%', until > now() FROM contactsync.status WHERE server = 'later'}),
-	'throttled|t|t', 'and status still says why');
+	'throttled|t|t', 'status still shows the reason');
 ($gap) = gaps('later');
-cmp_ok($gap, '>=', 100, "until the time has come ($gap)");
+cmp_ok($gap, '>=', 100, "the wait is not cut short ($gap)");
 throttle('later', 1, { retry_after => 3600 });
 $node->safe_psql('postgres', q{INSERT INTO later VALUES ('b@example.com')});
 $node->poll_query_until('postgres', q{SELECT state = 'throttled' FROM contactsync.status WHERE server = 'later'})
   or die 'timed out waiting for a throttle';
 $node->safe_psql('postgres', q{ALTER SERVER later OPTIONS (SET pace '999'); CALL contactsync_wait('later')});
-is($sandbox->count('campaignlark', account => 'later')->{contacts}, 2, 'unless somebody changes the options');
+is($sandbox->count('campaignlark', account => 'later')->{contacts}, 2, 'a changed option ends the wait');
 
 $node->stop;
 done_testing();

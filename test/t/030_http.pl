@@ -1,4 +1,4 @@
-# Answers that do not come, do not come whole, or come from somebody else.
+# Answers that do not arrive, arrive incomplete, or come from somebody else.
 
 use strict;
 use warnings;
@@ -6,7 +6,7 @@ use warnings;
 use ContactSync;
 use Test::More;
 
-# The proxy of the environment is nobody's to decide on: with it nothing below would arrive.
+# The proxy of the environment must be ignored: with it nothing below would arrive.
 $ENV{$_} = 'http://127.0.0.1:1' foreach qw(http_proxy https_proxy all_proxy HTTPS_PROXY ALL_PROXY);
 
 my $speed = 20;
@@ -27,7 +27,7 @@ sub send_contact
 	return $email;
 }
 
-# The calls to a server after a certain one: status, verdict and error of each.
+# Return the calls to a server after a certain one: status, verdict and error of each.
 sub calls
 {
 	my ($server, $after) = @_;
@@ -48,7 +48,7 @@ sub wait_for_state
 	return;
 }
 
-# Send a contact while the provider has a fault, once; what the first call came to, and what the contact did.
+# Send a contact while the provider has a fault; check the first call, and that the contact arrives once.
 sub survives
 {
 	my ($title, $fault, $status, $error) = @_;
@@ -66,7 +66,7 @@ sub survives
 	return;
 }
 
-# The first call, on a connection of its own; libcurl itself repeats one whose old connection turns out to be closed.
+# Let the first call use a new connection, because libcurl itself repeats a call whose old connection is closed.
 survives('reset before the answer', { action => { reset => 'before' } }, 0, qr/^no answer: .*(reset|Empty reply)/);
 survives('reset inside the answer', { action => { reset => 'inside' } }, 0, qr/^no answer: /);
 survives('half an answer', { action => { truncate => \1 } }, 0, qr{^no answer: (transfer closed|end of response) with \d+ bytes (remaining|missing)});
@@ -76,29 +76,29 @@ survives('a stall inside the answer', { action => { stall => \1, stall_at => 'in
 survives('a huge answer', { action => { huge => 9_000_000 } }, 0, qr/^no answer: answer larger than 8 MB$/);
 survives('a damaged answer', { action => { invalid_json => \1 } }, 200, qr/./);
 survives('a header without end', { action => { headers => { 'X-Long' => 'x' x 70_000 } } }, 0, qr/^no answer: .*header/);
-is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'nothing was given up on');
+is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
 
-# Many calls, few connections.
+# Many calls share few connections.
 my $before = $sandbox->count('campaignlark')->{connections};
 sql(q{SELECT contactsync_upsert('campaignlark', jsonb_build_object('email', 'k' || n || '@example.com', 'opt_in', true))
 	FROM generate_series(1, 100) n});
 $sandbox->wait_for_contacts('campaignlark', $sent += 100);
 my $count = $sandbox->count('campaignlark');
-cmp_ok($count->{connections} - $before, '<=', 10, 'connections are used again');
+cmp_ok($count->{connections} - $before, '<=', 10, 'connections are reused');
 
-# A redirect is not followed: somebody else would get the key.
+# A redirect is not followed, because another host would receive the key.
 my $elsewhere = start_sandbox();
 $sandbox->fault('campaignlark', { times => undef, action => { redirect => $elsewhere->url . '/campaignlark/v1/contacts/upsert' } });
 send_contact('campaignlark');
 wait_for_state('campaignlark', 'halted');
 like(sql(q{SELECT reason FROM contactsync.status WHERE server = 'campaignlark'}), qr/base_url/, 'a redirect halts the server');
-is($elsewhere->count('campaignlark')->{requests}, 0, 'and nothing goes there');
+is($elsewhere->count('campaignlark')->{requests}, 0, 'the target of the redirect receives no request');
 $sandbox->clear_faults('campaignlark');
 sql(q{ALTER SERVER campaignlark OPTIONS (SET timeout '30s')});
 $sandbox->wait_for_contacts('campaignlark', $sent);
 pass('ALTER SERVER has it tried again');
 
-# One provider stalls: the others do not notice, and nothing is held in the database meanwhile.
+# If one provider stalls, the others are not affected, and nothing is held in the database meanwhile.
 create_server($node, $sandbox, 'mailingcore');
 $sandbox->fault('mailingcore', { times => undef, action => { stall => \1 } });
 sql(q{ALTER SERVER mailingcore OPTIONS (ADD timeout '1h')});
@@ -109,23 +109,23 @@ $sandbox->wait_for_contacts('campaignlark', $sent);
 wait_for_state('campaignlark', 'idle');
 is(sql(q{SELECT in_flight FROM contactsync.status WHERE server = 'mailingcore'}), '1', 'the stalled call is still in flight');
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'contactsync%' AND backend_xmin IS NOT NULL}),
-	'0', 'and no snapshot is held');
+	'0', 'no snapshot is held');
 $sandbox->clear_faults('mailingcore');
 $sandbox->wait_for_contacts('mailingcore', 1);
-pass('and it ends when the provider answers');
+pass('the call ends when the provider answers');
 
-# Who answers must be who the URL says.
+# The certificate must match the URL.
 my $tls = start_sandbox(tls => 1, clock_speed => $speed);
 create_server($node, $tls, 'campaignlark', name => 'tls', server => { ca_file => undef });
 sql(q{SELECT contactsync_upsert('tls', '{"email": "tls@example.com", "opt_in": true}')});
 $node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM contactsync.calls WHERE server = 'tls'});
 like((calls('tls', 0))[0][2], qr/^no answer: SSL certificate problem/, 'an unknown certificate is refused');
-is($tls->count('campaignlark')->{requests}, 0, 'before anything is sent');
+is($tls->count('campaignlark')->{requests}, 0, 'nothing is sent before');
 sql(qq{ALTER SERVER tls OPTIONS (ADD ca_file '$tls->{certificate}')});
 $tls->wait_for_contacts('campaignlark', 1);
-pass('and accepted once it is named');
+pass('a certificate named by an option is accepted');
 
-# A host that there is not.
+# A host that does not exist.
 sql(q{CREATE SERVER nowhere FOREIGN DATA WRAPPER contactsync
 		OPTIONS (provider 'campaignlark', base_url 'https://nowhere.invalid');
 	CREATE USER MAPPING FOR CURRENT_USER SERVER nowhere OPTIONS (api_key 'cl_sandbox');
@@ -134,6 +134,6 @@ $node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM contactsync.calls
 like((calls('nowhere', 0))[0][2], qr/^no answer: Could not resolve host/, 'a host that does not exist');
 
 $node->stop;
-unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/cl_sandbox|mc_test_sandbox/, 'no secret is in the log');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/cl_sandbox|mc_test_sandbox/, 'the log contains no secret');
 
 done_testing();
