@@ -132,6 +132,11 @@ function_sizes() {
     ' "${sources[@]}"
 }
 
+# One place says what an SQLSTATE means.
+subtransactions() {
+    grep -nE '\b(BeginInternalSubTransaction|ERRCODE_TO_CATEGORY) *\(' "${sources[@]}" | grep -v '^src/base/try\.c:'
+}
+
 # ---------------------------------------------------------------------------
 # Symbols
 # ---------------------------------------------------------------------------
@@ -257,6 +262,7 @@ check layering "calls go down the layers"
 check libraries "libcurl and json-c are seen by the files that hide them only"
 check registry "providers are told apart in the registry only"
 check current_user "the current user is not asked for where it is the owner of the extension"
+check subtransactions "what may fail is run by cs_try()"
 check declarations "what is extern is declared in a header"
 check file_sizes "no file is longer than $max_file lines"
 check function_sizes "no function is longer than $max_function lines"

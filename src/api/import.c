@@ -316,7 +316,7 @@ begin_scan(const CsScanOrder *order)
 	check_risk(order);
 	cs_sql_enter(&scope);
 	id = cs_scan_store_create(order->watch, order->kind, order->filter, order->rate,
-							order->automations, total);
+							  order->automations, total);
 	cs_sql_leave(&scope);
 	if (id == 0)
 		ereport(ERROR,

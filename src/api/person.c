@@ -15,11 +15,11 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "api/argument.h"
 #include "base/compat.h"
 #include "base/sql.h"
+#include "base/try.h"
 #include "provider/email.h"
 #include "provider/endpoint.h"
 #include "store/forget.h"
@@ -131,38 +131,33 @@ put_counts(FunctionCallInfo fcinfo, const CsForgotten *forgotten)
 	}
 }
 
+/* What look_in_source() looks for, and whether it is there. */
+typedef struct CsSourceLookup
+{
+	const CsWatch *watch;
+	char	   *key;
+	bool		found;
+} CsSourceLookup;
+
+static void
+look_in_source(void *arg)
+{
+	CsSourceLookup *lookup = arg;
+	CsSource   *source = cs_source_row_open(lookup->watch);
+	CsSourceRow row = {0};
+
+	cs_source_row_read(source, 1, &lookup->key, &row);
+	cs_source_row_close(source);
+	lookup->found = row.contact != NULL;
+}
+
 /* Is there such a row, and would it be sent?  False also if that cannot be told. */
 static bool
 is_in_source(const CsWatch *watch, char *key)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	CsSourceRow row = {0};
-	volatile bool found = false;
+	CsSourceLookup lookup = {watch, key};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		CsSource   *source = cs_source_row_open(watch);
-
-		cs_source_row_read(source, 1, &key, &row);
-		cs_source_row_close(source);
-		found = row.contact != NULL;
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		if (geterrcode() == ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return found;
+	return cs_try(look_in_source, &lookup, NULL, NULL) == CS_TRY_OK && lookup.found;
 }
 
 /* Effect: says of a row that is still there that it will be sent again. */

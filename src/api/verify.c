@@ -23,13 +23,13 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "api/fetch.h"
 #include "api/verify.h"
 #include "base/compat.h"
 #include "base/encoding.h"
 #include "base/sql.h"
+#include "base/try.h"
 #include "delivery/row_contact.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
@@ -161,33 +161,32 @@ read_sample(const CsEndpoint *endpoint, const CsWatch *watch, CsSample *sample)
 		sample->problem = "its row has gone, or the filter keeps it out";
 }
 
-/*
- * Effect: reads all samples, in a subtransaction that is rolled back: that gives
- * back the locks, so that nobody waits for them while we wait for a provider.
- */
-static void
-read_samples(CsVerification *verification, List *watches, int n, CsSample *samples)
+/* What read_samples() reads. */
+typedef struct CsSampleJob
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	const CsEndpoint *endpoint;
+	List	   *watches;
+	int			n;
+	CsSample   *samples;
+} CsSampleJob;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	for (int i = 0; i < n; i++)
+static void
+read_samples(void *arg)
+{
+	CsSampleJob *job = arg;
+
+	for (int i = 0; i < job->n; i++)
 	{
 		ListCell   *lc;
 
-		foreach(lc, watches)
+		foreach(lc, job->watches)
 		{
 			const CsWatch *watch = lfirst(lc);
 
-			if (watch->id == samples[i].watch)
-				read_sample(verification->endpoint, watch, &samples[i]);
+			if (watch->id == job->samples[i].watch)
+				read_sample(job->endpoint, watch, &job->samples[i]);
 		}
 	}
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 }
 
 /*
@@ -380,6 +379,7 @@ contactsync_verify(PG_FUNCTION_ARGS)
 	List	   *watches;
 	CsSample   *samples;
 	int			nsamples;
+	CsSampleJob job;
 	CsSqlScope	scope;
 	ListCell   *lc;
 	CsFinding	finding;
@@ -404,7 +404,16 @@ contactsync_verify(PG_FUNCTION_ARGS)
 	foreach(lc, watches)
 		if (((CsWatch *) lfirst(lc))->endpoint == verification.endpoint_id)
 		add_mapped(&verification.local, lfirst(lc));
-	read_samples(&verification, watches, nsamples, samples);
+
+	/*
+	 * rolled back, so that nobody waits for its locks while we wait for a
+	 * provider
+	 */
+	job = (CsSampleJob)
+	{
+		verification.endpoint, watches, nsamples, samples
+	};
+	cs_try_and_undo(read_samples, &job);
 
 	verification.fetcher = cs_fetch_open(verification.endpoint, TRIES);
 	for (int n = 0; check(verification.endpoint, verification.fetcher, n, &verification.local, &finding); n++)

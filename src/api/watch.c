@@ -102,10 +102,10 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(1)), GetUserId());
 	endpoint = cs_endpoint_read(serverid, GetUserId());
 	watch = cs_watch_make(PG_GETARG_OID(0), endpoint,
-							PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
-							cs_argument_text(fcinfo, 3),
-							PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
-							PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule);
+						  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+						  cs_argument_text(fcinfo, 3),
+						  PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
+						  PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule);
 	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_store_new(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));

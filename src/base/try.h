@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * try.h
- *		Whose fault an error is that came up while rows were read.
+ *		Running something that may fail in a subtransaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,21 +13,21 @@
 /* A query over a source took longer than contactsync.source_timeout. */
 #define CS_ERRCODE_SOURCE_TIMEOUT	MAKE_SQLSTATE('C', 'S', '0', '0', '1')
 
-typedef enum CsFault
+/* What an error means to the caller. */
+typedef enum CsTryResult
 {
-	CS_FAULT_NONE,
-	CS_FAULT_ROW,				/* what a single row can cause */
-	CS_FAULT_TIMEOUT,			/* likewise, but it takes long to find which */
-	CS_FAULT_LATER,				/* locked, or out of resources */
-	CS_FAULT_BROKEN				/* the watch does not fit its table any more */
-} CsFault;
+	CS_TRY_OK,
+	CS_TRY_ROW_ERROR,			/* a single row can cause it */
+	CS_TRY_TIMEOUT,				/* likewise, but finding the row takes long */
+	CS_TRY_LATER,				/* a lock, a conflict, or lack of resources */
+	CS_TRY_BROKEN,				/* the definition does not fit its table, or
+								 * the role lost a right */
+	CS_TRY_CANCELLED			/* somebody ends us; cs_try() throws it */
+} CsTryResult;
 
-extern CsFault cs_fault_classify(int sqlerrcode);
-
-/*
- * Runs something in a subtransaction of its own.  An error is returned, palloc'd
- * in the current context, unless it is that somebody cancels us.
- */
-extern CsFault cs_fault_try(void (*run) (void *arg), void *arg, ErrorData **error);
+extern CsTryResult cs_try_classify(int sqlerrcode);
+extern CsTryResult cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout,
+						  ErrorData **error);
+extern void cs_try_and_undo(void (*run) (void *arg), void *arg);
 
 #endif							/* CS_BASE_TRY_H */

@@ -22,12 +22,12 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "base/shmem.h"
 #include "base/sql.h"
+#include "base/try.h"
 #include "capture/ddl.h"
 #include "store/endpoint_state.h"
 #include "store/table_trigger.h"
@@ -312,44 +312,29 @@ follow_commands(void)
 									 * once */
 }
 
+static void
+follow_commands_as_owner(void *arg)
+{
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	follow_commands();
+	cs_sql_leave(&scope);
+}
+
 /*
- * Effect: the same in a subtransaction: whoever alters a table is not to fail
- * for us.  Columns and servers are looked at again by whoever delivers.
+ * Do not let a command fail for us: warn instead.  Whoever delivers looks at
+ * columns and servers again.
  */
 static void
 try_to_follow_commands(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *error;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		CsSqlScope	scope;
-
-		cs_sql_enter(&scope);
-		follow_commands();
-		cs_sql_leave(&scope);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
+	if (cs_try(follow_commands_as_owner, NULL, NULL, &error) != CS_TRY_OK)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("contactsync could not follow this command: %s", error->message)));
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 }
 
 /* contactsync.note_ddl(), on ddl_command_end */

@@ -16,11 +16,11 @@
 
 #include "access/xact.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "base/settings.h"
 #include "base/shmem.h"
+#include "base/try.h"
 #include "delivery/account.h"
 #include "provider/provider.h"
 
@@ -124,43 +124,44 @@ learn_pace(CsAccount *account, double now)
 	set_pace(account, now);
 }
 
+/* What read_endpoint() reads. */
+typedef struct CsEndpointJob
+{
+	CsAccount  *account;
+	MemoryContext context;
+	CsEndpoint *endpoint;
+} CsEndpointJob;
+
+static void
+read_endpoint(void *arg)
+{
+	CsEndpointJob *job = arg;
+	MemoryContext old = MemoryContextSwitchTo(job->context);
+
+	job->endpoint = cs_endpoint_read(job->account->serverid, job->account->roleid);
+	MemoryContextSwitchTo(old);
+}
+
 /*
- * Effect: reads server and user mapping anew; if that fails the account is
- * halted with the error as the reason, and what was read before serves to judge
- * answers that are still to come.  Needs a transaction.
+ * Read server and user mapping anew.  If that fails, halt the account with the
+ * error as the reason; what was read before serves to judge answers that are
+ * still to come.  Needs a transaction.
  */
 void
 cs_account_read_endpoint(CsAccount *account, double now)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	MemoryContext fresh = AllocSetContextCreate(account->context, "contactsync endpoint",
 												ALLOCSET_SMALL_SIZES);
-	CsEndpoint *volatile endpoint = NULL;
+	CsEndpointJob job = {account, fresh};
+	CsEndpoint *endpoint = NULL;
+	ErrorData  *error;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(fresh);
-	PG_TRY();
-	{
-		endpoint = cs_endpoint_read(account->serverid, account->roleid);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		endpoint = NULL;
+	if (cs_try(read_endpoint, &job, NULL, &error) == CS_TRY_OK)
+		endpoint = job.endpoint;
+	else
 		cs_account_halt(account, now, -1, "configuration",
 						error->hint ? psprintf("%s (%s)", error->message, error->hint) :
 						error->message);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	account->unreadable = endpoint == NULL;
 	if (endpoint == NULL)
 	{

@@ -66,7 +66,8 @@ typedef struct CsAccount
 
 	/* of an access token; refresh.c */
 	bool		refresh_wanted; /* the provider did not take the one there is */
-	struct CsTokenRefresh *refresh;	/* under way, or to be stored; no call starts */
+	struct CsTokenRefresh *refresh; /* under way, or to be stored; no call
+									 * starts */
 	double		refresh_at;		/* not before, after a refresh that failed */
 	double		refreshed_at;	/* when the one in use was stored */
 	MemoryContext context;

@@ -93,14 +93,14 @@ read_part(void *arg)
 }
 
 /* The same in a subtransaction of its own; sets job->message. */
-static CsFault
+static CsTryResult
 try_to_read(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 {
 	CsReadPart	part = {job->lane, n, changes, rows};
 	ErrorData  *error;
-	CsFault		fault = cs_fault_try(read_part, &part, &error);
+	CsTryResult fault = cs_try(read_part, &part, NULL, &error);
 
-	if (fault != CS_FAULT_NONE)
+	if (fault != CS_TRY_OK)
 		job->message = error->message;
 	return fault;
 }
@@ -109,14 +109,14 @@ try_to_read(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
  * The same; but a table or column that was renamed breaks only what was prepared
  * before, so that is prepared anew.
  */
-static CsFault
+static CsTryResult
 try_to_read_or_prepare(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 {
 	CsLane	   *lane = job->lane;
 	bool		prepared = lane->source != NULL;
-	CsFault		result = try_to_read(job, n, changes, rows);
+	CsTryResult result = try_to_read(job, n, changes, rows);
 
-	if (result != CS_FAULT_BROKEN || !prepared)
+	if (result != CS_TRY_BROKEN || !prepared)
 		return result;
 	cs_source_row_close(lane->source);
 	lane->source = NULL;
@@ -149,7 +149,7 @@ break_lane(CsReadJob *job)
 
 /* Effect: all changes wait, in their order, until the lane may be read again. */
 static void
-postpone_all(CsReadJob *job, int n, CsChange **changes, CsFault result)
+postpone_all(CsReadJob *job, int n, CsChange **changes, CsTryResult result)
 {
 	CsLane	   *lane = job->lane;
 
@@ -157,10 +157,10 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsFault result)
 		cs_change_postpone(changes[i], 0, true);
 	switch (result)
 	{
-		case CS_FAULT_BROKEN:
+		case CS_TRY_BROKEN:
 			break_lane(job);
 			break;
-		case CS_FAULT_TIMEOUT:
+		case CS_TRY_TIMEOUT:
 			lane->max_read = Max(n / TIMEOUT_DIVISOR, 1);
 			break;
 		default:
@@ -172,14 +172,14 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsFault result)
  * An error that usually means that the watch is broken: is it so, or can what a
  * row holds cause it, as that of 'x'::regclass?  Then no rows can be read.
  */
-static CsFault
+static CsTryResult
 tell_broken(CsReadJob *job)
 {
 	char	   *message = job->message;
-	CsFault		result = try_to_read(job, 0, NULL, NULL);
+	CsTryResult result = try_to_read(job, 0, NULL, NULL);
 
 	job->message = message;
-	return result == CS_FAULT_NONE ? CS_FAULT_ROW : CS_FAULT_BROKEN;
+	return result == CS_TRY_OK ? CS_TRY_ROW_ERROR : CS_TRY_BROKEN;
 }
 
 /* Effect: finds out whether the watch fits its table, without a row to be read. */
@@ -187,15 +187,15 @@ static void
 check_lane(CsLane *lane, double now)
 {
 	CsReadJob	job = {.lane = lane,.now = now};
-	CsFault		result;
+	CsTryResult result;
 
 	if (lane->watch == NULL || (lane->broken && !lane->source_error))
 		return;
 	job.read_batch = cs_read_batch_create(lane->context);
 	result = try_to_read(&job, 0, NULL, NULL);
-	if (result == CS_FAULT_BROKEN)
+	if (result == CS_TRY_BROKEN)
 		break_lane(&job);
-	else if (result == CS_FAULT_NONE)
+	else if (result == CS_TRY_OK)
 	{
 		lane->source_error = false;
 		cs_lane_repair(lane);
@@ -221,21 +221,21 @@ cs_reader_check(const List *accounts, double now)
 static void
 read_halving(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 {
-	CsFault		result = try_to_read_or_prepare(job, n, changes, rows);
+	CsTryResult result = try_to_read_or_prepare(job, n, changes, rows);
 
-	if (result == CS_FAULT_NONE)
+	if (result == CS_TRY_OK)
 	{
 		if (n >= job->lane->max_read)
 			job->lane->max_read *= 2;
 		return;
 	}
-	if (result == CS_FAULT_BROKEN)
+	if (result == CS_TRY_BROKEN)
 		result = tell_broken(job);
-	if (result == CS_FAULT_TIMEOUT)
+	if (result == CS_TRY_TIMEOUT)
 		job->lane->not_before = cs_clock_now() + TIMEOUT_PAUSE * cs_source_timeout / 1000.0;
-	if (n == 1 && (result == CS_FAULT_ROW || result == CS_FAULT_TIMEOUT))
+	if (n == 1 && (result == CS_TRY_ROW_ERROR || result == CS_TRY_TIMEOUT))
 		fail_mapping(job, changes[0]);
-	else if (result != CS_FAULT_ROW)
+	else if (result != CS_TRY_ROW_ERROR)
 		postpone_all(job, n, changes, result);
 	else
 	{

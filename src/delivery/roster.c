@@ -13,14 +13,13 @@
 #include "access/xact.h"
 #include "postmaster/bgworker.h"
 #include "utils/acl.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "base/clock.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "base/sql.h"
+#include "base/try.h"
 #include "capture/ddl.h"
 #include "delivery/call.h"
 #include "delivery/database_identity.h"
@@ -159,35 +158,32 @@ cs_accounts_is_paused(const List *accounts)
 	return false;
 }
 
+/* A watch, or with 0 an endpoint, of a role that does not exist any more. */
+typedef struct CsOrphan
+{
+	int			endpoint;
+	int			watch;
+} CsOrphan;
+
+static void
+drop_watch(void *arg)
+{
+	const CsOrphan *orphan = arg;
+
+	cs_watch_store_drop(orphan->endpoint, orphan->watch);
+}
+
 /*
- * Effect: drops a watch whose owner does not exist any more.  Its triggers are
- * left, and do nothing, if somebody holds the table.
+ * Drop a watch whose owner does not exist any more.  If somebody holds the table
+ * its triggers stay, and do nothing.
  */
 static void
-drop_watch(int endpoint, int id)
+drop_watch_or_row(CsOrphan *orphan)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		(void) set_config_option("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-		cs_watch_store_drop(endpoint, id);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		cs_watch_store_forget(endpoint, id);
-		cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	if (cs_try(drop_watch, orphan, "100ms", NULL) == CS_TRY_OK)
+		return;
+	cs_watch_store_forget(orphan->endpoint, orphan->watch);
+	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", orphan->watch);
 }
 
 /* Effect: what belonged to roles that do not exist any more is gone. */
@@ -200,20 +196,19 @@ drop_orphans(void)
 		" ORDER BY e.id, w.id"
 	};
 	uint64		n = cs_sql_execute(&statement, NULL, NULL);
-	int		   *endpoints = palloc(Max(n, 1) * sizeof(int));
-	int		   *watches = palloc(Max(n, 1) * sizeof(int));
+	CsOrphan   *orphans = palloc(Max(n, 1) * sizeof(CsOrphan));
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		endpoints[i] = cs_sql_int(i, 1);
-		watches[i] = cs_sql_int(i, 2);
+		orphans[i].endpoint = cs_sql_int(i, 1);
+		orphans[i].watch = cs_sql_int(i, 2);
 	}
 	for (uint64 i = 0; i < n; i++)
 	{
-		if (watches[i] != 0)
-			drop_watch(endpoints[i], watches[i]);
-		if (i + 1 == n || endpoints[i + 1] != endpoints[i])
-			cs_endpoint_state_drop(endpoints[i]);
+		if (orphans[i].watch != 0)
+			drop_watch_or_row(&orphans[i]);
+		if (i + 1 == n || orphans[i + 1].endpoint != orphans[i].endpoint)
+			cs_endpoint_state_drop(orphans[i].endpoint);
 	}
 }
 

@@ -46,17 +46,17 @@ read_part(void *arg)
  * Effect: rows are read in a subtransaction.  What usually means that the watch
  * is broken is a row's fault if no rows can be read, as that of 'x'::regclass.
  */
-static CsFault
+static CsTryResult
 try_to_read(CsSource *source, int n, char **keys, CsSourceRow *rows, ErrorData **error)
 {
 	CsRowContactPart part = {source, n, keys, rows};
-	CsFault		fault = cs_fault_try(read_part, &part, error);
+	CsTryResult fault = cs_try(read_part, &part, NULL, error);
 	ErrorData  *other;
 
-	if (fault != CS_FAULT_BROKEN)
+	if (fault != CS_TRY_BROKEN)
 		return fault;
 	part.n = 0;
-	return cs_fault_try(read_part, &part, &other) == CS_FAULT_NONE ? CS_FAULT_ROW : fault;
+	return cs_try(read_part, &part, NULL, &other) == CS_TRY_OK ? CS_TRY_ROW_ERROR : fault;
 }
 
 /* Effect: reads rows[i] for keys[i], halving where that fails. */
@@ -64,17 +64,17 @@ static void
 read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowContact *current)
 {
 	ErrorData  *error;
-	CsFault		fault = try_to_read(source, n, keys, rows, &error);
+	CsTryResult fault = try_to_read(source, n, keys, rows, &error);
 
-	if (fault == CS_FAULT_NONE)
+	if (fault == CS_TRY_OK)
 		return;
 	memset(rows, 0, n * sizeof(CsSourceRow));
-	if (n == 1 && (fault == CS_FAULT_ROW || fault == CS_FAULT_TIMEOUT))
+	if (n == 1 && (fault == CS_TRY_ROW_ERROR || fault == CS_TRY_TIMEOUT))
 	{
 		current->refusal = cs_provider_refuse(CS_REASON_MAPPING_ERROR, NULL, "%s", error->message);
 		return;
 	}
-	if (fault != CS_FAULT_ROW)
+	if (fault != CS_TRY_ROW_ERROR)
 		ReThrowError(error);
 	CHECK_FOR_INTERRUPTS();
 	read_halving(source, n / 2, keys, rows, current);

@@ -343,7 +343,7 @@ next_rows(CsScan *scan, int limit, CsPagePosition *rows)
 		return cs_source_page_next(scan->pages, &scan->row.position, limit, rows);
 	keys = palloc(limit * sizeof(char *));
 	n = cs_row_contact_next_known(scan->lane->watch,
-							  scan->row.position.key ? scan->row.position.key : "", limit, keys);
+								  scan->row.position.key ? scan->row.position.key : "", limit, keys);
 	for (int i = 0; i < n; i++)
 		rows[i] = (CsPagePosition)
 	{
@@ -509,14 +509,14 @@ walk_page(void *arg)
  * at first.
  */
 static void
-handle_fault(CsScan *scan, CsFault fault, const ErrorData *error, double now)
+handle_fault(CsScan *scan, CsTryResult fault, const ErrorData *error, double now)
 {
 	CsLane	   *lane = scan->lane;
 	bool		prepared = (unprepare(scan) || lane->source != NULL) && !scan->anew;
-	bool		too_long = fault == CS_FAULT_TIMEOUT && scan->page_size > 1;
+	bool		too_long = fault == CS_TRY_TIMEOUT && scan->page_size > 1;
 
 	scan->not_before = now + PAUSE;
-	if (fault == CS_FAULT_LATER)
+	if (fault == CS_TRY_LATER)
 		return;
 	if (too_long)
 	{
@@ -526,7 +526,7 @@ handle_fault(CsScan *scan, CsFault fault, const ErrorData *error, double now)
 	if (lane->source)
 		cs_source_row_close(lane->source);
 	lane->source = NULL;
-	scan->anew = fault == CS_FAULT_BROKEN && prepared;
+	scan->anew = fault == CS_TRY_BROKEN && prepared;
 	if (scan->anew)
 	{
 		scan->not_before = now;
@@ -580,11 +580,11 @@ begin_if_due(CsLane *lane, double now)
 
 	if (lane->reconcile_at <= 0 || lane->reconcile_at > now || has_walk(lane))
 		return;
-	switch (cs_fault_try(begin_job, &job, &error))
+	switch (cs_try(begin_job, &job, NULL, &error))
 	{
-		case CS_FAULT_NONE:
+		case CS_TRY_OK:
 			break;
-		case CS_FAULT_LATER:
+		case CS_TRY_LATER:
 			lane->reconcile_at = now + PAUSE;
 			break;
 		default:
@@ -641,7 +641,7 @@ run_scan(CsScan *scan, int room, double now)
 {
 	CsPageJob	job = {.scan = scan,.room = Min(room, MAX_PAGE),.now = now};
 	CsScanRow	before;
-	CsFault		fault;
+	CsTryResult fault;
 	ErrorData  *error;
 
 	if (!hold_scan(scan, now))
@@ -649,13 +649,13 @@ run_scan(CsScan *scan, int room, double now)
 	if (scan->row.rate > 0)
 		job.room = Min(job.room, cs_pace_available(&scan->pace, now));
 	before = scan->row;
-	fault = cs_fault_try(walk_page, &job, &error);
-	if (fault != CS_FAULT_NONE)
+	fault = cs_try(walk_page, &job, NULL, &error);
+	if (fault != CS_TRY_OK)
 	{
 		scan->row = before;
 		scan->over = false;
 		/* the filter of a scan is no part of the watch */
-		if (fault == CS_FAULT_ROW && scan->row.filter)
+		if (fault == CS_TRY_ROW_ERROR && scan->row.filter)
 			fail_scan(scan, error->message);
 		else
 			handle_fault(scan, fault, error, now);

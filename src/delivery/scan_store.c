@@ -96,7 +96,7 @@ cs_scan_store_load(int endpoint, int watch)
  */
 int
 cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
-				   const char *automations, int64 total)
+					 const char *automations, int64 total)
 {
 	static CsStatement forget = {
 		"DELETE FROM contactsync.scan WHERE endpoint = $1 AND watch = $2 AND kind = $3 AND state <> 'running'",

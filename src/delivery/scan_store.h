@@ -60,7 +60,7 @@ extern List *cs_scan_store_load(int endpoint, int watch);
 
 /* The id of a new scan; 0 if one of the watch is running that is no poll. */
 extern int	cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
-							   const char *automations, int64 total);
+								 const char *automations, int64 total);
 
 /* A scan that somebody is cancelling just now is BUSY, and may be asked again later. */
 typedef enum CsScanLock

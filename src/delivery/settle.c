@@ -19,15 +19,14 @@
 
 #include "access/xact.h"
 #include "mb/pg_wchar.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
 #include "base/encoding.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "base/try.h"
 #include "delivery/settle.h"
 #include "store/call_log.h"
 #include "store/contact_state.h"
@@ -488,15 +487,14 @@ store_stats(const CsPortion *portion, MemoryContext context)
 }
 
 static void
-store_portion(const CsPortion *portion)
+store_portion(void *arg)
 {
+	const CsPortion *portion = arg;
 	MemoryContext context = CurrentMemoryContext;
 	CsSqlScope	scope;
 	ListCell   *lc;
 
 	cs_sql_enter(&scope);
-	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
 	foreach(lc, portion->lanes)
 		store_lane(lfirst(lc));
 	foreach(lc, portion->calls)
@@ -514,35 +512,16 @@ store_portion(const CsPortion *portion)
 	cs_sql_leave(&scope);
 }
 
-/* The same in a subtransaction; false, and nothing stored, if somebody has a
- * lock on it.  Other errors go on. */
+/* Return false, with nothing stored, if somebody has a lock on it. */
 static bool
-try_to_store(const CsPortion *portion)
+try_to_store(CsPortion *portion)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool stored = true;
+	ErrorData  *error;
+	bool		stored = cs_try(store_portion, portion, LOCK_TIMEOUT, &error) == CS_TRY_OK;
 	ListCell   *lc;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		store_portion(portion);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		stored = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	if (!stored && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
 	foreach(lc, stored ? portion->lanes : NIL)
 		((CsLaneOutcomes *) lfirst(lc))->stored = true;
 	foreach(lc, stored ? portion->accounts : NIL)

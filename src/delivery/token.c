@@ -21,11 +21,11 @@
 #include "utils/acl.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "base/shmem.h"
 #include "base/sql.h"
+#include "base/try.h"
 #include "delivery/pace.h"
 #include "delivery/token.h"
 #include "http/json.h"
@@ -175,7 +175,7 @@ take_tokens(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc,
 
 static void
 judge(const CsEndpoint *endpoint, const CsResponse *response,
-			   CsJudgement *judgement, CsToken *token)
+	  CsJudgement *judgement, CsToken *token)
 {
 	CsBatch		none = {0};
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
@@ -396,37 +396,29 @@ cs_token_has_to_store(const CsAccount *account)
 	return account->refresh != NULL && account->refresh->received;
 }
 
-/* Effect: in a subtransaction; false if somebody else was at the user mapping. */
+static void
+store_token(void *arg)
+{
+	CsAccount  *account = arg;
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	(void) write_back(account->endpoint, &account->refresh->token);
+	cs_sql_leave(&scope);
+}
+
+/* Return false if the token could not be stored, as when somebody else is at the
+ * user mapping. */
 static bool
 try_to_store(CsAccount *account)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool stored = true;
+	ErrorData  *error;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		CsSqlScope	scope;
-
-		cs_sql_enter(&scope);
-		(void) write_back(account->endpoint, &account->refresh->token);
-		cs_sql_leave(&scope);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		EmitErrorReport();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		stored = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return stored;
+	if (cs_try(store_token, account, NULL, &error) == CS_TRY_OK)
+		return true;
+	error->elevel = WARNING;
+	ThrowErrorData(error);
+	return false;
 }
 
 /* Effect: the account uses a token that another one has just stored. */

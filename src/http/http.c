@@ -75,8 +75,8 @@ struct CsHttp
 	int			nflying;
 	int			nended;
 	int			nidle;
-	int			max_connections;	/* kept open; the largest number of calls at
-									 * once so far */
+	int			max_connections;	/* kept open; the largest number of calls
+									 * at once so far */
 };
 
 /* Return the monotonic clock in milliseconds. */
@@ -114,7 +114,7 @@ watch_socket(SocketSet *set, pgsocket fd, uint32 events)
 	if (i == set->room)
 	{
 		int			room = Max(set->room * 2, FIRST_SOCKETS);
-		WatchedSocket  *grown = realloc(set->watched, room * sizeof(WatchedSocket));
+		WatchedSocket *grown = realloc(set->watched, room * sizeof(WatchedSocket));
 
 		if (grown == NULL)
 			return false;

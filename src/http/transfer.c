@@ -29,7 +29,7 @@
 #include "http/transfer.h"
 #include "http/url.h"
 
-#define FIRST_BUFFER	1024		/* bytes first allocated for a buffer */
+#define FIRST_BUFFER	1024	/* bytes first allocated for a buffer */
 #define KEPT_BUFFER		(64 * 1024) /* bytes that an idle call may hold */
 #define MAX_ERROR		400		/* bytes of an error text */
 
@@ -269,7 +269,7 @@ copy_request(CsHttpCall *call, const CsHttpOptions *options, const CsRequest *re
 		return false;
 	return request->body.data == NULL ||
 		append_bytes(&call->request, request->body.data, request->body.len,
-						 SIZE_MAX) == BUFFER_OK;
+					 SIZE_MAX) == BUFFER_OK;
 }
 
 /* Set an option unless an earlier one failed. */
@@ -425,7 +425,8 @@ cs_transfer_end(CsHttpCall *call, CURLcode rc)
 	if (rc == CURLE_FILESIZE_EXCEEDED)
 		call->cut = BODY_TOO_LONG;
 	if (rc == CURLE_OUT_OF_MEMORY && !call->header_done && call->cut == NULL)
-		call->cut = "out of memory, or a line of the header too long";	/* libcurl does not say which */
+		call->cut = "out of memory, or a line of the header too long";	/* libcurl does not say
+																		 * which */
 	if (rc != CURLE_OK || call->status < 200)
 		call->status = 0;		/* an incomplete answer is no answer */
 	if (call->status == 0 && call->error[0] == '\0')

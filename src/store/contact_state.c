@@ -30,7 +30,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -38,6 +37,7 @@
 #include "base/contactsync.h"
 #include "base/encoding.h"
 #include "base/sql.h"
+#include "base/try.h"
 #include "store/contact_state.h"
 
 /* Columns of contactsync.contact. */
@@ -345,19 +345,30 @@ update_row(CsContactWriter *writer)
 		insert_index_entries(writer, writer->update_slot, true);
 }
 
-static void
-store(int endpoint, int watch, int n, const CsStored *stored)
+/* What store() stores. */
+typedef struct CsStoreJob
 {
+	int			endpoint;
+	int			watch;
+	int			n;
+	const CsStored *stored;
+} CsStoreJob;
+
+static void
+store(void *arg)
+{
+	const CsStoreJob *job = arg;
 	TimestampTz now = GetCurrentTimestamp();
 	CsContactWriter writer;
 
 	begin_write(&writer);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < job->n; i++)
 	{
-		bool		found = find(&writer.table, endpoint, watch, stored[i].key);
+		const CsStored *stored = &job->stored[i];
+		bool		found = find(&writer.table, job->endpoint, job->watch, stored->key);
 		TupleTableSlot *slot = found ? ExecClearTuple(writer.update_slot) : next_insert(&writer);
 
-		fill_row(endpoint, watch, &stored[i], now, found ? writer.table.slot : NULL,
+		fill_row(job->endpoint, job->watch, stored, now, found ? writer.table.slot : NULL,
 				 slot->tts_values, slot->tts_isnull);
 		ExecStoreVirtualTuple(slot);
 		if (found)
@@ -366,41 +377,14 @@ store(int endpoint, int watch, int n, const CsStored *stored)
 	end_write(&writer);
 }
 
-/* The same in a subtransaction; false if it failed and may be tried again. */
-static bool
-try_to_store(int endpoint, int watch, int n, const CsStored *stored)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = true;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		store(endpoint, watch, n, stored);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		if (geterrcode() == ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		done = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
-}
-
-/* Effect: the provider has these contacts now; no key is there twice. */
+/* Store that the provider has these contacts now; no key is there twice. */
 void
 cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored)
 {
-	if (!try_to_store(endpoint, watch, n, stored))
-		store(endpoint, watch, n, stored);
+	CsStoreJob	job = {endpoint, watch, n, stored};
+
+	if (cs_try(store, &job, NULL, NULL) != CS_TRY_OK)
+		store(&job);
 }
 
 /*
