@@ -1,6 +1,6 @@
-# Whatever ends, at whatever moment: it comes back, and the provider ends with what the table says. The table goes back
-# to what the provider was last known to have while a call with another value is under way, so that only the crash itself
-# tells that anything has to be sent.
+# Whatever process ends, at whatever time, delivery resumes and the provider ends up with the contents of the table. While a
+# call with another value is in flight, the row returns to the value that the provider is known to have, so that only the crash
+# itself shows that something must be sent.
 
 use strict;
 use warnings;
@@ -29,7 +29,7 @@ sub bulk
 	return join(',', sort map { "$_->{email} $_->{attributes}{plan}" } @{ $sandbox->contacts('mailingcore', account => 'bulk') });
 }
 
-# this one deletes nobody
+# this watch deletes no contacts
 sub single
 {
 	my ($expected) = @_;
@@ -45,7 +45,7 @@ sub process_ids
 	return split(/\n/, $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync $type'"));
 }
 
-# The worker is back, and nothing is left to do.
+# Wait until the worker is running again and has nothing left to do.
 sub converge
 {
 	my ($title) = @_;
@@ -53,8 +53,8 @@ sub converge
 	$node->poll_query_until('postgres', q{SELECT bool_and(backlog = 0 AND worker = 'running') FROM contactsync.status})
 	  or die "timed out waiting for the end of: $title";
 	my $expected = expected();
-	is(bulk(), $expected, "$title: MailingCore has what the table says");
-	is(single($expected), $expected, 'and so does CampaignLark');
+	is(bulk(), $expected, "$title: MailingCore has the contents of the table");
+	is(single($expected), $expected, 'CampaignLark has the contents of the table');
 	return;
 }
 
@@ -74,7 +74,7 @@ foreach my $title (sort keys %end)
 {
 	my $next = 100 + ++$round;
 
-	# B arrives, but nobody hears of it
+	# B arrives, but the answer is lost
 	$sandbox->fault($_, { times => undef, effect => 'after', action => { stall => \1 } }) foreach 'mailingcore', 'campaignlark';
 	$node->safe_psql('postgres', q{UPDATE customers SET plan = 'B' WHERE id <= 15});
 	$sandbox->wait_for_journal($_, sub { grep { $_->{in_flight} && $_->{body} =~ /"B"/ } @_ }) foreach 'mailingcore', 'campaignlark';
@@ -85,14 +85,14 @@ foreach my $title (sort keys %end)
 		INSERT INTO customers VALUES ($next, 'n$next\@example.com', 'new');
 		DELETE FROM customers WHERE id = 60 - $round;
 	});
-	like(bulk(), qr/c1\@example.com B/, "the provider has what the table has not any more");
+	like(bulk(), qr/c1\@example.com B/, "the provider has a value that the table no longer has");
 	$end{$title}->();
 	$sandbox->clear_faults($_) foreach 'mailingcore', 'campaignlark';
 	converge($title);
 }
 
-# A provider that took B, said otherwise, and is down since: nothing is under way, but it is not known that nothing was.
-# The longer it is down the longer it is left alone, so a crash in such a pause is the likely one.
+# The provider stores B, answers with an error, and is down since: no call is in flight, but one may have been processed.
+# The longer it is down, the longer the pauses are, so a crash during a pause is the most likely one.
 $sandbox->fault('campaignlark', { times => 1, effect => 'after', action => { status => 500 }, match => { email => 'c1@example.com' } });
 $sandbox->fault('campaignlark', { times => undef, action => { status => 503 } });
 $node->safe_psql('postgres', q{UPDATE customers SET plan = 'B' WHERE id = 1});
@@ -103,16 +103,16 @@ $node->start;
 $sandbox->clear_faults('campaignlark');
 converge('a restart in a pause');
 
-is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'nobody failed');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
 $node->poll_query_until('postgres', 'SELECT NOT bool_or(busy) FROM contactsync.endpoint') or die 'timed out waiting for idleness';
 
-# and once it is known that nothing is under way, a restart repeats nothing
+# once it is known that no call was in flight, a restart repeats nothing
 my $requests = $sandbox->count('mailingcore')->{requests};
 $node->stop;
 $node->start;
 $node->safe_psql('postgres', q{UPDATE customers SET plan = 'C' WHERE id = 1; UPDATE customers SET plan = 'A' WHERE id = 2});
 converge('a restart of an idle server');
-is($sandbox->count('mailingcore')->{requests}, $requests + 1, 'makes no call but what is new');
+is($sandbox->count('mailingcore')->{requests}, $requests + 1, 'only the new change causes a call');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# What is not committed is not sent, and what is committed is, however late and by whomever.
+# Uncommitted changes are not sent, and committed changes are, however late and by whichever session they commit.
 
 use strict;
 use warnings;
@@ -17,7 +17,7 @@ $node->safe_psql(
 	SELECT contactsync_watch('customers', 'crm', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}');
 });
 
-# All that is committed has been delivered: which ids the provider has got since the last time.
+# Wait until everything is delivered; return the ids that the provider received since the last call of this function.
 my $seen = 0;
 
 sub sent
@@ -62,12 +62,12 @@ $node->safe_psql(
 	DO $$ BEGIN INSERT INTO customers VALUES (7, 'g@example.com'), (1 / (random() * 0)::int, 'h'); EXCEPTION WHEN division_by_zero THEN END $$;
 	INSERT INTO customers VALUES (9, 'i@example.com');
 });
-is(deliver(), '2,5,6,9', 'only what was committed is sent');
+is(deliver(), '2,5,6,9', 'only committed rows are sent');
 $node->psql('postgres', q{INSERT INTO customers VALUES (10, 'j@example.com'), (9, 'twice@example.com')});
 $node->psql('postgres', q{BEGIN; SELECT contactsync_upsert('crm', '{"email": "k@example.com", "external_id": "11"}'); ROLLBACK});
-is(deliver(), '', 'a statement that fails sends nothing, nor does an upsert that is rolled back');
+is(deliver(), '', 'a failed statement and a rolled back contactsync_upsert() send nothing');
 
-# two-phase commit: another session commits, and the worker is told
+# two-phase commit: another session commits, and wakes the worker
 $node->safe_psql(
 	'postgres', q{
 	BEGIN; INSERT INTO customers VALUES (20, 'p20@example.com'); PREPARE TRANSACTION 'yes';
@@ -75,21 +75,21 @@ $node->safe_psql(
 	BEGIN; INSERT INTO customers VALUES (22, 'p22@example.com'); PREPARE TRANSACTION 'later';
 	INSERT INTO customers VALUES (23, 'p23@example.com');
 });
-is(deliver(), '23', 'what is only prepared is not sent');
+is(deliver(), '23', 'a prepared transaction is not sent');
 $node->safe_psql('postgres', q{ROLLBACK PREPARED 'no'});
 my $committed = time();
 $node->safe_psql('postgres', q{COMMIT PREPARED 'yes'});
 my $call = $sandbox->wait_for_journal('mailingcore', sub { @_ > $seen && $_[-1] });
 cmp_ok($call->{wall} - $committed, '<', 5, 'COMMIT PREPARED wakes the worker');
-is(deliver(), '20', 'and sends; ROLLBACK PREPARED does not');
+is(deliver(), '20', 'COMMIT PREPARED sends the row; ROLLBACK PREPARED does not');
 $node->stop;
 $node->start;
 $node->safe_psql('postgres', q{INSERT INTO customers VALUES (24, 'p24@example.com')});
-is(deliver(), '24', 'it stays so through a restart');
+is(deliver(), '24', 'a transaction stays prepared across a restart');
 $node->safe_psql('postgres', q{COMMIT PREPARED 'later'});
-is(deliver(), '22', 'until it is committed');
+is(deliver(), '22', 'it is sent when it commits');
 
-# a transaction that began before others, and ends after they were delivered
+# a transaction that began before others, and ends after those were delivered
 my $old = $node->background_psql('postgres');
 my $reader = $node->background_psql('postgres');
 
@@ -98,12 +98,12 @@ $reader->query_safe('SELECT count(*) FROM customers');
 $old->query_safe(q{BEGIN});
 $old->query_safe(q{INSERT INTO customers VALUES (30, 'l30@example.com')});
 $node->safe_psql('postgres', "INSERT INTO customers VALUES ($_, 'l$_\@example.com')") foreach 31 .. 35;
-is(deliver(), '31,32,33,34,35', 'those that committed first go first');
+is(deliver(), '31,32,33,34,35', 'transactions that committed first are sent first');
 $old->query_safe(q{UPDATE customers SET plan = 'late' WHERE id = 2});
 $old->query_safe('COMMIT');
-is(deliver(), '2,30', 'one that committed late is not missed');
+is(deliver(), '2,30', 'a transaction that commits late is not missed');
 
-# many of them, while there is more than the worker takes in at a time
+# many transactions, while the queue is larger than one window of the worker
 $old->query_safe('BEGIN');
 $old->query_safe(q{INSERT INTO customers VALUES (40, 'm40@example.com')});
 $node->safe_psql(
@@ -115,17 +115,17 @@ is($node->safe_psql('postgres', q{CALL contactsync_wait('crm'); SELECT backlog F
 sent();
 $old->query_safe('COMMIT');
 $node->safe_psql('postgres', q{COMMIT PREPARED 'forty-one'});
-is(deliver(), '40,41', 'and those from before it follow');
+is(deliver(), '40,41', 'the transactions from before the load follow');
 
-# the old snapshot is still there, and saw nothing of all this
-is($reader->query_safe('SELECT count(*) FROM customers'), '8', 'a snapshot that was held all the time saw nothing of it');
+# the old snapshot is still open, and has seen none of the changes
+is($reader->query_safe('SELECT count(*) FROM customers'), '8', 'a snapshot that was held all the time has seen nothing');
 $node->safe_psql('postgres', q{UPDATE customers SET plan = 'x' WHERE id IN (2, 30)});
-is(deliver(), '2,30', 'and is in nobody\'s way');
-is(plan_of(2), 'x', 'what is sent is the newest');
+is(deliver(), '2,30', 'the snapshot does not delay delivery');
+is(plan_of(2), 'x', 'the newest value is sent');
 $reader->query_safe('COMMIT');
 $_->quit foreach $old, $reader;
 
 is($node->safe_psql('postgres', q{SELECT count(*) FROM customers}),
-	$sandbox->count('mailingcore', account => 'crm')->{contacts}, 'the provider has them all, and no other');
+	$sandbox->count('mailingcore', account => 'crm')->{contacts}, 'the provider has all contacts, and no others');
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# Rows, faults and moments that once did harm: each is what the torture in test/fuzz, or somebody who read the code, found.
+# Cases that once failed: each was found by test/fuzz or by a reader of the code.
 
 use strict;
 use warnings;
@@ -7,7 +7,7 @@ use ContactSync;
 use Test::More;
 
 my $sandbox = start_sandbox();
-# whoever does not wait for the disk at a commit, has the worker wait for it
+# with synchronous_commit off, the worker itself must flush
 my $node = start_node('restart_after_crash' => 'on', 'wal_writer_delay' => '10s', 'fsync' => 'off');
 
 create_server($node, $sandbox, 'spotzee', server => { pace => 100, burst => 100 });
@@ -22,7 +22,7 @@ sub wait_until_done
 
 sub emails { return join(' ', sort map { $_->{email} } @{ $sandbox->contacts('mailingcore', account => 'mail') }); }
 
-# A call that is to be repeated waits by itself, and costs nothing.
+# A call that will be repeated waits without using CPU time.
 $node->safe_psql('postgres', q{SELECT contactsync_upsert('spotzee', '{"external_id": "0", "email": "zero@example.com"}')});
 wait_until_done('the first contact');
 $sandbox->fault('spotzee', { times => 1, action => { status => 503 } });
@@ -34,7 +34,7 @@ like(
 	join(' ', map { "$_->{keys}[0]" } @{ $sandbox->journal('spotzee') }),
 	qr/^\S+ (\S+) (?!\1)\S+ \1$/, 'what came after a call that failed does not wait for its repetition');
 
-# Keys as long as an index of the table takes are longer than one of ours takes.
+# The longest keys that an index of the table accepts are too long for an index of contactsync.
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE long_keys (id text PRIMARY KEY, email text);
@@ -43,12 +43,12 @@ $node->safe_psql(
 	INSERT INTO long_keys VALUES ('short', 'short@example.com');
 });
 wait_until_done('a long key');
-is(emails(), 'short@example.com', 'a key that is too long holds up nobody');
+is(emails(), 'short@example.com', 'a key that is too long does not delay others');
 is($node->safe_psql('postgres', q{SELECT reason, message FROM contactsync.failures}),
-	'invalid_field|the key of the row is longer than 2650 bytes', 'and fails');
+	'invalid_field|the key of the row is longer than 2650 bytes', 'a key that is too long fails');
 $node->safe_psql('postgres', q{SELECT contactsync_unwatch('long_keys', 'mail')});
 
-# What is under way is removed by what removes it meanwhile.
+# A contact is removed if its row is removed while the call is in flight.
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE customers (id text PRIMARY KEY, email text);
@@ -61,19 +61,19 @@ foreach my $removal ('TRUNCATE customers', 'DELETE FROM customers')
 	$sandbox->wait_for_journal('mailingcore', sub { grep { $_->{in_flight} } @_ });
 	$node->safe_psql('postgres', $removal);
 	wait_until_done($removal);
-	is(emails(), 'short@example.com', "$removal removes what is on its way");
-	is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures WHERE source = 'customers'::regclass}), '0', 'without a failure');
+	is(emails(), 'short@example.com', "$removal removes a contact whose call is in flight");
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures WHERE source = 'customers'::regclass}), '0', 'the removal causes no failure');
 }
 
-# What may have been sent is removed as well.
+# A contact that may have been sent is removed as well.
 $sandbox->fault('mailingcore', { effect => 'after', action => { reset => 'before' } });
 $node->safe_psql('postgres', q{INSERT INTO customers VALUES ('b', 'b@example.com')});
 $sandbox->wait_for_journal('mailingcore', sub { grep { ($_->{body} // '') =~ /b\@example/ && !$_->{in_flight} } @_ });
 $node->safe_psql('postgres', q{DELETE FROM customers});
 wait_until_done('a lost answer');
-is(emails(), 'short@example.com', 'a row that may have been sent is removed');
+is(emails(), 'short@example.com', 'a contact that may have been sent is removed');
 
-# A watch that is dropped leaves nothing behind, whatever is under way.
+# A dropped watch leaves nothing behind, whatever is in flight.
 $sandbox->fault('mailingcore', { action => { latency => 0.5 } });
 $node->safe_psql('postgres', q{INSERT INTO customers VALUES ('c', 'c@example.com')});
 $sandbox->wait_for_journal('mailingcore', sub { grep { $_->{in_flight} } @_ });
@@ -86,7 +86,7 @@ $node->poll_query_until(
   or die 'timed out waiting for nothing to be left';
 pass('a watch that is dropped while a call is under way leaves nothing');
 
-# What was sent is on disk.
+# Rows are on disk before they are sent.
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE careless (id text PRIMARY KEY, email text);
@@ -98,7 +98,7 @@ $node->safe_psql('postgres', q{SET synchronous_commit = off; INSERT INTO careles
 wait_until_done('a careless commit');
 kill 'KILL', $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
 wait_for('the server to be back', sub { ($node->psql('postgres', 'SELECT'))[0] == 0 });
-is($node->safe_psql('postgres', q{SELECT count(*) FROM careless}), '2', 'what was sent is still there after a crash');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM careless}), '2', 'rows that were sent still exist after a crash');
 
 $node->stop;
 done_testing();

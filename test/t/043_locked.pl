@@ -1,4 +1,4 @@
-# What somebody has locked is stored when the lock has gone; nobody else waits for it.
+# Outcomes of locked rows are stored when the lock is released; other watches do not wait for it.
 
 use strict;
 use warnings;
@@ -20,7 +20,7 @@ $node->safe_psql(
 	CALL contactsync_wait('mailingcore')});
 my $pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
 
-# a transaction that ends the watch, while a call about it is under way
+# a transaction that drops the watch while a call for it is in flight
 sub lock_while_in_flight
 {
 	my ($email) = @_;
@@ -44,15 +44,15 @@ foreach my $n (1 .. 3)
 	$node->poll_query_until('postgres', qq{SELECT synced = $synced + $n AND backlog = 0 FROM contactsync.status WHERE source = 'b'::regclass})
 	  or die 'timed out waiting for the other watch';
 }
-pass('another watch goes on and its outcomes are stored');
-is($node->safe_psql('postgres', q{SELECT backlog FROM contactsync.status WHERE source = 'a'::regclass}), '1', 'the outcome of the locked one is not');
+pass('outcomes of another watch are stored');
+is($node->safe_psql('postgres', q{SELECT backlog FROM contactsync.status WHERE source = 'a'::regclass}), '1', 'the outcome of the locked watch is not stored');
 my $before = requests();
 $session->query_safe('ROLLBACK');
 $node->safe_psql('postgres', q{CALL contactsync_wait('mailingcore')});
-is(requests(), $before, 'it is stored when the lock has gone, and not sent again');
-is($node->safe_psql('postgres', q{SELECT synced FROM contactsync.status WHERE source = 'a'::regclass}), '2', 'once');
+is(requests(), $before, 'the outcome is stored when the lock is released, without another call');
+is($node->safe_psql('postgres', q{SELECT synced FROM contactsync.status WHERE source = 'a'::regclass}), '2', 'the contact is counted once');
 $node->safe_psql('postgres', q{UPDATE a SET email = 'a2@example.com'; CALL contactsync_wait('mailingcore')});
-is(requests(), $before + 1, 'and the watch goes on');
+is(requests(), $before + 1, 'the watch continues');
 
 $session->quit;
 $session = lock_while_in_flight('a3@example.com');
@@ -61,9 +61,9 @@ $sandbox->wait_for_journal('mailingcore', sub { $_[-1]{body} =~ /b4/ });
 $session->query_safe('COMMIT');
 $session->quit;
 $node->safe_psql('postgres', q{UPDATE b SET email = 'b5@example.com'; CALL contactsync_wait('mailingcore')});
-is($node->safe_psql('postgres', q{SELECT string_agg(source::text, ',') FROM contactsync.status}), 'b', 'a watch that has gone is not missed');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.contacts'), '1', 'nothing of it is left');
-is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'}), $pid, 'and the worker is the same all the while');
+is($node->safe_psql('postgres', q{SELECT string_agg(source::text, ',') FROM contactsync.status}), 'b', 'a dropped watch disappears from status');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.contacts'), '1', 'no contacts of it remain');
+is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'}), $pid, 'the worker was not restarted');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# One bad row among many good ones, whatever is bad about it: the good ones arrive, and its failure says why.
+# One bad row among many good ones, whatever is wrong with it: the good ones arrive, and its failure states the reason.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ my $node = start_node('contactsync.clock_speed' => 50, 'contactsync.source_timeo
 my $rows = 1000;
 my $bad = 500;
 
-# A table of many good rows and a bad one, mirrored to a server of its own.
+# Create a table of many good rows and a bad one, mirrored to its own server.
 sub prepare
 {
 	my ($name, %param) = @_;
@@ -40,8 +40,8 @@ sub fails
 	$node->safe_psql('postgres', "CALL contactsync_wait('$name')");
 	like(
 		$node->safe_psql('postgres', qq{SELECT concat_ws('|', key, reason, field, message) FROM contactsync.failures WHERE server = '$name'}),
-		qr/^$bad\|$expected$/, "$title: it fails, and no other");
-	is($sandbox->count('mailingcore', account => $name)->{contacts}, $rows - 1, 'all others arrive');
+		qr/^$bad\|$expected$/, "$title: only the bad row fails");
+	is($sandbox->count('mailingcore', account => $name)->{contacts}, $rows - 1, 'all other contacts arrive');
 	return;
 }
 
@@ -78,7 +78,7 @@ fails('an internal error', 'crashing', 'unavailable\|HTTP status 500.*');
 fails('a lost connection', 'hanging', 'unavailable\|no answer.*');
 fails('an answer that is not understood', 'garbled', 'unreadable_answer\|.*not understood.*');
 
-# many rows, each larger than any provider would take: they fail, and the worker does not grow with them
+# many rows, each larger than any provider accepts: they fail, and the worker's memory does not grow with them
 create_server($node, $sandbox, 'mailingcore', account => 'huge', server => { pace => 1000, burst => 1000 });
 $node->safe_psql(
 	'postgres', q{
@@ -88,17 +88,17 @@ $node->safe_psql(
 	CALL contactsync_wait('huge');
 });
 is($node->safe_psql('postgres', q{SELECT count(*), min(message) FROM contactsync.failures WHERE server = 'huge'}), '500|the contact is larger than 64 kB', 'contacts that are too large fail');
-is($sandbox->count('mailingcore', account => 'huge')->{contacts}, 10, 'others arrive');
+is($sandbox->count('mailingcore', account => 'huge')->{contacts}, 10, 'other contacts arrive');
 SKIP:
 {
 	my $status = '/proc/' . $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'}) . '/status';
 
 	skip 'no /proc here', 1 unless -r $status;
 	my ($peak) = PostgreSQL::Test::Utils::slurp_file($status) =~ /^VmHWM:\s+(\d+) kB/m;
-	cmp_ok($peak, '<', 1_000_000, 'a gigabyte of them does not take a gigabyte of memory');
+	cmp_ok($peak, '<', 1_000_000, 'a gigabyte of such rows does not take a gigabyte of memory');
 }
 
-is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state || COALESCE(reason, ''), ',') FROM contactsync.status}), 'idle', 'every server is well');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state || COALESCE(reason, ''), ',') FROM contactsync.status}), 'idle', 'every server is idle');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# A mapping that hangs has a small part of the time, however many of its rows do.
+# A mapping that hangs gets only a small part of the time, however many rows it has.
 
 use strict;
 use warnings;
@@ -25,13 +25,13 @@ until ($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures}
 	$rounds++;
 	$node->safe_psql('postgres', qq{INSERT INTO quick VALUES ($rounds, 'q$rounds\@example.com'); CALL contactsync_wait('quick')});
 }
-is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT reason, ',') FROM contactsync.failures}), 'mapping_error', 'rows that hang fail, one by one');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT reason, ',') FROM contactsync.failures}), 'mapping_error', 'rows whose mapping hangs fail one by one');
 is(scalar @{ $sandbox->contacts('mailingcore', account => 'quick') }, $rounds, "while $rounds changes of another server arrived");
 
-# each took 0.2 s, and 0.8 s were left to others
+# each row took 0.2 s, and 0.8 s were left to others
 my $gap = $node->safe_psql('postgres', q{
 	SELECT min(gap) FROM (SELECT extract(epoch FROM first_at - lag(first_at) OVER (ORDER BY first_at)) AS gap FROM contactsync.failures) g});
-cmp_ok($gap, '>=', 0.95, "and had most of the time ($gap s between two timeouts of 0.2 s)");
+cmp_ok($gap, '>=', 0.95, "other watches had most of the time ($gap s between two timeouts of 0.2 s)");
 
 $node->stop;
 done_testing();

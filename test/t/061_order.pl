@@ -1,4 +1,4 @@
-# One contact is never on its way twice at once, and an older value never follows a newer one.
+# Two calls for the same contact are never in flight at the same time, and an older value never follows a newer one.
 
 use strict;
 use warnings;
@@ -21,7 +21,7 @@ $node->safe_psql(
 	CALL contactsync_wait('single');
 });
 
-# The versions of a contact in the order in which they were sent.
+# Return the versions of a contact in the order in which they were sent.
 sub versions
 {
 	my ($provider, $email, $since) = @_;
@@ -34,7 +34,7 @@ sub last_seq { my ($provider) = @_; return $sandbox->journal($provider)->[-1]{se
 
 sub deliver { $node->safe_psql('postgres', q{CALL contactsync_wait('bulk'); CALL contactsync_wait('single')}); return; }
 
-# a newer value comes while the older one is on its way
+# a newer value arrives while the older one is in flight
 foreach my $provider ('mailingcore', 'campaignlark')
 {
 	my $since = last_seq($provider);
@@ -47,13 +47,13 @@ foreach my $provider ('mailingcore', 'campaignlark')
 	$node->safe_psql('postgres', $set) foreach 1 .. 3;
 	$node->safe_psql('postgres', q{UPDATE customers SET version = version + 1 WHERE id = 2});
 	$sandbox->wait_for_journal($provider, sub { grep { $_->{seq} > $since && grep { $_ eq 'c2@example.com' } @{ $_->{keys} } } @_ });
-	is(versions($provider, 'c1@example.com', $since), $version, "$provider: newer values wait, others do not");
+	is(versions($provider, 'c1@example.com', $since), $version, "$provider: newer values of the contact wait, other contacts do not");
 	$sandbox->clear_faults($provider);
 	deliver();
-	is(versions($provider, 'c1@example.com', $since), join(',', $version, $version + 3), 'and only the newest follows');
+	is(versions($provider, 'c1@example.com', $since), join(',', $version, $version + 3), 'only the newest value follows');
 }
 
-# the older one has to be tried again: it is not, for there is a newer one
+# the older call has to be repeated: it is not, because there is a newer value
 foreach my $case ([ 'a lost answer', 'after', { status => 500 } ], [ 'a lost connection', 'after', { reset => 'inside' } ],
 	[ 'a refusal to serve', 'before', { status => 503 } ], [ 'a throttle', 'before', { status => 429, retry_after => 3 } ])
 {
@@ -74,7 +74,7 @@ foreach my $case ([ 'a lost answer', 'after', { status => 500 } ], [ 'a lost con
 	}
 }
 
-# all at once: many updates, slow answers, and all kinds of failures
+# everything at once: many updates, slow answers, and all kinds of failures
 foreach my $provider ('mailingcore', 'campaignlark')
 {
 	my $n = 0;
@@ -99,7 +99,7 @@ is( join(',', map { $_->{attributes}{points} } sort { $a->{externalId} <=> $b->{
 is( join(',',
 		map { $_->{fields}{points} }
 		sort { ($a->{email_address} =~ /(\d+)/)[0] <=> ($b->{email_address} =~ /(\d+)/)[0] }
-		  @{ $sandbox->contacts('campaignlark', account => 'single') }),
+		  @{ $sandbox->contacts('campaignlark', account => 'CampaignLark ends with the newest values') }),
 	$expected, 'and so does CampaignLark');
 
 foreach my $provider ('mailingcore', 'campaignlark')
@@ -118,10 +118,10 @@ foreach my $provider ('mailingcore', 'campaignlark')
 		}
 	}
 	cmp_ok($sandbox->count($provider)->{max_in_flight}, '>', 2, "$provider: calls were in flight together (" . @calls . ' calls)');
-	is_deeply(\@overlap, [], 'but none about the same contact');
-	is_deeply(\@backward, [], 'and no value was older than one before');
+	is_deeply(\@overlap, [], 'no two calls concern the same contact');
+	is_deeply(\@backward, [], 'no value is older than one sent before');
 }
-is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'nobody failed');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
 
 $node->stop;
 done_testing();

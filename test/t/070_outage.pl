@@ -1,5 +1,5 @@
-# A provider that is down, for however long, costs nobody anything but time; a contact that always fails while others
-# pass is given up on, and holds up nobody meanwhile.
+# If a provider is down, for however long, no contact fails. A contact that always fails while others succeed
+# becomes a failure, and does not delay others meanwhile.
 
 use strict;
 use warnings;
@@ -32,7 +32,7 @@ sub status
 	return $node->safe_psql('postgres', qq{SELECT concat_ws('|', state, backlog, failures, reason) FROM contactsync.status WHERE server = '$name'});
 }
 
-# the attempts of a server's calls that failed
+# return the attempts of failed calls of a server
 sub attempts
 {
 	my ($name) = @_;
@@ -40,7 +40,7 @@ sub attempts
 	return $node->safe_psql('postgres', qq{SELECT count(*) FROM contactsync.calls WHERE server = '$name' AND verdict = 'retry'});
 }
 
-# down: it answers 503, and it does not answer at all
+# down: it answers 503, or it does not answer at all
 my $gone = start_sandbox();
 my ($port) = $gone->url =~ /:(\d+)/;
 
@@ -55,11 +55,11 @@ $node->safe_psql('postgres', "INSERT INTO $_ SELECT g, format('c%s\@example.com'
 foreach my $name ('down', 'refusing', 'single')
 {
 	wait_for("calls to $name", sub { attempts($name) >= 9 });
-	like(status($name), qr/^unavailable\|50\|0\|(HTTP status 50\d|no answer: .*(refused|connect))/, "$name: many calls failed, and no contact");
+	like(status($name), qr/^unavailable\|50\|0\|(HTTP status 50\d|no answer: .*(refused|connect))/, "$name: many calls fail, but no contact");
 }
 my $calls = $sandbox->journal('mailingcore', account => 'down');
-is(scalar(grep { @{ $_->{keys} } > 1 } @{$calls}[ 2 .. $#$calls ]), 0, 'after the first ones with a single contact each');
-cmp_ok(scalar(keys %{ { map { $_->{keys}[0] => 1 } @{$calls}[ 2 .. $#$calls ] } }), '>', 3, 'another one each time');
+is(scalar(grep { @{ $_->{keys} } > 1 } @{$calls}[ 2 .. $#$calls ]), 0, 'after the first calls, each call tries a single contact');
+cmp_ok(scalar(keys %{ { map { $_->{keys}[0] => 1 } @{$calls}[ 2 .. $#$calls ] } }), '>', 3, 'each call tries another contact');
 
 $sandbox->clear_faults($_) foreach 'mailingcore', 'campaignlark';
 $gone = start_sandbox(port => $port);
@@ -69,11 +69,11 @@ foreach my $case ([ 'down', $sandbox, 'mailingcore' ], [ 'refusing', $gone, 'mai
 	my ($name, $at, $provider) = @$case;
 
 	$node->safe_psql('postgres', "CALL contactsync_wait('$name')");
-	is(status($name), 'idle|0|0', "$name: it is back");
-	is($at->count($provider, account => $name)->{contacts}, 50, 'and gets everybody');
+	is(status($name), 'idle|0|0', "$name: delivery resumes");
+	is($at->count($provider, account => $name)->{contacts}, 50, 'all contacts arrive');
 }
 
-# down for writing only: what is looked up before does not count as a success
+# down only for writing: a lookup before does not count as a success
 prepare('writing', $sandbox, 'campaignlark', new_contacts => 'unsubscribed');
 $sandbox->fault('campaignlark', { match => { account => 'writing', method => 'POST' }, times => undef, action => { status => 503 } });
 $node->safe_psql(
@@ -82,12 +82,12 @@ $node->safe_psql(
 	INSERT INTO writing SELECT g, format('c%s@example.com', g), NULL FROM generate_series(1, 5) g;
 });
 wait_for('calls to write', sub { attempts('writing') >= 15 });
-like(status('writing'), qr/^unavailable\|5\|0\|/, 'writing: many calls failed, and no contact');
+like(status('writing'), qr/^unavailable\|5\|0\|/, 'writing: many calls fail, but no contact');
 $sandbox->clear_faults('campaignlark', account => 'writing');
 $node->safe_psql('postgres', q{CALL contactsync_wait('writing')});
-is($sandbox->count('campaignlark', account => 'writing')->{contacts}, 5, 'and it gets everybody');
+is($sandbox->count('campaignlark', account => 'writing')->{contacts}, 5, 'writing: all contacts arrive');
 
-# one call that has to be repeated as it is, with somebody in it whom the provider cannot bear
+# a call that must be repeated unchanged, with a contact that the provider cannot process
 prepare('sticky', $sandbox, 'spotzee');
 $sandbox->fault('spotzee', { match => { account => 'sticky', email => 'bad@example.com' }, times => undef, action => { status => 500 } });
 $sandbox->fault('spotzee', { match => { account => 'sticky' }, times => 8, action => { status => 503 } });
@@ -99,8 +99,8 @@ $node->safe_psql(
 	COMMIT;
 	CALL contactsync_wait('sticky');
 });
-is($node->safe_psql('postgres', q{SELECT key, reason FROM contactsync.failures WHERE server = 'sticky'}), '1|unavailable', 'who is unbearable fails');
-is($sandbox->count('spotzee', account => 'sticky')->{contacts}, 49, 'everybody else gets through');
+is($node->safe_psql('postgres', q{SELECT key, reason FROM contactsync.failures WHERE server = 'sticky'}), '1|unavailable', 'the contact that cannot be processed fails');
+is($sandbox->count('spotzee', account => 'sticky')->{contacts}, 49, 'all other contacts arrive');
 
 # one contact that always fails, among others
 $sandbox->fault('campaignlark', { match => { account => 'single', email => 'bad@example.com' }, times => undef, action => { status => 500 } });
@@ -110,17 +110,17 @@ $node->safe_psql(
 	CALL contactsync_wait('single');
 });
 is( $node->safe_psql('postgres', q{SELECT key, reason, attempts, message FROM contactsync.failures WHERE server = 'single'}),
-	'100|unavailable|3|HTTP status 500: Internal Server Error', 'a contact that always fails is given up on after max_retries');
-is($sandbox->count('campaignlark', account => 'single')->{contacts}, 51, 'others are not');
+	'100|unavailable|3|HTTP status 500: Internal Server Error', 'a contact that always fails becomes a failure after max_retries');
+is($sandbox->count('campaignlark', account => 'single')->{contacts}, 51, 'other contacts do not fail');
 
-# the same one alone: nobody knows whether it is the contact or the provider, until another one passes
+# only such a contact: until another one succeeds, it is unknown whether the contact or the provider is at fault
 $node->safe_psql('postgres', q{DELETE FROM single WHERE id = 100; SELECT contactsync_retry('single'); INSERT INTO single VALUES (102, 'bad@example.com')});
 my $before = attempts('single');
 wait_for('calls about a single contact', sub { attempts('single') >= $before + 6 });
-is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures WHERE key = '102'}), '0', 'it is not given up on while nobody passes');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures WHERE key = '102'}), '0', 'the contact does not fail while no other succeeds');
 $node->safe_psql('postgres', q{INSERT INTO single VALUES (103, 'other@example.com'); CALL contactsync_wait('single')});
-is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.failures WHERE server = 'single'}), '102', 'but as soon as another one does');
-is(status('single'), 'idle|0|1', 'and the server is well');
+is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.failures WHERE server = 'single'}), '102', 'it fails as soon as another one succeeds');
+is(status('single'), 'idle|0|1', 'the server is idle');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# contactsync_verify() asks each provider what it has, and contactsync_watch() whether it has the fields of a mapping.
+# contactsync_verify() compares with each provider's data, and contactsync_watch() checks the fields of a mapping.
 
 use strict;
 use warnings;
@@ -16,14 +16,14 @@ my %mapping = (
 	spotzee => '{"email": "email", "external_id": "id", "first_name": "first_name", "locale": "locale", "attributes": {"plan": "plan"}}',
 	caramel => '{"email": "email", "first_name": "first_name"}');
 
-# The rows of contactsync_verify(), a line each: name, ours, theirs, result, detail
+# Return the rows of contactsync_verify() as lines: name, ours, theirs, result, detail
 sub verify
 {
 	my ($server, $samples) = @_;
 	return $node->safe_psql('postgres', "SELECT * FROM contactsync_verify('$server'" . (defined $samples ? ", $samples)" : ')'));
 }
 
-# Only those of one name, without it.
+# Return only the rows of one name, without the name.
 sub verified
 {
 	my ($server, $name, $samples) = @_;
@@ -44,111 +44,111 @@ foreach my $provider (sort keys %mapping)
 }
 
 # nothing has been sent yet
-is(verified('verifyowlat', 'contacts'), '0|0|ok|', 'nothing here and nothing there');
-is(verified('verifyowlat', 'contact'), '', 'and nothing to look up');
+is(verified('verifyowlat', 'contacts'), '0|0|ok|', 'no contacts here or there');
+is(verified('verifyowlat', 'contact'), '', 'no contacts to look up');
 
 $node->safe_psql('postgres', $_) foreach 'UPDATE customers SET first_name = first_name || $$!$$', 'CALL contactsync_run()';
 
-is(verified('verifymailingcore', 'contacts'), '3|3|ok|', 'MailingCore: as many contacts');
-like(verified('verifymailingcore', 'locale coverage'), qr/^\|\[\{"locale":"en","count":3,"hasTemplate":true\}.*\]\|ok\|$/, 'and templates for their languages');
-is(join(' ', sort split(/\n/, verified('verifymailingcore', 'contact'))), '1|1|ok| 2|2|ok| 3|3|ok|', 'which are the same');
+is(verified('verifymailingcore', 'contacts'), '3|3|ok|', 'MailingCore: the same number of contacts');
+like(verified('verifymailingcore', 'locale coverage'), qr/^\|\[\{"locale":"en","count":3,"hasTemplate":true\}.*\]\|ok\|$/, 'MailingCore: templates for all locales');
+is(join(' ', sort split(/\n/, verified('verifymailingcore', 'contact'))), '1|1|ok| 2|2|ok| 3|3|ok|', 'MailingCore: the contacts are equal');
 is(verified('verifycampaignlark', 'fields'),
 	'first_name, plan|email_address, first_name, last_name, plan, points, active, born|ok|', 'CampaignLark: fields');
 is(join(' ', sort split(/\n/, verified('verifycampaignlark', 'contact'))),
 	join(' ', map { "c$_\@example.com|c$_\@example.com|ok|" } 1 .. 3), 'and contacts');
 is(verified('verifyowlat', 'health'), '|ok|ok|', 'Owlat: health');
-is(verified('verifyowlat', 'contacts'), '3|3|ok|', 'total');
+is(verified('verifyowlat', 'contacts'), '3|3|ok|', 'Owlat: total');
 is(join(' ', sort split(/\n/, verified('verifyowlat', 'contact'))),
 	join(' ', map { "c$_\@example.com|c$_\@example.com|ok|" } 1 .. 3), 'and contacts');
 is(verified('verifyspotzee', 'project'), '|verifyspotzee|ok|', 'Spotzee: project');
-is(verified('verifyspotzee', 'contacts'), '3|3|ok|', 'X-Total-Count');
-is(join(' ', sort split(/\n/, verified('verifyspotzee', 'contact'))), '1|1|ok| 2|2|ok| 3|3|ok|', 'and contacts');
+is(verified('verifyspotzee', 'contacts'), '3|3|ok|', 'Spotzee: X-Total-Count');
+is(join(' ', sort split(/\n/, verified('verifyspotzee', 'contact'))), '1|1|ok| 2|2|ok| 3|3|ok|', 'Spotzee: the contacts are equal');
 like(verified('verifycaramel', 'usage'), qr/^\|\{"business_id":"bus_01h7m9k0aabcdefghj1234567","contacts":3\}\|ok\|$/, 'Caramel: usage');
-like(verified('verifycaramel', 'contacts'), qr/^3\|\|not available\|Caramel does not let contacts be read/, 'which is all it tells');
-is(scalar @{ [ verify('verifycaramel') =~ /^contact\|/mg ] }, 0, 'so nothing is looked up');
+like(verified('verifycaramel', 'contacts'), qr/^3\|\|not available\|Caramel does not let contacts be read/, 'Caramel: contacts cannot be read');
+is(scalar @{ [ verify('verifycaramel') =~ /^contact\|/mg ] }, 0, 'Caramel: no contacts are looked up');
 
-# by the other way
+# the other option value
 $node->safe_psql('postgres', q{ALTER SERVER verifycaramel OPTIONS (ADD usage 'mcp')});
 $sandbox->config('caramel', { account => 'verifycaramel', gateway => \0 });
-like(verified('verifycaramel', 'usage'), qr/"contacts":\s*3.*\|ok\|$/, 'the tool says the same');
+like(verified('verifycaramel', 'usage'), qr/"contacts":\s*3.*\|ok\|$/, 'Caramel: the tool returns the same usage');
 $node->safe_psql('postgres', q{ALTER SERVER verifycaramel OPTIONS (SET usage 'gateway')});
-is(verified('verifycaramel', 'usage'), '||not available|HTTP 404: Not found', 'without a gateway there is no answer');
+is(verified('verifycaramel', 'usage'), '||not available|HTTP 404: Not found', 'Caramel: a wrong gateway gives no answer');
 $sandbox->fault('caramel', { match => { account => 'verifycaramel' }, action => { status => 401 } });
-like(verified('verifycaramel', 'usage'), qr/^\|\|not available\|HTTP 401: the access token is not valid, and no worker renewed it/, 'nor with an old token');
+like(verified('verifycaramel', 'usage'), qr/^\|\|not available\|HTTP 401: the access token is not valid, and no worker renewed it/, 'Caramel: nor does an old token');
 
-# somebody changed something there
+# changes at the provider
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'verifymailingcore', contacts => [ { externalId => '2', email => 'c2@example.com', optIn => \0, locale => 'ca', attributes => { firstName => 'Other', plan => 'gold' } }, { email => 'new@example.com' } ] });
 $sandbox->call('DELETE', 'mailingcore/contacts', undef, account => 'verifymailingcore', email => 'c3@example.com');
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'verifymailingcore', contacts => [ { email => 'more@example.com' } ] });
-is(verified('verifymailingcore', 'contacts'), '3|4|differs|the account has contacts that did not come from here', 'more contacts there');
+is(verified('verifymailingcore', 'contacts'), '3|4|differs|the account has contacts that did not come from here', 'MailingCore: more contacts at the provider');
 is(join("\n", sort split(/\n/, verified('verifymailingcore', 'contact'))),
 	join("\n", '1|1|ok|',
 		'2|2|differs|first_name is Name 2! here and Other there; locale is en here and ca there; opt_in is true here and false there',
 		'3||differs|HTTP 404: Contact not found'),
 	'a contact that was changed, and one that has gone');
-like(verified('verifymailingcore', 'locale coverage'), qr/^\|\[.*\]\|ok\|$/, 'who opted out needs no template');
+like(verified('verifymailingcore', 'locale coverage'), qr/^\|\[.*\]\|ok\|$/, 'MailingCore: no template needed for contacts who opted out');
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'verifymailingcore', contacts => [ { email => 'c2@example.com', optIn => \1 } ] });
-like(verified('verifymailingcore', 'locale coverage'), qr/\|differs\|contacts without a template in their language: 1 with ca$/, 'who did not does');
+like(verified('verifymailingcore', 'locale coverage'), qr/\|differs\|contacts without a template in their language: 1 with ca$/, 'MailingCore: a template needed for other contacts');
 $sandbox->call('POST', 'campaignlark/contacts', { account => 'verifycampaignlark', contacts => [ { email_address => 'c1@example.com', status => 'UNSUBSCRIBED', tags => [2] } ] });
 like(verified('verifycampaignlark', 'contact'), qr/^c1\@example\.com\|c1\@example\.com\|differs\|status is SUBSCRIBED here and UNSUBSCRIBED there; tags is \[1\] here and \[2\] there$/m,
-	'an opt-out and other tags at CampaignLark');
+	'CampaignLark: an opt-out and other tags');
 
-# and here, where it has not been sent
+# changes here that have not been sent
 $node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Queued' WHERE id = 1; DELETE FROM customers WHERE id = 3});
 my $contacts = verified('verifyspotzee', 'contact');
-like($contacts, qr/^1\|\|not available\|a change of it is queued$/m, 'what is queued is not compared');
+like($contacts, qr/^1\|\|not available\|a change of it is queued$/m, 'queued contacts are not compared');
 $node->safe_psql('postgres', q{CALL contactsync_run('verifyspotzee')});
 $contacts = verified('verifyspotzee', 'contact');
-like($contacts, qr/^1\|1\|ok\|$/m, 'and is when it has been sent');
-like($contacts, qr/^3\|\|not available\|its row has gone/m, 'nor what has no row any more');
-is(verified('verifyspotzee', 'contact', 0), '', 'nothing is looked up unless it is asked for');
-is(scalar split(/\n/, verified('verifyspotzee', 'contact', 2)), 2, 'or as much as is asked for');
+like($contacts, qr/^1\|1\|ok\|$/m, 'contacts are compared after they are sent');
+like($contacts, qr/^3\|\|not available\|its row has gone/m, 'contacts without a row are not compared');
+is(verified('verifyspotzee', 'contact', 0), '', 'nothing is looked up with 0 samples');
+is(scalar split(/\n/, verified('verifyspotzee', 'contact', 2)), 2, 'as many contacts are looked up as requested');
 
-# what nobody documented
+# undocumented answers
 $sandbox->fault('owlat', { match => { account => 'verifyowlat', path => '*/health' }, action => { status => 200, body => 'fine' } });
 $sandbox->fault('owlat', { match => { account => 'verifyowlat', path => '*/contacts' }, action => { status => 200, body => '{"data": []}' } });
 is(verified('verifyowlat', 'health') . "\n" . verified('verifyowlat', 'contacts', 0),
-	"||not available|the answer is of another form than documented\n3|3|ok|", 'what cannot be read is not available');
+	"||not available|the answer is of another form than documented\n3|3|ok|", 'an answer that cannot be read is not available');
 $sandbox->clear_faults('owlat');
 $sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, times => 2, action => { status => 429, retry_after => '0' } });
 is(verified('verifyspotzee', 'project', 0), '|verifyspotzee|ok|', 'a 429 is waited for');
 $sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, action => { status => 429, retry_after => '3600' } });
-like(verified('verifyspotzee', 'project', 0), qr/^\|\|not available\|HTTP 429/, 'unless it takes too long');
+like(verified('verifyspotzee', 'project', 0), qr/^\|\|not available\|HTTP 429/, 'a 429 with a long wait is not waited for');
 $sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, action => { stall => \1 } });
 my ($result, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '500ms'; SELECT * FROM contactsync_verify('verifyspotzee')});
-like($err, qr/canceling statement due to statement timeout/, 'it can be cancelled while it waits');
+like($err, qr/canceling statement due to statement timeout/, 'the function can be cancelled while it waits');
 $sandbox->clear_faults('spotzee');
 
-# no lock is held on a source while a provider thinks
+# no lock is held on a source while waiting for a provider
 $sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, action => { stall => \1 } });
 my $waiting = $node->background_psql('postgres');
 $waiting->query_until(qr/asked/, qq{\\echo asked\nSELECT * FROM contactsync_verify('verifyspotzee');\n});
 $sandbox->wait_for_journal('spotzee', sub { $_[-1]{in_flight} }, account => 'verifyspotzee');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE relation = 'customers'::regclass}), '0', 'nobody has to wait for it');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE relation = 'customers'::regclass}), '0', 'the source is not locked');
 $sandbox->clear_faults('spotzee');
 $waiting->quit;
 
-# fields of a mapping that is being made
+# fields of a mapping of a new watch
 my $watch = q{SELECT contactsync_watch('customers', 'verifycampaignlark', '{"email": "email", "opt_in": "opt_in", "locale": "locale", "attributes": {"plan": "plan", "shoe_size": "id"}}') > 0};
 $node->safe_psql('postgres', q{SELECT contactsync_unwatch('customers', 'verifycampaignlark')});
 (undef, undef, $err) = $node->psql('postgres', $watch);
-like($err, qr/ERROR:  CampaignLark has no field with the merge tag "locale", "shoe_size"\nDETAIL:  It has: email_address, .*\nHINT:  Create it there/, 'fields that are not there are named');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.watches WHERE server = 'verifycampaignlark'}), '0', 'and there is no watch');
+like($err, qr/ERROR:  CampaignLark has no field with the merge tag "locale", "shoe_size"\nDETAIL:  It has: email_address, .*\nHINT:  Create it there/, 'unknown fields are named');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.watches WHERE server = 'verifycampaignlark'}), '0', 'no watch is created');
 $sandbox->fault('campaignlark', { match => { account => 'verifycampaignlark' }, action => { status => 503 } });
 ($result, $out, $err) = $node->psql('postgres', "BEGIN; $watch; ROLLBACK");
-is($out, 't', 'if CampaignLark does not say there is one');
-like($err, qr/WARNING:  CampaignLark could not be asked whether it has the fields of the mapping\nDETAIL:  HTTP 503/, 'with a warning');
+is($out, 't', 'a watch is created if CampaignLark does not answer');
+like($err, qr/WARNING:  CampaignLark could not be asked whether it has the fields of the mapping\nDETAIL:  HTTP 503/, 'a warning is raised');
 my $requests = $sandbox->count('campaignlark', account => 'verifycampaignlark')->{requests};
 $node->safe_psql('postgres', q{ALTER SERVER verifycampaignlark OPTIONS (ADD check_fields 'false')});
-is($node->safe_psql('postgres', $watch), 't', 'it need not be asked');
-is($sandbox->count('campaignlark', account => 'verifycampaignlark')->{requests}, $requests, 'and is not then');
-like(verified('verifycampaignlark', 'fields'), qr/\|differs\|CampaignLark has no field with the merge tag "locale", "shoe_size"$/, 'but when it is verified');
+is($node->safe_psql('postgres', $watch), 't', 'check_fields can be turned off');
+is($sandbox->count('campaignlark', account => 'verifycampaignlark')->{requests}, $requests, 'no request is made then');
+like(verified('verifycampaignlark', 'fields'), qr/\|differs\|CampaignLark has no field with the merge tag "locale", "shoe_size"$/, 'contactsync_verify() still checks the fields');
 
-# whose it is
+# privileges and arguments
 ($result, $out, $err) = $node->psql('postgres', q{CREATE ROLE other; SET ROLE other; SELECT * FROM contactsync_verify('verifyowlat')});
-like($err, qr/permission denied for foreign server verifyowlat/, 'it takes a right on the server');
+like($err, qr/permission denied for foreign server verifyowlat/, 'USAGE on the server is required');
 ($result, $out, $err) = $node->psql('postgres', q{SELECT * FROM contactsync_verify('verifyowlat', -1)});
-like($err, qr/"samples" must be from 0 to 1000/, 'and a number of samples');
+like($err, qr/"samples" must be from 0 to 1000/, 'the number of samples is limited');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# While a provider lets us wait nothing is held: no transaction, no snapshot, no lock.
+# While the worker waits for a provider, it holds no transaction, snapshot or lock.
 
 use strict;
 use warnings;
@@ -36,10 +36,10 @@ is( $node->safe_psql(
 		SELECT a.xact_start IS NULL, a.backend_xmin IS NULL, a.backend_xid IS NULL,
 			(SELECT string_agg(locktype || ' ' || mode, ',') FROM pg_locks l WHERE l.pid = a.pid)
 		FROM pg_stat_activity a WHERE backend_type = 'contactsync worker'}),
-	't|t|t|object ExclusiveLock', 'the worker holds nothing but the queue');
-is($node->safe_psql('postgres', q{SELECT sum(in_flight) >= 2 FROM contactsync.status}), 't', 'while status shows calls in flight');
+	't|t|t|object ExclusiveLock', 'the worker holds only its lock on the queue');
+is($node->safe_psql('postgres', q{SELECT sum(in_flight) >= 2 FROM contactsync.status}), 't', 'status shows the calls in flight');
 
-# the application and its administrator go about their business
+# the application and its administrator continue to work
 my $work = q{
 	SET lock_timeout = '1s';
 	UPDATE customers SET email = 'new' || email;
@@ -53,7 +53,7 @@ is($node->psql('postgres', $work, on_error_stop => 1), 0, 'rows can be changed, 
 $node->safe_psql('postgres', 'CREATE TABLE dead AS SELECT 1 AS n; DELETE FROM dead');
 my $vacuumed = '';
 $node->psql('postgres', 'VACUUM (VERBOSE) dead', stderr => \$vacuumed);
-like($vacuumed, qr/tuples: 1 removed, 0 remain, 0 are dead but not yet removable/, 'and dead rows can be removed');
+like($vacuumed, qr/tuples: 1 removed, 0 remain, 0 are dead but not yet removable/, 'dead rows can be removed');
 
 $sandbox->clear_faults($_) foreach 'mailingcore', 'campaignlark';
 $node->poll_query_until('postgres', q{SELECT sum(backlog) = 0 FROM contactsync.status WHERE server IN ('bulk', 'single')})
