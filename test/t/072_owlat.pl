@@ -1,4 +1,4 @@
-# Owlat from end to end: create, on a conflict update, then the topic; what people did there is not undone.
+# Owlat from end to end: create, after a conflict update, then join the topic; changes that people made there are not undone.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ $sandbox->config('owlat',
 
 my $seen = 0;
 
-# The requests since the last question, as lines.
+# Return the requests since the last call of this function, as lines.
 sub requests
 {
 	my @journal = grep { $_->{seq} > $seen } @{ $sandbox->journal('owlat', account => 'owltest') };
@@ -49,58 +49,58 @@ $node->safe_psql(
 });
 
 is(change("INSERT INTO people VALUES (1, ' Mira\@Acme.io', 'Mira', 'Chen', true)"),
-	"POST /contacts 201\nPOST /topics/$topic/contacts 201", 'created, then added to the topic');
-is(contact('mira@acme.io')->{firstName}, 'Mira', 'with the name');
-is_deeply([ keys %{ contact('mira@acme.io')->{topics} } ], [$topic], 'and the topic');
+	"POST /contacts 201\nPOST /topics/$topic/contacts 201", 'a contact is created, then added to the topic');
+is(contact('mira@acme.io')->{firstName}, 'Mira', 'the name arrives');
+is_deeply([ keys %{ contact('mira@acme.io')->{topics} } ], [$topic], 'the contact is in the topic');
 
-is(change("UPDATE people SET first_name = 'Myra'"), 'PUT /contacts/mira@acme.io 200', 'updated at once, and the topic is not asked for again');
+is(change("UPDATE people SET first_name = 'Myra'"), 'PUT /contacts/mira@acme.io 200', 'a known contact is updated directly, and does not join the topic again');
 
-# the person leaves the topic at Owlat, and opts out of everything
+# the person leaves the topic at Owlat, and opts out globally
 $sandbox->call('POST', 'owlat/contacts',
 	{ account => 'owltest', contacts => [ { email => 'mira@acme.io', topics => {}, unsubscribedAt => '2024-01-01T00:00:00Z' } ] });
 change("UPDATE people SET last_name = 'Chan'");
 is(contact('mira@acme.io')->{lastName}, 'Chan', 'a later change arrives');
-is_deeply(contact('mira@acme.io')->{topics}, {}, 'and does not bring the person back');
-ok(contact('mira@acme.io')->{unsubscribedAt}, 'nor lift the opt-out');
+is_deeply(contact('mira@acme.io')->{topics}, {}, 'the change does not join the topic again');
+ok(contact('mira@acme.io')->{unsubscribedAt}, 'the change does not lift the opt-out');
 
-# the application records an opt-out, and later a new opt-in: that is the person's word
+# the application records an opt-out, and later a new opt-in: both are decisions of the person
 like(change('UPDATE people SET wants = false'), qr{^PUT .* 200\nDELETE /topics/$topic/contacts/mira\@acme\.io 200$}, 'an opt-out leaves the topic');
-like(change('UPDATE people SET wants = true'), qr{^PUT .* 200\nPOST /topics/$topic/contacts 201$}, 'an opt-in joins it again');
+like(change('UPDATE people SET wants = true'), qr{^PUT .* 200\nPOST /topics/$topic/contacts 201$}, 'an opt-in joins the topic again');
 
-# a contact that is there already
+# a contact that already exists
 $sandbox->call('POST', 'owlat/contacts', { account => 'owltest', contacts => [ { email => 'joe@acme.io', firstName => 'Joe' } ] });
 is(change("INSERT INTO people VALUES (2, 'joe\@acme.io', 'Joseph', NULL, NULL)"),
-	"POST /contacts 409\nPUT /contacts/joe\@acme.io 200", 'a conflict leads to an update; without consent there is no topic');
-is(contact('joe@acme.io')->{firstName}, 'Joseph', 'which arrived');
+	"POST /contacts 409\nPUT /contacts/joe\@acme.io 200", 'a conflict is followed by an update; without consent the topic is not joined');
+is(contact('joe@acme.io')->{firstName}, 'Joseph', 'the update arrives');
 
-# one that somebody deleted there
+# a contact that was deleted there
 $sandbox->call('DELETE', 'owlat/contacts', undef, account => 'owltest', email => 'joe@acme.io');
 is(change("UPDATE people SET first_name = 'Jo' WHERE id = 2"),
-	"PUT /contacts/joe\@acme.io 404\nPOST /contacts 201", 'one that has gone is created again');
+	"PUT /contacts/joe\@acme.io 404\nPOST /contacts 201", 'a contact that was deleted there is created again');
 
 is(change('DELETE FROM people WHERE id = 2'), 'DELETE /contacts/joe@acme.io 200', 'a deleted row deletes the contact');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'nothing failed');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
 
-# another topic is joined as contacts change, once; the first one is not joined again when it comes back
+# contacts join another topic as they change, once; after a change back they do not join the first topic again
 my $other = 'topicdouble000000000000000000000';
 my $topics = q{SELECT array_to_string(topics, ' '), error FROM contactsync.contacts WHERE key = '1'};
-is($node->safe_psql('postgres', $topics), "$topic|", 'it is known whom the topic was asked for');
+is($node->safe_psql('postgres', $topics), "$topic|", 'the joined topic is stored');
 $sandbox->config('owlat', { account => 'owltest', topics => { $topic => { double_opt_in => JSON::PP::false }, $other => { double_opt_in => JSON::PP::true } } });
 $node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$other')");
-is(change("UPDATE people SET first_name = 'Mia' WHERE id = 1"), "PUT /contacts/mira\@acme.io 200\nPOST /topics/$other/contacts 201", 'another topic is joined');
-is($node->safe_psql('postgres', $topics), "$topic $other|topic: Owlat asked the person for a confirmation", 'and what it did is noted');
-is(change("UPDATE people SET first_name = 'Mira' WHERE id = 1"), 'PUT /contacts/mira@acme.io 200', 'once');
+is(change("UPDATE people SET first_name = 'Mia' WHERE id = 1"), "PUT /contacts/mira\@acme.io 200\nPOST /topics/$other/contacts 201", 'a contact joins another topic');
+is($node->safe_psql('postgres', $topics), "$topic $other|topic: Owlat asked the person for a confirmation", 'the confirmation mail is noted');
+is(change("UPDATE people SET first_name = 'Mira' WHERE id = 1"), 'PUT /contacts/mira@acme.io 200', 'a contact joins the topic only once');
 $node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$topic')");
-is(change("UPDATE people SET first_name = 'Myra' WHERE id = 1"), 'PUT /contacts/mira@acme.io 200', 'and the first one not again');
-is(scalar(grep { $_->{kind} eq 'confirmation_mail_sent' } @{ $sandbox->events('owlat', account => 'owltest') }), 1, 'so one mail was sent');
+is(change("UPDATE people SET first_name = 'Myra' WHERE id = 1"), 'PUT /contacts/mira@acme.io 200', 'a contact does not join the first topic again');
+is(scalar(grep { $_->{kind} eq 'confirmation_mail_sent' } @{ $sandbox->events('owlat', account => 'owltest') }), 1, 'only one confirmation mail was sent');
 
-# a topic that does not exist halts, and nothing is lost
+# a topic that does not exist halts the server, and nothing is lost
 $node->safe_psql('postgres', q{ALTER SERVER owltest OPTIONS (SET topic_id 'topicmissing00000000000000000000')});
 $node->safe_psql('postgres', q{INSERT INTO people VALUES (3, 'ada@acme.io', 'Ada', NULL, true)});
 $node->poll_query_until('postgres', q{SELECT state = 'halted' AND reason LIKE 'unknown_topic%' FROM contactsync.status})
   or die 'timed out waiting for the halt';
-is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'a wrong topic is no contact\'s failure');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'an unknown topic causes no failure');
 $node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$topic'); CALL contactsync_wait('owltest')");
-is_deeply([ keys %{ contact('ada@acme.io')->{topics} } ], [$topic], 'and mending the option resumes');
+is_deeply([ keys %{ contact('ada@acme.io')->{topics} } ], [$topic], 'delivery resumes when the option is corrected');
 
 done_testing();

@@ -1,4 +1,4 @@
-# Caramel from end to end: the tool, the form where the plan is too low, and consent that is never claimed for anybody.
+# Caramel from end to end: the tool, the form where the plan is too low, and consent that is never claimed falsely.
 
 use strict;
 use warnings;
@@ -45,33 +45,33 @@ foreach my $shape (
 	$sandbox->config('caramel', { account => 'car', %$shape });
 	set_tier('business');
 	settle(q{INSERT INTO customers VALUES (1, ' Jane@Example.com=20', 'Jane', NULL, true), (2, 'joe@example.com', 'Joe', 'D', NULL)});
-	is(contact('jane@example.com')->{first_name}, 'Jane', "$name: the tool upserts");
-	ok(!contact('jane@example.com')->{marketing_consent}, "$name: and claims nothing");
+	is(contact('jane@example.com')->{first_name}, 'Jane', "$name: the tool creates the contact");
+	ok(!contact('jane@example.com')->{marketing_consent}, "$name: the tool claims no consent");
 
-	# too low a plan: the form, for those alone who consented
+	# the plan is too low: use the form, but only for contacts with consent
 	set_tier('growth');
 	settle(q{UPDATE customers SET last_name = 'Adamson'});
-	is(contact('jane@example.com')->{last_name}, 'Adamson', "$name: through the form");
-	ok(contact('jane@example.com')->{marketing_consent}, "$name: which sets the consent that was given");
-	isnt(contact('joe@example.com')->{last_name}, 'Adamson', "$name: who did not consent does not go through the form");
-	like($node->safe_psql('postgres', 'SELECT message FROM contactsync.failures'), qr/has not given/, "$name: and that is a failure");
+	is(contact('jane@example.com')->{last_name}, 'Adamson', "$name: the contact is sent through the form");
+	ok(contact('jane@example.com')->{marketing_consent}, "$name: the form sets the consent that was given");
+	isnt(contact('joe@example.com')->{last_name}, 'Adamson', "$name: a contact without consent is not sent through the form");
+	like($node->safe_psql('postgres', 'SELECT message FROM contactsync.failures'), qr/has not given/, "$name: it is a failure");
 	is($node->safe_psql('postgres', 'SELECT state, reason FROM contactsync.status'),
-		'idle|tier_required: contacts go through the form', "$name: the plan is remembered, and status says so");
+		'idle|tier_required: contacts go through the form', "$name: the plan is stored, and shown in status");
 
 	# the person opts out at Caramel; submitting the form again would undo that
 	$sandbox->call('POST', 'caramel/contacts', { account => 'car', contacts => [ { email => 'jane@example.com', marketing_consent => JSON::PP::false } ] });
 	settle(q{UPDATE customers SET first_name = 'Janet' WHERE id = 1});
 	ok(!contact('jane@example.com')->{marketing_consent}, "$name: an opt-out there is not undone");
 
-	# the plan is raised
+	# the plan is upgraded
 	set_tier('business');
 	settle(q{SELECT contactsync_retry('car')});
-	is(contact('jane@example.com')->{first_name}, 'Janet', "$name: a better plan takes the tool again");
-	is(contact('joe@example.com')->{last_name}, 'Adamson', "$name: for everybody");
-	is($node->safe_psql('postgres', q{SELECT provider_state IS NULL FROM contactsync.endpoint}), 't', "$name: and that is remembered too");
-	is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', "$name: and failures are over");
+	is(contact('jane@example.com')->{first_name}, 'Janet', "$name: after an upgrade the tool is used again");
+	is(contact('joe@example.com')->{last_name}, 'Adamson', "$name: contacts without consent arrive");
+	is($node->safe_psql('postgres', q{SELECT provider_state IS NULL FROM contactsync.endpoint}), 't', "$name: the upgrade is stored");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', "$name: the failures disappear");
 
-	# consent cannot be withdrawn by a call
+	# no call can withdraw consent
 	settle(q{UPDATE customers SET consent = false WHERE id = 1});
 	like($node->safe_psql('postgres', 'SELECT code FROM contactsync.failures'), qr/^consent_kept$/, "$name: an opt-out that cannot be delivered is a failure");
 
@@ -82,21 +82,21 @@ foreach my $shape (
 			'{"email": "email", "first_name": "first_name", "last_name": "last_name", "opt_in": "consent"}')});
 }
 
-# the first 429 slows it down for good, until somebody changes the options
+# the first 429 lowers the pace permanently, until the options change
 $sandbox->fault('caramel', { match => { account => 'car' }, action => { status => 429, retry_after => '0' } });
 settle(q{INSERT INTO customers VALUES (3, 'kim@example.com', 'Kim', NULL, NULL)});
 is(contact('kim@example.com')->{first_name}, 'Kim', 'a throttled contact arrives');
-is($node->safe_psql('postgres', 'SELECT pace FROM contactsync.endpoint'), '3', 'the pace is down to three a second');
+is($node->safe_psql('postgres', 'SELECT pace FROM contactsync.endpoint'), '3', 'the pace is lowered to three a second');
 $node->stop;
 $node->start;
 settle(q{UPDATE customers SET first_name = 'Kai' WHERE id = 3});
-is($node->safe_psql('postgres', 'SELECT pace FROM contactsync.status'), '3', 'and stays there');
+is($node->safe_psql('postgres', 'SELECT pace FROM contactsync.status'), '3', 'the lower pace remains');
 $node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (SET pace '400')});
 settle(q{UPDATE customers SET first_name = 'Kay' WHERE id = 3});
 $node->poll_query_until('postgres', 'SELECT pace IS NULL FROM contactsync.endpoint') or die 'timed out waiting for the pace';
-is(contact('kim@example.com')->{first_name}, 'Kay', 'to try another pace takes an ALTER SERVER');
+is(contact('kim@example.com')->{first_name}, 'Kay', 'ALTER SERVER restores the pace');
 
-# no form at all
+# without a form
 $node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (DROP form_id)});
 set_tier('starter');
 $node->safe_psql('postgres', q{SELECT contactsync_upsert('car', '{"email": "ann@example.com", "first_name": "Ann"}')});

@@ -1,4 +1,4 @@
-# What people did at the provider is not undone by a row that changes, and what they say to the application arrives.
+# A changed row does not undo what people did at the provider, and decisions recorded by the application arrive.
 
 use strict;
 use warnings;
@@ -42,18 +42,18 @@ foreach my $name (sort keys %provider)
 	$settle->("UPDATE $name SET first_name = 'Janet'");
 	is($is_in->(), 0, "$name: a change of the row does not undo an opt-out at the provider");
 	$settle->("UPDATE $name SET first_name = 'Jane'");
-	is($is_in->(), 0, "$name: nor does the next one");
+	is($is_in->(), 0, "$name: nor does another change");
 
-	# a provider that fails in between makes no difference
+	# failures of the provider in between make no difference
 	$sandbox->fault($name, { match => { account => $account }, effect => 'after', times => 2, action => { status => 503 } });
 	$settle->("UPDATE $name SET first_name = 'Jana'");
-	is($is_in->(), 0, "$name: nor one that is repeated");
+	is($is_in->(), 0, "$name: nor does a repeated call");
 
 	$settle->("UPDATE $name SET wants = false");
 	is($is_in->(), 0, "$name: an opt-out arrives");
 	$settle->("UPDATE $name SET wants = true");
-	is($is_in->(), 1, "$name: a new opt-in is the person's word, and arrives");
-	# an opt-out whose answer is lost, and whose row has changed its mind before that is known
+	is($is_in->(), 1, "$name: a new opt-in is the decision of the person, and arrives");
+	# an opt-out whose answer is lost, and whose row opts in again before the outcome is known
 	$sandbox->fault($name, { match => { account => $account }, effect => 'after', action => { reset => 'inside', stall => \1 } });
 	my $since = $sandbox->count($name, account => $account)->{requests};
 	$node->safe_psql('postgres', "UPDATE $name SET wants = false");
@@ -61,18 +61,18 @@ foreach my $name (sort keys %provider)
 	$node->safe_psql('postgres', "UPDATE $name SET wants = true");
 	$sandbox->clear_faults($name);
 	$settle->('SELECT');
-	is($is_in->(), 1, "$name: an opt-in after an opt-out of which nothing was heard arrives too");
+	is($is_in->(), 1, "$name: an opt-in after an opt-out whose answer was lost arrives");
 	$settle->("UPDATE $name SET wants = NULL, first_name = 'J'");
-	is($is_in->(), 1, "$name: not to know says nothing");
+	is($is_in->(), 1, "$name: an unknown consent changes nothing");
 }
 
-# who is new and says nothing about consent
+# new contacts without a consent
 my ($status, $out, $err) = $node->psql('postgres', q{
 	CREATE TABLE silent (id int PRIMARY KEY, email text);
 	SELECT contactsync_watch('silent', 'consentcampaignlark', '{"email": "email"}')});
-isnt($status, 0, 'CampaignLark would subscribe them, so such a watch is refused');
-like($err, qr/subscribes every new contact/, 'with the reason');
-like($err, qr/new_contacts/, 'and what to do');
+isnt($status, 0, 'a watch that would make CampaignLark subscribe everybody is rejected');
+like($err, qr/subscribes every new contact/, 'the error states the reason');
+like($err, qr/new_contacts/, 'the hint names the option');
 
 $node->safe_psql(
 	'postgres', q{
@@ -81,7 +81,7 @@ $node->safe_psql(
 	INSERT INTO silent VALUES (1, 'ann@example.com'), (2, 'jane@example.com');
 	CALL contactsync_wait('consentcampaignlark')});
 my %status = map { $_->{email_address} => $_->{status} } @{ $sandbox->contacts('campaignlark', account => 'consentcampaignlark') };
-is($status{'ann@example.com'}, 'UNSUBSCRIBED', 'one that is new is what the option says');
-is($status{'jane@example.com'}, 'SUBSCRIBED', 'one that was there is as it was');
+is($status{'ann@example.com'}, 'UNSUBSCRIBED', 'a new contact gets the status of the option');
+is($status{'jane@example.com'}, 'SUBSCRIBED', 'an existing contact keeps its status');
 
 done_testing();

@@ -16,7 +16,7 @@ sub settle { sql("$_[0]; CALL contactsync_wait('mc')"); return; }
 sub contacts { return @{ $sandbox->contacts('mailingcore', account => 'mc') }; }
 sub contact { my ($id) = @_; my ($contact) = grep { ($_->{externalId} // '') eq $id } contacts(); return $contact; }
 
-# The requests since the last question, and what stood in them.
+# Return the requests since the last call of this function, and their contents.
 my $seen = 0;
 
 sub requests
@@ -38,91 +38,91 @@ sql(q{
 		"opt_in": "newsletter", "attributes": {"plan": "plan"}}', on_delete => 'delete');
 });
 
-# the page's own example
+# the example of the page
 settle(q{INSERT INTO customers VALUES (1, ' Alice@Example.com=20', 'Alice', 'en-GB', true), (2, 'bob@example.com', NULL, 'pt', NULL)});
 my @requests = requests();
 is(lines(@requests), 'POST /contacts/bulk 200', 'one call for two contacts');
-like(header($requests[0], 'authorization'), qr/./, 'with the key');
-is(header($requests[0], 'x-tenant-id'), 'mc', 'the tenant');
-is(header($requests[0], 'content-type'), 'application/json', 'and the type');
+like(header($requests[0], 'authorization'), qr/./, 'it has the key');
+is(header($requests[0], 'x-tenant-id'), 'mc', 'it has the tenant');
+is(header($requests[0], 'content-type'), 'application/json', 'it has the content type');
 my %row = map { $_->{externalId} => $_ } rows(@requests);
 is_deeply($row{1}, { email => 'alice@example.com', externalId => '1', locale => 'en', optIn => JSON::PP::true, attributes => { firstName => 'Alice' } },
-	'a contact as on the page: the address normalised, the base of the locale');
-is_deeply($row{2}, { email => 'bob@example.com', externalId => '2' }, 'no locale outside the six, no consent that is not known');
-is(sql(q{SELECT remote_id IS NULL, action FROM contactsync.contacts WHERE key = '1'}), 't|upsert', 'stored here as what was sent');
+	'a contact as on the page: normalized address, base of the locale');
+is_deeply($row{2}, { email => 'bob@example.com', externalId => '2' }, 'an unsupported locale and an unknown consent are omitted');
+is(sql(q{SELECT remote_id IS NULL, action FROM contactsync.contacts WHERE key = '1'}), 't|upsert', 'the outcome is stored');
 
-is(sql(q{SELECT contacts, created, updated, failed FROM contactsync.calls}), '2|2|0|0', 'and so are the counts of the summary');
+is(sql(q{SELECT contacts, created, updated, failed FROM contactsync.calls}), '2|2|0|0', 'the counts of the summary are stored');
 
-# deltas only
+# only changes are sent
 settle(q{UPDATE customers SET note = 'x', plan = NULL; UPDATE customers SET first_name = 'Alicia' WHERE id = 1});
 @requests = requests();
-is(join(' ', map { $_->{externalId} } rows(@requests)), '1', 'who changed is sent, and nobody else');
-ok(!exists((rows(@requests))[0]{optIn}), 'without claiming consent again');
+is(join(' ', map { $_->{externalId} } rows(@requests)), '1', 'only the changed contact is sent');
+ok(!exists((rows(@requests))[0]{optIn}), 'consent is not claimed again');
 
-# never more than a thousand, and never none
+# never more than a thousand contacts, and never none
 settle(q{INSERT INTO customers SELECT g, format('c%s@example.com', g), 'C', 'es', false, 'pro' FROM generate_series(101, 2600) g});
 @requests = requests();
 my @sizes = map { scalar rows($_) } @requests;
 is((scalar grep { $_ < 1 || $_ > 1000 } @sizes), 0, "batches of 1 to 1000 (@sizes)");
-is(eval { my $sum = 0; $sum += $_ foreach @sizes; $sum }, 2500, 'each contact once');
-cmp_ok(scalar @sizes, '<', 10, 'in few calls');
-is((scalar grep { my %ids; grep { $ids{ $_->{externalId} }++ } rows($_) } @requests), 0, 'no key twice in one');
+is(eval { my $sum = 0; $sum += $_ foreach @sizes; $sum }, 2500, 'each contact is sent once');
+cmp_ok(scalar @sizes, '<', 10, 'few calls are made');
+is((scalar grep { my %ids; grep { $ids{ $_->{externalId} }++ } rows($_) } @requests), 0, 'no key occurs twice in a batch');
 
-# two rows with one address are never in one batch; the second one is refused, and fails alone
+# two rows with the same address are never in the same batch; the second one is refused, and fails alone
 settle(q{INSERT INTO customers VALUES (11, 'same@example.com'), (12, 'Same@example.com'), (13, 'other@example.com')});
 @requests = requests();
-is((scalar grep { my %emails; grep { $emails{ $_->{email} }++ } rows($_) } grep { $_->{path} =~ /bulk/ } @requests), 0, 'no address twice in one batch');
+is((scalar grep { my %emails; grep { $emails{ $_->{email} }++ } rows($_) } grep { $_->{path} =~ /bulk/ } @requests), 0, 'no address occurs twice in a batch');
 is(sql(q{SELECT reason FROM contactsync.failures}), 'conflict', 'an address that belongs to another externalId is a conflict');
-ok(contact(13), 'the others arrive');
+ok(contact(13), 'the other contacts arrive');
 settle(q{DELETE FROM customers WHERE id IN (11, 12)});
 requests();
 
 # consent is withdrawn and given
 settle('UPDATE customers SET newsletter = false WHERE id = 1');
-is(JSON::PP::encode_json([ map { $_->{optIn} } rows(requests()) ]), '[false]', 'an opt-out is sent, as a boolean');
+is(JSON::PP::encode_json([ map { $_->{optIn} } rows(requests()) ]), '[false]', 'an opt-out is sent as a boolean');
 settle('UPDATE customers SET newsletter = true WHERE id = 1');
-is(JSON::PP::encode_json([ map { $_->{optIn} } rows(requests()) ]), '[true]', 'and so is a new opt-in');
+is(JSON::PP::encode_json([ map { $_->{optIn} } rows(requests()) ]), '[true]', 'a new opt-in is sent as a boolean');
 
 # a value that was sent and became null
 $sandbox->config('mailingcore', { account => 'mc', nulls => 'clear' });
 settle(q{UPDATE customers SET plan = 'gold' WHERE id = 1});
 settle(q{UPDATE customers SET plan = NULL WHERE id = 1});
-is(contact(1)->{attributes}{plan}, 'gold', 'nulls are left out at first');
+is(contact(1)->{attributes}{plan}, 'gold', 'nulls are omitted by default');
 settle(q{ALTER SERVER mc OPTIONS (ADD nulls 'clear')});
 requests();
 settle(q{BEGIN; UPDATE customers SET plan = 'x' WHERE id = 1; UPDATE customers SET plan = NULL WHERE id = 1; COMMIT});
-ok(exists((rows(requests()))[0]{attributes}{plan}), 'and are sent when they are to clear, though the row is as it was sent before');
-is(contact(1)->{attributes}{plan}, undef, 'so the value is gone');
+ok(exists((rows(requests()))[0]{attributes}{plan}), 'nulls are sent with nulls=clear, although the row has not changed');
+is(contact(1)->{attributes}{plan}, undef, 'the value is cleared');
 settle(q{ALTER SERVER mc OPTIONS (DROP nulls)});
 $sandbox->config('mailingcore', { account => 'mc', nulls => 'refuse' });
 
-# the batch is refused on account of one, whom we would have sent: the others go
+# the batch is refused because of one contact: the others arrive
 $sandbox->fault('mailingcore', { match => { account => 'mc', key => '101' }, times => undef, action => { status => 400, body => '{"statusCode": 400, "message": ["contacts.0.email must be an email"]}' } });
 requests();
 settle(q{UPDATE customers SET plan = 'max' WHERE id BETWEEN 101 AND 108});
-is(sql(q{SELECT key, reason, field, message FROM contactsync.failures}), '101|invalid_email|email|contacts.0.email must be an email', 'who makes MailingCore refuse the batch fails alone');
-is((scalar grep { ($_->{attributes}{plan} // '') eq 'max' } contacts()), 7, 'the others arrive');
+is(sql(q{SELECT key, reason, field, message FROM contactsync.failures}), '101|invalid_email|email|contacts.0.email must be an email', 'a contact for which MailingCore refuses the batch fails alone');
+is((scalar grep { ($_->{attributes}{plan} // '') eq 'max' } contacts()), 7, 'the other contacts arrive');
 $sandbox->clear_faults('mailingcore', account => 'mc');
 settle(q{SELECT contactsync_retry('mc')});
-is(contact(101)->{attributes}{plan}, 'max', 'and the one is sent again on demand');
+is(contact(101)->{attributes}{plan}, 'max', 'it can be retried');
 
-# 5xx and a lost answer: the same again, which is safe
+# 5xx and a lost answer: repeating the call is safe
 requests();
 $sandbox->fault('mailingcore', { match => { account => 'mc' }, times => 2, effect => 'after', action => { status => 502, html => JSON::PP::true } });
 settle(q{UPDATE customers SET plan = 'p1' WHERE id = 1});
 @requests = requests();
-is(scalar @requests, 3, 'a call that fails is made again');
-is($requests[2]{body}, $requests[0]{body}, 'just as it was');
-cmp_ok($requests[2]{clock} - $requests[1]{clock}, '>', 0.4, 'after a pause');
+is(scalar @requests, 3, 'a failed call is repeated');
+is($requests[2]{body}, $requests[0]{body}, 'the repeated call is identical');
+cmp_ok($requests[2]{clock} - $requests[1]{clock}, '>', 0.4, 'a pause precedes it');
 
 # 429 without Retry-After: X-RateLimit-Reset
 $sandbox->fault('mailingcore', { match => { account => 'mc' }, action => { status => 429, headers => { 'X-RateLimit-Reset' => '' . int($sandbox->call('GET', 'clock')->{now} + 60) } } });
 settle(q{UPDATE customers SET plan = 'p2' WHERE id = 1});
 @requests = requests();
 cmp_ok($requests[1]{clock} - $requests[0]{clock}, '>', 30, 'a throttle ends when the provider says so');
-is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'and is nobody\'s failure');
+is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'a throttle causes no failure');
 
-# faults of the configuration, by name; nothing is lost
+# configuration errors are named; nothing is lost
 sub halts
 {
 	my ($what, $config, $reason, $mend) = @_;
@@ -131,12 +131,12 @@ sub halts
 	sql("UPDATE customers SET plan = '$what' WHERE id = 2");
 	$node->poll_query_until('postgres', "SELECT state = 'halted' AND reason ~ '$reason' FROM contactsync.status")
 	  or die "timed out waiting for $what";
-	is(sql(q{SELECT backlog, failures FROM contactsync.status}), '1|0', "$what halts the server, and the queue stays");
+	is(sql(q{SELECT backlog, failures FROM contactsync.status}), '1|0', "$what halts the server, and the change stays queued");
 	$sandbox->config('mailingcore', { account => 'mc', %$mend });
-	# an option that changes is taken for a mend, so it is tried at once
+	# a changed option is taken for a correction, so the server is tried immediately
 	settle(q{ALTER SERVER mc OPTIONS (SET pace '999')});
 	settle(q{ALTER SERVER mc OPTIONS (SET pace '1000')});
-	is(contact(2)->{attributes}{plan}, $what, 'and goes on when it is mended');
+	is(contact(2)->{attributes}{plan}, $what, 'delivery resumes when the error is corrected');
 	return;
 }
 
@@ -146,18 +146,18 @@ halts('scope', { keys => { $key => { scopes => ['contacts:read'] } } }, '^missin
 halts('revoked', { keys => { $key => { %$grant, revoked => JSON::PP::true } } }, '^unauthorized', { keys => { $key => { %$grant, revoked => JSON::PP::false } } });
 halts('quota', { quota => { limit => 1000, used => 1100, percentage => 110 } }, '^quota_exceeded', { quota => undef });
 
-# a row that is deleted is erased, by externalId
+# a deleted row is erased by externalId
 requests();
 settle('DELETE FROM customers WHERE id = 2');
 is(lines(requests()), 'DELETE /contacts/2 200', 'a deleted row is erased');
-ok(!contact(2), 'for good');
+ok(!contact(2), 'the contact is erased permanently');
 
-# no row of a batch is lost for a failure that is counted and not named
+# no row of a batch is lost because of a failure that is counted but not named
 $sandbox->config('mailingcore', { account => 'mc', failed_details => JSON::PP::false });
 $sandbox->fault('mailingcore', { match => { account => 'mc' }, times => undef, action => { reject_items => { 'c103@example.com' => { message => 'bounced', status => 422 } } } });
 settle(q{UPDATE customers SET plan = 'last' WHERE id BETWEEN 101 AND 104});
-is(sql('SELECT key, message FROM contactsync.failures'), '103|bounced', 'who is counted among the failed and not named is found');
-is((scalar grep { ($_->{attributes}{plan} // '') eq 'last' } contacts()), 3, 'and the others are there');
+is(sql('SELECT key, message FROM contactsync.failures'), '103|bounced', 'a failed contact that is not named is identified');
+is((scalar grep { ($_->{attributes}{plan} // '') eq 'last' } contacts()), 3, 'the other contacts arrive');
 
 $node->stop;
 done_testing();
