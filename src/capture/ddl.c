@@ -84,8 +84,10 @@ note_mention(const ColumnRef *column, CsMentionWalk *walk)
 }
 
 static bool
-find_mentions(Node *node, CsMentionWalk *walk)
+find_mentions(Node *node, void *arg)
 {
+	CsMentionWalk *walk = arg;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, SubLink))
