@@ -1,4 +1,4 @@
-# What a pull learns while calls are under way is not lost, and nobody is taken for opted out because a clock is wrong.
+# Opt-outs that are pulled while calls are in flight are not lost, and a wrong clock does not cause opt-outs.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use Test::More;
 my $node = start_node();
 my %sandbox;
 
-# A server of a sandbox of its own, whose clock can be moved, and a table mirrored to it.
+# Create a server with its own sandbox, whose clock can be changed, and a watched table.
 sub prepare
 {
 	my ($name) = @_;
@@ -32,13 +32,13 @@ sub opt_out
 	return $sandbox->call('POST', 'mailingcore/contacts', { account => 'clx_sandbox', contacts => [ { email => "c$id\@example.com", externalId => "$id", optIn => JSON::PP::false } ] });
 }
 
-# Until a call that was held has come; and the last one that came
+# Wait until a held call has arrived; return the last call
 sub arrived { my ($sandbox, $before) = @_; return $sandbox->wait_for_journal('mailingcore', sub { grep { $_->{method} eq 'POST' && $_->{seq} > $before } @_ }); }
 sub last_seq { my ($sandbox) = @_; my @journal = @{ $sandbox->journal('mailingcore') }; return $journal[-1]{seq}; }
 sub last_body { my ($sandbox) = @_; my @posts = grep { $_->{method} eq 'POST' } @{ $sandbox->journal('mailingcore') }; return $posts[-1]{body}; }
 my $hold = { match => { method => 'POST' }, action => { stall => JSON::PP::true } };
 
-# a call of a contact that is known is under way while the opt-out is pulled
+# a call for a known contact is in flight while its opt-out is pulled
 my $sandbox = prepare('known');
 sql(q{INSERT INTO known VALUES (1, 'c1@example.com', 'Ann', true); CALL contactsync_wait('known')});
 $sandbox->fault('mailingcore', $hold);
@@ -47,17 +47,17 @@ sql(q{UPDATE known SET first_name = 'Anna'});
 arrived($sandbox, $before);
 opt_out($sandbox, 1);
 sql(q{SELECT contactsync_pull('known')});
-is(opted_out(1), 't', 'an opt-out is learnt while a call of the contact is under way');
+is(opted_out(1), 't', 'an opt-out is stored while a call for the contact is in flight');
 $sandbox->clear_faults('mailingcore');
 sql(q{CALL contactsync_wait('known')});
-is(opted_out(1), 't', 'and is still known when that call has been stored');
+is(opted_out(1), 't', 'it is still stored after the outcome of that call');
 sql(q{ALTER SERVER known OPTIONS (ADD repeat_opt_in 'true'); UPDATE known SET first_name = 'Ann'; CALL contactsync_wait('known')});
-unlike(last_body($sandbox), qr/optIn/, 'so consent is not claimed again, not even by repeat_opt_in');
+unlike(last_body($sandbox), qr/optIn/, 'consent is not claimed again, not even with repeat_opt_in');
 
-# the same, but what is under way withdraws consent here: what comes after that is a new word
+# the same, but the call in flight withdraws the consent here: a later one is a new decision
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'clx_sandbox', contacts => [ { email => 'c1@example.com', externalId => '1', optIn => JSON::PP::true } ] });
 sql(q{SELECT contactsync_pull('known')});
-is(opted_out(1), 'f', 'who opts in there again is no opt-out');
+is(opted_out(1), 'f', 'an opt-in there ends the opt-out');
 $sandbox->fault('mailingcore', $hold);
 $before = last_seq($sandbox);
 sql(q{UPDATE known SET opt_in = false});
@@ -67,9 +67,9 @@ sql(q{SELECT contactsync_pull('known')});
 $sandbox->clear_faults('mailingcore');
 sql(q{CALL contactsync_wait('known')});
 sql(q{UPDATE known SET opt_in = true; CALL contactsync_wait('known')});
-like(last_body($sandbox), qr/"optIn":true/, 'who withdrew consent here, and gave it again, is sent with it');
+like(last_body($sandbox), qr/"optIn":true/, 'a consent withdrawn and given again here is sent');
 
-# the first call of a contact is under way: it is not stored yet, so the next pull learns of it
+# the first call for a contact is in flight: it is not stored yet, so only the next pull can judge it
 $sandbox = prepare('fresh');
 $sandbox->fault('mailingcore', { match => { method => 'POST' }, effect => 'after', action => { stall => JSON::PP::true, stall_at => 'inside' } });
 sql(q{INSERT INTO fresh VALUES (2, 'c2@example.com', 'Bea', true)});
@@ -78,20 +78,20 @@ opt_out($sandbox, 2);
 sql(q{SELECT contactsync_pull('fresh')});
 $sandbox->clear_faults('mailingcore');
 sql(q{CALL contactsync_wait('fresh')});
-is(opted_out(2), 'f', 'a contact that was not stored when it was pulled is not known to have opted out');
+is(opted_out(2), 'f', 'a contact that was not stored before the pull is not an opt-out');
 sql(q{DELETE FROM contactsync.remote_contact r USING contactsync.endpoint e WHERE e.id = r.endpoint AND e.server = 'fresh' AND r.opt_in});
-# only what is newer than the newest is listed: the contact is not
+# the next pull lists only later changes, and not this contact
 sql(q{UPDATE contactsync.endpoint SET pulled_until = pulled_until + interval '1 hour' WHERE server = 'fresh'});
-is(sql(q{SELECT contactsync_pull('fresh')}), 0, 'which the next pull does not bring again');
-is(opted_out(2), 't', 'but learns from what the one before brought');
+is(sql(q{SELECT contactsync_pull('fresh')}), 0, 'the next pull does not list the contact again');
+is(opted_out(2), 't', 'it judges the contact by the data of the previous pull');
 
-# the provider's clock is an hour ahead: what we wrote ourselves is not taken for a later opt-out
+# the provider's clock is an hour ahead: our own write is not taken for a later opt-out
 $sandbox = prepare('ahead');
 $sandbox->call('POST', 'clock', { advance => 3600 });
 sql(q{INSERT INTO ahead VALUES (3, 'c3@example.com', 'Cid', false); CALL contactsync_wait('ahead'); SELECT contactsync_pull('ahead')});
-is(opted_out(3), 'f', 'a clock that is ahead makes no opt-out of what we wrote ourselves');
+is(opted_out(3), 'f', 'a clock that is ahead does not turn our own write into an opt-out');
 sql(q{UPDATE ahead SET opt_in = true; CALL contactsync_wait('ahead')});
-like(last_body($sandbox), qr/"optIn":true/, 'so a consent that is given later arrives');
+like(last_body($sandbox), qr/"optIn":true/, 'a consent given later arrives');
 
 $node->stop;
 done_testing();

@@ -1,5 +1,5 @@
-# Answers that no document tells of, to each of the five: what may pass is waited for, what is nobody's fault
-# halts, what is about the contact fails with a reason; and nothing is lost.
+# Undocumented answers of all five providers: temporary errors are waited for, errors of the account
+# halt the server, errors of the contact are failures with a reason; and nothing is lost.
 
 use strict;
 use warnings;
@@ -51,7 +51,7 @@ foreach my $provider (sort keys %mapping)
 	my $name = $account{$provider};
 	my $title = $title{$provider};
 
-	# what may pass: the call is made again
+	# temporary errors: the call is repeated
 	foreach my $case (
 		[ 'nothing', { body => '' }, qr/^$title answered 200 with nothing/ ],
 		[ 'another document', { body => '[{"ok": true}]' }, qr/^$title answered 200 with what is not understood/ ],
@@ -67,11 +67,11 @@ foreach my $provider (sort keys %mapping)
 		$n++;
 		begin($provider, 2, $action);
 		sql("CALL contactsync_wait('$name')");
-		ok(has_arrived($provider), "$title: $what: arrived after all");
-		like(sql(qq{SELECT error FROM contactsync.calls WHERE server = '$name' AND verdict = 'retry' ORDER BY id DESC LIMIT 1}), $error, 'the call log says what it was');
+		ok(has_arrived($provider), "$title: $what: the contact arrives");
+		like(sql(qq{SELECT error FROM contactsync.calls WHERE server = '$name' AND verdict = 'retry' ORDER BY id DESC LIMIT 1}), $error, 'the call log contains the error');
 	}
 
-	# what is nobody's fault: a halt, and a reason to act on
+	# errors of the account: the server halts, with the reason
 	foreach my $case (
 		[ 'a page of a hotel', { status => 200, html => '<html><title>Welcome</title>' }, qr/^not_the_api: a web page answers instead of $title \(status 200, "Welcome"\)/ ],
 		[ 'a page of a firewall', { status => 403, html => '<html><title>Blocked</title>' }, qr/^not_the_api: a web page answers .*"Blocked"/ ],
@@ -87,14 +87,14 @@ foreach my $provider (sort keys %mapping)
 		begin($provider, undef, $action);
 		$node->poll_query_until('postgres', qq{SELECT state = 'halted' FROM contactsync.status WHERE server = '$name'})
 		  or die "timed out waiting for the halt: $provider, $what";
-		like(sql(qq{SELECT reason FROM contactsync.status WHERE server = '$name'}), $reason, "$title: $what: halted, with the reason");
-		is(sql(qq{SELECT backlog, failures FROM contactsync.status WHERE server = '$name'}), '1|0', 'the contact waits');
+		like(sql(qq{SELECT reason FROM contactsync.status WHERE server = '$name'}), $reason, "$title: $what: the server halts with the reason");
+		is(sql(qq{SELECT backlog, failures FROM contactsync.status WHERE server = '$name'}), '1|0', 'the change stays queued');
 		$sandbox->clear_faults($provider, account => $name);
 		sql(qq{ALTER SERVER $name OPTIONS (SET pace '@{[500 - $n % 2]}'); CALL contactsync_wait('$name')});
-		ok(has_arrived($provider), 'and arrives once it is over');
+		ok(has_arrived($provider), 'the contact arrives when the error is over');
 	}
 
-	# what is about the contact: a failure, and nobody else waits
+	# errors of the contact: it fails, and no other contact waits
 	foreach my $case ([ 'a teapot', { status => 418, body => '' }, 'HTTP status 418 without a reason' ],
 		[ 'a teapot that talks', { status => 418, body => '{"detail": "short and stout"}' }, 'short and stout' ],
 		[ 'a refusal of another shape', { status => 400, body => '[1]' }, 'HTTP status 400 without a reason' ])
@@ -104,10 +104,10 @@ foreach my $provider (sort keys %mapping)
 		$n++;
 		begin($provider, 1, $action);
 		sql("CALL contactsync_wait('$name')");
-		is(sql(qq{SELECT key, reason, message FROM contactsync.failures WHERE server = '$name'}), "$n|rejected|$message", "$title: $what: a failure");
-		is(sql(qq{SELECT state FROM contactsync.status WHERE server = '$name'}), 'idle', 'of the contact alone');
+		is(sql(qq{SELECT key, reason, message FROM contactsync.failures WHERE server = '$name'}), "$n|rejected|$message", "$title: $what: the contact fails");
+		is(sql(qq{SELECT state FROM contactsync.status WHERE server = '$name'}), 'idle', 'the server continues');
 		sql(qq{SELECT contactsync_retry('$name'); CALL contactsync_wait('$name')});
-		ok(has_arrived($provider), 'which can be sent again');
+		ok(has_arrived($provider), 'the failure can be retried');
 	}
 }
 is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'no failure remains');
