@@ -1,4 +1,4 @@
-# A standby sends nothing; once it is promoted it goes on where the primary was, whatever was under way there.
+# A standby sends nothing. After promotion it continues where the primary was, whatever was in flight there.
 
 use strict;
 use warnings;
@@ -25,13 +25,13 @@ $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
 $primary->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'contactsync%'}), '0', 'a standby has neither launcher nor worker');
-is($standby->safe_psql('postgres', q{SELECT server, state, synced, backlog FROM contactsync.status}), 'crm|idle|30|0', 'but shows the status');
+is($standby->safe_psql('postgres', q{SELECT server, state, synced, backlog FROM contactsync.status}), 'crm|idle|30|0', 'a standby shows the status');
 my ($result, undef, $stderr) = $standby->psql('postgres', 'CALL contactsync_run()');
-like($stderr, qr/ERROR:.*(read-only transaction|recovery)/, 'and cannot be had to deliver');
+like($stderr, qr/ERROR:.*(read-only transaction|recovery)/, 'contactsync_run() fails on a standby');
 ($result, undef, $stderr) = $standby->psql('postgres', q{CALL contactsync_wait('crm')});
-is($result, 0, 'with nothing to wait for waiting ends');
+is($result, 0, 'contactsync_wait() returns if there is nothing to wait for');
 
-# B arrives at the provider, the table goes back to A, and the primary is gone
+# B arrives at the provider, the table returns to A, and the primary stops
 $sandbox->fault('mailingcore', { times => undef, effect => 'after', action => { stall => \1 } });
 $primary->safe_psql('postgres', q{UPDATE customers SET plan = 'B' WHERE id <= 10});
 $sandbox->wait_for_journal('mailingcore', sub { $_[-1]{in_flight} });
@@ -42,25 +42,25 @@ $primary->safe_psql(
 	DELETE FROM customers WHERE id = 30;
 	INSERT INTO customers VALUES (31, 'c31@example.com', 'A');
 });
-is((grep { $_->{attributes}{plan} eq 'B' } @{ $sandbox->contacts('mailingcore', account => 'crm') }), 10, 'the provider has what the table has not any more');
+is((grep { $_->{attributes}{plan} eq 'B' } @{ $sandbox->contacts('mailingcore', account => 'crm') }), 10, 'the provider has a value that the table no longer has');
 $primary->wait_for_catchup($standby);
 $primary->stop('immediate');
 $sandbox->clear_faults('mailingcore');
 my $requests = $sandbox->count('mailingcore')->{requests};
-is($standby->safe_psql('postgres', q{SELECT backlog > 0 FROM contactsync.status}), 't', 'the standby knows what is left');
-is($sandbox->count('mailingcore')->{requests}, $requests, 'and still sends nothing');
+is($standby->safe_psql('postgres', q{SELECT backlog > 0 FROM contactsync.status}), 't', 'the standby knows the queued changes');
+is($sandbox->count('mailingcore')->{requests}, $requests, 'the standby still sends nothing');
 
 $standby->promote;
 $standby->poll_query_until('postgres', q{SELECT backlog = 0 AND worker = 'running' FROM contactsync.status}) or die 'timed out waiting for the end';
 my %plan = map { $_->{externalId} => $_->{attributes}{plan} } @{ $sandbox->contacts('mailingcore', account => 'crm') };
 is( join(',', map { "$_ $plan{$_}" } grep { $_ != 30 } sort { $a <=> $b } keys %plan),
 	$standby->safe_psql('postgres', q{SELECT string_agg(id || ' ' || plan, ',' ORDER BY id) FROM customers}),
-	'once promoted it delivers all of it');
+	'after promotion it delivers all of them');
 $standby->safe_psql('postgres', q{UPDATE customers SET plan = 'D' WHERE id = 5; CALL contactsync_wait('crm')});
-is((grep { $_->{externalId} == 5 } @{ $sandbox->contacts('mailingcore', account => 'crm') })[0]{attributes}{plan}, 'D', 'and what comes then');
+is((grep { $_->{externalId} == 5 } @{ $sandbox->contacts('mailingcore', account => 'crm') })[0]{attributes}{plan}, 'D', 'later changes are delivered');
 
-# What the old primary sent last may not have come here: what is stored is not trusted any more, and the log says so. The
-# same worker reads it with every call, so a row that is as it was is sent once, and only if somebody looks at it.
+# The last calls of the old primary may not have been replicated: the stored state is not trusted, and the log says so. The
+# worker checks a row when it changes, so an unchanged row is sent once more, and only if it is read.
 sub requests_of
 {
 	my $from = $sandbox->count('mailingcore')->{requests};
@@ -70,17 +70,17 @@ sub requests_of
 		CALL contactsync_wait('crm')});
 	return $sandbox->count('mailingcore')->{requests} - $from;
 }
-is(requests_of(), 1, 'a row that is as it was is sent once more');
-is(requests_of(), 0, 'and then known');
+is(requests_of(), 1, 'an unchanged row is sent once more');
+is(requests_of(), 0, 'then its state is known');
 my $log = PostgreSQL::Test::Utils::slurp_file($standby->logfile);
-like($log, qr/WARNING:  contactsync: what the provider has of server "crm" may be newer .*\(timeline 2, before: 1\)/, 'the log of a promoted standby says why');
+like($log, qr/WARNING:  contactsync: what the provider has of server "crm" may be newer .*\(timeline 2, before: 1\)/, 'the log of a promoted standby states the reason');
 $standby->safe_psql('postgres', q{SELECT contactsync_mark_stale('crm'); SELECT contactsync_mark_stale('crm', '-infinity')});
-is(requests_of(), 0, 'after a failover that lost nothing all of it can be trusted');
+is(requests_of(), 0, 'after a failover without data loss, the stored state can be trusted');
 $standby->safe_psql('postgres', q{SELECT contactsync_mark_stale('crm')});
-is(requests_of(), 1, 'or nothing, when somebody says so');
+is(requests_of(), 1, 'the stored state can be distrusted on request');
 $standby->stop;
 $standby->start;
-is(requests_of(), 0, 'after a restart it is known still');
+is(requests_of(), 0, 'a restart preserves this');
 $standby->stop;
-is(() = PostgreSQL::Test::Utils::slurp_file($standby->logfile) =~ /may be newer/g, 1, 'and not said again');
+is(() = PostgreSQL::Test::Utils::slurp_file($standby->logfile) =~ /may be newer/g, 1, 'the log message is not repeated');
 done_testing();

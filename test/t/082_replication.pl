@@ -1,4 +1,4 @@
-# Rows that logical replication applies are mirrored where the watch says always, and not otherwise: the publisher may
+# Rows applied by logical replication are mirrored if the watch says always, and not otherwise, because the publisher may
 # mirror them itself.
 
 use strict;
@@ -53,20 +53,20 @@ $publisher->safe_psql(
 	UPDATE followed SET email = 'g1@example.com' WHERE id = 1;
 	UPDATE ignored SET email = 'j1@example.com';
 });
-is(arrived(), '1 g1@example.com,2 f2@example.com,3 f3@example.com', 'so are those that are applied');
+is(arrived(), '1 g1@example.com,2 f2@example.com,3 f3@example.com', 'applied rows are mirrored');
 
 my $requests = $sandbox->count('mailingcore')->{requests};
 $publisher->safe_psql('postgres', q{UPDATE followed SET note = 'seen'});
 arrived();
-is($sandbox->count('mailingcore')->{requests}, $requests, 'changes of other columns make no call');
+is($sandbox->count('mailingcore')->{requests}, $requests, 'changes of other columns cause no call');
 
 $publisher->safe_psql('postgres', q{DELETE FROM followed WHERE id = 2});
-is(arrived(), '1 g1@example.com,3 f3@example.com', 'deleted rows are deleted');
+is(arrived(), '1 g1@example.com,3 f3@example.com', 'deleted rows are deleted at the provider');
 $publisher->safe_psql('postgres', q{TRUNCATE followed; INSERT INTO followed VALUES (5, 'f5@example.com')});
-is(arrived(), '5 f5@example.com', 'and a table that is emptied is');
+is(arrived(), '5 f5@example.com', 'rows of a truncated table are deleted at the provider');
 
 $subscriber->safe_psql('postgres', q{INSERT INTO ignored VALUES (200, 'own@example.com')});
-is(arrived(), '200 own@example.com,5 f5@example.com', 'rows of the subscriber itself are mirrored anyway');
+is(arrived(), '200 own@example.com,5 f5@example.com', 'rows of the subscriber itself are mirrored, too');
 
 $subscriber->stop;
 $publisher->stop;

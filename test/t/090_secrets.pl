@@ -1,4 +1,4 @@
-# The key is in pg_user_mapping and in the requests, and nowhere else: not in the log, however much of that there is, not
+# The key is in pg_user_mapping and in the requests, and nowhere else: not in the log, however verbose, not
 # in a table, a view, an error or the title of a process, even if the provider repeats it.
 
 use strict;
@@ -13,9 +13,9 @@ my $node = start_node('contactsync.clock_speed' => 50);
 my @keys = map { "mc_test_${_}_Zq7wXy" } 'crm', 'wrong';
 my $key = $keys[0];
 my $secret = qr/mc_test_(crm|wrong)_Zq/;
-my $shown = '';    # all that a user saw
+my $shown = '';    # everything that a user saw
 
-# what a user sees of a script: its output and its errors
+# return what a user sees of a script: its output and its errors
 sub show
 {
 	my ($sql) = @_;
@@ -30,7 +30,7 @@ $sandbox->config('mailingcore', { account => 'crm', keys => { $key => { scopes =
 create_server($node, $sandbox, 'mailingcore', account => 'crm', mapping => { api_key => $key }, server => { max_retries => 1, pace => 1000, burst => 1000 });
 $sandbox->config('mailingcore', { account => 'crm', limits => { client => undef } });
 
-# the statement that sets a key is the user's own, as with any password; from here on everything is logged
+# the statement that sets a key is the user's responsibility, as with any password; from here on everything is logged
 $node->safe_psql(
 	'postgres', q{
 	ALTER SYSTEM SET log_statement = 'all';
@@ -42,7 +42,7 @@ $node->safe_psql(
 	SELECT pg_reload_conf();
 });
 
-# what can go wrong at the provider, who has a way of repeating what it was sent
+# errors of the provider, which may repeat parts of the request
 my @answers = (
 	{ status => 401, body => qq({"message": "the key $key is not valid", "statusCode": 401}) },
 	{ status => 500, body => qq({"message": "could not connect with $key", "statusCode": 500}) },
@@ -69,16 +69,16 @@ foreach my $i (0 .. $#answers)
 	show(q{CALL contactsync_wait('crm')});
 }
 
-# what a user can do wrong
+# errors of the user
 show(q{SELECT contactsync_upsert('crm', '{"email": "direct@example.com"}'); CALL contactsync_wait('crm'); CALL contactsync_run()});
 show(q{SELECT * FROM contactsync_preview('crm', '{"email": "direct@example.com"}')});
-like(show(qq{ALTER SERVER crm OPTIONS (ADD api_key 'x')}), qr/belongs to the user mapping/, 'a key does not go where everybody can read it');
+like(show(qq{ALTER SERVER crm OPTIONS (ADD api_key 'x')}), qr/belongs to the user mapping/, 'a key is rejected where every role can read it');
 $node->safe_psql('postgres', qq{SET log_statement = 'none'; SET log_min_duration_statement = -1; SET debug_print_plan = off; ALTER USER MAPPING FOR CURRENT_USER SERVER crm OPTIONS (SET api_key '$keys[1]')});
 show(q{INSERT INTO customers VALUES (100, 'late@example.com')});
 $node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status WHERE source IS NOT NULL}) or die 'timed out waiting for a halt';
 show(q{CALL contactsync_wait('crm')});
 
-# every table and view of ours, as the superuser sees them
+# all tables and views of the extension, as seen by a superuser
 show(
 	q{
 	SELECT query_to_xml(format('SELECT * FROM contactsync.%I', relname), true, false, '') FROM pg_class
@@ -86,25 +86,25 @@ show(
 	SELECT * FROM pg_stat_activity;
 	SELECT * FROM pg_foreign_server;
 });
-like($shown, qr/Bearer \*\*\*|with \*\*\*/, 'what the provider repeated is shown, without the key');
-unlike($shown, $secret, 'no statement, error, table or view shows it');
+like($shown, qr/Bearer \*\*\*|with \*\*\*/, 'what the provider repeated is shown without the key');
+unlike($shown, $secret, 'no statement, error, table or view contains the key');
 
-# others see less
+# other roles see less
 $node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
 my ($result, $stdout) = $node->psql('postgres', 'SELECT umoptions FROM pg_user_mappings WHERE umoptions IS NOT NULL; SELECT * FROM contactsync.status; SELECT * FROM contactsync.calls',
 	extra_params => [ '-U', 'stranger' ]);
-is($stdout, '', 'a stranger sees neither mappings nor states nor calls');
+is($stdout, '', 'another role sees neither mappings nor states nor calls');
 foreach my $table (split(/\n/, $node->safe_psql('postgres', q{SELECT relname FROM pg_class WHERE relnamespace = 'contactsync'::regnamespace AND relkind = 'r'})))
 {
 	my (undef, undef, $stderr) = $node->psql('postgres', "SELECT * FROM contactsync.$table", extra_params => [ '-U', 'stranger' ]);
-	like($stderr, qr/permission denied/, "nor the table $table");
+	like($stderr, qr/permission denied/, "another role cannot read the table $table");
 }
 
 my $titles = join("\n", map { -r $_ ? slurp_file($_) : '' } glob('/proc/[0-9]*/cmdline'));
-unlike($titles, $secret, 'no process has it in its title');
+unlike($titles, $secret, 'no process title contains the key');
 
 $node->stop;
 my $log = slurp_file($node->logfile);
-like($log, qr/INSERT INTO customers VALUES \(100/, 'the log has every statement');
-unlike($log, $secret, 'but no key');
+like($log, qr/INSERT INTO customers VALUES \(100/, 'the log contains every statement');
+unlike($log, $secret, 'the log does not contain the key');
 done_testing();

@@ -28,7 +28,7 @@ sub stderr_of
 	return $stderr;
 }
 
-# A session in the background that calls contactsync_wait().
+# Start a session in the background that calls contactsync_wait().
 sub start_waiting
 {
 	my ($name) = @_;
@@ -53,52 +53,52 @@ sub insert
 	return;
 }
 
-# what it cannot do
-like(stderr_of(q{CALL contactsync_wait('nobody')}), qr/ERROR: +server "nobody" does not exist/, 'there is no such server');
+# invalid calls
+like(stderr_of(q{CALL contactsync_wait('nobody')}), qr/ERROR: +server "nobody" does not exist/, 'an unknown server is an error');
 like(stderr_of(q{CALL contactsync_wait('crm')}, extra_params => [ '-U', 'stranger' ]), qr/ERROR: +permission denied for foreign server crm/,
-	'it is not for strangers');
+	'USAGE on the server is required');
 like(stderr_of(q{BEGIN; CALL contactsync_wait('crm')}), qr/ERROR: +contactsync_wait\(\) cannot run inside a transaction block/,
-	'it wants no transaction around it');
+	'it refuses to run inside a transaction');
 like(stderr_of('CALL contactsync_run()'), qr/ERROR: +the background worker or another session delivers already\nHINT: +Use CALL contactsync_wait/,
-	'contactsync_run() leaves the queue to the worker, and says what to call instead');
+	'contactsync_run() leaves the queue to the worker, and names contactsync_wait()');
 
-# what was queued before, and not what comes then
+# it waits for changes queued before, and not for later ones
 insert(1, { stall => \1 });
-like(stderr_of(q{CALL contactsync_wait('crm', '0.3 s')}), qr/ERROR: +timed out with 1 contact still queued/, 'it gives up when it is told to');
+like(stderr_of(q{CALL contactsync_wait('crm', '0.3 s')}), qr/ERROR: +timed out with 1 contact still queued/, 'it fails after its timeout');
 like(stderr_of(q{SET statement_timeout = '300ms'; CALL contactsync_wait('crm')}), qr/ERROR: +canceling statement due to statement timeout/,
-	'or when the statement is timed out');
+	'it fails after statement_timeout');
 my $session = start_waiting('waiting');
 insert(2, { stall => \1 });
 $sandbox->wait_for_journal('mailingcore', sub { 2 == grep { $_->{in_flight} } @_ });
 $node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'waiting'});
 $session->{run}->finish;
 like($session->{stderr}, qr/ERROR: +canceling statement due to user request/, 'it can be cancelled');
-is($node->safe_psql('postgres', q{SELECT state, backlog, in_flight FROM contactsync.status WHERE source IS NOT NULL}), 'running|2|2', 'which changes nothing');
+is($node->safe_psql('postgres', q{SELECT state, backlog, in_flight FROM contactsync.status WHERE source IS NOT NULL}), 'running|2|2', 'cancelling it changes nothing');
 $sandbox->clear_faults('mailingcore');
-is(stderr_of(q{CALL contactsync_wait('crm')}), '', 'it ends when all is delivered');
+is(stderr_of(q{CALL contactsync_wait('crm')}), '', 'it returns when everything is delivered');
 
 insert(3, { latency => 1.5 });
 $session = start_waiting('early');
 insert(4, { stall => \1 });
 $session->{run}->finish;
-is($session->{stderr} =~ s/^NOTICE.*\n//mgr, '', 'what is queued later is not waited for');
-is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.changes}), '4', 'and is under way still');
+is($session->{stderr} =~ s/^NOTICE.*\n//mgr, '', 'it does not wait for later changes');
+is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.changes}), '4', 'the later change is still in flight');
 $sandbox->clear_faults('mailingcore');
 
-# what cannot go on
-is(stderr_of(q{CALL contactsync_wait('wrong')}), '', 'a server with nothing to do is not waited for');
+# servers and watches that cannot continue
+is(stderr_of(q{CALL contactsync_wait('wrong')}), '', 'it does not wait for a server without changes');
 my $stderr = stderr_of(q{SELECT contactsync_upsert('wrong', '{"email": "a@example.com"}'); CALL contactsync_wait('wrong')});
-like($stderr, qr/ERROR: +server "wrong" cannot go on: unauthorized: MailingCore does not accept the API key/, 'nor is a halted one');
-like($stderr, qr/DETAIL: +1 contact stays queued/, 'as it says');
-is(stderr_of(q{CALL contactsync_wait('crm')}), '', 'another server is none of its business');
+like($stderr, qr/ERROR: +server "wrong" cannot go on: unauthorized: MailingCore does not accept the API key/, 'it fails if the server is halted');
+like($stderr, qr/DETAIL: +1 contact stays queued/, 'the error counts the queued contacts');
+is(stderr_of(q{CALL contactsync_wait('crm')}), '', 'another server does not affect it');
 
 $node->safe_psql('postgres', q{ALTER TABLE customers DROP extra; INSERT INTO customers VALUES (5, 'c5@example.com')});
 like(stderr_of(q{CALL contactsync_wait('crm')}), qr/ERROR: +server "crm" cannot go on: the watch on public.customers: column "extra" does not exist/,
-	'a watch that does not fit its table any more is not waited for');
-is($node->safe_psql('postgres', q{SELECT state, backlog, failures FROM contactsync.status WHERE source IS NOT NULL}), 'broken|1|0', 'nor is it a failure');
+	'it fails if a watch no longer matches its table');
+is($node->safe_psql('postgres', q{SELECT state, backlog, failures FROM contactsync.status WHERE source IS NOT NULL}), 'broken|1|0', 'a broken watch causes no failure');
 $node->safe_psql('postgres', q{ALTER TABLE customers ADD extra int; ALTER SERVER crm OPTIONS (ADD concurrency '3'); CALL contactsync_wait('crm')});
-is($node->safe_psql('postgres', q{SELECT state, backlog, failures FROM contactsync.status WHERE source IS NOT NULL}), 'idle|0|0', 'when it is mended it goes on');
-is($sandbox->count('mailingcore', account => 'crm')->{contacts}, 5, 'and all have arrived');
+is($node->safe_psql('postgres', q{SELECT state, backlog, failures FROM contactsync.status WHERE source IS NOT NULL}), 'idle|0|0', 'the watch continues when the error is corrected');
+is($sandbox->count('mailingcore', account => 'crm')->{contacts}, 5, 'all contacts arrive');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# Odd names, hostile values, and expressions that want more than to be read.
+# Odd names, hostile values, and expressions that do more than read.
 
 use strict;
 use warnings;
@@ -25,7 +25,7 @@ sub failures
 my %unlimited = (pace => 1000, burst => 1000);
 my $worker = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'};
 
-# names that have to be quoted, everywhere, and keys that look like JSON
+# names that must be quoted everywhere, and keys that look like JSON
 my $odd = q{se"rver's $1; %s \\};
 my $table = q{"Odd; ""Schema"""."my ""Table's"" $1 %s"};
 
@@ -46,18 +46,18 @@ sql(
 });
 my $pid = sql($worker);
 
-is(failures($odd), '', 'odd names and keys are no failures');
+is(failures($odd), '', 'odd names and keys cause no failures');
 is_deeply(
 	{ map { $_->{externalId} => $_->{attributes}{'a "b"'} } @{ arrived('odd') } },
 	{ '"], ["1' => 'x', '2' => '"!', "new\nline\ttab\\3" => "\x{2028}😀", 'null4' => undef, 'ÄÖÜ€5' => q{'; DROP TABLE x; --}, 'a/b?c#d%2F 6' => '%n%s' },
-	'and arrive as they are');
+	'they arrive unchanged');
 sql(qq{DELETE FROM $table WHERE "Id's" IN (1, 3, 6); CALL contactsync_wait(@{[quote_literal($odd)]})});
 is(join(',', sort map { $_->{externalId} } @{ arrived('odd') }), '2,null4,ÄÖÜ€5', 'they can be deleted');
 sql(qq{ALTER TABLE $table RENAME TO renamed; ALTER TABLE "Odd; ""Schema""".renamed SET SCHEMA public;
 	UPDATE renamed SET "plan""" = 'moved'; CALL contactsync_wait(@{[quote_literal($odd)]})});
-is(join(',', map { $_->{attributes}{'a "b"'} } @{ arrived('odd') }), 'moved,moved,moved', 'and so can their table be renamed');
+is(join(',', map { $_->{attributes}{'a "b"'} } @{ arrived('odd') }), 'moved,moved,moved', 'their table can be renamed');
 
-# values of all types, too long, too deep, and with more than they seem to have
+# values of all types, too long, too deep, or with unusual contents
 create_server($node, $sandbox, 'mailingcore', account => 'hostile', server => \%unlimited);
 sql(
 	q{
@@ -76,16 +76,16 @@ sql(
 	CALL contactsync_wait('hostile');
 });
 my %contact = map { $_->{externalId} => $_ } @{ arrived('hostile') };
-is(join(',', grep { $contact{$_} } 1, 5, 7), '1,5,7', 'what can be sent is');
+is(join(',', grep { $contact{$_} } 1, 5, 7), '1,5,7', 'valid contacts are sent');
 is_deeply(
 	$contact{1}{attributes},
 	{ a => "\x01\x1f\x7f\"/", b => { a => { '' => [ 1, undef, '\\' ] } }, c => 'NaN', d => $contact{1}{attributes}{d}, e => 'infinity', f => '\\x00ff', g => 'so "so"', h => [ 1, undef ] },
-	'with all its values');
-is($contact{7}{email}, 'n7@example.com', 'a value is a value');
+	'all their values arrive');
+is($contact{7}{email}, 'n7@example.com', 'a value is never interpreted');
 like(failures('hostile'), qr/^2\|invalid_field.*\n3\|unavailable\|HTTP status 500.*\n4\|invalid_email.*\n.*\n8\|invalid_email.*\nlonglong.*\|invalid_field\|external_id\|.*more than 128 characters$/,
-	'what cannot be sent fails with a reason');
+	'invalid contacts fail with a reason');
 
-# expressions that want to be somebody else, to leave something behind, or to end what they are part of
+# expressions that try to change the role, leave something behind, or end the transaction
 create_server($node, $sandbox, 'mailingcore', account => 'neighbour', server => \%unlimited);
 sql(
 	q{
@@ -129,21 +129,21 @@ $node->safe_psql('postgres',
 sql(q{INSERT INTO times VALUES (1, 'a@example.com', '2026-01-01 00:00+00'); CALL contactsync_wait('hostile'); CALL contactsync_wait('neighbour')});
 
 %contact = map { $_->{externalId} => $_ } @{ arrived('hostile') };
-is(join(',', grep { $contact{$_} } sort keys %attempts), 'locking,setting', 'only what leaves nothing behind is let do');
-is($contact{setting}{attributes}{me}, 'alice', 'as the one whose watch it is');
+is(join(',', grep { $contact{$_} } sort keys %attempts), 'locking,setting', 'only expressions without side effects succeed');
+is($contact{setting}{attributes}{me}, 'alice', 'they run as the owner of the watch');
 my %why = map { (split(/\|/, $_, 4))[ 0, 3 ] } split(/\n/, sql(q{SELECT concat_ws('|', key, reason, 'field', message) FROM contactsync.failures WHERE source::text LIKE 'alice.%'}));
-like($why{role} // '', qr/cannot set parameter "role" within security-/, 'nobody becomes somebody else');
-like($why{authorization} // '', qr/permission denied|within security-/, 'in no way');
-like($why{committing} // '', qr/invalid transaction termination/, 'nobody ends the transaction');
+like($why{role} // '', qr/cannot set parameter "role" within security-/, 'SET ROLE fails');
+like($why{authorization} // '', qr/permission denied|within security-/, 'SET SESSION AUTHORIZATION fails');
+like($why{committing} // '', qr/invalid transaction termination/, 'COMMIT fails');
 like($why{$_} // '', qr/read-only|security-restricted/, "nothing is written: $_") foreach 'storing', 'temporary', 'preparing';
-like($why{ending} // '', qr/must be a superuser|permission denied to terminate/, 'nobody ends the worker');
+like($why{ending} // '', qr/must be a superuser|permission denied to terminate/, 'the worker cannot be terminated');
 is(sql('SELECT (SELECT count(*) FROM loot) + (SELECT count(*) FROM alice.own)'), '0', 'indeed');
 my ($contact) = @{ arrived('neighbour') };
 is_deeply($contact->{attributes}, { at => '2026-01-01 00:00:00+00', zone => 'UTC', me => 'postgres', path => '"$user", public', mem => sql('SHOW work_mem') },
-	'the next watch finds everything as it should be');
-is(sql(q{SELECT string_agg(DISTINCT state, ',') FROM contactsync.status}), 'idle', 'all servers are well');
+	'the next watch finds an unchanged environment');
+is(sql(q{SELECT string_agg(DISTINCT state, ',') FROM contactsync.status}), 'idle', 'all servers are idle');
 
-# rights that go away and come back
+# privileges that are revoked and granted again
 sql(q{
 	ALTER TABLE alice.own ADD id int PRIMARY KEY, ADD owner text;
 	ALTER TABLE alice.own OWNER TO postgres;
@@ -153,24 +153,24 @@ sql(q{
 });
 $node->safe_psql('postgres', q{SELECT contactsync_watch('alice.own', 'hostile', '{"email": "t", "external_id": "''own'' || id"}')}, extra_params => [ '-U', 'alice' ]);
 sql(q{INSERT INTO alice.own VALUES ('mine@example.com', 1, 'alice'), ('theirs@example.com', 2, 'bob'); CALL contactsync_wait('hostile')});
-is(join(',', map { $_->{email} } grep { $_->{externalId} =~ /^own/ } @{ arrived('hostile') }), 'mine@example.com', 'row security holds for the owner of the watch');
+is(join(',', map { $_->{email} } grep { $_->{externalId} =~ /^own/ } @{ arrived('hostile') }), 'mine@example.com', 'row security applies to the owner of the watch');
 sql(q{REVOKE SELECT ON alice.own FROM alice; INSERT INTO alice.own VALUES ('more@example.com', 3, 'alice')});
 $node->poll_query_until('postgres', q{SELECT state = 'broken' AND backlog = 1 FROM contactsync.status WHERE source = 'alice.own'::regclass})
   or die 'timed out waiting for a broken watch';
-is(sql(q{SELECT reason, failures FROM contactsync.status WHERE source = 'alice.own'::regclass}), 'permission denied for table own|0', 'a right that is gone breaks the watch, and no contact');
+is(sql(q{SELECT reason, failures FROM contactsync.status WHERE source = 'alice.own'::regclass}), 'permission denied for table own|0', 'a revoked privilege breaks the watch, and causes no failure');
 sql(q{GRANT SELECT ON alice.own TO alice});
 $node->poll_query_until('postgres', q{SELECT state = 'idle' FROM contactsync.status WHERE source = 'alice.own'::regclass})
   or die 'timed out waiting for a mended watch';
-is((grep { $_->{email} eq 'more@example.com' } @{ arrived('hostile') }), 1, 'until it is back');
+is((grep { $_->{email} eq 'more@example.com' } @{ arrived('hostile') }), 1, 'delivery resumes when it is granted again');
 sql(q{REVOKE USAGE ON FOREIGN SERVER hostile FROM alice; INSERT INTO alice.own VALUES ('last@example.com', 4, 'alice')});
 $node->poll_query_until('postgres', q{SELECT state = 'halted' AND backlog = 1 FROM contactsync.status WHERE source = 'alice.own'::regclass})
   or die 'timed out waiting for a halted account';
-is(sql(q{SELECT DISTINCT reason FROM contactsync.status WHERE owner = 'alice'::regrole}), 'configuration: permission denied for foreign server hostile', 'so does the right to use the server');
-is(sql(q{SELECT state FROM contactsync.status WHERE source = 'customers'::regclass}), 'idle', 'of which another role is none the wiser');
+is(sql(q{SELECT DISTINCT reason FROM contactsync.status WHERE owner = 'alice'::regrole}), 'configuration: permission denied for foreign server hostile', 'revoking USAGE on the server breaks the watch');
+is(sql(q{SELECT state FROM contactsync.status WHERE source = 'customers'::regclass}), 'idle', 'other roles are not affected');
 
-is(sql($worker), $pid, 'and the worker lived through all of it');
+is(sql($worker), $pid, 'the worker was not restarted');
 
-# locks of the session: what a mapping takes does not stay, and it cannot take the queue away from the worker
+# session locks: those of a mapping are released, and a mapping cannot release the lock on the queue
 create_server($node, $sandbox, 'mailingcore', account => 'locks', server => \%unlimited);
 sql(
 	q{
@@ -181,11 +181,11 @@ sql(
 	CALL contactsync_wait('locks');
 });
 my $locks = qq{SELECT string_agg(locktype || ' ' || granted, ',') FROM pg_locks WHERE pid = ($worker) AND locktype IN ('advisory', 'object')};
-is(scalar @{ arrived('locks') }, 1, 'a mapping that takes an advisory lock is read');
-is(sql($locks), 'object true', 'the lock has gone, and the queue is the worker\'s still');
-is(sql('SELECT pg_try_advisory_lock(42)'), 't', 'so that others can have it');
+is(scalar @{ arrived('locks') }, 1, 'a row whose mapping takes an advisory lock is sent');
+is(sql($locks), 'object true', 'the advisory lock is released, and the worker still has its lock on the queue');
+is(sql('SELECT pg_try_advisory_lock(42)'), 't', 'other sessions can take the advisory lock');
 sql(q{UPDATE locks SET email = 'b@example.com'; CALL contactsync_wait('locks')});
-is(sql($locks), 'object true', 'each time');
+is(sql($locks), 'object true', 'this holds each time');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# What is paused sends nothing, whatever else befalls it, and all of it once it is resumed.
+# A paused server or watch sends nothing, whatever else happens, and everything after it is resumed.
 
 use strict;
 use warnings;
@@ -18,7 +18,7 @@ sub status
 		"SELECT concat_ws('|', state, reason, backlog) FROM contactsync.status WHERE $where");
 }
 
-# That the worker has read what was paused: whatever it would have done with earlier news it has done.
+# Wait until the worker has read the pause: then it has also processed everything that came before.
 sub settle
 {
 	$node->safe_psql('postgres', q{INSERT INTO other SELECT coalesce(max(id), 0) + 1, 'o' || coalesce(max(id), 0) + 1 || '@example.com' FROM other;
@@ -35,35 +35,35 @@ foreach my $table (qw(customers leads other))
 		SELECT contactsync_watch('$table', '$server', '{"email": "email"}')});
 }
 
-# a call that is in flight ends, and what comes after it waits
+# a call in flight completes, and later changes wait
 $sandbox->fault('mailingcore', { match => { account => 'mail' }, times => 1, action => { stall => \1 } });
 $node->safe_psql('postgres', q{INSERT INTO customers VALUES (1, 'c1@example.com')});
 $node->poll_query_until('postgres', q{SELECT in_flight = 1 FROM contactsync.status WHERE source = 'customers'::regclass})
   or die 'timed out waiting for a call';
 $node->safe_psql('postgres', q{SELECT contactsync_pause('customers', 'mail'); INSERT INTO customers VALUES (2, 'c2@example.com'), (3, 'c3@example.com')});
 settle();
-is(status(q{source = 'customers'::regclass AND in_flight = 1}), 'paused|by ' . $node->safe_psql('postgres', 'SELECT current_user') . '|3', 'paused, with a call in flight');
+is(status(q{source = 'customers'::regclass AND in_flight = 1}), 'paused|by ' . $node->safe_psql('postgres', 'SELECT current_user') . '|3', 'the watch is paused while a call is in flight');
 $sandbox->clear_faults('mailingcore');
 $sandbox->wait_for_contacts('mailingcore', 1, account => 'mail');
 $node->poll_query_until('postgres', q{SELECT backlog = 2 FROM contactsync.status WHERE source = 'customers'::regclass})
   or die 'timed out waiting for the outcome';
 settle();
 is(status(q{source = 'customers'::regclass}), 'paused|by ' . $node->safe_psql('postgres', 'SELECT current_user') . '|2',
-	'what was in flight when it was paused was settled, what came later is queued');
+	'the call in flight completes, and later changes stay queued');
 
-# others of the server go on
+# other watches of the server continue
 $node->safe_psql('postgres', q{INSERT INTO leads VALUES (1, 'l1@example.com')});
 $sandbox->wait_for_contacts('mailingcore', 2, account => 'mail');
-is($sandbox->count('mailingcore', account => 'mail')->{contacts}, 2, 'another watch of the server goes on');
+is($sandbox->count('mailingcore', account => 'mail')->{contacts}, 2, 'another watch of the server continues');
 
-# a restart does not end it
+# a restart does not end a pause
 $node->stop;
 $node->start;
 settle();
-like(status(q{source = 'customers'::regclass}), qr/^paused.*2$/, 'paused after a restart');
-is($sandbox->count('mailingcore', account => 'mail')->{contacts}, 2, 'and nothing was sent');
+like(status(q{source = 'customers'::regclass}), qr/^paused.*2$/, 'the watch is paused after a restart');
+is($sandbox->count('mailingcore', account => 'mail')->{contacts}, 2, 'nothing is sent');
 
-# nor does a halt, nor what ends a halt
+# neither does a halt, nor the end of a halt
 $node->safe_psql('postgres', q{SELECT contactsync_pause('mail'); ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_wrong');
 	INSERT INTO leads VALUES (2, 'l2@example.com')});
 settle();
@@ -73,14 +73,14 @@ $node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.s
   or die 'timed out waiting for a halt';
 $node->safe_psql('postgres', q{SELECT contactsync_pause('mail'); ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_mail')});
 settle();
-like(status(q{source = 'leads'::regclass}), qr/^paused.*1$/, 'a server that was halted when it was paused does not go on when it could');
+like(status(q{source = 'leads'::regclass}), qr/^paused.*1$/, 'a server that was halted when it was paused does not continue after the correction');
 my ($ret, $stdout, $stderr) = $node->psql('postgres', q{CALL contactsync_wait('mail')});
-like($stderr, qr/server "mail" cannot go on: paused by/, 'and contactsync_wait() says so');
+like($stderr, qr/server "mail" cannot go on: paused by/, 'contactsync_wait() states the reason');
 
 $node->safe_psql('postgres', q{SELECT contactsync_resume('mail')});
 $sandbox->wait_for_contacts('mailingcore', 3, account => 'mail');
 $node->safe_psql('postgres', q{SELECT contactsync_resume('customers', 'mail'); CALL contactsync_wait('mail')});
-is($sandbox->count('mailingcore', account => 'mail')->{contacts}, 5, 'resumed, everything arrives');
-is(status(q{source IS NOT NULL AND state <> 'idle'}), '', 'and all is well');
+is($sandbox->count('mailingcore', account => 'mail')->{contacts}, 5, 'everything arrives after contactsync_resume()');
+is(status(q{source IS NOT NULL AND state <> 'idle'}), '', 'all servers are idle');
 
 done_testing();

@@ -1,5 +1,5 @@
-# A dump keeps watches, state, queue and failures. A database that it is restored into sends nothing until it is told to,
-# nor does one that is copied, in whatever order its rows come; then it sends what is queued, and trusts nothing it knew.
+# A dump includes watches, state, queue and failures. A restored or copied database sends nothing until it is resumed,
+# in whatever order its rows are restored; then it sends the queued changes, and does not trust the stored state.
 
 use strict;
 use warnings;
@@ -11,8 +11,8 @@ my $sandbox = start_sandbox();
 my $node = start_node('contactsync.clock_speed' => 20);
 my $other = start_node(-name => 'other', 'contactsync.clock_speed' => 20);
 
-# What there is to be dumped: state, a failure, keys and a contact that are queued, a table with partitions, and one that is
-# inherited from, whose triggers the dump has as well as we.
+# The contents of the dump: state, a failure, queued keys and a queued contact, a partitioned table, and a table with
+# children, whose triggers are both in the dump and created by the extension.
 create_server($node, $sandbox, 'mailingcore', account => 'crm');
 $node->safe_psql(
 	'postgres', q{
@@ -32,7 +32,7 @@ $node->safe_psql(
 	CALL contactsync_wait('crm');
 });
 $sandbox->fault('mailingcore', { times => undef, action => { status => 503 } });
-# in another cluster these transactions are yet to come, and what is queued there first has the number that the contact had
+# in another cluster these transactions are in the future, and the first change queued there has the same number as the contact
 $node->safe_psql(
 	'postgres', q{
 	DO $$ BEGIN FOR i IN 1 .. 3000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$;
@@ -48,9 +48,9 @@ my $kept = q{
 		(SELECT json_agg(x ORDER BY x::text) FROM (SELECT source, server, owner, key, mapping, filter, on_delete FROM contactsync.watches) x),
 		(SELECT json_agg(x ORDER BY x::text) FROM (SELECT server, source, synced, failed FROM contactsync.status) x)};
 my $before = $node->safe_psql('postgres', $kept);
-like($before, qr/direct\@example.com.*"key":"5".*"upsert_key":"1".*"invalid_email"/s, 'there is something to keep');
+like($before, qr/direct\@example.com.*"key":"5".*"upsert_key":"1".*"invalid_email"/s, 'the dump is not empty');
 
-# the triggers of a database, which a dump makes and we would
+# the triggers of a database, which both a dump and the extension create
 my $triggers = q{SELECT string_agg(format('%s %s', tgrelid::regclass, tgname), ', ' ORDER BY tgrelid::regclass::text, tgname)
 	FROM pg_trigger WHERE tgfoid = 'contactsync.capture'::regproc};
 my $triggers_before = $node->safe_psql('postgres', $triggers);
@@ -72,7 +72,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE hub');
 $node->safe_psql('hub', 'SELECT');
 $node->safe_psql('hub', 'CREATE DATABASE copied TEMPLATE postgres');
 
-# the original goes on where it was, and all that the copies may do they have a chance to
+# the original continues, and the copies have every opportunity to send
 $sandbox->clear_faults('mailingcore');
 $node->poll_query_until('postgres', q{SELECT sum(backlog) = 0 FROM contactsync.status}) or die 'timed out waiting for the original';
 my $requests = $sandbox->count('mailingcore')->{requests};
@@ -84,13 +84,13 @@ foreach my $copy (@copies)
 
 	$cluster->poll_query_until('postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = '$dbname'})
 	  or die "timed out waiting for the worker of $dbname";
-	is($cluster->safe_psql($dbname, $kept), $before, "$dbname has all of it");
-	is($cluster->safe_psql($dbname, $triggers), $triggers_before, '... and the triggers');
+	is($cluster->safe_psql($dbname, $kept), $before, "$dbname has all data");
+	is($cluster->safe_psql($dbname, $triggers), $triggers_before, '$dbname has all triggers');
 	is( $cluster->safe_psql($dbname, q{SELECT DISTINCT state, reason FROM contactsync.status}),
 		q{paused|this database was restored or copied; if no other sends to the server: SELECT contactsync_resume('crm')},
-		'... and is paused, and says so');
+		'$dbname is paused, with the reason');
 
-	# whoever uses it finds nothing else; definitions are read anew with each of these
+	# sessions that use the database find the same; each of these statements makes the worker read the definitions again
 	$cluster->safe_psql(
 		$dbname, q{
 		UPDATE customers SET plan = 'C' WHERE id = 6;
@@ -100,9 +100,9 @@ foreach my $copy (@copies)
 		INSERT INTO later VALUES (1, 'later@example.com');
 	}) unless $dbname eq 'reader';
 	my (undef, undef, $stderr) = $cluster->psql($dbname, q{CALL contactsync_wait('crm')});
-	like($stderr, qr/cannot go on: this database was restored or copied/, '... waiting is of no use');
+	like($stderr, qr/cannot go on: this database was restored or copied/, '... contactsync_wait() fails');
 	(undef, undef, $stderr) = $cluster->psql($dbname, q{SELECT contactsync_resume('customers', 'crm')});
-	like($stderr, qr/all of server "crm" is paused.*HINT:  .*SELECT contactsync_resume\('crm'\)/s, '... nor is resuming a watch');
+	like($stderr, qr/all of server "crm" is paused.*HINT:  .*SELECT contactsync_resume\('crm'\)/s, '... a single watch cannot be resumed');
 }
 $node->stop;
 $node->start;
@@ -113,9 +113,9 @@ foreach my $copy (@copies)
 	  or die "timed out waiting for the worker of $dbname";
 }
 $_->wait_for_log(qr/WARNING:  contactsync sends nothing to server "crm": this database was restored or copied\n.*HINT:  If no other .*contactsync_resume\('crm'\)/) foreach $node, $other;
-is($sandbox->count('mailingcore')->{requests}, $requests, 'none of them has sent anything');
+is($sandbox->count('mailingcore')->{requests}, $requests, 'no copy has sent anything');
 
-# told to, they send what is queued, and nothing else
+# after contactsync_resume() they send the queued changes, and nothing else
 foreach my $copy (grep { $_->[1] ne 'reader' } @copies)
 {
 	my ($cluster, $dbname) = @$copy;
@@ -124,12 +124,12 @@ foreach my $copy (grep { $_->[1] ne 'reader' } @copies)
 	$cluster->safe_psql($dbname, q{SELECT contactsync_resume('crm'); CALL contactsync_wait('crm')});
 	my @requests = @{ $sandbox->journal('mailingcore') };
 	is( join(' ', sort grep { !/@/ } map { @{ $_->{keys} // [] } } @requests[ $from .. $#requests ]),
-		'1 2 3 3001 4 5 6 direct more', "$dbname sends what was queued there");
-	is($cluster->safe_psql($dbname, q{SELECT DISTINCT state FROM contactsync.status}), 'idle', '... and is well');
+		'1 2 3 3001 4 5 6 direct more', "$dbname sends its queued changes");
+	is($cluster->safe_psql($dbname, q{SELECT DISTINCT state FROM contactsync.status}), 'idle', '... its servers are idle');
 }
 my ($cluster, $dbname) = ($node, 'restored');
 
-# what was known is not trusted: the original may have gone on since the dump
+# the stored state is not trusted: the original may have continued after the dump
 sub calls_of
 {
 	my $from = $sandbox->count('mailingcore')->{requests};
@@ -139,28 +139,28 @@ sub calls_of
 		CALL contactsync_wait('crm')});
 	return $sandbox->count('mailingcore')->{requests} - $from;
 }
-is(calls_of(), 1, 'a row that is as it was is sent once more');
-is(calls_of(), 0, 'and then known');
+is(calls_of(), 1, 'an unchanged row is sent once more');
+is(calls_of(), 0, 'then its state is known');
 
-# what follows its table there: triggers of what comes later, the end of a table, of a server
+# dependent objects: triggers of new children, a dropped table, a dropped server
 $cluster->safe_psql(
 	$dbname, q{
 	CREATE TABLE grandchild (PRIMARY KEY (id)) INHERITS (child);
 	INSERT INTO grandchild VALUES (7, 'grandchild@example.com');
 	CALL contactsync_wait('crm')});
-is((grep { $_->{externalId} eq '2007' } @{ $sandbox->contacts('mailingcore', account => 'crm') }), 1, 'tables that inherit are followed again');
+is((grep { $_->{externalId} eq '2007' } @{ $sandbox->contacts('mailingcore', account => 'crm') }), 1, 'new children of a table are watched');
 $other->safe_psql('reader', q{DROP TABLE customers; CREATE SERVER x FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat'); DROP SERVER x});
-is($other->safe_psql('reader', q{SELECT count(*) FROM contactsync.watches}), '2', 'a table that is dropped while all is paused takes its watch along');
+is($other->safe_psql('reader', q{SELECT count(*) FROM contactsync.watches}), '2', 'a table that is dropped during a pause removes its watch');
 $other->safe_psql('reader', q{DROP SERVER crm CASCADE});
 is($other->safe_psql('reader', q{SELECT (SELECT count(*) FROM contactsync.watches), (SELECT count(*) FROM contactsync.status), (SELECT count(*) FROM contactsync.contacts)}),
-	'0|0|0', 'and a server all that is known of it');
+	'0|0|0', 'a server that is dropped removes all its data');
 
-# over the database that it is of
+# restore into the database of the dump
 $node->safe_psql('restored', 'DROP EXTENSION contactsync CASCADE; DROP TABLE customers, parted, child, parent, later, referring CASCADE');
 $node->command_ok([ 'pg_restore', '-e', '-d', 'restored', "$dump.custom" ], 'a dump is restored into the database of before');
-is($node->safe_psql('restored', q{SELECT DISTINCT state FROM contactsync.status}), 'paused', 'which is another one to it');
+is($node->safe_psql('restored', q{SELECT DISTINCT state FROM contactsync.status}), 'paused', 'it counts as another database');
 
 $_->stop foreach $node, $other;
-unlike(PostgreSQL::Test::Utils::slurp_file($_->logfile), qr/(PANIC|terminated by signal|deadlock|does not exist)/, 'and the log shows no accident')
+unlike(PostgreSQL::Test::Utils::slurp_file($_->logfile), qr/(PANIC|terminated by signal|deadlock|does not exist)/, 'the log contains no crash')
   foreach $node, $other;
 done_testing();

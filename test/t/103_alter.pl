@@ -1,5 +1,5 @@
-# A watch that is altered, and a table that is: nothing is sent by that alone, a reconciliation sends what differs, and
-# what changed while the watch was broken is sent when it is mended, all by itself.
+# Altered watches and tables: this alone sends nothing, a reconciliation sends what differs, and
+# changes made while a watch is broken are sent automatically when it is corrected.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ create_server($node, $sandbox, 'mailingcore', account => 'crm');
 
 sub sql { return $node->safe_psql('postgres', join('', @_)); }
 
-# what arrived since the last time
+# return the contacts that arrived since the last call of this function
 my $seen = 0;
 
 sub arrived
@@ -40,20 +40,20 @@ sql(
 	SELECT contactsync_watch('customers', 'crm', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}');
 	INSERT INTO customers SELECT g, format('c%s@example.com', g), CASE WHEN g <= 5 THEN 'a' ELSE 'A' END, 'x' FROM generate_series(1, 9) g;
 	CALL contactsync_wait('crm')});
-is(arrived(), '1 2 3 4 5 6 7 8 9', 'a table is mirrored');
+is(arrived(), '1 2 3 4 5 6 7 8 9', 'the table is mirrored');
 
-# another mapping: it is told how many differ, nothing is sent, and then those are
+# another mapping: the number of differing contacts is returned, nothing is sent, then a reconciliation sends them
 my $mapping = q{'{"email": "email", "external_id": "id", "attributes": {"plan": "upper(plan)"}}'};
-is(sql("SELECT contactsync_alter_watch('customers', 'crm', mapping => $mapping)"), '5', 'it is told how many contacts differ by the new mapping');
+is(sql("SELECT contactsync_alter_watch('customers', 'crm', mapping => $mapping)"), '5', 'contactsync_alter_watch() returns the number of differing contacts');
 sql(q{UPDATE customers SET email = 'new@example.com' WHERE id = 9; CALL contactsync_wait('crm')});
-is(arrived(), '9', 'which does not send them');
+is(arrived(), '9', 'it sends nothing');
 sql(q{SELECT contactsync_reconcile('customers', 'crm'); CALL contactsync_wait('crm')});
 $node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.scan WHERE state = 'running') AND NOT EXISTS (SELECT FROM contactsync.queue)})
   or die 'timed out waiting for the reconciliation';
-is(arrived(), '1 2 3 4 5', 'a reconciliation sends those, and no others');
-is(plan(1), 'A', 'by the new mapping');
+is(arrived(), '1 2 3 4 5', 'a reconciliation sends exactly these contacts');
+is(plan(1), 'A', 'it uses the new mapping');
 
-# while it is altered others write: what they change is not missed
+# other sessions write during the alteration: no change is missed
 my $session = $node->background_psql('postgres');
 $session->query_safe(q{BEGIN; UPDATE customers SET city = 'y' WHERE id = 1});
 my $altering = $node->background_psql('postgres');
@@ -62,38 +62,38 @@ $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE NO
 $session->query_safe('COMMIT');
 $altering->quit;
 $session->quit;
-is(sql(q{SELECT mapping #>> '{attributes,plan}' FROM contactsync.watches}), 'city', 'an alteration waits for who writes');
+is(sql(q{SELECT mapping #>> '{attributes,plan}' FROM contactsync.watches}), 'city', 'the alteration waits for writers');
 sql(q{UPDATE customers SET city = 'z' WHERE id = 2; UPDATE customers SET plan = 'unused' WHERE id = 3; CALL contactsync_wait('crm')});
-is(arrived(), '2', 'then the columns that the mapping uses now are looked at, and no others');
-is(plan(2), 'z', '... and sent');
+is(arrived(), '2', 'afterwards only changes of the newly mapped columns are captured');
+is(plan(2), 'z', '... they are sent');
 
-# columns that are renamed, by who alters the table under way
+# columns are renamed by a session that writes in the same transaction
 sql(q{
 	ALTER TABLE customers RENAME city TO town;
 	ALTER TABLE customers RENAME id TO number;
 	UPDATE customers SET town = 'renamed' WHERE number = 3;
 	CALL contactsync_wait('crm')});
-is(arrived() . plan(3), '3renamed', 'columns that are renamed are followed');
+is(arrived() . plan(3), '3renamed', 'renamed columns are followed');
 
-# one that is dropped: the watch halts at once, the application goes on, and what changed meanwhile is not lost
+# a column is dropped: the watch breaks at once, the application continues, and no change is lost
 sql('ALTER TABLE customers DROP COLUMN town');
 $node->poll_query_until('postgres', q{SELECT state = 'broken' AND reason = 'column "town" does not exist' FROM contactsync.status})
   or die 'timed out waiting for the watch to be broken';
 sql(q{UPDATE customers SET email = 'meanwhile@example.com' WHERE number = 4; INSERT INTO customers (number, email) VALUES (10, 'ten@example.com')});
-is(arrived(), '', 'a watch whose column was dropped sends nothing');
+is(arrived(), '', 'a watch with a dropped column sends nothing');
 sql(q{ALTER TABLE customers ADD COLUMN town text DEFAULT 'back'});
 $node->poll_query_until('postgres', q{SELECT state = 'idle' FROM contactsync.status}) or die 'timed out waiting for the watch to be mended';
-is(arrived() . plan(4), '10 4back', 'when the column is back what changed meanwhile is sent by itself');
+is(arrived() . plan(4), '10 4back', 'when the column exists again, captured changes are sent');
 
-# mended by another mapping
+# corrected by another mapping
 sql('ALTER TABLE customers DROP COLUMN town');
 $node->poll_query_until('postgres', q{SELECT state = 'broken' FROM contactsync.status}) or die 'timed out waiting for the watch to be broken again';
 sql(q{UPDATE customers SET email = 'again@example.com' WHERE number = 4});
 sql(q{SELECT contactsync_alter_watch('customers', 'crm', mapping => '{"email": "email", "external_id": "number", "attributes": {"plan": "plan"}}');
 	CALL contactsync_wait('crm')});
-is(arrived() . plan(4), '4a', 'or when the mapping does without it');
+is(arrived() . plan(4), '4a', 'captured changes are sent when the mapping does not need the column');
 
-# the role that it belongs to is dropped: nothing is left, and nobody waits for that
+# the owner of the watch is dropped: nothing remains, and nobody waits
 sql(q{
 	CREATE ROLE owner;
 	GRANT ALL ON SCHEMA public TO owner;
@@ -108,8 +108,8 @@ sql(q{
 	DROP ROLE owner;
 	INSERT INTO theirs VALUES (1, 'theirs@example.com')});
 $node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.status WHERE source = 'theirs'::regclass)}) or die 'timed out waiting for the watch to be gone';
-is(sql(q{SELECT count(*) FROM contactsync.queue}), '0', 'of a role that was dropped nothing is left');
+is(sql(q{SELECT count(*) FROM contactsync.queue}), '0', 'nothing of a dropped role remains');
 
 $node->stop;
-unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/(PANIC|terminated by signal|could not follow|cache lookup)/, 'and the log shows no accident');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/(PANIC|terminated by signal|could not follow|cache lookup)/, 'the log contains no crash');
 done_testing();

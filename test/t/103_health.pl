@@ -1,5 +1,5 @@
-# What is shown while the worker works agrees with what the provider saw; what is wrong is told once, and so is its end;
-# all that is documented for monitoring runs as a member of pg_monitor.
+# The monitoring views agree with the provider's records while the worker works; problems and their end are notified once;
+# all documented monitoring queries run as a member of pg_monitor.
 
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ create_server($node, $sandbox, 'mailingcore', account => 'mail', server => { pac
 sql(q{CREATE TABLE customers (id integer PRIMARY KEY, email text); CREATE FUNCTION address(text) RETURNS text LANGUAGE sql AS 'SELECT $1';
 	SELECT contactsync_watch('customers', 'mail', '{"email": "public.address(email)"}')});
 
-# One session that listens throughout; psql shows what it was told after each statement.
+# One session listens throughout; psql shows notifications after each statement.
 my $timer = IPC::Run::timer($PostgreSQL::Test::Utils::timeout_default);
 my $stdin = '';
 my $stdout = '';
@@ -29,7 +29,7 @@ my $run = IPC::Run::start(
 $stdin .= "LISTEN contactsync;\nSELECT 'listening';\n";
 $run->pump until $stdout =~ /listening/;
 
-# What was told since the last time, at least so many, as "event server source reason failed".
+# Return at least that many notifications since the last call, as "event server source reason failed".
 sub told
 {
 	my ($n) = @_;
@@ -52,8 +52,8 @@ my $requests = $sandbox->count('mailingcore', account => 'mail')->{requests};
 is(sql('SELECT calls, synced, failed, throttled FROM contactsync.stats'), "$requests|100|0|0", 'calls and contacts are counted');
 is(sql('SELECT calls FROM contactsync.latencies ORDER BY seconds DESC LIMIT 1'), $requests, 'each call has its duration');
 is(sql('SELECT sum(sent), sum(received), count(*) FROM contactsync.calls') =~ s/\|\d+$//r, sql('SELECT sent, received FROM contactsync.stats'),
-	'and its bytes, as the log of calls has them');
-is(sql('SELECT sum(synced) FROM contactsync.history'), 100, 'and its minute');
+	'bytes are counted as in the call log');
+is(sql('SELECT sum(synced) FROM contactsync.history'), 100, 'minutes are counted');
 
 # a throttle and a retry
 $sandbox->fault('mailingcore', { match => { account => 'mail' }, times => 1, action => { status => 429, headers => { 'Retry-After' => '1' } } });
@@ -61,36 +61,36 @@ sql(q{UPDATE customers SET email = 'x' || email WHERE id = 1; CALL contactsync_w
 is(sql('SELECT throttled FROM contactsync.stats'), 1, 'a 429 is counted');
 $sandbox->fault('mailingcore', { match => { account => 'mail' }, times => 1, action => { status => 503 } });
 sql(q{UPDATE customers SET email = 'y' || email WHERE id = 1; CALL contactsync_wait('mail')});
-is(sql('SELECT retries > 0 FROM contactsync.stats'), 't', 'and a call that is repeated');
+is(sql('SELECT retries > 0 FROM contactsync.stats'), 't', 'a repeated call is counted');
 
-# too many failures in a minute are told once; the minute may end in between, so they fail in one transaction
+# many failures in a minute cause one notification; let them fail in one transaction, because the minute may end in between
 sql(q{INSERT INTO customers SELECT g, 'nobody' FROM generate_series(201, 220) g; CALL contactsync_wait('mail')});
-is(told(1), 'failures mail 20', 'many failures are told, and nothing else was so far');
-is(sql(q{SELECT sum((reasons->>'invalid_email')::int) FROM contactsync.history}), 20, 'and are counted by reason');
-is(sql(q{SELECT hint LIKE '%contactsync_retry(%' FROM contactsync.status}), 't', 'and status says what to do');
+is(told(1), 'failures mail 20', 'many failures cause a notification, the first one so far');
+is(sql(q{SELECT sum((reasons->>'invalid_email')::int) FROM contactsync.history}), 20, 'failures are counted by reason');
+is(sql(q{SELECT hint LIKE '%contactsync_retry(%' FROM contactsync.status}), 't', 'the hint of status names contactsync_retry()');
 
-# halted: told once, also by another worker
+# a halt is notified once, even if the worker is restarted
 sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_wrong'); UPDATE customers SET email = 'z' || email WHERE id < 10});
 $node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status}) or die 'timed out waiting for a halt';
-is(told(1), 'halted mail unauthorized', 'a halt is told, with the class of its reason alone');
-is(sql(q{SELECT hint LIKE '%ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key%' FROM contactsync.status}), 't', 'and status says what to type');
-# the worker of a moment ago is told to read all anew, tries, and halts again
+is(told(1), 'halted mail unauthorized', 'a halt causes a notification with only the class of its reason');
+is(sql(q{SELECT hint LIKE '%ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key%' FROM contactsync.status}), 't', 'the hint of status names ALTER USER MAPPING');
+# a restarted worker reads everything again, tries, and halts again
 sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_wrong2')});
 $node->poll_query_until('postgres', q{SELECT count(*) >= 2 FROM contactsync.calls WHERE status = 401}) or die 'timed out waiting for another call';
 $node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status}) or die 'timed out waiting for a halt';
 sql(q{ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (SET api_key 'mc_test_mail'); CALL contactsync_wait('mail')});
-is(told(1), 'recovered mail', 'that it goes on is told when somebody was synced, and that it halted was not told twice');
+is(told(1), 'recovered mail', 'the recovery is notified when a contact is synced, and the halt was not notified twice');
 
-# a watch whose table does not fit it any more
+# a watch that no longer matches its table
 sql(q{DROP FUNCTION address; UPDATE customers SET email = 'a' || email WHERE id = 1});
 $node->poll_query_until('postgres', q{SELECT state = 'broken' FROM contactsync.status}) or die 'timed out waiting for a broken watch';
-is(told(1), 'halted mail public.customers broken', 'a broken watch is told');
+is(told(1), 'halted mail public.customers broken', 'a broken watch causes a notification');
 sql(q{CREATE FUNCTION address(text) RETURNS text LANGUAGE sql AS 'SELECT $1';
 	ALTER SERVER mail OPTIONS (SET batch_size '11'); CALL contactsync_wait('mail')});
-is(told(1), 'recovered mail public.customers', 'and that it is whole again');
-unlike($stdout, qr/example\.com|mc_test/, 'nobody is told of contacts and keys');
+is(told(1), 'recovered mail public.customers', 'its recovery causes a notification');
+unlike($stdout, qr/example\.com|mc_test/, 'notifications contain neither contacts nor keys');
 
-# status while a call is under way
+# status while a call is in flight
 $sandbox->fault('mailingcore', { match => { account => 'mail' }, times => 1, action => { stall => \1 } });
 sql(q{UPDATE customers SET email = 'b' || email WHERE id = 1});
 $node->poll_query_until('postgres', q{SELECT in_flight = 1 AND state = 'running' AND backlog = 1 AND pace = 1000 FROM contactsync.status})
@@ -99,7 +99,7 @@ pass('status shows what is in flight');
 $sandbox->clear_faults('mailingcore');
 sql(q{CALL contactsync_wait('mail')});
 
-# what is documented for monitoring runs as a monitor
+# documented monitoring queries run as a monitor
 sql('CREATE ROLE monitor; GRANT pg_monitor TO monitor');
 my $directory = 'monitoring';
 my $yaml = PostgreSQL::Test::Utils::slurp_file("$directory/postgres_exporter.yaml");
