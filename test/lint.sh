@@ -228,6 +228,10 @@ tests_exist() {
     done
 }
 
+test_numbers() {
+    printf '%s\n' test/t/*.pl | cut -d_ -f1 | uniq -d | sed 's/$/: several tests have this number/'
+}
+
 marks() {
     grep -rnIE '\b(TODO|FIXME|XXX|HACK)\b' src sql test docs README.md Makefile 2>/dev/null | grep -v '^test/lint\.sh:'
 }
@@ -274,6 +278,7 @@ check sql_creates "the SQL scripts create new objects only"
 check sql_comments "what the SQL scripts create is explained"
 check sql_search_path "functions do not depend on the search_path of the caller"
 check tests_exist "the tests that docs/providers.md names exist"
+check test_numbers "the numbers of TAP tests are unique"
 check marks "nothing is left to do"
 check whitespace "no line ends with white space"
 check shell "shell scripts"

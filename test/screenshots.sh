@@ -9,6 +9,6 @@ SCREENSHOTS=$(mktemp -d /tmp/contactsync-pictures.XXXXXX)
 export SCREENSHOTS
 trap 'rm -rf "$SCREENSHOTS"' EXIT
 [ "$(id -u)" -ne 0 ] || chown postgres: "$SCREENSHOTS"
-test/run.sh 110_report
+test/run.sh 107_report
 mkdir -p docs/images
 cp "$SCREENSHOTS"/*.png docs/images/
