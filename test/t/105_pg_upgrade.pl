@@ -1,4 +1,4 @@
-# pg_upgrade makes another cluster: what comes with it is paused, for the old one may be started again.
+# pg_upgrade creates another cluster: its servers are paused, because the old cluster may be started again.
 
 use strict;
 use warnings;
@@ -33,12 +33,12 @@ my $requests = $sandbox->count('mailingcore')->{requests};
 
 $new->start;
 $new->wait_for_log(qr/WARNING:  contactsync sends nothing to server "crm": this database was restored or copied/);
-is($new->safe_psql('postgres', q{SELECT state, backlog, synced FROM contactsync.status WHERE source IS NOT NULL}), 'paused|2|9', 'all of it is there, and paused');
+is($new->safe_psql('postgres', q{SELECT state, backlog, synced FROM contactsync.status WHERE source IS NOT NULL}), 'paused|2|9', 'all data is there, and the server is paused');
 $new->safe_psql('postgres', q{UPDATE customers SET plan = 'C' WHERE id = 3});
-is($sandbox->count('mailingcore')->{requests}, $requests, 'nothing is sent');
+is($sandbox->count('mailingcore')->{requests}, $requests, 'nothing is sent before contactsync_resume()');
 $new->safe_psql('postgres', q{SELECT contactsync_resume('crm'); CALL contactsync_wait('crm')});
 is( join(' ', sort grep { !/@/ } map { @{ $_->{keys} // [] } } @{ $sandbox->journal('mailingcore') }[ $requests .. $requests + 1 ]),
-	'1 2 3', 'until it is told to send');
+	'1 2 3', 'contactsync_resume() sends the queued changes');
 
 $new->stop;
 done_testing();

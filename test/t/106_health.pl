@@ -112,9 +112,9 @@ while (my ($name, $query) = splice @queries, 0, 2)
 	my ($header, @rows) = split /\n/, $output;
 
 	is($error, '', "$name: the query runs as a member of pg_monitor");
-	# a histogram is described by one line, and has four columns
-	is(join(' ', sort grep { !/_(bucket|sum|count)$/ } split /,/, $header), $columns, 'and has the columns that are described');
-	cmp_ok(scalar @rows, '>', 0, 'and rows');
+	# a histogram is described by one entry, and has four columns
+	is(join(' ', sort grep { !/_(bucket|sum|count)$/ } split /,/, $header), $columns, 'it has the described columns');
+	cmp_ok(scalar @rows, '>', 0, 'it returns rows');
 }
 my $dashboard = decode_json(PostgreSQL::Test::Utils::slurp_file("$directory/grafana.json"));
 my $panels = 0;
@@ -126,10 +126,10 @@ foreach my $panel (@{ $dashboard->{panels} })
 	{
 		my $query = $target->{rawSql};
 
-		# what Grafana's macros become
+		# substitute Grafana's macros
 		$query =~ s/\$__timeFilter\((\w+)\)/$1 BETWEEN now() - interval '1 day' AND now()/g;
 		my ($ret, $output, $error) = $node->psql('postgres', "SET ROLE monitor; $query");
-		is($error, '', 'its query runs');
+		is($error, '', 'the query of the panel runs');
 		$panels++;
 	}
 }

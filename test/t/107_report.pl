@@ -1,7 +1,7 @@
-# contactsync_report(), as Chromium shows it: figures equal to those of SQL, nothing from elsewhere, no text taken for
-# tags, no address that was not asked for, and no sideways scrolling on narrow and wide screens.
+# contactsync_report() in Chromium: figures equal those of SQL, nothing is loaded from elsewhere, no text is taken for
+# markup, no address is shown unless requested, and nothing scrolls sideways on narrow and wide screens.
 #
-# With SCREENSHOTS=DIRECTORY pictures of it, and of what psql prints, are put there: test/screenshots.sh.
+# With SCREENSHOTS=DIRECTORY, store pictures of it, and of psql's output, there: see test/screenshots.sh.
 
 use strict;
 use warnings;
@@ -23,7 +23,7 @@ my $node = start_node('shared_preload_libraries' => '', 'timezone' => 'Europe/Ma
 
 sub sql { return $node->safe_psql('postgres', "SET client_min_messages = error; $_[0]"); }
 
-# Chromium's output for a page; it may reach nothing but files.
+# Return Chromium's output for a page; it can only load files.
 sub browse
 {
 	my ($file, @options) = @_;
@@ -54,7 +54,7 @@ sub write_file
 
 sub escape { my ($html) = @_; return $html =~ s/&/&amp;/gr =~ s/"/&quot;/gr; }
 
-# What the page is like in windows of these widths: the answers of a script around it, for it may have none itself.
+# Return the layout of the page in windows of these widths, measured by a script around it, because it may contain none.
 sub look
 {
 	my ($html, @widths) = @_;
@@ -97,7 +97,7 @@ END
 
 sub report { my ($arguments) = @_; return $node->safe_psql('postgres', 'SELECT contactsync_report(' . ($arguments // '') . ')'); }
 
-# ---------- nothing there yet ----------
+# ---------- an empty report ----------
 
 sql('CREATE EXTENSION contactsync');
 my ($empty) = look(report(), 800);
@@ -129,7 +129,7 @@ $node->safe_psql('postgres', "CALL contactsync_run('newsletter')");
 $node->safe_psql('postgres', "CALL contactsync_run('webshop')");
 is(sql('SELECT sum(synced), sum(failed) FROM contactsync.history'), '65|3', 'deliveries are in the history');
 
-# The rest of the day: it is quiet at night, slow at noon, and one morning the provider told to come later.
+# The rest of the day: quiet at night, slow at noon, and throttled one morning.
 sql(q{
 	INSERT INTO contactsync.minute (endpoint, at, first_at, calls, retries, throttled, synced, unchanged, failed, seconds, latency, backlog)
 	SELECT e.id, m.at, m.at, calls, calls / 40, CASE WHEN h BETWEEN 4 AND 5 THEN calls / 5 ELSE 0 END, calls * 9, calls / 2, failed, calls * .2,
@@ -184,23 +184,23 @@ my ($narrow, $wide) = look($html, 400, 1400);
 
 foreach my $page ($narrow, $wide)
 {
-	cmp_ok($page->{scroll}, '<=', $page->{width}, "nothing is beyond the edge at $page->{width} pixels");
-	is_deeply($page->{outside}, [], 'nor cut off there');
-	is($page->{small}, 0, 'the text of charts can be read');
+	cmp_ok($page->{scroll}, '<=', $page->{width}, "nothing exceeds the width of $page->{width} pixels");
+	is_deeply($page->{outside}, [], 'nothing is cut off');
+	is($page->{small}, 0, 'the text of charts is legible');
 }
-is($wide->{active}, 0, 'no script, link, picture or form');
-unlike($html =~ s/&[^;]*;//gr, qr{https?:|//|url\(|\@import}i, 'and no address of anything elsewhere');
+is($wide->{active}, 0, 'there is no script, link, picture or form');
+unlike($html =~ s/&[^;]*;//gr, qr{https?:|//|url\(|\@import}i, 'there is no reference to another location');
 is($wide->{unnamed}, 0, 'each chart has a title and a description');
 my %seen;
 is_deeply([ grep { $seen{$_}++ } @{ $wide->{ids} } ], [], 'ids are unique');
 like($wide->{text}, qr/times in Europe\/Madrid \(CES?T\)/, 'the time zone is named');
 is_deeply([ map { "$_->{name}: $_->{state}, $_->{charts}" } @{ $wide->{servers} } ],
 	[ 'newsletter: idle, 3', 'test account: idle, 0', 'webshop: halted, 3' ], 'each server has its state, and charts if there were calls');
-like($wide->{servers}[0]{hint} // '', qr/shared_preload_libraries/, 'what to do is told');
-like($wide->{servers}[2]{hint}, qr/ALTER USER MAPPING/, 'also about a halt');
-like($wide->{text}, qr/unauthorized: the key was revoked/, 'with the reason');
-is_deeply($wide->{servers}[1]{scans}, ["public.quiet|import|comparing|8,000|20,000|40.0 % 40.0\x{a0}%|200"], 'an import that is under way');
-like($wide->{text}, qr/There were no calls in this period/, 'that there was nothing is said');
+like($wide->{servers}[0]{hint} // '', qr/shared_preload_libraries/, 'the hint is shown');
+like($wide->{servers}[2]{hint}, qr/ALTER USER MAPPING/, 'the hint of a halted server is shown');
+like($wide->{text}, qr/unauthorized: the key was revoked/, 'the reason is shown');
+is_deeply($wide->{servers}[1]{scans}, ["public.quiet|import|comparing|8,000|20,000|40.0 % 40.0\x{a0}%|200"], 'a running import is shown');
+like($wide->{text}, qr/There were no calls in this period/, 'a period without calls is described');
 
 foreach my $server ($wide->{servers}[0], $wide->{servers}[2])
 {
@@ -214,15 +214,15 @@ foreach my $server ($wide->{servers}[0], $wide->{servers}[2])
 			GROUP BY key ORDER BY 1}), 'and the reasons');
 	my ($synced, $failed) = (0, 0);
 	$synced += $_->[2] =~ s/,//gr, $failed += $_->[3] =~ s/,//gr foreach @{ $server->{data} };
-	is("$synced|$failed", join('|', @{ $server->{tiles} }[ 0, 1 ]), 'and the table of the charts adds up to them');
+	is("$synced|$failed", join('|', @{ $server->{tiles} }[ 0, 1 ]), 'the table of the charts adds up to the totals');
 }
-unlike($html =~ s{<style>.*</style>}{}sr, qr/example\.com|\@/, 'no address is in it');
-is(join(' ', sort map { $_->[3] } @{ $wide->{failures} }), '(address) 7001 7002', 'failures are told by their keys');
+unlike($html =~ s{<style>.*</style>}{}sr, qr/example\.com|\@/, 'the page contains no address');
+is(join(' ', sort map { $_->[3] } @{ $wide->{failures} }), '(address) 7001 7002', 'failures are identified by their keys');
 my ($personal) = look(report('personal => true'), 1400);
-like($personal->{text}, qr/key\@example\.com/, 'addresses are there if they are asked for');
-is($personal->{scroll}, 1400, 'and still nothing is beyond the edge');
+like($personal->{text}, qr/key\@example\.com/, 'addresses are shown on request');
+is($personal->{scroll}, 1400, 'the width is not exceeded then');
 
-# ---------- what others wrote ----------
+# ---------- hostile texts ----------
 
 $node->safe_psql('postgres', qq{
 	UPDATE contactsync.failure SET key = $hostile_sql, reason = $hostile_sql, field = $hostile_sql, message = $hostile_sql, upsert_key = $hostile_sql WHERE key = '7001';
@@ -234,27 +234,27 @@ $node->safe_psql('postgres', qq{
 });
 my ($strange) = look(report('personal => true'), 1400);
 my $plain = $hostile =~ s/\x{202e}/\x{fffd}/r;
-is($strange->{active}, 0, 'names and messages make no elements');
+is($strange->{active}, 0, 'names and messages create no elements');
 is($strange->{servers}[0]{name}, '<b>mail</b> & co', 'the name of a server is text');
-like($strange->{servers}[0]{watches}[0], qr{</td><script>alert\(1\)</script>}, 'that of a table');
-is((grep { $_ eq $plain } map { @$_ } @{ $strange->{failures} }), 5, 'and what a failure says, and nothing turns its direction');
-ok((grep { /^\Q$plain\E=/ } @{ $strange->{servers}[0]{reasons} }), 'and reasons');
+like($strange->{servers}[0]{watches}[0], qr{</td><script>alert\(1\)</script>}, 'the name of a table is text');
+is((grep { $_ eq $plain } map { @$_ } @{ $strange->{failures} }), 5, 'the message of a failure is text, and does not change the text direction');
+ok((grep { /^\Q$plain\E=/ } @{ $strange->{servers}[0]{reasons} }), 'reasons are text');
 
 # ---------- periods, roles, encodings ----------
 
 my ($hour) = look(report(q{'1 hour'}), 1400);
 is($hour->{servers}[2]{tiles}[0],
 	sql(q{SELECT sum(synced) FROM contactsync.history WHERE server = 'webshop' AND at >= now() - interval '1 hour'}), 'another period');
-like(($node->psql('postgres', q{SELECT contactsync_report('1 second')}))[2], qr/the period must be between 10 minutes and one year/, 'but not any');
+like(($node->psql('postgres', q{SELECT contactsync_report('1 second')}))[2], qr/the period must be between 10 minutes and one year/, 'the period is limited');
 sql('CREATE ROLE regress_reader');
-like($node->safe_psql('postgres', 'SET ROLE regress_reader; SELECT contactsync_report()'), qr/No server of yours/, 'a role sees its own');
+like($node->safe_psql('postgres', 'SET ROLE regress_reader; SELECT contactsync_report()'), qr/No server of yours/, 'a role sees its own data');
 sql('CREATE SCHEMA mean; CREATE FUNCTION mean.sum(bigint) RETURNS int LANGUAGE sql AS $$SELECT 1/0$$');
-is(sql(q{SET search_path = mean, pg_catalog, public; SELECT length(contactsync_report()) > 1000}), 't', 'whatever the search_path is');
+is(sql(q{SET search_path = mean, pg_catalog, public; SELECT length(contactsync_report()) > 1000}), 't', 'it works with any search_path');
 sql(q{CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'});
 $node->safe_psql('latin', q{CREATE EXTENSION contactsync; CREATE SERVER "caf}.chr(0xe9).q{" FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat');
 	CREATE USER MAPPING FOR CURRENT_USER SERVER "caf}.chr(0xe9).q{" OPTIONS (api_key 'lm_live_unused'); SELECT contactsync_pause(name(srvname)) FROM pg_foreign_server});
 my $latin = $node->safe_psql('latin', 'SELECT contactsync_report()');
-like($latin, qr/caf&#233;/, 'the page is ASCII whatever the encoding');
+like($latin, qr/caf&#233;/, 'the page is ASCII in any encoding');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# Sources without triggers are polled: views, materialized views, foreign tables, and tables if one likes.
+# Sources without triggers are polled: views, materialized views, foreign tables, and optionally tables.
 
 use strict;
 use warnings;
@@ -21,7 +21,7 @@ sub stderr_of
 	return $stderr;
 }
 
-# What a provider has, as "id plan" in the order of ids.
+# Return the contacts at a provider as "id plan" in the order of ids.
 sub remote
 {
 	my ($account) = @_;
@@ -52,20 +52,20 @@ sql(q{
 	CREATE FOREIGN TABLE far (id int, email text, plan text, updated_at timestamptz) SERVER itself OPTIONS (table_name 'customers');
 });
 
-# ---------- what cannot be ----------
+# ---------- errors ----------
 
 sub watch_error { my ($source, $server, $more) = @_; return stderr_of("SELECT contactsync_watch('$source', '$server', '$mapping' $more)"); }
-like(watch_error('seen', 'seen', ''), qr/ERROR: +"seen" is not a table\nDETAIL: .*triggers.*\nHINT: .*capture => 'poll'/, 'a view has no triggers, and the hint says what there is');
+like(watch_error('seen', 'seen', ''), qr/ERROR: +"seen" is not a table\nDETAIL: .*triggers.*\nHINT: .*capture => 'poll'/, 'a view has no triggers, and the hint names the alternative');
 like(watch_error('seen', 'seen', ", capture => 'poll', key => '{id}'"), qr/ERROR: +capture => 'poll' needs "poll_column"/, 'polling needs a column');
-like(watch_error('seen', 'seen', ", capture => 'poll', key => '{id}', poll_column => 'changed_at'"), qr/ERROR: +column "changed_at" of "poll_column" does not exist/, 'that exists');
-like(watch_error('seen', 'seen', ", capture => 'poll', key => '{id}', poll_column => 'plan'"), qr/ERROR: +poll_column "plan" is of type text/, 'and is a time');
-like(watch_error('seen', 'seen', ", capture => 'poll', poll_column => 'updated_at'"), qr/ERROR: +"seen" has no primary key\nHINT: .*key => '\{id\}'/, 'a view needs a key to be named');
-like(watch_error('customers', 'seen', ", poll_column => 'updated_at'"), qr/ERROR: +"poll_column" is for a source that is polled/, 'who means it has to say so');
-like(watch_error('customers', 'seen', ", capture => 'often'"), qr/ERROR: +invalid value for "capture": "often"\nHINT: +Use 'trigger' or 'poll'/, 'in these words');
-like(watch_error('customers', 'seen', ", capture => 'poll', poll_column => 'updated_at', poll_every => '0'"), qr/ERROR: +"poll_every" must be at least a second/, 'not all the time');
-like(watch_error('customers', 'seen', ", reconcile_at => '03:00'"), qr/ERROR: +"reconcile_at" needs "reconcile_every" in whole days/, 'a time of day is that of a day');
+like(watch_error('seen', 'seen', ", capture => 'poll', key => '{id}', poll_column => 'changed_at'"), qr/ERROR: +column "changed_at" of "poll_column" does not exist/, 'the column must exist');
+like(watch_error('seen', 'seen', ", capture => 'poll', key => '{id}', poll_column => 'plan'"), qr/ERROR: +poll_column "plan" is of type text/, 'its type must be a time');
+like(watch_error('seen', 'seen', ", capture => 'poll', poll_column => 'updated_at'"), qr/ERROR: +"seen" has no primary key\nHINT: .*key => '\{id\}'/, 'the key of a view must be specified');
+like(watch_error('customers', 'seen', ", poll_column => 'updated_at'"), qr/ERROR: +"poll_column" is for a source that is polled/, 'poll_column requires capture => poll');
+like(watch_error('customers', 'seen', ", capture => 'often'"), qr/ERROR: +invalid value for "capture": "often"\nHINT: +Use 'trigger' or 'poll'/, 'the value of capture is checked');
+like(watch_error('customers', 'seen', ", capture => 'poll', poll_column => 'updated_at', poll_every => '0'"), qr/ERROR: +"poll_every" must be at least a second/, 'poll_every is limited');
+like(watch_error('customers', 'seen', ", reconcile_at => '03:00'"), qr/ERROR: +"reconcile_at" needs "reconcile_every" in whole days/, 'reconcile_at requires reconcile_every');
 
-# ---------- what changes ----------
+# ---------- changes ----------
 
 sub poll
 {
@@ -78,8 +78,8 @@ poll('seen', 'seen', ", key => '{id}', filter => 'plan <> ''hidden'''");
 poll('kept', 'kept', ", key => '{part,id}'");
 poll('far', 'far', ", key => '{id}'");
 poll('customers', 'own');
-is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'contactsync%'}), '0', 'what is polled has no triggers');
-is(sql(q{SELECT poll_column, poll_every FROM contactsync.watches WHERE server = 'seen'}), 'updated_at|00:01:00', 'as watches says');
+is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'contactsync%'}), '0', 'a polled source has no triggers');
+is(sql(q{SELECT poll_column, poll_every FROM contactsync.watches WHERE server = 'seen'}), 'updated_at|00:01:00', 'the view watches shows the schedule');
 
 sql(q{UPDATE customers SET plan = 'new', updated_at = now() WHERE id IN (2, 3); REFRESH MATERIALIZED VIEW kept});
 arrives($_, '2 new,3 new', "a change of $_ arrives, and nothing else") foreach 'seen', 'kept', 'far', 'own';
@@ -88,7 +88,7 @@ arrives('seen', '10 new,2 new,3 new', 'so does a new row');
 wait_for('the failure', sub { sql(q{SELECT string_agg(key || reason, ',') FROM contactsync.failures WHERE server = 'seen'}) eq '12invalid_email' });
 my $requests = $sandbox->count('mailingcore', account => 'seen')->{requests};
 
-# unchanged rows in the overlap are compared, round after round, and not sent
+# unchanged rows in the overlap are compared in each round, and not sent
 my $round = q{SELECT done FROM contactsync.scan s JOIN contactsync.watch w ON w.id = s.watch WHERE w.source = 'seen'::regclass};
 my $next = sql(q{SELECT next_at FROM contactsync.scan s JOIN contactsync.watch w ON w.id = s.watch WHERE w.source = 'seen'::regclass});
 foreach (1 .. 2)
@@ -97,10 +97,10 @@ foreach (1 .. 2)
 	  or die 'timed out waiting for a round';
 	$next = sql(q{SELECT next_at FROM contactsync.scan s JOIN contactsync.watch w ON w.id = s.watch WHERE w.source = 'seen'::regclass});
 }
-is($sandbox->count('mailingcore', account => 'seen')->{requests}, $requests, 'what did not change is not sent again');
-is(sql(q{SELECT attempts FROM contactsync.failures WHERE server = 'seen'}), '1', 'nor does it fail again');
+is($sandbox->count('mailingcore', account => 'seen')->{requests}, $requests, 'an unchanged row is not sent again');
+is(sql(q{SELECT attempts FROM contactsync.failures WHERE server = 'seen'}), '1', 'an unchanged row does not fail again');
 
-# a transaction that commits late, with a time before the newest: the overlap is for that
+# a transaction that commits late, with a time before the newest: this is the purpose of the overlap
 my $late = $node->background_psql('postgres');
 $late->query_safe(q{BEGIN; UPDATE customers SET plan = 'late', updated_at = now() WHERE id = 4});
 sql(q{UPDATE customers SET plan = 'newer', updated_at = clock_timestamp() WHERE id = 5});
@@ -108,29 +108,29 @@ wait_for('the newer one', sub { remote('seen') =~ /5 newer/ });
 $late->query_safe('COMMIT');
 $late->quit;
 wait_for('the late one', sub { remote('seen') =~ /4 late/ });
-like(remote('own'), qr/\b5 newer/, 'one that commits late is not missed');
+like(remote('own'), qr/\b5 newer/, 'a transaction that commits late is not missed');
 
 # a row whose time is in the future does not hide others
 sql(q{UPDATE customers SET plan = 'future', updated_at = now() + interval '1 year' WHERE id = 6});
 wait_for('the one to come', sub { remote('seen') =~ /6 future/ });
 sql(q{UPDATE customers SET plan = 'present', updated_at = now() WHERE id = 7});
 wait_for('another one', sub { remote('seen') =~ /7 present/ });
-ok(1, 'a time that is yet to come does not hide what is now');
+ok(1, 'a time in the future does not hide current rows');
 
 # crashes
 kill 'KILL', sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
 $node->poll_query_until('postgres', q{SELECT bool_and(worker = 'running') FROM contactsync.status}) or die 'timed out waiting for the worker';
 sql(q{UPDATE customers SET plan = 'after', updated_at = now() WHERE id = 8});
 wait_for('one after a crash', sub { remote('seen') =~ /8 after/ });
-ok(1, 'polling goes on after a crash');
+ok(1, 'polling continues after a crash');
 
-# what vanishes is found by a reconciliation
+# a reconciliation finds rows that vanished
 sql(q{DELETE FROM customers WHERE id = 2; SELECT contactsync_unwatch('seen', 'seen')});
 poll('seen', 'seen', ", key => '{id}', on_delete => 'delete'");
 sql(q{SELECT contactsync_import('seen', 'seen'); CALL contactsync_wait('seen'); DELETE FROM customers WHERE id = 3; SELECT contactsync_reconcile('seen', 'seen'); CALL contactsync_wait('seen')});
 unlike(remote('seen'), qr/\b3 /, 'a row that vanished is found by a reconciliation');
 
-# ---------- what is altered ----------
+# ---------- alterations ----------
 
 create_server($node, $sandbox, 'mailingcore', account => 'turn', server => { pace => 1000, burst => 1000 });
 sql(q{
@@ -141,7 +141,7 @@ my $turning = q{FROM contactsync.scan s JOIN contactsync.watch w ON w.id = s.wat
 my $walked = "SELECT s.xmin <> w.xmin $turning";	# both were stored when the watch was altered
 sql(q{SELECT contactsync_alter_watch('turning', 'turn', poll_every => '1 year')});
 $node->poll_query_until('postgres', $walked) or die 'timed out waiting for the first round';
-is(sql("SELECT count(*) $turning"), '1', 'it is polled at once, and then as often as it was altered to');
+is(sql("SELECT count(*) $turning"), '1', 'the source is polled at once, and then at the altered interval');
 sql(q{UPDATE turning SET plan = 'touched', touched = now() WHERE id = 4; SELECT contactsync_alter_watch('turning', 'turn', poll_column => 'touched')});
 arrives('turn', '4 touched', 'by another column that is found, and only that, which changed since the last round by it');
 $node->poll_query_until('postgres', $walked) or die 'timed out waiting for another round';
@@ -150,24 +150,24 @@ arrives('turn', '4 touched,5 soon', 'more often is at once');
 sql(q{UPDATE turning SET plan = 'sooner', touched = clock_timestamp() WHERE id = 6});
 arrives('turn', '4 touched,5 soon,6 sooner', 'and from then on');
 
-# ---------- what goes wrong ----------
+# ---------- failures ----------
 
 my $state = q{SELECT state || ' ' || COALESCE(reason, '') FROM contactsync.status WHERE server};
 sql(q{ALTER TABLE customers RENAME updated_at TO touched_at; UPDATE customers SET plan = 'renamed', touched_at = now() WHERE id = 1});
 wait_for('the renamed one', sub { remote('own') =~ /\b1 renamed/ });
-ok(1, 'a column that is renamed is followed');
+ok(1, 'a renamed column is followed');
 wait_for('far to be broken', sub { sql("$state = 'far'") =~ /^broken / });
-like(sql("$state = 'far'"), qr/updated_at/, 'an error elsewhere halts the watch, and it says so');
+like(sql("$state = 'far'"), qr/updated_at/, 'an error of the source breaks the watch, with the reason');
 my @errors = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /ERROR: +column "updated_at" does not exist at character/g;
-cmp_ok(scalar @errors, '<', 20, 'which is not asked for all the time');
+cmp_ok(scalar @errors, '<', 20, 'a failing source is not read continuously');
 sql(q{ALTER TABLE customers RENAME touched_at TO updated_at; UPDATE customers SET plan = 'mended', updated_at = now() WHERE id = 1});
 wait_for('far to be mended', sub { remote('far') =~ /\b1 mended/ });
-like(sql("$state = 'far'"), qr/^(idle|running)/, 'when it is mended the watch goes on');
+like(sql("$state = 'far'"), qr/^(idle|running)/, 'the watch continues when the error is corrected');
 sql(q{DROP VIEW seen});
-is(sql(q{SELECT count(*) FROM contactsync.watches WHERE server = 'seen'}), '0', 'a watch ends with its view');
-is(sql(q{SELECT count(*) FROM contactsync.scan s WHERE NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.id = s.watch)}), '0', 'and so does its polling');
+is(sql(q{SELECT count(*) FROM contactsync.watches WHERE server = 'seen'}), '0', 'dropping the view drops the watch');
+is(sql(q{SELECT count(*) FROM contactsync.scan s WHERE NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.id = s.watch)}), '0', 'polling ends with the watch');
 
-# somebody who loses the right to look
+# the owner loses the privilege to read
 sql(q{
 	CREATE ROLE clerk LOGIN;
 	GRANT SELECT ON customers TO clerk;
@@ -177,14 +177,14 @@ $node->safe_psql('postgres', qq{SELECT contactsync_watch('customers', 'seen', '$
 	extra_params => [ '-U', 'clerk' ]);
 sql(q{REVOKE SELECT ON customers FROM clerk});
 wait_for('the right to be missed', sub { sql("$state = 'seen' AND source IS NOT NULL") =~ /^broken / });
-like(sql("$state = 'seen' AND source IS NOT NULL"), qr/permission denied for table customers/, 'a right that was revoked halts the watch too');
+like(sql("$state = 'seen' AND source IS NOT NULL"), qr/permission denied for table customers/, 'a revoked privilege breaks the watch');
 
-# the column itself
+# the poll column is dropped
 sql(q{DROP MATERIALIZED VIEW kept; CREATE TABLE bare (id int PRIMARY KEY, email text, plan text, updated_at timestamptz)});
 poll('bare', 'kept');
 sql(q{ALTER TABLE bare DROP COLUMN updated_at});
 wait_for('the column to be missed', sub { sql("$state = 'kept' AND source IS NOT NULL") =~ /^broken / });
-like(sql("$state = 'kept' AND source IS NOT NULL"), qr/the poll column .* does not exist any more/, 'so does a column that has gone');
+like(sql("$state = 'kept' AND source IS NOT NULL"), qr/the poll column .* does not exist any more/, 'a dropped poll column breaks the watch');
 
 # in the foreground
 $node->stop;

@@ -1,7 +1,7 @@
 
 =head1 NAME
 
-ContactSync - what the TAP tests share: a server with the worker, the sandbox, and waiting
+ContactSync - functions for TAP tests: start a server with the worker, start the sandbox, wait for conditions
 
 =head1 SYNOPSIS
 
@@ -19,8 +19,8 @@ ContactSync - what the TAP tests share: a server with the worker, the sandbox, a
 
 =head1 DESCRIPTION
 
-Tests wait for a condition, never for a time: with C<< $node->poll_query_until >>, C<< $node->wait_for_log >>,
-C<wait_for> or a method of the sandbox. All of them give up after PG_TEST_TIMEOUT_DEFAULT seconds.
+Tests wait for conditions, never for fixed times: with C<< $node->poll_query_until >>, C<< $node->wait_for_log >>,
+C<wait_for> or a method of the sandbox. All of these time out after PG_TEST_TIMEOUT_DEFAULT seconds.
 
 =cut
 
@@ -42,7 +42,7 @@ $ENV{PGUSER} = 'postgres';
 
 our @EXPORT = qw(start_node start_sandbox create_server wait_for quote_literal);
 
-# How the sandbox is reached when nothing is configured: where it has the provider, and what it takes by default.
+# The path of each provider in the sandbox, and the options and keys of its default account.
 my %provider = (
 	caramel => {
 		path => '/caramel/mcp',
@@ -64,7 +64,7 @@ my %provider = (
 	},
 	campaignlark => {
 		path => '/campaignlark/v1',
-		# a request when a watch is made, for those that do not count them
+		# avoid a request when a watch is created, which would be counted
 		server => { check_fields => 'false' },
 		mapping => { api_key => 'cl_sandbox' }
 	});
@@ -75,8 +75,8 @@ my %provider = (
 
 =item start_node(%settings)
 
-A running server with the worker, and settings as in postgresql.conf. What begins with a dash is not a setting: -name
-is the name of the node ("main"), all else goes to C<init> of PostgreSQL::Test::Cluster, as in
+Start a server with the worker; %settings are those of postgresql.conf. Names that begin with a dash are not settings:
+-name is the name of the node (default "main"), all others are passed to C<init> of PostgreSQL::Test::Cluster, as in
 C<< -allows_streaming => 'logical' >>.
 
 =cut
@@ -89,7 +89,7 @@ sub start_node
 		'shared_buffers' => '16MB',
 		'max_connections' => 20,
 		'max_worker_processes' => 16,
-		# statements have secrets in them, and no secret may be in the log
+		# statements contain secrets, which must not be in the log
 		'log_statement' => 'none',
 		@_);
 	my %init;
@@ -109,8 +109,8 @@ sub start_node
 
 =item start_sandbox(%options)
 
-The simulator of the providers, as an object with the methods below. Options are those of its command line, as in
-C<< clock_speed => 10, tls => 1 >>. It ends with the test.
+Start the simulator of the providers, and return an object with the methods below. Options are those of its command
+line, as in C<< clock_speed => 10, tls => 1 >>. The sandbox ends with the test.
 
 =cut
 
@@ -158,7 +158,7 @@ sub create_server
 	return $name;
 }
 
-# An account of its own, unlimited, with a key that may do all that the default one may; what a server needs for it.
+# Create an account without limits, whose key has the privileges of the default key; return the options for a server.
 sub create_account
 {
 	my ($sandbox, $provider, $account) = @_;
@@ -181,7 +181,7 @@ sub create_account
 	};
 }
 
-# An OPTIONS clause, or nothing.
+# Return an OPTIONS clause, or an empty string.
 sub options
 {
 	my %option = @_;
@@ -192,8 +192,8 @@ sub options
 
 =item wait_for($what, $condition)
 
-Call a function until it returns something true, and return that. If it never does the test dies, and says what it
-was waiting for.
+Call a function until it returns a true value, and return that. If it times out, die with a message that says what the
+test was waiting for.
 
 =cut
 
@@ -269,7 +269,7 @@ use JSON::PP;
 
 =head1 METHODS OF THE SANDBOX
 
-Each is a call of the control interface that test/sandbox/README.md describes; %query are its query parameters.
+Each is a call of the control interface described in test/sandbox/README.md; %query are its query parameters.
 
 =over
 
@@ -289,7 +289,7 @@ sub start
 		push @arguments, $switch, $name =~ /^(tls|fast|fast_email)$/ ? () : $option{$name};
 	}
 
-	# The sandbox ends with our end of the pipe, however this process ends.
+	# The sandbox exits when its standard input is closed, however this process ends.
 	$self->{pid} = open2(
 		my $output, $self->{stdin},
 		$ENV{PYTHON} // '/usr/bin/python3', dirname(__FILE__) . '/../sandbox',
@@ -314,14 +314,14 @@ sub url { return $_[0]->{url}; }
 
 =item stop()
 
-As when a provider goes away: connections are refused from here on.
+Stop the sandbox, as if the providers were down: connections are refused from then on.
 
 =cut
 
 sub stop
 {
 	my ($self) = @_;
-	local $?;    # at the end of a test that is the test's
+	local $?;    # keep the exit status of the test
 
 	close $self->{stdin};
 	waitpid $self->{pid}, 0;
@@ -356,7 +356,7 @@ sub reset { my ($self) = @_; return $self->call('POST', 'reset'); }
 
 =item wait_for_contacts($provider, $n, %query)
 
-Until the provider has that many contacts, or more.
+Wait until the provider has at least that many contacts.
 
 =cut
 
@@ -370,7 +370,7 @@ sub wait_for_contacts
 
 =item wait_for_journal($provider, $condition, %query)
 
-Until a function that is given the journal's entries, oldest first, returns something true, which is returned.
+Wait until a function, which gets the entries of the journal, oldest first, returns a true value, and return that.
 
 =cut
 
@@ -384,11 +384,11 @@ sub wait_for_journal
 
 =item call($method, $path, $document, %query)
 
-Any call of the control interface; dies if it is refused.
+Make any call of the control interface; die if it is refused.
 
 =item text($method, $path, $document, %query)
 
-The same, and the answer as it came: for many contacts, which a server reads faster than Perl does.
+The same, but return the text of the answer: useful for many contacts, which a server parses faster than Perl.
 
 =back
 
