@@ -84,7 +84,7 @@ $node->poll_query_until(
 	SELECT NOT EXISTS (SELECT FROM contactsync.contact WHERE watch NOT IN (SELECT id FROM contactsync.watch) AND watch <> 0)
 	AND NOT EXISTS (SELECT FROM contactsync.counter WHERE watch NOT IN (SELECT id FROM contactsync.watch) AND watch <> 0)})
   or die 'timed out waiting for nothing to be left';
-pass('a watch that is dropped while a call is under way leaves nothing');
+pass('a watch that is dropped while a call is in flight leaves nothing');
 
 # Rows are on disk before they are sent.
 $node->safe_psql(

@@ -161,7 +161,7 @@ like(sql("$state = 'far'"), qr/updated_at/, 'an error of the source breaks the w
 my @errors = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /ERROR: +column "updated_at" does not exist at character/g;
 cmp_ok(scalar @errors, '<', 20, 'a failing source is not read continuously');
 sql(q{ALTER TABLE customers RENAME touched_at TO updated_at; UPDATE customers SET plan = 'mended', updated_at = now() WHERE id = 1});
-wait_for('far to be mended', sub { remote('far') =~ /\b1 mended/ });
+wait_for('the corrected watch', sub { remote('far') =~ /\b1 mended/ });
 like(sql("$state = 'far'"), qr/^(idle|running)/, 'the watch continues when the error is corrected');
 sql(q{DROP VIEW seen});
 is(sql(q{SELECT count(*) FROM contactsync.watches WHERE server = 'seen'}), '0', 'dropping the view drops the watch');

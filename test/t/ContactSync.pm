@@ -121,11 +121,12 @@ sub start_sandbox
 
 =item create_server($node, $sandbox, $provider, %param)
 
-Create the extension if need be, a server at the sandbox's provider, and a user mapping with a key that the sandbox
-takes. %param may have: name (of the server; else that of the provider), dbname, and further options in
-C<< server => {...} >> and C<< mapping => {...} >>, where undef leaves a preset one out. With C<< account => 'x' >> it
-uses an account of that name of its own, which has no rate limits, and so does its name. With C<< role => 'x' >> the
-server and the mapping belong to that role, which exists and is no superuser. Returns the name.
+Create the extension if it does not exist, a server for the provider in the sandbox, and a user mapping with a valid
+key. %param may contain name (of the server; by default that of the provider), dbname, and further options in
+C<< server => {...} >> and C<< mapping => {...} >>, where undef omits a default option. With C<< account => 'x' >>,
+create and use a separate account of that name, which has no rate limits; it also becomes the default name of the
+server. With C<< role => 'x' >> the server and the mapping belong to that role, which must exist and not be a superuser.
+Return the name.
 
 =cut
 
