@@ -21,6 +21,7 @@
 #include "delivery/database_identity.h"
 #include "delivery/guard.h"
 #include "provider/endpoint.h"
+#include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/pause.h"
 #include "store/stats.h"
@@ -59,7 +60,7 @@ endpoints_at(const char *server_name, Oid roleid)
 	for (uint64 i = 0; i < n; i++)
 		ids = lappend_int(ids, cs_sql_int(i, 1));
 	if (n == 0)
-		ids = list_make1_int(cs_endpoint_state_id(cs_endpoint_find_server(server_name, roleid),
+		ids = list_make1_int(cs_endpoint_state_id(cs_server_find(server_name, roleid),
 												  server_name, roleid));
 	return ids;
 }
@@ -237,7 +238,7 @@ contactsync_stats_reset_all(PG_FUNCTION_ARGS)
 Datum
 contactsync_stats_reset(PG_FUNCTION_ARGS)
 {
-	(void) cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	(void) cs_server_find(NameStr(*PG_GETARG_NAME(0)), GetUserId());
 	reset_stats(PG_GETARG_NAME(0));
 	PG_RETURN_VOID();
 }

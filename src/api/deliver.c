@@ -32,6 +32,7 @@
 #include "delivery/delivery.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
+#include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/queue.h"
 
@@ -76,8 +77,8 @@ check_contact(const CsEndpoint *endpoint, Jsonb *jsonb)
 Datum
 contactsync_upsert(PG_FUNCTION_ARGS)
 {
-	Oid			serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
-	CsEndpoint *endpoint = cs_endpoint_read(serverid, GetUserId());
+	Oid			serverid = cs_server_find(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	CsEndpoint *endpoint = cs_server_read(serverid, GetUserId());
 	Jsonb	   *contact = PG_GETARG_JSONB_P(1);
 	Oid			roleid = GetUserId();
 	CsQueueWriter *writer;
@@ -150,7 +151,7 @@ server_argument(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(0))
 		return InvalidOid;
-	return cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	return cs_server_find(NameStr(*PG_GETARG_NAME(0)), GetUserId());
 }
 
 /* Effect: counts what is left, and looks for what cannot go on by itself. */

@@ -34,6 +34,7 @@
 #include "delivery/row_contact.h"
 #include "http/json.h"
 #include "provider/endpoint.h"
+#include "provider/server.h"
 #include "store/source_page.h"
 #include "store/source_row.h"
 #include "store/watch.h"
@@ -277,7 +278,7 @@ contactsync_export(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 
 	InitMaterializedSRF(fcinfo, 0);
-	export.endpoint = cs_endpoint_read_server(cs_endpoint_find_server(server, GetUserId()));
+	export.endpoint = cs_server_read_unmapped(cs_server_find(server, GetUserId()));
 	watch = cs_watch_find(source, server, GetUserId());
 	desc = sort_columns(result->setDesc);
 	export.slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);

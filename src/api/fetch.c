@@ -28,6 +28,8 @@
 #include "base/shmem.h"
 #include "delivery/token.h"
 #include "http/http.h"
+#include "provider/answer.h"
+#include "provider/server.h"
 
 /* Seconds before a request is made again, unless the provider says how many. */
 #define RETRY_PAUSE		1.0
@@ -116,7 +118,7 @@ await_fresh_token(CsFetcher *fetcher)
 		CsEndpoint *fresh;
 
 		AcceptInvalidationMessages();
-		fresh = cs_endpoint_read(endpoint->serverid, endpoint->roleid);
+		fresh = cs_server_read(endpoint->serverid, endpoint->roleid);
 		MemoryContextSwitchTo(old);
 		if (strcmp(access_token(fresh), access_token(endpoint)) != 0)
 		{
@@ -183,15 +185,15 @@ cs_fetch(CsFetcher *fetcher, const CsRequest *request, CsResponse *response)
 const char *
 cs_fetch_problem(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc)
 {
-	const char *message = cs_provider_error_message(doc);
+	const char *message = cs_answer_error_message(doc);
 
 	if (response->status >= 200 && response->status < 300)
 		return NULL;
 	if (response->status == 0)
 		return psprintf("no answer: %s",
-						response->error ? cs_provider_clean(endpoint, response->error) : "unknown");
+						response->error ? cs_endpoint_clean(endpoint, response->error) : "unknown");
 	if (response->status == 401 && endpoint->provider->auth == CS_AUTH_OAUTH)
 		return "HTTP 401: the access token is not valid, and no worker renewed it";
 	return psprintf("HTTP %d%s%s", response->status, message ? ": " : "",
-					message ? cs_provider_clean(endpoint, message) : "");
+					message ? cs_endpoint_clean(endpoint, message) : "");
 }

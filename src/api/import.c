@@ -29,6 +29,7 @@
 #include "delivery/scan_store.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
+#include "provider/server.h"
 #include "store/contact_state.h"
 #include "store/failure.h"
 #include "store/source.h"
@@ -95,7 +96,7 @@ read_order(FunctionCallInfo fcinfo, CsScanKind kind, CsScanOrder *order)
 	server = NameStr(*PG_GETARG_NAME(1));
 	memset(order, 0, sizeof(CsScanOrder));
 	order->kind = kind;
-	order->endpoint = cs_endpoint_read_server(cs_endpoint_find_server(server, GetUserId()));
+	order->endpoint = cs_server_read_unmapped(cs_server_find(server, GetUserId()));
 	order->watch = cs_watch_find(PG_GETARG_OID(0), server, GetUserId());
 	if (!PG_ARGISNULL(2))
 		read_filter(order, PG_GETARG_TEXT_PP(2));

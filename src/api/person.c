@@ -22,6 +22,7 @@
 #include "base/try.h"
 #include "provider/email.h"
 #include "provider/endpoint.h"
+#include "provider/server.h"
 #include "store/forget.h"
 #include "store/source_row.h"
 #include "store/trace.h"
@@ -56,7 +57,7 @@ contactsync_trace(PG_FUNCTION_ARGS)
 	uint64		n;
 	int		   *ids;
 
-	(void) cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	(void) cs_server_find(NameStr(*PG_GETARG_NAME(0)), GetUserId());
 	cs_sql_enter(&scope);
 	n = cs_sql_execute(&statement, args, NULL);
 	if (n == 0)

@@ -29,6 +29,7 @@
 #include "http/json.h"
 #include "provider/email.h"
 #include "provider/provider.h"
+#include "provider/server.h"
 
 CS_FUNCTION(contactsync_preview);
 CS_FUNCTION(contactsync_judge);
@@ -71,7 +72,7 @@ read_server(const char *name)
 
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_FOREIGN_SERVER, name);
-	return cs_endpoint_read_server(serverid);
+	return cs_server_read_unmapped(serverid);
 }
 
 static CsAction

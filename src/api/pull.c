@@ -30,6 +30,7 @@
 #include "provider/email.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
+#include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/remote_contact.h"
 
@@ -190,10 +191,10 @@ Datum
 contactsync_pull(PG_FUNCTION_ARGS)
 {
 	Oid			roleid = GetUserId();
-	Oid			serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), roleid);
+	Oid			serverid = cs_server_find(NameStr(*PG_GETARG_NAME(0)), roleid);
 	CsPuller	puller = {.pulled_at = GetCurrentTimestamp()};
 	MemoryContext context = CurrentMemoryContext;
-	const CsEndpoint *endpoint = cs_endpoint_read(serverid, roleid);
+	const CsEndpoint *endpoint = cs_server_read(serverid, roleid);
 	CsSqlScope	scope;
 	char	   *since;
 	int64		n = 0;

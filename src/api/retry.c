@@ -18,6 +18,7 @@
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "provider/endpoint.h"
+#include "provider/server.h"
 #include "store/queue.h"
 #include "store/watch.h"
 
@@ -87,7 +88,7 @@ contactsync_retry(PG_FUNCTION_ARGS)
 {
 	CsWhich		which = {.server = PG_GETARG_NAME(0)};
 
-	(void) cs_endpoint_find_server(NameStr(*which.server), GetUserId());
+	(void) cs_server_find(NameStr(*which.server), GetUserId());
 	PG_RETURN_INT64(retry(&which));
 }
 
@@ -107,7 +108,7 @@ contactsync_retry_reason(PG_FUNCTION_ARGS)
 {
 	CsWhich		which = {.server = PG_GETARG_NAME(0),.reason = PG_GETARG_TEXT_PP(1)};
 
-	(void) cs_endpoint_find_server(NameStr(*which.server), GetUserId());
+	(void) cs_server_find(NameStr(*which.server), GetUserId());
 	PG_RETURN_INT64(retry(&which));
 }
 

@@ -33,6 +33,7 @@
 #include "delivery/row_contact.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
+#include "provider/server.h"
 #include "store/source_row.h"
 #include "store/watch.h"
 
@@ -210,9 +211,9 @@ put_finding(const CsVerification *verification, const CsFinding *finding)
 
 	set_text(values, nulls, 0, finding->name);
 	set_text(values, nulls, 1, finding->ours);
-	set_text(values, nulls, 2, cs_provider_clean(endpoint, finding->theirs));
+	set_text(values, nulls, 2, cs_endpoint_clean(endpoint, finding->theirs));
 	set_text(values, nulls, 3, result_names[finding->result]);
-	set_text(values, nulls, 4, cs_provider_clean(endpoint, finding->detail));
+	set_text(values, nulls, 4, cs_endpoint_clean(endpoint, finding->detail));
 	tuplestore_putvalues(verification->result->setResult, verification->result->setDesc, values, nulls);
 }
 
@@ -372,7 +373,7 @@ spot_check(CsVerification *verification, const CsSample *sample)
 Datum
 contactsync_verify(PG_FUNCTION_ARGS)
 {
-	Oid			serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	Oid			serverid = cs_server_find(NameStr(*PG_GETARG_NAME(0)), GetUserId());
 	int			wanted = PG_GETARG_INT32(1);
 	CsVerification verification = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
 	MemoryContext context = CurrentMemoryContext;
@@ -389,7 +390,7 @@ contactsync_verify(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"samples\" must be from 0 to %d", MAX_SAMPLES)));
 	InitMaterializedSRF(fcinfo, 0);
-	verification.endpoint = cs_endpoint_read(serverid, GetUserId());
+	verification.endpoint = cs_server_read(serverid, GetUserId());
 	if (verification.endpoint->provider->build_lookup == NULL)
 		wanted = 0;
 
@@ -438,12 +439,12 @@ cs_verify_mapping(const CsEndpoint *endpoint, const CsWatch *watch)
 	if (finding.result == CS_FINDING_DIFFERS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s", cs_encoding_from_utf8(cs_provider_clean(endpoint, finding.detail))),
-				 errdetail("It has: %s.", cs_encoding_from_utf8(cs_provider_clean(endpoint, finding.theirs))),
+				 errmsg("%s", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.detail))),
+				 errdetail("It has: %s.", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.theirs))),
 				 errhint("Create it there, leave it out of the mapping, or use ALTER SERVER %s OPTIONS (ADD check_fields 'false').",
 						 quote_identifier(endpoint->server_name))));
 	if (finding.result == CS_FINDING_UNAVAILABLE)
 		ereport(WARNING,
 				(errmsg("%s could not be asked whether it has the fields of the mapping", endpoint->provider->title),
-				 errdetail("%s.", cs_encoding_from_utf8(cs_provider_clean(endpoint, finding.detail)))));
+				 errdetail("%s.", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.detail)))));
 }

@@ -31,6 +31,7 @@
 #include "base/sql.h"
 #include "capture/ddl.h"
 #include "provider/endpoint.h"
+#include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/schedule.h"
 #include "store/table_trigger.h"
@@ -99,8 +100,8 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	cs_argument_require(fcinfo, 0, "source");
 	cs_argument_require(fcinfo, 1, "server");
 	cs_schedule_read(fcinfo, 7, &schedule);
-	serverid = cs_endpoint_find_server(NameStr(*PG_GETARG_NAME(1)), GetUserId());
-	endpoint = cs_endpoint_read(serverid, GetUserId());
+	serverid = cs_server_find(NameStr(*PG_GETARG_NAME(1)), GetUserId());
+	endpoint = cs_server_read(serverid, GetUserId());
 	watch = cs_watch_make(PG_GETARG_OID(0), endpoint,
 						  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 						  cs_argument_text(fcinfo, 3),
@@ -286,7 +287,7 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	source = PG_GETARG_OID(ARG_SOURCE);
 	server = PG_GETARG_NAME(ARG_SERVER);
 	watch = cs_watch_find(source, NameStr(*server), GetUserId());
-	endpoint = cs_endpoint_read(cs_endpoint_find_server(NameStr(*server), watch->owner), watch->owner);
+	endpoint = cs_server_read(cs_server_find(NameStr(*server), watch->owner), watch->owner);
 	/* a change that the triggers do not look at yet must not be under way */
 	LockRelationOid(source, ShareRowExclusiveLock);
 	(void) find_all_inheritors(source, ShareRowExclusiveLock, NULL);

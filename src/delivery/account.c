@@ -23,6 +23,7 @@
 #include "base/try.h"
 #include "delivery/account.h"
 #include "provider/provider.h"
+#include "provider/server.h"
 
 /* Without an endpoint yet, in the current context. */
 CsAccount *
@@ -138,7 +139,7 @@ read_endpoint(void *arg)
 	CsEndpointJob *job = arg;
 	MemoryContext old = MemoryContextSwitchTo(job->context);
 
-	job->endpoint = cs_endpoint_read(job->account->serverid, job->account->roleid);
+	job->endpoint = cs_server_read(job->account->serverid, job->account->roleid);
 	MemoryContextSwitchTo(old);
 }
 

@@ -44,6 +44,7 @@
 #include "delivery/scan.h"
 #include "delivery/settle.h"
 #include "http/http.h"
+#include "provider/server.h"
 #include "store/forget.h"
 #include "store/pause.h"
 #include "store/queue.h"
@@ -389,7 +390,7 @@ follow_changes(CsDelivery *delivery, double now)
 	}
 	if (cs_trace_take_changes())
 		cs_trace_load();
-	if (cs_endpoint_take_changes())
+	if (cs_server_take_changes())
 		foreach(lc, delivery->accounts)
 			cs_account_read_endpoint(lfirst(lc), now);
 }

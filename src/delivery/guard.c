@@ -28,7 +28,7 @@
 #include "base/sql.h"
 #include "delivery/account.h"
 #include "delivery/guard.h"
-#include "provider/check.h"
+#include "provider/option.h"
 #include "provider/provider.h"
 #include "store/watch_store.h"
 
@@ -136,7 +136,7 @@ cs_guard_check_word(const char *automations)
 {
 	static const char *const words[] = {"paused", "accepted", NULL};
 
-	if (cs_check_words(automations, words) != NULL)
+	if (cs_option_check_words(automations, words) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for \"automations\": \"%s\"", automations),

@@ -71,7 +71,7 @@ read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowConta
 	memset(rows, 0, n * sizeof(CsSourceRow));
 	if (n == 1 && (fault == CS_TRY_ROW_ERROR || fault == CS_TRY_TIMEOUT))
 	{
-		current->refusal = cs_provider_refuse(CS_REASON_MAPPING_ERROR, NULL, "%s", error->message);
+		current->refusal = cs_contact_refuse(CS_REASON_MAPPING_ERROR, NULL, "%s", error->message);
 		return;
 	}
 	if (fault != CS_TRY_ROW_ERROR)

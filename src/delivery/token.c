@@ -30,6 +30,7 @@
 #include "delivery/token.h"
 #include "http/json.h"
 #include "http/url.h"
+#include "provider/answer.h"
 
 /* Of the life that the provider gave a token this much is used. */
 #define USED_LIFE		(5.0 / 6.0)
@@ -131,7 +132,7 @@ quote_refusal(const CsEndpoint *endpoint, CsJson *doc)
 	const char *text;
 
 	if (message == NULL)
-		message = cs_provider_error_message(doc);
+		message = cs_answer_error_message(doc);
 	text = code != NULL && message != NULL && strcmp(code, message) != 0 ?
 		psprintf("%s (%s)", code, message) : code != NULL ? code : message;
 	if (text == NULL || strstr(text, cs_endpoint_option(endpoint, "refresh_token")) != NULL)
@@ -147,7 +148,7 @@ take_token(CsJson *doc, const char *name)
 {
 	const char *value = cs_json_string(cs_json_get(doc, name));
 
-	if (value == NULL || *value == '\0' || cs_check_header(value) != NULL)
+	if (value == NULL || *value == '\0' || cs_option_check_header(value) != NULL)
 		return NULL;
 	return pstrdup(value);
 }
@@ -168,7 +169,7 @@ take_tokens(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc,
 	if (cs_json_int(cs_json_get(doc, "expires_in"), &lifetime) && lifetime > 0)
 		token->lifetime = lifetime;
 	if (token->access_token == NULL)
-		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNREADABLE,
+		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNREADABLE,
 							 "%s answered a token refresh without an access token",
 							 endpoint->provider->title);
 }
@@ -186,14 +187,14 @@ judge(const CsEndpoint *endpoint, const CsResponse *response,
 	if (status == 200)
 		take_tokens(endpoint, response, doc, judgement, token);
 	else if (status == 400 || status == 401 || status == 403)
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_UNAUTHORIZED,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_UNAUTHORIZED,
 							 "%s does not accept the refresh token%s; sign in again and "
 							 "set access_token and refresh_token of the user mapping",
 							 endpoint->provider->title, quote_refusal(endpoint, doc));
 	else if (status < 200 || status == 408 || status == 425 || status == 429 || status >= 500)
-		cs_provider_judge_common(endpoint, response, doc, judgement);
+		cs_answer_judge_common(endpoint, response, doc, judgement);
 	else
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_URL,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_URL,
 							 "HTTP status %d from token_url%s",
 							 status, quote_refusal(endpoint, doc));
 }

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * answer.c
- *		What all HTTP services have in common in their answers.
+ *		Help for judge(): what the answers of all HTTP services have in common.
  *
- * Two questions decide everything: may the contacts be at fault, and may the
- * same call succeed later?  A fault of the configuration halts the server and
- * burns nothing; a contact's own fault must not hold up others; and what was
- * not understood is never taken for a success.
+ * Two questions matter for every answer: can the contacts be at fault, and can the
+ * same call succeed later?  A fault of the configuration halts the server and uses
+ * up nobody's tries.  A contact's own fault must not hold up other contacts.  And an
+ * answer that was not understood never counts as a success.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,36 +14,13 @@
 
 #include <ctype.h>
 
-#include "mb/pg_wchar.h"
+#include "provider/answer.h"
 
-#include "provider/provider.h"
-
-/* Texts of others are kept to this many bytes. */
+/* A list of errors is cut off after this many bytes. */
 #define MAX_TEXT	500
 
 void
-cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement)
-{
-	memset(judgement, 0, sizeof(CsJudgement));
-	judgement->verdict = CS_DONE;
-	judgement->retry_after = -1;
-	judgement->next_step = batch->step;
-	judgement->created = -1;
-	judgement->updated = -1;
-	judgement->outcomes = palloc0(batch->ncontacts * sizeof(CsOutcome));
-	for (int i = 0; i < batch->ncontacts; i++)
-	{
-		const CsContact *contact = batch->contacts[i];
-		CsOutcome  *outcome = &judgement->outcomes[i];
-
-		outcome->consent_sent = batch->action == CS_UPSERT &&
-			cs_contact_is(contact, CS_OPT_IN, "true");
-		outcome->opted_out = contact->opted_out && !cs_contact_is(contact, CS_OPT_IN, "false");
-	}
-}
-
-void
-cs_provider_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reason,
+cs_answer_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reason,
 					 const char *fmt,...)
 {
 	StringInfoData message;
@@ -66,9 +43,8 @@ cs_provider_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reas
 	judgement->message = message.data;
 }
 
-/* One contact fails; the strings are not copied, code and message may be NULL. */
 void
-cs_provider_reject_one(CsOutcome *outcome, const char *reason, const char *code,
+cs_answer_reject_contact(CsOutcome *outcome, const char *reason, const char *code,
 					   const char *message)
 {
 	outcome->kind = CS_OUTCOME_REJECTED;
@@ -80,7 +56,7 @@ cs_provider_reject_one(CsOutcome *outcome, const char *reason, const char *code,
 /* ---------- bodies ---------- */
 
 bool
-cs_provider_mentions(const char *message, const char *phrase)
+cs_answer_mentions(const char *message, const char *phrase)
 {
 	size_t		len = strlen(phrase);
 
@@ -92,7 +68,7 @@ cs_provider_mentions(const char *message, const char *phrase)
 	return false;
 }
 
-/* The strings of an array as one sentence: NestJS lists what is wrong so. */
+/* Join the strings of an array into one sentence; NestJS reports errors that way. */
 static const char *
 join(CsJson *array)
 {
@@ -114,7 +90,7 @@ join(CsJson *array)
 }
 
 const char *
-cs_provider_error_message(CsJson *doc)
+cs_answer_error_message(CsJson *doc)
 {
 	static const char *const places[] = {
 		"error.message", "message", "messsage", "detail", "error_description",
@@ -134,21 +110,24 @@ cs_provider_error_message(CsJson *doc)
 	return NULL;
 }
 
-/* A web page instead of JSON: a proxy, a firewall or a wrong address speaks. */
+/*
+ * Is the answer a web page instead of JSON?  It comes from a proxy, a firewall, or
+ * whatever is at a wrong address.
+ */
 static bool
 is_web_page(const CsResponse *response)
 {
 	char	   *type = cs_message_header(response, "content-type");
 	const char *body = response->body ? response->body : "";
 
-	if (cs_provider_mentions(type, "text/html"))
+	if (cs_answer_mentions(type, "text/html"))
 		return true;
 	while (isspace((unsigned char) *body))
 		body++;
 	return *body == '<';
 }
 
-/* The title of a web page, for a message; palloc'd, or "untitled". */
+/* Return the title of a web page for a message, palloc'd, or "untitled". */
 static const char *
 page_title(const CsResponse *response)
 {
@@ -166,11 +145,11 @@ page_title(const CsResponse *response)
 	return "untitled";
 }
 
-/* ": what the service said", or nothing. */
+/* Return ": " and the service's message, or nothing. */
 static const char *
 quoted(CsJson *doc)
 {
-	const char *message = cs_provider_error_message(doc);
+	const char *message = cs_answer_error_message(doc);
 
 	return message ? psprintf(": %s", message) : "";
 }
@@ -180,19 +159,19 @@ quoted(CsJson *doc)
 static void
 judge_throttled(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 {
-	cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
+	cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
 						 "too many requests%s", quoted(doc));
 	judgement->throttled = true;
 	judgement->retry_after = cs_message_retry_after(response);
 }
 
-/* There may be a token to refresh; an API key stays what it is. */
+/* A token can be refreshed, an API key cannot. */
 static void
 judge_unauthorized(const CsEndpoint *endpoint, CsJson *doc, CsJudgement *judgement)
 {
 	bool		oauth = (endpoint->provider->auth == CS_AUTH_OAUTH);
 
-	cs_provider_conclude(judgement, oauth ? CS_REAUTH : CS_HALT, CS_HALT_UNAUTHORIZED,
+	cs_answer_conclude(judgement, oauth ? CS_REAUTH : CS_HALT, CS_HALT_UNAUTHORIZED,
 						 "%s does not accept the %s%s", endpoint->provider->title,
 						 oauth ? "access token" : "API key", quoted(doc));
 }
@@ -202,39 +181,39 @@ judge_redirect(const CsEndpoint *endpoint, const CsResponse *response, CsJudgeme
 {
 	char	   *location = cs_message_header(response, "location");
 
-	cs_provider_conclude(judgement, CS_HALT, CS_HALT_REDIRECT,
+	cs_answer_conclude(judgement, CS_HALT, CS_HALT_REDIRECT,
 						 "%s sends us elsewhere (%d to %s): check the option base_url",
 						 endpoint->base_url, response->status,
 						 location ? location : "an address that it does not name");
 }
 
 bool
-cs_provider_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
+cs_answer_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
 						 CsJson *doc, CsJudgement *judgement)
 {
 	int			status = response->status;
 
 	if (status == 0)
-		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
+		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
 							 "no answer: %s", response->error ? response->error : "unknown cause");
 	else if (status == 429)
 		judge_throttled(response, doc, judgement);
 	else if (status >= 500 || status == 408 || status == 425 || status < 200)
 	{
-		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
+		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
 							 "HTTP status %d%s", status, quoted(doc));
 		judgement->retry_after = cs_message_retry_after(response);
 	}
 	else if (status == 401)
 		judge_unauthorized(endpoint, doc, judgement);
 	else if (status == 407)
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_UNAUTHORIZED,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_UNAUTHORIZED,
 							 "the proxy asks for a user name and a password");
 	else if (status >= 300 && status < 400)
 		judge_redirect(endpoint, response, judgement);
 	else if (doc == NULL && is_web_page(response))
 	{
-		cs_provider_conclude(judgement, CS_HALT,
+		cs_answer_conclude(judgement, CS_HALT,
 							 status == 404 ? CS_HALT_URL : CS_HALT_NOT_API,
 							 "a web page answers instead of %s (status %d, \"%s\"): check base_url, proxies and firewalls",
 							 endpoint->provider->title, status, page_title(response));
@@ -245,7 +224,7 @@ cs_provider_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
 	return true;
 }
 
-/* The word for a status that a configuration is to blame for, or NULL. */
+/* Return the reason for a status that means a fault of the configuration, or NULL. */
 static const char *
 halt_reason(int status)
 {
@@ -271,28 +250,28 @@ halt_reason(int status)
 }
 
 void
-cs_provider_judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch,
+cs_answer_judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch,
 						  const CsResponse *response, CsJson *doc,
 						  CsJudgement *judgement)
 {
 	const char *reason = halt_reason(response->status);
 
 	if (reason)
-		cs_provider_conclude(judgement, CS_HALT, reason, "%s refuses: HTTP status %d%s",
+		cs_answer_conclude(judgement, CS_HALT, reason, "%s refuses: HTTP status %d%s",
 							 endpoint->provider->title, response->status, quoted(doc));
 	else
 	{
-		const char *message = cs_provider_error_message(doc);
+		const char *message = cs_answer_error_message(doc);
 
 		reason = response->status == 409 ? CS_REASON_CONFLICT : CS_REASON_REJECTED;
-		cs_provider_conclude(judgement, batch->ncontacts > 1 ? CS_SPLIT : CS_REJECT, reason,
+		cs_answer_conclude(judgement, batch->ncontacts > 1 ? CS_SPLIT : CS_REJECT, reason,
 							 "%s", message ? message : psprintf("HTTP status %d without a reason",
 																response->status));
 	}
 }
 
 void
-cs_provider_judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch,
+cs_answer_judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch,
 							 const CsResponse *response, bool accept,
 							 CsJudgement *judgement)
 {
@@ -300,99 +279,22 @@ cs_provider_judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch,
 		judgement->outcomes[i].note = "the answer was not understood; accepted by the option unreadable_answer";
 	if (accept)
 		return;
-	cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNREADABLE,
+	cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNREADABLE,
 						 "%s answered %d with %s, so it is not known what became of the contacts",
 						 endpoint->provider->title, response->status,
 						 response->body_len == 0 ? "nothing" : "what is not understood");
 }
 
-/* ---------- texts of others ---------- */
-
-/* Every occurrence of "secret" becomes "***"; palloc'd. */
-static char *
-redact(char *text, const char *secret)
-{
-	StringInfoData out;
-	char	   *found;
-
-	if (strlen(secret) < 4 || strstr(text, secret) == NULL)
-		return text;
-	initStringInfo(&out);
-	while ((found = strstr(text, secret)) != NULL)
-	{
-		appendBinaryStringInfo(&out, text, (int) (found - text));
-		appendStringInfoString(&out, "***");
-		text = found + strlen(secret);
-	}
-	appendStringInfoString(&out, text);
-	return out.data;
-}
-
-/*
- * A copy that can be stored and shown: short, without control characters or
- * secrets, in the database encoding.  That is converted by hand: there may be
- * no transaction to look a conversion up in, and what cannot be converted
- * would be an error.
- */
-char *
-cs_provider_clean(const CsEndpoint *endpoint, const char *text)
-{
-	int			len;
-	char	   *copy;
-	bool		keep_utf8 = (GetDatabaseEncoding() == PG_UTF8);
-
-	if (text == NULL)
-		return NULL;
-	copy = pstrdup(text);
-	for (int i = 0; i < endpoint->nvalues; i++)
-	{
-		if (endpoint->values[i].option->secret && endpoint->values[i].value)
-			copy = redact(copy, endpoint->values[i].value);
-	}
-
-	len = (int) strlen(copy);
-	if (len > MAX_TEXT)
-		len = pg_encoding_mbcliplen(PG_UTF8, copy, len, MAX_TEXT);
-	copy[len] = '\0';
-	keep_utf8 = keep_utf8 && pg_verify_mbstr(PG_UTF8, copy, len, true);
-	for (int i = 0; i < len; i++)
-	{
-		if ((unsigned char) copy[i] < 0x20 || copy[i] == 0x7F)
-			copy[i] = ' ';
-		else if (IS_HIGHBIT_SET(copy[i]) && !keep_utf8)
-			copy[i] = '?';
-	}
-	return copy;
-}
-
-/* An identifier is kept whole or not at all. */
-static const char *
-clean_id(const CsEndpoint *endpoint, const char *id)
-{
-	return id && *id && strlen(id) <= MAX_TEXT ? cs_provider_clean(endpoint, id) : NULL;
-}
+/* ---------- counts ---------- */
 
 void
-cs_provider_judge(const CsEndpoint *endpoint, const CsBatch *batch,
-				  const CsResponse *response, CsJudgement *judgement)
+cs_answer_compare_counts(CsFinding *finding, const CsLocalCounts *local, int64 provider_count)
 {
-	cs_provider_begin_judgement(batch, judgement);
-	endpoint->provider->judge(endpoint, batch, response, judgement);
-
-	judgement->code = cs_provider_clean(endpoint, judgement->code);
-	judgement->message = cs_provider_clean(endpoint, judgement->message);
-	judgement->field = cs_provider_clean(endpoint, judgement->field);
-	judgement->request_id = clean_id(endpoint, judgement->request_id);
-	for (int i = 0; i < batch->ncontacts; i++)
-	{
-		CsOutcome  *outcome = &judgement->outcomes[i];
-
-		outcome->code = cs_provider_clean(endpoint, outcome->code);
-		outcome->message = cs_provider_clean(endpoint, outcome->message);
-		outcome->field = cs_provider_clean(endpoint, outcome->field);
-		outcome->note = cs_provider_clean(endpoint, outcome->note);
-		outcome->remote_id = clean_id(endpoint, outcome->remote_id);
-		outcome->remote_status = clean_id(endpoint, outcome->remote_status);
-		outcome->remote_updated_at = clean_id(endpoint, outcome->remote_updated_at);
-	}
+	finding->ours = psprintf(INT64_FORMAT, local->contacts);
+	finding->theirs = psprintf(INT64_FORMAT, provider_count);
+	finding->result = local->contacts == provider_count ? CS_FINDING_OK : CS_FINDING_DIFFERS;
+	if (provider_count > local->contacts)
+		finding->detail = "the account has contacts that did not come from here";
+	else if (provider_count < local->contacts)
+		finding->detail = "contacts that were sent are not there any more, or are counted later";
 }

@@ -149,33 +149,89 @@ cs_contact_size(const CsContact *contact)
 	return size;
 }
 
-void
-cs_contact_merge(CsContact *older, const CsContact *newer)
+/* ---------- refusals ---------- */
+
+CsRefusal *
+cs_contact_refuse(const char *reason, const char *field, const char *fmt,...)
 {
-	if (older->action != newer->action)
+	CsRefusal  *refusal = palloc0(sizeof(CsRefusal));
+	StringInfoData message;
+
+	initStringInfo(&message);
+	for (;;)
 	{
-		*older = *newer;
-		return;
+		va_list		args;
+		int			needed;
+
+		va_start(args, fmt);
+		needed = appendStringInfoVA(&message, fmt, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&message, needed);
 	}
+	refusal->reason = reason;
+	refusal->field = field;
+	refusal->message = message.data;
+	return refusal;
+}
+
+CsRefusal *
+cs_contact_check_path(const char *field, const char *text)
+{
+	if (strcmp(text, ".") != 0 && strcmp(text, "..") != 0)
+		return NULL;
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, field,
+							  "%s is \"%s\", which cannot be part of a URL", field, text);
+}
+
+size_t
+cs_contact_text_length(const char *text)
+{
+	size_t		n = 0;
+
+	for (; *text; text++)
+		n += ((unsigned char) *text & 0xC0) != 0x80;
+	return n;
+}
+
+/* ---------- from a provider's JSON ---------- */
+
+void
+cs_contact_set_json(CsContact *contact, CsField field, CsJson *value)
+{
+	const char *text = cs_json_text(value);
+
+	if (text)
+		cs_contact_set(contact, field, text);
+}
+
+typedef struct Reading
+{
+	CsContact  *contact;
+	const char *const *names;
+} Reading;
+
+static bool
+read_member(const char *name, CsJson *value, void *arg)
+{
+	Reading    *reading = arg;
+	char	   *json = cs_json_dump(value);
 
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
-	{
-		if (newer->present & CS_FIELD_BIT(i))
-			older->value[i] = newer->value[i];
-	}
-	older->present |= newer->present;
+		if (reading->names[i] && strcmp(reading->names[i], name) == 0)
+			cs_contact_set_json(reading->contact, i, value);
+	/* a mapping may have an attribute of that name as well */
+	cs_contact_add_attribute(reading->contact, name, json ? json : "null");
+	return true;
+}
 
-	for (int i = 0; i < newer->nattributes; i++)
-	{
-		CsAttribute *attribute = &newer->attributes[i];
-		const CsAttribute *known = cs_contact_attribute(older, attribute->name);
+void
+cs_contact_read_attributes(CsContact *contact, CsJson *object, const char *const *names)
+{
+	Reading		reading = {contact, names};
 
-		if (known)
-			older->attributes[known - older->attributes].json = attribute->json;
-		else
-			cs_contact_add_attribute(older, attribute->name, attribute->json);
-	}
-	older->change_id = newer->change_id;
+	cs_json_each(object, read_member, &reading);
 }
 
 /* ---------- digest ---------- */

@@ -14,6 +14,9 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
+#include "base/contactsync.h"
+#include "http/json.h"
+
 typedef enum CsField
 {
 	CS_EMAIL,
@@ -144,16 +147,31 @@ extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const c
 /* Bytes of text: what it will roughly take in a request. */
 extern size_t cs_contact_size(const CsContact *contact);
 
-/* What "newer" says replaces what "older" said, the rest of "older" stays; if
- * the action differs, "newer" replaces it whole.  Memory is shared, and "newer"
- * must not be used afterwards. */
-extern void cs_contact_merge(CsContact *older, const CsContact *newer);
-
 /*
  * Identifies what would be sent: action, fields and attributes, whatever their
  * order; and "payload", what else the request depends on (CsEndpoint).  Take it
  * after cs_provider_prepare(), which normalises.
  */
 extern void cs_contact_digest(const CsContact *contact, uint64 payload, pg_uuid_t *digest);
+
+/* Make a refusal; reason and field are not copied. */
+extern CsRefusal *cs_contact_refuse(const char *reason, const char *field,
+									const char *fmt,...) cs_attribute_printf(3, 4);
+
+/* Refuse a text that is "." or "..", because it changes the meaning of a URL's path. */
+extern CsRefusal *cs_contact_check_path(const char *field, const char *text);
+
+/* Return the length of a UTF-8 text in characters. */
+extern size_t cs_contact_text_length(const char *text);
+
+/* Set a field from a provider's JSON, unless the value is absent or null. */
+extern void cs_contact_set_json(CsContact *contact, CsField field, CsJson *value);
+
+/*
+ * Add every member of a provider's JSON object as an attribute.  Those that are
+ * called names[field] set that field as well.
+ */
+extern void cs_contact_read_attributes(CsContact *contact, CsJson *object,
+									   const char *const *names);
 
 #endif							/* CS_PROVIDER_CONTACT_H */

@@ -1,483 +1,23 @@
 /*-------------------------------------------------------------------------
  *
  * endpoint.c
- *		A foreign server and a role's user mapping, read into one struct.
- *
- * The options were checked when they were set, but not together, not against
- * the provider (the validator of a mapping does not know it), and perhaps by an
- * older version; so they are checked again here, where they are used.  What is
- * wrong ends in an error that says what to type, and halts nothing but the
- * endpoint it is about.
+ *		An account at a provider as one role uses it, with its options.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/reloptions.h"
-#include "catalog/pg_foreign_server.h"
-#include "catalog/pg_user_mapping.h"
-#include "commands/defrem.h"
-#include "common/hashfn.h"
-#include "foreign/foreign.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
-#include "utils/syscache.h"
 
-#include "base/compat.h"
-#include "base/contactsync.h"
-#include "base/settings.h"
 #include "provider/endpoint.h"
-#include "provider/provider.h"
 
-/*
- * The value of an option, or NULL; lives as the endpoint.
- */
-const char *
-cs_endpoint_option(const CsEndpoint *endpoint, const char *name)
-{
-	int			i;
+/* Texts that come from outside are cut off after this many bytes. */
+#define MAX_TEXT	500
 
-	for (i = 0; i < endpoint->nvalues; i++)
-	{
-		if (strcmp(endpoint->values[i].option->name, name) == 0)
-			return endpoint->values[i].value;
-	}
-	return NULL;
-}
-
-/*
- * False when there is no value.
- */
-bool
-cs_endpoint_option_bool(const CsEndpoint *endpoint, const char *name)
-{
-	const char *value = cs_endpoint_option(endpoint, name);
-	bool		result;
-
-	return value != NULL && parse_bool(value, &result) && result;
-}
-
-/*
- * A whole number; a time span in the unit that the option is documented in.
- */
-int
-cs_endpoint_option_int(const CsEndpoint *endpoint, const char *name, int otherwise)
-{
-	int			i;
-
-	for (i = 0; i < endpoint->nvalues; i++)
-	{
-		const CsOptionValue *value = &endpoint->values[i];
-		CsOptionCheck check = value->option->check;
-		int			unit = check == cs_check_milliseconds ? GUC_UNIT_MS :
-		check == cs_check_seconds ? GUC_UNIT_S : 0;
-		int			result;
-
-		if (strcmp(value->option->name, name) == 0 &&
-			parse_int(value->value, &result, unit, NULL))
-			return result;
-	}
-	return otherwise;
-}
-
-double
-cs_endpoint_option_number(const CsEndpoint *endpoint, const char *name, double otherwise)
-{
-	const char *value = cs_endpoint_option(endpoint, name);
-	double		result;
-
-	return value != NULL && parse_real(value, &result, 0, NULL) ? result : otherwise;
-}
-
-/*
- * How to name the role in a command.
- */
-static const char *
-role_word(Oid roleid)
-{
-	return OidIsValid(roleid) ? quote_identifier(GetUserNameFromId(roleid, false)) : "PUBLIC";
-}
-
-/*
- * Report that an option which the provider cannot do without is not there.
- */
-static void
-report_missing(const CsEndpoint *endpoint, const CsOption *option)
-{
-	const char *server = quote_identifier(endpoint->server_name);
-
-	if (option->place == CS_ON_SERVER)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
-				 errmsg("server \"%s\" needs option \"%s\" (%s)",
-						endpoint->server_name, option->name, option->help),
-				 errhint("Use ALTER SERVER %s OPTIONS (ADD %s '...').", server, option->name)));
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
-			 errmsg("user mapping for %s on server \"%s\" needs option \"%s\" (%s)",
-					role_word(endpoint->mapping_roleid), endpoint->server_name,
-					option->name, option->help),
-			 errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (ADD %s '...').",
-					 role_word(endpoint->mapping_roleid), server, option->name)));
-}
-
-/*
- * Report that an option has a value that it must not have; the value may be
- * secret and is not repeated.
- */
-static void
-report_wrong(const CsEndpoint *endpoint, const CsOption *option, const char *problem)
-{
-	const char *server = quote_identifier(endpoint->server_name);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("option \"%s\" of server \"%s\" %s",
-					option->name, endpoint->server_name, problem),
-			 option->place == CS_ON_SERVER ?
-			 errhint("Use ALTER SERVER %s OPTIONS (SET %s '...').", server, option->name) :
-			 errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (SET %s '...').",
-					 role_word(endpoint->mapping_roleid), server, option->name)));
-}
-
-/*
- * Report an option that the provider does not have.
- */
-static void
-report_unknown(const CsEndpoint *endpoint, CsOptionPlace place, const char *name)
-{
-	const char *server = quote_identifier(endpoint->server_name);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-			 errmsg("provider \"%s\" has no option \"%s\"", endpoint->provider->name, name),
-			 place == CS_ON_SERVER ?
-			 errhint("Use ALTER SERVER %s OPTIONS (DROP %s).", server, quote_identifier(name)) :
-			 errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (DROP %s).",
-					 role_word(endpoint->mapping_roleid), server, quote_identifier(name))));
-}
-
-/*
- * Take over the options of one place: what is given (a list of DefElem), what
- * is preset, and no less than what is required.
- */
-static void
-take_options(CsEndpoint *endpoint, CsOptionPlace place, List *given)
-{
-	List	   *valid = cs_option_list(endpoint->provider, place);
-	int			room = endpoint->nvalues + list_length(valid);
-	ListCell   *cell;
-
-	endpoint->values = endpoint->values == NULL ?
-		palloc(room * sizeof(CsOptionValue)) :
-		repalloc(endpoint->values, room * sizeof(CsOptionValue));
-
-	foreach(cell, given)
-	{
-		DefElem    *def = lfirst(cell);
-
-		if (cs_option_find(endpoint->provider, def->defname, place) == NULL)
-			report_unknown(endpoint, place, def->defname);
-	}
-
-	foreach(cell, valid)
-	{
-		const CsOption *option = lfirst(cell);
-		CsOptionValue *value = &endpoint->values[endpoint->nvalues];
-		const char *text = option->preset;
-		const char *problem;
-		ListCell   *g;
-
-		foreach(g, given)
-		{
-			if (strcmp(((DefElem *) lfirst(g))->defname, option->name) == 0)
-				text = defGetString(lfirst(g));
-		}
-		if (text == NULL && option->required)
-			report_missing(endpoint, option);
-		if (text == NULL)
-			continue;
-		problem = cs_option_check(option, text);
-		if (problem != NULL)
-			report_wrong(endpoint, option, problem);
-		value->option = option;
-		value->value = pstrdup(text);
-		endpoint->nvalues++;
-	}
-}
-
-/*
- * A URL that a path can be appended to; palloc'd.
- */
-static char *
-without_slashes(const char *url)
-{
-	size_t		len = strlen(url);
-
-	while (len > 0 && url[len - 1] == '/')
-		len--;
-	return pnstrdup(url, len);
-}
-
-/*
- * What the payload options say, in whatever order they were given; 0 when all
- * are as preset, so that an option that is new in a version re-sends nothing.
- */
-static uint64
-hash_payload(const CsEndpoint *endpoint)
-{
-	uint64		sum = 0;
-
-	for (int i = 0; i < endpoint->nvalues; i++)
-	{
-		const CsOption *option = endpoint->values[i].option;
-		const char *value = endpoint->values[i].value;
-
-		if (!option->payload || (option->preset && strcmp(value, option->preset) == 0))
-			continue;
-		sum += hash_bytes_extended((const unsigned char *) option->name, (int) strlen(option->name),
-								   hash_bytes_extended((const unsigned char *) value,
-													   (int) strlen(value), 0));
-	}
-	return sum;
-}
-
-/*
- * Fill in the fields that are the same for all providers.
- */
-static void
-parse_common(CsEndpoint *endpoint)
-{
-	const CsProvider *provider = endpoint->provider;
-	const char *base_url = cs_endpoint_option(endpoint, "base_url");
-	const char *proxy = cs_endpoint_option(endpoint, "proxy");
-	const char *ca_file = cs_endpoint_option(endpoint, "ca_file");
-
-	if (base_url == NULL && provider->base_url == NULL)
-		report_missing(endpoint, cs_option_find(provider, "base_url", CS_ON_SERVER));
-	endpoint->base_url = without_slashes(base_url != NULL ? base_url : provider->base_url);
-	endpoint->batch_size = Min(cs_endpoint_option_int(endpoint, "batch_size", provider->max_batch),
-							   provider->max_batch);
-	endpoint->pace = cs_endpoint_option_number(endpoint, "pace", provider->pace);
-	endpoint->burst = cs_endpoint_option_number(endpoint, "burst", provider->burst);
-	endpoint->burst = Max(endpoint->burst, 1.0);
-	endpoint->concurrency = cs_endpoint_option_int(endpoint, "concurrency", provider->concurrency);
-	endpoint->http.connect_timeout = cs_endpoint_option_int(endpoint, "connect_timeout", 0);
-	endpoint->http.timeout = cs_endpoint_option_int(endpoint, "timeout", 0);
-	endpoint->max_retries = cs_endpoint_option_int(endpoint, "max_retries", provider->max_retries);
-	endpoint->max_retry_after = cs_endpoint_option_int(endpoint, "max_retry_after", 0);
-	endpoint->nulls_clear = strcmp(cs_endpoint_option(endpoint, "nulls"), "clear") == 0;
-	endpoint->http.proxy = strcmp(proxy, "none") == 0 ? NULL : pstrdup(proxy);
-	endpoint->http.ca_file = ca_file != NULL ? pstrdup(ca_file) : NULL;
-	endpoint->http.allow_http = cs_allow_http;
-	endpoint->http.server_name = endpoint->server_name;
-	endpoint->http.auth_header = cs_provider_auth_header(provider);
-	endpoint->payload = hash_payload(endpoint);
-}
-
-/*
- * Refuse a server of another wrapper.
- */
-static void
-check_wrapper(const ForeignServer *server)
-{
-	ForeignDataWrapper *wrapper = GetForeignDataWrapper(server->fdwid);
-
-	if (strcmp(wrapper->fdwname, CS_EXTENSION) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("server \"%s\" is not a %s server", server->servername, CS_EXTENSION),
-				 errdetail("It belongs to the foreign data wrapper \"%s\".", wrapper->fdwname),
-				 errhint("Use CREATE SERVER ... FOREIGN DATA WRAPPER %s OPTIONS (provider '...').",
-						 CS_EXTENSION)));
-}
-
-Oid
-cs_endpoint_find_server(const char *name, Oid roleid)
-{
-	ForeignServer *server = GetForeignServerByName(name, false);
-	AclResult	result = cs_server_aclcheck(server->serverid, roleid, ACL_USAGE);
-
-	check_wrapper(server);
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_FOREIGN_SERVER, server->servername);
-	return server->serverid;
-}
-
-/*
- * Read what the server says; ereports when it is gone or none of ours.
- */
-static CsEndpoint *
-read_server(Oid serverid)
-{
-	ForeignServer *server = GetForeignServerExtended(serverid, FSV_MISSING_OK);
-	CsEndpoint *endpoint;
-	ListCell   *cell;
-
-	if (server == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("server with OID %u does not exist", serverid)));
-	check_wrapper(server);
-	endpoint = palloc0(sizeof(CsEndpoint));
-	endpoint->serverid = serverid;
-	endpoint->server_name = pstrdup(server->servername);
-	foreach(cell, server->options)
-	{
-		DefElem    *def = lfirst(cell);
-
-		if (strcmp(def->defname, "provider") == 0)
-			endpoint->provider = cs_provider_find(defGetString(def));
-	}
-	if (endpoint->provider == NULL)
-		report_wrong(endpoint, &cs_common_options[0],
-					 psprintf("must be one of: %s", cs_provider_list()));
-
-	take_options(endpoint, CS_ON_SERVER, server->options);
-	parse_common(endpoint);
-	return endpoint;
-}
-
-/*
- * Find the mapping of a role, its own before that of PUBLIC, and tell which it
- * was.  Returns false when there is neither.
- */
-static bool
-read_mapping(CsEndpoint *endpoint, List **options)
-{
-	HeapTuple	tuple;
-	Datum		datum;
-	bool		isnull;
-
-	endpoint->mapping_roleid = endpoint->roleid;
-	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(endpoint->roleid),
-							ObjectIdGetDatum(endpoint->serverid));
-	if (!HeapTupleIsValid(tuple))
-	{
-		endpoint->mapping_roleid = InvalidOid;
-		tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid),
-								ObjectIdGetDatum(endpoint->serverid));
-	}
-	if (!HeapTupleIsValid(tuple))
-		return false;
-
-	datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
-	*options = isnull ? NIL : untransformRelOptions(datum);
-	ReleaseSysCache(tuple);
-	return true;
-}
-
-/*
- * The option that the kind of authorization cannot do without.
- */
-static const CsOption *
-credential(const CsProvider *provider)
-{
-	return cs_option_find(provider, provider->auth == CS_AUTH_OAUTH ? "access_token" : "api_key",
-						  CS_ON_MAPPING);
-}
-
-/*
- * Take over the role's user mapping and its secrets.
- */
-static void
-take_mapping(CsEndpoint *endpoint)
-{
-	const CsOption *secret = credential(endpoint->provider);
-	List	   *options;
-
-	if (!read_mapping(endpoint, &options))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("user mapping not found for \"%s\" on server \"%s\"",
-						GetUserNameFromId(endpoint->roleid, false), endpoint->server_name),
-				 errhint("Use CREATE USER MAPPING FOR %s SERVER %s OPTIONS (%s '...').",
-						 role_word(endpoint->roleid), quote_identifier(endpoint->server_name),
-						 secret->name)));
-	endpoint->has_mapping = true;
-	take_options(endpoint, CS_ON_MAPPING, options);
-
-	/* A refresh token alone will do: it buys the access token. */
-	if (cs_endpoint_option(endpoint, secret->name) == NULL &&
-		cs_endpoint_option(endpoint, "refresh_token") == NULL)
-		report_missing(endpoint, secret);
-}
-
-/*
- * Have the provider look at the options together.
- */
-static void
-check_together(const CsEndpoint *endpoint)
-{
-	const char *problem = NULL;
-
-	if (endpoint->provider->check_options != NULL)
-		problem = endpoint->provider->check_options(endpoint);
-	if (problem != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid options of server \"%s\": %s", endpoint->server_name, problem),
-				 errhint("Use ALTER SERVER %s OPTIONS (ADD ... '...').",
-						 quote_identifier(endpoint->server_name))));
-}
-
-CsEndpoint *
-cs_endpoint_read_server(Oid serverid)
-{
-	CsEndpoint *endpoint = read_server(serverid);
-
-	check_together(endpoint);
-	return endpoint;
-}
-
-/* A server or user mapping changed since cs_endpoint_take_changes(). */
-static bool changed = false;
-
-static void
-note_change(Datum arg, int cacheid, uint32 hashvalue)
-{
-	changed = true;
-}
-
-bool
-cs_endpoint_take_changes(void)
-{
-	bool		result;
-
-	/* a procedure's transaction began before it waited */
-	AcceptInvalidationMessages();
-	result = changed;
-	changed = false;
-	return result;
-}
-
-CsEndpoint *
-cs_endpoint_read(Oid serverid, Oid roleid)
-{
-	static bool registered = false;
-	CsEndpoint *endpoint;
-	AclResult	result;
-
-	if (!registered)
-	{
-		CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_change, (Datum) 0);
-		CacheRegisterSyscacheCallback(USERMAPPINGOID, note_change, (Datum) 0);
-		registered = true;
-	}
-	endpoint = read_server(serverid);
-	result = cs_server_aclcheck(serverid, roleid, ACL_USAGE);
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_FOREIGN_SERVER, endpoint->server_name);
-	endpoint->roleid = roleid;
-	take_mapping(endpoint);
-	check_together(endpoint);
-	return endpoint;
-}
+/* What is shown in the place of a secret. */
+#define REDACTED	"***"
 
 bool
 cs_endpoint_equal(const CsEndpoint *a, const CsEndpoint *b)
@@ -493,4 +33,134 @@ cs_endpoint_equal(const CsEndpoint *a, const CsEndpoint *b)
 			strcmp(a->values[i].value, b->values[i].value) != 0)
 			return false;
 	return true;
+}
+
+/* ---------- options ---------- */
+
+const char *
+cs_endpoint_option(const CsEndpoint *endpoint, const char *name)
+{
+	int			i;
+
+	for (i = 0; i < endpoint->nvalues; i++)
+	{
+		if (strcmp(endpoint->values[i].option->name, name) == 0)
+			return endpoint->values[i].value;
+	}
+	return NULL;
+}
+
+bool
+cs_endpoint_option_bool(const CsEndpoint *endpoint, const char *name)
+{
+	const char *value = cs_endpoint_option(endpoint, name);
+	bool		result;
+
+	return value != NULL && parse_bool(value, &result) && result;
+}
+
+int
+cs_endpoint_option_int(const CsEndpoint *endpoint, const char *name, int otherwise)
+{
+	for (int i = 0; i < endpoint->nvalues; i++)
+	{
+		const CsOptionValue *value = &endpoint->values[i];
+		int			result;
+
+		if (strcmp(value->option->name, name) == 0 &&
+			parse_int(value->value, &result, cs_option_unit(value->option), NULL))
+			return result;
+	}
+	return otherwise;
+}
+
+double
+cs_endpoint_option_number(const CsEndpoint *endpoint, const char *name, double otherwise)
+{
+	const char *value = cs_endpoint_option(endpoint, name);
+	double		result;
+
+	return value != NULL && parse_real(value, &result, 0, NULL) ? result : otherwise;
+}
+
+int
+cs_endpoint_option_word(const CsEndpoint *endpoint, const char *name, const char *const *words)
+{
+	const char *value = cs_endpoint_option(endpoint, name);
+
+	for (int i = 0; value && words[i]; i++)
+	{
+		if (strcmp(value, words[i]) == 0)
+			return i;
+	}
+	return 0;
+}
+
+/* ---------- texts from outside ---------- */
+
+/* Return the length of the longest secret that a text begins with, or 0. */
+static size_t
+secret_length(const CsEndpoint *endpoint, const char *text)
+{
+	size_t		longest = 0;
+
+	for (int i = 0; i < endpoint->nvalues; i++)
+	{
+		const CsOptionValue *value = &endpoint->values[i];
+		size_t		len = value->option->secret ? strlen(value->value) : 0;
+
+		if (len > longest && strncmp(text, value->value, len) == 0)
+			longest = len;
+	}
+	return longest;
+}
+
+/* One pass over the text, so what is inserted is not searched again. */
+char *
+cs_endpoint_redact(const CsEndpoint *endpoint, const char *text)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	while (*text)
+	{
+		size_t		len = secret_length(endpoint, text);
+
+		if (len > 0)
+			appendStringInfoString(&out, REDACTED);
+		else
+			appendStringInfoCharMacro(&out, *text);
+		text += Max(len, 1);
+	}
+	return out.data;
+}
+
+/*
+ * The text is made valid in the database encoding by hand: there may be no
+ * transaction in which to look up a conversion, and a character that cannot be
+ * converted would be an error.
+ */
+char *
+cs_endpoint_clean(const CsEndpoint *endpoint, const char *text)
+{
+	int			len;
+	char	   *copy;
+	bool		keep_utf8 = (GetDatabaseEncoding() == PG_UTF8);
+
+	if (text == NULL)
+		return NULL;
+	copy = cs_endpoint_redact(endpoint, text);
+	len = (int) strlen(copy);
+	if (len > MAX_TEXT)
+		len = pg_encoding_mbcliplen(PG_UTF8, copy, len, MAX_TEXT);
+	copy[len] = '\0';
+	keep_utf8 = keep_utf8 && pg_verify_mbstr(PG_UTF8, copy, len, true);
+	for (int i = 0; i < len; i++)
+	{
+		if ((unsigned char) copy[i] < 0x20 || copy[i] == 0x7F)
+			copy[i] = ' ';
+		else if (IS_HIGHBIT_SET(copy[i]) && !keep_utf8)
+			copy[i] = '?';
+	}
+	return copy;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * endpoint.h
- *		A foreign server and a role's user mapping, read into one struct.
+ *		An account at a provider as one role uses it, with its options.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,69 +21,66 @@ typedef struct CsOptionValue
 	char	   *value;
 } CsOptionValue;
 
-/* What is the same for all providers is parsed; the rest is kept as text. */
+/* Options that all providers have are parsed; the others are kept as text. */
 typedef struct CsEndpoint
 {
 	Oid			serverid;
-	Oid			roleid;			/* who sends */
-	Oid			mapping_roleid; /* whose user mapping that is: roleid, or
-								 * InvalidOid for the one of PUBLIC */
-	bool		has_mapping;	/* false only from cs_endpoint_read_server() */
+	Oid			roleid;			/* the role that sends */
+	Oid			mapping_roleid; /* the role of the user mapping: roleid, or
+								 * InvalidOid for PUBLIC */
+	bool		has_mapping;	/* false if the server alone was read */
 	char	   *server_name;
 	const struct CsProvider *provider;
 
 	char	   *base_url;		/* without a slash at the end */
-	int			batch_size;		/* contacts a call, 1 .. provider's maximum */
-	double		pace;			/* calls a second */
-	double		burst;			/* calls that may go at once after idling */
+	int			batch_size;		/* contacts per call, 1 .. provider's maximum */
+	double		pace;			/* calls per second */
+	double		burst;			/* calls that may start at once after idling */
 	int			concurrency;	/* calls in flight */
-	int			max_retries;	/* of a 5xx or lost connection, per call */
-	int			max_retry_after;	/* s to wait, however long the provider
-									 * says */
-	bool		nulls_clear;	/* nulls => 'clear': send them as the provider
-								 * documents; else leave them out */
+	int			max_retries;	/* per call, after a 5xx or a lost connection */
+	int			max_retry_after;	/* longest wait in s that the provider may
+									 * ask for */
+	bool		nulls_clear;	/* send nulls as the provider documents,
+								 * rather than leaving them out */
 	CsHttpOptions http;			/* how its calls travel */
 
 	int			nvalues;
-	CsOptionValue *values;		/* given or preset, server and mapping */
+	CsOptionValue *values;		/* given or default, of server and mapping */
 
-	uint64		payload;		/* of the options that what is sent depends
-								 * on, as far as they are not preset: it is
-								 * part of the digest of a contact */
-	const void *settings;		/* of cs_provider_settings(), at first NULL */
-	const char *provider_state; /* what its judge() asked to be remembered, by
-								 * contactsync.endpoint.provider_state; or
-								 * NULL */
+	uint64		payload;		/* hash of the options that what is sent
+								 * depends on, where they differ from their
+								 * defaults; part of a contact's digest */
+	const void *settings;		/* see cs_provider_settings(); NULL at first */
+	const char *provider_state; /* what judge() asked to remember, or NULL */
 } CsEndpoint;
 
-/* The server of that name; ereports when there is none, it is none of ours, or
- * the role may not use it. */
-extern Oid	cs_endpoint_find_server(const char *name, Oid roleid);
-
-/*
- * Reads catalogs, so a transaction must be open.  Returns palloc'd in the
- * current context, secrets included.  Ereports when the server is gone or none
- * of ours, the role may not use it, or an option is missing or wrong.
- */
-extern CsEndpoint *cs_endpoint_read(Oid serverid, Oid roleid);
-
-/* The same from the server alone, for preview: nobody's rights are looked at,
- * no secret is read. */
-extern CsEndpoint *cs_endpoint_read_server(Oid serverid);
-
-/*
- * Did a server or user mapping change since the last time that it was asked?
- * Needs a transaction.
- */
-extern bool cs_endpoint_take_changes(void);
-
-/* Do both say the same?  Either may be NULL: it could not be read. */
+/* Are both the same?  NULL stands for an endpoint that could not be read. */
 extern bool cs_endpoint_equal(const CsEndpoint *a, const CsEndpoint *b);
 
-/* NULL when it is neither given nor has a preset; lives as the endpoint. */
+/*
+ * Return an option's value, or NULL if it is neither given nor has a default;
+ * it lives as long as the endpoint.
+ */
 extern const char *cs_endpoint_option(const CsEndpoint *endpoint, const char *name);
+
+/* The same, parsed. */
 extern bool cs_endpoint_option_bool(const CsEndpoint *endpoint, const char *name);
 extern int	cs_endpoint_option_int(const CsEndpoint *endpoint, const char *name, int otherwise);
 extern double cs_endpoint_option_number(const CsEndpoint *endpoint, const char *name, double otherwise);
+
+/* Return the position of an option's value among the words that its check
+ * allows, or 0. */
+extern int	cs_endpoint_option_word(const CsEndpoint *endpoint, const char *name,
+									const char *const *words);
+
+/* Return a copy of a text with each of the endpoint's secrets replaced by "***". */
+extern char *cs_endpoint_redact(const CsEndpoint *endpoint, const char *text);
+
+/*
+ * Return a copy of a text that came from outside, fit to be stored and shown:
+ * redacted, at most 500 bytes, without control characters, and in UTF-8.
+ * Returns NULL for NULL.
+ */
+extern char *cs_endpoint_clean(const CsEndpoint *endpoint, const char *text);
 
 #endif							/* CS_PROVIDER_ENDPOINT_H */

@@ -1,291 +1,243 @@
 /*-------------------------------------------------------------------------
  *
  * option.c
- *		The options of servers and user mappings: one table with checks.
+ *		Options of servers and user mappings, and the checks of their values.
  *
- * An option has one place.  Secrets belong to user mappings, for pg_user_mapping
- * hides them from other roles, and pg_foreign_server shows its options to
- * everybody; so a secret on a server is refused rather than taken.
- *
- * The validator of a user mapping is not told which server it is for.  It takes
- * what any provider could want; cs_endpoint_read() knows better.
+ * Each option belongs in one place.  Secrets belong on user mappings, because
+ * pg_user_mapping hides those from other roles, while everybody can read the options
+ * of a server in pg_foreign_server.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/reloptions.h"
-#include "catalog/pg_authid.h"
-#include "catalog/pg_foreign_server.h"
-#include "catalog/pg_user_mapping.h"
-#include "commands/defrem.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
+#include <limits.h>
+#include <math.h>
+
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
-#include "utils/varlena.h"
+#include "utils/guc.h"
 
-#include "base/compat.h"
-#include "base/shmem.h"
-#include "provider/check.h"
+#include "base/settings.h"
+#include "http/url.h"
 #include "provider/option.h"
-#include "provider/provider.h"
 
-/* A name farther off than this is not taken for a misspelling. */
-#define MAX_MISSPELLING		3
+#define MAX_CONCURRENCY		1000
+#define MAX_PACE			10000.0 /* calls per second */
+#define MAX_RETRIES			100
+#define MAX_SECONDS			86400
+#define MAX_HEADER			4096	/* bytes; the longest tokens are JWTs */
 
-const CsOption cs_common_options[] = {
-	{.name = "provider",.place = CS_ON_SERVER,.check = cs_check_provider,.required = true,
-	.help = "service that the server is an account at"},
-	{.name = "base_url",.place = CS_ON_SERVER,.check = cs_check_base_url,
-	.help = "URL that the provider's paths are appended to"},
-	{.name = "batch_size",.place = CS_ON_SERVER,.check = cs_check_positive_int,
-	.help = "contacts a call, at most"},
-	{.name = "pace",.place = CS_ON_SERVER,.check = cs_check_pace,
-	.help = "calls a second, at most"},
-	{.name = "burst",.place = CS_ON_SERVER,.check = cs_check_pace,
-	.help = "calls that may go at once after a pause"},
-	{.name = "concurrency",.place = CS_ON_SERVER,.check = cs_check_concurrency,
-	.help = "calls in flight, at most"},
-	{.name = "connect_timeout",.place = CS_ON_SERVER,.check = cs_check_milliseconds,.preset = "10s",
-	.help = "time for a connection to be made"},
-	{.name = "timeout",.place = CS_ON_SERVER,.check = cs_check_milliseconds,.preset = "30s",
-	.help = "time for a whole call"},
-	{.name = "max_retries",.place = CS_ON_SERVER,.check = cs_check_retries,
-	.help = "times that a call is repeated when the provider fails"},
-	{.name = "max_retry_after",.place = CS_ON_SERVER,.check = cs_check_seconds,.preset = "1h",
-	.help = "time to wait for, at most, when the provider says for how long"},
-	{.name = "nulls",.place = CS_ON_SERVER,.check = cs_check_nulls,.preset = "omit",.payload = true,
-	.help = "what becomes of a mapped column that is null: omit or clear"},
-	{.name = "bulk_guard",.place = CS_ON_SERVER,.check = cs_check_nonnegative_int,.preset = "1000",
-	.help = "contacts that may be sent at once where that could set off mail to people; 0: any number"},
-	{.name = "proxy",.place = CS_ON_SERVER,.check = cs_check_proxy,.preset = "none",
-	.help = "URL of the proxy to go through, or none; the environment is not looked at"},
-	{.name = "ca_file",.place = CS_ON_SERVER,.names_file = true,
-	.help = "file with the certificates to trust instead of the system's"},
-	{.name = NULL}
-};
+/* ---------- checks ---------- */
 
-const CsOption cs_bearer_options[] = {
-	{.name = "api_key",.place = CS_ON_MAPPING,.check = cs_check_header,.required = true,
-	.secret = true,.help = "key that the provider issued"},
-	{.name = NULL}
-};
-
-const CsOption cs_oauth_options[] = {
-	{.name = "access_token",.place = CS_ON_MAPPING,.check = cs_check_header,
-	.secret = true,.help = "OAuth access token, renewed by contactsync"},
-	{.name = "refresh_token",.place = CS_ON_MAPPING,.check = cs_check_header,
-	.secret = true,.help = "OAuth refresh token, rotated by contactsync"},
-	{.name = "token_refreshed_at",.place = CS_ON_MAPPING,.check = cs_check_timestamp,
-	.help = "when the access token was issued, in Unix seconds; kept by contactsync"},
-	{.name = "token_expires_at",.place = CS_ON_MAPPING,.check = cs_check_timestamp,
-	.help = "when the access token expires, in Unix seconds; kept by contactsync"},
-	{.name = "client_id",.place = CS_ON_SERVER,.check = cs_check_header,
-	.help = "OAuth client that the tokens were issued to"},
-	{.name = "token_url",.place = CS_ON_SERVER,.check = cs_check_url,
-	.help = "URL that renews the access token"},
-	{.name = "refresh_interval",.place = CS_ON_SERVER,.check = cs_check_seconds,.preset = "50min",
-	.help = "age at which the access token is renewed"},
-	{.name = NULL}
-};
-
-CS_FUNCTION(contactsync_fdw_validator);
-
-/*
- * Append the options of a table that have the place and whose names are not
- * listed yet.
- */
-static List *
-append_options(List *list, const CsOption *table, CsOptionPlace place)
+/* Is the value a whole number within the bounds, and nothing else? */
+static bool
+is_int(const char *value, long min, long max)
 {
-	const CsOption *option;
+	char	   *end;
+	long		n;
 
-	for (option = table; option->name != NULL; option++)
-	{
-		bool		listed = false;
-		ListCell   *cell;
-
-		foreach(cell, list)
-			listed |= strcmp(((const CsOption *) lfirst(cell))->name, option->name) == 0;
-		if (option->place == place && !listed)
-			list = lappend(list, unconstify(CsOption *, option));
-	}
-	return list;
+	if (*value < '0' || *value > '9')
+		return false;
+	errno = 0;
+	n = strtol(value, &end, 10);
+	return errno == 0 && *end == '\0' && n >= min && n <= max;
 }
 
-/*
- * All options of a provider that have the place, or of every provider if it is
- * NULL; a list of const CsOption * in the current context.
- */
-List *
-cs_option_list(const CsProvider *provider, CsOptionPlace place)
+const char *
+cs_option_check_positive_int(const char *value)
 {
-	List	   *list = NIL;
+	return is_int(value, 1, INT_MAX) ? NULL : "must be a whole number greater than 0";
+}
+
+static const char *
+check_nonnegative_int(const char *value)
+{
+	return is_int(value, 0, INT_MAX) ? NULL : "must be a whole number, 0 or greater";
+}
+
+const char *
+cs_option_check_boolean(const char *value)
+{
+	bool		result;
+
+	return parse_bool(value, &result) ? NULL : "must be \"true\" or \"false\"";
+}
+
+const char *
+cs_option_check_words(const char *value, const char *const *words)
+{
+	StringInfoData problem;
 	int			i;
 
-	for (i = 0; cs_providers[i] != NULL; i++)
+	initStringInfo(&problem);
+	appendStringInfoString(&problem, "must be ");
+	for (i = 0; words[i] != NULL; i++)
 	{
-		const CsProvider *candidate = cs_providers[i];
-
-		if (provider != NULL && provider != candidate)
-			continue;
-		if (candidate->options != NULL)
-			list = append_options(list, candidate->options, place);
-		list = append_options(list, candidate->auth == CS_AUTH_OAUTH ?
-							  cs_oauth_options : cs_bearer_options, place);
+		if (strcmp(words[i], value) == 0)
+			return NULL;
+		appendStringInfo(&problem, "%s\"%s\"",
+						 i == 0 ? "" : words[i + 1] != NULL ? ", " : " or ", words[i]);
 	}
-	return append_options(list, cs_common_options, place);
+	return problem.data;
+}
+
+/* Check that a value can be an HTTP header, or a part of one. */
+const char *
+cs_option_check_header(const char *value)
+{
+	const char *c;
+
+	for (c = value; *c > ' ' && *c <= '~'; c++)
+		;
+	if (*c != '\0')
+		return "must consist of printable ASCII characters, without spaces";
+	return c - value <= MAX_HEADER ? NULL : psprintf("must not be longer than %d bytes", MAX_HEADER);
 }
 
 /*
- * The entry of a name in a list of options, or NULL.
+ * Check a time such as '30s'.  A number without a unit is in milliseconds, as
+ * version 0.1 took it; the validator refuses it.
  */
-static const CsOption *
-find_in_list(List *list, const char *name)
+static const char *
+check_milliseconds(const char *value)
 {
-	ListCell   *cell;
+	int			result;
 
-	foreach(cell, list)
-	{
-		const CsOption *option = lfirst(cell);
-
-		if (strcmp(option->name, name) == 0)
-			return option;
-	}
+	if (!parse_int(value, &result, GUC_UNIT_MS, NULL) || result < 1 || result > MAX_SECONDS * 1000)
+		return "must be a time such as \"30s\" or \"500ms\", up to a day";
 	return NULL;
 }
 
-/*
- * The entry of an option of that provider, or of any if it is NULL; NULL if
- * there is none in that place.
- */
-const CsOption *
-cs_option_find(const CsProvider *provider, const char *name, CsOptionPlace place)
-{
-	List	   *list = cs_option_list(provider, place);
-	const CsOption *option = find_in_list(list, name);
-
-	list_free(list);
-	return option;
-}
-
-/*
- * The name in the list that the user may have meant, or NULL.
- */
+/* The same, but a number without a unit is in seconds. */
 static const char *
-closest_name(List *list, const char *name)
+check_seconds(const char *value)
 {
-	const char *closest = NULL;
-	int			distance = Min(MAX_MISSPELLING, (int) strlen(name) / 2) + 1;
-	ListCell   *cell;
+	int			result;
 
-	if (strlen(name) >= NAMEDATALEN)
+	if (!parse_int(value, &result, GUC_UNIT_S, NULL) || result < 1 || result > MAX_SECONDS)
+		return "must be a time such as \"50min\" or \"90s\", up to a day";
+	return NULL;
+}
+
+static const char *
+check_timestamp(const char *value)
+{
+	return is_int(value, 0, LONG_MAX) ? NULL : "must be a time in seconds since 1970";
+}
+
+const char *
+cs_option_check_url(const char *value)
+{
+	return cs_url_problem(value, cs_allow_http);
+}
+
+static const char *
+check_base_url(const char *value)
+{
+	return cs_url_base_problem(value, cs_allow_http);
+}
+
+static const char *
+check_proxy(const char *value)
+{
+	return strcmp(value, "none") == 0 ? NULL : cs_url_proxy_problem(value);
+}
+
+const char *
+cs_option_check_pace(const char *value)
+{
+	double		number;
+
+	if (!parse_real(value, &number, 0, NULL) || number <= 0 || number > MAX_PACE)
+		return psprintf("must be a number greater than 0, up to %.0f", MAX_PACE);
+	return NULL;
+}
+
+static const char *
+check_concurrency(const char *value)
+{
+	if (is_int(value, 1, MAX_CONCURRENCY))
 		return NULL;
-	foreach(cell, list)
-	{
-		const CsOption *option = lfirst(cell);
-		int			d = varstr_levenshtein_less_equal(name, strlen(name),
-													  option->name, strlen(option->name),
-													  1, 1, 1, distance, true);
-
-		if (d < distance)
-		{
-			distance = d;
-			closest = option->name;
-		}
-	}
-	return closest;
+	return psprintf("must be a whole number from 1 to %d", MAX_CONCURRENCY);
 }
 
-/*
- * Refuse an option that has another place than it was given.
- */
-static void
-refuse_misplaced(const CsOption *option)
+static const char *
+check_retries(const char *value)
 {
-	if (option->place == CS_ON_SERVER)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-				 errmsg("option \"%s\" belongs to the server, not to the user mapping", option->name),
-				 errhint("Use ALTER SERVER ... OPTIONS (ADD %s '...').", option->name)));
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-			 errmsg("option \"%s\" belongs to the user mapping, not to the server", option->name),
-			 option->secret ?
-			 errdetail("Everybody can read the options of a server.") : 0,
-			 errhint("Use CREATE USER MAPPING FOR CURRENT_USER SERVER ... OPTIONS (%s '...').",
-					 option->name)));
+	if (is_int(value, 0, MAX_RETRIES))
+		return NULL;
+	return psprintf("must be a whole number from 0 to %d", MAX_RETRIES);
 }
 
-/*
- * Refuse an option that does not exist, and say which do.
- */
-static void
-refuse_unknown(List *valid, const char *name)
+static const char *
+check_nulls(const char *value)
 {
-	const char *closest = closest_name(valid, name);
-	StringInfoData names;
-	ListCell   *cell;
+	static const char *const words[] = {"omit", "clear", NULL};
 
-	initStringInfo(&names);
-	foreach(cell, valid)
-		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-						 ((const CsOption *) lfirst(cell))->name);
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-			 errmsg("invalid option \"%s\"", name),
-			 closest != NULL ?
-			 errhint("Perhaps you meant the option \"%s\". Valid options in this context are: %s",
-					 closest, names.data) :
-			 valid != NIL ?
-			 errhint("Valid options in this context are: %s", names.data) :
-			 errhint("There are no valid options in this context.")));
+	return cs_option_check_words(value, words);
 }
 
-/*
- * Refuse a time without a unit: some think in seconds and some in milliseconds.
- */
-static void
-refuse_without_unit(const CsOption *option, const char *value)
-{
-	if (option->check != cs_check_milliseconds && option->check != cs_check_seconds)
-		return;
-	if (value[strspn(value, "0123456789. ")] != '\0')
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for option \"%s\": the time has no unit", option->name),
-			 errhint("Write \"%ss\" for seconds or \"%sms\" for milliseconds.", value, value)));
-}
+/* ---------- tables ---------- */
 
-/*
- * Check one value; ereports.  The value itself is not repeated: it may be a
- * secret put into the wrong option.
- */
-static void
-validate_value(const CsOption *option, const char *value)
-{
-	const char *problem;
+const CsOption cs_option_common[] = {
+	{.name = "provider",.place = CS_ON_SERVER,.required = true,
+	.help = "the service that the server is an account of"},
+	{.name = "base_url",.place = CS_ON_SERVER,.check = check_base_url,
+	.help = "the URL to which the provider's paths are appended"},
+	{.name = "batch_size",.place = CS_ON_SERVER,.check = cs_option_check_positive_int,
+	.help = "the maximum number of contacts per call"},
+	{.name = "pace",.place = CS_ON_SERVER,.check = cs_option_check_pace,
+	.help = "the maximum number of calls per second"},
+	{.name = "burst",.place = CS_ON_SERVER,.check = cs_option_check_pace,
+	.help = "the number of calls that may start at once after a pause"},
+	{.name = "concurrency",.place = CS_ON_SERVER,.check = check_concurrency,
+	.help = "the maximum number of concurrent calls"},
+	{.name = "connect_timeout",.place = CS_ON_SERVER,.check = check_milliseconds,.preset = "10s",
+	.help = "the maximum time to wait for a connection"},
+	{.name = "timeout",.place = CS_ON_SERVER,.check = check_milliseconds,.preset = "30s",
+	.help = "the maximum duration of a call"},
+	{.name = "max_retries",.place = CS_ON_SERVER,.check = check_retries,
+	.help = "how often a call is repeated when the provider fails"},
+	{.name = "max_retry_after",.place = CS_ON_SERVER,.check = check_seconds,.preset = "1h",
+	.help = "the longest wait that the provider may ask for"},
+	{.name = "nulls",.place = CS_ON_SERVER,.check = check_nulls,.preset = "omit",.payload = true,
+	.help = "how null values are sent: \"omit\" or \"clear\""},
+	{.name = "bulk_guard",.place = CS_ON_SERVER,.check = check_nonnegative_int,.preset = "1000",
+	.help = "the number of contacts that may be sent in bulk where that could send mail to people, or 0 for no limit"},
+	{.name = "proxy",.place = CS_ON_SERVER,.check = check_proxy,.preset = "none",
+	.help = "the URL of the proxy, or \"none\"; proxies in the environment are ignored"},
+	{.name = "ca_file",.place = CS_ON_SERVER,.names_file = true,
+	.help = "the file with the certificates to trust instead of the system's"},
+	{.name = NULL}
+};
 
-	if (option->names_file && !has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to set option \"%s\"", option->name),
-				 errdetail("Only roles with privileges of the role \"pg_read_server_files\" may "
-						   "alter a server that has this option.")));
+const CsOption cs_option_bearer[] = {
+	{.name = "api_key",.place = CS_ON_MAPPING,.check = cs_option_check_header,.required = true,
+	.secret = true,.help = "the key that the provider issued"},
+	{.name = NULL}
+};
 
-	problem = cs_option_check(option, value);
-	if (problem != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for option \"%s\": %s", option->name, problem),
-				 errhint("The option is the %s.", option->help)));
-	refuse_without_unit(option, value);
-}
+const CsOption cs_option_oauth[] = {
+	{.name = "access_token",.place = CS_ON_MAPPING,.check = cs_option_check_header,
+	.secret = true,.help = "the OAuth access token, which contactsync renews"},
+	{.name = "refresh_token",.place = CS_ON_MAPPING,.check = cs_option_check_header,
+	.secret = true,.help = "the OAuth refresh token, which contactsync rotates"},
+	{.name = "token_refreshed_at",.place = CS_ON_MAPPING,.check = check_timestamp,
+	.help = "when the access token was issued, in Unix seconds; contactsync maintains it"},
+	{.name = "token_expires_at",.place = CS_ON_MAPPING,.check = check_timestamp,
+	.help = "when the access token expires, in Unix seconds; contactsync maintains it"},
+	{.name = "client_id",.place = CS_ON_SERVER,.check = cs_option_check_header,
+	.help = "the OAuth client that the tokens were issued to"},
+	{.name = "token_url",.place = CS_ON_SERVER,.check = cs_option_check_url,
+	.help = "the URL at which the access token is renewed"},
+	{.name = "refresh_interval",.place = CS_ON_SERVER,.check = check_seconds,.preset = "50min",
+	.help = "the age at which the access token is renewed"},
+	{.name = NULL}
+};
 
-/*
- * NULL, or what the value of an option must be.
- */
+/* ---------- use ---------- */
+
 const char *
 cs_option_check(const CsOption *option, const char *value)
 {
@@ -294,101 +246,10 @@ cs_option_check(const CsOption *option, const char *value)
 	return option->check != NULL ? option->check(value) : NULL;
 }
 
-/*
- * The provider that the options of a server name; ereports if there is none.
- */
-static const CsProvider *
-read_provider(List *options)
+int
+cs_option_unit(const CsOption *option)
 {
-	ListCell   *cell;
-
-	foreach(cell, options)
-	{
-		DefElem    *def = lfirst(cell);
-
-		if (strcmp(def->defname, "provider") == 0)
-		{
-			validate_value(&cs_common_options[0], defGetString(def));
-			return cs_provider_find(defGetString(def));
-		}
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
-			 errmsg("option \"provider\" is required"),
-			 errhint("Add OPTIONS (provider '...') with one of: %s.", cs_provider_list())));
-}
-
-/*
- * A provider refuses a batch that is too long as a whole.
- */
-static void
-validate_batch_size(const CsProvider *provider, List *options)
-{
-	ListCell   *cell;
-
-	foreach(cell, options)
-	{
-		DefElem    *def = lfirst(cell);
-
-		if (strcmp(def->defname, "batch_size") == 0 &&
-			atoi(defGetString(def)) > provider->max_batch)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid value for option \"%s\": must be at most %d",
-							def->defname, provider->max_batch),
-					 errdetail_plural("%s takes %d contact a call.",
-									  "%s takes up to %d contacts a call.",
-									  provider->max_batch,
-									  provider->title, provider->max_batch)));
-	}
-}
-
-/*
- * Validate the options of one object, which catalog tells the kind of.
- */
-void
-cs_option_validate(List *options, Oid catalog)
-{
-	CsOptionPlace place = catalog == UserMappingRelationId ? CS_ON_MAPPING : CS_ON_SERVER;
-	const CsProvider *provider = NULL;
-	List	   *valid = NIL;
-	ListCell   *cell;
-
-	if (catalog == ForeignServerRelationId)
-		provider = read_provider(options);
-	if (catalog == ForeignServerRelationId || catalog == UserMappingRelationId)
-		valid = cs_option_list(provider, place);
-
-	foreach(cell, options)
-	{
-		DefElem    *def = lfirst(cell);
-		const CsOption *option = find_in_list(valid, def->defname);
-		const CsOption *elsewhere;
-
-		if (option != NULL)
-		{
-			validate_value(option, defGetString(def));
-			continue;
-		}
-		elsewhere = cs_option_find(provider, def->defname,
-								   place == CS_ON_SERVER ? CS_ON_MAPPING : CS_ON_SERVER);
-		if (elsewhere != NULL && valid != NIL)
-			refuse_misplaced(elsewhere);
-		refuse_unknown(valid, def->defname);
-	}
-	if (provider != NULL)
-		validate_batch_size(provider, options);
-}
-
-/*
- * SQL: the validator of the foreign data wrapper.  Called with the complete new
- * options whenever a wrapper, server, mapping or table is made or altered; the
- * worker looks at the server again once that is committed.
- */
-Datum
-contactsync_fdw_validator(PG_FUNCTION_ARGS)
-{
-	cs_option_validate(untransformRelOptions(PG_GETARG_DATUM(0)), PG_GETARG_OID(1));
-	cs_shmem_reload_at_commit();
-	PG_RETURN_VOID();
+	if (option->check == check_milliseconds)
+		return GUC_UNIT_MS;
+	return option->check == check_seconds ? GUC_UNIT_S : 0;
 }

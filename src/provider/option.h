@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * option.h
- *		The options of servers and user mappings: one table with checks.
+ *		Options of servers and user mappings, and the checks of their values.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,19 +10,19 @@
 
 #include "postgres.h"
 
-#include "nodes/pg_list.h"
-
-#include "provider/check.h"
-
-struct CsProvider;
-
+/* Options of a server can be read by everybody; secrets are on user mappings. */
 typedef enum CsOptionPlace
 {
 	CS_ON_SERVER,
-	CS_ON_MAPPING				/* user mapping: the secrets */
+	CS_ON_MAPPING
 } CsOptionPlace;
 
-/* See check.h for what it returns. */
+/*
+ * A check returns NULL if the value is valid, else what a valid one is: the rest
+ * of a sentence that begins 'invalid value for option "x": ', in the form "must
+ * be ..." (palloc'd or constant).  It must not quote the value, which may be
+ * secret.  It is never called for an empty value.
+ */
 typedef const char *(*CsOptionCheck) (const char *value);
 
 typedef struct CsOption
@@ -30,36 +30,39 @@ typedef struct CsOption
 	const char *name;			/* NULL ends a table */
 	CsOptionPlace place;
 	CsOptionCheck check;		/* NULL: any text that is not empty */
-	const char *preset;			/* the value when it is not given, or NULL */
+	const char *preset;			/* the default value, or NULL */
 	bool		required;
 	bool		secret;			/* never shown */
-	const char *help;			/* one line, a noun phrase */
+	const char *help;			/* completes "This option sets ..." */
 	bool		names_file;		/* only for roles that may read server files */
-	bool		payload;		/* a change of it makes what was sent before
-								 * another: see CsEndpoint.payload */
+	bool		payload;		/* what is sent depends on it, so it is part
+								 * of CsEndpoint.payload */
 } CsOption;
 
 /*
- * Three tables make up what a provider has, and the first to have a name wins:
- * its own, then that of its kind of authorization (api_key; access_token,
- * refresh_token, client_id ...), then the common one (base_url, pace ...).
+ * The options of a provider are in three tables, and the first table that has a
+ * name wins: the provider's own, then the one of its kind of authorization, then
+ * the common one.
  */
-extern const CsOption cs_common_options[];
-extern const CsOption cs_bearer_options[];
-extern const CsOption cs_oauth_options[];
+extern const CsOption cs_option_common[];
+extern const CsOption cs_option_bearer[];
+extern const CsOption cs_option_oauth[];
 
-/* NULL, or what the value must be; see CsOptionCheck. */
+/* Check a value; see CsOptionCheck for what is returned. */
 extern const char *cs_option_check(const CsOption *option, const char *value);
 
-/* Validate the options of one object; ereports.  List of DefElem. */
-extern void cs_option_validate(List *options, Oid catalog);
+/*
+ * Return the unit of an option's value, GUC_UNIT_MS or GUC_UNIT_S, or 0 if it is
+ * not a time.
+ */
+extern int	cs_option_unit(const CsOption *option);
 
-/* All options of that provider, or of any if it is NULL, that have that place;
- * list of const CsOption *, no name twice. */
-extern List *cs_option_list(const struct CsProvider *provider, CsOptionPlace place);
-
-/* The entry of an option of that provider, or NULL. */
-extern const CsOption *cs_option_find(const struct CsProvider *provider,
-									  const char *name, CsOptionPlace place);
+/* Checks for the tables of providers. */
+extern const char *cs_option_check_positive_int(const char *value);
+extern const char *cs_option_check_boolean(const char *value);
+extern const char *cs_option_check_url(const char *value);
+extern const char *cs_option_check_header(const char *value);
+extern const char *cs_option_check_pace(const char *value);
+extern const char *cs_option_check_words(const char *value, const char *const *words);
 
 #endif							/* CS_PROVIDER_OPTION_H */

@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "http/url.h"
+#include "provider/answer.h"
 #include "provider/provider.h"
 
 #define MAX_NAME	200			/* characters, of the address as well */
@@ -64,19 +65,19 @@ static const char *const email_change_words[] = {"ignore", "follow", NULL};
 static const char *
 check_topic_mode(const char *value)
 {
-	return cs_check_words(value, topic_modes);
+	return cs_option_check_words(value, topic_modes);
 }
 
 static const char *
 check_email_change(const char *value)
 {
-	return cs_check_words(value, email_change_words);
+	return cs_option_check_words(value, email_change_words);
 }
 
 static const char *
 check_path(const char *value)
 {
-	return *value == '/' ? cs_check_header(value) : "must begin with a slash";
+	return *value == '/' ? cs_option_check_header(value) : "must begin with a slash";
 }
 
 static const char *
@@ -86,17 +87,17 @@ check_topic_path(const char *value)
 }
 
 static const CsOption options[] = {
-	{.name = "topic_id",.place = CS_ON_SERVER,.check = cs_check_header,
-	.help = "id of the topic that contacts are added to"},
+	{.name = "topic_id",.place = CS_ON_SERVER,.check = cs_option_check_header,
+	.help = "the ID of the topic that contacts are added to"},
 	{.name = "topic_mode",.place = CS_ON_SERVER,.check = check_topic_mode,.preset = "once",
-	.help = "rule for adding a contact to the topic: once, or always, which undoes what people did at Owlat"},
+	.help = "how often a contact is added to the topic: \"once\", or \"always\", which undoes what people did at Owlat"},
 	{.name = "on_email_change",.place = CS_ON_SERVER,.check = check_email_change,.preset = "ignore",
-	.help = "rule for the contact of the address before: ignore, or follow, which gives it the new one"},
+	.help = "what happens to the contact of the previous address: \"ignore\", or \"follow\", which gives it the new address"},
 	{.name = "contacts_path",.place = CS_ON_SERVER,.check = check_path,.preset = "/api/v1/contacts",
-	.help = "path of contacts"},
+	.help = "the path of contacts"},
 	{.name = "topic_path",.place = CS_ON_SERVER,.check = check_topic_path,
 		.preset = "/api/v1/topics/{topic}/contacts",
-	.help = "path of a topic's contacts; older servers have /api/v1/lists/{topic}/contacts"},
+	.help = "the path of a topic's contacts; older servers have /api/v1/lists/{topic}/contacts"},
 	{.name = NULL}
 };
 
@@ -108,8 +109,8 @@ configure(const CsEndpoint *endpoint)
 	owlat->contacts_path = cs_endpoint_option(endpoint, "contacts_path");
 	owlat->topic_path = cs_endpoint_option(endpoint, "topic_path");
 	owlat->topic_id = cs_endpoint_option(endpoint, "topic_id");
-	owlat->topic_always = cs_provider_option_word(endpoint, "topic_mode", topic_modes) == 1;
-	owlat->follow_email = cs_provider_option_word(endpoint, "on_email_change",
+	owlat->topic_always = cs_endpoint_option_word(endpoint, "topic_mode", topic_modes) == 1;
+	owlat->follow_email = cs_endpoint_option_word(endpoint, "on_email_change",
 												  email_change_words) == 1;
 	return owlat;
 }
@@ -145,9 +146,9 @@ check_length(const CsContact *contact, CsField field)
 {
 	const char *value = contact->value[field];
 
-	if (value == NULL || strlen(value) <= MAX_NAME || cs_provider_utf8_length(value) <= MAX_NAME)
+	if (value == NULL || strlen(value) <= MAX_NAME || cs_contact_text_length(value) <= MAX_NAME)
 		return NULL;
-	return cs_provider_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
 							  "%s has more than %d characters",
 							  cs_contact_field_name(field), MAX_NAME);
 }
@@ -161,14 +162,14 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 	if (contact->value[CS_EMAIL] == NULL && contact->upsert_key)
 		cs_contact_set(contact, CS_EMAIL, contact->upsert_key);
 	if (contact->value[CS_EMAIL] == NULL)
-		return cs_provider_refuse(CS_REASON_MISSING_FIELD, "email", "email is missing");
+		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "email", "email is missing");
 	contact->upsert_key = contact->value[CS_EMAIL];
 
 	if (contact->action == CS_UNSUBSCRIBE && owlat->topic_id == NULL)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
 								  "Owlat unsubscribes from topics, and the option topic_id names none");
 	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && owlat->topic_id == NULL)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, "opt_in",
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in",
 								  "Owlat keeps consent in topics, and the option topic_id names none");
 	refusal = check_length(contact, CS_EMAIL);
 	if (refusal == NULL)
@@ -378,7 +379,7 @@ build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 static void
 go_on(CsJudgement *judgement, int step, const char *why)
 {
-	cs_provider_conclude(judgement, CS_STEP, NULL, "%s", why);
+	cs_answer_conclude(judgement, CS_STEP, NULL, "%s", why);
 	judgement->next_step = step;
 }
 
@@ -438,7 +439,7 @@ judge_create(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	if (response->status != 409)
 		return false;
 	if (batch->step == STEP_RECREATE)
-		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
+		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
 							 "the contact comes and goes: it was not there to be updated, then there to be created");
 	else if (has_data(batch->contacts[0], endpoint->nulls_clear))
 		go_on(judgement, STEP_UPDATE, "the contact exists");
@@ -469,8 +470,8 @@ static void
 refuse(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 	   CsJson *doc, CsJudgement *judgement)
 {
-	cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
-	if (response->status == 403 && cs_provider_mentions(cs_provider_error_message(doc), "scope"))
+	cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
+	if (response->status == 403 && cs_answer_mentions(cs_answer_error_message(doc), "scope"))
 		judgement->reason = CS_HALT_SCOPE;
 }
 
@@ -481,7 +482,7 @@ is_topic_wrong(const CsResponse *response, CsJson *doc)
 	if (response->status == 404 && !is_not_found(response, doc))
 		return true;
 	return (response->status == 404 || response->status == 400) &&
-		cs_provider_mentions(cs_provider_error_message(doc), "topic");
+		cs_answer_mentions(cs_answer_error_message(doc), "topic");
 }
 
 /*
@@ -495,13 +496,13 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	const Owlat *owlat = cs_provider_settings(endpoint);
 	const CsContact *contact = batch->contacts[0];
 	CsOutcome  *outcome = &judgement->outcomes[0];
-	const char *message = cs_provider_error_message(doc);
+	const char *message = cs_answer_error_message(doc);
 	const char *doi = cs_json_text(cs_json_path(doc, "data.doiStatus"));
 
 	if (message == NULL)
 		message = psprintf("HTTP status %d", response->status);
 	if (is_topic_wrong(response, doc))
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_TOPIC,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_TOPIC,
 							 "Owlat does not take the topic of option topic_id: %s", message);
 	else if (response->status < 300 || (!join && is_not_found(response, doc)))
 	{
@@ -549,7 +550,7 @@ judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *respon
 
 	judgement->request_id = cs_message_header(response, "x-request-id");
 	judgement->code = error_code(doc);
-	if (cs_provider_judge_common(endpoint, response, doc, judgement))
+	if (cs_answer_judge_common(endpoint, response, doc, judgement))
 	{
 		if (response->status == 429)
 			refine_throttle(doc, judgement);
@@ -563,7 +564,7 @@ judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *respon
 	else if (call != CALL_DELETE && read_contact(response, doc, &judgement->outcomes[0]))
 		finish(owlat, batch, judgement);
 	else if (response->status < 300)
-		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
+		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else if (call == CALL_CREATE && judge_create(endpoint, batch, response, judgement))
 		return;
 	else if ((call == CALL_UPDATE || call == CALL_MOVE) &&
@@ -604,7 +605,7 @@ judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 			finding->result = strcmp(finding->theirs, "ok") == 0 ? CS_FINDING_OK : CS_FINDING_DIFFERS;
 	}
 	else if (cs_json_int(cs_json_path(doc, "pagination.totalItems"), &total))
-		cs_lookup_count(finding, local, total);
+		cs_answer_compare_counts(finding, local, total);
 }
 
 static bool
@@ -621,10 +622,10 @@ read_lookup(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
 {
 	CsJson	   *data = cs_json_get(doc, "data");
 
-	remote->contact = cs_lookup_begin_contact();
+	remote->contact = palloc0(sizeof(CsContact));
 	remote->id = cs_json_text(cs_json_get(data, "id"));
 	remote->updated_at = cs_json_text(cs_json_get(data, "updatedAt"));
-	cs_lookup_take(remote->contact, CS_EMAIL, cs_json_get(data, "email"));
+	cs_contact_set_json(remote->contact, CS_EMAIL, cs_json_get(data, "email"));
 	/* an absent name is one that is not set */
 	cs_contact_set(remote->contact, CS_FIRST_NAME, cs_json_text(cs_json_get(data, "firstName")));
 	cs_contact_set(remote->contact, CS_LAST_NAME, cs_json_text(cs_json_get(data, "lastName")));

@@ -1,10 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * provider.c
- *		The registry of providers, and what they share before a call.
- *
- * Adding a provider means one file in providers/ and one line here; nothing
- * else in the extension asks for a provider's name.
+ *		What delivery asks of a provider, apart from build().
  *
  *-------------------------------------------------------------------------
  */
@@ -20,23 +17,44 @@
 #include "provider/email.h"
 #include "provider/provider.h"
 
-/* Bytes of a contact's text that a refusal repeats. */
-#define MAX_SHOWN	60
+/* Bytes of a contact's text that a refusal quotes. */
+#define MAX_QUOTED	60
 
-extern const CsProvider cs_mailingcore;
-extern const CsProvider cs_campaignlark;
-extern const CsProvider cs_owlat;
-extern const CsProvider cs_spotzee;
-extern const CsProvider cs_caramel;
+/* Longer identifiers of a provider are not kept. */
+#define MAX_ID		500
 
-const CsProvider *const cs_providers[] = {
-	&cs_mailingcore,
-	&cs_campaignlark,
-	&cs_owlat,
-	&cs_spotzee,
-	&cs_caramel,
-	NULL
+/* The namespace of our name-based UUIDs: the UUID of the DNS name "contactsync". */
+static const uint8 uuid_namespace[16] = {
+	0x66, 0x40, 0xf1, 0x20, 0x59, 0x89, 0x5f, 0xbf,
+	0x8a, 0x1c, 0xff, 0x08, 0x41, 0x97, 0x21, 0xe6
 };
+
+/* ---------- limits and settings ---------- */
+
+int
+cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step)
+{
+	const CsProvider *provider = endpoint->provider;
+	int			limit = provider->max_batch;
+
+	if (provider->batch_limit)
+		limit = provider->batch_limit(action, step);
+	return Max(1, Min(limit, endpoint->batch_size));
+}
+
+const void *
+cs_provider_settings(const CsEndpoint *endpoint)
+{
+	if (endpoint->settings == NULL && endpoint->provider->configure != NULL)
+	{
+		CsEndpoint *writable = unconstify(CsEndpoint *, endpoint);
+		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(writable));
+
+		writable->settings = endpoint->provider->configure(endpoint);
+		MemoryContextSwitchTo(old);
+	}
+	return endpoint->settings;
+}
 
 /* ---------- authorization ---------- */
 
@@ -72,86 +90,7 @@ cs_provider_auth_wipe(char *value)
 	pfree(value);
 }
 
-/* The namespace of our name-based UUIDs: that of the DNS name "contactsync". */
-static const uint8 uuid_namespace[16] = {
-	0x66, 0x40, 0xf1, 0x20, 0x59, 0x89, 0x5f, 0xbf,
-	0x8a, 0x1c, 0xff, 0x08, 0x41, 0x97, 0x21, 0xe6
-};
-
-const CsProvider *
-cs_provider_find(const char *name)
-{
-	for (int i = 0; cs_providers[i]; i++)
-	{
-		if (strcmp(cs_providers[i]->name, name) == 0)
-			return cs_providers[i];
-	}
-	return NULL;
-}
-
-/* Their names for a hint: "a, b, c"; palloc'd. */
-char *
-cs_provider_list(void)
-{
-	StringInfoData list;
-
-	initStringInfo(&list);
-	for (int i = 0; cs_providers[i]; i++)
-		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", cs_providers[i]->name);
-	return list.data;
-}
-
-int
-cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step)
-{
-	const CsProvider *provider = endpoint->provider;
-	int			limit = provider->max_batch;
-
-	if (provider->batch_limit)
-		limit = provider->batch_limit(action, step);
-	return Max(1, Min(limit, endpoint->batch_size));
-}
-
-const void *
-cs_provider_settings(const CsEndpoint *endpoint)
-{
-	if (endpoint->settings == NULL && endpoint->provider->configure != NULL)
-	{
-		CsEndpoint *writable = unconstify(CsEndpoint *, endpoint);
-		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(writable));
-
-		writable->settings = endpoint->provider->configure(endpoint);
-		MemoryContextSwitchTo(old);
-	}
-	return endpoint->settings;
-}
-
 /* ---------- preparing a contact ---------- */
-
-CsRefusal *
-cs_provider_refuse(const char *reason, const char *field, const char *fmt,...)
-{
-	CsRefusal  *refusal = palloc0(sizeof(CsRefusal));
-	StringInfoData message;
-
-	initStringInfo(&message);
-	for (;;)
-	{
-		va_list		args;
-		int			needed;
-
-		va_start(args, fmt);
-		needed = appendStringInfoVA(&message, fmt, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&message, needed);
-	}
-	refusal->reason = reason;
-	refusal->field = field;
-	refusal->message = message.data;
-	return refusal;
-}
 
 static bool
 is_utf8(const char *text)
@@ -160,8 +99,8 @@ is_utf8(const char *text)
 }
 
 /*
- * Refuse text that is not UTF-8.  A database in UTF-8 has checked it itself;
- * one in SQL_ASCII may hold anything.
+ * Refuse text that is not UTF-8.  A database in UTF-8 has checked its text; one in
+ * SQL_ASCII may hold anything.
  */
 static CsRefusal *
 check_encoding(const CsContact *contact)
@@ -171,19 +110,19 @@ check_encoding(const CsContact *contact)
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
 	{
 		if (!is_utf8(contact->value[i]))
-			return cs_provider_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(i),
+			return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(i),
 									  "%s is not valid UTF-8", cs_contact_field_name(i));
 	}
 	for (int i = 0; i < contact->nattributes; i++)
 	{
 		if (!is_utf8(contact->attributes[i].name) || !is_utf8(contact->attributes[i].json))
-			return cs_provider_refuse(CS_REASON_INVALID_FIELD, "attributes",
+			return cs_contact_refuse(CS_REASON_INVALID_FIELD, "attributes",
 									  "attributes are not valid UTF-8");
 	}
 	return NULL;
 }
 
-/* Normalise the e-mail address and refuse one that cannot be right. */
+/* Normalize the email address, and refuse one that cannot be valid. */
 static CsRefusal *
 check_email(const CsEndpoint *endpoint, CsContact *contact)
 {
@@ -206,23 +145,23 @@ check_email(const CsEndpoint *endpoint, CsContact *contact)
 	{
 		const char *email = contact->value[CS_EMAIL];
 		int			len = (int) strlen(email);
-		int			shown = pg_encoding_mbcliplen(PG_UTF8, email, len, MAX_SHOWN);
+		int			shown = pg_encoding_mbcliplen(PG_UTF8, email, len, MAX_QUOTED);
 
-		return cs_provider_refuse(CS_REASON_INVALID_EMAIL, "email",
+		return cs_contact_refuse(CS_REASON_INVALID_EMAIL, "email",
 								  "the address \"%.*s%s\" %s",
 								  shown, email, shown < len ? "..." : "", problem);
 	}
 	return NULL;
 }
 
-/* Refuse what the provider cannot carry, or cannot do without. */
+/* Refuse fields that the provider cannot carry, and missing ones that it requires. */
 static CsRefusal *
 check_fields(const CsProvider *provider, const CsContact *contact)
 {
 	uint32		excess = contact->present & ~provider->fields;
 
 	if (excess)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD,
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD,
 								  cs_contact_field_name(pg_rightmost_one_pos32(excess)),
 								  "%s cannot carry %s; it carries %s", provider->title,
 								  cs_contact_field_list(excess),
@@ -230,7 +169,7 @@ check_fields(const CsProvider *provider, const CsContact *contact)
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
 	{
 		if ((provider->required & CS_FIELD_BIT(i)) && cs_contact_is_null(contact, i))
-			return cs_provider_refuse(CS_REASON_MISSING_FIELD, cs_contact_field_name(i),
+			return cs_contact_refuse(CS_REASON_MISSING_FIELD, cs_contact_field_name(i),
 									  "%s is %s, and %s needs it", cs_contact_field_name(i),
 									  contact->present & CS_FIELD_BIT(i) ? "empty" : "missing",
 									  provider->title);
@@ -238,7 +177,7 @@ check_fields(const CsProvider *provider, const CsContact *contact)
 	return NULL;
 }
 
-/* Consent is true or false, or it is not known. */
+/* Consent is true, false or unknown. */
 static CsRefusal *
 check_opt_in(const CsContact *contact)
 {
@@ -246,16 +185,16 @@ check_opt_in(const CsContact *contact)
 
 	if (value == NULL || strcmp(value, "true") == 0 || strcmp(value, "false") == 0)
 		return NULL;
-	return cs_provider_refuse(CS_REASON_INVALID_FIELD, "opt_in",
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in",
 							  "opt_in must be true or false, not \"%.*s\"",
-							  pg_encoding_mbcliplen(PG_UTF8, value, (int) strlen(value), MAX_SHOWN),
+							  pg_encoding_mbcliplen(PG_UTF8, value, (int) strlen(value), MAX_QUOTED),
 							  value);
 }
 
 static CsRefusal *
 refuse_too_large(void)
 {
-	return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL, "the contact is larger than %d kB",
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL, "the contact is larger than %d kB",
 							  CS_CONTACT_MAX_BYTES / 1024);
 }
 
@@ -285,47 +224,15 @@ cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 
 	refusal = provider->prepare(endpoint, contact);
 	if (refusal == NULL && contact->upsert_key && strlen(contact->upsert_key) > CS_KEY_MAX_BYTES)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
 								  "what the contact goes by is longer than %d bytes",
 								  CS_KEY_MAX_BYTES);
 	return refusal;
 }
 
-/* ---------- help for providers ---------- */
+/* ---------- idempotency keys ---------- */
 
-CsRefusal *
-cs_provider_check_path(const char *field, const char *text)
-{
-	if (strcmp(text, ".") != 0 && strcmp(text, "..") != 0)
-		return NULL;
-	return cs_provider_refuse(CS_REASON_INVALID_FIELD, field,
-							  "%s is \"%s\", which cannot be part of a URL", field, text);
-}
-
-size_t
-cs_provider_utf8_length(const char *text)
-{
-	size_t		n = 0;
-
-	for (; *text; text++)
-		n += ((unsigned char) *text & 0xC0) != 0x80;
-	return n;
-}
-
-int
-cs_provider_option_word(const CsEndpoint *endpoint, const char *name, const char *const *words)
-{
-	const char *value = cs_endpoint_option(endpoint, name);
-
-	for (int i = 0; value && words[i]; i++)
-	{
-		if (strcmp(value, words[i]) == 0)
-			return i;
-	}
-	return 0;
-}
-
-/* One length-prefixed part of a UUID's name; false when the hash failed. */
+/* Add a length-prefixed part of a UUID's name; return false if the hash fails. */
 static bool
 hash_part(pg_cryptohash_ctx *hash, const void *data, size_t len)
 {
@@ -360,8 +267,9 @@ hash_batch(pg_cryptohash_ctx *hash, const CsBatch *batch, const StringInfoData *
 }
 
 /*
- * SHA1 of the batch.  The hash of a server with OpenSSL hangs on a resource
- * owner, and no transaction is open here to have one: hence one for a moment.
+ * Compute the SHA1 hash of a batch.  With OpenSSL, a hash context belongs to a
+ * resource owner.  No transaction is open here that would have one, so make one
+ * for the purpose.
  */
 static void
 digest_batch(const CsBatch *batch, const StringInfoData *body, uint8 *digest)
@@ -400,4 +308,59 @@ cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body)
 	return psprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
 					d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7],
 					d[8], d[9], d[10], d[11], d[12], d[13], d[14], d[15]);
+}
+
+/* ---------- judging an answer ---------- */
+
+void
+cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement)
+{
+	memset(judgement, 0, sizeof(CsJudgement));
+	judgement->verdict = CS_DONE;
+	judgement->retry_after = -1;
+	judgement->next_step = batch->step;
+	judgement->created = -1;
+	judgement->updated = -1;
+	judgement->outcomes = palloc0(batch->ncontacts * sizeof(CsOutcome));
+	for (int i = 0; i < batch->ncontacts; i++)
+	{
+		const CsContact *contact = batch->contacts[i];
+		CsOutcome  *outcome = &judgement->outcomes[i];
+
+		outcome->consent_sent = batch->action == CS_UPSERT &&
+			cs_contact_is(contact, CS_OPT_IN, "true");
+		outcome->opted_out = contact->opted_out && !cs_contact_is(contact, CS_OPT_IN, "false");
+	}
+}
+
+/* Keep an identifier whole or not at all. */
+static const char *
+clean_id(const CsEndpoint *endpoint, const char *id)
+{
+	return id && *id && strlen(id) <= MAX_ID ? cs_endpoint_clean(endpoint, id) : NULL;
+}
+
+void
+cs_provider_judge(const CsEndpoint *endpoint, const CsBatch *batch,
+				  const CsResponse *response, CsJudgement *judgement)
+{
+	cs_provider_begin_judgement(batch, judgement);
+	endpoint->provider->judge(endpoint, batch, response, judgement);
+
+	judgement->code = cs_endpoint_clean(endpoint, judgement->code);
+	judgement->message = cs_endpoint_clean(endpoint, judgement->message);
+	judgement->field = cs_endpoint_clean(endpoint, judgement->field);
+	judgement->request_id = clean_id(endpoint, judgement->request_id);
+	for (int i = 0; i < batch->ncontacts; i++)
+	{
+		CsOutcome  *outcome = &judgement->outcomes[i];
+
+		outcome->code = cs_endpoint_clean(endpoint, outcome->code);
+		outcome->message = cs_endpoint_clean(endpoint, outcome->message);
+		outcome->field = cs_endpoint_clean(endpoint, outcome->field);
+		outcome->note = cs_endpoint_clean(endpoint, outcome->note);
+		outcome->remote_id = clean_id(endpoint, outcome->remote_id);
+		outcome->remote_status = clean_id(endpoint, outcome->remote_status);
+		outcome->remote_updated_at = clean_id(endpoint, outcome->remote_updated_at);
+	}
 }

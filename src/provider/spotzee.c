@@ -21,8 +21,9 @@
 #include "postgres.h"
 
 #include "http/url.h"
+#include "provider/answer.h"
 #include "provider/email.h"
-#include "provider/item_results.h"
+#include "provider/batch_results.h"
 #include "provider/provider.h"
 
 #define MAX_BATCH		100
@@ -46,13 +47,13 @@ static const char *const answer_rules[] = {"retry", "accept", NULL};
 static const char *
 check_api(const char *value)
 {
-	return cs_check_words(value, apis);
+	return cs_option_check_words(value, apis);
 }
 
 static const char *
 check_answer_rule(const char *value)
 {
-	return cs_check_words(value, answer_rules);
+	return cs_option_check_words(value, answer_rules);
 }
 
 static const char *
@@ -66,13 +67,13 @@ check_version(const char *value)
 
 static const CsOption options[] = {
 	{.name = "api",.place = CS_ON_SERVER,.payload = true,.check = check_api,.preset = "contacts",
-	.help = "generation of the API: contacts, or users as it was renamed in 2026"},
+	.help = "the generation of the API: \"contacts\", or \"users\", as they are called since 2026"},
 	{.name = "version",.place = CS_ON_SERVER,.check = check_version,.preset = "2026-04-28",
-	.help = "value of the header Spotzee-Version, or none"},
-	{.name = "email_as_id",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
-	.help = "answer to whether an external_id may be the e-mail address, which changes"},
+	.help = "the value of the header Spotzee-Version, or \"none\""},
+	{.name = "email_as_id",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
+	.help = "whether external_id may be the email address, although addresses change"},
 	{.name = "unreadable_answer",.place = CS_ON_SERVER,.check = check_answer_rule,.preset = "retry",
-	.help = "rule for a 2xx that does not say what became of the contacts: retry or accept"},
+	.help = "what to do after a 2xx that does not say what happened to the contacts: \"retry\" or \"accept\""},
 	{.name = NULL}
 };
 
@@ -81,13 +82,13 @@ configure(const CsEndpoint *endpoint)
 {
 	Spotzee    *spotzee = palloc0(sizeof(Spotzee));
 
-	spotzee->users = cs_provider_option_word(endpoint, "api", apis) == 1;
+	spotzee->users = cs_endpoint_option_word(endpoint, "api", apis) == 1;
 	spotzee->path = spotzee->users ? "/users" : "/contacts";
 	spotzee->version = cs_endpoint_option(endpoint, "version");
 	if (spotzee->version && strcmp(spotzee->version, "none") == 0)
 		spotzee->version = NULL;
 	spotzee->email_as_id = cs_endpoint_option_bool(endpoint, "email_as_id");
-	spotzee->accept_unreadable = cs_provider_option_word(endpoint, "unreadable_answer",
+	spotzee->accept_unreadable = cs_endpoint_option_word(endpoint, "unreadable_answer",
 														 answer_rules) == 1;
 	return spotzee;
 }
@@ -99,9 +100,9 @@ check_length(const CsContact *contact, CsField field, int max)
 {
 	const char *value = contact->value[field];
 
-	if (value == NULL || cs_provider_utf8_length(value) <= max)
+	if (value == NULL || cs_contact_text_length(value) <= max)
 		return NULL;
-	return cs_provider_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
 							  "%s has more than %d characters",
 							  cs_contact_field_name(field), max);
 }
@@ -118,21 +119,21 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 	CsRefusal  *refusal;
 
 	if (contact->action == CS_UNSUBSCRIBE)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
 								  "Spotzee keeps subscriptions apart from contacts; it can delete contacts");
 	if (contact->value[CS_EXTERNAL_ID] == NULL && contact->action != CS_UPSERT)
 		contact->value[CS_EXTERNAL_ID] = contact->upsert_key;
 	id = contact->value[CS_EXTERNAL_ID];
 	if (id == NULL || *id == '\0')
-		return cs_provider_refuse(CS_REASON_MISSING_FIELD, "external_id",
+		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "external_id",
 								  "external_id is empty, and Spotzee needs it");
 	if (contact->value[CS_EMAIL] && !spotzee->email_as_id && strchr(id, '@') &&
 		strcmp(cs_email_normalize(id), contact->value[CS_EMAIL]) == 0)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, "external_id",
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "external_id",
 								  "external_id is the e-mail address, which may change (see the option email_as_id)");
 	contact->upsert_key = contact->value[CS_EXTERNAL_ID];
 	if (contact->action == CS_DELETE)
-		return cs_provider_check_path("external_id", id);
+		return cs_contact_check_path("external_id", id);
 
 	refusal = check_length(contact, CS_LOCALE, MAX_LOCALE);
 	return refusal ? refusal : check_length(contact, CS_TIMEZONE, MAX_TIMEZONE);
@@ -262,17 +263,17 @@ is_code(const char *code, const char *name)
 
 /* Fails for one whose failure is counted but not named; others by halves. */
 static void
-judge_unattributed(const CsBatch *batch, int count, const CsItemResults *items,
+judge_unattributed(const CsBatch *batch, int count, const CsBatchResults *items,
 				   CsJudgement *judgement)
 {
 	const char *message = items->orphan_message;
 
 	if (batch->ncontacts > 1)
-		cs_provider_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
+		cs_answer_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
 							 "%d of %d contacts failed, which ones is not said",
 							 count, batch->ncontacts);
 	else
-		cs_provider_reject_one(&judgement->outcomes[0], CS_REASON_REJECTED, NULL,
+		cs_answer_reject_contact(&judgement->outcomes[0], CS_REASON_REJECTED, NULL,
 							   message ? message : "Spotzee refused the contact without a reason");
 }
 
@@ -286,23 +287,23 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 {
 	const Spotzee *spotzee = cs_provider_settings(endpoint);
 	CsJson	   *errors = cs_json_get(doc, "errors");
-	CsItemResults items;
+	CsBatchResults items;
 	int64		succeeded = -1;
 	int64		failed = -1;
 	int64		missing;
 
-	cs_item_results_begin(&items, batch, judgement);
-	cs_item_results_read(&items, cs_json_get(doc, "results"));
-	cs_item_results_read(&items, cs_json_get(doc, "contacts"));
-	cs_item_results_read(&items, cs_json_get(doc, "users"));
-	cs_item_results_read_failures(&items, errors);
+	cs_batch_results_begin(&items, batch, judgement);
+	cs_batch_results_read(&items, cs_json_get(doc, "results"));
+	cs_batch_results_read(&items, cs_json_get(doc, "contacts"));
+	cs_batch_results_read(&items, cs_json_get(doc, "users"));
+	cs_batch_results_read_failures(&items, errors);
 	(void) cs_json_int(cs_json_get(doc, "succeeded"), &succeeded);
 	(void) cs_json_int(cs_json_get(doc, "failed"), &failed);
 
 	if (cs_json_length(errors) < 0 && failed < 0 && succeeded < 0 &&
 		items.nseen < batch->ncontacts)
 	{
-		cs_provider_judge_unreadable(endpoint, batch, response, spotzee->accept_unreadable,
+		cs_answer_judge_unreadable(endpoint, batch, response, spotzee->accept_unreadable,
 									 judgement);
 		return;
 	}
@@ -319,14 +320,14 @@ static bool
 judge_conflict(const CsResponse *response, const char *code, CsJson *doc,
 			   CsJudgement *judgement)
 {
-	const char *message = cs_provider_error_message(doc);
+	const char *message = cs_answer_error_message(doc);
 
 	if (is_code(code, "idempotency_key_mismatch"))
-		cs_provider_conclude(judgement, CS_REKEY, CS_REASON_UNAVAILABLE, "%s",
+		cs_answer_conclude(judgement, CS_REKEY, CS_REASON_UNAVAILABLE, "%s",
 							 message ? message : "the idempotency key was used for another batch");
 	else if (is_code(code, "idempotency_in_progress") || is_code(code, "state_conflict"))
 	{
-		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s",
+		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s",
 							 message ? message : code);
 		judgement->retry_after = cs_message_retry_after(response);
 	}
@@ -341,18 +342,18 @@ judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse
 			  const char *code, CsJson *doc, CsJudgement *judgement)
 {
 	const char *param = cs_json_string(cs_json_get(doc, "param"));
-	const char *message = cs_provider_error_message(doc);
+	const char *message = cs_answer_error_message(doc);
 
-	cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+	cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 	if (param == NULL)
 		param = cs_json_string(cs_json_get(cs_json_item(cs_json_get(doc, "errors"), 0), "param"));
 	judgement->field = param;
 	if (is_code(code, "version_unsupported") || is_code(code, "version_required") ||
 		(param && strcmp(param, "Spotzee-Version") == 0))
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
 							 "Spotzee does not take the option version: %s", message ? message : code);
 	else if (response->status == 404)
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_URL,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_URL,
 							 "there is nothing at this URL, check the options base_url and api: %s",
 							 message ? message : "HTTP status 404");
 }
@@ -381,7 +382,7 @@ judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *respon
 	if (response->status >= 300)
 		judgement->code = code;
 
-	if (cs_provider_judge_common(endpoint, response, doc, judgement))
+	if (cs_answer_judge_common(endpoint, response, doc, judgement))
 	{
 		if (response->status == 429 && judgement->retry_after < 0)
 			judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
@@ -438,7 +439,7 @@ judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 	}
 	total = cs_message_header(response, "x-total-count");
 	if (total && *total && strspn(total, "0123456789") == strlen(total) && strlen(total) < 18)
-		cs_lookup_count(finding, local, strtoll(total, NULL, 10));
+		cs_answer_compare_counts(finding, local, strtoll(total, NULL, 10));
 	else
 		finding->detail = "the answer has no header X-Total-Count";
 }
@@ -448,7 +449,7 @@ build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *re
 {
 	const Spotzee *spotzee = cs_provider_settings(endpoint);
 
-	if (cs_provider_check_path("external_id", contact->upsert_key) != NULL)
+	if (cs_contact_check_path("external_id", contact->upsert_key) != NULL)
 		return false;
 	begin_get(spotzee, request);
 	request->url = psprintf("%s%s/%s", endpoint->base_url, spotzee->path,
@@ -472,12 +473,12 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
 		user = cs_json_get(doc, "contact");
 	if (user == NULL)
 		user = doc;
-	remote->contact = cs_lookup_begin_contact();
+	remote->contact = palloc0(sizeof(CsContact));
 	remote->id = cs_json_text(cs_json_get(user, "id"));
 	remote->updated_at = cs_json_text(cs_json_get(user, "updated_at"));
-	cs_lookup_take_attributes(remote->contact, cs_json_get(user, "data"), names);
+	cs_contact_read_attributes(remote->contact, cs_json_get(user, "data"), names);
 	for (int i = 0; i < (int) lengthof(fields); i++)
-		cs_lookup_take(remote->contact, fields[i],
+		cs_contact_set_json(remote->contact, fields[i],
 					   cs_json_get(user, cs_contact_field_name(fields[i])));
 	return remote->contact->value[CS_EXTERNAL_ID] != NULL;
 }

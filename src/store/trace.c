@@ -129,26 +129,6 @@ cs_trace_is_wanted(int endpoint, int watch, const char *key, const CsContact *co
  * Making
  */
 
-/* Effect: every occurrence of the secret is replaced. */
-static void
-redact(StringInfo text, const char *secret)
-{
-	size_t		len = strlen(secret);
-	char	   *found;
-
-	while (len > 0 && (found = strstr(text->data, secret)) != NULL)
-	{
-		StringInfoData rest;
-
-		initStringInfo(&rest);
-		appendStringInfoString(&rest, found + len);
-		text->len = found - text->data;
-		text->data[text->len] = '\0';
-		appendStringInfo(text, "***%s", rest.data);
-		pfree(rest.data);
-	}
-}
-
 /*
  * What is kept of a text of the given length: without secrets, no longer than is
  * allowed, in the encoding of the database; bytes that are none are said to be.
@@ -166,10 +146,7 @@ keep(MemoryContext context, const CsEndpoint *endpoint, const char *data, size_t
 	if (!pg_verify_mbstr(PG_UTF8, data, len, true))
 		return MemoryContextStrdup(context, psprintf("(%zu bytes that are not UTF-8)", len));
 	initStringInfo(&text);
-	appendBinaryStringInfo(&text, data, len);
-	for (int i = 0; i < endpoint->nvalues; i++)
-		if (endpoint->values[i].option->secret)
-			redact(&text, endpoint->values[i].value);
+	appendStringInfoString(&text, cs_endpoint_redact(endpoint, pnstrdup(data, len)));
 	if (text.len > MAX_BYTES)
 	{
 		text.len = pg_encoding_mbcliplen(PG_UTF8, text.data, text.len, MAX_BYTES);

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "provider/answer.h"
 #include "provider/campaignlark/campaignlark.h"
 
 /* An import or export blocks a workspace for seconds to minutes. */
@@ -104,7 +105,7 @@ accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *jud
 	if (lark->unsubscribe_old && contact->previous_key && !contact->previous_shared &&
 		strcmp(contact->previous_key, contact->upsert_key) != 0)
 	{
-		cs_provider_conclude(judgement, CS_STEP, NULL, "the address was %s before",
+		cs_answer_conclude(judgement, CS_STEP, NULL, "the address was %s before",
 							 contact->previous_key);
 		judgement->next_step = CS_LARK_STEP(CS_LARK_OLD, 0);
 	}
@@ -135,18 +136,18 @@ judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	bool		keep;
 
 	if (response->status == 404 &&
-		cs_provider_mentions(cs_provider_error_message(doc), "find a contact"))
+		cs_answer_mentions(cs_answer_error_message(doc), "find a contact"))
 	{
-		cs_provider_conclude(judgement, CS_STEP, NULL, "the contact is new");
+		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact is new");
 		judgement->next_step = CS_LARK_STEP(CS_LARK_SET, 0);
 	}
 	else if (response->status >= 300)
 		return false;
 	else if (!read_contact(doc, outcome) || outcome->remote_status == NULL)
-		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
+		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else
 	{
-		cs_provider_conclude(judgement, CS_STEP, NULL, "the contact is %s",
+		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact is %s",
 							 outcome->remote_status);
 		keep = contact->value[CS_STATUS] == NULL || is_opt_out(outcome->remote_status);
 		judgement->next_step = CS_LARK_STEP(keep ? CS_LARK_KEEP : CS_LARK_SET, 0);
@@ -205,12 +206,12 @@ judge_unknown_field(const CsCampaignLark *lark, const CsBatch *batch, const char
 	field = find_field(lark, contact, tag);
 	if (lark->drop_unknown_fields && field >= 0 && !(dropped & (UINT32_C(1) << field)))
 	{
-		cs_provider_conclude(judgement, CS_STEP, NULL, "CampaignLark has no field \"%s\"", tag);
+		cs_answer_conclude(judgement, CS_STEP, NULL, "CampaignLark has no field \"%s\"", tag);
 		judgement->next_step = CS_LARK_STEP(CS_LARK_KIND(batch->step),
 											dropped | (UINT32_C(1) << field));
 		return;
 	}
-	cs_provider_conclude(judgement, contact->direct ? CS_REJECT : CS_HALT,
+	cs_answer_conclude(judgement, contact->direct ? CS_REJECT : CS_HALT,
 						 contact->direct ? CS_REASON_INVALID_FIELD : CS_HALT_FIELD,
 						 "%s: create it there, map another one, or set the option drop_unknown_fields",
 						 *tag ? psprintf("CampaignLark has no field with the merge tag \"%s\"", tag) :
@@ -235,42 +236,42 @@ judge_400(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *re
 		  CsJson *doc, CsJudgement *judgement)
 {
 	const CsCampaignLark *lark = cs_provider_settings(endpoint);
-	const char *message = cs_provider_error_message(doc);
+	const char *message = cs_answer_error_message(doc);
 
-	cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+	cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 	if (message == NULL)
 		return;
-	if (cs_provider_mentions(message, "is currently in progress"))
+	if (cs_answer_mentions(message, "is currently in progress"))
 	{
-		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s", message);
+		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s", message);
 		judgement->throttled = true;
 		judgement->retry_after = cs_message_retry_after(response);
 		if (judgement->retry_after < 0)
 			judgement->retry_after = BUSY_SECONDS;
 	}
-	else if (cs_provider_mentions(message, "find a field"))
+	else if (cs_answer_mentions(message, "find a field"))
 		judge_unknown_field(lark, batch, message, judgement);
-	else if (cs_provider_mentions(message, "Email address is required"))
+	else if (cs_answer_mentions(message, "Email address is required"))
 	{
 		judgement->reason = CS_REASON_MISSING_FIELD;
 		judgement->field = "email";
 	}
-	else if (cs_provider_mentions(message, "status you provided"))
+	else if (cs_answer_mentions(message, "status you provided"))
 	{
 		judgement->reason = CS_REASON_INVALID_FIELD;
 		judgement->field = "status";
 	}
-	else if (cs_provider_mentions(message, "Tag ID"))
+	else if (cs_answer_mentions(message, "Tag ID"))
 	{
 		judgement->reason = CS_REASON_INVALID_FIELD;
 		judgement->field = "tags";
 	}
-	else if (cs_provider_mentions(message, "is required"))
+	else if (cs_answer_mentions(message, "is required"))
 	{
 		judgement->reason = CS_REASON_MISSING_FIELD;
 		judgement->field = quoted_word(message);
 	}
-	else if (cs_provider_mentions(message, "email"))
+	else if (cs_answer_mentions(message, "email"))
 	{
 		judgement->reason = CS_REASON_INVALID_EMAIL;
 		judgement->field = "email";
@@ -284,14 +285,14 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 	const CsCampaignLark *lark = cs_provider_settings(endpoint);
 	const CsContact *contact = batch->contacts[0];
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
-	const char *message = cs_provider_error_message(doc);
+	const char *message = cs_answer_error_message(doc);
 
 	judgement->request_id = cs_message_header(response, "x-request-id");
-	if (cs_provider_judge_common(endpoint, response, doc, judgement))
+	if (cs_answer_judge_common(endpoint, response, doc, judgement))
 	{
-		if (response->status == 429 && cs_provider_mentions(message, "usage limit"))
+		if (response->status == 429 && cs_answer_mentions(message, "usage limit"))
 		{
-			cs_provider_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
+			cs_answer_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
 								 "a quota of the account is used up: %s", message);
 			judgement->throttled = false;
 		}
@@ -313,11 +314,11 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 			 (response->status < 300 && !cs_json_is_null(cs_json_get(doc, "error"))))
 		judge_400(endpoint, batch, response, doc, judgement);
 	else if (response->status < 300)
-		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
+		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else
 	{
-		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
-		if (response->status == 403 && cs_provider_mentions(message, "IP address"))
+		cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
+		if (response->status == 403 && cs_answer_mentions(message, "IP address"))
 			judgement->reason = CS_HALT_ADDRESS;
 	}
 }

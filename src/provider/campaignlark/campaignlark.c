@@ -37,42 +37,42 @@ static const char *const email_change_words[] = {"ignore", "unsubscribe", NULL};
 static const char *
 check_new_contacts(const char *value)
 {
-	return cs_check_words(value, new_contacts_words);
+	return cs_option_check_words(value, new_contacts_words);
 }
 
 static const char *
 check_email_change(const char *value)
 {
-	return cs_check_words(value, email_change_words);
+	return cs_option_check_words(value, email_change_words);
 }
 
 static const CsOption options[] = {
-	{.name = "partial_update",.place = CS_ON_SERVER,.payload = true,.check = cs_check_boolean,.preset = "true",
-	.help = "answer to whether what is sent is merged into a contact, rather than replacing it"},
+	{.name = "partial_update",.place = CS_ON_SERVER,.payload = true,.check = cs_option_check_boolean,.preset = "true",
+	.help = "whether an existing contact is updated rather than replaced"},
 	{.name = "new_contacts",.place = CS_ON_SERVER,.check = check_new_contacts,
-	.help = "status of new contacts without opt_in or status: subscribed, unsubscribed or unconfirmed; without the option they are refused"},
-	{.name = "keep_opt_outs",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
-	.help = "answer to whether a contact is looked up before it is subscribed, and left alone if it unsubscribed or complained at CampaignLark"},
-	{.name = "drop_unknown_fields",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
-	.help = "answer to whether a contact is sent again without the field that CampaignLark does not know"},
+	.help = "the status of new contacts without opt_in or status: \"subscribed\", \"unsubscribed\" or \"unconfirmed\"; without this option they are refused"},
+	{.name = "keep_opt_outs",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
+	.help = "whether a contact is looked up before it is subscribed, and not subscribed if it has unsubscribed or complained at CampaignLark"},
+	{.name = "drop_unknown_fields",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
+	.help = "whether a contact is sent again without a field that CampaignLark does not know"},
 	{.name = "on_email_change",.place = CS_ON_SERVER,.check = check_email_change,.preset = "ignore",
-	.help = "rule for the contact of the address before: ignore or unsubscribe"},
-	{.name = "keep_email_case",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
-	.help = "answer to whether e-mail addresses keep their letter case"},
-	{.name = "check_fields",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
-	.help = "answer to whether CampaignLark is asked for its merge tags when a watch is made"},
+	.help = "what happens to the contact of the previous address: \"ignore\" or \"unsubscribe\""},
+	{.name = "keep_email_case",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
+	.help = "whether email addresses keep their letter case"},
+	{.name = "check_fields",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "true",
+	.help = "whether the merge tags are checked at CampaignLark when a watch is created"},
 	{.name = "external_id_field",.place = CS_ON_SERVER,.payload = true,.preset = "external_id",
-	.help = "merge tag of external_id"},
+	.help = "the merge tag of external_id"},
 	{.name = "first_name_field",.place = CS_ON_SERVER,.payload = true,.preset = "first_name",
-	.help = "merge tag of first_name"},
+	.help = "the merge tag of first_name"},
 	{.name = "last_name_field",.place = CS_ON_SERVER,.payload = true,.preset = "last_name",
-	.help = "merge tag of last_name"},
+	.help = "the merge tag of last_name"},
 	{.name = "phone_field",.place = CS_ON_SERVER,.payload = true,.preset = "phone",
-	.help = "merge tag of phone"},
+	.help = "the merge tag of phone"},
 	{.name = "locale_field",.place = CS_ON_SERVER,.payload = true,.preset = "locale",
-	.help = "merge tag of locale"},
+	.help = "the merge tag of locale"},
 	{.name = "timezone_field",.place = CS_ON_SERVER,.payload = true,.preset = "timezone",
-	.help = "merge tag of timezone"},
+	.help = "the merge tag of timezone"},
 	{.name = NULL}
 };
 
@@ -84,11 +84,11 @@ configure(const CsEndpoint *endpoint)
 
 	lark->partial_update = cs_endpoint_option_bool(endpoint, "partial_update");
 	if (cs_endpoint_option(endpoint, "new_contacts"))
-		lark->new_status = new_statuses[cs_provider_option_word(endpoint, "new_contacts",
+		lark->new_status = new_statuses[cs_endpoint_option_word(endpoint, "new_contacts",
 																new_contacts_words)];
 	lark->keep_opt_outs = cs_endpoint_option_bool(endpoint, "keep_opt_outs");
 	lark->drop_unknown_fields = cs_endpoint_option_bool(endpoint, "drop_unknown_fields");
-	lark->unsubscribe_old = cs_provider_option_word(endpoint, "on_email_change",
+	lark->unsubscribe_old = cs_endpoint_option_word(endpoint, "on_email_change",
 													email_change_words) == 1;
 	lark->tag[CS_EXTERNAL_ID] = cs_endpoint_option(endpoint, "external_id_field");
 	lark->tag[CS_FIRST_NAME] = cs_endpoint_option(endpoint, "first_name_field");
@@ -177,7 +177,7 @@ prepare_tags(CsContact *contact)
 	tags = cs_json_parse(text, strlen(text));
 	n = cs_json_length(tags);
 	if (n < 0)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, "tags",
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "tags",
 								  "tags must be an array of tag IDs, which are integers");
 
 	initStringInfo(&out);
@@ -188,7 +188,7 @@ prepare_tags(CsContact *contact)
 		int64		id;
 
 		if (!cs_json_int(tag, &id))
-			return cs_provider_refuse(CS_REASON_INVALID_FIELD, "tags",
+			return cs_contact_refuse(CS_REASON_INVALID_FIELD, "tags",
 									  "tags must be integers, and %s is none",
 									  tag ? cs_json_dump(tag) : "null");
 		appendStringInfo(&out, "%s" INT64_FORMAT, i > 0 ? "," : "", id);
@@ -214,7 +214,7 @@ prepare_status(CsContact *contact)
 			return NULL;
 		}
 	}
-	return cs_provider_refuse(CS_REASON_INVALID_FIELD, "status",
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, "status",
 							  "status \"%s\" is none of SUBSCRIBED, UNSUBSCRIBED, UNCONFIRMED, CLEANED, COMPLAINED",
 							  value);
 }
@@ -245,7 +245,7 @@ decide_status(const CsCampaignLark *lark, CsContact *contact)
 
 	if (status || contact->opted_out || (lark->new_status && lark->partial_update))
 		return NULL;
-	return cs_provider_refuse(CS_REASON_MISSING_FIELD, "opt_in",
+	return cs_contact_refuse(CS_REASON_MISSING_FIELD, "opt_in",
 							  "the contact has neither opt_in nor status, and CampaignLark would subscribe it%s",
 							  lark->partial_update ? " if it is new (see the option new_contacts)" : "");
 }
@@ -257,12 +257,12 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 	CsRefusal  *refusal;
 
 	if (contact->action == CS_DELETE)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
 								  "CampaignLark deletes no contacts; it can unsubscribe them");
 	if (contact->value[CS_EMAIL] == NULL && contact->upsert_key)
 		cs_contact_set(contact, CS_EMAIL, contact->upsert_key);
 	if (contact->value[CS_EMAIL] == NULL)
-		return cs_provider_refuse(CS_REASON_MISSING_FIELD, "email", "email is missing");
+		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "email", "email is missing");
 
 	/* two spellings of one address must not be in flight at once */
 	contact->upsert_key = cs_email_normalize(contact->value[CS_EMAIL]);

@@ -132,12 +132,12 @@ cs_campaignlark_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *
 	CsJson	   *contact = cs_json_get(doc, "data");
 	CsJson	   *fields = cs_json_get(contact, "data");
 
-	remote->contact = cs_lookup_begin_contact();
+	remote->contact = palloc0(sizeof(CsContact));
 	remote->id = cs_json_text(cs_json_get(contact, "id"));
 	remote->updated_at = cs_json_text(cs_json_get(contact, "updated_at"));
-	cs_lookup_take_attributes(remote->contact, fields, lark->tag);
-	cs_lookup_take(remote->contact, CS_EMAIL, cs_json_get(fields, "email_address"));
-	cs_lookup_take(remote->contact, CS_STATUS, cs_json_get(contact, "status"));
+	cs_contact_read_attributes(remote->contact, fields, lark->tag);
+	cs_contact_set_json(remote->contact, CS_EMAIL, cs_json_get(fields, "email_address"));
+	cs_contact_set_json(remote->contact, CS_STATUS, cs_json_get(contact, "status"));
 	if (cs_json_length(cs_json_get(contact, "tags")) >= 0)
 		cs_contact_set(remote->contact, CS_TAGS, tag_ids(cs_json_get(contact, "tags")));
 	return remote->contact->value[CS_EMAIL] != NULL;

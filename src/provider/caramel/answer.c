@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "provider/answer.h"
 #include "provider/caramel/caramel.h"
 
 /* A refusal, in whichever shape it came. */
@@ -114,7 +115,7 @@ code_by_phrase(const char *message)
 {
 	for (int i = 0; message && i < (int) lengthof(phrases); i++)
 	{
-		if (cs_provider_mentions(message, phrases[i].phrase))
+		if (cs_answer_mentions(message, phrases[i].phrase))
 			return phrases[i].code;
 	}
 	return NULL;
@@ -139,9 +140,9 @@ code_by_number(CsJson *value)
 static void
 read_error(CsJson *error, Refusal *refusal)
 {
-	refusal->message = cs_provider_error_message(error);
+	refusal->message = cs_answer_error_message(error);
 	refusal->code = code_by_number(cs_json_get(error, "code"));
-	if (cs_provider_mentions(refusal->message, "unknown tool"))
+	if (cs_answer_mentions(refusal->message, "unknown tool"))
 		refusal->code = "no_such_tool"; /* -32602 is all that MCP has for it */
 	if (refusal->code == NULL)
 		refusal->code = cs_json_string(cs_json_get(error, "code"));
@@ -202,7 +203,7 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 
 	if (caramel->form_id == NULL || cs_caramel_submits(endpoint, batch))
 	{
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_PLAN,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_PLAN,
 							 "the plan of the business is below Business: %s%s", message,
 							 caramel->form_id ? "" : " (set the option form_id to a form that contacts can go through)");
 		return;
@@ -210,11 +211,11 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 	judgement->provider_state = CS_CARAMEL_TIER_MEMO;
 	if (cs_caramel_may_submit(caramel, batch->contacts[0]))
 	{
-		cs_provider_conclude(judgement, CS_STEP, NULL, "%s; the form is next", message);
+		cs_answer_conclude(judgement, CS_STEP, NULL, "%s; the form is next", message);
 		judgement->next_step = CS_CARAMEL_FORM;
 	}
 	else
-		cs_provider_conclude(judgement, CS_REJECT, CS_REASON_REJECTED,
+		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_REJECTED,
 							 "%s, and the form would claim consent that %s", message,
 							 cs_contact_is(batch->contacts[0], CS_OPT_IN, "true") ?
 							 "may have been withdrawn since it was submitted" :
@@ -230,7 +231,7 @@ is_code(const Refusal *refusal, const char *code)
 static void
 judge_throttle(const CsResponse *response, const char *message, CsJudgement *judgement)
 {
-	cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "too many requests: %s",
+	cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "too many requests: %s",
 						 message);
 	judgement->throttled = true;
 	judgement->retry_after = cs_message_retry_after(response);
@@ -247,38 +248,38 @@ judge_code(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *r
 	refusal->code ? refusal->code : "upsert failed";
 
 	if (is_code(refusal, "unauthorized"))
-		cs_provider_conclude(judgement, CS_REAUTH, CS_HALT_UNAUTHORIZED,
+		cs_answer_conclude(judgement, CS_REAUTH, CS_HALT_UNAUTHORIZED,
 							 "Caramel does not accept the access token: %s", message);
 	else if (is_code(refusal, CS_CARAMEL_TIER))
 		judge_tier(endpoint, batch, message, judgement);
 	else if (is_code(refusal, "scope_required"))
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_SCOPE, "%s", message);
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_SCOPE, "%s", message);
 	else if (is_code(refusal, "business_not_found"))
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_TENANT,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_TENANT,
 							 "check the option business_id: %s", message);
 	else if (is_code(refusal, "insufficient_credits"))
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_QUOTA, "%s", message);
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_QUOTA, "%s", message);
 	else if (is_code(refusal, "no_such_tool") || is_code(refusal, "bad_envelope"))
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
 							 "Caramel does not understand the call (check upsert_tool and form_tool): %s",
 							 message);
 	else if (is_code(refusal, "form_not_found"))
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_FORM,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_FORM,
 							 "check the option form_id: %s", message);
 	else if (is_code(refusal, "invalid_params") && cs_caramel_submits(endpoint, batch))
 	{
 		/* how the form wants its arguments is a guess of the options */
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
 							 "check the options form_id_argument and form_data_argument: %s", message);
 		judgement->maybe_contact = true;
 	}
 	else if (is_code(refusal, "rate_limited"))
 		judge_throttle(response, message, judgement);
 	else if (is_code(refusal, "internal_error"))
-		cs_provider_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s", message);
+		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s", message);
 	else if (is_code(refusal, "email_required"))
 	{
-		cs_provider_conclude(judgement, CS_REJECT, CS_REASON_MISSING_FIELD, "%s", message);
+		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_MISSING_FIELD, "%s", message);
 		judgement->field = "email";
 	}
 	else
@@ -331,14 +332,14 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	if (!cs_json_is_object(result) ||
 		(!cs_json_is_null(id) && (!cs_json_int(id, &number) || number != batch->number)))
 	{
-		cs_provider_judge_unreadable(endpoint, batch, response, false, judgement);
+		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 		return;
 	}
 
 	outcome->remote_id = find_id(result);
 	outcome->consent_sent = (form && caramel->form_sets_consent) || claimed;
 	if (claimed && cs_contact_is(contact, CS_OPT_IN, "false"))
-		cs_provider_reject_one(outcome, CS_REASON_REJECTED, "consent_kept",
+		cs_answer_reject_contact(outcome, CS_REASON_REJECTED, "consent_kept",
 							   "the contact is written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
 	if (form)
 		outcome->note = "submitted through the form";
@@ -357,7 +358,7 @@ cs_caramel_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 	judgement->request_id = cs_message_header(response, "x-caramel-request-id");
 	if (refused)
 		judgement->code = refusal.code;
-	if (cs_provider_judge_common(endpoint, response, doc, judgement))
+	if (cs_answer_judge_common(endpoint, response, doc, judgement))
 	{
 		if (response->status == 429 && judgement->retry_after < 0)
 			judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
@@ -366,10 +367,10 @@ cs_caramel_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 	if (refused && judge_code(endpoint, batch, response, &refusal, judgement))
 		return;
 	if (refused && response->status < 300)
-		cs_provider_conclude(judgement, CS_REJECT, CS_REASON_REJECTED, "%s",
+		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_REJECTED, "%s",
 							 refusal.message ? refusal.message : "upsert failed");
 	else if (response->status >= 300)
-		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+		cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 	else
 		judge_result(endpoint, batch, response, doc, judgement);
 }

@@ -32,50 +32,50 @@ static const char *const usage_ways[] = {"gateway", "mcp", NULL};
 static const char *
 check_route(const char *value)
 {
-	return cs_check_words(value, routes);
+	return cs_option_check_words(value, routes);
 }
 
 static const char *
 check_usage(const char *value)
 {
-	return cs_check_words(value, usage_ways);
+	return cs_option_check_words(value, usage_ways);
 }
 
 static const CsOption options[] = {
-	{.name = "business_id",.place = CS_ON_SERVER,.check = cs_check_header,.required = true,
-	.help = "id of the business that contacts belong to"},
-	{.name = "token_url",.place = CS_ON_SERVER,.check = cs_check_url,
+	{.name = "business_id",.place = CS_ON_SERVER,.check = cs_option_check_header,.required = true,
+	.help = "the ID of the business that contacts belong to"},
+	{.name = "token_url",.place = CS_ON_SERVER,.check = cs_option_check_url,
 		.preset = "https://api.caramelme.com/functions/v1/mcp-oauth",
-	.help = "URL that renews the access token"},
+	.help = "the URL at which the access token is renewed"},
 	{.name = "route",.place = CS_ON_SERVER,.check = check_route,.preset = "upsert",
-	.help = "way of contacts: upsert, which falls back to the form on a plan that is too low, or form"},
-	{.name = "form_id",.place = CS_ON_SERVER,.check = cs_check_header,
-	.help = "id of the form for contacts that go that way"},
-	{.name = "form_pace",.place = CS_ON_SERVER,.check = cs_check_pace,.preset = "0.16",
-	.help = "calls a second while contacts go through the form, at most"},
-	{.name = "form_sets_consent",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
-	.help = "answer to whether the form sets marketing_consent, so that it is for contacts with opt_in true alone"},
-	{.name = "form_resubmit",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
-	.help = "answer to whether a form that sets consent is submitted again for the same contact, which undoes an opt-out"},
+	.help = "how contacts are sent: \"upsert\", which falls back to the form if the plan does not allow upserts, or \"form\""},
+	{.name = "form_id",.place = CS_ON_SERVER,.check = cs_option_check_header,
+	.help = "the ID of the form that contacts are submitted through"},
+	{.name = "form_pace",.place = CS_ON_SERVER,.check = cs_option_check_pace,.preset = "0.16",
+	.help = "the maximum number of calls per second while contacts are submitted through the form"},
+	{.name = "form_sets_consent",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "true",
+	.help = "whether the form sets marketing_consent; if so, only contacts with opt_in true are submitted"},
+	{.name = "form_resubmit",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
+	.help = "whether a form that sets consent is submitted again for the same contact, which undoes an opt-out"},
 	{.name = "upsert_tool",.place = CS_ON_SERVER,.preset = "caramel.v1.contact.upsert",
-	.help = "name of the tool that upserts a contact"},
+	.help = "the name of the tool that upserts a contact"},
 	{.name = "form_tool",.place = CS_ON_SERVER,.preset = "caramel.v1.form.submit",
-	.help = "name of the tool that submits a form"},
+	.help = "the name of the tool that submits a form"},
 	{.name = "form_id_argument",.place = CS_ON_SERVER,.preset = "form_id",
-	.help = "name of the tool's argument with the id of the form"},
+	.help = "the name of the tool's argument for the ID of the form"},
 	{.name = "form_data_argument",.place = CS_ON_SERVER,.preset = "data",
-	.help = "name of the tool's argument with the fields, or none if they stand beside form_id"},
+	.help = "the name of the tool's argument for the fields, or \"none\" if the fields are arguments themselves"},
 	{.name = "form_email_field",.place = CS_ON_SERVER,.preset = "email",
-	.help = "name of the form's field for email"},
+	.help = "the name of the form's field for email"},
 	{.name = "form_first_name_field",.place = CS_ON_SERVER,.preset = "first_name",
-	.help = "name of the form's field for first_name"},
+	.help = "the name of the form's field for first_name"},
 	{.name = "form_last_name_field",.place = CS_ON_SERVER,.preset = "last_name",
-	.help = "name of the form's field for last_name"},
+	.help = "the name of the form's field for last_name"},
 	{.name = "usage",.place = CS_ON_SERVER,.check = check_usage,.preset = "gateway",
-	.help = "way of asking for the usage: gateway, as the page on syncing has it, or mcp"},
-	{.name = "gateway_url",.place = CS_ON_SERVER,.check = cs_check_url,
+	.help = "where the usage is requested: \"gateway\", as documented, or \"mcp\""},
+	{.name = "gateway_url",.place = CS_ON_SERVER,.check = cs_option_check_url,
 		.preset = "https://gateway.caramelme.com/v1",
-	.help = "URL of the gateway, without /meta/usage"},
+	.help = "the URL of the gateway, without /meta/usage"},
 	{.name = NULL}
 };
 
@@ -95,7 +95,7 @@ configure(const CsEndpoint *endpoint)
 	caramel->form_field[CS_EMAIL] = cs_endpoint_option(endpoint, "form_email_field");
 	caramel->form_field[CS_FIRST_NAME] = cs_endpoint_option(endpoint, "form_first_name_field");
 	caramel->form_field[CS_LAST_NAME] = cs_endpoint_option(endpoint, "form_last_name_field");
-	caramel->prefer_form = cs_provider_option_word(endpoint, "route", routes) == 1;
+	caramel->prefer_form = cs_endpoint_option_word(endpoint, "route", routes) == 1;
 	caramel->form_sets_consent = cs_endpoint_option_bool(endpoint, "form_sets_consent");
 	caramel->form_pace = cs_endpoint_option_number(endpoint, "form_pace", 0);
 	caramel->resubmit = cs_endpoint_option_bool(endpoint, "form_resubmit");
@@ -152,10 +152,10 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 	const CsCaramel *caramel = cs_provider_settings(endpoint);
 
 	if (contact->action != CS_UPSERT)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, NULL,
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
 								  "Caramel neither deletes nor unsubscribes contacts");
 	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && caramel->form_id == NULL)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, "opt_in",
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in",
 								  "Caramel takes consent through a form only, and the option form_id names none");
 	contact->upsert_key = contact->value[CS_EMAIL];
 	return NULL;
@@ -281,7 +281,7 @@ build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 {
 	const CsCaramel *caramel = cs_provider_settings(endpoint);
 	StringInfo	out = &request->body;
-	bool		mcp = cs_provider_option_word(endpoint, "usage", usage_ways) == 1;
+	bool		mcp = cs_endpoint_option_word(endpoint, "usage", usage_ways) == 1;
 
 	if (n > 0)
 		return n == 1;

@@ -14,7 +14,8 @@
  */
 #include "postgres.h"
 
-#include "provider/item_results.h"
+#include "provider/answer.h"
+#include "provider/batch_results.h"
 #include "provider/mailingcore/mailingcore.h"
 
 /* The numbers of a summary; -1 where it has none. */
@@ -84,26 +85,26 @@ read_summary(CsJson *doc, Summary *summary)
 
 /* Every list in which an entry may say what became of a contact. */
 static void
-read_entries(const Summary *summary, CsJson *doc, CsItemResults *items)
+read_entries(const Summary *summary, CsJson *doc, CsBatchResults *items)
 {
-	cs_item_results_read(items, cs_json_length(doc) >= 0 ? doc : NULL);
+	cs_batch_results_read(items, cs_json_length(doc) >= 0 ? doc : NULL);
 	for (int i = 0; i < (int) lengthof(summary->places); i++)
 	{
 		CsJson	   *place = summary->places[i];
 
 		for (int j = 0; created_names[j]; j++)
-			cs_item_results_read(items, cs_json_get(place, created_names[j]));
+			cs_batch_results_read(items, cs_json_get(place, created_names[j]));
 		for (int j = 0; updated_names[j]; j++)
-			cs_item_results_read(items, cs_json_get(place, updated_names[j]));
+			cs_batch_results_read(items, cs_json_get(place, updated_names[j]));
 		for (int j = 0; result_names[j]; j++)
 		{
 			CsJson	   *list = cs_json_get(place, result_names[j]);
 
 			if (cs_json_length(list) >= 0)
-				cs_item_results_read(items, list);
+				cs_batch_results_read(items, list);
 		}
 		for (int j = 0; failed_names[j]; j++)
-			cs_item_results_read_failures(items, cs_json_get(place, failed_names[j]));
+			cs_batch_results_read_failures(items, cs_json_get(place, failed_names[j]));
 	}
 }
 
@@ -112,7 +113,7 @@ read_entries(const Summary *summary, CsJson *doc, CsItemResults *items)
  * what became of the contacts at all.
  */
 static int
-count_unattributed(const CsBatch *batch, const Summary *summary, const CsItemResults *items)
+count_unattributed(const CsBatch *batch, const Summary *summary, const CsBatchResults *items)
 {
 	int64		succeeded = Max(summary->created, 0) + Max(summary->updated, 0) +
 	Max(summary->others, 0);
@@ -132,7 +133,7 @@ count_unattributed(const CsBatch *batch, const Summary *summary, const CsItemRes
 
 /* All that may be meant fail; those that are named have their own reason. */
 static void
-reject_unattributed(const CsBatch *batch, int count, const CsItemResults *items)
+reject_unattributed(const CsBatch *batch, int count, const CsBatchResults *items)
 {
 	const char *message = items->orphan_message;
 
@@ -143,7 +144,7 @@ reject_unattributed(const CsBatch *batch, int count, const CsItemResults *items)
 	for (int i = 0; i < batch->ncontacts; i++)
 	{
 		if (items->outcomes[i].kind == CS_OUTCOME_OK)
-			cs_provider_reject_one(&items->outcomes[i], CS_REASON_REJECTED, NULL, message);
+			cs_answer_reject_contact(&items->outcomes[i], CS_REASON_REJECTED, NULL, message);
 	}
 }
 
@@ -160,12 +161,12 @@ resend_unattributed(const CsBatch *batch, int count, CsJudgement *judgement)
 	while ((1 << halvings) < batch->ncontacts)
 		halvings++;
 	if (batch->ncontacts > 1 && 2 * halvings * count < batch->ncontacts)
-		cs_provider_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
+		cs_answer_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
 							 "%d of %d contacts failed, which ones is not said",
 							 count, batch->ncontacts);
 	else
 	{
-		cs_provider_conclude(judgement, CS_STEP, CS_REASON_REJECTED,
+		cs_answer_conclude(judgement, CS_STEP, CS_REASON_REJECTED,
 							 "%d of %d contacts failed, which ones or why is not said",
 							 count, batch->ncontacts);
 		judgement->next_step = CS_MAILINGCORE_SINGLE;
@@ -195,19 +196,19 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 {
 	const CsMailingCore *settings = cs_provider_settings(endpoint);
 	Summary		summary = {{NULL}, -1, -1, -1, -1};
-	CsItemResults items;
+	CsBatchResults items;
 	int			unattributed;
 
 	read_summary(doc, &summary);
-	cs_item_results_begin(&items, batch, judgement);
+	cs_batch_results_begin(&items, batch, judgement);
 	read_entries(&summary, doc, &items);
 	unattributed = count_unattributed(batch, &summary, &items);
 	if (unattributed < 0)
 	{
 		if (is_refusal(doc))
-			cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+			cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 		else
-			cs_provider_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
+			cs_answer_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
 										 judgement);
 		return;
 	}
@@ -242,9 +243,9 @@ judge_single(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 		}
 	}
 	if (is_refusal(doc))
-		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+		cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 	else
-		cs_provider_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
+		cs_answer_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
 									 judgement);
 }
 
@@ -260,7 +261,7 @@ judge_deletion(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 	if (response->status >= 200 && response->status < 300)
 		(void) cs_json_bool(cs_json_get(doc, "deleted"), &deleted);
 	else if (response->status == 404 && doc != NULL &&
-			 !cs_provider_mentions(cs_provider_error_message(doc), "Cannot DELETE"))
+			 !cs_answer_mentions(cs_answer_error_message(doc), "Cannot DELETE"))
 		deleted = false;
 	else
 		return false;
@@ -273,13 +274,13 @@ judge_deletion(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 static void
 refine_throttle(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 {
-	const char *message = cs_provider_error_message(doc);
+	const char *message = cs_answer_error_message(doc);
 
 	if (cs_json_is_object(cs_json_get(doc, "quota")) ||
 		cs_json_is_object(cs_json_path(doc, "error.quota")) ||
-		cs_provider_mentions(message, "quota"))
+		cs_answer_mentions(message, "quota"))
 	{
-		cs_provider_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
 							 "a quota of the account is used up: %s",
 							 message ? message : "MailingCore does not say which");
 		judgement->throttled = false;
@@ -292,18 +293,18 @@ refine_throttle(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 static void
 refine_refusal(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 {
-	const char *message = cs_provider_error_message(doc);
+	const char *message = cs_answer_error_message(doc);
 
-	if (response->status == 403 && cs_provider_mentions(message, "scope"))
+	if (response->status == 403 && cs_answer_mentions(message, "scope"))
 		judgement->reason = CS_HALT_SCOPE;
 	else if ((response->status == 403 || response->status == 400) &&
-			 cs_provider_mentions(message, "tenant"))
+			 cs_answer_mentions(message, "tenant"))
 	{
 		judgement->verdict = CS_HALT;
 		judgement->reason = CS_HALT_TENANT;
 	}
 	else if (judgement->verdict == CS_REJECT && response->status == 400 &&
-			 cs_provider_mentions(message, "email"))
+			 cs_answer_mentions(message, "email"))
 	{
 		judgement->reason = CS_REASON_INVALID_EMAIL;
 		judgement->field = "email";
@@ -317,7 +318,7 @@ cs_mailingcore_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsR
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 
 	judgement->request_id = cs_message_header(response, "x-request-id");
-	if (cs_provider_judge_common(endpoint, response, doc, judgement))
+	if (cs_answer_judge_common(endpoint, response, doc, judgement))
 	{
 		if (response->status == 429)
 			refine_throttle(response, doc, judgement);
@@ -326,7 +327,7 @@ cs_mailingcore_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsR
 		return;
 	else if (response->status >= 300)
 	{
-		cs_provider_judge_refusal(endpoint, batch, response, doc, judgement);
+		cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 		refine_refusal(response, doc, judgement);
 	}
 	else if (batch->step == CS_MAILINGCORE_SINGLE)

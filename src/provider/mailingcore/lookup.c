@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "http/url.h"
+#include "provider/answer.h"
 #include "provider/mailingcore/mailingcore.h"
 
 static void
@@ -97,7 +98,7 @@ cs_mailingcore_judge_check(const CsEndpoint *endpoint, int n, const CsLocalCount
 	if (n == 1 && doc)
 		judge_coverage(doc, finding);
 	else if (n == 0 && read_total(doc, &total))
-		cs_lookup_count(finding, local, total);
+		cs_answer_compare_counts(finding, local, total);
 	else if (n == 0 && doc)
 		finding->detail = "the answer tells no total";
 }
@@ -109,7 +110,7 @@ cs_mailingcore_build_lookup(const CsEndpoint *endpoint, const CsContact *contact
 {
 	const char *id = contact->remote_id ? contact->remote_id : contact->value[CS_EXTERNAL_ID];
 
-	if (id == NULL || cs_provider_check_path("external_id", id) != NULL)
+	if (id == NULL || cs_contact_check_path("external_id", id) != NULL)
 		return false;
 	begin_get(endpoint, request);
 	request->url = psprintf("%s/contacts/%s", endpoint->base_url, cs_url_encode(id));
@@ -122,14 +123,14 @@ cs_mailingcore_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *r
 	const CsMailingCore *settings = cs_provider_settings(endpoint);
 	CsJson	   *item = cs_json_get(doc, "email") ? doc : cs_json_get(doc, "data");
 
-	remote->contact = cs_lookup_begin_contact();
+	remote->contact = palloc0(sizeof(CsContact));
 	remote->id = cs_json_text(cs_json_get(item, "id"));
 	remote->updated_at = cs_json_text(cs_json_get(item, "updatedAt"));
-	cs_lookup_take_attributes(remote->contact, cs_json_get(item, "attributes"), settings->attribute);
-	cs_lookup_take(remote->contact, CS_EMAIL, cs_json_get(item, "email"));
-	cs_lookup_take(remote->contact, CS_EXTERNAL_ID, cs_json_get(item, "externalId"));
-	cs_lookup_take(remote->contact, CS_LOCALE, cs_json_get(item, "locale"));
-	cs_lookup_take(remote->contact, CS_OPT_IN, cs_json_get(item, "optIn"));
+	cs_contact_read_attributes(remote->contact, cs_json_get(item, "attributes"), settings->attribute);
+	cs_contact_set_json(remote->contact, CS_EMAIL, cs_json_get(item, "email"));
+	cs_contact_set_json(remote->contact, CS_EXTERNAL_ID, cs_json_get(item, "externalId"));
+	cs_contact_set_json(remote->contact, CS_LOCALE, cs_json_get(item, "locale"));
+	cs_contact_set_json(remote->contact, CS_OPT_IN, cs_json_get(item, "optIn"));
 	return remote->contact->value[CS_EMAIL] != NULL;
 }
 
@@ -199,7 +200,7 @@ void
 cs_mailingcore_judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
 						  CsPulled *pulled)
 {
-	int			mode = cs_provider_option_word(endpoint, "pull_mode", cs_mailingcore_pull_modes);
+	int			mode = cs_endpoint_option_word(endpoint, "pull_mode", cs_mailingcore_pull_modes);
 	int			limit = cs_endpoint_option_int(endpoint, "pull_page", 0);
 	int64		pages;
 	int			n;

@@ -32,32 +32,32 @@ static const char *const answer_rules[] = {"retry", "accept", NULL};
 static const char *
 check_locale_rule(const char *value)
 {
-	return cs_check_words(value, locale_rules);
+	return cs_option_check_words(value, locale_rules);
 }
 
 static const char *
 check_failure_rule(const char *value)
 {
-	return cs_check_words(value, failure_rules);
+	return cs_option_check_words(value, failure_rules);
 }
 
 static const char *
 check_answer_rule(const char *value)
 {
-	return cs_check_words(value, answer_rules);
+	return cs_option_check_words(value, answer_rules);
 }
 
 static const char *
 check_pull_mode(const char *value)
 {
-	return cs_check_words(value, cs_mailingcore_pull_modes);
+	return cs_option_check_words(value, cs_mailingcore_pull_modes);
 }
 
 /* [DOC contacts-overview]: limit, at most 500. */
 static const char *
 check_pull_page(const char *value)
 {
-	return cs_check_positive_int(value) || atoi(value) > 500 ? "must be from 1 to 500" : NULL;
+	return cs_option_check_positive_int(value) || atoi(value) > 500 ? "must be from 1 to 500" : NULL;
 }
 
 static const char *
@@ -67,38 +67,38 @@ check_label(const char *value)
 }
 
 static const CsOption options[] = {
-	{.name = "tenant_id",.place = CS_ON_SERVER,.check = cs_check_header,
-	.help = "value of the header X-Tenant-Id"},
-	{.name = "require_tenant",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "true",
-	.help = "answer to whether a server without tenant_id is refused"},
+	{.name = "tenant_id",.place = CS_ON_SERVER,.check = cs_option_check_header,
+	.help = "the value of the header X-Tenant-Id"},
+	{.name = "require_tenant",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "true",
+	.help = "whether a server without tenant_id is refused"},
 	{.name = "project_id",.place = CS_ON_SERVER,.payload = true,
-	.help = "projectId of every contact"},
+	.help = "the projectId of every contact"},
 	{.name = "source",.place = CS_ON_SERVER,.payload = true,.check = check_label,
-	.help = "source of every contact, such as import"},
+	.help = "the source of every contact, such as \"import\""},
 	{.name = "consent_version",.place = CS_ON_SERVER,.check = check_label,
-	.help = "consentVersion of contacts that opted in"},
-	{.name = "repeat_opt_in",.place = CS_ON_SERVER,.check = cs_check_boolean,.preset = "false",
-	.help = "answer to whether optIn true is sent with every change, which undoes opt-outs made at MailingCore"},
+	.help = "the consentVersion of contacts that opted in"},
+	{.name = "repeat_opt_in",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
+	.help = "whether optIn true is sent with every change, which undoes opt-outs made at MailingCore"},
 	{.name = "unsupported_locale",.place = CS_ON_SERVER,.check = check_locale_rule,.preset = "base",
-	.help = "rule for locales other than es, en, it, fr, ca, de: base (en for en-GB, else omit), omit, send or reject"},
+	.help = "what to do with locales other than es, en, it, fr, ca and de: \"base\" (en for en-GB, else omit), \"omit\", \"send\" or \"reject\""},
 	{.name = "on_unattributed_failure",.place = CS_ON_SERVER,.check = check_failure_rule,.preset = "resend",
-	.help = "rule for answers that count failures without naming them: resend (until it is clear which) or reject (all that it may be)"},
+	.help = "what to do if an answer counts failures without naming them: \"resend\", until it is clear which contacts fail, or \"reject\" all that could be meant"},
 	{.name = "unreadable_answer",.place = CS_ON_SERVER,.check = check_answer_rule,.preset = "retry",
-	.help = "rule for a 2xx without a summary: retry or accept"},
+	.help = "what to do after a 2xx without a summary: \"retry\" or \"accept\""},
 	{.name = "campaign_id",.place = CS_ON_SERVER,
-	.help = "id of the campaign whose coverage of locales contactsync_verify() asks for"},
+	.help = "the ID of the campaign whose locales contactsync_verify() checks"},
 	{.name = "pull_mode",.place = CS_ON_SERVER,.check = check_pull_mode,.preset = "auto",
-	.help = "way from page to page of contactsync_pull(): cursor, page, or auto, which is by cursor if there is one"},
+	.help = "how contactsync_pull() gets from page to page: \"cursor\", \"page\", or \"auto\", which uses the cursor if there is one"},
 	{.name = "pull_page",.place = CS_ON_SERVER,.check = check_pull_page,.preset = "500",
-	.help = "number of contacts a page of contactsync_pull()"},
+	.help = "the number of contacts per page of contactsync_pull()"},
 	{.name = "first_name_attribute",.place = CS_ON_SERVER,.payload = true,.preset = "firstName",
-	.help = "name of the attribute that holds first_name"},
+	.help = "the name of the attribute that holds first_name"},
 	{.name = "last_name_attribute",.place = CS_ON_SERVER,.payload = true,.preset = "lastName",
-	.help = "name of the attribute that holds last_name"},
+	.help = "the name of the attribute that holds last_name"},
 	{.name = "phone_attribute",.place = CS_ON_SERVER,.payload = true,.preset = "phone",
-	.help = "name of the attribute that holds phone"},
+	.help = "the name of the attribute that holds phone"},
 	{.name = "timezone_attribute",.place = CS_ON_SERVER,.payload = true,.preset = "timezone",
-	.help = "name of the attribute that holds timezone"},
+	.help = "the name of the attribute that holds timezone"},
 	{.name = NULL}
 };
 
@@ -111,10 +111,10 @@ configure(const CsEndpoint *endpoint)
 	settings->project_id = cs_endpoint_option(endpoint, "project_id");
 	settings->source = cs_endpoint_option(endpoint, "source");
 	settings->consent_version = cs_endpoint_option(endpoint, "consent_version");
-	settings->locale_rule = cs_provider_option_word(endpoint, "unsupported_locale", locale_rules);
+	settings->locale_rule = cs_endpoint_option_word(endpoint, "unsupported_locale", locale_rules);
 	settings->repeat_opt_in = cs_endpoint_option_bool(endpoint, "repeat_opt_in");
-	settings->resend = cs_provider_option_word(endpoint, "on_unattributed_failure", failure_rules) == 0;
-	settings->accept_unreadable = cs_provider_option_word(endpoint, "unreadable_answer", answer_rules) == 1;
+	settings->resend = cs_endpoint_option_word(endpoint, "on_unattributed_failure", failure_rules) == 0;
+	settings->accept_unreadable = cs_endpoint_option_word(endpoint, "unreadable_answer", answer_rules) == 1;
 	settings->attribute[CS_FIRST_NAME] = cs_endpoint_option(endpoint, "first_name_attribute");
 	settings->attribute[CS_LAST_NAME] = cs_endpoint_option(endpoint, "last_name_attribute");
 	settings->attribute[CS_PHONE] = cs_endpoint_option(endpoint, "phone_attribute");
@@ -157,7 +157,7 @@ prepare_locale(const CsMailingCore *settings, CsContact *contact)
 		return NULL;
 	listed = listed_locale(value, strlen(value));
 	if (listed == NULL && settings->locale_rule == CS_LOCALE_REJECT)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, "locale",
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "locale",
 								  "MailingCore has no locale \"%s\", only es, en, it, fr, ca, de",
 								  value);
 	if (listed == NULL && settings->locale_rule == CS_LOCALE_BASE)
@@ -191,12 +191,12 @@ static CsRefusal *
 check_removal(const CsContact *contact)
 {
 	if (contact->action == CS_DELETE && contact->value[CS_EXTERNAL_ID] == NULL)
-		return cs_provider_refuse(CS_REASON_MISSING_FIELD, "external_id",
+		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "external_id",
 								  "MailingCore deletes by external_id, and the contact was sent without one");
 	if (contact->action == CS_DELETE)
-		return cs_provider_check_path("external_id", contact->value[CS_EXTERNAL_ID]);
+		return cs_contact_check_path("external_id", contact->value[CS_EXTERNAL_ID]);
 	if (contact->value[CS_EMAIL] == NULL)
-		return cs_provider_refuse(CS_REASON_MISSING_FIELD, "email",
+		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "email",
 								  "MailingCore unsubscribes by email, which is not known here");
 	return NULL;
 }
@@ -213,8 +213,8 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 	id = contact->value[CS_EXTERNAL_ID];
 	if (id && *id == '\0')
 		contact->value[CS_EXTERNAL_ID] = id = NULL;
-	if (id && cs_provider_utf8_length(id) > MAX_EXTERNAL_ID)
-		return cs_provider_refuse(CS_REASON_INVALID_FIELD, "external_id",
+	if (id && cs_contact_text_length(id) > MAX_EXTERNAL_ID)
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "external_id",
 								  "external_id has more than %d characters", MAX_EXTERNAL_ID);
 	contact->upsert_key = id ? id : contact->value[CS_EMAIL];
 	if (contact->action != CS_UPSERT)

@@ -1,19 +1,19 @@
 /*-------------------------------------------------------------------------
  *
- * item_results.h
+ * batch_results.h
  *		Answers to a batch that say contact by contact what became of it.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_PROVIDER_ITEM_RESULTS_H
-#define CS_PROVIDER_ITEM_RESULTS_H
+#ifndef CS_PROVIDER_BATCH_RESULTS_H
+#define CS_PROVIDER_BATCH_RESULTS_H
 
 #include "postgres.h"
 
 #include "http/json.h"
 #include "provider/provider.h"
 
-typedef struct CsItemResults
+typedef struct CsBatchResults
 {
 	const CsBatch *batch;
 	CsOutcome  *outcomes;
@@ -25,9 +25,9 @@ typedef struct CsItemResults
 	int			nfailed;		/* contacts that an entry says failed */
 	int			norphans;		/* failures that name no contact of the batch */
 	const char *orphan_message; /* of the first that had one */
-} CsItemResults;
+} CsBatchResults;
 
-extern void cs_item_results_begin(CsItemResults *items, const CsBatch *batch,
+extern void cs_batch_results_begin(CsBatchResults *items, const CsBatch *batch,
 								  CsJudgement *judgement);
 
 /*
@@ -35,7 +35,7 @@ extern void cs_item_results_begin(CsItemResults *items, const CsBatch *batch,
  * are keys or positions.  In the first every entry is a failure; in the second
  * an entry says itself whether it is.  Other types are ignored.
  */
-extern void cs_item_results_read_failures(CsItemResults *items, CsJson *list);
-extern void cs_item_results_read(CsItemResults *items, CsJson *list);
+extern void cs_batch_results_read_failures(CsBatchResults *items, CsJson *list);
+extern void cs_batch_results_read(CsBatchResults *items, CsJson *list);
 
-#endif							/* CS_PROVIDER_ITEM_RESULTS_H */
+#endif							/* CS_PROVIDER_BATCH_RESULTS_H */

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * item_results.c
+ * batch_results.c
  *		Answers to a batch that say contact by contact what became of it.
  *
  * No page of a provider shows all of the shape, so names are guessed widely and
@@ -13,13 +13,14 @@
  */
 #include "postgres.h"
 
+#include "provider/answer.h"
 #include "provider/email.h"
-#include "provider/item_results.h"
+#include "provider/batch_results.h"
 
 void
-cs_item_results_begin(CsItemResults *items, const CsBatch *batch, CsJudgement *judgement)
+cs_batch_results_begin(CsBatchResults *items, const CsBatch *batch, CsJudgement *judgement)
 {
-	memset(items, 0, sizeof(CsItemResults));
+	memset(items, 0, sizeof(CsBatchResults));
 	items->batch = batch;
 	items->outcomes = judgement->outcomes;
 	items->seen = palloc0(batch->ncontacts * sizeof(bool));
@@ -83,7 +84,7 @@ find_by(const CsBatch *batch, int **order, CsField field, const char *text)
 
 /* The contact with that external id or that e-mail address, or -1. */
 static int
-find_by_key(CsItemResults *items, const char *key)
+find_by_key(CsBatchResults *items, const char *key)
 {
 	int			index = find_by(items->batch, &items->by_external_id, CS_EXTERNAL_ID, key);
 
@@ -111,7 +112,7 @@ text_of(CsJson *entry, const char *const *names)
 }
 
 static int
-find_contact(CsItemResults *items, CsJson *entry)
+find_contact(CsBatchResults *items, CsJson *entry)
 {
 	static const char *const id_names[] = {"externalId", "external_id", "key", NULL};
 	static const char *const email_names[] = {"email", "email_address", NULL};
@@ -158,7 +159,7 @@ static bool
 is_conflict(const char *code)
 {
 	return code && (strcmp(code, "409") == 0 || strcmp(code, "resource_already_exists") == 0 ||
-					cs_provider_mentions(code, "conflict"));
+					cs_answer_mentions(code, "conflict"));
 }
 
 static const char *
@@ -176,7 +177,7 @@ message_of(CsJson *entry)
 	const char *message = cs_json_string(entry);
 
 	if (message == NULL)
-		message = cs_provider_error_message(entry);
+		message = cs_answer_error_message(entry);
 	if (message == NULL)
 		message = cs_json_text(cs_json_get(entry, "reason"));
 	return message;
@@ -184,7 +185,7 @@ message_of(CsJson *entry)
 
 /* An entry names a failure; index is -1 if it is nobody's. */
 static void
-note_failure(CsItemResults *items, int index, CsJson *entry)
+note_failure(CsBatchResults *items, int index, CsJson *entry)
 {
 	const char *code = code_of(entry);
 	const char *message = message_of(entry);
@@ -202,9 +203,9 @@ note_failure(CsItemResults *items, int index, CsJson *entry)
 	if (outcome->kind == CS_OUTCOME_OK)
 		items->nfailed++;
 	if (is_conflict(code) && !is_transient(code))
-		cs_provider_reject_one(outcome, CS_REASON_CONFLICT, code, message);
+		cs_answer_reject_contact(outcome, CS_REASON_CONFLICT, code, message);
 	else
-		cs_provider_reject_one(outcome, CS_REASON_REJECTED, code, message);
+		cs_answer_reject_contact(outcome, CS_REASON_REJECTED, code, message);
 	outcome->field = cs_json_string(cs_json_get(entry, "field"));
 	if (is_transient(code))
 	{
@@ -239,7 +240,7 @@ is_failure(CsJson *entry)
 }
 
 static void
-note_result(CsItemResults *items, int index, CsJson *entry)
+note_result(CsBatchResults *items, int index, CsJson *entry)
 {
 	static const char *const id_names[] = {"id", NULL};
 
@@ -256,11 +257,11 @@ note_result(CsItemResults *items, int index, CsJson *entry)
 
 /* ---------- lists ---------- */
 
-typedef void (*NoteEntry) (CsItemResults *items, int index, CsJson *entry);
+typedef void (*NoteEntry) (CsBatchResults *items, int index, CsJson *entry);
 
 typedef struct Visit
 {
-	CsItemResults *items;
+	CsBatchResults *items;
 	NoteEntry	note;
 } Visit;
 
@@ -284,7 +285,7 @@ visit_member(const char *name, CsJson *value, void *arg)
 }
 
 static void
-read_list(CsItemResults *items, CsJson *list, NoteEntry note)
+read_list(CsBatchResults *items, CsJson *list, NoteEntry note)
 {
 	Visit		visit = {items, note};
 	int			n = cs_json_length(list);
@@ -302,13 +303,13 @@ read_list(CsItemResults *items, CsJson *list, NoteEntry note)
 }
 
 void
-cs_item_results_read_failures(CsItemResults *items, CsJson *list)
+cs_batch_results_read_failures(CsBatchResults *items, CsJson *list)
 {
 	read_list(items, list, note_failure);
 }
 
 void
-cs_item_results_read(CsItemResults *items, CsJson *list)
+cs_batch_results_read(CsBatchResults *items, CsJson *list)
 {
 	read_list(items, list, note_result);
 }

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * server.h
+ *		Read a foreign server and a role's user mapping into an endpoint.
+ *
+ * The functions read catalogs, so a transaction must be open.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_PROVIDER_SERVER_H
+#define CS_PROVIDER_SERVER_H
+
+#include "postgres.h"
+
+#include "provider/endpoint.h"
+
+/*
+ * Find a server by its name.  Errors out if it does not exist, belongs to
+ * another foreign data wrapper, or the role may not use it.
+ */
+extern Oid	cs_server_find(const char *name, Oid roleid);
+
+/*
+ * Read a server and the user mapping of a role, secrets included, into the
+ * current memory context.  Errors out if the server does not exist or belongs to
+ * another foreign data wrapper, the role may not use it, or an option is missing
+ * or invalid.
+ */
+extern CsEndpoint *cs_server_read(Oid serverid, Oid roleid);
+
+/* Read a server without a user mapping; checks no privileges, reads no secret. */
+extern CsEndpoint *cs_server_read_unmapped(Oid serverid);
+
+/* Has a server or user mapping changed since the last time this was called? */
+extern bool cs_server_take_changes(void);
+
+#endif							/* CS_PROVIDER_SERVER_H */
