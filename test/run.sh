@@ -3,8 +3,9 @@
 #
 # usage: test/run.sh [OPTION...] [NAME...]
 #
-#   NAME          a group (build, lint, sandbox, regress, isolation, tap), or the beginning of the name of a test
-#                 in one of the last three, as in: test/run.sh email 010
+#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan), or the beginning of the name of a test
+#                 in regress, isolation or tap, as in: test/run.sh email 010. The group asan runs regress and some tests
+#                 of the worker with --asan
 #   --accept      accept the output of the regression tests as their expected output
 #   --keep        keep the temporary directory with logs and data
 #   --installed   test the extension installed for PG_CONFIG instead of building; same as 'make installcheck' as root
@@ -61,7 +62,7 @@ mapfile -t isolation < <(chosen isolation "$top"/test/specs/*.spec)
 mapfile -t tap < <(chosen tap "$top"/test/t/*.pl)
 
 for want in "${names[@]}"; do
-    case " build lint sandbox regress isolation tap : ${regress[*]} ${isolation[*]} ${tap[*]}" in
+    case " build lint sandbox regress isolation tap asan : ${regress[*]} ${isolation[*]} ${tap[*]}" in
         *" $want "*:* | *:*" $want"*) ;;
         *) echo "there is no test called \"$want\"" >&2; exit 2 ;;
     esac
@@ -142,6 +143,11 @@ tap() {
     done < <(sed -n 's/^test\/t\/\(.*\)\.pl  *(Wstat.*/\1/p' "$work/log/step")
 }
 
+# Run the regression tests, and those of the worker that deliver, fail and crash, with the server's memory checked.
+asan() {
+    "$top/test/run.sh" --asan regress 010 020 040
+}
+
 build() {
     local clang
     clang=$(in_tree print-CLANG)
@@ -204,10 +210,11 @@ coverage_table() {
 # ---------------------------------------------------------------------------
 
 "$top/test/setup.sh" tests || exit
+config=${PG_CONFIG:-pg_config}
 private_dir
 private_tree
 if $installed; then
-    PG_CONFIG=${PG_CONFIG:-pg_config}
+    PG_CONFIG=$config
 else
     private_postgres
     prepare_check
@@ -222,6 +229,7 @@ fi
 [ ${#isolation[@]} -eq 0 ] || regression ISOLATION "${isolation[@]}"
 [ ${#tap[@]} -eq 0 ] || tap "${tap[@]}"
 finish_check
+! wanted asan || $installed || [ -n "$check" ] || PG_CONFIG=$config step asan asan
 if $keep; then
     trap - EXIT
     printf '\nkeeping %s\n' "$work"

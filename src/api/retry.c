@@ -67,7 +67,7 @@ retry(const CsWhich *which)
 	int64		n;
 
 	args[0] = ObjectIdGetDatum(GetUserId());
-	args[1] = NameGetDatum(which->server);
+	args[1] = which->server ? NameGetDatum(which->server) : (Datum) 0;
 	nulls[1] = which->server ? ' ' : 'n';
 	args[2] = Int32GetDatum(which->watch);
 	args[3] = PointerGetDatum(which->reason);

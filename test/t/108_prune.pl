@@ -29,7 +29,8 @@ sub prune
 	sql("ALTER SYSTEM SET contactsync.$_ = '$settings{$_}'") foreach sort keys %settings;
 	# this row is deleted with any setting; all is pruned in one transaction
 	sql(q{INSERT INTO contactsync.minute (endpoint, at, first_at) SELECT min(id), '2000-01-01', '2000-01-01' FROM contactsync.endpoint});
-	$node->restart;
+	$node->stop;
+	$node->start;
 	$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.minute WHERE at = '2000-01-01')}) or die 'timed out waiting for the worker to prune';
 	return;
 }
