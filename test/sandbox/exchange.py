@@ -6,6 +6,7 @@ Providers know nothing of sockets: they turn a Request into an Answer, at once a
 import json
 import re
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -61,6 +62,15 @@ class Answer:
         if isinstance(self.body, bytes):
             return self.body
         return json.dumps(self.body, ensure_ascii=False).encode()
+
+
+# Python 3.13 renamed these; the providers use the names of Node.js.
+PHRASES = {413: "Payload Too Large", 414: "URI Too Long", 422: "Unprocessable Entity"}
+
+
+def phrase(status):
+    """The reason phrase of an HTTP status."""
+    return PHRASES.get(status) or HTTPStatus(status).phrase
 
 
 class Refusal(Exception):

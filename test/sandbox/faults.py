@@ -8,9 +8,8 @@ then its answer suffers: a lost answer. Latency and stall alone only delay.
 import asyncio
 import itertools
 from fnmatch import fnmatchcase
-from http import HTTPStatus
 
-from exchange import Answer, Refusal
+from exchange import Answer, Refusal, phrase
 
 MATCHES = {"method", "path", "email", "key", "account", "nth"}
 REPLACING = {"status", "body", "html", "huge", "redirect"}  # another answer is made up
@@ -159,7 +158,7 @@ def made_up_answer(action, provider, request):
         body = action["body"]
         return Answer(status, body.encode() if isinstance(body, str) else body)
     if status >= 400:
-        answer = provider.refuse(request, Refusal(status, HTTPStatus(status).phrase))
+        answer = provider.refuse(request, Refusal(status, phrase(status)))
         answer.status = status
         return answer
     return Answer(status, {"data": {"message": "a made-up answer"}})

@@ -7,9 +7,10 @@ a TCP RST: the socket is closed with SO_LINGER 0, so the client sees ECONNRESET 
 import asyncio
 import socket
 import struct
-from http import HTTPStatus
 
 from aiohttp import web
+
+from exchange import phrase
 
 NOTHING_MORE = web.Response()   # returned once the connection is closed: aiohttp drops it
 LINGER_ZERO = struct.pack("ii", 1, 0)
@@ -73,7 +74,7 @@ async def stall_inside(transport, answer, content, fault, clock):
 def head(answer, length):
     headers = {"Content-Type": answer.media_type, **answer.headers,
                "Content-Length": str(length)}
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+    lines = [f"HTTP/1.1 {answer.status} {phrase(answer.status)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

@@ -4,10 +4,8 @@
 Where the documents are silent a setting chooses; its default stands in defaults() with a note.
 """
 
-from http import HTTPStatus
-
 from clock import parse_iso
-from exchange import Answer, Refusal
+from exchange import Answer, Refusal, phrase
 from providers.base import (Provider, limit_headers, make_cursor, parse_cursor,
                             query_parameters, route, whole_number)
 from schema import Field, find_problems, is_email
@@ -88,7 +86,7 @@ class MailingCore(Provider):
         return Answer(refusal.status, {
             "statusCode": refusal.status,
             "message": refusal.message,
-            "error": HTTPStatus(refusal.status).phrase,
+            "error": phrase(refusal.status),
             "path": request.path,
             "timestamp": self.clock.iso(),
             **refusal.details})
@@ -177,7 +175,7 @@ class MailingCore(Provider):
             contact, created = self.upsert(request, row)
         except Refusal as refusal:
             return "failed", {**named, "statusCode": refusal.status,
-                              "code": refusal.code or HTTPStatus(refusal.status).name.lower(),
+                              "code": refusal.code or phrase(refusal.status).lower().replace(" ", "_"),
                               "message": refusal.message}
         return "created" if created else "updated", {**named, "id": contact["id"]}
 
