@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
+CREATE ROLE regress_judge_campaignlark;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_judge_campaignlark;
+GRANT CREATE ON SCHEMA public TO regress_judge_campaignlark;
+SET SESSION AUTHORIZATION regress_judge_campaignlark;
 CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark');
 CREATE FUNCTION answer(status text, error text DEFAULT '') RETURNS text LANGUAGE sql
 RETURN format('{%s"data": {"id": "64f1a2b3c4d5e6f7a8b9c0d1", "status": "%s", "tags": [{"id": 1, "name": "newsletter"}], "data": {"email_address": "tywin@example.com"}, "created_at": "2024-02-15T10:30:00Z", "updated_at": "2024-02-15T10:30:00Z"}}', error, status);
@@ -107,3 +111,7 @@ SELECT verdict, reason, field, message FROM contactsync_judge('lark', 200, NULL,
 -- a wrong call
 SELECT * FROM contactsync_judge('lark', 200, '[]', '');
 SELECT verdict FROM contactsync_judge('lark', NULL, NULL, NULL);
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_judge_campaignlark CASCADE;
+DROP ROLE regress_judge_campaignlark;

@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
+CREATE ROLE regress_judge_caramel;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_judge_caramel;
+GRANT CREATE ON SCHEMA public TO regress_judge_caramel;
+SET SESSION AUTHORIZATION regress_judge_caramel;
 CREATE SERVER car FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'bus_1');
 CREATE FUNCTION rpc(result text) RETURNS text LANGUAGE sql RETURN format('{"jsonrpc": "2.0", "id": 1, "result": %s}', result);
 CREATE FUNCTION text_error(text text) RETURNS text LANGUAGE sql
@@ -71,3 +75,7 @@ SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS an
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),
 	(418, NULL, ''), (418, NULL, '<html>'), (418, NULL, '{"error": "teapot"}'), (400, NULL, '[]'), (400, NULL, '{"error": {"message": {"text": 1}}}'), (405, NULL, ''), (407, NULL, ''), (408, NULL, ''), (410, NULL, ''), (415, NULL, '{}'), (425, NULL, ''), (451, NULL, ''), (499, NULL, ''), (520, NULL, ''), (599, NULL, 'null'), (100, NULL, ''), (0, NULL, 'Connection refused')
 ) AS t (status, headers, body), contactsync_judge('car', status, headers, body, '{"email": "jane@example.com"}');
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_judge_caramel CASCADE;
+DROP ROLE regress_judge_caramel;

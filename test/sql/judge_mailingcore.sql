@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
+CREATE ROLE regress_judge_mailingcore;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_judge_mailingcore;
+GRANT CREATE ON SCHEMA public TO regress_judge_mailingcore;
+SET SESSION AUTHORIZATION regress_judge_mailingcore;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't');
 SET client_min_messages = warning;
 
@@ -170,3 +174,7 @@ SELECT verdict, contact, outcome FROM contactsync_judge('mail', 200, NULL, '{"cr
 SELECT length(message), message ~ '[[:cntrl:]]' AS control, request_id FROM contactsync_judge('mail', 400, '{"X-Request-Id": "req_1"}',
 	jsonb_build_object('message', E'line\nline\ttab ' || repeat('é', 5000))::text);
 SELECT request_id FROM contactsync_judge('mail', 400, jsonb_build_object('X-Request-Id', repeat('x', 5000)), '{"message": "x"}');
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_judge_mailingcore CASCADE;
+DROP ROLE regress_judge_mailingcore;

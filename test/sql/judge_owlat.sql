@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
+CREATE ROLE regress_judge_owlat;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_judge_owlat;
+GRANT CREATE ON SCHEMA public TO regress_judge_owlat;
+SET SESSION AUTHORIZATION regress_judge_owlat;
 CREATE SERVER owl FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat');
 CREATE FUNCTION mira() RETURNS jsonb LANGUAGE sql RETURN jsonb '{"email": "mira@acme.io", "first_name": "Mira", "last_name": "Chen"}';
 CREATE FUNCTION contact() RETURNS text LANGUAGE sql RETURN '{"data": {"id": "k1", "email": "mira@acme.io", "firstName": "Mira", "source": "api", "createdAt": 1, "updatedAt": 1718000000000}}';
@@ -93,3 +97,7 @@ SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS an
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),
 	(418, NULL, ''), (418, NULL, '<html>'), (418, NULL, '{"error": "teapot"}'), (400, NULL, '[]'), (400, NULL, '{"error": {"message": {"text": 1}}}'), (405, NULL, ''), (407, NULL, ''), (408, NULL, ''), (410, NULL, ''), (415, NULL, '{}'), (425, NULL, ''), (451, NULL, ''), (499, NULL, ''), (520, NULL, ''), (599, NULL, 'null'), (100, NULL, ''), (0, NULL, 'Connection refused')
 ) AS t (status, headers, body), contactsync_judge('owl', status, headers, body, '{"email": "mira@acme.io", "first_name": "Mira"}');
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_judge_owlat CASCADE;
+DROP ROLE regress_judge_owlat;

@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
+CREATE ROLE regress_judge_spotzee;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_judge_spotzee;
+GRANT CREATE ON SCHEMA public TO regress_judge_spotzee;
+SET SESSION AUTHORIZATION regress_judge_spotzee;
 CREATE SERVER spot FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee');
 CREATE FUNCTION three() RETURNS jsonb LANGUAGE sql RETURN jsonb '[{"external_id": "c1"}, {"external_id": "c2"}, {"external_id": "c3", "email": "c@example.com"}]';
 CREATE FUNCTION judge(body text, status int DEFAULT 200, contacts jsonb DEFAULT three())
@@ -65,3 +69,7 @@ SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS an
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),
 	(418, NULL, ''), (418, NULL, '<html>'), (418, NULL, '{"error": "teapot"}'), (400, NULL, '[]'), (400, NULL, '{"error": {"message": {"text": 1}}}'), (405, NULL, ''), (407, NULL, ''), (408, NULL, ''), (410, NULL, ''), (415, NULL, '{}'), (425, NULL, ''), (451, NULL, ''), (499, NULL, ''), (520, NULL, ''), (599, NULL, 'null'), (100, NULL, ''), (0, NULL, 'Connection refused')
 ) AS t (status, headers, body), contactsync_judge('spot', status, headers, body, '{"external_id": "c1"}');
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_judge_spotzee CASCADE;
+DROP ROLE regress_judge_spotzee;

@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
+CREATE ROLE regress_preview_campaignlark;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_preview_campaignlark;
+GRANT CREATE ON SCHEMA public TO regress_preview_campaignlark;
+SET SESSION AUTHORIZATION regress_preview_campaignlark;
 CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark');
 
 -- the page's own example
@@ -108,3 +112,7 @@ SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com"}', actio
 -- letter case
 ALTER SERVER lark OPTIONS (ADD keep_email_case 'true');
 SELECT upsert_key, body FROM contactsync_preview('lark', '{"email": " Jane@Example.com=20", "opt_in": true}');
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_preview_campaignlark CASCADE;
+DROP ROLE regress_preview_campaignlark;

@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
+CREATE ROLE regress_preview_caramel;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_preview_caramel;
+GRANT CREATE ON SCHEMA public TO regress_preview_caramel;
+SET SESSION AUTHORIZATION regress_preview_caramel;
 CREATE SERVER car FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'bus_01h7m9k0aabcdefghj1234567');
 
 -- the page's own example
@@ -49,3 +53,7 @@ SELECT body FROM contactsync_preview('car', '{"email": "a@example.com"}');
 -- the business is required
 ALTER SERVER car OPTIONS (DROP route, DROP business_id);
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com"}');
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_preview_caramel CASCADE;
+DROP ROLE regress_preview_caramel;

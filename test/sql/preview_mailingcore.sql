@@ -1,6 +1,10 @@
 -- the requests that MailingCore's documents ask for
 \set SHOW_CONTEXT never
 \pset format unaligned
+CREATE ROLE regress_preview_mailingcore;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_preview_mailingcore;
+GRANT CREATE ON SCHEMA public TO regress_preview_mailingcore;
+SET SESSION AUTHORIZATION regress_preview_mailingcore;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 'clxxxxxxxx');
 
 -- the page's own example
@@ -108,12 +112,12 @@ SELECT curl FROM contactsync_preview('mail', '{"email": "o''hara@example.com", "
 SELECT curl FROM contactsync_preview('mail', '{"external_id": "1"}', action => 'delete');
 
 -- who may not use the server may not ask
-CREATE ROLE regress_preview;
-SET ROLE regress_preview;
+RESET SESSION AUTHORIZATION;
+CREATE ROLE regress_preview_other;
+SET SESSION AUTHORIZATION regress_preview_other;
 SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com"}');
 SELECT * FROM contactsync_judge('mail', 200, NULL, '{}');
-RESET ROLE;
-DROP ROLE regress_preview;
+SET SESSION AUTHORIZATION regress_preview_mailingcore;
 SELECT body FROM contactsync_preview('nosuch', '{"email": "a@example.com"}');
 
 -- what was sent counts as another when an option changes what is sent, but not when it goes on as it was preset
@@ -133,3 +137,7 @@ ALTER SERVER mail OPTIONS (ADD source 'import', ADD nulls 'clear');
 SELECT digest() = :'cleared' AS same_in_another_order;
 ALTER SERVER mail OPTIONS (SET source 'clear', SET nulls 'omit');
 SELECT digest() IN (:'before', :'cleared') AS same;
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_preview_mailingcore CASCADE;
+DROP ROLE regress_preview_mailingcore, regress_preview_other;

@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
+CREATE ROLE regress_preview_owlat;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_preview_owlat;
+GRANT CREATE ON SCHEMA public TO regress_preview_owlat;
+SET SESSION AUTHORIZATION regress_preview_owlat;
 CREATE SERVER owl FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat');
 CREATE FUNCTION mira() RETURNS jsonb LANGUAGE sql RETURN jsonb '{"email": "mira@acme.io", "first_name": "Mira", "last_name": "Chen"}';
 
@@ -68,3 +72,7 @@ ALTER SERVER owl OPTIONS (DROP on_email_change);
 ALTER SERVER owl OPTIONS (ADD base_url 'https://happy-otter-1.convex.site/', ADD contacts_path '/v2/contacts');
 SELECT url FROM contactsync_preview('owl', mira());
 SELECT url FROM contactsync_preview('owl', mira(), 2);
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_preview_owlat CASCADE;
+DROP ROLE regress_preview_owlat;

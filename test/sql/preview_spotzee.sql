@@ -2,6 +2,10 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
+CREATE ROLE regress_preview_spotzee;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_preview_spotzee;
+GRANT CREATE ON SCHEMA public TO regress_preview_spotzee;
+SET SESSION AUTHORIZATION regress_preview_spotzee;
 CREATE SERVER spot FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee');
 
 -- the example of the page's source; the key is another test's
@@ -80,3 +84,7 @@ SELECT contactsync_watch('customers', 'spot', '{"external_id": "id", "email": "e
 SELECT contactsync_unwatch('customers', 'spot');
 -- and one without an identifier is refused
 SELECT contactsync_watch('customers', 'spot', '{"email": "email"}');
+
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_preview_spotzee CASCADE;
+DROP ROLE regress_preview_spotzee;
