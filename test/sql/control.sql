@@ -1,18 +1,22 @@
--- Pausing and resuming.
+-- Pausing and resuming, as a plain role that owns nothing but its servers.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
+CREATE ROLE regress_control_shop;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_control_shop;
+CREATE TABLE customers (id integer PRIMARY KEY, email text);
+CREATE TABLE leads (id integer PRIMARY KEY, email text);
+GRANT SELECT, INSERT, TRIGGER ON customers, leads TO regress_control_shop;
+CREATE VIEW how AS SELECT server, source, state, reason LIKE 'by %' AS by, since IS NOT NULL AS since, backlog
+FROM contactsync.status ORDER BY server, source::text;
+GRANT SELECT ON how TO regress_control_shop;
+SET SESSION AUTHORIZATION regress_control_shop;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
 CREATE SERVER other FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (api_key 'mc_live_secret');
-CREATE TABLE customers (id integer PRIMARY KEY, email text);
-CREATE TABLE leads (id integer PRIMARY KEY, email text);
 SELECT contactsync_watch('customers', 'mail', '{"email": "email"}') > 0 AS watched;
 SELECT contactsync_watch('leads', 'mail', '{"email": "email"}') > 0 AS watched;
 RESET client_min_messages;
-
-CREATE VIEW how AS SELECT server, source, state, reason LIKE 'by %' AS by, since IS NOT NULL AS since, backlog
-FROM contactsync.status ORDER BY server, source::text;
 
 --
 -- A watch
@@ -28,9 +32,13 @@ CALL contactsync_run();
 SELECT * FROM how;
 SELECT server, source, key, reason FROM contactsync.failures;
 -- a pause outlives what else befalls a watch
+RESET SESSION AUTHORIZATION;
 UPDATE contactsync.watch SET state = 'broken', reason = 'moved' WHERE source = 'customers'::regclass;
+SET SESSION AUTHORIZATION regress_control_shop;
 SELECT * FROM how;
+RESET SESSION AUTHORIZATION;
 UPDATE contactsync.watch SET state = 'running', reason = NULL WHERE source = 'customers'::regclass;
+SET SESSION AUTHORIZATION regress_control_shop;
 SELECT contactsync_resume('customers', 'mail');
 SELECT contactsync_resume('customers', 'mail');
 CALL contactsync_run();
@@ -49,7 +57,9 @@ CALL contactsync_run('mail');
 SELECT * FROM how;
 -- a watch of it that is paused by itself stays so
 SELECT contactsync_pause('leads', 'mail');
+RESET SESSION AUTHORIZATION;
 DELETE FROM contactsync.queue WHERE watch = 0;
+SET SESSION AUTHORIZATION regress_control_shop;
 SELECT contactsync_resume('mail');
 SELECT contactsync_resume('mail');
 CALL contactsync_run('mail');
@@ -71,21 +81,33 @@ SELECT contactsync_pause('nobody');
 SELECT contactsync_resume('nobody');
 SELECT contactsync_pause('customers', 'other');
 SELECT contactsync_resume('customers', 'other');
+RESET SESSION AUTHORIZATION;
 CREATE ROLE regress_control;
-SET ROLE regress_control;
+SET SESSION AUTHORIZATION regress_control;
 SELECT contactsync_pause('mail');
 SELECT contactsync_resume('leads', 'mail');
-RESET ROLE;
+SELECT contactsync_mark_stale('mail', now());
+SELECT contactsync_stats_reset('mail');
+RESET SESSION AUTHORIZATION;
 GRANT USAGE ON FOREIGN SERVER mail TO regress_control;
-SET ROLE regress_control;
+UPDATE contactsync.endpoint SET stale_before = NULL;
+SET SESSION AUTHORIZATION regress_control;
+-- who may use the server acts on what is sent there for its own roles, which is nothing yet
 SELECT contactsync_pause('mail');
-RESET ROLE;
+SELECT contactsync_mark_stale('mail', now());
+SELECT contactsync_stats_reset('mail'), contactsync_stats_reset();
+RESET SESSION AUTHORIZATION;
 SELECT server, source, owner, state, reason FROM contactsync.status
 WHERE server = 'mail' AND owner = 'regress_control'::regrole OR source = 'customers'::regclass ORDER BY 3;
+SELECT server, role, stale_before IS NOT NULL AS stale FROM contactsync.endpoint ORDER BY 1, 2::text;
+SELECT e.server, e.role FROM contactsync.stat s JOIN contactsync.endpoint e ON e.id = s.endpoint WHERE s.base;
 
 -- goes with the watch, and with the server
+SET SESSION AUTHORIZATION regress_control_shop;
 SELECT contactsync_unwatch('leads', 'mail');
 DROP SERVER other CASCADE;
 DROP SERVER mail CASCADE;
+RESET SESSION AUTHORIZATION;
 SELECT * FROM contactsync.pause;
-DROP ROLE regress_control;
+DROP OWNED BY regress_control_shop;
+DROP ROLE regress_control, regress_control_shop;
