@@ -1,19 +1,34 @@
--- Imports, reconciliations and the bulk guard, as far as nothing has to be sent.
+-- Imports, reconciliations and the bulk guard, as far as nothing has to be sent, as a plain role that owns nothing but its
+-- servers.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
-CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
-CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
+CREATE ROLE regress_scan_shop;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_scan_shop;
 CREATE TABLE customers (id integer, region text COLLATE "C", email text, divisor integer DEFAULT 1, verified boolean DEFAULT true,
 	PRIMARY KEY (region, id));
+CREATE TABLE people (id integer PRIMARY KEY, email text, name text);
+INSERT INTO people SELECT g, 'p' || g || '@example.com' FROM generate_series(1, 20) g;
+GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON customers, people TO regress_scan_shop;
+CREATE VIEW walks AS SELECT server, source, kind, state, reason, phase, done, total, percent, rate > 0 AS rate, eta IS NOT NULL AS eta,
+	new, changed, unchanged, refused, invalid, filtered, gone, started_at <= clock_timestamp() AS started, finished_at >= started_at AS finished
+FROM contactsync.progress WHERE kind <> 'backlog' ORDER BY started_at, server;
+GRANT SELECT ON walks TO regress_scan_shop;
+CREATE FUNCTION pretend_synced(which text) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
+	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, digest, synced_at)
+	SELECT w.endpoint, w.id, format('["%s", "%s"]', c.region, c.id), c.email, 'u',
+		(contactsync_preview('mail', jsonb_build_object('email', c.email, 'attributes', jsonb_build_object('ratio', 10 / c.divisor)))).digest[1], now()
+	FROM customers c, contactsync.watch w WHERE w.source = 'customers'::regclass AND c.email LIKE which
+$$;
+-- what is queued is gone
+CREATE FUNCTION clear() RETURNS void LANGUAGE sql SECURITY DEFINER AS 'DELETE FROM contactsync.queue';
+SET SESSION AUTHORIZATION regress_scan_shop;
+CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
+CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
 INSERT INTO customers SELECT g, 'eu', 'eu' || g || '@example.com' FROM generate_series(1, 2500) g;
 INSERT INTO customers VALUES (1, 'us', 'nobody', 1), (2, 'us', '', 1), (3, 'us', 'zero@example.com', 0), (4, 'us', 'new@example.com', 1);
 UPDATE customers SET verified = false WHERE email = 'new@example.com';
 SELECT contactsync_watch('customers', 'mail', '{"email": "email", "attributes": {"ratio": "10 / divisor"}}', filter => 'verified') > 0 AS watched;
 RESET client_min_messages;
-
-CREATE VIEW walks AS SELECT server, source, kind, state, reason, phase, done, total, percent, rate > 0 AS rate, eta IS NOT NULL AS eta,
-	new, changed, unchanged, refused, invalid, filtered, gone, started_at <= clock_timestamp() AS started, finished_at >= started_at AS finished
-FROM contactsync.progress WHERE kind <> 'backlog' ORDER BY started_at, server;
 
 --
 -- What would be done
@@ -23,21 +38,20 @@ SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
 SELECT * FROM contactsync_import('customers', 'mail', filter => $$region = 'us'$$, dry_run => true);
 SELECT * FROM contactsync_reconcile('customers', 'mail', dry_run => true);
 -- what is known already: as it would be sent, otherwise, gone, and refused
-CREATE FUNCTION pretend_synced(which text) RETURNS void LANGUAGE sql AS $$
-	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, digest, synced_at)
-	SELECT w.endpoint, w.id, format('["%s", "%s"]', c.region, c.id), c.email, 'u',
-		(contactsync_preview('mail', jsonb_build_object('email', c.email, 'attributes', jsonb_build_object('ratio', 10 / c.divisor)))).digest[1], now()
-	FROM customers c, contactsync.watch w WHERE w.source = 'customers'::regclass AND c.email LIKE which
-$$;
 SELECT pretend_synced('eu1___@example.com');
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
+RESET SESSION AUTHORIZATION;
 UPDATE contactsync.contact SET digest = gen_random_uuid() WHERE key LIKE '%10__"]';
 UPDATE contactsync.contact SET digest = NULL WHERE key LIKE '%11__"]';
+SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
 -- of a contact that contactsync_upsert() sent since, nobody knows what the provider has
+RESET SESSION AUTHORIZATION;
 INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, synced_at)
 SELECT endpoint, 0, upsert_key, upsert_key, 'u', now() FROM contactsync.contact WHERE key LIKE '%1999"]';
+SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
+RESET SESSION AUTHORIZATION;
 DELETE FROM contactsync.contact WHERE watch = 0;
 INSERT INTO contactsync.failure (endpoint, watch, key, reason, message, attempts, first_at, last_at, digest)
 SELECT endpoint, id, format('["eu", "%s"]', n), f.reason, 'no', 1, now(), now(),
@@ -45,11 +59,14 @@ SELECT endpoint, id, format('["eu", "%s"]', n), f.reason, 'no', 1, now(), now(),
 FROM contactsync.watch, (VALUES (2001, 'rejected'), (2002, 'rejected'), (2003, 'conflict'), (2004, 'unavailable')) f (n, reason);
 UPDATE contactsync.failure SET digest = gen_random_uuid() WHERE key LIKE '%2002%';
 -- two were refused as they are; a third was refused as it was, and one because the provider failed
+SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
 -- rows that have gone follow on_delete, which is 'ignore'
 DELETE FROM customers WHERE region = 'eu' AND id BETWEEN 1900 AND 1949;
 SELECT * FROM contactsync_reconcile('customers', 'mail', dry_run => true);
+RESET SESSION AUTHORIZATION;
 UPDATE contactsync.watch SET on_delete = 'delete';
+SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_reconcile('customers', 'mail', dry_run => true);
 SELECT * FROM contactsync_reconcile('customers', 'mail', filter => 'id > 10', dry_run => true);
 UPDATE customers SET verified = false WHERE region = 'eu' AND id BETWEEN 1950 AND 1952;
@@ -57,15 +74,19 @@ SELECT * FROM contactsync_reconcile('customers', 'mail', dry_run => true);
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
 -- none of which has left anything
 SELECT * FROM walks;
+RESET SESSION AUTHORIZATION;
 DELETE FROM contactsync.contact;
 DELETE FROM contactsync.failure;
-DELETE FROM contactsync.queue;
+SET SESSION AUTHORIZATION regress_scan_shop;
+SELECT clear();
+RESET SESSION AUTHORIZATION;
 UPDATE contactsync.watch SET on_delete = 'ignore';
 
 --
 -- Beginning and cancelling
 --
 
+SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_import('customers', 'mail', filter => $$region = 'us'$$);
 SELECT * FROM walks \gx
 SELECT * FROM contactsync_import('customers', 'mail');
@@ -92,12 +113,14 @@ SELECT contactsync_import('customers', 'mail', rate => 0);
 SELECT contactsync_import('customers', 'mail', rate => 'NaN');
 SELECT contactsync_import('customers', 'mail', automations => 'off');
 SELECT contactsync_cancel('pg_class', 'mail');
+RESET SESSION AUTHORIZATION;
 SET ROLE pg_monitor;
 SELECT contactsync_import('customers', 'mail');
 SELECT contactsync_cancel('customers', 'mail');
 SELECT count(*) FROM contactsync.progress;
 SELECT count(*) FROM contactsync.scan;
 RESET ROLE;
+SET SESSION AUTHORIZATION regress_scan_shop;
 
 --
 -- Walking, in the foreground
@@ -105,12 +128,12 @@ RESET ROLE;
 
 -- of these rows none can be sent: each is a failure, once
 DELETE FROM customers WHERE region = 'eu';
-DELETE FROM contactsync.queue;
+SELECT clear();
 INSERT INTO customers SELECT g, 'xx', 'nobody' || g FROM generate_series(1, 1500) g;
-DELETE FROM contactsync.queue;
+SELECT clear();
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
 DELETE FROM customers WHERE email = 'new@example.com';
-DELETE FROM contactsync.queue;
+SELECT clear();
 SELECT * FROM contactsync_import('customers', 'mail');
 \set VERBOSITY terse
 CALL contactsync_run();
@@ -123,10 +146,14 @@ SELECT kind, state, phase, done, total, new, changed, unchanged, refused, invali
 SELECT reason, attempts, count(*) FROM contactsync.failures GROUP BY 1, 2 ORDER BY 1;
 SELECT count(*) FROM contactsync.changes;
 -- a failure whose row has gone, unnoticed, is none any more
+RESET SESSION AUTHORIZATION;
 ALTER TABLE customers DISABLE TRIGGER USER;
+SET SESSION AUTHORIZATION regress_scan_shop;
 DELETE FROM customers WHERE region = 'xx' AND id <= 1490;
 UPDATE customers SET verified = false WHERE region = 'xx' AND id > 1495;
+RESET SESSION AUTHORIZATION;
 ALTER TABLE customers ENABLE TRIGGER USER;
+SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_reconcile('customers', 'mail');
 CALL contactsync_run();
 SELECT kind, state, phase, new, changed, unchanged, refused, invalid, filtered, gone FROM walks WHERE kind = 'reconcile';
@@ -135,22 +162,26 @@ SELECT reason, attempts, count(*) FROM contactsync.failures GROUP BY 1, 2 ORDER 
 SELECT * FROM contactsync_import('customers', 'mail', filter => '10 / length(email) > 5');
 SELECT * FROM contactsync_import('customers', 'mail', filter => '10 / id > 5');
 INSERT INTO customers VALUES (0, 'us', 'zero');
-DELETE FROM contactsync.queue;
+SELECT clear();
 CALL contactsync_run();
 SELECT kind, state, reason FROM walks WHERE kind = 'import';
 SELECT state, reason FROM contactsync.watches;
 -- a table that does not fit the watch any more breaks it, as it would live
 SELECT * FROM contactsync_reconcile('customers', 'mail');
 DELETE FROM customers WHERE email = 'zero@example.com';
-DELETE FROM contactsync.queue;
+SELECT clear();
+RESET SESSION AUTHORIZATION;
 ALTER TABLE customers DROP COLUMN divisor;
+SET SESSION AUTHORIZATION regress_scan_shop;
 \set VERBOSITY terse
 CALL contactsync_run();
 \set VERBOSITY default
 SELECT kind, state, done FROM walks WHERE kind = 'reconcile';
 SELECT state, reason FROM contactsync.watches;
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
+RESET SESSION AUTHORIZATION;
 ALTER TABLE customers ADD COLUMN divisor integer DEFAULT 1;
+SET SESSION AUTHORIZATION regress_scan_shop;
 CALL contactsync_run();
 SELECT kind, state, invalid FROM walks WHERE kind = 'reconcile';
 SELECT state, reason FROM contactsync.watches;
@@ -174,8 +205,6 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER owlat_topic OPTIONS (api_key 'lm_liv
 CREATE USER MAPPING FOR CURRENT_USER SERVER lark OPTIONS (api_key 'secret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER lark_pending OPTIONS (api_key 'secret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER spotzee OPTIONS (api_key 'sk_secret');
-CREATE TABLE people (id integer PRIMARY KEY, email text, name text);
-INSERT INTO people SELECT g, 'p' || g || '@example.com' FROM generate_series(1, 20) g;
 SELECT count(contactsync_watch('people', s, '{"email": "email"}'))
 FROM unnest('{caramel,caramel_form,owlat,owlat_topic,lark,lark_pending}'::name[]) s;
 SELECT contactsync_watch('people', 'spotzee', '{"email": "email", "external_id": "id"}') > 0 AS watched;
@@ -183,7 +212,9 @@ RESET client_min_messages;
 -- an import says what could happen, and is not begun
 SELECT contactsync_import('people', 'caramel');
 \set VERBOSITY terse
+RESET SESSION AUTHORIZATION;
 SELECT count(*) FROM contactsync.scan WHERE state = 'running';
+SET SESSION AUTHORIZATION regress_scan_shop;
 \set VERBOSITY default
 SELECT contactsync_import('people', 'caramel_form');
 SELECT contactsync_import('people', 'owlat');
@@ -245,7 +276,9 @@ CALL contactsync_run('owlat');
 SELECT state, backlog FROM contactsync.status WHERE server = 'owlat';
 
 -- a reconciliation that finds too much holds the watch as well
+RESET SESSION AUTHORIZATION;
 ALTER TABLE people DISABLE TRIGGER USER;
+SET SESSION AUTHORIZATION regress_scan_shop;
 UPDATE people SET email = 'p' || id || '@example.com' WHERE id > 9;
 SELECT * FROM contactsync_reconcile('people', 'owlat');
 \set VERBOSITY terse
@@ -262,14 +295,19 @@ SELECT * FROM contactsync_reconcile('people', 'owlat');
 CALL contactsync_run('owlat');
 SELECT state, backlog, failures FROM contactsync.status WHERE server = 'owlat';
 SELECT kind, state, phase, done, total, new, changed, invalid FROM walks WHERE server = 'owlat';
+RESET SESSION AUTHORIZATION;
 ALTER TABLE people ENABLE TRIGGER USER;
 
 --
 -- The end of a watch is that of its walks
 --
 
+SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT outcome, rows FROM contactsync_import('people', 'spotzee');
 SELECT contactsync_unwatch('people', 'spotzee');
+RESET SESSION AUTHORIZATION;
 DROP TABLE people;
 DROP TABLE customers CASCADE;
 SELECT count(*) FROM contactsync.scan;
+DROP OWNED BY regress_scan_shop CASCADE;
+DROP ROLE regress_scan_shop;
