@@ -1,11 +1,20 @@
--- contactsync_export(): contacts as rows, for an import of CSV at the provider.
+-- contactsync_export(): contacts as rows, for an import of CSV at the provider, as a plain role that owns nothing but its
+-- servers.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
+CREATE ROLE regress_export_shop;
+GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_export_shop;
+CREATE TABLE customers (id int PRIMARY KEY, email text, name text, lang text, news bool, tags int[], amount int, extra jsonb);
+CREATE TABLE pairs (a text COLLATE "C", b date, email text, PRIMARY KEY (a, b));
+CREATE TABLE parted (id uuid PRIMARY KEY, email text) PARTITION BY HASH (id);
+CREATE TABLE parted0 PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE parted1 PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+GRANT SELECT, INSERT, TRUNCATE, TRIGGER ON customers, pairs, parted TO regress_export_shop;
+SET SESSION AUTHORIZATION regress_export_shop;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
 CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark', base_url 'http://127.0.0.1:9', check_fields 'false');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER lark OPTIONS (api_key 'secret');
-CREATE TABLE customers (id int PRIMARY KEY, email text, name text, lang text, news bool, tags int[], amount int, extra jsonb);
 SELECT contactsync_watch('customers', 'mail', filter => 'id < 100', mapping => '{"email": "email", "external_id": "id",
 	"first_name": "name", "locale": "lang", "opt_in": "news", "attributes": {"share": "100 / amount", "extra": "extra"}}') AS mail \gset
 SELECT contactsync_watch('customers', 'lark', '{"email": "email", "first_name": "name", "opt_in": "news", "tags": "tags"}') AS lark \gset
@@ -27,8 +36,10 @@ COPY (SELECT * FROM contactsync_export('customers', 'mail')) TO STDOUT CSV HEADE
 -- rows with one upsert key are one contact: the last row in the order of the key
 COPY (SELECT * FROM contactsync_export('customers', 'lark')) TO STDOUT CSV HEADER;
 -- it is what would be sent, with what is known: who opted out at the provider is not exported with consent
+RESET SESSION AUTHORIZATION;
 INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, opted_out)
 SELECT w.endpoint, w.id, '6', 'x', 'u', true FROM contactsync.watch w;
+SET SESSION AUTHORIZATION regress_export_shop;
 SET client_min_messages = warning;
 SELECT external_id, opt_in FROM contactsync_export('customers', 'mail');
 SELECT email, opt_in, status FROM contactsync_export('customers', 'lark') ORDER BY email COLLATE "C";
@@ -45,20 +56,17 @@ SELECT count(*), count(DISTINCT email), sum(substr(first_name, 2)::int) FROM con
 RESET work_mem;
 
 -- any key
-CREATE TABLE pairs (a text COLLATE "C", b date, email text, PRIMARY KEY (a, b));
 SELECT contactsync_watch('pairs', 'mail', '{"email": "email"}') AS pairs \gset
 INSERT INTO pairs SELECT 'k"' || g % 3, date '2024-02-28' + g, g || '@example.com' FROM generate_series(1, 3010) g;
 SET datestyle = 'SQL, DMY';
 SELECT count(*), count(DISTINCT email) FROM contactsync_export('pairs', 'mail');
 RESET datestyle;
-CREATE TABLE parted (id uuid PRIMARY KEY, email text) PARTITION BY HASH (id);
-CREATE TABLE parted0 PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-CREATE TABLE parted1 PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 SELECT contactsync_watch('parted', 'mail') AS parted \gset
 INSERT INTO parted SELECT md5(g::text)::uuid, g || '@example.com' FROM generate_series(1, 2000) g;
 SELECT count(*), count(DISTINCT email) FROM contactsync_export('parted', 'mail');
 
 -- who may, and whose rights it has
+RESET SESSION AUTHORIZATION;
 CREATE ROLE regress_export_owner;
 CREATE ROLE regress_export_member IN ROLE regress_export_owner;
 CREATE ROLE regress_export_other;
@@ -69,31 +77,38 @@ INSERT INTO secrets VALUES (1, 'a@example.com', 'regress_export_owner'), (2, 'b@
 ALTER TABLE secrets ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON secrets USING (seen_by = current_user);
 GRANT SELECT, TRIGGER ON secrets TO regress_export_owner;
-SET ROLE regress_export_owner;
+SET SESSION AUTHORIZATION regress_export_owner;
 SELECT contactsync_watch('secrets', 'mail', '{"email": "email", "attributes": {"role": "current_user"}}') > 0 AS watched;
-SET ROLE regress_export_member;
+SET SESSION AUTHORIZATION regress_export_member;
 SELECT email, attributes FROM contactsync_export('secrets', 'mail');
 SELECT * FROM contactsync_export('customers', 'mail');
-SET ROLE regress_export_other;
+SET SESSION AUTHORIZATION regress_export_other;
 SELECT * FROM contactsync_export('secrets', 'mail');
 SELECT * FROM contactsync_export('secrets', 'lark');
-RESET ROLE;
+RESET SESSION AUTHORIZATION;
 SELECT current_user = session_user AS still_me, email FROM contactsync_export('secrets', 'mail');
 -- one's own comes first
+CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
 SELECT contactsync_watch('secrets', 'mail', '{"email": "email"}') > 0 AS watched;
 SELECT email FROM contactsync_export('secrets', 'mail') ORDER BY email;
+SET SESSION AUTHORIZATION regress_export_shop;
+SELECT * FROM contactsync_export('secrets', 'mail');
 SELECT * FROM contactsync_export('secrets', 'nothing');
 SELECT * FROM contactsync_export('pg_class', 'mail');
 SELECT * FROM contactsync_export(0, 'mail');
 SELECT * FROM contactsync_export(NULL, 'mail');
 -- what is not the fault of a row ends it
+RESET SESSION AUTHORIZATION;
 ALTER TABLE customers DROP COLUMN amount;
+SET SESSION AUTHORIZATION regress_export_shop;
 SELECT * FROM contactsync_export('customers', 'mail');
+RESET SESSION AUTHORIZATION;
 REVOKE SELECT ON secrets FROM regress_export_owner;
-SET ROLE regress_export_member;
+SET SESSION AUTHORIZATION regress_export_member;
 SELECT * FROM contactsync_export('secrets', 'mail');
-RESET ROLE;
+RESET SESSION AUTHORIZATION;
 DROP TABLE secrets;
 DROP USER MAPPING FOR regress_export_owner SERVER mail;
 REVOKE USAGE ON FOREIGN SERVER mail FROM regress_export_owner, regress_export_other;
-DROP ROLE regress_export_member, regress_export_owner, regress_export_other;
+DROP OWNED BY regress_export_shop CASCADE;
+DROP ROLE regress_export_member, regress_export_owner, regress_export_other, regress_export_shop;

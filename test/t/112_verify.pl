@@ -1,4 +1,5 @@
-# contactsync_verify() compares with each provider's data, and contactsync_watch() checks the fields of a mapping.
+# contactsync_verify() compares with each provider's data, and contactsync_watch() checks the fields of a mapping. Both are
+# called by a role that owns nothing but the servers.
 
 use strict;
 use warnings;
@@ -16,11 +17,15 @@ my %mapping = (
 	spotzee => '{"email": "email", "external_id": "id", "first_name": "first_name", "locale": "locale", "attributes": {"plan": "plan"}}',
 	caramel => '{"email": "email", "first_name": "first_name"}');
 
+# Run a query as that role, and return its result, or its output and messages.
+sub shop { return $node->safe_psql('postgres', "SET SESSION AUTHORIZATION shop; $_[0]"); }
+sub shop_messages { return ($node->psql('postgres', "SET SESSION AUTHORIZATION shop; $_[0]"))[1, 2]; }
+
 # Return the rows of contactsync_verify() as lines: name, ours, theirs, result, detail
 sub verify
 {
 	my ($server, $samples) = @_;
-	return $node->safe_psql('postgres', "SELECT * FROM contactsync_verify('$server'" . (defined $samples ? ", $samples)" : ')'));
+	return shop("SELECT * FROM contactsync_verify('$server'" . (defined $samples ? ", $samples)" : ')'));
 }
 
 # Return only the rows of one name, without the name.
@@ -32,22 +37,26 @@ sub verified
 
 $node->safe_psql(
 	'postgres', q{
+	CREATE EXTENSION contactsync;
+	CREATE ROLE shop;
 	CREATE TABLE customers (id int PRIMARY KEY, email text, first_name text, locale text, opt_in bool, tags int[], plan text);
 	INSERT INTO customers SELECT g, format('c%s@example.com', g), 'Name ' || g, 'en', true, '{1}', 'gold' FROM generate_series(1, 3) g;
+	GRANT SELECT, TRIGGER ON customers TO shop;
 });
 foreach my $provider (sort keys %mapping)
 {
-	create_server($node, $sandbox, $provider, account => "verify$provider",
+	create_server($node, $sandbox, $provider, account => "verify$provider", role => 'shop',
 		server => { check_fields => undef, campaign_id => $provider eq 'mailingcore' ? 'cmp_sandbox' : undef,
 			gateway_url => $provider eq 'caramel' ? $sandbox->url . '/caramel/gateway/v1' : undef });
-	$node->safe_psql('postgres', "SET client_min_messages = error; SELECT contactsync_watch('customers', 'verify$provider', '$mapping{$provider}')");
+	shop("SET client_min_messages = error; SELECT contactsync_watch('customers', 'verify$provider', '$mapping{$provider}')");
 }
 
 # nothing has been sent yet
 is(verified('verifyowlat', 'contacts'), '0|0|ok|', 'no contacts here or there');
 is(verified('verifyowlat', 'contact'), '', 'no contacts to look up');
 
-$node->safe_psql('postgres', $_) foreach 'UPDATE customers SET first_name = first_name || $$!$$', 'CALL contactsync_run()';
+$node->safe_psql('postgres', 'UPDATE customers SET first_name = first_name || $$!$$');
+shop('CALL contactsync_run()');
 
 is(verified('verifymailingcore', 'contacts'), '3|3|ok|', 'MailingCore: the same number of contacts');
 like(verified('verifymailingcore', 'locale coverage'), qr/^\|\[\{"locale":"en","count":3,"hasTemplate":true\}.*\]\|ok\|$/, 'MailingCore: templates for all locales');
@@ -68,10 +77,10 @@ like(verified('verifycaramel', 'contacts'), qr/^3\|\|not available\|Caramel does
 is(scalar @{ [ verify('verifycaramel') =~ /^contact\|/mg ] }, 0, 'Caramel: no contacts are looked up');
 
 # the other option value
-$node->safe_psql('postgres', q{ALTER SERVER verifycaramel OPTIONS (ADD usage 'mcp')});
+shop(q{ALTER SERVER verifycaramel OPTIONS (ADD usage 'mcp')});
 $sandbox->config('caramel', { account => 'verifycaramel', gateway => \0 });
 like(verified('verifycaramel', 'usage'), qr/"contacts":\s*3.*\|ok\|$/, 'Caramel: the tool returns the same usage');
-$node->safe_psql('postgres', q{ALTER SERVER verifycaramel OPTIONS (SET usage 'gateway')});
+shop(q{ALTER SERVER verifycaramel OPTIONS (SET usage 'gateway')});
 is(verified('verifycaramel', 'usage'), '||not available|HTTP 404: Not found', 'Caramel: a wrong gateway gives no answer');
 $sandbox->fault('caramel', { match => { account => 'verifycaramel' }, action => { status => 401 } });
 like(verified('verifycaramel', 'usage'), qr/^\|\|not available\|HTTP 401: the access token is not valid, and no worker renewed it/, 'Caramel: nor does an old token');
@@ -97,7 +106,7 @@ like(verified('verifycampaignlark', 'contact'), qr/^c1\@example\.com\|c1\@exampl
 $node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Queued' WHERE id = 1; DELETE FROM customers WHERE id = 3});
 my $contacts = verified('verifyspotzee', 'contact');
 like($contacts, qr/^1\|\|not available\|a change of it is queued$/m, 'queued contacts are not compared');
-$node->safe_psql('postgres', q{CALL contactsync_run('verifyspotzee')});
+shop(q{CALL contactsync_run('verifyspotzee')});
 $contacts = verified('verifyspotzee', 'contact');
 like($contacts, qr/^1\|1\|ok\|$/m, 'contacts are compared after they are sent');
 like($contacts, qr/^3\|\|not available\|its row has gone/m, 'contacts without a row are not compared');
@@ -115,14 +124,14 @@ is(verified('verifyspotzee', 'project', 0), '|verifyspotzee|ok|', 'a 429 is wait
 $sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, action => { status => 429, retry_after => '3600' } });
 like(verified('verifyspotzee', 'project', 0), qr/^\|\|not available\|HTTP 429/, 'a 429 with a long wait is not waited for');
 $sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, action => { stall => \1 } });
-my ($result, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '500ms'; SELECT * FROM contactsync_verify('verifyspotzee')});
+my ($out, $err) = shop_messages(q{SET statement_timeout = '500ms'; SELECT * FROM contactsync_verify('verifyspotzee')});
 like($err, qr/canceling statement due to statement timeout/, 'the function can be cancelled while it waits');
 $sandbox->clear_faults('spotzee');
 
 # no lock is held on a source while waiting for a provider
 $sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, action => { stall => \1 } });
 my $waiting = $node->background_psql('postgres');
-$waiting->query_until(qr/asked/, qq{\\echo asked\nSELECT * FROM contactsync_verify('verifyspotzee');\n});
+$waiting->query_until(qr/asked/, qq{SET SESSION AUTHORIZATION shop;\n\\echo asked\nSELECT * FROM contactsync_verify('verifyspotzee');\n});
 $sandbox->wait_for_journal('spotzee', sub { $_[-1]{in_flight} }, account => 'verifyspotzee');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE relation = 'customers'::regclass}), '0', 'the source is not locked');
 $sandbox->clear_faults('spotzee');
@@ -130,24 +139,28 @@ $waiting->quit;
 
 # fields of a mapping of a new watch
 my $watch = q{SELECT contactsync_watch('customers', 'verifycampaignlark', '{"email": "email", "opt_in": "opt_in", "locale": "locale", "attributes": {"plan": "plan", "shoe_size": "id"}}') > 0};
-$node->safe_psql('postgres', q{SELECT contactsync_unwatch('customers', 'verifycampaignlark')});
-(undef, undef, $err) = $node->psql('postgres', $watch);
+shop(q{SELECT contactsync_unwatch('customers', 'verifycampaignlark')});
+($out, $err) = shop_messages($watch);
 like($err, qr/ERROR:  CampaignLark has no field with the merge tag "locale", "shoe_size"\nDETAIL:  It has: email_address, .*\nHINT:  Create it there/, 'unknown fields are named');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.watches WHERE server = 'verifycampaignlark'}), '0', 'no watch is created');
 $sandbox->fault('campaignlark', { match => { account => 'verifycampaignlark' }, action => { status => 503 } });
-($result, $out, $err) = $node->psql('postgres', "BEGIN; $watch; ROLLBACK");
+($out, $err) = shop_messages("BEGIN; $watch; ROLLBACK");
 is($out, 't', 'a watch is created if CampaignLark does not answer');
 like($err, qr/WARNING:  CampaignLark could not be asked whether it has the fields of the mapping\nDETAIL:  HTTP 503/, 'a warning is raised');
 my $requests = $sandbox->count('campaignlark', account => 'verifycampaignlark')->{requests};
-$node->safe_psql('postgres', q{ALTER SERVER verifycampaignlark OPTIONS (ADD check_fields 'false')});
-is($node->safe_psql('postgres', $watch), 't', 'check_fields can be turned off');
+shop(q{ALTER SERVER verifycampaignlark OPTIONS (ADD check_fields 'false')});
+is(shop($watch), 't', 'check_fields can be turned off');
 is($sandbox->count('campaignlark', account => 'verifycampaignlark')->{requests}, $requests, 'no request is made then');
 like(verified('verifycampaignlark', 'fields'), qr/\|differs\|CampaignLark has no field with the merge tag "locale", "shoe_size"$/, 'contactsync_verify() still checks the fields');
 
 # privileges and arguments
-($result, $out, $err) = $node->psql('postgres', q{CREATE ROLE other; SET ROLE other; SELECT * FROM contactsync_verify('verifyowlat')});
+(undef, $out, $err) = $node->psql('postgres', q{CREATE ROLE other; SET ROLE other; SELECT * FROM contactsync_verify('verifyowlat')});
 like($err, qr/permission denied for foreign server verifyowlat/, 'USAGE on the server is required');
-($result, $out, $err) = $node->psql('postgres', q{SELECT * FROM contactsync_verify('verifyowlat', -1)});
+(undef, $out, $err) = $node->psql('postgres', q{GRANT USAGE ON FOREIGN SERVER verifyowlat TO other;
+	CREATE USER MAPPING FOR other SERVER verifyowlat OPTIONS (api_key 'lm_live_verifyowlat0000000000000000000000000');
+	SET ROLE other; SELECT ours FROM contactsync_verify('verifyowlat') WHERE check_name = 'contacts'});
+is($out, '0', 'only the contacts that the role sent are counted');
+($out, $err) = shop_messages(q{SELECT * FROM contactsync_verify('verifyowlat', -1)});
 like($err, qr/"samples" must be from 0 to 1000/, 'the number of samples is limited');
 
 $node->stop;
