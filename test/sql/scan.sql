@@ -9,7 +9,7 @@ CREATE TABLE customers (id integer, region text COLLATE "C", email text, divisor
 CREATE TABLE people (id integer PRIMARY KEY, email text, name text);
 INSERT INTO people SELECT g, 'p' || g || '@example.com' FROM generate_series(1, 20) g;
 GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON customers, people TO regress_scan_shop;
-CREATE VIEW walks AS SELECT server, source, kind, state, reason, phase, done, total, percent, rate > 0 AS rate, eta IS NOT NULL AS eta,
+CREATE VIEW walks AS SELECT server, source, kind, state, reason, phase, done, total, percent, COALESCE(rate > 0, false) AS rate, eta IS NOT NULL AS eta,
 	new, changed, unchanged, refused, invalid, filtered, gone, started_at <= clock_timestamp() AS started, finished_at >= started_at AS finished
 FROM contactsync.progress WHERE kind <> 'backlog' ORDER BY started_at, server;
 GRANT SELECT ON walks TO regress_scan_shop;
