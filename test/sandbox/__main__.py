@@ -49,7 +49,7 @@ def parse_arguments():
 
 
 def stop_event(with_stdin):
-    """An event that SIGTERM, SIGINT or (if asked for) the end of standard input sets."""
+    """Return an event set by SIGTERM, SIGINT or, if requested, the end of standard input."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +62,7 @@ def stop_event(with_stdin):
 def await_stdin(loop, stop):
     while sys.stdin.buffer.raw.read(4096):
         pass
-    with contextlib.suppress(RuntimeError):     # the loop may be gone already
+    with contextlib.suppress(RuntimeError):     # the loop may have ended already
         loop.call_soon_threadsafe(stop.set)
 
 

@@ -1,7 +1,7 @@
-"""Accounts: what one tenant, workspace or project of a provider has, apart from all others.
+"""Accounts: the data of one tenant, workspace or project of a provider, separate from all others.
 
-An account has its configuration (defaults of the provider, changed by the control interface),
-its contacts, and the events that reached people or automations because of what it was sent.
+An account has a configuration (defaults of the provider, changed through the control interface),
+contacts, and the events that reached people or automations as a result of its requests.
 """
 
 import copy
@@ -18,17 +18,17 @@ class Account:
         self.clear()
 
     def clear(self):
-        """Forget what was sent; the configuration stays."""
+        """Forget everything that was sent, but keep the configuration."""
         self.contacts = ContactStore(self.unique_fields)
         self.events = []
         self.memory = {}
 
     def record(self, kind, time, **details):
-        """Note something that a person or an automation would notice."""
+        """Record something that a person or an automation would notice."""
         self.events.append({"seq": len(self.events) + 1, "kind": kind, "time": time, **details})
 
     def recall(self, name, factory=dict):
-        """A piece of provider-specific state, made when it is first asked for."""
+        """Return a piece of provider-specific state, which is created on first use."""
         if name not in self.memory:
             self.memory[name] = factory()
         return self.memory[name]
@@ -39,7 +39,7 @@ class Accounts:
         self.default_name = default_name
         self._defaults = defaults
         self._unique_fields = unique_fields
-        self._credentials = credentials     # settings that two accounts cannot share
+        self._credentials = credentials     # settings that must be unique among accounts
         self._accounts = {}
         self.open(default_name)
 
@@ -50,7 +50,7 @@ class Accounts:
         return self._accounts.get(name or self.default_name)
 
     def open(self, name):
-        """The account of that name; a new one has the defaults, but no credentials."""
+        """Return the account of that name; a new account has the defaults, but no credentials."""
         if name not in self._accounts:
             config = copy.deepcopy(self._defaults)
             if name != self.default_name:
@@ -59,7 +59,7 @@ class Accounts:
         return self._accounts[name]
 
     def by_key(self, key):
-        """(account, what the key may do) of an API key, or (None, None)."""
+        """Return (account, privileges of the key) for an API key, or (None, None)."""
         for account in self._accounts.values():
             grant = account.config["keys"].get(key)
             if grant is not None:
@@ -67,7 +67,7 @@ class Accounts:
         return None, None
 
     def configure(self, name, changes):
-        """Merge `changes` into the account's configuration; ValueError for an unknown setting."""
+        """Merge `changes` into the configuration; raise ValueError for an unknown setting."""
         unknown = sorted(set(changes) - set(self._defaults))
         if unknown:
             known = ", ".join(sorted(self._defaults))
@@ -83,7 +83,7 @@ class Accounts:
 
 
 def merge(target, changes):
-    """Objects are merged, anything else (null, a whole rate limit) replaces what was there."""
+    """Merge objects; any other value (null, a whole rate limit) replaces the old one."""
     for name, value in changes.items():
         old = target.get(name)
         if isinstance(value, dict) and isinstance(old, dict) and "kind" not in value:

@@ -1,7 +1,7 @@
-"""The sandbox's clock: real time, run faster and moved forward at will.
+"""The clock of the sandbox: real time that can run faster and be moved forward.
 
-Everything that depends on time (rate limit windows, expiry, caches, faults) asks this clock, so
-a minute can pass in a moment. It starts at the real time and never goes back.
+Everything that depends on time (rate limit windows, expiry, caches, faults) uses this clock, so
+that a minute can pass in a moment. It starts at the real time and never goes back.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ class Clock:
         self._origin = time.time()
 
     def now(self):
-        """Seconds since 1970, on this clock."""
+        """Return the seconds since 1970 on this clock."""
         return self._origin + (time.monotonic() - self._started) * self.speed
 
     def advance(self, seconds):
-        """Jump forward. A sleep under way is not shortened by it."""
+        """Jump forward. This does not shorten a sleep in progress."""
         if seconds < 0:
             raise ValueError("the clock cannot go back")
         self._origin += seconds
@@ -35,7 +35,7 @@ class Clock:
         return formatdate(self.now() + offset, usegmt=True)
 
     def iso(self):
-        """Now, as the providers write it: UTC with milliseconds."""
+        """Return the time in the format of the providers: UTC with milliseconds."""
         return iso(self.now())
 
 
@@ -45,7 +45,7 @@ def iso(seconds):
 
 
 def parse_iso(text):
-    """Seconds since 1970 of an ISO 8601 timestamp with a zone; ValueError for anything else."""
+    """Convert an ISO 8601 timestamp with a zone to seconds since 1970, or raise ValueError."""
     moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     if moment.tzinfo is None:
         raise ValueError("a timestamp without a zone")

@@ -1,6 +1,6 @@
-"""The control interface: what tests see of the sandbox, and how they arrange it.
+"""The control interface, through which tests configure and inspect the sandbox.
 
-All of it is JSON under /control, without authentication; README.md lists the calls.
+It uses JSON under /control, without authentication; README.md lists the calls.
 """
 
 from urllib.parse import parse_qsl
@@ -19,7 +19,7 @@ class Control:
         self._sandbox = sandbox
 
     def answer(self, method, path, query, body):
-        """Answer /control{path}: a call is a method named verb_noun, e.g. get_journal."""
+        """Answer /control{path}: each call is a method named verb_noun, e.g. get_journal."""
         try:
             options = dict(parse_qsl(query))
             document = parse_json(body) if body else {}
@@ -57,7 +57,7 @@ class Control:
 
 
 class ProviderCalls:
-    """The calls on one provider; each takes (provider, query options, JSON document)."""
+    """The calls for one provider; each takes (provider, query options, JSON document)."""
 
     @staticmethod
     def get_contacts(provider, options, document):

@@ -1,6 +1,6 @@
-"""What passes between the server and a provider: a request, an answer, a refusal.
+"""Data exchanged between the server and a provider: a request, an answer, a refusal.
 
-Providers know nothing of sockets: they turn a Request into an Answer, at once and alone.
+Providers do not know about sockets: they turn a Request into an Answer, synchronously.
 """
 
 import json
@@ -22,9 +22,9 @@ class Request:
     body: bytes
     remote: str          # the client's address
     scheme: str          # http or https
-    account: Any = None  # whom the credentials belong to, even if they are refused later
-    grant: Any = None    # what these credentials may do
-    entry: Any = None    # this request's journal entry
+    account: Any = None  # owner of the credentials, even if they are refused later
+    grant: Any = None    # privileges of these credentials
+    entry: Any = None    # journal entry of this request
     parameters: dict = field(default_factory=dict)
     rejected_items: dict = field(default_factory=dict)
     reply_headers: dict = field(default_factory=dict)
@@ -40,19 +40,19 @@ class Request:
         return self.headers.get("Content-Type", "").split(";")[0].strip().lower()
 
     def bearer(self):
-        """The token of the Authorization header, or None."""
+        """Return the token of the Authorization header, or None."""
         match = re.fullmatch(r"Bearer ([^\s]+)", self.headers.get("Authorization", ""))
         return match and match.group(1)
 
     def rejection(self, *keys):
-        """What a scripted partial failure says about a contact with one of these keys."""
+        """Return the scripted partial failure of a contact with one of these keys."""
         return next((self.rejected_items[k] for k in keys if k in self.rejected_items), None)
 
 
 @dataclass
 class Answer:
     status: int
-    body: Any = None     # JSON value, or bytes to be sent as they are; None is no body
+    body: Any = None     # JSON value, or bytes to send unchanged; None for no body
     headers: dict = field(default_factory=dict)
     media_type: str = "application/json"
 
@@ -74,7 +74,7 @@ def phrase(status):
 
 
 class Refusal(Exception):
-    """A request that the provider refuses; each provider words it in its own error shape."""
+    """A request that the provider refuses; each provider formats it as its own errors."""
 
     def __init__(self, status, message, code=None, headers=None, **details):
         super().__init__(message)
@@ -86,7 +86,7 @@ class Refusal(Exception):
 
 
 def parse_json(body):
-    """Strict JSON: valid UTF-8, no duplicate names, no NaN. ValueError says what is wrong."""
+    """Parse strict JSON: valid UTF-8, no duplicate names, no NaN. Raise ValueError otherwise."""
     return json.loads(body.decode("utf-8"), object_pairs_hook=_unique_names,
                       parse_constant=_refuse_constant)
 
@@ -105,14 +105,14 @@ def _refuse_constant(name):
 
 
 def decode_segment(segment):
-    """A path segment without its percent-encoding; ValueError if the encoding is malformed."""
+    """Decode a percent-encoded path segment; raise ValueError if the encoding is malformed."""
     if re.search(r"%(?![0-9A-Fa-f]{2})", segment):
         raise ValueError("malformed percent-encoding")
     return unquote_to_bytes(segment).decode("utf-8")
 
 
 def contact_keys(path, body):
-    """Every e-mail address and external id that a request names, for journal and faults."""
+    """Return all e-mail addresses and external ids in a request, for journal and faults."""
     keys = []
     segment = unquote_to_bytes(path.rsplit("/", 1)[-1]).decode("utf-8", "replace")
     if "@" in segment:

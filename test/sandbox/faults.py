@@ -1,8 +1,8 @@
-"""Scripted faults: which requests they hit, when, and what becomes of the answer.
+"""Scripted faults: which requests they affect, when, and how they change the answer.
 
 A fault is {"match": {...}, "times": n or null, "effect": "before" or "after", "action": {...}}.
 With effect "before" a request that the fault answers is not processed; with "after" it is, and
-then its answer suffers: a lost answer. Latency and stall alone only delay.
+then the answer is replaced or damaged. Latency and stall alone only delay.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from exchange import Answer, Refusal, phrase
 
 MATCHES = {"method", "path", "email", "key", "account", "nth"}
-REPLACING = {"status", "body", "html", "huge", "redirect"}  # another answer is made up
-MANGLING = {"reset", "truncate", "invalid_json"}            # the answer is damaged on its way
+REPLACING = {"status", "body", "html", "huge", "redirect"}  # replace the answer
+MANGLING = {"reset", "truncate", "invalid_json"}            # damage the answer in transit
 DELAYING = {"latency", "stall", "stall_at"}
 ADDING = {"headers", "retry_after", "reject_items"}
 ACTIONS = REPLACING | MANGLING | DELAYING | ADDING
@@ -32,7 +32,7 @@ class Fault:
         self.released = asyncio.Event()
 
     def wants(self, request):
-        """Whether this request is to be hit; counts the requests that match, for `nth`."""
+        """Return whether the fault affects this request; count matching requests, for `nth`."""
         if self.left == 0 or not self._matches(request):
             return False
         self.seen += 1
@@ -50,7 +50,7 @@ class Fault:
         return self.answers_before_processing() or bool(REPLACING & set(self.action))
 
     async def hold(self, clock):
-        """Delay as the script says, or until the fault is cleared."""
+        """Delay as scripted, or until the fault is cleared."""
         if "latency" in self.action:
             await clock.sleep(self.action["latency"])
         if self.action.get("stall_at") != "inside":
@@ -85,7 +85,7 @@ class Fault:
 
 
 def check_script(script):
-    """ValueError for a script that would not do what its author meant."""
+    """Raise ValueError for a script that would not do what its author meant."""
     if not isinstance(script, dict) or not isinstance(script.get("action"), dict):
         raise ValueError("a fault needs an action")
     unknown = (set(script) - {"match", "times", "effect", "action"}
@@ -99,7 +99,7 @@ def check_script(script):
 
 
 class Faults:
-    """The scripted faults of one provider: those for a number of times first, in their order."""
+    """The scripted faults of one provider: those with limited times first, in their order."""
 
     def __init__(self, clock):
         self._clock = clock
@@ -112,7 +112,7 @@ class Faults:
         return fault.report()
 
     def take(self, request):
-        """The fault that hits this request, or None."""
+        """Return the fault that affects this request, or None."""
         wanting = [fault for fault in self._faults if fault.wants(request)]
         fault = min(wanting, key=lambda fault: fault.left is None, default=None)
         if fault is not None:
@@ -120,7 +120,7 @@ class Faults:
         return fault
 
     def clear(self, account=None):
-        """Remove the faults (of one account, or all) and let go of what they hold."""
+        """Remove the faults (of one account, or all) and release the requests that they hold."""
         for fault in list(self._faults):
             if account in (None, fault.match.get("account")):
                 fault.released.set()
@@ -130,14 +130,14 @@ class Faults:
         return [fault.report() for fault in self._faults]
 
     def alter(self, fault, answer):
-        """The answer with the headers that the fault adds to it."""
+        """Return the answer with the headers that the fault adds."""
         headers = {**answer.headers, **fault.action.get("headers", {})}
         if "retry_after" in fault.action:
             headers["Retry-After"] = self._retry_after(fault.action["retry_after"])
         return Answer(answer.status, answer.body, headers, answer.media_type)
 
     def _retry_after(self, value):
-        """Seconds, or an HTTP date written as date:+N."""
+        """Return Retry-After: seconds, or an HTTP date for date:+N."""
         text = str(value)
         if text.startswith("date:"):
             return self._clock.http_date(float(text[len("date:"):]))
@@ -145,7 +145,7 @@ class Faults:
 
 
 def made_up_answer(action, provider, request):
-    """The answer that a fault gives in place of the provider."""
+    """Return the answer that a fault gives instead of the provider."""
     status = action.get("status", 200)
     if "redirect" in action:
         return Answer(action.get("status", 302), headers={"Location": action["redirect"]})

@@ -1,7 +1,7 @@
-"""The journal: every request in the order of arrival, from the moment that it arrives.
+"""The journal: all requests in the order of arrival, from the time of their arrival.
 
-An entry is there while its request is still being held, so a test can see calls in flight.
-Tallies are kept as requests come and go, so asking for them costs nothing.
+An entry exists while its request is still held, so that a test can see calls in flight.
+Tallies are updated as requests arrive and end, so that reading them is cheap.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from exchange import contact_keys
 
 
 class Tally:
-    """Running counts of one account, or of a whole provider."""
+    """Counters of one account, or of a whole provider."""
 
     def __init__(self):
         self.requests = 0
@@ -88,20 +88,20 @@ class Journal:
             tally.finish(entry)
 
     def attribute(self, entry, account):
-        """Move an entry to the account that its body, not its headers, turned out to name."""
+        """Move an entry to the account that its body names, if the headers did not name it."""
         self._tally(entry["account"]).in_flight -= 1
         self._tally(entry["account"]).requests -= 1
         entry["account"] = account
         self._tally(account).arrive(entry)
 
     def entries(self, since=0, account=None):
-        """Entries after number `since`, of one account or of all."""
+        """Return the entries after number `since`, of one account or of all."""
         skip = max(0, since - (self._seq - len(self._entries)))
         return [entry for number, entry in enumerate(self._entries)
                 if number >= skip and account in (None, entry["account"])]
 
     def earlier_in_flight(self, entry):
-        """Requests of the same account that came before this one and are not yet finished."""
+        """Return the earlier requests of the same account that are unfinished."""
         return [other for other in self._in_flight.values()
                 if other["seq"] < entry["seq"] and other["account"] == entry["account"]]
 
@@ -120,7 +120,7 @@ SECRET_HEADERS = ("authorization", "x-api-key")
 
 
 def redact(headers):
-    """Headers as [name, value] pairs in their order, with the credentials hashed."""
+    """Return headers as [name, value] pairs in their order, with credentials hashed."""
     return [[name, redact_credentials(value) if name.lower() in SECRET_HEADERS else value]
             for name, value in headers.items()]
 

@@ -1,7 +1,7 @@
 """Rate limits: fixed windows, sliding windows and token buckets behind one interface.
 
-A limiter answers look(now) without counting and use(now) counts one request. A refused request
-uses up nothing. A limit is configured as data, for instance
+look(now) of a limiter does not count, and use(now) counts one request. Refused requests are not
+counted. A limit is configured as data, for instance
 {"kind": "sliding", "limit": 600, "seconds": 60} or {"kind": "bucket", "limit": 10, "burst": 15}.
 """
 
@@ -13,12 +13,12 @@ class Verdict(NamedTuple):
     allowed: bool
     limit: int
     remaining: int
-    reset: float        # when the limit is whole again, in seconds since 1970
-    retry_after: float  # seconds until a request would pass; 0 when it is allowed
+    reset: float        # when the full limit is available again, in seconds since 1970
+    retry_after: float  # seconds until a request is allowed; 0 if it is allowed now
 
 
 class FixedWindow:
-    """So many requests in a window that opens with the first of them."""
+    """A number of requests in a window that begins with the first of them."""
 
     def __init__(self, limit, seconds):
         self.limit = limit
@@ -41,7 +41,7 @@ class FixedWindow:
 
 
 class SlidingWindow:
-    """So many requests in any span of that length."""
+    """A number of requests in any period of that length."""
 
     def __init__(self, limit, seconds):
         self.limit = limit
@@ -61,7 +61,7 @@ class SlidingWindow:
 
 
 class TokenBucket:
-    """A steady rate per second, and a burst that builds up while nothing is sent."""
+    """A steady rate per second, and a burst that accumulates while nothing is sent."""
 
     def __init__(self, limit, burst):
         self.limit = limit
@@ -90,7 +90,7 @@ KINDS = {"fixed": FixedWindow, "sliding": SlidingWindow, "bucket": TokenBucket}
 
 
 def make(spec):
-    """The limiter that a configured limit describes; ValueError if it describes none."""
+    """Return the limiter for a configured limit; raise ValueError if the limit is invalid."""
     arguments = dict(spec)
     try:
         return KINDS[arguments.pop("kind")](**arguments)
@@ -99,7 +99,7 @@ def make(spec):
 
 
 class RateLimits:
-    """The limiters of one provider by what they count: an account, a key, an address."""
+    """The limiters of one provider, by the unit that they count: an account, a key, an address."""
 
     def __init__(self, clock):
         self._clock = clock
@@ -108,8 +108,8 @@ class RateLimits:
     def pass_through(self, limits):
         """Count one request against all of `limits`, pairs of (what is counted, limit or None).
 
-        Returns the most restrictive verdict, or None when nothing is limited. All must allow the
-        request, else none of them counts it.
+        Return the most restrictive verdict, or None when nothing is limited. The request is
+        counted only if all limits allow it.
         """
         now = self._clock.now()
         limiters = [self._limiter(counted, spec) for counted, spec in limits if spec is not None]
@@ -122,7 +122,7 @@ class RateLimits:
         return min(verdicts, key=lambda verdict: verdict.remaining, default=None)
 
     def forget(self, account_name):
-        """Start afresh everything counted for one account."""
+        """Reset all counts of one account."""
         for counted in [key for key in self._limiters if key[0] == account_name]:
             del self._limiters[counted]
 

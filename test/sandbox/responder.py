@@ -1,8 +1,8 @@
-"""The fast responder: answers everything with success, for benchmarks of the sender.
+"""The fast responder: answer every request with success, for benchmarks of the sender.
 
-It reads the request line and Content-Length and nothing else, so that the sender and not the
-sandbox is what is measured. It counts requests, and contacts by how often a body says "email".
-GET /control/fast/journal tells when each of the last requests arrived.
+It reads only the request line and Content-Length, so that benchmarks measure the sender and not the
+sandbox. It counts requests, and contacts by the occurrences of "email" in a body.
+GET /control/fast/journal returns the arrival times of the last requests.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Statistics:
         self.arrivals = deque(maxlen=KEPT_REQUESTS)
 
     def add(self, arrived, body):
-        """Count one request; returns how many contacts it carried."""
+        """Count one request; return the number of its contacts."""
         contacts = sum(body.count(name) for name in EMAIL_NAMES)
         email = EMAIL.search(body) if self.note_email else None
         self.requests += 1
@@ -100,7 +100,7 @@ class Responder(asyncio.Protocol):
 
 
 async def start(host, port, ssl_context=None, note_email=False):
-    """Listen; returns the asyncio server."""
+    """Listen; return the asyncio server."""
     statistics = Statistics(note_email)
     loop = asyncio.get_running_loop()
     return await loop.create_server(lambda: Responder(statistics), host, port, ssl=ssl_context,

@@ -1,4 +1,4 @@
-"""What the tests of the sandbox share: one running sandbox, and an account for each test."""
+"""Helpers for the tests of the sandbox: one running sandbox, and an account for each test."""
 
 import http.client
 import itertools
@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def start(*options):
-    """Start a sandbox; returns its process and port."""
+    """Start a sandbox; return its process and port."""
     process = subprocess.Popen([sys.executable, str(HERE), "--exit-with-stdin", *options],
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return process, int(process.stdout.readline().rsplit(":", 1)[1])
@@ -36,7 +36,7 @@ class Reply:
 
 
 class SandboxTest(unittest.TestCase):
-    """Each test has accounts of its own; the sandbox is shared by a class."""
+    """Base class whose tests share a sandbox, but use separate accounts."""
 
     options = ()
     serial = itertools.count(1)

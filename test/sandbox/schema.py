@@ -1,6 +1,6 @@
-"""Strict validation of JSON objects: a table of fields, and what is wrong with a value.
+"""Strict validation of JSON objects by a table of fields.
 
-The rules are shared; how a broken rule is worded and which status it has is each provider's.
+The rules are shared; each provider decides on the message and the status of a violation.
 """
 
 import re
@@ -52,7 +52,7 @@ def is_email(text):
 
 
 def find_problems(schema, value, path=""):
-    """All Problems of an object; `path` is where it stands in the request."""
+    """Return all Problems of an object; `path` is its position in the request."""
     prefix = path + "." if path else ""
     found = [Problem(prefix + name, "unknown", None) for name in value if name not in schema]
     for name, field in schema.items():
@@ -63,7 +63,7 @@ def find_problems(schema, value, path=""):
 
 
 def broken_rule(field, value, name):
-    """The rule of `field` that value[name] breaks, or None."""
+    """Return the rule of `field` that value[name] violates, or None."""
     if name not in value:
         return "missing" if field.required else None
     item = value[name]
@@ -84,7 +84,7 @@ def broken_rule(field, value, name):
 
 
 def describe(problem):
-    """A plain sentence for providers whose documents do not word this error."""
+    """Return a plain message for providers whose documentation does not give one."""
     field = problem.field
     return {
         "unknown": lambda: f"{problem.path} is not a known field",

@@ -1,4 +1,4 @@
-"""The server: connections, the journal and the faults around what the providers answer."""
+"""The server: connections, journal and faults around the answers of the providers."""
 
 import itertools
 
@@ -29,7 +29,7 @@ class Sandbox(web.Server):
         self.providers = {cls.name: cls(self.clock, self.journal_limit) for cls in PROVIDERS}
 
     def release(self):
-        """Let go of every request that a fault holds."""
+        """Release all requests that a fault holds."""
         for provider in getattr(self, "providers", {}).values():
             provider.faults.clear()
 
@@ -55,7 +55,7 @@ class Sandbox(web.Server):
         return await self.exchange(provider, http_request, rest, query)
 
     async def exchange(self, provider, http_request, path, query):
-        """One request to a provider, from its arrival to the end of its answer."""
+        """Handle one request to a provider, from its arrival to the end of its answer."""
         request = Request(http_request.method, path, query, http_request.headers, b"",
                           http_request.remote, http_request.scheme)
         provider.identify(request)
@@ -78,7 +78,7 @@ class Sandbox(web.Server):
             provider.journal.finish(entry)
 
     async def conclude(self, provider, http_request, request, fault):
-        """What the provider, or the fault in its place, answers; None if nobody waits for it."""
+        """Return the answer of the provider or of the fault; None if the client has left."""
         if fault is None:
             return provider.answer(request)
         request.entry["fault"] = fault.report()
@@ -101,6 +101,6 @@ async def read_body(http_request):
 
 
 def is_gone(http_request):
-    """Whether the client has closed the connection while we were at it."""
+    """Return whether the client has closed the connection meanwhile."""
     transport = http_request.transport
     return transport is None or transport.is_closing()

@@ -1,4 +1,4 @@
-"""The contacts that one account holds: insertion order, and a look-up by each unique field."""
+"""The contacts of one account, in insertion order, with a lookup by each unique field."""
 
 
 class ContactStore:
@@ -13,13 +13,13 @@ class ContactStore:
         return iter(list(self._rows.values()))
 
     def find(self, field, value):
-        """The contact whose unique field has this value, or None."""
+        """Return the contact whose unique field has this value, or None."""
         if value is None:
             return None
         return self._indexes[field].get(value)
 
     def find_any(self, fields):
-        """The first contact that any unique field named in `fields` leads to, or None."""
+        """Return the first contact found by any of the unique fields in `fields`, or None."""
         found = (self.find(field, fields.get(field)) for field in self._indexes)
         return next((contact for contact in found if contact is not None), None)
 

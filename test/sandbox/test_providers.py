@@ -1,4 +1,4 @@
-"""The providers' own rules, over HTTP against one running sandbox, one class for each."""
+"""Test the rules of each provider over HTTP against a running sandbox, one class per provider."""
 
 import json
 import threading

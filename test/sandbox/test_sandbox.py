@@ -1,4 +1,4 @@
-"""The sandbox's own rules: limits, faults, journal, control interface, fast responder.
+"""Test the sandbox itself: limits, faults, journal, control interface, fast responder.
 
 Run with: python3 -m unittest discover -s test/sandbox
 """
@@ -63,7 +63,7 @@ class LimiterTest(unittest.TestCase):
 
 
 class FaultTest(SandboxTest):
-    """Scripted faults, shown on CampaignLark; the clock runs ten times faster."""
+    """Test scripted faults with CampaignLark; the clock runs ten times faster."""
 
     options = ("--clock-speed", "10")
 

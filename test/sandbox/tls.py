@@ -1,4 +1,4 @@
-"""A throw-away certificate for localhost, made by openssl when the sandbox starts."""
+"""A temporary certificate for localhost, created by openssl when the sandbox starts."""
 
 import ssl
 import subprocess
@@ -10,7 +10,7 @@ REQUEST = ("openssl", "req", "-x509", "-nodes", "-days", "2", "-newkey", "ec",
 
 
 def make_certificate(directory):
-    """Create a self-signed certificate in `directory`; returns its path and a server context."""
+    """Create a self-signed certificate in `directory`; return its path and a server context."""
     certificate = Path(directory) / "certificate.pem"
     key = Path(directory) / "key.pem"
     subprocess.run([*REQUEST, "-out", certificate, "-keyout", key], check=True,

@@ -1,7 +1,7 @@
-"""Putting an answer on the connection, whole or damaged as a fault's action says.
+"""Send an answer on the connection, complete or damaged according to the action of a fault.
 
-Whole answers go through aiohttp; damaged ones are written to the transport by hand. "Reset" is
-a TCP RST: the socket is closed with SO_LINGER 0, so the client sees ECONNRESET and not an end.
+Complete answers are sent by aiohttp; damaged ones are written directly to the transport. "Reset" is
+a TCP RST: the socket is closed with SO_LINGER 0, so that the client sees ECONNRESET.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from aiohttp import web
 
 from exchange import phrase
 
-NOTHING_MORE = web.Response()   # returned once the connection is closed: aiohttp drops it
+NOTHING_MORE = web.Response()   # returned after the connection is closed; aiohttp drops it
 LINGER_ZERO = struct.pack("ii", 1, 0)
-TIME_TO_READ = 0.02             # real seconds before a reset that follows a whole answer
+TIME_TO_READ = 0.02             # real seconds before a reset that follows a complete answer
 
 
 async def send(http_request, answer, fault=None, clock=None):
-    """Send an answer; returns what the aiohttp handler must return."""
+    """Send an answer; return the result for the aiohttp handler."""
     action = fault.action if fault else {}
     content = answer.content()
     if action.get("invalid_json"):
@@ -31,7 +31,7 @@ async def send(http_request, answer, fault=None, clock=None):
         return await stall_inside(http_request.transport, answer, content, fault, clock)
     response = whole(answer, content)
     if clock is not None:
-        response.headers["Date"] = clock.http_date()    # what the answer says of times goes by it
+        response.headers["Date"] = clock.http_date()    # times in the answer are relative to it
     return response
 
 
@@ -56,7 +56,7 @@ async def reset(transport, answer, content, where):
 
 
 def truncate(transport, answer, content):
-    """Promise the whole body, send half of it, close."""
+    """Announce the whole body, send half of it, and close the connection."""
     transport.write(head(answer, len(content)) + half(content))
     transport.close()
     return NOTHING_MORE
