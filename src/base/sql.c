@@ -4,10 +4,10 @@
  *		Running our own statements on our own tables.
  *
  * They run as the owner of the extension, whoever called, with nothing but
- * pg_catalog in the search_path, so that nobody can put an operator of theirs
- * in the way; and with plans that go by index only, so that neither missing
- * statistics nor dead rows that somebody's snapshot keeps make them slow.  For
- * the same reason what joins a list of keys does so in LATERAL (... OFFSET 0).
+ * pg_catalog in the search_path, so that nobody can have an operator of their
+ * own used.  Their plans use indexes only, so that neither missing statistics
+ * nor dead rows that a snapshot keeps make them slow.  For the same reason a
+ * join with a list of keys is a LATERAL (... OFFSET 0).
  *
  *-------------------------------------------------------------------------
  */
@@ -28,95 +28,80 @@
 #include "base/contactsync.h"
 #include "base/encoding.h"
 #include "base/sql.h"
+#include "base/text.h"
 
-/* The version of the extension that the library goes with. */
-static bool
-is_current_version(HeapTuple tuple, TupleDesc desc)
+typedef struct CsExtension
 {
-	bool		isnull;
-	Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion, desc, &isnull);
+	Oid			owner;
+	Oid			schema;			/* of the functions, which the user chose */
+	bool		current;		/* its tables are those that this library
+								 * knows */
+} CsExtension;
 
-	return !isnull && strcmp(TextDatumGetCString(version), CS_VERSION) == 0;
-}
-
-/*
- * The owner of the extension, or InvalidOid if there is none, and whether its
- * tables are those that this library knows.
- */
-static Oid
-extension_owner(bool *current)
+/* Return false if there is no extension.  Needs a transaction. */
+static bool
+find_extension(CsExtension *extension)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	Oid			owner = InvalidOid;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-
-	*current = false;
+	bool		found;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum(CS_EXTENSION));
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
+	found = HeapTupleIsValid(tuple);
+	if (found)
 	{
-		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-		*current = is_current_version(tuple, RelationGetDescr(rel));
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+		bool		isnull;
+		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
+
+		extension->owner = form->extowner;
+		extension->schema = form->extnamespace;
+		extension->current = !isnull && strcmp(TextDatumGetCString(version), CS_VERSION) == 0;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return owner;
+	return found;
 }
 
-/* The schema of the functions, which the user chose. */
+/* Return the schema of the functions, or InvalidOid if there is no extension. */
 Oid
 cs_sql_schema(void)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	Oid			schema = InvalidOid;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	CsExtension extension;
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum(CS_EXTENSION));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return schema;
+	return find_extension(&extension) ? extension.schema : InvalidOid;
 }
 
 /*
- * Is the extension there, and of the version of this library?  A new library
- * that was installed before ALTER EXTENSION UPDATE captures changes and does
- * nothing else.  Needs a transaction.
+ * Return whether the extension is there, and of the version of this library.  A
+ * new library that was installed before ALTER EXTENSION UPDATE captures changes
+ * and does nothing else.  Needs a transaction.
  */
 bool
 cs_sql_is_ready(void)
 {
-	bool		current;
+	CsExtension extension;
 
-	return OidIsValid(extension_owner(&current)) && current && !creating_extension;
+	return find_extension(&extension) && extension.current && !creating_extension;
 }
 
-/* Return the owner of the extension, or raise an error where there is none. */
-static Oid
-require_extension(bool *current)
+/* Find the extension, or raise an error where there is none. */
+static void
+require_extension(CsExtension *extension)
 {
-	Oid			owner = extension_owner(current);
-
-	if (!OidIsValid(owner))
+	if (!find_extension(extension))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"%s\" does not exist", CS_EXTENSION)));
-	return owner;
 }
 
 /*
- * Effect: plans go by index, in the innermost level of settings: they are made
+ * Have plans use indexes only, in the innermost level of settings: plans are made
  * when a table is small, or has no statistics, and kept.
  */
 void
@@ -136,7 +121,7 @@ cs_sql_plan_by_index(void)
 								 GUC_ACTION_SAVE, true, 0, false);
 }
 
-static void
+static Oid
 become_owner(CsSqlScope *scope, Oid owner)
 {
 	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
@@ -146,38 +131,42 @@ become_owner(CsSqlScope *scope, Oid owner)
 							 GUC_ACTION_SAVE, true, 0, false);
 	cs_sql_plan_by_index();
 	SPI_connect();
+	return scope->userid;
 }
 
 /*
  * Become the owner of the extension, with settings of our own and a connection
  * to SPI, until cs_sql_leave() or the end of the transaction.  Raise an error
- * where the tables are not of the library's version.
+ * where the tables are not of the library's version.  Return the role that we
+ * were: what it may see or change is for it to decide, and GetUserId() is the
+ * owner until then.
  */
-void
+Oid
 cs_sql_enter(CsSqlScope *scope)
 {
-	bool		current;
-	Oid			owner = require_extension(&current);
+	CsExtension extension;
 
-	if (!current)
+	require_extension(&extension);
+	if (!extension.current)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the library of extension \"%s\" is of version %s, but its tables are not",
 						CS_EXTENSION, CS_VERSION),
 				 errhint("%s", CS_UPDATE_HINT)));
-	become_owner(scope, owner);
+	return become_owner(scope, extension.owner);
 }
 
 /*
- * The same whatever version the tables are of.  The caller reads only what no
+ * Do the same whatever version the tables are of.  The caller reads only what no
  * version changes; test/README.md lists it.
  */
-void
+Oid
 cs_sql_enter_any_version(CsSqlScope *scope)
 {
-	bool		current;
+	CsExtension extension;
 
-	become_owner(scope, require_extension(&current));
+	require_extension(&extension);
+	return become_owner(scope, extension.owner);
 }
 
 void
@@ -189,8 +178,8 @@ cs_sql_leave(CsSqlScope *scope)
 }
 
 /*
- * Effect: runs the statement; within cs_sql_enter().  Returns the number of
- * rows; SPI_tuptable holds them.  Errors: those of the statement.
+ * Run a statement, within cs_sql_enter().  Return the number of rows, which are
+ * in SPI_tuptable.
  */
 uint64
 cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls)
@@ -215,48 +204,38 @@ cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls)
 	return SPI_processed;
 }
 
-/*
- * Effect: runs a command that is made up each time; as above.
- */
+/* Do the same with a command that is made up each time. */
 uint64
 cs_sql_execute_text(const char *fmt,...)
 {
-	StringInfoData command;
+	va_list		args;
+	char	   *command;
 	int			result;
 
-	initStringInfo(&command);
-	for (;;)
-	{
-		va_list		args;
-		int			needed;
-
-		va_start(args, fmt);
-		needed = appendStringInfoVA(&command, fmt, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&command, needed);
-	}
-	result = SPI_execute(command.data, false, 0);
+	va_start(args, fmt);
+	command = cs_text_format(fmt, args);
+	va_end(args);
+	result = SPI_execute(command, false, 0);
 	if (result < 0)
-		elog(ERROR, "could not execute \"%s\": %s", command.data, SPI_result_code_string(result));
+		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
 	return SPI_processed;
 }
 
-/* A column (from 1) of a row (from 0) of the last result. */
+/* Return a column (from 1) of a row (from 0) of the last result. */
 Datum
 cs_sql_value(int row, int column, bool *isnull)
 {
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
 }
 
-/* Its text, palloc'd in SPI's context; NULL for null. */
+/* Return its text, palloc'd in SPI's context; NULL for null. */
 char *
 cs_sql_text(int row, int column)
 {
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 
+/* Return an integer; 0 for null. */
 int
 cs_sql_int(int row, int column)
 {
@@ -266,7 +245,7 @@ cs_sql_int(int row, int column)
 	return isnull ? 0 : DatumGetInt32(value);
 }
 
-/* The elements of a text[] or name[] without nulls, palloc'd. */
+/* Return the elements of a text[] or name[] without nulls, palloc'd. */
 char	  **
 cs_sql_text_array(Datum array, int *n)
 {

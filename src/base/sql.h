@@ -25,7 +25,7 @@ typedef struct CsStatement
 	SPIPlanPtr	plan;			/* NULL until it is first used */
 } CsStatement;
 
-/* What cs_sql_leave() puts back; an aborting transaction does it by itself. */
+/* What cs_sql_leave() restores; an aborting transaction does so by itself. */
 typedef struct CsSqlScope
 {
 	Oid			userid;
@@ -39,8 +39,8 @@ typedef struct CsSqlScope
 
 extern bool cs_sql_is_ready(void);
 extern Oid	cs_sql_schema(void);
-extern void cs_sql_enter(CsSqlScope *scope);
-extern void cs_sql_enter_any_version(CsSqlScope *scope);
+extern Oid	cs_sql_enter(CsSqlScope *scope);
+extern Oid	cs_sql_enter_any_version(CsSqlScope *scope);
 extern void cs_sql_leave(CsSqlScope *scope);
 extern void cs_sql_plan_by_index(void);
 extern uint64 cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls);

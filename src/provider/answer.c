@@ -14,6 +14,7 @@
 
 #include <ctype.h>
 
+#include "base/text.h"
 #include "provider/answer.h"
 
 /* A list of errors is cut off after this many bytes. */
@@ -23,24 +24,13 @@ void
 cs_answer_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reason,
 					 const char *fmt,...)
 {
-	StringInfoData message;
+	va_list		args;
 
-	initStringInfo(&message);
-	for (;;)
-	{
-		va_list		args;
-		int			needed;
-
-		va_start(args, fmt);
-		needed = appendStringInfoVA(&message, fmt, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&message, needed);
-	}
+	va_start(args, fmt);
+	judgement->message = cs_text_format(fmt, args);
+	va_end(args);
 	judgement->verdict = verdict;
 	judgement->reason = reason;
-	judgement->message = message.data;
 }
 
 void

@@ -14,6 +14,7 @@
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 
+#include "base/text.h"
 #include "http/json.h"
 #include "provider/contact.h"
 
@@ -155,24 +156,13 @@ CsRefusal *
 cs_contact_refuse(const char *reason, const char *field, const char *fmt,...)
 {
 	CsRefusal  *refusal = palloc0(sizeof(CsRefusal));
-	StringInfoData message;
+	va_list		args;
 
-	initStringInfo(&message);
-	for (;;)
-	{
-		va_list		args;
-		int			needed;
-
-		va_start(args, fmt);
-		needed = appendStringInfoVA(&message, fmt, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&message, needed);
-	}
+	va_start(args, fmt);
+	refusal->message = cs_text_format(fmt, args);
+	va_end(args);
 	refusal->reason = reason;
 	refusal->field = field;
-	refusal->message = message.data;
 	return refusal;
 }
 

@@ -84,6 +84,26 @@ is(sql(q{SELECT count(*) FROM contactsync_find('c8@example.com')}), 0, 'contacts
 is(sql(q{SELECT count(*) FROM contactsync.contact}), 19, 'all other contacts are still known');
 is(sql(q{SELECT state, backlog FROM contactsync.status}), 'idle|0', 'the server is idle');
 
+# a key that is contained in what takes its place
+foreach my $secret ('*', '**', '***')
+{
+	my $name = 'stars' . length $secret;
+
+	create_server($node, $sandbox, 'mailingcore', account => $name);
+	sql(qq{SELECT contactsync_upsert('$name', '{"email": "star\@example.com"}'); CALL contactsync_wait('$name');
+		SELECT contactsync_trace('$name', 'star\@example.com');
+		ALTER USER MAPPING FOR CURRENT_USER SERVER "$name" OPTIONS (SET api_key '$secret');
+		SELECT contactsync_upsert('$name', '{"email": "star\@example.com", "first_name": "1 *** 2"}')});
+	eval
+	{
+		# a worker that never ends does not stop with the server either
+		local $PostgreSQL::Test::Utils::timeout_default = 30;
+		wait_for("a call with the key $secret", sub { sql(qq{SELECT count(*) FROM contactsync.traces WHERE server = '$name' AND status = 401}) });
+	} or do { $node->stop('immediate'); die $@ };
+}
+is(sql(q{SELECT string_agg(r, ',' ORDER BY length(r)) FROM (SELECT DISTINCT substring(request FROM '1 .* 2') FROM contactsync.traces WHERE status = 401) t (r)}),
+	'1 *** 2,1 **** 2,1 ********* 2', 'such a key is replaced once wherever it occurs');
+
 $node->stop;
 unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/mc_test_mail|PANIC|terminated by signal/, 'the log contains neither a secret nor a crash');
 done_testing();
