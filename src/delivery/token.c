@@ -170,8 +170,8 @@ take_tokens(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc,
 		token->lifetime = lifetime;
 	if (token->access_token == NULL)
 		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNREADABLE,
-							 "%s answered a token refresh without an access token",
-							 endpoint->provider->title);
+						   "%s answered a token refresh without an access token",
+						   endpoint->provider->title);
 }
 
 static void
@@ -188,15 +188,15 @@ judge(const CsEndpoint *endpoint, const CsResponse *response,
 		take_tokens(endpoint, response, doc, judgement, token);
 	else if (status == 400 || status == 401 || status == 403)
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_UNAUTHORIZED,
-							 "%s does not accept the refresh token%s; sign in again and "
-							 "set access_token and refresh_token of the user mapping",
-							 endpoint->provider->title, quote_refusal(endpoint, doc));
+						   "%s does not accept the refresh token%s; sign in again and "
+						   "set access_token and refresh_token of the user mapping",
+						   endpoint->provider->title, quote_refusal(endpoint, doc));
 	else if (status < 200 || status == 408 || status == 425 || status == 429 || status >= 500)
 		cs_answer_judge_common(endpoint, response, doc, judgement);
 	else
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_URL,
-							 "HTTP status %d from token_url%s",
-							 status, quote_refusal(endpoint, doc));
+						   "HTTP status %d from token_url%s",
+						   status, quote_refusal(endpoint, doc));
 }
 
 /* ---------- storing ---------- */

@@ -22,7 +22,7 @@
 
 void
 cs_answer_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reason,
-					 const char *fmt,...)
+				   const char *fmt,...)
 {
 	va_list		args;
 
@@ -35,7 +35,7 @@ cs_answer_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reason
 
 void
 cs_answer_reject_contact(CsOutcome *outcome, const char *reason, const char *code,
-					   const char *message)
+						 const char *message)
 {
 	outcome->kind = CS_OUTCOME_REJECTED;
 	outcome->reason = reason;
@@ -150,7 +150,7 @@ static void
 judge_throttled(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 {
 	cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
-						 "too many requests%s", quoted(doc));
+					   "too many requests%s", quoted(doc));
 	judgement->throttled = true;
 	judgement->retry_after = cs_message_retry_after(response);
 }
@@ -162,8 +162,8 @@ judge_unauthorized(const CsEndpoint *endpoint, CsJson *doc, CsJudgement *judgeme
 	bool		oauth = (endpoint->provider->auth == CS_AUTH_OAUTH);
 
 	cs_answer_conclude(judgement, oauth ? CS_REAUTH : CS_HALT, CS_HALT_UNAUTHORIZED,
-						 "%s does not accept the %s%s", endpoint->provider->title,
-						 oauth ? "access token" : "API key", quoted(doc));
+					   "%s does not accept the %s%s", endpoint->provider->title,
+					   oauth ? "access token" : "API key", quoted(doc));
 }
 
 static void
@@ -172,41 +172,41 @@ judge_redirect(const CsEndpoint *endpoint, const CsResponse *response, CsJudgeme
 	char	   *location = cs_message_header(response, "location");
 
 	cs_answer_conclude(judgement, CS_HALT, CS_HALT_REDIRECT,
-						 "%s sends us elsewhere (%d to %s): check the option base_url",
-						 endpoint->base_url, response->status,
-						 location ? location : "an address that it does not name");
+					   "%s sends us elsewhere (%d to %s): check the option base_url",
+					   endpoint->base_url, response->status,
+					   location ? location : "an address that it does not name");
 }
 
 bool
 cs_answer_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
-						 CsJson *doc, CsJudgement *judgement)
+					   CsJson *doc, CsJudgement *judgement)
 {
 	int			status = response->status;
 
 	if (status == 0)
 		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
-							 "no answer: %s", response->error ? response->error : "unknown cause");
+						   "no answer: %s", response->error ? response->error : "unknown cause");
 	else if (status == 429)
 		judge_throttled(response, doc, judgement);
 	else if (status >= 500 || status == 408 || status == 425 || status < 200)
 	{
 		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
-							 "HTTP status %d%s", status, quoted(doc));
+						   "HTTP status %d%s", status, quoted(doc));
 		judgement->retry_after = cs_message_retry_after(response);
 	}
 	else if (status == 401)
 		judge_unauthorized(endpoint, doc, judgement);
 	else if (status == 407)
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_UNAUTHORIZED,
-							 "the proxy asks for a user name and a password");
+						   "the proxy asks for a user name and a password");
 	else if (status >= 300 && status < 400)
 		judge_redirect(endpoint, response, judgement);
 	else if (doc == NULL && is_web_page(response))
 	{
 		cs_answer_conclude(judgement, CS_HALT,
-							 status == 404 ? CS_HALT_URL : CS_HALT_NOT_API,
-							 "a web page answers instead of %s (status %d, \"%s\"): check base_url, proxies and firewalls",
-							 endpoint->provider->title, status, page_title(response));
+						   status == 404 ? CS_HALT_URL : CS_HALT_NOT_API,
+						   "a web page answers instead of %s (status %d, \"%s\"): check base_url, proxies and firewalls",
+						   endpoint->provider->title, status, page_title(response));
 		judgement->maybe_contact = (status >= 400 && status != 404);
 	}
 	else
@@ -241,38 +241,38 @@ halt_reason(int status)
 
 void
 cs_answer_judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch,
-						  const CsResponse *response, CsJson *doc,
-						  CsJudgement *judgement)
+						const CsResponse *response, CsJson *doc,
+						CsJudgement *judgement)
 {
 	const char *reason = halt_reason(response->status);
 
 	if (reason)
 		cs_answer_conclude(judgement, CS_HALT, reason, "%s refuses: HTTP status %d%s",
-							 endpoint->provider->title, response->status, quoted(doc));
+						   endpoint->provider->title, response->status, quoted(doc));
 	else
 	{
 		const char *message = cs_answer_error_message(doc);
 
 		reason = response->status == 409 ? CS_REASON_CONFLICT : CS_REASON_REJECTED;
 		cs_answer_conclude(judgement, batch->ncontacts > 1 ? CS_SPLIT : CS_REJECT, reason,
-							 "%s", message ? message : psprintf("HTTP status %d without a reason",
-																response->status));
+						   "%s", message ? message : psprintf("HTTP status %d without a reason",
+															  response->status));
 	}
 }
 
 void
 cs_answer_judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch,
-							 const CsResponse *response, bool accept,
-							 CsJudgement *judgement)
+						   const CsResponse *response, bool accept,
+						   CsJudgement *judgement)
 {
 	for (int i = 0; accept && i < batch->ncontacts; i++)
 		judgement->outcomes[i].note = "the answer was not understood; accepted by the option unreadable_answer";
 	if (accept)
 		return;
 	cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNREADABLE,
-						 "%s answered %d with %s, so it is not known what became of the contacts",
-						 endpoint->provider->title, response->status,
-						 response->body_len == 0 ? "nothing" : "what is not understood");
+					   "%s answered %d with %s, so it is not known what became of the contacts",
+					   endpoint->provider->title, response->status,
+					   response->body_len == 0 ? "nothing" : "what is not understood");
 }
 
 /* ---------- counts ---------- */

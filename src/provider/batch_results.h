@@ -28,7 +28,7 @@ typedef struct CsBatchResults
 } CsBatchResults;
 
 extern void cs_batch_results_begin(CsBatchResults *items, const CsBatch *batch,
-								  CsJudgement *judgement);
+								   CsJudgement *judgement);
 
 /*
  * Read a list of entries into the outcomes: an array, or an object whose names

@@ -172,7 +172,7 @@ cs_contact_check_path(const char *field, const char *text)
 	if (strcmp(text, ".") != 0 && strcmp(text, "..") != 0)
 		return NULL;
 	return cs_contact_refuse(CS_REASON_INVALID_FIELD, field,
-							  "%s is \"%s\", which cannot be part of a URL", field, text);
+							 "%s is \"%s\", which cannot be part of a URL", field, text);
 }
 
 size_t

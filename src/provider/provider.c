@@ -111,13 +111,13 @@ check_encoding(const CsContact *contact)
 	{
 		if (!is_utf8(contact->value[i]))
 			return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(i),
-									  "%s is not valid UTF-8", cs_contact_field_name(i));
+									 "%s is not valid UTF-8", cs_contact_field_name(i));
 	}
 	for (int i = 0; i < contact->nattributes; i++)
 	{
 		if (!is_utf8(contact->attributes[i].name) || !is_utf8(contact->attributes[i].json))
 			return cs_contact_refuse(CS_REASON_INVALID_FIELD, "attributes",
-									  "attributes are not valid UTF-8");
+									 "attributes are not valid UTF-8");
 	}
 	return NULL;
 }
@@ -148,8 +148,8 @@ check_email(const CsEndpoint *endpoint, CsContact *contact)
 		int			shown = pg_encoding_mbcliplen(PG_UTF8, email, len, MAX_QUOTED);
 
 		return cs_contact_refuse(CS_REASON_INVALID_EMAIL, "email",
-								  "the address \"%.*s%s\" %s",
-								  shown, email, shown < len ? "..." : "", problem);
+								 "the address \"%.*s%s\" %s",
+								 shown, email, shown < len ? "..." : "", problem);
 	}
 	return NULL;
 }
@@ -162,17 +162,17 @@ check_fields(const CsProvider *provider, const CsContact *contact)
 
 	if (excess)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD,
-								  cs_contact_field_name(pg_rightmost_one_pos32(excess)),
-								  "%s cannot carry %s; it carries %s", provider->title,
-								  cs_contact_field_list(excess),
-								  cs_contact_field_list(provider->fields));
+								 cs_contact_field_name(pg_rightmost_one_pos32(excess)),
+								 "%s cannot carry %s; it carries %s", provider->title,
+								 cs_contact_field_list(excess),
+								 cs_contact_field_list(provider->fields));
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
 	{
 		if ((provider->required & CS_FIELD_BIT(i)) && cs_contact_is_null(contact, i))
 			return cs_contact_refuse(CS_REASON_MISSING_FIELD, cs_contact_field_name(i),
-									  "%s is %s, and %s needs it", cs_contact_field_name(i),
-									  contact->present & CS_FIELD_BIT(i) ? "empty" : "missing",
-									  provider->title);
+									 "%s is %s, and %s needs it", cs_contact_field_name(i),
+									 contact->present & CS_FIELD_BIT(i) ? "empty" : "missing",
+									 provider->title);
 	}
 	return NULL;
 }
@@ -186,16 +186,16 @@ check_opt_in(const CsContact *contact)
 	if (value == NULL || strcmp(value, "true") == 0 || strcmp(value, "false") == 0)
 		return NULL;
 	return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in",
-							  "opt_in must be true or false, not \"%.*s\"",
-							  pg_encoding_mbcliplen(PG_UTF8, value, (int) strlen(value), MAX_QUOTED),
-							  value);
+							 "opt_in must be true or false, not \"%.*s\"",
+							 pg_encoding_mbcliplen(PG_UTF8, value, (int) strlen(value), MAX_QUOTED),
+							 value);
 }
 
 static CsRefusal *
 refuse_too_large(void)
 {
 	return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL, "the contact is larger than %d kB",
-							  CS_CONTACT_MAX_BYTES / 1024);
+							 CS_CONTACT_MAX_BYTES / 1024);
 }
 
 CsRefusal *
@@ -225,8 +225,8 @@ cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 	refusal = provider->prepare(endpoint, contact);
 	if (refusal == NULL && contact->upsert_key && strlen(contact->upsert_key) > CS_KEY_MAX_BYTES)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
-								  "what the contact goes by is longer than %d bytes",
-								  CS_KEY_MAX_BYTES);
+								 "what the contact goes by is longer than %d bytes",
+								 CS_KEY_MAX_BYTES);
 	return refusal;
 }
 

@@ -40,18 +40,19 @@ typedef struct CsBatch
 typedef enum CsVerdict
 {
 	CS_DONE,					/* see the outcome of each contact */
-	CS_STEP,					/* continue the same contacts with next_step, in
-								 * calls of cs_provider_batch_limit(); remote_id
-								 * and note of the outcomes are kept */
+	CS_STEP,					/* continue the same contacts with next_step,
+								 * in calls of cs_provider_batch_limit();
+								 * remote_id and note of the outcomes are kept */
 	CS_RETRY,					/* repeat the call later */
 	CS_REKEY,					/* repeat it with a new idempotency key */
 	CS_REAUTH,					/* refresh the token and repeat the call; HALT
 								 * if there is no refresh token, or that was
 								 * done already */
-	CS_SPLIT,					/* the batch was refused as a whole: bisect it;
-								 * a single contact is rejected */
+	CS_SPLIT,					/* the batch was refused as a whole: bisect
+								 * it; a single contact is rejected */
 	CS_REJECT,					/* every contact fails, for this reason */
-	CS_HALT						/* fault of the configuration: no contact fails */
+	CS_HALT						/* fault of the configuration: no contact
+								 * fails */
 } CsVerdict;
 
 typedef enum CsOutcomeKind
@@ -76,12 +77,13 @@ typedef struct CsOutcome
 								 * 404" */
 	const char *topics;			/* as in CsContact, after this call */
 	bool		consent_sent;	/* the provider was told, now or before, that
-								 * the person wants mail; initially that opt_in
-								 * is sent as true */
-	bool		opted_out;		/* the provider has an opt-out that did not come
-								 * from here; initially what is known, but false
-								 * if opt_in is sent as false, because a later
-								 * true is a new word of the person */
+								 * the person wants mail; initially that
+								 * opt_in is sent as true */
+	bool		opted_out;		/* the provider has an opt-out that did not
+								 * come from here; initially what is known,
+								 * but false if opt_in is sent as false,
+								 * because a later true is a new word of the
+								 * person */
 } CsOutcome;
 
 typedef struct CsJudgement
@@ -183,17 +185,19 @@ typedef struct CsPulled
 typedef enum CsAuth
 {
 	CS_AUTH_BEARER,				/* option api_key; see cs_option_bearer */
-	CS_AUTH_OAUTH				/* see cs_option_oauth; the provider's own table
-								 * presets token_url */
+	CS_AUTH_OAUTH				/* see cs_option_oauth; the provider's own
+								 * table presets token_url */
 } CsAuth;
 
 /* What the provider can do beyond an upsert. */
 #define CS_CAN_DELETE			0x0001
 #define CS_CAN_UNSUBSCRIBE		0x0002
-#define CS_CAN_FOLLOW_EMAIL		0x0004	/* keeps the contact if its email changes */
+#define CS_CAN_FOLLOW_EMAIL		0x0004	/* keeps the contact if its email
+										 * changes */
 #define CS_HAS_IDEMPOTENCY		0x0008	/* build() makes an idempotency key */
-#define CS_UNIQUE_EMAIL			0x0010	/* has another key, but an email address
-										 * must not be in a batch twice */
+#define CS_UNIQUE_EMAIL			0x0010	/* has another key, but an email
+										 * address must not be in a batch
+										 * twice */
 
 typedef struct CsProvider
 {
@@ -202,7 +206,8 @@ typedef struct CsProvider
 	const char *title;			/* as people write it */
 	const char *base_url;		/* NULL: the option base_url is required */
 	int			max_batch;
-	double		pace;			/* calls per second, as documented or well below */
+	double		pace;			/* calls per second, as documented or well
+								 * below */
 	double		burst;
 	double		throttled_pace; /* calls per second after the first 429, for
 								 * good; 0: pace */
@@ -228,9 +233,9 @@ typedef struct CsProvider
 	/*
 	 * MUST be set: check and complete one contact.  Normalize it further, set
 	 * its upsert_key, and refuse what the documents say is not accepted, and
-	 * actions that are not among the abilities.  Return NULL if it can be sent.
-	 * In an unsubscription or a deletion, fields may be missing; the upsert_key
-	 * is set already.
+	 * actions that are not among the abilities.  Return NULL if it can be
+	 * sent. In an unsubscription or a deletion, fields may be missing; the
+	 * upsert_key is set already.
 	 */
 	CsRefusal  *(*prepare) (const CsEndpoint *endpoint, CsContact *contact);
 
@@ -246,27 +251,33 @@ typedef struct CsProvider
 	 */
 	double		(*pace_limit) (const CsEndpoint *endpoint);
 
-	/* MAY be set: parse the options; cs_provider_settings() returns the result */
+	/*
+	 * MAY be set: parse the options; cs_provider_settings() returns the
+	 * result
+	 */
 	const void *(*configure) (const CsEndpoint *endpoint);
 
 	/* MAY be set: return a message if the options contradict each other */
 	const char *(*check_options) (const CsEndpoint *endpoint);
 
 	/*
-	 * MAY be set: refuse a mapping for what it would do to people.  "fields" are
-	 * the mapped ones.  Returns the message, and sets the hint.
+	 * MAY be set: refuse a mapping for what it would do to people.  "fields"
+	 * are the mapped ones.  Returns the message, and sets the hint.
 	 */
 	const char *(*check_mapping) (const CsEndpoint *endpoint, uint32 fields,
 								  const char **hint);
 
 	/*
 	 * MAY be set: return a sentence that says what could happen to people if
-	 * many contacts with these fields were upserted at once; NULL: nothing that
-	 * sends mail
+	 * many contacts with these fields were upserted at once; NULL: nothing
+	 * that sends mail
 	 */
 	const char *(*bulk_risk) (const CsEndpoint *endpoint, uint32 fields);
 
-	/* MAY be set: return what is doubtful about an attribute's name, for a WARNING */
+	/*
+	 * MAY be set: return what is doubtful about an attribute's name, for a
+	 * WARNING
+	 */
 	const char *(*check_attribute) (const CsEndpoint *endpoint, const char *name);
 
 	/*
@@ -274,8 +285,8 @@ typedef struct CsProvider
 	 * build_check() makes the n-th request, from 0; it returns false if there
 	 * are no more checks, and leaves the method NULL if the n-th cannot be
 	 * asked.  judge_check() gets answers of 2xx ("doc" is NULL if the body is
-	 * not JSON), and NULLs for a check that was not asked.  It sets the name of
-	 * the finding, whose result is UNAVAILABLE at first.
+	 * not JSON), and NULLs for a check that was not asked.  It sets the name
+	 * of the finding, whose result is UNAVAILABLE at first.
 	 */
 	bool		(*build_check) (const CsEndpoint *endpoint, int n, CsRequest *request);
 	void		(*judge_check) (const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
@@ -283,8 +294,8 @@ typedef struct CsProvider
 
 	/*
 	 * MAY be set: which check, from 1, tells whether a mapping suits the
-	 * account; 0: none.  It is made when a watch is created, unless the option
-	 * check_fields is 'false'.
+	 * account; 0: none.  It is made when a watch is created, unless the
+	 * option check_fields is 'false'.
 	 */
 	int			mapping_check;
 
@@ -295,7 +306,10 @@ typedef struct CsProvider
 	bool		(*build_lookup) (const CsEndpoint *endpoint, const CsContact *contact,
 								 CsRequest *request);
 
-	/* MAY be set: read the answer to a lookup; return false if it is no contact */
+	/*
+	 * MAY be set: read the answer to a lookup; return false if it is no
+	 * contact
+	 */
 	bool		(*read_contact) (const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote);
 
 	/* MAY be set, both: list the contacts that changed at the provider */

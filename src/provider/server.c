@@ -260,7 +260,7 @@ read_server(Oid serverid)
 	}
 	if (endpoint->provider == NULL)
 		report_invalid(endpoint, &cs_option_common[0],
-					 psprintf("must be one of: %s", cs_registry_names()));
+					   psprintf("must be one of: %s", cs_registry_names()));
 
 	store_options(endpoint, CS_ON_SERVER, server->options);
 	parse_common(endpoint);
@@ -328,7 +328,7 @@ static const CsOption *
 secret_option(const CsProvider *provider)
 {
 	return cs_registry_find_option(provider, provider->auth == CS_AUTH_OAUTH ? "access_token" : "api_key",
-						  CS_ON_MAPPING);
+								   CS_ON_MAPPING);
 }
 
 /* Store the options of the role's user mapping, secrets included. */

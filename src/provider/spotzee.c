@@ -103,8 +103,8 @@ check_length(const CsContact *contact, CsField field, int max)
 	if (value == NULL || cs_contact_text_length(value) <= max)
 		return NULL;
 	return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
-							  "%s has more than %d characters",
-							  cs_contact_field_name(field), max);
+							 "%s has more than %d characters",
+							 cs_contact_field_name(field), max);
 }
 
 /*
@@ -120,17 +120,17 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 
 	if (contact->action == CS_UNSUBSCRIBE)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
-								  "Spotzee keeps subscriptions apart from contacts; it can delete contacts");
+								 "Spotzee keeps subscriptions apart from contacts; it can delete contacts");
 	if (contact->value[CS_EXTERNAL_ID] == NULL && contact->action != CS_UPSERT)
 		contact->value[CS_EXTERNAL_ID] = contact->upsert_key;
 	id = contact->value[CS_EXTERNAL_ID];
 	if (id == NULL || *id == '\0')
 		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "external_id",
-								  "external_id is empty, and Spotzee needs it");
+								 "external_id is empty, and Spotzee needs it");
 	if (contact->value[CS_EMAIL] && !spotzee->email_as_id && strchr(id, '@') &&
 		strcmp(cs_email_normalize(id), contact->value[CS_EMAIL]) == 0)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "external_id",
-								  "external_id is the e-mail address, which may change (see the option email_as_id)");
+								 "external_id is the e-mail address, which may change (see the option email_as_id)");
 	contact->upsert_key = contact->value[CS_EXTERNAL_ID];
 	if (contact->action == CS_DELETE)
 		return cs_contact_check_path("external_id", id);
@@ -270,11 +270,11 @@ judge_unattributed(const CsBatch *batch, int count, const CsBatchResults *items,
 
 	if (batch->ncontacts > 1)
 		cs_answer_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
-							 "%d of %d contacts failed, which ones is not said",
-							 count, batch->ncontacts);
+						   "%d of %d contacts failed, which ones is not said",
+						   count, batch->ncontacts);
 	else
 		cs_answer_reject_contact(&judgement->outcomes[0], CS_REASON_REJECTED, NULL,
-							   message ? message : "Spotzee refused the contact without a reason");
+								 message ? message : "Spotzee refused the contact without a reason");
 }
 
 /*
@@ -304,7 +304,7 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 		items.nseen < batch->ncontacts)
 	{
 		cs_answer_judge_unreadable(endpoint, batch, response, spotzee->accept_unreadable,
-									 judgement);
+								   judgement);
 		return;
 	}
 	if (failed < 0 && succeeded >= 0)
@@ -324,11 +324,11 @@ judge_conflict(const CsResponse *response, const char *code, CsJson *doc,
 
 	if (is_code(code, "idempotency_key_mismatch"))
 		cs_answer_conclude(judgement, CS_REKEY, CS_REASON_UNAVAILABLE, "%s",
-							 message ? message : "the idempotency key was used for another batch");
+						   message ? message : "the idempotency key was used for another batch");
 	else if (is_code(code, "idempotency_in_progress") || is_code(code, "state_conflict"))
 	{
 		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s",
-							 message ? message : code);
+						   message ? message : code);
 		judgement->retry_after = cs_message_retry_after(response);
 	}
 	else
@@ -351,11 +351,11 @@ judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse
 	if (is_code(code, "version_unsupported") || is_code(code, "version_required") ||
 		(param && strcmp(param, "Spotzee-Version") == 0))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
-							 "Spotzee does not take the option version: %s", message ? message : code);
+						   "Spotzee does not take the option version: %s", message ? message : code);
 	else if (response->status == 404)
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_URL,
-							 "there is nothing at this URL, check the options base_url and api: %s",
-							 message ? message : "HTTP status 404");
+						   "there is nothing at this URL, check the options base_url and api: %s",
+						   message ? message : "HTTP status 404");
 }
 
 /* [SRC]: 204, asynchronously; one who is not there is deleted. */
@@ -479,7 +479,7 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
 	cs_contact_read_attributes(remote->contact, cs_json_get(user, "data"), names);
 	for (int i = 0; i < (int) lengthof(fields); i++)
 		cs_contact_set_json(remote->contact, fields[i],
-					   cs_json_get(user, cs_contact_field_name(fields[i])));
+							cs_json_get(user, cs_contact_field_name(fields[i])));
 	return remote->contact->value[CS_EXTERNAL_ID] != NULL;
 }
 

@@ -228,7 +228,7 @@ validate_options(List *options, Oid catalog)
 			continue;
 		}
 		elsewhere = cs_registry_find_option(provider, def->defname,
-								   place == CS_ON_SERVER ? CS_ON_MAPPING : CS_ON_SERVER);
+											place == CS_ON_SERVER ? CS_ON_MAPPING : CS_ON_SERVER);
 		if (elsewhere != NULL && valid != NIL)
 			refuse_misplaced(elsewhere);
 		refuse_unknown(valid, def->defname);

@@ -11,7 +11,8 @@
 #include "postgres.h"
 
 #include "provider/answer.h"
-#include "provider/campaignlark/campaignlark.h"
+#include "provider/campaignlark/answer.h"
+#include "provider/campaignlark/request.h"
 
 /* An import or export blocks a workspace for seconds to minutes. */
 #define BUSY_SECONDS	30
@@ -106,7 +107,7 @@ accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *jud
 		strcmp(contact->previous_key, contact->upsert_key) != 0)
 	{
 		cs_answer_conclude(judgement, CS_STEP, NULL, "the address was %s before",
-							 contact->previous_key);
+						   contact->previous_key);
 		judgement->next_step = CS_LARK_STEP(CS_LARK_OLD, 0);
 	}
 }
@@ -148,7 +149,7 @@ judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	else
 	{
 		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact is %s",
-							 outcome->remote_status);
+						   outcome->remote_status);
 		keep = contact->value[CS_STATUS] == NULL || is_opt_out(outcome->remote_status);
 		judgement->next_step = CS_LARK_STEP(keep ? CS_LARK_KEEP : CS_LARK_SET, 0);
 	}
@@ -212,10 +213,10 @@ judge_unknown_field(const CsCampaignLark *lark, const CsBatch *batch, const char
 		return;
 	}
 	cs_answer_conclude(judgement, contact->direct ? CS_REJECT : CS_HALT,
-						 contact->direct ? CS_REASON_INVALID_FIELD : CS_HALT_FIELD,
-						 "%s: create it there, map another one, or set the option drop_unknown_fields",
-						 *tag ? psprintf("CampaignLark has no field with the merge tag \"%s\"", tag) :
-						 message);
+					   contact->direct ? CS_REASON_INVALID_FIELD : CS_HALT_FIELD,
+					   "%s: create it there, map another one, or set the option drop_unknown_fields",
+					   *tag ? psprintf("CampaignLark has no field with the merge tag \"%s\"", tag) :
+					   message);
 	judgement->field = *tag ? tag : NULL;
 	judgement->mapping_error = !contact->direct;
 }
@@ -293,7 +294,7 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 		if (response->status == 429 && cs_answer_mentions(message, "usage limit"))
 		{
 			cs_answer_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
-								 "a quota of the account is used up: %s", message);
+							   "a quota of the account is used up: %s", message);
 			judgement->throttled = false;
 		}
 		else if (response->status == 429 && judgement->retry_after < 0)

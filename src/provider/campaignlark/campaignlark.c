@@ -1,34 +1,31 @@
 /*-------------------------------------------------------------------------
  *
  * campaignlark.c
- *		CampaignLark: POST /contacts/upsert, one contact a call.
+ *		CampaignLark: POST /contacts/upsert, one contact per call.
  *
  * From the page "Create or Update Contact" [SEED]: matched by email_address;
  * fields by merge tag; tags are integers; five statuses; partial_update merges,
  * and is false if it is left out.  From other pages [DOC]: the Bearer header,
- * 100 calls a second, GET /contacts/by-email, errors without a code.
+ * 100 calls per second, GET /contacts/by-email, errors without a code.
  *
- * Two defaults of the API would harm people, so neither is ever left to it:
- * partial_update is always sent, for a full replacement without a status makes
- * an unsubscribed contact SUBSCRIBED; and a new contact without a status would
- * be SUBSCRIBED too, so a contact needs one (from opt_in or status) unless the
- * option new_contacts says what new contacts shall be.  What it says can be
- * sent only to those that are new, hence they are looked up first, except when
- * it says 'subscribed'.
+ * Two defaults of the API would harm people, so the adapter never relies on them.
+ * partial_update is always sent, because a full replacement without a status
+ * subscribes a contact that had unsubscribed.  And a new contact without a status
+ * would be subscribed, so each contact needs a status (from opt_in or status),
+ * unless the option new_contacts gives the status of new contacts.  That status must
+ * be sent to new contacts only, so contacts are looked up first, except when it is
+ * 'subscribed'.
  *
- * campaignlark_answer.c reads what comes back.
+ * request.c has what is sent, answer.c reads what comes back.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "http/url.h"
-#include "provider/campaignlark/campaignlark.h"
-#include "provider/email.h"
+#include "provider/campaignlark/answer.h"
+#include "provider/campaignlark/request.h"
 
-static const char *const statuses[] = {
-	"SUBSCRIBED", "UNSUBSCRIBED", "UNCONFIRMED", "CLEANED", "COMPLAINED"
-};
 static const char *const new_contacts_words[] = {"subscribed", "unsubscribed", "unconfirmed", NULL};
 static const char *const email_change_words[] = {"ignore", "unsubscribe", NULL};
 
@@ -114,8 +111,8 @@ check_options(const CsEndpoint *endpoint)
 }
 
 /*
- * [DOC]: creating one fires CONTACT_SUBSCRIBED_PENDING if it is UNCONFIRMED, and
- * nothing else; changes fire TAG_ADDED, TAG_REMOVED and FIELD_UPDATED.
+ * [DOC]: creating a contact fires CONTACT_SUBSCRIBED_PENDING if it is UNCONFIRMED,
+ * and nothing else; changes fire TAG_ADDED, TAG_REMOVED and FIELD_UPDATED.
  */
 static const char *
 bulk_risk(const CsEndpoint *endpoint, uint32 fields)
@@ -161,250 +158,141 @@ check_attribute(const CsEndpoint *endpoint, const char *name)
 	return "merge tags of CampaignLark have 2 to 16 lower-case letters and underscores";
 }
 
-/* ---------- contacts ---------- */
+/* ---------- look-ups ---------- */
 
-/* [SEED]: "array of integers"; numbers in quotes are taken. */
-static CsRefusal *
-prepare_tags(CsContact *contact)
+/*
+ * [DOC fields]: GET /fields lists the merge tags that an upsert may use.  No call
+ * returns the number of contacts.
+ */
+static bool
+build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 {
-	const char *text = contact->value[CS_TAGS];
-	StringInfoData out;
-	CsJson	   *tags;
-	int			n;
+	if (n > 0)
+		return false;
+	request->method = "GET";
+	request->url = psprintf("%s/fields", endpoint->base_url);
+	cs_message_add_header(request, "Accept", "application/json");
+	return true;
+}
 
-	if (text == NULL)
-		return NULL;
-	tags = cs_json_parse(text, strlen(text));
-	n = cs_json_length(tags);
-	if (n < 0)
-		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "tags",
-								  "tags must be an array of tag IDs, which are integers");
-
-	initStringInfo(&out);
-	appendStringInfoCharMacro(&out, '[');
-	for (int i = 0; i < n; i++)
+/* Return the definition of a merge tag, or NULL. */
+static CsJson *
+find_tag(CsJson *fields, const char *tag)
+{
+	for (int i = 0; i < cs_json_length(fields); i++)
 	{
-		CsJson	   *tag = cs_json_item(tags, i);
-		int64		id;
+		CsJson	   *field = cs_json_item(fields, i);
+		const char *name = cs_json_string(cs_json_get(field, "merge_tag"));
 
-		if (!cs_json_int(tag, &id))
-			return cs_contact_refuse(CS_REASON_INVALID_FIELD, "tags",
-									  "tags must be integers, and %s is none",
-									  tag ? cs_json_dump(tag) : "null");
-		appendStringInfo(&out, "%s" INT64_FORMAT, i > 0 ? "," : "", id);
+		if (name && strcmp(name, tag) == 0)
+			return field;
 	}
-	appendStringInfoCharMacro(&out, ']');
-	contact->value[CS_TAGS] = out.data;
 	return NULL;
 }
 
-/* [SEED]: one of five; any letter case is taken. */
-static CsRefusal *
-prepare_status(CsContact *contact)
-{
-	const char *value = contact->value[CS_STATUS];
-
-	if (value == NULL)
-		return NULL;
-	for (int i = 0; i < (int) lengthof(statuses); i++)
-	{
-		if (pg_strcasecmp(value, statuses[i]) == 0)
-		{
-			cs_contact_set(contact, CS_STATUS, statuses[i]);
-			return NULL;
-		}
-	}
-	return cs_contact_refuse(CS_REASON_INVALID_FIELD, "status",
-							  "status \"%s\" is none of SUBSCRIBED, UNSUBSCRIBED, UNCONFIRMED, CLEANED, COMPLAINED",
-							  value);
-}
-
-/* May mail be sent to who has this status, now or after a confirmation? */
-static bool
-is_claim(const char *status)
-{
-	return status && (strcmp(status, "SUBSCRIBED") == 0 || strcmp(status, "UNCONFIRMED") == 0);
-}
-
-/*
- * Make opt_in and status one: the one that claims less wins, and an opt-out
- * that is known here always does.
- */
-static CsRefusal *
-decide_status(const CsCampaignLark *lark, CsContact *contact)
-{
-	const char *status = contact->value[CS_STATUS];
-
-	if (cs_contact_is(contact, CS_OPT_IN, "true") && status == NULL)
-		status = "SUBSCRIBED";
-	if (cs_contact_is(contact, CS_OPT_IN, "false") && (status == NULL || is_claim(status)))
-		status = "UNSUBSCRIBED";
-	if (contact->opted_out && (status == NULL || is_claim(status)))
-		status = lark->partial_update ? NULL : "UNSUBSCRIBED";
-	contact->value[CS_STATUS] = unconstify(char *, status);
-
-	if (status || contact->opted_out || (lark->new_status && lark->partial_update))
-		return NULL;
-	return cs_contact_refuse(CS_REASON_MISSING_FIELD, "opt_in",
-							  "the contact has neither opt_in nor status, and CampaignLark would subscribe it%s",
-							  lark->partial_update ? " if it is new (see the option new_contacts)" : "");
-}
-
-static CsRefusal *
-prepare(const CsEndpoint *endpoint, CsContact *contact)
-{
-	const CsCampaignLark *lark = cs_provider_settings(endpoint);
-	CsRefusal  *refusal;
-
-	if (contact->action == CS_DELETE)
-		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
-								  "CampaignLark deletes no contacts; it can unsubscribe them");
-	if (contact->value[CS_EMAIL] == NULL && contact->upsert_key)
-		cs_contact_set(contact, CS_EMAIL, contact->upsert_key);
-	if (contact->value[CS_EMAIL] == NULL)
-		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "email", "email is missing");
-
-	/* two spellings of one address must not be in flight at once */
-	contact->upsert_key = cs_email_normalize(contact->value[CS_EMAIL]);
-	if (contact->action != CS_UPSERT)
-		return NULL;
-
-	refusal = prepare_tags(contact);
-	if (refusal == NULL)
-		refusal = prepare_status(contact);
-	if (refusal == NULL)
-		refusal = decide_status(lark, contact);
-	return refusal;
-}
-
-/* ---------- requests ---------- */
-
-/* Was consent claimed before, for this very address? */
-static bool
-has_claimed(const CsContact *contact)
-{
-	return contact->consent_sent && contact->previous_key == NULL;
-}
-
-bool
-cs_campaignlark_looks_up(const CsCampaignLark *lark, const CsContact *contact)
-{
-	if (contact->action != CS_UPSERT || !lark->partial_update)
-		return false;
-	if (contact->value[CS_STATUS] == NULL)
-		return contact->opted_out || strcmp(lark->new_status, "SUBSCRIBED") != 0;
-	return lark->keep_opt_outs && !has_claimed(contact) &&
-		is_claim(contact->value[CS_STATUS]);
-}
-
-/*
- * A claim of consent that CampaignLark has been told already is not repeated:
- * the person may have unsubscribed there in the meantime.
- */
-const char *
-cs_campaignlark_status(const CsCampaignLark *lark, const CsContact *contact, int step)
-{
-	const char *status = contact->value[CS_STATUS];
-
-	if (contact->action == CS_UNSUBSCRIBE || CS_LARK_KIND(step) == CS_LARK_OLD)
-		return "UNSUBSCRIBED";
-	if (CS_LARK_KIND(step) == CS_LARK_KEEP)
-		return NULL;
-	if (CS_LARK_KIND(step) == CS_LARK_SET && status == NULL)
-		return contact->opted_out ? "UNSUBSCRIBED" : lark->new_status;
-	if (CS_LARK_KIND(step) == CS_LARK_FIRST && lark->partial_update &&
-		has_claimed(contact) && status && strcmp(status, "SUBSCRIBED") == 0)
-		return NULL;
-	return status;
-}
-
-/* Whether that field is one of the dropped ones. */
-static bool
-is_dropped(uint32 dropped, int field)
-{
-	return field < CS_LARK_MAX_DROPPED && (dropped & (UINT32_C(1) << field)) != 0;
-}
-
-/*
- * [SEED]: "Key-value map of additional field values keyed by merge_tag.
- * email_address is ignored here if provided", so it is not.
- */
 static void
-write_fields(StringInfo out, const CsCampaignLark *lark, bool nulls, uint32 dropped,
-			 const CsContact *contact)
+append_name(StringInfo list, const char *name)
 {
-	int			start = out->len;
-
-	cs_json_key(out, "fields");
-	appendStringInfoCharMacro(out, '{');
-	for (int i = 0; i < CS_FIELD_COUNT; i++)
-	{
-		if (lark->tag[i] && (contact->present & CS_FIELD_BIT(i)) &&
-			(contact->value[i] || nulls) && !is_dropped(dropped, i) &&
-			!cs_contact_attribute(contact, lark->tag[i]))
-			cs_json_member(out, lark->tag[i], contact->value[i]);
-	}
-	for (int i = 0; i < contact->nattributes; i++)
-	{
-		const CsAttribute *attribute = &contact->attributes[i];
-
-		if ((nulls || strcmp(attribute->json, "null") != 0) &&
-			!is_dropped(dropped, CS_LARK_ATTRIBUTE(i)) &&
-			strcmp(attribute->name, "email_address") != 0)
-			cs_json_member_raw(out, attribute->name, attribute->json);
-	}
-
-	if (out->data[out->len - 1] == '{')
-	{
-		out->len = start;		/* none: leave the whole member out */
-		out->data[start] = '\0';
-	}
-	else
-		appendStringInfoCharMacro(out, '}');
+	appendStringInfo(list, "%s%s", list->len > 0 ? ", " : "", name);
 }
 
-/* The body of an upsert; that of an unsubscription touches nothing but the status. */
+/* List a tag among ours, and among the missing ones if CampaignLark has it not. */
 static void
-write_contact(StringInfo out, const CsEndpoint *endpoint, const CsBatch *batch)
+check_tag(CsJson *fields, const char *tag, StringInfo ours, StringInfo missing)
 {
-	const CsCampaignLark *lark = cs_provider_settings(endpoint);
-	const CsContact *contact = batch->contacts[0];
-	bool		old = (CS_LARK_KIND(batch->step) == CS_LARK_OLD);
-	bool		whole = (contact->action == CS_UPSERT && !old);
-	const char *status = cs_campaignlark_status(lark, contact, batch->step);
-
-	appendStringInfoCharMacro(out, '{');
-	cs_json_member(out, "email_address", old ? contact->previous_key : contact->value[CS_EMAIL]);
-	if (whole)
-		write_fields(out, lark, endpoint->nulls_clear, CS_LARK_DROPPED(batch->step), contact);
-	if (whole && contact->value[CS_TAGS])
-		cs_json_member_raw(out, "tags", contact->value[CS_TAGS]);
-	if (status)
-		cs_json_member(out, "status", status);
-	cs_json_member_raw(out, "partial_update", !whole || lark->partial_update ? "true" : "false");
-	appendStringInfoCharMacro(out, '}');
+	append_name(ours, tag);
+	if (find_tag(fields, tag) == NULL)
+		append_name(missing, psprintf("\"%s\"", tag));
 }
 
 static void
-build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
+judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
+			const CsResponse *response, CsJson *doc, CsFinding *finding)
 {
 	const CsCampaignLark *lark = cs_provider_settings(endpoint);
-	const CsContact *contact = batch->contacts[0];
+	CsJson	   *fields = cs_json_get(doc, "data");
+	StringInfoData ours;
+	StringInfoData theirs;
+	StringInfoData missing;
 
-	cs_message_add_header(request, "Accept", "application/json");
-	if (CS_LARK_KIND(batch->step) == CS_LARK_FIRST && cs_campaignlark_looks_up(lark, contact))
+	finding->name = "fields";
+	if (cs_json_length(fields) < 0)
 	{
-		request->method = "GET";
-		request->url = psprintf("%s/contacts/by-email?email=%s", endpoint->base_url,
-								cs_url_encode(contact->value[CS_EMAIL]));
+		finding->detail = "the answer does not list fields";
 		return;
 	}
+	initStringInfo(&ours);
+	initStringInfo(&theirs);
+	initStringInfo(&missing);
+	for (int i = 0; i < cs_json_length(fields); i++)
+	{
+		const char *tag = cs_json_string(cs_json_get(cs_json_item(fields, i), "merge_tag"));
 
-	request->method = "POST";
-	request->url = psprintf("%s/contacts/upsert", endpoint->base_url);
-	cs_message_add_header(request, "Content-Type", "application/json");
-	initStringInfo(&request->body);
-	write_contact(&request->body, endpoint, batch);
+		if (tag)
+			append_name(&theirs, tag);
+	}
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+		if (lark->tag[i] && (local->fields & CS_FIELD_BIT(i)))
+			check_tag(fields, lark->tag[i], &ours, &missing);
+	for (int i = 0; i < local->nattributes; i++)
+		if (strcmp(local->attributes[i], "email_address") != 0)
+			check_tag(fields, local->attributes[i], &ours, &missing);
+
+	finding->ours = ours.data;
+	finding->theirs = theirs.data;
+	finding->result = missing.len > 0 ? CS_FINDING_DIFFERS : CS_FINDING_OK;
+	if (missing.len > 0)
+		finding->detail = psprintf("CampaignLark has no field with the merge tag %s", missing.data);
+}
+
+/* [DOC retrieve-contact-by-email]: GET /contacts/by-email. */
+static bool
+build_lookup(const CsEndpoint *endpoint, const CsContact *contact,
+			 CsRequest *request)
+{
+	request->method = "GET";
+	request->url = psprintf("%s/contacts/by-email?email=%s", endpoint->base_url,
+							cs_url_encode(contact->value[CS_EMAIL]));
+	cs_message_add_header(request, "Accept", "application/json");
+	return true;
+}
+
+/* [DOC]: tags are returned with their names, but sent by ID. */
+static char *
+tag_ids(CsJson *tags)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	appendStringInfoCharMacro(&out, '[');
+	for (int i = 0; i < cs_json_length(tags); i++)
+	{
+		const char *id = cs_json_text(cs_json_get(cs_json_item(tags, i), "id"));
+
+		cs_json_comma(&out);
+		appendStringInfoString(&out, id ? id : "null");
+	}
+	appendStringInfoCharMacro(&out, ']');
+	return out.data;
+}
+
+/* [SEED]: {"data":{"id","status","tags","data":{fields},...}} */
+static bool
+read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+{
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+	CsJson	   *contact = cs_json_get(doc, "data");
+	CsJson	   *fields = cs_json_get(contact, "data");
+
+	remote->contact = palloc0(sizeof(CsContact));
+	remote->id = cs_json_text(cs_json_get(contact, "id"));
+	remote->updated_at = cs_json_text(cs_json_get(contact, "updated_at"));
+	cs_contact_read_attributes(remote->contact, fields, lark->tag);
+	cs_contact_set_json(remote->contact, CS_EMAIL, cs_json_get(fields, "email_address"));
+	cs_contact_set_json(remote->contact, CS_STATUS, cs_json_get(contact, "status"));
+	if (cs_json_length(cs_json_get(contact, "tags")) >= 0)
+		cs_contact_set(remote->contact, CS_TAGS, tag_ids(cs_json_get(contact, "tags")));
+	return remote->contact->value[CS_EMAIL] != NULL;
 }
 
 #define FIELDS \
@@ -429,17 +317,17 @@ const CsProvider cs_campaignlark = {
 	.required = CS_FIELD_BIT(CS_EMAIL),
 	.abilities = CS_CAN_UNSUBSCRIBE,
 	.options = options,
-	.build = build,
+	.build = cs_campaignlark_build,
 	.judge = cs_campaignlark_judge,
-	.prepare = prepare,
+	.prepare = cs_campaignlark_prepare,
 	.configure = configure,
 	.check_options = check_options,
 	.check_mapping = check_mapping,
 	.bulk_risk = bulk_risk,
 	.check_attribute = check_attribute,
-	.build_check = cs_campaignlark_build_check,
-	.judge_check = cs_campaignlark_judge_check,
+	.build_check = build_check,
+	.judge_check = judge_check,
 	.mapping_check = 1,
-	.build_lookup = cs_campaignlark_build_lookup,
-	.read_contact = cs_campaignlark_read_contact,
+	.build_lookup = build_lookup,
+	.read_contact = read_contact,
 };

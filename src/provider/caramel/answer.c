@@ -14,7 +14,8 @@
 #include "postgres.h"
 
 #include "provider/answer.h"
-#include "provider/caramel/caramel.h"
+#include "provider/caramel/answer.h"
+#include "provider/caramel/request.h"
 
 /* A refusal, in whichever shape it came. */
 typedef struct Refusal
@@ -72,10 +73,6 @@ static const struct
 
 /* ---------- what came ---------- */
 
-/*
- * The document of the answer: the body, or the last event of a stream that is
- * an object.  NULL if there is none.
- */
 CsJson *
 cs_caramel_parse(const CsResponse *response)
 {
@@ -204,8 +201,8 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 	if (caramel->form_id == NULL || cs_caramel_submits(endpoint, batch))
 	{
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_PLAN,
-							 "the plan of the business is below Business: %s%s", message,
-							 caramel->form_id ? "" : " (set the option form_id to a form that contacts can go through)");
+						   "the plan of the business is below Business: %s%s", message,
+						   caramel->form_id ? "" : " (set the option form_id to a form that contacts can go through)");
 		return;
 	}
 	judgement->provider_state = CS_CARAMEL_TIER_MEMO;
@@ -216,10 +213,10 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 	}
 	else
 		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_REJECTED,
-							 "%s, and the form would claim consent that %s", message,
-							 cs_contact_is(batch->contacts[0], CS_OPT_IN, "true") ?
-							 "may have been withdrawn since it was submitted" :
-							 "this contact has not given");
+						   "%s, and the form would claim consent that %s", message,
+						   cs_contact_is(batch->contacts[0], CS_OPT_IN, "true") ?
+						   "may have been withdrawn since it was submitted" :
+						   "this contact has not given");
 }
 
 static bool
@@ -232,7 +229,7 @@ static void
 judge_throttle(const CsResponse *response, const char *message, CsJudgement *judgement)
 {
 	cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "too many requests: %s",
-						 message);
+					   message);
 	judgement->throttled = true;
 	judgement->retry_after = cs_message_retry_after(response);
 	if (judgement->retry_after < 0)
@@ -249,28 +246,28 @@ judge_code(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *r
 
 	if (is_code(refusal, "unauthorized"))
 		cs_answer_conclude(judgement, CS_REAUTH, CS_HALT_UNAUTHORIZED,
-							 "Caramel does not accept the access token: %s", message);
+						   "Caramel does not accept the access token: %s", message);
 	else if (is_code(refusal, CS_CARAMEL_TIER))
 		judge_tier(endpoint, batch, message, judgement);
 	else if (is_code(refusal, "scope_required"))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_SCOPE, "%s", message);
 	else if (is_code(refusal, "business_not_found"))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_TENANT,
-							 "check the option business_id: %s", message);
+						   "check the option business_id: %s", message);
 	else if (is_code(refusal, "insufficient_credits"))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_QUOTA, "%s", message);
 	else if (is_code(refusal, "no_such_tool") || is_code(refusal, "bad_envelope"))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
-							 "Caramel does not understand the call (check upsert_tool and form_tool): %s",
-							 message);
+						   "Caramel does not understand the call (check upsert_tool and form_tool): %s",
+						   message);
 	else if (is_code(refusal, "form_not_found"))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_FORM,
-							 "check the option form_id: %s", message);
+						   "check the option form_id: %s", message);
 	else if (is_code(refusal, "invalid_params") && cs_caramel_submits(endpoint, batch))
 	{
 		/* how the form wants its arguments is a guess of the options */
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
-							 "check the options form_id_argument and form_data_argument: %s", message);
+						   "check the options form_id_argument and form_data_argument: %s", message);
 		judgement->maybe_contact = true;
 	}
 	else if (is_code(refusal, "rate_limited"))
@@ -340,7 +337,7 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	outcome->consent_sent = (form && caramel->form_sets_consent) || claimed;
 	if (claimed && cs_contact_is(contact, CS_OPT_IN, "false"))
 		cs_answer_reject_contact(outcome, CS_REASON_REJECTED, "consent_kept",
-							   "the contact is written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
+								 "the contact is written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
 	if (form)
 		outcome->note = "submitted through the form";
 	else if (batch->provider_state && *batch->provider_state)
@@ -368,7 +365,7 @@ cs_caramel_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 		return;
 	if (refused && response->status < 300)
 		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_REJECTED, "%s",
-							 refusal.message ? refusal.message : "upsert failed");
+						   refusal.message ? refusal.message : "upsert failed");
 	else if (response->status >= 300)
 		cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 	else

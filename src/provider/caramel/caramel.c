@@ -1,28 +1,29 @@
 /*-------------------------------------------------------------------------
  *
  * caramel.c
- *		Caramel: JSON-RPC to an MCP server, one contact a call.
+ *		Caramel: JSON-RPC to an MCP server, one contact per call.
  *
  * From the page "Sync contacts" [SEED]: tools/call of caramel.v1.contact.upsert
  * with business_id, email, first_name, last_name; keyed by the lower-cased
- * address; 5 calls a second, 3 after the first 429; 403 tier_required below the
- * Business tier, where contacts go through caramel.v1.form.submit; consent is
- * not set by the upsert, but by a form that is made to set it.
+ * address; 5 calls per second, 3 after the first 429; 403 tier_required below the
+ * Business tier, where contacts go through caramel.v1.form.submit; the upsert does
+ * not set consent, but a form can be configured to set it.
  *
- * So a form that sets consent is for those alone who gave it: opt_in must be
- * mapped and true.  It is not submitted again for one whom we submitted before
- * (unless form_resubmit says so), for that person may have opted out since.
+ * So only contacts with opt_in true are submitted through a form that sets consent.
+ * A contact that was submitted before is not submitted again (unless form_resubmit
+ * is true), because the person may have opted out since.
  *
- * How form.submit wants its fields is not documented: options name the tool and
+ * How form.submit expects its fields is not documented, so options name the tool and
  * its arguments.
  *
- * caramel_answer.c reads what comes back.
+ * request.c has what is sent, answer.c reads what comes back.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "provider/caramel/caramel.h"
+#include "provider/caramel/answer.h"
+#include "provider/caramel/request.h"
 
 static const char *const routes[] = {"upsert", "form", NULL};
 static const char *const usage_ways[] = {"gateway", "mcp", NULL};
@@ -144,136 +145,20 @@ check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
 	return NULL;
 }
 
-/* ---------- contacts ---------- */
-
-static CsRefusal *
-prepare(const CsEndpoint *endpoint, CsContact *contact)
-{
-	const CsCaramel *caramel = cs_provider_settings(endpoint);
-
-	if (contact->action != CS_UPSERT)
-		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
-								  "Caramel neither deletes nor unsubscribes contacts");
-	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && caramel->form_id == NULL)
-		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in",
-								  "Caramel takes consent through a form only, and the option form_id names none");
-	contact->upsert_key = contact->value[CS_EMAIL];
-	return NULL;
-}
-
-bool
-cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact)
-{
-	if (caramel->form_id == NULL)
-		return false;
-	if (!caramel->form_sets_consent)
-		return true;
-	if (contact->opted_out || !cs_contact_is(contact, CS_OPT_IN, "true"))
-		return false;
-	return caramel->resubmit || !contact->consent_sent || contact->previous_key != NULL;
-}
-
-/* Do contacts go through the form that may? */
-static bool
-prefers_form(const CsCaramel *caramel, const char *provider_state)
-{
-	return caramel->prefer_form || (provider_state && strncmp(provider_state, CS_CARAMEL_TIER, strlen(CS_CARAMEL_TIER)) == 0);
-}
-
-bool
-cs_caramel_submits(const CsEndpoint *endpoint, const CsBatch *batch)
-{
-	const CsCaramel *caramel = cs_provider_settings(endpoint);
-
-	if (batch->step == CS_CARAMEL_FORM)
-		return caramel->form_id != NULL;
-	return prefers_form(caramel, batch->provider_state) &&
-		cs_caramel_may_submit(caramel, batch->contacts[0]);
-}
-
-/* ---------- requests ---------- */
-
-static void
-write_field(StringInfo out, const CsContact *contact, CsField field, const char *name, bool nulls)
-{
-	if ((contact->present & CS_FIELD_BIT(field)) && (contact->value[field] || nulls))
-		cs_json_member(out, name, contact->value[field]);
-}
-
-/* [SEED]: business_id, email, first_name, last_name, and nothing else. */
-static void
-write_upsert(StringInfo out, const CsCaramel *caramel, const CsContact *contact, bool nulls)
-{
-	cs_json_member(out, "business_id", caramel->business_id);
-	cs_json_member(out, "email", contact->value[CS_EMAIL]);
-	write_field(out, contact, CS_FIRST_NAME, "first_name", nulls);
-	write_field(out, contact, CS_LAST_NAME, "last_name", nulls);
-}
-
-static void
-write_form(StringInfo out, const CsCaramel *caramel, const CsContact *contact, bool nulls)
-{
-	cs_json_member(out, "business_id", caramel->business_id);
-	cs_json_member(out, caramel->form_id_argument, caramel->form_id);
-	if (caramel->form_data_argument)
-	{
-		cs_json_key(out, caramel->form_data_argument);
-		appendStringInfoCharMacro(out, '{');
-	}
-	for (int i = 0; i < CS_FIELD_COUNT; i++)
-	{
-		if (caramel->form_field[i])
-			write_field(out, contact, i, caramel->form_field[i], nulls);
-	}
-	if (caramel->form_data_argument)
-		appendStringInfoCharMacro(out, '}');
-}
-
-/*
- * [SEED]: the JSON-RPC envelope, with a number as its id.  [DOC]: the server is
- * "Streamable HTTP", which may look at Accept and may answer with an event
- * stream [INFER]; both are taken.
- */
-static void
-build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
-{
-	const CsCaramel *caramel = cs_provider_settings(endpoint);
-	const CsContact *contact = batch->contacts[0];
-	StringInfo	out = &request->body;
-	bool		form = cs_caramel_submits(endpoint, batch);
-
-	request->method = "POST";
-	request->url = pstrdup(endpoint->base_url);
-	cs_message_add_header(request, "Accept", "application/json, text/event-stream");
-	cs_message_add_header(request, "Content-Type", "application/json");
-
-	initStringInfo(out);
-	appendStringInfo(out, "{\"jsonrpc\":\"2.0\",\"method\":\"tools/call\",\"id\":" INT64_FORMAT ",\"params\":{",
-					 batch->number);
-	cs_json_member(out, "name", form ? caramel->form_tool : caramel->upsert_tool);
-	cs_json_key(out, "arguments");
-	appendStringInfoCharMacro(out, '{');
-	if (form)
-		write_form(out, caramel, contact, endpoint->nulls_clear);
-	else
-		write_upsert(out, caramel, contact, endpoint->nulls_clear);
-	appendStringInfoString(out, "}}}");
-}
-
 /* [DOC rate-limits]: form.submit, 10 in 60 s for each form and address. */
 static double
 pace_limit(const CsEndpoint *endpoint)
 {
 	const CsCaramel *caramel = cs_provider_settings(endpoint);
 
-	return caramel->form_id && prefers_form(caramel, endpoint->provider_state) ? caramel->form_pace : 0;
+	return caramel->form_id && cs_caramel_prefers_form(caramel, endpoint->provider_state) ? caramel->form_pace : 0;
 }
 
-/* ---------- looking ---------- */
+/* ---------- look-ups ---------- */
 
 /*
  * [SEED]: POST gateway.caramelme.com/v1/meta/usage.  [DOC]: that gateway may not
- * be there yet; the tool caramel.v1.meta.usage says the same.  [DOC]: contacts
+ * exist yet; the tool caramel.v1.meta.usage returns the same.  [DOC]: contacts
  * cannot be read back.
  */
 static bool
@@ -299,7 +184,7 @@ build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 	return true;
 }
 
-/* What fields the answer has is not documented, so it is shown as it is. */
+/* The fields of the answer are not documented, so it is shown as it is. */
 static void
 judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 			const CsResponse *response, CsJson *doc, CsFinding *finding)
@@ -347,9 +232,9 @@ const CsProvider cs_caramel = {
 	.fields = FIELDS,
 	.required = CS_FIELD_BIT(CS_EMAIL),
 	.options = options,
-	.build = build,
+	.build = cs_caramel_build,
 	.judge = cs_caramel_judge,
-	.prepare = prepare,
+	.prepare = cs_caramel_prepare,
 	.pace_limit = pace_limit,
 	.configure = configure,
 	.check_options = check_options,

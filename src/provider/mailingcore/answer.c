@@ -16,7 +16,8 @@
 
 #include "provider/answer.h"
 #include "provider/batch_results.h"
-#include "provider/mailingcore/mailingcore.h"
+#include "provider/mailingcore/answer.h"
+#include "provider/mailingcore/request.h"
 
 /* The numbers of a summary; -1 where it has none. */
 typedef struct Summary
@@ -162,13 +163,13 @@ resend_unattributed(const CsBatch *batch, int count, CsJudgement *judgement)
 		halvings++;
 	if (batch->ncontacts > 1 && 2 * halvings * count < batch->ncontacts)
 		cs_answer_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
-							 "%d of %d contacts failed, which ones is not said",
-							 count, batch->ncontacts);
+						   "%d of %d contacts failed, which ones is not said",
+						   count, batch->ncontacts);
 	else
 	{
 		cs_answer_conclude(judgement, CS_STEP, CS_REASON_REJECTED,
-							 "%d of %d contacts failed, which ones or why is not said",
-							 count, batch->ncontacts);
+						   "%d of %d contacts failed, which ones or why is not said",
+						   count, batch->ncontacts);
 		judgement->next_step = CS_MAILINGCORE_SINGLE;
 	}
 }
@@ -209,7 +210,7 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 			cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 		else
 			cs_answer_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
-										 judgement);
+									   judgement);
 		return;
 	}
 
@@ -246,7 +247,7 @@ judge_single(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 		cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 	else
 		cs_answer_judge_unreadable(endpoint, batch, response, settings->accept_unreadable,
-									 judgement);
+								   judgement);
 }
 
 /*
@@ -281,8 +282,8 @@ refine_throttle(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 		cs_answer_mentions(message, "quota"))
 	{
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_QUOTA,
-							 "a quota of the account is used up: %s",
-							 message ? message : "MailingCore does not say which");
+						   "a quota of the account is used up: %s",
+						   message ? message : "MailingCore does not say which");
 		judgement->throttled = false;
 	}
 	else if (judgement->retry_after < 0)

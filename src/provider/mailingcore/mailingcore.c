@@ -1,31 +1,39 @@
 /*-------------------------------------------------------------------------
  *
  * mailingcore.c
- *		MailingCore: POST /contacts/bulk, up to 1000 contacts a call.
+ *		MailingCore: POST /contacts/bulk, up to 1000 contacts per call.
  *
  * From the page "Bulk import" [SEED]: both headers, the body, 1 to 1000
  * contacts, keyed by externalId if present, else by email; "200 with a summary
  * of created, updated, and failed rows"; 400 and 403.  From other pages [DOC]:
  * PUT /contacts for one, DELETE /contacts/{externalId}, six locales, 300 calls
- * a minute with X-RateLimit-Reset, 409 for a conflict of externalId, and that
+ * per minute with X-RateLimit-Reset, 409 for a conflict of externalId, and that
  * people who opted out must not be imported again with optIn true.
  *
- * mailingcore_answer.c reads what comes back.
+ * request.c has what is sent, answer.c reads what comes back.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "http/url.h"
-#include "provider/mailingcore/mailingcore.h"
+#include "provider/answer.h"
+#include "provider/mailingcore/answer.h"
+#include "provider/mailingcore/request.h"
 
-#define MAX_EXTERNAL_ID		128 /* characters */
 #define MAX_LABEL			64	/* of source and consentVersion */
 
-static const char *const locales[] = {"es", "en", "it", "fr", "ca", "de"};
+enum
+{
+	PULL_AUTO,
+	PULL_PAGE,
+	PULL_CURSOR
+};
+
 static const char *const locale_rules[] = {"base", "omit", "send", "reject", NULL};
 static const char *const failure_rules[] = {"resend", "reject", NULL};
 static const char *const answer_rules[] = {"retry", "accept", NULL};
+static const char *const pull_modes[] = {"auto", "page", "cursor", NULL};
 
 /* ---------- options ---------- */
 
@@ -50,7 +58,7 @@ check_answer_rule(const char *value)
 static const char *
 check_pull_mode(const char *value)
 {
-	return cs_option_check_words(value, cs_mailingcore_pull_modes);
+	return cs_option_check_words(value, pull_modes);
 }
 
 /* [DOC contacts-overview]: limit, at most 500. */
@@ -132,239 +140,217 @@ check_options(const CsEndpoint *endpoint)
 	return NULL;
 }
 
-/* ---------- contacts ---------- */
-
-/* The listed locale that is the len bytes of text, or NULL. */
-static const char *
-listed_locale(const char *text, size_t len)
-{
-	for (int i = 0; i < (int) lengthof(locales); i++)
-	{
-		if (strlen(locales[i]) == len && pg_strncasecmp(locales[i], text, len) == 0)
-			return locales[i];
-	}
-	return NULL;
-}
-
-/* [DOC contacts-overview]: the locale is one of six. */
-static CsRefusal *
-prepare_locale(const CsMailingCore *settings, CsContact *contact)
-{
-	const char *value = contact->value[CS_LOCALE];
-	const char *listed;
-
-	if (value == NULL || settings->locale_rule == CS_LOCALE_SEND)
-		return NULL;
-	listed = listed_locale(value, strlen(value));
-	if (listed == NULL && settings->locale_rule == CS_LOCALE_REJECT)
-		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "locale",
-								  "MailingCore has no locale \"%s\", only es, en, it, fr, ca, de",
-								  value);
-	if (listed == NULL && settings->locale_rule == CS_LOCALE_BASE)
-		listed = listed_locale(value, strcspn(value, "-_.@"));
-
-	if (listed)
-		cs_contact_set(contact, CS_LOCALE, listed);
-	else
-	{
-		contact->value[CS_LOCALE] = NULL;
-		contact->present &= ~CS_FIELD_BIT(CS_LOCALE);
-	}
-	return NULL;
-}
-
-/*
- * An unsubscription or a deletion is known by its key alone, which is one or
- * the other.
- */
-static void
-complete_removal(CsContact *contact)
-{
-	if (contact->upsert_key == NULL)
-		return;
-	if (contact->value[CS_EXTERNAL_ID] == NULL && contact->value[CS_EMAIL] == NULL)
-		cs_contact_set(contact, strchr(contact->upsert_key, '@') ? CS_EMAIL : CS_EXTERNAL_ID,
-					   contact->upsert_key);
-}
-
-static CsRefusal *
-check_removal(const CsContact *contact)
-{
-	if (contact->action == CS_DELETE && contact->value[CS_EXTERNAL_ID] == NULL)
-		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "external_id",
-								  "MailingCore deletes by external_id, and the contact was sent without one");
-	if (contact->action == CS_DELETE)
-		return cs_contact_check_path("external_id", contact->value[CS_EXTERNAL_ID]);
-	if (contact->value[CS_EMAIL] == NULL)
-		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "email",
-								  "MailingCore unsubscribes by email, which is not known here");
-	return NULL;
-}
-
-/* [SEED]: "Upsert key: externalId if present, else email". */
-static CsRefusal *
-prepare(const CsEndpoint *endpoint, CsContact *contact)
-{
-	const CsMailingCore *settings = cs_provider_settings(endpoint);
-	char	   *id;
-
-	if (contact->action != CS_UPSERT)
-		complete_removal(contact);
-	id = contact->value[CS_EXTERNAL_ID];
-	if (id && *id == '\0')
-		contact->value[CS_EXTERNAL_ID] = id = NULL;
-	if (id && cs_contact_text_length(id) > MAX_EXTERNAL_ID)
-		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "external_id",
-								  "external_id has more than %d characters", MAX_EXTERNAL_ID);
-	contact->upsert_key = id ? id : contact->value[CS_EMAIL];
-	if (contact->action != CS_UPSERT)
-		return check_removal(contact);
-	return prepare_locale(settings, contact);
-}
-
-/* ---------- requests ---------- */
-
-/* One attribute; "attributes":{ is written before the first. */
-static void
-write_attribute(StringInfo out, bool *open, const char *name, const char *text, const char *json)
-{
-	if (!*open)
-	{
-		cs_json_key(out, "attributes");
-		appendStringInfoCharMacro(out, '{');
-		*open = true;
-	}
-	if (json)
-		cs_json_member_raw(out, name, json);
-	else
-		cs_json_member(out, name, text);
-}
-
-/*
- * [SEED]: "attributes": { "firstName": "Alice" }.  A field that goes there
- * gives way to an attribute of that very name.
- */
-static void
-write_attributes(StringInfo out, const CsMailingCore *settings, bool nulls, const CsContact *contact)
-{
-	bool		open = false;
-
-	for (int i = CS_FIRST_NAME; i < CS_ATTRIBUTES; i++)
-	{
-		const char *name = settings->attribute[i];
-
-		if (name && (contact->present & CS_FIELD_BIT(i)) && (contact->value[i] || nulls) &&
-			!cs_contact_attribute(contact, name))
-			write_attribute(out, &open, name, contact->value[i], NULL);
-	}
-	for (int i = 0; i < contact->nattributes; i++)
-	{
-		const CsAttribute *attribute = &contact->attributes[i];
-
-		if (nulls || strcmp(attribute->json, "null") != 0)
-			write_attribute(out, &open, attribute->name, NULL, attribute->json);
-	}
-	if (open)
-		appendStringInfoCharMacro(out, '}');
-}
-
-/*
- * The value of optIn, or NULL to leave it out: it was not mapped, is not known,
- * or is a consent that MailingCore has been told already.  [DOC unsubscribe]:
- * who opted out there must not be imported again with optIn true without fresh
- * consent, and that the source still says so is none.  What becomes of optIn
- * when it is left out is not documented; certain is that we claim nothing then.
- */
-static const char *
-opt_in_of(const CsMailingCore *settings, const CsContact *contact)
-{
-	if (contact->action == CS_UNSUBSCRIBE)
-		return "false";
-	if (cs_contact_is(contact, CS_OPT_IN, "true") && contact->consent_sent &&
-		contact->previous_key == NULL && !settings->repeat_opt_in)
-		return NULL;
-	return contact->value[CS_OPT_IN];
-}
-
-/* A contact as in PUT /contacts. */
-static void
-write_contact(StringInfo out, const CsMailingCore *settings, bool nulls, const CsContact *contact)
-{
-	bool		upsert = (contact->action == CS_UPSERT);
-	const char *opt_in = opt_in_of(settings, contact);
-
-	appendStringInfoCharMacro(out, '{');
-	cs_json_member(out, "email", contact->value[CS_EMAIL]);
-	if (contact->value[CS_EXTERNAL_ID])
-		cs_json_member(out, "externalId", contact->value[CS_EXTERNAL_ID]);
-	if (upsert && (contact->present & CS_FIELD_BIT(CS_LOCALE)) &&
-		(contact->value[CS_LOCALE] || nulls))
-		cs_json_member(out, "locale", contact->value[CS_LOCALE]);
-	if (opt_in)
-		cs_json_member_raw(out, "optIn", opt_in);
-	if (upsert)
-		write_attributes(out, settings, nulls, contact);
-	if (settings->consent_version && opt_in && strcmp(opt_in, "true") == 0)
-		cs_json_member(out, "consentVersion", settings->consent_version);
-	if (settings->source && upsert)
-		cs_json_member(out, "source", settings->source);
-	if (settings->project_id)
-		cs_json_member(out, "projectId", settings->project_id);
-	appendStringInfoCharMacro(out, '}');
-}
-
-static void
-write_batch(StringInfo out, const CsEndpoint *endpoint, const CsBatch *batch)
-{
-	const CsMailingCore *settings = cs_provider_settings(endpoint);
-
-	Assert(batch->ncontacts >= 1 && batch->ncontacts <= CS_MAILINGCORE_BATCH);
-	appendStringInfoString(out, "{\"contacts\":[");
-	for (int i = 0; i < batch->ncontacts; i++)
-	{
-		cs_json_comma(out);
-		write_contact(out, settings, endpoint->nulls_clear, batch->contacts[i]);
-	}
-	appendStringInfoString(out, "]}");
-}
-
-/* [DOC]: DELETE /contacts/{externalId}; else [SEED] bulk or [DOC] PUT /contacts. */
-static void
-build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
-{
-	const CsMailingCore *settings = cs_provider_settings(endpoint);
-
-	if (settings->tenant_id)
-		cs_message_add_header(request, "X-Tenant-Id", settings->tenant_id);
-	cs_message_add_header(request, "Accept", "application/json");
-	if (batch->action == CS_DELETE)
-	{
-		request->method = "DELETE";
-		request->url = psprintf("%s/contacts/%s", endpoint->base_url,
-								cs_url_encode(batch->contacts[0]->value[CS_EXTERNAL_ID]));
-		return;
-	}
-
-	cs_message_add_header(request, "Content-Type", "application/json");
-	initStringInfo(&request->body);
-	if (batch->step == CS_MAILINGCORE_SINGLE)
-	{
-		request->method = "PUT";
-		request->url = psprintf("%s/contacts", endpoint->base_url);
-		write_contact(&request->body, settings, endpoint->nulls_clear, batch->contacts[0]);
-	}
-	else
-	{
-		request->method = "POST";
-		request->url = psprintf("%s/contacts/bulk", endpoint->base_url);
-		write_batch(&request->body, endpoint, batch);
-	}
-}
-
 static int
 batch_limit(CsAction action, int step)
 {
 	return action == CS_DELETE || step == CS_MAILINGCORE_SINGLE ? 1 : CS_MAILINGCORE_BATCH;
+}
+
+/* ---------- look-ups ---------- */
+
+static void
+begin_get(const CsEndpoint *endpoint, CsRequest *request)
+{
+	const CsMailingCore *settings = cs_provider_settings(endpoint);
+
+	request->method = "GET";
+	if (settings->tenant_id)
+		cs_message_add_header(request, "X-Tenant-Id", settings->tenant_id);
+	cs_message_add_header(request, "Accept", "application/json");
+}
+
+/*
+ * [DOC contacts-overview]: GET /contacts, scope contacts:read.  [DOC
+ * locale-coverage]: GET /campaigns/{id}/locale-coverage, scope campaigns:read.
+ */
+static bool
+build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
+{
+	const char *campaign = cs_endpoint_option(endpoint, "campaign_id");
+
+	if (n > (campaign ? 1 : 0))
+		return false;
+	begin_get(endpoint, request);
+	request->url = n == 0 ? psprintf("%s/contacts?page=1&limit=1", endpoint->base_url) :
+		psprintf("%s/campaigns/%s/locale-coverage", endpoint->base_url,
+				 cs_url_encode(campaign));
+	return true;
+}
+
+/*
+ * Read the total of a list.  The envelope of lists is not documented; another list
+ * of the client library has data and meta.
+ */
+static bool
+read_total(CsJson *doc, int64 *total)
+{
+	static const char *const paths[] = {"meta.total", "total", "pagination.total", "meta.totalItems"};
+
+	for (int i = 0; i < (int) lengthof(paths); i++)
+		if (cs_json_int(cs_json_path(doc, paths[i]), total))
+			return true;
+	return false;
+}
+
+/* Contacts whose language has no template get no mail, or a neutral one. */
+static void
+judge_coverage(CsJson *doc, CsFinding *finding)
+{
+	StringInfoData uncovered;
+
+	if (cs_json_length(doc) < 0)
+		doc = cs_json_get(doc, "data");
+	if (cs_json_length(doc) < 0)
+	{
+		finding->detail = "the answer does not list locales";
+		return;
+	}
+	initStringInfo(&uncovered);
+	for (int i = 0; i < cs_json_length(doc); i++)
+	{
+		CsJson	   *item = cs_json_item(doc, i);
+		const char *locale = cs_json_text(cs_json_get(item, "locale"));
+		bool		covered = false;
+		int64		count = 0;
+
+		(void) cs_json_bool(cs_json_get(item, "hasTemplate"), &covered);
+		(void) cs_json_int(cs_json_get(item, "count"), &count);
+		if (count > 0 && !covered)
+			appendStringInfo(&uncovered, "%s" INT64_FORMAT " with %s", uncovered.len > 0 ? ", " : "",
+							 count, locale ? locale : "no locale");
+	}
+	finding->theirs = cs_json_dump(doc);
+	finding->result = uncovered.len > 0 ? CS_FINDING_DIFFERS : CS_FINDING_OK;
+	if (uncovered.len > 0)
+		finding->detail = psprintf("contacts without a template in their language: %s", uncovered.data);
+}
+
+static void
+judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
+			const CsResponse *response, CsJson *doc, CsFinding *finding)
+{
+	int64		total;
+
+	finding->name = n == 0 ? "contacts" : "locale coverage";
+	if (n == 1 && doc)
+		judge_coverage(doc, finding);
+	else if (n == 0 && read_total(doc, &total))
+		cs_answer_compare_counts(finding, local, total);
+	else if (n == 0 && doc)
+		finding->detail = "the answer tells no total";
+}
+
+/*
+ * [DOC contacts-overview]: GET /contacts/{idOrExternalId}.  Use MailingCore's own ID
+ * if it is known.
+ */
+static bool
+build_lookup(const CsEndpoint *endpoint, const CsContact *contact,
+			 CsRequest *request)
+{
+	const char *id = contact->remote_id ? contact->remote_id : contact->value[CS_EXTERNAL_ID];
+
+	if (id == NULL || cs_contact_check_path("external_id", id) != NULL)
+		return false;
+	begin_get(endpoint, request);
+	request->url = psprintf("%s/contacts/%s", endpoint->base_url, cs_url_encode(id));
+	return true;
+}
+
+static bool
+read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+{
+	const CsMailingCore *settings = cs_provider_settings(endpoint);
+	CsJson	   *item = cs_json_get(doc, "email") ? doc : cs_json_get(doc, "data");
+
+	remote->contact = palloc0(sizeof(CsContact));
+	remote->id = cs_json_text(cs_json_get(item, "id"));
+	remote->updated_at = cs_json_text(cs_json_get(item, "updatedAt"));
+	cs_contact_read_attributes(remote->contact, cs_json_get(item, "attributes"), settings->attribute);
+	cs_contact_set_json(remote->contact, CS_EMAIL, cs_json_get(item, "email"));
+	cs_contact_set_json(remote->contact, CS_EXTERNAL_ID, cs_json_get(item, "externalId"));
+	cs_contact_set_json(remote->contact, CS_LOCALE, cs_json_get(item, "locale"));
+	cs_contact_set_json(remote->contact, CS_OPT_IN, cs_json_get(item, "optIn"));
+	return remote->contact->value[CS_EMAIL] != NULL;
+}
+
+/* ---------- listing changed contacts ---------- */
+
+/* [DOC contacts-overview]: page, limit, updatedSince, cursor. */
+static void
+build_pull(const CsEndpoint *endpoint, const CsPull *pull, CsRequest *request)
+{
+	StringInfoData url;
+
+	begin_get(endpoint, request);
+	initStringInfo(&url);
+	appendStringInfo(&url, "%s/contacts?limit=%d", endpoint->base_url,
+					 cs_endpoint_option_int(endpoint, "pull_page", 0));
+	if (pull->cursor)
+		appendStringInfo(&url, "&cursor=%s", cs_url_encode(pull->cursor));
+	else
+		appendStringInfo(&url, "&page=%d", pull->page);
+	if (pull->since)
+		appendStringInfo(&url, "&updatedSince=%s", cs_url_encode(pull->since));
+	request->url = url.data;
+}
+
+/* Return the first member that is an array. */
+static CsJson *
+find_items(CsJson *doc)
+{
+	static const char *const names[] = {"data", "contacts", "items", "results"};
+
+	if (cs_json_length(doc) >= 0)
+		return doc;
+	for (int i = 0; i < (int) lengthof(names); i++)
+		if (cs_json_length(cs_json_get(doc, names[i])) >= 0)
+			return cs_json_get(doc, names[i]);
+	return NULL;
+}
+
+/* The name of the cursor is not documented, nor whether there is one. */
+static const char *
+find_cursor(CsJson *doc)
+{
+	static const char *const paths[] = {
+		"meta.nextCursor", "nextCursor", "meta.cursor", "cursor", "pagination.nextCursor"
+	};
+
+	for (int i = 0; i < (int) lengthof(paths); i++)
+	{
+		const char *cursor = cs_json_text(cs_json_path(doc, paths[i]));
+
+		if (cursor && *cursor)
+			return cursor;
+	}
+	return NULL;
+}
+
+static void
+judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
+		   CsPulled *pulled)
+{
+	int			mode = cs_endpoint_option_word(endpoint, "pull_mode", pull_modes);
+	int			limit = cs_endpoint_option_int(endpoint, "pull_page", 0);
+	int64		pages;
+	int			n;
+
+	pulled->items = find_items(doc);
+	n = cs_json_length(pulled->items);
+	if (!read_total(doc, &pulled->total))
+		pulled->total = -1;
+	pulled->next_cursor = mode == PULL_PAGE ? NULL : find_cursor(doc);
+	if (pulled->next_cursor)
+		pulled->last = pull->cursor && strcmp(pull->cursor, pulled->next_cursor) == 0;
+	else if (mode == PULL_CURSOR || pull->cursor)
+		pulled->last = true;
+	else if (cs_json_int(cs_json_path(doc, "meta.totalPages"), &pages))
+		pulled->last = pull->page >= pages;
+	else
+		pulled->last = n < limit;
+	if (n == 0)
+		pulled->last = true;
 }
 
 #define FIELDS \
@@ -389,16 +375,16 @@ const CsProvider cs_mailingcore = {
 	.required = CS_FIELD_BIT(CS_EMAIL),
 	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE | CS_UNIQUE_EMAIL,
 	.options = options,
-	.build = build,
+	.build = cs_mailingcore_build,
 	.judge = cs_mailingcore_judge,
-	.prepare = prepare,
+	.prepare = cs_mailingcore_prepare,
 	.batch_limit = batch_limit,
 	.configure = configure,
 	.check_options = check_options,
-	.build_check = cs_mailingcore_build_check,
-	.judge_check = cs_mailingcore_judge_check,
-	.build_lookup = cs_mailingcore_build_lookup,
-	.read_contact = cs_mailingcore_read_contact,
-	.build_pull = cs_mailingcore_build_pull,
-	.judge_pull = cs_mailingcore_judge_pull,
+	.build_check = build_check,
+	.judge_check = judge_check,
+	.build_lookup = build_lookup,
+	.read_contact = read_contact,
+	.build_pull = build_pull,
+	.judge_pull = judge_pull,
 };

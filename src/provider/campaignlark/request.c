@@ -1,0 +1,265 @@
+/*-------------------------------------------------------------------------
+ *
+ * request.c
+ *		What CampaignLark is sent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "http/url.h"
+#include "provider/campaignlark/request.h"
+#include "provider/email.h"
+
+static const char *const statuses[] = {
+	"SUBSCRIBED", "UNSUBSCRIBED", "UNCONFIRMED", "CLEANED", "COMPLAINED"
+};
+
+/* ---------- contacts ---------- */
+
+/* [SEED]: "array of integers".  Numbers in quotes are accepted as well. */
+static CsRefusal *
+prepare_tags(CsContact *contact)
+{
+	const char *text = contact->value[CS_TAGS];
+	StringInfoData out;
+	CsJson	   *tags;
+	int			n;
+
+	if (text == NULL)
+		return NULL;
+	tags = cs_json_parse(text, strlen(text));
+	n = cs_json_length(tags);
+	if (n < 0)
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "tags",
+								 "tags must be an array of tag IDs, which are integers");
+
+	initStringInfo(&out);
+	appendStringInfoCharMacro(&out, '[');
+	for (int i = 0; i < n; i++)
+	{
+		CsJson	   *tag = cs_json_item(tags, i);
+		int64		id;
+
+		if (!cs_json_int(tag, &id))
+			return cs_contact_refuse(CS_REASON_INVALID_FIELD, "tags",
+									 "tags must be integers, and %s is none",
+									 tag ? cs_json_dump(tag) : "null");
+		appendStringInfo(&out, "%s" INT64_FORMAT, i > 0 ? "," : "", id);
+	}
+	appendStringInfoCharMacro(&out, ']');
+	contact->value[CS_TAGS] = out.data;
+	return NULL;
+}
+
+/* [SEED]: one of five.  Any letter case is accepted. */
+static CsRefusal *
+prepare_status(CsContact *contact)
+{
+	const char *value = contact->value[CS_STATUS];
+
+	if (value == NULL)
+		return NULL;
+	for (int i = 0; i < (int) lengthof(statuses); i++)
+	{
+		if (pg_strcasecmp(value, statuses[i]) == 0)
+		{
+			cs_contact_set(contact, CS_STATUS, statuses[i]);
+			return NULL;
+		}
+	}
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, "status",
+							 "status \"%s\" is none of SUBSCRIBED, UNSUBSCRIBED, UNCONFIRMED, CLEANED, COMPLAINED",
+							 value);
+}
+
+/* Does the status allow mail, now or after a confirmation? */
+static bool
+is_claim(const char *status)
+{
+	return status && (strcmp(status, "SUBSCRIBED") == 0 || strcmp(status, "UNCONFIRMED") == 0);
+}
+
+/*
+ * Decide on one status from opt_in and status: the one that allows less mail
+ * wins, and a known opt-out always wins.
+ */
+static CsRefusal *
+decide_status(const CsCampaignLark *lark, CsContact *contact)
+{
+	const char *status = contact->value[CS_STATUS];
+
+	if (cs_contact_is(contact, CS_OPT_IN, "true") && status == NULL)
+		status = "SUBSCRIBED";
+	if (cs_contact_is(contact, CS_OPT_IN, "false") && (status == NULL || is_claim(status)))
+		status = "UNSUBSCRIBED";
+	if (contact->opted_out && (status == NULL || is_claim(status)))
+		status = lark->partial_update ? NULL : "UNSUBSCRIBED";
+	contact->value[CS_STATUS] = unconstify(char *, status);
+
+	if (status || contact->opted_out || (lark->new_status && lark->partial_update))
+		return NULL;
+	return cs_contact_refuse(CS_REASON_MISSING_FIELD, "opt_in",
+							 "the contact has neither opt_in nor status, and CampaignLark would subscribe it%s",
+							 lark->partial_update ? " if it is new (see the option new_contacts)" : "");
+}
+
+CsRefusal *
+cs_campaignlark_prepare(const CsEndpoint *endpoint, CsContact *contact)
+{
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+	CsRefusal  *refusal;
+
+	if (contact->action == CS_DELETE)
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
+								 "CampaignLark deletes no contacts; it can unsubscribe them");
+	if (contact->value[CS_EMAIL] == NULL && contact->upsert_key)
+		cs_contact_set(contact, CS_EMAIL, contact->upsert_key);
+	if (contact->value[CS_EMAIL] == NULL)
+		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "email", "email is missing");
+
+	/* two spellings of one address must not be in flight at once */
+	contact->upsert_key = cs_email_normalize(contact->value[CS_EMAIL]);
+	if (contact->action != CS_UPSERT)
+		return NULL;
+
+	refusal = prepare_tags(contact);
+	if (refusal == NULL)
+		refusal = prepare_status(contact);
+	if (refusal == NULL)
+		refusal = decide_status(lark, contact);
+	return refusal;
+}
+
+/* ---------- requests ---------- */
+
+/* Was consent claimed before, for the same address? */
+static bool
+has_claimed(const CsContact *contact)
+{
+	return contact->consent_sent && contact->previous_key == NULL;
+}
+
+bool
+cs_campaignlark_looks_up(const CsCampaignLark *lark, const CsContact *contact)
+{
+	if (contact->action != CS_UPSERT || !lark->partial_update)
+		return false;
+	if (contact->value[CS_STATUS] == NULL)
+		return contact->opted_out || strcmp(lark->new_status, "SUBSCRIBED") != 0;
+	return lark->keep_opt_outs && !has_claimed(contact) &&
+		is_claim(contact->value[CS_STATUS]);
+}
+
+/*
+ * A status of SUBSCRIBED that CampaignLark was told before is not repeated, because
+ * the person may have unsubscribed there in the meantime.
+ */
+const char *
+cs_campaignlark_status(const CsCampaignLark *lark, const CsContact *contact, int step)
+{
+	const char *status = contact->value[CS_STATUS];
+
+	if (contact->action == CS_UNSUBSCRIBE || CS_LARK_KIND(step) == CS_LARK_OLD)
+		return "UNSUBSCRIBED";
+	if (CS_LARK_KIND(step) == CS_LARK_KEEP)
+		return NULL;
+	if (CS_LARK_KIND(step) == CS_LARK_SET && status == NULL)
+		return contact->opted_out ? "UNSUBSCRIBED" : lark->new_status;
+	if (CS_LARK_KIND(step) == CS_LARK_FIRST && lark->partial_update &&
+		has_claimed(contact) && status && strcmp(status, "SUBSCRIBED") == 0)
+		return NULL;
+	return status;
+}
+
+/* Is the field one of those that are left out? */
+static bool
+is_dropped(uint32 dropped, int field)
+{
+	return field < CS_LARK_MAX_DROPPED && (dropped & (UINT32_C(1) << field)) != 0;
+}
+
+/*
+ * [SEED]: "Key-value map of additional field values keyed by merge_tag.
+ * email_address is ignored here if provided", so it is left out.
+ */
+static void
+write_fields(StringInfo out, const CsCampaignLark *lark, bool nulls, uint32 dropped,
+			 const CsContact *contact)
+{
+	int			start = out->len;
+
+	cs_json_key(out, "fields");
+	appendStringInfoCharMacro(out, '{');
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+	{
+		if (lark->tag[i] && (contact->present & CS_FIELD_BIT(i)) &&
+			(contact->value[i] || nulls) && !is_dropped(dropped, i) &&
+			!cs_contact_attribute(contact, lark->tag[i]))
+			cs_json_member(out, lark->tag[i], contact->value[i]);
+	}
+	for (int i = 0; i < contact->nattributes; i++)
+	{
+		const CsAttribute *attribute = &contact->attributes[i];
+
+		if ((nulls || strcmp(attribute->json, "null") != 0) &&
+			!is_dropped(dropped, CS_LARK_ATTRIBUTE(i)) &&
+			strcmp(attribute->name, "email_address") != 0)
+			cs_json_member_raw(out, attribute->name, attribute->json);
+	}
+
+	if (out->data[out->len - 1] == '{')
+	{
+		out->len = start;		/* empty: leave the member out */
+		out->data[start] = '\0';
+	}
+	else
+		appendStringInfoCharMacro(out, '}');
+}
+
+/*
+ * Write the body of an upsert, or of an unsubscription, which changes the status
+ * only.
+ */
+static void
+write_contact(StringInfo out, const CsEndpoint *endpoint, const CsBatch *batch)
+{
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+	const CsContact *contact = batch->contacts[0];
+	bool		old = (CS_LARK_KIND(batch->step) == CS_LARK_OLD);
+	bool		whole = (contact->action == CS_UPSERT && !old);
+	const char *status = cs_campaignlark_status(lark, contact, batch->step);
+
+	appendStringInfoCharMacro(out, '{');
+	cs_json_member(out, "email_address", old ? contact->previous_key : contact->value[CS_EMAIL]);
+	if (whole)
+		write_fields(out, lark, endpoint->nulls_clear, CS_LARK_DROPPED(batch->step), contact);
+	if (whole && contact->value[CS_TAGS])
+		cs_json_member_raw(out, "tags", contact->value[CS_TAGS]);
+	if (status)
+		cs_json_member(out, "status", status);
+	cs_json_member_raw(out, "partial_update", !whole || lark->partial_update ? "true" : "false");
+	appendStringInfoCharMacro(out, '}');
+}
+
+void
+cs_campaignlark_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
+{
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+	const CsContact *contact = batch->contacts[0];
+
+	cs_message_add_header(request, "Accept", "application/json");
+	if (CS_LARK_KIND(batch->step) == CS_LARK_FIRST && cs_campaignlark_looks_up(lark, contact))
+	{
+		request->method = "GET";
+		request->url = psprintf("%s/contacts/by-email?email=%s", endpoint->base_url,
+								cs_url_encode(contact->value[CS_EMAIL]));
+		return;
+	}
+
+	request->method = "POST";
+	request->url = psprintf("%s/contacts/upsert", endpoint->base_url);
+	cs_message_add_header(request, "Content-Type", "application/json");
+	initStringInfo(&request->body);
+	write_contact(&request->body, endpoint, batch);
+}

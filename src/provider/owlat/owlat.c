@@ -1,0 +1,197 @@
+/*-------------------------------------------------------------------------
+ *
+ * owlat.c
+ *		Owlat: create a contact, update it if it exists, add it to a topic.
+ *
+ * From the page "Contact Sync" [SEED]: there is no upsert, so create, and on a
+ * conflict update by email address with the data alone; then, optionally, add
+ * the contact to a topic; 3 to 5 calls at a time.  From the published SDK and
+ * server [SRC]: the paths, 409 for a conflict, error categories, 10 calls per
+ * second with a burst of 15, names and addresses of at most 200 characters,
+ * null refused, "" clears on an update.
+ *
+ * Owlat keeps consent in topics, and adding a contact to a topic lifts any opt-out
+ * [SRC].  So a contact is added to a topic once, not again with every change, and
+ * never if it is known to have opted out.  If opt_in is mapped, it decides: true
+ * adds, false removes.
+ *
+ * A contact that is known to exist is updated at once, which saves a call.
+ *
+ * request.c has what is sent, answer.c reads what comes back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "provider/answer.h"
+#include "provider/owlat/answer.h"
+#include "provider/owlat/request.h"
+
+static const char *const topic_modes[] = {"once", "always", NULL};
+static const char *const email_change_words[] = {"ignore", "follow", NULL};
+
+/* ---------- options ---------- */
+
+static const char *
+check_topic_mode(const char *value)
+{
+	return cs_option_check_words(value, topic_modes);
+}
+
+static const char *
+check_email_change(const char *value)
+{
+	return cs_option_check_words(value, email_change_words);
+}
+
+static const char *
+check_path(const char *value)
+{
+	return *value == '/' ? cs_option_check_header(value) : "must begin with a slash";
+}
+
+static const char *
+check_topic_path(const char *value)
+{
+	return strstr(value, "{topic}") ? check_path(value) : "must contain {topic}";
+}
+
+static const CsOption options[] = {
+	{.name = "topic_id",.place = CS_ON_SERVER,.check = cs_option_check_header,
+	.help = "the ID of the topic that contacts are added to"},
+	{.name = "topic_mode",.place = CS_ON_SERVER,.check = check_topic_mode,.preset = "once",
+	.help = "how often a contact is added to the topic: \"once\", or \"always\", which undoes what people did at Owlat"},
+	{.name = "on_email_change",.place = CS_ON_SERVER,.check = check_email_change,.preset = "ignore",
+	.help = "what happens to the contact of the previous address: \"ignore\", or \"follow\", which gives it the new address"},
+	{.name = "contacts_path",.place = CS_ON_SERVER,.check = check_path,.preset = "/api/v1/contacts",
+	.help = "the path of contacts"},
+	{.name = "topic_path",.place = CS_ON_SERVER,.check = check_topic_path,
+		.preset = "/api/v1/topics/{topic}/contacts",
+	.help = "the path of a topic's contacts; older servers have /api/v1/lists/{topic}/contacts"},
+	{.name = NULL}
+};
+
+static const void *
+configure(const CsEndpoint *endpoint)
+{
+	CsOwlat    *owlat = palloc0(sizeof(CsOwlat));
+
+	owlat->contacts_path = cs_endpoint_option(endpoint, "contacts_path");
+	owlat->topic_path = cs_endpoint_option(endpoint, "topic_path");
+	owlat->topic_id = cs_endpoint_option(endpoint, "topic_id");
+	owlat->topic_always = cs_endpoint_option_word(endpoint, "topic_mode", topic_modes) == 1;
+	owlat->follow_email = cs_endpoint_option_word(endpoint, "on_email_change",
+												  email_change_words) == 1;
+	return owlat;
+}
+
+/* Creating and updating contacts fires automations; a topic can have double opt-in. */
+static const char *
+bulk_risk(const CsEndpoint *endpoint, uint32 fields)
+{
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+
+	if (owlat->topic_id)
+		return "Owlat runs automations for contacts that are created or changed, and mails everybody who is added to a topic with double opt-in for a confirmation.";
+	return "Owlat runs automations for contacts that are created or changed, and these can mail people.";
+}
+
+static const char *
+check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
+{
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+
+	if (!(fields & CS_FIELD_BIT(CS_OPT_IN)) || owlat->topic_id)
+		return NULL;
+	*hint = "Set the server option topic_id to the topic that opt_in is about, or do not map opt_in.";
+	return "Owlat keeps consent in topics, and the server names none";
+}
+
+/* ---------- look-ups ---------- */
+
+/* [SRC]: GET /api/v1/health, and pagination.totalItems of a list. */
+static bool
+build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
+{
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+
+	if (n > 1)
+		return false;
+	request->method = "GET";
+	request->url = n == 0 ? psprintf("%s/api/v1/health", endpoint->base_url) :
+		psprintf("%s%s?limit=1", endpoint->base_url, owlat->contacts_path);
+	cs_message_add_header(request, "Accept", "application/json");
+	return true;
+}
+
+static void
+judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
+			const CsResponse *response, CsJson *doc, CsFinding *finding)
+{
+	int64		total;
+
+	finding->name = n == 0 ? "health" : "contacts";
+	if (n == 0)
+	{
+		finding->theirs = cs_json_text(cs_json_get(doc, "status"));
+		if (finding->theirs)
+			finding->result = strcmp(finding->theirs, "ok") == 0 ? CS_FINDING_OK : CS_FINDING_DIFFERS;
+	}
+	else if (cs_json_int(cs_json_path(doc, "pagination.totalItems"), &total))
+		cs_answer_compare_counts(finding, local, total);
+}
+
+static bool
+build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *request)
+{
+	request->method = "GET";
+	request->url = cs_owlat_contact_url(endpoint, cs_provider_settings(endpoint), contact->upsert_key);
+	cs_message_add_header(request, "Accept", "application/json");
+	return true;
+}
+
+static bool
+read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+{
+	CsJson	   *data = cs_json_get(doc, "data");
+
+	remote->contact = palloc0(sizeof(CsContact));
+	remote->id = cs_json_text(cs_json_get(data, "id"));
+	remote->updated_at = cs_json_text(cs_json_get(data, "updatedAt"));
+	cs_contact_set_json(remote->contact, CS_EMAIL, cs_json_get(data, "email"));
+	/* a name that is not set is absent */
+	cs_contact_set(remote->contact, CS_FIRST_NAME, cs_json_text(cs_json_get(data, "firstName")));
+	cs_contact_set(remote->contact, CS_LAST_NAME, cs_json_text(cs_json_get(data, "lastName")));
+	return remote->contact->value[CS_EMAIL] != NULL;
+}
+
+#define FIELDS \
+	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_FIRST_NAME) | \
+	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN))
+
+const CsProvider cs_owlat = {
+	.name = "owlat",
+	.title = "Owlat",
+	.base_url = "https://api.owlat.app",
+	.max_batch = 1,
+	.pace = 9.8,				/* 10 a second are allowed to the key, and 15
+								 * at once */
+	.burst = 5,
+	.concurrency = 5,			/* [SEED]: 3 to 5 */
+	.max_retries = 3,
+	.auth = CS_AUTH_BEARER,
+	.fields = FIELDS,
+	.required = CS_FIELD_BIT(CS_EMAIL),
+	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE | CS_CAN_FOLLOW_EMAIL,
+	.options = options,
+	.build = cs_owlat_build,
+	.judge = cs_owlat_judge,
+	.prepare = cs_owlat_prepare,
+	.configure = configure,
+	.check_mapping = check_mapping,
+	.bulk_risk = bulk_risk,
+	.build_check = build_check,
+	.judge_check = judge_check,
+	.build_lookup = build_lookup,
+	.read_contact = read_contact,
+};

@@ -1,0 +1,249 @@
+/*-------------------------------------------------------------------------
+ *
+ * request.c
+ *		What Owlat is sent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "http/url.h"
+#include "provider/owlat/request.h"
+
+#define MAX_LENGTH	200			/* characters of a name or an address */
+
+/* ---------- contacts ---------- */
+
+/* [SRC]: the create mutation accepts 200 characters, an update more. */
+static CsRefusal *
+check_length(const CsContact *contact, CsField field)
+{
+	const char *value = contact->value[field];
+
+	if (value == NULL || strlen(value) <= MAX_LENGTH || cs_contact_text_length(value) <= MAX_LENGTH)
+		return NULL;
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
+							 "%s has more than %d characters",
+							 cs_contact_field_name(field), MAX_LENGTH);
+}
+
+CsRefusal *
+cs_owlat_prepare(const CsEndpoint *endpoint, CsContact *contact)
+{
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+	CsRefusal  *refusal;
+
+	if (contact->value[CS_EMAIL] == NULL && contact->upsert_key)
+		cs_contact_set(contact, CS_EMAIL, contact->upsert_key);
+	if (contact->value[CS_EMAIL] == NULL)
+		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "email", "email is missing");
+	contact->upsert_key = contact->value[CS_EMAIL];
+
+	if (contact->action == CS_UNSUBSCRIBE && owlat->topic_id == NULL)
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
+								 "Owlat unsubscribes from topics, and the option topic_id names none");
+	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && owlat->topic_id == NULL)
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in",
+								 "Owlat keeps consent in topics, and the option topic_id names none");
+	refusal = check_length(contact, CS_EMAIL);
+	if (refusal == NULL)
+		refusal = check_length(contact, CS_FIRST_NAME);
+	if (refusal == NULL)
+		refusal = check_length(contact, CS_LAST_NAME);
+	return refusal;
+}
+
+/* Does the contact of the previous address get the new one? */
+static bool
+moves(const CsOwlat *owlat, const CsContact *contact)
+{
+	return owlat->follow_email && contact->previous_key && !contact->previous_shared &&
+		strcmp(contact->previous_key, contact->upsert_key) != 0;
+}
+
+/* ---------- topics ---------- */
+
+const char *
+cs_owlat_topics(const CsOwlat *owlat, const CsContact *contact)
+{
+	return contact->previous_key == NULL || moves(owlat, contact) ? contact->topics : NULL;
+}
+
+/* Return the position of the topic of the option in a list, or NULL. */
+static const char *
+find_topic(const CsOwlat *owlat, const char *topics)
+{
+	size_t		len = strlen(owlat->topic_id);
+
+	while (topics)
+	{
+		if (strcspn(topics, " ") == len && strncmp(topics, owlat->topic_id, len) == 0)
+			return topics;
+		topics = strchr(topics, ' ');
+		topics = topics ? topics + 1 : NULL;
+	}
+	return NULL;
+}
+
+static bool
+has_joined(const CsOwlat *owlat, const CsContact *contact)
+{
+	return find_topic(owlat, cs_owlat_topics(owlat, contact)) != NULL;
+}
+
+const char *
+cs_owlat_topics_with(const CsOwlat *owlat, const CsContact *contact)
+{
+	const char *topics = cs_owlat_topics(owlat, contact);
+
+	if (find_topic(owlat, topics))
+		return topics;
+	return topics ? psprintf("%s %s", topics, owlat->topic_id) : owlat->topic_id;
+}
+
+const char *
+cs_owlat_topics_without(const CsOwlat *owlat, const CsContact *contact)
+{
+	const char *topics = cs_owlat_topics(owlat, contact);
+	const char *found = find_topic(owlat, topics);
+	const char *rest;
+
+	if (found == NULL)
+		return topics;
+	rest = found + strlen(owlat->topic_id);
+	if (found == topics)
+		return *rest ? rest + 1 : NULL;
+	return psprintf("%.*s%s", (int) (found - topics - 1), topics, rest);
+}
+
+/* ---------- calls ---------- */
+
+bool
+cs_owlat_has_data(const CsContact *contact, bool nulls)
+{
+	return (contact->value[CS_FIRST_NAME] || contact->value[CS_LAST_NAME]) ||
+		(nulls && (contact->present & (CS_FIELD_BIT(CS_FIRST_NAME) | CS_FIELD_BIT(CS_LAST_NAME))));
+}
+
+int
+cs_owlat_topic_call(const CsOwlat *owlat, const CsContact *contact)
+{
+	bool		mapped = (contact->present & CS_FIELD_BIT(CS_OPT_IN)) != 0;
+
+	if (owlat->topic_id == NULL)
+		return -1;
+	if (contact->action == CS_UNSUBSCRIBE || cs_contact_is(contact, CS_OPT_IN, "false"))
+		return CS_OWLAT_CALL_LEAVE;
+	if (contact->opted_out || (mapped && contact->value[CS_OPT_IN] == NULL))
+		return -1;
+	return has_joined(owlat, contact) && !owlat->topic_always ? -1 : CS_OWLAT_CALL_JOIN;
+}
+
+CsOwlatCall
+cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
+{
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+	const CsContact *contact = batch->contacts[0];
+
+	if (batch->action == CS_DELETE)
+		return CS_OWLAT_CALL_DELETE;
+	if (batch->action == CS_UNSUBSCRIBE)
+		return CS_OWLAT_CALL_LEAVE;
+	switch (batch->step)
+	{
+		case CS_OWLAT_STEP_FIRST:
+			if (moves(owlat, contact))
+				return CS_OWLAT_CALL_MOVE;
+			return contact->remote_id && contact->previous_key == NULL &&
+				cs_owlat_has_data(contact, endpoint->nulls_clear) ? CS_OWLAT_CALL_UPDATE : CS_OWLAT_CALL_CREATE;
+		case CS_OWLAT_STEP_UPDATE:
+			return CS_OWLAT_CALL_UPDATE;
+		case CS_OWLAT_STEP_TOPIC:
+			return cs_owlat_topic_call(owlat, contact) == CS_OWLAT_CALL_LEAVE ? CS_OWLAT_CALL_LEAVE : CS_OWLAT_CALL_JOIN;
+		default:
+			return CS_OWLAT_CALL_CREATE;
+	}
+}
+
+/* ---------- requests ---------- */
+
+/*
+ * Write {email?, firstName?, lastName?}.  [SRC]: they must be strings, null is a 400;
+ * "" clears a name on an update, and means nothing on a create.
+ */
+static void
+write_contact(StringInfo out, const CsContact *contact, bool with_email, bool clear)
+{
+	appendStringInfoCharMacro(out, '{');
+	if (with_email)
+		cs_json_member(out, "email", contact->value[CS_EMAIL]);
+	if (contact->value[CS_FIRST_NAME] || (clear && (contact->present & CS_FIELD_BIT(CS_FIRST_NAME))))
+		cs_json_member(out, "firstName",
+					   contact->value[CS_FIRST_NAME] ? contact->value[CS_FIRST_NAME] : "");
+	if (contact->value[CS_LAST_NAME] || (clear && (contact->present & CS_FIELD_BIT(CS_LAST_NAME))))
+		cs_json_member(out, "lastName",
+					   contact->value[CS_LAST_NAME] ? contact->value[CS_LAST_NAME] : "");
+	appendStringInfoCharMacro(out, '}');
+}
+
+/* Return the URL of the topic's contacts, or of one of them. */
+static char *
+topic_url(const CsEndpoint *endpoint, const CsOwlat *owlat, const char *email)
+{
+	const char *hole = strstr(owlat->topic_path, "{topic}");
+
+	return psprintf("%s%.*s%s%s%s%s", endpoint->base_url,
+					(int) (hole - owlat->topic_path), owlat->topic_path,
+					cs_url_encode(owlat->topic_id),
+					hole + strlen("{topic}"),
+					email ? "/" : "", email ? cs_url_encode(email) : "");
+}
+
+char *
+cs_owlat_contact_url(const CsEndpoint *endpoint, const CsOwlat *owlat, const char *email)
+{
+	return psprintf("%s%s/%s", endpoint->base_url, owlat->contacts_path,
+					cs_url_encode(email));
+}
+
+void
+cs_owlat_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
+{
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+	const CsContact *contact = batch->contacts[0];
+	CsOwlatCall call = cs_owlat_call(endpoint, batch);
+
+	cs_message_add_header(request, "Accept", "application/json");
+	if (call == CS_OWLAT_CALL_DELETE || call == CS_OWLAT_CALL_LEAVE)
+	{
+		request->method = "DELETE";
+		request->url = call == CS_OWLAT_CALL_DELETE ?
+			cs_owlat_contact_url(endpoint, owlat, contact->upsert_key) :
+			topic_url(endpoint, owlat, contact->upsert_key);
+		return;
+	}
+
+	cs_message_add_header(request, "Content-Type", "application/json");
+	initStringInfo(&request->body);
+	request->method = call == CS_OWLAT_CALL_UPDATE || call == CS_OWLAT_CALL_MOVE ? "PUT" : "POST";
+	switch (call)
+	{
+		case CS_OWLAT_CALL_UPDATE:
+			request->url = cs_owlat_contact_url(endpoint, owlat, contact->upsert_key);
+			write_contact(&request->body, contact, false, endpoint->nulls_clear);
+			break;
+		case CS_OWLAT_CALL_MOVE:
+			request->url = cs_owlat_contact_url(endpoint, owlat, contact->previous_key);
+			write_contact(&request->body, contact, true, endpoint->nulls_clear);
+			break;
+		case CS_OWLAT_CALL_JOIN:
+			request->url = topic_url(endpoint, owlat, NULL);
+			appendStringInfoCharMacro(&request->body, '{');
+			cs_json_member(&request->body, "email", contact->upsert_key);
+			appendStringInfoCharMacro(&request->body, '}');
+			break;
+		default:
+			request->url = psprintf("%s%s", endpoint->base_url, owlat->contacts_path);
+			write_contact(&request->body, contact, true, false);
+	}
+}
