@@ -232,6 +232,15 @@ test_numbers() {
     printf '%s\n' test/t/*.pl | cut -d_ -f1 | uniq -d | sed 's/$/: several tests have this number/'
 }
 
+# The walk in docs/architecture.md names functions that exist.
+functions_exist() {
+    local file name
+    grep -oE '`[a-z_/]+\.c(:[a-z_]+\(\))?`' docs/architecture.md | tr -d '`()' | sort -u | while IFS=: read -r file name; do
+        [ -e "src/$file" ] || [ -e "$file" ] || { echo "docs/architecture.md: there is no src/$file"; continue; }
+        [ -z "$name" ] || grep -qE "^$name\(" "src/$file" || echo "docs/architecture.md: there is no $name() in src/$file"
+    done
+}
+
 marks() {
     grep -rnIE '\b(TODO|FIXME|XXX|HACK)\b' src sql test docs README.md Makefile 2>/dev/null | grep -v '^test/lint\.sh:'
 }
@@ -279,6 +288,7 @@ check sql_comments "what the SQL scripts create is explained"
 check sql_search_path "functions do not depend on the search_path of the caller"
 check tests_exist "the tests that docs/providers.md names exist"
 check test_numbers "the numbers of TAP tests are unique"
+check functions_exist "the functions that docs/architecture.md names exist"
 check marks "nothing is left to do"
 check whitespace "no line ends with white space"
 check shell "shell scripts"
