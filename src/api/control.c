@@ -181,7 +181,7 @@ release_watch(Oid source, const char *server_name, const char *automations)
 				 errdetail("contactsync.status tells how."),
 				 errhint("Use contactsync_resume('%s', '%s', automations => 'paused') if you paused what would do so, or automations => 'accepted' if it is meant to happen.",
 						 get_rel_name(source), server_name)));
-	cs_guard_check_word(automations);
+	cs_guard_check_automations(automations);
 	cs_sql_enter(&scope);
 	done = cs_guard_release(watch->endpoint, watch->id, automations);
 	cs_sql_leave(&scope);

@@ -259,7 +259,7 @@ deliver(Oid serverid, Oid roleid)
 		for (;;)
 		{
 			CHECK_FOR_INTERRUPTS();
-			cs_delivery_turn(delivery);
+			cs_delivery_run(delivery);
 			/* once more: something may have come while that was read */
 			done = cs_delivery_is_done(delivery) ? done + 1 : 0;
 			if (done == 1)

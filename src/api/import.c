@@ -82,7 +82,7 @@ static void
 read_automations(CsScanOrder *order, text * automations)
 {
 	order->automations = text_to_cstring(automations);
-	cs_guard_check_word(order->automations);
+	cs_guard_check_automations(order->automations);
 }
 
 /* source, server, filter, rate, automations, dry_run */
@@ -245,14 +245,14 @@ dry_run(CsDryRun *run)
 	comparer.has_direct = cs_contact_state_exists(order->watch->endpoint, 0);
 	comparer.has_failures = cs_failure_exists(order->watch->endpoint, order->watch->id);
 	cs_sql_leave(&scope);
-	comparer.looks_later = order->kind == CS_RECONCILE && order->filter == NULL &&
+	comparer.finds_missing_later = order->kind == CS_RECONCILE && order->filter == NULL &&
 		order->watch->on_delete != CS_ON_DELETE_IGNORE;
 	PG_TRY();
 	{
 		pages = cs_source_page_open(order->watch, &page_order);
 		comparer.source = source = cs_source_row_open(order->watch);
 		count_rows(run, &comparer, pages, page);
-		if (comparer.looks_later)
+		if (comparer.finds_missing_later)
 		{
 			cs_source_row_close(source);
 			source = NULL;
@@ -280,7 +280,7 @@ dry_run(CsDryRun *run)
 static void
 check_risk(const CsScanOrder *order)
 {
-	const char *risk = cs_guard_risk_of(order->endpoint, order->watch);
+	const char *risk = cs_guard_risk(order->endpoint, order->watch);
 
 	if (risk == NULL || order->automations || order->kind != CS_IMPORT)
 		return;

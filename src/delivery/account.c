@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * account.c
- *		An endpoint at work: its pace, its health and its lanes.
+ *		One account at a provider: its endpoint, pace, health and lanes.
  *
  * A provider that is down for an hour, or a key that was revoked, must not turn
- * the queue into failures.  So a failing or halted account waits, then tries
+ * the queue into failures.  So a failing or halted account waits, then probes
  * with a single contact, another one each time, and goes on as before when that
  * is answered.
  *
@@ -18,14 +18,19 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "base/clock.h"
 #include "base/settings.h"
 #include "base/shmem.h"
+#include "base/sql.h"
 #include "base/try.h"
 #include "delivery/account.h"
 #include "provider/provider.h"
 #include "provider/server.h"
+#include "store/endpoint_state.h"
+#include "store/notify.h"
+#include "store/watch_store.h"
 
-/* Without an endpoint yet, in the current context. */
+/* Create an account in the current context, without an endpoint yet. */
 CsAccount *
 cs_account_create(const CsEndpointState *state)
 {
@@ -58,13 +63,28 @@ set_health(CsAccount *account, CsHealth health, double resume_at, const char *re
 	account->reason = reason ? MemoryContextStrdup(account->context, reason) : NULL;
 }
 
+/* Go on as the account that this one replaces. */
+void
+cs_account_carry_over(CsAccount *account, const CsAccount *before)
+{
+	account->failures = before->failures;
+	account->last_success = before->last_success;
+	account->last_batch = before->last_batch;
+	account->synced_since_halt = before->synced_since_halt;
+	if (account->unreadable)
+		return;
+	account->pace.tokens = before->pace.tokens;
+	account->pace.at = before->pace.at;
+	set_health(account, before->health, before->resume_at, before->reason);
+}
+
 /*
  * What the provider taught us
  */
 
 /*
- * Effect: the pace is the least of what is configured, limited and taught.
- * Less than is configured leaves nothing of the burst either.
+ * Set the pace to the least of what is configured, limited and learned.  If that
+ * is less than configured, no burst is allowed either.
  */
 static void
 set_pace(CsAccount *account, double now)
@@ -81,7 +101,10 @@ set_pace(CsAccount *account, double now)
 	cs_pace_set(&account->pace, rate, rate < endpoint->pace ? 1 : endpoint->burst, now);
 }
 
-/* Effect: the provider's judge() finds this in endpoint->provider_state; "": nothing. */
+/*
+ * Keep what the provider's judge() remembers; it finds it in
+ * endpoint->provider_state.  "" means nothing.
+ */
 void
 cs_account_remember(CsAccount *account, const char *provider_state, double now)
 {
@@ -95,7 +118,7 @@ cs_account_remember(CsAccount *account, const char *provider_state, double now)
 	set_pace(account, now);
 }
 
-/* Effect: somebody changed the options, so the provider is to be asked anew. */
+/* Forget what the provider taught us: its options were changed. */
 void
 cs_account_unlearn(CsAccount *account, double now)
 {
@@ -112,7 +135,7 @@ cs_account_unlearn(CsAccount *account, double now)
 	set_pace(account, now);
 }
 
-/* Effect: after the first 429 a provider may be called less often, for good. */
+/* After a first 429 a provider may have to be called less often for good. */
 static void
 learn_pace(CsAccount *account, double now)
 {
@@ -125,7 +148,6 @@ learn_pace(CsAccount *account, double now)
 	set_pace(account, now);
 }
 
-/* What read_endpoint() reads. */
 typedef struct CsEndpointJob
 {
 	CsAccount  *account;
@@ -166,7 +188,7 @@ cs_account_read_endpoint(CsAccount *account, double now)
 	account->unreadable = endpoint == NULL;
 	if (endpoint == NULL)
 	{
-		/* of a role that was dropped nothing is to be left */
+		/* what a dropped role left is removed when definitions are reloaded */
 		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(account->roleid)))
 			cs_shmem_reload_at_commit();
 		MemoryContextDelete(fresh);
@@ -180,7 +202,11 @@ cs_account_read_endpoint(CsAccount *account, double now)
 	set_pace(account, now);
 }
 
-/* Effect: a wait that the provider told us to make before a restart goes on. */
+/*
+ * Health
+ */
+
+/* Go on with a wait that the provider demanded before a restart. */
 void
 cs_account_resume_throttle(CsAccount *account, double now, double until, const char *reason)
 {
@@ -188,29 +214,84 @@ cs_account_resume_throttle(CsAccount *account, double now, double until, const c
 		set_health(account, CS_THROTTLED, Min(until, now + account->endpoint->max_retry_after), reason);
 }
 
-/* Effect: the account goes on as it was before definitions were read again. */
+/* The provider answered well. */
 void
-cs_account_carry_over(CsAccount *account, const CsAccount *before)
+cs_account_recover(CsAccount *account, double now)
 {
-	account->failures = before->failures;
-	account->last_success = before->last_success;
-	account->number = before->number;
-	account->proven = before->proven;
-	if (account->unreadable)
-		return;
-	account->pace.tokens = before->pace.tokens;
-	account->pace.at = before->pace.at;
-	set_health(account, before->health, before->resume_at, before->reason);
+	account->failures = 0;
+	/* an answer to an older call does not end a throttle */
+	if (account->health != CS_RUNNING && now >= account->resume_at)
+		set_health(account, CS_RUNNING, 0, NULL);
 }
 
-/* Only a call to try is allowed, with as little as possible. */
+/* Seconds to wait: what the provider said, within bounds, or longer each time. */
+static double
+time_to_wait(const CsAccount *account, double retry_after)
+{
+	if (retry_after < 0)
+		return cs_pace_backoff(account->failures);
+	if (account->endpoint)
+		retry_after = Min(retry_after, account->endpoint->max_retry_after);
+	return retry_after + cs_pace_jitter();
+}
+
+/* Make no call for a while; no contact is to blame. */
+void
+cs_account_throttle(CsAccount *account, double now, double retry_after, const char *message)
+{
+	double		wait;
+
+	learn_pace(account, now);
+	account->failures++;
+	wait = time_to_wait(account, retry_after);
+	if (account->health == CS_THROTTLED && now + wait < account->resume_at)
+		return;
+	set_health(account, CS_THROTTLED, now + wait, message);
+}
+
+/*
+ * Make no call for a while, longer each time; then probe.  A single failure may
+ * be due to what was sent, so it stops nothing else.
+ */
+void
+cs_account_fail(CsAccount *account, double now, double retry_after, const char *message)
+{
+	double		wait;
+
+	account->failures++;
+	if (account->failures == 1 && retry_after < 0 && account->health == CS_RUNNING)
+		return;
+	wait = time_to_wait(account, retry_after);
+	set_health(account, CS_UNAVAILABLE, now + wait, message);
+}
+
+/* Only probe once in a while, until somebody fixes the configuration. */
+void
+cs_account_halt(CsAccount *account, double now, double retry_after,
+				const char *reason, const char *message)
+{
+	double		wait = cs_probe_interval;
+
+	if (account->endpoint)
+		wait = Max(wait, Min(retry_after, account->endpoint->max_retry_after));
+
+	account->synced_since_halt = false;
+	set_health(account, CS_HALTED, now + wait,
+			   message ? psprintf("%s: %s", reason, message) : reason);
+}
+
+/* Is only a probe allowed, with as little as possible? */
 bool
 cs_account_is_probing(const CsAccount *account)
 {
 	return account->health == CS_HALTED || account->health == CS_UNAVAILABLE;
 }
 
-/* How many calls may be started now, as far as others in flight go. */
+/*
+ * When something can be done
+ */
+
+/* How many calls may start now beside those in flight. */
 int
 cs_account_free_slots(const CsAccount *account, double now)
 {
@@ -221,7 +302,7 @@ cs_account_free_slots(const CsAccount *account, double now)
 	return Max(account->endpoint->concurrency - account->in_flight, 0);
 }
 
-/* When the next call may start; DBL_MAX: when one in flight has ended. */
+/* When the next call may start; DBL_MAX: only when one in flight has ended. */
 double
 cs_account_ready_at(const CsAccount *account, double now)
 {
@@ -235,77 +316,139 @@ cs_account_ready_at(const CsAccount *account, double now)
 		cs_account_free_slots(account, at) > 0 ? at : DBL_MAX;
 }
 
-/* Effect: the provider answered as it should. */
-void
-cs_account_recover(CsAccount *account, double now)
+/* May a lane have a change to read now? */
+bool
+cs_account_has_changes(const CsAccount *account, double now)
 {
-	account->failures = 0;
-	/* an answer to an older call does not end a throttle */
-	if (account->health != CS_RUNNING && now >= account->resume_at)
-		set_health(account, CS_RUNNING, 0, NULL);
-}
+	ListCell   *lc;
 
-/* Seconds to wait: what the provider said, within bounds, or ever more. */
-static double
-wait_as_told(const CsAccount *account, double retry_after)
-{
-	if (retry_after < 0)
-		return cs_pace_backoff(account->failures);
-	if (account->endpoint)
-		retry_after = Min(retry_after, account->endpoint->max_retry_after);
-	return retry_after + cs_pace_jitter();
-}
-
-/* Effect: no call for a while; nobody's fault. */
-void
-cs_account_throttle(CsAccount *account, double now, double retry_after, const char *message)
-{
-	double		wait;
-
-	learn_pace(account, now);
-	account->failures++;
-	wait = wait_as_told(account, retry_after);
-	if (account->health == CS_THROTTLED && now + wait < account->resume_at)
-		return;
-	set_health(account, CS_THROTTLED, now + wait, message);
+	foreach(lc, account->lanes)
+		if (cs_lane_ready_at(lfirst(lc), now) <= now)
+		return true;
+	return false;
 }
 
 /*
- * Effect: no call for a while, longer each time; then one that tries.  A single
- * failure may be due to what was sent, so it stops nothing else.
+ * What is stored of it
  */
-void
-cs_account_fail(CsAccount *account, double now, double retry_after, const char *message)
-{
-	double		wait;
 
-	account->failures++;
-	if (account->failures == 1 && retry_after < 0 && account->health == CS_RUNNING)
+/* Has its health, or that of a lane, changed since it was last stored? */
+bool
+cs_account_has_to_store(const CsAccount *account)
+{
+	ListCell   *lc;
+
+	if (account->health_changed || account->learned_changed)
+		return true;
+	foreach(lc, account->lanes)
+		if (((CsLane *) lfirst(lc))->broken_changed)
+		return true;
+	return false;
+}
+
+/*
+ * Listeners are told of a halt once, however often the process restarts
+ * meanwhile, and of the recovery only when a contact has been synced since.
+ */
+static bool
+has_to_notify(const CsAccount *account)
+{
+	bool		halted = account->health == CS_HALTED;
+
+	return halted != account->halt_notified && (halted || account->synced_since_halt);
+}
+
+static void
+notify_health(const CsAccount *account)
+{
+	bool		halted = account->health == CS_HALTED;
+
+	if (!has_to_notify(account))
 		return;
-	wait = wait_as_told(account, retry_after);
-	set_health(account, CS_UNAVAILABLE, now + wait, message);
+	cs_endpoint_state_set_halt_notified(account->id, halted);
+	cs_notify(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
 }
 
-/* Effect: no call but one in a while, until somebody has done something. */
+/* Store what changed.  Within cs_sql_enter(). */
 void
-cs_account_halt(CsAccount *account, double now, double retry_after,
-				const char *reason, const char *message)
-{
-	double		wait = cs_probe_interval;
-
-	if (account->endpoint)
-		wait = Max(wait, Min(retry_after, account->endpoint->max_retry_after));
-
-	account->proven = false;
-	set_health(account, CS_HALTED, now + wait,
-			   message ? psprintf("%s: %s", reason, message) : reason);
-}
-
-/* The word for it in contactsync.endpoint.state. */
-const char *
-cs_account_health_name(const CsAccount *account)
+cs_account_store_health(const CsAccount *account)
 {
 	static const char *const names[] = {"running", "throttled", "unavailable", "halted"};
+	ListCell   *lc;
 
-	return names[account->health];
+	foreach(lc, account->lanes)
+	{
+		CsLane	   *lane = lfirst(lc);
+
+		if (lane->broken_changed &&
+			cs_watch_store_set_state(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL))
+			cs_notify(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
+					  lane->broken ? "broken" : NULL, 0);
+	}
+	notify_health(account);
+	if (account->learned_changed)
+		cs_endpoint_state_set_learned(account->id, account->learned_pace, account->provider_state);
+	if (account->health_changed)
+		cs_endpoint_state_set_health(account->id, names[account->health], account->reason,
+									 account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
+}
+
+/* What cs_account_store_health() did will be committed. */
+void
+cs_account_health_stored(CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		((CsLane *) lfirst(lc))->broken_changed = false;
+	if (has_to_notify(account))
+		account->halt_notified = !account->halt_notified;
+	account->learned_changed = account->health_changed = false;
+}
+
+/*
+ * Is it stored that calls may be under way, although the provider cannot have
+ * anything unconfirmed?  What it did not answer well counts as under way until it
+ * has been tried again.
+ */
+bool
+cs_account_is_idle_but_busy(const CsAccount *account)
+{
+	ListCell   *lc;
+
+	if (!account->busy)
+		return false;
+	foreach(lc, account->lanes)
+		if (((CsLane *) lfirst(lc))->changes.nchanges > 0)
+		return false;
+	return dlist_is_empty(unconstify(dlist_head *, &account->ready));
+}
+
+/*
+ * Store, durably, whether calls may be under way; true before the first call.
+ * Whoever starts after a crash then knows what may have been sent.
+ */
+void
+cs_account_store_busy(CsAccount *account, bool busy)
+{
+	CsSqlScope	scope;
+
+	if (account->busy == busy)
+		return;
+	cs_sql_enter(&scope);
+	cs_endpoint_state_set_busy(account->id, busy);
+	cs_sql_leave(&scope);
+	if (busy)
+		ForceSyncCommit();
+	account->busy = busy;
+}
+
+/* Show in the view status what the account is doing. */
+void
+cs_account_publish(CsAccount *account)
+{
+	if (account->published == account->in_flight)
+		return;
+	account->published = account->in_flight;
+	cs_shmem_publish(account->id, account->in_flight, account->pace.rate);
 }

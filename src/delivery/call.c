@@ -3,8 +3,8 @@
  * call.c
  *		One HTTP request about some contacts, from its making to its verdict.
  *
- * What a verdict means for the contacts, for the batch and for the account is
- * decided here, for all providers alike:
+ * This file decides what a verdict means for the contacts, for the batch and for
+ * the account, and does so for all providers alike:
  *
  *		DONE	each contact has its outcome
  *		STEP	the same contacts go on with the provider's next request
@@ -12,9 +12,9 @@
  *				repeated where the provider knows it by an idempotency key
  *		REKEY	the same call under a new key, once
  *		REAUTH	the same call with a fresh token, once
- *		SPLIT	two halves, down to the one that is at fault
+ *		SPLIT	two halves, until the contact at fault is alone
  *		REJECT	every contact fails
- *		HALT	nobody fails: the account waits, or the watch does
+ *		HALT	no contact fails: the account waits, or the watch does
  *
  *-------------------------------------------------------------------------
  */
@@ -30,21 +30,22 @@
 #include "provider/provider.h"
 #include "store/trace.h"
 
-/* Keys that are tried for one batch before it is given up as it is. */
+/* A call is full when its contacts have this much text. */
+#define CALL_BYTES	(4 * 1024 * 1024)
+
+/* A batch gets so many new idempotency keys before it is split. */
 #define MAX_REKEYS	1
 
-/* Is the contact one whose calls are kept? */
+/* Are calls about the contact to be kept? */
 static bool
 is_traced(const CsChange *change)
 {
 	return cs_trace_is_wanted(change->lane->endpoint_id, change->lane->watch_id, change->key, change->contact);
 }
 
-/*
- * A call about n ACTIVE changes.  It uses their read_batches.
- */
-CsCall *
-cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action, int step)
+/* Create a call about n ACTIVE changes, as a user of their read batches. */
+static CsCall *
+create_call(CsAccount *account, int n, CsChange **changes, CsAction action, int step)
 {
 	MemoryContext context = AllocSetContextCreate(account->context, "contactsync call",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -67,7 +68,7 @@ cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action, i
 	return call;
 }
 
-/* Effect: a call of n contacts is ready; *n and *size are 0. */
+/* Make a call of a group of contacts ready, and begin a new group. */
 static void
 make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t *size)
 {
@@ -75,7 +76,7 @@ make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t 
 
 	if (*n == 0)
 		return;
-	call = cs_call_create(account, *n, group, action, 0);
+	call = create_call(account, *n, group, action, 0);
 	if (cs_account_is_probing(account))
 		dlist_push_head(&account->ready, &call->node);
 	else
@@ -84,41 +85,55 @@ make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t 
 	*size = 0;
 }
 
-/* Effect: makes calls of contacts that were read; they are ready. */
+/* Make calls of contacts that were read, and have them ready. */
 void
-cs_call_make(CsAccount *account, CsChange **forming, int formed)
+cs_call_make(CsAccount *account, int n, CsChange **changes)
 {
-	CsChange  **group = palloc(formed * sizeof(CsChange *));
+	CsChange  **group = palloc(n * sizeof(CsChange *));
 
 	for (CsAction action = CS_UPSERT; action <= CS_DELETE; action++)
 	{
 		int			limit = Min(account->endpoint->batch_size,
 								cs_provider_batch_limit(account->endpoint, action, 0));
 		size_t		size = 0;
-		int			n = 0;
+		int			ngroup = 0;
 
-		for (int i = 0; i < formed; i++)
+		for (int i = 0; i < n; i++)
 		{
 			bool		alone;
 
-			if (forming[i]->contact->action != action)
+			if (changes[i]->contact->action != action)
 				continue;
 			/* nobody else's data is kept with what is traced */
-			alone = is_traced(forming[i]);
+			alone = is_traced(changes[i]);
 			if (alone)
-				make_call(account, action, group, &n, &size);
-			group[n++] = forming[i];
-			size += forming[i]->contact->size;
-			if (alone || n == limit || size > CS_CALL_BYTES)
-				make_call(account, action, group, &n, &size);
+				make_call(account, action, group, &ngroup, &size);
+			group[ngroup++] = changes[i];
+			size += changes[i]->contact->size;
+			if (alone || ngroup == limit || size > CALL_BYTES)
+				make_call(account, action, group, &ngroup, &size);
 		}
-		make_call(account, action, group, &n, &size);
+		make_call(account, action, group, &ngroup, &size);
 	}
-	for (int i = 0; i < formed; i++)
-		cs_read_batch_release(forming[i]->read_batch);
+	for (int i = 0; i < n; i++)
+		cs_read_batch_release(changes[i]->read_batch);
 }
 
-/* Effect: the call is over; its changes have gone elsewhere. */
+/*
+ * The read batches of a call's changes, palloc'd.  The call is their user, but its
+ * changes may be finished, and not name them any more, when it is freed.
+ */
+static CsReadBatch **
+read_batches_of(const CsCall *call)
+{
+	CsReadBatch **read_batches = palloc(call->batch.ncontacts * sizeof(CsReadBatch *));
+
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		read_batches[i] = call->changes[i]->read_batch;
+	return read_batches;
+}
+
+/* Free a call whose changes have gone elsewhere. */
 static void
 free_call(CsCall *call, CsReadBatch **read_batches)
 {
@@ -127,10 +142,8 @@ free_call(CsCall *call, CsReadBatch **read_batches)
 	MemoryContextDelete(call->context);
 }
 
-/*
- * Effect: the call is on its way.  It is built each time, for what it would be
- * built from may have changed.  Errors: out of memory.
- */
+/* Start a call.  Its request is built each time, because what it is built from
+ * may have changed. */
 void
 cs_call_start(CsCall *call, CsHttp *http, double now)
 {
@@ -139,7 +152,7 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	char	   *auth = cs_provider_auth_value(account->endpoint);
 
 	if (call->batch.number == 0)
-		call->batch.number = ++account->number;
+		call->batch.number = ++account->last_batch;
 	call->batch.provider_state = account->endpoint->provider_state ? pstrdup(account->endpoint->provider_state) : NULL;
 	memset(&call->request, 0, sizeof(CsRequest));
 	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
@@ -161,8 +174,8 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
  */
 
 /*
- * Effect: the call goes again as it is, before any other; but while the account
- * only tries, behind the others, so that another one is tried first.
+ * Have the call started again as it is, ahead of any other; but while the account
+ * only probes, behind the others, so that another one is tried first.
  */
 static void
 repeat(CsCall *call, double not_before)
@@ -177,11 +190,11 @@ repeat(CsCall *call, double not_before)
 }
 
 /*
- * Effect: the contacts are pending again, to be read and batched anew; "last":
- * behind the others, so that another one is tried first.
+ * Have the contacts read and batched again.  "last": behind the others, so that
+ * another one is tried first.
  */
 static void
-take_apart(CsCall *call, double not_before, bool last)
+release_contacts(CsCall *call, double not_before, bool last)
 {
 	for (int i = call->batch.ncontacts - 1; i >= 0; i--)
 	{
@@ -190,22 +203,20 @@ take_apart(CsCall *call, double not_before, bool last)
 	}
 }
 
-/* Effect: a call that is ready is not made. */
+/* Give up a call that is ready. */
 static void
 withdraw(CsCall *call)
 {
-	CsReadBatch **read_batches = palloc(call->batch.ncontacts * sizeof(CsReadBatch *));
+	CsReadBatch **read_batches = read_batches_of(call);
 
-	for (int i = 0; i < call->batch.ncontacts; i++)
-		read_batches[i] = call->changes[i]->read_batch;
 	dlist_delete(&call->node);
-	take_apart(call, 0, false);
+	release_contacts(call, 0, false);
 	free_call(call, read_batches);
 }
 
 /*
- * Effect: what waits to be sent of a watch that is paused now is read again
- * when that is over; what has been begun goes on.
+ * Give up calls about watches that are paused by now; their contacts are read
+ * again when that ends.  A sequence of steps that has begun goes on.
  */
 void
 cs_call_withdraw_paused(CsAccount *account)
@@ -219,7 +230,7 @@ cs_call_withdraw_paused(CsAccount *account)
 
 		for (int i = 0; i < call->batch.ncontacts; i++)
 			paused |= call->changes[i]->lane->paused;
-		if (paused && !call->keep)
+		if (paused && !call->indivisible)
 			withdraw(call);
 	}
 }
@@ -237,19 +248,19 @@ reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
 		cs_settle_failed(settlement, call->changes[i], &outcome, judgement->request_id);
 }
 
-/* A part of a call, to go before any other. */
+/* Make a part of the call ready, ahead of any other. */
 static void
 split_off(CsCall *call, int from, int n)
 {
-	CsCall	   *part = cs_call_create(call->account, n, call->changes + from,
-									  call->batch.action, call->batch.step);
+	CsCall	   *part = create_call(call->account, n, call->changes + from,
+								   call->batch.action, call->batch.step);
 
-	part->keep = true;
+	part->indivisible = true;
 	part->attempts = 0;
 	repeat(part, 0);
 }
 
-/* Effect: two halves, or the one contact is rejected. */
+/* Split the call into halves, or reject its only contact. */
 static void
 split(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
 {
@@ -264,7 +275,7 @@ split(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
 	split_off(call, 0, half);
 }
 
-/* Effect: the contacts go on with the next step, as many a call as it takes. */
+/* Make the next step ready for the same contacts, in as many calls as it takes. */
 static void
 step(CsCall *call, const CsJudgement *judgement)
 {
@@ -274,9 +285,9 @@ step(CsCall *call, const CsJudgement *judgement)
 
 	for (int from = (n - 1) / limit * limit; from >= 0; from -= limit)
 	{
-		CsCall	   *next = cs_call_create(call->account, Min(limit, n - from),
-										  call->changes + from, call->batch.action,
-										  judgement->next_step);
+		CsCall	   *next = create_call(call->account, Min(limit, n - from),
+									   call->changes + from, call->batch.action,
+									   judgement->next_step);
 
 		for (int i = 0; i < next->batch.ncontacts; i++)
 		{
@@ -287,7 +298,7 @@ step(CsCall *call, const CsJudgement *judgement)
 				contact->remote_id = MemoryContextStrdup(next->changes[i]->read_batch->context,
 														 outcome->remote_id);
 		}
-		next->keep = true;
+		next->indivisible = true;
 		repeat(next, 0);
 	}
 }
@@ -303,9 +314,9 @@ is_tried_enough(const CsCall *call)
 }
 
 /*
- * A call failed for no reason of its own, more often than is allowed.  If
- * others had their outcome meanwhile it is the contacts after all; else it is
- * the provider, and nobody is given up on.
+ * Has the call failed, without the provider refusing it, more often than is
+ * allowed, while other contacts had their outcome?  Then the contacts are at fault
+ * after all; otherwise the provider is, and no contact is given up.
  */
 static bool
 is_given_up(const CsCall *call)
@@ -313,21 +324,22 @@ is_given_up(const CsCall *call)
 	return is_tried_enough(call) && call->account->last_success > call->changes[0]->failed_at;
 }
 
+/* Was one of the contacts queued again meanwhile? */
 static bool
-has_news(const CsCall *call)
+is_queued_again(const CsCall *call)
 {
 	for (int i = 0; i < call->batch.ncontacts; i++)
-		if (call->changes[i]->next_refs != NIL)
+		if (call->changes[i]->next_rows != NIL)
 			return true;
 	return false;
 }
 
-/* Returns true if the call is to be repeated as it is. */
+/* Return true if the call is repeated as it is. */
 static bool
 retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 {
 	CsAccount  *account = call->account;
-	bool		same = call->keep;
+	bool		same = call->indivisible;
 	double		not_before = 0;
 
 	if (judgement->throttled)
@@ -352,14 +364,14 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 							cs_pace_backoff(call->changes[0]->attempts));
 		cs_account_fail(account, now, judgement->retry_after, judgement->message);
 	}
-	/* whose fault it is shows only when they are tried one by one */
-	if ((account->endpoint->provider->abilities & CS_HAS_IDEMPOTENCY) && !has_news(call) &&
+	/* once it was tried enough, only single contacts show which is at fault */
+	if ((account->endpoint->provider->abilities & CS_HAS_IDEMPOTENCY) && !is_queued_again(call) &&
 		!is_tried_enough(call))
 		same = true;
 	if (same)
 		repeat(call, not_before);
 	else
-		take_apart(call, not_before, cs_account_is_probing(account));
+		release_contacts(call, not_before, cs_account_is_probing(account));
 	return same;
 }
 
@@ -393,7 +405,7 @@ done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, doubl
 	}
 }
 
-/* Effect: the watch waits, its changes with it; others of the account go on. */
+/* The watch waits, with its changes; others of the account go on. */
 static void
 break_lanes(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
 {
@@ -404,7 +416,7 @@ break_lanes(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement
 		if (lane->watch)
 			cs_lane_break(lane, judgement->message, now + cs_probe_interval);
 	}
-	take_apart(call, 0, false);
+	release_contacts(call, 0, false);
 }
 
 static void
@@ -420,13 +432,13 @@ halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 	{
 		cs_account_halt(call->account, now, judgement->retry_after,
 						judgement->reason ? judgement->reason : "halted", judgement->message);
-		take_apart(call, 0, judgement->maybe_contact);
+		release_contacts(call, 0, judgement->maybe_contact);
 	}
 }
 
 /*
- * Effect: the same call with a fresh token.  If it had one already, or there is
- * none to be had, somebody has to sign in.  Returns true if it is repeated.
+ * Repeat the call with a fresh token.  If it had one already, or the token cannot
+ * be refreshed, somebody has to sign in.  Return true if it is repeated.
  */
 static bool
 reauthorize(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
@@ -445,23 +457,23 @@ reauthorize(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, doub
 	return true;
 }
 
-/* Effect: the provider dealt with somebody, which a mere step is not. */
+/* The provider dealt with a contact; a step alone does not count as that. */
 static void
-note_success(CsAccount *account, double now)
+record_success(CsAccount *account, double now)
 {
 	account->last_success = now;
-	account->proven = true;
+	account->synced_since_halt = true;
 	cs_account_recover(account, now);
 }
 
-/* Effect: does what the verdict says.  Returns true if the call lives on. */
+/* Do what the verdict says.  Return true if the call is repeated. */
 static bool
 execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double now)
 {
 	switch (judgement->verdict)
 	{
 		case CS_DONE:
-			note_success(call->account, now);
+			record_success(call->account, now);
 			done(call, settlement, judgement, now);
 			return false;
 		case CS_STEP:
@@ -482,7 +494,7 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 			split(call, settlement, judgement);
 			return false;
 		case CS_REJECT:
-			note_success(call->account, now);
+			record_success(call->account, now);
 			reject(call, settlement, judgement);
 			return false;
 		case CS_REAUTH:
@@ -519,7 +531,7 @@ path_of(const char *url)
 	return path ? path : "/";
 }
 
-/* What is to be kept of the call, in full, of each contact that is traced. */
+/* What to keep of the call, in full, for each contact that is traced. */
 static List *
 traces_of(const CsCall *call, const CsResponse *response, CsSettlement *settlement)
 {
@@ -572,21 +584,17 @@ log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judg
 	cs_settle_call(settlement, &record);
 }
 
-/*
- * Effect: the call has ended: its contacts have outcomes, or go on, or wait.
- * The response may be in any context.
- */
+/* The call has its answer: its contacts have outcomes, go on, or wait.  The
+ * response may be in any context. */
 void
 cs_call_answered(CsCall *call, const CsResponse *response, CsSettlement *settlement, double now)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync answer",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	CsReadBatch **read_batches = palloc(call->batch.ncontacts * sizeof(CsReadBatch *));
+	CsReadBatch **read_batches = read_batches_of(call);
 	CsJudgement judgement;
 
-	for (int i = 0; i < call->batch.ncontacts; i++)
-		read_batches[i] = call->changes[i]->read_batch;
 	call->http = NULL;
 	call->account->in_flight--;
 	cs_provider_judge(call->account->endpoint, &call->batch, response, &judgement);

@@ -16,9 +16,6 @@
 #include "delivery/settle.h"
 #include "http/http.h"
 
-/* Text of the contacts in one call, at which it is full. */
-#define CS_CALL_BYTES	(4 * 1024 * 1024)
-
 typedef struct CsCall
 {
 	CsRequestOwner owner;
@@ -28,9 +25,9 @@ typedef struct CsCall
 	CsBatch		batch;
 	CsChange  **changes;		/* those of batch.contacts, all ACTIVE */
 	CsRequest	request;
-	bool		keep;			/* may not be taken apart: a later step of it,
-								 * or a part of what was refused as a whole */
-	bool		reauthorized;
+	bool		indivisible;	/* a later step, or a part of a batch that was
+								 * refused: its contacts stay together */
+	bool		reauthorized;	/* it was repeated with a fresh token */
 	int			attempts;		/* that count */
 	double		not_before;
 	double		started_at;
@@ -38,9 +35,7 @@ typedef struct CsCall
 	CsHttpCall *http;
 } CsCall;
 
-extern CsCall *cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action,
-							  int step);
-extern void cs_call_make(CsAccount *account, CsChange **forming, int formed);
+extern void cs_call_make(CsAccount *account, int n, CsChange **changes);
 extern void cs_call_start(CsCall *call, CsHttp *http, double now);
 extern void cs_call_withdraw_paused(CsAccount *account);
 extern void cs_call_answered(CsCall *call, const CsResponse *response,

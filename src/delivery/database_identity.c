@@ -110,7 +110,7 @@ cs_database_identity_require(int endpoint)
  * what is stored is not trusted any more.
  */
 void
-cs_database_identity_note_timeline(void)
+cs_database_identity_check_timeline(void)
 {
 	static CsStatement statement = {
 		"WITH old AS (SELECT id, timeline FROM contactsync.endpoint"

@@ -18,7 +18,7 @@ extern char *cs_database_identity(void);
 /* All within cs_sql_enter(). */
 extern bool cs_database_identity_claim(int endpoint);
 extern void cs_database_identity_require(int endpoint);
-extern void cs_database_identity_note_timeline(void);
+extern void cs_database_identity_check_timeline(void);
 extern void cs_database_identity_warn(void);
 extern void cs_database_identity_mark_stale(int endpoint, TimestampTz before);
 

@@ -3,18 +3,19 @@
  * delivery.c
  *		The cycle: load, read, send, judge, settle.
  *
- * One turn is
+ * One run of the cycle is
  *
- *		no transaction	take the answers that came, judge them
+ *		no transaction	take the answers that have come, judge them
  *		transaction		store the outcomes, delete what is settled
  *		transaction		load the queue, read the rows that can be sent now
- *		no transaction	start the calls, and wait
+ *		no transaction	start the calls
  *
- * Rows are read only when their call can start, so what is sent is the newest
- * there is, and what waits is keys, not copies of anybody's data.
+ * and then the process waits, without a transaction.  Rows are read only when
+ * their call can start, so what is sent is the newest there is, and what waits
+ * is keys, not copies of anybody's data.
  *
  * The background worker and contactsync_run() both run this, and nothing else
- * does.
+ * delivers.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,22 +28,18 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "utils/snapmgr.h"
 
 #include "base/clock.h"
-#include "base/settings.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "delivery/account.h"
+#include "delivery/accounts.h"
 #include "delivery/call.h"
 #include "delivery/delivery.h"
-#include "delivery/guard.h"
-#include "delivery/pace.h"
 #include "delivery/reader.h"
-#include "delivery/token.h"
-#include "delivery/roster.h"
 #include "delivery/scan.h"
 #include "delivery/settle.h"
+#include "delivery/token.h"
 #include "http/http.h"
 #include "provider/server.h"
 #include "store/forget.h"
@@ -51,27 +48,23 @@
 #include "store/trace.h"
 #include "store/watch_store.h"
 
-/* Text of the contacts that are read before any of them is sent: what is in
- * flight is bounded however large the rows are. */
-#define FORMING_BYTES	(4 * CS_CALL_BYTES)
-
 struct CsDelivery
 {
 	const CsTransactions *transactions;
 	MemoryContext context;
-	MemoryContext turn_context; /* emptied each turn */
+	MemoryContext run_context;	/* emptied by each run of the cycle */
 	CsHttp	   *http;
 	CsSettlement *settlement;
-	List	   *accounts;
-	bool		draining;
-	double		active_at;		/* when something was done last */
-	TimestampTz looked_at;		/* when the queue was looked at */
+	List	   *accounts;		/* of CsAccount */
+	bool		draining;		/* no call starts any more */
+	double		active_at;		/* when there was last something to do */
+	TimestampTz queue_read_at;	/* when lanes were last told to read on */
 };
 
-/* A wake-up that was lost is made up for after this long (ms). */
-#define LOOK_MS		10000
+/* The queue is read this often even without a wake-up, which can be lost (ms). */
+#define REREAD_MS		10000
 
-/* After being idle for so long (s), it is stored that nothing is under way. */
+/* After being idle for so long it is stored that no call is under way (s). */
 #define IDLE_SECONDS	5.0
 
 /*
@@ -83,11 +76,11 @@ static void
 commit(CsDelivery *delivery)
 {
 	delivery->transactions->commit();
-	MemoryContextSwitchTo(delivery->turn_context);
+	MemoryContextSwitchTo(delivery->run_context);
 }
 
-/* An outcome lost in a crash costs a repeat, not a change: do not wait for the
- * disk. */
+/* Commit without waiting for the disk: an outcome that is lost in a crash costs
+ * a repeated call, not a change. */
 static void
 commit_lazily(CsDelivery *delivery)
 {
@@ -96,12 +89,26 @@ commit_lazily(CsDelivery *delivery)
 	commit(delivery);
 }
 
+/* Delete what earlier processes could not. */
+static void
+sweep(void)
+{
+	CsSqlScope	scope;
+
+	cs_queue_adopt();
+	cs_sql_enter(&scope);
+	cs_watch_store_sweep();
+	cs_forget_sweep();
+	cs_sql_leave(&scope);
+}
+
 /*
- * Effect: ready to deliver for one server, or for all with InvalidOid, and for
- * the roles that a role is, or for all with InvalidOid.  The caller owns the
- * queue.  Must not be in a transaction of the caller's own
- * making but what transactions->begin() makes.  "before" is what it replaces,
- * drained, or NULL.
+ * Open a delivery for one server, or for all with InvalidOid, and for the roles
+ * that a role belongs to, or for all with InvalidOid.  "before" is the drained
+ * delivery that this one replaces, or NULL; it has to be closed after.
+ *
+ * The caller owns the queue, and has begun no transaction but by
+ * transactions->begin().
  */
 CsDelivery *
 cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_of,
@@ -111,26 +118,21 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CsDelivery *delivery = palloc0(sizeof(CsDelivery));
-	CsSqlScope	scope;
+	CsAccountsFilter filter = {.serverid = only_server,.member = roles_of};
 
 	delivery->transactions = transactions;
 	delivery->context = context;
-	delivery->turn_context = AllocSetContextCreate(context, "contactsync turn",
-												   ALLOCSET_DEFAULT_SIZES);
-	delivery->settlement = cs_settle_begin();
-	cs_lane_begin(context);
+	delivery->run_context = AllocSetContextCreate(context, "contactsync delivery run",
+												  ALLOCSET_DEFAULT_SIZES);
+	delivery->settlement = cs_settle_create();
 	transactions->begin();
-	cs_queue_adopt();
-	cs_sql_enter(&scope);
-	cs_watch_store_sweep();
-	cs_forget_sweep();
-	cs_sql_leave(&scope);
+	sweep();
 	transactions->commit();
 	transactions->begin();
 	cs_trace_load();
-	delivery->accounts = cs_accounts_load(context, only_server, roles_of,
+	delivery->accounts = cs_accounts_load(context, &filter, cs_identity_lock_create(context),
 										  before ? before->accounts : NIL);
-	MemoryContextSwitchTo(delivery->turn_context);
+	MemoryContextSwitchTo(delivery->run_context);
 	cs_reader_check(delivery->accounts, cs_clock_now());
 	transactions->commit();
 	if (OidIsValid(roles_of))
@@ -140,25 +142,7 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	return delivery;
 }
 
-int
-cs_delivery_in_flight(const CsDelivery *delivery)
-{
-	return cs_http_in_flight(delivery->http);
-}
-
-/* Effect: says durably that nothing is under way, where nothing is. */
-static void
-store_idle(CsDelivery *delivery)
-{
-	if (cs_delivery_in_flight(delivery) > 0 || !cs_settle_is_empty(delivery->settlement) ||
-		!cs_accounts_is_idle_but_busy(delivery->accounts))
-		return;
-	delivery->transactions->begin();
-	cs_accounts_store_idle(delivery->accounts);
-	commit(delivery);
-}
-
-/* Effect: ends all calls; what they were about is still queued. */
+/* End all calls; the changes that they were about are still queued. */
 void
 cs_delivery_close(CsDelivery *delivery)
 {
@@ -172,7 +156,7 @@ cs_delivery_close(CsDelivery *delivery)
  */
 
 static void
-harvest(CsDelivery *delivery)
+take_answers(CsDelivery *delivery)
 {
 	CsResponse	response;
 	CsRequestOwner *owner;
@@ -189,23 +173,15 @@ harvest(CsDelivery *delivery)
 }
 
 static bool
-has_to_store(CsDelivery *delivery)
+has_to_store(const CsDelivery *delivery)
 {
 	ListCell   *lc;
 
 	if (cs_settle_due_at(delivery->settlement) <= cs_clock_now())
 		return true;
 	foreach(lc, delivery->accounts)
-	{
-		CsAccount  *account = lfirst(lc);
-		ListCell   *other;
-
-		if (account->health_changed || account->learned_changed)
-			return true;
-		foreach(other, account->lanes)
-			if (((CsLane *) lfirst(other))->broken_changed)
-			return true;
-	}
+		if (cs_account_has_to_store(lfirst(lc)))
+		return true;
 	return false;
 }
 
@@ -218,81 +194,94 @@ settle(CsDelivery *delivery)
 	delivery->transactions->begin();
 	cs_settle_store(delivery->settlement, delivery->accounts, cs_clock_now());
 	commit_lazily(delivery);
-	cs_settle_forget(delivery->settlement);
+	cs_settle_free_stored(delivery->settlement);
 }
 
-/* Two roles can use one user mapping, that of PUBLIC. */
-static bool
-share_tokens(const CsAccount *a, const CsAccount *b)
-{
-	return a != b && a->endpoint && b->endpoint && a->serverid == b->serverid &&
-		a->endpoint->mapping_roleid == b->endpoint->mapping_roleid;
-}
-
-/* Effect: fresh tokens are on disk, each in a transaction of its own, and used
- * by all whose they are. */
+/* Store tokens that were received, each durably in a transaction of its own. */
 static void
 store_tokens(CsDelivery *delivery)
 {
 	ListCell   *lc;
-	ListCell   *other;
 
 	foreach(lc, delivery->accounts)
 	{
-		CsAccount  *account = lfirst(lc);
-		double		now = cs_clock_now();
-
-		if (!cs_token_has_to_store(account))
+		if (!cs_token_has_to_store(lfirst(lc)))
 			continue;
 		delivery->transactions->begin();
-		cs_token_store(account, now);
-		foreach(other, delivery->accounts)
-			if (account->refresh == NULL && share_tokens(account, lfirst(other)))
-			cs_token_share(lfirst(other), now);
+		cs_token_store(lfirst(lc), delivery->accounts, cs_clock_now());
 		commit(delivery);
 	}
 }
 
-/* Is another account about to use the refresh token?  It can be used once. */
-static bool
-is_refreshed_elsewhere(CsDelivery *delivery, const CsAccount *account)
+/* Store durably of accounts that are idle that no call is under way. */
+static void
+store_idle(CsDelivery *delivery)
 {
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-		if (share_tokens(account, lfirst(lc)) && ((CsAccount *) lfirst(lc))->refresh)
-		return true;
-	return false;
+	if (cs_http_in_flight(delivery->http) > 0 || !cs_settle_is_empty(delivery->settlement) ||
+		!cs_accounts_any_idle_but_busy(delivery->accounts))
+		return;
+	delivery->transactions->begin();
+	cs_accounts_store_idle(delivery->accounts);
+	commit(delivery);
 }
 
-/* Effect: a token that a session found void is to be renewed. */
+/*
+ * Learning of changes
+ */
+
+/*
+ * Take over what sessions have changed: pauses, traces, options, keys and rights.
+ * The transaction that reads what to send does this first, so that nothing is
+ * sent by a key or a right that was taken away before.
+ */
 static void
-note_stale_token(CsDelivery *delivery)
+take_changes(CsDelivery *delivery, double now)
 {
-	Oid			serverid;
-	Oid			mapping_roleid;
 	ListCell   *lc;
 
-	if (!cs_shmem_take_stale_token(&serverid, &mapping_roleid))
-		return;
-	foreach(lc, delivery->accounts)
+	if (cs_pause_take_changes())
 	{
-		CsAccount  *account = lfirst(lc);
-
-		if (account->serverid != serverid || account->endpoint == NULL ||
-			account->endpoint->mapping_roleid != mapping_roleid)
-			continue;
-		account->refresh_wanted = true;
-		break;
+		cs_accounts_load_pauses(delivery->accounts);
+		foreach(lc, delivery->accounts)
+			cs_call_withdraw_paused(lfirst(lc));
 	}
+	if (cs_trace_take_changes())
+		cs_trace_load();
+	if (cs_server_take_changes())
+		foreach(lc, delivery->accounts)
+			cs_account_read_endpoint(lfirst(lc), now);
+}
+
+/* The same in a transaction of its own. */
+static void
+take_changes_now(CsDelivery *delivery)
+{
+	delivery->transactions->begin();
+	take_changes(delivery, cs_clock_now());
+	commit(delivery);
+}
+
+/* Have the queue read on if something was queued, and once in a while. */
+static void
+reread_queue(CsDelivery *delivery)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!cs_shmem_take_news() &&
+		!TimestampDifferenceExceeds(delivery->queue_read_at, now, REREAD_MS))
+		return;
+	delivery->queue_read_at = now;
+	cs_accounts_reread_queue(delivery->accounts);
+	/* nothing else begins a transaction for what is paused */
+	if (cs_accounts_any_paused(delivery->accounts))
+		take_changes_now(delivery);
 }
 
 /*
  * Sending
  */
 
-/* Effect: what has been made already goes first.  Returns the slots left; then
- * all that is still there waits for its time. */
+/* Start calls that are ready and due.  Return how many slots are left. */
 static int
 start_ready(CsDelivery *delivery, CsAccount *account, int slots, double now)
 {
@@ -315,135 +304,54 @@ start_ready(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	return slots;
 }
 
-/* Reads from a lane until there are "wanted" contacts in "forming", or there is
- * no room for more. */
-static int
-form_from_lane(CsDelivery *delivery, CsLane *lane, int wanted, int64 *room, CsChange **forming,
-			   double now)
-{
-	int			formed = 0;
-
-	while (formed < wanted && *room > 0)
-	{
-		int			limit = Min(wanted - formed, lane->read_size);
-		int			before = formed;
-		int			n = 0;
-
-		if (lane->max_read)
-			limit = Min(limit, lane->max_read);
-
-		while (n < limit && (forming[formed + n] = cs_lane_next(lane, now)) != NULL)
-			n++;
-		if (n == 0)
-			break;
-		formed += cs_reader_read(lane, n, forming + formed, delivery->settlement, now);
-		for (int i = before; i < formed; i++)
-			*room -= forming[i]->contact->size;
-	}
-	return formed;
-}
-
-/* Contacts of all lanes of the account, each lane's turn coming. */
-static int
-form(CsDelivery *delivery, CsAccount *account, int wanted, CsChange **forming, double now)
-{
-	int			nlanes = list_length(account->lanes);
-	int64		room = FORMING_BYTES;
-	int			formed = 0;
-
-	for (int i = 0; i < nlanes && formed < wanted; i++)
-	{
-		CsLane	   *lane = list_nth(account->lanes, (account->turn + i) % nlanes);
-
-		if (lane->paused || now < lane->not_before)
-			continue;
-		if (!lane->exhausted)
-		{
-			CsSqlScope	scope;
-
-			cs_sql_enter(&scope);
-			MemoryContextSwitchTo(delivery->turn_context);
-			cs_lane_load(lane);
-			cs_sql_leave(&scope);
-			cs_guard_check(lane, now);
-		}
-		formed += form_from_lane(delivery, lane, wanted - formed, &room, forming + formed, now);
-	}
-	account->turn = nlanes > 0 ? (account->turn + 1) % nlanes : 0;
-	return formed;
-}
-
-/*
- * Effect: nothing is sent by an option, a key or a right that was taken away:
- * the transaction that reads what to send has learnt of it by now.
- */
-static void
-follow_changes(CsDelivery *delivery, double now)
-{
-	ListCell   *lc;
-
-	if (cs_pause_take_changes())
-	{
-		cs_accounts_note_pauses(delivery->accounts);
-		foreach(lc, delivery->accounts)
-			cs_call_withdraw_paused(lfirst(lc));
-	}
-	if (cs_trace_take_changes())
-		cs_trace_load();
-	if (cs_server_take_changes())
-		foreach(lc, delivery->accounts)
-			cs_account_read_endpoint(lfirst(lc), now);
-}
-
-/* Effect: reads as many contacts as can be sent now, and starts their calls. */
+/* Read as many contacts as can be sent now, and start their calls. */
 static void
 send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 {
 	int			calls = Min(slots, cs_pace_available(&account->pace, now));
 	int			wanted = cs_account_is_probing(account) ? 1 :
 	calls * account->endpoint->batch_size;
-	CsChange  **forming;
-	int			formed;
+	CsChange  **changes;
+	int			n = 0;
 
-	if (calls == 0 || !cs_accounts_has_something(account, now))
+	if (calls == 0 || !cs_account_has_changes(account, now))
 		return;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
-	forming = palloc((wanted + 1) * sizeof(CsChange *));
+	changes = palloc((wanted + 1) * sizeof(CsChange *));
 	delivery->transactions->begin();
 	cs_queue_protect();
-	follow_changes(delivery, now);
-	MemoryContextSwitchTo(delivery->turn_context);
-	formed = cs_account_free_slots(account, now) == 0 ? 0 :
-		form(delivery, account, wanted, forming, now);
+	take_changes(delivery, now);
+	MemoryContextSwitchTo(delivery->run_context);
+	if (cs_account_free_slots(account, now) > 0)
+		n = cs_reader_read(account, wanted, changes, delivery->settlement, now);
 	cs_queue_recover();
-	if (formed > 0)
-		cs_accounts_store_busy(account);
+	if (n > 0)
+		cs_account_store_busy(account, true);
 	commit(delivery);
-	if (formed == 0)
+	if (n == 0)
 		return;
-	cs_call_make(account, forming, formed);
+	cs_call_make(account, n, changes);
 	start_ready(delivery, account, slots, now);
 }
 
 /*
- * Effect: scans have added to the queue what the account can send beside live
- * changes, of which there are none left that could go now.  Returns whether
- * there is something.
+ * Have scans queue what the account can send beside live changes, if none of
+ * these can be sent now.  Return whether anything was queued.
  */
 static bool
-top_up(CsDelivery *delivery, CsAccount *account, double now)
+run_scans(CsDelivery *delivery, CsAccount *account, double now)
 {
 	int			calls = Min(cs_account_free_slots(account, now), cs_pace_available(&account->pace, now));
 	bool		queued;
 
 	if (calls == 0 || cs_account_is_probing(account) ||
-		cs_accounts_scans_ready_at(account, now) > now || cs_accounts_has_something(account, now))
+		cs_scan_ready_at(account, now) > now || cs_account_has_changes(account, now))
 		return false;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: comparing rows");
 	delivery->transactions->begin();
-	follow_changes(delivery, now);
-	MemoryContextSwitchTo(delivery->turn_context);
-	queued = cs_accounts_run_scans(account, calls, now);
+	take_changes(delivery, now);
+	MemoryContextSwitchTo(delivery->run_context);
+	queued = cs_scan_run(account, calls, now);
 	commit_lazily(delivery);
 	return queued;
 }
@@ -468,90 +376,43 @@ send_account(CsDelivery *delivery, CsAccount *account)
 		read_endpoint_again(delivery, account, now);
 	if (cs_token_is_due(account, now))
 	{
-		if (!is_refreshed_elsewhere(delivery, account))
-			cs_token_refresh(account, delivery->http, now);
+		cs_token_refresh(account, delivery->accounts, delivery->http, now);
 		return;
 	}
 	if (!dlist_is_empty(&account->ready))
-	{
-		delivery->transactions->begin();
-		follow_changes(delivery, now);
-		commit(delivery);
-	}
+		take_changes_now(delivery);
 	slots = cs_account_free_slots(account, now);
 	if (slots == 0)
 		return;
-	/* a call that is only to try is a repeated one and a new one in turn */
-	if (!(cs_account_is_probing(account) && account->repeated && cs_accounts_has_something(account, now)))
+	/* probes are a repeated call and a new one in turn */
+	if (cs_account_is_probing(account) && account->probed_by_repeat && cs_account_has_changes(account, now))
+		account->probed_by_repeat = false;
+	else
 	{
 		int			left = start_ready(delivery, account, slots, now);
 
-		account->repeated = left < slots;
+		account->probed_by_repeat = left < slots;
 		slots = left;
 	}
-	else
-		account->repeated = false;
 	if (slots > 0)
 		send_new(delivery, account, slots, now);
-	if (top_up(delivery, account, now))
+	if (run_scans(delivery, account, now))
 		send_new(delivery, account, cs_account_free_slots(account, now), now);
 }
 
-/*
- * Waiting
- */
-
-/* Milliseconds until there is something to do, at most "timeout". */
-static long
-time_to_wait(CsDelivery *delivery, long timeout)
-{
-	double		now = cs_clock_now();
-	double		at = DBL_MAX;
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-		at = Min(at, cs_accounts_ready_at(lfirst(lc), now));
-	at = Min(at, cs_settle_due_at(delivery->settlement));
-	if (at == DBL_MAX)
-		return timeout;
-	return timeout < 0 ? cs_clock_wait_ms(at - now) : Min(timeout, cs_clock_wait_ms(at - now));
-}
-
-/* Effect: the queue is looked at again if something came, and once in a while
- * for what nobody told us of. */
-static void
-note_news(CsDelivery *delivery)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (!cs_shmem_take_news() && !TimestampDifferenceExceeds(delivery->looked_at, now, LOOK_MS))
-		return;
-	delivery->looked_at = now;
-	cs_accounts_note_news(delivery->accounts);
-	/* nothing else begins a transaction for what is paused */
-	if (!cs_accounts_is_paused(delivery->accounts))
-		return;
-	delivery->transactions->begin();
-	follow_changes(delivery, cs_clock_now());
-	commit(delivery);
-}
-
-/*
- * The cycle
- */
-
+/* Run the cycle once: do what can be done now. */
 void
-cs_delivery_turn(CsDelivery *delivery)
+cs_delivery_run(CsDelivery *delivery)
 {
-	MemoryContext old = MemoryContextSwitchTo(delivery->turn_context);
+	MemoryContext old = MemoryContextSwitchTo(delivery->run_context);
 	ListCell   *lc;
 
-	MemoryContextReset(delivery->turn_context);
-	harvest(delivery);
+	MemoryContextReset(delivery->run_context);
+	take_answers(delivery);
 	settle(delivery);
 	store_tokens(delivery);
-	note_news(delivery);
-	note_stale_token(delivery);
+	reread_queue(delivery);
+	cs_token_take_stale(delivery->accounts);
 	if (!delivery->draining)
 		foreach(lc, delivery->accounts)
 			send_account(delivery, lfirst(lc));
@@ -561,12 +422,55 @@ cs_delivery_turn(CsDelivery *delivery)
 }
 
 /*
+ * Waiting
+ */
+
+/* When the account can go on by itself; DBL_MAX: an answer or a wake-up comes
+ * first. */
+static double
+account_ready_at(CsAccount *account, double now)
+{
+	double		at = DBL_MAX;
+	dlist_iter	iter;
+	ListCell   *lc;
+
+	if (account->paused)
+		return at;
+	foreach(lc, account->lanes)
+		at = Min(at, cs_lane_ready_at(lfirst(lc), now));
+	at = Min(at, cs_scan_ready_at(account, now));
+	dlist_foreach(iter, &account->ready)
+		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
+	if (at == DBL_MAX)
+		return at;
+	if (cs_token_is_due(account, now))
+		return cs_token_ready_at(account, now);
+	return Max(at, cs_account_ready_at(account, now));
+}
+
+/* Milliseconds until there is something to do, at most "timeout" (-1: no limit). */
+static long
+time_to_wait(CsDelivery *delivery, long timeout)
+{
+	double		now = cs_clock_now();
+	double		at = DBL_MAX;
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+		at = Min(at, account_ready_at(lfirst(lc), now));
+	at = Min(at, cs_settle_due_at(delivery->settlement));
+	if (at == DBL_MAX)
+		return timeout;
+	return timeout < 0 ? cs_clock_wait_ms(at - now) : Min(timeout, cs_clock_wait_ms(at - now));
+}
+
+/*
  * When a call for something new could start; DBL_MAX: when one in flight has
- * ended.  Until then nobody need wake us, so that commits that come faster than
- * the provider takes them do not pay for it.
+ * ended.  Until then nobody need wake us, so commits that come faster than the
+ * provider takes them do not pay for that.
  */
 static double
-news_useful_at(const CsDelivery *delivery, double now)
+call_possible_at(const CsDelivery *delivery, double now)
 {
 	double		at = DBL_MAX;
 	ListCell   *lc;
@@ -576,23 +480,27 @@ news_useful_at(const CsDelivery *delivery, double now)
 	return at;
 }
 
+/*
+ * Wait for an answer, a wake-up or the time of the next call, but at most
+ * "timeout" ms (-1: no limit).  No transaction is open meanwhile.
+ */
 void
 cs_delivery_wait(CsDelivery *delivery, long timeout)
 {
-	MemoryContext old = MemoryContextSwitchTo(delivery->turn_context);
+	MemoryContext old = MemoryContextSwitchTo(delivery->run_context);
 	long		wait = delivery->draining ? timeout : time_to_wait(delivery, timeout);
 	double		now = cs_clock_now();
-	double		useful_at;
+	double		possible_at;
 
-	if (wait == 0 || cs_delivery_in_flight(delivery) > 0)
+	if (wait == 0 || cs_http_in_flight(delivery->http) > 0)
 		delivery->active_at = now;
 	else if (now - delivery->active_at > IDLE_SECONDS)
 		store_idle(delivery);
-	else if (cs_accounts_is_idle_but_busy(delivery->accounts))
+	else if (cs_accounts_any_idle_but_busy(delivery->accounts))
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
-	useful_at = news_useful_at(delivery, now);
-	if (useful_at > now)
-		wait = useful_at == DBL_MAX ? wait : Min(wait, cs_clock_wait_ms(useful_at - now));
+	possible_at = call_possible_at(delivery, now);
+	if (possible_at > now)
+		wait = possible_at == DBL_MAX ? wait : Min(wait, cs_clock_wait_ms(possible_at - now));
 	else if (wait > 0 && !cs_shmem_may_sleep())
 		wait = 0;
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -600,7 +508,11 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 	MemoryContextSwitchTo(old);
 }
 
-/* Is there a token that would be lost? */
+/*
+ * Ending
+ */
+
+/* Is a token being refreshed, which would be lost? */
 bool
 cs_delivery_is_refreshing(const CsDelivery *delivery)
 {
@@ -612,55 +524,61 @@ cs_delivery_is_refreshing(const CsDelivery *delivery)
 	return false;
 }
 
+/* Start no more calls.  Wait for those in flight, up to "timeout" ms, and return
+ * whether all have ended. */
 bool
 cs_delivery_drain(CsDelivery *delivery, long timeout)
 {
 	MemoryContext old;
 
 	delivery->draining = true;
-	cs_delivery_turn(delivery);
-	if (cs_delivery_in_flight(delivery) > 0)
+	cs_delivery_run(delivery);
+	if (cs_http_in_flight(delivery->http) > 0)
 		cs_delivery_wait(delivery, timeout);
-	if (cs_delivery_in_flight(delivery) > 0 || cs_delivery_is_refreshing(delivery))
+	if (cs_http_in_flight(delivery->http) > 0 || cs_delivery_is_refreshing(delivery))
 		return false;
-	old = MemoryContextSwitchTo(delivery->turn_context);
+	old = MemoryContextSwitchTo(delivery->run_context);
 	settle(delivery);
 	store_idle(delivery);
 	MemoryContextSwitchTo(old);
 	return true;
 }
 
-/* Can the account do nothing until somebody does something about it? */
+/* Has the lane something to do that it can do by itself? */
 static bool
-is_stuck(const CsAccount *account)
+lane_has_work(const CsLane *lane)
 {
-	return account->paused || account->health == CS_HALTED;
+	return !lane->paused && !lane->broken && !lane->guard.closed &&
+		(!cs_lane_is_empty(lane) || cs_scan_is_under_way(lane, cs_clock_now()));
 }
 
+static bool
+account_has_work(CsAccount *account)
+{
+	ListCell   *lc;
+
+	/* somebody has to act first */
+	if (account->paused || account->health == CS_HALTED)
+		return false;
+	if (!dlist_is_empty(&account->ready) || account->refresh)
+		return true;
+	foreach(lc, account->lanes)
+		if (lane_has_work(lfirst(lc)))
+		return true;
+	return false;
+}
+
+/* Does everything that is queued have an outcome, but for what cannot go on by
+ * itself? */
 bool
 cs_delivery_is_done(const CsDelivery *delivery)
 {
 	ListCell   *lc;
 
-	if (cs_delivery_in_flight(delivery) > 0 || !cs_settle_is_empty(delivery->settlement))
+	if (cs_http_in_flight(delivery->http) > 0 || !cs_settle_is_empty(delivery->settlement))
 		return false;
 	foreach(lc, delivery->accounts)
-	{
-		CsAccount  *account = lfirst(lc);
-		ListCell   *other;
-
-		if (is_stuck(account))
-			continue;
-		if (!dlist_is_empty(&account->ready) || account->refresh)
-			return false;
-		foreach(other, account->lanes)
-		{
-			CsLane	   *lane = lfirst(other);
-
-			if (!lane->paused && !lane->broken && !lane->guard.closed &&
-				(!cs_lane_is_empty(lane) || cs_scan_is_under_way(lane, cs_clock_now())))
-				return false;
-		}
-	}
+		if (account_has_work(lfirst(lc)))
+		return false;
 	return true;
 }

@@ -23,21 +23,11 @@ extern CsDelivery *cs_delivery_open(const CsTransactions *transactions, Oid only
 									Oid roles_of, const CsDelivery *before);
 extern void cs_delivery_close(CsDelivery *delivery);
 
-/* One turn: does what can be done now. */
-extern void cs_delivery_turn(CsDelivery *delivery);
-
-/*
- * Waits for an answer, a wake-up or the time of the next call, but not longer
- * than "timeout" ms (-1: no limit).  No transaction is open meanwhile.
- */
+extern void cs_delivery_run(CsDelivery *delivery);
 extern void cs_delivery_wait(CsDelivery *delivery, long timeout);
-
-/* Stops starting calls; true when none is in flight any more. */
 extern bool cs_delivery_drain(CsDelivery *delivery, long timeout);
 
-/* Everything that is queued has an outcome, but for what cannot go on by itself. */
 extern bool cs_delivery_is_done(const CsDelivery *delivery);
 extern bool cs_delivery_is_refreshing(const CsDelivery *delivery);
-extern int	cs_delivery_in_flight(const CsDelivery *delivery);
 
 #endif							/* CS_DELIVERY_DELIVERY_H */

@@ -1,20 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * guard.c
- *		Keeps many contacts at once from setting off mail to people.
+ *		The bulk guard: stops a watch before many contacts at once set off mail
+ *		to people.
  *
- * At some providers an upsert can have somebody enrolled in a journey, start an
- * automation, or ask for a confirmation.  That is what a mirror is for with one
- * contact, and a disaster with all of them.  So the watch is held, and its queue
- * kept, before the first call of what is many:
+ * At some providers an upsert can enroll a contact in a journey, start an
+ * automation, or send a request to confirm the address.  For one contact that is
+ * what the user wants; for all of them at once it is a disaster.  So the guard
+ * closes a watch, and keeps its queue, before the first call of what is many:
  *
- *	- more than bulk_guard contacts wait to be sent: one transaction changed
- *	  them, or many did, faster than the provider takes them;
+ *	- more than bulk_guard contacts wait to be sent, whether one transaction
+ *	  changed them or many did, faster than the provider takes them;
  *	- more than bulk_guard contacts were queued within a minute;
  *	- a scan counted that more than bulk_guard contacts would be sent.
  *
- * contactsync_resume() lets go on what has been queued until then, by the word
- * of whoever calls it that automations are paused, or wanted.
+ * contactsync_resume() releases what has been queued until then, if its caller
+ * says that automations are paused at the provider, or accepted.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,16 +27,37 @@
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "base/sql.h"
-#include "delivery/account.h"
 #include "delivery/guard.h"
 #include "provider/option.h"
 #include "provider/provider.h"
 #include "store/watch_store.h"
 
-/* More than the limit in so many seconds is many. */
+/* The time in which arriving changes are counted (s). */
 #define WINDOW		60.0
 
+/* The default of the option bulk_guard. */
 #define BULK_GUARD	1000
+
+void
+cs_guard_create(CsGuard *guard, const CsWatch *watch)
+{
+	memset(guard, 0, sizeof(CsGuard));
+	guard->watch = watch;
+	guard->closed = watch && watch->guarded;
+	guard->released = watch ? watch->released : 0;
+}
+
+/* Go on counting where the guard that this one replaces was, unless the watch
+ * was released. */
+void
+cs_guard_carry_over(CsGuard *guard, const CsGuard *before)
+{
+	if (before->closed)
+		return;
+	guard->window_start = before->window_start;
+	guard->arrived = before->arrived;
+	guard->arrived_before = before->arrived_before;
+}
 
 static uint32
 mapped_fields(const CsWatch *watch)
@@ -53,8 +75,12 @@ limit_of(const CsEndpoint *endpoint)
 	return cs_endpoint_option_int(endpoint, "bulk_guard", BULK_GUARD);
 }
 
+/*
+ * What could happen to people if many contacts of the watch were sent at once,
+ * as a sentence.  NULL if nothing could, or the option bulk_guard is 0.
+ */
 const char *
-cs_guard_risk_of(const CsEndpoint *endpoint, const CsWatch *watch)
+cs_guard_risk(const CsEndpoint *endpoint, const CsWatch *watch)
 {
 	if (watch == NULL || endpoint == NULL || endpoint->provider->bulk_risk == NULL ||
 		limit_of(endpoint) == 0)
@@ -62,77 +88,82 @@ cs_guard_risk_of(const CsEndpoint *endpoint, const CsWatch *watch)
 	return endpoint->provider->bulk_risk(endpoint, mapped_fields(watch));
 }
 
-const char *
-cs_guard_risk(const CsLane *lane)
-{
-	return cs_guard_risk_of(lane->account->endpoint, lane->watch);
-}
-
+/* How many contacts at once are too many. */
 int
-cs_guard_limit(const CsLane *lane)
+cs_guard_limit(const CsEndpoint *endpoint)
 {
-	/* no more than that can be seen to wait */
-	return Min(limit_of(lane->account->endpoint), cs_max_pending - 1);
+	/* no more than this can be seen to wait */
+	return Min(limit_of(endpoint), cs_max_pending - 1);
 }
 
+/*
+ * Close the watch: that many contacts, or more, would be sent at once.  Needs a
+ * transaction that will be committed.
+ */
 void
-cs_guard_stop(CsLane *lane, int64 n)
+cs_guard_close(CsGuard *guard, const CsEndpoint *endpoint, int64 contacts)
 {
 	const char *reason;
 	CsSqlScope	scope;
 
-	if (lane->guard.closed)
+	if (guard->closed)
 		return;
 	reason = psprintf(INT64_FORMAT " contacts or more would be sent at once. %s"
 					  " contactsync_resume(..., automations => 'paused' or 'accepted') lets them go.",
-					  n, cs_guard_risk(lane));
+					  contacts, cs_guard_risk(endpoint, guard->watch));
 	cs_sql_enter(&scope);
-	cs_watch_store_guard(lane->watch_id, reason);
+	cs_watch_store_guard(guard->watch->id, reason);
 	cs_sql_leave(&scope);
-	lane->guard.closed = true;
+	guard->closed = true;
 }
 
 /*
- * What came in the last minute, but before the one that is being counted: as if
- * it had come evenly, so that no minute that begins in between lets pass twice
- * as much.
+ * How many changes of the window before this one arrived within the last minute,
+ * as if they had arrived evenly.  Otherwise a minute across two windows would
+ * let pass twice as much.
  */
 static int
-last_minute(const CsGuard *guard, double now)
+rest_of_window_before(const CsGuard *guard, double now)
 {
-	return (int) (guard->before * Max(0, 1 - (now - guard->since) / WINDOW));
+	return (int) (guard->arrived_before * Max(0, 1 - (now - guard->window_start) / WINDOW));
 }
 
-void
-cs_guard_check(CsLane *lane, double now)
+static void
+advance_window(CsGuard *guard, double now)
 {
-	CsGuard    *guard = &lane->guard;
-	int			limit;
+	if (now - guard->window_start <= WINDOW)
+		return;
+	guard->arrived_before = now - guard->window_start > 2 * WINDOW ? 0 : guard->arrived;
+	guard->window_start = guard->arrived_before == 0 ? now : guard->window_start + WINDOW;
+	guard->arrived = 0;
+}
+
+/*
+ * Close the watch if more changes wait, or arrived in a short time, than may be
+ * sent at once.  "arrived" is how many have since the last call of this.
+ */
+void
+cs_guard_check(CsGuard *guard, const CsEndpoint *endpoint, int waiting, int arrived, double now)
+{
 	int			many;
 
-	if (guard->closed || guard->arrived == 0)
+	if (guard->closed || arrived == 0)
 		return;
-	if (now - guard->since > WINDOW)
-	{
-		guard->before = now - guard->since > 2 * WINDOW ? 0 : guard->recent;
-		guard->since = guard->before == 0 ? now : guard->since + WINDOW;
-		guard->recent = 0;
-	}
-	/* what was there already when we came did not come now */
+	advance_window(guard, now);
+	/* what the process found at its start did not arrive just now */
 	if (guard->opened)
-		guard->recent += guard->arrived;
+		guard->arrived += arrived;
 	guard->opened = true;
-	guard->arrived = 0;
-	if (guard->recent == 0 && guard->waiting == 0)
+	if (guard->arrived == 0 && waiting == 0)
 		return;
-	limit = cs_guard_limit(lane);
-	many = Max(guard->waiting, guard->recent + last_minute(guard, now));
-	if (many > limit && cs_guard_risk(lane))
-		cs_guard_stop(lane, many);
+	many = Max(waiting, guard->arrived + rest_of_window_before(guard, now));
+	if (many > cs_guard_limit(endpoint) && cs_guard_risk(endpoint, guard->watch))
+		cs_guard_close(guard, endpoint, many);
 }
 
+/* Ereport unless it is what can be said about automations. */
 void
-cs_guard_check_word(const char *automations)
+cs_guard_check_automations(const char *automations)
 {
 	static const char *const words[] = {"paused", "accepted", NULL};
 
@@ -143,6 +174,10 @@ cs_guard_check_word(const char *automations)
 				 errhint("Use 'paused' if you paused them at the provider, or 'accepted' if they may start.")));
 }
 
+/*
+ * Release a guarded watch: it sends all that is queued, and so do its scans.
+ * Return false if it was not guarded.
+ */
 bool
 cs_guard_release(int endpoint, int watch, const char *automations)
 {

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * guard.h
- *		Keeps many contacts at once from setting off mail to people.
+ *		The bulk guard: stops a watch before many contacts at once set off mail
+ *		to people.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,33 +11,35 @@
 
 #include "postgres.h"
 
-#include "delivery/lane.h"
 #include "provider/endpoint.h"
 #include "store/watch.h"
 
-/*
- * What could happen to people if many contacts of the watch were sent at once,
- * as a sentence; NULL: nothing, or the option bulk_guard says to take no care.
- */
-extern const char *cs_guard_risk_of(const CsEndpoint *endpoint, const CsWatch *watch);
+/* What the guard counts for a watch. */
+typedef struct CsGuard
+{
+	const CsWatch *watch;		/* NULL: direct upserts, which are not guarded */
+	bool		closed;			/* nothing is sent; stored in watch.state */
+	uint64		released;		/* what transactions before this one queued
+								 * was released, and is not counted */
 
-/* The same of a lane, and how many contacts are many. */
-extern const char *cs_guard_risk(const CsLane *lane);
-extern int	cs_guard_limit(const CsLane *lane);
+	/* changes that arrived in the current window, and in the one before */
+	double		window_start;
+	int			arrived;
+	int			arrived_before;
+	bool		opened;			/* counting has begun */
+} CsGuard;
 
-/* Effect: nothing of the lane is sent from now on, for "n" contacts are too
- * many.  Needs a transaction that will be committed. */
-extern void cs_guard_stop(CsLane *lane, int64 n);
+extern void cs_guard_create(CsGuard *guard, const CsWatch *watch);
+extern void cs_guard_carry_over(CsGuard *guard, const CsGuard *before);
 
-/* Effect: the same, if more changes wait in the lane, or came in a short time,
- * than may go at once. */
-extern void cs_guard_check(CsLane *lane, double now);
+extern const char *cs_guard_risk(const CsEndpoint *endpoint, const CsWatch *watch);
+extern int	cs_guard_limit(const CsEndpoint *endpoint);
 
-/* Effect: an error unless it is what can be said about automations. */
-extern void cs_guard_check_word(const char *automations);
+extern void cs_guard_close(CsGuard *guard, const CsEndpoint *endpoint, int64 contacts);
+extern void cs_guard_check(CsGuard *guard, const CsEndpoint *endpoint, int waiting, int arrived,
+						   double now);
 
-/* Effect: a watch that is held goes on with all that is queued, and its scans
- * as well.  Returns false if it was not held. */
+extern void cs_guard_check_automations(const char *automations);
 extern bool cs_guard_release(int endpoint, int watch, const char *automations);
 
 #endif							/* CS_DELIVERY_GUARD_H */

@@ -44,19 +44,19 @@ read_part(void *arg)
 
 /*
  * Effect: rows are read in a subtransaction.  What usually means that the watch
- * is broken is a row's fault if no rows can be read, as that of 'x'::regclass.
+ * is broken is a row's result if no rows can be read, as that of 'x'::regclass.
  */
 static CsTryResult
 try_to_read(CsSource *source, int n, char **keys, CsSourceRow *rows, ErrorData **error)
 {
 	CsRowContactPart part = {source, n, keys, rows};
-	CsTryResult fault = cs_try(read_part, &part, NULL, error);
+	CsTryResult result = cs_try(read_part, &part, NULL, error);
 	ErrorData  *other;
 
-	if (fault != CS_TRY_BROKEN)
-		return fault;
+	if (result != CS_TRY_BROKEN)
+		return result;
 	part.n = 0;
-	return cs_try(read_part, &part, NULL, &other) == CS_TRY_OK ? CS_TRY_ROW_ERROR : fault;
+	return cs_try(read_part, &part, NULL, &other) == CS_TRY_OK ? CS_TRY_ROW_ERROR : result;
 }
 
 /* Effect: reads rows[i] for keys[i], halving where that fails. */
@@ -64,17 +64,17 @@ static void
 read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowContact *current)
 {
 	ErrorData  *error;
-	CsTryResult fault = try_to_read(source, n, keys, rows, &error);
+	CsTryResult result = try_to_read(source, n, keys, rows, &error);
 
-	if (fault == CS_TRY_OK)
+	if (result == CS_TRY_OK)
 		return;
 	memset(rows, 0, n * sizeof(CsSourceRow));
-	if (n == 1 && (fault == CS_TRY_ROW_ERROR || fault == CS_TRY_TIMEOUT))
+	if (n == 1 && (result == CS_TRY_ROW_ERROR || result == CS_TRY_TIMEOUT))
 	{
 		current->refusal = cs_contact_refuse(CS_REASON_MAPPING_ERROR, NULL, "%s", error->message);
 		return;
 	}
-	if (fault != CS_TRY_ROW_ERROR)
+	if (result != CS_TRY_ROW_ERROR)
 		ReThrowError(error);
 	CHECK_FOR_INTERRUPTS();
 	read_halving(source, n / 2, keys, rows, current);
@@ -221,7 +221,7 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const CsFai
 			failed->message == NULL ||
 			strcmp(failed->message, cs_encoding_from_utf8(current->refusal->message)) != 0;
 	}
-	else if (known->found && known->action == 'u' && !comparer->looks_later &&
+	else if (known->found && known->action == 'u' && !comparer->finds_missing_later &&
 			 comparer->watch->on_delete != CS_ON_DELETE_IGNORE)
 	{
 		result->difference = CS_IS_GONE;
@@ -230,7 +230,7 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const CsFai
 	else
 	{
 		result->difference = CS_IS_FILTERED;
-		result->pending = failed->found && !comparer->looks_later;
+		result->pending = failed->found && !comparer->finds_missing_later;
 	}
 }
 
@@ -279,7 +279,7 @@ cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsCompari
 
 	if (comparer->has_failures)
 		read_failures(comparer->watch, n, keys, failed);
-	if (!comparer->trusting)
+	if (!comparer->assumes_new)
 	{
 		compare_read(comparer, n, keys, failed, result);
 		return;

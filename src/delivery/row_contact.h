@@ -13,8 +13,8 @@
 #include "provider/contact.h"
 #include "provider/endpoint.h"
 #include "store/contact_state.h"
-#include "store/source_row.h"
 #include "store/watch.h"
+#include "store/source_row.h"
 
 /* Neither: the row has gone, or the filter keeps it out. */
 typedef struct CsRowContact
@@ -64,9 +64,10 @@ typedef struct CsComparer
 	CsSource   *source;
 	bool		has_direct;		/* contacts of contactsync_upsert() are known */
 	bool		has_failures;	/* failures of the watch are stored */
-	bool		trusting;		/* what is not known at all is NEW, unread */
-	bool		looks_later;	/* known rows that are filtered out are left
-								 * to cs_row_contact_compare_known() */
+	bool		assumes_new;	/* what is not known at all is NEW, unread */
+	bool		finds_missing_later;	/* known rows that are filtered out
+										 * are left to
+										 * cs_row_contact_compare_known() */
 } CsComparer;
 
 /*

@@ -136,13 +136,13 @@ cs_scan_store_lock(int id)
 	Datum		arg = Int32GetDatum(id);
 
 	if (cs_sql_execute(&hold, &arg, NULL) > 0)
-		return CS_SCAN_HELD;
+		return CS_SCAN_LOCKED;
 	return cs_sql_execute(&look, &arg, NULL) > 0 ? CS_SCAN_BUSY : CS_SCAN_ENDED;
 }
 
 /* Effect: how far the scan is, and what it found since, is stored. */
 void
-cs_scan_store_store(const CsScanRow *row, const CsScanStep *step)
+cs_scan_store_step(const CsScanRow *row, const CsScanStep *step)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.scan SET value = $2, cursor = $3, watermark = $4, changes = $5, next_at = $6,"

@@ -65,13 +65,13 @@ extern int	cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const cha
 /* A scan that somebody is cancelling just now is BUSY, and may be asked again later. */
 typedef enum CsScanLock
 {
-	CS_SCAN_HELD,				/* to the end of the transaction */
+	CS_SCAN_LOCKED,				/* to the end of the transaction */
 	CS_SCAN_BUSY,
 	CS_SCAN_ENDED
 } CsScanLock;
 
 extern CsScanLock cs_scan_store_lock(int id);
-extern void cs_scan_store_store(const CsScanRow *row, const CsScanStep *step);
+extern void cs_scan_store_step(const CsScanRow *row, const CsScanStep *step);
 extern void cs_scan_store_begin_phase(const CsScanRow *row, int64 total);
 extern void cs_scan_store_end(int id, const char *reason);
 extern int64 cs_scan_store_total_known(int id);

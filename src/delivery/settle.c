@@ -30,7 +30,6 @@
 #include "delivery/settle.h"
 #include "store/call_log.h"
 #include "store/contact_state.h"
-#include "store/endpoint_state.h"
 #include "store/failure.h"
 #include "store/notify.h"
 #include "store/queue.h"
@@ -43,12 +42,12 @@
 #define HELD_PAUSE		1.0
 
 /* A growing array. */
-typedef struct CsPile
+typedef struct CsArray
 {
 	void	   *items;
 	int			n;
 	int			max;
-} CsPile;
+} CsArray;
 
 /* What is to be stored of one lane. */
 typedef struct CsLaneOutcomes
@@ -58,10 +57,10 @@ typedef struct CsLaneOutcomes
 	List	   *read_batches;	/* of CsReadBatch that are used here */
 	double		not_before;		/* somebody has a lock on it; 0: nobody */
 	bool		stored;
-	CsPile		synced;			/* of CsStored */
-	CsPile		failed;			/* of CsStored */
-	CsPile		unchanged;		/* of char *: keys */
-	CsPile		done;			/* of CsQueuePosition: rows to delete */
+	CsArray		synced;			/* of CsStored */
+	CsArray		failed;			/* of CsStored */
+	CsArray		unchanged;		/* of char *: keys */
+	CsArray		done;			/* of CsQueuePosition: rows to delete */
 	const char *last_error;
 } CsLaneOutcomes;
 
@@ -75,40 +74,11 @@ struct CsSettlement
 };
 
 /*
- * Readings
- */
-
-CsReadBatch *
-cs_read_batch_create(MemoryContext parent)
-{
-	MemoryContext context = AllocSetContextCreate(parent, "contactsync contacts",
-												  ALLOCSET_DEFAULT_SIZES);
-	CsReadBatch *read_batch = MemoryContextAlloc(context, sizeof(CsReadBatch));
-
-	read_batch->context = context;
-	read_batch->users = 1;
-	return read_batch;
-}
-
-void
-cs_read_batch_retain(CsReadBatch *read_batch)
-{
-	read_batch->users++;
-}
-
-void
-cs_read_batch_release(CsReadBatch *read_batch)
-{
-	if (--read_batch->users == 0)
-		MemoryContextDelete(read_batch->context);
-}
-
-/*
  * Gathering
  */
 
 CsSettlement *
-cs_settle_begin(void)
+cs_settle_create(void)
 {
 	CsSettlement *settlement = palloc0(sizeof(CsSettlement));
 
@@ -127,15 +97,15 @@ cs_settle_is_empty(const CsSettlement *settlement)
 
 /* A new item at the end of the pile. */
 static void *
-pile_add(CsLaneOutcomes *outcomes, CsPile *pile, Size size)
+array_add(CsLaneOutcomes *outcomes, CsArray *array, Size size)
 {
-	if (pile->n == pile->max)
+	if (array->n == array->max)
 	{
-		pile->max = pile->max ? pile->max * 2 : 64;
-		pile->items = pile->items ? repalloc(pile->items, pile->max * size) :
-			MemoryContextAlloc(outcomes->context, pile->max * size);
+		array->max = array->max ? array->max * 2 : 64;
+		array->items = array->items ? repalloc(array->items, array->max * size) :
+			MemoryContextAlloc(outcomes->context, array->max * size);
 	}
-	return (char *) pile->items + size * pile->n++;
+	return (char *) array->items + size * array->n++;
 }
 
 static CsLaneOutcomes *
@@ -163,20 +133,16 @@ copy(MemoryContext context, const char *text)
 	return text ? MemoryContextStrdup(context, text) : NULL;
 }
 
-static void
-note_done(CsLane *lane, CsQueuePosition position, void *arg)
-{
-	CsLaneOutcomes *outcomes = outcomes_of(arg, lane);
-	CsQueuePosition *done = pile_add(outcomes, &outcomes->done, sizeof(CsQueuePosition));
-
-	*done = position;
-}
-
-/* Effect: the change has its outcome; its contact lives until that is stored. */
+/*
+ * End a change that has its outcome.  Its read batch is kept until that is
+ * stored, and queue rows that nothing else needs are deleted with it.
+ */
 static void
 finish(CsSettlement *settlement, CsChange *change)
 {
-	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
+	CsLane	   *lane = change->lane;
+	CsLaneOutcomes *outcomes = outcomes_of(settlement, lane);
+	CsQueuePosition position;
 
 	if (change->read_batch && (outcomes->read_batches == NIL ||
 							   llast(outcomes->read_batches) != change->read_batch))
@@ -188,7 +154,11 @@ finish(CsSettlement *settlement, CsChange *change)
 		MemoryContextSwitchTo(old);
 	}
 	change->read_batch = NULL;
-	cs_change_finish(change, note_done, settlement);
+	while (cs_change_release_row(change, &position))
+		*(CsQueuePosition *) array_add(outcomes, &outcomes->done, sizeof(CsQueuePosition)) = position;
+	cs_change_finish(change);
+	if (lane->changes.nchanges == 0)
+		lane->max_read = 0;
 }
 
 /* What the contact is stored under: for direct upserts, who it is; so much of
@@ -215,7 +185,7 @@ void
 cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
-	CsStored   *stored = pile_add(outcomes, &outcomes->synced, sizeof(CsStored));
+	CsStored   *stored = array_add(outcomes, &outcomes->synced, sizeof(CsStored));
 
 	memset(stored, 0, sizeof(CsStored));
 	stored->key = stored_key(outcomes, change);
@@ -229,7 +199,7 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	stored->topics = copy(outcomes->context, outcome->topics);
 	stored->consent_sent = outcome->consent_sent;
 	stored->opted_out = outcome->opted_out;
-	cs_change_note_sent(change);
+	cs_change_mark_sent(change);
 	finish(settlement, change);
 }
 
@@ -238,7 +208,7 @@ void
 cs_settle_unchanged(CsSettlement *settlement, CsChange *change)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
-	const char **key = pile_add(outcomes, &outcomes->unchanged, sizeof(char *));
+	const char **key = array_add(outcomes, &outcomes->unchanged, sizeof(char *));
 
 	*key = stored_key(outcomes, change);
 	finish(settlement, change);
@@ -253,7 +223,7 @@ void
 cs_settle_outdated(CsSettlement *settlement, CsChange *change)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
-	CsStored   *stored = pile_add(outcomes, &outcomes->synced, sizeof(CsStored));
+	CsStored   *stored = array_add(outcomes, &outcomes->synced, sizeof(CsStored));
 
 	memset(stored, 0, sizeof(CsStored));
 	stored->key = stored_key(outcomes, change);
@@ -269,7 +239,7 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 				 const char *request_id)
 {
 	CsLaneOutcomes *outcomes = outcomes_of(settlement, change->lane);
-	CsStored   *stored = pile_add(outcomes, &outcomes->failed, sizeof(CsStored));
+	CsStored   *stored = array_add(outcomes, &outcomes->failed, sizeof(CsStored));
 	MemoryContext old;
 
 	memset(stored, 0, sizeof(CsStored));
@@ -323,23 +293,23 @@ cs_settle_call(CsSettlement *settlement, const CsCallRecord *record)
 
 /* A key is here once: its next call starts only when this one is stored. */
 static void
-store_synced(CsLane *lane, CsPile *pile)
+store_synced(CsLane *lane, CsArray *array)
 {
-	CsStored   *stored = pile->items;
+	CsStored   *stored = array->items;
 
-	cs_contact_state_store(lane->endpoint_id, lane->watch_id, pile->n, stored);
+	cs_contact_state_store(lane->endpoint_id, lane->watch_id, array->n, stored);
 	if (lane->has_failures)
 	{
-		char	  **keys = palloc(pile->n * sizeof(char *));
+		char	  **keys = palloc(array->n * sizeof(char *));
 
-		for (int i = 0; i < pile->n; i++)
+		for (int i = 0; i < array->n; i++)
 			keys[i] = unconstify(char *, stored[i].key);
-		cs_failure_clear(lane->endpoint_id, lane->watch_id, pile->n, keys);
+		cs_failure_clear(lane->endpoint_id, lane->watch_id, array->n, keys);
 	}
 	if (lane->watch_id == 0)
 		lane->account->has_direct = true;
 	else if (lane->account->has_direct)
-		cs_contact_state_expire_direct(lane->endpoint_id, pile->n, stored);
+		cs_contact_state_expire_direct(lane->endpoint_id, array->n, stored);
 }
 
 static void
@@ -365,71 +335,14 @@ store_lane(CsLaneOutcomes *outcomes)
 				   outcomes->unchanged.n, outcomes->failed.n, outcomes->last_error);
 }
 
-/*
- * That the account is halted is told once, whatever restarts lie in between, and
- * that it goes on only when somebody has been synced since.
- */
-static bool
-is_to_be_announced(const CsAccount *account)
-{
-	bool		halted = account->health == CS_HALTED;
-
-	return halted != account->halt_notified && (halted || account->proven);
-}
-
-static void
-announce_health(const CsAccount *account)
-{
-	bool		halted = account->health == CS_HALTED;
-
-	if (!is_to_be_announced(account))
-		return;
-	cs_endpoint_state_set_halt_notified(account->id, halted);
-	cs_notify(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
-}
-
-static void
-store_health(const CsAccount *account)
-{
-	ListCell   *lc;
-
-	foreach(lc, account->lanes)
-	{
-		CsLane	   *lane = lfirst(lc);
-
-		if (lane->broken_changed &&
-			cs_watch_store_set_state(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL))
-			cs_notify(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
-					  lane->broken ? "broken" : NULL, 0);
-	}
-	announce_health(account);
-	if (account->learned_changed)
-		cs_endpoint_state_set_learned(account->id, account->learned_pace, account->provider_state);
-	if (account->health_changed)
-		cs_endpoint_state_set_health(account->id, cs_account_health_name(account), account->reason,
-									 account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
-}
-
-static void
-note_health_stored(CsAccount *account)
-{
-	ListCell   *lc;
-
-	foreach(lc, account->lanes)
-		((CsLane *) lfirst(lc))->broken_changed = false;
-	if (is_to_be_announced(account))
-		account->halt_notified = !account->halt_notified;
-	account->learned_changed = account->health_changed = false;
-}
-
 /* What is stored together: of these lanes, and if there are accounts their
  * health and the calls. */
-typedef struct CsPortion
+typedef struct CsStoreJob
 {
 	List	   *lanes;			/* of CsLaneOutcomes */
 	List	   *calls;
 	List	   *accounts;
-} CsPortion;
+} CsStoreJob;
 
 /* The counts of an endpoint, palloc'd, and in the list from now on. */
 static CsStats *
@@ -452,19 +365,19 @@ stats_of(List **all, int endpoint)
 
 /* Effect: all of it is counted, in that memory; too many failures are told of. */
 static void
-store_stats(const CsPortion *portion, MemoryContext context)
+store_stats(const CsStoreJob *job, MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	List	   *all = NIL;
 	ListCell   *lc;
 
-	foreach(lc, portion->calls)
+	foreach(lc, job->calls)
 	{
 		const CsCallRecord *record = lfirst(lc);
 
 		cs_stats_add_call(stats_of(&all, record->endpoint), record);
 	}
-	foreach(lc, portion->lanes)
+	foreach(lc, job->lanes)
 	{
 		const CsLaneOutcomes *outcomes = lfirst(lc);
 		CsStats    *stats = stats_of(&all, outcomes->lane->endpoint_id);
@@ -487,17 +400,17 @@ store_stats(const CsPortion *portion, MemoryContext context)
 }
 
 static void
-store_portion(void *arg)
+store_job(void *arg)
 {
-	const CsPortion *portion = arg;
+	const CsStoreJob *job = arg;
 	MemoryContext context = CurrentMemoryContext;
 	CsSqlScope	scope;
 	ListCell   *lc;
 
 	cs_sql_enter(&scope);
-	foreach(lc, portion->lanes)
+	foreach(lc, job->lanes)
 		store_lane(lfirst(lc));
-	foreach(lc, portion->calls)
+	foreach(lc, job->calls)
 	{
 		const CsCallRecord *record = lfirst(lc);
 		ListCell   *trace;
@@ -506,26 +419,26 @@ store_portion(void *arg)
 		foreach(trace, record->traces)
 			cs_trace_store(lfirst(trace), record);
 	}
-	store_stats(portion, context);
-	foreach(lc, portion->accounts)
-		store_health(lfirst(lc));
+	store_stats(job, context);
+	foreach(lc, job->accounts)
+		cs_account_store_health(lfirst(lc));
 	cs_sql_leave(&scope);
 }
 
 /* Return false, with nothing stored, if somebody has a lock on it. */
 static bool
-try_to_store(CsPortion *portion)
+try_to_store(CsStoreJob *job)
 {
 	ErrorData  *error;
-	bool		stored = cs_try(store_portion, portion, LOCK_TIMEOUT, &error) == CS_TRY_OK;
+	bool		stored = cs_try(store_job, job, LOCK_TIMEOUT, &error) == CS_TRY_OK;
 	ListCell   *lc;
 
 	if (!stored && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ReThrowError(error);
-	foreach(lc, stored ? portion->lanes : NIL)
+	foreach(lc, stored ? job->lanes : NIL)
 		((CsLaneOutcomes *) lfirst(lc))->stored = true;
-	foreach(lc, stored ? portion->accounts : NIL)
-		note_health_stored(lfirst(lc));
+	foreach(lc, stored ? job->accounts : NIL)
+		cs_account_health_stored(lfirst(lc));
 	return stored;
 }
 
@@ -533,9 +446,9 @@ try_to_store(CsPortion *portion)
 static void
 store_or_hold(CsLaneOutcomes *outcomes, double now)
 {
-	CsPortion	portion = {.lanes = list_make1(outcomes)};
+	CsStoreJob	job = {.lanes = list_make1(outcomes)};
 
-	if (try_to_store(&portion))
+	if (try_to_store(&job))
 		return;
 	outcomes->not_before = now + HELD_PAUSE;
 	outcomes->lane->not_before = Max(outcomes->lane->not_before, outcomes->not_before);
@@ -544,7 +457,7 @@ store_or_hold(CsLaneOutcomes *outcomes, double now)
 void
 cs_settle_store(CsSettlement *settlement, List *accounts, double now)
 {
-	CsPortion	all = {.calls = settlement->calls,.accounts = accounts};
+	CsStoreJob	all = {.calls = settlement->calls,.accounts = accounts};
 	ListCell   *lc;
 
 	foreach(lc, settlement->lanes)
@@ -566,7 +479,7 @@ cs_settle_store(CsSettlement *settlement, List *accounts, double now)
 }
 
 void
-cs_settle_forget(CsSettlement *settlement)
+cs_settle_free_stored(CsSettlement *settlement)
 {
 	ListCell   *lc;
 	ListCell   *other;

@@ -1,7 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * token.c
- *		Keeping an OAuth access token fresh.
+ *		The OAuth access token of an account, kept fresh.
+ *
+ * A token is renewed before it expires, and once more when the provider refuses
+ * it.  A refresh is a request like any other, but without authorization, and no
+ * call about contacts starts while it is under way.
+ *
+ * The provider rotates the refresh token: when it answers, the old one is void
+ * and the new one exists nowhere but in CsToken.  So the answer is stored,
+ * durably, before anything else is done; if that fails, it is kept and stored
+ * again.  Two accounts can use one user mapping, that of PUBLIC, so only one of
+ * them refreshes it at a time.
  *
  * The token is written with AlterUserMapping() and not with a statement: logs,
  * pg_stat_statements and audit extensions keep the text of statements.
@@ -9,6 +19,8 @@
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include <float.h>
 
 #include "access/htup_details.h"
 #include "access/reloptions.h"
@@ -19,25 +31,31 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/acl.h"
-#include "utils/float.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "base/try.h"
-#include "delivery/pace.h"
 #include "delivery/token.h"
 #include "http/json.h"
 #include "http/url.h"
 #include "provider/answer.h"
 
-/* Of the life that the provider gave a token this much is used. */
+/* A token is renewed after this fraction of its lifetime. */
 #define USED_LIFE		(5.0 / 6.0)
 
-/* A clock may have been set back by this many seconds before we wonder. */
+/* A time of issue that is further in the future is not believed (s). */
 #define CLOCK_TOLERANCE 60.0
 
+/* A token that could not be stored is stored again after (s). */
+#define STORE_PAUSE		1.0
+
+/*
+ * When a refresh is due
+ */
+
+/* Does the endpoint have a token to refresh?  API keys are none. */
 bool
 cs_token_is_refreshable(const CsEndpoint *endpoint)
 {
@@ -46,32 +64,89 @@ cs_token_is_refreshable(const CsEndpoint *endpoint)
 		cs_endpoint_option(endpoint, "refresh_token") != NULL;
 }
 
+/* In Unix seconds; 0: at once. */
 static double
 due_at(const CsEndpoint *endpoint, double now)
 {
-	double		issued_at;
-	double		expires_at;
-	double		due_at;
-
-	if (!cs_token_is_refreshable(endpoint))
-		return get_float8_infinity();
-	issued_at = cs_endpoint_option_number(endpoint, "token_refreshed_at", 0);
-	expires_at = cs_endpoint_option_number(endpoint, "token_expires_at", 0);
+	double		issued_at = cs_endpoint_option_number(endpoint, "token_refreshed_at", 0);
+	double		expires_at = cs_endpoint_option_number(endpoint, "token_expires_at", 0);
+	double		at;
 
 	/* of unknown age, or from a time that the clock has not reached */
 	if (cs_endpoint_option(endpoint, "access_token") == NULL ||
 		issued_at == 0 || issued_at > now + CLOCK_TOLERANCE)
 		return 0;
-
-	due_at = issued_at + cs_endpoint_option_int(endpoint, "refresh_interval", 0);
+	at = issued_at + cs_endpoint_option_int(endpoint, "refresh_interval", 0);
 	if (expires_at > issued_at)
-		due_at = Min(due_at, issued_at + (expires_at - issued_at) * USED_LIFE);
-	return due_at;
+		at = Min(at, issued_at + (expires_at - issued_at) * USED_LIFE);
+	return at;
+}
+
+/* Is a refresh due, wanted or under way?  No call about contacts starts then. */
+bool
+cs_token_is_due(const CsAccount *account, double now)
+{
+	if (account->refresh)
+		return true;
+	return !account->unreadable && cs_token_is_refreshable(account->endpoint) &&
+		(account->refresh_wanted || due_at(account->endpoint, now) <= now);
+}
+
+/* When a refresh that is due can go on; DBL_MAX: only when it is answered. */
+double
+cs_token_ready_at(const CsAccount *account, double now)
+{
+	if (account->refresh && !account->refresh->received)
+		return DBL_MAX;
+	return Max(account->refresh_at, now);
+}
+
+/* Do the accounts use the same user mapping? */
+static bool
+share_mapping(const CsAccount *a, const CsAccount *b)
+{
+	return a != b && a->endpoint && b->endpoint && a->serverid == b->serverid &&
+		a->endpoint->mapping_roleid == b->endpoint->mapping_roleid;
+}
+
+static bool
+is_refreshed_elsewhere(const CsAccount *account, const List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+		if (share_mapping(account, lfirst(lc)) && ((CsAccount *) lfirst(lc))->refresh)
+		return true;
+	return false;
+}
+
+/* Have a token refreshed that the provider refused in another session. */
+void
+cs_token_take_stale(const List *accounts)
+{
+	Oid			serverid;
+	Oid			mapping_roleid;
+	ListCell   *lc;
+
+	if (!cs_shmem_take_stale_token(&serverid, &mapping_roleid))
+		return;
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (account->serverid != serverid || account->endpoint == NULL ||
+			account->endpoint->mapping_roleid != mapping_roleid)
+			continue;
+		account->refresh_wanted = true;
+		break;
+	}
 }
 
 /*
- * Append "name=value" to a form, if there is a value.
+ * The request
  */
+
+/* Append "name=value" to a form, if there is a value. */
 static void
 add_field(StringInfo form, const char *name, const char *value)
 {
@@ -86,7 +161,7 @@ add_field(StringInfo form, const char *name, const char *value)
 }
 
 static void
-build_request(const CsEndpoint *endpoint, CsRequest *request)
+build(const CsEndpoint *endpoint, CsRequest *request)
 {
 	memset(request, 0, sizeof(CsRequest));
 	request->method = "POST";
@@ -99,31 +174,38 @@ build_request(const CsEndpoint *endpoint, CsRequest *request)
 	add_field(&request->body, "client_id", cs_endpoint_option(endpoint, "client_id"));
 }
 
-static void
-wipe_request(CsRequest *request)
+/*
+ * Start a refresh, unless one is under way, here or in another of the accounts,
+ * or has to wait.
+ */
+void
+cs_token_refresh(CsAccount *account, const List *accounts, CsHttp *http, double now)
 {
-	if (request->body.data != NULL)
-		explicit_bzero(request->body.data, request->body.maxlen);
-}
+	MemoryContext context;
+	MemoryContext old;
+	CsRequest	request;
 
-static void
-wipe(char *secret)
-{
-	if (secret != NULL)
-		explicit_bzero(secret, strlen(secret));
-}
-
-static void
-wipe_token(CsToken *token)
-{
-	wipe(token->access_token);
-	wipe(token->refresh_token);
+	if (account->refresh || now < account->refresh_at || is_refreshed_elsewhere(account, accounts))
+		return;
+	context = AllocSetContextCreate(account->context, "contactsync refresh",
+									ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	account->refresh = palloc0(sizeof(CsTokenRefresh));
+	account->refresh->owner.kind = CS_OWNER_REFRESH;
+	account->refresh->account = account;
+	account->refresh->context = context;
+	build(account->endpoint, &request);
+	(void) cs_http_start(http, &account->endpoint->http, &request, NULL, account->refresh);
+	explicit_bzero(request.body.data, request.body.maxlen);
+	MemoryContextSwitchTo(old);
 }
 
 /*
- * What the provider says of its refusal, as ": text", but for a text that has a
- * secret of ours in it.
+ * The answer
  */
+
+/* What the provider says of its refusal, as ": text", unless the text contains
+ * one of our secrets. */
 static const char *
 quote_refusal(const CsEndpoint *endpoint, CsJson *doc)
 {
@@ -140,9 +222,7 @@ quote_refusal(const CsEndpoint *endpoint, CsJson *doc)
 	return psprintf(": %s", text);
 }
 
-/*
- * A token that can be sent in a header, or NULL; palloc'd.
- */
+/* A token that can be sent in a header, palloc'd, or NULL. */
 static char *
 take_token(CsJson *doc, const char *name)
 {
@@ -154,8 +234,8 @@ take_token(CsJson *doc, const char *name)
 }
 
 /*
- * A 200: take the tokens.  One that is not understood may have been meant for
- * somebody else (a proxy's page), so it is tried again.
+ * Take the tokens of an answer with status 200.  One that is not understood may
+ * come from somebody else, a proxy for example, so the refresh is tried again.
  */
 static void
 take_tokens(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc,
@@ -174,9 +254,11 @@ take_tokens(const CsEndpoint *endpoint, const CsResponse *response, CsJson *doc,
 						   endpoint->provider->title);
 }
 
+/* The verdict is DONE, with a token, or RETRY or HALT; no text of it contains a
+ * secret. */
 static void
-judge(const CsEndpoint *endpoint, const CsResponse *response,
-	  CsJudgement *judgement, CsToken *token)
+judge(const CsEndpoint *endpoint, const CsResponse *response, CsJudgement *judgement,
+	  CsToken *token)
 {
 	CsBatch		none = {0};
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
@@ -199,12 +281,57 @@ judge(const CsEndpoint *endpoint, const CsResponse *response,
 						   status, quote_refusal(endpoint, doc));
 }
 
-/* ---------- storing ---------- */
+static void
+wipe(char *secret)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, strlen(secret));
+}
+
+/* End the refresh, and wipe its secrets. */
+static void
+end_refresh(CsTokenRefresh *refresh)
+{
+	refresh->account->refresh = NULL;
+	wipe(refresh->token.access_token);
+	wipe(refresh->token.refresh_token);
+	MemoryContextDelete(refresh->context);
+}
+
+/* Keep the token to be stored, or have the account wait or halt. */
+void
+cs_token_answered(CsTokenRefresh *refresh, const CsResponse *response, double now)
+{
+	CsAccount  *account = refresh->account;
+	MemoryContext old = MemoryContextSwitchTo(refresh->context);
+	CsJudgement judgement;
+
+	judge(account->endpoint, response, &judgement, &refresh->token);
+	MemoryContextSwitchTo(old);
+	switch (judgement.verdict)
+	{
+		case CS_DONE:
+			refresh->received = true;
+			return;
+		case CS_HALT:
+			cs_account_halt(account, now, judgement.retry_after,
+							judgement.reason ? judgement.reason : "unauthorized",
+							judgement.message);
+			account->refresh_at = account->resume_at;
+			break;
+		default:
+			cs_account_throttle(account, now, judgement.retry_after, judgement.message);
+			account->refresh_at = account->resume_at;
+	}
+	end_refresh(refresh);
+}
 
 /*
- * The options that the user mapping has now, a list of DefElem; NIL if it is
- * gone.
+ * Storing
  */
+
+/* The options that the user mapping has now, a list of DefElem; NIL if it is
+ * gone. */
 static List *
 current_options(const CsEndpoint *endpoint)
 {
@@ -224,9 +351,7 @@ current_options(const CsEndpoint *endpoint)
 	return options;
 }
 
-/*
- * The value of an option in a list of DefElem, or NULL.
- */
+/* The value of an option in a list of DefElem, or NULL. */
 static const char *
 value_of(List *options, const char *name)
 {
@@ -242,9 +367,7 @@ value_of(List *options, const char *name)
 	return NULL;
 }
 
-/*
- * Append the change of one option of a user mapping; NULL: to be dropped.
- */
+/* Append the change of one option of a user mapping; NULL drops it. */
 static List *
 change(List *changes, List *current, const char *name, const char *value)
 {
@@ -286,8 +409,14 @@ alter_mapping(const CsEndpoint *endpoint, List *changes)
 	SetUserIdAndSecContext(userid, context);
 }
 
-static bool
-write_back(const CsEndpoint *endpoint, const CsToken *token)
+/*
+ * Write the token into the user mapping, to be on disk when the caller commits,
+ * whatever synchronous_commit says.  Write nothing when the mapping has another
+ * refresh token by now, or is gone: somebody signed in again.  Ereports if
+ * somebody else is altering the mapping.
+ */
+static void
+write_token(const CsEndpoint *endpoint, const CsToken *token)
 {
 	List	   *current = current_options(endpoint);
 	const char *refresh_token = value_of(current, "refresh_token");
@@ -295,7 +424,7 @@ write_back(const CsEndpoint *endpoint, const CsToken *token)
 
 	if (refresh_token == NULL ||
 		strcmp(refresh_token, cs_endpoint_option(endpoint, "refresh_token")) != 0)
-		return false;
+		return;
 
 	changes = change(changes, current, "access_token", token->access_token);
 	if (token->refresh_token != NULL)
@@ -308,142 +437,71 @@ write_back(const CsEndpoint *endpoint, const CsToken *token)
 	alter_mapping(endpoint, changes);
 	CommandCounterIncrement();
 	ForceSyncCommit();
-	return true;
-}
-
-/* ---------- of an account at work ---------- */
-
-/* A token that could not be stored is tried to be stored again after (s). */
-#define STORE_PAUSE		1.0
-
-bool
-cs_token_is_due(const CsAccount *account, double now)
-{
-	if (account->refresh)
-		return true;
-	return !account->unreadable && cs_token_is_refreshable(account->endpoint) &&
-		(account->refresh_wanted || due_at(account->endpoint, now) <= now);
-}
-
-/* When the next refresh can start, if one is due. */
-double
-cs_token_ready_at(const CsAccount *account, double now)
-{
-	return Max(account->refresh_at, now);
-}
-
-/* Effect: the refresh is over; its secrets are wiped. */
-static void
-end_refresh(CsTokenRefresh *refresh)
-{
-	refresh->account->refresh = NULL;
-	wipe_token(&refresh->token);
-	MemoryContextDelete(refresh->context);
-}
-
-void
-cs_token_refresh(CsAccount *account, CsHttp *http, double now)
-{
-	MemoryContext context;
-	MemoryContext old;
-	CsRequest	request = {0};
-
-	if (account->refresh || now < account->refresh_at)
-		return;
-	context = AllocSetContextCreate(account->context, "contactsync refresh",
-									ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(context);
-	account->refresh = palloc0(sizeof(CsTokenRefresh));
-	account->refresh->owner.kind = CS_OWNER_REFRESH;
-	account->refresh->account = account;
-	account->refresh->context = context;
-	build_request(account->endpoint, &request);
-	(void) cs_http_start(http, &account->endpoint->http, &request, NULL, account->refresh);
-	wipe_request(&request);
-	MemoryContextSwitchTo(old);
-}
-
-/* Effect: the token is there to be stored, or the account waits or is halted. */
-void
-cs_token_answered(CsTokenRefresh *refresh, const CsResponse *response, double now)
-{
-	CsAccount  *account = refresh->account;
-	MemoryContext old = MemoryContextSwitchTo(refresh->context);
-	CsJudgement judgement;
-
-	judge(account->endpoint, response, &judgement, &refresh->token);
-	MemoryContextSwitchTo(old);
-	switch (judgement.verdict)
-	{
-		case CS_DONE:
-			refresh->received = true;
-			return;
-		case CS_HALT:
-			cs_account_halt(account, now, judgement.retry_after,
-							judgement.reason ? judgement.reason : "unauthorized",
-							judgement.message);
-			account->refresh_at = account->resume_at;
-			break;
-		default:
-			cs_account_throttle(account, now, judgement.retry_after, judgement.message);
-			account->refresh_at = account->resume_at;
-	}
-	end_refresh(refresh);
-}
-
-bool
-cs_token_has_to_store(const CsAccount *account)
-{
-	return account->refresh != NULL && account->refresh->received;
 }
 
 static void
-store_token(void *arg)
+write_as_owner(void *arg)
 {
 	CsAccount  *account = arg;
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	(void) write_back(account->endpoint, &account->refresh->token);
+	write_token(account->endpoint, &account->refresh->token);
 	cs_sql_leave(&scope);
 }
 
-/* Return false if the token could not be stored, as when somebody else is at the
- * user mapping. */
+/* Return false, with a warning, if the token could not be written. */
 static bool
-try_to_store(CsAccount *account)
+try_to_write(CsAccount *account)
 {
 	ErrorData  *error;
 
-	if (cs_try(store_token, account, NULL, &error) == CS_TRY_OK)
+	if (cs_try(write_as_owner, account, NULL, &error) == CS_TRY_OK)
 		return true;
 	error->elevel = WARNING;
 	ThrowErrorData(error);
 	return false;
 }
 
-/* Effect: the account uses a token that another one has just stored. */
-void
-cs_token_share(CsAccount *account, double now)
+/* Use the token that is in the user mapping now. */
+static void
+use_token(CsAccount *account, double now)
 {
 	account->refresh_wanted = false;
 	account->refreshed_at = now;
 	cs_account_read_endpoint(account, now);
 }
 
-void
-cs_token_store(CsAccount *account, double now)
+/* Has a token been received that is not stored? */
+bool
+cs_token_has_to_store(const CsAccount *account)
 {
+	return account->refresh != NULL && account->refresh->received;
+}
+
+/*
+ * Store the token that was received, and have all accounts use it that share the
+ * user mapping.  Needs a transaction, which is to be committed at once.  If the
+ * token cannot be stored it is kept, to be stored again.
+ */
+void
+cs_token_store(CsAccount *account, const List *accounts, double now)
+{
+	ListCell   *lc;
+
 	if (now < account->refresh_at)
 		return;
-	if (!try_to_store(account))
+	if (!try_to_write(account))
 	{
 		account->refresh_at = now + STORE_PAUSE;
 		return;
 	}
-	/* the change is our own: no need to begin anew */
+	/* the change is our own: no need to reload definitions */
 	cs_shmem_forget_reload();
 	CommandCounterIncrement();
 	end_refresh(account->refresh);
-	cs_token_share(account, now);
+	use_token(account, now);
+	foreach(lc, accounts)
+		if (share_mapping(account, lfirst(lc)))
+		use_token(lfirst(lc), now);
 }

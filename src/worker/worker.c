@@ -201,7 +201,7 @@ deliver(CsDelivery *before)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		cs_delivery_turn(delivery);
+		cs_delivery_run(delivery);
 		prune();
 		cs_delivery_wait(delivery, FALLBACK_MS);
 	}

@@ -1,0 +1,510 @@
+/*-------------------------------------------------------------------------
+ *
+ * change.c
+ *		What was queued for one lane, as far as it is in memory.
+ *
+ * A key is in the set of its lane once, however often it was queued.  It is
+ * PENDING until it is read; what is queued while it is ACTIVE makes it PENDING
+ * once more when its outcome is known.  So the newest value is sent, and never
+ * before an older one that is under way.
+ *
+ * Two rows can stand for one contact, so an ACTIVE change holds identity locks.
+ * Other changes of the contact wait, and are read again when they are released.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/settings.h"
+#include "delivery/change.h"
+
+typedef struct CsChangeSlot
+{
+	const char *key;
+	uint32		hash;
+	CsChange   *change;
+	char		status;
+} CsChangeSlot;
+
+#define SH_PREFIX changeset
+#define SH_ELEMENT_TYPE CsChangeSlot
+#define SH_KEY_TYPE const char *
+#define SH_KEY key
+#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key), strlen(key))
+#define SH_EQUAL(tb, a, b) (strcmp(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* A row of the queue; it is deleted when its last change is finished. */
+typedef struct CsReadRow
+{
+	CsQueuePosition position;
+	int			unfinished;		/* changes */
+} CsReadRow;
+
+typedef struct CsReadRowSlot
+{
+	CsQueuePosition position;
+	CsReadRow  *row;
+	char		status;
+} CsReadRowSlot;
+
+#define SH_PREFIX rowset
+#define SH_ELEMENT_TYPE CsReadRowSlot
+#define SH_KEY_TYPE CsQueuePosition
+#define SH_KEY position
+#define SH_HASH_KEY(tb, key) \
+	hash_combine(murmurhash32((uint32) (key).xact), murmurhash32((uint32) (key).id))
+#define SH_EQUAL(tb, a, b) ((a).xact == (b).xact && (a).id == (b).id)
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* Initialize a set without changes; what it holds is allocated in the context. */
+void
+cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *locks,
+					 MemoryContext context)
+{
+	memset(set, 0, sizeof(CsChangeSet));
+	set->lane = lane;
+	set->locks = locks;
+	set->context = context;
+	set->by_key = changeset_create(context, 256, NULL);
+	set->rows = rowset_create(context, 256, NULL);
+	dlist_init(&set->pending);
+	dlist_init(&set->postponed);
+	dlist_init(&set->sent_ahead);
+}
+
+static void
+make_pending(CsChange *change, bool first)
+{
+	CsChangeSet *set = change->set;
+
+	change->state = CS_CHANGE_PENDING;
+	if (first)
+	{
+		dlist_push_head(&set->pending, &change->node);
+		return;
+	}
+	change->sequence = ++set->last_sequence;
+	dlist_push_tail(&set->pending, &change->node);
+}
+
+/*
+ * Locks, and what is outdated
+ */
+
+/* Release the lock in a slot, if any; its waiters are PENDING again. */
+static void
+release_lock(CsChange *change, int slot)
+{
+	CsIdentityLock *lock = change->locks[slot];
+
+	if (lock == NULL)
+		return;
+	change->locks[slot] = NULL;
+	while (!dlist_is_empty(&lock->waiters))
+	{
+		CsChange   *waiter = dlist_tail_element(CsChange, node, &lock->waiters);
+
+		dlist_delete(&waiter->node);
+		make_pending(waiter, true);
+	}
+	cs_identity_lock_release(change->set->locks, lock);
+}
+
+static void
+release_locks(CsChange *change)
+{
+	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
+		release_lock(change, i);
+}
+
+/*
+ * Lock an identity for an ACTIVE change until it is finished or locks another
+ * one in the same slot; NULL only releases what is there.
+ *
+ * If another change has the lock, this one becomes BLOCKED and loses all its
+ * locks, so that no two changes wait for each other, and false is returned.
+ */
+bool
+cs_change_lock(CsChange *change, Oid serverid, const char *identity, int slot)
+{
+	CsIdentityLock *held = change->locks[slot];
+	CsIdentityLock *lock;
+	char	   *key;
+
+	if (identity == NULL)
+	{
+		release_lock(change, slot);
+		return true;
+	}
+	key = cs_identity_lock_key(serverid, slot == CS_LOCK_EMAIL ? "email" : "key", identity);
+	if (held && strcmp(held->key, key) == 0)
+		return true;
+	release_lock(change, slot);
+	lock = cs_identity_lock_find(change->set->locks, key);
+	if (lock->owner != NULL)
+	{
+		release_locks(change);
+		change->state = CS_CHANGE_BLOCKED;
+		dlist_push_tail(&lock->waiters, &change->node);
+		return false;
+	}
+	lock->owner = change;
+	change->locks[slot] = lock;
+	return true;
+}
+
+/* The identity that the change has locked in a slot, or NULL. */
+const char *
+cs_change_locked_identity(const CsChange *change, int slot)
+{
+	return change->locks[slot] ? cs_identity_lock_identity(change->locks[slot]) : NULL;
+}
+
+/* Was something newer sent already as the contact that the change has locked? */
+bool
+cs_change_is_outdated(const CsChange *change)
+{
+	const CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
+
+	return lock && cs_identity_lock_sent(lock, &change->set->sent_ahead) > change->latest_sequence;
+}
+
+/*
+ * The provider has the value of the change.  If that is newer than its place in
+ * line, the changes of the same contact in between are outdated.
+ */
+void
+cs_change_mark_sent(CsChange *change)
+{
+	CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
+
+	if (lock && change->latest_sequence > change->sequence && !cs_change_is_outdated(change))
+		cs_identity_lock_mark_sent(lock, &change->set->sent_ahead, change->latest_sequence);
+}
+
+/*
+ * Adding what was queued
+ */
+
+/*
+ * How many more keys may be held in memory.  A key that is changed again and
+ * again is one change with many queue rows, so both are bounded.
+ */
+int
+cs_change_room(const CsChangeSet *set)
+{
+	return cs_max_pending - Max(set->nchanges, (int) set->rows->members);
+}
+
+static CsChange *
+create_change(CsChangeSet *set, const char *key)
+{
+	CsChange   *change = MemoryContextAllocZero(set->context, sizeof(CsChange));
+
+	change->set = set;
+	change->lane = set->lane;
+	change->key = MemoryContextStrdup(set->context, key);
+	make_pending(change, false);
+	set->nchanges++;
+	return change;
+}
+
+static List *
+append_row(CsChangeSet *set, List *rows, CsReadRow *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(set->context);
+
+	rows = lappend(rows, row);
+	MemoryContextSwitchTo(old);
+	return rows;
+}
+
+static uint64
+queue_id(const CsReadRow *row)
+{
+	return row->position.xact ^ ((uint64) row->position.id << 40);
+}
+
+/*
+ * Make the key PENDING on account of a queue row, now or when it is not ACTIVE
+ * any more.  "forced": send it whatever is stored of it.
+ */
+static CsChange *
+add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced)
+{
+	CsChangeSlot *slot;
+	CsChange   *change;
+	bool		found;
+
+	slot = changeset_insert(set->by_key, key, &found);
+	if (!found)
+	{
+		slot->change = create_change(set, key);
+		slot->key = slot->change->key;
+	}
+	change = slot->change;
+	if (change->state == CS_CHANGE_ACTIVE)
+	{
+		change->next_rows = append_row(set, change->next_rows, row);
+		change->next_latest_sequence = ++set->last_sequence;
+		change->next_unconfirmed |= forced;
+	}
+	else
+	{
+		change->rows = append_row(set, change->rows, row);
+		change->latest_sequence = found ? ++set->last_sequence : change->sequence;
+		change->queue_id = queue_id(row);
+		change->unconfirmed |= forced;
+	}
+	row->unfinished++;
+	return change;
+}
+
+static void
+set_direct(CsChange *change, Jsonb *contact)
+{
+	MemoryContext old;
+
+	if (change->direct)
+		return;
+	old = MemoryContextSwitchTo(change->set->context);
+	change->direct = (Jsonb *) PG_DETOAST_DATUM_COPY(PointerGetDatum(contact));
+	MemoryContextSwitchTo(old);
+}
+
+static void
+count_change(CsChange *change)
+{
+	if (change->is_counted)
+		return;
+	change->is_counted = true;
+	change->set->counted++;
+	change->set->newly_counted++;
+}
+
+static void
+free_row(CsChangeSet *set, CsReadRow *row)
+{
+	rowset_delete(set->rows, row->position);
+	pfree(row);
+}
+
+/*
+ * Add the keys of a queue row, or its contact.  "unconfirmed": they may have
+ * been sent before; "counted": the bulk guard counts them.
+ */
+void
+cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool counted)
+{
+	int			n = row->nkeys == 0 && row->contact ? 1 : row->nkeys;
+	CsReadRowSlot *slot;
+	CsReadRow  *read;
+	bool		found;
+
+	slot = rowset_insert(set->rows, row->position, &found);
+	if (found)
+		return;					/* read twice */
+	read = slot->row = MemoryContextAlloc(set->context, sizeof(CsReadRow));
+	read->position = row->position;
+	read->unfinished = 0;
+	for (int i = 0; i < n; i++)
+	{
+		CsChange   *change;
+
+		if (row->nkeys > 0)
+			change = add_key(set, row->keys[i], read, row->contact != NULL);
+		else
+		{
+			change = add_key(set, psprintf(INT64_FORMAT, row->position.id), read, false);
+			set_direct(change, row->contact);
+		}
+		change->unconfirmed |= unconfirmed;
+		if (counted)
+			count_change(change);
+	}
+	if (read->unfinished == 0)
+		free_row(set, read);
+}
+
+/* The keys of ACTIVE changes, as a text[]. */
+ArrayType *
+cs_change_active_keys(const CsChangeSet *set)
+{
+	Datum	   *elements = palloc((set->nchanges + 1) * sizeof(Datum));
+	changeset_iterator iterator;
+	CsChangeSlot *slot;
+	int			n = 0;
+
+	changeset_start_iterate(set->by_key, &iterator);
+	while ((slot = changeset_iterate(set->by_key, &iterator)) != NULL)
+		if (slot->change->state == CS_CHANGE_ACTIVE)
+			elements[n++] = CStringGetTextDatum(slot->key);
+	return construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/*
+ * From PENDING to ACTIVE, and back
+ */
+
+/* Move postponed changes that are due to the pending ones. */
+static void
+wake_postponed(CsChangeSet *set, double now)
+{
+	dlist_mutable_iter iter;
+
+	if (now < set->postponed_until)
+		return;
+	set->postponed_until = DBL_MAX;
+	dlist_foreach_modify(iter, &set->postponed)
+	{
+		CsChange   *change = dlist_container(CsChange, node, iter.cur);
+
+		if (change->not_before > now)
+		{
+			set->postponed_until = Min(set->postponed_until, change->not_before);
+			continue;
+		}
+		dlist_delete(&change->node);
+		make_pending(change, !change->last);
+	}
+}
+
+/* Return the next change to be read, now ACTIVE, or NULL if none is due. */
+CsChange *
+cs_change_next(CsChangeSet *set, double now)
+{
+	CsChange   *change;
+
+	wake_postponed(set, now);
+	if (dlist_is_empty(&set->pending))
+		return NULL;
+	change = dlist_container(CsChange, node, dlist_pop_head_node(&set->pending));
+	change->state = CS_CHANGE_ACTIVE;
+	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, change->sequence);
+	return change;
+}
+
+/* When a change is due: 0 for at once, DBL_MAX if none is PENDING. */
+double
+cs_change_ready_at(const CsChangeSet *set)
+{
+	if (!dlist_is_empty(unconstify(dlist_head *, &set->pending)))
+		return 0;
+	return dlist_is_empty(unconstify(dlist_head *, &set->postponed)) ? DBL_MAX : set->postponed_until;
+}
+
+/* Add the queue rows that came while the change was ACTIVE to its rows. */
+static void
+take_next_rows(CsChange *change)
+{
+	MemoryContext old;
+	ListCell   *lc;
+
+	if (change->next_rows == NIL)
+		return;
+	old = MemoryContextSwitchTo(change->set->context);
+	foreach(lc, change->next_rows)
+	{
+		change->rows = lappend(change->rows, lfirst(lc));
+		change->queue_id = queue_id(lfirst(lc));
+	}
+	list_free(change->next_rows);
+	change->next_rows = NIL;
+	change->latest_sequence = change->next_latest_sequence;
+	change->unconfirmed |= change->next_unconfirmed;
+	change->next_unconfirmed = false;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Make an ACTIVE change PENDING, to be read again, but not before the given
+ * time.  It keeps its locks, so that no other change overtakes it.  "first":
+ * ahead of those that are PENDING.
+ */
+void
+cs_change_postpone(CsChange *change, double not_before, bool first)
+{
+	CsChangeSet *set = change->set;
+
+	take_next_rows(change);
+	change->contact = NULL;
+	change->not_before = not_before;
+	change->last = !first;
+	if (not_before <= 0)
+	{
+		make_pending(change, first);
+		return;
+	}
+	change->state = CS_CHANGE_PENDING;
+	dlist_push_tail(&set->postponed, &change->node);
+	set->postponed_until = dlist_has_next(&set->postponed, dlist_head_node(&set->postponed)) ?
+		Min(set->postponed_until, not_before) : not_before;
+}
+
+/*
+ * Give up a queue row of a change that has its outcome.  Return one that no
+ * other change needs: the caller deletes it in the transaction that stores the
+ * outcome.  Return false when the change has no row left.
+ */
+bool
+cs_change_release_row(CsChange *change, CsQueuePosition *position)
+{
+	while (change->rows != NIL)
+	{
+		CsReadRow  *row = llast(change->rows);
+
+		change->rows = list_delete_last(change->rows);
+		if (--row->unfinished > 0)
+			continue;
+		*position = row->position;
+		free_row(change->set, row);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * End an ACTIVE change that has its outcome and no queue row left.  Its locks
+ * are released, and it is freed unless it was queued again meanwhile.
+ */
+void
+cs_change_finish(CsChange *change)
+{
+	CsChangeSet *set = change->set;
+
+	Assert(change->rows == NIL);
+	release_locks(change);
+	change->contact = NULL;
+	change->attempts = 0;
+	change->failed_at = 0;
+	change->unconfirmed = change->withdrawn = false;
+	if (change->next_rows != NIL)
+	{
+		take_next_rows(change);
+		make_pending(change, false);
+		return;
+	}
+	changeset_delete(set->by_key, change->key);
+	set->counted -= change->is_counted;
+	if (change->direct)
+		pfree(change->direct);
+	pfree(change->key);
+	pfree(change);
+	set->nchanges--;
+}

@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * change.h
+ *		What was queued for one lane, as far as it is in memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_CHANGE_H
+#define CS_DELIVERY_CHANGE_H
+
+#include "postgres.h"
+
+#include "lib/ilist.h"
+#include "nodes/pg_list.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "delivery/identity_lock.h"
+#include "delivery/read_batch.h"
+#include "provider/contact.h"
+#include "store/queue.h"
+
+struct CsLane;
+
+/* The identities that a change can hold a lock on, each in a slot of its own. */
+#define CS_LOCK_KEY			0	/* its upsert key */
+#define CS_LOCK_EMAIL		1	/* its e-mail address, if that identifies a
+								 * contact as well */
+#define CS_LOCK_PREVIOUS	2	/* the upsert key that the row had before */
+#define CS_CHANGE_LOCKS		3
+
+typedef enum CsChangeState
+{
+	CS_CHANGE_PENDING,			/* waits to be read; -> ACTIVE */
+	CS_CHANGE_ACTIVE,			/* was read, is in a call or about to be; ->
+								 * PENDING, BLOCKED, or finished */
+	CS_CHANGE_BLOCKED			/* waits for another one's lock; -> PENDING */
+} CsChangeState;
+
+/* The changes of one lane. */
+typedef struct CsChangeSet
+{
+	struct CsLane *lane;
+	CsIdentityLocks *locks;
+	MemoryContext context;
+	struct changeset_hash *by_key;
+	struct rowset_hash *rows;	/* queue rows that still have a change here */
+	int			nchanges;
+	dlist_head	pending;		/* PENDING, in the order of reading */
+	dlist_head	postponed;		/* PENDING, but with a not_before */
+	double		postponed_until;	/* the least not_before of these */
+	uint64		last_sequence;	/* given out so far */
+	dlist_head	sent_ahead;		/* identity locks with a sent_sequence */
+	int			counted;		/* changes that the bulk guard counts */
+	int			newly_counted;	/* of these, since the guard last looked */
+} CsChangeSet;
+
+/* A row, or a contact, that may differ from what the provider has. */
+typedef struct CsChange
+{
+	dlist_node	node;			/* of pending, postponed, or a lock's waiters */
+	CsChangeSet *set;
+	struct CsLane *lane;
+	CsChangeState state;
+	char	   *key;
+	List	   *rows;			/* the queue rows that named the key */
+	List	   *next_rows;		/* those that came while it was ACTIVE */
+
+	/*
+	 * queue_id identifies the newest of "rows", and is the same after a
+	 * restart, so an idempotency key can be made of it.  The sequences count
+	 * what happens to the lane in this process: "sequence" is the change's
+	 * place in line, latest_sequence when the newest of "rows" came.  The
+	 * latter is greater if the key was queued again while it waited.
+	 */
+	uint64		queue_id;
+	uint64		sequence;
+	uint64		latest_sequence;
+	uint64		next_latest_sequence;	/* of next_rows */
+
+	bool		unconfirmed;	/* it may have been sent before, or is to be
+								 * sent again: send it whatever is stored */
+	bool		next_unconfirmed;	/* of next_rows */
+	bool		withdrawn;		/* it may have been sent as an opt-out, so
+								 * consent has to be sent anew */
+	bool		is_counted;		/* one of set->counted */
+	Jsonb	   *direct;			/* of contactsync_upsert(): the contact itself */
+	int			attempts;
+	double		failed_at;		/* of the first failed attempt, or 0 */
+	bool		last;			/* goes behind the others when it is due */
+	double		not_before;
+	CsIdentityLock *locks[CS_CHANGE_LOCKS];
+
+	/* while ACTIVE */
+	CsReadBatch *read_batch;	/* that "contact" was allocated in */
+	CsContact  *contact;
+	pg_uuid_t	digest;
+} CsChange;
+
+extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *locks,
+								 MemoryContext context);
+
+extern int	cs_change_room(const CsChangeSet *set);
+extern void cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool counted);
+extern ArrayType *cs_change_active_keys(const CsChangeSet *set);
+
+extern CsChange *cs_change_next(CsChangeSet *set, double now);
+extern double cs_change_ready_at(const CsChangeSet *set);
+
+extern bool cs_change_lock(CsChange *change, Oid serverid, const char *identity, int slot);
+extern const char *cs_change_locked_identity(const CsChange *change, int slot);
+
+extern bool cs_change_is_outdated(const CsChange *change);
+extern void cs_change_mark_sent(CsChange *change);
+
+extern void cs_change_postpone(CsChange *change, double not_before, bool first);
+extern bool cs_change_release_row(CsChange *change, CsQueuePosition *position);
+extern void cs_change_finish(CsChange *change);
+
+#endif							/* CS_DELIVERY_CHANGE_H */

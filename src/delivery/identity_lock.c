@@ -1,0 +1,157 @@
+/*-------------------------------------------------------------------------
+ *
+ * identity_lock.c
+ *		Locks on what a provider finds a contact by.
+ *
+ * Two rows can stand for one contact, so whoever sends a contact holds a lock on
+ * each identity that the provider may find it by.  The locks live in the memory
+ * of the process that delivers; a crash forgets them with everything else that
+ * was under way.
+ *
+ * A row that changed again while it stood in line is sent in its old place with
+ * its newest value.  Changes of other rows that stand for the same contact, and
+ * came between the two, are outdated then.  The lock remembers how new the value
+ * was that was sent, and is kept until the line has come that far.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "utils/memutils.h"
+
+#include "delivery/identity_lock.h"
+
+typedef struct CsIdentityLockSlot
+{
+	const char *key;
+	uint32		hash;
+	CsIdentityLock *lock;
+	char		status;
+} CsIdentityLockSlot;
+
+#define SH_PREFIX lockset
+#define SH_ELEMENT_TYPE CsIdentityLockSlot
+#define SH_KEY_TYPE const char *
+#define SH_KEY key
+#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key), strlen(key))
+#define SH_EQUAL(tb, a, b) (strcmp(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+struct CsIdentityLocks
+{
+	MemoryContext context;
+	lockset_hash *by_key;
+};
+
+/* Create an empty table of locks in the given context. */
+CsIdentityLocks *
+cs_identity_lock_create(MemoryContext context)
+{
+	CsIdentityLocks *locks = MemoryContextAlloc(context, sizeof(CsIdentityLocks));
+
+	locks->context = context;
+	locks->by_key = lockset_create(context, 1024, NULL);
+	return locks;
+}
+
+/* The key of the lock on an identity of that kind, which is one word; palloc'd. */
+char *
+cs_identity_lock_key(Oid serverid, const char *kind, const char *identity)
+{
+	return psprintf("%u %s %s", serverid, kind, identity);
+}
+
+/* The identity that a lock is on. */
+const char *
+cs_identity_lock_identity(const CsIdentityLock *lock)
+{
+	return strchr(strchr(lock->key, ' ') + 1, ' ') + 1;
+}
+
+/*
+ * Return the lock with that key, made if there is none.  If it has no owner the
+ * caller becomes that; otherwise it adds itself to the waiters.
+ */
+CsIdentityLock *
+cs_identity_lock_find(CsIdentityLocks *locks, const char *key)
+{
+	CsIdentityLockSlot *slot;
+	bool		found;
+
+	slot = lockset_insert(locks->by_key, key, &found);
+	if (!found)
+	{
+		slot->lock = MemoryContextAllocZero(locks->context, sizeof(CsIdentityLock));
+		slot->lock->key = MemoryContextStrdup(locks->context, key);
+		slot->key = slot->lock->key;
+		dlist_init(&slot->lock->waiters);
+	}
+	return slot->lock;
+}
+
+static void
+free_lock(CsIdentityLocks *locks, CsIdentityLock *lock)
+{
+	lockset_delete(locks->by_key, lock->key);
+	pfree(lock->key);
+	pfree(lock);
+}
+
+/* Release a lock; the caller has removed the waiters. */
+void
+cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock)
+{
+	Assert(dlist_is_empty(&lock->waiters));
+	lock->owner = NULL;
+	if (lock->sent_sequence == 0)
+		free_lock(locks, lock);
+}
+
+/*
+ * Remember that a value as new as "sequence" was sent ahead of its place in the
+ * line whose list is sent_ahead.  The list is in the order of the sequences.
+ */
+void
+cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence)
+{
+	dlist_node *before = &sent_ahead->head;
+
+	if (lock->sent_sequence > 0)
+		dlist_delete(&lock->node);
+	lock->sent_sequence = sequence;
+	lock->sent_ahead = sent_ahead;
+	while (before->prev != &sent_ahead->head &&
+		   dlist_container(CsIdentityLock, node, before->prev)->sent_sequence > sequence)
+		before = before->prev;
+	dlist_insert_before(before, &lock->node);
+}
+
+/* How new what was sent ahead of its place in that line is; 0 if nothing was. */
+uint64
+cs_identity_lock_sent(const CsIdentityLock *lock, const dlist_head *sent_ahead)
+{
+	return lock->sent_ahead == sent_ahead ? lock->sent_sequence : 0;
+}
+
+/* The line has come to the given sequence: forget what was sent ahead of it. */
+void
+cs_identity_lock_forget_sent(CsIdentityLocks *locks, dlist_head *sent_ahead, uint64 sequence)
+{
+	while (!dlist_is_empty(sent_ahead))
+	{
+		CsIdentityLock *lock = dlist_head_element(CsIdentityLock, node, sent_ahead);
+
+		if (lock->sent_sequence > sequence)
+			break;
+		dlist_delete(&lock->node);
+		lock->sent_sequence = 0;
+		if (lock->owner == NULL)
+			free_lock(locks, lock);
+	}
+}

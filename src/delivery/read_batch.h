@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * read_batch.h
+ *		The memory of contacts that were read together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_READ_BATCH_H
+#define CS_DELIVERY_READ_BATCH_H
+
+#include "postgres.h"
+
+typedef struct CsReadBatch
+{
+	MemoryContext context;
+	int			users;			/* freed when this reaches 0 */
+} CsReadBatch;
+
+extern CsReadBatch *cs_read_batch_create(MemoryContext parent);
+extern void cs_read_batch_retain(CsReadBatch *read_batch);
+extern void cs_read_batch_release(CsReadBatch *read_batch);
+
+#endif							/* CS_DELIVERY_READ_BATCH_H */
