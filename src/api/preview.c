@@ -202,8 +202,8 @@ make_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const char *ac
 	batch->number = 1;
 	if (cs_json_int(cs_json_get(doc, "rekeys"), &rekeys))
 		batch->rekeys = (int) rekeys;
-	if (cs_json_string(cs_json_get(doc, "provider_state")))
-		batch->provider_state = pstrdup(cs_json_string(cs_json_get(doc, "provider_state")));
+	if (cs_json_string(cs_json_get(doc, "limitation")))
+		batch->limitation = pstrdup(cs_json_string(cs_json_get(doc, "limitation")));
 	take_contacts(endpoint, batch, contacts, doc);
 
 	limit = cs_provider_batch_limit(endpoint, batch->action, step);
@@ -390,24 +390,24 @@ take_response(FunctionCallInfo fcinfo, CsResponse *response)
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY;
 }
 
-/* Whom a halt is to be blamed on. */
+/* Return what is at fault for a halt, or NULL. */
 static const char *
-blame(const CsJudgement *judgement)
+party_at_fault(const CsJudgement *judgement)
 {
 	if (judgement->verdict != CS_HALT)
 		return NULL;
 	if (judgement->mapping_error)
 		return "mapping";
-	return judgement->maybe_contact ? "server or contact" : "server";
+	return judgement->contact_suspected ? "server or contact" : "server";
 }
 
 /* Columns of contactsync_judge(), in its order. */
 enum
 {
-	COL_VERDICT, COL_RETRY_AFTER, COL_THROTTLED, COL_NEXT_STEP, COL_BLAME, COL_CONTACT,
+	COL_VERDICT, COL_RETRY_AFTER, COL_THROTTLED, COL_NEXT_STEP, COL_AT_FAULT, COL_CONTACT,
 	COL_OUTCOME, COL_REASON, COL_CODE, COL_FIELD, COL_MESSAGE, COL_REMOTE_ID,
 	COL_REMOTE_STATUS, COL_NOTE, COL_OPTED_OUT, COL_CONSENT_SENT, COL_TOPICS,
-	COL_MEMO, COL_REQUEST_ID, COL_COUNT
+	COL_LIMITATION, COL_REQUEST_ID, COL_COUNT
 };
 
 typedef struct Row
@@ -435,12 +435,12 @@ fill_call(Row *row, const CsJudgement *judgement)
 	row->values[COL_THROTTLED] = BoolGetDatum(judgement->throttled);
 	row->nulls[COL_NEXT_STEP] = judgement->verdict != CS_STEP;
 	row->values[COL_NEXT_STEP] = Int32GetDatum(judgement->next_step);
-	set_text(row, COL_BLAME, blame(judgement));
+	set_text(row, COL_AT_FAULT, party_at_fault(judgement));
 	set_text(row, COL_REASON, judgement->reason);
 	set_text(row, COL_CODE, judgement->code);
 	set_text(row, COL_FIELD, judgement->field);
 	set_text(row, COL_MESSAGE, judgement->message);
-	set_text(row, COL_MEMO, judgement->provider_state);
+	set_text(row, COL_LIMITATION, judgement->limitation);
 	set_text(row, COL_REQUEST_ID, judgement->request_id);
 }
 

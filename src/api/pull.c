@@ -74,7 +74,7 @@ lock(CsPuller *puller)
 
 /* Effect: appends a contact as cs_remote_contact_store() takes it. */
 static void
-append_contact(StringInfo out, const CsRemote *remote)
+append_contact(StringInfo out, const CsRemoteContact *remote)
 {
 	const CsContact *contact = remote->contact;
 	const char *email = cs_email_normalize(contact->value[CS_EMAIL]);
@@ -108,7 +108,7 @@ note_clock(CsPuller *puller, const CsResponse *response)
 
 /* Effect: asks for a page; an error if it is not there. */
 static void
-ask_for_page(CsPuller *puller, const CsPull *pull, CsPulled *pulled)
+ask_for_page(CsPuller *puller, const CsPull *pull, CsPullPage *pulled)
 {
 	const CsEndpoint *endpoint = puller->endpoint;
 	CsRequest	request = {0};
@@ -121,7 +121,7 @@ ask_for_page(CsPuller *puller, const CsPull *pull, CsPulled *pulled)
 	doc = cs_json_parse(response.body ? response.body : "", response.body_len);
 	note_clock(puller, &response);
 	problem = cs_fetch_problem(endpoint, &response, doc);
-	memset(pulled, 0, sizeof(CsPulled));
+	memset(pulled, 0, sizeof(CsPullPage));
 	if (problem == NULL)
 		endpoint->provider->judge_pull(endpoint, pull, doc, pulled);
 	if (problem == NULL && pulled->items == NULL)
@@ -136,7 +136,7 @@ ask_for_page(CsPuller *puller, const CsPull *pull, CsPulled *pulled)
 
 /* Effect: stores a page.  Its memory is that of the caller's context. */
 static void
-store_page(CsPuller *puller, const CsPulled *pulled)
+store_page(CsPuller *puller, const CsPullPage *pulled)
 {
 	StringInfoData rows;
 	CsSqlScope	scope;
@@ -145,7 +145,7 @@ store_page(CsPuller *puller, const CsPulled *pulled)
 	appendStringInfoCharMacro(&rows, '[');
 	for (int i = 0; i < cs_json_length(pulled->items); i++)
 	{
-		CsRemote	remote = {0};
+		CsRemoteContact	remote = {0};
 
 		if (puller->endpoint->provider->read_contact(puller->endpoint,
 													 cs_json_item(pulled->items, i), &remote))
@@ -169,7 +169,7 @@ pull_pages(CsPuller *puller, const char *since)
 	puller->by_page = false;
 	do
 	{
-		CsPulled	pulled;
+		CsPullPage	pulled;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(page);

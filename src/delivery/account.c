@@ -43,7 +43,7 @@ cs_account_create(const CsEndpointState *state)
 	account->busy = state->busy;
 	account->stale_before = state->stale_before;
 	account->learned_pace = state->pace;
-	account->provider_state = state->provider_state;
+	account->limitation = state->limitation;
 	account->halt_notified = state->halt_notified;
 	account->context = CurrentMemoryContext;
 	account->health_changed = true;
@@ -103,17 +103,17 @@ set_pace(CsAccount *account, double now)
 
 /*
  * Keep what the provider's judge() remembers; it finds it in
- * endpoint->provider_state.  "" means nothing.
+ * endpoint->limitation.  "" means nothing.
  */
 void
-cs_account_remember(CsAccount *account, const char *provider_state, double now)
+cs_account_remember(CsAccount *account, const char *limitation, double now)
 {
-	if (strcmp(account->provider_state ? account->provider_state : "", provider_state) == 0)
+	if (strcmp(account->limitation ? account->limitation : "", limitation) == 0)
 		return;
-	if (account->provider_state)
-		pfree(account->provider_state);
-	account->provider_state = *provider_state ? MemoryContextStrdup(account->context, provider_state) : NULL;
-	account->endpoint->provider_state = account->provider_state;
+	if (account->limitation)
+		pfree(account->limitation);
+	account->limitation = *limitation ? MemoryContextStrdup(account->context, limitation) : NULL;
+	account->endpoint->limitation = account->limitation;
 	account->learned_changed = true;
 	set_pace(account, now);
 }
@@ -122,16 +122,16 @@ cs_account_remember(CsAccount *account, const char *provider_state, double now)
 void
 cs_account_unlearn(CsAccount *account, double now)
 {
-	if (account->learned_pace == 0 && account->provider_state == NULL)
+	if (account->learned_pace == 0 && account->limitation == NULL)
 		return;
 	account->learned_pace = 0;
-	if (account->provider_state)
-		pfree(account->provider_state);
-	account->provider_state = NULL;
+	if (account->limitation)
+		pfree(account->limitation);
+	account->limitation = NULL;
 	account->learned_changed = true;
 	if (account->endpoint == NULL)
 		return;
-	account->endpoint->provider_state = NULL;
+	account->endpoint->limitation = NULL;
 	set_pace(account, now);
 }
 
@@ -198,7 +198,7 @@ cs_account_read_endpoint(CsAccount *account, double now)
 		MemoryContextDelete(account->endpoint_context);
 	account->endpoint_context = fresh;
 	account->endpoint = endpoint;
-	endpoint->provider_state = account->provider_state;
+	endpoint->limitation = account->limitation;
 	set_pace(account, now);
 }
 
@@ -387,7 +387,7 @@ cs_account_store_health(const CsAccount *account)
 	}
 	notify_health(account);
 	if (account->learned_changed)
-		cs_endpoint_state_set_learned(account->id, account->learned_pace, account->provider_state);
+		cs_endpoint_state_set_learned(account->id, account->learned_pace, account->limitation);
 	if (account->health_changed)
 		cs_endpoint_state_set_health(account->id, names[account->health], account->reason,
 									 account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));

@@ -43,7 +43,7 @@ typedef struct CsAccount
 	/* what the provider taught us; stored in contactsync.endpoint */
 	CsPace		pace;
 	double		learned_pace;	/* calls a second, after a 429; 0: no less */
-	char	   *provider_state; /* what the provider's judge() remembers, or
+	char	   *limitation; /* what the provider's judge() remembers, or
 								 * NULL */
 	bool		learned_changed;	/* since it was last stored */
 
@@ -95,7 +95,7 @@ extern CsAccount *cs_account_create(const CsEndpointState *state);
 extern void cs_account_carry_over(CsAccount *account, const CsAccount *before);
 extern void cs_account_read_endpoint(CsAccount *account, double now);
 
-extern void cs_account_remember(CsAccount *account, const char *provider_state, double now);
+extern void cs_account_remember(CsAccount *account, const char *limitation, double now);
 extern void cs_account_unlearn(CsAccount *account, double now);
 
 extern void cs_account_resume_throttle(CsAccount *account, double now, double until,

@@ -153,13 +153,13 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 
 	if (call->batch.number == 0)
 		call->batch.number = ++account->last_batch;
-	call->batch.provider_state = account->endpoint->provider_state ? pstrdup(account->endpoint->provider_state) : NULL;
+	call->batch.limitation = account->endpoint->limitation ? pstrdup(account->endpoint->limitation) : NULL;
 	memset(&call->request, 0, sizeof(CsRequest));
 	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
 	for (int i = 0; i < call->batch.ncontacts; i++)
 	{
 		call->changes[i]->unconfirmed = true;
-		call->changes[i]->withdrawn |= cs_contact_withdraws(call->batch.contacts[i]);
+		call->changes[i]->withdrawn |= cs_contact_withdraws_consent(call->batch.contacts[i]);
 	}
 	call->started_at = now;
 	call->started = GetCurrentTimestamp();
@@ -432,7 +432,7 @@ halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 	{
 		cs_account_halt(call->account, now, judgement->retry_after,
 						judgement->reason ? judgement->reason : "halted", judgement->message);
-		release_contacts(call, 0, judgement->maybe_contact);
+		release_contacts(call, 0, judgement->contact_suspected);
 	}
 }
 
@@ -599,8 +599,8 @@ cs_call_answered(CsCall *call, const CsResponse *response, CsSettlement *settlem
 	call->account->in_flight--;
 	cs_provider_judge(call->account->endpoint, &call->batch, response, &judgement);
 	log_call(call, response, &judgement, settlement, now);
-	if (judgement.provider_state)
-		cs_account_remember(call->account, judgement.provider_state, now);
+	if (judgement.limitation)
+		cs_account_remember(call->account, judgement.limitation, now);
 	if (!execute(call, &judgement, settlement, now))
 		free_call(call, read_batches);
 	MemoryContextSwitchTo(old);

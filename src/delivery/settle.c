@@ -255,7 +255,7 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	stored->maybe_sent = change->unconfirmed || strcmp(stored->reason, CS_REASON_UNAVAILABLE) == 0 ||
 		strcmp(stored->reason, CS_REASON_UNREADABLE) == 0;
 	stored->withdraws = change->withdrawn || (!outcome->consent_sent && change->contact &&
-											  cs_contact_withdraws(change->contact));
+											  cs_contact_withdraws_consent(change->contact));
 	if (change->direct)
 	{
 		old = MemoryContextSwitchTo(outcomes->context);

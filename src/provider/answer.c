@@ -15,6 +15,7 @@
 #include <ctype.h>
 
 #include "base/text.h"
+#include "base/text.h"
 #include "provider/answer.h"
 
 /* A list of errors is cut off after this many bytes. */
@@ -207,7 +208,7 @@ cs_answer_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
 						   status == 404 ? CS_HALT_URL : CS_HALT_NOT_API,
 						   "a web page answers instead of %s (status %d, \"%s\"): check base_url, proxies and firewalls",
 						   endpoint->provider->title, status, page_title(response));
-		judgement->maybe_contact = (status >= 400 && status != 404);
+		judgement->contact_suspected = (status >= 400 && status != 404);
 	}
 	else
 		return false;

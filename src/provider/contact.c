@@ -15,6 +15,7 @@
 #include "mb/pg_wchar.h"
 
 #include "base/text.h"
+#include "base/text.h"
 #include "http/json.h"
 #include "provider/contact.h"
 
@@ -116,7 +117,7 @@ cs_contact_is(const CsContact *contact, CsField field, const char *value)
 }
 
 bool
-cs_contact_withdraws(const CsContact *contact)
+cs_contact_withdraws_consent(const CsContact *contact)
 {
 	const char *status = contact->value[CS_STATUS];
 

@@ -139,7 +139,7 @@ extern bool cs_contact_is_null(const CsContact *contact, CsField field);
 extern bool cs_contact_is(const CsContact *contact, CsField field, const char *value);
 
 /* Does it tell the provider that the person wants no mail? */
-extern bool cs_contact_withdraws(const CsContact *contact);
+extern bool cs_contact_withdraws_consent(const CsContact *contact);
 
 /* NULL if it has none of that name. */
 extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const char *name);

@@ -28,7 +28,6 @@ typedef struct CsEndpoint
 	Oid			roleid;			/* the role that sends */
 	Oid			mapping_roleid; /* the role of the user mapping: roleid, or
 								 * InvalidOid for PUBLIC */
-	bool		has_mapping;	/* false if the server alone was read */
 	char	   *server_name;
 	const struct CsProvider *provider;
 
@@ -51,7 +50,7 @@ typedef struct CsEndpoint
 								 * depends on, where they differ from their
 								 * defaults; part of a contact's digest */
 	const void *settings;		/* see cs_provider_settings(); NULL at first */
-	const char *provider_state; /* what judge() asked to remember, or NULL */
+	const char *limitation; /* see CsJudgement; or NULL */
 } CsEndpoint;
 
 /* Are both the same?  NULL stands for an endpoint that could not be read. */

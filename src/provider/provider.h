@@ -34,7 +34,7 @@ typedef struct CsBatch
 	CsContact **contacts;
 	int64		number;			/* unique and rising per endpoint: JSON-RPC id */
 	int			rekeys;			/* how often the verdict was REKEY */
-	const char *provider_state; /* of the endpoint when the request was built */
+	const char *limitation; /* of the endpoint when the request was built */
 } CsBatch;
 
 typedef enum CsVerdict
@@ -93,7 +93,7 @@ typedef struct CsJudgement
 	bool		throttled;		/* RETRY that uses up no try (429) */
 	bool		mapping_error;	/* HALT: the mapping of the watch is at fault,
 								 * not the account */
-	bool		maybe_contact;	/* HALT: a contact may be at fault instead (a
+	bool		contact_suspected;	/* HALT: a contact may be at fault instead (a
 								 * firewall's page), so probe with another
 								 * contact as well */
 	int			next_step;
@@ -103,7 +103,7 @@ typedef struct CsJudgement
 	const char *message;
 	const char *field;
 	const char *request_id;
-	const char *provider_state; /* to be remembered for all later calls of the
+	const char *limitation; /* to be remembered for all later calls of the
 								 * endpoint, "" to forget it; NULL: as before */
 	int			created;		/* -1: not said */
 	int			updated;		/* -1: not said */
@@ -155,12 +155,12 @@ typedef struct CsFinding
 } CsFinding;
 
 /* A contact as the provider has it. */
-typedef struct CsRemote
+typedef struct CsRemoteContact
 {
 	CsContact  *contact;		/* "present" are the fields that it shows */
 	const char *id;
 	const char *updated_at;		/* in the provider's notation */
-} CsRemote;
+} CsRemoteContact;
 
 /* A position in the list of changed contacts, which is read page by page. */
 typedef struct CsPull
@@ -171,14 +171,14 @@ typedef struct CsPull
 } CsPull;
 
 /* A page of that list. */
-typedef struct CsPulled
+typedef struct CsPullPage
 {
 	CsJson	   *items;			/* an array, for read_contact(); NULL: the
 								 * answer has another form */
 	int64		total;			/* contacts on all pages; -1: not said */
 	const char *next_cursor;	/* NULL: continue with the next page number */
 	bool		last;
-} CsPulled;
+} CsPullPage;
 
 /* ---------- the provider ---------- */
 
@@ -192,10 +192,8 @@ typedef enum CsAuth
 /* What the provider can do beyond an upsert. */
 #define CS_CAN_DELETE			0x0001
 #define CS_CAN_UNSUBSCRIBE		0x0002
-#define CS_CAN_FOLLOW_EMAIL		0x0004	/* keeps the contact if its email
-										 * changes */
-#define CS_HAS_IDEMPOTENCY		0x0008	/* build() makes an idempotency key */
-#define CS_UNIQUE_EMAIL			0x0010	/* has another key, but an email
+#define CS_HAS_IDEMPOTENCY		0x0004	/* build() makes an idempotency key */
+#define CS_UNIQUE_EMAIL			0x0008	/* has another key, but an email
 										 * address must not be in a batch
 										 * twice */
 
@@ -246,7 +244,7 @@ typedef struct CsProvider
 	int			(*batch_limit) (CsAction action, int step);
 
 	/*
-	 * MAY be set: calls per second, if options or provider_state allow fewer;
+	 * MAY be set: calls per second, if options or limitation allow fewer;
 	 * returns 0 if they do not
 	 */
 	double		(*pace_limit) (const CsEndpoint *endpoint);
@@ -310,12 +308,12 @@ typedef struct CsProvider
 	 * MAY be set: read the answer to a lookup; return false if it is no
 	 * contact
 	 */
-	bool		(*read_contact) (const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote);
+	bool		(*read_contact) (const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote);
 
 	/* MAY be set, both: list the contacts that changed at the provider */
 	void		(*build_pull) (const CsEndpoint *endpoint, const CsPull *pull, CsRequest *request);
 	void		(*judge_pull) (const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
-							   CsPulled *pulled);
+							   CsPullPage *pulled);
 } CsProvider;
 
 /* ---------- provider.c ---------- */

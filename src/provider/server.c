@@ -346,7 +346,6 @@ store_mapping(CsEndpoint *endpoint)
 				 errhint("Use CREATE USER MAPPING FOR %s SERVER %s OPTIONS (%s '...').",
 						 role_word(endpoint->roleid), quote_identifier(endpoint->server_name),
 						 secret->name)));
-	endpoint->has_mapping = true;
 	store_options(endpoint, CS_ON_MAPPING, options);
 
 	/* a refresh token is enough: it yields the access token */

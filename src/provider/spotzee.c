@@ -459,7 +459,7 @@ build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *re
 
 /* Names are among the data for users, and beside them for contacts. */
 static bool
-read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 {
 	static const CsField fields[] = {
 		CS_EMAIL, CS_EXTERNAL_ID, CS_PHONE, CS_LOCALE, CS_TIMEZONE, CS_FIRST_NAME, CS_LAST_NAME

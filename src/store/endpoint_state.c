@@ -56,7 +56,7 @@ List *
 cs_endpoint_state_load_all(void)
 {
 	static CsStatement statement = {
-		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.provider_state #>> '{}', e.stale_before,"
+		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.limitation #>> '{}', e.stale_before,"
 		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.halt_notified"
 		" FROM contactsync.endpoint e WHERE e.database = contactsync.database_identity() ORDER BY e.id"
 	};
@@ -82,7 +82,7 @@ cs_endpoint_state_load_all(void)
 		endpoint->busy = DatumGetBool(cs_sql_value(i, 5, &isnull));
 		pace = cs_sql_value(i, 6, &isnull);
 		endpoint->pace = isnull ? 0 : DatumGetFloat8(pace);
-		endpoint->provider_state = cs_sql_text(i, 7);
+		endpoint->limitation = cs_sql_text(i, 7);
 		stale_before = cs_sql_value(i, 8, &isnull);
 		endpoint->stale_before = isnull ? 0 : DatumGetTimestampTz(stale_before);
 		until = cs_sql_value(i, 9, &isnull);
@@ -154,10 +154,10 @@ cs_endpoint_state_set_halt_notified(int endpoint, bool halt_notified)
 
 /* Effect: stores what the provider taught us; 0 and NULL: nothing. */
 void
-cs_endpoint_state_set_learned(int endpoint, double pace, const char *provider_state)
+cs_endpoint_state_set_learned(int endpoint, double pace, const char *limitation)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.endpoint SET pace = $2, provider_state = to_jsonb($3) WHERE id = $1",
+		"UPDATE contactsync.endpoint SET pace = $2, limitation = to_jsonb($3) WHERE id = $1",
 		3, {INT4OID, FLOAT8OID, TEXTOID}
 	};
 	Datum		args[3];
@@ -166,7 +166,7 @@ cs_endpoint_state_set_learned(int endpoint, double pace, const char *provider_st
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Float8GetDatum(pace);
 	nulls[1] = pace > 0 ? ' ' : 'n';
-	args[2] = cs_sql_utf8_or_null(provider_state, &nulls[2]);
+	args[2] = cs_sql_utf8_or_null(limitation, &nulls[2]);
 	cs_sql_execute(&statement, args, nulls);
 }
 

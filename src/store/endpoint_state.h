@@ -24,7 +24,7 @@ typedef struct CsEndpointState
 	char	   *server_name;
 	bool		busy;			/* calls may be under way, or were at a crash */
 	double		pace;			/* that the provider taught us; 0: none */
-	char	   *provider_state; /* what it has to be remembered for, or NULL */
+	char	   *limitation; /* what it has to be remembered for, or NULL */
 	TimestampTz stale_before;	/* what was synced before is not trusted */
 	double		throttled_until;	/* on our clock; 0: it is not */
 	char	   *reason;			/* what the provider said then, or NULL */
@@ -38,7 +38,7 @@ extern int	cs_endpoint_state_id(Oid serverid, const char *server_name, Oid rolei
 extern void cs_endpoint_state_set_busy(int endpoint, bool busy);
 extern void cs_endpoint_state_set_health(int endpoint, const char *state, const char *reason,
 										 TimestampTz until);
-extern void cs_endpoint_state_set_learned(int endpoint, double pace, const char *provider_state);
+extern void cs_endpoint_state_set_learned(int endpoint, double pace, const char *limitation);
 extern void cs_endpoint_state_set_halt_notified(int endpoint, bool halt_notified);
 
 #endif							/* CS_STORE_ENDPOINT_STATE_H */

@@ -144,7 +144,7 @@ class Fuzz:
     def state(self):
         state = {name: True for name in ("opted_out", "consent_sent", "direct") if self.chance(0.25)}
         for name, values in (("previous_key", ["old@example.com", "a@example.com"]), ("remote_id", ["r1"]),
-                             ("provider_state", ["tier_required", "", "x"]), ("topics", ["top", "a b", " "])):
+                             ("limitation", ["tier_required", "", "x"]), ("topics", ["top", "a b", " "])):
             if self.chance(0.2):
                 state[name] = self.random.choice(values)
         return state

@@ -25,7 +25,7 @@ BEGIN
 			WHEN verdict = 'done' AND outcome <> 'ok' AND reason IS NULL THEN 'no reason for a contact'
 			WHEN verdict NOT IN ('done', 'step') AND (reason IS NULL OR message IS NULL) THEN 'no reason'
 			WHEN verdict = 'step' AND next_step IS NULL THEN 'no next step'
-			WHEN verdict = 'halt' AND blame IS NULL THEN 'no blame'
+			WHEN verdict = 'halt' AND at_fault IS NULL THEN 'nobody at fault'
 			WHEN retry_after < 0 THEN 'negative wait'
 			WHEN concat(message, code, field, note, remote_id, request_id) ~ '[[:cntrl:]]' THEN 'control characters'
 			WHEN greatest(octet_length(message), octet_length(note), octet_length(remote_id)) > 500 THEN 'too long'

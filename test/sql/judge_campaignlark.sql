@@ -31,7 +31,7 @@ SELECT wanted, opt_in, consent_sent FROM (VALUES ('SUBSCRIBED', NULL), ('UNCONFI
 	contactsync_judge('lark', 200, NULL, answer(wanted), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in, 'status', wanted));
 
 -- the errors of the page
-SELECT verdict, blame, reason, field, message FROM (VALUES
+SELECT verdict, at_fault, reason, field, message FROM (VALUES
 	('Email address is required for upsert operation.'), ('The status you provided is not valid.'), ('Field ''First name'' is required.'),
 	('Tag ID 9 does not exist in this workspace'), ('The email address you provided is not valid.'), ('Something else.')
 ) AS t (m), contactsync_judge('lark', 400, NULL, refusal(m));
@@ -39,10 +39,10 @@ SELECT verdict, reason, message FROM contactsync_judge('lark', 400, NULL, '');
 SELECT verdict, reason, message FROM contactsync_judge('lark', 422, NULL, '{"message": "no"}');
 
 -- a field that CampaignLark does not have: the mapping's fault, or that of a contact without one
-SELECT verdict, blame, reason, field, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'));
-SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag "colour".'));
-SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag'));
-SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), state => '{"direct": true}');
+SELECT verdict, at_fault, reason, field, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'));
+SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag "colour".'));
+SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag'));
+SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), state => '{"direct": true}');
 -- left out, one after the other, if that is wanted
 ALTER SERVER lark OPTIONS (ADD drop_unknown_fields 'true');
 CREATE FUNCTION ann() RETURNS jsonb LANGUAGE sql
@@ -53,8 +53,8 @@ SELECT verdict, next_step, message FROM contactsync_judge('lark', 400, NULL, ref
 SELECT body FROM contactsync_preview('lark', ann(), 32784);
 SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), 32784);
 -- one that was left out already, or was not there, cannot be left out
-SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), ann(), 32768);
-SELECT verdict, blame, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag last_name'), ann());
+SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), ann(), 32768);
+SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag last_name'), ann());
 -- no step can do harm
 SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), 2147483640);
 SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), -1);
@@ -89,7 +89,7 @@ ALTER SERVER lark OPTIONS (DROP on_email_change);
 SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), action => 'unsubscribe');
 
 -- whose fault is it when all are refused?
-SELECT status, verdict, blame, reason, message FROM (VALUES
+SELECT status, verdict, at_fault, reason, message FROM (VALUES
 	(401, refusal('Please provide a valid API key in the Authorization header.')), (401, refusal('The API key you provided is invalid or has been revoked.')),
 	(403, refusal('Your IP address is not authorized to use this API key.')), (403, ''), (404, ''), (405, ''), (402, ''),
 	(200, '<html><title>Parked</title>'), (301, '')

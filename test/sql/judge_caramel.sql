@@ -26,17 +26,17 @@ SELECT verdict, outcome, remote_id, consent_sent, body FROM (VALUES
 SELECT verdict, reason, body FROM (VALUES ('{"jsonrpc": "2.0", "id": 2, "result": {"id": "con_1"}}'), ('{"jsonrpc": "2.0", "id": "x", "result": {}}'), ('{"jsonrpc": "2.0", "id": 1}'), (rpc('null')), (rpc('"ok"')), (''), ('{}'), ('[]'), ('data: x'), (E'data: \n')) AS t (body), contactsync_judge('car', 200, NULL, body);
 
 -- the page's table, by HTTP status
-SELECT status, verdict, blame, reason, code, field, message FROM (VALUES
+SELECT status, verdict, at_fault, reason, code, field, message FROM (VALUES
 	(400, rest('email_required', 'Email is required.')), (401, rest('unauthorized')), (403, rest('tier_required', 'Business tier or above.')), (429, rest('rate_limited')), (500, rest('internal_error')),
 	(403, rest('scope_required', 'audience:write', 'messsage')), (404, rest('business_not_found')), (402, rest('insufficient_credits')), (400, rest('invalid_request', 'bad', 'messsage')), (422, ''), (403, ''), (404, ''), (400, '')
 ) AS t (status, body), contactsync_judge('car', status, NULL, body);
 -- by JSON-RPC error, under a 200
-SELECT verdict, blame, reason, code, message FROM (VALUES
+SELECT verdict, at_fault, reason, code, message FROM (VALUES
 	(rpc_error('-32001', 'Unauthorized — access token expired or invalid')), (rpc_error('-32700', 'Parse error')), (rpc_error('-32600', 'Invalid Request')), (rpc_error('-32601', 'Method not found')),
 	(rpc_error('-32602', 'Invalid params')), (rpc_error('-32602', 'Unknown tool: x')), (rpc_error('-32603', 'Internal error')), (rpc_error('-32000', 'Per-token rate cap exceeded.')), (rpc_error('"tier_required"', 'x')), (rpc_error('7', 'Something else')), ('{"error": {}}'), ('{"error": true}')
 ) AS t (body), contactsync_judge('car', 200, NULL, body);
 -- by isError and a text
-SELECT verdict, blame, reason, code, message FROM (VALUES
+SELECT verdict, at_fault, reason, code, message FROM (VALUES
 	(text_error('Per-token rate cap exceeded.')), (text_error('email_required')), (text_error('Access token expired')), (text_error('contact.upsert requires the Business tier')), (text_error('Missing scope: audience:write')), (text_error('Missing required scope: audience:write')),
 	(text_error('{"error": "tier_required", "messsage": "too low"}')), (text_error('{"error": {"code": "rate_limited", "message": "slow"}}')), (text_error('Moderation failed for this separate entry')), (rpc('{"isError": true}')), (rpc('{"isError": true, "content": [{"type": "image"}]}')),
 	(E'data: ' || text_error('Per-token rate cap exceeded.') || E'\n\n')
@@ -44,15 +44,15 @@ SELECT verdict, blame, reason, code, message FROM (VALUES
 
 -- a plan that is too low: the form, for those who consented
 ALTER SERVER car OPTIONS (ADD form_id 'frm_import');
-SELECT opt_in, state, verdict, next_step, provider_state, reason, code, message FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS s (state),
+SELECT opt_in, state, verdict, next_step, limitation, reason, code, message FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS s (state),
 	contactsync_judge('car', 403, NULL, rest('tier_required', 'Business tier or above'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
 SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
 SELECT verdict, reason, message FROM contactsync_judge('car', 403, NULL, rest('tier_required', 'no forms either'), '{"email": "a@example.com", "opt_in": true}', 1);
 -- a form, or arguments of it, that are not as the options say
-SELECT status, verdict, blame, reason, message FROM (VALUES (404, rest('form_not_found', 'Form not found or not active.')), (200, text_error('Form not found or not active.')), (200, rpc_error('-32602', 'data is required')), (400, rest('invalid_request', 'email must be a string'))) AS t (status, body),
+SELECT status, verdict, at_fault, reason, message FROM (VALUES (404, rest('form_not_found', 'Form not found or not active.')), (200, text_error('Form not found or not active.')), (200, rpc_error('-32602', 'data is required')), (400, rest('invalid_request', 'email must be a string'))) AS t (status, body),
 	contactsync_judge('car', status, NULL, body, '{"email": "a@example.com", "opt_in": true}', 1);
 -- once the tool answers the plan allows it, and that is remembered too
-SELECT verdict, outcome, provider_state = '' AS forgotten FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com"}', state => '{"provider_state": "tier_required"}');
+SELECT verdict, outcome, limitation = '' AS forgotten FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com"}', state => '{"limitation": "tier_required"}');
 -- by the tool nothing is claimed, whatever opt_in says
 SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}');
 SELECT verdict, outcome, consent_sent FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
@@ -70,7 +70,7 @@ SELECT status, headers, verdict, retry_after, throttled, request_id FROM (VALUES
 SELECT verdict, reason FROM contactsync_judge('car', 200, NULL, '<html><title>Welcome</title>');
 
 -- what no document tells: a proxy's page, nothing, elsewhere, a teapot, JSON of another shape
-SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, blame, outcome, reason, message FROM (VALUES
+SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, at_fault, outcome, reason, message FROM (VALUES
 	(200, NULL::jsonb, '<html><title>Hotel WLAN</title>'), (502, NULL, '<html><title>Bad gateway</title>'), (403, NULL, '<html><title>Blocked</title>'), (404, NULL, '<!DOCTYPE html>'), (200, NULL, ''), (204, NULL, ''), (202, NULL, '{}'), (200, NULL, 'OK'), (200, NULL, 'null'), (200, NULL, '"x"'), (200, NULL, '[[]]'),
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),
 	(418, NULL, ''), (418, NULL, '<html>'), (418, NULL, '{"error": "teapot"}'), (400, NULL, '[]'), (400, NULL, '{"error": {"message": {"text": 1}}}'), (405, NULL, ''), (407, NULL, ''), (408, NULL, ''), (410, NULL, ''), (415, NULL, '{}'), (425, NULL, ''), (451, NULL, ''), (499, NULL, ''), (520, NULL, ''), (599, NULL, 'null'), (100, NULL, ''), (0, NULL, 'Connection refused')

@@ -19,9 +19,9 @@ BEGIN ATOMIC
 	FROM contactsync_judge('mail', status, headers, body, contacts, step);
 END;
 CREATE FUNCTION verdict(body text, status int DEFAULT 200, headers jsonb DEFAULT NULL, contacts jsonb DEFAULT three(), step int DEFAULT 0)
-RETURNS TABLE (verdict text, retry_after float8, throttled boolean, blame text, reason text, field text, message text) LANGUAGE sql
+RETURNS TABLE (verdict text, retry_after float8, throttled boolean, at_fault text, reason text, field text, message text) LANGUAGE sql
 BEGIN ATOMIC
-	SELECT DISTINCT verdict, retry_after, throttled, blame, reason, field, message
+	SELECT DISTINCT verdict, retry_after, throttled, at_fault, reason, field, message
 	FROM contactsync_judge('mail', status, headers, body, contacts, step);
 END;
 

@@ -35,7 +35,7 @@ SELECT verdict, reason, message FROM contactsync_judge('owl', 404, NULL, refusal
 SELECT status, verdict, reason, code, message FROM (VALUES (400, refusal('invalid_input', 'Invalid email format')), (400, '{"error": {"message": "old style", "code": "bad"}}'), (400, ''), (422, refusal('invalid_state', 'no'))) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, mira());
 -- all contacts
-SELECT status, verdict, blame, reason, code, message FROM (VALUES (401, refusal('unauthenticated', 'Invalid API key')), (401, refusal('unauthenticated', 'Invalid API key format')), (402, refusal('limit_reached', 'Contact limit reached')),
+SELECT status, verdict, at_fault, reason, code, message FROM (VALUES (401, refusal('unauthenticated', 'Invalid API key')), (401, refusal('unauthenticated', 'Invalid API key format')), (402, refusal('limit_reached', 'Contact limit reached')),
 	(403, refusal('forbidden', 'This API key is missing the required scope: contacts:write')), (403, refusal('forbidden')), (405, '{"error": {"message": "Method not allowed"}}')) AS t (status, body), contactsync_judge('owl', status, NULL, body, mira());
 -- later
 SELECT status, verdict, retry_after, throttled, reason, message FROM (VALUES
@@ -92,7 +92,7 @@ SELECT verdict, outcome FROM contactsync_judge('owl', 201, NULL, contact(), mira
 SELECT verdict, outcome FROM contactsync_judge('owl', 201, NULL, contact(), mira(), -1);
 
 -- what no document tells: a proxy's page, nothing, elsewhere, a teapot, JSON of another shape
-SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, blame, outcome, reason, message FROM (VALUES
+SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, at_fault, outcome, reason, message FROM (VALUES
 	(200, NULL::jsonb, '<html><title>Hotel WLAN</title>'), (502, NULL, '<html><title>Bad gateway</title>'), (403, NULL, '<html><title>Blocked</title>'), (404, NULL, '<!DOCTYPE html>'), (200, NULL, ''), (204, NULL, ''), (202, NULL, '{}'), (200, NULL, 'OK'), (200, NULL, 'null'), (200, NULL, '"x"'), (200, NULL, '[[]]'),
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),
 	(418, NULL, ''), (418, NULL, '<html>'), (418, NULL, '{"error": "teapot"}'), (400, NULL, '[]'), (400, NULL, '{"error": {"message": {"text": 1}}}'), (405, NULL, ''), (407, NULL, ''), (408, NULL, ''), (410, NULL, ''), (415, NULL, '{}'), (425, NULL, ''), (451, NULL, ''), (499, NULL, ''), (520, NULL, ''), (599, NULL, 'null'), (100, NULL, ''), (0, NULL, 'Connection refused')

@@ -53,7 +53,7 @@ SELECT verdict, reason, code, field, message FROM contactsync_judge('spot', 422,
 SELECT verdict, reason, code, message FROM contactsync_judge('spot', 400, NULL, '{"status": "error", "code": 1002, "error": "legacy"}', '{"external_id": "c1"}');
 
 -- whose fault is it when all are refused?
-SELECT status, c, verdict, blame, reason, message FROM (VALUES (401, 'authentication_required'), (403, 'permission_denied'), (402, 'quota_exceeded'), (404, 'resource_missing'), (404, NULL), (400, 'version_unsupported'), (400, 'version_required')) AS t (status, c),
+SELECT status, c, verdict, at_fault, reason, message FROM (VALUES (401, 'authentication_required'), (403, 'permission_denied'), (402, 'quota_exceeded'), (404, 'resource_missing'), (404, NULL), (400, 'version_unsupported'), (400, 'version_required')) AS t (status, c),
 	contactsync_judge('spot', status, NULL, problem(status, c), three());
 SELECT verdict, reason FROM contactsync_judge('spot', 400, NULL, problem(400, 'parameter_invalid_format', 'bad', '{"param": "Spotzee-Version"}'), three());
 -- later: Retry-After in seconds or as a date, else the seconds that remain
@@ -64,7 +64,7 @@ SELECT status, headers, verdict, retry_after, throttled FROM (VALUES (429, '{"Re
 SELECT status, verdict, outcome, reason, note FROM (VALUES (204, ''), (200, '{}'), (404, problem(404, 'resource_missing')), (404, problem(404, NULL)), (409, problem(409, 'state_conflict')), (403, '')) AS t (status, body), contactsync_judge('spot', status, NULL, body, '{"external_id": "c1"}', action => 'delete');
 
 -- what no document tells: a proxy's page, nothing, elsewhere, a teapot, JSON of another shape
-SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, blame, outcome, reason, message FROM (VALUES
+SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, at_fault, outcome, reason, message FROM (VALUES
 	(200, NULL::jsonb, '<html><title>Hotel WLAN</title>'), (502, NULL, '<html><title>Bad gateway</title>'), (403, NULL, '<html><title>Blocked</title>'), (404, NULL, '<!DOCTYPE html>'), (200, NULL, ''), (204, NULL, ''), (202, NULL, '{}'), (200, NULL, 'OK'), (200, NULL, 'null'), (200, NULL, '"x"'), (200, NULL, '[[]]'),
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),
 	(418, NULL, ''), (418, NULL, '<html>'), (418, NULL, '{"error": "teapot"}'), (400, NULL, '[]'), (400, NULL, '{"error": {"message": {"text": 1}}}'), (405, NULL, ''), (407, NULL, ''), (408, NULL, ''), (410, NULL, ''), (415, NULL, '{}'), (425, NULL, ''), (451, NULL, ''), (499, NULL, ''), (520, NULL, ''), (599, NULL, 'null'), (100, NULL, ''), (0, NULL, 'Connection refused')

@@ -32,7 +32,7 @@ CREATE FUNCTION tool(contact jsonb, step int DEFAULT 0, state jsonb DEFAULT NULL
 RETURN (SELECT body::jsonb #>> '{params,name}' FROM contactsync_preview('car', contact, step, state => state));
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com", "first_name": "Ann", "opt_in": true}', 1);
 SELECT opt_in, state, tool(jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), 0, state)
-FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"provider_state": "tier_required"}'), ('{"provider_state": "tier_required", "opted_out": true}'), ('{"provider_state": "tier_required", "consent_sent": true}')) AS s (state);
+FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"limitation": "tier_required"}'), ('{"limitation": "tier_required", "opted_out": true}'), ('{"limitation": "tier_required", "consent_sent": true}')) AS s (state);
 -- or the first way
 ALTER SERVER car OPTIONS (ADD route 'form');
 SELECT opt_in, state, tool(jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), 0, state)

@@ -68,7 +68,7 @@ foreach my $shape (
 	settle(q{SELECT contactsync_retry('car')});
 	is(contact('jane@example.com')->{first_name}, 'Janet', "$name: after an upgrade the tool is used again");
 	is(contact('joe@example.com')->{last_name}, 'Adamson', "$name: contacts without consent arrive");
-	is($node->safe_psql('postgres', q{SELECT provider_state IS NULL FROM contactsync.endpoint}), 't', "$name: the upgrade is stored");
+	is($node->safe_psql('postgres', q{SELECT limitation IS NULL FROM contactsync.endpoint}), 't', "$name: the upgrade is stored");
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', "$name: the failures disappear");
 
 	# no call can withdraw consent

@@ -278,7 +278,7 @@ tag_ids(CsJson *tags)
 
 /* [SEED]: {"data":{"id","status","tags","data":{fields},...}} */
 static bool
-read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 {
 	const CsCampaignLark *lark = cs_provider_settings(endpoint);
 	CsJson	   *contact = cs_json_get(doc, "data");

@@ -205,7 +205,7 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 						   caramel->form_id ? "" : " (set the option form_id to a form that contacts can go through)");
 		return;
 	}
-	judgement->provider_state = CS_CARAMEL_TIER_MEMO;
+	judgement->limitation = CS_CARAMEL_TIER_LIMITATION;
 	if (cs_caramel_may_submit(caramel, batch->contacts[0]))
 	{
 		cs_answer_conclude(judgement, CS_STEP, NULL, "%s; the form is next", message);
@@ -268,7 +268,7 @@ judge_code(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *r
 		/* how the form wants its arguments is a guess of the options */
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
 						   "check the options form_id_argument and form_data_argument: %s", message);
-		judgement->maybe_contact = true;
+		judgement->contact_suspected = true;
 	}
 	else if (is_code(refusal, "rate_limited"))
 		judge_throttle(response, message, judgement);
@@ -340,8 +340,8 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 								 "the contact is written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
 	if (form)
 		outcome->note = "submitted through the form";
-	else if (batch->provider_state && *batch->provider_state)
-		judgement->provider_state = ""; /* the plan allows it now */
+	else if (batch->limitation && *batch->limitation)
+		judgement->limitation = ""; /* the plan allows it now */
 }
 
 void

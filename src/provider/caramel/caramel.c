@@ -151,7 +151,7 @@ pace_limit(const CsEndpoint *endpoint)
 {
 	const CsCaramel *caramel = cs_provider_settings(endpoint);
 
-	return caramel->form_id && cs_caramel_prefers_form(caramel, endpoint->provider_state) ? caramel->form_pace : 0;
+	return caramel->form_id && cs_caramel_prefers_form(caramel, endpoint->limitation) ? caramel->form_pace : 0;
 }
 
 /* ---------- look-ups ---------- */

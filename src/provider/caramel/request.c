@@ -39,9 +39,9 @@ cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact)
 }
 
 bool
-cs_caramel_prefers_form(const CsCaramel *caramel, const char *provider_state)
+cs_caramel_prefers_form(const CsCaramel *caramel, const char *limitation)
 {
-	return caramel->prefer_form || (provider_state && strncmp(provider_state, CS_CARAMEL_TIER, strlen(CS_CARAMEL_TIER)) == 0);
+	return caramel->prefer_form || (limitation && strncmp(limitation, CS_CARAMEL_TIER, strlen(CS_CARAMEL_TIER)) == 0);
 }
 
 bool
@@ -51,7 +51,7 @@ cs_caramel_submits(const CsEndpoint *endpoint, const CsBatch *batch)
 
 	if (batch->step == CS_CARAMEL_FORM)
 		return caramel->form_id != NULL;
-	return cs_caramel_prefers_form(caramel, batch->provider_state) &&
+	return cs_caramel_prefers_form(caramel, batch->limitation) &&
 		cs_caramel_may_submit(caramel, batch->contacts[0]);
 }
 

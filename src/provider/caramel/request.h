@@ -21,7 +21,7 @@
 #define CS_CARAMEL_TIER		"tier_required"
 
 /* What is remembered after that code, and shown to people; begins with it. */
-#define CS_CARAMEL_TIER_MEMO	CS_CARAMEL_TIER ": contacts go through the form"
+#define CS_CARAMEL_TIER_LIMITATION	CS_CARAMEL_TIER ": contacts go through the form"
 
 /* The parsed options. */
 typedef struct CsCaramel
@@ -47,7 +47,7 @@ extern void cs_caramel_build(const CsEndpoint *endpoint, const CsBatch *batch, C
 extern bool cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact);
 
 /* Are contacts that may be submitted through the form submitted through it? */
-extern bool cs_caramel_prefers_form(const CsCaramel *caramel, const char *provider_state);
+extern bool cs_caramel_prefers_form(const CsCaramel *caramel, const char *limitation);
 
 /* Does this step submit the contact through the form? */
 extern bool cs_caramel_submits(const CsEndpoint *endpoint, const CsBatch *batch);

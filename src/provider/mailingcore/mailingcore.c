@@ -258,7 +258,7 @@ build_lookup(const CsEndpoint *endpoint, const CsContact *contact,
 }
 
 static bool
-read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 {
 	const CsMailingCore *settings = cs_provider_settings(endpoint);
 	CsJson	   *item = cs_json_get(doc, "email") ? doc : cs_json_get(doc, "data");
@@ -329,7 +329,7 @@ find_cursor(CsJson *doc)
 
 static void
 judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
-		   CsPulled *pulled)
+		   CsPullPage *pulled)
 {
 	int			mode = cs_endpoint_option_word(endpoint, "pull_mode", pull_modes);
 	int			limit = cs_endpoint_option_int(endpoint, "pull_page", 0);

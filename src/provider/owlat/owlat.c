@@ -151,7 +151,7 @@ build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *re
 }
 
 static bool
-read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemote *remote)
+read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 {
 	CsJson	   *data = cs_json_get(doc, "data");
 
@@ -182,7 +182,7 @@ const CsProvider cs_owlat = {
 	.auth = CS_AUTH_BEARER,
 	.fields = FIELDS,
 	.required = CS_FIELD_BIT(CS_EMAIL),
-	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE | CS_CAN_FOLLOW_EMAIL,
+	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE,
 	.options = options,
 	.build = cs_owlat_build,
 	.judge = cs_owlat_judge,
