@@ -15,7 +15,6 @@
 #include <ctype.h>
 
 #include "base/text.h"
-#include "base/text.h"
 #include "provider/answer.h"
 
 /* A list of errors is cut off after this many bytes. */

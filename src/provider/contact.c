@@ -15,7 +15,6 @@
 #include "mb/pg_wchar.h"
 
 #include "base/text.h"
-#include "base/text.h"
 #include "http/json.h"
 #include "provider/contact.h"
 
