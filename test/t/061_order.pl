@@ -99,7 +99,7 @@ is( join(',', map { $_->{attributes}{points} } sort { $a->{externalId} <=> $b->{
 is( join(',',
 		map { $_->{fields}{points} }
 		sort { ($a->{email_address} =~ /(\d+)/)[0] <=> ($b->{email_address} =~ /(\d+)/)[0] }
-		  @{ $sandbox->contacts('campaignlark', account => 'CampaignLark ends with the newest values') }),
+		  @{ $sandbox->contacts('campaignlark', account => 'bulk') }),
 	$expected, 'and so does CampaignLark');
 
 foreach my $provider ('mailingcore', 'campaignlark')
