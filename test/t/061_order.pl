@@ -99,7 +99,7 @@ is( join(',', map { $_->{attributes}{points} } sort { $a->{externalId} <=> $b->{
 is( join(',',
 		map { $_->{fields}{points} }
 		sort { ($a->{email_address} =~ /(\d+)/)[0] <=> ($b->{email_address} =~ /(\d+)/)[0] }
-		  @{ $sandbox->contacts('campaignlark', account => 'bulk') }),
+		  @{ $sandbox->contacts('campaignlark', account => 'single') }),
 	$expected, 'and so does CampaignLark');
 
 foreach my $provider ('mailingcore', 'campaignlark')
