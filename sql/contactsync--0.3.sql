@@ -1,24 +1,39 @@
 /* contactsync 0.3 */
 
--- complain if the script is sourced in psql rather than by CREATE EXTENSION
+-- Complain if the script is sourced in psql rather than run by CREATE EXTENSION.
 \echo Use "CREATE EXTENSION contactsync" to load this file. \quit
 
+-- Names are resolved in pg_catalog alone. Without this, CREATE EXTENSION looks for operators in the extension's schema too,
+-- where somebody else may have created one.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+DO $$
+BEGIN
+	IF pg_catalog.to_regnamespace('contactsync') IS NOT NULL THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'duplicate_schema',
+			MESSAGE = 'schema "contactsync" already exists',
+			DETAIL = 'The extension creates this schema for its tables and views.',
+			HINT = 'Rename the schema with ALTER SCHEMA contactsync RENAME TO ..., or drop it, and run CREATE EXTENSION again.';
+	END IF;
+END
+$$;
+
 -- ---------------------------------------------------------------------------
--- Public: the foreign data wrapper and what is called by name.  These live in
--- the schema that the extension is created in.
+-- Public: the foreign data wrapper and the functions that users call.  They are
+-- created in the schema of the extension.
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION contactsync_fdw_validator(options text[], catalog oid)
+CREATE FUNCTION @extschema@.contactsync_fdw_validator(options text[], catalog oid)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_fdw_validator';
-COMMENT ON FUNCTION contactsync_fdw_validator(text[], oid)
+COMMENT ON FUNCTION @extschema@.contactsync_fdw_validator(text[], oid)
 IS 'checks the options of contactsync servers and user mappings';
 
-CREATE FOREIGN DATA WRAPPER contactsync NO HANDLER VALIDATOR contactsync_fdw_validator;
-COMMENT ON FOREIGN DATA WRAPPER contactsync
-IS 'accounts at e-mail marketing providers';
+CREATE FOREIGN DATA WRAPPER contactsync NO HANDLER VALIDATOR @extschema@.contactsync_fdw_validator;
+COMMENT ON FOREIGN DATA WRAPPER contactsync IS 'accounts at e-mail marketing providers';
 
-CREATE FUNCTION contactsync_watch(
+CREATE FUNCTION @extschema@.contactsync_watch(
 	source		regclass,
 	server		name,
 	mapping		jsonb	DEFAULT NULL,
@@ -35,10 +50,10 @@ CREATE FUNCTION contactsync_watch(
 )
 RETURNS integer LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_watch';
-COMMENT ON FUNCTION contactsync_watch(regclass, name, jsonb, text, name[], text, boolean, text, name, interval, interval, interval, time)
-IS 'mirrors a table into a server: from here on every committed change reaches the provider';
+COMMENT ON FUNCTION @extschema@.contactsync_watch(regclass, name, jsonb, text, name[], text, boolean, text, name, interval, interval, interval, time)
+IS 'mirrors a table to a server: from now on, every committed change is sent to the provider';
 
-CREATE FUNCTION contactsync_alter_watch(
+CREATE FUNCTION @extschema@.contactsync_alter_watch(
 	source		regclass,
 	server		name,
 	mapping		jsonb	DEFAULT NULL,
@@ -53,34 +68,34 @@ CREATE FUNCTION contactsync_alter_watch(
 )
 RETURNS bigint LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_alter_watch';
-COMMENT ON FUNCTION contactsync_alter_watch(regclass, name, jsonb, text, text, boolean, name, interval, interval, interval, time)
-IS 'changes what is given of a watch in place, a filter of '''' or reconcile_every of 0 to none, and returns how many contacts differ now from what was sent; null: not counted';
+COMMENT ON FUNCTION @extschema@.contactsync_alter_watch(regclass, name, jsonb, text, text, boolean, name, interval, interval, interval, time)
+IS 'changes the given properties of a watch in place and returns how many contacts now differ from what was sent (null: not counted); a filter of '''' or a reconcile_every of 0 removes the property';
 
-CREATE FUNCTION contactsync_unwatch(source regclass, server name)
+CREATE FUNCTION @extschema@.contactsync_unwatch(source regclass, server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_unwatch';
-COMMENT ON FUNCTION contactsync_unwatch(regclass, name)
-IS 'ends the mirroring of a table and forgets what was queued and known for it';
+COMMENT ON FUNCTION @extschema@.contactsync_unwatch(regclass, name)
+IS 'stops mirroring a table and deletes what was queued and stored for it';
 
-CREATE FUNCTION contactsync_upsert(server name, contact jsonb)
+CREATE FUNCTION @extschema@.contactsync_upsert(server name, contact jsonb)
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_upsert';
-COMMENT ON FUNCTION contactsync_upsert(name, jsonb)
-IS 'queues one contact for a server and returns the id of the change';
+COMMENT ON FUNCTION @extschema@.contactsync_upsert(name, jsonb)
+IS 'queues one contact for a server and returns the ID of the change';
 
-CREATE PROCEDURE contactsync_run(server name DEFAULT NULL)
+CREATE PROCEDURE @extschema@.contactsync_run(server name DEFAULT NULL)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_run';
-COMMENT ON PROCEDURE contactsync_run(name)
-IS 'delivers what is queued in this session, until the queue is empty';
+COMMENT ON PROCEDURE @extschema@.contactsync_run(name)
+IS 'delivers the queue in this session until the queue is empty';
 
-CREATE PROCEDURE contactsync_wait(server name, timeout interval DEFAULT NULL)
+CREATE PROCEDURE @extschema@.contactsync_wait(server name, timeout interval DEFAULT NULL)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_wait';
-COMMENT ON PROCEDURE contactsync_wait(name, interval)
-IS 'waits until everything queued for a server so far has an outcome';
+COMMENT ON PROCEDURE @extschema@.contactsync_wait(name, interval)
+IS 'waits until everything that is queued for a server now has an outcome';
 
-CREATE FUNCTION contactsync_import(
+CREATE FUNCTION @extschema@.contactsync_import(
 	source		regclass,
 	server		name,
 	filter		text	DEFAULT NULL,
@@ -90,10 +105,10 @@ CREATE FUNCTION contactsync_import(
 )
 RETURNS TABLE (outcome text, reason text, rows bigint) LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_import';
-COMMENT ON FUNCTION contactsync_import(regclass, name, text, float8, text, boolean)
-IS 'sends the rows of a watched table that were not sent yet, in the background; dry_run counts them instead';
+COMMENT ON FUNCTION @extschema@.contactsync_import(regclass, name, text, float8, text, boolean)
+IS 'sends the rows of a watched table that have not been sent yet, in the background; with dry_run, only counts them';
 
-CREATE FUNCTION contactsync_reconcile(
+CREATE FUNCTION @extschema@.contactsync_reconcile(
 	source		regclass,
 	server		name,
 	filter		text	DEFAULT NULL,
@@ -103,168 +118,168 @@ CREATE FUNCTION contactsync_reconcile(
 )
 RETURNS TABLE (outcome text, reason text, rows bigint) LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_reconcile';
-COMMENT ON FUNCTION contactsync_reconcile(regclass, name, text, float8, text, boolean)
-IS 'compares all rows of a watched table with what was last sent, and sends those that differ, in the background; rows that have gone follow on_delete; dry_run counts instead';
+COMMENT ON FUNCTION @extschema@.contactsync_reconcile(regclass, name, text, float8, text, boolean)
+IS 'compares all rows of a watched table with what was last sent and sends those that differ, in the background; contacts whose row no longer exists are treated according to on_delete; with dry_run, only counts them';
 
-CREATE FUNCTION contactsync_cancel(source regclass, server name)
+CREATE FUNCTION @extschema@.contactsync_cancel(source regclass, server name)
 RETURNS boolean LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_cancel';
-COMMENT ON FUNCTION contactsync_cancel(regclass, name)
-IS 'ends an import or a reconciliation of a watched table; false if none was running';
+COMMENT ON FUNCTION @extschema@.contactsync_cancel(regclass, name)
+IS 'ends an import or reconciliation of a watched table; returns false if none was running';
 
-CREATE FUNCTION contactsync_pause(server name)
+CREATE FUNCTION @extschema@.contactsync_pause(server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_pause_server';
-COMMENT ON FUNCTION contactsync_pause(name)
-IS 'sends nothing to a server until contactsync_resume(); changes are queued meanwhile, calls in flight end';
+COMMENT ON FUNCTION @extschema@.contactsync_pause(name)
+IS 'stops sending to a server until contactsync_resume(); changes are still queued, and calls in flight complete';
 
-CREATE FUNCTION contactsync_pause(source regclass, server name)
+CREATE FUNCTION @extschema@.contactsync_pause(source regclass, server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_pause_watch';
-COMMENT ON FUNCTION contactsync_pause(regclass, name)
-IS 'sends nothing of a watched table until contactsync_resume(); changes are queued meanwhile, calls in flight end';
+COMMENT ON FUNCTION @extschema@.contactsync_pause(regclass, name)
+IS 'stops sending rows of a watched table until contactsync_resume(); changes are still queued, and calls in flight complete';
 
-CREATE FUNCTION contactsync_resume(server name)
+CREATE FUNCTION @extschema@.contactsync_resume(server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_resume_server';
-COMMENT ON FUNCTION contactsync_resume(name)
-IS 'ends a contactsync_pause() of a server; watches of it that were paused by themselves stay so; in a database that was restored or copied, has this one send from now on';
+COMMENT ON FUNCTION @extschema@.contactsync_resume(name)
+IS 'ends contactsync_pause() of a server; watches that were paused individually stay paused; in a database that was restored or copied, starts sending from that database';
 
-CREATE FUNCTION contactsync_resume(source regclass, server name, automations text DEFAULT NULL)
+CREATE FUNCTION @extschema@.contactsync_resume(source regclass, server name, automations text DEFAULT NULL)
 RETURNS void LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_resume_watch';
-COMMENT ON FUNCTION contactsync_resume(regclass, name, text)
-IS 'ends a contactsync_pause() of a watched table; with automations, paused or accepted, also that it is held by the bulk guard';
+COMMENT ON FUNCTION @extschema@.contactsync_resume(regclass, name, text)
+IS 'ends contactsync_pause() of a watched table; with automations set to paused or accepted, also releases a watch that the bulk guard holds';
 
-CREATE FUNCTION contactsync_stats_reset()
+CREATE FUNCTION @extschema@.contactsync_stats_reset()
 RETURNS void LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_stats_reset_all';
-COMMENT ON FUNCTION contactsync_stats_reset()
-IS 'sets the counters of contactsync.stats to zero';
+COMMENT ON FUNCTION @extschema@.contactsync_stats_reset()
+IS 'resets the counters in contactsync.stats to zero';
 
-CREATE FUNCTION contactsync_stats_reset(server name)
+CREATE FUNCTION @extschema@.contactsync_stats_reset(server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_stats_reset';
-COMMENT ON FUNCTION contactsync_stats_reset(name)
-IS 'sets the counters of a server in contactsync.stats to zero';
+COMMENT ON FUNCTION @extschema@.contactsync_stats_reset(name)
+IS 'resets the counters of a server in contactsync.stats to zero';
 
-CREATE FUNCTION contactsync_report(period interval DEFAULT '24 hours', personal boolean DEFAULT false)
+CREATE FUNCTION @extschema@.contactsync_report(period interval DEFAULT '24 hours', personal boolean DEFAULT false)
 RETURNS text LANGUAGE c STABLE STRICT
 AS 'MODULE_PATHNAME', 'contactsync_report';
-COMMENT ON FUNCTION contactsync_report(interval, boolean)
-IS 'how your servers did in a period, as a page of HTML; addresses and messages about contacts only if personal';
+COMMENT ON FUNCTION @extschema@.contactsync_report(interval, boolean)
+IS 'returns an HTML page about the caller''s servers during a period; it contains addresses and messages about contacts only if personal is true';
 
-CREATE FUNCTION contactsync_retry(server name)
+CREATE FUNCTION @extschema@.contactsync_retry(server name)
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_retry';
-COMMENT ON FUNCTION contactsync_retry(name)
-IS 'queues the failures of a server again and returns how many';
+COMMENT ON FUNCTION @extschema@.contactsync_retry(name)
+IS 'queues the failures of a server again and returns their number';
 
-CREATE FUNCTION contactsync_retry(source regclass, server name)
+CREATE FUNCTION @extschema@.contactsync_retry(source regclass, server name)
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_retry_watch';
-COMMENT ON FUNCTION contactsync_retry(regclass, name)
-IS 'queues the failures of a watched table again and returns how many';
+COMMENT ON FUNCTION @extschema@.contactsync_retry(regclass, name)
+IS 'queues the failures of a watched table again and returns their number';
 
-CREATE FUNCTION contactsync_retry(failures bigint[])
+CREATE FUNCTION @extschema@.contactsync_retry(failures bigint[])
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_retry_failures';
-COMMENT ON FUNCTION contactsync_retry(bigint[])
-IS 'queues these failures again, also those that are ignored, and returns how many';
+COMMENT ON FUNCTION @extschema@.contactsync_retry(bigint[])
+IS 'queues the given failures again, including ignored ones, and returns their number';
 
-CREATE FUNCTION contactsync_retry_reason(server name, reason text)
+CREATE FUNCTION @extschema@.contactsync_retry_reason(server name, reason text)
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_retry_reason';
-COMMENT ON FUNCTION contactsync_retry_reason(name, text)
-IS 'queues the failures of a server that have this reason again and returns how many';
+COMMENT ON FUNCTION @extschema@.contactsync_retry_reason(name, text)
+IS 'queues the failures of a server with the given reason again and returns their number';
 
-CREATE FUNCTION contactsync_ignore(failures bigint[])
+CREATE FUNCTION @extschema@.contactsync_ignore(failures bigint[])
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_ignore';
-COMMENT ON FUNCTION contactsync_ignore(bigint[])
-IS 'hides these failures, and does not count them, until they fail in another way; returns how many';
+COMMENT ON FUNCTION @extschema@.contactsync_ignore(bigint[])
+IS 'hides the given failures and stops counting them until the contact fails differently; returns their number';
 
-CREATE FUNCTION contactsync_touch(source regclass, server name, VARIADIC keys "any")
+CREATE FUNCTION @extschema@.contactsync_touch(source regclass, server name, VARIADIC keys "any")
 RETURNS bigint LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_touch';
-COMMENT ON FUNCTION contactsync_touch(regclass, name, "any")
-IS 'sends rows of a watched table again, by their keys, also if nothing changed; returns how many';
+COMMENT ON FUNCTION @extschema@.contactsync_touch(regclass, name, "any")
+IS 'queues the rows of a watched table with the given keys, even if they did not change, and returns their number';
 
-CREATE FUNCTION contactsync_trace(server name, contact text, "on" boolean DEFAULT true)
+CREATE FUNCTION @extschema@.contactsync_trace(server name, contact text, "on" boolean DEFAULT true)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_trace';
-COMMENT ON FUNCTION contactsync_trace(name, text, boolean)
-IS 'keeps the next calls about the contact of an address or upsert key in contactsync.traces, in full but for secrets, for a week at most';
+COMMENT ON FUNCTION @extschema@.contactsync_trace(name, text, boolean)
+IS 'records complete calls about the contact with an address or upsert key in contactsync.traces, without secrets, for a week at most';
 
-CREATE FUNCTION contactsync_trace_row(source regclass, server name, key "any", "on" boolean DEFAULT true)
+CREATE FUNCTION @extschema@.contactsync_trace_row(source regclass, server name, key "any", "on" boolean DEFAULT true)
 RETURNS void LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_trace_row';
-COMMENT ON FUNCTION contactsync_trace_row(regclass, name, "any", boolean)
-IS 'keeps the next calls about a row of a watched table, by its key, in contactsync.traces, in full but for secrets, for a week at most';
+COMMENT ON FUNCTION @extschema@.contactsync_trace_row(regclass, name, "any", boolean)
+IS 'records complete calls about a row of a watched table in contactsync.traces, without secrets, for a week at most';
 
-CREATE FUNCTION contactsync_find(email text)
+CREATE FUNCTION @extschema@.contactsync_find(email text)
 RETURNS TABLE (at timestamptz, server name, source regclass, key text, event text, detail jsonb)
 LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_find';
-COMMENT ON FUNCTION contactsync_find(text)
-IS 'all that is held on a person by contactsync, and what happened to it, in the order of time';
+COMMENT ON FUNCTION @extschema@.contactsync_find(text)
+IS 'returns everything that contactsync stores about a person, in chronological order';
 
-CREATE FUNCTION contactsync_forget(email text)
+CREATE FUNCTION @extschema@.contactsync_forget(email text)
 RETURNS TABLE (what text, rows bigint)
 LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_forget_email';
-COMMENT ON FUNCTION contactsync_forget(text)
-IS 'erases all that is held on a person by contactsync, at the provider nothing, and returns how many rows of what';
+COMMENT ON FUNCTION @extschema@.contactsync_forget(text)
+IS 'erases everything that contactsync stores about a person, but nothing at the provider; returns the number of rows by kind';
 
-CREATE FUNCTION contactsync_forget(source regclass, server name, key "any")
+CREATE FUNCTION @extschema@.contactsync_forget(source regclass, server name, key "any")
 RETURNS TABLE (what text, rows bigint)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_forget_row';
-COMMENT ON FUNCTION contactsync_forget(regclass, name, "any")
-IS 'erases all that is held by contactsync on a row of a watched table, by its key, at the provider nothing, and returns how many rows of what';
+COMMENT ON FUNCTION @extschema@.contactsync_forget(regclass, name, "any")
+IS 'erases everything that contactsync stores about a row of a watched table, but nothing at the provider; returns the number of rows by kind';
 
-CREATE FUNCTION contactsync_mark_stale(server name, before timestamptz DEFAULT pg_catalog.clock_timestamp())
+CREATE FUNCTION @extschema@.contactsync_mark_stale(server name, before timestamptz DEFAULT pg_catalog.clock_timestamp())
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_mark_stale';
-COMMENT ON FUNCTION contactsync_mark_stale(name, timestamptz)
-IS 'trusts nothing that was sent to a server before: a reconciliation sends all of it again; -infinity trusts all of it, as after a failover that lost nothing';
+COMMENT ON FUNCTION @extschema@.contactsync_mark_stale(name, timestamptz)
+IS 'stops trusting what was sent to a server before a time, so that a reconciliation sends all of it again; -infinity trusts all of it, as after a failover without loss';
 
-CREATE FUNCTION contactsync_export(source regclass, server name)
+CREATE FUNCTION @extschema@.contactsync_export(source regclass, server name)
 RETURNS TABLE (
 	email text, external_id text, first_name text, last_name text, phone text, locale text, timezone text,
 	opt_in boolean, status text, tags jsonb, topics jsonb, attributes jsonb
 )
 LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_export';
-COMMENT ON FUNCTION contactsync_export(regclass, name)
-IS 'the contacts of a watched table as they would be sent, for an import of CSV at the provider; of rows that are one contact the last in the order of the key';
+COMMENT ON FUNCTION @extschema@.contactsync_export(regclass, name)
+IS 'returns the contacts of a watched table as they would be sent, for a CSV import at the provider; of several rows for one contact, the last in key order';
 
-CREATE FUNCTION contactsync_verify(
+CREATE FUNCTION @extschema@.contactsync_verify(
 	server name, samples integer DEFAULT 5,
 	OUT check_name text, OUT ours text, OUT theirs text, OUT result text, OUT detail text
 )
 RETURNS SETOF record LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_verify';
-COMMENT ON FUNCTION contactsync_verify(name, integer)
-IS 'asks the provider what it has, counts and a few contacts field by field, and sets ours beside it; the transaction is open meanwhile';
+COMMENT ON FUNCTION @extschema@.contactsync_verify(name, integer)
+IS 'compares the provider''s counts and a few of its contacts, field by field, with what was sent; the transaction stays open during the calls';
 
-CREATE FUNCTION contactsync_pull(server name)
+CREATE FUNCTION @extschema@.contactsync_pull(server name)
 RETURNS bigint LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_pull';
-COMMENT ON FUNCTION contactsync_pull(name)
-IS 'brings contacts that changed at the provider since the last time into contactsync.remote_contacts, learns opt-outs from them, and returns how many; the transaction is open meanwhile';
+COMMENT ON FUNCTION @extschema@.contactsync_pull(name)
+IS 'fetches the contacts that changed at the provider since the last time into contactsync.remote_contacts, stores their opt-outs, and returns their number; the transaction stays open during the calls';
 
-CREATE FUNCTION contactsync_preview(
+CREATE FUNCTION @extschema@.contactsync_preview(
 	server name, contact jsonb, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL,
 	OUT method text, OUT url text, OUT headers jsonb, OUT body text, OUT curl text,
 	OUT upsert_key text[], OUT digest uuid[]
 )
 RETURNS record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_preview';
-COMMENT ON FUNCTION contactsync_preview(name, jsonb, integer, text, jsonb)
-IS 'the request that a contact, or an array of them, would be sent with, secrets redacted';
+COMMENT ON FUNCTION @extschema@.contactsync_preview(name, jsonb, integer, text, jsonb)
+IS 'returns the request that would be sent for a contact or an array of contacts, with secrets redacted';
 
-CREATE FUNCTION contactsync_judge(
+CREATE FUNCTION @extschema@.contactsync_judge(
 	server name, status integer, headers jsonb, body text,
 	contacts jsonb DEFAULT NULL, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL
 )
@@ -276,21 +291,21 @@ RETURNS TABLE (
 )
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_judge';
-COMMENT ON FUNCTION contactsync_judge(name, integer, jsonb, text, jsonb, integer, text, jsonb)
-IS 'what would be concluded from such an answer of the provider';
+COMMENT ON FUNCTION @extschema@.contactsync_judge(name, integer, jsonb, text, jsonb, integer, text, jsonb)
+IS 'returns the conclusions that would be drawn from an answer of the provider';
 
-CREATE FUNCTION contactsync_normalize_email(email text)
+CREATE FUNCTION @extschema@.contactsync_normalize_email(email text)
 RETURNS text LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'contactsync_normalize_email';
-COMMENT ON FUNCTION contactsync_normalize_email(text)
-IS 'an e-mail address as it is sent: trimmed, lower-cased, freed of =20-like artefacts at the ends';
+COMMENT ON FUNCTION @extschema@.contactsync_normalize_email(text)
+IS 'returns an e-mail address as it would be sent: in lower case, without white space and artefacts such as =20 at either end';
 
 -- ---------------------------------------------------------------------------
--- Tables.  They belong to the extension; nobody else may read or write them.
+-- Tables.  Only the owner of the extension may read and write them.
 -- ---------------------------------------------------------------------------
 
 CREATE SCHEMA contactsync;
-COMMENT ON SCHEMA contactsync IS 'what contactsync keeps, and views on it';
+COMMENT ON SCHEMA contactsync IS 'data of contactsync, and views of it';
 GRANT USAGE ON SCHEMA contactsync TO PUBLIC;
 
 CREATE TABLE contactsync.endpoint (
@@ -314,15 +329,23 @@ CREATE TABLE contactsync.endpoint (
 	UNIQUE (server_oid, role, database)
 );
 COMMENT ON TABLE contactsync.endpoint
-IS 'one row per server and role that sends through it: is it well, and if not, why';
-COMMENT ON COLUMN contactsync.endpoint.pace IS 'calls per second that the provider has taught us; null: as configured';
-COMMENT ON COLUMN contactsync.endpoint.busy IS 'calls may be under way; still set after a crash, which says that what is queued may have been sent';
-COMMENT ON COLUMN contactsync.endpoint.pulled_until IS 'the newest change at the provider that contactsync_pull() has brought, on its clock';
-COMMENT ON COLUMN contactsync.endpoint.database IS 'the database that sends to it, as contactsync.database_identity() names it; in any other it is paused';
-COMMENT ON COLUMN contactsync.endpoint.timeline IS 'of the cluster, when it was last seen';
-COMMENT ON COLUMN contactsync.endpoint.stale_before IS 'what was synced before is not trusted to be what the provider has';
-COMMENT ON COLUMN contactsync.endpoint.halt_notified IS 'that it is halted was told by NOTIFY, and that it goes on again was not';
-COMMENT ON COLUMN contactsync.endpoint.limitation IS 'what the account does not allow, as its answers show; shown as the reason in status';
+IS 'one row per server and role that sends through it: its state, and the reason if it is not well';
+COMMENT ON COLUMN contactsync.endpoint.pace
+IS 'calls per second that the provider allows, as learned from its answers; null: as configured';
+COMMENT ON COLUMN contactsync.endpoint.busy
+IS 'calls may be in flight; if this is still set after a crash, what is queued may have been sent';
+COMMENT ON COLUMN contactsync.endpoint.pulled_until
+IS 'time of the newest change that contactsync_pull() fetched, on the provider''s clock';
+COMMENT ON COLUMN contactsync.endpoint.database
+IS 'database that sends to the server, as named by contactsync.database_identity(); in any other database the server is paused';
+COMMENT ON COLUMN contactsync.endpoint.timeline
+IS 'timeline of the cluster when the worker last looked';
+COMMENT ON COLUMN contactsync.endpoint.stale_before
+IS 'what was sent before this time is not trusted to be what the provider has';
+COMMENT ON COLUMN contactsync.endpoint.halt_notified
+IS 'NOTIFY reported that the server halted, and has not yet reported that it recovered';
+COMMENT ON COLUMN contactsync.endpoint.limitation
+IS 'what the account does not allow, as the provider''s answers show; the reason in contactsync.status';
 
 CREATE TABLE contactsync.watch (
 	id			integer	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -349,14 +372,19 @@ CREATE TABLE contactsync.watch (
 	columns		name[],
 	UNIQUE (source, endpoint)
 );
-COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
-COMMENT ON COLUMN contactsync.watch.columns IS 'of the table, by number, with the names that key, mapping and filter know them by';
-COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
-
-COMMENT ON COLUMN contactsync.watch.state IS 'broken: cannot be read; guarded: held by the bulk guard until contactsync_resume()';
-COMMENT ON COLUMN contactsync.watch.released IS 'the transaction of the last contactsync_resume() of a held watch: the guard does not count what was queued before';
-COMMENT ON COLUMN contactsync.watch.poll_column IS 'tells when a row of the source changed, which is polled; null: it has triggers';
-COMMENT ON COLUMN contactsync.watch.reconcile_next IS 'when the next reconciliation begins by itself';
+COMMENT ON TABLE contactsync.watch
+IS 'one row per source table and endpoint to which it is mirrored';
+COMMENT ON COLUMN contactsync.watch.columns
+IS 'column names in the order of attribute numbers, as key, mapping and filter use them';
+COMMENT ON COLUMN contactsync.watch.search_path
+IS 'search_path of the session that created the watch; mapping and filter are evaluated with it';
+COMMENT ON COLUMN contactsync.watch.state
+IS 'broken: the source cannot be read; guarded: held by the bulk guard until contactsync_resume()';
+COMMENT ON COLUMN contactsync.watch.released
+IS 'transaction of the last contactsync_resume() of a held watch; the bulk guard does not count what was queued before it';
+COMMENT ON COLUMN contactsync.watch.poll_column
+IS 'column that shows when a row of the polled source changed; null: the source has triggers';
+COMMENT ON COLUMN contactsync.watch.reconcile_next IS 'time of the next scheduled reconciliation';
 
 CREATE TABLE contactsync.scan (
 	id			integer	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -389,20 +417,26 @@ CREATE TABLE contactsync.scan (
 	updated_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
 	finished_at	timestamptz
 ) WITH (fillfactor = 50);
--- a watch is polled and, at one time, imported or reconciled
+-- At most one import or reconciliation of a watch runs at a time, beside polling.
 CREATE UNIQUE INDEX scan_running ON contactsync.scan (watch) WHERE state = 'running' AND kind <> 'poll';
 CREATE INDEX scan_watch ON contactsync.scan (watch);
-COMMENT ON TABLE contactsync.scan IS 'walks over whole sources, and how far they are; of each kind the last of a watch is kept';
-COMMENT ON COLUMN contactsync.scan.cursor IS 'the key of the last row that was walked in this phase';
-COMMENT ON COLUMN contactsync.scan.value IS 'of poll_column, in that row';
-COMMENT ON COLUMN contactsync.scan.watermark IS 'of poll_column, where this round of polling began';
-COMMENT ON COLUMN contactsync.scan.since IS 'of poll_column, when the watch was made: what was there then is not polled';
-COMMENT ON COLUMN contactsync.scan.next_at IS 'when the next round of polling begins';
-COMMENT ON COLUMN contactsync.scan.automations IS 'what could send mail is paused, or accepted; null: nobody said so';
-COMMENT ON COLUMN contactsync.scan.total IS 'rows of this phase, as estimated';
-COMMENT ON COLUMN contactsync.scan.done IS 'rows of this phase that were walked';
-COMMENT ON COLUMN contactsync.scan.changes IS 'rows that differ, as far as they are counted before anything is sent';
-COMMENT ON COLUMN contactsync.scan.refused IS 'rows that the provider refused before as they are: they are not tried again';
+COMMENT ON TABLE contactsync.scan
+IS 'progress of scans of whole sources; the last scan of each kind is kept per watch';
+COMMENT ON COLUMN contactsync.scan.cursor IS 'key of the last row that was read in this phase';
+COMMENT ON COLUMN contactsync.scan.value IS 'value of poll_column in the last row that was read';
+COMMENT ON COLUMN contactsync.scan.watermark
+IS 'value of poll_column at which this round of polling started';
+COMMENT ON COLUMN contactsync.scan.since
+IS 'value of poll_column when the watch was created; older rows are not polled';
+COMMENT ON COLUMN contactsync.scan.next_at IS 'time at which the next round of polling starts';
+COMMENT ON COLUMN contactsync.scan.automations
+IS 'whether automations that could send mail are paused, or their mail is accepted; null: not specified';
+COMMENT ON COLUMN contactsync.scan.total IS 'estimated number of rows in this phase';
+COMMENT ON COLUMN contactsync.scan.done IS 'number of rows read in this phase';
+COMMENT ON COLUMN contactsync.scan.changes
+IS 'number of rows that differ, counted before anything is sent';
+COMMENT ON COLUMN contactsync.scan.refused
+IS 'number of rows that the provider rejected before and that have not changed since; they are not sent again';
 
 CREATE TABLE contactsync.pause (
 	endpoint	integer	NOT NULL,
@@ -412,8 +446,9 @@ CREATE TABLE contactsync.pause (
 	reason		text,
 	PRIMARY KEY (endpoint, watch)
 );
-COMMENT ON TABLE contactsync.pause IS 'what somebody told to wait: nothing of it is sent';
-COMMENT ON COLUMN contactsync.pause.watch IS '0: all that goes to the endpoint';
+COMMENT ON TABLE contactsync.pause
+IS 'endpoints and watches that were paused by contactsync_pause()';
+COMMENT ON COLUMN contactsync.pause.watch IS '0: everything that is sent to the endpoint';
 
 CREATE SEQUENCE contactsync.queue_id;
 CREATE TABLE contactsync.queue (
@@ -428,11 +463,14 @@ CREATE TABLE contactsync.queue (
 ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 10000);
 ALTER TABLE contactsync.queue ALTER COLUMN keys SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX queue_position ON contactsync.queue (endpoint, watch, xact, id);
+ALTER TABLE contactsync.queue REPLICA IDENTITY USING INDEX queue_position;
 COMMENT ON TABLE contactsync.queue
-IS 'changes that have no outcome yet: many keys a row, or one contact; neither means that every known contact of the watch is to be looked at';
-COMMENT ON COLUMN contactsync.queue.contact IS 'beside keys: they are to be sent whatever was sent before';
+IS 'changes without an outcome: one row holds many keys, or one contact; a row with neither stands for all known contacts of the watch';
+COMMENT ON COLUMN contactsync.queue.contact
+IS 'contact of contactsync_upsert(); beside keys, it means that the rows are sent whatever was sent before';
 COMMENT ON COLUMN contactsync.queue.watch IS '0 for contactsync_upsert()';
-COMMENT ON COLUMN contactsync.queue.xact IS 'the transaction that wrote the row: ids alone are not in the order of commits';
+COMMENT ON COLUMN contactsync.queue.xact
+IS 'transaction that wrote the row; IDs alone are not in commit order';
 
 CREATE TABLE contactsync.contact (
 	endpoint	integer	NOT NULL,
@@ -452,17 +490,21 @@ CREATE TABLE contactsync.contact (
 	remote_updated_at text,
 	PRIMARY KEY (watch, key, endpoint)
 ) WITH (fillfactor = 70);
--- of those that go by their address, which several rows may have
+-- Contacts that are identified by their address, which several rows can have.
 CREATE INDEX contact_address ON contactsync.contact (upsert_key, endpoint) WHERE email IS NULL AND action = 'u';
 COMMENT ON TABLE contactsync.contact
-IS 'what was last synced of every source row: one row per watch and key';
-COMMENT ON COLUMN contactsync.contact.remote_updated_at IS 'as the provider writes it';
-COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
-COMMENT ON COLUMN contactsync.contact.action IS 'u upsert, n unsubscribe, d delete';
-COMMENT ON COLUMN contactsync.contact.consent_sent IS 'what was last synced claimed consent';
-COMMENT ON COLUMN contactsync.contact.opted_out IS 'the provider told us of an opt-out that is not ours';
-COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to once, and is not again, parted by spaces';
-COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: not known to have it; zero: another row with this address was sent since';
+IS 'what was last synced for each source row: one row per watch and key';
+COMMENT ON COLUMN contactsync.contact.remote_updated_at
+IS 'time of the last change at the provider, in the provider''s notation';
+COMMENT ON COLUMN contactsync.contact.email IS 'null: the upsert key is the address';
+COMMENT ON COLUMN contactsync.contact.action IS 'u: upsert, n: unsubscribe, d: delete';
+COMMENT ON COLUMN contactsync.contact.consent_sent IS 'the last synced contact claimed consent';
+COMMENT ON COLUMN contactsync.contact.opted_out
+IS 'the provider reported an opt-out that contactsync did not send';
+COMMENT ON COLUMN contactsync.contact.topics
+IS 'IDs of the topics to which the contact was added, separated by spaces; it is not added to them again';
+COMMENT ON COLUMN contactsync.contact.digest
+IS 'digest of the mapped contact that the provider has; null: unknown whether it has it; zero: another row with this address was sent later';
 
 CREATE TABLE contactsync.remote_contact (
 	endpoint	integer	NOT NULL,
@@ -478,8 +520,10 @@ CREATE TABLE contactsync.remote_contact (
 );
 CREATE INDEX remote_contact_external_id ON contactsync.remote_contact (endpoint, external_id);
 CREATE INDEX remote_contact_remote_id ON contactsync.remote_contact (endpoint, remote_id);
-COMMENT ON TABLE contactsync.remote_contact IS 'contacts as the provider had them when they were pulled';
-COMMENT ON COLUMN contactsync.remote_contact.updated_at IS 'when the contact changed, on the clock of the provider';
+COMMENT ON TABLE contactsync.remote_contact
+IS 'contacts as the provider had them when contactsync_pull() fetched them';
+COMMENT ON COLUMN contactsync.remote_contact.updated_at
+IS 'time of the last change of the contact, on the provider''s clock';
 
 CREATE TABLE contactsync.failure (
 	id			bigint	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -502,7 +546,8 @@ CREATE TABLE contactsync.failure (
 );
 COMMENT ON TABLE contactsync.failure
 IS 'one row per contact that was given up on, with the reason; contactsync_retry() queues them again';
-COMMENT ON COLUMN contactsync.failure.ignored IS 'by contactsync_ignore(): hidden until it fails in another way';
+COMMENT ON COLUMN contactsync.failure.ignored
+IS 'hidden by contactsync_ignore() until the contact fails differently';
 
 CREATE TABLE contactsync.call (
 	id			bigint	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -524,10 +569,12 @@ CREATE TABLE contactsync.call (
 	created		integer,
 	updated		integer
 );
-COMMENT ON TABLE contactsync.call IS 'one row per HTTP request, kept by age and count';
+COMMENT ON TABLE contactsync.call
+IS 'one row per HTTP request; retention is limited by age and number';
 COMMENT ON COLUMN contactsync.call.status IS 'HTTP status; 0: no answer';
-COMMENT ON COLUMN contactsync.call.created IS 'contacts that were new to the provider, as it counts; null: it did not say';
-COMMENT ON COLUMN contactsync.call.sent IS 'bytes of the request body';
+COMMENT ON COLUMN contactsync.call.created
+IS 'number of contacts that the provider reported as new; null: not reported';
+COMMENT ON COLUMN contactsync.call.sent IS 'size of the request body in bytes';
 
 CREATE TABLE contactsync.counter (
 	endpoint	integer	NOT NULL,
@@ -540,7 +587,7 @@ CREATE TABLE contactsync.counter (
 	last_error_at timestamptz,
 	PRIMARY KEY (endpoint, watch)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE contactsync.counter IS 'how many contacts of a watch had which outcome so far';
+COMMENT ON TABLE contactsync.counter IS 'number of contacts of a watch by outcome';
 
 CREATE TABLE contactsync.stat (
 	endpoint	integer	NOT NULL,
@@ -559,8 +606,9 @@ CREATE TABLE contactsync.stat (
 	latency		bigint[] NOT NULL DEFAULT '{0,0,0,0,0,0,0,0,0,0,0,0,0}',
 	PRIMARY KEY (endpoint, base)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE contactsync.stat IS 'what was done for an endpoint, counted';
-COMMENT ON COLUMN contactsync.stat.base IS 'what it was at the last reset: the worker does not touch that row';
+COMMENT ON TABLE contactsync.stat IS 'totals per endpoint';
+COMMENT ON COLUMN contactsync.stat.base
+IS 'the totals at the last reset; the worker does not touch this row';
 
 CREATE TABLE contactsync.minute (
 	endpoint	integer	NOT NULL,
@@ -580,8 +628,9 @@ CREATE TABLE contactsync.minute (
 	backlog		bigint,
 	PRIMARY KEY (endpoint, at)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE contactsync.minute IS 'what was done for an endpoint in a minute, kept by age';
-COMMENT ON COLUMN contactsync.minute.first_at IS 'when the first of it was counted';
+COMMENT ON TABLE contactsync.minute
+IS 'totals per endpoint and minute; retention is limited by age';
+COMMENT ON COLUMN contactsync.minute.first_at IS 'time at which counting started in this minute';
 
 CREATE TABLE contactsync.minute_failure (
 	endpoint	integer	NOT NULL,
@@ -590,7 +639,8 @@ CREATE TABLE contactsync.minute_failure (
 	failed		bigint	NOT NULL,
 	PRIMARY KEY (endpoint, at, reason)
 );
-COMMENT ON TABLE contactsync.minute_failure IS 'contacts that were given up on in a minute, by reason';
+COMMENT ON TABLE contactsync.minute_failure
+IS 'number of contacts that were given up on per minute and reason';
 
 CREATE TABLE contactsync.traced (
 	endpoint	integer	NOT NULL,
@@ -599,8 +649,9 @@ CREATE TABLE contactsync.traced (
 	until		timestamptz NOT NULL,
 	PRIMARY KEY (endpoint, watch, contact)
 );
-COMMENT ON TABLE contactsync.traced IS 'contacts whose calls are kept in full';
-COMMENT ON COLUMN contactsync.traced.contact IS 'with watch 0 an address or upsert key, else the key of a row';
+COMMENT ON TABLE contactsync.traced IS 'contacts whose calls are recorded completely';
+COMMENT ON COLUMN contactsync.traced.contact
+IS 'an address or upsert key if watch is 0, otherwise the key of a row';
 
 CREATE TABLE contactsync.trace (
 	id			bigint	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -620,7 +671,8 @@ CREATE TABLE contactsync.trace (
 	response	text,
 	verdict		text	NOT NULL
 );
-COMMENT ON TABLE contactsync.trace IS 'one row per call about a contact that was traced then, kept by age and count';
+COMMENT ON TABLE contactsync.trace
+IS 'one row per recorded call about a traced contact; retention is limited by age and number';
 
 CREATE TABLE contactsync.forgotten (
 	endpoint	integer	NOT NULL,
@@ -628,9 +680,10 @@ CREATE TABLE contactsync.forgotten (
 	key			text	COLLATE "C" NOT NULL,
 	PRIMARY KEY (endpoint, watch, key)
 );
-COMMENT ON TABLE contactsync.forgotten IS 'rows that were forgotten while calls about them may have been in flight; emptied when those have ended';
+COMMENT ON TABLE contactsync.forgotten
+IS 'rows that were erased by contactsync_forget() while calls about them may have been in flight; emptied when these calls have ended';
 
--- one statement each, for each updates the same row of pg_extension
+-- These are separate statements because each updates the same row of pg_extension.
 SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.watch', '');
@@ -656,45 +709,45 @@ SELECT pg_catalog.pg_extension_config_dump('contactsync.minute', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.minute_failure', '');
 
 -- ---------------------------------------------------------------------------
--- Views: plural, as with pg_user_mapping and pg_user_mappings; every role sees
--- its own there.
+-- Views.  Their names are plural, as in pg_user_mapping and pg_user_mappings;
+-- each role sees its own rows.
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION contactsync.runtime(OUT endpoint integer, OUT in_flight integer, OUT pace float8)
 RETURNS SETOF record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_runtime';
 COMMENT ON FUNCTION contactsync.runtime()
-IS 'what the background worker of this database is doing now, per endpoint';
+IS 'returns what the background worker of this database is doing now, per endpoint';
 
 CREATE FUNCTION contactsync.worker_state()
 RETURNS text LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_worker_state';
 COMMENT ON FUNCTION contactsync.worker_state()
-IS 'of the background worker of this database: running, starting, or not preloaded';
+IS 'returns the state of the background worker of this database, such as running, starting or not preloaded';
 
 CREATE FUNCTION contactsync.database_identity()
 RETURNS text LANGUAGE c STABLE
 AS 'MODULE_PATHNAME', 'contactsync_database_identity';
 COMMENT ON FUNCTION contactsync.database_identity()
-IS 'the name of this database, another one in each that it is restored or copied into';
+IS 'returns an identifier of this database that is different in each database into which it is restored or copied';
 
 CREATE FUNCTION contactsync.backlog(OUT endpoint integer, OUT watch integer, OUT contacts bigint, OUT oldest timestamptz)
 RETURNS SETOF record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_backlog';
 COMMENT ON FUNCTION contactsync.backlog()
-IS 'how many contacts are queued; of a long queue an estimate, so that it is cheap to look';
+IS 'returns the number of queued contacts; for a long queue an estimate, so that the call is cheap';
 
 CREATE FUNCTION contactsync.hint(state text, reason text, server text, source text, worker text, failures bigint)
 RETURNS text LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_hint';
 COMMENT ON FUNCTION contactsync.hint(text, text, text, text, text, bigint)
-IS 'what to type about a state, or null where all is well';
+IS 'returns the command to run in a state, or null if all is well';
 
 CREATE FUNCTION contactsync.latency_bounds()
 RETURNS float8[] LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'contactsync_latency_bounds';
 COMMENT ON FUNCTION contactsync.latency_bounds()
-IS 'the upper bounds, in seconds, of the columns "latency", but for the last';
+IS 'returns the upper bounds, in seconds, of all elements of the latency columns except the last';
 
 CREATE VIEW contactsync.watches WITH (security_barrier) AS
 SELECT w.source, e.server, e.role AS owner, w.key, w.mapping, w.filter, w.on_delete, w.state, w.reason, w.created_at,
@@ -702,7 +755,12 @@ SELECT w.source, e.server, e.role AS owner, w.key, w.mapping, w.filter, w.on_del
 	w.reconcile_every, w.reconcile_at, w.reconcile_next
 FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
-COMMENT ON VIEW contactsync.watches IS 'the watches of the roles that you are';
+COMMENT ON VIEW contactsync.watches IS 'watches of the current role';
+COMMENT ON COLUMN contactsync.watches.key IS 'columns that identify a row';
+COMMENT ON COLUMN contactsync.watches.state IS 'running, broken (the source cannot be read) or guarded (held by the bulk guard until contactsync_resume())';
+COMMENT ON COLUMN contactsync.watches.reason IS 'why the watch is not running';
+COMMENT ON COLUMN contactsync.watches.poll_column IS 'column that shows when a row changed; null: the source has triggers';
+COMMENT ON COLUMN contactsync.watches.reconcile_next IS 'time of the next scheduled reconciliation';
 
 CREATE VIEW contactsync.changes WITH (security_barrier) AS
 SELECT e.server, w.source, k.key, CASE WHEN q.watch = 0 THEN q.id END AS id, CASE WHEN q.keys IS NULL THEN q.contact END AS contact, q.queued_at
@@ -712,7 +770,10 @@ FROM contactsync.queue q
 	LEFT JOIN LATERAL pg_catalog.unnest(q.keys) AS k (key) ON true
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.changes
-IS 'the queue, one row per key, or per contact with the id that contactsync_upsert() returned; neither: all that is known of the source is to be looked at';
+IS 'the queue: one row per key, or per contact with the ID that contactsync_upsert() returned; a row with neither stands for all known contacts of the source';
+COMMENT ON COLUMN contactsync.changes.key IS 'key of a changed row; null for contactsync_upsert()';
+COMMENT ON COLUMN contactsync.changes.id IS 'ID that contactsync_upsert() returned';
+COMMENT ON COLUMN contactsync.changes.contact IS 'contact given to contactsync_upsert()';
 
 CREATE VIEW contactsync.contacts WITH (security_barrier) AS
 SELECT e.server, w.source, c.key, c.upsert_key,
@@ -724,6 +785,14 @@ FROM contactsync.contact c
 	LEFT JOIN contactsync.watch w ON w.id = c.watch
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.contacts IS 'what was last synced, one row per source row';
+COMMENT ON COLUMN contactsync.contacts.key IS 'key of the source row';
+COMMENT ON COLUMN contactsync.contacts.upsert_key IS 'what the provider identifies the contact by';
+COMMENT ON COLUMN contactsync.contacts.action IS 'what was last done at the provider: upsert, unsubscribe or delete';
+COMMENT ON COLUMN contactsync.contacts.synced_at IS 'time at which the provider last accepted the contact';
+COMMENT ON COLUMN contactsync.contacts.remote_id IS 'the provider''s ID of the contact';
+COMMENT ON COLUMN contactsync.contacts.topics IS 'IDs of the topics to which the contact was added';
+COMMENT ON COLUMN contactsync.contacts.remote_status IS 'status of the contact, as the provider last reported it';
+COMMENT ON COLUMN contactsync.contacts.remote_updated_at IS 'time of the last change at the provider, in the provider''s notation';
 
 CREATE VIEW contactsync.duplicates WITH (security_barrier) AS
 SELECT e.server, e.role AS owner, s.upsert_key, pg_catalog.sum(s.rows)::bigint AS rows,
@@ -738,14 +807,20 @@ WHERE pg_catalog.pg_has_role(e.role, 'USAGE')
 GROUP BY e.id, e.server, e.role, s.upsert_key
 HAVING pg_catalog.sum(s.rows) > 1;
 COMMENT ON VIEW contactsync.duplicates
-IS 'source rows that are one contact at the provider, as of when they were sent: of these the last change wins';
-COMMENT ON COLUMN contactsync.duplicates.keys IS 'the keys of the rows, by the table that they are in';
+IS 'source rows that are the same contact at the provider, as of when they were sent; the last change of any of them wins';
+COMMENT ON COLUMN contactsync.duplicates.upsert_key IS 'what the provider identifies the contact by';
+COMMENT ON COLUMN contactsync.duplicates.rows IS 'number of rows';
+COMMENT ON COLUMN contactsync.duplicates.keys IS 'keys of the rows, by table';
 
 CREATE VIEW contactsync.remote_contacts WITH (security_barrier) AS
 SELECT e.server, e.role AS owner, r.email, r.external_id, r.remote_id, r.opt_in, r.locale, r.attributes, r.updated_at, r.pulled_at
 FROM contactsync.remote_contact r JOIN contactsync.endpoint e ON e.id = r.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
-COMMENT ON VIEW contactsync.remote_contacts IS 'contacts as the provider had them when contactsync_pull() brought them';
+COMMENT ON VIEW contactsync.remote_contacts
+IS 'contacts as the provider had them when contactsync_pull() fetched them';
+COMMENT ON COLUMN contactsync.remote_contacts.opt_in IS 'consent as the provider has it';
+COMMENT ON COLUMN contactsync.remote_contacts.updated_at IS 'time of the last change of the contact, on the provider''s clock';
+COMMENT ON COLUMN contactsync.remote_contacts.pulled_at IS 'time of the pull';
 
 CREATE VIEW contactsync.failures WITH (security_barrier) AS
 SELECT f.id, e.server, w.source, f.key, f.upsert_key, f.reason, f.code, f.message, f.field,
@@ -755,20 +830,41 @@ FROM contactsync.failure f
 	LEFT JOIN contactsync.watch w ON w.id = f.watch
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE') AND NOT f.ignored;
 COMMENT ON VIEW contactsync.failures IS 'contacts that were given up on, with the reason';
+COMMENT ON COLUMN contactsync.failures.id IS 'argument of contactsync_retry() and contactsync_ignore()';
+COMMENT ON COLUMN contactsync.failures.key IS 'key of the source row';
+COMMENT ON COLUMN contactsync.failures.reason IS 'kind of failure, the same words for all providers';
+COMMENT ON COLUMN contactsync.failures.code IS 'the provider''s own code';
+COMMENT ON COLUMN contactsync.failures.message IS 'the provider''s message, or that of the check that failed';
+COMMENT ON COLUMN contactsync.failures.field IS 'field of the contact that was rejected';
+COMMENT ON COLUMN contactsync.failures.attempts IS 'number of times that the contact was sent';
+COMMENT ON COLUMN contactsync.failures.request_id IS 'the provider''s ID of the request, for its support';
 
 CREATE VIEW contactsync.calls WITH (security_barrier) AS
 SELECT c.id, e.server, c.started_at, c.duration, c.method, c.path, c.status, c.verdict, c.contacts, c.failed,
 	c.attempt, c.sent, c.received, c.idempotency_key, c.request_id, c.error, c.created, c.updated
 FROM contactsync.call c JOIN contactsync.endpoint e ON e.id = c.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
-COMMENT ON VIEW contactsync.calls IS 'the HTTP requests of late, one row each';
+COMMENT ON VIEW contactsync.calls IS 'recent HTTP requests, one row each';
+COMMENT ON COLUMN contactsync.calls.status IS 'HTTP status; 0: no answer';
+COMMENT ON COLUMN contactsync.calls.verdict IS 'conclusion that was drawn from the answer';
+COMMENT ON COLUMN contactsync.calls.contacts IS 'number of contacts in the request';
+COMMENT ON COLUMN contactsync.calls.failed IS 'number of contacts that were rejected';
+COMMENT ON COLUMN contactsync.calls.attempt IS '1 for the first call about these contacts';
+COMMENT ON COLUMN contactsync.calls.sent IS 'size of the request body in bytes';
+COMMENT ON COLUMN contactsync.calls.received IS 'size of the response body in bytes';
+COMMENT ON COLUMN contactsync.calls.request_id IS 'the provider''s ID of the request, for its support';
+COMMENT ON COLUMN contactsync.calls.created IS 'number of contacts that the provider reported as new; null: not reported';
+COMMENT ON COLUMN contactsync.calls.updated IS 'number of contacts that the provider reported as known; null: not reported';
 
 CREATE VIEW contactsync.traces WITH (security_barrier) AS
 SELECT t.id, e.server, w.source, t.key, t.upsert_key, t.email, t.started_at, t.duration, t.method, t.url, t.request_headers, t.request,
 	t.status, t.response_headers, t.response, t.verdict
 FROM contactsync.trace t JOIN contactsync.endpoint e ON e.id = t.endpoint LEFT JOIN contactsync.watch w ON w.id = t.watch
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
-COMMENT ON VIEW contactsync.traces IS 'calls about contacts that contactsync_trace() was told of, in full but for secrets';
+COMMENT ON VIEW contactsync.traces
+IS 'complete calls about contacts for which contactsync_trace() was called, without secrets';
+COMMENT ON COLUMN contactsync.traces.status IS 'HTTP status; 0: no answer';
+COMMENT ON COLUMN contactsync.traces.verdict IS 'conclusion that was drawn from the answer';
 
 CREATE VIEW contactsync.status WITH (security_barrier) AS
 WITH lane AS (
@@ -834,11 +930,25 @@ FROM health h
 	LEFT JOIN lately n ON n.endpoint = h.endpoint,
 	contactsync.worker_state() AS k (worker);
 COMMENT ON VIEW contactsync.status
-IS 'one row per server and watch: is it well, and if not, why, since when, until when, and what to do';
-COMMENT ON COLUMN contactsync.status.backlog IS 'contacts that are queued; more than 20000 rows of the queue are estimated';
-COMMENT ON COLUMN contactsync.status.rate IS 'calls a second lately, of the server';
-COMMENT ON COLUMN contactsync.status.pace IS 'calls a second that are allowed, of the server';
-COMMENT ON COLUMN contactsync.status.hint IS 'what to type; null: all is well';
+IS 'one row per server and watch: its state, the reason, since when, until when, and the command to run';
+COMMENT ON COLUMN contactsync.status.source IS 'watched table; null: contacts of contactsync_upsert()';
+COMMENT ON COLUMN contactsync.status.owner IS 'role that sends through the server';
+COMMENT ON COLUMN contactsync.status.state IS 'idle, running, throttled, unavailable, halted, paused, broken or guarded';
+COMMENT ON COLUMN contactsync.status.since IS 'time at which the state began';
+COMMENT ON COLUMN contactsync.status.until IS 'time at which the next call is made, if the server has to wait';
+COMMENT ON COLUMN contactsync.status.oldest IS 'age of the oldest queued change';
+COMMENT ON COLUMN contactsync.status.in_flight IS 'number of calls in flight to the server';
+COMMENT ON COLUMN contactsync.status.eta IS 'estimated time at which the queue will be empty';
+COMMENT ON COLUMN contactsync.status.synced IS 'number of contacts that the provider accepted';
+COMMENT ON COLUMN contactsync.status.unchanged IS 'number of changes that made no call, because the provider had the same contact';
+COMMENT ON COLUMN contactsync.status.failed IS 'number of times that a contact was given up on';
+COMMENT ON COLUMN contactsync.status.failures IS 'number of rows in contactsync.failures';
+COMMENT ON COLUMN contactsync.status.worker IS 'state of the background worker of this database';
+COMMENT ON COLUMN contactsync.status.backlog
+IS 'number of queued contacts; an estimate if the queue has more than 20000 rows';
+COMMENT ON COLUMN contactsync.status.rate IS 'recent calls per second to the server';
+COMMENT ON COLUMN contactsync.status.pace IS 'calls per second that are allowed to the server';
+COMMENT ON COLUMN contactsync.status.hint IS 'command to run; null: all is well';
 
 CREATE VIEW contactsync.stats WITH (security_barrier) AS
 SELECT e.server, e.role AS owner, COALESCE(b.since, s.since) AS since,
@@ -853,21 +963,29 @@ SELECT e.server, e.role AS owner, COALESCE(b.since, s.since) AS since,
 FROM contactsync.stat s JOIN contactsync.endpoint e ON e.id = s.endpoint
 	LEFT JOIN contactsync.stat b ON b.endpoint = s.endpoint AND b.base
 WHERE NOT s.base AND (pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
-COMMENT ON VIEW contactsync.stats IS 'what was done since contactsync_stats_reset(), one row per server';
-COMMENT ON COLUMN contactsync.stats.retries IS 'calls that were not the first about their contacts';
-COMMENT ON COLUMN contactsync.stats.throttled IS 'calls that were told to come later';
-COMMENT ON COLUMN contactsync.stats.unanswered IS 'calls that had no answer';
-COMMENT ON COLUMN contactsync.stats.synced IS 'contacts that the provider took';
-COMMENT ON COLUMN contactsync.stats.sent IS 'bytes of the bodies of requests';
-COMMENT ON COLUMN contactsync.stats.seconds IS 'that all calls took together';
-COMMENT ON COLUMN contactsync.stats.latency IS 'calls by duration; contactsync.latencies says which';
+COMMENT ON VIEW contactsync.stats IS 'totals since contactsync_stats_reset(), one row per server';
+COMMENT ON COLUMN contactsync.stats.since IS 'time of the last reset';
+COMMENT ON COLUMN contactsync.stats.unchanged IS 'changes that made no call, because the provider had the same contact';
+COMMENT ON COLUMN contactsync.stats.failed IS 'contacts that were given up on';
+COMMENT ON COLUMN contactsync.stats.received IS 'total size of response bodies in bytes';
+COMMENT ON COLUMN contactsync.stats.retries IS 'calls that repeated an earlier call';
+COMMENT ON COLUMN contactsync.stats.throttled
+IS 'calls that the provider refused because there were too many';
+COMMENT ON COLUMN contactsync.stats.unanswered IS 'calls without an answer';
+COMMENT ON COLUMN contactsync.stats.synced IS 'contacts that the provider accepted';
+COMMENT ON COLUMN contactsync.stats.sent IS 'total size of request bodies in bytes';
+COMMENT ON COLUMN contactsync.stats.seconds IS 'total duration of all calls';
+COMMENT ON COLUMN contactsync.stats.latency
+IS 'number of calls by duration; see contactsync.latencies';
 
 CREATE VIEW contactsync.latencies WITH (security_barrier) AS
 SELECT s.server, s.owner, COALESCE(b.seconds, 'Infinity') AS seconds,
 	pg_catalog.sum(u.calls) OVER (PARTITION BY s.server, s.owner ORDER BY u.i)::bigint AS calls
 FROM contactsync.stats s, pg_catalog.unnest(s.latency) WITH ORDINALITY AS u (calls, i)
 	LEFT JOIN pg_catalog.unnest(contactsync.latency_bounds()) WITH ORDINALITY AS b (seconds, i) ON b.i = u.i;
-COMMENT ON VIEW contactsync.latencies IS 'how many calls since contactsync_stats_reset() took so long at most, one row per server and bound';
+COMMENT ON VIEW contactsync.latencies
+IS 'number of calls since contactsync_stats_reset() that took at most the given time, one row per server and bound';
+COMMENT ON COLUMN contactsync.latencies.seconds IS 'upper bound; Infinity includes all calls';
 
 CREATE VIEW contactsync.history WITH (security_barrier) AS
 SELECT e.server, e.role AS owner, m.at, m.calls, m.retries, m.throttled, m.unanswered, m.synced, m.unchanged, m.failed,
@@ -876,9 +994,13 @@ SELECT e.server, e.role AS owner, m.at, m.calls, m.retries, m.throttled, m.unans
 	m.sent, m.received, m.seconds, m.latency, m.backlog
 FROM contactsync.minute m JOIN contactsync.endpoint e ON e.id = m.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW contactsync.history IS 'the same as stats, minute by minute; none where nothing was done or queued';
-COMMENT ON COLUMN contactsync.history.reasons IS 'how many contacts were given up on for which reason';
-COMMENT ON COLUMN contactsync.history.backlog IS 'contacts that were queued at some time in that minute; null: none, or it was not looked at';
+COMMENT ON VIEW contactsync.history
+IS 'the columns of contactsync.stats per minute; minutes without calls and backlog are missing';
+COMMENT ON COLUMN contactsync.history.at IS 'beginning of the minute';
+COMMENT ON COLUMN contactsync.history.reasons
+IS 'number of contacts that were given up on, by reason';
+COMMENT ON COLUMN contactsync.history.backlog
+IS 'number of contacts that were queued at some time in the minute; null: none, or not counted';
 
 CREATE VIEW contactsync.progress WITH (security_barrier) AS
 WITH walk AS (
@@ -907,11 +1029,22 @@ FROM walk p
 	LEFT JOIN contactsync.watch w ON w.id = p.watch
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.progress
-IS 'imports and reconciliations, running and the last ones, and what waits in the queue: how far, how fast, how long';
+IS 'imports and reconciliations, running and last ones, and the queue: how far they are, how fast, and how long they will take';
+COMMENT ON COLUMN contactsync.progress.kind IS 'import, reconcile or backlog';
+COMMENT ON COLUMN contactsync.progress.done IS 'number of rows read in this phase';
+COMMENT ON COLUMN contactsync.progress.new IS 'rows that were never sent';
+COMMENT ON COLUMN contactsync.progress.changed IS 'rows that differ from what was last sent';
+COMMENT ON COLUMN contactsync.progress.unchanged IS 'rows that are as they were last sent';
+COMMENT ON COLUMN contactsync.progress.refused IS 'rows that the provider rejected before and that have not changed since';
+COMMENT ON COLUMN contactsync.progress.invalid IS 'rows that cannot be sent as they are';
+COMMENT ON COLUMN contactsync.progress.filtered IS 'rows that the filter excludes';
+COMMENT ON COLUMN contactsync.progress.gone IS 'contacts whose row no longer exists';
+COMMENT ON COLUMN contactsync.progress.eta IS 'estimated time at which the phase ends';
 COMMENT ON COLUMN contactsync.progress.phase
-IS 'counting what would be sent, where many contacts at once could set off mail; comparing rows, and queueing those that differ; missing: looking for contacts whose row has gone; sending';
-COMMENT ON COLUMN contactsync.progress.total IS 'of this phase, as estimated';
-COMMENT ON COLUMN contactsync.progress.rate IS 'rows a second in this phase; contacts a second lately, of a backlog';
+IS 'counting: what would be sent, where many contacts at once could trigger mail; comparing: reading rows and queueing those that differ; missing: finding contacts whose row no longer exists; sending';
+COMMENT ON COLUMN contactsync.progress.total IS 'estimated number of rows in this phase';
+COMMENT ON COLUMN contactsync.progress.rate
+IS 'rows per second in this phase; for the backlog, recent contacts per second';
 
 GRANT SELECT ON contactsync.progress, contactsync.watches, contactsync.changes, contactsync.contacts, contactsync.failures,
 	contactsync.calls, contactsync.duplicates, contactsync.remote_contacts, contactsync.status, contactsync.stats,
@@ -925,37 +1058,37 @@ CREATE FUNCTION contactsync.capture()
 RETURNS trigger LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_capture';
 COMMENT ON FUNCTION contactsync.capture()
-IS 'trigger that notes which rows of a watched table changed; made by contactsync_watch()';
--- whoever makes a partition needs EXECUTE; a trigger that belongs to no watch does nothing
+IS 'trigger function that records which rows of a watched table changed; created by contactsync_watch()';
+-- Roles that create partitions need EXECUTE; a trigger that belongs to no watch does nothing.
 GRANT EXECUTE ON FUNCTION contactsync.capture() TO PUBLIC;
 
 CREATE FUNCTION contactsync.note_ddl()
 RETURNS event_trigger LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_note_ddl';
 COMMENT ON FUNCTION contactsync.note_ddl()
-IS 'event trigger by which watches follow columns and servers that are renamed, and tables that come to inherit from theirs';
+IS 'event trigger function that lets watches follow renamed columns and servers, and new tables that inherit from watched ones';
 REVOKE ALL ON FUNCTION contactsync.note_ddl() FROM PUBLIC;
 
 CREATE FUNCTION contactsync.note_drop()
 RETURNS event_trigger LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_note_drop';
 COMMENT ON FUNCTION contactsync.note_drop()
-IS 'event trigger that ends watches with their tables and servers';
+IS 'event trigger function that ends the watches of dropped tables and servers';
 REVOKE ALL ON FUNCTION contactsync.note_drop() FROM PUBLIC;
 
 CREATE EVENT TRIGGER contactsync_ddl ON ddl_command_end
 WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SERVER')
 EXECUTE FUNCTION contactsync.note_ddl();
-COMMENT ON EVENT TRIGGER contactsync_ddl IS 'watches follow their tables and servers';
+COMMENT ON EVENT TRIGGER contactsync_ddl IS 'lets watches follow their tables and servers';
 
 CREATE EVENT TRIGGER contactsync_drop ON sql_drop EXECUTE FUNCTION contactsync.note_drop();
-COMMENT ON EVENT TRIGGER contactsync_drop IS 'watches end with their tables and servers';
+COMMENT ON EVENT TRIGGER contactsync_drop IS 'ends watches together with their tables and servers';
 
 CREATE FUNCTION contactsync.launch()
 RETURNS void LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_launch';
 COMMENT ON FUNCTION contactsync.launch()
-IS 'has the background worker of this database started when the transaction commits';
+IS 'starts the background worker of this database when the transaction commits';
 REVOKE ALL ON FUNCTION contactsync.launch() FROM PUBLIC;
 
 SELECT contactsync.launch();

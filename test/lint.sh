@@ -194,19 +194,28 @@ sql_creates() {
 
 sql_comments() {
     awk '
-        match($0, /^CREATE (FUNCTION|PROCEDURE|TABLE|VIEW|TYPE|DOMAIN|FOREIGN DATA WRAPPER) [a-z_.]+/) {
+        match($0, /^CREATE (FUNCTION|PROCEDURE|TABLE|VIEW|TYPE|DOMAIN|FOREIGN DATA WRAPPER) [a-z_.@]+/) {
             made[substr($0, 8, RLENGTH - 7)] = FILENAME ":" FNR }
-        match($0, /^COMMENT ON (FUNCTION|PROCEDURE|TABLE|VIEW|TYPE|DOMAIN|FOREIGN DATA WRAPPER) [a-z_.]+/) {
+        match($0, /^COMMENT ON (FUNCTION|PROCEDURE|TABLE|VIEW|TYPE|DOMAIN|FOREIGN DATA WRAPPER) [a-z_.@]+/) {
             delete made[substr($0, 12, RLENGTH - 11)] }
         END { for (object in made) print made[object] ": no COMMENT ON " object }
     ' "${scripts[@]}"
+}
+
+# Operators and functions of the views, defaults and checks are looked for when the script runs.
+sql_pinned() {
+    local script
+    for script in "${scripts[@]}"; do
+        grep -v -e '^--' -e '^/\*' -e '^\\' -e '^$' "$script" | head -n 1 | grep -qxF 'SET LOCAL search_path = pg_catalog, pg_temp;' ||
+            echo "$script: does not begin with SET LOCAL search_path = pg_catalog, pg_temp"
+    done
 }
 
 # A function in SQL or PL/pgSQL resolves its names when it is called, by whoever calls it.
 sql_search_path() {
     awk 'BEGIN { RS = ";"; IGNORECASE = 1 }
         /CREATE (FUNCTION|PROCEDURE)/ && /LANGUAGE (sql|plpgsql)/ && !/SET search_path|BEGIN ATOMIC/ {
-            match($0, /CREATE (FUNCTION|PROCEDURE) [a-z_.]+/); print FILENAME ": no search_path in " substr($0, RSTART, RLENGTH) }
+            match($0, /CREATE (FUNCTION|PROCEDURE) [a-z_.@]+/); print FILENAME ": no search_path in " substr($0, RSTART, RLENGTH) }
     ' "${scripts[@]}"
 }
 
@@ -285,6 +294,7 @@ check versions "all versions are that of the control file"
 check options_documented "every option is explained in docs/providers.md"
 check sql_creates "the SQL scripts create new objects only"
 check sql_comments "what the SQL scripts create is explained"
+check sql_pinned "the SQL scripts resolve their names in pg_catalog alone"
 check sql_search_path "functions do not depend on the search_path of the caller"
 check tests_exist "the tests that docs/providers.md names exist"
 check test_numbers "the numbers of TAP tests are unique"

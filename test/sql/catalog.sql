@@ -46,6 +46,15 @@ ORDER BY object COLLATE "C";
 SELECT object FROM member JOIN pg_class c ON c.oid = objid AND classid = 'pg_class'::regclass
 WHERE c.relkind = 'v' AND NOT COALESCE(c.reloptions @> '{security_barrier=true}', false);
 
+-- tables without a replica identity: in a publication, nothing could be updated or deleted there
+SELECT object FROM member JOIN pg_class c ON c.oid = objid AND classid = 'pg_class'::regclass
+WHERE c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_index i
+	WHERE i.indrelid = c.oid AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident));
+
+-- views whose names are not plural, except for those of what is not counted
+SELECT object FROM member JOIN pg_class c ON c.oid = objid AND classid = 'pg_class'::regclass
+WHERE c.relkind = 'v' AND c.relname NOT LIKE '%s' AND c.relname NOT IN ('progress', 'history');
+
 DROP VIEW member;
 
 -- it goes without a trace, and comes back, in a schema of one's choice
@@ -54,3 +63,13 @@ SELECT nspname FROM pg_namespace WHERE nspname = 'contactsync';
 CREATE SCHEMA elsewhere;
 CREATE EXTENSION contactsync SCHEMA elsewhere;
 SELECT elsewhere.contactsync_normalize_email(' Jane@Example.com');
+
+-- a schema that has the name of its own is not touched
+DROP EXTENSION contactsync;
+CREATE SCHEMA contactsync;
+\set SHOW_CONTEXT never
+CREATE EXTENSION contactsync;
+\echo :SQLSTATE
+CREATE EXTENSION contactsync SCHEMA contactsync;
+DROP SCHEMA contactsync;
+CREATE EXTENSION contactsync;
