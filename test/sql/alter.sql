@@ -1,4 +1,4 @@
--- contactsync_alter_watch(): what is given is changed in place, and checked as when the watch was made.
+-- contactsync_alter_watch(): the given arguments are changed in place, and checked as when the watch is created.
 
 SET client_min_messages = warning;
 \set SHOW_CONTEXT never
@@ -21,7 +21,7 @@ SELECT contactsync_watch('customers', 'mail', '{"email": "email", "external_id":
 SELECT mapping, filter, on_delete FROM contactsync.watches;
 SELECT * FROM triggers;
 
--- one thing at a time; each returns how many contacts a reconciliation would send
+-- one change at a time; each returns the number of contacts that a reconciliation would send
 SELECT contactsync_alter_watch('customers', 'mail', filter => 'active OR id = 2');
 SELECT mapping, filter, on_delete FROM contactsync.watches;
 SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "email", "external_id": "id", "attributes": {"city": "upper(city)"}}');
@@ -37,7 +37,7 @@ SET client_min_messages = notice;
 SELECT contactsync_alter_watch('customers', 'mail', filter => 'id < 3');
 SET client_min_messages = warning;
 
--- the triggers look at the columns that are used now
+-- the triggers compare the columns that are used now
 UPDATE customers SET plan = 'b';
 SELECT key FROM contactsync.changes;
 UPDATE customers SET city = 'y' WHERE id = 1;
@@ -50,7 +50,7 @@ UPDATE customers_1 SET plan = 'c' WHERE id = 3;
 COMMIT;
 SELECT key FROM contactsync.changes ORDER BY key;
 
--- when it is reconciled: what is not given stays, an interval of zero is none
+-- the schedule of reconciliations: omitted arguments keep their value, an interval of zero removes it
 CREATE VIEW schedules AS SELECT reconcile_every AS every, reconcile_at AS at, reconcile_next > now() AS later, reconcile_next::time = reconcile_at AS at_it
 FROM contactsync.watches WHERE source = 'customers'::regclass;
 SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '1 day', reconcile_at => '03:00') IS NOT NULL AS altered;
@@ -73,7 +73,7 @@ SELECT contactsync_alter_watch('customers', 'mail', reconcile_every => '6 hours'
 SELECT * FROM schedules;
 DROP VIEW schedules;
 
--- how it is polled, if it is
+-- polling, if the source is polled
 SELECT contactsync_alter_watch('customers', 'mail', poll_every => '1 min');
 SELECT contactsync_alter_watch('customers', 'mail', poll_overlap => '1 min');
 SELECT contactsync_alter_watch('customers', 'mail', poll_column => 'city');
@@ -95,7 +95,7 @@ SET SESSION AUTHORIZATION regress_owner;
 SELECT contactsync_unwatch('polled', 'mail');
 DROP TABLE polled;
 
--- what is not right is refused, and nothing changed
+-- invalid arguments are rejected, and nothing changes
 SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "mail"}');
 SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"first_name": "city"}');
 SELECT contactsync_alter_watch('customers', 'mail', filter => 'city');
@@ -111,7 +111,7 @@ SELECT contactsync_alter_watch('customers', 'mail', filter => 'false');
 RESET SESSION AUTHORIZATION;
 SELECT mapping, filter, on_delete FROM contactsync.watches;
 
--- whoever is the owner may; it is checked as the owner, who has to have the right to what the expressions read
+-- the owner may alter a watch; it is checked as the owner, who needs the privileges that the expressions require
 SET SESSION AUTHORIZATION regress_member;
 SELECT contactsync_alter_watch('customers', 'mail', filter => '');
 RESET SESSION AUTHORIZATION;
@@ -119,7 +119,7 @@ CREATE TABLE secret AS SELECT 1 AS id;
 SELECT contactsync_alter_watch('customers', 'mail', filter => 'id IN (SELECT id FROM secret)');
 SELECT owner, filter FROM contactsync.watches;
 
--- what is broken is mended by it
+-- a broken watch can be repaired
 ALTER TABLE customers DROP COLUMN plan;
 CALL contactsync_run();
 SELECT state, reason, backlog FROM contactsync.status;

@@ -1,11 +1,11 @@
--- Which changes are queued, however they are made.
+-- Which changes are queued, by any kind of statement.
 \set SHOW_CONTEXT never
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
 SET client_min_messages = warning;
 
--- What has been queued since the last time, watch by watch: rows of the queue, keys in them, and whether all that is
--- known of the source is to be looked at.
+-- What was queued since the last call, for each watch: rows of the queue, keys in them, and whether all known contacts
+-- of the source are to be examined.
 CREATE FUNCTION queued(OUT source regclass, OUT rows bigint, OUT keys text[], OUT everything boolean)
 RETURNS SETOF record LANGUAGE sql AS $$
 	WITH q AS (DELETE FROM contactsync.queue RETURNING *),
@@ -39,18 +39,18 @@ COPY customers (id, email) FROM STDIN;
 \.
 SELECT * FROM queued();
 
--- a column that mapping or filter use
+-- columns that mapping or filter use
 UPDATE customers SET name = 'AA' WHERE id = 1;
 UPDATE customers SET active = NOT active WHERE id IN (1, 3);
 UPDATE customers SET email = NULL WHERE id = 2;
 UPDATE customers SET email = 'd@example.com' WHERE id = 4;
 SELECT * FROM queued();
--- no such column, or the same value
+-- other columns, or the same value
 UPDATE customers SET note = 'called', visits = visits + 1;
 UPDATE customers SET name = name, email = email, active = active;
 UPDATE customers SET id = id;
 SELECT * FROM queued();
--- the key: what was there, and what is there now
+-- the key: the old one and the new one
 UPDATE customers SET id = 50 WHERE id = 5;
 SELECT * FROM queued();
 UPDATE customers SET id = id + 100 WHERE id < 3;
@@ -62,7 +62,7 @@ SELECT * FROM queued();
 TRUNCATE customers;
 SELECT * FROM queued();
 
--- a row that is changed often in a transaction is queued once
+-- a row that changes often in a transaction is queued once
 BEGIN;
 INSERT INTO customers SELECT g, format('c%s@example.com', g) FROM generate_series(1, 5) g;
 UPDATE customers SET name = 'x';
@@ -91,7 +91,7 @@ SELECT * FROM queued();
 WITH moved AS (DELETE FROM customers WHERE id = 9 RETURNING *) INSERT INTO customers SELECT id + 10, email, name FROM moved;
 SELECT * FROM queued();
 
--- what a trigger makes of it before, or another does after
+-- changes made by other triggers, before or after
 CREATE FUNCTION tidy() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	NEW.email := lower(NEW.email);
@@ -113,7 +113,7 @@ CREATE TRIGGER follow AFTER UPDATE OF note ON customers FOR EACH ROW EXECUTE FUN
 UPDATE customers SET note = 'go' WHERE id = 3;
 SELECT * FROM queued();
 DROP TRIGGER follow ON customers;
--- deferred: it runs when the transaction commits
+-- deferred triggers: they run when the transaction commits
 CREATE CONSTRAINT TRIGGER follow AFTER UPDATE ON customers DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
 	WHEN (NEW.note = 'go on') EXECUTE FUNCTION follow();
 UPDATE customers SET note = 'go on' WHERE id = 4;
@@ -150,7 +150,7 @@ TRUNCATE customers;
 ROLLBACK TO d;
 COMMIT;
 SELECT * FROM queued();
--- again after it was rolled back
+-- again after a rollback
 BEGIN;
 SAVEPOINT a;
 UPDATE customers SET name = 'first' WHERE id = 1;
@@ -173,7 +173,7 @@ ROLLBACK TO c;
 RELEASE a;
 COMMIT;
 SELECT * FROM queued();
--- many subtransactions, one in the other
+-- many nested subtransactions
 DO $$
 BEGIN
 	FOR i IN 1 .. 20 LOOP
@@ -225,7 +225,7 @@ END $$;
 COMMIT;
 SELECT * FROM queued();
 
--- Many keys: they are spilled to the queue before the end, and go with their subtransaction.
+-- Many keys: they are spilled to the queue before the end, and are rolled back with their subtransaction.
 BEGIN;
 INSERT INTO customers VALUES (1000, 'x@example.com');
 SELECT try(10001, 50000, true);
@@ -255,7 +255,7 @@ SELECT cardinality(keys), rows BETWEEN 100 AND 200 AS bounded,
 TRUNCATE customers;
 SELECT * FROM queued();
 
--- Two-phase commit: queued when it commits, by whoever commits it
+-- Two-phase commit: queued when it commits, by any session
 INSERT INTO customers VALUES (1, 'a@example.com'), (2, 'b@example.com');
 SELECT * FROM queued();
 BEGIN;
@@ -271,7 +271,7 @@ COMMIT PREPARED 'regress_capture_1';
 ROLLBACK PREPARED 'regress_capture_2';
 SELECT * FROM queued();
 
--- Procedures that commit as they go
+-- Procedures that commit
 CREATE PROCEDURE in_steps() LANGUAGE plpgsql AS $$
 BEGIN
 	FOR i IN 31 .. 34 LOOP
@@ -286,7 +286,7 @@ SELECT * FROM queued();
 -- Values
 --
 
--- generated, long and compressed ones
+-- generated, long and compressed values
 CREATE TABLE documents (
 	id		integer	PRIMARY KEY,
 	first	text,
@@ -311,7 +311,7 @@ SELECT * FROM queued();
 UPDATE documents SET body = NULL;
 SELECT * FROM queued();
 
--- columns that come, go and are renamed
+-- columns that are added, dropped and renamed
 ALTER TABLE documents ADD COLUMN later text DEFAULT 'later';
 UPDATE documents SET later = 'now';
 SELECT * FROM queued();
@@ -320,7 +320,7 @@ UPDATE documents SET later = 'then', history = NULL;
 SELECT * FROM queued();
 UPDATE documents SET first = 'Jean' WHERE id = 2;
 SELECT * FROM queued();
--- a used one is known by its new name
+-- a used column is recognized by its new name
 ALTER TABLE documents RENAME COLUMN body TO contents;
 UPDATE documents SET history = 'x' WHERE id = 2;
 SELECT * FROM queued();
@@ -330,7 +330,7 @@ SELECT * FROM queued();
 ALTER TABLE documents RENAME COLUMN id TO number;
 INSERT INTO documents (number, first) SELECT g, 'D' || g FROM generate_series(10, 19) g;
 SELECT * FROM queued();
--- without a used one any change counts, and without the key all is to be looked at, once a transaction
+-- without a used column any change counts, and without the key all contacts are examined, once per transaction
 ALTER TABLE documents DROP COLUMN contents;
 UPDATE documents SET history = 'y' WHERE number = 2;
 SELECT * FROM queued();
@@ -357,7 +357,7 @@ UPDATE whole SET note = 'x';
 SELECT * FROM queued();
 DROP TABLE whole;
 
--- a watch of no column but constants
+-- a watch that uses no columns, only constants
 CREATE TABLE constant (id integer PRIMARY KEY, email text);
 SELECT contactsync_watch('constant', 'mail', '{"email": "''all@example.com''"}') > 0 AS watched;
 INSERT INTO constant VALUES (1, 'a');
@@ -401,7 +401,7 @@ DROP TABLE staff, shops;
 CREATE TABLE parted (id integer, region text, email text, note text, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
 CREATE TABLE parted_eu PARTITION OF parted FOR VALUES IN ('eu') PARTITION BY RANGE (id);
 CREATE TABLE parted_eu_1 PARTITION OF parted_eu FOR VALUES FROM (0) TO (100);
--- columns in another order, and one that is gone
+-- columns in another order, and a dropped one
 CREATE TABLE parted_us (gone integer, note text, email text, region text NOT NULL, also_gone text, id integer NOT NULL);
 ALTER TABLE parted_us DROP COLUMN gone, DROP COLUMN also_gone;
 ALTER TABLE parted ATTACH PARTITION parted_us FOR VALUES IN ('us');
@@ -419,13 +419,13 @@ SELECT * FROM queued();
 UPDATE parted_us SET email = 'g@example.com' WHERE id = 2;
 UPDATE parted SET email = 'h@example.com' WHERE id = 5;
 SELECT * FROM queued();
--- from one partition to another
+-- a row moves to another partition
 UPDATE parted SET region = 'us' WHERE id = 1;
 SELECT * FROM queued();
 DELETE FROM parted_eu_1 WHERE id = 4;
 DELETE FROM parted WHERE id = 6;
 SELECT * FROM queued();
--- partitions that come later
+-- partitions that are created later
 CREATE TABLE parted_eu_2 PARTITION OF parted_eu FOR VALUES FROM (100) TO (200);
 CREATE TABLE parted_rest PARTITION OF parted DEFAULT;
 INSERT INTO parted VALUES (100, 'eu', 'i@example.com'), (101, 'ch', 'j@example.com');
@@ -439,7 +439,7 @@ TRUNCATE parted_eu;
 SELECT everything, keys FROM queued();
 TRUNCATE parted;
 SELECT everything, keys FROM queued();
--- one that has gone its own way
+-- a detached partition
 ALTER TABLE parted DETACH PARTITION parted_us;
 INSERT INTO parted_us VALUES ('note', 'e@example.com', 'us', 50);
 SELECT * FROM queued();
@@ -448,7 +448,7 @@ UPDATE parted_us SET email = 'l@example.com';
 SELECT * FROM queued();
 SELECT tgrelid::regclass, tgtype & 32 <> 0 AS on_truncate FROM pg_trigger WHERE tgfoid = 'contactsync.capture'::regproc
 	AND tgrelid::regclass::text LIKE 'parted%' ORDER BY 1, 2;
--- a partition on its own
+-- a partition that is watched itself
 SELECT contactsync_watch('parted_us', 'mail', '{"email": "email"}') > 0 AS watched;
 UPDATE parted SET email = 'm@example.com';
 SELECT * FROM queued();
@@ -475,14 +475,14 @@ SELECT tgrelid::regclass, tgtype & 32 <> 0 AS on_truncate, tgenabled FROM pg_tri
 SELECT contactsync_unwatch('base', 'mail');
 SELECT count(*) FROM pg_trigger WHERE tgrelid IN ('base'::regclass, 'child'::regclass, 'grandchild'::regclass, 'stray'::regclass);
 DROP TABLE base CASCADE;
--- tables that have nothing to do with it
+-- unrelated tables
 CREATE TABLE unrelated (id integer PRIMARY KEY);
 CREATE TABLE unrelated_child () INHERITS (unrelated);
 SELECT count(*) FROM pg_trigger WHERE tgrelid IN ('unrelated'::regclass, 'unrelated_child'::regclass);
 DROP TABLE unrelated CASCADE;
 
 --
--- Who changes it, and how
+-- The role and the session that make the change
 --
 
 CREATE ROLE regress_capture_app;
@@ -508,7 +508,7 @@ GRANT USAGE ON SCHEMA contactsync TO PUBLIC;
 DROP OWNED BY regress_capture_app;
 DROP ROLE regress_capture_app;
 
--- As replication applies it: only where the watch says so.
+-- As applied by replication: only if the watch says so.
 CREATE TABLE replicated (id integer PRIMARY KEY, email text);
 SELECT contactsync_watch('replicated', 'mail', always => true) > 0 AS watched;
 SET session_replication_role = replica;
@@ -520,7 +520,7 @@ RESET session_replication_role;
 SELECT * FROM queued();
 DROP TABLE replicated;
 
--- A table that is unlogged, and not in the search_path
+-- An unlogged table that is not in the search_path
 CREATE UNLOGGED TABLE unlogged (id integer PRIMARY KEY, email text);
 SELECT contactsync_watch('unlogged', 'mail') > 0 AS watched;
 SET search_path = pg_catalog;
@@ -529,7 +529,7 @@ RESET search_path;
 SELECT * FROM queued();
 DROP TABLE unlogged;
 
--- A transaction that may only read
+-- A read-only transaction
 BEGIN READ ONLY;
 SELECT count(*) FROM customers;
 UPDATE customers SET name = 'x';
@@ -537,7 +537,7 @@ ROLLBACK;
 SELECT * FROM queued();
 
 --
--- The trigger function where it does not belong
+-- Invalid uses of the trigger function
 --
 
 SELECT contactsync.capture();

@@ -1,4 +1,4 @@
--- What the extension leaves in the catalogs.
+-- Catalog entries of the extension.
 
 CREATE VIEW member AS
 SELECT classid, objid, pg_describe_object(classid, objid, 0) AS object
@@ -6,19 +6,19 @@ FROM pg_depend
 WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'contactsync');
 
--- everything is explained
+-- every object has a comment
 SELECT object FROM member
 WHERE obj_description(objid, classid::regclass::name) IS NULL
 	AND classid NOT IN ('pg_type'::regclass, 'pg_namespace'::regclass) AND object NOT LIKE 'sequence %'
 ORDER BY object COLLATE "C";
 
--- all data is dumped, and with it the sequences
+-- all data is dumped, including the sequences
 SELECT c.oid::regclass AS not_dumped
 FROM member JOIN pg_class c ON c.oid = objid AND classid = 'pg_class'::regclass
 WHERE c.relkind IN ('r', 'S') AND NOT EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig))
 ORDER BY 1::text COLLATE "C";
 
--- what everybody may do
+-- privileges of PUBLIC
 SELECT object FROM member JOIN pg_proc p ON p.oid = objid AND classid = 'pg_proc'::regclass
 WHERE has_function_privilege('public', p.oid, 'EXECUTE')
 ORDER BY object COLLATE "C";
@@ -36,13 +36,13 @@ ORDER BY object COLLATE "C";
 SELECT object, privilege FROM member, unnest(ARRAY['CREATE', 'USAGE']) AS privilege
 WHERE classid = 'pg_namespace'::regclass AND has_schema_privilege('public', objid, privilege);
 
--- functions whose names could be resolved in a schema of their caller's choice
+-- functions whose names could be resolved in a schema chosen by their caller
 SELECT object FROM member JOIN pg_proc p ON p.oid = objid AND classid = 'pg_proc'::regclass
 WHERE (p.prosecdef OR p.prolang IN (SELECT oid FROM pg_language WHERE lanname NOT IN ('c', 'internal')))
 	AND p.prosqlbody IS NULL AND array_to_string(p.proconfig, ',') NOT LIKE 'search_path=%'
 ORDER BY object COLLATE "C";
 
--- views whose conditions a cheap function of the reader could be evaluated before
+-- views whose conditions could be evaluated after a cheap function of the reader
 SELECT object FROM member JOIN pg_class c ON c.oid = objid AND classid = 'pg_class'::regclass
 WHERE c.relkind = 'v' AND NOT COALESCE(c.reloptions @> '{security_barrier=true}', false);
 
@@ -57,7 +57,7 @@ WHERE c.relkind = 'v' AND c.relname NOT LIKE '%s' AND c.relname NOT IN ('progres
 
 DROP VIEW member;
 
--- it goes without a trace, and comes back, in a schema of one's choice
+-- the extension can be dropped completely, and created again in another schema
 DROP EXTENSION contactsync;
 SELECT nspname FROM pg_namespace WHERE nspname = 'contactsync';
 CREATE SCHEMA elsewhere;

@@ -1,4 +1,4 @@
--- contacts from JSON: what is taken, what is refused, and when two are the same
+-- contacts from JSON: what is accepted, what is rejected, and when two contacts are the same
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't');
 CREATE FUNCTION body(contact jsonb) RETURNS text LANGUAGE sql
 RETURN (SELECT body FROM contactsync_preview('mail', contact));
@@ -11,7 +11,7 @@ SELECT body('{"email": "a@example.com", "external_id": 12345678901234567890.50}'
 SELECT body('{"email": "a@example.com", "attributes": {}}');
 SELECT body('{"email": "a@example.com", "attributes": null, "locale": null, "external_id": null}');
 
--- all that JSON can hold, as it is
+-- all JSON values are kept unchanged
 SELECT body($${"email": "a@example.com", "attributes": {
 	"text": "quote \" backslash \\ slash / tab \t newline \n bell \u0007 é 用 😀",
 	"number": 1.50, "big": 123456789012345678901234567890, "tiny": 1e-7, "yes": true, "no": false,
@@ -21,7 +21,7 @@ SELECT body($${"email": "a@example.com", "attributes": {
 	"text": "quote \" backslash \\ slash / tab \t newline \n bell \u0007 é 用 😀"}}$$)::jsonb
 	-> 'contacts' -> 0 -> 'attributes' ->> 'text';
 
--- refused, with the name of what is wrong
+-- rejected, with the name of the invalid field
 \set SHOW_CONTEXT never
 SELECT body('{"email": "a@example.com", "firstname": "Jane"}');
 SELECT body('{"email": "a@example.com", "Email": "b@example.com"}');
@@ -42,7 +42,7 @@ SELECT body('{}');
 SELECT body('{"external_id": "1"}');
 SELECT body(jsonb_build_object('email', 'a@example.com', 'attributes', jsonb_build_object('big', repeat('x', 65536))));
 
--- the same whatever the order and the spelling of the address
+-- the order of fields and the spelling of the address make no difference
 SELECT count(DISTINCT d) FROM (VALUES
 	(digest('{"email": "a@example.com", "external_id": "1", "attributes": {"a": 1, "b": 2, "c": 3}}')),
 	(digest('{"attributes": {"c": 3, "b": 2, "a": 1}, "external_id": "1", "email": "a@example.com"}')),

@@ -1,4 +1,4 @@
--- Pausing and resuming, as a plain role that owns nothing but its servers.
+-- Pausing and resuming, as a plain role that owns only its servers.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_control_shop;
@@ -24,14 +24,14 @@ RESET client_min_messages;
 
 SELECT contactsync_pause('customers', 'mail');
 SELECT contactsync_pause('customers', 'mail');
--- changes are captured, and not sent, which contactsync_run() says; what is not paused goes on
+-- changes are captured but not sent, as contactsync_run() reports; watches that are not paused continue
 INSERT INTO customers VALUES (1, 'nobody');
 INSERT INTO leads VALUES (1, 'nobody');
 \set VERBOSITY terse
 CALL contactsync_run();
 SELECT * FROM how;
 SELECT server, source, key, reason FROM contactsync.failures;
--- a pause outlives what else befalls a watch
+-- a pause persists whatever else happens to a watch
 RESET SESSION AUTHORIZATION;
 UPDATE contactsync.watch SET state = 'broken', reason = 'moved' WHERE source = 'customers'::regclass;
 SET SESSION AUTHORIZATION regress_control_shop;
@@ -55,7 +55,7 @@ INSERT INTO customers VALUES (2, 'nobody');
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}') > 0 AS queued;
 CALL contactsync_run('mail');
 SELECT * FROM how;
--- a watch of it that is paused by itself stays so
+-- a watch that was paused separately stays paused
 SELECT contactsync_pause('leads', 'mail');
 RESET SESSION AUTHORIZATION;
 DELETE FROM contactsync.queue WHERE watch = 0;
@@ -64,17 +64,17 @@ SELECT contactsync_resume('mail');
 SELECT contactsync_resume('mail');
 CALL contactsync_run('mail');
 SELECT * FROM how;
--- before anything is sent to it
+-- before anything is sent to the server
 SELECT contactsync_pause('other');
 SELECT * FROM how WHERE server = 'other';
--- undone with its transaction
+-- rolled back with its transaction
 BEGIN;
 SELECT contactsync_resume('other');
 ROLLBACK;
 SELECT state FROM contactsync.status WHERE server = 'other';
 
 --
--- What there is not, and what is somebody else's
+-- Missing objects, and objects of other roles
 --
 
 SELECT contactsync_pause('nobody');
@@ -92,7 +92,7 @@ RESET SESSION AUTHORIZATION;
 GRANT USAGE ON FOREIGN SERVER mail TO regress_control;
 UPDATE contactsync.endpoint SET stale_before = NULL;
 SET SESSION AUTHORIZATION regress_control;
--- who may use the server acts on what is sent there for its own roles, which is nothing yet
+-- a role with USAGE on the server affects only what is sent for its own roles, which is nothing yet
 SELECT contactsync_pause('mail');
 SELECT contactsync_mark_stale('mail', now());
 SELECT contactsync_stats_reset('mail'), contactsync_stats_reset();
@@ -102,7 +102,7 @@ WHERE server = 'mail' AND owner = 'regress_control'::regrole OR source = 'custom
 SELECT server, role, stale_before IS NOT NULL AS stale FROM contactsync.endpoint ORDER BY 1, 2::text;
 SELECT e.server, e.role FROM contactsync.stat s JOIN contactsync.endpoint e ON e.id = s.endpoint WHERE s.base;
 
--- goes with the watch, and with the server
+-- deleted with the watch, and with the server
 SET SESSION AUTHORIZATION regress_control_shop;
 SELECT contactsync_unwatch('leads', 'mail');
 DROP SERVER other CASCADE;

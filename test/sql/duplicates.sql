@@ -1,4 +1,4 @@
--- contactsync.duplicates: source rows that are one contact at the provider.
+-- contactsync.duplicates: source rows that are the same contact at the provider.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
@@ -11,7 +11,7 @@ SELECT id AS endpoint FROM contactsync.endpoint \gset
 INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action)
 VALUES (:endpoint, :customers, '1', 'jane@example.com', 'u'), (:endpoint, :customers, '2', 'jane@example.com', 'u'),
 	(:endpoint, :leads, '7', 'jane@example.com', 'u'),
-	-- one alone; one that has gone; one that was never sent; and what has no row
+	-- a single row; a deleted one; one that was never sent; and one without a source row
 	(:endpoint, :customers, '3', 'ann@example.com', 'u'),
 	(:endpoint, :customers, '4', 'ann@example.com', 'n'),
 	(:endpoint, :customers, '5', NULL, 'u'), (:endpoint, :customers, '6', NULL, 'u'),
@@ -30,7 +30,7 @@ INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action)
 VALUES (:other, :others, '3', 'ann@example.com', 'u');
 SELECT upsert_key, rows FROM contactsync.duplicates ORDER BY upsert_key;
 
--- nobody sees those of others
+-- other roles see nothing
 INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action)
 VALUES (:other, :others, '4', 'ann@example.com', 'u');
 SET ROLE regress_duplicate;

@@ -1,5 +1,5 @@
--- contactsync_normalize_email() and what is refused as an address
--- psql reckons the width of invisible characters by its version: no columns
+-- contactsync_normalize_email(), and the addresses that are rejected
+-- the width of invisible characters depends on the version of psql: avoid columns
 \pset format unaligned
 SELECT before, quote_literal(contactsync_normalize_email(before)) AS after
 FROM (VALUES
@@ -18,7 +18,7 @@ FROM (VALUES
 	('jane@example.com%20'),
 	('=20jane@example.com'),
 	('%20%20=09jane@example.com'),
-	-- legal addresses keep all but their letter case
+	-- valid addresses keep everything except their letter case
 	('a=20b@example.com'),
 	('a%20b@example.com'),
 	('jane=@example.com'),
@@ -35,7 +35,7 @@ FROM (VALUES
 	('NGUYỄN@example.vn'),
 	('ＦＵＬＬ@example.com'),
 	('用户@例子.测试'),
-	-- depends on the language or has no single lower-case letter: as it is
+	-- depends on the language or has no single lower-case letter: unchanged
 	('İI@example.com'),
 	('ẞ@example.com'),
 	(''),
@@ -43,7 +43,7 @@ FROM (VALUES
 	('==20==')
 ) AS t (before);
 
--- twice is the same as once
+-- normalizing twice makes no difference
 SELECT count(*) AS not_idempotent
 FROM unnest(ARRAY['', ' ', '=', '=20', '%20', '=0D=0A', E'\t', U&'\00A0', U&'\FEFF', '==', '=2']) AS a (front),
 	unnest(ARRAY['Jane', '=20', 'a=20b', '=', 'Ä', '@']) AS b (local),
@@ -51,7 +51,7 @@ FROM unnest(ARRAY['', ' ', '=', '=20', '%20', '=0D=0A', E'\t', U&'\00A0', U&'\FE
 WHERE contactsync_normalize_email(contactsync_normalize_email(front || local || behind))
 	<> contactsync_normalize_email(front || local || behind);
 
--- letters keep their length; their sum is as it was when ICU agreed on every one of them
+-- letters keep their length; the checksum is that of a run in which ICU agreed on all letters
 SELECT count(*) AS changed,
 	count(*) FILTER (WHERE octet_length(before) <> octet_length(after)) AS other_length,
 	sum(ascii(after) - ascii(before)) AS distance
@@ -60,7 +60,7 @@ FROM (SELECT chr(i) AS before, contactsync_normalize_email('x' || chr(i) || 'x')
 	LATERAL substr(wrapped, 2, 1) AS after
 WHERE before <> after;
 
--- what is not sent, and why
+-- addresses that are not sent, and the reason
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't');
 CREATE FUNCTION problem(email text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,4 +1,4 @@
--- contactsync_export(): contacts as rows, for an import of CSV at the provider, as a plain role that owns nothing but its
+-- contactsync_export(): contacts as rows, for a CSV import at the provider, as a plain role that owns only its
 -- servers.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
@@ -20,7 +20,7 @@ SELECT contactsync_watch('customers', 'mail', filter => 'id < 100', mapping => '
 SELECT contactsync_watch('customers', 'lark', '{"email": "email", "first_name": "name", "opt_in": "news", "tags": "tags"}') AS lark \gset
 RESET client_min_messages;
 
--- nothing
+-- no rows
 SELECT * FROM contactsync_export('customers', 'mail');
 COPY (SELECT * FROM contactsync_export('customers', 'mail')) TO STDOUT CSV HEADER;
 
@@ -33,9 +33,9 @@ INSERT INTO customers VALUES
 	(6, 'jane@example.com', 'Jane again', 'es', true, '{3}', 1, NULL),
 	(100, 'filtered@example.com', 'Out', 'en', true, NULL, 1, NULL);
 COPY (SELECT * FROM contactsync_export('customers', 'mail')) TO STDOUT CSV HEADER;
--- rows with one upsert key are one contact: the last row in the order of the key
+-- rows with the same upsert key are one contact: the last row in the order of the key
 COPY (SELECT * FROM contactsync_export('customers', 'lark')) TO STDOUT CSV HEADER;
--- it is what would be sent, with what is known: who opted out at the provider is not exported with consent
+-- contacts as they would be sent: a contact that opted out at the provider is exported without consent
 RESET SESSION AUTHORIZATION;
 INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, opted_out)
 SELECT w.endpoint, w.id, '6', 'x', 'u', true FROM contactsync.watch w;
@@ -43,11 +43,11 @@ SET SESSION AUTHORIZATION regress_export_shop;
 SET client_min_messages = warning;
 SELECT external_id, opt_in FROM contactsync_export('customers', 'mail');
 SELECT email, opt_in, status FROM contactsync_export('customers', 'lark') ORDER BY email COLLATE "C";
--- nulls are there where they are sent
+-- nulls are exported where they are sent
 ALTER SERVER mail OPTIONS (ADD nulls 'clear');
 SELECT external_id, attributes FROM contactsync_export('customers', 'mail');
 
--- many pages; on disk
+-- many pages, spilled to disk
 SET work_mem = '64kB';
 TRUNCATE customers;
 INSERT INTO customers SELECT g, format('c%s@example.com', g % 2500), 'n' || g, 'en', true FROM generate_series(-5000, 0) g;
@@ -55,7 +55,7 @@ SELECT count(*), count(DISTINCT email), min(first_name COLLATE "C"), sum(externa
 SELECT count(*), count(DISTINCT email), sum(substr(first_name, 2)::int) FROM contactsync_export('customers', 'lark');
 RESET work_mem;
 
--- any key
+-- any kind of key
 SELECT contactsync_watch('pairs', 'mail', '{"email": "email"}') AS pairs \gset
 INSERT INTO pairs SELECT 'k"' || g % 3, date '2024-02-28' + g, g || '@example.com' FROM generate_series(1, 3010) g;
 SET datestyle = 'SQL, DMY';
@@ -65,7 +65,7 @@ SELECT contactsync_watch('parted', 'mail') AS parted \gset
 INSERT INTO parted SELECT md5(g::text)::uuid, g || '@example.com' FROM generate_series(1, 2000) g;
 SELECT count(*), count(DISTINCT email) FROM contactsync_export('parted', 'mail');
 
--- who may, and whose rights it has
+-- the privileges that are required, and the role that evaluates the mapping
 RESET SESSION AUTHORIZATION;
 CREATE ROLE regress_export_owner;
 CREATE ROLE regress_export_member IN ROLE regress_export_owner;
@@ -87,7 +87,7 @@ SELECT * FROM contactsync_export('secrets', 'mail');
 SELECT * FROM contactsync_export('secrets', 'lark');
 RESET SESSION AUTHORIZATION;
 SELECT current_user = session_user AS still_me, email FROM contactsync_export('secrets', 'mail');
--- one's own comes first
+-- the watch of the caller takes precedence
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
 SELECT contactsync_watch('secrets', 'mail', '{"email": "email"}') > 0 AS watched;
 SELECT email FROM contactsync_export('secrets', 'mail') ORDER BY email;
@@ -97,7 +97,7 @@ SELECT * FROM contactsync_export('secrets', 'nothing');
 SELECT * FROM contactsync_export('pg_class', 'mail');
 SELECT * FROM contactsync_export(0, 'mail');
 SELECT * FROM contactsync_export(NULL, 'mail');
--- what is not the fault of a row ends it
+-- errors that do not concern a single row end the export
 RESET SESSION AUTHORIZATION;
 ALTER TABLE customers DROP COLUMN amount;
 SET SESSION AUTHORIZATION regress_export_shop;

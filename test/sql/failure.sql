@@ -1,4 +1,4 @@
--- Contacts that were given up on: sending them again, and ignoring them, as a plain role that owns nothing but its servers.
+-- Failed contacts: retry them, and ignore them, as a plain role that owns only its servers.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_failure_shop;
@@ -10,7 +10,7 @@ CREATE VIEW what AS SELECT server, source, key, reason, attempts FROM contactsyn
 CREATE VIEW queued AS SELECT server, source, key FROM contactsync.changes ORDER BY server, source::text, key COLLATE "C";
 CREATE VIEW ignored AS SELECT watch, id, key, attempts, ignored FROM contactsync.failure;
 GRANT SELECT ON what, queued, ignored TO regress_failure_shop;
--- what is queued is gone
+-- the queue is empty
 CREATE FUNCTION clear() RETURNS void LANGUAGE sql SECURITY DEFINER AS 'DELETE FROM contactsync.queue';
 SET SESSION AUTHORIZATION regress_failure_shop;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
@@ -27,7 +27,7 @@ SET SESSION AUTHORIZATION regress_failure_shop;
 CALL contactsync_run();
 SELECT * FROM what;
 
--- again: all of a server, of a table, of a reason, or some
+-- retry all failures of a server, of a table, of a reason, or some of them
 SELECT contactsync_retry('mail');
 SELECT * FROM queued;
 SELECT clear();
@@ -47,25 +47,25 @@ SELECT contactsync_retry('nobody');
 SELECT contactsync_retry_reason('nobody', 'conflict');
 SELECT contactsync_retry(ARRAY[-1]::bigint[]), contactsync_retry('{}'::bigint[]);
 
--- ignored ones are not seen, not counted, and not sent again with the others
+-- ignored failures are not shown, not counted, and not retried with the others
 SELECT contactsync_ignore(array_agg(id)) FROM contactsync.failures WHERE key IN ('1', '2') AND server = 'mail';
 SELECT contactsync_ignore(array_agg(id)) FROM ignored WHERE watch = :customers;
 SELECT * FROM what;
 SELECT source, failed, failures FROM contactsync.status WHERE server = 'mail' ORDER BY source::text;
 SELECT contactsync_retry('customers', 'mail');
--- but if they are named; failing alike they stay ignored
+-- they are retried if named; if they fail in the same way, they stay ignored
 SELECT id FROM ignored WHERE watch = :customers AND key = '1' \gset
 SELECT contactsync_retry(ARRAY[:id]::bigint[]);
 SELECT * FROM queued;
 CALL contactsync_run();
 SELECT key, attempts, ignored FROM ignored WHERE watch = :customers ORDER BY key;
--- another failure is news
+-- another failure is shown
 RESET SESSION AUTHORIZATION;
 UPDATE customers SET email = NULL WHERE id = 1;
 SET SESSION AUTHORIZATION regress_failure_shop;
 CALL contactsync_run('mail');
 SELECT * FROM what WHERE server = 'mail' AND source = 'customers'::regclass;
--- and what does not fail any more is no failure
+-- a contact that no longer fails is not a failure
 RESET SESSION AUTHORIZATION;
 DELETE FROM customers WHERE id IN (1, 2);
 SET SESSION AUTHORIZATION regress_failure_shop;
@@ -92,7 +92,7 @@ RESET SESSION AUTHORIZATION;
 SELECT n FROM contactsync.queue ORDER BY id;
 SET SESSION AUTHORIZATION regress_failure_shop;
 SELECT clear();
--- no key can be so
+-- an invalid key
 SELECT contactsync_touch('customers', 'mail', 'x');
 SELECT contactsync_touch('customers', 'mail', NULL::integer);
 SELECT contactsync_touch('customers', 'mail', ARRAY['1', '2']);
@@ -103,7 +103,7 @@ SELECT contactsync_touch('leads', 'mail', ARRAY['de', 'yesteryear']);
 SELECT contactsync_touch('leads', 'other', 1);
 SELECT contactsync_touch(NULL, 'mail', 1) IS NULL AS nothing;
 
--- nobody else's
+-- failures of other roles
 SELECT array_agg(id) AS ids FROM ignored \gset
 RESET SESSION AUTHORIZATION;
 CREATE ROLE regress_failure;

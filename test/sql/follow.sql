@@ -1,4 +1,4 @@
--- What becomes of a watch when its table, its server and its owner change.
+-- Effects on a watch of changes of its table, its server and its owner.
 
 CREATE ROLE regress_owner;
 GRANT ALL ON SCHEMA public TO regress_owner;
@@ -19,7 +19,7 @@ CREATE VIEW definition AS SELECT key, filter, mapping FROM contactsync.watches;
 CREATE VIEW triggers AS SELECT tgrelid::regclass AS "table", replace(encode(tgargs, 'escape'), E'\\000', ' ') AS arguments
 FROM pg_trigger WHERE tgfoid = 'contactsync.capture'::regproc AND tgtype & 32 = 0 ORDER BY 1::text;
 
--- columns that are renamed are followed: the key, names alone and behind that of the table, whatever else is called so left
+-- renamed columns are followed: the key, names alone and after that of the table, but not other objects with the same name
 ALTER TABLE customers RENAME COLUMN plan TO "My plan";
 SELECT key, filter FROM definition;
 SELECT jsonb_pretty(mapping) FROM definition;
@@ -33,7 +33,7 @@ INSERT INTO customers VALUES (1, 'nobody', 'a', 'b', true), (2, 'nobody', 'a', '
 SELECT key FROM contactsync.changes ORDER BY key;
 CALL contactsync_run();
 SELECT key, reason FROM contactsync.failures;
--- two names that change places, also while event triggers are off: whoever delivers sees it later
+-- two columns exchange their names, also with event triggers turned off: the delivering process notices later
 BEGIN;
 ALTER TABLE customers RENAME email TO tmp;
 ALTER TABLE customers RENAME odd TO email;
@@ -54,7 +54,7 @@ ALTER TABLE customers RENAME email TO tmp;
 ALTER TABLE customers RENAME odd TO email;
 ALTER TABLE customers RENAME tmp TO odd;
 
--- what a subquery says is not certain: the watch halts, and goes on when the column has its name again
+-- names inside a subquery are ambiguous: the watch breaks, and continues when the column has its name again
 SELECT contactsync_unwatch('customers', 'mail');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email", "attributes": {"a": "(SELECT odd FROM other o WHERE o.id = customers.number)"}}') IS NOT NULL AS watched;
 ALTER TABLE customers RENAME odd TO strange;
@@ -67,7 +67,7 @@ CALL contactsync_run();
 SELECT source, state, reason, backlog FROM contactsync.status;
 SELECT key, message FROM contactsync.failures;
 
--- a column that is dropped halts it, before something changes; put back, in whatever place, it goes on with what changed
+-- a dropped column breaks the watch before the next change; when it is added again, in any position, captured changes are sent
 ALTER TABLE customers DROP COLUMN odd;
 CALL contactsync_run();
 SELECT source, state, reason FROM contactsync.watches;
@@ -78,7 +78,7 @@ CALL contactsync_run();
 SELECT source, state, reason, backlog FROM contactsync.status;
 SELECT key, message FROM contactsync.failures ORDER BY key;
 
--- the key column: renamed, retyped, dropped
+-- the key column: renamed, altered, dropped
 UPDATE customers SET email = 'third' WHERE number = 2;
 ALTER TABLE customers RENAME number TO id;
 ALTER TABLE customers ALTER id TYPE text;
@@ -98,7 +98,7 @@ SELECT contactsync_unwatch('customers', 'mail');
 DROP VIEW triggers;
 DROP TABLE customers;
 
--- partitions and tables that inherit
+-- partitions and children
 CREATE TABLE customers (id int, email text, plan text, PRIMARY KEY (id)) PARTITION BY LIST (id);
 CREATE TABLE customers_1 (plan text, dropped int, id int NOT NULL, email text);
 ALTER TABLE customers_1 DROP COLUMN dropped;
@@ -120,7 +120,7 @@ SELECT DISTINCT source, key FROM contactsync.changes ORDER BY 1, 2;
 CALL contactsync_run();
 SELECT source, key, message FROM contactsync.failures ORDER BY key;
 
--- the column that a view is polled by
+-- the column by which a view is polled
 CREATE TABLE base (id int PRIMARY KEY, email text, changed timestamptz);
 CREATE VIEW polled AS SELECT * FROM base;
 SELECT contactsync_watch('polled', 'mail', '{"email": "email"}', key => '{id}', capture => 'poll', poll_column => 'changed') IS NOT NULL AS watched;
@@ -143,7 +143,7 @@ UPDATE child SET address = 'x';
 CALL contactsync_run();
 SELECT source, key, message FROM contactsync.failures ORDER BY key;
 
--- a server is known by its new name at once; rights that are revoked, and given again
+-- the new name of a server applies at once; privileges that are revoked, and granted again
 RESET SESSION AUTHORIZATION;
 ALTER SERVER mail RENAME TO post;
 SELECT DISTINCT server FROM contactsync.status;
@@ -158,7 +158,7 @@ CALL contactsync_run('post');
 SELECT source, state, reason FROM contactsync.watches ORDER BY 1;
 SELECT source, key, message FROM contactsync.failures ORDER BY key;
 
--- the owner is renamed; what he has is given away; he is dropped
+-- the owner is renamed; its objects are reassigned; it is dropped
 ALTER ROLE regress_owner RENAME TO regress_holder;
 SELECT DISTINCT owner FROM contactsync.watches;
 CREATE ROLE regress_heir;

@@ -1,4 +1,4 @@
--- Is it well, and if not, what to do; what was done, counted.
+-- The state of servers and watches with hints, and the counters.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
@@ -8,7 +8,7 @@ SELECT contactsync_watch('customers', 'mail', '{"email": "email"}') AS watch \gs
 SELECT id AS endpoint FROM contactsync.endpoint \gset
 
 --
--- Every state says what to do
+-- Every state has a hint
 --
 
 SELECT state, hint FROM contactsync.status;
@@ -26,7 +26,7 @@ SELECT reason, hint('halted', reason || ': says the provider')
 FROM unnest(ARRAY['unauthorized', 'forbidden', 'missing_scope', 'wrong_tenant', 'address_not_allowed', 'plan_too_low', 'quota_exceeded', 'wrong_url',
 	'redirected', 'not_the_api', 'request_refused', 'unknown_field', 'unknown_topic', 'unknown_form', 'configuration', 'else']) AS reason;
 SELECT hint('halted', NULL);
--- what is said of a server is a statement that runs
+-- the hint of a server is a statement that can be run
 SELECT contactsync_pause('mail');
 SELECT hint AS resume FROM contactsync.status \gset
 :resume
@@ -51,7 +51,7 @@ SELECT seconds, calls FROM contactsync.latencies ORDER BY seconds;
 SELECT latency_bounds FROM contactsync.latency_bounds();
 SELECT cardinality(latency) - cardinality(contactsync.latency_bounds()) AS one_more FROM contactsync.stats;
 
--- reset leaves the row of the worker alone
+-- a reset does not change the row of the worker
 UPDATE contactsync.stat SET calls = 5, latency = '{1,2,0,0,0,0,0,0,0,0,0,0,2}', seconds = 1.5;
 SELECT calls, seconds, latency FROM contactsync.stats;
 SELECT seconds, calls FROM contactsync.latencies WHERE seconds IN (0.005, 0.01, 'Infinity') ORDER BY seconds;
@@ -78,9 +78,9 @@ SELECT pg_stat_force_next_flush();
 SELECT backlog BETWEEN 90000 AND 110000 AS about, oldest > interval '1 h' AS oldest FROM contactsync.status;
 TRUNCATE contactsync.queue;
 
--- how fast it was lately, and when it will be done
+-- the recent rate, and the expected end
 DELETE FROM contactsync.minute;
--- two minutes that count lately are one server still
+-- the two recent minutes that count still belong to one server
 INSERT INTO contactsync.minute (endpoint, at, first_at) SELECT :endpoint, date_trunc('minute', clock_timestamp()) - n * interval '1 min', clock_timestamp() - interval '100 s' FROM generate_series(0, 1) n;
 SELECT count(*) = count(DISTINCT (server, source)) AS once FROM contactsync.status;
 DELETE FROM contactsync.minute;
@@ -91,7 +91,7 @@ DELETE FROM contactsync.queue;
 SELECT state, eta FROM contactsync.status;
 
 --
--- A monitor sees how all are doing, and nobody's contacts
+-- A monitor sees the state of all servers, but no contacts
 --
 
 UPDATE contactsync.counter SET last_error = 'jane@example.com is refused';
@@ -123,7 +123,7 @@ SELECT * FROM contactsync.minute;
 RESET ROLE;
 DROP ROLE regress_monitor, regress_stranger;
 
--- nothing is left of a server that was dropped
+-- nothing remains of a dropped server
 DROP SERVER mail CASCADE;
 SELECT count(*) FROM contactsync.minute;
 SELECT count(*) FROM contactsync.minute_failure;

@@ -1,4 +1,4 @@
--- what CampaignLark's answers mean: the documented ones, and those nobody documented
+-- the interpretation of CampaignLark's answers: documented and undocumented ones
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
@@ -12,25 +12,25 @@ RETURN format('{%s"data": {"id": "64f1a2b3c4d5e6f7a8b9c0d1", "status": "%s", "ta
 CREATE FUNCTION refusal(message text) RETURNS text LANGUAGE sql
 RETURN jsonb_build_object('error', jsonb_build_object('message', message));
 
--- 200, the same for create and update
+-- 200, for create and update alike
 SELECT verdict, outcome, remote_id, remote_status, opted_out, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'));
 SELECT verdict, outcome, remote_id FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED', '"error": null, '));
 SELECT verdict, outcome, remote_id FROM contactsync_judge('lark', 201, NULL, '{"data": {"id": 7}}');
 
--- an opt-out at CampaignLark, after we had said that the person wants mail, is not ours
+-- an opt-out at CampaignLark after we sent a consent was not made by us
 SELECT status, opt_in, state, outcome, opted_out, consent_sent
 FROM (VALUES ('SUBSCRIBED'), ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS s (status), (VALUES (true), (false)) AS o (opt_in),
 	(VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS t (state),
 	contactsync_judge('lark', 200, NULL, answer(status), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
 
--- once known it stays known, until the source says the same
+-- it stays known until the source says the same
 SELECT opt_in, wanted, opted_out, consent_sent FROM (VALUES (true, NULL), (NULL, NULL), (false, NULL), (NULL, 'SUBSCRIBED'), (NULL, 'UNSUBSCRIBED')) AS t (opt_in, wanted),
 	contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in, 'status', wanted), 1, state => '{"opted_out": true}');
--- what counts is what was sent, not opt_in alone
+-- the status that was sent matters, not opt_in alone
 SELECT wanted, opt_in, consent_sent FROM (VALUES ('SUBSCRIBED', NULL), ('UNCONFIRMED', NULL), ('UNSUBSCRIBED', true), ('SUBSCRIBED', false)) AS t (wanted, opt_in),
 	contactsync_judge('lark', 200, NULL, answer(wanted), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in, 'status', wanted));
 
--- the errors of the page
+-- the errors on the page
 SELECT verdict, at_fault, reason, field, message FROM (VALUES
 	('Email address is required for upsert operation.'), ('The status you provided is not valid.'), ('Field ''First name'' is required.'),
 	('Tag ID 9 does not exist in this workspace'), ('The email address you provided is not valid.'), ('Something else.')
@@ -38,12 +38,12 @@ SELECT verdict, at_fault, reason, field, message FROM (VALUES
 SELECT verdict, reason, message FROM contactsync_judge('lark', 400, NULL, '');
 SELECT verdict, reason, message FROM contactsync_judge('lark', 422, NULL, '{"message": "no"}');
 
--- a field that CampaignLark does not have: the mapping's fault, or that of a contact without one
+-- an unknown field: the error of the mapping, or of a contact without a mapping
 SELECT verdict, at_fault, reason, field, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'));
 SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag "colour".'));
 SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag'));
 SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), state => '{"direct": true}');
--- left out, one after the other, if that is wanted
+-- with drop_unknown_fields they are omitted one by one
 ALTER SERVER lark OPTIONS (ADD drop_unknown_fields 'true');
 CREATE FUNCTION ann() RETURNS jsonb LANGUAGE sql
 RETURN jsonb '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "colour": "red"}}';
@@ -52,63 +52,63 @@ SELECT body FROM contactsync_preview('lark', ann(), 32768);
 SELECT verdict, next_step, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag first_name'), ann(), 32768);
 SELECT body FROM contactsync_preview('lark', ann(), 32784);
 SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), 32784);
--- one that was left out already, or was not there, cannot be left out
+-- a field that was omitted already, or was not sent, cannot be omitted
 SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), ann(), 32768);
 SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag last_name'), ann());
--- no step can do harm
+-- a step in the state cannot do harm
 SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), 2147483640);
 SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), -1);
 ALTER SERVER lark OPTIONS (DROP drop_unknown_fields);
 
--- looked up: new, there, or there and opted out
+-- the lookup: new, existing, or existing and opted out
 ALTER SERVER lark OPTIONS (ADD new_contacts 'unsubscribed', ADD keep_opt_outs 'true');
 CREATE FUNCTION nobody() RETURNS text LANGUAGE sql RETURN refusal('We couldn''t find a contact with that email address.');
 SELECT status, opt_in, verdict, next_step, message, outcome, remote_id
 FROM (VALUES (404, nobody()), (200, answer('SUBSCRIBED')), (200, answer('UNSUBSCRIBED')), (200, answer('COMPLAINED')), (200, '{"data": {"id": "1"}}'), (200, ''), (404, ''), (404, refusal('Not found'))) AS s (status, body),
 	(VALUES (NULL::bool), (true)) AS o (opt_in),
 	contactsync_judge('lark', status, NULL, body, jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in));
--- after that: whoever opted out there is left alone, and that is remembered
+-- after the lookup: a contact that opted out there is not subscribed, and the opt-out is stored
 SELECT verdict, outcome, remote_status, opted_out, consent_sent FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com", "opt_in": true}', 1);
 SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 1);
 SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 2);
--- a 404 of the upsert itself is that of a wrong URL
+-- a 404 of the upsert itself means a wrong URL
 SELECT verdict, reason FROM contactsync_judge('lark', 404, NULL, nobody(), '{"email": "a@example.com"}', 2);
 ALTER SERVER lark OPTIONS (DROP new_contacts, DROP keep_opt_outs);
 
--- another address: the old one is unsubscribed after the new one is there, by option
+-- another address: with on_email_change the old contact is unsubscribed after the new one exists
 SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com"}');
 ALTER SERVER lark OPTIONS (ADD on_email_change 'unsubscribe');
 SELECT verdict, next_step, outcome, message, remote_id FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com"}');
 SELECT verdict, outcome, remote_id, remote_status, note, consent_sent FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), step => 3, state => '{"previous_key": "old@example.com", "remote_id": "new1"}');
 SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "jane@example.com"}');
--- nor if another row has the address before
+-- not if another row has the previous address
 SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com", "previous_shared": true}');
 ALTER SERVER lark OPTIONS (DROP on_email_change);
 
 -- unsubscribed
 SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), action => 'unsubscribe');
 
--- whose fault is it when all are refused?
+-- errors that concern all contacts
 SELECT status, verdict, at_fault, reason, message FROM (VALUES
 	(401, refusal('Please provide a valid API key in the Authorization header.')), (401, refusal('The API key you provided is invalid or has been revoked.')),
 	(403, refusal('Your IP address is not authorized to use this API key.')), (403, ''), (404, ''), (405, ''), (402, ''),
 	(200, '<html><title>Parked</title>'), (301, '')
 ) AS t (status, body), contactsync_judge('lark', status, NULL, body);
 
--- later
+-- temporary errors
 SELECT status, verdict, retry_after, throttled, reason, message FROM (VALUES
 	(0, 'Connection timed out', NULL::jsonb), (500, refusal('Something went wrong'), NULL), (503, '', '{"Retry-After": "9"}'), (429, '', NULL), (429, refusal('Too many requests.'), '{"Retry-After": "2"}'),
 	(429, '', '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "X-RateLimit-Reset": "784111780"}'), (429, refusal('You have exceeded your event usage limit.'), NULL),
 	(400, refusal('An import or export is currently in progress.'), NULL), (400, refusal('An import or export is currently in progress.'), '{"Retry-After": "300"}')
 ) AS t (status, body, headers), contactsync_judge('lark', status, headers, body);
 
--- answers that say nothing: never a success
+-- answers without content: never a success
 SELECT verdict, reason, message, left(body, 30) AS body FROM (VALUES (''), ('{}'), ('[]'), ('null'), ('{"data": null}'), ('{"data": []}'), ('{"data": {"id": {}}}'), ('ok'), ('{"error": null}')) AS t (body), contactsync_judge('lark', 200, NULL, body);
--- a refusal under a 2xx
+-- a refusal in a 2xx
 SELECT verdict, reason, field, message FROM contactsync_judge('lark', 200, NULL, '{"error": {"message": "The status you provided is not valid."}, "data": {"id": "1"}}');
 SELECT verdict, reason, field, message FROM contactsync_judge('lark', 200, NULL, '{"error": true, "data": {"id": "1"}}');
 
--- a wrong call
+-- an invalid call
 SELECT * FROM contactsync_judge('lark', 200, '[]', '');
 SELECT verdict FROM contactsync_judge('lark', NULL, NULL, NULL);
 

@@ -1,4 +1,4 @@
--- what Caramel's answers mean, in the four shapes that they have
+-- the interpretation of Caramel's answers, in their four forms
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
@@ -15,7 +15,7 @@ RETURN format('{"jsonrpc": "2.0", "id": 1, "error": {"code": %s, "message": %s}}
 CREATE FUNCTION rest(code text, message text DEFAULT 'no', name text DEFAULT 'message') RETURNS text LANGUAGE sql
 RETURN jsonb_build_object('error', code, name, message, 'status', 400);
 
--- the contact, wherever it is in the result; an id need not be anywhere
+-- the contact can be anywhere in the result; an id is not required
 SELECT verdict, outcome, remote_id, consent_sent, body FROM (VALUES
 	(rpc('{"id": "con_1", "email": "jane@example.com", "marketing_consent": false}')), (rpc('{"content": [{"type": "text", "text": "{\"id\": \"con_2\"}"}]}')),
 	(rpc('{"structuredContent": {"id": "con_3"}, "content": []}')), (rpc('{"submission_id": "s1", "contact_id": "con_4"}')), (rpc('{"content": [{"type": "text", "text": "Done."}], "isError": false}')),
@@ -25,12 +25,12 @@ SELECT verdict, outcome, remote_id, consent_sent, body FROM (VALUES
 -- an answer to another request, or to none
 SELECT verdict, reason, body FROM (VALUES ('{"jsonrpc": "2.0", "id": 2, "result": {"id": "con_1"}}'), ('{"jsonrpc": "2.0", "id": "x", "result": {}}'), ('{"jsonrpc": "2.0", "id": 1}'), (rpc('null')), (rpc('"ok"')), (''), ('{}'), ('[]'), ('data: x'), (E'data: \n')) AS t (body), contactsync_judge('car', 200, NULL, body);
 
--- the page's table, by HTTP status
+-- the table of the page, by HTTP status
 SELECT status, verdict, at_fault, reason, code, field, message FROM (VALUES
 	(400, rest('email_required', 'Email is required.')), (401, rest('unauthorized')), (403, rest('tier_required', 'Business tier or above.')), (429, rest('rate_limited')), (500, rest('internal_error')),
 	(403, rest('scope_required', 'audience:write', 'messsage')), (404, rest('business_not_found')), (402, rest('insufficient_credits')), (400, rest('invalid_request', 'bad', 'messsage')), (422, ''), (403, ''), (404, ''), (400, '')
 ) AS t (status, body), contactsync_judge('car', status, NULL, body);
--- by JSON-RPC error, under a 200
+-- by JSON-RPC error in a 200
 SELECT verdict, at_fault, reason, code, message FROM (VALUES
 	(rpc_error('-32001', 'Unauthorized — access token expired or invalid')), (rpc_error('-32700', 'Parse error')), (rpc_error('-32600', 'Invalid Request')), (rpc_error('-32601', 'Method not found')),
 	(rpc_error('-32602', 'Invalid params')), (rpc_error('-32602', 'Unknown tool: x')), (rpc_error('-32603', 'Internal error')), (rpc_error('-32000', 'Per-token rate cap exceeded.')), (rpc_error('"tier_required"', 'x')), (rpc_error('7', 'Something else')), ('{"error": {}}'), ('{"error": true}')
@@ -42,21 +42,21 @@ SELECT verdict, at_fault, reason, code, message FROM (VALUES
 	(E'data: ' || text_error('Per-token rate cap exceeded.') || E'\n\n')
 ) AS t (body), contactsync_judge('car', 200, NULL, body);
 
--- a plan that is too low: the form, for those who consented
+-- a plan that is too low: the form, for contacts with consent
 ALTER SERVER car OPTIONS (ADD form_id 'frm_import');
 SELECT opt_in, state, verdict, next_step, limitation, reason, code, message FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS s (state),
 	contactsync_judge('car', 403, NULL, rest('tier_required', 'Business tier or above'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
 SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
 SELECT verdict, reason, message FROM contactsync_judge('car', 403, NULL, rest('tier_required', 'no forms either'), '{"email": "a@example.com", "opt_in": true}', 1);
--- a form, or arguments of it, that are not as the options say
+-- a form, or arguments of it, that do not match the options
 SELECT status, verdict, at_fault, reason, message FROM (VALUES (404, rest('form_not_found', 'Form not found or not active.')), (200, text_error('Form not found or not active.')), (200, rpc_error('-32602', 'data is required')), (400, rest('invalid_request', 'email must be a string'))) AS t (status, body),
 	contactsync_judge('car', status, NULL, body, '{"email": "a@example.com", "opt_in": true}', 1);
--- once the tool answers the plan allows it, and that is remembered too
+-- when the tool answers, the plan allows it, which is stored too
 SELECT verdict, outcome, limitation = '' AS forgotten FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com"}', state => '{"limitation": "tier_required"}');
--- by the tool nothing is claimed, whatever opt_in says
+-- the tool claims no consent, whatever opt_in is
 SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}');
 SELECT verdict, outcome, consent_sent FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
--- nor can it be withdrawn, which must not go unnoticed
+-- the tool cannot withdraw consent either, which must be reported
 SELECT verdict, outcome, reason, code, message FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": false}', state => '{"consent_sent": true}');
 SELECT verdict, outcome FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": false}');
 ALTER SERVER car OPTIONS (ADD form_sets_consent 'false');
@@ -64,12 +64,12 @@ SELECT verdict, next_step FROM contactsync_judge('car', 403, NULL, rest('tier_re
 SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
 ALTER SERVER car OPTIONS (DROP form_sets_consent, DROP form_id);
 
--- throttled: Retry-After, even 0, else the reset
+-- throttled: Retry-After, even 0, otherwise the reset
 SELECT status, headers, verdict, retry_after, throttled, request_id FROM (VALUES (429, '{"Retry-After": "0", "x-caramel-request-id": "r1"}'::jsonb, ''), (429, '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "x-ratelimit-reset": "784111800"}', ''), (200, '{"Retry-After": "9"}', text_error('rate_limited')), (200, NULL, text_error('rate_limited')), (503, NULL, '<html>')) AS t (status, headers, body),
 	contactsync_judge('car', status, headers, body);
 SELECT verdict, reason FROM contactsync_judge('car', 200, NULL, '<html><title>Welcome</title>');
 
--- what no document tells: a proxy's page, nothing, elsewhere, a teapot, JSON of another shape
+-- undocumented answers: a web page, nothing, a redirect, 418, JSON of another structure
 SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, at_fault, outcome, reason, message FROM (VALUES
 	(200, NULL::jsonb, '<html><title>Hotel WLAN</title>'), (502, NULL, '<html><title>Bad gateway</title>'), (403, NULL, '<html><title>Blocked</title>'), (404, NULL, '<!DOCTYPE html>'), (200, NULL, ''), (204, NULL, ''), (202, NULL, '{}'), (200, NULL, 'OK'), (200, NULL, 'null'), (200, NULL, '"x"'), (200, NULL, '[[]]'),
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),

@@ -1,4 +1,4 @@
--- what MailingCore's answers mean: the documented ones, and those nobody documented
+-- the interpretation of MailingCore's answers: documented and undocumented ones
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
@@ -25,7 +25,7 @@ BEGIN ATOMIC
 	FROM contactsync_judge('mail', status, headers, body, contacts, step);
 END;
 
--- all went well: numbers or lists, at the top or below
+-- all contacts succeeded: numbers or lists, at the top or below
 SELECT verdict, string_agg(outcome, ' ') AS outcomes, body
 FROM (VALUES
 	('{"created": 2, "updated": 1, "failed": 0}'),
@@ -43,7 +43,7 @@ FROM (VALUES
 ) AS t (body), judge(body)
 GROUP BY verdict, body ORDER BY body COLLATE "C";
 
--- ids of the provider's own
+-- ids of the provider
 SELECT * FROM judge('{"created": [{"id": "x1", "externalId": "crm-1"}], "updated": [{"id": "x3", "email": "c@example.com"}, {"id": 2, "externalId": "crm-2"}], "failed": 0}');
 
 -- failures by external id, e-mail address or position
@@ -55,7 +55,7 @@ SELECT * FROM judge('{"summary": {"created": 1, "updated": 1, "failed": 1}, "err
 SELECT * FROM judge('{"created": 2, "failed": ["crm-2"]}');
 SELECT * FROM judge('{"results": [{"externalId": "crm-1", "status": "created"}, {"externalId": "crm-2", "status": "failed", "error": {"code": "invalid_email", "message": "no"}}, {"email": "c@example.com", "status": "updated"}]}');
 SELECT * FROM judge('{"failed": 2, "errors": [{"contact": {"externalId": "crm-1"}, "statusCode": 409, "message": "externalId conflict with another contact"}, {"index": 2, "statusCode": 503, "message": "try later"}]}');
--- an external id is believed before a position
+-- an external id takes precedence over a position
 SELECT * FROM judge('{"failed": 1, "errors": [{"index": 0, "externalId": "crm-2", "message": "x"}]}');
 -- two errors of one contact are one failure
 SELECT * FROM judge('{"created": 2, "updated": 0, "failed": 1, "errors": [{"index": 1, "message": "x"}, {"index": 1, "message": "y"}]}');
@@ -69,12 +69,12 @@ SELECT * FROM judge('{"created": 2, "failed": [{"index": 7, "message": "x"}]}');
 SELECT * FROM judge('{"created": 2, "failed": [{"index": -1}]}');
 SELECT * FROM judge('{"created": 2, "failed": ["somebody: invalid"]}');
 SELECT * FROM judge('{"created": 0, "updated": 0, "failed": 99}');
--- few of many: by halves, which is cheaper than one by one
+-- a few of many: bisect, which is cheaper than one by one
 SELECT verdict, next_step, message FROM judge('{"created": 990, "failed": 2}', contacts =>
 	(SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com')) FROM generate_series(1, 992) n));
 SELECT DISTINCT verdict, next_step, message FROM judge('{"created": 492, "failed": 500}', contacts =>
 	(SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com')) FROM generate_series(1, 992) n));
--- alone it is clear who, and perhaps why
+-- for a single contact it is clear which one failed, and perhaps why
 SELECT * FROM judge('{"created": 0, "updated": 0, "failed": 1}', contacts => '{"email": "a@example.com"}');
 SELECT * FROM judge('{"failed": 1, "errors": ["the address bounced"]}', contacts => '{"email": "a@example.com"}');
 ALTER SERVER mail OPTIONS (ADD on_unattributed_failure 'reject');
@@ -82,7 +82,7 @@ SELECT * FROM judge('{"created": 1, "failed": 2, "errors": [{"index": 1, "messag
 SELECT * FROM judge('{"failed": 1}', contacts => '{"email": "a@example.com"}');
 ALTER SERVER mail OPTIONS (DROP on_unattributed_failure);
 
--- answers that say nothing of the contacts: never a success
+-- answers without results: never a success
 SELECT verdict, reason, message, left(body, 30) AS body
 FROM (VALUES (''), ('{}'), ('[]'), ('null'), ('true'), ('42'), ('"ok"'), ('OK'), ('{"ok": true}'), ('{"success": true}'), ('{"created": 1'), ('{"created": -1}'),
 	('{"created": null, "failed": null}'), ('{"created": {"a": 1}}'), ('{"message": "queued"}'), ('{"data": "x"}'), ('[[[]]]'), ('[1, 2, 3]'),
@@ -90,26 +90,26 @@ FROM (VALUES (''), ('{}'), ('[]'), ('null'), ('true'), ('42'), ('"ok"'), ('OK'),
 ALTER SERVER mail OPTIONS (ADD unreadable_answer 'accept');
 SELECT verdict, contact, outcome, note FROM contactsync_judge('mail', 202, NULL, '', three());
 ALTER SERVER mail OPTIONS (DROP unreadable_answer);
--- a refusal under a 2xx
+-- a refusal in a 2xx
 SELECT * FROM judge('{"statusCode": 400, "message": ["contacts.1.email must be an email"], "error": "Bad Request"}');
 SELECT * FROM judge('{"success": false, "message": "no"}', contacts => '{"email": "a@example.com"}');
--- a web page in place of the API
+-- a web page instead of the API
 SELECT * FROM verdict('<!DOCTYPE html><html><head><title>Sign in to Wi-Fi</title>', 200);
 SELECT * FROM verdict('nothing', 200, '{"Content-Type": "text/html; charset=utf-8"}');
 
--- 400: the batch is refused as a whole; find the contact
+-- 400: the batch is refused as a whole; find the contact at fault
 SELECT * FROM verdict('{"statusCode": 400, "message": ["contacts.1.email must be an email", "contacts.2.locale must be one of es, en"], "path": "/contacts/bulk", "timestamp": "2024-01-01"}', 400);
 SELECT * FROM verdict('{"statusCode": 400, "message": "contacts must contain no more than 1000 elements"}', 400);
 SELECT * FROM verdict('', 400);
 SELECT * FROM verdict('{"type": "about:blank", "title": "Unprocessable", "detail": "a suppressed recipient", "status": 422}', 422);
 SELECT * FROM verdict('', 413);
--- alone it is rejected
+-- a single contact is rejected
 SELECT * FROM verdict('{"statusCode": 400, "message": ["contacts.0.email must be an email"]}', 400, contacts => '{"email": "a@example.com"}');
 SELECT * FROM verdict('{"statusCode": 400, "message": "attributes must be an object"}', 400, contacts => '{"email": "a@example.com"}', step => 1);
 SELECT * FROM verdict('{"statusCode": 409, "message": "externalId conflict with another contact"}', 409, contacts => '{"email": "a@example.com"}', step => 1);
 SELECT * FROM verdict('', 418, contacts => '{"email": "a@example.com"}');
 
--- whose fault is it when all are refused?
+-- errors that concern all contacts
 SELECT * FROM verdict('{"statusCode": 401, "message": "Invalid API key"}', 401);
 SELECT * FROM verdict('', 401);
 SELECT * FROM verdict('{"statusCode": 403, "message": "Missing required API key scope: contacts:write"}', 403);
@@ -126,7 +126,7 @@ SELECT * FROM verdict('', 304);
 SELECT * FROM verdict('', 407);
 SELECT * FROM verdict('', 402);
 
--- later
+-- temporary errors
 SELECT * FROM verdict('Could not resolve host', 0);
 SELECT * FROM verdict('{"statusCode": 500, "message": "Internal server error"}', 500);
 SELECT * FROM verdict('<html><title>502 Bad Gateway</title>', 502);
@@ -134,7 +134,7 @@ SELECT * FROM verdict('', 503, '{"Retry-After": "120"}');
 SELECT * FROM verdict('', 408);
 SELECT * FROM verdict('', 425);
 
--- 429: Retry-After, else X-RateLimit-Reset, else our own backoff
+-- 429: Retry-After, otherwise X-RateLimit-Reset, otherwise increasing pauses
 SELECT headers, retry_after, throttled, verdict, message FROM (VALUES
 	(NULL::jsonb),
 	('{"Retry-After": "7"}'), ('{"Retry-After": 7}'), ('{"retry-after": "0"}'), ('{"Retry-After": "1.5"}'), ('{"Retry-After": "  30  "}'),
@@ -153,7 +153,7 @@ SELECT headers, retry_after, throttled, verdict, message FROM (VALUES
 	('{"X-RateLimit-Reset": "12"}'), ('{"X-RateLimit-Reset": "x"}'),
 	('{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "X-RateLimit-Reset": "784111800", "Retry-After": "3"}')
 ) AS t (headers), verdict('{"statusCode": 429, "message": "ThrottlerException: Too Many Requests"}', 429, headers);
--- a month's quota is no throttle
+-- an exhausted monthly quota is not a throttle
 SELECT * FROM verdict('{"statusCode": 429, "message": "Monthly email quota exceeded", "quota": {"limit": 1000, "used": 1100, "percentage": 110}}', 429);
 
 -- PUT of one contact
@@ -161,16 +161,16 @@ SELECT * FROM judge('{"id": "x1", "email": "a@example.com"}', contacts => '{"ema
 SELECT * FROM judge('{"data": {"id": "x1"}}', 201, contacts => '{"email": "a@example.com"}', step => 1);
 SELECT * FROM judge('{}', contacts => '{"email": "a@example.com"}', step => 1);
 
--- DELETE: one who is not there is deleted, a route that is not there is not
+-- DELETE: a missing contact counts as deleted, a missing route does not
 SELECT status, body, verdict, outcome, reason, note FROM (VALUES
 	(200, '{"deleted": true, "externalId": "crm-1"}'), (200, '{"deleted": false}'), (204, ''), (404, '{"statusCode": 404, "message": "Contact not found"}'),
 	(404, '{"statusCode": 404, "message": "Cannot DELETE /contacts/crm-1"}'), (404, ''), (403, '{"message": "Missing required API key scope: contacts:write"}'), (500, '')
 ) AS t (status, body), contactsync_judge('mail', status, NULL, body, '{"external_id": "crm-1"}', action => 'delete');
 
--- an opt-out by bulk is judged as any other contact
+-- the answer to an opt-out by bulk is interpreted like any other
 SELECT verdict, contact, outcome FROM contactsync_judge('mail', 200, NULL, '{"created": 0, "updated": 1, "failed": 0}', '{"email": "a@example.com"}', action => 'unsubscribe');
 
--- texts of others are kept short and printable; an id is kept whole or not at all
+-- texts of the provider are shortened and made printable; an id is stored completely or not at all
 SELECT length(message), message ~ '[[:cntrl:]]' AS control, request_id FROM contactsync_judge('mail', 400, '{"X-Request-Id": "req_1"}',
 	jsonb_build_object('message', E'line\nline\ttab ' || repeat('é', 5000))::text);
 SELECT request_id FROM contactsync_judge('mail', 400, jsonb_build_object('X-Request-Id', repeat('x', 5000)), '{"message": "x"}');

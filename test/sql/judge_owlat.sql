@@ -1,4 +1,4 @@
--- what Owlat's answers mean
+-- the interpretation of Owlat's answers
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
@@ -19,57 +19,57 @@ SELECT verdict, next_step FROM contactsync_judge('owl', 409, NULL, '', mira());
 SELECT verdict, outcome, remote_id FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2);
 -- nothing to update
 SELECT verdict, next_step, outcome FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), '{"email": "mira@acme.io"}');
--- updated, but it has gone: created again, once
+-- updated, but deleted meanwhile: create it again, once
 SELECT verdict, next_step, message FROM contactsync_judge('owl', 404, NULL, refusal('not_found', 'Contact not found'), mira(), 2);
 SELECT verdict, reason, message FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), mira(), 3);
--- known to be there
+-- a contact that is known to exist
 SELECT verdict, next_step FROM contactsync_judge('owl', 404, NULL, refusal('not_found'), mira(), state => '{"remote_id": "k1"}');
 SELECT verdict, outcome FROM contactsync_judge('owl', 200, NULL, contact(), mira(), state => '{"remote_id": "k1"}');
--- a conflict of an update is for good
+-- a conflict of an update is permanent
 SELECT verdict, reason, code, message FROM contactsync_judge('owl', 409, NULL, refusal('conflict', 'email is taken'), mira(), 2);
--- a 404 that is not about the contact is a wrong URL
+-- a 404 that does not concern the contact means a wrong URL
 SELECT verdict, reason, message FROM contactsync_judge('owl', 404, '{"Content-Type": "text/plain"}', 'No matching routes found', mira(), 2);
 SELECT verdict, reason, message FROM contactsync_judge('owl', 404, NULL, refusal('not_found'), mira());
 
--- this contact
+-- errors of one contact
 SELECT status, verdict, reason, code, message FROM (VALUES (400, refusal('invalid_input', 'Invalid email format')), (400, '{"error": {"message": "old style", "code": "bad"}}'), (400, ''), (422, refusal('invalid_state', 'no'))) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, mira());
--- all contacts
+-- errors of all contacts
 SELECT status, verdict, at_fault, reason, code, message FROM (VALUES (401, refusal('unauthenticated', 'Invalid API key')), (401, refusal('unauthenticated', 'Invalid API key format')), (402, refusal('limit_reached', 'Contact limit reached')),
 	(403, refusal('forbidden', 'This API key is missing the required scope: contacts:write')), (403, refusal('forbidden')), (405, '{"error": {"message": "Method not allowed"}}')) AS t (status, body), contactsync_judge('owl', status, NULL, body, mira());
--- later
+-- temporary errors
 SELECT status, verdict, retry_after, throttled, reason, message FROM (VALUES
 	(429, refusal('rate_limited', 'Rate limit exceeded. Maximum 10 requests per second.'), '{"Retry-After": "1"}'::jsonb), (429, refusal('rate_limited', 'x', '{"retryAfter": 3}'), '{"Retry-After": "1"}'), (429, refusal('rate_limited', 'x', '{"retryAfter": 0}'), NULL),
 	(429, refusal('rate_limited', 'x', '{"retryAfter": -1}'), NULL), (429, '', NULL), (500, refusal('internal'), NULL), (503, '<html>', NULL), (0, 'timeout', NULL)
 ) AS t (status, body, headers), contactsync_judge('owl', status, headers, body, mira());
--- nothing that is understood
+-- answers that are not understood
 SELECT verdict, reason, body FROM (VALUES (''), ('{}'), ('{"data": null}'), ('{"data": {}}'), ('[]'), ('ok')) AS t (body), contactsync_judge('owl', 201, NULL, body, mira());
 
--- the topic comes after a success, whichever way that came about
+-- the topic follows after a success, whether created or updated
 ALTER SERVER owl OPTIONS (ADD topic_id 'top1');
 SELECT step, status, verdict, next_step, remote_id FROM (VALUES (0, 201), (2, 200), (3, 201)) AS t (step, status), contactsync_judge('owl', status, NULL, contact(), mira(), step);
 SELECT verdict, next_step FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), '{"email": "mira@acme.io"}');
--- once for each contact; not again, not for who opted out, nor when consent is not known
+-- once for each contact; not again, not for a contact that opted out, nor without a consent
 SELECT opt_in, state, verdict, next_step, topics
 FROM (VALUES (NULL::text), ('null'), ('true'), ('false')) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"topics": "top1"}'), ('{"opted_out": true}'), ('{"topics": "top1", "previous_key": "old@acme.io"}')) AS s (state),
 	contactsync_judge('owl', 201, NULL, contact(), CASE WHEN opt_in IS NULL THEN mira() ELSE mira() || jsonb_build_object('opt_in', opt_in::jsonb) END, state => state);
 SELECT verdict, outcome, topics, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "contactId": "k1", "topicId": "top1", "doiStatus": "not_required"}}', mira(), 4);
 SELECT verdict, outcome, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "doiStatus": "pending"}}', mira(), 4);
 SELECT verdict, outcome, topics, note FROM contactsync_judge('owl', 200, NULL, '{"data": {"success": true, "removed": true}}', mira() || '{"opt_in": false}', 4, state => '{"topics": "top1"}');
--- once for each topic too: another one is joined, the first one is not when it comes back
+-- once for each topic: another topic is joined, a topic that was joined before is not
 ALTER SERVER owl OPTIONS (SET topic_id 'top2');
 SELECT before, verdict, next_step, topics FROM (VALUES ('top1'), ('top1 top2'), ('top2 top1'), ('top22 top')) AS t (before), contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => jsonb_build_object('topics', before));
 SELECT opt_in, before, topics FROM (VALUES (true), (false)) AS o (opt_in), (VALUES (NULL), ('top1'), ('top2'), ('top1 top2'), ('top2 top1'), ('top1 top2 top3')) AS t (before),
 	contactsync_judge('owl', 200, NULL, '{"data": {"success": true}}', mira() || jsonb_build_object('opt_in', opt_in), 4, state => jsonb_build_object('topics', before));
 ALTER SERVER owl OPTIONS (SET topic_id 'top1');
--- its failure does not undo the contact, unless it is everybody's
+-- a failure to join does not undo the contact, unless it concerns all contacts
 SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, refusal('not_found', 'Contact not found')), (422, refusal('invalid_state', 'blocked')), (409, refusal('conflict')), (400, ''),
 	(404, refusal('not_found', 'Topic not found')), (400, refusal('invalid_input', 'Invalid topic id')), (404, 'No matching routes found'), (403, refusal('forbidden', 'This API key is missing the required scope: topics:write')), (429, ''), (500, '')) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, mira(), 4);
--- but an opt-out that did not arrive is a failure, unless there is nobody to opt out
+-- but an opt-out that was not applied is a failure, unless the contact does not exist
 SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, refusal('not_found', 'Contact not found')), (422, refusal('invalid_state', 'blocked')), (400, ''), (404, refusal('not_found', 'Topic not found'))) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, mira() || '{"opt_in": false}', 4);
--- always means always
+-- topic_mode always
 ALTER SERVER owl OPTIONS (ADD topic_mode 'always');
 SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topics": "top1"}');
 SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topics": "top1", "opted_out": true}');
@@ -81,17 +81,17 @@ SELECT status, verdict, next_step, reason, message FROM (VALUES (200, contact())
 	contactsync_judge('owl', status, NULL, body, mira(), state => '{"previous_key": "old@acme.io"}');
 ALTER SERVER owl OPTIONS (DROP on_email_change);
 
--- gone
+-- deletions
 SELECT status, verdict, outcome, reason, note FROM (VALUES (200, '{"data": {"id": "k1", "deleted": true}}'), (204, ''), (404, refusal('not_found')), (404, 'No matching routes found'), (403, '')) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, mira(), action => 'delete');
 ALTER SERVER owl OPTIONS (ADD topic_id 'top1');
 SELECT status, verdict, outcome, reason, note FROM (VALUES (200, '{"data": {"success": true, "removed": false}}'), (404, refusal('not_found', 'Contact not found')), (404, 'No matching routes found')) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, '{"email": "mira@acme.io"}', action => 'unsubscribe');
--- no step can do harm
+-- a step in the state cannot do harm
 SELECT verdict, outcome FROM contactsync_judge('owl', 201, NULL, contact(), mira(), 99);
 SELECT verdict, outcome FROM contactsync_judge('owl', 201, NULL, contact(), mira(), -1);
 
--- what no document tells: a proxy's page, nothing, elsewhere, a teapot, JSON of another shape
+-- undocumented answers: a web page, nothing, a redirect, 418, JSON of another structure
 SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, at_fault, outcome, reason, message FROM (VALUES
 	(200, NULL::jsonb, '<html><title>Hotel WLAN</title>'), (502, NULL, '<html><title>Bad gateway</title>'), (403, NULL, '<html><title>Blocked</title>'), (404, NULL, '<!DOCTYPE html>'), (200, NULL, ''), (204, NULL, ''), (202, NULL, '{}'), (200, NULL, 'OK'), (200, NULL, 'null'), (200, NULL, '"x"'), (200, NULL, '[[]]'),
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),

@@ -1,4 +1,4 @@
--- what Spotzee's answers mean
+-- the interpretation of Spotzee's answers
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
@@ -16,7 +16,7 @@ END;
 CREATE FUNCTION problem(status int, code text, message text DEFAULT 'no', more jsonb DEFAULT '{}') RETURNS text LANGUAGE sql
 RETURN jsonb_build_object('status', 'error', 'code', code, 'message', message, 'error', message, 'type', 'about:blank', 'title', 'T', 'request_id', 'req_1') || more;
 
--- all went well, in either form
+-- all contacts succeeded, in either form
 SELECT verdict, string_agg(outcome, ' ' ORDER BY contact) AS outcomes, string_agg(remote_id, ' ' ORDER BY contact) AS ids, body FROM (VALUES
 	('{"errors": []}'), ('{"contacts": [{"id": "s1", "external_id": "c1"}, {"id": "s2", "external_id": "c2"}, {"id": "s3", "external_id": "c3"}], "errors": []}'),
 	('{"results": [{"index": 0, "external_id": "c1", "user": {"id": 11}}, {"index": 1, "external_id": "c2", "user": {"id": 12}}, {"index": 2, "external_id": "c3", "user": {"id": 13}}], "succeeded": 3, "failed": 0}'),
@@ -24,46 +24,46 @@ SELECT verdict, string_agg(outcome, ' ' ORDER BY contact) AS outcomes, string_ag
 	('{"succeeded": 3, "failed": 0}'), ('{"failed": 0}')
 ) AS t (body), judge(body) GROUP BY verdict, body ORDER BY body COLLATE "C";
 
--- some failed: only these, by external id or position; those that Spotzee is to blame for go again
+-- some failed: only these, by external id or position; errors of Spotzee itself are retried
 SELECT * FROM judge('{"errors": [{"external_id": "c2", "code": "parameter_invalid_format", "message": "email is invalid"}]}');
 SELECT * FROM judge('{"errors": [{"external_id": "c2", "code": "rate_limited"}, {"external_id": "c3", "code": "resource_already_exists"}]}', 207);
 SELECT * FROM judge('{"errors": [{"index": 1, "code": "validation_failed"}]}');
 SELECT * FROM judge('{"results": [{"index": 0, "external_id": "c1", "user": {"id": 11}}, {"index": 1, "external_id": "c2", "error": {"code": "validation_failed", "message": "phone"}}, {"index": 2, "external_id": "c3", "error": {"code": "internal_error", "message": "x"}}], "succeeded": 1, "failed": 2}');
 SELECT code, outcome, reason FROM (VALUES ('rate_limited'), ('service_unavailable'), ('internal_error'), ('idempotency_in_progress'), ('state_conflict'), ('validation_failed'), ('resource_missing'), ('something_new')) AS t (c), judge(format('{"errors": [{"external_id": "c1", "code": "%s"}]}', c), 200, '{"external_id": "c1"}');
--- counted, but not named: never a success
+-- failures that are counted but not named: never a success
 SELECT * FROM judge('{"succeeded": 2, "failed": 1}');
 SELECT * FROM judge('{"succeeded": 2}');
 SELECT * FROM judge('{"errors": [{"code": "validation_failed", "message": "one of them"}]}');
 SELECT * FROM judge('{"errors": [{"external_id": "c9", "code": "validation_failed"}]}');
 SELECT * FROM judge('{"errors": [{"code": "validation_failed", "message": "this one"}]}', 200, '{"external_id": "c1"}');
 SELECT * FROM judge('{"succeeded": 0, "failed": 1}', 200, '{"external_id": "c1"}');
--- nothing that is understood
+-- answers that are not understood
 SELECT verdict, reason, body FROM (VALUES (''), ('{}'), ('[]'), ('{"status": "ok"}'), ('{"results": []}'), ('{"contacts": [{"external_id": "c1"}]}'), ('{"errors": null}')) AS t (body), judge(body);
 ALTER SERVER spot OPTIONS (ADD unreadable_answer 'accept');
 SELECT verdict, outcome FROM judge('{"status": "ok"}');
 ALTER SERVER spot OPTIONS (DROP unreadable_answer);
 
--- idempotency: a new key, or the same one later
+-- idempotency: a new key, or the same key later
 SELECT status, code, verdict, retry_after, throttled, reason, message FROM (VALUES (409, 'idempotency_key_mismatch', NULL::jsonb), (409, 'idempotency_in_progress', '{"Retry-After": "2"}'), (409, 'state_conflict', NULL), (409, 'resource_already_exists', NULL), (409, NULL, NULL)) AS t (status, c, headers),
 	contactsync_judge('spot', status, headers, problem(status, c), three());
--- the batch is refused as a whole: by halves; what errors[] says then is of fields, not of contacts
+-- the batch is refused as a whole: bisect; errors[] then describes fields, not contacts
 SELECT status, c, verdict, reason, field, message, request_id FROM (VALUES (400, 'parameter_invalid_format'), (422, 'validation_failed'), (413, NULL)) AS t (status, c),
 	contactsync_judge('spot', status, NULL, problem(status, c, 'Validation failed', '{"errors": [{"param": "contacts[1].email", "code": "parameter_invalid_format", "message": "bad"}]}'), three());
 SELECT verdict, reason, code, field, message FROM contactsync_judge('spot', 422, NULL, problem(422, 'validation_failed', 'bad', '{"param": "email"}'), '{"external_id": "c1"}');
 SELECT verdict, reason, code, message FROM contactsync_judge('spot', 400, NULL, '{"status": "error", "code": 1002, "error": "legacy"}', '{"external_id": "c1"}');
 
--- whose fault is it when all are refused?
+-- errors that concern all contacts
 SELECT status, c, verdict, at_fault, reason, message FROM (VALUES (401, 'authentication_required'), (403, 'permission_denied'), (402, 'quota_exceeded'), (404, 'resource_missing'), (404, NULL), (400, 'version_unsupported'), (400, 'version_required')) AS t (status, c),
 	contactsync_judge('spot', status, NULL, problem(status, c), three());
 SELECT verdict, reason FROM contactsync_judge('spot', 400, NULL, problem(400, 'parameter_invalid_format', 'bad', '{"param": "Spotzee-Version"}'), three());
--- later: Retry-After in seconds or as a date, else the seconds that remain
+-- temporary errors: Retry-After in seconds or as a date, otherwise the remaining seconds
 SELECT status, headers, verdict, retry_after, throttled FROM (VALUES (429, '{"Retry-After": "10"}'::jsonb), (429, '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "Retry-After": "Sun, 06 Nov 1994 08:49:47 GMT"}'), (429, '{"X-RateLimit-Reset": "4"}'), (429, NULL), (500, NULL), (503, '{"Retry-After": "1"}'), (0, NULL)) AS t (status, headers),
 	contactsync_judge('spot', status, headers, problem(status, 'rate_limited'), three());
 
--- gone
+-- deletions
 SELECT status, verdict, outcome, reason, note FROM (VALUES (204, ''), (200, '{}'), (404, problem(404, 'resource_missing')), (404, problem(404, NULL)), (409, problem(409, 'state_conflict')), (403, '')) AS t (status, body), contactsync_judge('spot', status, NULL, body, '{"external_id": "c1"}', action => 'delete');
 
--- what no document tells: a proxy's page, nothing, elsewhere, a teapot, JSON of another shape
+-- undocumented answers: a web page, nothing, a redirect, 418, JSON of another structure
 SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, at_fault, outcome, reason, message FROM (VALUES
 	(200, NULL::jsonb, '<html><title>Hotel WLAN</title>'), (502, NULL, '<html><title>Bad gateway</title>'), (403, NULL, '<html><title>Blocked</title>'), (404, NULL, '<!DOCTYPE html>'), (200, NULL, ''), (204, NULL, ''), (202, NULL, '{}'), (200, NULL, 'OK'), (200, NULL, 'null'), (200, NULL, '"x"'), (200, NULL, '[[]]'),
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),

@@ -1,25 +1,25 @@
--- options of servers and user mappings: what is refused, and what the error says to type
+-- options of servers and user mappings: what is rejected, and the hint of the error
 \set SHOW_CONTEXT never
 \set VERBOSITY default
 SET client_min_messages = warning;
 
--- the wrapper and its tables have none
+-- the wrapper and its tables have no options
 ALTER FOREIGN DATA WRAPPER contactsync OPTIONS (ADD pace '1');
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 'clx');
 CREATE FOREIGN TABLE rows (a integer) SERVER mail OPTIONS (pace '1');
 
--- the provider decides on the rest
+-- the provider determines the other options
 CREATE SERVER bad FOREIGN DATA WRAPPER contactsync;
 CREATE SERVER bad FOREIGN DATA WRAPPER contactsync OPTIONS (tenant_id 'clx');
 CREATE SERVER bad FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcor');
 CREATE SERVER bad FOREIGN DATA WRAPPER contactsync OPTIONS (provider '');
 ALTER SERVER mail OPTIONS (DROP provider);
 
--- places: everybody can read the options of a server
+-- placement: every role can read the options of a server
 ALTER SERVER mail OPTIONS (ADD api_key 'mc_live_secret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret', tenant_id 'clx');
 
--- values; none is repeated, for it may be a secret in the wrong option
+-- values; errors do not repeat them, because they may be a secret in the wrong option
 CREATE FUNCTION try(option text, value text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	state text;
@@ -33,7 +33,7 @@ EXCEPTION
 		RETURN 'taken';
 	WHEN OTHERS THEN
 		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
-		-- the hint lists all options of the provider, which is not what is tested here
+		-- the hint lists all options of the provider, which this test does not check
 		RETURN format('%s: %s%s', state, message, substring(hint FROM '^Perhaps[^.]*'));
 END $$;
 \pset format unaligned
@@ -53,7 +53,7 @@ SELECT o, v, try(o, v) FROM (VALUES
 	('proxy', 'ftp://proxy.example.com'), ('proxy', 'http://proxy.example.com/path'), ('proxy', 'socks5h://127.0.0.1:9050'),
 	('ca_file', '/etc/ca.pem'), ('ca_file', '')) AS t (o, v);
 
--- where secrets may be sent: https, or http on this machine, and no two ways to read it
+-- the hosts to which secrets may be sent: https, or http on this machine, and no ambiguous URLs
 SELECT v, try('base_url', v) FROM (VALUES
 	('https://api.example.com'), ('https://api.example.com/v1/'), ('HTTPS://api.example.com:8443'), ('https://[2001:db8::1]/'),
 	('http://localhost:8080'), ('http://127.0.0.1:8080/mailingcore'), ('http://127.1.2.3'), ('http://[::1]:8080'),
@@ -70,7 +70,7 @@ RESET contactsync.allow_http;
 \pset tuples_only off
 
 
--- the file is read by the server's operating system user, so not everybody may say which
+-- the server's operating system user reads the file, so not every role may choose it
 CREATE ROLE regress_contactsync_user;
 GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_contactsync_user;
 ALTER SERVER mail OWNER TO regress_contactsync_user;
@@ -88,14 +88,14 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc live secre
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key E'mc_live_\nsecret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key '');
 
--- what can only be seen where the options are used: the mapping together with the server
+-- errors that can only be found where the options are used: the user mapping together with the server
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail;
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}');
 ALTER USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (ADD api_key 'mc_live_secret');
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}') > 0 AS queued;
 
--- a mapping of one's own comes before that of PUBLIC
+-- a user mapping of the role takes precedence over that of PUBLIC
 CREATE USER MAPPING FOR PUBLIC SERVER mail;
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}') > 0 AS queued;
 DROP USER MAPPING FOR CURRENT_USER SERVER mail;
@@ -103,14 +103,14 @@ SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}');
 ALTER USER MAPPING FOR PUBLIC SERVER mail OPTIONS (ADD api_key 'mc_live_secret');
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}') > 0 AS queued;
 
--- what the provider cannot do without
+-- options that the provider requires
 ALTER SERVER mail OPTIONS (DROP tenant_id);
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}');
 SELECT url FROM contactsync_preview('mail', '{"email": "jane@example.com"}');
 ALTER SERVER mail OPTIONS (ADD tenant_id 'clx');
 RESET ROLE;
 
--- what was right when it was set
+-- values that were valid when they were set
 SET contactsync.allow_http = on;
 ALTER SERVER mail OPTIONS (ADD base_url 'http://api.example.com/');
 SELECT url FROM contactsync_preview('mail', '{"email": "jane@example.com"}');
@@ -119,7 +119,7 @@ SELECT url FROM contactsync_preview('mail', '{"email": "jane@example.com"}');
 ALTER SERVER mail OPTIONS (SET base_url 'http://localhost:8080//');
 SELECT url FROM contactsync_preview('mail', '{"email": "jane@example.com"}');
 
--- others' servers
+-- servers of other roles
 CREATE FOREIGN DATA WRAPPER other;
 CREATE SERVER other FOREIGN DATA WRAPPER other;
 SELECT url FROM contactsync_preview('other', '{"email": "jane@example.com"}');
@@ -128,7 +128,7 @@ SET ROLE regress_contactsync_guest;
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}');
 RESET ROLE;
 
--- a dump has no secrets in what everybody can read, and the owner's are in the mapping
+-- a dump contains no secrets in objects that every role can read; the owner's are in the user mapping
 SELECT srvname, srvoptions::text ~ 'secret' AS secret FROM pg_foreign_server ORDER BY 1;
 SET ROLE regress_contactsync_guest;
 SELECT srvname, umoptions FROM pg_user_mappings;

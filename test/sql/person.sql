@@ -1,5 +1,5 @@
--- What is held on one person: shown, and erased.
--- Both as plain roles that own nothing but a server, which must see and erase their own and nothing else.
+-- Data about one person: show it, and erase it.
+-- Both as plain roles that own only a server, which must see and erase only their own data.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_person_shop;
@@ -23,7 +23,7 @@ SELECT contactsync_watch('customers', 'rival', '{"email": "email"}') AS rival \g
 RESET SESSION AUTHORIZATION;
 RESET client_min_messages;
 SELECT id AS endpoint FROM contactsync.endpoint WHERE server = 'mail' \gset
--- everything that can be held on Jane, at each server
+-- all kinds of data that can be stored about Jane, at each server
 CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS $$
 	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at, remote_id) SELECT endpoint, id, '1', 'jane@example.com', NULL, 'u', '2026-01-01', 'r1'
 		FROM contactsync.watch WHERE source = 'customers'::regclass;
@@ -51,7 +51,7 @@ CREATE FUNCTION empty() RETURNS void LANGUAGE sql AS $$
 	DELETE FROM contactsync.call;
 	DELETE FROM contactsync.queue;
 $$;
--- where the address or the key is held, and of which server
+-- where the address or the key is stored, and for which server
 CREATE FUNCTION mentions(what text) RETURNS TABLE (place text, mail bigint, rival bigint) LANGUAGE plpgsql AS $$
 BEGIN
 	FOR place IN SELECT c.oid::regclass::text FROM pg_class c WHERE relnamespace = 'contactsync'::regnamespace AND relkind = 'r' ORDER BY 1 LOOP
@@ -74,7 +74,7 @@ SELECT * FROM contactsync_forget('jane@example.com');
 RESET SESSION AUTHORIZATION;
 SELECT * FROM mentions('jane');
 
--- of the rows that it was sent for one is still there
+-- of the rows that it was sent for, one still exists
 INSERT INTO customers VALUES (1, 'jane@example.com');
 DELETE FROM contactsync.queue WHERE id < 1000000;
 SET SESSION AUTHORIZATION regress_person_shop;
@@ -85,7 +85,7 @@ SELECT * FROM mentions('jane');
 SELECT keys, n FROM contactsync.queue WHERE endpoint = :endpoint;
 SELECT key FROM contactsync.contact WHERE endpoint = :endpoint;
 SELECT path, error FROM contactsync.call WHERE endpoint = :endpoint;
--- but for the note that is there until whoever delivers has forgotten it as well
+-- except for the note that exists until the delivering process has forgotten it as well
 SELECT watch = 0 AS direct, key FROM contactsync.forgotten ORDER BY watch, key;
 INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action) VALUES (:endpoint, :customers, '1', 'jane@example.com', 'u');
 SET SESSION AUTHORIZATION regress_person_shop;
@@ -99,7 +99,7 @@ RESET SESSION AUTHORIZATION;
 SELECT * FROM mentions('jane');
 SELECT count(*) FROM contactsync.forgotten WHERE key <> 'jane@example.com';
 
--- what the other role holds is there until that role has it forgotten
+-- the data of the other role exists until that role erases it
 SET SESSION AUTHORIZATION regress_person_rival;
 SELECT count(*) FROM contactsync_find('jane@example.com');
 SELECT * FROM contactsync_forget('jane@example.com');
@@ -125,7 +125,7 @@ SELECT * FROM contactsync_forget('customers', 'rival', 1);
 RESET SESSION AUTHORIZATION;
 SELECT * FROM mentions('jane');
 
--- a member of the role does as the role does, a superuser as everybody
+-- a member of the role acts as the role, a superuser as all roles
 SELECT empty();
 SELECT fill();
 SET SESSION AUTHORIZATION regress_person_boss;
@@ -136,7 +136,7 @@ SELECT server, count(*) FROM contactsync_find('jane@example.com') GROUP BY 1;
 SELECT what, rows FROM contactsync_forget('jane@example.com') WHERE what = 'contact';
 SELECT server, count(*) FROM contactsync_find('jane@example.com') GROUP BY 1;
 
--- who is traced
+-- traced contacts
 SET SESSION AUTHORIZATION regress_person_shop;
 SELECT contactsync_trace('mail', 'Jane@Example.com');
 SELECT contactsync_trace_row('leads', 'mail', '["de", "7"]');
@@ -150,7 +150,7 @@ SELECT contactsync_trace('rival', 'jane@example.com');
 RESET SESSION AUTHORIZATION;
 SELECT count(*) FROM contactsync.traced;
 
--- somebody without a server
+-- a role without a server
 SET SESSION AUTHORIZATION regress_person_nobody;
 SELECT * FROM contactsync_forget('customers', 'mail', 1);
 SELECT contactsync_trace('mail', 'jane@example.com');

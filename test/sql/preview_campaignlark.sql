@@ -1,4 +1,4 @@
--- the requests that CampaignLark's documents ask for
+-- the requests that CampaignLark's documentation requires
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
@@ -8,16 +8,16 @@ GRANT CREATE ON SCHEMA public TO regress_preview_campaignlark;
 SET SESSION AUTHORIZATION regress_preview_campaignlark;
 CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark');
 
--- the page's own example
+-- the example of the page
 SELECT method, url, headers, body FROM contactsync_preview('lark', '{"email": "tywin@example.com", "first_name": "Tywin", "last_name": "Lannister",
 	"tags": [1, 2], "status": "SUBSCRIBED"}');
 SELECT upsert_key FROM contactsync_preview('lark', '{"email": " Tywin@Example.com=20", "status": "SUBSCRIBED"}');
 
--- one contact a call
+-- one contact per call
 SELECT body FROM contactsync_preview('lark', '[{"email": "a@example.com", "opt_in": true}]');
 SELECT body FROM contactsync_preview('lark', '[{"email": "a@example.com", "opt_in": true}, {"email": "b@example.com", "opt_in": true}]');
 
--- fields by merge tag, with the types that they have; the key is never among them
+-- fields by merge tag, with their types; the key is never among them
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "phone": "+49 1", "locale": "de-AT", "timezone": "Europe/Vienna",
 	"external_id": 7, "attributes": {"plan": "pro", "points": 1.5, "active": true, "born": "1990-01-31T00:00:00Z", "email_address": "x@example.com"}}');
 ALTER SERVER lark OPTIONS (ADD first_name_field 'fname', ADD phone_field 'mobile');
@@ -25,7 +25,7 @@ SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"fname": "Anna"}}');
 ALTER SERVER lark OPTIONS (DROP first_name_field, DROP phone_field);
 
--- tags are integers; an empty list is not the same as none
+-- tags are integers; an empty list differs from null
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": [1, "2", 3.0]}');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": []}');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "tags": null}');
@@ -43,22 +43,22 @@ WHERE status IS NOT NULL OR opt_in IS NOT NULL;
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "status": "ACTIVE"}');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "status": ""}');
 
--- a claim that was made already is not repeated: the person may have unsubscribed since
+-- a consent that was claimed already is not repeated: the person may have unsubscribed since
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": false}', state => '{"consent_sent": true}');
--- an opt-out that is known here is not overwritten, nor is the contact made anew as subscribed
+-- a known opt-out is not overwritten, nor is the contact created again as subscribed
 SELECT method, url, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"opted_out": true}');
 SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 1, state => '{"opted_out": true}');
 SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 2, state => '{"opted_out": true}');
 SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "status": "COMPLAINED"}', state => '{"opted_out": true}');
 
--- no status: refused, for CampaignLark would subscribe whoever is new
+-- no status: rejected, because CampaignLark would subscribe a new contact
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com"}');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": null}');
 ALTER SERVER lark OPTIONS (ADD new_contacts 'subscribed');
 SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com"}');
 SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": false}');
--- what new contacts shall be can be told only to those that are new
+-- new_contacts applies only to contacts that are new
 ALTER SERVER lark OPTIONS (SET new_contacts 'unsubscribed');
 SELECT method, url, headers, body FROM contactsync_preview('lark', '{"email": "a+b/c@example.com", "first_name": "Ann"}');
 SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "first_name": "Ann"}', 1);
@@ -69,7 +69,7 @@ SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com"}', 2);
 ALTER SERVER lark OPTIONS (SET new_contacts 'yes');
 ALTER SERVER lark OPTIONS (DROP new_contacts);
 
--- look before a subscription, if that is wanted
+-- with keep_opt_outs, look the contact up before a subscription
 ALTER SERVER lark OPTIONS (ADD keep_opt_outs 'true');
 SELECT method, url FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}');
 SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 1);
@@ -78,7 +78,7 @@ SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com",
 SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
 ALTER SERVER lark OPTIONS (DROP keep_opt_outs);
 
--- a full replacement, only with a status
+-- a full replacement requires a status
 ALTER SERVER lark OPTIONS (ADD partial_update 'false');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann"}', state => '{"consent_sent": true}');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"opted_out": true}');
@@ -89,13 +89,13 @@ ALTER SERVER lark OPTIONS (DROP new_contacts, ADD keep_opt_outs 'on');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}');
 ALTER SERVER lark OPTIONS (DROP keep_opt_outs, DROP partial_update);
 
--- null: left out, unless it is to clear
+-- null: omitted, or cleared
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": null, "attributes": {"plan": null}}');
 ALTER SERVER lark OPTIONS (ADD nulls 'clear');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": null, "attributes": {"plan": null}}');
 ALTER SERVER lark OPTIONS (DROP nulls);
 
--- fields that CampaignLark did not know are left out: first_name is field 2, the nth attribute 12 + n
+-- fields that CampaignLark did not know are omitted: first_name is field 2, the nth attribute 12 + n
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', (1 << 2) << 2);
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', (1 << 12) << 2);
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', ((1 << 2) + (1 << 12) + (1 << 13)) << 2);
@@ -103,7 +103,7 @@ SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in
 -- another address is another contact
 SELECT method, body FROM contactsync_preview('lark', '{"email": "new@example.com", "opt_in": true, "first_name": "Ann"}', 3, state => '{"previous_key": "old@example.com"}');
 
--- gone: unsubscribed, and nothing else is touched; there is no delete
+-- deletions: unsubscribed, and nothing else is changed; there is no delete
 SELECT method, url, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann"}', action => 'unsubscribe');
 SELECT body FROM contactsync_preview('lark', '{}', action => 'unsubscribe', state => '{"upsert_key": "a@example.com"}');
 SELECT body FROM contactsync_preview('lark', '{}', action => 'unsubscribe');

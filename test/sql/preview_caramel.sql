@@ -1,4 +1,4 @@
--- the requests that Caramel's documents ask for
+-- the requests that Caramel's documentation requires
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
@@ -8,32 +8,32 @@ GRANT CREATE ON SCHEMA public TO regress_preview_caramel;
 SET SESSION AUTHORIZATION regress_preview_caramel;
 CREATE SERVER car FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'bus_01h7m9k0aabcdefghj1234567');
 
--- the page's own example
+-- the example of the page
 SELECT method, url, headers, body FROM contactsync_preview('car', '{"email": "jane@example.com", "first_name": "Jane", "last_name": "Adamson"}');
 SELECT upsert_key, body::jsonb #>> '{params,arguments,email}' AS email FROM contactsync_preview('car', '{"email": " Jane@Example.com=20"}');
 SELECT body FROM contactsync_preview('car', '[{"email": "a@example.com"}, {"email": "b@example.com"}]');
 SELECT body FROM contactsync_preview('car', '{"email": ""}');
 
--- null: left out, or sent
+-- null: omitted, or sent
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com", "first_name": null, "last_name": ""}');
 ALTER SERVER car OPTIONS (ADD nulls 'clear');
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com", "first_name": null, "last_name": ""}');
 ALTER SERVER car OPTIONS (DROP nulls);
 
--- what the tool has no place for; consent above all
+-- fields that the tool does not support, in particular consent
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com", "phone": "1"}');
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com", "opt_in": true}');
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com"}', action => 'unsubscribe');
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com"}', action => 'delete');
 
--- the form: the second way for contacts that consented
+-- the form: the fallback for contacts with consent
 ALTER SERVER car OPTIONS (ADD form_id 'frm_import');
 CREATE FUNCTION tool(contact jsonb, step int DEFAULT 0, state jsonb DEFAULT NULL) RETURNS text LANGUAGE sql
 RETURN (SELECT body::jsonb #>> '{params,name}' FROM contactsync_preview('car', contact, step, state => state));
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com", "first_name": "Ann", "opt_in": true}', 1);
 SELECT opt_in, state, tool(jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), 0, state)
 FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"limitation": "tier_required"}'), ('{"limitation": "tier_required", "opted_out": true}'), ('{"limitation": "tier_required", "consent_sent": true}')) AS s (state);
--- or the first way
+-- the form as the only way
 ALTER SERVER car OPTIONS (ADD route 'form');
 SELECT opt_in, state, tool(jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), 0, state)
 FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"opted_out": true}'), ('{"consent_sent": true}'), ('{"consent_sent": true, "previous_key": "old@example.com"}')) AS s (state);
@@ -42,7 +42,7 @@ SELECT tool('{"email": "a@example.com", "opt_in": true}', 0, '{"consent_sent": t
 ALTER SERVER car OPTIONS (ADD form_sets_consent 'false');
 SELECT opt_in, tool(jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in)) FROM (VALUES (true), (false), (NULL)) AS o (opt_in);
 ALTER SERVER car OPTIONS (DROP form_resubmit, DROP form_sets_consent);
--- names that no page tells
+-- undocumented names
 ALTER SERVER car OPTIONS (ADD form_tool 'submit', ADD form_id_argument 'formId', ADD form_data_argument 'fields', ADD form_email_field 'Email', ADD form_first_name_field 'Vorname');
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com", "first_name": "Ann", "last_name": "B", "opt_in": true}');
 ALTER SERVER car OPTIONS (SET form_data_argument 'none');

@@ -1,4 +1,4 @@
--- the requests that MailingCore's documents ask for
+-- the requests that MailingCore's documentation requires
 \set SHOW_CONTEXT never
 \pset format unaligned
 CREATE ROLE regress_preview_mailingcore;
@@ -7,12 +7,12 @@ GRANT CREATE ON SCHEMA public TO regress_preview_mailingcore;
 SET SESSION AUTHORIZATION regress_preview_mailingcore;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 'clxxxxxxxx');
 
--- the page's own example
+-- the example of the page
 SELECT method, url, headers, body FROM contactsync_preview('mail', '[
 	{"email": "alice@example.com", "external_id": "crm-1", "locale": "en", "opt_in": true, "attributes": {"firstName": "Alice"}},
 	{"email": "bob@example.com", "external_id": "crm-2", "locale": "es", "opt_in": true}]');
 
--- keyed by externalId if present, else by email
+-- keyed by externalId if present, otherwise by email
 SELECT upsert_key FROM contactsync_preview('mail', '[
 	{"email": "a@example.com", "external_id": "crm-1"}, {"email": "B@example.com"},
 	{"email": "c@example.com", "external_id": null}, {"email": "d@example.com", "external_id": ""}]');
@@ -20,13 +20,13 @@ SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "exter
 SELECT length(body) FROM contactsync_preview('mail', jsonb_build_object('email', 'a@example.com', 'external_id', repeat('é', 128)));
 SELECT body FROM contactsync_preview('mail', jsonb_build_object('email', 'a@example.com', 'external_id', repeat('é', 129)));
 
--- optIn is a boolean, and is there only if it is mapped and known
+-- optIn is a boolean, and is sent only if it is mapped and known
 SELECT body FROM contactsync_preview('mail', '[{"email": "a@example.com"}, {"email": "b@example.com", "opt_in": null},
 	{"email": "c@example.com", "opt_in": false}, {"email": "d@example.com", "opt_in": true}]');
--- an opt-out that is known here is not overwritten
+-- a known opt-out is not overwritten
 SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "opt_in": false}, {"email": "d@example.com", "opt_in": true}]',
 	state => '{"opted_out": true}');
--- nor is consent claimed again that was claimed before: the person may have opted out since
+-- a consent that was claimed already is not repeated: the person may have opted out since
 SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "opt_in": false}, {"email": "d@example.com", "opt_in": true}]',
 	state => '{"consent_sent": true}');
 SELECT body FROM contactsync_preview('mail', '{"email": "d@example.com", "opt_in": true}', state => '{"consent_sent": true, "previous_key": "old@example.com"}');
@@ -34,7 +34,7 @@ ALTER SERVER mail OPTIONS (ADD repeat_opt_in 'true');
 SELECT body FROM contactsync_preview('mail', '{"email": "d@example.com", "opt_in": true}', state => '{"consent_sent": true}');
 ALTER SERVER mail OPTIONS (DROP repeat_opt_in);
 
--- locales: the six, the base of others, else none
+-- locales: the six, the base of others, otherwise none
 SELECT body FROM contactsync_preview('mail', (SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com', 'locale', l) ORDER BY n)
 	FROM unnest(ARRAY['es', 'CA', 'de', 'en-GB', 'fr_CA.UTF-8', 'DE_at', 'pt', 'pt-BR', 'eng', '', 'e', '-en', NULL]) WITH ORDINALITY AS t (l, n)));
 ALTER SERVER mail OPTIONS (ADD unsupported_locale 'omit');
@@ -47,7 +47,7 @@ SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "locale
 ALTER SERVER mail OPTIONS (SET unsupported_locale 'what');
 ALTER SERVER mail OPTIONS (DROP unsupported_locale);
 
--- fields that MailingCore does not know by name travel among the attributes
+-- fields without a name at MailingCore are sent as attributes
 SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "first_name": "Ann", "last_name": "O''Hara", "phone": "+49 1",
 	"timezone": "Europe/Berlin", "attributes": {"plan": "pro", "age": 42, "vip": true}}');
 SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "first_name": "Ann", "attributes": {"firstName": "Anna"}}');
@@ -55,17 +55,17 @@ ALTER SERVER mail OPTIONS (ADD first_name_attribute 'vorname');
 SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "first_name": "Ann", "attributes": {"firstName": "Anna"}}');
 ALTER SERVER mail OPTIONS (DROP first_name_attribute);
 
--- null: left out, unless it is to clear
+-- null: omitted, or cleared
 SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "locale": null, "first_name": null, "opt_in": null,
 	"attributes": {"plan": null, "age": 42, "list": [null]}}');
 ALTER SERVER mail OPTIONS (ADD nulls 'clear');
 SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "locale": null, "first_name": null, "opt_in": null, "external_id": null,
 	"attributes": {"plan": null, "age": 42, "list": [null]}}');
--- but a locale that is left out is not cleared
+-- but a locale that is omitted is not cleared
 SELECT body FROM contactsync_preview('mail', '{"email": "a@example.com", "locale": "pt"}');
 ALTER SERVER mail OPTIONS (DROP nulls);
 
--- what goes with every contact; the version of a consent only with one
+-- values sent with every contact; the version of a consent only with a consent
 ALTER SERVER mail OPTIONS (ADD project_id 'prj_1', ADD source 'import', ADD consent_version '2024-01');
 SELECT body FROM contactsync_preview('mail', '[{"email": "a@example.com", "opt_in": true}, {"email": "b@example.com", "opt_in": false}, {"email": "c@example.com"}]');
 ALTER SERVER mail OPTIONS (SET source 'a source whose name is longer than the sixty-four characters it may have');
@@ -81,11 +81,11 @@ ALTER SERVER mail OPTIONS (ADD batch_size '2');
 SELECT body FROM contactsync_preview('mail', '[{"email": "a@example.com"}, {"email": "b@example.com"}, {"email": "c@example.com"}]');
 ALTER SERVER mail OPTIONS (DROP batch_size);
 
--- step 1: one contact by PUT, to hear what is wrong with it
+-- step 1: a single contact by PUT, to learn its error
 SELECT method, url, headers, body FROM contactsync_preview('mail', '{"email": "a@example.com", "external_id": "crm-1", "opt_in": true}', 1);
 SELECT method FROM contactsync_preview('mail', '[{"email": "a@example.com"}, {"email": "b@example.com"}]', 1);
 
--- contacts that are gone
+-- deleted contacts
 SELECT method, url, headers, body FROM contactsync_preview('mail', '{"external_id": "crm/1 é?#%"}', action => 'delete');
 SELECT method, url FROM contactsync_preview('mail', '{}', action => 'delete', state => '{"upsert_key": "crm-1"}');
 SELECT method FROM contactsync_preview('mail', '{"email": "a@example.com"}', action => 'delete');
@@ -101,7 +101,7 @@ ALTER SERVER mail OPTIONS (ADD base_url 'https://eu.example.com/mc/');
 SELECT url FROM contactsync_preview('mail', '{"email": "a@example.com"}');
 ALTER SERVER mail OPTIONS (DROP base_url);
 
--- the tenant is required, unless that is said not to be so
+-- the tenant is required, unless an option says otherwise
 ALTER SERVER mail OPTIONS (DROP tenant_id);
 SELECT headers FROM contactsync_preview('mail', '{"email": "a@example.com"}');
 ALTER SERVER mail OPTIONS (ADD require_tenant 'false');
@@ -111,7 +111,7 @@ SELECT headers FROM contactsync_preview('mail', '{"email": "a@example.com"}');
 SELECT curl FROM contactsync_preview('mail', '{"email": "o''hara@example.com", "attributes": {"a": "$HOME `id` \\ \" ''"}}');
 SELECT curl FROM contactsync_preview('mail', '{"external_id": "1"}', action => 'delete');
 
--- who may not use the server may not ask
+-- the function requires USAGE on the server
 RESET SESSION AUTHORIZATION;
 CREATE ROLE regress_preview_other;
 SET SESSION AUTHORIZATION regress_preview_other;
@@ -120,7 +120,7 @@ SELECT * FROM contactsync_judge('mail', 200, NULL, '{}');
 SET SESSION AUTHORIZATION regress_preview_mailingcore;
 SELECT body FROM contactsync_preview('nosuch', '{"email": "a@example.com"}');
 
--- what was sent counts as another when an option changes what is sent, but not when it goes on as it was preset
+-- a contact counts as changed when an option changes what is sent, but not when the option is set to its default
 CREATE FUNCTION digest() RETURNS uuid LANGUAGE sql
 BEGIN ATOMIC
 	SELECT digest[1] FROM contactsync_preview('mail', '{"email": "a@example.com", "external_id": "1", "first_name": null}');

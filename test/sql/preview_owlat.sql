@@ -1,4 +1,4 @@
--- the requests that Owlat's documents ask for
+-- the requests that Owlat's documentation requires
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
@@ -9,18 +9,18 @@ SET SESSION AUTHORIZATION regress_preview_owlat;
 CREATE SERVER owl FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat');
 CREATE FUNCTION mira() RETURNS jsonb LANGUAGE sql RETURN jsonb '{"email": "mira@acme.io", "first_name": "Mira", "last_name": "Chen"}';
 
--- create; if it exists update by address, with the data alone; if it has gone create again
+-- create; if it exists, update by address, with only the data; if it was deleted, create it again
 SELECT method, url, headers, body FROM contactsync_preview('owl', mira());
 SELECT method, url, headers, body FROM contactsync_preview('owl', mira(), 2);
 SELECT method, url, body FROM contactsync_preview('owl', mira(), 3);
 SELECT upsert_key FROM contactsync_preview('owl', '{"email": " Mira@Acme.io=20"}');
 SELECT url FROM contactsync_preview('owl', '{"email": "o''hara+a/b%c@example.com", "first_name": "x"}', 2);
 SELECT url FROM contactsync_preview('owl', '{"email": "jürgen@müller.example", "first_name": "x"}', 2);
--- one that is known to be there is updated at once, unless there is nothing to update
+-- a contact that is known to exist is updated directly, unless there is nothing to update
 SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"remote_id": "k1"}');
 SELECT method, url, body FROM contactsync_preview('owl', '{"email": "mira@acme.io"}', state => '{"remote_id": "k1"}');
 
--- strings only: null is left out, or clears on an update
+-- only strings: null is omitted, or clears in an update
 SELECT method, body FROM contactsync_preview('owl', '{"email": "a@example.com", "first_name": null, "last_name": ""}', 0);
 SELECT method, body FROM contactsync_preview('owl', '{"email": "a@example.com", "first_name": null, "last_name": ""}', 2);
 ALTER SERVER owl OPTIONS (ADD nulls 'clear');
@@ -34,13 +34,13 @@ SELECT length(body) FROM contactsync_preview('owl', jsonb_build_object('email', 
 SELECT body FROM contactsync_preview('owl', jsonb_build_object('email', 'a@example.com', 'first_name', repeat('é', 201)));
 SELECT body FROM contactsync_preview('owl', jsonb_build_object('email', 'a@' || repeat('abcdefghi.', 20) || 'com'));
 
--- what Owlat has no place for
+-- fields that Owlat does not support
 SELECT body FROM contactsync_preview('owl', '{"email": "a@example.com", "phone": "1"}');
 SELECT body FROM contactsync_preview('owl', '{"email": "a@example.com", "attributes": {"plan": "pro"}}');
 SELECT body FROM contactsync_preview('owl', '{"email": "a@example.com", "opt_in": true}');
 SELECT body FROM contactsync_preview('owl', '[{"email": "a@example.com"}, {"email": "b@example.com"}]');
 
--- the topic, after the contact; opt_in adds and removes
+-- the topic, after the contact; opt_in joins and leaves
 ALTER SERVER owl OPTIONS (ADD topic_id 'top/1');
 SELECT method, url, headers, body FROM contactsync_preview('owl', mira(), 4);
 SELECT method, url, body FROM contactsync_preview('owl', mira() || '{"opt_in": true}', 4);
@@ -52,23 +52,23 @@ ALTER SERVER owl OPTIONS (SET topic_path '/api/v1/topics');
 ALTER SERVER owl OPTIONS (SET topic_path 'topics/{topic}');
 ALTER SERVER owl OPTIONS (DROP topic_path);
 
--- gone
+-- deletions
 SELECT method, url, headers, body FROM contactsync_preview('owl', '{}', action => 'delete', state => '{"upsert_key": "mira@acme.io"}');
 SELECT method, url FROM contactsync_preview('owl', '{}', action => 'unsubscribe', state => '{"upsert_key": "mira@acme.io"}');
 ALTER SERVER owl OPTIONS (DROP topic_id);
 SELECT method, url FROM contactsync_preview('owl', '{}', action => 'unsubscribe', state => '{"upsert_key": "mira@acme.io"}');
 SELECT method, url FROM contactsync_preview('owl', '{}', action => 'delete');
 
--- another address: another contact, or the same by option
+-- another address: another contact, or the same one, depending on an option
 SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"previous_key": "old@acme.io", "remote_id": "k1"}');
 ALTER SERVER owl OPTIONS (ADD on_email_change 'follow');
 SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"previous_key": "old@acme.io", "remote_id": "k1"}');
 SELECT method, url, body FROM contactsync_preview('owl', mira(), 1, state => '{"previous_key": "old@acme.io"}');
--- a contact that is another row's as well stays where it is
+-- a contact that also belongs to another row stays as it is
 SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"previous_key": "old@acme.io", "remote_id": "k1", "previous_shared": true}');
 ALTER SERVER owl OPTIONS (DROP on_email_change);
 
--- a deployment of one's own
+-- your own deployment
 ALTER SERVER owl OPTIONS (ADD base_url 'https://happy-otter-1.convex.site/', ADD contacts_path '/v2/contacts');
 SELECT url FROM contactsync_preview('owl', mira());
 SELECT url FROM contactsync_preview('owl', mira(), 2);

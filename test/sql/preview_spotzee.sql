@@ -1,4 +1,4 @@
--- the requests that Spotzee's documents ask for
+-- the requests that Spotzee's documentation requires
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset null -
@@ -8,13 +8,13 @@ GRANT CREATE ON SCHEMA public TO regress_preview_spotzee;
 SET SESSION AUTHORIZATION regress_preview_spotzee;
 CREATE SERVER spot FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee');
 
--- the example of the page's source; the key is another test's
+-- the example in the source of the page; the key is that of another test
 SELECT method, url, headers - 'Idempotency-Key' AS headers, headers ? 'Idempotency-Key' AS has_key, body FROM contactsync_preview('spot',
 	'[{"external_id": "cust_001", "email": "ada@example.com", "first_name": "Ada", "last_name": "Lovelace", "attributes": {"lifetime_value": 4250}}]');
--- the first-class fields, and everything else under data with its type
+-- the first-class fields, and everything else in data with its type
 SELECT body FROM contactsync_preview('spot', '{"external_id": 7, "email": "a@example.com", "phone": "+34600000000", "locale": "es", "timezone": "Europe/Madrid",
 	"attributes": {"plan": "pro", "vip": true, "score": 1.5, "tags": ["a", {"b": null}], "gone": null}}');
--- today's API: a bare array, names in data
+-- the current API: a bare array, names in data
 ALTER SERVER spot OPTIONS (ADD api 'users');
 SELECT method, url, body FROM contactsync_preview('spot',
 	'[{"external_id": "1", "email": "ada@example.com", "first_name": "Ada", "last_name": "Lovelace", "attributes": {"lifetime_value": 4250}}, {"external_id": "2", "first_name": "Bob", "attributes": {"first_name": "Robert"}}]');
@@ -32,14 +32,14 @@ ALTER SERVER spot OPTIONS (ADD email_as_id 'true');
 SELECT body FROM contactsync_preview('spot', '{"email": "a@example.com", "external_id": "A@Example.com"}');
 ALTER SERVER spot OPTIONS (DROP email_as_id);
 
--- limits, and what Spotzee has no place for
+-- limits, and fields that Spotzee does not support
 SELECT body FROM contactsync_preview('spot', jsonb_build_object('external_id', '1', 'timezone', repeat('x', 51)));
 SELECT body FROM contactsync_preview('spot', jsonb_build_object('external_id', '1', 'locale', repeat('x', 256)));
 SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "opt_in": true}');
 SELECT jsonb_array_length(body::jsonb -> 'contacts') FROM contactsync_preview('spot', (SELECT jsonb_agg(jsonb_build_object('external_id', n)) FROM generate_series(1, 100) n));
 SELECT body FROM contactsync_preview('spot', (SELECT jsonb_agg(jsonb_build_object('external_id', n)) FROM generate_series(1, 101) n));
 
--- null: left out, or sent
+-- null: omitted, or sent
 SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "email": null, "first_name": null, "attributes": {"plan": null}}');
 ALTER SERVER spot OPTIONS (ADD nulls 'clear');
 SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "email": null, "first_name": null, "attributes": {"plan": null}}');
@@ -53,28 +53,28 @@ SELECT headers ? 'Spotzee-Version' FROM contactsync_preview('spot', '{"external_
 ALTER SERVER spot OPTIONS (SET version 'latest');
 ALTER SERVER spot OPTIONS (DROP version);
 
--- the idempotency key is a UUID of version 5, the same for the same batch
+-- the idempotency key is a version 5 UUID, the same for the same batch
 CREATE FUNCTION key(contacts jsonb, state jsonb DEFAULT NULL) RETURNS text LANGUAGE sql
 RETURN (SELECT headers ->> 'Idempotency-Key' FROM contactsync_preview('spot', contacts, state => state));
 SELECT key('[{"external_id": "1"}, {"external_id": "2"}]') ~ '^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$' AS is_uuid5,
 	key('[{"external_id": "1"}, {"external_id": "2"}]') = key('[{"external_id": "1"}, {"external_id": "2"}]') AS same;
--- and another one for whatever else: other contacts, contents, order, change, a contact sent again, a new key wanted
+-- and a different one otherwise: other contacts, contents, order or change, a repeated contact, a new key
 SELECT count(*), count(DISTINCT k) FROM (VALUES
 	(key('[{"external_id": "1"}, {"external_id": "2"}]')), (key('[{"external_id": "1"}]')), (key('[{"external_id": "2"}, {"external_id": "1"}]')),
 	(key('[{"external_id": "1"}, {"external_id": "2", "phone": "1"}]')), (key('[{"external_id": "1"}, {"external_id": "2"}]', '{"change_id": 1}')),
 	(key('[{"external_id": "1"}, {"external_id": "2"}]', '{"change_id": 2}')), (key('[{"external_id": "1"}, {"external_id": "2"}]', '{"retries": 1}')),
 	(key('[{"external_id": "1"}, {"external_id": "2"}]', '{"rekeys": 1}'))) AS t (k);
--- a value that comes back is another change
+-- a value that returns is another change
 SELECT key('{"external_id": "1", "phone": "A"}', '{"change_id": 1}') = key('{"external_id": "1", "phone": "A"}', '{"change_id": 3}') AS replayed;
 
--- gone
+-- deletions
 SELECT method, url, headers, body FROM contactsync_preview('spot', '{"external_id": "a/b c"}', action => 'delete');
 SELECT method, url FROM contactsync_preview('spot', '{}', action => 'delete', state => '{"upsert_key": "cust_001"}');
 SELECT method, url FROM contactsync_preview('spot', '{"external_id": ".."}', action => 'delete');
 SELECT method, url FROM contactsync_preview('spot', '{}', action => 'delete');
 SELECT method, url FROM contactsync_preview('spot', '{"external_id": "1"}', action => 'unsubscribe');
 
--- a mapping that takes the address for the stable identifier is warned of when the watch is made
+-- a mapping that uses the address as the stable identifier causes a warning when the watch is created
 CREATE USER MAPPING FOR CURRENT_USER SERVER spot OPTIONS (api_key 'sk_secret');
 CREATE TABLE customers (id int PRIMARY KEY, email text, name text);
 SET client_min_messages = warning;
@@ -82,7 +82,7 @@ SELECT contactsync_watch('customers', 'spot', '{"external_id": "email", "email":
 SELECT contactsync_unwatch('customers', 'spot');
 SELECT contactsync_watch('customers', 'spot', '{"external_id": "id", "email": "email"}') > 0 AS watched;
 SELECT contactsync_unwatch('customers', 'spot');
--- and one without an identifier is refused
+-- a mapping without an identifier is rejected
 SELECT contactsync_watch('customers', 'spot', '{"email": "email"}');
 
 RESET SESSION AUTHORIZATION;

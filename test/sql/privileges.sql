@@ -1,4 +1,4 @@
--- Who may do what, who sees what, and as whom things run.
+-- Required privileges, visible rows, and the role that runs expressions.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_priv_shop;
@@ -9,7 +9,7 @@ CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingco
 GRANT CREATE ON SCHEMA public TO regress_priv_shop, regress_priv_rival;
 
 --
--- What a watch takes
+-- Privileges required for a watch
 --
 
 CREATE TABLE customers (id integer PRIMARY KEY, email text, name text);
@@ -34,7 +34,7 @@ GRANT TRIGGER ON customers TO regress_priv_shop;
 SET ROLE regress_priv_shop;
 SELECT contactsync_watch('customers', 'mail') > 0 AS watched;
 RESET ROLE;
--- of the schema, and of tables that an expression reads
+-- on the schema, and on tables that an expression reads
 CREATE SCHEMA hidden;
 CREATE TABLE hidden.customers (id integer PRIMARY KEY, email text);
 CREATE TABLE hidden.orders (customer integer, total integer);
@@ -47,7 +47,7 @@ RESET ROLE;
 DROP SCHEMA hidden CASCADE;
 
 --
--- What others see
+-- Rows that others see
 --
 
 INSERT INTO customers VALUES (1, 'nobody', 'One');
@@ -99,18 +99,18 @@ DELETE FROM contactsync.failures;
 SELECT nextval('contactsync.queue_id');
 CREATE TABLE contactsync.mine ();
 \set VERBOSITY default
--- nor what is for us alone
+-- nor internal functions
 SELECT contactsync.launch();
 SELECT contactsync.note_ddl();
 SELECT contactsync.note_drop();
 SELECT * FROM contactsync.runtime();
--- and somebody else's watch is not there
+-- and a watch of another role does not exist
 SELECT contactsync_unwatch('customers', 'mail');
 SELECT contactsync_retry('mail');
 CALL contactsync_run('mail');
 RESET ROLE;
 SELECT count(*) FROM contactsync.changes;
--- what a role is may do it for the role
+-- a member of a role may act for it
 SET ROLE regress_priv_boss;
 SELECT contactsync_unwatch('customers', 'mail');
 RESET ROLE;
@@ -137,7 +137,7 @@ RESET ROLE;
 SELECT count(*) FROM contactsync.queue;
 
 --
--- Names cannot be taken from us
+-- Names cannot be hijacked
 --
 
 CREATE SCHEMA evil;
@@ -158,7 +158,7 @@ CREATE OPERATOR evil.= (LEFTARG = regclass, RIGHTARG = oid, FUNCTION = evil.eq);
 CREATE OPERATOR evil.= (LEFTARG = xid8, RIGHTARG = xid8, FUNCTION = evil.eq);
 CREATE OPERATOR evil.<> (LEFTARG = integer, RIGHTARG = integer, FUNCTION = evil.eq);
 CREATE OPERATOR evil.> (LEFTARG = integer, RIGHTARG = integer, FUNCTION = evil.eq);
--- and functions, with the signatures of those in pg_catalog
+-- functions with the signatures of those in pg_catalog
 DO $$
 DECLARE
 	command text;
@@ -187,10 +187,10 @@ CREATE TABLE other (id integer PRIMARY KEY, email text);
 GRANT ALL ON SCHEMA evil TO PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA evil TO PUBLIC;
 SET search_path = evil, pg_temp, pg_catalog, public;
--- this is how it would look
+-- the result of a hijacked name
 SELECT 1 = 1;
 SELECT now();
--- and this is how it looks
+-- the actual result
 SELECT contactsync_watch('public.other', 'mail', mapping => '{"email": "email"}', on_delete => 'delete');
 INSERT INTO public.other VALUES (1, 'nobody'), (2, 'nobody');
 INSERT INTO public.customers VALUES (2, 'nobody'), (3, NULL);
@@ -212,7 +212,7 @@ CALL contactsync_run();
 SELECT contactsync_watch('public.other', 'mail', mapping => '{"email": "email"}') OPERATOR(pg_catalog.>) 0 AS watched;
 DROP TABLE public.other CASCADE;
 RESET search_path;
--- but the path of who makes a watch is that of its expressions
+-- but expressions use the search_path of the role that created the watch
 DROP TABLE pg_temp.pg_class, pg_temp.pg_trigger;
 SELECT contactsync_unwatch('customers', 'mail');
 TRUNCATE contactsync.failure;
@@ -232,7 +232,7 @@ DROP SCHEMA evil CASCADE;
 SET client_min_messages = warning;
 
 --
--- Expressions run as the owner of the watch, whoever delivers
+-- Expressions run as the owner of the watch, in whichever session
 --
 
 CREATE TABLE log (line text);
@@ -250,7 +250,7 @@ RESET search_path;
 RESET ROLE;
 UPDATE customers SET email = 'x@example.com' WHERE id = 1;
 CALL contactsync_run();
--- somebody else has nothing to deliver, nor has who could only become the owner
+-- another role has nothing to deliver, nor has a role that could only become the owner
 UPDATE customers SET email = 'y@example.com' WHERE id = 1;
 SET ROLE regress_priv_rival;
 CALL contactsync_run();
@@ -270,7 +270,7 @@ CALL contactsync_run();
 RESET row_security;
 SELECT state, reason FROM contactsync.watches;
 
--- a right that was revoked stops the watch, until it is granted again
+-- a revoked privilege breaks the watch, until it is granted again
 REVOKE SELECT ON customers FROM regress_priv_shop;
 UPDATE customers SET email = 'a@example.com';
 CALL contactsync_run();
@@ -280,7 +280,7 @@ CALL contactsync_run();
 SELECT state, reason FROM contactsync.watches;
 SELECT key, message FROM contactsync.failures;
 
--- what an expression may not do
+-- actions that an expression may not perform
 CREATE FUNCTION misbehave(id integer, what text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN EXECUTE what; RETURN false; END $$;
 ALTER TABLE customers DISABLE ROW LEVEL SECURITY;
 TRUNCATE customers;
@@ -297,7 +297,7 @@ CALL contactsync_run();
 SELECT key, reason, message FROM contactsync.failures ORDER BY key::integer;
 SELECT * FROM log;
 SELECT CURRENT_USER = SESSION_USER AS "still who we are", current_setting('transaction_read_only');
--- what looks like a fault of the watch, but is one of the row
+-- errors that look like a broken watch, but concern one row
 DELETE FROM customers;
 INSERT INTO customers VALUES (15, 'o', 'SELECT * FROM contactsync.queue'), (16, 'p', 'SELECT * FROM nowhere'), (17, 'q', 'SELEKT');
 CALL contactsync_run();
@@ -305,7 +305,7 @@ SELECT key, reason, message FROM contactsync.failures ORDER BY key::integer;
 SELECT state, reason FROM contactsync.watches;
 
 --
--- A role that goes away
+-- A role is dropped
 --
 
 \set VERBOSITY terse

@@ -1,4 +1,4 @@
--- What is queued, what becomes of it without a provider, and the views on both.
+-- The queue, its processing without a provider, and the views.
 \set SHOW_CONTEXT never
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
 CREATE SERVER other FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
@@ -16,7 +16,7 @@ SELECT contactsync_upsert('mail', '{"email": "jane@example.com", "first_name": "
 SELECT server, source, key, id = :id AS "the one returned", contact, queued_at <= clock_timestamp() AS queued FROM contactsync.changes;
 SELECT server, source, owner = CURRENT_USER::regrole AS mine, state, backlog, oldest IS NOT NULL AS oldest FROM contactsync.status;
 
--- is part of the transaction
+-- it is part of the transaction
 BEGIN;
 SELECT contactsync_upsert('mail', '{"email": "joe@example.com"}') > :id AS next;
 ROLLBACK;
@@ -29,7 +29,7 @@ SELECT contactsync_upsert('mail', '{"email": "jim@example.com", "locale": "en"}'
 COMMIT;
 SELECT contact FROM contactsync.changes ORDER BY id;
 
--- what the provider could not take is refused at once
+-- contacts that the provider cannot accept are rejected at once
 SELECT contactsync_upsert('mail', '{"email": "a@example.com", "firstname": "A"}');
 SELECT contactsync_upsert('mail', '{"email": "a@example.com", "tags": ["a"], "topics": ["b"]}');
 SELECT contactsync_upsert('mail', '{"email": "a@example.com", "tags": "a"}');
@@ -49,7 +49,7 @@ SELECT contactsync_upsert('mail', jsonb_build_object('email', 'a@example.com', '
 SELECT contactsync_upsert('nobody', '{"email": "a@example.com"}');
 SELECT contactsync_upsert('foreign_one', '{"email": "a@example.com"}');
 SELECT contactsync_upsert('unmapped', '{"email": "a@example.com"}');
--- nothing, of nothing
+-- empty and missing arguments
 SELECT contactsync_upsert(NULL, '{"email": "a@example.com"}') IS NULL, contactsync_upsert('mail', NULL) IS NULL;
 SELECT count(*) FROM contactsync.changes;
 DELETE FROM contactsync.queue;
@@ -73,7 +73,7 @@ CALL contactsync_wait('mail');
 ROLLBACK;
 CREATE FUNCTION run() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CALL contactsync_run(); END $$;
 SELECT run();
--- a procedure, however, may call it
+-- but a procedure may call it
 DO $$ BEGIN CALL contactsync_run('mail'); END $$;
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}') > 0 AS queued;
 CALL contactsync_wait('mail');
@@ -81,7 +81,7 @@ CALL contactsync_wait('other');
 DELETE FROM contactsync.queue;
 
 --
--- Rows that are gone, filtered out, or cannot be sent
+-- Rows that are deleted, filtered out, or cannot be sent
 --
 
 SET client_min_messages = warning;
@@ -103,7 +103,7 @@ CALL contactsync_run();
 SELECT server, key, reason FROM contactsync.failures ORDER BY server, key;
 SELECT count(*) FROM contactsync.calls;
 
--- Failing again counts up; what does not fail any more is no failure.
+-- Failing again increases the count; a contact that no longer fails is not a failure.
 UPDATE customers SET email = 'still nobody' WHERE id IN (1, 3);
 UPDATE customers SET active = false WHERE id = 2;
 DELETE FROM customers WHERE id = 5;
@@ -118,7 +118,7 @@ CALL contactsync_run();
 SELECT server, key, reason, attempts FROM contactsync.failures ORDER BY server, key;
 SELECT contactsync_retry('nobody');
 SELECT contactsync_retry(NULL) IS NULL;
--- in the transaction that changes the very rows
+-- in the transaction that changes the same rows
 BEGIN;
 UPDATE customers SET email = 'nobody at all';
 SELECT contactsync_retry('mail');
@@ -128,7 +128,7 @@ CALL contactsync_run();
 SELECT server, key, reason, attempts FROM contactsync.failures ORDER BY server, key;
 SELECT count(*) FROM contactsync.queue;
 
--- TRUNCATE, twice: what is known of the table is looked at again, and is gone, or there once more
+-- TRUNCATE, twice: the known contacts of the table are examined, and are deleted, or exist again
 INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action)
 	SELECT e.id, :watch, k, 'x', 'd' FROM contactsync.endpoint e, unnest('{1,3,100,200}'::text[]) k WHERE e.server = 'mail';
 TRUNCATE customers;
@@ -139,8 +139,8 @@ CALL contactsync_run();
 SELECT server, key, reason FROM contactsync.failures ORDER BY server, key;
 SELECT count(*) FROM contactsync.queue;
 
--- A watch that does not fit its table any more waits, and says why.
-UPDATE contactsync.watch SET columns = NULL;		-- else the watch follows
+-- A watch that no longer matches its table waits, and says why.
+UPDATE contactsync.watch SET columns = NULL;		-- otherwise the watch follows
 ALTER TABLE customers RENAME COLUMN amount TO quantity;
 UPDATE customers SET email = 'nobody really';
 CALL contactsync_run();
@@ -151,12 +151,12 @@ ALTER TABLE customers RENAME COLUMN quantity TO amount;
 CALL contactsync_run();
 SELECT server, source, state, reason, backlog FROM contactsync.status WHERE source IS NOT NULL ORDER BY server;
 SELECT server, key, message FROM contactsync.failures ORDER BY server, key;
--- The filter comes first: it can keep out the rows that the mapping fails for.
+-- The filter is evaluated first: it can exclude rows for which the mapping fails.
 INSERT INTO customers VALUES (9, 'nobody', 0, false), (10, 'nobody', 0, NULL);
 CALL contactsync_run();
 SELECT server, key, message FROM contactsync.failures ORDER BY server, key;
 
--- A filter that fails for some rows fails those only.
+-- A filter that fails for some rows affects only those.
 SELECT contactsync_unwatch('customers', 'mail'), contactsync_unwatch('customers', 'other');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email"}', filter => '100 / amount > 10') > 0 AS watched;
 TRUNCATE customers;
@@ -166,7 +166,7 @@ CALL contactsync_run();
 SELECT key, reason, message FROM contactsync.failures ORDER BY key::integer;
 SELECT contactsync_unwatch('customers', 'mail');
 SELECT (SELECT count(*) FROM contactsync.failure), (SELECT count(*) FROM contactsync.contact), (SELECT count(*) FROM contactsync.counter WHERE watch <> 0);
--- What a call that was under way then leaves behind goes later, but not what is about to be restored.
+-- Data that a call in flight stored afterwards is deleted later, but not data of a watch that will be restored.
 INSERT INTO contactsync.contact (endpoint, watch, key, action) SELECT 1, w, k, 'u' FROM unnest(ARRAY[0, :watch, :other, 1000]) w, generate_series(1, 3) k;
 INSERT INTO contactsync.counter (endpoint, watch) VALUES (1, :watch), (1, 1000);
 CALL contactsync_run();
@@ -193,7 +193,7 @@ UPDATE contactsync.watch SET state = 'broken', reason = 'column gone', since = '
 SET timezone = UTC;
 SELECT server, source, state, reason, since, until, failures, worker FROM contactsync.status ORDER BY server, source::text;
 RESET timezone;
--- what others build on
+-- views on which others rely
 SELECT attrelid::regclass AS view, string_agg(format('%s %s', attname, format_type(atttypid, NULL)), ', ' ORDER BY attnum) AS columns
 FROM pg_attribute WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'contactsync'::regnamespace AND relkind = 'v')
 GROUP BY attrelid ORDER BY attrelid::regclass::text;

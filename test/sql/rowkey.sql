@@ -1,4 +1,4 @@
--- Keys of all types: their text is the same whatever the settings of a session are, and finds the row again.
+-- Keys of all types: their text does not depend on the settings of a session, and finds the row again.
 \set SHOW_CONTEXT never
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
@@ -11,7 +11,7 @@ CREATE DOMAIN short_code AS code CHECK (length(VALUE) < 10);
 CREATE DOMAIN folded AS ext.citext;
 CREATE TYPE pair AS (a integer, b text);
 
--- A watched table of such keys.  What is in it cannot be sent, so that every row that is found becomes a failure.
+-- A watched table with such keys.  Its contacts cannot be sent, so every row that is found becomes a failure.
 CREATE FUNCTION keyed(type text, VARIADIC literals text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	source text := format('%I', 'by ' || type);
@@ -24,7 +24,7 @@ BEGIN
 	END LOOP;
 END $$;
 
--- one kind of settings ...
+-- first settings
 SET datestyle = 'SQL, DMY';
 SET timezone = 'Asia/Kolkata';
 SET intervalstyle = 'sql_standard';
@@ -69,14 +69,14 @@ CREATE TABLE composite (t text, "At Time" timestamptz, n numeric, b bytea, email
 SELECT contactsync_watch('composite', 'mail') > 0 AS watched;
 INSERT INTO composite VALUES ('a "b" \ [c], {d}', '2024-03-31 02:30:00+02', 1.50, '\x00ff'), ('', '2024-01-01 00:00:00+00', -1, ''),
 	(E'tab\tline\nend ü €', 'infinity', 'NaN', '\x5c');
--- some that do not fit into an index of ours
+-- some keys do not fit into an index of contactsync
 CREATE TABLE long (id text PRIMARY KEY, email text DEFAULT 'nobody');
 SELECT contactsync_watch('long', 'mail') > 0 AS watched;
 INSERT INTO long VALUES (repeat('long', 5000)), ('short'), (repeat('word', 1000)),
 	('random' || (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 83) i));
 SELECT source, key FROM contactsync.changes WHERE source <> 'long'::regclass ORDER BY id, source, key COLLATE "C";
 
--- ... and another
+-- second settings
 SET datestyle = 'German';
 SET timezone = 'America/New_York';
 SET intervalstyle = 'iso_8601';
@@ -93,7 +93,7 @@ SELECT source, key, message FROM contactsync.failures
 WHERE (reason <> 'invalid_email' OR (source, key) NOT IN (SELECT source, key FROM expected)) AND source <> 'long'::regclass;
 SELECT source, left(key, 8) AS begins, length(key), reason, message FROM contactsync.failures WHERE source = 'long'::regclass ORDER BY key COLLATE "C";
 SELECT count(*) > 60 AS found FROM contactsync.failures;
--- what is left of such a key leads to no row, so it goes on failing
+-- a truncated key finds no row, so it fails again
 SELECT contactsync_retry('mail') > 60 AS retried;
 CALL contactsync_run('mail');
 SELECT source, left(key, 8) AS begins, reason, attempts FROM contactsync.failures WHERE source = 'long'::regclass ORDER BY key COLLATE "C";

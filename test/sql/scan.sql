@@ -1,4 +1,4 @@
--- Imports, reconciliations and the bulk guard, as far as nothing has to be sent, as a plain role that owns nothing but its
+-- Imports, reconciliations and the bulk guard, as far as nothing has to be sent, as a plain role that owns only its
 -- servers.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
@@ -19,7 +19,7 @@ CREATE FUNCTION pretend_synced(which text) RETURNS void LANGUAGE sql SECURITY DE
 		(contactsync_preview('mail', jsonb_build_object('email', c.email, 'attributes', jsonb_build_object('ratio', 10 / c.divisor)))).digest[1], now()
 	FROM customers c, contactsync.watch w WHERE w.source = 'customers'::regclass AND c.email LIKE which
 $$;
--- what is queued is gone
+-- the queue is empty
 CREATE FUNCTION clear() RETURNS void LANGUAGE sql SECURITY DEFINER AS 'DELETE FROM contactsync.queue';
 SET SESSION AUTHORIZATION regress_scan_shop;
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
@@ -31,13 +31,13 @@ SELECT contactsync_watch('customers', 'mail', '{"email": "email", "attributes": 
 RESET client_min_messages;
 
 --
--- What would be done
+-- Dry runs
 --
 
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
 SELECT * FROM contactsync_import('customers', 'mail', filter => $$region = 'us'$$, dry_run => true);
 SELECT * FROM contactsync_reconcile('customers', 'mail', dry_run => true);
--- what is known already: as it would be sent, otherwise, gone, and refused
+-- known contacts: unchanged, changed, deleted, and refused
 SELECT pretend_synced('eu1___@example.com');
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
 RESET SESSION AUTHORIZATION;
@@ -45,7 +45,7 @@ UPDATE contactsync.contact SET digest = gen_random_uuid() WHERE key LIKE '%10__"
 UPDATE contactsync.contact SET digest = NULL WHERE key LIKE '%11__"]';
 SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
--- of a contact that contactsync_upsert() sent since, nobody knows what the provider has
+-- if contactsync_upsert() sent the contact since, the provider's value is unknown
 RESET SESSION AUTHORIZATION;
 INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, synced_at)
 SELECT endpoint, 0, upsert_key, upsert_key, 'u', now() FROM contactsync.contact WHERE key LIKE '%1999"]';
@@ -58,10 +58,10 @@ SELECT endpoint, id, format('["eu", "%s"]', n), f.reason, 'no', 1, now(), now(),
 	(contactsync_preview('mail', jsonb_build_object('email', 'eu' || n || '@example.com', 'attributes', '{"ratio": 10}'::jsonb))).digest[1]
 FROM contactsync.watch, (VALUES (2001, 'rejected'), (2002, 'rejected'), (2003, 'conflict'), (2004, 'unavailable')) f (n, reason);
 UPDATE contactsync.failure SET digest = gen_random_uuid() WHERE key LIKE '%2002%';
--- two were refused as they are; a third was refused as it was, and one because the provider failed
+-- two rows are unchanged since they were refused; a third was refused before, and one failed because of the provider
 SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
--- rows that have gone follow on_delete, which is 'ignore'
+-- deleted rows are handled according to on_delete, which is 'ignore'
 DELETE FROM customers WHERE region = 'eu' AND id BETWEEN 1900 AND 1949;
 SELECT * FROM contactsync_reconcile('customers', 'mail', dry_run => true);
 RESET SESSION AUTHORIZATION;
@@ -72,7 +72,7 @@ SELECT * FROM contactsync_reconcile('customers', 'mail', filter => 'id > 10', dr
 UPDATE customers SET verified = false WHERE region = 'eu' AND id BETWEEN 1950 AND 1952;
 SELECT * FROM contactsync_reconcile('customers', 'mail', dry_run => true);
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
--- none of which has left anything
+-- a dry run leaves nothing behind
 SELECT * FROM walks;
 RESET SESSION AUTHORIZATION;
 DELETE FROM contactsync.contact;
@@ -83,7 +83,7 @@ RESET SESSION AUTHORIZATION;
 UPDATE contactsync.watch SET on_delete = 'ignore';
 
 --
--- Beginning and cancelling
+-- Starting and cancelling
 --
 
 SET SESSION AUTHORIZATION regress_scan_shop;
@@ -94,13 +94,13 @@ SELECT * FROM contactsync_reconcile('customers', 'mail');
 SELECT contactsync_cancel('customers', 'mail');
 SELECT contactsync_cancel('customers', 'mail');
 SELECT kind, state, finished FROM walks;
--- one that is rolled back was none
+-- one that is rolled back does not count
 BEGIN;
 SELECT * FROM contactsync_reconcile('customers', 'mail');
 ROLLBACK;
 SELECT kind, state FROM walks;
 
--- what cannot be
+-- invalid calls
 SELECT contactsync_import(NULL, 'mail');
 SELECT contactsync_import('customers', NULL);
 SELECT contactsync_import('customers', 'nobody');
@@ -123,10 +123,10 @@ RESET ROLE;
 SET SESSION AUTHORIZATION regress_scan_shop;
 
 --
--- Walking, in the foreground
+-- Scanning in the foreground
 --
 
--- of these rows none can be sent: each is a failure, once
+-- none of these rows can be sent: each is a failure, once
 DELETE FROM customers WHERE region = 'eu';
 SELECT clear();
 INSERT INTO customers SELECT g, 'xx', 'nobody' || g FROM generate_series(1, 1500) g;
@@ -145,7 +145,7 @@ CALL contactsync_run();
 SELECT kind, state, phase, done, total, new, changed, unchanged, refused, invalid, filtered, gone FROM walks WHERE kind = 'reconcile';
 SELECT reason, attempts, count(*) FROM contactsync.failures GROUP BY 1, 2 ORDER BY 1;
 SELECT count(*) FROM contactsync.changes;
--- a failure whose row has gone, unnoticed, is none any more
+-- the failure of a row that was deleted unnoticed disappears
 RESET SESSION AUTHORIZATION;
 ALTER TABLE customers DISABLE TRIGGER USER;
 SET SESSION AUTHORIZATION regress_scan_shop;
@@ -158,7 +158,7 @@ SELECT * FROM contactsync_reconcile('customers', 'mail');
 CALL contactsync_run();
 SELECT kind, state, phase, new, changed, unchanged, refused, invalid, filtered, gone FROM walks WHERE kind = 'reconcile';
 SELECT reason, attempts, count(*) FROM contactsync.failures GROUP BY 1, 2 ORDER BY 1;
--- a filter that fails ends its own walk, not the watch
+-- a filter that fails ends its own scan, not the watch
 SELECT * FROM contactsync_import('customers', 'mail', filter => '10 / length(email) > 5');
 SELECT * FROM contactsync_import('customers', 'mail', filter => '10 / id > 5');
 INSERT INTO customers VALUES (0, 'us', 'zero');
@@ -166,7 +166,7 @@ SELECT clear();
 CALL contactsync_run();
 SELECT kind, state, reason FROM walks WHERE kind = 'import';
 SELECT state, reason FROM contactsync.watches;
--- a table that does not fit the watch any more breaks it, as it would live
+-- a table that no longer matches the watch breaks it, as with live changes
 SELECT * FROM contactsync_reconcile('customers', 'mail');
 DELETE FROM customers WHERE email = 'zero@example.com';
 SELECT clear();
@@ -209,7 +209,7 @@ SELECT count(contactsync_watch('people', s, '{"email": "email"}'))
 FROM unnest('{caramel,caramel_form,owlat,owlat_topic,lark,lark_pending}'::name[]) s;
 SELECT contactsync_watch('people', 'spotzee', '{"email": "email", "external_id": "id"}') > 0 AS watched;
 RESET client_min_messages;
--- an import says what could happen, and is not begun
+-- an import reports what could happen, and does not start
 SELECT contactsync_import('people', 'caramel');
 \set VERBOSITY terse
 RESET SESSION AUTHORIZATION;
@@ -220,15 +220,15 @@ SELECT contactsync_import('people', 'caramel_form');
 SELECT contactsync_import('people', 'owlat');
 SELECT contactsync_import('people', 'owlat_topic');
 SELECT contactsync_import('people', 'lark_pending');
--- where nothing could, it is
+-- where nothing could happen, it starts
 SELECT contactsync_import('people', 'lark'), contactsync_cancel('people', 'lark');
 SELECT contactsync_import('people', 'spotzee'), contactsync_cancel('people', 'spotzee');
 SELECT contactsync_unwatch('people', 'lark');
 SELECT contactsync_watch('people', 'lark', '{"email": "email", "first_name": "name"}') > 0 AS watched;
 SELECT contactsync_import('people', 'lark');
--- counting does no harm
+-- a dry run can do no harm
 SELECT * FROM contactsync_import('people', 'owlat', dry_run => true);
--- by the word of whoever does it, it is begun
+-- it starts if automations are stated
 SELECT contactsync_import('people', 'caramel', automations => 'paused'), contactsync_cancel('people', 'caramel');
 SELECT contactsync_import('people', 'caramel', automations => 'accepted'), contactsync_cancel('people', 'caramel');
 ALTER SERVER caramel_form OPTIONS (ADD bulk_guard '0');
@@ -246,10 +246,10 @@ SELECT state, reason, backlog FROM contactsync.status WHERE server = 'owlat';
 SELECT count(*) FROM contactsync.calls;
 CALL contactsync_run('owlat');
 CALL contactsync_wait('owlat');
--- so does one that changes too little, later: it waits its turn
+-- so do smaller ones later: they wait
 UPDATE people SET email = 'y' || email WHERE id = 1;
 SELECT state, backlog FROM contactsync.status WHERE server = 'owlat';
--- and goes on by somebody's word
+-- it continues after contactsync_resume()
 SELECT contactsync_resume('people', 'owlat');
 SELECT contactsync_resume('people', 'owlat', automations => 'yes');
 SELECT contactsync_pause('people', 'owlat');
@@ -262,7 +262,7 @@ SELECT contactsync_resume('people', 'owlat', automations => 'paused');
 CALL contactsync_run('owlat');
 SELECT state, reason, backlog, failures FROM contactsync.status WHERE server = 'owlat';
 SELECT contactsync_resume('people', 'owlat', automations => 'paused');
--- what was let go on is not counted, and what comes now is
+-- released changes are not counted again, and new ones are
 UPDATE people SET email = 'nobody else' WHERE id <= 9;
 CALL contactsync_run('owlat');
 SELECT state, backlog, failures FROM contactsync.status WHERE server = 'owlat';
@@ -287,7 +287,7 @@ CALL contactsync_run('owlat');
 SELECT state, reason, backlog FROM contactsync.status WHERE server = 'owlat';
 SELECT kind, state, phase, new, changed, invalid FROM walks WHERE server = 'owlat';
 SELECT count(*) FROM contactsync.calls;
--- one that does not, goes on
+-- one that does not continues
 UPDATE people SET email = 'somebody';
 SELECT contactsync_cancel('people', 'owlat');
 SELECT contactsync_resume('people', 'owlat', automations => 'paused');
@@ -299,7 +299,7 @@ RESET SESSION AUTHORIZATION;
 ALTER TABLE people ENABLE TRIGGER USER;
 
 --
--- The end of a watch is that of its walks
+-- Dropping a watch ends its scans
 --
 
 SET SESSION AUTHORIZATION regress_scan_shop;

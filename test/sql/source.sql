@@ -1,10 +1,10 @@
--- How the rows of a source are read: within a time limit, one bad row at a time, and with the same values for everybody.
+-- How the rows of a source are read: within a time limit, with isolation of bad rows, and with the same values in all sessions.
 \set SHOW_CONTEXT never
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1', base_url 'http://127.0.0.1:9');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret');
 SET client_min_messages = warning;
 
--- Values do not depend on the settings of the session that delivers.
+-- Values do not depend on the settings of the delivering session.
 CREATE TABLE settings (id integer PRIMARY KEY, at timestamptz, span interval, number float8, bytes bytea);
 SELECT contactsync_watch('settings', 'mail', '{"email": "concat_ws('' | '', at, span, number, bytes)"}') > 0 AS watched;
 INSERT INTO settings VALUES (1, '2024-02-03 04:05:06.7+00', '1 year -2 days 03:04', 0.1, '\xff00');
@@ -23,7 +23,7 @@ SET extra_float_digits = 3;
 RESET bytea_output;
 CALL contactsync_run();
 SELECT message FROM contactsync.failures;
--- and the settings are the session's own again
+-- and the settings of the session are restored
 SELECT current_setting('datestyle'), current_setting('timezone'), current_setting('intervalstyle'), current_setting('extra_float_digits'),
 	current_setting('enable_seqscan'), current_setting('search_path'), current_setting('transaction_read_only'), current_setting('lock_timeout');
 RESET datestyle;
@@ -32,7 +32,7 @@ RESET intervalstyle;
 RESET extra_float_digits;
 DROP TABLE settings;
 
--- A row that fails fails alone, wherever it is, whatever it fails with.
+-- A row that fails fails alone, in any position, with any error.
 CREATE TABLE customers (id integer PRIMARY KEY, email text DEFAULT 'nobody', what text, ms integer DEFAULT 0);
 SELECT contactsync_watch('customers', 'mail', '{"email": "email", "attributes": {"size": "pg_relation_size(what::regclass)"}}',
 	filter => 'pg_sleep(ms / 1000.0)::text = ''''') > 0 AS watched;
@@ -44,8 +44,8 @@ CALL contactsync_run();
 SELECT reason, message, count(*), array_agg(key ORDER BY key::integer) FILTER (WHERE reason = 'mapping_error') AS keys
 FROM contactsync.failures GROUP BY reason, message ORDER BY reason, message;
 SELECT state, reason FROM contactsync.watches;
--- What all rows fail with is nobody's failure.
-UPDATE contactsync.watch SET columns = NULL;		-- else the watch follows
+-- An error of all rows causes no failures.
+UPDATE contactsync.watch SET columns = NULL;		-- otherwise the watch follows
 ALTER TABLE customers RENAME COLUMN what TO which;
 UPDATE customers SET which = NULL;
 CALL contactsync_run();
@@ -65,7 +65,7 @@ CALL contactsync_run();
 SELECT state, reason FROM contactsync.watches;
 SELECT count(*) FROM contactsync.failures;
 
--- What the session's own limit ends stays queued.
+-- Rows that are interrupted by a limit of the session stay queued.
 INSERT INTO customers (id, ms) VALUES (1, 20000);
 SET statement_timeout = '100ms';
 CALL contactsync_run();
@@ -75,7 +75,7 @@ UPDATE customers SET ms = 0;
 CALL contactsync_run();
 SELECT key, message FROM contactsync.failures;
 
--- A row that takes too long fails, and only that one.
+-- A row that takes too long fails, and only that row.
 ALTER SYSTEM SET contactsync.source_timeout = '150ms';
 SELECT pg_reload_conf();
 \c -
@@ -87,7 +87,7 @@ INSERT INTO customers (id, ms) SELECT g, CASE WHEN g = 5 THEN 20000 ELSE 0 END F
 CALL contactsync_run();
 SELECT key, reason, message FROM contactsync.failures ORDER BY key::integer;
 SELECT state, reason, backlog FROM contactsync.status WHERE source IS NOT NULL;
--- A row that fails soon does not take the time of those that come after it.
+-- A row that fails early does not take the time of the following rows.
 UPDATE customers SET ms = 30, what = CASE WHEN id = 1 THEN 'no_such_table' END;
 CALL contactsync_run();
 SELECT key, reason, message FROM contactsync.failures ORDER BY key::integer;

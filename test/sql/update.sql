@@ -1,8 +1,8 @@
--- Updates. What ALTER EXTENSION UPDATE makes of an older version is compared with what CREATE EXTENSION makes. Until the
--- first release there is no older version, so the list of versions below is empty; lint demands an update script from each
+-- Updates. The result of ALTER EXTENSION UPDATE from an older version is compared with that of CREATE EXTENSION. Until the
+-- first release there is no older version, so the list of versions below is empty; lint requires an update script from each
 -- version that CHANGELOG.md calls released, and with the first script the expected output of this test changes.
 
--- everything that the extension owns, in words: the order of columns is left out, for new ones come last in an update
+-- a description of everything that the extension owns, except for the order of columns, because an update adds them at the end
 CREATE FUNCTION rights(acl aclitem[]) RETURNS text LANGUAGE sql
 AS $$ SELECT string_agg(a::text, ' ' ORDER BY a::text COLLATE "C") FROM unnest(acl) a $$;
 
@@ -74,7 +74,7 @@ UNION ALL
 SELECT 'unexpected', * FROM (SELECT * FROM described() EXCEPT SELECT * FROM fresh) d;
 CREATE TABLE found (version text, after_update text, object text, detail text);
 
--- a difference of any kind is found
+-- any difference is found
 BEGIN;
 ALTER TABLE contactsync.counter ALTER COLUMN failed DROP DEFAULT;
 COMMENT ON VIEW contactsync.calls IS 'something else';
@@ -88,12 +88,12 @@ FROM difference;
 ROLLBACK;
 SELECT * FROM difference;
 
--- the extension made again is the same
+-- the extension created again is the same
 DROP EXTENSION contactsync;
 CREATE EXTENSION contactsync;
 SELECT * FROM difference;
 
--- and so it is made by an update from each older version
+-- so is the result of an update from each older version
 CREATE TABLE version AS
 SELECT p.source AS older, p.target AS newest
 FROM pg_extension_update_paths('contactsync') p JOIN pg_available_extensions a ON a.default_version = p.target
@@ -105,7 +105,7 @@ FROM version ORDER BY older \gexec
 SELECT * FROM found ORDER BY version, object COLLATE "C", after_update;
 
 -- A library that is newer than the tables, as between the installation of a new version and ALTER EXTENSION UPDATE: changes
--- are captured, no statement of an application fails, and all else says what to type. The tables are labelled as older.
+-- are captured, no statement of an application fails, and all other functions name the command to run. The tables are labelled as older.
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 'clx_sandbox');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_test_sandbox');
 CREATE TABLE customers (id int PRIMARY KEY, email text, plan text);
@@ -125,7 +125,7 @@ SELECT contactsync_watch('customers', 'mail', '{"email": "email"}');
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}');
 \set VERBOSITY default
 
--- then all of it is there, and works on
+-- after the update everything is there, and works
 UPDATE pg_extension SET extversion = (SELECT extversion FROM label) WHERE extname = 'contactsync';
 UPDATE customers SET plan = 'B' WHERE id = 1;
 INSERT INTO customers VALUES (2, 'two@example.com', 'A');

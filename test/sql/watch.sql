@@ -1,4 +1,4 @@
--- Making and ending watches: what is stored, and what is refused in which words.
+-- Creating and dropping watches: what is stored, and which errors are raised.
 \set SHOW_CONTEXT never
 CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1');
 CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark', new_contacts 'unconfirmed', check_fields 'false');
@@ -20,7 +20,7 @@ CREATE TABLE customers (
 	created_at		timestamptz
 );
 
--- Without the library preloaded, it says so.
+-- Without the preloaded library, there is a notice.
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address"}') > 0 AS watched;
 SET client_min_messages = warning;
 
@@ -37,7 +37,7 @@ WHERE tgfoid = 'contactsync.capture'::regproc
 ORDER BY w.id, 1, 2;
 SELECT name, tgenabled, regexp_replace(definition, 'contactsync_\d+', 'contactsync_N') AS definition FROM triggers;
 
--- Once is enough.
+-- A second watch on the same server is rejected.
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address"}');
 -- Another server is another watch.
 SELECT contactsync_watch('customers', 'lark', '{"email": "email_address", "first_name": "first_name"}') > 0 AS watched;
@@ -65,7 +65,7 @@ SELECT definition ~ 'capture\(E, N, ''1'', ''id'', ''id'', ''email_address'', ''
 FROM triggers WHERE name = 'contactsync_N';
 SELECT contactsync_unwatch('customers', 'mail');
 
--- "*" means the columns that there are now, and that nothing uses otherwise.
+-- "*" means the columns that exist now, and that are not used elsewhere.
 ALTER TABLE customers DROP COLUMN age;
 SELECT contactsync_watch('customers', 'mail',
 	mapping => '{"email": "lower(email_address)", "locale": "COALESCE(language, ''en'')", "attributes": "*"}') > 0 AS watched;
@@ -75,7 +75,7 @@ SELECT mapping FROM contactsync.watches;
 SELECT contactsync_unwatch('customers', 'mail');
 ALTER TABLE customers DROP COLUMN secret;
 
--- Without a mapping, columns that bear the name of a field are taken, and no others.
+-- Without a mapping, only columns with the name of a field are used.
 CREATE TABLE subscribers (
 	id			uuid	PRIMARY KEY,
 	email		text,
@@ -93,13 +93,13 @@ ALTER TABLE subscribers ALTER COLUMN opt_in TYPE text;
 SELECT contactsync_watch('subscribers', 'mail');
 DROP TABLE subscribers;
 
--- Fields that do not exist, or that the provider cannot carry, or cannot do without.
+-- Fields that do not exist, that the provider does not support, or that it requires.
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "firstname": "first_name"}');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "tags": "labels", "status": "plan"}');
 SELECT contactsync_watch('customers', 'mail', '{"external_id": "id"}');
 SELECT contactsync_watch('customers', 'mail', '{}');
 
--- What is not a mapping.
+-- Invalid mappings.
 SELECT contactsync_watch('customers', 'mail', '[]');
 SELECT contactsync_watch('customers', 'mail', '"*"');
 SELECT contactsync_watch('customers', 'mail', 'null');
@@ -131,7 +131,7 @@ SELECT contactsync_unwatch('customers', 'mail');
 DROP DOMAIN yes_or_no, address;
 
 CREATE TABLE orders (customer bigint, total numeric, remark text);
--- Not one expression over one row.
+-- Not a single expression over one row.
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_addres"}');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "first_name": "upper(first_name"}');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "first_name": "uper(first_name)"}');
@@ -160,12 +160,12 @@ SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "first
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "first_name": "(WITH d AS (DELETE FROM customers RETURNING 1) SELECT plan)"}');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "attributes": {"n": "(SELECT total FROM orders FOR UPDATE)"}}');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "first_name": "SELECT plan"}');
--- Names that are ours in the query of a watch.
+-- Names used internally in the query of a watch.
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "first_name": "k0"}');
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "attributes": {"n": "contactsync_keys.n"}}');
 SELECT count(*) FROM contactsync.watches;
 
--- But subqueries, comments, whole rows, system columns and names qualified by the table are.
+-- Subqueries, comments, whole rows, system columns and names qualified by the table are accepted.
 SELECT contactsync_watch('customers', 'mail', '{"email": "customers.email_address -- the address", "first_name": "/* his */ first_name",
 	"last_name": "(SELECT max(remark) FROM orders o WHERE o.customer = customers.id)",
 	"attributes": {"total": "(SELECT sum(total) FROM orders WHERE customer = id)", "last": "(SELECT now())",
@@ -174,7 +174,7 @@ SELECT contactsync_watch('customers', 'mail', '{"email": "customers.email_addres
 SELECT definition ~ 'capture\(E, N, ''1'', ''id'', ''id'', ''email_address'', ''first_name'', ''plan'', ''age''\)' FROM triggers WHERE name = 'contactsync_N';
 SELECT contactsync_unwatch('customers', 'mail');
 DROP TABLE orders;
--- All columns count when the whole row does: none is named.
+-- All columns count when the whole row does: the arguments name none.
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address", "attributes": {"row": "customers"}}') > 0 AS watched;
 SELECT definition ~ 'capture\(E, N, ''1'', ''id''\)' FROM triggers WHERE name = 'contactsync_N';
 SELECT contactsync_unwatch('customers', 'mail');
@@ -207,7 +207,7 @@ SELECT contactsync_watch('keyed', 'mail', key => '{c}');
 CREATE UNIQUE INDEX keyed_d ON keyed (d) WHERE a > 0;
 SELECT contactsync_watch('keyed', 'mail', key => '{d}');
 DROP INDEX keyed_d;
--- of an expression
+-- on an expression
 CREATE UNIQUE INDEX keyed_e ON keyed (lower(e));
 SELECT contactsync_watch('keyed', 'mail', key => '{e}');
 -- deferrable
@@ -221,7 +221,7 @@ ALTER TABLE keyed ADD CONSTRAINT keyed_pkey PRIMARY KEY (d, e);
 SELECT contactsync_watch('keyed', 'mail') > 0 AS watched;
 SELECT key FROM contactsync.watches;
 SELECT contactsync_unwatch('keyed', 'mail');
--- one of the table's own, though it has a primary key
+-- another column of the table, although it has a primary key
 SELECT contactsync_watch('keyed', 'mail', key => '{a,b}') > 0 AS watched;
 SELECT key FROM contactsync.watches;
 SELECT contactsync_unwatch('keyed', 'mail');
@@ -283,7 +283,7 @@ SELECT filter, key, on_delete FROM contactsync.watches;
 SELECT contactsync_unwatch('customers', 'mail');
 
 --
--- Names that need quotes, and tables that are called as something of ours
+-- Names that need quotes, and tables with names of the extension
 --
 
 CREATE SCHEMA "Odd 'schema'";
@@ -305,7 +305,7 @@ SELECT contactsync_unwatch('contactsync_keys', 'mail');
 DROP TABLE contactsync_keys;
 
 --
--- A watch that is rolled back, and one that ends with what was queued for it
+-- A watch that is rolled back, and one that is dropped with its queued changes
 --
 
 BEGIN;
@@ -346,7 +346,7 @@ SELECT server, source, key FROM contactsync.changes ORDER BY key;
 SELECT contactsync_unwatch('customers', 'lark');
 
 --
--- What is dropped, renamed or detached
+-- Objects that are dropped, renamed or detached
 --
 
 SELECT contactsync_watch('customers', 'mail', '{"email": "email_address"}') > 0 AS watched;
@@ -368,7 +368,7 @@ DROP SCHEMA shop CASCADE;
 COMMIT;
 SELECT (SELECT count(*) FROM contactsync.watch), (SELECT count(*) FROM contactsync.queue), (SELECT count(*) FROM contactsync.endpoint);
 
--- a trigger that was renamed, one that was left on a partition, and one of a column that was
+-- a trigger that was renamed, one that was left on a partition, and one for a dropped column
 CREATE TABLE parted (id integer PRIMARY KEY, email text) PARTITION BY RANGE (id);
 CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (100);
 SELECT contactsync_watch('parted', 'mail') AS watch \gset
