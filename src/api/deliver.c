@@ -62,7 +62,7 @@ check_contact(const CsEndpoint *endpoint, Jsonb *jsonb)
 	if (unknown)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg_plural("%s cannot carry the field %s", "%s cannot carry the fields %s",
+				 errmsg_plural("%s does not support the field %s", "%s does not support the fields %s",
 							   pg_popcount32(unknown), endpoint->provider->title,
 							   cs_contact_field_list(unknown)),
 				 errhint("It can carry: %s.", cs_contact_field_list(endpoint->provider->fields))));

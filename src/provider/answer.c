@@ -172,9 +172,9 @@ judge_redirect(const CsEndpoint *endpoint, const CsResponse *response, CsJudgeme
 	char	   *location = cs_message_header(response, "location");
 
 	cs_answer_conclude(judgement, CS_HALT, CS_HALT_REDIRECT,
-					   "%s sends us elsewhere (%d to %s): check the option base_url",
+					   "%s redirects (%d to %s): check the option base_url",
 					   endpoint->base_url, response->status,
-					   location ? location : "an address that it does not name");
+					   location ? location : "an unnamed address");
 }
 
 bool
@@ -247,7 +247,7 @@ cs_answer_judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch,
 	const char *reason = halt_reason(response->status);
 
 	if (reason)
-		cs_answer_conclude(judgement, CS_HALT, reason, "%s refuses: HTTP status %d%s",
+		cs_answer_conclude(judgement, CS_HALT, reason, "%s refused the request: HTTP status %d%s",
 						   endpoint->provider->title, response->status, quoted(doc));
 	else
 	{
@@ -266,13 +266,13 @@ cs_answer_judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch,
 						   CsJudgement *judgement)
 {
 	for (int i = 0; accept && i < batch->ncontacts; i++)
-		judgement->outcomes[i].note = "the answer was not understood; accepted by the option unreadable_answer";
+		judgement->outcomes[i].note = "the answer was not understood; accepted because of the option unreadable_answer";
 	if (accept)
 		return;
 	cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNREADABLE,
-					   "%s answered %d with %s, so it is not known what became of the contacts",
+					   "%s answered with status %d and %s, so it is unknown what happened to the contacts",
 					   endpoint->provider->title, response->status,
-					   response->body_len == 0 ? "nothing" : "what is not understood");
+					   response->body_len == 0 ? "no body" : "a body that is not understood");
 }
 
 /* ---------- counts ---------- */
@@ -286,5 +286,5 @@ cs_answer_compare_counts(CsFinding *finding, const CsLocalCounts *local, int64 p
 	if (provider_count > local->contacts)
 		finding->detail = "the account has contacts that did not come from here";
 	else if (provider_count < local->contacts)
-		finding->detail = "contacts that were sent are not there any more, or are counted later";
+		finding->detail = "contacts that were sent no longer exist there, or are not counted yet";
 }

@@ -439,7 +439,7 @@ field_of_key(const JsonbValue *key)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a contact has no field \"%.*s\"",
 						key->val.string.len, key->val.string.val),
-				 errhint("Valid fields are: %s. Others go into attributes.",
+				 errhint("Valid fields are: %s. Other values belong in attributes.",
 						 cs_contact_field_list(ALL_FIELDS))));
 	return field;
 }

@@ -154,7 +154,7 @@ check_email(const CsEndpoint *endpoint, CsContact *contact)
 	return NULL;
 }
 
-/* Refuse fields that the provider cannot carry, and missing ones that it requires. */
+/* Refuse fields that the provider does not support, and missing ones that it requires. */
 static CsRefusal *
 check_fields(const CsProvider *provider, const CsContact *contact)
 {
@@ -163,14 +163,14 @@ check_fields(const CsProvider *provider, const CsContact *contact)
 	if (excess)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD,
 								 cs_contact_field_name(pg_rightmost_one_pos32(excess)),
-								 "%s cannot carry %s; it carries %s", provider->title,
+								 "%s does not support %s; it supports %s", provider->title,
 								 cs_contact_field_list(excess),
 								 cs_contact_field_list(provider->fields));
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
 	{
 		if ((provider->required & CS_FIELD_BIT(i)) && cs_contact_is_null(contact, i))
 			return cs_contact_refuse(CS_REASON_MISSING_FIELD, cs_contact_field_name(i),
-									 "%s is %s, and %s needs it", cs_contact_field_name(i),
+									 "%s is %s, and %s requires it", cs_contact_field_name(i),
 									 contact->present & CS_FIELD_BIT(i) ? "empty" : "missing",
 									 provider->title);
 	}
@@ -225,7 +225,7 @@ cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 	refusal = provider->prepare(endpoint, contact);
 	if (refusal == NULL && contact->upsert_key && strlen(contact->upsert_key) > CS_KEY_MAX_BYTES)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
-								 "what the contact goes by is longer than %d bytes",
+								 "the key of the contact is longer than %d bytes",
 								 CS_KEY_MAX_BYTES);
 	return refusal;
 }

@@ -62,7 +62,7 @@ check_version(const char *value)
 	if (strcmp(value, "none") == 0 ||
 		(strlen(value) == 10 && strspn(value, "0123456789-") == 10))
 		return NULL;
-	return "must be a date such as 2026-04-28, or none";
+	return "must be a date such as \"2026-04-28\", or \"none\"";
 }
 
 static const CsOption options[] = {
@@ -120,17 +120,17 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 
 	if (contact->action == CS_UNSUBSCRIBE)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
-								 "Spotzee keeps subscriptions apart from contacts; it can delete contacts");
+								 "Spotzee manages subscriptions separately from contacts, but it can delete contacts");
 	if (contact->value[CS_EXTERNAL_ID] == NULL && contact->action != CS_UPSERT)
 		contact->value[CS_EXTERNAL_ID] = contact->upsert_key;
 	id = contact->value[CS_EXTERNAL_ID];
 	if (id == NULL || *id == '\0')
 		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "external_id",
-								 "external_id is empty, and Spotzee needs it");
+								 "external_id is empty, and Spotzee requires it");
 	if (contact->value[CS_EMAIL] && !spotzee->email_as_id && strchr(id, '@') &&
 		strcmp(cs_email_normalize(id), contact->value[CS_EMAIL]) == 0)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "external_id",
-								 "external_id is the e-mail address, which may change (see the option email_as_id)");
+								 "external_id is the email address, which may change (see the option email_as_id)");
 	contact->upsert_key = contact->value[CS_EXTERNAL_ID];
 	if (contact->action == CS_DELETE)
 		return cs_contact_check_path("external_id", id);
@@ -270,7 +270,7 @@ judge_unattributed(const CsBatch *batch, int count, const CsBatchResults *items,
 
 	if (batch->ncontacts > 1)
 		cs_answer_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
-						   "%d of %d contacts failed, which ones is not said",
+						   "%d of %d contacts failed, but the answer does not say which",
 						   count, batch->ncontacts);
 	else
 		cs_answer_reject_contact(&judgement->outcomes[0], CS_REASON_REJECTED, NULL,
@@ -351,10 +351,10 @@ judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse
 	if (is_code(code, "version_unsupported") || is_code(code, "version_required") ||
 		(param && strcmp(param, "Spotzee-Version") == 0))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
-						   "Spotzee does not take the option version: %s", message ? message : code);
+						   "Spotzee does not accept the value of the option version: %s", message ? message : code);
 	else if (response->status == 404)
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_URL,
-						   "there is nothing at this URL, check the options base_url and api: %s",
+						   "nothing exists at this URL, check the options base_url and api: %s",
 						   message ? message : "HTTP status 404");
 }
 

@@ -76,7 +76,7 @@ foreach my $provider (sort keys %mapping)
 		[ 'a page of a hotel', { status => 200, html => '<html><title>Welcome</title>' }, qr/^not_the_api: a web page answers instead of $title \(status 200, "Welcome"\)/ ],
 		[ 'a page of a firewall', { status => 403, html => '<html><title>Blocked</title>' }, qr/^not_the_api: a web page answers .*"Blocked"/ ],
 		[ 'a page that is not there', { status => 404, html => \1 }, qr/^wrong_url: / ],
-		[ 'a redirection', { redirect => 'https://elsewhere.example/' }, qr/^redirected: .* sends us elsewhere \(302 to https:\/\/elsewhere\.example\/\): check the option base_url/ ],
+		[ 'a redirection', { redirect => 'https://elsewhere.example/' }, qr/^redirected: .* redirects \(302 to https:\/\/elsewhere\.example\/\): check the option base_url/ ],
 		[ 'a proxy', { status => 407, body => '' }, qr/^unauthorized: the proxy asks/ ],
 		[ 'a method that is not there', { status => 405, body => '' }, qr/^wrong_url: / ],
 		[ 'a media type that is not taken', { status => 415, body => '{}' }, qr/^request_refused: / ])

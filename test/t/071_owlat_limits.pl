@@ -99,7 +99,7 @@ is(sql(q{SELECT contactsync_retry('onebyone'); CALL contactsync_wait('onebyone')
 
 # refusals of the key: all changes stay queued
 foreach my $case (
-	[ 'lowplan', { contact_limit => 0 }, { contact_limit => undef }, qr/^quota_exceeded: Owlat refuses: HTTP status 402: Contact limit reached/ ],
+	[ 'lowplan', { contact_limit => 0 }, { contact_limit => undef }, qr/^quota_exceeded: Owlat refused the request: HTTP status 402: Contact limit reached/ ],
 	[ 'noscope', { keys => { 'lm_live_noscope0000000000000000000000000' => { scopes => ['contacts:read'] } } },
 		{ keys => { 'lm_live_noscope0000000000000000000000000' => { scopes => [ 'contacts:read', 'contacts:write' ] } } }, qr/^missing_scope: .*contacts:write/ ],
 	[ 'revoked', { keys => { 'lm_live_revoked0000000000000000000000000' => { scopes => [], revoked => \1 } } },

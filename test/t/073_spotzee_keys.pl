@@ -193,7 +193,7 @@ is(scalar @{ $sandbox->contacts('spotzee', account => 'users') }, 4, 'users: the
 # errors of the key or the account: all changes stay queued
 foreach my $case ([ 'readonly', { keys => { sk_readonly => { role => 'support' } } }, { keys => { sk_readonly => { role => 'editor' } } }, qr/^forbidden: / ],
 	[ 'revoked', { keys => { sk_revoked => { revoked => \1 } } }, { keys => { sk_revoked => { revoked => \0 } } }, qr/^unauthorized: Spotzee does not accept the API key/ ],
-	[ 'version', { versions => ['2027-01-01'] }, { versions => [ '2027-01-01', '2026-04-28' ] }, qr/^request_refused: Spotzee does not take the option version/ ])
+	[ 'version', { versions => ['2027-01-01'] }, { versions => [ '2027-01-01', '2026-04-28' ] }, qr/^request_refused: Spotzee does not accept the value of the option version/ ])
 {
 	my ($name, $bad, $good, $reason) = @$case;
 

@@ -107,7 +107,7 @@ settle(q{UPDATE people SET email = 'tyrion@example.com' WHERE id = 1});
 is(contact('tyrion@example.com')->{status} . contact('tywin@example.com')->{status}, 'SUBSCRIBEDSUBSCRIBED', 'a new address is a new contact, the old one stays');
 settle(q{ALTER SERVER lark OPTIONS (ADD on_email_change 'unsubscribe'); UPDATE people SET email = 'cersei@example.com' WHERE id = 1});
 is(contact('cersei@example.com')->{status} . contact('tyrion@example.com')->{status}, 'SUBSCRIBEDUNSUBSCRIBED', 'with on_email_change the previous contact is unsubscribed');
-is(sql(q{SELECT upsert_key, error FROM contactsync.contacts WHERE key = '1'}), 'cersei@example.com|unsubscribed the address before, tyrion@example.com', 'the change is noted');
+is(sql(q{SELECT upsert_key, error FROM contactsync.contacts WHERE key = '1'}), 'cersei@example.com|unsubscribed the previous address, tyrion@example.com', 'the change is noted');
 requests();
 
 # refusals, recognized by their message

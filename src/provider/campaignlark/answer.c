@@ -106,7 +106,7 @@ accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *jud
 	if (lark->unsubscribe_old && contact->previous_key && !contact->previous_shared &&
 		strcmp(contact->previous_key, contact->upsert_key) != 0)
 	{
-		cs_answer_conclude(judgement, CS_STEP, NULL, "the address was %s before",
+		cs_answer_conclude(judgement, CS_STEP, NULL, "the previous address is %s",
 						   contact->previous_key);
 		judgement->next_step = CS_LARK_STEP(CS_LARK_OLD, 0);
 	}
@@ -121,7 +121,7 @@ accept_old(const CsContact *contact, CsOutcome *outcome)
 	outcome->remote_updated_at = NULL;
 	outcome->consent_sent = cs_contact_is(contact, CS_STATUS, "SUBSCRIBED");
 	if (contact->previous_key)
-		outcome->note = psprintf("unsubscribed the address before, %s", contact->previous_key);
+		outcome->note = psprintf("unsubscribed the previous address, %s", contact->previous_key);
 }
 
 /*

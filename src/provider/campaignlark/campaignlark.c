@@ -124,9 +124,9 @@ bulk_risk(const CsEndpoint *endpoint, uint32 fields)
 									  CS_FIELD_BIT(CS_OPT_IN))) != 0;
 
 	if (pending)
-		return "CampaignLark starts automations for contacts that are created unconfirmed, or whose tags or fields change: people could be asked to confirm, or be mailed otherwise.";
+		return "CampaignLark starts automations for contacts that are created unconfirmed, or whose tags or fields change: people could be asked to confirm, or receive other mail.";
 	if (changes)
-		return "CampaignLark starts automations for contacts whose tags or fields change: people could be mailed.";
+		return "CampaignLark starts automations for contacts whose tags or fields change: people could receive mail.";
 	return NULL;
 }
 
@@ -143,7 +143,7 @@ check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
 		*hint = "Map opt_in or status to a column, or set the server option partial_update to 'true'.";
 		return "CampaignLark subscribes every contact that is replaced without a status";
 	}
-	*hint = "Map opt_in or status to a column, or say what new contacts shall be with the server option new_contacts: 'unsubscribed', 'unconfirmed' or 'subscribed'.";
+	*hint = "Map opt_in or status to a column, or set the status of new contacts with the server option new_contacts: 'unsubscribed', 'unconfirmed' or 'subscribed'.";
 	return "CampaignLark subscribes every new contact that comes without a status";
 }
 

@@ -43,7 +43,7 @@ prepare_tags(CsContact *contact)
 
 		if (!cs_json_int(tag, &id))
 			return cs_contact_refuse(CS_REASON_INVALID_FIELD, "tags",
-									 "tags must be integers, and %s is none",
+									 "tags must be integers, and %s is not an integer",
 									 tag ? cs_json_dump(tag) : "null");
 		appendStringInfo(&out, "%s" INT64_FORMAT, i > 0 ? "," : "", id);
 	}
@@ -69,7 +69,7 @@ prepare_status(CsContact *contact)
 		}
 	}
 	return cs_contact_refuse(CS_REASON_INVALID_FIELD, "status",
-							 "status \"%s\" is none of SUBSCRIBED, UNSUBSCRIBED, UNCONFIRMED, CLEANED, COMPLAINED",
+							 "status \"%s\" is not one of SUBSCRIBED, UNSUBSCRIBED, UNCONFIRMED, CLEANED, COMPLAINED",
 							 value);
 }
 
@@ -112,7 +112,7 @@ cs_campaignlark_prepare(const CsEndpoint *endpoint, CsContact *contact)
 
 	if (contact->action == CS_DELETE)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
-								 "CampaignLark deletes no contacts; it can unsubscribe them");
+								 "CampaignLark cannot delete contacts, but it can unsubscribe them");
 	if (contact->value[CS_EMAIL] == NULL && contact->upsert_key)
 		cs_contact_set(contact, CS_EMAIL, contact->upsert_key);
 	if (contact->value[CS_EMAIL] == NULL)

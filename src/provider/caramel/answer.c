@@ -202,13 +202,13 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 	{
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_PLAN,
 						   "the plan of the business is below Business: %s%s", message,
-						   caramel->form_id ? "" : " (set the option form_id to a form that contacts can go through)");
+						   caramel->form_id ? "" : " (set the option form_id to a form that contacts can be submitted through)");
 		return;
 	}
 	judgement->limitation = CS_CARAMEL_TIER_LIMITATION;
 	if (cs_caramel_may_submit(caramel, batch->contacts[0]))
 	{
-		cs_answer_conclude(judgement, CS_STEP, NULL, "%s; the form is next", message);
+		cs_answer_conclude(judgement, CS_STEP, NULL, "%s; the contact is submitted through the form next", message);
 		judgement->next_step = CS_CARAMEL_FORM;
 	}
 	else
@@ -337,7 +337,7 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	outcome->consent_sent = (form && caramel->form_sets_consent) || claimed;
 	if (claimed && cs_contact_is(contact, CS_OPT_IN, "false"))
 		cs_answer_reject_contact(outcome, CS_REASON_REJECTED, "consent_kept",
-								 "the contact is written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
+								 "the contact has been written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
 	if (form)
 		outcome->note = "submitted through the form";
 	else if (batch->limitation && *batch->limitation)

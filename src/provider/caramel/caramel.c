@@ -121,8 +121,8 @@ bulk_risk(const CsEndpoint *endpoint, uint32 fields)
 	const CsCaramel *caramel = cs_provider_settings(endpoint);
 
 	if (caramel->prefer_form)
-		return "Every form that is submitted sets off its handlers at Caramel: people could be enrolled in campaigns, such as a welcome series, and be mailed.";
-	return "Caramel evaluates every contact that is sent against the segments of active campaigns: people could be enrolled in journeys, such as a welcome series, and be mailed.";
+		return "Every submitted form runs its handlers at Caramel: people could be enrolled in campaigns, such as a welcome series, and receive mail.";
+	return "Caramel evaluates every contact that is sent against the segments of active campaigns: people could be enrolled in journeys, such as a welcome series, and receive mail.";
 }
 
 /* [SEED]: "contact.upsert does NOT set marketing_consent". */
@@ -135,7 +135,7 @@ check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
 	if (opt_in && caramel->form_id == NULL)
 	{
 		*hint = "Set the server option form_id to a form that sets marketing_consent, or do not map opt_in.";
-		return "Caramel takes consent through a form only, and the server names none";
+		return "Caramel accepts consent through a form only, and the option form_id is not set";
 	}
 	if (!opt_in && caramel->prefer_form && caramel->form_sets_consent)
 	{

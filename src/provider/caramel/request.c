@@ -21,7 +21,7 @@ cs_caramel_prepare(const CsEndpoint *endpoint, CsContact *contact)
 								 "Caramel neither deletes nor unsubscribes contacts");
 	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && caramel->form_id == NULL)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in",
-								 "Caramel takes consent through a form only, and the option form_id names none");
+								 "Caramel accepts consent through a form only, and the option form_id is not set");
 	contact->upsert_key = contact->value[CS_EMAIL];
 	return NULL;
 }

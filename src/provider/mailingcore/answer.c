@@ -163,12 +163,12 @@ resend_unattributed(const CsBatch *batch, int count, CsJudgement *judgement)
 		halvings++;
 	if (batch->ncontacts > 1 && 2 * halvings * count < batch->ncontacts)
 		cs_answer_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
-						   "%d of %d contacts failed, which ones is not said",
+						   "%d of %d contacts failed, but the answer does not say which",
 						   count, batch->ncontacts);
 	else
 	{
 		cs_answer_conclude(judgement, CS_STEP, CS_REASON_REJECTED,
-						   "%d of %d contacts failed, which ones or why is not said",
+						   "%d of %d contacts failed, but the answer does not say which or why",
 						   count, batch->ncontacts);
 		judgement->next_step = CS_MAILINGCORE_SINGLE;
 	}

@@ -237,7 +237,7 @@ judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 	else if (n == 0 && read_total(doc, &total))
 		cs_answer_compare_counts(finding, local, total);
 	else if (n == 0 && doc)
-		finding->detail = "the answer tells no total";
+		finding->detail = "the answer has no total";
 }
 
 /*

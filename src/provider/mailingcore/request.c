@@ -40,7 +40,7 @@ prepare_locale(const CsMailingCore *settings, CsContact *contact)
 	listed = listed_locale(value, strlen(value));
 	if (listed == NULL && settings->locale_rule == CS_LOCALE_REJECT)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "locale",
-								 "MailingCore has no locale \"%s\", only es, en, it, fr, ca, de",
+								 "MailingCore does not support the locale \"%s\", only es, en, it, fr, ca, de",
 								 value);
 	if (listed == NULL && settings->locale_rule == CS_LOCALE_BASE)
 		listed = listed_locale(value, strcspn(value, "-_.@"));

@@ -25,7 +25,7 @@ finish(const CsOwlat *owlat, const CsBatch *batch, CsJudgement *judgement)
 	const CsContact *contact = batch->contacts[0];
 
 	if (cs_owlat_topic_call(owlat, contact) >= 0)
-		continue_with(judgement, CS_OWLAT_STEP_TOPIC, "the contact is there, the topic is next");
+		continue_with(judgement, CS_OWLAT_STEP_TOPIC, "the contact has been written, the topic is next");
 	else
 		judgement->outcomes[0].topics = cs_owlat_topics(owlat, contact);
 }
@@ -72,7 +72,7 @@ judge_create(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 		return false;
 	if (batch->step == CS_OWLAT_STEP_RECREATE)
 		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
-						   "the contact comes and goes: it was not there to be updated, then there to be created");
+						   "the contact keeps appearing and disappearing: it did not exist when it was updated, and existed when it was created");
 	else if (cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear))
 		continue_with(judgement, CS_OWLAT_STEP_UPDATE, "the contact exists");
 	else
@@ -91,10 +91,10 @@ judge_update(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	bool		gone = is_not_found(response, doc);
 
 	if (call == CS_OWLAT_CALL_MOVE && (gone || response->status == 409))
-		continue_with(judgement, CS_OWLAT_STEP_CREATE, gone ? "there is no contact with the old address" :
+		continue_with(judgement, CS_OWLAT_STEP_CREATE, gone ? "no contact has the previous address" :
 					  "another contact has the new address already");
 	else if (gone)
-		continue_with(judgement, CS_OWLAT_STEP_RECREATE, "the contact has gone");
+		continue_with(judgement, CS_OWLAT_STEP_RECREATE, "the contact no longer exists");
 	else
 		return false;
 	return true;
@@ -139,7 +139,7 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 		message = psprintf("HTTP status %d", response->status);
 	if (is_topic_wrong(response, doc))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_TOPIC,
-						   "Owlat does not take the topic of option topic_id: %s", message);
+						   "Owlat does not accept the topic of the option topic_id: %s", message);
 	else if (response->status < 300 || (!join && is_not_found(response, doc)))
 	{
 		outcome->topics = join ? cs_owlat_topics_with(owlat, contact) : cs_owlat_topics_without(owlat, contact);

@@ -92,7 +92,7 @@ bulk_risk(const CsEndpoint *endpoint, uint32 fields)
 	const CsOwlat *owlat = cs_provider_settings(endpoint);
 
 	if (owlat->topic_id)
-		return "Owlat runs automations for contacts that are created or changed, and mails everybody who is added to a topic with double opt-in for a confirmation.";
+		return "Owlat runs automations for contacts that are created or changed, and sends a confirmation request to everybody who is added to a topic with double opt-in.";
 	return "Owlat runs automations for contacts that are created or changed, and these can mail people.";
 }
 
@@ -104,7 +104,7 @@ check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
 	if (!(fields & CS_FIELD_BIT(CS_OPT_IN)) || owlat->topic_id)
 		return NULL;
 	*hint = "Set the server option topic_id to the topic that opt_in is about, or do not map opt_in.";
-	return "Owlat keeps consent in topics, and the server names none";
+	return "Owlat keeps consent in topics, and the option topic_id is not set";
 }
 
 /* ---------- look-ups ---------- */

@@ -41,10 +41,10 @@ cs_owlat_prepare(const CsEndpoint *endpoint, CsContact *contact)
 
 	if (contact->action == CS_UNSUBSCRIBE && owlat->topic_id == NULL)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
-								 "Owlat unsubscribes from topics, and the option topic_id names none");
+								 "Owlat unsubscribes from topics, and the option topic_id is not set");
 	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && owlat->topic_id == NULL)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in",
-								 "Owlat keeps consent in topics, and the option topic_id names none");
+								 "Owlat keeps consent in topics, and the option topic_id is not set");
 	refusal = check_length(contact, CS_EMAIL);
 	if (refusal == NULL)
 		refusal = check_length(contact, CS_FIRST_NAME);
