@@ -20,9 +20,9 @@ my @cases = (
 	[ 'a reset before the answer', { reset => 'before' }, qr/^no answer: / ],
 	[ 'a reset in the middle of the answer', { reset => 'inside' }, qr/^no answer: / ],
 	[ 'an answer that breaks off', { truncate => \1 }, qr/^no answer: / ],
-	[ 'invalid JSON', { invalid_json => \1 }, qr/^\w+ answered 200 with what is not understood/ ],
-	[ 'another document', { body => '[1, 2]' }, qr/^\w+ answered 200 with what is not understood/ ],
-	[ 'nothing', { body => '' }, qr/^\w+ answered 200 with nothing/ ]);
+	[ 'invalid JSON', { invalid_json => \1 }, qr/^\w+ answered with status 200 and a body that is not understood/ ],
+	[ 'another document', { body => '[1, 2]' }, qr/^\w+ answered with status 200 and a body that is not understood/ ],
+	[ 'nothing', { body => '' }, qr/^\w+ answered with status 200 and no body/ ]);
 my @timeouts = (
 	[ 'a time-out', { stall => \1 }, qr/^no answer: .*timed out/i ],
 	[ 'a time-out in the middle of the answer', { stall => \1, stall_at => 'inside' }, qr/^no answer: .*timed out/i ]);

@@ -53,11 +53,11 @@ foreach my $provider (sort keys %mapping)
 
 	# temporary errors: the call is repeated
 	foreach my $case (
-		[ 'nothing', { body => '' }, qr/^$title answered 200 with nothing/ ],
-		[ 'another document', { body => '[{"ok": true}]' }, qr/^$title answered 200 with what is not understood/ ],
-		[ 'something else than JSON', { body => 'OK' }, qr/^$title answered 200 with what is not understood/ ],
-		[ 'half a document', { invalid_json => \1 }, qr/^$title answered 20\d with what is not understood/ ],
-		[ 'a number where an object was', { body => '7' }, qr/^$title answered 200 with what is not understood/ ],
+		[ 'nothing', { body => '' }, qr/^$title answered with status 200 and no body/ ],
+		[ 'another document', { body => '[{"ok": true}]' }, qr/^$title answered with status 200 and a body that is not understood/ ],
+		[ 'something else than JSON', { body => 'OK' }, qr/^$title answered with status 200 and a body that is not understood/ ],
+		[ 'half a document', { invalid_json => \1 }, qr/^$title answered with status 20\d and a body that is not understood/ ],
+		[ 'a number where an object was', { body => '7' }, qr/^$title answered with status 200 and a body that is not understood/ ],
 		[ 'the page of a gateway', { status => 502, html => \1 }, qr/^HTTP status 502/ ],
 		[ 'a status that does not exist', { status => 599, body => '' }, qr/^HTTP status 599/ ],
 		[ 'a request that took too long', { status => 408, body => '' }, qr/^HTTP status 408/ ])
