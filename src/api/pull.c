@@ -145,7 +145,7 @@ store_page(CsPuller *puller, const CsPullPage *pulled)
 	appendStringInfoCharMacro(&rows, '[');
 	for (int i = 0; i < cs_json_length(pulled->items); i++)
 	{
-		CsRemoteContact	remote = {0};
+		CsRemoteContact remote = {0};
 
 		if (puller->endpoint->provider->read_contact(puller->endpoint,
 													 cs_json_item(pulled->items, i), &remote))

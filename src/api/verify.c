@@ -323,7 +323,7 @@ look_up(CsVerification *verification, const CsSample *sample, CsFinding *finding
 	const CsEndpoint *endpoint = verification->endpoint;
 	CsRequest	request = {0};
 	CsResponse	response;
-	CsRemoteContact	remote = {0};
+	CsRemoteContact remote = {0};
 	CsJson	   *doc;
 
 	if (!endpoint->provider->build_lookup(endpoint, sample->contact, &request))

@@ -43,7 +43,7 @@ typedef struct CsAccount
 	/* what the provider taught us; stored in contactsync.endpoint */
 	CsPace		pace;
 	double		learned_pace;	/* calls a second, after a 429; 0: no less */
-	char	   *limitation; /* what the provider's judge() remembers, or
+	char	   *limitation;		/* what the provider's judge() remembers, or
 								 * NULL */
 	bool		learned_changed;	/* since it was last stored */
 

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * batch_results.c
- *		Answers to a batch that say contact by contact what became of it.
+ *		Read answers to a batch that have a result for each contact.
  *
- * No page of a provider shows all of the shape, so names are guessed widely and
- * contacts are found by external id, by e-mail address or by position, in that
- * order.  A position counts from 0, as every JSON API we know of does; "row" or
- * "line" may count otherwise and are not taken.  An entry that names nobody is
- * counted: the provider has to decide what that means.
+ * No provider documents the complete format of such answers, so many names are
+ * tried.  Contacts are found by external ID, by email address or by position, in
+ * that order.  Positions count from 0, as in every known JSON API; "row" and
+ * "line" may count from 1, so they are not used.  Failures that name no contact
+ * are counted; the provider decides what they mean.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,7 +26,7 @@ cs_batch_results_begin(CsBatchResults *items, const CsBatch *batch, CsJudgement 
 	items->seen = palloc0(batch->ncontacts * sizeof(bool));
 }
 
-/* ---------- which contact is it? ---------- */
+/* ---------- finding the contact of an entry ---------- */
 
 typedef struct SortBy
 {
@@ -51,7 +51,7 @@ compare_field(const void *a, const void *b, void *arg)
 				  field_of(by->batch, *(const int *) b, by->field));
 }
 
-/* The contact whose field is that text, or -1; sorts at the first use. */
+/* Find the contact whose field is a text, or return -1; sorts at the first use. */
 static int
 find_by(const CsBatch *batch, int **order, CsField field, const char *text)
 {
@@ -82,7 +82,7 @@ find_by(const CsBatch *batch, int **order, CsField field, const char *text)
 	return -1;
 }
 
-/* The contact with that external id or that e-mail address, or -1. */
+/* Find the contact with an external ID or email address, or return -1. */
 static int
 find_by_key(CsBatchResults *items, const char *key)
 {
@@ -93,7 +93,7 @@ find_by_key(CsBatchResults *items, const char *key)
 	return index;
 }
 
-/* The first of these members that has text, of the entry or of an object in it. */
+/* Return the first of some members with a text, of the entry or an object in it. */
 static const char *
 text_of(CsJson *entry, const char *const *names)
 {
@@ -124,7 +124,7 @@ find_contact(CsBatchResults *items, CsJson *entry)
 	if (position < 0 || position >= items->batch->ncontacts)
 		position = -1;
 
-	/* the common case needs no search: the position, and the id confirms it */
+	/* the usual case needs no search: the ID confirms the position */
 	if (position >= 0 && id &&
 		strcmp(field_of(items->batch, (int) position, CS_EXTERNAL_ID), id) == 0)
 		return (int) position;
@@ -135,9 +135,9 @@ find_contact(CsBatchResults *items, CsJson *entry)
 	return index >= 0 ? index : (int) position;
 }
 
-/* ---------- what became of it? ---------- */
+/* ---------- reading an entry ---------- */
 
-/* Did the provider fail, rather than the contact? */
+/* Does the code mean that the provider failed, rather than the contact? */
 static bool
 is_transient(const char *code)
 {
@@ -183,7 +183,7 @@ message_of(CsJson *entry)
 	return message;
 }
 
-/* An entry names a failure; index is -1 if it is nobody's. */
+/* Note a failure of a contact; index is -1 if the contact is unknown. */
 static void
 note_failure(CsBatchResults *items, int index, CsJson *entry)
 {
@@ -193,9 +193,9 @@ note_failure(CsBatchResults *items, int index, CsJson *entry)
 
 	if (index < 0)
 	{
-		items->norphans++;
-		if (items->orphan_message == NULL)
-			items->orphan_message = message;
+		items->nunattributed++;
+		if (items->unattributed_message == NULL)
+			items->unattributed_message = message;
 		return;
 	}
 
@@ -214,7 +214,7 @@ note_failure(CsBatchResults *items, int index, CsJson *entry)
 	}
 }
 
-/* Does an entry of a list of results tell of a failure? */
+/* Is an entry of a list of results a failure? */
 static bool
 is_failure(CsJson *entry)
 {
@@ -265,7 +265,7 @@ typedef struct Visit
 	NoteEntry	note;
 } Visit;
 
-/* A member of an object that stands for a list: its name says whose it is. */
+/* Read a member of an object that is used as a list; its name identifies the contact. */
 static bool
 visit_member(const char *name, CsJson *value, void *arg)
 {
@@ -296,7 +296,7 @@ read_list(CsBatchResults *items, CsJson *list, NoteEntry note)
 		const char *key = cs_json_text(entry);
 		int			index = key ? find_by_key(items, key) : find_contact(items, entry);
 
-		/* a bare key says no more than whose it is */
+		/* a plain key identifies the contact and says nothing else */
 		note(items, index, key && index >= 0 ? NULL : entry);
 	}
 	cs_json_each(list, visit_member, &visit);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * batch_results.h
- *		Answers to a batch that say contact by contact what became of it.
+ *		Read answers to a batch that have a result for each contact.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,14 +17,13 @@ typedef struct CsBatchResults
 {
 	const CsBatch *batch;
 	CsOutcome  *outcomes;
-	int		   *by_external_id; /* contacts in the order of that, made when
-								 * needed */
-	int		   *by_email;
-	bool	   *seen;			/* contacts that an entry was about */
+	int		   *by_external_id; /* contacts sorted by it; NULL until needed */
+	int		   *by_email;		/* likewise */
+	bool	   *seen;			/* contacts that have an entry */
 	int			nseen;
-	int			nfailed;		/* contacts that an entry says failed */
-	int			norphans;		/* failures that name no contact of the batch */
-	const char *orphan_message; /* of the first that had one */
+	int			nfailed;		/* contacts that failed */
+	int			nunattributed;	/* failures that name no contact of the batch */
+	const char *unattributed_message;	/* the first message of those */
 } CsBatchResults;
 
 extern void cs_batch_results_begin(CsBatchResults *items, const CsBatch *batch,
@@ -32,10 +31,12 @@ extern void cs_batch_results_begin(CsBatchResults *items, const CsBatch *batch,
 
 /*
  * Read a list of entries into the outcomes: an array, or an object whose names
- * are keys or positions.  In the first every entry is a failure; in the second
- * an entry says itself whether it is.  Other types are ignored.
+ * are keys or positions.  Other types are ignored.  Each entry says whether it is
+ * a failure.
  */
-extern void cs_batch_results_read_failures(CsBatchResults *items, CsJson *list);
 extern void cs_batch_results_read(CsBatchResults *items, CsJson *list);
+
+/* The same for a list that has failures only. */
+extern void cs_batch_results_read_failures(CsBatchResults *items, CsJson *list);
 
 #endif							/* CS_PROVIDER_BATCH_RESULTS_H */

@@ -3,9 +3,8 @@
  * contact.c
  *		The canonical record that all providers share.
  *
- * A contact is made once for every change that is delivered, so nothing here
- * copies what it need not: a contact points to strings of whoever made it, in
- * the memory context of that cycle.
+ * A contact is made for every change that is delivered, so copies are avoided: a
+ * contact points to strings that its maker has palloc'd.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,7 +34,7 @@ static const char *const field_names[CS_FIELD_COUNT] = {
 
 #define ALL_FIELDS	((UINT32_C(1) << CS_FIELD_COUNT) - 1)
 
-/* Seeds of the two halves of a digest: digits of pi, any two would do. */
+/* Seeds of the two halves of a digest; arbitrary digits of pi. */
 #define DIGEST_SEED_1	UINT64CONST(0x243F6A8885A308D3)
 #define DIGEST_SEED_2	UINT64CONST(0x13198A2E03707344)
 
@@ -45,7 +44,6 @@ cs_contact_field_name(CsField field)
 	return field_names[field];
 }
 
-/* False if there is no field of that name, which need not end with a zero. */
 bool
 cs_contact_field_by_name(const char *name, size_t len, CsField *field)
 {
@@ -82,10 +80,7 @@ cs_contact_set(CsContact *contact, CsField field, const char *value)
 	contact->value[field] = unconstify(char *, value);
 }
 
-/*
- * Names must differ; who calls takes them from an object, where they do.  The
- * array doubles when its length is a power of two, which saves a counter.
- */
+/* The array doubles when its length is a power of two, which saves a counter. */
 void
 cs_contact_add_attribute(CsContact *contact, const char *name, const char *json)
 {
@@ -226,13 +221,13 @@ cs_contact_read_attributes(CsContact *contact, CsJson *object, const char *const
 
 /* ---------- digest ---------- */
 
-/* Where the serialisation stands; there is room for all of it. */
+/* The serialized contact; there is room for all of it. */
 typedef struct Serial
 {
 	char	   *next;
 } Serial;
 
-/* One length-prefixed string; NULL differs from the empty one. */
+/* Append a length-prefixed string; NULL differs from an empty string. */
 static inline void
 put_string(Serial *serial, const char *text)
 {
@@ -253,7 +248,7 @@ compare_attributes(const void *a, const void *b)
 	return strcmp((*(CsAttribute *const *) a)->name, (*(CsAttribute *const *) b)->name);
 }
 
-/* The attributes in the order of their names, in which they come as a rule. */
+/* Append the attributes in the order of their names, which they usually have. */
 static void
 put_attributes(Serial *serial, const CsContact *contact)
 {
@@ -277,8 +272,9 @@ put_attributes(Serial *serial, const CsContact *contact)
 }
 
 /*
- * 128 bits, so that no two of billions of payloads meet by chance; whoever can
- * write rows that meet on purpose keeps only their own row from being sent.
+ * With 128 bits, billions of digests do not collide by chance.  The hash is not
+ * cryptographic: someone who constructs a collision prevents only their own row
+ * from being sent.
  */
 void
 cs_contact_digest(const CsContact *contact, uint64 payload, pg_uuid_t *digest)
@@ -313,7 +309,7 @@ cs_contact_digest(const CsContact *contact, uint64 payload, pg_uuid_t *digest)
 
 /* ---------- from jsonb ---------- */
 
-/* Text in the database encoding as UTF-8, zero-terminated; palloc'd. */
+/* Convert text in the database encoding to UTF-8; zero-terminated, palloc'd. */
 static char *
 to_utf8(const char *text, int len)
 {
@@ -351,7 +347,7 @@ wrong_type(CsField field, const JsonbValue *value, const char *expected)
 					field_names[field], expected, type_name(value))));
 }
 
-/* The text of one JSON value, in UTF-8; palloc'd. */
+/* Return the text of a JSON value in UTF-8, palloc'd. */
 static char *
 value_to_json(JsonbValue *value)
 {
@@ -361,7 +357,7 @@ value_to_json(JsonbValue *value)
 	return pg_server_to_any(text, (int) strlen(text), PG_UTF8);
 }
 
-/* A string, or a number where people write one: an id or a phone number. */
+/* Read a string; also a number for an ID or a phone number. */
 static char *
 text_field(CsField field, JsonbValue *value)
 {

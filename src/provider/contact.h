@@ -36,15 +36,15 @@ typedef enum CsField
 
 #define CS_FIELD_BIT(field)	(UINT32_C(1) << (field))
 
-/* What is to happen to the contact at the provider. */
+/* What to do with the contact at the provider. */
 typedef enum CsAction
 {
 	CS_UPSERT,
-	CS_UNSUBSCRIBE,				/* the source row has gone, on_delete says so */
+	CS_UNSUBSCRIBE,				/* its source row is gone; see on_delete */
 	CS_DELETE					/* likewise */
 } CsAction;
 
-/* A free field: its name, and its value as the text of one JSON value. */
+/* A field of the user's own: a name, and a JSON value as text. */
 typedef struct CsAttribute
 {
 	char	   *name;
@@ -52,9 +52,8 @@ typedef struct CsAttribute
 } CsAttribute;
 
 /*
- * All text is UTF-8, whatever the database encoding.  A field that is not
- * mapped has no bit in "present"; one that is mapped and null has the bit and
- * a NULL value.
+ * All text is UTF-8, whatever the database encoding.  A field that is mapped has
+ * its bit in "present"; if it is null, its value is NULL as well.
  */
 typedef struct CsContact
 {
@@ -63,44 +62,43 @@ typedef struct CsContact
 	char	   *value[CS_FIELD_COUNT];
 	int			nattributes;
 	CsAttribute *attributes;
-	bool		too_large;		/* a value was not even looked at */
+	bool		too_large;		/* too large a value, which was not read */
 	size_t		size;			/* bytes of text, once it is prepared */
 
 	char	   *upsert_key;		/* what the provider matches on; NULL until
 								 * cs_provider_prepare() */
-	uint64		change_id;		/* of the newest change that this sending is
-								 * due to, the same again after a crash */
+	uint64		change_id;		/* the newest change that it is sent for; the
+								 * same again after a crash */
 	int			retries;		/* how often it was sent for that change
-								 * already: a batch of the same contacts is
-								 * another one then */
+								 * before; makes its batch a different one */
 
-	/* what is stored of earlier calls; with previous_key, of that contact */
-	char	   *remote_id;		/* the provider's own id, if it told us */
+	/* stored from earlier calls; if previous_key is set, of that contact */
+	char	   *remote_id;		/* the provider's own ID, if known */
 	char	   *previous_key;	/* the upsert key last sent for this source
-								 * row, if it was another one */
-	bool		previous_shared;	/* another row has that key still: what
-									 * became of it is not to be told there */
-	char	   *topics;			/* Owlat: those that membership was asked for,
-								 * parted by spaces, or NULL */
-	bool		opted_out;		/* the provider told us of an opt-out that is
-								 * not ours: consent is not claimed again */
-	bool		consent_sent;	/* the last delivered value claimed consent
-								 * already: a provider that keeps what is left
-								 * out is not told again */
+								 * row, if it was a different one */
+	bool		previous_shared;	/* another row still has that key, so that
+									 * contact must stay as it is */
+	char	   *topics;			/* Owlat: topics that it was added to,
+								 * separated by spaces, or NULL */
+	bool		opted_out;		/* the provider reported an opt-out that did
+								 * not come from here: do not claim consent
+								 * again */
+	bool		consent_sent;	/* the last value sent claimed consent: do not
+								 * repeat that to a provider that keeps fields
+								 * which are left out */
 	bool		direct;			/* from cs_contact_from_jsonb(), not a watch:
-								 * a fault of its fields is only its own */
+								 * there is no mapping that could be at fault */
 } CsContact;
 
-/* Why a contact cannot be sent; all strings live in the current context. */
+/* Why a contact cannot be sent; strings are palloc'd or constant. */
 typedef struct CsRefusal
 {
-	const char *reason;			/* class, one of the CS_REASON_ words */
-	char	   *message;		/* a sentence for the user */
-	const char *field;			/* canonical field or attribute at fault, or
-								 * NULL */
+	const char *reason;			/* CS_REASON_ word */
+	char	   *message;		/* for the user */
+	const char *field;			/* field or attribute at fault, or NULL */
 } CsRefusal;
 
-/* Reason classes of failures, as stored in contactsync.failure.reason. */
+/* Reasons of failures, as stored in contactsync.failure.reason. */
 #define CS_REASON_INVALID_EMAIL		"invalid_email"
 #define CS_REASON_MISSING_FIELD		"missing_field"
 #define CS_REASON_INVALID_FIELD		"invalid_field"
@@ -110,47 +108,55 @@ typedef struct CsRefusal
 #define CS_REASON_UNAVAILABLE		"unavailable"
 #define CS_REASON_UNREADABLE		"unreadable_answer"
 
-/* More text than this in one contact is refused by cs_provider_prepare(). */
+/* cs_provider_prepare() refuses contacts with more text. */
 #define CS_CONTACT_MAX_BYTES	(64 * 1024)
 
 /* Longer keys, of rows or of contacts, do not fit into an index. */
 #define CS_KEY_MAX_BYTES		2650
 
 extern const char *cs_contact_field_name(CsField field);
+
+/*
+ * Find a field by its name, which need not be zero-terminated; return false if
+ * there is none.
+ */
 extern bool cs_contact_field_by_name(const char *name, size_t len, CsField *field);
 
-/* "email, external_id, ..." of these CS_FIELD_BIT()s; palloc'd */
+/* List the names of fields, given as CS_FIELD_BIT()s: "email, external_id, ...". */
 extern char *cs_contact_field_list(uint32 fields);
 
 /*
- * The contact that a JSON object describes, palloc'd.  Ereports (22023) when
- * it names a field that does not exist or gives one a wrong type.
+ * Make a contact from a JSON object.  Errors out (22023) if the object has an
+ * unknown field, or a value of a wrong type.
  */
 extern CsContact *cs_contact_from_jsonb(Jsonb *jsonb);
 
-/* NULL: mapped and null.  Neither copies what it is given. */
+/*
+ * Set a field (NULL: mapped and null), or add an attribute, whose name must be
+ * new.  The strings are not copied.
+ */
 extern void cs_contact_set(CsContact *contact, CsField field, const char *value);
 extern void cs_contact_add_attribute(CsContact *contact, const char *name, const char *json);
 
-/* Absent or null. */
+/* Is a field absent or null? */
 extern bool cs_contact_is_null(const CsContact *contact, CsField field);
 
-/* Present, not null, and exactly this. */
+/* Does a field have this value? */
 extern bool cs_contact_is(const CsContact *contact, CsField field, const char *value);
 
-/* Does it tell the provider that the person wants no mail? */
+/* Does sending the contact withdraw consent? */
 extern bool cs_contact_withdraws_consent(const CsContact *contact);
 
-/* NULL if it has none of that name. */
+/* Find an attribute by its name; return NULL if there is none. */
 extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const char *name);
 
-/* Bytes of text: what it will roughly take in a request. */
+/* Return the bytes of text, which is roughly the size in a request. */
 extern size_t cs_contact_size(const CsContact *contact);
 
 /*
- * Identifies what would be sent: action, fields and attributes, whatever their
- * order; and "payload", what else the request depends on (CsEndpoint).  Take it
- * after cs_provider_prepare(), which normalises.
+ * Compute a digest of what is sent: action, fields, attributes in any order, and
+ * the payload options (see CsEndpoint).  The contact must have been normalized by
+ * cs_provider_prepare().
  */
 extern void cs_contact_digest(const CsContact *contact, uint64 payload, pg_uuid_t *digest);
 

@@ -1,15 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * email.c
- *		Normalisation and validation of e-mail addresses; pure, UTF-8.
+ *		Normalize and validate email addresses; pure, UTF-8.
  *
- * The e-mail address is what most providers key a contact by, so two spellings
- * of one address must become one, and what is not an address must not leave:
- * some providers refuse a whole batch for it.  On the other hand a legal address
- * keeps all but its letter case, which the providers fold themselves.
+ * Most providers identify a contact by its email address, so two spellings of an
+ * address must become one.  An invalid address must not be sent, because some
+ * providers refuse the whole batch.  A valid address loses nothing but its letter
+ * case, which the providers ignore as well.
  *
- * Nothing depends on the database's locale or encoding: the same address gives
- * the same key everywhere, and contactsync_normalize_email() can be IMMUTABLE.
+ * The result does not depend on the database's locale or encoding: an address
+ * gives the same key everywhere, and contactsync_normalize_email() can be
+ * IMMUTABLE.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,9 +32,9 @@ typedef struct CodeRange
 } CodeRange;
 
 /*
- * What does not show: white space and control characters, and the marks for
- * joining, direction and byte order that get into addresses by copying them
- * from a document.
+ * Invisible characters: white space, control characters, and the marks for
+ * joining, direction and byte order that are copied from documents along with
+ * addresses.
  */
 static const CodeRange invisible[] = {
 	{0x0000, 0x0020}, {0x007F, 0x00A0}, {0x00AD, 0x00AD}, {0x034F, 0x034F},
@@ -44,10 +45,10 @@ static const CodeRange invisible[] = {
 };
 
 /*
- * Letters beyond ASCII that have one lower-case form, the same in every
- * language and of the same length in UTF-8.  In ranges with a step of 2, upper
- * and lower case take turns.  Letters whose case depends on the language or
- * that change length (the Turkish i, the sharp s) are left as they are.
+ * Letters outside ASCII that have a lower-case form which is the same in every
+ * language and as long in UTF-8.  In ranges with a step of 2, upper and lower
+ * case alternate.  Letters whose case depends on the language or changes their
+ * length (the Turkish i, the sharp s) are left as they are.
  */
 static const struct
 {
@@ -71,10 +72,10 @@ static const struct
 };
 
 /*
- * White space as quoted-printable or percent-encoding left it, in lower case.
- * A lone "=" at the end is a soft line break.
+ * White space in quoted-printable or percent-encoding, in lower case.  A single
+ * "=" at the end is a soft line break.
  */
-static const char *const artefacts[] = {
+static const char *const artifacts[] = {
 	"=20", "=09", "=0d", "=0a", "=c2=a0", "=a0", "%20", "%09", "%0d", "%0a", "%c2%a0", "%a0"
 };
 
@@ -91,7 +92,7 @@ is_invisible(pg_wchar c)
 	return false;
 }
 
-/* Length of the invisible character that text begins with, or 0. */
+/* Return the length of the invisible character at the beginning, or 0. */
 static int
 invisible_at(const char *text)
 {
@@ -100,7 +101,7 @@ invisible_at(const char *text)
 	return pg_utf_mblen((const unsigned char *) text);
 }
 
-/* Length of the invisible character that the len bytes end with, or 0. */
+/* Return the length of the invisible character at the end, or 0. */
 static int
 invisible_before(const char *text, int len)
 {
@@ -113,9 +114,9 @@ invisible_before(const char *text, int len)
 	return len - start;
 }
 
-/* Length of the artefact that the len bytes begin or end with, or 0. */
+/* Return the length of the artifact at the beginning or the end, or 0. */
 static int
-artefact_at(const char *text, int len, bool at_end)
+artifact_at(const char *text, int len, bool at_end)
 {
 	char		sign;
 
@@ -126,21 +127,21 @@ artefact_at(const char *text, int len, bool at_end)
 	sign = at_end ? text[len - 3] : text[0];
 	if (sign != '=' && sign != '%')
 		return 0;
-	for (int i = 0; i < (int) lengthof(artefacts); i++)
+	for (int i = 0; i < (int) lengthof(artifacts); i++)
 	{
-		int			n = (int) strlen(artefacts[i]);
+		int			n = (int) strlen(artifacts[i]);
 
 		if (n <= len &&
-			pg_strncasecmp(at_end ? text + len - n : text, artefacts[i], n) == 0)
+			pg_strncasecmp(at_end ? text + len - n : text, artifacts[i], n) == 0)
 			return n;
 	}
 	return 0;
 }
 
 /*
- * Trim both ends, again and again, for "=20" may stand before a blank.  In
- * front an artefact could be part of a legal address, so it is taken off only
- * if something is left before the @; behind, no domain ends with one.
+ * Trim both ends repeatedly, because "=20" may precede a blank.  At the beginning,
+ * an artifact could be part of a valid address, so it is removed only if the part
+ * before the @ does not become empty; no domain ends with an artifact.
  */
 static char *
 trim(const char *text)
@@ -150,11 +151,11 @@ trim(const char *text)
 
 	while (len > 0 &&
 		   ((n = invisible_before(text, len)) > 0 ||
-			(n = artefact_at(text, len, true)) > 0))
+			(n = artifact_at(text, len, true)) > 0))
 		len -= n;
 	while (len > 0 &&
 		   ((n = invisible_at(text)) > 0 ||
-			((n = artefact_at(text, len, false)) > 0 && n < len && text[n] != '@')))
+			((n = artifact_at(text, len, false)) > 0 && n < len && text[n] != '@')))
 	{
 		text += n;
 		len -= n;
@@ -214,8 +215,8 @@ cs_email_normalize(const char *email)
 }
 
 /*
- * ASCII characters as sets of bits: RFC 5322 atext and the dot (letters, digits
- * and .!#$%&'*+-/=?^_`{|}~), and what a label has (letters, digits and -).
+ * Sets of ASCII characters as bit maps: RFC 5322 atext and the dot (letters,
+ * digits and .!#$%&'*+-/=?^_`{|}~), and those of a label (letters, digits and -).
  */
 static const uint64 local_chars[2] = {
 	UINT64CONST(0xA3FFECFA00000000), UINT64CONST(0x7FFFFFFFC7FFFFFE)
@@ -224,7 +225,7 @@ static const uint64 label_chars[2] = {
 	UINT64CONST(0x03FF200000000000), UINT64CONST(0x07FFFFFE07FFFFFE)
 };
 
-/* Other scripts are welcome in both. */
+/* Characters outside ASCII are in both sets. */
 static inline bool
 is_one_of(const uint64 *set, unsigned char c)
 {
@@ -295,7 +296,7 @@ domain_problem(const char *domain)
 	return NULL;
 }
 
-/* Does it hold anything that does not show, and what is that called? */
+/* Return a problem if the address contains an invisible character. */
 static const char *
 invisible_problem(const char *email)
 {

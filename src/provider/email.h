@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * email.h
- *		Normalisation and validation of e-mail addresses; pure, UTF-8.
+ *		Normalize and validate email addresses; pure, UTF-8.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,15 +11,19 @@
 #include "postgres.h"
 
 /*
- * Trimmed of every kind of white space and =20-like artefacts at the ends, and
- * lower-cased; palloc'd.  Twice gives the same as once.  Text that is not valid
- * UTF-8 must not be passed: see cs_email_problem().
+ * Trim all kinds of white space and artifacts such as "=20" from both ends, and
+ * convert to lower case; palloc'd.  The function is idempotent.  The text must be
+ * valid UTF-8.
  */
 extern char *cs_email_normalize(const char *email);
-extern char *cs_email_trim(const char *email);	/* the same in its letter case */
 
-/* NULL if a provider can be expected to take the normalised address, else
- * what is wrong with it, as the end of a sentence "the address ...". */
+/* The same without the conversion to lower case. */
+extern char *cs_email_trim(const char *email);
+
+/*
+ * Return NULL if a provider can be expected to accept the normalized address,
+ * else what is wrong with it, as the rest of a sentence "the address ...".
+ */
 extern const char *cs_email_problem(const char *email);
 
 #endif							/* CS_PROVIDER_EMAIL_H */

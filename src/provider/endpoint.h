@@ -50,7 +50,7 @@ typedef struct CsEndpoint
 								 * depends on, where they differ from their
 								 * defaults; part of a contact's digest */
 	const void *settings;		/* see cs_provider_settings(); NULL at first */
-	const char *limitation; /* see CsJudgement; or NULL */
+	const char *limitation;		/* see CsJudgement; or NULL */
 } CsEndpoint;
 
 /* Are both the same?  NULL stands for an endpoint that could not be read. */

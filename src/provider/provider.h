@@ -34,7 +34,7 @@ typedef struct CsBatch
 	CsContact **contacts;
 	int64		number;			/* unique and rising per endpoint: JSON-RPC id */
 	int			rekeys;			/* how often the verdict was REKEY */
-	const char *limitation; /* of the endpoint when the request was built */
+	const char *limitation;		/* of the endpoint when the request was built */
 } CsBatch;
 
 typedef enum CsVerdict
@@ -93,9 +93,9 @@ typedef struct CsJudgement
 	bool		throttled;		/* RETRY that uses up no try (429) */
 	bool		mapping_error;	/* HALT: the mapping of the watch is at fault,
 								 * not the account */
-	bool		contact_suspected;	/* HALT: a contact may be at fault instead (a
-								 * firewall's page), so probe with another
-								 * contact as well */
+	bool		contact_suspected;	/* HALT: a contact may be at fault instead
+									 * (a firewall's page), so probe with
+									 * another contact as well */
 	int			next_step;
 	const char *reason;			/* of the call: CS_REASON_ word, or CS_HALT_
 								 * word */
@@ -103,7 +103,7 @@ typedef struct CsJudgement
 	const char *message;
 	const char *field;
 	const char *request_id;
-	const char *limitation; /* to be remembered for all later calls of the
+	const char *limitation;		/* to be remembered for all later calls of the
 								 * endpoint, "" to forget it; NULL: as before */
 	int			created;		/* -1: not said */
 	int			updated;		/* -1: not said */

@@ -1,20 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * spotzee.c
- *		Spotzee: POST /contacts/batch, up to 100 contacts a call, with an
+ *		Spotzee: POST /contacts/batch, up to 100 contacts per call, with an
  *		idempotency key.
  *
  * From the page "Sync contacts" [SEED]: external_id on every contact, which is
  * the upsert key; first-class fields and data for everything else; a key per
  * batch, the same for a retry; failed items in errors[] by external_id, to be
- * sent again in a fresh request.  From its source and from the page that
- * replaced it [SRC]: {"contacts":[...]} and Spotzee-Version; today a bare array
+ * sent again in a new request.  From its source and from the page that
+ * replaced it [SRC]: {"contacts":[...]} and Spotzee-Version; today an array
  * to /users/batch with names inside data, answered by results[].  The option
- * api chooses; both answers are read whatever it says.
+ * api chooses what is sent; both forms of answers are accepted.
  *
- * Spotzee remembers 2xx and 4xx under a key for a day.  So the key is made of
- * all that makes a batch another one (cs_provider_idempotency_key): a retry of
- * a lost call replays its answer, a new change never does.
+ * Spotzee stores the 2xx or 4xx of a key for a day.  So the key is computed from
+ * everything in which batches differ (cs_provider_idempotency_key): a retry of a
+ * lost call gets the stored answer, a new change never does.
  *
  *-------------------------------------------------------------------------
  */
@@ -141,7 +141,7 @@ prepare(const CsEndpoint *endpoint, CsContact *contact)
 
 /* ---------- requests ---------- */
 
-/* A field, unless it is null and nulls are to be left out. */
+/* Write a field, unless it is null and nulls are left out. */
 static void
 write_field(StringInfo out, const CsContact *contact, CsField field, bool nulls)
 {
@@ -152,7 +152,8 @@ write_field(StringInfo out, const CsContact *contact, CsField field, bool nulls)
 
 /*
  * [SEED]: everything that is not first-class goes into data.  [SRC]: so do the
- * names, since contacts became users; an attribute of that name comes first.
+ * names, since contacts became users.  An attribute takes precedence over a field
+ * of that name.
  */
 static void
 write_data(StringInfo out, const Spotzee *spotzee, const CsContact *contact, bool nulls)
@@ -175,7 +176,7 @@ write_data(StringInfo out, const Spotzee *spotzee, const CsContact *contact, boo
 
 	if (out->data[out->len - 1] == '{')
 	{
-		out->len = start;		/* none: leave the whole member out */
+		out->len = start;		/* empty: leave the member out */
 		out->data[start] = '\0';
 	}
 	else
@@ -246,7 +247,7 @@ batch_limit(CsAction action, int step)
 
 /* ---------- answers ---------- */
 
-/* [SRC]: codes were numbers once, which say nothing. */
+/* [SRC]: codes used to be numbers, which mean nothing. */
 static const char *
 error_code(CsJson *doc)
 {
@@ -261,12 +262,12 @@ is_code(const char *code, const char *name)
 	return code && strcmp(code, name) == 0;
 }
 
-/* Fails for one whose failure is counted but not named; others by halves. */
+/* Split a batch whose failures are counted but not named; a single contact fails. */
 static void
 judge_unattributed(const CsBatch *batch, int count, const CsBatchResults *items,
 				   CsJudgement *judgement)
 {
-	const char *message = items->orphan_message;
+	const char *message = items->unattributed_message;
 
 	if (batch->ncontacts > 1)
 		cs_answer_conclude(judgement, CS_SPLIT, CS_REASON_REJECTED,
@@ -309,13 +310,13 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	}
 	if (failed < 0 && succeeded >= 0)
 		failed = batch->ncontacts - succeeded;
-	failed = Max(failed, items.nfailed + items.norphans);
+	failed = Max(failed, items.nfailed + items.nunattributed);
 	missing = Min(failed, batch->ncontacts) - items.nfailed;
 	if (missing > 0)
 		judge_unattributed(batch, (int) missing, &items, judgement);
 }
 
-/* [SRC]: a conflict of keys is ours to solve, that of states is the contact's. */
+/* [SRC]: conflicts of idempotency keys, and a conflict of states, which passes. */
 static bool
 judge_conflict(const CsResponse *response, const char *code, CsJson *doc,
 			   CsJudgement *judgement)
@@ -336,7 +337,7 @@ judge_conflict(const CsResponse *response, const char *code, CsJson *doc,
 	return true;
 }
 
-/* [SRC]: top-level errors[] of a refusal is per field: {param, code, message}. */
+/* [SRC]: a refusal has top-level errors[] per field: {param, code, message}. */
 static void
 judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			  const char *code, CsJson *doc, CsJudgement *judgement)
@@ -358,7 +359,7 @@ judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse
 						   message ? message : "HTTP status 404");
 }
 
-/* [SRC]: 204, asynchronously; one who is not there is deleted. */
+/* [SRC]: 204, asynchronous; a contact that does not exist counts as deleted. */
 static bool
 judge_deletion(const CsResponse *response, const char *code, CsJudgement *judgement)
 {
@@ -397,7 +398,7 @@ judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *respon
 		judge_batch(endpoint, batch, response, doc, judgement);
 }
 
-/* ---------- looking ---------- */
+/* ---------- lookups ---------- */
 
 static void
 begin_get(const Spotzee *spotzee, CsRequest *request)
@@ -408,7 +409,7 @@ begin_get(const Spotzee *spotzee, CsRequest *request)
 		cs_message_add_header(request, "Spotzee-Version", spotzee->version);
 }
 
-/* [DOC]: GET /me, and X-Total-Count of a list. */
+/* [DOC]: GET /me, and the X-Total-Count of a list. */
 static bool
 build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 {
@@ -457,7 +458,7 @@ build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *re
 	return true;
 }
 
-/* Names are among the data for users, and beside them for contacts. */
+/* Names are in data for users, and beside it for contacts. */
 static bool
 read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 {
@@ -494,7 +495,7 @@ const CsProvider cs_spotzee = {
 	.title = "Spotzee",
 	.base_url = "https://apix.spotzee.com/api/client",
 	.max_batch = MAX_BATCH,
-	.pace = 50,					/* 1000 in 10 s are allowed to the address */
+	.pace = 50,					/* limit: 1000 in 10 s per address */
 	.burst = 10,
 	.concurrency = 4,
 	.max_retries = 5,

@@ -195,8 +195,8 @@ validate_batch_size(const CsProvider *provider, List *options)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid value for option \"%s\": must be at most %d",
 							def->defname, provider->max_batch),
-					 errdetail_plural("%s takes %d contact a call.",
-									  "%s takes up to %d contacts a call.",
+					 errdetail_plural("%s accepts %d contact per call.",
+									  "%s accepts up to %d contacts per call.",
 									  provider->max_batch,
 									  provider->title, provider->max_batch)));
 	}

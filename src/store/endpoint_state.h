@@ -24,7 +24,7 @@ typedef struct CsEndpointState
 	char	   *server_name;
 	bool		busy;			/* calls may be under way, or were at a crash */
 	double		pace;			/* that the provider taught us; 0: none */
-	char	   *limitation; /* what it has to be remembered for, or NULL */
+	char	   *limitation;		/* what it has to be remembered for, or NULL */
 	TimestampTz stale_before;	/* what was synced before is not trusted */
 	double		throttled_until;	/* on our clock; 0: it is not */
 	char	   *reason;			/* what the provider said then, or NULL */

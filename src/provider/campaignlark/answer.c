@@ -4,7 +4,7 @@
  *		What CampaignLark's answers mean.
  *
  * [DOC introduction]: errors are {"error":{"message":"..."}} without a code, so
- * the message has to be read; and "error":null is there on success as well.
+ * the message has to be parsed.  A success has "error":null.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,19 +14,19 @@
 #include "provider/campaignlark/answer.h"
 #include "provider/campaignlark/request.h"
 
-/* An import or export blocks a workspace for seconds to minutes. */
+/* An import or export blocks a workspace for seconds or minutes. */
 #define BUSY_SECONDS	30
 
 /* ---------- successes ---------- */
 
-/* Is that the status of who does not want mail? */
+/* Does the status mean that the person wants no mail? */
 static bool
 is_opt_out(const char *status)
 {
 	return status && (strcmp(status, "UNSUBSCRIBED") == 0 || strcmp(status, "COMPLAINED") == 0);
 }
 
-/* The merge tag of a field, as the bits of a step number them, or NULL. */
+/* Return the merge tag of a field, numbered like the bits of a step, or NULL. */
 static const char *
 tag_of(const CsCampaignLark *lark, const CsContact *contact, int field)
 {
@@ -36,7 +36,7 @@ tag_of(const CsCampaignLark *lark, const CsContact *contact, int field)
 	return field < contact->nattributes ? contact->attributes[field].name : NULL;
 }
 
-/* "a, b" of the fields that were left out; palloc'd. */
+/* List the fields that were left out as "a, b", palloc'd. */
 static char *
 list_dropped(const CsCampaignLark *lark, const CsContact *contact, uint32 dropped)
 {
@@ -54,8 +54,8 @@ list_dropped(const CsCampaignLark *lark, const CsContact *contact, uint32 droppe
 }
 
 /*
- * [SEED] 200: {"data":{"id","status","updated_at",...}}, the same for create
- * and update.  False if it is not that.
+ * [SEED] 200: {"data":{"id","status","updated_at",...}}, for create and update.
+ * Return false if the answer has another format.
  */
 static bool
 read_contact(CsJson *doc, CsOutcome *outcome)
@@ -71,8 +71,8 @@ read_contact(CsJson *doc, CsOutcome *outcome)
 }
 
 /*
- * Is there an opt-out that is not ours?  It must be: consent had been claimed
- * for this address before, or would have been now, and the status is left alone.
+ * Note an opt-out that did not come from here: consent was claimed for this address
+ * before, or would have been claimed now, and the status was left unchanged.
  */
 static void
 note_opt_out(const CsCampaignLark *lark, const CsBatch *batch, CsOutcome *outcome)
@@ -82,13 +82,13 @@ note_opt_out(const CsCampaignLark *lark, const CsBatch *batch, CsOutcome *outcom
 	(CS_LARK_KIND(batch->step) == CS_LARK_KEEP && contact->value[CS_STATUS] != NULL);
 
 	if (lark->partial_update && is_opt_out(contact->value[CS_STATUS]))
-		outcome->opted_out = false; /* now it is */
+		outcome->opted_out = false; /* now it does */
 	else if (claimed && is_opt_out(outcome->remote_status) &&
 			 !is_opt_out(cs_campaignlark_status(lark, contact, batch->step)))
 		outcome->opted_out = true;
 }
 
-/* The contact was written; what else is there to do or to say? */
+/* Finish an upsert that succeeded, or continue with the previous address. */
 static void
 accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *judgement)
 {
@@ -112,7 +112,7 @@ accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *jud
 	}
 }
 
-/* The contact of the old address was written; the outcome is of the new one. */
+/* Finish with the contact of the previous address; the outcome is of the new one. */
 static void
 accept_old(const CsContact *contact, CsOutcome *outcome)
 {
@@ -126,7 +126,7 @@ accept_old(const CsContact *contact, CsOutcome *outcome)
 
 /*
  * [DOC retrieve-contact-by-email]: 200, or 404 "We couldn't find a contact with
- * that email address."  Another 404 is that of a wrong URL.
+ * that email address."  Any other 404 means a wrong URL.
  */
 static bool
 judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
@@ -158,7 +158,7 @@ judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 
 /* ---------- refusals ---------- */
 
-/* The word that follows "merge_tag" in the message, without quotes; palloc'd. */
+/* Return the word after "merge_tag" in the message, without quotes, palloc'd. */
 static char *
 named_tag(const char *message)
 {
@@ -172,11 +172,11 @@ named_tag(const char *message)
 	return pnstrdup(tag, strcspn(tag, " '\"`>,;"));
 }
 
-/* The bit of the field that has this tag, or -1 if it cannot be left out. */
+/* Return the bit of the field with a tag, or -1 if it cannot be left out. */
 static int
 find_field(const CsCampaignLark *lark, const CsContact *contact, const char *tag)
 {
-	/* an attribute takes the place of a field of ours that has its name */
+	/* attributes first: they replace fields with the same tag */
 	for (int i = CS_LARK_MAX_DROPPED - 1; i >= 0; i--)
 	{
 		const char *name = tag_of(lark, contact, i);
@@ -190,8 +190,8 @@ find_field(const CsCampaignLark *lark, const CsContact *contact, const char *tag
 
 /*
  * [SEED] 400: "We were unable to find a field with the merge_tag <tag>".  Leave
- * the field out if that is wanted; else it is the mapping's fault, or that of
- * the one contact if it came without a mapping.
+ * the field out if the option says so.  Else the mapping is at fault, or the
+ * contact if it has no mapping.
  */
 static void
 judge_unknown_field(const CsCampaignLark *lark, const CsBatch *batch, const char *message,
@@ -221,7 +221,7 @@ judge_unknown_field(const CsCampaignLark *lark, const CsBatch *batch, const char
 	judgement->mapping_error = !contact->direct;
 }
 
-/* What stands between the first two quotes, or NULL; palloc'd. */
+/* Return the text between the first two quotes, palloc'd, or NULL. */
 static char *
 quoted_word(const char *message)
 {
@@ -231,7 +231,7 @@ quoted_word(const char *message)
 	return end ? pnstrdup(start + 1, end - start - 1) : NULL;
 }
 
-/* [SEED]: the errors are told apart by their message. */
+/* [SEED]: errors are distinguished by their messages. */
 static void
 judge_400(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 		  CsJson *doc, CsJudgement *judgement)

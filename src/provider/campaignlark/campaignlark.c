@@ -158,7 +158,7 @@ check_attribute(const CsEndpoint *endpoint, const char *name)
 	return "merge tags of CampaignLark have 2 to 16 lower-case letters and underscores";
 }
 
-/* ---------- look-ups ---------- */
+/* ---------- lookups ---------- */
 
 /*
  * [DOC fields]: GET /fields lists the merge tags that an upsert may use.  No call
@@ -308,7 +308,7 @@ const CsProvider cs_campaignlark = {
 	.title = "CampaignLark",
 	.base_url = "https://api.campaignlark.com/v1",
 	.max_batch = 1,
-	.pace = 50,					/* 100 a second are allowed to the workspace */
+	.pace = 50,					/* limit: 100 per second and workspace */
 	.burst = 10,
 	.concurrency = 10,
 	.max_retries = 5,

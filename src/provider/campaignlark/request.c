@@ -118,7 +118,7 @@ cs_campaignlark_prepare(const CsEndpoint *endpoint, CsContact *contact)
 	if (contact->value[CS_EMAIL] == NULL)
 		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "email", "email is missing");
 
-	/* two spellings of one address must not be in flight at once */
+	/* two spellings of an address must not be in flight at the same time */
 	contact->upsert_key = cs_email_normalize(contact->value[CS_EMAIL]);
 	if (contact->action != CS_UPSERT)
 		return NULL;

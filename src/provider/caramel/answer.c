@@ -3,11 +3,11 @@
  * answer.c
  *		What Caramel's answers mean.
  *
- * An error may come in four shapes: an HTTP status with {"error":"rate_limited",
+ * An error has one of four forms: an HTTP status with {"error":"rate_limited",
  * "message":...}, of which some have "messsage" [DOC errors]; a 200 with a
  * JSON-RPC error [SEED]; a 200 whose result has isError and nothing but a text
- * [DOC]; and an event stream around any of them [INFER].  All are brought to one
- * code word, taken from the code or, where there is none, from the text.
+ * [DOC]; or an event stream around any of them [INFER].  Each is converted to one
+ * code word, which is derived from the code or, if there is none, from the text.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,7 +17,7 @@
 #include "provider/caramel/answer.h"
 #include "provider/caramel/request.h"
 
-/* A refusal, in whichever shape it came. */
+/* A refusal, whatever its form. */
 typedef struct Refusal
 {
 	const char *code;			/* one of ours below, or the service's, or
@@ -25,7 +25,7 @@ typedef struct Refusal
 	const char *message;		/* or NULL */
 } Refusal;
 
-/* Where there is no code, what the text is known to say; the first one counts. */
+/* Known texts of refusals without a code; the first match counts. */
 static const struct
 {
 	const char *phrase;
@@ -71,7 +71,7 @@ static const struct
 	{-32603, "internal_error"}
 };
 
-/* ---------- what came ---------- */
+/* ---------- parsing ---------- */
 
 CsJson *
 cs_caramel_parse(const CsResponse *response)
@@ -100,7 +100,7 @@ cs_caramel_parse(const CsResponse *response)
 	return doc;
 }
 
-/* The text of a tool's result, or NULL. */
+/* Return the text of a tool's result, or NULL. */
 static const char *
 result_text(CsJson *result)
 {
@@ -133,14 +133,14 @@ code_by_number(CsJson *value)
 	return NULL;
 }
 
-/* Code and message of an object that describes an error, in any shape. */
+/* Read code and message of an object that describes an error, in any form. */
 static void
 read_error(CsJson *error, Refusal *refusal)
 {
 	refusal->message = cs_answer_error_message(error);
 	refusal->code = code_by_number(cs_json_get(error, "code"));
 	if (cs_answer_mentions(refusal->message, "unknown tool"))
-		refusal->code = "no_such_tool"; /* -32602 is all that MCP has for it */
+		refusal->code = "no_such_tool"; /* MCP has only -32602 for it */
 	if (refusal->code == NULL)
 		refusal->code = cs_json_string(cs_json_get(error, "code"));
 	if (refusal->code == NULL)
@@ -152,8 +152,8 @@ read_error(CsJson *error, Refusal *refusal)
 }
 
 /*
- * [SEED]: "body.error || body.result?.isError" is a failure, with 200 as well.
- * False if there is none.
+ * [SEED]: "body.error || body.result?.isError" is a failure, also with status 200.
+ * Return false if there is none.
  */
 static bool
 read_refusal(CsJson *doc, Refusal *refusal)
@@ -188,9 +188,9 @@ read_refusal(CsJson *doc, Refusal *refusal)
 /* ---------- refusals ---------- */
 
 /*
- * [SEED]: 403 tier_required, "Switch to form-submit strategy".  That is
- * remembered; a contact that may not go through the form fails, and if there is
- * no form nothing can be done here.
+ * [SEED]: 403 tier_required, "Switch to form-submit strategy".  Remember that.  A
+ * contact that must not be submitted through the form fails.  Without a form, the
+ * server is halted.
  */
 static void
 judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message,
@@ -236,7 +236,7 @@ judge_throttle(const CsResponse *response, const char *message, CsJudgement *jud
 		judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 }
 
-/* [SEED]: the table of errors; [DOC]: the other codes.  False for none of them. */
+/* [SEED]: the table of errors; [DOC]: other codes.  Return false for an unknown one. */
 static bool
 judge_code(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 		   const Refusal *refusal, CsJudgement *judgement)
@@ -265,7 +265,7 @@ judge_code(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *r
 						   "check the option form_id: %s", message);
 	else if (is_code(refusal, "invalid_params") && cs_caramel_submits(endpoint, batch))
 	{
-		/* how the form wants its arguments is a guess of the options */
+		/* the names of the form's arguments are a guess of the options */
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
 						   "check the options form_id_argument and form_data_argument: %s", message);
 		judgement->contact_suspected = true;
@@ -287,8 +287,8 @@ judge_code(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *r
 /* ---------- the answer ---------- */
 
 /*
- * The contact's id, wherever it is [INFER]: in the result, in its structured
- * content, or in JSON in its text.  It need not be anywhere.
+ * Find the contact's ID [INFER]: in the result, in its structured content, or in
+ * JSON in its text.  It may be absent.
  */
 static const char *
 find_id(CsJson *result)
@@ -312,7 +312,7 @@ find_id(CsJson *result)
 	return id;
 }
 
-/* [SEED]: the response is the contact object; [INFER]: to our request. */
+/* [SEED]: the response is the contact object; [INFER]: with the ID of the request. */
 static void
 judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			 CsJson *doc, CsJudgement *judgement)
@@ -341,7 +341,7 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	if (form)
 		outcome->note = "submitted through the form";
 	else if (batch->limitation && *batch->limitation)
-		judgement->limitation = ""; /* the plan allows it now */
+		judgement->limitation = ""; /* the plan allows upserts now */
 }
 
 void

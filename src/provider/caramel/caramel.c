@@ -154,7 +154,7 @@ pace_limit(const CsEndpoint *endpoint)
 	return caramel->form_id && cs_caramel_prefers_form(caramel, endpoint->limitation) ? caramel->form_pace : 0;
 }
 
-/* ---------- look-ups ---------- */
+/* ---------- lookups ---------- */
 
 /*
  * [SEED]: POST gateway.caramelme.com/v1/meta/usage.  [DOC]: that gateway may not

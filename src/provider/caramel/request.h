@@ -46,7 +46,7 @@ extern void cs_caramel_build(const CsEndpoint *endpoint, const CsBatch *batch, C
  * that was not given? */
 extern bool cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact);
 
-/* Are contacts that may be submitted through the form submitted through it? */
+/* Does the server use the form for the contacts that may be submitted? */
 extern bool cs_caramel_prefers_form(const CsCaramel *caramel, const char *limitation);
 
 /* Does this step submit the contact through the form? */

@@ -4,11 +4,11 @@
  *		What MailingCore's answers mean.
  *
  * [SEED]: "Typical response: 200 with a summary of created, updated, and failed
- * rows"; its shape is shown nowhere.  It is looked for widely: numbers or lists,
+ * rows"; its format is not documented.  Many forms are accepted: numbers or lists,
  * at the top or under summary, data, meta or result, with failures listed by
- * externalId, email or index.  An answer in which it is not found is not taken
- * for a success, and if it counts failures that it does not name, the contacts
- * are sent again until it is clear which they are (on_unattributed_failure).
+ * externalId, email or index.  An answer without a summary is not a success.  If
+ * an answer counts failures without naming them, the contacts are sent again
+ * until it is clear which of them fail (option on_unattributed_failure).
  *
  *-------------------------------------------------------------------------
  */
@@ -19,13 +19,13 @@
 #include "provider/mailingcore/answer.h"
 #include "provider/mailingcore/request.h"
 
-/* The numbers of a summary; -1 where it has none. */
+/* The numbers of a summary; -1 if it has no such number. */
 typedef struct Summary
 {
 	CsJson	   *places[7];
 	int64		created;
 	int64		updated;
-	int64		others;			/* succeeded without being one of these */
+	int64		others;			/* successes that are neither */
 	int64		failed;
 } Summary;
 
@@ -49,9 +49,9 @@ find_places(Summary *summary, CsJson *doc)
 }
 
 /*
- * A number, or the length of what stands in its place; -1 if none is there.
- * The first name counts wherever it is: a list of errors may be shorter than
- * the number of failures.
+ * Return a number, or the length of a list in its place, or -1 if there is
+ * neither.  Earlier names take precedence wherever they are, because a list of
+ * errors may be shorter than the number of failures.
  */
 static int64
 count_of(const Summary *summary, const char *const *names)
@@ -84,7 +84,7 @@ read_summary(CsJson *doc, Summary *summary)
 		summary->others = Max(summary->others, count_of(summary, total_names));
 }
 
-/* Every list in which an entry may say what became of a contact. */
+/* Read every list that may have results of single contacts. */
 static void
 read_entries(const Summary *summary, CsJson *doc, CsBatchResults *items)
 {
@@ -110,17 +110,17 @@ read_entries(const Summary *summary, CsJson *doc, CsBatchResults *items)
 }
 
 /*
- * How many contacts failed without being named, -1 if the answer does not say
- * what became of the contacts at all.
+ * Count the contacts that failed without being named; return -1 if the answer
+ * does not say anything about the contacts.
  */
 static int
 count_unattributed(const CsBatch *batch, const Summary *summary, const CsBatchResults *items)
 {
 	int64		succeeded = Max(summary->created, 0) + Max(summary->updated, 0) +
 	Max(summary->others, 0);
-	int64		failed = Max(summary->failed, items->nfailed + items->norphans);
+	int64		failed = Max(summary->failed, items->nfailed + items->nunattributed);
 
-	if (summary->failed < 0 && items->nfailed + items->norphans == 0)
+	if (summary->failed < 0 && items->nfailed + items->nunattributed == 0)
 	{
 		if (summary->created >= 0 || summary->updated >= 0 || summary->others >= 0)
 			failed = batch->ncontacts - succeeded;
@@ -132,11 +132,11 @@ count_unattributed(const CsBatch *batch, const Summary *summary, const CsBatchRe
 	return (int) Max(0, Min(failed, batch->ncontacts) - items->nfailed);
 }
 
-/* All that may be meant fail; those that are named have their own reason. */
+/* Reject all contacts that could be meant; those that are named keep their reason. */
 static void
 reject_unattributed(const CsBatch *batch, int count, const CsBatchResults *items)
 {
-	const char *message = items->orphan_message;
+	const char *message = items->unattributed_message;
 
 	if (message == NULL)
 		message = batch->ncontacts == 1 ? "MailingCore refused the contact without a reason" :
@@ -150,9 +150,9 @@ reject_unattributed(const CsBatch *batch, int count, const CsBatchResults *items
 }
 
 /*
- * Find out who failed.  Halving the batch takes some 2 log n calls for each
- * failure, PUT one for each contact; the cheaper way is taken.  PUT also tells
- * the reason for one that is alone.
+ * Find out which contacts failed.  Splitting the batch takes about 2 log n calls
+ * for each failure, PUT one for each contact; choose the cheaper way.  PUT also
+ * tells the reason for a single contact.
  */
 static void
 resend_unattributed(const CsBatch *batch, int count, CsJudgement *judgement)
@@ -174,7 +174,7 @@ resend_unattributed(const CsBatch *batch, int count, CsJudgement *judgement)
 	}
 }
 
-/* Does a 2xx say that nothing was done? */
+/* Is a 2xx a refusal of the whole batch? */
 static bool
 is_refusal(CsJson *doc)
 {
@@ -218,7 +218,7 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	judgement->updated = (int) summary.updated;
 	if (unattributed == 0)
 		return;
-	if (!settings->resend || (batch->ncontacts == 1 && items.orphan_message))
+	if (!settings->resend || (batch->ncontacts == 1 && items.unattributed_message))
 		reject_unattributed(batch, unattributed, &items);
 	else
 		resend_unattributed(batch, unattributed, judgement);
@@ -251,8 +251,8 @@ judge_single(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 }
 
 /*
- * [DOC]: {"deleted":true,"externalId":"..."}.  One who is not there is deleted,
- * unless what is not there is the route.
+ * [DOC]: {"deleted":true,"externalId":"..."}.  A contact that does not exist counts
+ * as deleted, unless it is the route that does not exist.
  */
 static bool
 judge_deletion(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
@@ -271,7 +271,7 @@ judge_deletion(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 	return true;
 }
 
-/* [DOC rate-limits]: no Retry-After; a month's quota has an object of its own. */
+/* [DOC rate-limits]: no Retry-After; a monthly quota has its own object. */
 static void
 refine_throttle(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 {
@@ -290,7 +290,7 @@ refine_throttle(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 		judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 }
 
-/* [SEED] 403: missing scope; [DOC]: or a tenant that the key is not for. */
+/* [SEED] 403: missing scope; [DOC]: or a tenant that the key does not belong to. */
 static void
 refine_refusal(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 {

@@ -146,7 +146,7 @@ batch_limit(CsAction action, int step)
 	return action == CS_DELETE || step == CS_MAILINGCORE_SINGLE ? 1 : CS_MAILINGCORE_BATCH;
 }
 
-/* ---------- look-ups ---------- */
+/* ---------- lookups ---------- */
 
 static void
 begin_get(const CsEndpoint *endpoint, CsRequest *request)
@@ -365,8 +365,8 @@ const CsProvider cs_mailingcore = {
 	.title = "MailingCore",
 	.base_url = "https://api.mailingcore.com",
 	.max_batch = CS_MAILINGCORE_BATCH,
-	.pace = 4.9,				/* 300 a minute are allowed; with the burst,
-								 * 299 */
+	.pace = 4.9,				/* limit: 300 per minute; with the burst, 299
+								 * are sent */
 	.burst = 5,
 	.concurrency = 4,
 	.max_retries = 5,

@@ -76,13 +76,13 @@ judge_create(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	else if (cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear))
 		continue_with(judgement, CS_OWLAT_STEP_UPDATE, "the contact exists");
 	else
-		finish(owlat, batch, judgement);	/* there is nothing to update */
+		finish(owlat, batch, judgement);	/* nothing to update */
 	return true;
 }
 
 /*
- * Create a contact that is gone again, once; leave one alone whose new address is
- * taken.
+ * Create the contact again, once, if it no longer exists; leave it as it is if its
+ * new address is in use.
  */
 static bool
 judge_update(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,

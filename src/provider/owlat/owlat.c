@@ -107,7 +107,7 @@ check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
 	return "Owlat keeps consent in topics, and the option topic_id is not set";
 }
 
-/* ---------- look-ups ---------- */
+/* ---------- lookups ---------- */
 
 /* [SRC]: GET /api/v1/health, and pagination.totalItems of a list. */
 static bool
@@ -174,8 +174,7 @@ const CsProvider cs_owlat = {
 	.title = "Owlat",
 	.base_url = "https://api.owlat.app",
 	.max_batch = 1,
-	.pace = 9.8,				/* 10 a second are allowed to the key, and 15
-								 * at once */
+	.pace = 9.8,				/* limit: 10 per second and key, 15 at once */
 	.burst = 5,
 	.concurrency = 5,			/* [SEED]: 3 to 5 */
 	.max_retries = 3,
