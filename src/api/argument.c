@@ -40,7 +40,7 @@ cs_argument_text(FunctionCallInfo fcinfo, int arg)
  * Keys of source rows
  */
 
-/* The text of a value of some type. */
+/* Convert a value to text. */
 static char *
 value_text(Datum value, Oid type)
 {
@@ -53,7 +53,7 @@ value_text(Datum value, Oid type)
 	return OidOutputFunctionCall(output, value);
 }
 
-/* The columns of a key, of an array; NULL if they cannot be. */
+/* Return the columns of a key that is an array, or NULL if one of them is null. */
 static char **
 texts_of_array(Datum value, Oid element_type, int *n)
 {
@@ -77,7 +77,7 @@ texts_of_array(Datum value, Oid element_type, int *n)
 	return texts;
 }
 
-/* The same of a JSON array of texts, as the views show a key of several columns. */
+/* Return the columns of a key that is a JSON array, as the views show it, or NULL. */
 static char **
 texts_of_json(const char *text, int *n)
 {
@@ -101,7 +101,7 @@ texts_of_json(const char *text, int *n)
 	return texts;
 }
 
-/* The stored form of the key that a value means. */
+/* Return the key that a value denotes, in the form in which keys are stored. */
 static char *
 key_of_value(Relation source, const CsWatch *watch, Datum value, Oid type)
 {
@@ -120,10 +120,10 @@ key_of_value(Relation source, const CsWatch *watch, Datum value, Oid type)
 	if (texts == NULL || n != watch->nkeys)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg_plural("the key of table \"%s\" has %d column", "the key of table \"%s\" has %d columns",
+				 errmsg_plural("key of table \"%s\" has %d column", "key of table \"%s\" has %d columns",
 							   watch->nkeys, RelationGetRelationName(source), watch->nkeys),
 				 watch->nkeys == 1 ? 0 :
-				 errhint("Give them as an array, as in ARRAY['a', 'b'], or as contactsync.contacts shows them.")));
+				 errhint("Pass them as an array, such as ARRAY['a', 'b'], or as contactsync.contacts shows them.")));
 	return cs_row_key_from_texts(source, n, watch->keys, texts);
 }
 
@@ -143,7 +143,7 @@ cs_argument_keys(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n)
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("a key must not be null")));
+					 errmsg("key must not be null")));
 		keys[i] = key_of_value(source, watch, values[i], types[i]);
 	}
 	table_close(source, AccessShareLock);
@@ -160,7 +160,7 @@ cs_argument_key(FunctionCallInfo fcinfo, int arg, const CsWatch *watch)
 	if (PG_ARGISNULL(arg))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("a key must not be null")));
+				 errmsg("key must not be null")));
 	source = table_open(watch->source, AccessShareLock);
 	key = key_of_value(source, watch, PG_GETARG_DATUM(arg), type);
 	table_close(source, AccessShareLock);

@@ -1,26 +1,24 @@
 /*-------------------------------------------------------------------------
  *
  * control.c
- *		SQL functions that pause and resume.
+ *		SQL functions that pause and resume, and reset what is known.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
+#include "api/argument.h"
 #include "base/compat.h"
-#include "base/contactsync.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "delivery/database_identity.h"
 #include "delivery/guard.h"
-#include "provider/endpoint.h"
 #include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/pause.h"
@@ -37,76 +35,54 @@ CS_FUNCTION(contactsync_stats_reset);
 CS_FUNCTION(contactsync_stats_reset_all);
 
 /*
- * The ids of the endpoints at a server of the roles that a role is, palloc'd in
- * the current context; that of the role itself is made if there is none.
- * Within cs_sql_enter().  Errors: no such server, or no right to use it.
+ * Return the endpoints at a server of a role and of the roles whose privileges it
+ * has, palloc'd in the current context.  If there are none, make the role's own:
+ * a server can be paused before anything is sent to it.  Needs the scope of
+ * cs_sql_enter().
  */
 static List *
-endpoints_at(const char *server_name, Oid roleid)
+endpoints_at(Name server, Oid roleid)
 {
-	static CsStatement statement = {
-		"SELECT id FROM contactsync.endpoint WHERE server = $1 AND pg_has_role($2, role, 'USAGE') ORDER BY id",
-		2, {NAMEOID, OIDOID}
-	};
-	NameData	name;
-	Datum		args[2] = {NameGetDatum(&name), ObjectIdGetDatum(roleid)};
-	MemoryContext context = CurrentMemoryContext;
-	List	   *ids = NIL;
-	uint64		n;
+	List	   *ids = cs_endpoint_state_ids(server, roleid);
+	const char *name = NameStr(*server);
 
-	namestrcpy(&name, server_name);
-	n = cs_sql_execute(&statement, args, NULL);
-	MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < n; i++)
-		ids = lappend_int(ids, cs_sql_int(i, 1));
-	if (n == 0)
-		ids = list_make1_int(cs_endpoint_state_id(cs_server_find(server_name, roleid),
-												  server_name, roleid));
+	if (ids == NIL)
+		ids = list_make1_int(cs_endpoint_state_id(cs_server_find(name, roleid), name, roleid));
 	return ids;
 }
 
-/* Effect: pauses or resumes what the caller has at a server.  Returns how much of it. */
-static int
-set_server(const char *server_name, bool paused)
+/* Pause what the caller sends to a server.  Return whether anything was not paused. */
+static bool
+pause_server(Name server)
 {
-	Oid			roleid = GetUserId();
-	char	   *by = GetUserNameFromId(roleid, false);
 	CsSqlScope	scope;
+	Oid			roleid = cs_sql_enter(&scope);
+	bool		done = false;
 	ListCell   *lc;
-	int			n = 0;
 
-	cs_sql_enter(&scope);
-	foreach(lc, endpoints_at(server_name, roleid))
-	{
-		int			id = lfirst_int(lc);
-
-		if (paused)
-			n += cs_pause_set(id, 0, by, NULL);
-		else
-		{
-			bool		ended = cs_pause_end(id, 0);
-
-			n += cs_database_identity_claim(id) || ended;
-		}
-	}
+	foreach(lc, endpoints_at(server, roleid))
+		done |= cs_pause_set(lfirst_int(lc), 0, GetUserNameFromId(roleid, false), NULL);
 	cs_sql_leave(&scope);
-	return n;
+	return done;
 }
 
+/*
+ * Resume what the caller sends to a server, and have this database send it if
+ * another one did.  Return whether there was anything to resume.
+ */
 static bool
-set_watch(Oid source, const char *server_name, bool paused)
+resume_server(Name server)
 {
-	Oid			roleid = GetUserId();
-	char	   *by = GetUserNameFromId(roleid, false);
-	CsWatch    *watch = cs_watch_find(source, server_name, roleid);
 	CsSqlScope	scope;
-	bool		done;
+	Oid			roleid = cs_sql_enter(&scope);
+	bool		done = false;
+	ListCell   *lc;
 
-	cs_sql_enter(&scope);
-	if (!paused)
-		cs_database_identity_require(watch->endpoint);
-	done = paused ? cs_pause_set(watch->endpoint, watch->id, by, NULL) :
-		cs_pause_end(watch->endpoint, watch->id);
+	foreach(lc, endpoints_at(server, roleid))
+	{
+		done |= cs_pause_end(lfirst_int(lc), 0);
+		done |= cs_database_identity_claim(lfirst_int(lc));
+	}
 	cs_sql_leave(&scope);
 	return done;
 }
@@ -115,20 +91,9 @@ set_watch(Oid source, const char *server_name, bool paused)
 Datum
 contactsync_pause_server(PG_FUNCTION_ARGS)
 {
-	const char *server = NameStr(*PG_GETARG_NAME(0));
-
-	if (set_server(server, true) == 0)
-		ereport(NOTICE, (errmsg("server \"%s\" is paused already", server)));
-	PG_RETURN_VOID();
-}
-
-/* contactsync_pause(source, server) */
-Datum
-contactsync_pause_watch(PG_FUNCTION_ARGS)
-{
-	if (!set_watch(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), true))
+	if (!pause_server(PG_GETARG_NAME(0)))
 		ereport(NOTICE,
-				(errmsg("the watch on table \"%s\" is paused already", get_rel_name(PG_GETARG_OID(0)))));
+				(errmsg("server \"%s\" is already paused", NameStr(*PG_GETARG_NAME(0)))));
 	PG_RETURN_VOID();
 }
 
@@ -136,38 +101,35 @@ contactsync_pause_watch(PG_FUNCTION_ARGS)
 Datum
 contactsync_resume_server(PG_FUNCTION_ARGS)
 {
-	const char *server = NameStr(*PG_GETARG_NAME(0));
-
-	if (set_server(server, false) == 0)
-		ereport(NOTICE, (errmsg("server \"%s\" is not paused", server)));
+	if (!resume_server(PG_GETARG_NAME(0)))
+		ereport(NOTICE,
+				(errmsg("server \"%s\" is not paused", NameStr(*PG_GETARG_NAME(0)))));
 	PG_RETURN_VOID();
 }
 
-/* contactsync_mark_stale(server, before) */
+/* contactsync_pause(source, server) */
 Datum
-contactsync_mark_stale(PG_FUNCTION_ARGS)
+contactsync_pause_watch(PG_FUNCTION_ARGS)
 {
-	Oid			roleid = GetUserId();
+	CsWatch    *watch = cs_watch_find(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
 	CsSqlScope	scope;
-	ListCell   *lc;
-	List	   *ids;
+	Oid			roleid = cs_sql_enter(&scope);
+	bool		done = cs_pause_set(watch->endpoint, watch->id, GetUserNameFromId(roleid, false), NULL);
 
-	cs_sql_enter(&scope);
-	ids = endpoints_at(NameStr(*PG_GETARG_NAME(0)), roleid);
-	foreach(lc, ids)
-		cs_database_identity_mark_stale(lfirst_int(lc), PG_GETARG_TIMESTAMPTZ(1));
 	cs_sql_leave(&scope);
+	if (!done)
+		ereport(NOTICE,
+				(errmsg("watch on table \"%s\" is already paused", get_rel_name(watch->source))));
 	PG_RETURN_VOID();
 }
 
 /*
- * Effect: a watch that the guard holds goes on, by the word that is given.
- * Returns false if none is held.
+ * Let a watch that is guarded continue if the user says what becomes of the
+ * automations at the provider.  Return false if it is not guarded.
  */
 static bool
-release_watch(Oid source, const char *server_name, const char *automations)
+release_watch(const CsWatch *watch, const char *server, const char *automations)
 {
-	CsWatch    *watch = cs_watch_find(source, server_name, GetUserId());
 	CsSqlScope	scope;
 	bool		done;
 
@@ -176,11 +138,11 @@ release_watch(Oid source, const char *server_name, const char *automations)
 	if (automations == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the watch on table \"%s\" is held, for what is queued could set off mail to people",
-						get_rel_name(source)),
-				 errdetail("contactsync.status tells how."),
-				 errhint("Use contactsync_resume('%s', '%s', automations => 'paused') if you paused what would do so, or automations => 'accepted' if it is meant to happen.",
-						 get_rel_name(source), server_name)));
+				 errmsg("watch on table \"%s\" is guarded because what is queued could trigger emails to people",
+						get_rel_name(watch->source)),
+				 errdetail("The reason in contactsync.status says how."),
+				 errhint("Use contactsync_resume('%s', '%s', automations => 'paused') if you paused the automations at the provider, or automations => 'accepted' if these emails are intended.",
+						 get_rel_name(watch->source), server)));
 	cs_guard_check_automations(automations);
 	cs_sql_enter(&scope);
 	done = cs_guard_release(watch->endpoint, watch->id, automations);
@@ -192,21 +154,41 @@ release_watch(Oid source, const char *server_name, const char *automations)
 Datum
 contactsync_resume_watch(PG_FUNCTION_ARGS)
 {
-	const char *automations = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	const char *server;
-	bool		released;
+	CsWatch    *watch;
+	CsSqlScope	scope;
+	bool		done;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	server = NameStr(*PG_GETARG_NAME(1));
-	released = release_watch(PG_GETARG_OID(0), server, automations);
-	if (!set_watch(PG_GETARG_OID(0), server, false) && !released)
+	watch = cs_watch_find(PG_GETARG_OID(0), server, GetUserId());
+	done = release_watch(watch, server, cs_argument_text(fcinfo, 2));
+	cs_sql_enter(&scope);
+	cs_database_identity_require(watch->endpoint);
+	done |= cs_pause_end(watch->endpoint, watch->id);
+	cs_sql_leave(&scope);
+	if (!done)
 		ereport(NOTICE,
-				(errmsg("the watch on table \"%s\" is not paused", get_rel_name(PG_GETARG_OID(0)))));
+				(errmsg("watch on table \"%s\" is not paused", get_rel_name(watch->source))));
 	PG_RETURN_VOID();
 }
 
-/* contactsync.launch() */
+/* contactsync_mark_stale(server, before) */
+Datum
+contactsync_mark_stale(PG_FUNCTION_ARGS)
+{
+	CsSqlScope	scope;
+	Oid			roleid = cs_sql_enter(&scope);
+	ListCell   *lc;
+
+	foreach(lc, endpoints_at(PG_GETARG_NAME(0), roleid))
+		cs_database_identity_mark_stale(lfirst_int(lc), PG_GETARG_TIMESTAMPTZ(1));
+	cs_sql_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+/* contactsync.launch(): have a background worker started for this database. */
 Datum
 contactsync_launch(PG_FUNCTION_ARGS)
 {
@@ -218,10 +200,9 @@ contactsync_launch(PG_FUNCTION_ARGS)
 static void
 reset_stats(Name server)
 {
-	Oid			roleid = GetUserId();
 	CsSqlScope	scope;
+	Oid			roleid = cs_sql_enter(&scope);
 
-	cs_sql_enter(&scope);
 	cs_stats_reset(server, roleid);
 	cs_sql_leave(&scope);
 }

@@ -1,16 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * export.c
- *		contactsync_export(): the contacts of a watch as rows.
+ *		contactsync_export(): return the contacts of a watch as rows.
  *
- * The providers' dashboards import CSV, and can then do what their API cannot:
- * take the word that these contacts opted in, or keep journeys from starting.
- * So the rows are what would be sent, one for each contact: where source rows
- * share an upsert key, it is that of the last of them in the order of the key,
- * for the order in which they were changed is not known here.
+ * The providers' dashboards import CSV files, with options that their API lacks,
+ * such as a statement that the contacts opted in, or not to start journeys.  So
+ * the rows hold what would be sent, one for each contact.  If several source rows
+ * have the same upsert key, the last one in the order of their keys is returned,
+ * because the order in which they were changed is not known here.
  *
- * The source is read a page at a time, and what was read is sorted by upsert
- * key, on disk if need be; memory does not depend on the number of rows.
+ * The source is read a page at a time and sorted by upsert key, on disk if
+ * needed, so the use of memory does not depend on the number of rows.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,7 +43,7 @@ CS_FUNCTION(contactsync_export);
 
 #define ROWS_AT_ONCE	1000
 
-/* Columns that rows are sorted by come before those that are returned. */
+/* The columns that rows are sorted by come before those that are returned. */
 #define SORT_COLUMNS	2
 #define COLUMNS			(SORT_COLUMNS + CS_FIELD_COUNT)
 
@@ -51,7 +51,7 @@ typedef struct CsExport
 {
 	const CsEndpoint *endpoint;
 	Tuplesortstate *sort;
-	TupleTableSlot *slot;		/* of a row to be sorted */
+	TupleTableSlot *slot;		/* for a row to be sorted */
 	int64		nread;
 	int64		nrefused;
 	int64		ncollapsed;
@@ -73,7 +73,7 @@ sort_columns(TupleDesc result)
 	return desc;
 }
 
-/* By upsert key, and of one upsert key the last row first. */
+/* Sort by upsert key, with the last row of an upsert key first. */
 static Tuplesortstate *
 begin_sort(TupleDesc desc)
 {
@@ -87,7 +87,7 @@ begin_sort(TupleDesc desc)
 								work_mem, NULL, TUPLESORT_NONE);
 }
 
-/* The attributes as one object; nulls are there only if they are sent. */
+/* Return the attributes as one object, with nulls only if they are sent. */
 static char *
 attributes_json(const CsExport *export, const CsContact *contact)
 {
@@ -120,7 +120,7 @@ field_datum(CsField field, const char *utf8)
 	}
 }
 
-/* Effect: the contact is there to be sorted. */
+/* Add a contact to the sort. */
 static void
 put_contact(CsExport *export, const CsContact *contact)
 {
@@ -156,7 +156,7 @@ note_refusal(CsExport *export, const char *key, const CsRefusal *refusal)
 	MemoryContextSwitchTo(old);
 }
 
-/* Effect: one page has been read.  Returns the last key, or NULL at the end. */
+/* Read one page.  Return its last key, or NULL at the end. */
 static char *
 read_page(CsExport *export, const CsWatch *watch, CsPages *pages, CsSource *source,
 		  char *after)
@@ -212,7 +212,7 @@ read_all(CsExport *export, const CsWatch *watch)
 	}
 	PG_FINALLY();
 	{
-		/* plans outlive a transaction */
+		/* the plans outlive a transaction */
 		if (source)
 			cs_source_row_close(source);
 		if (pages)
@@ -222,7 +222,7 @@ read_all(CsExport *export, const CsWatch *watch)
 	MemoryContextDelete(page);
 }
 
-/* Effect: of each upsert key the first row is returned. */
+/* Return the first row of each upsert key. */
 static void
 return_contacts(CsExport *export, TupleDesc desc, ReturnSetInfo *result)
 {
@@ -248,21 +248,21 @@ return_contacts(CsExport *export, TupleDesc desc, ReturnSetInfo *result)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/* Effect: tells what is not in the result, and why. */
+/* Tell the user which rows are not in the result, and why. */
 static void
 report(const CsExport *export)
 {
 	if (export->nrefused > 0)
 		ereport(NOTICE,
-				(errmsg_plural(INT64_FORMAT " row is left out, for it cannot be sent",
-							   INT64_FORMAT " rows are left out, for they cannot be sent",
+				(errmsg_plural("skipping " INT64_FORMAT " row that cannot be sent",
+							   "skipping " INT64_FORMAT " rows that cannot be sent",
 							   export->nrefused, export->nrefused),
-				 errdetail("The first is that with the key %s: %s.", export->refused_key,
+				 errdetail("The first one has the key %s: %s.", export->refused_key,
 						   export->refused_why)));
 	if (export->ncollapsed > 0)
 		ereport(NOTICE,
-				(errmsg_plural(INT64_FORMAT " row is left out, for a later one is the same contact",
-							   INT64_FORMAT " rows are left out, for later ones are the same contacts",
+				(errmsg_plural("skipping " INT64_FORMAT " row because a later row is the same contact",
+							   "skipping " INT64_FORMAT " rows because later rows are the same contacts",
 							   export->ncollapsed, export->ncollapsed)));
 }
 

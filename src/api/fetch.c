@@ -1,17 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * fetch.c
- *		Requests outside of the cycle, in the session of whoever asks.
+ *		Requests that a session makes itself, outside of delivery.
  *
- * They look and change nothing, so they are no business of the queue; but they
- * count at the provider as all others do.  Hence they come one after the other,
- * no faster than the endpoint's pace, and obey what a 429 says, within reason:
- * somebody is waiting, with a transaction open.
+ * These requests read and change nothing, so they bypass the queue; but the
+ * provider counts them like all others.  So they are made one after the other,
+ * no faster than the pace of the endpoint, and wait as long as a 429 asks for,
+ * within limits: the user is waiting, with a transaction open.
  *
- * An access token is never renewed here: that would void the old one before it
- * is certain that this transaction commits, and whoever owns the queue may be
- * renewing it at the same time.  The worker is asked to, and what it stores is
- * used.
+ * An access token is never renewed here: that would invalidate the old one before
+ * it is certain that this transaction commits, and whoever delivers may be
+ * renewing it at the same time.  The worker is asked to renew it, and the token
+ * that it stores is used.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,13 +31,13 @@
 #include "provider/answer.h"
 #include "provider/server.h"
 
-/* Seconds before a request is made again, unless the provider says how many. */
+/* How long to wait before a request is repeated, unless the provider says so (s). */
 #define RETRY_PAUSE		1.0
 
-/* The worker that renews a token is looked at this often (s). */
+/* How often to check whether the worker has renewed the token (s). */
 #define REFRESH_PAUSE	0.05
 
-/* Nobody waits longer than this for a provider to be ready again. */
+/* The longest time to wait before a request is repeated (s). */
 #define MAX_PAUSE		60.0
 
 struct CsFetcher
@@ -46,13 +46,13 @@ struct CsFetcher
 	MemoryContext context;
 	CsHttp	   *http;
 	int			tries;
-	double		next_at;		/* no request before */
-	bool		refreshed;		/* a token was renewed for us already */
+	double		next_at;		/* when the next request may be made */
+	bool		refreshed;		/* the worker was asked to renew the token */
 	MemoryContextCallback callback;
 };
 
 static void
-close_asker(void *arg)
+close_fetcher(void *arg)
 {
 	CsFetcher  *fetcher = arg;
 
@@ -68,7 +68,7 @@ cs_fetch_open(const CsEndpoint *endpoint, int tries)
 	fetcher->endpoint = endpoint;
 	fetcher->context = CurrentMemoryContext;
 	fetcher->tries = tries;
-	fetcher->callback.func = close_asker;
+	fetcher->callback.func = close_fetcher;
 	fetcher->callback.arg = fetcher;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &fetcher->callback);
 	fetcher->http = cs_http_open();
@@ -100,8 +100,8 @@ access_token(const CsEndpoint *endpoint)
 }
 
 /*
- * Effect: waits until the user mapping has another access token, and uses it.
- * Returns false if there is no worker to renew it, or that takes too long.
+ * Have the worker renew the access token, and use it.  Return false if there is
+ * no worker, or if it takes too long.
  */
 static bool
 await_fresh_token(CsFetcher *fetcher)
@@ -133,7 +133,7 @@ await_fresh_token(CsFetcher *fetcher)
 }
 
 static void
-ask_once(CsFetcher *fetcher, const CsRequest *request, CsResponse *response)
+fetch_once(CsFetcher *fetcher, const CsRequest *request, CsResponse *response)
 {
 	char	   *auth = cs_provider_auth_value(fetcher->endpoint);
 
@@ -148,7 +148,7 @@ ask_once(CsFetcher *fetcher, const CsRequest *request, CsResponse *response)
 	}
 }
 
-/* Seconds until the request may be made again; -1: that is of no use. */
+/* Return the seconds after which a request should be repeated, or -1 if it should not. */
 static double
 pause_after(const CsResponse *response)
 {
@@ -172,9 +172,9 @@ cs_fetch(CsFetcher *fetcher, const CsRequest *request, CsResponse *response)
 	{
 		double		pause;
 
-		ask_once(fetcher, request, response);
+		fetch_once(fetcher, request, response);
 		if (response->status == 401 && await_fresh_token(fetcher))
-			ask_once(fetcher, request, response);
+			fetch_once(fetcher, request, response);
 		pause = pause_after(response);
 		if (pause < 0 || try >= fetcher->tries)
 			return;
@@ -193,7 +193,7 @@ cs_fetch_problem(const CsEndpoint *endpoint, const CsResponse *response, CsJson 
 		return psprintf("no answer: %s",
 						response->error ? cs_endpoint_clean(endpoint, response->error) : "unknown");
 	if (response->status == 401 && endpoint->provider->auth == CS_AUTH_OAUTH)
-		return "HTTP 401: the access token is not valid, and no worker renewed it";
+		return "HTTP 401: the access token is invalid, and no worker renewed it";
 	return psprintf("HTTP %d%s%s", response->status, message ? ": " : "",
 					message ? cs_endpoint_clean(endpoint, message) : "");
 }

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * import.c
- *		contactsync_import(), contactsync_reconcile(), contactsync_cancel().
+ *		SQL functions that import and reconcile.
  *
- * These only write down that a source is to be walked; whoever delivers does so
- * (scan.c).  With dry_run the walk takes place here, in the transaction of
- * whoever asks, and nothing is written.
+ * They only store a scan of the source; whoever delivers performs it, see
+ * delivery/scan.c.  With dry_run, the source is scanned here, in the transaction
+ * of the caller, and nothing is written.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,12 +20,13 @@
 #include "utils/memutils.h"
 
 #include "api/argument.h"
+#include "api/import.h"
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "base/shmem.h"
 #include "base/sql.h"
-#include "delivery/row_contact.h"
 #include "delivery/guard.h"
+#include "delivery/row_contact.h"
 #include "delivery/scan_store.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
@@ -43,10 +44,10 @@ CS_FUNCTION(contactsync_cancel);
 
 #define ROWS_AT_ONCE	1000
 
-/* The words of dry_run for a CsDifference. */
+/* The outcomes of a dry run, by CsDifference. */
 static const char *const outcomes[] = {"new", "changed", "unchanged", "refused", "invalid", "filtered", "gone"};
 
-/* What contactsync_import() and contactsync_reconcile() are told. */
+/* The arguments of contactsync_import() and contactsync_reconcile(). */
 typedef struct CsScanOrder
 {
 	CsScanKind	kind;
@@ -74,18 +75,19 @@ read_filter(CsScanOrder *order, text * filter)
 	if (getBaseType(type) != BOOLOID)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("filter is of type %s, but must be boolean", format_type_be(type))));
+				 errmsg("filter must be of type boolean, not %s", format_type_be(type))));
 	relation_close(rel, NoLock);
 }
 
+/* Find the caller's watch and its server. */
 static void
-read_automations(CsScanOrder *order, text * automations)
+find_watch(CsScanOrder *order, Oid source, const char *server)
 {
-	order->automations = text_to_cstring(automations);
-	cs_guard_check_automations(order->automations);
+	order->endpoint = cs_server_read_unmapped(cs_server_find(server, GetUserId()));
+	order->watch = cs_watch_find(source, server, GetUserId());
 }
 
-/* source, server, filter, rate, automations, dry_run */
+/* Read the arguments source, server, filter, rate, automations and dry_run. */
 static void
 read_order(FunctionCallInfo fcinfo, CsScanKind kind, CsScanOrder *order)
 {
@@ -96,25 +98,22 @@ read_order(FunctionCallInfo fcinfo, CsScanKind kind, CsScanOrder *order)
 	server = NameStr(*PG_GETARG_NAME(1));
 	memset(order, 0, sizeof(CsScanOrder));
 	order->kind = kind;
-	order->endpoint = cs_server_read_unmapped(cs_server_find(server, GetUserId()));
-	order->watch = cs_watch_find(PG_GETARG_OID(0), server, GetUserId());
+	find_watch(order, PG_GETARG_OID(0), server);
 	if (!PG_ARGISNULL(2))
 		read_filter(order, PG_GETARG_TEXT_PP(2));
 	order->rate = PG_ARGISNULL(3) ? 0 : PG_GETARG_FLOAT8(3);
 	if (!PG_ARGISNULL(3) && !(order->rate > 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"rate\" must be more than 0"),
-				 errhint("It is in contacts a second; leave it out for as many as the provider takes.")));
-	if (!PG_ARGISNULL(4))
-		read_automations(order, PG_GETARG_TEXT_PP(4));
+				 errmsg("\"rate\" must be greater than 0"),
+				 errhint("Specify contacts per second, or omit \"rate\" to send as fast as the provider allows.")));
+	order->automations = cs_argument_text(fcinfo, 4);
+	if (order->automations)
+		cs_guard_check_automations(order->automations);
 	order->dry_run = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
 }
 
-/*
- * The result
- */
-
+/* Return a row of the result. */
 static void
 put_outcome(FunctionCallInfo fcinfo, const char *outcome, const char *reason, int64 rows)
 {
@@ -127,10 +126,10 @@ put_outcome(FunctionCallInfo fcinfo, const char *outcome, const char *reason, in
 }
 
 /*
- * dry_run
+ * Dry run
  */
 
-/* How many rows had one outcome for one reason. */
+/* How many rows had an outcome for a reason. */
 typedef struct CsTally
 {
 	CsDifference difference;
@@ -145,6 +144,7 @@ typedef struct CsDryRun
 	MemoryContext context;
 } CsDryRun;
 
+/* Add a row to the tally of its outcome and reason. */
 static void
 count(CsDryRun *run, const CsComparison *found)
 {
@@ -172,7 +172,7 @@ count(CsDryRun *run, const CsComparison *found)
 	MemoryContextSwitchTo(old);
 }
 
-/* Effect: the rows of the source are counted, a page at a time. */
+/* Count the rows of the source, a page at a time. */
 static void
 count_rows(CsDryRun *run, const CsComparer *comparer, CsPages *pages, MemoryContext page)
 {
@@ -201,7 +201,7 @@ count_rows(CsDryRun *run, const CsComparer *comparer, CsPages *pages, MemoryCont
 	} while (n == ROWS_AT_ONCE);
 }
 
-/* Effect: what would be removed, for its row has gone, is counted. */
+/* Count the contacts that would be removed because their rows are gone. */
 static void
 count_missing(CsDryRun *run, CsComparer *comparer, MemoryContext page)
 {
@@ -262,7 +262,7 @@ dry_run(CsDryRun *run)
 	}
 	PG_FINALLY();
 	{
-		/* plans outlive a transaction */
+		/* the plans outlive a transaction */
 		if (source)
 			cs_source_row_close(source);
 		if (pages)
@@ -271,12 +271,35 @@ dry_run(CsDryRun *run)
 	PG_END_TRY();
 }
 
+int64
+cs_import_count_differing(Oid source, const char *server)
+{
+	CsScanOrder order = {.kind = CS_RECONCILE};
+	CsDryRun	run = {.order = &order,.context = CurrentMemoryContext};
+	ListCell   *lc;
+	int64		n = 0;
+
+	find_watch(&order, source, server);
+	dry_run(&run);
+	foreach(lc, run.tallies)
+	{
+		CsTally    *tally = lfirst(lc);
+
+		if (tally->difference == CS_IS_NEW || tally->difference == CS_IS_CHANGED ||
+			tally->difference == CS_IS_GONE)
+			n += tally->rows;
+	}
+	return n;
+}
+
 /*
- * Beginning
+ * Starting a scan
  */
 
-/* Effect: an error if so many contacts at once could do harm, and nobody said
- * that they will not, or are to. */
+/*
+ * Refuse to import if so many contacts at once could trigger emails to people,
+ * unless the user says that they cannot, or may.
+ */
 static void
 check_risk(const CsScanOrder *order)
 {
@@ -286,14 +309,14 @@ check_risk(const CsScanOrder *order)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("importing table \"%s\" could set off mail to people",
+			 errmsg("importing table \"%s\" could trigger emails to people",
 					get_rel_name(order->watch->source)),
 			 errdetail("%s", risk),
-			 errhint("Pause what would do so at %s, then import with automations => 'paused'; or with automations => 'accepted' if it is meant to happen. "
-					 "dry_run => true counts what would be sent.", order->endpoint->provider->title)));
+			 errhint("Pause the automations at %s and import with automations => 'paused', or import with automations => 'accepted' if these emails are intended. "
+					 "Use dry_run => true to count what would be sent.", order->endpoint->provider->title)));
 }
 
-/* How many rows there are to walk, about; an error if they cannot be. */
+/* Return about how many rows will be scanned; it is an error if they cannot be read. */
 static int64
 estimate(const CsScanOrder *order)
 {
@@ -306,7 +329,7 @@ estimate(const CsScanOrder *order)
 	return rows;
 }
 
-/* Effect: the walk is written down.  Returns about how many rows it has. */
+/* Store a scan, and return about how many rows it will read. */
 static int64
 begin_scan(const CsScanOrder *order)
 {
@@ -322,9 +345,9 @@ begin_scan(const CsScanOrder *order)
 	if (id == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("table \"%s\" is being imported or reconciled already",
+				 errmsg("table \"%s\" is already being imported or reconciled",
 						get_rel_name(order->watch->source)),
-				 errhint("contactsync.progress tells how far that is, contactsync_cancel('%s', '%s') ends it.",
+				 errhint("SELECT * FROM contactsync.progress shows how far it is; SELECT contactsync_cancel('%s', '%s') stops it.",
 						 get_rel_name(order->watch->source), order->endpoint->server_name)));
 	cs_shmem_reload_at_commit();
 	return total;
@@ -346,12 +369,14 @@ scan(FunctionCallInfo fcinfo, CsScanKind kind)
 	}
 	dry_run(&run);
 	for (CsDifference difference = 0; difference < CS_DIFFERENCES; difference++)
-		foreach(lc, run.tallies)
 	{
-		CsTally    *tally = lfirst(lc);
+		foreach(lc, run.tallies)
+		{
+			CsTally    *tally = lfirst(lc);
 
-		if (tally->difference == difference)
-			put_outcome(fcinfo, outcomes[difference], tally->reason, tally->rows);
+			if (tally->difference == difference)
+				put_outcome(fcinfo, outcomes[difference], tally->reason, tally->rows);
+		}
 	}
 	return (Datum) 0;
 }

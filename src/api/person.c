@@ -1,28 +1,24 @@
 /*-------------------------------------------------------------------------
  *
  * person.c
- *		SQL functions about one person: trace, find, forget.
+ *		SQL functions that trace, show and erase what is held on a person.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 
 #include "api/argument.h"
 #include "base/compat.h"
 #include "base/sql.h"
 #include "base/try.h"
 #include "provider/email.h"
-#include "provider/endpoint.h"
 #include "provider/server.h"
+#include "store/endpoint_state.h"
 #include "store/forget.h"
 #include "store/source_row.h"
 #include "store/trace.h"
@@ -34,7 +30,7 @@ CS_FUNCTION(contactsync_find);
 CS_FUNCTION(contactsync_forget_email);
 CS_FUNCTION(contactsync_forget_row);
 
-/* An address as it is stored; any other text is itself. */
+/* Return an email address in the form in which it is stored, and any other text as it is. */
 static char *
 contact_argument(FunctionCallInfo fcinfo, int arg)
 {
@@ -43,33 +39,28 @@ contact_argument(FunctionCallInfo fcinfo, int arg)
 	return strchr(contact, '@') ? cs_email_normalize(contact) : contact;
 }
 
-/* contactsync_trace(server, contact, on): for what the caller has there. */
+/* contactsync_trace(server, contact, on) */
 Datum
 contactsync_trace(PG_FUNCTION_ARGS)
 {
-	static CsStatement statement = {
-		"SELECT id FROM contactsync.endpoint WHERE server = $1 AND pg_has_role($2, role, 'USAGE') ORDER BY id",
-		2, {NAMEOID, OIDOID}
-	};
-	Datum		args[2] = {NameGetDatum(PG_GETARG_NAME(0)), ObjectIdGetDatum(GetUserId())};
+	Name		server = PG_GETARG_NAME(0);
 	char	   *contact = contact_argument(fcinfo, 1);
 	CsSqlScope	scope;
-	uint64		n;
-	int		   *ids;
+	Oid			roleid;
+	List	   *endpoints;
+	ListCell   *lc;
 
-	(void) cs_server_find(NameStr(*PG_GETARG_NAME(0)), GetUserId());
-	cs_sql_enter(&scope);
-	n = cs_sql_execute(&statement, args, NULL);
-	if (n == 0)
+	(void) cs_server_find(NameStr(*server), GetUserId());
+	roleid = cs_sql_enter(&scope);
+	endpoints = cs_endpoint_state_ids(server, roleid);
+	if (endpoints == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("you have sent nothing to server \"%s\"", NameStr(*PG_GETARG_NAME(0))),
+				 errmsg("role \"%s\" has not sent anything to server \"%s\"",
+						GetUserNameFromId(roleid, false), NameStr(*server)),
 				 errhint("Use contactsync_watch() or contactsync_upsert() first.")));
-	ids = palloc(n * sizeof(int));
-	for (uint64 i = 0; i < n; i++)
-		ids[i] = cs_sql_int(i, 1);
-	for (uint64 i = 0; i < n; i++)
-		(void) cs_trace_set(ids[i], 0, contact, PG_GETARG_BOOL(2));
+	foreach(lc, endpoints)
+		(void) cs_trace_set(lfirst_int(lc), 0, contact, PG_GETARG_BOOL(2));
 	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }
@@ -92,32 +83,30 @@ contactsync_trace_row(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Effect: the rows of the last statement are the function's. */
-static void
-put_rows(FunctionCallInfo fcinfo, uint64 n)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	for (uint64 i = 0; i < n; i++)
-		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
-}
-
 /* contactsync_find(email) */
 Datum
 contactsync_find(PG_FUNCTION_ARGS)
 {
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *email = contact_argument(fcinfo, 0);
-	Oid			roleid = GetUserId();
 	CsSqlScope	scope;
+	Oid			roleid;
+	uint64		n;
 
 	InitMaterializedSRF(fcinfo, 0);
-	cs_sql_enter(&scope);
-	put_rows(fcinfo, cs_forget_list(email, roleid));
+	roleid = cs_sql_enter(&scope);
+	n = cs_forget_list(email, roleid);
+	for (uint64 i = 0; i < n; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
 	cs_sql_leave(&scope);
 	return (Datum) 0;
 }
 
-/* Effect: the counts of what was forgotten are the function's rows. */
+/*
+ * contactsync_forget()
+ */
+
+/* Return the numbers of rows that were erased or redacted. */
 static void
 put_counts(FunctionCallInfo fcinfo, const CsForgotten *forgotten)
 {
@@ -152,35 +141,42 @@ look_in_source(void *arg)
 	lookup->found = row.contact != NULL;
 }
 
-/* Is there such a row, and would it be sent?  False also if that cannot be told. */
-static bool
-is_in_source(const CsWatch *watch, char *key)
-{
-	CsSourceLookup lookup = {watch, key};
-
-	return cs_try(look_in_source, &lookup, NULL, NULL) == CS_TRY_OK && lookup.found;
-}
-
-/* Effect: says of a row that is still there that it will be sent again. */
-static void
-notice_if_in_source(int watch_id, char *key)
+/* Return the watch of that id, palloc'd, or NULL. */
+static CsWatch *
+load_watch(int id)
 {
 	MemoryContext context = CurrentMemoryContext;
-	CsSqlScope	scope;
 	CsWatch    *watch = NULL;
+	CsSqlScope	scope;
 	ListCell   *lc;
 
 	cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
 	foreach(lc, cs_watch_load_all())
-		if (((CsWatch *) lfirst(lc))->id == watch_id)
-		watch = lfirst(lc);
+	{
+		if (((CsWatch *) lfirst(lc))->id == id)
+			watch = lfirst(lc);
+	}
 	cs_sql_leave(&scope);
-	if (watch && is_in_source(watch, key))
-		ereport(NOTICE,
-				(errmsg("the row \"%s\" is still in table \"%s\" and is sent again when it changes", key,
-						get_rel_name(watch->source)),
-				 errhint("Delete it there, and call this once more when that has been delivered.")));
+	return watch;
+}
+
+/*
+ * Tell the user if a row still exists and would be sent again.  If the row cannot
+ * be read, it would not be sent either.
+ */
+static void
+notice_if_in_source(int watch_id, char *key)
+{
+	CsSourceLookup lookup = {load_watch(watch_id), key};
+
+	if (lookup.watch == NULL ||
+		cs_try(look_in_source, &lookup, NULL, NULL) != CS_TRY_OK || !lookup.found)
+		return;
+	ereport(NOTICE,
+			(errmsg("row \"%s\" of table \"%s\" still exists and will be sent again when it changes", key,
+					get_rel_name(lookup.watch->source)),
+			 errhint("Delete the row, and call contactsync_forget() again when its deletion has been delivered.")));
 }
 
 /* contactsync_forget(email) */
@@ -188,13 +184,13 @@ Datum
 contactsync_forget_email(PG_FUNCTION_ARGS)
 {
 	char	   *email = contact_argument(fcinfo, 0);
-	Oid			roleid = GetUserId();
 	MemoryContext context = CurrentMemoryContext;
 	CsForgotten forgotten;
 	CsSqlScope	scope;
+	Oid			roleid;
 
 	InitMaterializedSRF(fcinfo, 0);
-	cs_sql_enter(&scope);
+	roleid = cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
 	cs_forget_email(email, roleid, &forgotten);
 	cs_sql_leave(&scope);

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * preview.c
- *		SQL functions that show what would be sent, and what would be
- *		concluded, without sending anything.
+ *		SQL functions that show what would be sent, and how an answer would be
+ *		judged, without sending anything.
  *
- * They run a provider's own two functions on what they are given, so they are
- * how providers are tested and how a user finds out why a contact was refused.
- * No user mapping is read: there is no secret that could be shown.
+ * They run the provider's own functions on their arguments, so they are used to
+ * test providers, and to find out why a contact was refused.  They read no user
+ * mapping, so that there is no secret to be shown.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,7 +35,7 @@ CS_FUNCTION(contactsync_preview);
 CS_FUNCTION(contactsync_judge);
 CS_FUNCTION(contactsync_normalize_email);
 
-/* The variable that the curl command takes the key from. */
+/* The environment variable from which the curl command takes the key. */
 #define KEY_VARIABLE	"CONTACTSYNC_KEY"
 
 static const char *const verdict_names[] = {
@@ -61,9 +61,11 @@ static const char *const action_names[] = {
 	[CS_DELETE] = "delete"
 };
 
-/* ---------- what is given ---------- */
+/*
+ * Arguments
+ */
 
-/* The server of that name, if the user may use it. */
+/* Return the server of that name, which the caller must be allowed to use. */
 static CsEndpoint *
 read_server(const char *name)
 {
@@ -85,11 +87,11 @@ action_by_name(const char *name)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("there is no action \"%s\"", name),
-			 errhint("Use upsert, unsubscribe or delete.")));
+			 errmsg("unrecognized action: \"%s\"", name),
+			 errhint("Valid actions are \"upsert\", \"unsubscribe\" and \"delete\".")));
 }
 
-/* What delivery would know of a contact from earlier calls. */
+/* Set what would be known of a contact from earlier calls. */
 static void
 apply_state(CsContact *contact, CsJson *state)
 {
@@ -127,14 +129,14 @@ prepare_contact(const CsEndpoint *endpoint, CsAction action, Jsonb *jsonb, CsJso
 	if (refusal)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the contact cannot be sent: %s", refusal->message),
+				 errmsg("contact cannot be sent: %s", refusal->message),
 				 refusal->field ?
-				 errdetail("Reason %s, field %s.", refusal->reason, refusal->field) :
-				 errdetail("Reason %s.", refusal->reason)));
+				 errdetail("The reason is %s, and the field is %s.", refusal->reason, refusal->field) :
+				 errdetail("The reason is %s.", refusal->reason)));
 	return contact;
 }
 
-/* The elements of an array, or the one object. */
+/* Prepare the contacts of an array, or a single one. */
 static void
 take_contacts(const CsEndpoint *endpoint, CsBatch *batch, Jsonb *jsonb, CsJson *state)
 {
@@ -158,10 +160,7 @@ take_contacts(const CsEndpoint *endpoint, CsBatch *batch, Jsonb *jsonb, CsJson *
 	}
 }
 
-/*
- * A contact for an answer whose contacts are not given: the first of these that
- * can be sent.
- */
+/* Return a contact for an answer without contacts: the first sample that can be sent. */
 static Jsonb *
 sample_contact(const CsEndpoint *endpoint)
 {
@@ -210,16 +209,18 @@ make_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const char *ac
 	if (batch->ncontacts < 1 || batch->ncontacts > limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%d contacts do not fit into one call", batch->ncontacts),
-				 errdetail_plural("A call to %s of this kind carries %d contact.",
-								  "A call to %s of this kind carries 1 to %d contacts.",
+				 errmsg("cannot send %d contacts in one call", batch->ncontacts),
+				 errdetail_plural("This call to %s can carry %d contact.",
+								  "This call to %s can carry 1 to %d contacts.",
 								  limit, endpoint->provider->title, limit)));
 	return batch;
 }
 
-/* ---------- the request ---------- */
+/*
+ * contactsync_preview()
+ */
 
-/* A word as the shell has to read it to get the text. */
+/* Append a text, quoted for the shell. */
 static void
 append_shell_word(StringInfo out, const char *text)
 {
@@ -272,14 +273,14 @@ headers_as_jsonb(const CsProvider *provider, const CsRequest *request)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
-/* UTF-8 as a text datum; ereports what the database encoding does not have. */
+/* Convert UTF-8 to a text datum; it is an error if the database encoding lacks a character. */
 static Datum
 text_from_utf8(const char *utf8)
 {
 	return CStringGetTextDatum(pg_any_to_server(utf8, (int) strlen(utf8), PG_UTF8));
 }
 
-/* What each contact is keyed by, or the digest that tells whether it changed. */
+/* Return the upsert keys of the contacts, or their digests. */
 static Datum
 array_of_contacts(const CsEndpoint *endpoint, const CsBatch *batch, bool digests)
 {
@@ -300,9 +301,8 @@ array_of_contacts(const CsEndpoint *endpoint, const CsBatch *batch, bool digests
 }
 
 /*
- * contactsync_preview(server name, contact jsonb, step integer, action text,
- * state jsonb): the request that a contact, or an array of them, would be sent
- * with.
+ * contactsync_preview(server, contact, step, action, state): return the request
+ * that would be sent for a contact, or for an array of contacts.
  */
 Datum
 contactsync_preview(PG_FUNCTION_ARGS)
@@ -337,9 +337,11 @@ contactsync_preview(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-/* ---------- the answer ---------- */
+/*
+ * contactsync_judge()
+ */
 
-/* {"Retry-After": "5"} as the lines that delivery would have. */
+/* Convert headers such as {"Retry-After": "5"} to lines, as in a response. */
 static char *
 header_lines(Jsonb *jsonb)
 {
@@ -352,7 +354,7 @@ header_lines(Jsonb *jsonb)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("headers must be a JSON object"),
-				 errhint("Write them like {\"Retry-After\": \"5\"}.")));
+				 errhint("For example: {\"Retry-After\": \"5\"}.")));
 	initStringInfo(&lines);
 	iterator = JsonbIteratorInit(&jsonb->root);
 	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
@@ -373,7 +375,7 @@ header_lines(Jsonb *jsonb)
 	return lines.data;
 }
 
-/* The arguments status, headers and body as delivery would have them. */
+/* Make a response of the arguments status, headers and body. */
 static void
 take_response(FunctionCallInfo fcinfo, CsResponse *response)
 {
@@ -401,7 +403,7 @@ party_at_fault(const CsJudgement *judgement)
 	return judgement->contact_suspected ? "server or contact" : "server";
 }
 
-/* Columns of contactsync_judge(), in its order. */
+/* The columns of the result. */
 enum
 {
 	COL_VERDICT, COL_RETRY_AFTER, COL_THROTTLED, COL_NEXT_STEP, COL_AT_FAULT, COL_CONTACT,
@@ -423,7 +425,7 @@ set_text(Row *row, int column, const char *text)
 	row->values[column] = text ? CStringGetTextDatum(text) : (Datum) 0;
 }
 
-/* What the call as a whole is concluded to mean; outcomes stay null. */
+/* Fill in the judgement of the whole call; columns of outcomes are null. */
 static void
 fill_call(Row *row, const CsJudgement *judgement)
 {
@@ -444,6 +446,7 @@ fill_call(Row *row, const CsJudgement *judgement)
 	set_text(row, COL_REQUEST_ID, judgement->request_id);
 }
 
+/* Also fill in the outcome of a contact. */
 static void
 fill_outcome(Row *row, int index, const CsJudgement *judgement)
 {
@@ -470,10 +473,9 @@ fill_outcome(Row *row, int index, const CsJudgement *judgement)
 }
 
 /*
- * contactsync_judge(server name, status integer, headers jsonb, body text,
- * contacts jsonb, step integer, action text, state jsonb): what would be
- * concluded from such an answer: a row for each contact that has an outcome or
- * goes on, else one row.
+ * contactsync_judge(server, status, headers, body, contacts, step, action, state):
+ * return how an answer would be judged: a row for each contact that gets an outcome
+ * or needs another step, otherwise one row.
  */
 Datum
 contactsync_judge(PG_FUNCTION_ARGS)
@@ -510,7 +512,7 @@ contactsync_judge(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* contactsync_normalize_email(text): an e-mail address as it is sent. */
+/* contactsync_normalize_email(text): return an email address as it would be sent. */
 Datum
 contactsync_normalize_email(PG_FUNCTION_ARGS)
 {

@@ -1,14 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * pull.c
- *		contactsync_pull(): what changed at the provider.
+ *		contactsync_pull(): fetch the contacts that changed at the provider.
  *
- * All pages are brought in one transaction, the caller's, so the watermark moves
- * with the last of them or not at all.  It is open while the provider thinks.
+ * All pages are stored in one transaction, the caller's, which stays open while
+ * the provider is asked.  So the time from which the next pull continues is
+ * advanced after all pages or not at all.
  *
- * Where pages go by number, a contact that changes while they are listed can
- * move behind those that were listed, and have another slip past us between two
- * pages.  Then fewer came than the provider counts, and all are listed again.
+ * Where pages are numbered, a contact that changes while they are listed can move
+ * to an earlier page and shift another one from a page that is yet to be listed to
+ * one that was.  Fewer contacts are then received than the provider counts, and
+ * all pages are listed again.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,42 +39,23 @@
 CS_FUNCTION(contactsync_pull);
 
 #define TRIES		3			/* of a request */
-#define MIN_SKEW	5			/* s that clocks may differ by without being
-								 * wrong */
-#define ROUNDS		3			/* of all pages */
-#define MAX_PAGES	1000000		/* a provider that never ends */
+#define ROUNDS		3			/* of listing all pages */
+#define MAX_PAGES	1000000		/* stops a provider that never ends */
+#define MIN_SKEW	5			/* s by which clocks may differ unnoticed */
 
 typedef struct CsPuller
 {
 	const CsEndpoint *endpoint;
 	int			endpoint_id;
 	CsFetcher  *fetcher;
-	TimestampTz pulled_at;
-	int64		total;			/* as the last page says */
-	bool		by_page;		/* pages went by number */
-	double		ahead;			/* s that the provider's clock is ahead of
-								 * ours; 0: less than can be told, or not
-								 * known */
+	TimestampTz pulled_at;		/* identifies this pull */
+	int64		total;			/* contacts, according to the last page */
+	bool		by_page;		/* pages are numbered */
+	double		ahead;			/* s by which the provider's clock is ahead of
+								 * ours; 0: too little to tell, or unknown */
 } CsPuller;
 
-/* Effect: an error unless nobody else pulls for this endpoint. */
-static void
-lock(CsPuller *puller)
-{
-	static CsStatement statement = {
-		"SELECT pg_try_advisory_xact_lock(hashtextextended('contactsync_pull ' || $1, 0))", 1, {INT4OID}
-	};
-	Datum		arg = Int32GetDatum(puller->endpoint_id);
-	bool		isnull;
-
-	cs_sql_execute(&statement, &arg, NULL);
-	if (!DatumGetBool(cs_sql_value(0, 1, &isnull)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another session pulls from server \"%s\" already", puller->endpoint->server_name)));
-}
-
-/* Effect: appends a contact as cs_remote_contact_store() takes it. */
+/* Append a contact in the format of cs_remote_contact_store(). */
 static void
 append_contact(StringInfo out, const CsRemoteContact *remote)
 {
@@ -95,8 +78,10 @@ append_contact(StringInfo out, const CsRemoteContact *remote)
 	appendStringInfoString(out, "}}");
 }
 
-/* Effect: the clock of the provider is compared with ours.  Its header has no
- * fractions, and an answer takes its time. */
+/*
+ * Compare the provider's clock with ours.  The comparison is rough: the header has
+ * no fractions of a second, and the answer takes time to arrive.
+ */
 static void
 note_clock(CsPuller *puller, const CsResponse *response)
 {
@@ -106,9 +91,9 @@ note_clock(CsPuller *puller, const CsResponse *response)
 	puller->ahead = theirs < 0 || fabs(ahead) < MIN_SKEW ? 0 : ahead;
 }
 
-/* Effect: asks for a page; an error if it is not there. */
+/* Fetch a page; it is an error if that fails. */
 static void
-ask_for_page(CsPuller *puller, const CsPull *pull, CsPullPage *pulled)
+fetch_page(CsPuller *puller, const CsPull *pull, CsPullPage *pulled)
 {
 	const CsEndpoint *endpoint = puller->endpoint;
 	CsRequest	request = {0};
@@ -125,16 +110,16 @@ ask_for_page(CsPuller *puller, const CsPull *pull, CsPullPage *pulled)
 	if (problem == NULL)
 		endpoint->provider->judge_pull(endpoint, pull, doc, pulled);
 	if (problem == NULL && pulled->items == NULL)
-		problem = "the answer is of another form than documented";
+		problem = CS_FETCH_UNDOCUMENTED;
 	if (problem)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_ERROR),
 				 errmsg("could not pull from server \"%s\": %s", endpoint->server_name,
 						cs_encoding_from_utf8(problem)),
-				 response.status == 403 ? errhint("The key may have no right to read contacts.") : 0));
+				 response.status == 403 ? errhint("The key may lack permission to read contacts.") : 0));
 }
 
-/* Effect: stores a page.  Its memory is that of the caller's context. */
+/* Store a page; memory is allocated in the current context. */
 static void
 store_page(CsPuller *puller, const CsPullPage *pulled)
 {
@@ -157,7 +142,7 @@ store_page(CsPuller *puller, const CsPullPage *pulled)
 	cs_sql_leave(&scope);
 }
 
-/* Effect: brings all pages. */
+/* Fetch and store all pages. */
 static void
 pull_pages(CsPuller *puller, const char *since)
 {
@@ -173,7 +158,7 @@ pull_pages(CsPuller *puller, const char *since)
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(page);
-		ask_for_page(puller, &pull, &pulled);
+		fetch_page(puller, &pull, &pulled);
 		store_page(puller, &pulled);
 		last = pulled.last || pull.page >= MAX_PAGES;
 		puller->total = pulled.total;
@@ -186,50 +171,81 @@ pull_pages(CsPuller *puller, const char *since)
 	MemoryContextDelete(page);
 }
 
+/* Find the caller's endpoint, and lock it.  Return since when contacts are pulled, or NULL. */
+static char *
+begin_pull(CsPuller *puller, Oid serverid)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const char *server = puller->endpoint->server_name;
+	CsSqlScope	scope;
+	Oid			roleid = cs_sql_enter(&scope);
+	char	   *since;
+
+	puller->endpoint_id = cs_endpoint_state_id(serverid, server, roleid);
+	if (!cs_remote_contact_lock(puller->endpoint_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another session is already pulling from server \"%s\"", server)));
+	since = cs_remote_contact_since(puller->endpoint_id);
+	since = since ? MemoryContextStrdup(context, since) : NULL;
+	cs_sql_leave(&scope);
+	return since;
+}
+
+/* Return how many contacts were received. */
+static int64
+count_pulled(const CsPuller *puller)
+{
+	CsSqlScope	scope;
+	int64		n;
+
+	cs_sql_enter(&scope);
+	n = cs_remote_contact_count(puller->endpoint_id, puller->pulled_at);
+	cs_sql_leave(&scope);
+	return n;
+}
+
+/* Learn who opted out, and have the next pull continue from here if nothing is missing. */
+static void
+end_pull(const CsPuller *puller, bool complete)
+{
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	cs_remote_contact_learn(puller->endpoint_id, puller->pulled_at, puller->ahead);
+	if (complete)
+		cs_remote_contact_advance(puller->endpoint_id, puller->pulled_at);
+	cs_sql_leave(&scope);
+}
+
 /* contactsync_pull(server) */
 Datum
 contactsync_pull(PG_FUNCTION_ARGS)
 {
-	Oid			roleid = GetUserId();
-	Oid			serverid = cs_server_find(NameStr(*PG_GETARG_NAME(0)), roleid);
-	CsPuller	puller = {.pulled_at = GetCurrentTimestamp()};
-	MemoryContext context = CurrentMemoryContext;
-	const CsEndpoint *endpoint = cs_server_read(serverid, roleid);
-	CsSqlScope	scope;
+	Oid			serverid = cs_server_find(NameStr(*PG_GETARG_NAME(0)), GetUserId());
+	const CsEndpoint *endpoint = cs_server_read(serverid, GetUserId());
+	CsPuller	puller = {.endpoint = endpoint,.pulled_at = GetCurrentTimestamp()};
+	bool		complete = false;
 	char	   *since;
 	int64		n = 0;
 
-	puller.endpoint = endpoint;
 	if (endpoint->provider->build_pull == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s does not tell which contacts changed", endpoint->provider->title)));
-	cs_sql_enter(&scope);
-	puller.endpoint_id = cs_endpoint_state_id(serverid, endpoint->server_name, roleid);
-	lock(&puller);
-	since = cs_remote_contact_since(puller.endpoint_id);
-	since = since ? MemoryContextStrdup(context, since) : NULL;
-	cs_sql_leave(&scope);
-
+				 errmsg("%s cannot list the contacts that changed", endpoint->provider->title)));
+	since = begin_pull(&puller, serverid);
 	puller.fetcher = cs_fetch_open(endpoint, TRIES);
-	for (int round = 1; round <= ROUNDS; round++)
+	for (int round = 1; round <= ROUNDS && !complete; round++)
 	{
 		pull_pages(&puller, since);
-		cs_sql_enter(&scope);
-		n = cs_remote_contact_count(puller.endpoint_id, puller.pulled_at);
-		cs_sql_leave(&scope);
-		if (!puller.by_page || n >= puller.total)
-			break;
+		n = count_pulled(&puller);
+		complete = !puller.by_page || n >= puller.total;
 	}
-	cs_sql_enter(&scope);
-	cs_remote_contact_learn(puller.endpoint_id, puller.pulled_at, puller.ahead);
-	if (!puller.by_page || n >= puller.total)
-		cs_remote_contact_advance(puller.endpoint_id, puller.pulled_at);
-	else
+	end_pull(&puller, complete);
+	if (!complete)
 		ereport(WARNING,
-				(errmsg(INT64_FORMAT " of " INT64_FORMAT " contacts came from server \"%s\"", n, puller.total,
-						endpoint->server_name),
-				 errhint("They changed while they were listed; the next pull begins at the same time again.")));
-	cs_sql_leave(&scope);
+				(errmsg("received " INT64_FORMAT " of " INT64_FORMAT " contacts from server \"%s\"", n,
+						puller.total, endpoint->server_name),
+				 errhint("Contacts changed while they were listed. The next pull starts from the same time again.")));
 	PG_RETURN_INT64(n);
 }

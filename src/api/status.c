@@ -9,7 +9,6 @@
 
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/regproc.h"
@@ -19,6 +18,7 @@
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "provider/provider.h"
+#include "store/endpoint_state.h"
 #include "store/stats.h"
 
 CS_FUNCTION(contactsync_hint);
@@ -27,29 +27,33 @@ CS_FUNCTION(contactsync_worker_state);
 CS_FUNCTION(contactsync_backlog);
 CS_FUNCTION(contactsync_latency_bounds);
 
+/*
+ * contactsync.hint()
+ */
+
 typedef struct CsHint
 {
 	const char *reason;
-	const char *text;			/* %s: the server, quoted as a name */
+	const char *text;			/* %s: the server, as an identifier */
 } CsHint;
 
-/* It goes on by itself when the fault is mended; an ALTER is seen at once. */
+/* What to do about a server that is halted; an ALTER takes effect at once. */
 static const CsHint halts[] = {
-	{CS_HALT_UNAUTHORIZED, "Make a key at the provider and give it: ALTER USER MAPPING FOR CURRENT_USER SERVER %s OPTIONS (SET api_key '...'), or SET access_token and refresh_token."},
-	{CS_HALT_FORBIDDEN, "Give the key the rights to write contacts at the provider; it is tried again by itself."},
-	{CS_HALT_SCOPE, "Make a key that has the scope that the reason names, and give it: ALTER USER MAPPING FOR CURRENT_USER SERVER %s OPTIONS (SET api_key '...')."},
-	{CS_HALT_TENANT, "Correct the account's id, or take a key of that account: ALTER SERVER %s OPTIONS (SET ...)."},
-	{CS_HALT_ADDRESS, "Allow the address of this machine for the key at the provider; it is tried again by itself."},
-	{CS_HALT_PLAN, "Take another plan at the provider; it is tried again by itself."},
-	{CS_HALT_QUOTA, "Wait for the next period or raise the quota at the provider; it is tried again by itself."},
+	{CS_HALT_UNAUTHORIZED, "Create a key at the provider and set it: ALTER USER MAPPING FOR CURRENT_USER SERVER %s OPTIONS (SET api_key '...'), or SET access_token and refresh_token."},
+	{CS_HALT_FORBIDDEN, "Grant the key permission to write contacts at the provider; delivery is then retried automatically."},
+	{CS_HALT_SCOPE, "Create a key with the scope that the reason names, and set it: ALTER USER MAPPING FOR CURRENT_USER SERVER %s OPTIONS (SET api_key '...')."},
+	{CS_HALT_TENANT, "Correct the ID of the account, or use a key of that account: ALTER SERVER %s OPTIONS (SET ...)."},
+	{CS_HALT_ADDRESS, "Allow the address of this machine for the key at the provider; delivery is then retried automatically."},
+	{CS_HALT_PLAN, "Upgrade the plan at the provider; delivery is then retried automatically."},
+	{CS_HALT_QUOTA, "Wait for the next period or raise the quota at the provider; delivery is then retried automatically."},
 	{CS_HALT_URL, "Correct the URL: ALTER SERVER %s OPTIONS (SET base_url '...')."},
-	{CS_HALT_REDIRECT, "Correct the URL, for redirects are not followed: ALTER SERVER %s OPTIONS (SET base_url '...')."},
-	{CS_HALT_NOT_API, "A web page answers in place of the API. Correct the URL, or look at the proxy: ALTER SERVER %s OPTIONS (SET base_url '...')."},
-	{CS_HALT_REQUEST, "The provider refuses whatever is sent; contactsync.calls shows its answers. If an option is at fault: ALTER SERVER %s OPTIONS (SET ...)."},
-	{CS_HALT_FIELD, "Make the field at the provider, or map it to another one; it is tried again by itself."},
-	{CS_HALT_TOPIC, "Make the topic at the provider, or name another one: ALTER SERVER %s OPTIONS (SET topic_id '...')."},
-	{CS_HALT_FORM, "Make the form at the provider, or name another one: ALTER SERVER %s OPTIONS (SET form_id '...')."},
-	{"configuration", "Do what the reason says with CREATE USER MAPPING, ALTER USER MAPPING or ALTER SERVER %s; it goes on by itself."}
+	{CS_HALT_REDIRECT, "Correct the URL, because redirects are not followed: ALTER SERVER %s OPTIONS (SET base_url '...')."},
+	{CS_HALT_NOT_API, "A web page answers instead of the API. Correct the URL, or check the proxy: ALTER SERVER %s OPTIONS (SET base_url '...')."},
+	{CS_HALT_REQUEST, "The provider refuses every request; SELECT * FROM contactsync.calls shows its answers. If an option is wrong: ALTER SERVER %s OPTIONS (SET ...)."},
+	{CS_HALT_FIELD, "Create the field at the provider, or map it to another one; delivery is then retried automatically."},
+	{CS_HALT_TOPIC, "Create the topic at the provider, or set another one: ALTER SERVER %s OPTIONS (SET topic_id '...')."},
+	{CS_HALT_FORM, "Create the form at the provider, or set another one: ALTER SERVER %s OPTIONS (SET form_id '...')."},
+	{"configuration", "Do what the reason says with CREATE USER MAPPING, ALTER USER MAPPING or ALTER SERVER %s; delivery then continues automatically."}
 };
 
 static char *
@@ -70,10 +74,10 @@ hint_of_halt(const char *reason, const char *server)
 			appendStringInfo(&text, "%s%s", server, place + 2);
 			return text.data;
 		}
-	return pstrdup("Mend what the reason says; it is tried again by itself.");
+	return pstrdup("Fix what the reason says; delivery is then retried automatically.");
 }
 
-/* The arguments of a function that is about a server, or a watch of it. */
+/* Return the arguments of a function for a server or, with a source, for a watch. */
 static char *
 arguments(const char *server, const char *source)
 {
@@ -82,24 +86,24 @@ arguments(const char *server, const char *source)
 	return psprintf("%s, %s", quote_literal_cstr(source), quote_literal_cstr(server));
 }
 
-/* Of the process that should deliver; NULL: it does. */
+/* Return what to do about the background worker, or NULL if it is running. */
 static const char *
 hint_of_worker(const char *worker)
 {
 	if (strcmp(worker, "running") == 0)
 		return NULL;
 	if (strcmp(worker, "not preloaded") == 0)
-		return "Nothing is sent by itself: set shared_preload_libraries = 'contactsync' and restart the server, or use CALL contactsync_run().";
+		return "Nothing is sent automatically: set shared_preload_libraries = 'contactsync' and restart the server, or use CALL contactsync_run().";
 	if (strcmp(worker, "too many databases") == 0)
-		return "There is no worker for so many databases: use CALL contactsync_run().";
+		return "There are too many databases for each to have a background worker: use CALL contactsync_run().";
 	if (strncmp(worker, "waiting for ", 12) == 0)
 		return "ALTER EXTENSION contactsync UPDATE;";
-	return "The worker is being started; if it stays so, the log of the server says why (max_worker_processes may be too low).";
+	return "The background worker is starting. If it does not start, see the server log (max_worker_processes may be too low).";
 }
 
 /*
- * contactsync.hint(state, reason, server, source, worker, failures): what to
- * type, or null where all is well.  With a source it is about the watch.
+ * contactsync.hint(state, reason, server, source, worker, failures): return what to
+ * do about a server or, with a source, about a watch; null if it is well.
  */
 Datum
 contactsync_hint(PG_FUNCTION_ARGS)
@@ -118,31 +122,35 @@ contactsync_hint(PG_FUNCTION_ARGS)
 	if (strcmp(state, "paused") == 0)
 		hint = psprintf("SELECT contactsync_resume(%s);", arguments(server, source));
 	else if (strcmp(state, "broken") == 0)
-		hint = psprintf("Mend the table or the rights of the watch's owner, or give another mapping or filter: SELECT contactsync_alter_watch(%s, mapping => '...'). It goes on by itself, with what is queued.",
+		hint = psprintf("Fix the table or the privileges of the watch's owner, or change the mapping or the filter: SELECT contactsync_alter_watch(%s, mapping => '...'). Delivery then continues automatically with what is queued.",
 						arguments(server, source));
 	else if (strcmp(state, "guarded") == 0)
-		hint = psprintf("Look at what the reason says can happen. If you paused what would do so: SELECT contactsync_resume(%s, automations => 'paused'); if it is meant to happen, 'accepted'.",
+		hint = psprintf("The reason says what could happen. If you paused the automations at the provider: SELECT contactsync_resume(%s, automations => 'paused'); if these emails are intended, use 'accepted'.",
 						arguments(server, source));
 	else if (strcmp(state, "halted") == 0)
 		hint = hint_of_halt(reason ? reason : "", quote_identifier(server));
 	else if (hint == NULL && strcmp(state, "throttled") == 0)
-		hint = psprintf("Nothing: the provider said when to come again. To call less often: ALTER SERVER %s OPTIONS (ADD pace '...').",
+		hint = psprintf("No action is needed: the provider said when to call again. To call less often: ALTER SERVER %s OPTIONS (ADD pace '...').",
 						quote_identifier(server));
 	else if (hint == NULL && strcmp(state, "unavailable") == 0)
-		hint = "Nothing: the provider is tried until it answers, and nobody is given up on. SELECT * FROM contactsync.calls ORDER BY id DESC shows what it says.";
+		hint = "No action is needed: calls are repeated until the provider answers, and no contact is given up on. SELECT * FROM contactsync.calls ORDER BY id DESC shows its answers.";
 	else if (hint == NULL && failures > 0)
-		hint = psprintf("SELECT * FROM contactsync.failures says why contacts were given up on; then SELECT contactsync_retry(%s);",
+		hint = psprintf("SELECT * FROM contactsync.failures shows why contacts were given up on. To send them again: SELECT contactsync_retry(%s);",
 						arguments(server, source));
 	if (hint == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(hint));
 }
 
+/*
+ * Other functions that views call, so everybody may call them
+ */
+
 /* What put_runtime() needs. */
 typedef struct CsRuntime
 {
 	ReturnSetInfo *result;
-	List	   *endpoints;		/* that the caller may see */
+	List	   *endpoints;		/* the ids that the caller may see */
 } CsRuntime;
 
 static void
@@ -156,30 +164,22 @@ put_runtime(int endpoint, int in_flight, double pace, void *arg)
 		tuplestore_putvalues(runtime->result->setResult, runtime->result->setDesc, values, nulls);
 }
 
-/* The ids of the endpoints of the roles that a role is, all for a monitor. */
+/* Return the endpoints that the caller may see, palloc'd. */
 static List *
-endpoints_of(Oid roleid)
+visible_endpoints(void)
 {
-	static CsStatement statement = {
-		"SELECT id FROM contactsync.endpoint WHERE pg_has_role($1, role, 'USAGE')"
-		" OR pg_has_role($1, 'pg_monitor', 'USAGE')", 1, {OIDOID}
-	};
-	Datum		arg = ObjectIdGetDatum(roleid);
 	MemoryContext context = CurrentMemoryContext;
-	List	   *endpoints = NIL;
+	List	   *endpoints;
 	CsSqlScope	scope;
-	uint64		n;
+	Oid			roleid = cs_sql_enter(&scope);
 
-	cs_sql_enter(&scope);
-	n = cs_sql_execute(&statement, &arg, NULL);
 	MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < n; i++)
-		endpoints = lappend_int(endpoints, cs_sql_int(i, 1));
+	endpoints = cs_endpoint_state_visible_ids(roleid);
 	cs_sql_leave(&scope);
 	return endpoints;
 }
 
-/* contactsync.runtime(): a view calls it, so it is for everybody. */
+/* contactsync.runtime() */
 Datum
 contactsync_runtime(PG_FUNCTION_ARGS)
 {
@@ -187,7 +187,7 @@ contactsync_runtime(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	runtime.result = (ReturnSetInfo *) fcinfo->resultinfo;
-	runtime.endpoints = cs_shmem_ready() && cs_sql_is_ready() ? endpoints_of(GetUserId()) : NIL;
+	runtime.endpoints = cs_shmem_ready() && cs_sql_is_ready() ? visible_endpoints() : NIL;
 	cs_shmem_published(put_runtime, &runtime);
 	return (Datum) 0;
 }
@@ -200,21 +200,17 @@ contactsync_worker_state(PG_FUNCTION_ARGS)
 									 "waiting for ALTER EXTENSION contactsync UPDATE"));
 }
 
-/*
- * contactsync.backlog(): contactsync.status calls it, so it is for everybody,
- * and for tables of any version.
- */
+/* contactsync.backlog(); contactsync.status must work with tables of any version. */
 Datum
 contactsync_backlog(PG_FUNCTION_ARGS)
 {
-	Oid			roleid = GetUserId();
-	ReturnSetInfo *result;
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	CsSqlScope	scope;
+	Oid			roleid;
 	uint64		n;
 
 	InitMaterializedSRF(fcinfo, 0);
-	result = (ReturnSetInfo *) fcinfo->resultinfo;
-	cs_sql_enter_any_version(&scope);
+	roleid = cs_sql_enter_any_version(&scope);
 	n = cs_stats_backlog(roleid);
 	for (uint64 i = 0; i < n; i++)
 		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
@@ -222,7 +218,7 @@ contactsync_backlog(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* contactsync.latency_bounds(): without the last, which is infinity */
+/* contactsync.latency_bounds(), without the last, which is infinite */
 Datum
 contactsync_latency_bounds(PG_FUNCTION_ARGS)
 {

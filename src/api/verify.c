@@ -1,28 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * verify.c
- *		contactsync_verify(): asking a provider whether it has what we have.
+ *		contactsync_verify(): compare what the provider has with what was sent.
  *
- * Each provider answers other questions; what it says is set beside our own
- * knowledge.  Then a few contacts that were synced are looked up, and compared
- * field by field with what their rows would be sent as now.
+ * First come the checks of the provider, which differ from one to another: each
+ * compares an answer of the provider with what is known here.  Then a few
+ * contacts that were sent are looked up, and compared field by field with what
+ * their rows would be sent as now.
  *
- * The transaction of the caller is open while a provider thinks, so this is
- * for a person who looks, or a check once a day.  No lock is held on a source
- * meanwhile.
+ * The transaction of the caller stays open while the provider is asked, so this
+ * is meant for interactive use, or for a check once a day.  No locks are held on
+ * the sources meanwhile.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
-#include "utils/memutils.h"
 
 #include "api/fetch.h"
 #include "api/verify.h"
@@ -34,12 +32,14 @@
 #include "provider/endpoint.h"
 #include "provider/provider.h"
 #include "provider/server.h"
+#include "store/contact_state.h"
+#include "store/endpoint_state.h"
 #include "store/source_row.h"
 #include "store/watch.h"
 
 CS_FUNCTION(contactsync_verify);
 
-/* A request is made again after a hiccup when somebody asked for the answer. */
+/* How often a request is made if it fails. */
 #define TRIES			3
 
 #define MAX_SAMPLES		1000
@@ -53,27 +53,25 @@ static const char *const result_names[] = {
 /* A contact to be looked up. */
 typedef struct CsSample
 {
-	int			watch;
-	char	   *key;
-	bool		queued;			/* a change of it has not been sent */
+	const CsContactSample *sent;
 	CsContact  *contact;		/* as it would be sent now */
-	const char *problem;		/* why there is none */
+	const char *problem;		/* why it cannot be compared, or NULL */
 } CsSample;
 
 typedef struct CsVerification
 {
 	const CsEndpoint *endpoint;
-	int			endpoint_id;
+	int			endpoint_id;	/* 0: nothing was ever sent */
 	CsFetcher  *fetcher;
 	CsLocalCounts local;
 	ReturnSetInfo *result;
 } CsVerification;
 
 /*
- * What we hold
+ * What was sent
  */
 
-/* Effect: adds what the watch maps. */
+/* Add the fields and attributes that a watch maps. */
 static void
 add_mapped(CsLocalCounts *local, const CsWatch *watch)
 {
@@ -90,78 +88,6 @@ add_mapped(CsLocalCounts *local, const CsWatch *watch)
 	}
 }
 
-/*
- * Effect: finds the caller's endpoint, and how many contacts it has sent.
- * Leaves an endpoint_id of 0 if it never sent any.
- */
-static void
-count_contacts(CsVerification *verification)
-{
-	static CsStatement statement = {
-		"SELECT e.id, (SELECT count(DISTINCT c.upsert_key) FROM contactsync.contact c"
-		" WHERE c.endpoint = e.id AND c.action = 'u' AND c.digest IS NOT NULL)"
-		" FROM contactsync.endpoint e WHERE e.server = $1 AND e.role = $2",
-		2, {TEXTOID, OIDOID}
-	};
-	Datum		args[2] = {CStringGetTextDatum(verification->endpoint->server_name),
-	ObjectIdGetDatum(verification->endpoint->roleid)};
-	bool		isnull;
-
-	if (cs_sql_execute(&statement, args, NULL) == 0)
-		return;
-	verification->endpoint_id = cs_sql_int(0, 1);
-	verification->local.contacts = DatumGetInt64(cs_sql_value(0, 2, &isnull));
-}
-
-/* Contacts at random, of those that were sent; palloc'd in the context. */
-static CsSample *
-draw_samples(int endpoint_id, int wanted, int *n, MemoryContext context)
-{
-	static CsStatement statement = {
-		"SELECT s.watch, s.key, EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = $1"
-		" AND q.watch = s.watch AND (s.key = ANY (q.keys) OR q.keys IS NULL))"
-		" FROM (SELECT c.watch, c.key FROM contactsync.contact c WHERE c.endpoint = $1 AND c.watch <> 0"
-		" AND c.action = 'u' AND c.digest IS NOT NULL ORDER BY random() LIMIT $2) s",
-		2, {INT4OID, INT4OID}
-	};
-	Datum		args[2] = {Int32GetDatum(endpoint_id), Int32GetDatum(wanted)};
-	CsSample   *samples;
-	bool		isnull;
-
-	*n = (int) cs_sql_execute(&statement, args, NULL);
-	samples = MemoryContextAllocZero(context, Max(*n, 1) * sizeof(CsSample));
-	for (int i = 0; i < *n; i++)
-	{
-		samples[i].watch = cs_sql_int(i, 1);
-		samples[i].key = MemoryContextStrdup(context, cs_sql_text(i, 2));
-		samples[i].queued = DatumGetBool(cs_sql_value(i, 3, &isnull));
-	}
-	return samples;
-}
-
-/* Effect: the sample's contact is what its row would be sent as now. */
-static void
-read_sample(const CsEndpoint *endpoint, const CsWatch *watch, CsSample *sample)
-{
-	CsSource   *source = cs_source_row_open(watch);
-	CsRowContact current;
-
-	PG_TRY();
-	{
-		cs_row_contact_read(source, watch, endpoint, 1, &sample->key, &current);
-	}
-	PG_FINALLY();
-	{
-		cs_source_row_close(source);
-	}
-	PG_END_TRY();
-	sample->contact = current.contact;
-	if (current.refusal)
-		sample->problem = psprintf("it cannot be sent any more: %s", current.refusal->message);
-	else if (current.contact == NULL)
-		sample->problem = "its row has gone, or the filter keeps it out";
-}
-
 /* What read_samples() reads. */
 typedef struct CsSampleJob
 {
@@ -170,6 +96,63 @@ typedef struct CsSampleJob
 	int			n;
 	CsSample   *samples;
 } CsSampleJob;
+
+/*
+ * Draw samples from the contacts that were sent, find the watches, and count what
+ * they map and what they sent.  Results are palloc'd in the current context.
+ */
+static void
+read_state(CsVerification *verification, Oid serverid, int wanted, CsSampleJob *job)
+{
+	const CsEndpoint *endpoint = verification->endpoint;
+	MemoryContext context = CurrentMemoryContext;
+	CsContactSample *sent;
+	CsSqlScope	scope;
+	ListCell   *lc;
+
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(context);
+	verification->endpoint_id = cs_endpoint_state_find(serverid, endpoint->server_name, endpoint->roleid);
+	verification->local.contacts = cs_contact_state_count(verification->endpoint_id);
+	sent = cs_contact_state_sample(verification->endpoint_id, wanted, &job->n);
+	job->watches = cs_watch_load_all();
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+
+	foreach(lc, job->watches)
+	{
+		if (((CsWatch *) lfirst(lc))->endpoint == verification->endpoint_id)
+			add_mapped(&verification->local, lfirst(lc));
+	}
+	job->endpoint = endpoint;
+	job->samples = palloc0(Max(job->n, 1) * sizeof(CsSample));
+	for (int i = 0; i < job->n; i++)
+		job->samples[i].sent = &sent[i];
+}
+
+/* Read what a sample's row would be sent as now. */
+static void
+read_sample(const CsEndpoint *endpoint, const CsWatch *watch, CsSample *sample)
+{
+	CsSource   *source = cs_source_row_open(watch);
+	char	   *key = sample->sent->key;
+	CsRowContact current;
+
+	PG_TRY();
+	{
+		cs_row_contact_read(source, watch, endpoint, 1, &key, &current);
+	}
+	PG_FINALLY();
+	{
+		cs_source_row_close(source);
+	}
+	PG_END_TRY();
+	sample->contact = current.contact;
+	if (current.refusal)
+		sample->problem = psprintf("it can no longer be sent: %s", current.refusal->message);
+	else if (current.contact == NULL)
+		sample->problem = "its row is gone or does not pass the filter";
+}
 
 static void
 read_samples(void *arg)
@@ -184,14 +167,14 @@ read_samples(void *arg)
 		{
 			const CsWatch *watch = lfirst(lc);
 
-			if (watch->id == job->samples[i].watch)
+			if (watch->id == job->samples[i].sent->watch)
 				read_sample(job->endpoint, watch, &job->samples[i]);
 		}
 	}
 }
 
 /*
- * Asking
+ * Checks of the provider
  */
 
 static void
@@ -201,7 +184,7 @@ set_text(Datum *values, bool *nulls, int column, const char *utf8)
 	values[column] = utf8 ? CStringGetTextDatum(cs_encoding_from_utf8(utf8)) : (Datum) 0;
 }
 
-/* Effect: a row of the result; what the provider said is made fit to be shown. */
+/* Return a row of the result; what the provider said is cleaned first. */
 static void
 put_finding(const CsVerification *verification, const CsFinding *finding)
 {
@@ -217,7 +200,7 @@ put_finding(const CsVerification *verification, const CsFinding *finding)
 	tuplestore_putvalues(verification->result->setResult, verification->result->setDesc, values, nulls);
 }
 
-/* Effect: makes the n-th check.  Returns false if there is none. */
+/* Make the n-th check of the provider.  Return false if there is none. */
 static bool
 check(const CsEndpoint *endpoint, CsFetcher *fetcher, int n, const CsLocalCounts *local,
 	  CsFinding *finding)
@@ -237,7 +220,7 @@ check(const CsEndpoint *endpoint, CsFetcher *fetcher, int n, const CsLocalCounts
 		doc = cs_json_parse(response.body ? response.body : "", response.body_len);
 		problem = cs_fetch_problem(endpoint, &response, doc);
 	}
-	/* of an answer that is none it has but the name */
+	/* without a usable answer, this only sets the name of the check */
 	provider->judge_check(endpoint, n, local, &response, problem ? NULL : doc, finding);
 	if (problem)
 	{
@@ -246,12 +229,12 @@ check(const CsEndpoint *endpoint, CsFetcher *fetcher, int n, const CsLocalCounts
 		finding->detail = problem;
 	}
 	else if (finding->result == CS_FINDING_UNAVAILABLE && finding->detail == NULL)
-		finding->detail = "the answer is of another form than documented";
+		finding->detail = CS_FETCH_UNDOCUMENTED;
 	return true;
 }
 
 /*
- * Comparing
+ * Lookups of contacts
  */
 
 static void
@@ -261,7 +244,7 @@ append_difference(StringInfo out, const char *name, const char *ours, const char
 					 ours ? ours : "null", theirs ? theirs : "null");
 }
 
-/* Are both the same JSON?  As jsonb has it, 1 is 1.0. */
+/* Are both the same JSON, with 1 and 1.0 being equal? */
 static bool
 same_json(const char *a, const char *b)
 {
@@ -289,8 +272,9 @@ same_field(CsField field, const char *ours, const char *theirs)
 }
 
 /*
- * What is other there than it would be sent, for a person; empty if nothing is.
- * What is not sent, or not shown by the provider, is no difference.
+ * Describe how the provider's contact differs from what would be sent; return an
+ * empty string if it does not.  What is not sent, or not shown by the provider,
+ * is not compared.
  */
 static char *
 differences(const CsContact *ours, const CsContact *theirs)
@@ -316,7 +300,7 @@ differences(const CsContact *ours, const CsContact *theirs)
 	return out.data;
 }
 
-/* Effect: looks the sample up, and says what came of it. */
+/* Look up a sample and compare it. */
 static void
 look_up(CsVerification *verification, const CsSample *sample, CsFinding *finding)
 {
@@ -328,7 +312,7 @@ look_up(CsVerification *verification, const CsSample *sample, CsFinding *finding
 
 	if (!endpoint->provider->build_lookup(endpoint, sample->contact, &request))
 	{
-		finding->detail = "nothing is known of it that it can be looked up by";
+		finding->detail = "it has no key to be looked up by";
 		return;
 	}
 	cs_fetch(verification->fetcher, &request, &response);
@@ -340,7 +324,7 @@ look_up(CsVerification *verification, const CsSample *sample, CsFinding *finding
 		return;
 	if (!endpoint->provider->read_contact(endpoint, doc, &remote))
 	{
-		finding->detail = "the answer is of another form than documented";
+		finding->detail = CS_FETCH_UNDOCUMENTED;
 		return;
 	}
 	finding->theirs = remote.contact->value[CS_EXTERNAL_ID] ? remote.contact->value[CS_EXTERNAL_ID] :
@@ -357,9 +341,9 @@ spot_check(CsVerification *verification, const CsSample *sample)
 	CsFinding	finding = {.name = "contact"};
 
 	finding.ours = sample->contact ? sample->contact->upsert_key :
-		cs_encoding_to_utf8(sample->key, strlen(sample->key));
-	if (sample->queued)
-		finding.detail = "a change of it is queued";
+		cs_encoding_to_utf8(sample->sent->key, strlen(sample->sent->key));
+	if (sample->sent->queued)
+		finding.detail = "a change is queued";
 	else if (sample->problem)
 		finding.detail = sample->problem;
 	else
@@ -376,51 +360,25 @@ contactsync_verify(PG_FUNCTION_ARGS)
 	Oid			serverid = cs_server_find(NameStr(*PG_GETARG_NAME(0)), GetUserId());
 	int			wanted = PG_GETARG_INT32(1);
 	CsVerification verification = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
-	MemoryContext context = CurrentMemoryContext;
-	List	   *watches;
-	CsSample   *samples;
-	int			nsamples;
 	CsSampleJob job;
-	CsSqlScope	scope;
-	ListCell   *lc;
 	CsFinding	finding;
 
 	if (wanted < 0 || wanted > MAX_SAMPLES)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"samples\" must be from 0 to %d", MAX_SAMPLES)));
+				 errmsg("\"samples\" must be between 0 and %d", MAX_SAMPLES)));
 	InitMaterializedSRF(fcinfo, 0);
 	verification.endpoint = cs_server_read(serverid, GetUserId());
 	if (verification.endpoint->provider->build_lookup == NULL)
 		wanted = 0;
-
-	cs_sql_enter(&scope);
-	count_contacts(&verification);
-	samples = draw_samples(verification.endpoint_id, wanted, &nsamples, context);
-	MemoryContextSwitchTo(context);
-	watches = cs_watch_load_all();
-	cs_sql_leave(&scope);
-	MemoryContextSwitchTo(context);
-
-	foreach(lc, watches)
-		if (((CsWatch *) lfirst(lc))->endpoint == verification.endpoint_id)
-		add_mapped(&verification.local, lfirst(lc));
-
-	/*
-	 * rolled back, so that nobody waits for its locks while we wait for a
-	 * provider
-	 */
-	job = (CsSampleJob)
-	{
-		verification.endpoint, watches, nsamples, samples
-	};
+	read_state(&verification, serverid, wanted, &job);
+	/* undo it to release the locks before waiting for the provider */
 	cs_try_and_undo(read_samples, &job);
-
 	verification.fetcher = cs_fetch_open(verification.endpoint, TRIES);
 	for (int n = 0; check(verification.endpoint, verification.fetcher, n, &verification.local, &finding); n++)
 		put_finding(&verification, &finding);
-	for (int i = 0; i < nsamples; i++)
-		spot_check(&verification, &samples[i]);
+	for (int i = 0; i < job.n; i++)
+		spot_check(&verification, &job.samples[i]);
 	return (Datum) 0;
 }
 
@@ -441,10 +399,10 @@ cs_verify_mapping(const CsEndpoint *endpoint, const CsWatch *watch)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.detail))),
 				 errdetail("It has: %s.", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.theirs))),
-				 errhint("Create it there, leave it out of the mapping, or use ALTER SERVER %s OPTIONS (ADD check_fields 'false').",
-						 quote_identifier(endpoint->server_name))));
+				 errhint("Create the field at %s, remove it from the mapping, or use ALTER SERVER %s OPTIONS (ADD check_fields 'false').",
+						 endpoint->provider->title, quote_identifier(endpoint->server_name))));
 	if (finding.result == CS_FINDING_UNAVAILABLE)
 		ereport(WARNING,
-				(errmsg("%s could not be asked whether it has the fields of the mapping", endpoint->provider->title),
-				 errdetail("%s.", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.detail)))));
+				(errmsg("could not check whether %s has the fields of the mapping", endpoint->provider->title),
+				 errdetail("The check failed with: %s.", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.detail)))));
 }

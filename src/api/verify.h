@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * verify.h
- *		Asking a provider whether it has what we have.
+ *		Checking a mapping with the provider.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,10 +14,9 @@
 #include "store/watch.h"
 
 /*
- * Effect: an error if the provider says that it cannot take what the watch,
- * which is being made, would send; a warning if it does not say.  Makes a
- * request to providers that can be asked, unless the server's options tell not
- * to.
+ * Raise an error if the provider lacks a field that the mapping of a new or altered
+ * watch needs, and a warning if it does not answer.  Do nothing for providers that
+ * cannot be asked, and with the server option check_fields off.
  */
 extern void cs_verify_mapping(const CsEndpoint *endpoint, const CsWatch *watch);
 

@@ -1,36 +1,33 @@
 /*-------------------------------------------------------------------------
  *
  * watch.c
- *		SQL functions that make, alter and drop watches.
+ *		SQL functions that create, alter and drop watches.
  *
- * contactsync_alter_watch() keeps what is queued and what is known of the
- * contacts; so a reconciliation sends those that differ by the new definition,
+ * contactsync_alter_watch() keeps the queue and what is known of the contacts,
+ * so that a reconciliation sends the contacts that differ by the new definition
  * and no others.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "api/argument.h"
+#include "api/import.h"
 #include "api/verify.h"
 #include "base/compat.h"
-#include "base/contactsync.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "capture/ddl.h"
-#include "provider/endpoint.h"
 #include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/schedule.h"
@@ -43,34 +40,32 @@ CS_FUNCTION(contactsync_watch);
 CS_FUNCTION(contactsync_alter_watch);
 CS_FUNCTION(contactsync_unwatch);
 
-/* In a table of more rows it is left to the user to have them counted. */
+/* A larger table is not compared when its watch is altered. */
 #define MAX_COUNTED_ROWS	100000
 
 /*
  * contactsync_watch()
  */
 
-/* The id of the caller's endpoint at a server. */
+/* Return the id of the caller's endpoint at a server. */
 static int
 endpoint_of_caller(Oid serverid, const char *server_name)
 {
-	Oid			roleid = GetUserId();
 	CsSqlScope	scope;
-	int			id;
+	Oid			roleid = cs_sql_enter(&scope);
+	int			id = cs_endpoint_state_id(serverid, server_name, roleid);
 
-	cs_sql_enter(&scope);
-	id = cs_endpoint_state_id(serverid, server_name, roleid);
 	cs_sql_leave(&scope);
 	return id;
 }
 
-/* Effect: tells whoever sets something up that nothing will be sent by itself. */
+/* Tell the user if nothing will be sent automatically. */
 static void
 notice_if_not_preloaded(void)
 {
 	if (!cs_shmem_ready())
 		ereport(NOTICE,
-				(errmsg("contactsync has no background worker, for the library was not preloaded"),
+				(errmsg("contactsync has no background worker because its library is not preloaded"),
 				 errhint("Set shared_preload_libraries = 'contactsync' and restart the server, or deliver with CALL contactsync_run().")));
 }
 
@@ -86,8 +81,10 @@ name_list(ArrayType *array)
 	return list;
 }
 
-/* contactsync_watch(source, server, mapping, filter, key, on_delete, always,
- * and what cs_schedule_read() reads) */
+/*
+ * contactsync_watch(source, server, mapping, filter, key, on_delete, always, and
+ * the arguments of cs_schedule_read())
+ */
 Datum
 contactsync_watch(PG_FUNCTION_ARGS)
 {
@@ -131,10 +128,10 @@ enum
 	ARG_FILTER,
 	ARG_ON_DELETE,
 	ARG_ALWAYS,
-	ARG_SCHEDULE				/* poll_column and what follows */
+	ARG_SCHEDULE				/* the first of cs_schedule_alter() */
 };
 
-/* What is not given stays; a filter of '' is none. */
+/* Return the filter of the altered watch: '' removes it. */
 static const char *
 filter_argument(FunctionCallInfo fcinfo, const CsWatch *watch)
 {
@@ -157,12 +154,13 @@ key_of(const CsWatch *watch)
 }
 
 /*
- * The watch as it is to be, checked as its owner, with the search_path of this
- * session, all of it: an expression that was not given and means nothing here is
- * an error now, not later.
+ * Return the altered watch.  All of it is checked as its owner and with the
+ * search_path of this session, so that an expression that stays as it was, but
+ * is no longer valid, is an error now rather than later.
  */
 static CsWatch *
-define(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *endpoint, const CsSchedule *schedule)
+make_altered(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *endpoint,
+			 const CsSchedule *schedule)
 {
 	CsWatch    *altered;
 	Oid			userid;
@@ -184,18 +182,17 @@ define(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *endpoint
 	return altered;
 }
 
-/* Effect: the watch is as it was defined, and tried again if it was broken. */
+/* Store the altered watch, and have it tried again if it was broken. */
 static void
 store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 {
 	CsSqlScope	scope;
 
-	/* in the order in which a scan that is under way holds them */
+	/* lock the rows in the order in which a running scan locks them */
 	cs_schedule_store_altered(watch, schedule);
 	cs_sql_enter(&scope);
 	cs_watch_store_changed(watch);
-	cs_sql_execute_text("UPDATE contactsync.watch SET state = 'running', reason = NULL, since = clock_timestamp()"
-						" WHERE id = %d AND state = 'broken'", watch->id);
+	(void) cs_watch_store_set_state(watch->id, false, NULL);
 	cs_table_trigger_alter(watch);
 	if (!PG_ARGISNULL(ARG_ALWAYS))
 		cs_table_trigger_enable(watch->id, PG_GETARG_BOOL(ARG_ALWAYS));
@@ -203,14 +200,7 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 	cs_sql_leave(&scope);
 }
 
-/* "schema"."contactsync_reconcile" */
-static char *
-reconcile_function(void)
-{
-	return quote_qualified_identifier(get_namespace_name(cs_sql_schema()), "contactsync_reconcile");
-}
-
-/* Rows of a table, with all that inherits from it, by its statistics. */
+/* Return how many rows a table and its descendants have, according to their statistics. */
 static double
 estimated_rows(Oid source)
 {
@@ -230,53 +220,48 @@ estimated_rows(Oid source)
 	return rows;
 }
 
-/* How many contacts a reconciliation would send. */
+/* Return how many contacts a reconciliation would send, as the watch is now. */
 static int64
-count_differing(Oid source, Name server)
+count_differing(Oid source, const char *server)
 {
-	char	   *query = psprintf("SELECT COALESCE(pg_catalog.sum(rows), 0)::pg_catalog.int8 FROM %s($1, $2, dry_run => true)"
-								 " WHERE outcome OPERATOR(pg_catalog.=) ANY ('{new,changed,gone}')", reconcile_function());
-	Oid			types[2] = {REGCLASSOID, NAMEOID};
-	Datum		args[2] = {ObjectIdGetDatum(source), NameGetDatum(server)};
-	bool		isnull;
 	int64		n;
 
-	SPI_connect();
-	if (SPI_execute_with_args(query, 2, types, args, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not execute \"%s\"", query);
-	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	n = cs_import_count_differing(source, server);
+	PopActiveSnapshot();
 	return n;
 }
 
-/* Effect: tells how to send what differs now. */
+/* Tell the user how to send what differs now: "differing" contacts, or with -1 an unknown number. */
 static void
-report(Oid source, Name server, int64 differing)
+notice_differing(Oid source, const char *server, int64 differing)
 {
 	const char *table = quote_literal_cstr(quote_identifier(get_rel_name(source)));
 
+	server = quote_literal_cstr(server);
 	if (differing < 0)
 		ereport(NOTICE,
-				(errmsg("what differs now is not counted, for the table is large"),
-				 errhint("SELECT * FROM contactsync_reconcile(%s, %s, dry_run => true) counts it, and without dry_run sends it.",
-						 table, quote_literal_cstr(NameStr(*server)))));
+				(errmsg("contacts that now differ from what was sent are not counted because the table is large"),
+				 errhint("SELECT * FROM contactsync_reconcile(%s, %s, dry_run => true) counts them, and without dry_run sends them.",
+						 table, server)));
 	else if (differing > 0)
 		ereport(NOTICE,
-				(errmsg_plural(INT64_FORMAT " contact differs now from what was sent",
-							   INT64_FORMAT " contacts differ now from what was sent", differing, differing),
-				 errhint("SELECT contactsync_reconcile(%s, %s) sends them; else each is sent when its row changes.",
-						 table, quote_literal_cstr(NameStr(*server)))));
+				(errmsg_plural(INT64_FORMAT " contact now differs from what was sent",
+							   INT64_FORMAT " contacts now differ from what was sent", differing, differing),
+				 errhint("SELECT contactsync_reconcile(%s, %s) sends them; otherwise each is sent when its row changes.",
+						 table, server)));
 }
 
 /*
  * contactsync_alter_watch(source, server, mapping, filter, on_delete, always,
- * poll_column, poll_every, poll_overlap, reconcile_every, reconcile_at)
+ * and the arguments of cs_schedule_alter())
  */
 Datum
 contactsync_alter_watch(PG_FUNCTION_ARGS)
 {
 	Oid			source;
-	Name		server;
+	const char *server;
 	CsWatch    *watch;
 	CsEndpoint *endpoint;
 	CsSchedule	schedule;
@@ -285,69 +270,44 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	cs_argument_require(fcinfo, ARG_SOURCE, "source");
 	cs_argument_require(fcinfo, ARG_SERVER, "server");
 	source = PG_GETARG_OID(ARG_SOURCE);
-	server = PG_GETARG_NAME(ARG_SERVER);
-	watch = cs_watch_find(source, NameStr(*server), GetUserId());
-	endpoint = cs_server_read(cs_server_find(NameStr(*server), watch->owner), watch->owner);
-	/* a change that the triggers do not look at yet must not be under way */
+	server = NameStr(*PG_GETARG_NAME(ARG_SERVER));
+	watch = cs_watch_find(source, server, GetUserId());
+	endpoint = cs_server_read(cs_server_find(server, watch->owner), watch->owner);
+
+	/*
+	 * wait for changes that the present triggers ignore and the altered ones
+	 * would not
+	 */
 	LockRelationOid(source, ShareRowExclusiveLock);
 	(void) find_all_inheritors(source, ShareRowExclusiveLock, NULL);
 	cs_schedule_alter(fcinfo, ARG_SCHEDULE, watch, &schedule);
-	store(fcinfo, define(fcinfo, watch, endpoint, &schedule), &schedule);
+	store(fcinfo, make_altered(fcinfo, watch, endpoint, &schedule), &schedule);
 	if (estimated_rows(source) <= MAX_COUNTED_ROWS)
 		differing = count_differing(source, server);
-	report(source, server, differing);
+	notice_differing(source, server, differing);
 	if (differing < 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(differing);
 }
 
 /*
- * contactsync_unwatch()
+ * contactsync_unwatch(source, server): drop the caller's watch and those of the
+ * roles whose privileges it has.
  */
-
-/* For messages, also when there is no such table. */
-static char *
-table_name(Oid relid)
-{
-	char	   *name = get_rel_name(relid);
-
-	return name ? psprintf("\"%s\"", name) : psprintf("with OID %u", relid);
-}
-
-/* contactsync_unwatch(source, server): of the caller, or of a role that the
- * caller is. */
 Datum
 contactsync_unwatch(PG_FUNCTION_ARGS)
 {
-	static CsStatement statement = {
-		"SELECT w.id, w.endpoint FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
-		" WHERE w.source = $1 AND e.server = $2 AND pg_has_role($3, e.role, 'USAGE') ORDER BY w.id",
-		3, {OIDOID, NAMEOID, OIDOID}
-	};
-	Oid			source = PG_GETARG_OID(0);
-	Name		server = PG_GETARG_NAME(1);
-	Datum		args[3] = {ObjectIdGetDatum(source), NameGetDatum(server), ObjectIdGetDatum(GetUserId())};
+	List	   *watches = cs_watch_find_all(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
 	CsSqlScope	scope;
-	uint64		n;
-	int		   *ids;
-	int		   *endpoints;
+	ListCell   *lc;
 
 	cs_sql_enter(&scope);
-	n = cs_sql_execute(&statement, args, NULL);
-	if (n == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("no watch of yours mirrors table %s to server \"%s\"", table_name(source), NameStr(*server)),
-				 errhint("SELECT * FROM contactsync.watches shows yours.")));
-	ids = palloc(n * sizeof(int));
-	endpoints = palloc(n * sizeof(int));
-	for (uint64 i = 0; i < n; i++)
+	foreach(lc, watches)
 	{
-		ids[i] = cs_sql_int(i, 1);
-		endpoints[i] = cs_sql_int(i, 2);
+		const CsWatch *watch = lfirst(lc);
+
+		cs_watch_store_drop(watch->endpoint, watch->id);
 	}
-	for (uint64 i = 0; i < n; i++)
-		cs_watch_store_drop(endpoints[i], ids[i]);
 	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -500,3 +500,47 @@ cs_contact_state_expire_direct(int endpoint, int n, const CsStored *stored)
 	args[1] = cs_sql_make_text_array(n, keys);
 	cs_sql_execute(&statement, args, NULL);
 }
+
+/* Return how many contacts the provider has from an endpoint. */
+int64
+cs_contact_state_count(int endpoint)
+{
+	static CsStatement statement = {
+		"SELECT count(DISTINCT upsert_key) FROM contactsync.contact"
+		" WHERE endpoint = $1 AND action = 'u' AND digest IS NOT NULL",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint);
+	bool		isnull;
+
+	cs_sql_execute(&statement, &arg, NULL);
+	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
+}
+
+/* Return up to "limit" of them that were sent for rows, at random, palloc'd. */
+CsContactSample *
+cs_contact_state_sample(int endpoint, int limit, int *n)
+{
+	static CsStatement statement = {
+		"SELECT s.watch, s.key, EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = $1"
+		" AND q.watch = s.watch AND (s.key = ANY (q.keys) OR q.keys IS NULL))"
+		" FROM (SELECT c.watch, c.key FROM contactsync.contact c WHERE c.endpoint = $1 AND c.watch <> 0"
+		" AND c.action = 'u' AND c.digest IS NOT NULL ORDER BY random() LIMIT $2) s",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(limit)};
+	MemoryContext context = CurrentMemoryContext;
+	CsContactSample *samples;
+	bool		isnull;
+
+	*n = (int) cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	samples = palloc(Max(*n, 1) * sizeof(CsContactSample));
+	for (int i = 0; i < *n; i++)
+	{
+		samples[i].watch = cs_sql_int(i, 1);
+		samples[i].key = cs_sql_text(i, 2);
+		samples[i].queued = DatumGetBool(cs_sql_value(i, 3, &isnull));
+	}
+	return samples;
+}

@@ -71,4 +71,15 @@ extern void cs_contact_state_forget(int endpoint, int watch, int n, char **keys)
 extern char *cs_contact_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char *key,
 										  int *sharer_watch);
 
+/* A contact that was sent for a row, to be compared with the provider's. */
+typedef struct CsContactSample
+{
+	int			watch;
+	char	   *key;
+	bool		queued;			/* a change to it is queued */
+} CsContactSample;
+
+extern int64 cs_contact_state_count(int endpoint);
+extern CsContactSample *cs_contact_state_sample(int endpoint, int limit, int *n);
+
 #endif							/* CS_STORE_CONTACT_STATE_H */

@@ -95,18 +95,32 @@ cs_endpoint_state_load_all(void)
 }
 
 /*
- * The id of the endpoint of a server and role, made if there is none.  One that
- * is away is known by the name of its server.
+ * Return the id of the endpoint of a server and role, or 0 if nothing was ever
+ * sent from it.  An endpoint of another database is known by its server's name.
  */
 int
-cs_endpoint_state_id(Oid serverid, const char *server_name, Oid roleid)
+cs_endpoint_state_find(Oid serverid, const char *server_name, Oid roleid)
 {
-	static CsStatement find = {
+	static CsStatement statement = {
 		"SELECT id FROM contactsync.endpoint WHERE role = $2 AND"
 		" CASE WHEN database = contactsync.database_identity() THEN server_oid = $1 ELSE server = $3 END",
 		3, {OIDOID, REGROLEOID, NAMEOID}
 	};
-	static CsStatement make = {
+	Datum		args[3];
+	NameData	name;
+
+	namestrcpy(&name, server_name);
+	args[0] = ObjectIdGetDatum(serverid);
+	args[1] = ObjectIdGetDatum(roleid);
+	args[2] = NameGetDatum(&name);
+	return cs_sql_execute(&statement, args, NULL) > 0 ? cs_sql_int(0, 1) : 0;
+}
+
+/* Return the same id; make the endpoint if there is none. */
+int
+cs_endpoint_state_id(Oid serverid, const char *server_name, Oid roleid)
+{
+	static CsStatement statement = {
 		"INSERT INTO contactsync.endpoint (server_oid, role, server, database, timeline)"
 		" VALUES ($1, $2, $3, contactsync.database_identity(), $4)"
 		" ON CONFLICT (server_oid, role, database) DO UPDATE SET server = excluded.server RETURNING id",
@@ -114,18 +128,62 @@ cs_endpoint_state_id(Oid serverid, const char *server_name, Oid roleid)
 	};
 	Datum		args[4];
 	NameData	name;
+	int			id = cs_endpoint_state_find(serverid, server_name, roleid);
 
+	if (id != 0)
+		return id;
+	namestrcpy(&name, server_name);
 	args[0] = ObjectIdGetDatum(serverid);
 	args[1] = ObjectIdGetDatum(roleid);
-	namestrcpy(&name, server_name);
 	args[2] = NameGetDatum(&name);
 	args[3] = Int32GetDatum((int32) GetWALInsertionTimeLine());
-	if (cs_sql_execute(&find, args, NULL) == 0)
-	{
-		cs_sql_execute(&make, args, NULL);
-		cs_shmem_reload_at_commit();
-	}
+	cs_sql_execute(&statement, args, NULL);
+	cs_shmem_reload_at_commit();
 	return cs_sql_int(0, 1);
+}
+
+/* Return the ids that a statement selects, palloc'd in the current context. */
+static List *
+select_ids(CsStatement *statement, Datum *args, const char *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	uint64		n = cs_sql_execute(statement, args, nulls);
+	List	   *ids = NIL;
+
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+		ids = lappend_int(ids, cs_sql_int(i, 1));
+	return ids;
+}
+
+/*
+ * Return the endpoints of a role and of the roles whose privileges it has, at one
+ * server or, with NULL, at all.
+ */
+List *
+cs_endpoint_state_ids(Name server, Oid roleid)
+{
+	static CsStatement statement = {
+		"SELECT id FROM contactsync.endpoint WHERE ($1 IS NULL OR server = $1)"
+		" AND pg_has_role($2, role, 'USAGE') ORDER BY id",
+		2, {NAMEOID, OIDOID}
+	};
+	Datum		args[2] = {server ? NameGetDatum(server) : (Datum) 0, ObjectIdGetDatum(roleid)};
+
+	return select_ids(&statement, args, server ? NULL : "n ");
+}
+
+/* Return the endpoints that the views show to a role: all, to a member of pg_monitor. */
+List *
+cs_endpoint_state_visible_ids(Oid roleid)
+{
+	static CsStatement statement = {
+		"SELECT id FROM contactsync.endpoint WHERE pg_has_role($1, role, 'USAGE')"
+		" OR pg_has_role($1, 'pg_monitor', 'USAGE')", 1, {OIDOID}
+	};
+	Datum		arg = ObjectIdGetDatum(roleid);
+
+	return select_ids(&statement, &arg, NULL);
 }
 
 /* Effect: remembers that calls are about to be made, or that none is under way. */

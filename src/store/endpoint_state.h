@@ -34,7 +34,10 @@ typedef struct CsEndpointState
 extern void cs_endpoint_state_follow_servers(void);
 extern void cs_endpoint_state_drop(int endpoint);
 extern List *cs_endpoint_state_load_all(void);
+extern int	cs_endpoint_state_find(Oid serverid, const char *server_name, Oid roleid);
 extern int	cs_endpoint_state_id(Oid serverid, const char *server_name, Oid roleid);
+extern List *cs_endpoint_state_ids(Name server, Oid roleid);
+extern List *cs_endpoint_state_visible_ids(Oid roleid);
 extern void cs_endpoint_state_set_busy(int endpoint, bool busy);
 extern void cs_endpoint_state_set_health(int endpoint, const char *state, const char *reason,
 										 TimestampTz until);

@@ -126,3 +126,52 @@ cs_failure_prune(void)
 	arg = Int32GetDatum(cs_failure_age);
 	cs_sql_execute(&by_age, &arg, NULL);
 }
+
+/*
+ * Queue failed contacts again and return how many; they stay failures until they
+ * have another outcome.
+ */
+int64
+cs_failure_retry(const CsFailureFilter *filter)
+{
+	static CsStatement statement = {
+		"WITH f AS (SELECT f.endpoint, f.watch, f.key, f.contact FROM contactsync.failure f"
+		" JOIN contactsync.endpoint e ON e.id = f.endpoint"
+		" WHERE pg_has_role($1, e.role, 'USAGE') AND ($2 IS NULL OR e.server = $2) AND ($3 = 0 OR f.watch = $3)"
+		" AND ($4 IS NULL OR f.reason = $4) AND ($5 IS NULL AND NOT f.ignored OR f.id = ANY ($5))),"
+		" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact)"
+		" SELECT endpoint, watch, pg_current_xact_id(),"
+		" nextval('contactsync.queue_id') * CASE WHEN watch <> 0 THEN -1 ELSE 1 END, clock_timestamp(), 1,"
+		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact FROM f WHERE watch <> 0 OR contact IS NOT NULL"
+		" RETURNING 1) SELECT count(*) FROM queued",
+		5, {OIDOID, NAMEOID, INT4OID, TEXTOID, INT8ARRAYOID}
+	};
+	Datum		args[5];
+	char		nulls[6] = "     ";
+	bool		isnull;
+
+	args[0] = ObjectIdGetDatum(filter->roleid);
+	args[1] = filter->server ? NameGetDatum(filter->server) : (Datum) 0;
+	nulls[1] = filter->server ? ' ' : 'n';
+	args[2] = Int32GetDatum(filter->watch);
+	args[3] = PointerGetDatum(filter->reason);
+	nulls[3] = filter->reason ? ' ' : 'n';
+	args[4] = PointerGetDatum(filter->ids);
+	nulls[4] = filter->ids ? ' ' : 'n';
+	cs_sql_execute(&statement, args, nulls);
+	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
+}
+
+/* Hide failures until they change, and return how many were not hidden before. */
+int64
+cs_failure_ignore(Oid roleid, ArrayType *ids)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.failure f SET ignored = true FROM contactsync.endpoint e"
+		" WHERE e.id = f.endpoint AND pg_has_role($1, e.role, 'USAGE') AND f.id = ANY ($2) AND NOT f.ignored",
+		2, {OIDOID, INT8ARRAYOID}
+	};
+	Datum		args[2] = {ObjectIdGetDatum(roleid), PointerGetDatum(ids)};
+
+	return (int64) cs_sql_execute(&statement, args, NULL);
+}

@@ -12,11 +12,26 @@
 
 #include "postgres.h"
 
+#include "utils/array.h"
+
 #include "store/contact_state.h"
 
 extern bool cs_failure_exists(int endpoint, int watch);
 extern void cs_failure_store(int endpoint, int watch, int n, const CsStored *stored);
 extern void cs_failure_clear(int endpoint, int watch, int n, char **keys);
 extern void cs_failure_prune(void);
+
+/* Failures of a role and of the roles whose privileges it has. */
+typedef struct CsFailureFilter
+{
+	Oid			roleid;
+	Name		server;			/* NULL: of all servers */
+	int			watch;			/* 0: of all watches, and of upserts */
+	text	   *reason;			/* NULL: any */
+	ArrayType  *ids;			/* int8[]; NULL: all that are not ignored */
+} CsFailureFilter;
+
+extern int64 cs_failure_retry(const CsFailureFilter *filter);
+extern int64 cs_failure_ignore(Oid roleid, ArrayType *ids);
 
 #endif							/* CS_STORE_FAILURE_H */

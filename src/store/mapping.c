@@ -184,7 +184,7 @@ cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
 				 errmsg_plural("%s does not support the field %s", "%s does not support the fields %s",
 							   pg_popcount32(fields & ~provider->fields), provider->title,
 							   cs_contact_field_list(fields & ~provider->fields)),
-				 errhint("It can carry: %s.", cs_contact_field_list(provider->fields))));
+				 errhint("It supports: %s.", cs_contact_field_list(provider->fields))));
 	if (provider->required & ~fields)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -119,6 +119,23 @@ cs_remote_contact_store(int endpoint_id, const char *page, TimestampTz pulled_at
 	cs_sql_execute(&store, args, NULL);
 }
 
+/*
+ * Keep other sessions from pulling for the endpoint until the end of the
+ * transaction.  Return false if one does so already.
+ */
+bool
+cs_remote_contact_lock(int endpoint_id)
+{
+	static CsStatement statement = {
+		"SELECT pg_try_advisory_xact_lock(hashtextextended('contactsync_pull ' || $1, 0))", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint_id);
+	bool		isnull;
+
+	cs_sql_execute(&statement, &arg, NULL);
+	return DatumGetBool(cs_sql_value(0, 1, &isnull));
+}
+
 int64
 cs_remote_contact_count(int endpoint_id, TimestampTz pulled_at)
 {

@@ -27,6 +27,7 @@ extern void cs_remote_contact_apply(const CsEndpoint *endpoint, int endpoint_id,
  * members are called as the columns; pulled_at tells a pull from others.
  */
 extern void cs_remote_contact_store(int endpoint_id, const char *page, TimestampTz pulled_at);
+extern bool cs_remote_contact_lock(int endpoint_id);
 extern int64 cs_remote_contact_count(int endpoint_id, TimestampTz pulled_at);
 
 /* The newest change so far as ISO 8601 in UTC, with some time off; NULL: none. */

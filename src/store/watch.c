@@ -281,11 +281,12 @@ table_name(Oid relid)
 }
 
 /*
- * The watch of that table and server that is the role's own, or else of a role
- * that it is; palloc'd.  Errors: there is none, or several.
+ * Return the watches of a table and server that belong to a role, or to the roles
+ * whose privileges it has, its own first; palloc'd.  It is an error if there are
+ * none.
  */
-CsWatch *
-cs_watch_find(Oid source, const char *server, Oid roleid)
+List *
+cs_watch_find_all(Oid source, const char *server, Oid roleid)
 {
 	static CsStatement statement = {
 		SELECT_WATCH " WHERE w.source = $1 AND e.server = $2 AND pg_has_role($3, e.role, 'USAGE')"
@@ -295,7 +296,7 @@ cs_watch_find(Oid source, const char *server, Oid roleid)
 	NameData	name;
 	Datum		args[3] = {ObjectIdGetDatum(source), NameGetDatum(&name), ObjectIdGetDatum(roleid)};
 	MemoryContext context = CurrentMemoryContext;
-	CsWatch    *watch;
+	List	   *watches = NIL;
 	CsSqlScope	scope;
 	uint64		n;
 
@@ -305,16 +306,28 @@ cs_watch_find(Oid source, const char *server, Oid roleid)
 	if (n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("no watch of yours mirrors table %s to server \"%s\"", table_name(source), server),
-				 errhint("SELECT * FROM contactsync.watches shows yours.")));
+				 errmsg("watch on table %s for server \"%s\" does not exist", table_name(source), server),
+				 errhint("SELECT * FROM contactsync.watches lists your watches.")));
 	MemoryContextSwitchTo(context);
-	watch = watch_of_row(0);
-	if (n > 1 && watch->owner != roleid)
+	for (uint64 i = 0; i < n; i++)
+		watches = lappend(watches, watch_of_row(i));
+	cs_sql_leave(&scope);
+	return watches;
+}
+
+/* Return the first of these watches; it is an error if that is one of several other roles'. */
+CsWatch *
+cs_watch_find(Oid source, const char *server, Oid roleid)
+{
+	List	   *watches = cs_watch_find_all(source, server, roleid);
+	CsWatch    *watch = linitial(watches);
+
+	if (list_length(watches) > 1 && watch->owner != roleid)
 		ereport(ERROR,
 				(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
-				 errmsg("several roles that you are mirror table %s to server \"%s\"", table_name(source), server),
+				 errmsg("more than one watch on table %s for server \"%s\"", table_name(source), server),
+				 errdetail("They belong to several roles of which you are a member."),
 				 errhint("Use SET ROLE to become the one you mean.")));
-	cs_sql_leave(&scope);
 	return watch;
 }
 

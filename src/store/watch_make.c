@@ -327,7 +327,7 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		if (getBaseType(type) != BOOLOID)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("filter is of type %s, but must be boolean", format_type_be(type))));
+					 errmsg("filter must be of type boolean, not %s", format_type_be(type))));
 		watch->filter = pstrdup(filter);
 	}
 

@@ -67,7 +67,7 @@ BEGIN
 	PERFORM contactsync_preview('mail', jsonb_build_object('email', email));
 	RETURN NULL;
 EXCEPTION WHEN invalid_parameter_value THEN
-	RETURN regexp_replace(sqlerrm, '^the contact cannot be sent: ', '');
+	RETURN regexp_replace(sqlerrm, '^contact cannot be sent: ', '');
 END $$;
 SELECT left(email, 40) AS email, problem(email)
 FROM (VALUES

@@ -43,7 +43,7 @@ $node->safe_psql('postgres', join(';', map { "INSERT INTO customers VALUES ($_, 
 is($node->safe_psql('postgres', 'SELECT backlog, state, worker FROM contactsync.status'), '45|running|not preloaded', 'the rows are queued');
 
 my $stderr = stderr_of(q{CALL contactsync_wait('mailingcore')});
-like($stderr, qr/ERROR: +nothing delivers the queue/, 'contactsync_wait() fails if nothing delivers');
+like($stderr, qr/ERROR: +the queue is not being delivered/, 'contactsync_wait() fails if nothing delivers');
 like($stderr, qr/HINT: +Use CALL contactsync_run\(\)/, 'the hint names contactsync_run()');
 
 # progress is shown once a second: let one call take longer than that
@@ -63,7 +63,7 @@ like(stderr_of('BEGIN; CALL contactsync_run()'), qr/ERROR: +contactsync_run\(\) 
 $sandbox->config('mailingcore', { keys => { mc_test_sandbox => { revoked => \1 } } });
 $node->safe_psql('postgres', q{UPDATE customers SET email = 'new' || email WHERE id = 1});
 $stderr = stderr_of('CALL contactsync_run()');
-like($stderr, qr/WARNING: +server "mailingcore" cannot go on: unauthorized: .*API key/, 'a halted server causes a warning');
+like($stderr, qr/WARNING: +delivery to server "mailingcore" cannot continue: unauthorized: .*API key/, 'a halted server causes a warning');
 like($stderr, qr/DETAIL: +1 contact stays queued/, 'the warning counts the queued contacts');
 is($node->safe_psql('postgres', 'SELECT state, backlog, failures FROM contactsync.status'), 'halted|1|0', 'a halted server causes no failure');
 $sandbox->config('mailingcore', { keys => { mc_test_sandbox => { revoked => \0 } } });
@@ -82,7 +82,7 @@ is( $node->safe_psql(
 			(SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid AND l.locktype IN ('relation', 'tuple', 'transactionid'))
 		FROM pg_stat_activity a WHERE application_name = 'hanging'}),
 	't|t|0', 'no lock or snapshot is held while a call hangs');
-like(stderr_of('CALL contactsync_run()'), qr/ERROR: +the background worker or another session delivers already/, 'two sessions cannot deliver at the same time');
+like(stderr_of('CALL contactsync_run()'), qr/ERROR: +the background worker or another session is already delivering/, 'two sessions cannot deliver at the same time');
 is($node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'hanging'}), 't', 'the session can be cancelled');
 $session->{run}->finish;
 like($session->{stderr}, qr/ERROR: +canceling statement due to user request/, 'the session ends at once');
@@ -114,7 +114,7 @@ $node->safe_psql('postgres', q{
 $node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status}) or die 'timed out waiting for a halt';
 $sandbox->clear_faults('mailingcore');
 $session->{run}->finish;
-like($session->{stderr}, qr/WARNING: +server "mailingcore" cannot go on: configuration: user mapping not found/, 'a dropped user mapping halts the server');
+like($session->{stderr}, qr/WARNING: +delivery to server "mailingcore" cannot continue: configuration: user mapping not found/, 'a dropped user mapping halts the server');
 is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.changes}), '51', 'the unsent change stays queued');
 is(join(',', map { $_->{email} } grep { $_->{externalId} > 49 } @{ $sandbox->contacts('mailingcore') }), 'flying@example.com', 'the call in flight arrived');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.contacts WHERE key = '50'}), '1', 'the outcome of the call in flight is stored');

@@ -112,7 +112,7 @@ prepare('two', 'third');
 is(email('third'), 'first@example.com', 'an extension that is dropped and created in one transaction works');
 is($node->safe_psql('two', 'SELECT count(*), min(contacts) FROM contactsync.calls'), '1|1', 'the new extension contains nothing of the old one');
 ($result, undef, $stderr) = $node->psql('two', 'CALL contactsync_run()');
-like($stderr, qr/delivers already/, 'its queue has one owner');
+like($stderr, qr/is already delivering/, 'its queue has one owner');
 
 $node->stop;
 unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/(PANIC|terminated by signal|relation .* does not exist|could not open relation)/,

@@ -59,7 +59,7 @@ like(stderr_of(q{CALL contactsync_wait('crm')}, extra_params => [ '-U', 'strange
 	'USAGE on the server is required');
 like(stderr_of(q{BEGIN; CALL contactsync_wait('crm')}), qr/ERROR: +contactsync_wait\(\) cannot run inside a transaction block/,
 	'it refuses to run inside a transaction');
-like(stderr_of('CALL contactsync_run()'), qr/ERROR: +the background worker or another session delivers already\nHINT: +Use CALL contactsync_wait/,
+like(stderr_of('CALL contactsync_run()'), qr/ERROR: +the background worker or another session is already delivering\nHINT: +Use CALL contactsync_wait/,
 	'contactsync_run() leaves the queue to the worker, and names contactsync_wait()');
 
 # it waits for changes queued before, and not for later ones
@@ -88,12 +88,12 @@ $sandbox->clear_faults('mailingcore');
 # servers and watches that cannot continue
 is(stderr_of(q{CALL contactsync_wait('wrong')}), '', 'it does not wait for a server without changes');
 my $stderr = stderr_of(q{SELECT contactsync_upsert('wrong', '{"email": "a@example.com"}'); CALL contactsync_wait('wrong')});
-like($stderr, qr/ERROR: +server "wrong" cannot go on: unauthorized: MailingCore does not accept the API key/, 'it fails if the server is halted');
+like($stderr, qr/ERROR: +delivery to server "wrong" cannot continue: unauthorized: MailingCore does not accept the API key/, 'it fails if the server is halted');
 like($stderr, qr/DETAIL: +1 contact stays queued/, 'the error counts the queued contacts');
 is(stderr_of(q{CALL contactsync_wait('crm')}), '', 'another server does not affect it');
 
 $node->safe_psql('postgres', q{ALTER TABLE customers DROP extra; INSERT INTO customers VALUES (5, 'c5@example.com')});
-like(stderr_of(q{CALL contactsync_wait('crm')}), qr/ERROR: +server "crm" cannot go on: the watch on public.customers: column "extra" does not exist/,
+like(stderr_of(q{CALL contactsync_wait('crm')}), qr/ERROR: +delivery to server "crm" cannot continue: the watch on public.customers: column "extra" does not exist/,
 	'it fails if a watch no longer matches its table');
 is($node->safe_psql('postgres', q{SELECT state, backlog, failures FROM contactsync.status WHERE source IS NOT NULL}), 'broken|1|0', 'a broken watch causes no failure');
 $node->safe_psql('postgres', q{ALTER TABLE customers ADD extra int; ALTER SERVER crm OPTIONS (ADD concurrency '3'); CALL contactsync_wait('crm')});

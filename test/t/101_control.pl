@@ -75,7 +75,7 @@ $node->safe_psql('postgres', q{SELECT contactsync_pause('mail'); ALTER USER MAPP
 settle();
 like(status(q{source = 'leads'::regclass}), qr/^paused.*1$/, 'a server that was halted when it was paused does not continue after the correction');
 my ($ret, $stdout, $stderr) = $node->psql('postgres', q{CALL contactsync_wait('mail')});
-like($stderr, qr/server "mail" cannot go on: paused by/, 'contactsync_wait() states the reason');
+like($stderr, qr/delivery to server "mail" cannot continue: paused by/, 'contactsync_wait() states the reason');
 
 $node->safe_psql('postgres', q{SELECT contactsync_resume('mail')});
 $sandbox->wait_for_contacts('mailingcore', 3, account => 'mail');

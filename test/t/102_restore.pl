@@ -100,7 +100,7 @@ foreach my $copy (@copies)
 		INSERT INTO later VALUES (1, 'later@example.com');
 	}) unless $dbname eq 'reader';
 	my (undef, undef, $stderr) = $cluster->psql($dbname, q{CALL contactsync_wait('crm')});
-	like($stderr, qr/cannot go on: this database was restored or copied/, '... contactsync_wait() fails');
+	like($stderr, qr/cannot continue: this database was restored or copied/, '... contactsync_wait() fails');
 	(undef, undef, $stderr) = $cluster->psql($dbname, q{SELECT contactsync_resume('customers', 'crm')});
 	like($stderr, qr/all of server "crm" is paused.*HINT:  .*SELECT contactsync_resume\('crm'\)/s, '... a single watch cannot be resumed');
 }

@@ -151,7 +151,7 @@ cmp_ok(scalar(@ids), '<', 60, 'live changes come first, with ' . (@ids - 10) . '
 is(sql(q{SELECT state FROM contactsync.progress WHERE server = 'busy' AND kind = 'import'}), 'running', 'the import continues');
 like(sql(q{SELECT done || '/' || total || ' ' || percent || ' ' || (rate > 0) || ' ' || (eta > now()) FROM contactsync.progress WHERE server = 'busy' AND kind = 'import'}),
 	qr{^\d+/40\d \d+\.\d true true$}, 'progress shows its position');
-like(stderr_of(q{SELECT contactsync_import('busy', 'busy')}), qr/ERROR: +table "busy" is being imported or reconciled already/, 'a second import is rejected meanwhile');
+like(stderr_of(q{SELECT contactsync_import('busy', 'busy')}), qr/ERROR: +table "busy" is already being imported or reconciled/, 'a second import is rejected meanwhile');
 like(stderr_of(q{CALL contactsync_wait('busy', '1.5 s')}), qr{NOTICE: +\d+/\d+ +\d+ % +[\d.]+/s +ETA}, 'contactsync_wait() shows the progress');
 is(sql(q{SELECT contactsync_cancel('busy', 'busy')}), 't', 'the import can be cancelled');
 sql(q{CALL contactsync_wait('busy')});
@@ -188,13 +188,13 @@ sql(q{
 	CREATE TABLE people (id int PRIMARY KEY, email text, name text);
 	INSERT INTO people SELECT g, format('p%s@example.com', g) FROM generate_series(1, 60) g;
 	SELECT contactsync_watch('people', 'journeys', '{"email": "email", "first_name": "name"}', reconcile_every => '1 day', reconcile_at => '03:00')});
-like(stderr_of(q{SELECT contactsync_import('people', 'journeys')}), qr/ERROR: +importing table "people" could set off mail to people\nDETAIL: .*journeys.*\nHINT: .*automations => 'paused'/,
+like(stderr_of(q{SELECT contactsync_import('people', 'journeys')}), qr/ERROR: +importing table "people" could trigger emails to people\nDETAIL: .*journeys.*\nHINT: .*automations => 'paused'/,
 	'an import that could start journeys is refused');
 is(sql(q{SELECT reconcile_at, reconcile_next::time, reconcile_next > now(), reconcile_next <= now() + interval '1 day' FROM contactsync.watches WHERE server = 'journeys'}),
 	'03:00:00|03:00:00|t|t', 'a time of day is observed');
 sql(q{UPDATE people SET name = 'x'});
 wait_until(q{SELECT state = 'guarded' FROM contactsync.status WHERE server = 'journeys'}, 'the guard');
-like(stderr_of(q{CALL contactsync_wait('journeys')}), qr/ERROR: +server "journeys" cannot go on: .*60 contacts or more would be sent at once/, 'a large transaction is held');
+like(stderr_of(q{CALL contactsync_wait('journeys')}), qr/ERROR: +delivery to server "journeys" cannot continue: .*60 contacts or more would be sent at once/, 'a large transaction is held');
 sql(q{UPDATE people SET name = 'y' WHERE id = 1});
 $node->stop;
 $node->start;

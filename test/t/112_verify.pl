@@ -83,7 +83,7 @@ like(verified('verifycaramel', 'usage'), qr/"contacts":\s*3.*\|ok\|$/, 'Caramel:
 shop(q{ALTER SERVER verifycaramel OPTIONS (SET usage 'gateway')});
 is(verified('verifycaramel', 'usage'), '||not available|HTTP 404: Not found', 'Caramel: a wrong gateway gives no answer');
 $sandbox->fault('caramel', { match => { account => 'verifycaramel' }, action => { status => 401 } });
-like(verified('verifycaramel', 'usage'), qr/^\|\|not available\|HTTP 401: the access token is not valid, and no worker renewed it/, 'Caramel: nor does an old token');
+like(verified('verifycaramel', 'usage'), qr/^\|\|not available\|HTTP 401: the access token is invalid, and no worker renewed it/, 'Caramel: nor does an old token');
 
 # changes at the provider
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'verifymailingcore', contacts => [ { externalId => '2', email => 'c2@example.com', optIn => \0, locale => 'ca', attributes => { firstName => 'Other', plan => 'gold' } }, { email => 'new@example.com' } ] });
@@ -105,11 +105,11 @@ like(verified('verifycampaignlark', 'contact'), qr/^c1\@example\.com\|c1\@exampl
 # changes here that have not been sent
 $node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Queued' WHERE id = 1; DELETE FROM customers WHERE id = 3});
 my $contacts = verified('verifyspotzee', 'contact');
-like($contacts, qr/^1\|\|not available\|a change of it is queued$/m, 'queued contacts are not compared');
+like($contacts, qr/^1\|\|not available\|a change is queued$/m, 'queued contacts are not compared');
 shop(q{CALL contactsync_run('verifyspotzee')});
 $contacts = verified('verifyspotzee', 'contact');
 like($contacts, qr/^1\|1\|ok\|$/m, 'contacts are compared after they are sent');
-like($contacts, qr/^3\|\|not available\|its row has gone/m, 'contacts without a row are not compared');
+like($contacts, qr/^3\|\|not available\|its row is gone/m, 'contacts without a row are not compared');
 is(verified('verifyspotzee', 'contact', 0), '', 'nothing is looked up with 0 samples');
 is(scalar split(/\n/, verified('verifyspotzee', 'contact', 2)), 2, 'as many contacts are looked up as requested');
 
@@ -117,7 +117,7 @@ is(scalar split(/\n/, verified('verifyspotzee', 'contact', 2)), 2, 'as many cont
 $sandbox->fault('owlat', { match => { account => 'verifyowlat', path => '*/health' }, action => { status => 200, body => 'fine' } });
 $sandbox->fault('owlat', { match => { account => 'verifyowlat', path => '*/contacts' }, action => { status => 200, body => '{"data": []}' } });
 is(verified('verifyowlat', 'health') . "\n" . verified('verifyowlat', 'contacts', 0),
-	"||not available|the answer is of another form than documented\n3|3|ok|", 'an answer that cannot be read is not available');
+	"||not available|the answer is not in the documented format\n3|3|ok|", 'an answer that cannot be read is not available');
 $sandbox->clear_faults('owlat');
 $sandbox->fault('spotzee', { match => { account => 'verifyspotzee' }, times => 2, action => { status => 429, retry_after => '0' } });
 is(verified('verifyspotzee', 'project', 0), '|verifyspotzee|ok|', 'a 429 is waited for');
@@ -141,12 +141,12 @@ $waiting->quit;
 my $watch = q{SELECT contactsync_watch('customers', 'verifycampaignlark', '{"email": "email", "opt_in": "opt_in", "locale": "locale", "attributes": {"plan": "plan", "shoe_size": "id"}}') > 0};
 shop(q{SELECT contactsync_unwatch('customers', 'verifycampaignlark')});
 ($out, $err) = shop_messages($watch);
-like($err, qr/ERROR:  CampaignLark has no field with the merge tag "locale", "shoe_size"\nDETAIL:  It has: email_address, .*\nHINT:  Create it there/, 'unknown fields are named');
+like($err, qr/ERROR:  CampaignLark has no field with the merge tag "locale", "shoe_size"\nDETAIL:  It has: email_address, .*\nHINT:  Create the field at CampaignLark/, 'unknown fields are named');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.watches WHERE server = 'verifycampaignlark'}), '0', 'no watch is created');
 $sandbox->fault('campaignlark', { match => { account => 'verifycampaignlark' }, action => { status => 503 } });
 ($out, $err) = shop_messages("BEGIN; $watch; ROLLBACK");
 is($out, 't', 'a watch is created if CampaignLark does not answer');
-like($err, qr/WARNING:  CampaignLark could not be asked whether it has the fields of the mapping\nDETAIL:  HTTP 503/, 'a warning is raised');
+like($err, qr/WARNING:  could not check whether CampaignLark has the fields of the mapping\nDETAIL:  The check failed with: HTTP 503/, 'a warning is raised');
 my $requests = $sandbox->count('campaignlark', account => 'verifycampaignlark')->{requests};
 shop(q{ALTER SERVER verifycampaignlark OPTIONS (ADD check_fields 'false')});
 is(shop($watch), 't', 'check_fields can be turned off');
@@ -161,7 +161,7 @@ like($err, qr/permission denied for foreign server verifyowlat/, 'USAGE on the s
 	SET ROLE other; SELECT ours FROM contactsync_verify('verifyowlat') WHERE check_name = 'contacts'});
 is($out, '0', 'only the contacts that the role sent are counted');
 ($out, $err) = shop_messages(q{SELECT * FROM contactsync_verify('verifyowlat', -1)});
-like($err, qr/"samples" must be from 0 to 1000/, 'the number of samples is limited');
+like($err, qr/"samples" must be between 0 and 1000/, 'the number of samples is limited');
 
 $node->stop;
 done_testing();

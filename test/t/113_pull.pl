@@ -91,7 +91,7 @@ $sandbox->fault('mailingcore', { match => { account => 'pull' }, action => { sta
 cmp_ok(shop(q{SELECT contactsync_pull('pull')}), '>=', 9, 'the next pull starts at the last complete one');
 isnt(sql(q{SELECT pulled_until FROM contactsync.endpoint}), $until, 'a complete pull advances the watermark');
 $sandbox->fault('mailingcore', { match => { account => 'pull' }, action => { status => 200, body => '{"x": 1}' } });
-like(complaint(q{SELECT contactsync_pull('pull')}), qr/the answer is of another form than documented/, 'an answer that cannot be read is an error');
+like(complaint(q{SELECT contactsync_pull('pull')}), qr/the answer is not in the documented format/, 'an answer that cannot be read is an error');
 
 # pages by number
 $sandbox->config('mailingcore', { account => 'pull', cursor_under => undef });
@@ -107,7 +107,7 @@ is(sql(q{SET ROLE other; SELECT count(*) FROM contactsync.remote_contacts}), '0'
 like((($node->psql('postgres', q{SET ROLE other; SELECT contactsync_pull('pull')}))[2]), qr/ERROR:  .*user mapping/, 'the key of another role cannot be used');
 is(sql(q{SELECT string_agg(role::text, ' ') FROM contactsync.endpoint}), 'shop', 'pulled contacts belong only to the role that pulled');
 create_server($node, $sandbox, 'owlat', role => 'shop');
-like(complaint(q{SELECT contactsync_pull('owlat')}), qr/ERROR:  Owlat does not tell which contacts changed/, 'pull is rejected for other providers');
+like(complaint(q{SELECT contactsync_pull('owlat')}), qr/ERROR:  Owlat cannot list the contacts that changed/, 'pull is rejected for other providers');
 sql(q{DROP SERVER pull CASCADE});
 is(sql(q{SELECT count(*) FROM contactsync.remote_contact}), '0', 'pulled contacts are deleted with the server');
 

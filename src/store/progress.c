@@ -1,0 +1,68 @@
+/*-------------------------------------------------------------------------
+ *
+ * progress.c
+ *		What is left to be delivered, and what keeps it from being delivered.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/sql.h"
+#include "store/progress.h"
+
+void
+cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz until,
+				 CsProgress *progress)
+{
+	static CsStatement statement = {
+		"SELECT COALESCE(sum(q.n), 0)::int8, (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[1],"
+		" (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[2],"
+		" COALESCE(sum(q.scans), 0)::int8"
+		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(n) AS n, sum(scans) AS scans FROM ("
+		"SELECT watch, greatest(n, 1) AS n, 0 AS scans FROM contactsync.queue"
+		" WHERE endpoint = e.id AND ($3 IS NULL OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
+		" UNION ALL SELECT watch, GREATEST(total - done, 1), 1 FROM contactsync.scan"
+		" WHERE endpoint = e.id AND state = 'running' AND kind <> 'poll' AND started_at <= $4) p"
+		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"
+		" LEFT JOIN contactsync.pause p ON p.endpoint = e.id AND p.watch = 0"
+		" LEFT JOIN contactsync.pause wp ON wp.endpoint = e.id AND wp.watch = q.watch AND q.watch <> 0,"
+		" LATERAL (SELECT CASE WHEN e.database <> contactsync.database_identity() THEN 'this database was restored or copied'"
+		" WHEN p.paused_at IS NOT NULL THEN concat_ws(': ', 'paused by ' || p.paused_by, p.reason)"
+		" WHEN wp.paused_at IS NOT NULL THEN format('the watch on %s: %s', w.source,"
+		" concat_ws(': ', 'paused by ' || wp.paused_by, wp.reason))"
+		" WHEN e.state = 'halted' THEN e.reason"
+		" WHEN w.state IN ('broken', 'guarded') THEN format('the watch on %s: %s', w.source, w.reason) END AS trouble) t"
+		" WHERE ($1 = 0 OR e.server = (SELECT srvname FROM pg_foreign_server WHERE oid = $1)) AND pg_has_role($2, e.role, 'USAGE')",
+		4, {OIDOID, OIDOID, TEXTOID, TIMESTAMPTZOID}
+	};
+	Datum		args[4];
+	char		nulls[5] = "    ";
+	MemoryContext context = CurrentMemoryContext;
+	bool		isnull;
+
+	args[0] = ObjectIdGetDatum(serverid);
+	args[1] = ObjectIdGetDatum(roleid);
+	args[2] = cs_sql_text_or_null(snapshot, &nulls[2]);
+	args[3] = TimestampTzGetDatum(until);
+	cs_sql_execute(&statement, args, nulls);
+	progress->left = DatumGetInt64(cs_sql_value(0, 1, &isnull));
+	progress->scans = DatumGetInt64(cs_sql_value(0, 4, &isnull));
+	MemoryContextSwitchTo(context);
+	progress->server = cs_sql_text(0, 2);
+	progress->trouble = cs_sql_text(0, 3);
+}
+
+char *
+cs_progress_snapshot(void)
+{
+	static CsStatement statement = {"SELECT pg_current_snapshot()::text"};
+	MemoryContext context = CurrentMemoryContext;
+
+	cs_sql_execute(&statement, NULL, NULL);
+	MemoryContextSwitchTo(context);
+	return cs_sql_text(0, 1);
+}
