@@ -39,7 +39,6 @@ cs_account_create(const CsEndpointState *state)
 	account->id = state->id;
 	account->serverid = state->serverid;
 	account->roleid = state->roleid;
-	account->server_name = state->server_name;
 	account->busy = state->busy;
 	account->stale_before = state->stale_before;
 	account->learned_pace = state->pace;

@@ -34,7 +34,6 @@ typedef struct CsAccount
 	int			id;				/* contactsync.endpoint.id */
 	Oid			serverid;
 	Oid			roleid;
-	char	   *server_name;
 	MemoryContext context;
 	CsEndpoint *endpoint;		/* NULL: it could never be read */
 	MemoryContext endpoint_context;

@@ -68,7 +68,7 @@ create_call(CsAccount *account, int n, CsChange **changes, CsAction action, int 
 	return call;
 }
 
-/* Make a call of a group of contacts ready, and begin a new group. */
+/* Have a call about a group of contacts ready to start, and begin a new group. */
 static void
 make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t *size)
 {
@@ -85,7 +85,7 @@ make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t 
 	*size = 0;
 }
 
-/* Make calls of contacts that were read, and have them ready. */
+/* Make calls about contacts that were read, ready to start. */
 void
 cs_call_make(CsAccount *account, int n, CsChange **changes)
 {
@@ -163,7 +163,7 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	}
 	call->started_at = now;
 	call->started = GetCurrentTimestamp();
-	call->http = cs_http_start(http, &account->endpoint->http, &call->request, auth, call);
+	(void) cs_http_start(http, &account->endpoint->http, &call->request, auth, call);
 	account->in_flight++;
 	cs_provider_auth_wipe(auth);
 	MemoryContextSwitchTo(old);
@@ -256,7 +256,6 @@ split_off(CsCall *call, int from, int n)
 								   call->batch.action, call->batch.step);
 
 	part->indivisible = true;
-	part->attempts = 0;
 	repeat(part, 0);
 }
 
@@ -352,7 +351,6 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 			if (call->changes[i]->failed_at == 0)
 				call->changes[i]->failed_at = now;
 		}
-		call->attempts++;
 		if (is_given_up(call))
 		{
 			cs_account_recover(account, now);
@@ -407,7 +405,7 @@ done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, doubl
 
 /* The watch waits, with its changes; others of the account go on. */
 static void
-break_lanes(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
+break_lanes(CsCall *call, const CsJudgement *judgement, double now)
 {
 	for (int i = 0; i < call->batch.ncontacts; i++)
 	{
@@ -427,7 +425,7 @@ halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 	if (judgement->mapping_error && direct)
 		reject(call, settlement, judgement);
 	else if (judgement->mapping_error)
-		break_lanes(call, settlement, judgement, now);
+		break_lanes(call, judgement, now);
 	else
 	{
 		cs_account_halt(call->account, now, judgement->retry_after,
@@ -595,7 +593,6 @@ cs_call_answered(CsCall *call, const CsResponse *response, CsSettlement *settlem
 	CsReadBatch **read_batches = read_batches_of(call);
 	CsJudgement judgement;
 
-	call->http = NULL;
 	call->account->in_flight--;
 	cs_provider_judge(call->account->endpoint, &call->batch, response, &judgement);
 	log_call(call, response, &judgement, settlement, now);

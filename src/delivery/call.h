@@ -28,11 +28,9 @@ typedef struct CsCall
 	bool		indivisible;	/* a later step, or a part of a batch that was
 								 * refused: its contacts stay together */
 	bool		reauthorized;	/* it was repeated with a fresh token */
-	int			attempts;		/* that count */
 	double		not_before;
 	double		started_at;
 	TimestampTz started;
-	CsHttpCall *http;
 } CsCall;
 
 extern void cs_call_make(CsAccount *account, int n, CsChange **changes);

@@ -3,17 +3,17 @@
  * database_identity.c
  *		Which database sends: this one, or the one that it is a copy of.
  *
- * Every endpoint knows the database that it sends from.  What comes into another
- * one by pg_restore, CREATE DATABASE ... TEMPLATE or pg_upgrade is away: nothing
- * of it is sent, whatever is restored in which order, until contactsync_resume()
- * says that this database sends from now on.  Of what is away the OID of the
- * server means nothing: it goes by its name.
+ * Every endpoint stores the database that it sends from.  One that comes into
+ * another database by pg_restore, CREATE DATABASE ... TEMPLATE or pg_upgrade is
+ * away: it sends nothing, in whatever order things are restored, until
+ * contactsync_resume() makes this the database that it sends from.  While it is
+ * away its server is found by name, because the stored OID means nothing here.
  *
- * A standby that was promoted, and a recovery to a point in time, are the same
- * database and go on.  But what the old primary sent last may not have got here,
- * so nothing that was stored before is trusted to be what the provider has; nor
- * is it after a restore.  That sends nothing by itself: a contact is compared
- * with what is stored of it when its row changes, and when it is reconciled.
+ * A promoted standby, and a cluster recovered to a point in time, are the same
+ * database and go on.  But what the old primary sent last may be missing here, so
+ * what was stored before is not trusted to be what the provider has; neither is it
+ * after a restore.  This alone sends nothing: a contact is compared with what is
+ * stored of it when its row changes, and when it is reconciled.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,25 +36,28 @@
 
 CS_FUNCTION(contactsync_database_identity);
 
-/* An extension that was dropped and made again is another one: a dump that is
- * restored over its own database is a restored one. */
-char *
-cs_database_identity(void)
+/*
+ * This extension in this database of this cluster.  If the extension is dropped
+ * and created again it is another one, so that a dump that is restored over its
+ * own database counts as restored.
+ */
+static char *
+identity(void)
 {
 	return psprintf(UINT64_FORMAT "/%u/%u", GetSystemIdentifier(), MyDatabaseId,
 					get_extension_oid(CS_EXTENSION, true));
 }
 
-/* contactsync.database_identity(): the views compare with it, so it is for everybody. */
+/* contactsync.database_identity(), which everybody may call because views do. */
 Datum
 contactsync_database_identity(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(cs_database_identity()));
+	PG_RETURN_TEXT_P(cstring_to_text(identity()));
 }
 
 /*
- * Effect: this database sends for the endpoint from now on.  Returns false if it
- * did already.  Errors: there is no server of its name.
+ * Make this the database that the endpoint sends from.  Return false if it is
+ * already.  Ereports if there is no server of its name.
  */
 bool
 cs_database_identity_claim(int endpoint)
@@ -87,7 +90,7 @@ cs_database_identity_claim(int endpoint)
 	return true;
 }
 
-/* Effect: an error if another database sends for the endpoint. */
+/* Ereport if the endpoint sends from another database. */
 void
 cs_database_identity_require(int endpoint)
 {
@@ -106,8 +109,8 @@ cs_database_identity_require(int endpoint)
 }
 
 /*
- * Effect: after a failover or a recovery to a point in time the log says so, and
- * what is stored is not trusted any more.
+ * If the cluster was promoted or recovered to a point in time since, say so in the
+ * log, and trust what is stored no more.
  */
 void
 cs_database_identity_check_timeline(void)
@@ -132,7 +135,7 @@ cs_database_identity_check_timeline(void)
 							 quote_literal_cstr(cs_sql_text(i, 1)))));
 }
 
-/* Effect: the log says what is not sent, and what to type; once per process. */
+/* Say in the log, once per process, what is not sent and what to type. */
 void
 cs_database_identity_warn(void)
 {
@@ -152,8 +155,7 @@ cs_database_identity_warn(void)
 	warned = n;
 }
 
-/* Effect: what was stored of an endpoint before is not trusted to be what the
- * provider has. */
+/* Do not trust what was stored of an endpoint before that time. */
 void
 cs_database_identity_mark_stale(int endpoint, TimestampTz before)
 {

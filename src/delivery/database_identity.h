@@ -12,9 +12,6 @@
 
 #include "datatype/timestamp.h"
 
-/* Of this extension in this database of this cluster; palloc'd. */
-extern char *cs_database_identity(void);
-
 /* All within cs_sql_enter(). */
 extern bool cs_database_identity_claim(int endpoint);
 extern void cs_database_identity_require(int endpoint);

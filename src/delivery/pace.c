@@ -18,7 +18,7 @@
 #define BACKOFF_LAST	60.0	/* s */
 #define JITTER_MAX		0.5		/* s */
 
-/* Calls of a token that rounding has left a little short. */
+/* What counts as a token, because rounding may leave one a little short. */
 #define ALMOST_ONE		(1.0 - 1e-6)
 
 static double
@@ -27,7 +27,7 @@ tokens_at(const CsPace *pace, double now)
 	return Min(pace->burst, pace->tokens + Max(now - pace->at, 0) * pace->rate);
 }
 
-/* Effect: the bucket has this rate from now on; it is full at first only. */
+/* Set rate and size of the bucket.  It is full only the first time. */
 void
 cs_pace_set(CsPace *pace, double rate, double burst, double now)
 {
@@ -39,7 +39,7 @@ cs_pace_set(CsPace *pace, double rate, double burst, double now)
 	pace->at = now;
 }
 
-/* Effect: takes a token if there is one. */
+/* Take a token if there is one. */
 bool
 cs_pace_take(CsPace *pace, double now)
 {
@@ -61,7 +61,7 @@ cs_pace_available(const CsPace *pace, double now)
 	return tokens > INT_MAX ? INT_MAX : (int) (tokens + (1.0 - ALMOST_ONE));
 }
 
-/* The time at which there will be a token. */
+/* When there will be a token. */
 double
 cs_pace_ready_at(const CsPace *pace, double now)
 {
@@ -70,6 +70,7 @@ cs_pace_ready_at(const CsPace *pace, double now)
 	return tokens >= ALMOST_ONE ? now : now + (1.0 - tokens) / pace->rate;
 }
 
+/* Seconds to wait after that many failures in a row, at least 1, with jitter. */
 double
 cs_pace_backoff(int failures)
 {
@@ -78,6 +79,7 @@ cs_pace_backoff(int failures)
 	return Min(delay, BACKOFF_LAST) + cs_pace_jitter();
 }
 
+/* Up to half a second, so that what stopped together does not start together. */
 double
 cs_pace_jitter(void)
 {

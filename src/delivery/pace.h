@@ -12,7 +12,7 @@
 
 #include "postgres.h"
 
-/* A token bucket: it holds up to "burst" tokens, one call takes one. */
+/* A token bucket: it holds up to "burst" tokens, and each call takes one. */
 typedef struct CsPace
 {
 	double		rate;			/* tokens a second */
@@ -26,10 +26,7 @@ extern bool cs_pace_take(CsPace *pace, double now);
 extern int	cs_pace_available(const CsPace *pace, double now);
 extern double cs_pace_ready_at(const CsPace *pace, double now);
 
-/* Seconds to wait after the n-th failure in a row (1 ..), with jitter. */
 extern double cs_pace_backoff(int failures);
-
-/* Up to half a second, so that what was stopped at once does not start at once. */
 extern double cs_pace_jitter(void);
 
 #endif							/* CS_DELIVERY_PACE_H */

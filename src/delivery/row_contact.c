@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * row_contact.c
- *		How source rows differ from what was last synced of them.
+ *		What would be sent of source rows now, and how that differs from what
+ *		was last synced.
  *
- * This looks and changes nothing.  Whoever finds a difference queues the key,
- * and the reader, which reads the row again when its call can start, has the
- * last word: so it is safe to find a difference that is none, but not the other
- * way round.
+ * This only reads; it serves scans, the export and contactsync_verify().  Whoever
+ * finds a difference queues the key, and the reader, which reads the row again
+ * when its call can start, has the last word.  So a difference that is none does
+ * no harm, but one that is missed is not sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,7 +26,10 @@
 #include "store/remote_contact.h"
 #include "store/source_row.h"
 
-/* What read_part() reads. */
+/*
+ * Reading
+ */
+
 typedef struct CsRowContactPart
 {
 	CsSource   *source;
@@ -43,8 +47,8 @@ read_part(void *arg)
 }
 
 /*
- * Effect: rows are read in a subtransaction.  What usually means that the watch
- * is broken is a row's result if no rows can be read, as that of 'x'::regclass.
+ * Read rows in a subtransaction.  An error that usually means that the watch is
+ * broken is caused by a row, as in 'x'::regclass, if reading no rows succeeds.
  */
 static CsTryResult
 try_to_read(CsSource *source, int n, char **keys, CsSourceRow *rows, ErrorData **error)
@@ -59,7 +63,7 @@ try_to_read(CsSource *source, int n, char **keys, CsSourceRow *rows, ErrorData *
 	return cs_try(read_part, &part, NULL, &other) == CS_TRY_OK ? CS_TRY_ROW_ERROR : result;
 }
 
-/* Effect: reads rows[i] for keys[i], halving where that fails. */
+/* Read rows[i] for keys[i], halving if that fails. */
 static void
 read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowContact *current)
 {
@@ -81,6 +85,12 @@ read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowConta
 	read_halving(source, n - n / 2, keys + n / 2, rows + n / 2, current + n / 2);
 }
 
+/*
+ * Read the rows of n keys of a watch as they would be sent now, with what was last
+ * synced; current[i] is for keys[i], palloc'd in the current context.  A row whose
+ * mapping fails is refused, and does not keep the others from being read.  Needs a
+ * transaction.  Ereports errors that no single row causes.
+ */
 void
 cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
 					int n, char **keys, CsRowContact *current)
@@ -115,7 +125,7 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
  * Comparing
  */
 
-/* What is stored of a failure. */
+/* A failure as stored. */
 typedef struct CsFailed
 {
 	bool		found;
@@ -135,7 +145,7 @@ key_array(int n, char **keys)
 	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* Effect: failed[i] is what is stored of keys[i], palloc'd in the current context. */
+/* Read what failures are stored; failed[i] is for keys[i]. */
 static void
 read_failures(const CsWatch *watch, int n, char **keys, CsFailed *failed)
 {
@@ -169,7 +179,7 @@ read_failures(const CsWatch *watch, int n, char **keys, CsFailed *failed)
 	cs_sql_leave(&scope);
 }
 
-/* The provider failed, rather than refused: it may take the contact now. */
+/* Did the provider fail, rather than refuse?  It may accept the contact now. */
 static bool
 is_passing(const CsFailed *failed)
 {
@@ -178,14 +188,14 @@ is_passing(const CsFailed *failed)
 }
 
 static void
-compare_contact(const CsComparer *comparer, const CsRowContact *current, const CsFailed *failed, bool superseded,
+compare_contact(const CsComparer *comparer, const CsRowContact *current, const CsFailed *failed, bool direct_newer,
 				CsComparison *result)
 {
 	const CsKnown *known = &current->known;
 	pg_uuid_t	digest;
 
 	cs_contact_digest(current->contact, comparer->endpoint->payload, &digest);
-	if (known->has_digest && !superseded && known->action == 'u' &&
+	if (known->has_digest && !direct_newer && known->action == 'u' &&
 		memcmp(&known->digest, &digest, sizeof(digest)) == 0)
 	{
 		result->difference = CS_IS_UNCHANGED;
@@ -206,13 +216,13 @@ compare_contact(const CsComparer *comparer, const CsRowContact *current, const C
 
 static void
 compare_row(const CsComparer *comparer, const CsRowContact *current, const CsFailed *failed,
-			bool superseded, CsComparison *result)
+			bool direct_newer, CsComparison *result)
 {
 	const CsKnown *known = &current->known;
 
 	memset(result, 0, sizeof(CsComparison));
 	if (current->contact)
-		compare_contact(comparer, current, failed, superseded, result);
+		compare_contact(comparer, current, failed, direct_newer, result);
 	else if (current->refusal)
 	{
 		result->difference = CS_IS_INVALID;
@@ -234,12 +244,10 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const CsFai
 	}
 }
 
-/*
- * Effect: superseded[i] tells whether contactsync_upsert() sent the contact of
- * keys[i] since its row was.
- */
+/* Set direct_newer[i] if contactsync_upsert() sent the contact of keys[i] after its
+ * row was sent. */
 static void
-find_overtaken(const CsComparer *comparer, int n, const CsRowContact *current, bool *superseded)
+find_newer_direct(const CsComparer *comparer, int n, const CsRowContact *current, bool *direct_newer)
 {
 	char	  **keys = palloc(n * sizeof(char *));
 	CsKnown    *direct = palloc(n * sizeof(CsKnown));
@@ -248,24 +256,29 @@ find_overtaken(const CsComparer *comparer, int n, const CsRowContact *current, b
 		keys[i] = current[i].contact ? cs_encoding_from_utf8(current[i].contact->upsert_key) : "";
 	cs_contact_state_read(comparer->watch->endpoint, 0, n, keys, direct);
 	for (int i = 0; i < n; i++)
-		superseded[i] = direct[i].found && direct[i].synced_at >= current[i].known.synced_at;
+		direct_newer[i] = direct[i].found && direct[i].synced_at >= current[i].known.synced_at;
 }
 
-/* Effect: as cs_row_contact_compare(), of keys that are read. */
+/* The same as cs_row_contact_compare(), for keys whose rows have to be read. */
 static void
 compare_read(const CsComparer *comparer, int n, char **keys, const CsFailed *failed,
 			 CsComparison *result)
 {
 	CsRowContact *current = palloc(n * sizeof(CsRowContact));
-	bool	   *superseded = palloc0(n * sizeof(bool));
+	bool	   *direct_newer = palloc0(n * sizeof(bool));
 
 	cs_row_contact_read(comparer->source, comparer->watch, comparer->endpoint, n, keys, current);
 	if (comparer->has_direct)
-		find_overtaken(comparer, n, current, superseded);
+		find_newer_direct(comparer, n, current, direct_newer);
 	for (int i = 0; i < n; i++)
-		compare_row(comparer, &current[i], &failed[i], superseded[i], &result[i]);
+		compare_row(comparer, &current[i], &failed[i], direct_newer[i], &result[i]);
 }
 
+/*
+ * Compare the rows of n keys with what was last synced; result[i] is for keys[i].
+ * Needs a transaction with an active snapshot.  Ereports errors that no single row
+ * causes.
+ */
 void
 cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsComparison *result)
 {
@@ -314,10 +327,15 @@ cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsCompari
  * Rows that have gone
  */
 
+/*
+ * Return in keys the next ones after "after" ("" at first) that were synced, or have
+ * a failure, and would have to be removed or forgotten if their rows had gone.
+ * Fewer than "limit" are the last.
+ */
 int
 cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys)
 {
-	/* what stays at the provider whatever became of its row needs no look */
+	/* without on_delete, contacts stay whatever becomes of their rows */
 	static CsStatement statement = {
 		"SELECT key FROM ((SELECT key FROM contactsync.contact WHERE watch = $2 AND key > $3 AND endpoint = $1"
 		" AND action = 'u' AND $5 ORDER BY key LIMIT $4)"
@@ -344,6 +362,10 @@ cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, ch
 	return n;
 }
 
+/*
+ * Find which of these keys have no row that passes the filter; the source must be
+ * opened for the watch that cs_row_contact_presence() returns.
+ */
 void
 cs_row_contact_compare_known(const CsComparer *comparer, int n, char **keys, CsComparison *result)
 {
@@ -361,6 +383,7 @@ cs_row_contact_compare_known(const CsComparer *comparer, int n, char **keys, CsC
 	}
 }
 
+/* The same watch without its mapping, to find only whether rows exist. */
 CsWatch *
 cs_row_contact_presence(const CsWatch *watch)
 {

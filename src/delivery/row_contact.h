@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * row_contact.h
- *		How source rows differ from what was last synced of them.
+ *		What would be sent of source rows now, and how that differs from what
+ *		was last synced.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,81 +17,63 @@
 #include "store/watch.h"
 #include "store/source_row.h"
 
-/* Neither: the row has gone, or the filter keeps it out. */
+/*
+ * What would be sent of a row now.  Neither contact nor refusal: the row has gone,
+ * or the filter keeps it out.
+ */
 typedef struct CsRowContact
 {
 	CsContact  *contact;		/* prepared; its upsert_key is set */
 	CsRefusal  *refusal;		/* why it cannot be sent */
-	CsKnown		known;			/* what was last synced of it */
+	CsKnown		known;			/* what was last synced */
 } CsRowContact;
 
-/*
- * Reads the rows of n keys of a watch as they would be sent now, with what is
- * known of them; rows[i] is for keys[i], palloc'd in the current context.  A row
- * whose mapping fails is refused, and does not keep the others from being read.
- * Needs a transaction.  Ereports what is not the fault of a single row, and that
- * several together took too long.
- */
 extern void cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
 								int n, char **keys, CsRowContact *rows);
 
 typedef enum CsDifference
 {
-	CS_IS_NEW,					/* the provider was never sent it */
-	CS_IS_CHANGED,				/* it was sent otherwise, or in doubt */
+	CS_IS_NEW,					/* it was never sent */
+	CS_IS_CHANGED,				/* what was sent is different, or unknown */
 	CS_IS_UNCHANGED,
 	CS_IS_REFUSED,				/* the provider refused it as it is */
 	CS_IS_INVALID,				/* it cannot be sent */
 	CS_IS_FILTERED,				/* the filter keeps it out */
-	CS_IS_GONE,					/* likewise, or the row has gone; to be
-								 * removed at the provider */
+	CS_IS_GONE,					/* likewise, or the row has gone, and it is to
+								 * be removed at the provider */
 	CS_DIFFERENCES
 } CsDifference;
 
-/* What was found out about one key. */
+/* The result for one key. */
 typedef struct CsComparison
 {
 	CsDifference difference;
-	const char *reason;			/* of INVALID and REFUSED, CS_REASON_ word */
-	bool		pending;		/* it has to be queued: to be sent, or for its
-								 * failure to be stored or cleared */
+	const char *reason;			/* of INVALID and REFUSED: a CS_REASON_ word */
+	bool		pending;		/* it has to be queued, to be sent or to have
+								 * its failure stored or cleared */
 } CsComparison;
 
-/* What is compared, and what need not be looked for. */
+/* What to compare, and what need not be looked up. */
 typedef struct CsComparer
 {
 	const CsWatch *watch;
 	const CsEndpoint *endpoint;
 	CsSource   *source;
-	bool		has_direct;		/* contacts of contactsync_upsert() are known */
+	bool		has_direct;		/* contacts of contactsync_upsert() are stored */
 	bool		has_failures;	/* failures of the watch are stored */
-	bool		assumes_new;	/* what is not known at all is NEW, unread */
+	bool		assumes_new;	/* rows that were never synced are NEW, and
+								 * not read */
 	bool		finds_missing_later;	/* known rows that are filtered out
 										 * are left to
 										 * cs_row_contact_compare_known() */
 } CsComparer;
 
-/*
- * Compares the rows of n keys; result[i] is for keys[i], palloc'd in the current
- * context.  Needs a transaction with an active snapshot.  Ereports what is not
- * the fault of a single row.
- */
 extern void cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsComparison *result);
 
-/*
- * The next known keys in their order after "after" ("" at first) that would have
- * to be removed, or forgotten, if their rows had gone; palloc'd.  Returns how
- * many; less than "limit" is the end.
- */
 extern int	cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys);
 
-/*
- * Which of these known keys have no row any more that passes the filter?  Like
- * cs_row_contact_compare(), but comparer->source must be of cs_row_contact_presence().
- */
 extern void cs_row_contact_compare_known(const CsComparer *comparer, int n, char **keys, CsComparison *result);
 
-/* The same watch without its mapping, to be read for whether there are rows. */
 extern CsWatch *cs_row_contact_presence(const CsWatch *watch);
 
 #endif							/* CS_DELIVERY_ROW_CONTACT_H */

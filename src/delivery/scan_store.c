@@ -52,7 +52,7 @@ text_argument(const char *text, char *null)
 	return text ? CStringGetTextDatum(text) : (Datum) 0;
 }
 
-/* The scans of a watch that are running, palloc'd in the current context. */
+/* The scans of a watch that are running, as a list of CsScanRow. */
 List *
 cs_scan_store_load(int endpoint, int watch)
 {
@@ -91,8 +91,8 @@ cs_scan_store_load(int endpoint, int watch)
 }
 
 /*
- * Scans that ended are kept until the next one of their kind, and can then be
- * looked up no more.
+ * Create a scan and return its id; 0 if an import or reconciliation of the watch
+ * is running.  Ended scans of the same kind are deleted.
  */
 int
 cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
@@ -124,23 +124,24 @@ cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, 
 	return cs_sql_execute(&create, args, nulls) > 0 ? cs_sql_int(0, 1) : 0;
 }
 
+/* Lock a scan that is running, without waiting. */
 CsScanLock
 cs_scan_store_lock(int id)
 {
-	static CsStatement hold = {
+	static CsStatement lock = {
 		"SELECT FROM contactsync.scan WHERE id = $1 AND state = 'running' FOR UPDATE SKIP LOCKED", 1, {INT4OID}
 	};
-	static CsStatement look = {
+	static CsStatement exists = {
 		"SELECT FROM contactsync.scan WHERE id = $1 AND state = 'running'", 1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(id);
 
-	if (cs_sql_execute(&hold, &arg, NULL) > 0)
+	if (cs_sql_execute(&lock, &arg, NULL) > 0)
 		return CS_SCAN_LOCKED;
-	return cs_sql_execute(&look, &arg, NULL) > 0 ? CS_SCAN_BUSY : CS_SCAN_ENDED;
+	return cs_sql_execute(&exists, &arg, NULL) > 0 ? CS_SCAN_BUSY : CS_SCAN_ENDED;
 }
 
-/* Effect: how far the scan is, and what it found since, is stored. */
+/* Store how far the scan is, and add what it found on a page. */
 void
 cs_scan_store_step(const CsScanRow *row, const CsScanStep *step)
 {
@@ -168,8 +169,8 @@ cs_scan_store_step(const CsScanRow *row, const CsScanStep *step)
 	cs_sql_execute(&statement, args, nulls);
 }
 
-/* Effect: the scan is at the beginning of row->phase; what was only counted is
- * counted once more. */
+/* Store that the scan is at the beginning of row->phase.  A total of -1 leaves the
+ * total as it is. */
 void
 cs_scan_store_begin_phase(const CsScanRow *row, int64 total)
 {
@@ -191,7 +192,7 @@ cs_scan_store_begin_phase(const CsScanRow *row, int64 total)
 	cs_sql_execute(&statement, args, nulls);
 }
 
-/* Effect: the scan is over; "reason" is why it did not come to its end, or NULL. */
+/* End a scan.  "reason" says why it failed; NULL: it has come to its end. */
 void
 cs_scan_store_end(int id, const char *reason)
 {
@@ -208,7 +209,7 @@ cs_scan_store_end(int id, const char *reason)
 	cs_sql_execute(&statement, args, nulls);
 }
 
-/* How many contacts of the watch the scan has met, about as many as are known. */
+/* How many contacts the scan has found: about as many as the watch has synced. */
 int64
 cs_scan_store_total_known(int id)
 {
@@ -222,7 +223,7 @@ cs_scan_store_total_known(int id)
 	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
 }
 
-/* Effect: what is running, but for polls, runs no more.  Returns whether it did. */
+/* Cancel the import or reconciliation of a watch.  Return false if none runs. */
 bool
 cs_scan_store_cancel(int endpoint, int watch)
 {
@@ -236,7 +237,8 @@ cs_scan_store_cancel(int endpoint, int watch)
 	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
-/* Returns it, in Unix seconds; 0: there is to be none. */
+/* Store when the next reconciliation is due, and return it in Unix seconds; 0: none
+ * is configured. */
 double
 cs_scan_store_next_reconcile(int watch, double now)
 {

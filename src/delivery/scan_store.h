@@ -27,13 +27,14 @@ typedef enum CsScanKind
 
 typedef enum CsScanPhase
 {
-	CS_SCAN_COUNTING,			/* how much would be sent; -> COMPARING */
-	CS_SCAN_COMPARING,			/* rows are compared, and queued if they
-								 * differ; -> MISSING, or the end */
-	CS_SCAN_MISSING				/* known keys whose rows have gone are queued */
+	CS_SCAN_COUNTING,			/* how many rows would be sent; -> COMPARING */
+	CS_SCAN_COMPARING,			/* rows that differ are queued; -> MISSING, or
+								 * the end */
+	CS_SCAN_MISSING				/* keys that were synced, and whose rows have
+								 * gone, are queued */
 } CsScanPhase;
 
-/* A row of contactsync.scan that is running. */
+/* A scan that is running, as stored. */
 typedef struct CsScanRow
 {
 	int			id;
@@ -43,13 +44,14 @@ typedef struct CsScanRow
 	char	   *watermark;		/* CS_POLL: where the round began, or NULL */
 	char	   *since;			/* CS_POLL: no row up to there, or NULL */
 	char	   *filter;			/* only rows that pass it, or NULL */
-	double		rate;			/* contacts queued a second; 0: no limit */
-	bool		accepted;		/* automations may start, or cannot */
-	int64		changes;		/* that were found in this phase so far */
+	double		rate;			/* keys to queue a second; 0: no limit */
+	bool		accepted;		/* the user said that automations may start,
+								 * or are paused */
+	int64		changes;		/* found while COUNTING */
 	double		next_at;		/* CS_POLL: the next round, in Unix seconds */
 } CsScanRow;
 
-/* What one page adds to it. */
+/* What one page adds to the counts. */
 typedef struct CsScanStep
 {
 	int64		rows;
@@ -58,15 +60,14 @@ typedef struct CsScanStep
 
 extern List *cs_scan_store_load(int endpoint, int watch);
 
-/* The id of a new scan; 0 if one of the watch is running that is no poll. */
 extern int	cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
 								 const char *automations, int64 total);
 
-/* A scan that somebody is cancelling just now is BUSY, and may be asked again later. */
 typedef enum CsScanLock
 {
-	CS_SCAN_LOCKED,				/* to the end of the transaction */
-	CS_SCAN_BUSY,
+	CS_SCAN_LOCKED,				/* until the end of the transaction */
+	CS_SCAN_BUSY,				/* somebody else has it locked, and may be
+								 * cancelling it */
 	CS_SCAN_ENDED
 } CsScanLock;
 
@@ -77,7 +78,6 @@ extern void cs_scan_store_end(int id, const char *reason);
 extern int64 cs_scan_store_total_known(int id);
 extern bool cs_scan_store_cancel(int endpoint, int watch);
 
-/* Effect: the time of the next reconciliation is stored; it is due at "now". */
 extern double cs_scan_store_next_reconcile(int watch, double now);
 
 #endif							/* CS_DELIVERY_SCAN_STORE_H */

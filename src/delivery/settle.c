@@ -3,13 +3,13 @@
  * settle.c
  *		Outcomes are gathered, then stored in one transaction.
  *
- * A row of the queue is deleted in the transaction that stores the last outcome
- * that it waits for, and in no other.  So there is nothing to recover after a
- * crash but to send again what is still queued.
+ * A queue row is deleted in the transaction that stores the last outcome that it
+ * waits for, and in no other.  So a crash leaves nothing to recover: what is still
+ * queued is sent again.
  *
  * Somebody's transaction may have locked what is stored of a watch, as that of
  * contactsync_unwatch() does until it ends.  Then the outcomes of that watch are
- * held, and nothing more of it is read; all others are stored.
+ * kept in memory, and no more of its changes are read; all others are stored.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,9 +37,9 @@
 #include "store/trace.h"
 #include "store/watch_store.h"
 
-/* What is locked is waited for so long, and then tried again later (s). */
+/* How long to wait for what somebody has locked, and then until the next try (s). */
 #define LOCK_TIMEOUT	"100ms"
-#define HELD_PAUSE		1.0
+#define LOCKED_PAUSE	1.0
 
 /* A growing array. */
 typedef struct CsArray
@@ -54,20 +54,21 @@ typedef struct CsLaneOutcomes
 {
 	CsLane	   *lane;
 	MemoryContext context;		/* of this and all in it */
-	List	   *read_batches;	/* of CsReadBatch that are used here */
-	double		not_before;		/* somebody has a lock on it; 0: nobody */
+	List	   *read_batches;	/* of CsReadBatch, which "synced" and "failed"
+								 * point into */
+	double		not_before;		/* when somebody has locked it; else 0 */
 	bool		stored;
 	CsArray		synced;			/* of CsStored */
 	CsArray		failed;			/* of CsStored */
 	CsArray		unchanged;		/* of char *: keys */
-	CsArray		done;			/* of CsQueuePosition: rows to delete */
+	CsArray		done;			/* of CsQueuePosition: queue rows to delete */
 	const char *last_error;
 } CsLaneOutcomes;
 
 struct CsSettlement
 {
 	MemoryContext context;
-	MemoryContext call_context; /* of calls, emptied each time */
+	MemoryContext call_context; /* of the calls; reset when they are stored */
 	List	   *lanes;			/* of CsLaneOutcomes */
 	List	   *calls;			/* of CsCallRecord */
 	bool		calls_stored;
@@ -95,7 +96,7 @@ cs_settle_is_empty(const CsSettlement *settlement)
 	return settlement->lanes == NIL && settlement->calls == NIL;
 }
 
-/* A new item at the end of the pile. */
+/* Append an item to the array, and return where to write it. */
 static void *
 array_add(CsLaneOutcomes *outcomes, CsArray *array, Size size)
 {
@@ -161,8 +162,10 @@ finish(CsSettlement *settlement, CsChange *change)
 		lane->max_read = 0;
 }
 
-/* What the contact is stored under: for direct upserts, who it is; so much of
- * it as fits, for a key that is too long has a failure as well. */
+/*
+ * The key to store the contact under: for direct upserts, the upsert key.  A key
+ * that is too long has a failure as well, so it is cut.
+ */
 static const char *
 stored_key(CsLaneOutcomes *outcomes, const CsChange *change)
 {
@@ -170,10 +173,7 @@ stored_key(CsLaneOutcomes *outcomes, const CsChange *change)
 		return copy(outcomes->context, cs_encoding_from_utf8(change->contact->upsert_key));
 	if (strlen(change->key) > CS_KEY_MAX_BYTES)
 	{
-		/*
-		 * one byte more than a key may have, so that it fails again if
-		 * retried
-		 */
+		/* one byte more than is allowed, so that it fails again if retried */
 		int			len = pg_mbcliplen(change->key, strlen(change->key), CS_KEY_MAX_BYTES);
 
 		return copy(outcomes->context, psprintf("%.*s%*s", len, change->key, CS_KEY_MAX_BYTES + 1 - len, "~"));
@@ -203,7 +203,7 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	finish(settlement, change);
 }
 
-/* Effect: no call was needed; a failure that the key had is over. */
+/* The provider has the contact already; an older failure of the key is over. */
 void
 cs_settle_unchanged(CsSettlement *settlement, CsChange *change)
 {
@@ -215,9 +215,9 @@ cs_settle_unchanged(CsSettlement *settlement, CsChange *change)
 }
 
 /*
- * Effect: no call is made, for another row that means the same contact was
- * changed later and sent already.  It is known of this one that it is there,
- * but nothing that its next change could equal.
+ * Another row that stands for the same contact was changed later, and sent
+ * already.  Store that the provider has this one, but no digest that its next
+ * change could be equal to.
  */
 void
 cs_settle_outdated(CsSettlement *settlement, CsChange *change)
@@ -291,7 +291,7 @@ cs_settle_call(CsSettlement *settlement, const CsCallRecord *record)
  * Storing
  */
 
-/* A key is here once: its next call starts only when this one is stored. */
+/* Each key is here once: its next call starts only when this outcome is stored. */
 static void
 store_synced(CsLane *lane, CsArray *array)
 {
@@ -335,8 +335,7 @@ store_lane(CsLaneOutcomes *outcomes)
 				   outcomes->unchanged.n, outcomes->failed.n, outcomes->last_error);
 }
 
-/* What is stored together: of these lanes, and if there are accounts their
- * health and the calls. */
+/* What is stored together; calls and accounts can be NIL. */
 typedef struct CsStoreJob
 {
 	List	   *lanes;			/* of CsLaneOutcomes */
@@ -344,7 +343,7 @@ typedef struct CsStoreJob
 	List	   *accounts;
 } CsStoreJob;
 
-/* The counts of an endpoint, palloc'd, and in the list from now on. */
+/* The counts of an endpoint in the list, added if there are none. */
 static CsStats *
 stats_of(List **all, int endpoint)
 {
@@ -363,7 +362,7 @@ stats_of(List **all, int endpoint)
 	return stats;
 }
 
-/* Effect: all of it is counted, in that memory; too many failures are told of. */
+/* Add all of it to the statistics, and notify listeners of too many failures. */
 static void
 store_stats(const CsStoreJob *job, MemoryContext context)
 {
@@ -442,15 +441,15 @@ try_to_store(CsStoreJob *job)
 	return stored;
 }
 
-/* Effect: the lane is stored by itself, or held. */
+/* Store the outcomes of one lane, or keep them for later. */
 static void
-store_or_hold(CsLaneOutcomes *outcomes, double now)
+store_or_keep(CsLaneOutcomes *outcomes, double now)
 {
 	CsStoreJob	job = {.lanes = list_make1(outcomes)};
 
 	if (try_to_store(&job))
 		return;
-	outcomes->not_before = now + HELD_PAUSE;
+	outcomes->not_before = now + LOCKED_PAUSE;
 	outcomes->lane->not_before = Max(outcomes->lane->not_before, outcomes->not_before);
 }
 
@@ -467,13 +466,13 @@ cs_settle_store(CsSettlement *settlement, List *accounts, double now)
 		if (outcomes->not_before == 0)
 			all.lanes = lappend(all.lanes, outcomes);
 		else if (outcomes->not_before <= now)
-			store_or_hold(outcomes, now);
+			store_or_keep(outcomes, now);
 	}
 	settlement->calls_stored = try_to_store(&all);
 	if (settlement->calls_stored)
 		return;
 	foreach(lc, all.lanes)
-		store_or_hold(lfirst(lc), now);
+		store_or_keep(lfirst(lc), now);
 	all.lanes = NIL;
 	settlement->calls_stored = try_to_store(&all);
 }

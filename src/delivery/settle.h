@@ -27,10 +27,17 @@ extern void cs_settle_outdated(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
 							 const char *request_id);
 
+/* Copies the record, but for its traces: these are made in this context. */
 extern MemoryContext cs_settle_call_context(const CsSettlement *settlement);
 extern void cs_settle_call(CsSettlement *settlement, const CsCallRecord *record);
 
+/* When there is something to store; DBL_MAX: there is nothing. */
 extern double cs_settle_due_at(const CsSettlement *settlement);
+
+/*
+ * Stores all that nobody else has locked, and what changed in the accounts.  Needs
+ * a transaction; call cs_settle_free_stored() when that has committed.
+ */
 extern void cs_settle_store(CsSettlement *settlement, List *accounts, double now);
 extern void cs_settle_free_stored(CsSettlement *settlement);
 
