@@ -38,17 +38,6 @@ CS_FUNCTION(contactsync_normalize_email);
 /* The environment variable from which the curl command takes the key. */
 #define KEY_VARIABLE	"CONTACTSYNC_KEY"
 
-static const char *const verdict_names[] = {
-	[CS_DONE] = "done",
-	[CS_STEP] = "step",
-	[CS_RETRY] = "retry",
-	[CS_REKEY] = "rekey",
-	[CS_REAUTH] = "reauth",
-	[CS_SPLIT] = "split",
-	[CS_REJECT] = "reject",
-	[CS_HALT] = "halt"
-};
-
 static const char *const outcome_names[] = {
 	[CS_OUTCOME_OK] = "ok",
 	[CS_OUTCOME_REJECTED] = "rejected",
@@ -430,7 +419,7 @@ static void
 fill_call(Row *row, const CsJudgement *judgement)
 {
 	memset(row->nulls, true, sizeof(row->nulls));
-	set_text(row, COL_VERDICT, verdict_names[judgement->verdict]);
+	set_text(row, COL_VERDICT, cs_provider_verdict_name(judgement->verdict));
 	row->nulls[COL_RETRY_AFTER] = judgement->retry_after < 0;
 	row->values[COL_RETRY_AFTER] = Float8GetDatum(judgement->retry_after);
 	row->nulls[COL_THROTTLED] = false;

@@ -3,21 +3,21 @@
  * capture.c
  *		The trigger on watched tables and its per-transaction set.
  *
- * This runs in the application's transactions, so it does as little as it can:
- * the row trigger compares the columns that are used, and notes the key of the
- * row in a set in memory.  Before the transaction commits (or is prepared) the
- * set is written to contactsync.queue, many keys a row.  It needs no right of
- * the application on any table of ours, reads nothing, and its only errors are
+ * This runs in the application's transactions, so it does as little as possible.
+ * The row trigger compares the columns that the watch uses, and adds the key of
+ * the row to a set in memory.  Before the transaction commits or is prepared, the
+ * set is written to contactsync.queue, many keys to a row.  The application needs
+ * no privilege on any table of ours, nothing is read, and the only errors are
  * those of any write: the configuration is in the arguments of the trigger.
  *
  *		contactsync.capture(endpoint, watch, number of key columns,
  *							key columns ..., used columns ...)
  *
- * No used column means: all.  Columns go by name, for partitions number them
- * differently.
+ * Without used columns, all are.  Columns are named, because partitions number
+ * them differently.
  *
- * Rolled back subtransactions must not send, so the set is a list in the order
- * of arrival, and a stack remembers where each subtransaction began.
+ * What a rolled back subtransaction changed must not be sent, so the set is a list
+ * in the order of arrival, and a stack remembers where each subtransaction began.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,10 +49,11 @@
 #include "store/watch.h"
 #include "store/watch_store.h"
 
-/* Keys that are held in memory before they are spilled to the queue. */
-#define CS_CAPTURE_MAX_KEYS	16384
+/* When a subtransaction has so many keys in memory, they are written to the queue
+ * early. */
+#define MAX_KEYS	16384
 
-/* What a trigger's arguments mean for its relation. */
+/* A trigger, with what its arguments mean for its relation. */
 typedef struct CsTrigger
 {
 	Oid			tgoid;			/* hash key */
@@ -65,8 +66,6 @@ typedef struct CsTrigger
 	int			nused;			/* 0: all */
 	AttrNumber *used;
 	MemoryContext context;
-	TransactionId all_noted_in; /* by note_all(): this transaction, ... */
-	SubTransactionId all_noted_by;	/* ... and its part */
 } CsTrigger;
 
 typedef struct CsDirtyKey
@@ -77,7 +76,7 @@ typedef struct CsDirtyKey
 	text	   *key;
 } CsDirtyKey;
 
-/* The index into dirty.keys stands for the key there. */
+/* An index into dirty.keys stands for the key there. */
 typedef struct CsDirtySlot
 {
 	int			index;
@@ -101,18 +100,25 @@ static inline uint32 dirty_hash_of(int index);
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-/* A subtransaction that noted keys, and where they begin. */
+/* A subtransaction that added keys, and where these begin. */
 typedef struct CsLevel
 {
 	int			nest_level;
 	int			start;
 } CsLevel;
 
-/* The set of this transaction; all of it goes with the transaction. */
+/* The last subtransaction that had a trigger's whole table looked at. */
+typedef struct CsMarker
+{
+	Oid			tgoid;
+	SubTransactionId subid;
+} CsMarker;
+
+/* All that is captured of this transaction; its memory goes with that. */
 static struct
 {
-	MemoryContext context;		/* NULL: nothing was noted */
-	MemoryContext key_context;	/* the keys themselves; reset by a spill */
+	MemoryContext context;		/* NULL: nothing was captured */
+	MemoryContext key_context;	/* the keys themselves */
 	dirtyset_hash *set;
 	int			nkeys;
 	int			max_keys;
@@ -120,10 +126,16 @@ static struct
 	int			nlevels;
 	int			max_levels;
 	CsLevel    *levels;
+	List	   *markers;		/* of CsMarker */
 	int64		rows_written;	/* numbers the queue rows of the transaction */
 }			dirty;
 
-static HTAB *triggers = NULL;
+/* The triggers that this session has run. */
+static struct
+{
+	HTAB	   *by_oid;			/* of CsTrigger */
+	CsTrigger  *last;			/* the one that ran last, or NULL */
+}			cache;
 
 CS_FUNCTION(contactsync_capture);
 
@@ -145,7 +157,7 @@ dirty_equal(int a, int b)
 }
 
 /*
- * Triggers, as this session knows them
+ * The cache of triggers
  */
 
 static void
@@ -154,7 +166,7 @@ forget_triggers(Datum arg, Oid relid)
 	HASH_SEQ_STATUS seq;
 	CsTrigger  *entry;
 
-	hash_seq_init(&seq, triggers);
+	hash_seq_init(&seq, cache.by_oid);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 		if (!OidIsValid(relid) || entry->relid == relid)
 			entry->valid = false;
@@ -165,11 +177,11 @@ create_trigger_cache(void)
 {
 	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(CsTrigger)};
 
-	triggers = hash_create("contactsync triggers", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	cache.by_oid = hash_create("contactsync triggers", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(forget_triggers, (Datum) 0);
 }
 
-/* Effect: fills the entry from the trigger's arguments. */
+/* Fill an entry from the trigger's arguments. */
 static void
 read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
 {
@@ -208,40 +220,38 @@ read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
 }
 
 /*
- * The cached meaning of a trigger, read anew after any change of its table.
- * NULL if it belongs to no watch: anybody can make a trigger with arguments of
- * his own, and a table can be restored without its watch.
+ * Return the entry of a trigger, filled again after any change of its table.  NULL
+ * if it belongs to no watch: anybody can create a trigger with any arguments, and a
+ * table can be restored without its watch.
  */
 static CsTrigger *
 find_trigger(Relation rel, const Trigger *trigger)
 {
-	static CsTrigger *last = NULL;
 	bool		found;
 	CsTrigger  *entry;
 
-	if (last && last->valid && last->tgoid == trigger->tgoid)
-		return last;
-	if (triggers == NULL)
+	if (cache.last && cache.last->valid && cache.last->tgoid == trigger->tgoid)
+		return cache.last;
+	if (cache.by_oid == NULL)
 		create_trigger_cache();
-	entry = hash_search(triggers, &trigger->tgoid, HASH_ENTER, &found);
+	entry = hash_search(cache.by_oid, &trigger->tgoid, HASH_ENTER, &found);
 	if (!found)
 	{
 		entry->valid = false;
 		entry->context = NULL;
-		entry->all_noted_in = InvalidTransactionId;
 	}
 	if (!entry->valid)
 	{
 		if (entry->context)
 			MemoryContextDelete(entry->context);
 		entry->context = NULL;
-		last = NULL;
+		cache.last = NULL;
 		read_trigger(entry, rel, trigger);
 		entry->valid = cs_watch_covers(entry->endpoint, entry->watch, RelationGetRelid(rel));
 		if (!entry->valid)
 			return NULL;
 	}
-	return last = entry;
+	return cache.last = entry;
 }
 
 /*
@@ -265,11 +275,12 @@ begin_set(void)
 	dirty.nlevels = 0;
 	dirty.max_levels = 8;
 	dirty.levels = palloc(dirty.max_levels * sizeof(CsLevel));
+	dirty.markers = NIL;
 	dirty.rows_written = 0;
 	MemoryContextSwitchTo(old);
 }
 
-/* Effect: keys noted from now on belong to the current subtransaction. */
+/* Have keys that are added from now on belong to the current subtransaction. */
 static void
 enter_level(void)
 {
@@ -286,7 +297,7 @@ enter_level(void)
 	dirty.levels[dirty.nlevels++].start = dirty.nkeys;
 }
 
-/* Effect: the keys from "start" on are not noted any more. */
+/* Remove the keys from "start" on. */
 static void
 drop_keys(int start)
 {
@@ -304,8 +315,8 @@ drop_keys(int start)
 	dirty.nkeys = start;
 }
 
-/* Effect: writes the keys from "start" on that are of the same lane as the
- * first, marks them as written by their watch, and returns how many. */
+/* Write those of the keys from "start" on that are of the same lane as the first,
+ * mark them as written by their watch, and return how many they are. */
 static int
 write_lane(CsQueueWriter *writer, int start, Datum *elements)
 {
@@ -345,10 +356,8 @@ write_lane(CsQueueWriter *writer, int start, Datum *elements)
 	return written;
 }
 
-/*
- * Effect: the keys from "start" on go to the queue, in the current
- * (sub)transaction, and out of the set.  Errors: as any write.
- */
+/* Write the keys from "start" on to the queue, in the current (sub)transaction, and
+ * remove them from the set. */
 static void
 write_keys(int start)
 {
@@ -359,7 +368,7 @@ write_keys(int start)
 
 	if (left == 0)
 		return;
-	/* take them out of the hash before write_lane() blurs their lanes */
+	/* remove them from the hash before write_lane() marks them */
 	if (start > 0)
 		for (int i = start; i < dirty.nkeys; i++)
 			dirtyset_delete(dirty.set, i);
@@ -384,9 +393,9 @@ write_keys(int start)
 	dirty.nkeys = start;
 }
 
-/* Effect: notes that the row may differ; spills the set when it is large. */
+/* Add the key of a row; write the set to the queue early when it is large. */
 static void
-note_row(CsTrigger *trigger, TupleTableSlot *slot)
+add_row(CsTrigger *trigger, TupleTableSlot *slot)
 {
 	CsDirtyKey *key;
 	bool		found;
@@ -415,7 +424,7 @@ note_row(CsTrigger *trigger, TupleTableSlot *slot)
 		return;
 	}
 	dirty.nkeys++;
-	if (dirty.nkeys - dirty.levels[dirty.nlevels - 1].start >= CS_CAPTURE_MAX_KEYS)
+	if (dirty.nkeys - dirty.levels[dirty.nlevels - 1].start >= MAX_KEYS)
 		write_keys(dirty.levels[dirty.nlevels - 1].start);
 }
 
@@ -466,22 +475,44 @@ key_differs(const CsTrigger *trigger, TupleTableSlot *older, TupleTableSlot *new
 	return false;
 }
 
+static CsMarker *
+find_marker(Oid tgoid)
+{
+	MemoryContext old;
+	CsMarker   *marker;
+	ListCell   *lc;
+
+	foreach(lc, dirty.markers)
+	{
+		marker = lfirst(lc);
+		if (marker->tgoid == tgoid)
+			return marker;
+	}
+	old = MemoryContextSwitchTo(dirty.context);
+	marker = palloc(sizeof(CsMarker));
+	marker->tgoid = tgoid;
+	marker->subid = InvalidSubTransactionId;
+	dirty.markers = lappend(dirty.markers, marker);
+	MemoryContextSwitchTo(old);
+	return marker;
+}
+
 /*
- * Effect: the worker is to look at every contact that it knows of the watch.
- * To say it once is enough, but a subtransaction may be rolled back.
+ * Queue a marker that has the worker look at every contact that is stored of the
+ * watch.  One is enough, but a subtransaction may be rolled back.
  */
 static void
-note_all(CsTrigger *trigger)
+mark_all(CsTrigger *trigger)
 {
+	CsMarker   *marker;
 	CsQueueWriter *writer;
 
-	if (trigger->all_noted_in == GetTopTransactionId() &&
-		trigger->all_noted_by == GetCurrentSubTransactionId())
-		return;
-	trigger->all_noted_in = GetTopTransactionId();
-	trigger->all_noted_by = GetCurrentSubTransactionId();
 	if (dirty.context == NULL)
 		begin_set();
+	marker = find_marker(trigger->tgoid);
+	if (marker->subid == GetCurrentSubTransactionId())
+		return;
+	marker->subid = GetCurrentSubTransactionId();
 	writer = cs_queue_begin_write(&dirty.rows_written);
 	if (writer == NULL)
 		return;
@@ -513,24 +544,24 @@ contactsync_capture(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) || trigger->nkeys == 0)
 	{
-		note_all(trigger);
+		mark_all(trigger);
 		return PointerGetDatum(NULL);
 	}
 
 	older = data->tg_trigslot;
 	if (!TRIGGER_FIRED_BY_UPDATE(data->tg_event))
 	{
-		note_row(trigger, older);
+		add_row(trigger, older);
 		return PointerGetDatum(NULL);
 	}
 	newer = data->tg_newslot;
 	if (key_differs(trigger, older, newer))
 	{
-		note_row(trigger, older);
-		note_row(trigger, newer);
+		add_row(trigger, older);
+		add_row(trigger, newer);
 	}
 	else if (row_differs(trigger, older, newer))
-		note_row(trigger, newer);
+		add_row(trigger, newer);
 	return PointerGetDatum(NULL);
 }
 
@@ -585,7 +616,7 @@ at_subxact_end(SubXactEvent event, SubTransactionId mySubid,
 	}
 }
 
-/* Effect: this session knows when transactions end; once per session. */
+/* Register for the ends of transactions, once per session. */
 void
 cs_capture_init(void)
 {

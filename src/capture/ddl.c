@@ -3,9 +3,18 @@
  * ddl.c
  *		What becomes of watches when tables and servers change.
  *
- * Event triggers, so that it happens in the transaction of whoever makes the
- * change, whether or not there is a worker.  They do nothing, and nothing that
- * could fail, unless it is about something that is watched.
+ * Event triggers do this in the transaction that makes the change, whether or not
+ * a worker runs.  Unless the change concerns something that is watched, they do
+ * nothing that could fail.
+ *
+ * A watch stores its table's columns by their numbers, which no ALTER TABLE
+ * changes.  So whoever looks later sees which were renamed, and puts the new name
+ * into the key, the triggers' arguments and the expressions.
+ *
+ * Outside of subqueries it is certain what an expression names: a name, alone or
+ * qualified by that of the table, is the column.  In a subquery it may be another
+ * table's column, so it is left alone; if it was ours, the watch is broken and its
+ * status says so.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,12 +50,12 @@ CS_FUNCTION(contactsync_note_drop);
  * Columns that are renamed
  */
 
-/* Where an expression names a column that was renamed. */
+/* A place in an expression that names a column that was renamed. */
 typedef struct CsMention
 {
 	int			location;		/* of the first name */
-	int			qualifiers;		/* names in front of the column's */
-	const char *name;			/* that it has now */
+	int			qualifiers;		/* names before the column's */
+	const char *name;			/* the new one */
 } CsMention;
 
 typedef struct CsMentionWalk
@@ -63,7 +72,7 @@ compare_mentions(const ListCell *a, const ListCell *b)
 }
 
 static void
-note_mention(const ColumnRef *column, CsMentionWalk *walk)
+add_mention(const ColumnRef *column, CsMentionWalk *walk)
 {
 	int			n = list_length(column->fields);
 	CsMention  *mention;
@@ -94,13 +103,13 @@ find_mentions(Node *node, void *arg)
 		return find_mentions(((SubLink *) node)->testexpr, walk);
 	if (IsA(node, ColumnRef))
 	{
-		note_mention((ColumnRef *) node, walk);
+		add_mention((ColumnRef *) node, walk);
 		return false;
 	}
 	return raw_expression_tree_walker(node, find_mentions, walk);
 }
 
-/* Behind the identifier that begins there; NULL if none does. */
+/* Return what follows the identifier that begins there; NULL if none does. */
 static const char *
 skip_identifier(const char *p)
 {
@@ -120,7 +129,7 @@ skip_identifier(const char *p)
 	return p > start ? p : NULL;
 }
 
-/* Behind "name." */
+/* Return what follows "name." */
 static const char *
 skip_qualifier(const char *p)
 {
@@ -134,7 +143,7 @@ skip_qualifier(const char *p)
 	return p;
 }
 
-/* The expression with the columns' new names, palloc'd; as it is where it is
+/* Return the expression with the columns' new names, palloc'd; unchanged if it is
  * written in a way that is not understood. */
 static char *
 rename_in_expression(char *expression, const char *table, const CsRenames *renames)
@@ -168,7 +177,7 @@ rename_in_expression(char *expression, const char *table, const CsRenames *renam
 	return result.data;
 }
 
-/* Effect: the watch, its stored definition and its triggers have the new names. */
+/* Put the new names into the watch, its stored definition and its triggers. */
 static void
 rename_in_watch(CsWatch *watch, const CsRenames *renames)
 {
@@ -192,7 +201,7 @@ rename_in_watch(CsWatch *watch, const CsRenames *renames)
 	cs_table_trigger_rename(watch->id, renames);
 }
 
-/* The columns of a watch's table that have another name than it knows. */
+/* The columns of a watch's table whose names are not those that are stored. */
 static CsRenames *
 renames_of(int watch)
 {
@@ -217,15 +226,15 @@ renames_of(int watch)
 	return renames;
 }
 
-/* The columns of a table by number, null where one was dropped. */
+/* The names of a table's columns by number, null where one was dropped. */
 #define COLUMNS_OF(table) \
 	"(SELECT array_agg(a.attname ORDER BY n) FROM pg_class c, generate_series(1, c.relnatts::int4) n" \
 	" LEFT JOIN pg_attribute a ON a.attrelid = " table " AND a.attnum = n AND NOT a.attisdropped" \
 	" WHERE c.oid = " table ")"
 
 /*
- * Effect: watches have the names that their columns have now.  Returns whether
- * there was anything new about the columns of a watched table.
+ * Have watches follow columns that were renamed.  Return whether a watched table
+ * has other columns than before.  Within cs_sql_enter().
  */
 bool
 cs_ddl_follow_renames(void)
@@ -249,8 +258,8 @@ cs_ddl_follow_renames(void)
 }
 
 /*
- * Effect: in a database that was restored the columns may have other numbers, so
- * they are followed from here on.
+ * Store the columns of an endpoint's watches as they are now: in a database that
+ * was restored they may have other numbers.  Within cs_sql_enter().
  */
 void
 cs_ddl_reset_columns(int endpoint)
@@ -277,8 +286,8 @@ require_event_trigger(FunctionCallInfo fcinfo, const char *name)
 }
 
 /*
- * Effect: a table that has come to inherit from a watched one has its triggers;
- * columns and servers are known by the names that they have now.
+ * After DDL: give tables that inherit from watched ones their triggers, and follow
+ * the new names of columns and servers.
  */
 static void
 follow_commands(void)
@@ -310,8 +319,8 @@ follow_commands(void)
 	if (cs_sql_execute(&watched, NULL, NULL) == 0 && !inherits)
 		return;
 	(void) cs_ddl_follow_renames();
-	cs_shmem_reload_at_commit();	/* what it broke, or mended, is seen at
-									 * once */
+	cs_shmem_reload_at_commit();	/* to see at once what broke or works
+									 * again */
 }
 
 static void
@@ -343,7 +352,7 @@ try_to_follow_commands(void)
 Datum
 contactsync_note_ddl(PG_FUNCTION_ARGS)
 {
-	static bool busy = false;	/* what we do is DDL, too */
+	static bool busy = false;	/* what we do is DDL as well */
 
 	require_event_trigger(fcinfo, "contactsync.note_ddl");
 	if (busy || !cs_sql_is_ready())
@@ -361,12 +370,12 @@ contactsync_note_ddl(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Of a dropped object d: is it the server of an endpoint? */
+/* Is the dropped object d the server of an endpoint? */
 #define IS_SERVER_OF(e) \
 	"CASE WHEN " e ".database = contactsync.database_identity() THEN d.objid = " e ".server_oid" \
 	" ELSE d.address_names[1] = " e ".server END"
 
-/* Effect: drops the watches whose table or server was dropped.  Returns their number. */
+/* Drop the watches whose table or server was dropped, and return their number. */
 static uint64
 drop_watches(void)
 {
@@ -391,7 +400,7 @@ drop_watches(void)
 	return n;
 }
 
-/* Effect: what is known of servers that were dropped is gone. */
+/* Delete what is stored of servers that were dropped, and return their number. */
 static uint64
 drop_endpoints(void)
 {

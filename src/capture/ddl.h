@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ddl.h
- *		Watches follow columns that are renamed.
+ *		What becomes of watches when tables and servers change.
  *
  *-------------------------------------------------------------------------
  */

@@ -509,18 +509,6 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
  */
 
 static const char *
-verdict_name(const CsJudgement *judgement)
-{
-	static const char *const names[] = {
-		"done", "step", "retry", "rekey", "reauth", "split", "reject", "halt"
-	};
-
-	if (judgement->verdict == CS_RETRY && judgement->throttled)
-		return "throttled";
-	return names[judgement->verdict];
-}
-
-static const char *
 path_of(const char *url)
 {
 	const char *path = strstr(url, "://");
@@ -563,7 +551,8 @@ log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judg
 	record.method = call->request.method;
 	record.path = path_of(call->request.url);
 	record.status = response->status;
-	record.verdict = verdict_name(judgement);
+	record.verdict = judgement->verdict == CS_RETRY && judgement->throttled ? "throttled" :
+		cs_provider_verdict_name(judgement->verdict);
 	record.contacts = call->batch.ncontacts;
 	record.created = judgement->created;
 	record.updated = judgement->updated;

@@ -104,7 +104,7 @@ cs_database_identity_require(int endpoint)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("all of server \"%s\" is paused: this database was restored or copied", cs_sql_text(0, 1)),
-				 errhint("If no other database sends to it: SELECT contactsync_resume(%s).",
+				 errhint("If no other database sends to it, use SELECT contactsync_resume(%s).",
 						 quote_literal_cstr(cs_sql_text(0, 1)))));
 }
 
@@ -129,9 +129,9 @@ cs_database_identity_check_timeline(void)
 	for (uint64 i = 0; i < n; i++)
 		if (cs_sql_int(i, 2) != 0)
 			ereport(WARNING,
-					(errmsg("contactsync: what the provider has of server \"%s\" may be newer than what is stored here, for this cluster was promoted or recovered since (timeline %d, before: %d)",
+					(errmsg("contactsync may not know all that was sent to server \"%s\", because this cluster was promoted or recovered (timeline %d, before: %d)",
 							cs_sql_text(i, 1), DatumGetInt32(arg), cs_sql_int(i, 2)),
-					 errhint("SELECT contactsync_reconcile(...) sends every row again; if nothing was lost, SELECT contactsync_mark_stale(%s, '-infinity') first.",
+					 errhint("contactsync_reconcile() sends every row again. If nothing was lost, use SELECT contactsync_mark_stale(%s, '-infinity') first.",
 							 quote_literal_cstr(cs_sql_text(i, 1)))));
 }
 
@@ -150,7 +150,7 @@ cs_database_identity_warn(void)
 			ereport(WARNING,
 					(errmsg("contactsync sends nothing to server \"%s\": this database was restored or copied",
 							cs_sql_text(i, 1)),
-					 errhint("If no other database sends to it: SELECT contactsync_resume(%s).",
+					 errhint("If no other database sends to it, use SELECT contactsync_resume(%s).",
 							 quote_literal_cstr(cs_sql_text(i, 1)))));
 	warned = n;
 }

@@ -109,7 +109,7 @@ cs_guard_close(CsGuard *guard, const CsEndpoint *endpoint, int64 contacts)
 	if (guard->closed)
 		return;
 	reason = psprintf(INT64_FORMAT " contacts or more would be sent at once. %s"
-					  " contactsync_resume(..., automations => 'paused' or 'accepted') lets them go.",
+					  " contactsync_resume(..., automations => 'paused' or 'accepted') releases them.",
 					  contacts, cs_guard_risk(endpoint, guard->watch));
 	cs_sql_enter(&scope);
 	cs_watch_store_guard(guard->watch->id, reason);

@@ -312,6 +312,23 @@ cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body)
 
 /* ---------- judging an answer ---------- */
 
+const char *
+cs_provider_verdict_name(CsVerdict verdict)
+{
+	static const char *const names[] = {
+		[CS_DONE] = "done",
+		[CS_STEP] = "step",
+		[CS_RETRY] = "retry",
+		[CS_REKEY] = "rekey",
+		[CS_REAUTH] = "reauth",
+		[CS_SPLIT] = "split",
+		[CS_REJECT] = "reject",
+		[CS_HALT] = "halt"
+	};
+
+	return names[verdict];
+}
+
 void
 cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement)
 {

@@ -356,6 +356,9 @@ extern CsRefusal *cs_provider_prepare(const CsEndpoint *endpoint, CsContact *con
  */
 extern char *cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body);
 
+/* Return the word for a verdict. */
+extern const char *cs_provider_verdict_name(CsVerdict verdict);
+
 /* Zero a judgement; set the verdict to DONE, and an outcome for every contact. */
 extern void cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement);
 

@@ -1,9 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * init.c
- *		Mirrors tables of customers to e-mail marketing providers.
+ *		Loading of the library, which mirrors tables of customers to e-mail
+ *		marketing providers.
  *
- * This is where the library is loaded; docs/architecture.md is the map.
+ * docs/architecture.md explains how the sources are organized.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,12 +30,12 @@ PGDLLEXPORT void _PG_init(void);
 static object_access_hook_type prev_object_access_hook = NULL;
 
 /*
- * The worker has to see that its extension may be gone or updated, or the right
- * to use an account gone with the user mapping.  What is made or altered of the
- * latter passes the validator.
+ * Have definitions reloaded when the extension is dropped or updated, or a server
+ * or user mapping is dropped.  The validator sees those that are created or
+ * altered.
  */
 static void
-note_object(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
+reload_after_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
 {
 	if (prev_object_access_hook)
 		prev_object_access_hook(access, classId, objectId, subId, arg);
@@ -57,5 +58,5 @@ _PG_init(void)
 	cs_launcher_register();
 	cs_launcher_hook();
 	prev_object_access_hook = object_access_hook;
-	object_access_hook = note_object;
+	object_access_hook = reload_after_access;
 }

@@ -3,18 +3,17 @@
  * launcher.c
  *		One process per cluster that starts a worker per database.
  *
- * It needs no list: it starts a worker in every database that takes
- * connections and is no template; a worker that does not find the extension
- * leaves at once and is not started again until CREATE EXTENSION says so.
- * Workers that end otherwise come back after a pause that grows while they
- * fail to start.
+ * It starts a worker in every database that accepts connections and is not a
+ * template.  A worker that does not find the extension exits at once, and is not
+ * started again until CREATE EXTENSION.  Workers that end otherwise are started
+ * again after a pause, which grows while they fail to start.
  *
- * A worker is connected to its database and would make DROP DATABASE, ALTER
- * DATABASE ... RENAME and CREATE DATABASE ... TEMPLATE fail, so a utility hook
- * asks it to leave first; PostgreSQL itself waits for it.  It comes back when
- * the statement is done, or waits at the door for the end of its transaction.
+ * A worker is connected to its database, which would make DROP DATABASE, ALTER
+ * DATABASE ... RENAME and CREATE DATABASE ... TEMPLATE fail.  So a utility hook
+ * asks it to exit first, and PostgreSQL itself waits for that.  The worker is
+ * started again when the statement is done.
  *
- * On a standby the launcher is started by promotion, not before.
+ * On a standby the launcher starts with the promotion.
  *
  *-------------------------------------------------------------------------
  */
@@ -54,12 +53,12 @@ typedef struct CsChild
 	BackgroundWorkerHandle *handle;
 } CsChild;
 
-static List *children = NIL;
+static List *children = NIL;	/* of CsChild */
 static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
 
 PGDLLEXPORT void contactsync_launcher_main(Datum arg);
 
-/* Effect: the postmaster starts the launcher; while preloading only. */
+/* Have the postmaster start the launcher; only while preloading. */
 void
 cs_launcher_register(void)
 {
@@ -75,9 +74,9 @@ cs_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Effect: every database that can have a worker has a slot, no other has. */
+/* Give every database that can have a worker a slot, and no other. */
 static void
-look_for_databases(void)
+update_slots(void)
 {
 	Relation	rel;
 	TableScanDesc scan;
@@ -112,7 +111,7 @@ look_for_databases(void)
 	CommitTransactionCommand();
 }
 
-/* Effect: takes note of the processes that ended. */
+/* Release the slots of workers that have ended. */
 static void
 reap_children(void)
 {
@@ -132,7 +131,7 @@ reap_children(void)
 	}
 }
 
-/* Returns false if no process could be had. */
+/* Return false if no background worker can be registered. */
 static bool
 start_worker(Oid dboid)
 {
@@ -163,7 +162,7 @@ start_worker(Oid dboid)
 	return true;
 }
 
-/* Effect: starts what is due.  Returns when to look again. */
+/* Start the workers that are due.  Return when to try again. */
 static TimestampTz
 start_workers(void)
 {
@@ -206,7 +205,7 @@ contactsync_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		reap_children();
-		look_for_databases();
+		update_slots();
 		wake_at = start_workers();
 		pgstat_report_activity(STATE_IDLE, NULL);
 
@@ -217,9 +216,9 @@ contactsync_launcher_main(Datum arg)
 	}
 }
 
-/* The database that a statement needs for itself, or InvalidOid. */
+/* The database that a statement needs without connections, or InvalidOid. */
 static Oid
-database_wanted_alone(Node *stmt)
+exclusive_database(Node *stmt)
 {
 	const char *name = NULL;
 	Oid			dboid;
@@ -253,7 +252,7 @@ database_wanted_alone(Node *stmt)
 	return dboid;
 }
 
-/* Another session's prepared changes are committed by the statement. */
+/* Does the statement commit changes that were captured in another session? */
 static bool
 commits_prepared(Node *stmt)
 {
@@ -268,7 +267,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 {
 	volatile bool commits = commits_prepared(pstmt->utilityStmt);
 	volatile bool drops = IsA(pstmt->utilityStmt, DropdbStmt);
-	volatile Oid dboid = database_wanted_alone(pstmt->utilityStmt);
+	volatile Oid dboid = exclusive_database(pstmt->utilityStmt);
 	volatile bool done = false;
 
 	if (OidIsValid(dboid))
@@ -293,7 +292,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		cs_shmem_wake();
 }
 
-/* Effect: workers get out of the way of what needs a database for itself. */
+/* Install the hook that has workers exit for statements that need it. */
 void
 cs_launcher_hook(void)
 {

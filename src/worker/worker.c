@@ -3,9 +3,9 @@
  * worker.c
  *		One process per database that delivers what is queued there.
  *
- * It is started by the launcher, and leaves when the extension is not there,
- * when the database is wanted for something else, at a shutdown, and at any
- * error: all that it knows is in the queue, and the next one begins anew.
+ * The launcher starts it.  It exits when the extension does not exist, when the
+ * launcher's hook asks it to, at a shutdown, and at any error: everything that it
+ * knows can be read again by the next one.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,22 +34,23 @@
 #include "store/stats.h"
 #include "store/trace.h"
 
-/* A wake-up that was lost is made up for after this long (ms). */
+/* The cycle runs this often even without a wake-up, which can be lost (ms). */
 #define FALLBACK_MS		10000
 
-/* Calls in flight at a shutdown or change of definitions may take so long (ms). */
+/* How long calls in flight may take when definitions change or the process ends
+ * (ms). */
 #define DRAIN_MS		1000
 
-/* While contactsync_run() owns the queue it is asked for this often (ms). */
+/* While contactsync_run() owns the queue, the worker tries this often (ms). */
 #define OWN_MS			1000
 
-/* The call log is pruned this often (ms). */
+/* Logs are pruned this often (ms). */
 #define PRUNE_MS		60000
 
 PGDLLEXPORT void contactsync_worker_main(Datum arg);
 
-static Oid	extension = InvalidOid; /* that we work for */
-static bool extension_absent = false;
+static Oid	extension = InvalidOid; /* that the process works for */
+static bool extension_absent = false;	/* it exits because of that */
 
 static void
 begin(void)
@@ -75,7 +76,7 @@ detach(int code, Datum arg)
 	cs_shmem_detach_worker(extension_absent);
 }
 
-/* InvalidOid: it is not there. */
+/* The extension as it is now; InvalidOid if it does not exist. */
 static Oid
 find_extension(void)
 {
@@ -88,8 +89,8 @@ find_extension(void)
 }
 
 /*
- * Effect: owns the queue, unless the process is to end first.  Nothing is held
- * while somebody else owns it, so it is asked for rather than waited for.
+ * Become the owner of the queue, unless the process is to end first.  Waiting for
+ * the lock would hold a transaction open, so it is tried again and again.
  */
 static void
 own_queue(void)
@@ -123,22 +124,22 @@ is_ready(void)
 }
 
 /*
- * Effect: waits while the tables are not of this library's version.  Changes are
- * captured meanwhile: of the queue, no version changes what is written.
+ * Wait while the tables are not of this library's version.  Changes are captured
+ * meanwhile: no version changes how the queue is written.
  */
 static void
 wait_for_update(void)
 {
-	bool		told = false;
+	bool		warned = false;
 
 	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() &&
 		   find_extension() == extension && !is_ready())
 	{
-		if (!told)
+		if (!warned)
 			ereport(WARNING,
 					(errmsg("contactsync sends nothing: its library is of version %s, but its tables are not", CS_VERSION),
 					 errhint("%s", CS_UPDATE_HINT)));
-		told = true;
+		warned = true;
 		pgstat_report_activity(STATE_IDLE, "contactsync: waiting for ALTER EXTENSION contactsync UPDATE");
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FALLBACK_MS,
 						 PG_WAIT_EXTENSION);
@@ -169,8 +170,8 @@ prune(void)
 }
 
 /*
- * Effect: calls in flight are given a moment to end; what fetches a token, all
- * its time, for the old one is void when the answer is under way.
+ * Wait for calls in flight, for a moment; but until its end for a token's refresh,
+ * because the old token is void when the answer is under way.
  */
 static void
 drain(CsDelivery *delivery)
@@ -183,8 +184,8 @@ drain(CsDelivery *delivery)
 }
 
 /*
- * Effect: delivers until definitions change, or the process is to end.  Takes
- * the place of what "before" was, and returns what the next one is to replace.
+ * Deliver until definitions change, or the process is to end.  "before" is the
+ * delivery that this one replaces, or NULL; return the one that the next replaces.
  */
 static CsDelivery *
 deliver(CsDelivery *before)
