@@ -255,8 +255,10 @@ cs_reader_check(const List *accounts, double now)
 	ListCell   *other;
 
 	foreach(lc, accounts)
+	{
 		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
-		check_lane(lfirst(other), now);
+			check_lane(lfirst(other), now);
+	}
 }
 
 /*

@@ -69,7 +69,7 @@ cs_scan_close(CsLane *lane)
 	ListCell   *lc;
 
 	foreach(lc, lane->scans)
-		(void) cs_scan_page_unprepare(lfirst(lc));
+		cs_scan_page_unprepare(lfirst(lc));
 	lane->scans = NIL;
 }
 

@@ -20,7 +20,7 @@
 #include "base/contactsync.h"
 #include "base/settings.h"
 #include "base/shmem.h"
-#include "capture/capture.h"
+#include "capture/dirty_set.h"
 #include "worker/launcher.h"
 
 PG_MODULE_MAGIC;
@@ -50,7 +50,7 @@ void
 _PG_init(void)
 {
 	cs_settings_define();
-	cs_capture_init();
+	cs_dirty_set_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;
