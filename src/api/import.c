@@ -23,7 +23,7 @@
 #include "api/import.h"
 #include "base/compat.h"
 #include "base/contactsync.h"
-#include "base/shmem.h"
+#include "base/invalidation.h"
 #include "base/sql.h"
 #include "delivery/guard.h"
 #include "delivery/row_contact.h"
@@ -349,7 +349,7 @@ begin_scan(const CsScanOrder *order)
 						get_rel_name(order->watch->source)),
 				 errhint("SELECT * FROM contactsync.progress shows how far it is; SELECT contactsync_cancel('%s', '%s') stops it.",
 						 get_rel_name(order->watch->source), order->endpoint->server_name)));
-	cs_shmem_reload_at_commit();
+	cs_invalidation_send(CS_DEFINITIONS);
 	return total;
 }
 

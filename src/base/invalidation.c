@@ -1,11 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * invalidation.c
- *		Being told that one of our small tables was changed.
+ *		Noticing that definitions have changed.
  *
- * What sessions say to whoever delivers is in tables that are kept in memory
- * there.  That they changed is sent as an invalidation of the table, which costs
- * nothing to look for.
+ * Whoever delivers, the worker or not, keeps definitions in memory.  That one of
+ * them has changed is sent as an invalidation message, as the server does for its
+ * own catalogs: with the commit that changes it, also with that of a prepared
+ * transaction, and with a rollback not at all.  Looking for messages costs
+ * nothing.
+ *
+ * A message is about a relation, which does not change: it only stands for what
+ * is defined.  The sequence stands for what is in several tables, and unlike a
+ * table it is never vacuumed or analyzed, which sends messages too.
+ *
+ * The message wakes nobody.  The sender wakes the worker after it, see shmem.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,47 +22,107 @@
 #include "catalog/namespace.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "base/contactsync.h"
 #include "base/invalidation.h"
 #include "base/shmem.h"
 
+/* By CsDefinition: the relation that stands for it; NULL: the server's caches do. */
+static const char *const relations[] = {
+	[CS_DEFINITIONS] = "watch_id_seq",
+	[CS_DEFINITION_SERVERS] = NULL,
+	[CS_DEFINITION_PAUSES] = "pause",
+	[CS_DEFINITION_TRACED] = "traced",
+};
+
+static Oid	relids[lengthof(relations)];
+static bool changed[lengthof(relations)];
+static bool held = false;
+
 static void
-note_change(Datum arg, Oid relid)
+note_relation(Datum arg, Oid relid)
 {
-	CsInvalidation *invalidation = (CsInvalidation *) DatumGetPointer(arg);
-
-	if (relid == invalidation->relid || !OidIsValid(relid))
-		invalidation->changed = true;
+	for (int i = 0; i < lengthof(relations); i++)
+		if (relations[i] && (relid == relids[i] || !OidIsValid(relid)))
+			changed[i] = true;
 }
 
+static void
+note_server(Datum arg, int cacheid, uint32 hashvalue)
+{
+	changed[CS_DEFINITION_SERVERS] = true;
+}
+
+/* InvalidOid if the extension is not there. */
 static Oid
-relid_of(const char *table)
+relid_of(CsDefinition definition)
 {
-	return get_relname_relid(table, get_namespace_oid(CS_SCHEMA, false));
+	Oid			schema = get_namespace_oid(CS_SCHEMA, true);
+
+	return OidIsValid(schema) ? get_relname_relid(relations[definition], schema) : InvalidOid;
 }
 
+/*
+ * Note changes from here on.  Call it before anything is read, in a transaction;
+ * changes so far are forgotten.
+ */
 void
-cs_invalidation_register(CsInvalidation *invalidation)
+cs_invalidation_begin(void)
 {
-	if (!invalidation->registered)
-		CacheRegisterRelcacheCallback(note_change, PointerGetDatum(invalidation));
-	invalidation->registered = true;
-	invalidation->relid = relid_of(invalidation->table);
+	static bool registered = false;
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(note_relation, (Datum) 0);
+		CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_server, (Datum) 0);
+		CacheRegisterSyscacheCallback(USERMAPPINGOID, note_server, (Datum) 0);
+		registered = true;
+	}
+	for (int i = 0; i < lengthof(relations); i++)
+	{
+		if (relations[i])
+			relids[i] = relid_of(i);
+		changed[i] = false;
+	}
 }
 
+/*
+ * Return whether the definition has changed since the last call.  Needs no
+ * transaction; in one that began earlier it also sees what was committed since.
+ */
 bool
-cs_invalidation_take(CsInvalidation *invalidation)
+cs_invalidation_take(CsDefinition definition)
 {
-	bool		changed = invalidation->changed;
+	bool		result;
 
-	invalidation->changed = false;
-	return changed;
+	AcceptInvalidationMessages();
+	result = changed[definition];
+	changed[definition] = false;
+	return result;
 }
 
+/*
+ * Have whoever delivers learn, when this transaction commits, that we changed the
+ * definition, and wake the worker for it.
+ */
 void
-cs_invalidation_send(const CsInvalidation *invalidation)
+cs_invalidation_send(CsDefinition definition)
 {
-	CacheInvalidateRelcacheByRelid(relid_of(invalidation->table));
+	Oid			relid;
+
+	if (held)
+		return;
+	relid = relid_of(definition);
+	/* the drop of the relation, as with the extension, is such a message too */
+	if (OidIsValid(relid))
+		CacheInvalidateRelcacheByRelid(relid);
 	cs_shmem_wake_late_at_commit();
+}
+
+/* Send nothing for now: this process makes the change, and need not learn of it. */
+void
+cs_invalidation_hold(bool hold)
+{
+	held = hold;
 }

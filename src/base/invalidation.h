@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * invalidation.h
- *		Being told that one of our small tables was changed.
+ *		Noticing that definitions have changed.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,27 +10,21 @@
 
 #include "postgres.h"
 
-/* A table of the schema contactsync; declare it static. */
-typedef struct CsInvalidation
+/* What whoever delivers keeps in memory, and reads again once it has changed. */
+typedef enum CsDefinition
 {
-	const char *table;
-	Oid			relid;			/* InvalidOid until it is registered */
-	bool		registered;
-	bool		changed;
-} CsInvalidation;
+	CS_DEFINITIONS,				/* which endpoints, watches and scans there
+								 * are */
+	CS_DEFINITION_SERVERS,		/* options of servers and user mappings,
+								 * rights on servers; sent by the server
+								 * itself */
+	CS_DEFINITION_PAUSES,
+	CS_DEFINITION_TRACED
+} CsDefinition;
 
-/* Effect: from here on changes are noted; call it before the table is read.
- * Needs a transaction. */
-extern void cs_invalidation_register(CsInvalidation *invalidation);
-
-/* Has it changed since the last time that it was asked? */
-extern bool cs_invalidation_take(CsInvalidation *invalidation);
-
-/*
- * Effect: whoever delivers, the background worker or not, learns with its next
- * transaction that we changed the table, as it would of a server's options; and
- * has one soon.
- */
-extern void cs_invalidation_send(const CsInvalidation *invalidation);
+extern void cs_invalidation_begin(void);
+extern bool cs_invalidation_take(CsDefinition definition);
+extern void cs_invalidation_send(CsDefinition definition);
+extern void cs_invalidation_hold(bool hold);
 
 #endif							/* CS_BASE_INVALIDATION_H */

@@ -58,7 +58,6 @@ typedef struct CsSlot
 	pid_t		pid;			/* of the worker, while RUNNING */
 	int			procno;			/* its PGPROC's number */
 	bool		leave;			/* it is asked to leave */
-	bool		reload;			/* definitions of endpoints or watches changed */
 	TimestampTz started_at;		/* of the last worker */
 	TimestampTz until;			/* end of a BACKOFF */
 	int			failures;		/* workers that did not live long, in a row */
@@ -94,7 +93,6 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 static bool wake_pending = false;
 static bool late_wake_pending = false;
 static bool launch_pending = false;
-static bool reload_pending = false;
 
 static void
 request_shmem(void)
@@ -143,24 +141,17 @@ set_latch_of(int procno)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
 }
 
-static void
-note_definitions_changed(void)
+/* Have a worker started for this database, where the extension was not there. */
+void
+cs_shmem_launch(void)
 {
 	CsSlot	   *slot;
-	int			procno = -1;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot = find_slot(MyDatabaseId);
-	if (slot)
-	{
-		slot->reload = true;
-		if (slot->state == CS_SLOT_RUNNING)
-			procno = slot->procno;
-		if (launch_pending && slot->state == CS_SLOT_ABSENT)
-			slot->state = CS_SLOT_UNKNOWN;
-	}
+	if (slot && slot->state == CS_SLOT_ABSENT)
+		slot->state = CS_SLOT_UNKNOWN;
 	LWLockRelease(shared->lock);
-	set_latch_of(procno);
 }
 
 static void
@@ -171,7 +162,7 @@ at_xact_end(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		wake_pending = false;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		late_wake_pending = launch_pending = reload_pending = false;
+		late_wake_pending = launch_pending = false;
 }
 
 /*
@@ -183,15 +174,13 @@ static void
 at_resource_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
 {
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel ||
-		!(late_wake_pending || launch_pending || reload_pending))
+		!(late_wake_pending || launch_pending))
 		return;
+	if (isCommit && launch_pending)
+		cs_shmem_launch();
 	if (isCommit)
-	{
-		if (launch_pending || reload_pending)
-			note_definitions_changed();
 		cs_shmem_wake();
-	}
-	late_wake_pending = launch_pending = reload_pending = false;
+	late_wake_pending = launch_pending = false;
 }
 
 /* Effect: asks for shared memory; only while shared_preload_libraries load. */
@@ -255,16 +244,20 @@ cs_shmem_wake_late_at_commit(void)
 	late_wake_pending = shared != NULL;
 }
 
-void
-cs_shmem_reload_at_commit(void)
+/* Return whether this database has no worker because the extension was not there. */
+bool
+cs_shmem_is_absent(void)
 {
-	reload_pending = shared != NULL;
-}
+	CsSlot	   *slot;
+	bool		absent;
 
-void
-cs_shmem_forget_reload(void)
-{
-	reload_pending = false;
+	if (shared == NULL)
+		return false;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = find_slot(MyDatabaseId);
+	absent = slot && slot->state == CS_SLOT_ABSENT;
+	LWLockRelease(shared->lock);
+	return absent;
 }
 
 void
@@ -559,21 +552,6 @@ cs_shmem_take_news(void)
 {
 	return my_slot == NULL ||
 		pg_atomic_exchange_u32(&my_slot->attention, CS_AWAKE) == CS_NEWS;
-}
-
-/* Returns true if definitions changed since the last time. */
-bool
-cs_shmem_take_reload(void)
-{
-	bool		reload;
-
-	if (my_slot == NULL || !my_slot->reload)
-		return false;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	reload = my_slot->reload;
-	my_slot->reload = false;
-	LWLockRelease(shared->lock);
-	return reload;
 }
 
 /* Returns true if a session needs the access token of a user mapping renewed. */

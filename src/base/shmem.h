@@ -33,9 +33,8 @@ extern void cs_shmem_wake(void);	/* this database's worker, or have it
 extern void cs_shmem_wake_at_commit(void);
 extern void cs_shmem_wake_late_at_commit(void); /* ... when catalog caches are
 												 * told as well */
-extern void cs_shmem_reload_at_commit(void);	/* as above; definitions
-												 * changed */
-extern void cs_shmem_forget_reload(void);	/* take that back */
+extern bool cs_shmem_is_absent(void);
+extern void cs_shmem_launch(void);
 extern void cs_shmem_launch_at_commit(void);	/* as above, whatever was
 												 * known */
 extern bool cs_shmem_ask_to_leave(Oid dboid);
@@ -56,7 +55,6 @@ extern void cs_shmem_attach_worker(Oid dboid);
 extern void cs_shmem_detach_worker(bool absent);
 extern bool cs_shmem_asked_to_leave(void);
 extern bool cs_shmem_take_news(void);
-extern bool cs_shmem_take_reload(void);
 extern bool cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid);
 extern bool cs_shmem_may_sleep(void);
 extern void cs_shmem_publish(int endpoint, int in_flight, double pace);

@@ -34,7 +34,7 @@
 
 #include "base/compat.h"
 #include "base/contactsync.h"
-#include "base/shmem.h"
+#include "base/invalidation.h"
 #include "base/sql.h"
 #include "base/try.h"
 #include "capture/ddl.h"
@@ -312,14 +312,14 @@ follow_commands(void)
 	if (servers)
 	{
 		cs_endpoint_state_follow_servers();
-		cs_shmem_reload_at_commit();
+		cs_invalidation_send(CS_DEFINITIONS);
 	}
 	if (inherits)
 		cs_table_trigger_follow();
 	if (cs_sql_execute(&watched, NULL, NULL) == 0 && !inherits)
 		return;
 	(void) cs_ddl_follow_renames();
-	cs_shmem_reload_at_commit();	/* to see at once what broke or works
+	cs_invalidation_send(CS_DEFINITIONS);	/* to see at once what broke or works
 									 * again */
 }
 
@@ -431,7 +431,7 @@ contactsync_note_drop(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	cs_sql_enter(&scope);
 	if (drop_watches() + drop_endpoints() > 0)
-		cs_shmem_reload_at_commit();
+		cs_invalidation_send(CS_DEFINITIONS);
 	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -19,6 +19,7 @@
 #include "utils/syscache.h"
 
 #include "base/clock.h"
+#include "base/invalidation.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "base/sql.h"
@@ -189,7 +190,7 @@ cs_account_read_endpoint(CsAccount *account, double now)
 	{
 		/* what a dropped role left is removed when definitions are reloaded */
 		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(account->roleid)))
-			cs_shmem_reload_at_commit();
+			cs_invalidation_send(CS_DEFINITIONS);
 		MemoryContextDelete(fresh);
 		return;
 	}

@@ -28,7 +28,7 @@
 
 #include "base/compat.h"
 #include "base/contactsync.h"
-#include "base/shmem.h"
+#include "base/invalidation.h"
 #include "base/sql.h"
 #include "capture/ddl.h"
 #include "delivery/database_identity.h"
@@ -86,7 +86,7 @@ cs_database_identity_claim(int endpoint)
 	cs_sql_execute(&claim, args, NULL);
 	cs_ddl_reset_columns(endpoint);
 	cs_table_trigger_follow();
-	cs_shmem_reload_at_commit();
+	cs_invalidation_send(CS_DEFINITIONS);
 	return true;
 }
 
@@ -165,5 +165,5 @@ cs_database_identity_mark_stale(int endpoint, TimestampTz before)
 	Datum		args[2] = {Int32GetDatum(endpoint), TimestampTzGetDatum(before)};
 
 	cs_sql_execute(&statement, args, NULL);
-	cs_shmem_reload_at_commit();
+	cs_invalidation_send(CS_DEFINITIONS);
 }

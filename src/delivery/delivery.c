@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/invalidation.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "delivery/account.h"
@@ -126,6 +127,7 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 												  ALLOCSET_DEFAULT_SIZES);
 	delivery->settlement = cs_settle_create();
 	transactions->begin();
+	cs_invalidation_begin();
 	sweep();
 	transactions->commit();
 	transactions->begin();
@@ -239,15 +241,15 @@ take_changes(CsDelivery *delivery, double now)
 {
 	ListCell   *lc;
 
-	if (cs_pause_take_changes())
+	if (cs_invalidation_take(CS_DEFINITION_PAUSES))
 	{
 		cs_accounts_load_pauses(delivery->accounts);
 		foreach(lc, delivery->accounts)
 			cs_call_withdraw_paused(lfirst(lc));
 	}
-	if (cs_trace_take_changes())
+	if (cs_invalidation_take(CS_DEFINITION_TRACED))
 		cs_trace_load();
-	if (cs_server_take_changes())
+	if (cs_invalidation_take(CS_DEFINITION_SERVERS))
 		foreach(lc, delivery->accounts)
 			cs_account_read_endpoint(lfirst(lc), now);
 }

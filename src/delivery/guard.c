@@ -24,8 +24,8 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
+#include "base/invalidation.h"
 #include "base/settings.h"
-#include "base/shmem.h"
 #include "base/sql.h"
 #include "delivery/guard.h"
 #include "provider/option.h"
@@ -195,6 +195,6 @@ cs_guard_release(int endpoint, int watch, const char *automations)
 	if (cs_sql_execute(&release, args, NULL) == 0)
 		return false;
 	cs_sql_execute(&accept, args, NULL);
-	cs_shmem_reload_at_commit();
+	cs_invalidation_send(CS_DEFINITIONS);
 	return true;
 }

@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "base/invalidation.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "base/try.h"
@@ -446,7 +447,17 @@ write_as_owner(void *arg)
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	write_token(account->endpoint, &account->refresh->token);
+	/* the change is our own: no need to reload definitions */
+	cs_invalidation_hold(true);
+	PG_TRY();
+	{
+		write_token(account->endpoint, &account->refresh->token);
+	}
+	PG_FINALLY();
+	{
+		cs_invalidation_hold(false);
+	}
+	PG_END_TRY();
 	cs_sql_leave(&scope);
 }
 
@@ -496,8 +507,6 @@ cs_token_store(CsAccount *account, const List *accounts, double now)
 		account->refresh_at = now + STORE_PAUSE;
 		return;
 	}
-	/* the change is our own: no need to reload definitions */
-	cs_shmem_forget_reload();
 	CommandCounterIncrement();
 	end_refresh(account->refresh);
 	use_token(account, now);

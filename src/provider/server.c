@@ -354,42 +354,11 @@ store_mapping(CsEndpoint *endpoint)
 		report_missing(endpoint, secret);
 }
 
-/* Has a server or user mapping changed since cs_server_take_changes() was called? */
-static bool changed = false;
-
-static void
-note_change(Datum arg, int cacheid, uint32 hashvalue)
-{
-	changed = true;
-}
-
-bool
-cs_server_take_changes(void)
-{
-	bool		result;
-
-	/* the transaction of a procedure began before the procedure waited */
-	AcceptInvalidationMessages();
-	result = changed;
-	changed = false;
-	return result;
-}
-
 CsEndpoint *
 cs_server_read(Oid serverid, Oid roleid)
 {
-	static bool registered = false;
-	CsEndpoint *endpoint;
-	AclResult	result;
-
-	if (!registered)
-	{
-		CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_change, (Datum) 0);
-		CacheRegisterSyscacheCallback(USERMAPPINGOID, note_change, (Datum) 0);
-		registered = true;
-	}
-	endpoint = read_server(serverid);
-	result = cs_server_aclcheck(serverid, roleid, ACL_USAGE);
+	CsEndpoint *endpoint = read_server(serverid);
+	AclResult	result = cs_server_aclcheck(serverid, roleid, ACL_USAGE);
 
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_FOREIGN_SERVER, endpoint->server_name);

@@ -31,7 +31,4 @@ extern CsEndpoint *cs_server_read(Oid serverid, Oid roleid);
 /* Read a server without a user mapping; checks no privileges, reads no secret. */
 extern CsEndpoint *cs_server_read_unmapped(Oid serverid);
 
-/* Has a server or user mapping changed since the last time this was called? */
-extern bool cs_server_take_changes(void);
-
 #endif							/* CS_PROVIDER_SERVER_H */

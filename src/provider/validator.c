@@ -21,7 +21,7 @@
 #include "utils/varlena.h"
 
 #include "base/compat.h"
-#include "base/shmem.h"
+#include "base/invalidation.h"
 #include "provider/registry.h"
 #include "provider/server.h"
 
@@ -246,6 +246,6 @@ Datum
 contactsync_fdw_validator(PG_FUNCTION_ARGS)
 {
 	validate_options(untransformRelOptions(PG_GETARG_DATUM(0)), PG_GETARG_OID(1));
-	cs_shmem_reload_at_commit();
+	cs_invalidation_send(CS_DEFINITIONS);
 	PG_RETURN_VOID();
 }

@@ -12,7 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "base/shmem.h"
+#include "base/invalidation.h"
 #include "base/sql.h"
 #include "store/endpoint_state.h"
 
@@ -138,7 +138,7 @@ cs_endpoint_state_id(Oid serverid, const char *server_name, Oid roleid)
 	args[2] = NameGetDatum(&name);
 	args[3] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	cs_sql_execute(&statement, args, NULL);
-	cs_shmem_reload_at_commit();
+	cs_invalidation_send(CS_DEFINITIONS);
 	return cs_sql_int(0, 1);
 }
 

@@ -19,7 +19,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "base/shmem.h"
+#include "base/invalidation.h"
 #include "base/sql.h"
 #include "store/forget.h"
 
@@ -128,7 +128,7 @@ forget(const Datum *args, int64 *rows)
 	(void) run(&counter, args);
 	(void) run(&reason, args);
 	if (run(&note, args) > 0)
-		cs_shmem_reload_at_commit();
+		cs_invalidation_send(CS_DEFINITIONS);
 }
 
 static Datum

@@ -21,15 +21,6 @@
 #include "base/sql.h"
 #include "store/pause.h"
 
-static CsInvalidation invalidation = {.table = "pause"};
-
-/* Has anything been paused or resumed since the last time that it was asked? */
-bool
-cs_pause_take_changes(void)
-{
-	return cs_invalidation_take(&invalidation);
-}
-
 bool
 cs_pause_set(int endpoint, int watch, const char *by, const char *reason)
 {
@@ -46,7 +37,7 @@ cs_pause_set(int endpoint, int watch, const char *by, const char *reason)
 	args[2] = CStringGetTextDatum(by);
 	args[3] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
 	nulls[3] = reason ? ' ' : 'n';
-	cs_invalidation_send(&invalidation);
+	cs_invalidation_send(CS_DEFINITION_PAUSES);
 	return cs_sql_execute(&statement, args, nulls) > 0;
 }
 
@@ -58,7 +49,7 @@ cs_pause_end(int endpoint, int watch)
 	};
 	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
 
-	cs_invalidation_send(&invalidation);
+	cs_invalidation_send(CS_DEFINITION_PAUSES);
 	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
@@ -76,7 +67,7 @@ cs_pause_all(const char *by, const char *reason)
 
 	args[0] = CStringGetTextDatum(by);
 	args[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
-	cs_invalidation_send(&invalidation);
+	cs_invalidation_send(CS_DEFINITION_PAUSES);
 	return (int64) cs_sql_execute(&statement, args, reason ? NULL : " n");
 }
 
@@ -89,7 +80,6 @@ cs_pause_load(void)
 	List	   *pauses = NIL;
 	uint64		n;
 
-	cs_invalidation_register(&invalidation);
 	n = cs_sql_execute(&statement, NULL, NULL);
 
 	MemoryContextSwitchTo(context);

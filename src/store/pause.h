@@ -36,7 +36,6 @@ typedef struct CsPause
 } CsPause;
 
 extern List *cs_pause_load(void);
-extern bool cs_pause_take_changes(void);
 extern bool cs_pause_includes(const List *pauses, int endpoint, int watch);
 
 #endif							/* CS_STORE_PAUSE_H */

@@ -30,8 +30,6 @@
 /* A contact is traced for so long at most. */
 #define MAX_DAYS	"7"
 
-static CsInvalidation invalidation = {.table = "traced"};
-
 typedef struct CsTraced
 {
 	int			endpoint;
@@ -60,14 +58,8 @@ cs_trace_set(int endpoint, int watch, const char *contact, bool on)
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
 	args[2] = CStringGetTextDatum(contact);
-	cs_invalidation_send(&invalidation);
+	cs_invalidation_send(CS_DEFINITION_TRACED);
 	return cs_sql_execute(on ? &start : &end, args, NULL) > 0;
-}
-
-bool
-cs_trace_take_changes(void)
-{
-	return cs_invalidation_take(&invalidation);
 }
 
 void
@@ -84,7 +76,6 @@ cs_trace_load(void)
 		traced_context = AllocSetContextCreate(TopMemoryContext, "contactsync traced", ALLOCSET_SMALL_SIZES);
 	traced = NIL;
 	MemoryContextReset(traced_context);
-	cs_invalidation_register(&invalidation);
 	cs_sql_enter(&scope);
 	n = cs_sql_execute(&statement, NULL, NULL);
 	old = MemoryContextSwitchTo(traced_context);

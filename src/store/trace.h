@@ -24,7 +24,6 @@ extern bool cs_trace_set(int endpoint, int watch, const char *contact, bool on);
 
 /* Whoever delivers: effect: knows what is to be kept.  Needs a transaction. */
 extern void cs_trace_load(void);
-extern bool cs_trace_take_changes(void);
 
 /* Is it to be kept what is sent of this contact?  Cheap if none is. */
 extern bool cs_trace_is_wanted(int endpoint, int watch, const char *key, const CsContact *contact);

@@ -20,7 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "base/shmem.h"
+#include "base/invalidation.h"
 #include "base/sql.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
@@ -77,7 +77,7 @@ cs_watch_store_new(CsWatch *watch, bool always)
 	if (watch->poll_column == NULL)
 		cs_table_trigger_create(watch, always);
 	cs_sql_leave(&scope);
-	cs_shmem_reload_at_commit();
+	cs_invalidation_send(CS_DEFINITIONS);
 }
 
 /*
@@ -101,7 +101,7 @@ cs_watch_store_changed(const CsWatch *watch)
 	args[4] = CStringGetTextDatum(cs_watch_on_delete_words[watch->on_delete]);
 	args[5] = CStringGetTextDatum(watch->search_path);
 	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n  ");
-	cs_shmem_reload_at_commit();
+	cs_invalidation_send(CS_DEFINITIONS);
 }
 
 bool
@@ -226,7 +226,7 @@ cs_watch_store_drop(int endpoint, int id)
 	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
 	cs_sql_leave(&scope);
 	note_dropped(id);
-	cs_shmem_reload_at_commit();
+	cs_invalidation_send(CS_DEFINITIONS);
 }
 
 /*

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 
 #include "base/contactsync.h"
+#include "base/invalidation.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "capture/dirty_set.h"
@@ -43,7 +44,7 @@ reload_after_access(ObjectAccessType access, Oid classId, Oid objectId, int subI
 		 (classId == ExtensionRelationId || classId == ForeignServerRelationId ||
 		  classId == UserMappingRelationId)) ||
 		(access == OAT_POST_ALTER && classId == ExtensionRelationId))
-		cs_shmem_reload_at_commit();
+		cs_invalidation_send(CS_DEFINITIONS);
 }
 
 void

@@ -26,6 +26,7 @@
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
@@ -260,6 +261,15 @@ commits_prepared(Node *stmt)
 		castNode(TransactionStmt, stmt)->kind == TRANS_STMT_COMMIT_PREPARED;
 }
 
+/* The wake-ups that the prepared transaction asked for ended with its session. */
+static void
+wake_after_prepared(void)
+{
+	if (cs_shmem_is_absent() && OidIsValid(get_extension_oid(CS_EXTENSION, true)))
+		cs_shmem_launch();
+	cs_shmem_wake();
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				ProcessUtilityContext context, ParamListInfo params,
@@ -289,7 +299,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	}
 	PG_END_TRY();
 	if (commits)
-		cs_shmem_wake();
+		wake_after_prepared();
 }
 
 /* Install the hook that has workers exit for statements that need it. */

@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/contactsync.h"
+#include "base/invalidation.h"
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "delivery/delivery.h"
@@ -141,11 +142,12 @@ wait_for_update(void)
 					 errhint("%s", CS_UPDATE_HINT)));
 		warned = true;
 		pgstat_report_activity(STATE_IDLE, "contactsync: waiting for ALTER EXTENSION contactsync UPDATE");
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FALLBACK_MS,
-						 PG_WAIT_EXTENSION);
+		if (cs_shmem_may_sleep())
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FALLBACK_MS,
+							 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		(void) cs_shmem_take_reload();
+		(void) cs_shmem_take_news();
 	}
 }
 
@@ -194,7 +196,7 @@ deliver(CsDelivery *before)
 
 	if (before)
 		cs_delivery_close(before);
-	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && !cs_shmem_take_reload())
+	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && !cs_invalidation_take(CS_DEFINITIONS))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -204,6 +206,9 @@ deliver(CsDelivery *before)
 		}
 		cs_delivery_run(delivery);
 		prune();
+		/* the turn may have taken the wake-up that came with a change */
+		if (cs_invalidation_take(CS_DEFINITIONS))
+			break;
 		cs_delivery_wait(delivery, FALLBACK_MS);
 	}
 	if (find_extension() == extension)

@@ -127,5 +127,46 @@ $_->quit foreach $old, $reader;
 
 is($node->safe_psql('postgres', q{SELECT count(*) FROM customers}),
 	$sandbox->count('mailingcore', account => 'crm')->{contacts}, 'the provider has all contacts, and no others');
+# definitions, too: what a prepared transaction has changed is known when it is committed
+sub reaches_provider
+{
+	my ($email) = @_;
+
+	return eval { wait_for($email, sub { grep { $_->{email} eq $email } @{ $sandbox->contacts('mailingcore', account => 'crm') } }) } ? 1 : 0;
+}
+
+sub prepare_and_commit
+{
+	my ($sql, $dbname) = @_;
+
+	$node->safe_psql($dbname // 'postgres', "BEGIN; $sql; PREPARE TRANSACTION 'definition'");
+	return $node->safe_psql($dbname // 'postgres', q{COMMIT PREPARED 'definition'});
+}
+
+$node->safe_psql('postgres', q{CREATE TABLE orders (id int PRIMARY KEY, email text); INSERT INTO orders VALUES (1, 'o1@example.com')});
+prepare_and_commit(q{SELECT contactsync_watch('orders', 'crm', '{"email": "email"}')});
+$node->safe_psql('postgres', q{INSERT INTO orders VALUES (2, 'o2@example.com')});
+ok(reaches_provider('o2@example.com'), 'a watch that was made in a prepared transaction delivers');
+prepare_and_commit(q{SELECT contactsync_import('orders', 'crm')});
+ok(reaches_provider('o1@example.com'), 'so does an import');
+prepare_and_commit(q{SELECT contactsync_pause('orders', 'crm')});
+$node->safe_psql('postgres', q{INSERT INTO orders VALUES (3, 'o3@example.com')});
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (50, 'p50@example.com')});
+ok(reaches_provider('p50@example.com'), 'after a pause the others are sent');
+is((grep { $_->{email} eq 'o3@example.com' } @{ $sandbox->contacts('mailingcore', account => 'crm') }), 0, '... and what was paused is not');
+prepare_and_commit(q{ALTER SERVER crm OPTIONS (SET pace '999')});
+ok($node->poll_query_until('postgres', q{SELECT pace = 999 FROM contactsync.status WHERE source = 'customers'::regclass}), 'an altered option counts');
+
+# an extension, after a worker has left because there was none
+my $workers = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = 'twophase'};
+$node->safe_psql('postgres', 'CREATE DATABASE twophase');
+$node->safe_psql('twophase', 'CREATE EXTENSION contactsync');
+$node->poll_query_until('postgres', $workers, 1) or die 'timed out waiting for a worker';
+$node->safe_psql('twophase', 'DROP EXTENSION contactsync');
+$node->poll_query_until('postgres', $workers, 0) or die 'timed out waiting for the worker to leave';
+prepare_and_commit('CREATE EXTENSION contactsync', 'twophase');
+ok($node->poll_query_until('postgres', $workers, 1),
+	'a database has a worker after CREATE EXTENSION in a prepared transaction');
+
 $node->stop;
 done_testing();
