@@ -115,12 +115,31 @@ secret_length(const CsEndpoint *endpoint, const char *text)
 	return longest;
 }
 
-/* One pass over the text, so what is inserted is not searched again. */
+/* Does a text contain a secret? */
+static bool
+has_secret(const CsEndpoint *endpoint, const char *text)
+{
+	for (int i = 0; i < endpoint->nvalues; i++)
+	{
+		const CsOptionValue *value = &endpoint->values[i];
+
+		if (value->option->secret && strstr(text, value->value) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Nearly all texts contain no secret and are copied at once.  The others are
+ * read in one pass, so that what is inserted is not searched again.
+ */
 char *
 cs_endpoint_redact(const CsEndpoint *endpoint, const char *text)
 {
 	StringInfoData out;
 
+	if (!has_secret(endpoint, text))
+		return pstrdup(text);
 	initStringInfo(&out);
 	while (*text)
 	{
