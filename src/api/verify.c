@@ -111,9 +111,10 @@ read_state(CsVerification *verification, Oid serverid, int wanted, CsSampleJob *
 	ListCell   *lc;
 
 	cs_sql_enter(&scope);
-	MemoryContextSwitchTo(context);
 	verification->endpoint_id = cs_endpoint_state_find(serverid, endpoint->server_name, endpoint->roleid);
 	verification->local.contacts = cs_contact_state_count(verification->endpoint_id);
+	/* each statement leaves us in a context that ends with the scope */
+	MemoryContextSwitchTo(context);
 	sent = cs_contact_state_sample(verification->endpoint_id, wanted, &job->n);
 	job->watches = cs_watch_load_all();
 	cs_sql_leave(&scope);

@@ -182,6 +182,8 @@ cs_forget_email(const char *email, Oid roleid, CsForgotten *forgotten)
 	uint64		n = run(&rows, person);
 
 	rows_of_result(n, args);
+	/* the caller uses these after the scope has ended */
+	MemoryContextSwitchTo(context);
 	memset(forgotten, 0, sizeof(CsForgotten));
 	forgotten->watches = palloc((n + 1) * sizeof(int));
 	forgotten->keys = palloc((n + 1) * sizeof(char *));
