@@ -14,8 +14,8 @@
 #include "postgres.h"
 
 #include "provider/answer.h"
-#include "provider/email.h"
 #include "provider/batch_results.h"
+#include "provider/email.h"
 
 void
 cs_batch_results_begin(CsBatchResults *items, const CsBatch *batch, CsJudgement *judgement)

@@ -22,8 +22,8 @@
 
 #include "http/url.h"
 #include "provider/answer.h"
-#include "provider/email.h"
 #include "provider/batch_results.h"
+#include "provider/email.h"
 #include "provider/provider.h"
 
 #define MAX_BATCH		100
