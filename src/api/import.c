@@ -27,7 +27,7 @@
 #include "base/sql.h"
 #include "delivery/guard.h"
 #include "delivery/row_contact.h"
-#include "delivery/scan_store.h"
+#include "store/scan_store.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"
 #include "provider/server.h"

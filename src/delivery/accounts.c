@@ -45,13 +45,6 @@ find_account(const List *accounts, int id)
  * What belongs to roles that do not exist any more
  */
 
-/* A watch, or with 0 an endpoint alone, of a role that does not exist any more. */
-typedef struct CsOrphan
-{
-	int			endpoint;
-	int			watch;
-} CsOrphan;
-
 static void
 drop_watch(void *arg)
 {
@@ -65,29 +58,17 @@ drop_watch(void *arg)
 static void
 drop_watch_or_row(CsOrphan *orphan)
 {
-	if (cs_try(drop_watch, orphan, "100ms", NULL) == CS_TRY_OK)
-		return;
-	cs_watch_store_forget(orphan->endpoint, orphan->watch);
-	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", orphan->watch);
+	if (cs_try(drop_watch, orphan, "100ms", NULL) != CS_TRY_OK)
+		cs_watch_store_abandon(orphan->endpoint, orphan->watch);
 }
 
 static void
 drop_orphans(void)
 {
-	static CsStatement statement = {
-		"SELECT e.id, COALESCE(w.id, 0) FROM contactsync.endpoint e LEFT JOIN contactsync.watch w ON w.endpoint = e.id"
-		" WHERE e.database = contactsync.database_identity() AND NOT EXISTS (SELECT FROM pg_authid r WHERE r.oid = e.role)"
-		" ORDER BY e.id, w.id"
-	};
-	uint64		n = cs_sql_execute(&statement, NULL, NULL);
-	CsOrphan   *orphans = palloc(Max(n, 1) * sizeof(CsOrphan));
+	CsOrphan   *orphans;
+	int			n = cs_endpoint_state_find_orphans(&orphans);
 
-	for (uint64 i = 0; i < n; i++)
-	{
-		orphans[i].endpoint = cs_sql_int(i, 1);
-		orphans[i].watch = cs_sql_int(i, 2);
-	}
-	for (uint64 i = 0; i < n; i++)
+	for (int i = 0; i < n; i++)
 	{
 		if (orphans[i].watch != 0)
 			drop_watch_or_row(&orphans[i]);

@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 
 #include "base/settings.h"
+#include "base/sql.h"
 #include "delivery/change.h"
 
 typedef struct CsChangeSlot
@@ -346,7 +347,7 @@ cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool co
 ArrayType *
 cs_change_active_keys(const CsChangeSet *set)
 {
-	Datum	   *elements = palloc((set->nchanges + 1) * sizeof(Datum));
+	char	  **keys = palloc((set->nchanges + 1) * sizeof(char *));
 	changeset_iterator iterator;
 	CsChangeSlot *slot;
 	int			n = 0;
@@ -354,8 +355,8 @@ cs_change_active_keys(const CsChangeSet *set)
 	changeset_start_iterate(set->by_key, &iterator);
 	while ((slot = changeset_iterate(set->by_key, &iterator)) != NULL)
 		if (slot->change->state == CS_CHANGE_ACTIVE)
-			elements[n++] = CStringGetTextDatum(slot->key);
-	return construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
+			keys[n++] = slot->change->key;
+	return DatumGetArrayTypeP(cs_sql_make_text_array(n, keys));
 }
 
 /*

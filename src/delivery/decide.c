@@ -15,9 +15,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
 
 #include "base/encoding.h"
 #include "base/sql.h"
@@ -92,7 +90,6 @@ queue_sharer(const CsChange *change, const char *upsert_key)
 	CsSqlScope	scope;
 	CsQueueWriter *writer;
 	char	   *key;
-	Datum		element;
 	int			watch;
 	ListCell   *lc;
 
@@ -101,11 +98,10 @@ queue_sharer(const CsChange *change, const char *upsert_key)
 									   &watch);
 	if (key)
 	{
-		element = CStringGetTextDatum(key);
 		cs_contact_state_forget_digests(lane->endpoint_id, watch, 1, &key);
 		writer = cs_queue_begin_write(NULL);
 		cs_queue_write(writer, lane->endpoint_id, watch, 1,
-					   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL);
+					   DatumGetArrayTypeP(cs_sql_make_text_array(1, &key)), NULL);
 		cs_queue_end_write(writer);
 		foreach(lc, lane->account->lanes)
 		{

@@ -21,15 +21,13 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
-#include "utils/builtins.h"
-
 #include "base/invalidation.h"
 #include "base/settings.h"
 #include "base/sql.h"
 #include "delivery/guard.h"
 #include "provider/option.h"
 #include "provider/provider.h"
+#include "store/scan_store.h"
 #include "store/watch_store.h"
 
 /* The time in which arriving changes are counted (s). */
@@ -181,20 +179,9 @@ cs_guard_check_automations(const char *automations)
 bool
 cs_guard_release(int endpoint, int watch, const char *automations)
 {
-	static CsStatement release = {
-		"UPDATE contactsync.watch SET state = 'running', reason = NULL, since = NULL, released = pg_current_xact_id()"
-		" WHERE id = $1 AND endpoint = $2 AND state = 'guarded'",
-		2, {INT4OID, INT4OID}
-	};
-	static CsStatement accept = {
-		"UPDATE contactsync.scan SET automations = $3 WHERE watch = $1 AND endpoint = $2 AND state = 'running'",
-		3, {INT4OID, INT4OID, TEXTOID}
-	};
-	Datum		args[3] = {Int32GetDatum(watch), Int32GetDatum(endpoint), CStringGetTextDatum(automations)};
-
-	if (cs_sql_execute(&release, args, NULL) == 0)
+	if (!cs_watch_store_release(endpoint, watch))
 		return false;
-	cs_sql_execute(&accept, args, NULL);
+	cs_scan_store_accept(endpoint, watch, automations);
 	cs_invalidation_send(CS_DEFINITIONS);
 	return true;
 }

@@ -14,6 +14,7 @@
 #include "provider/contact.h"
 #include "provider/endpoint.h"
 #include "store/contact_state.h"
+#include "store/scan_store.h"
 #include "store/watch.h"
 #include "store/source_row.h"
 
@@ -30,19 +31,6 @@ typedef struct CsRowContact
 
 extern void cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
 								int n, char **keys, CsRowContact *rows);
-
-typedef enum CsDifference
-{
-	CS_IS_NEW,					/* it was never sent */
-	CS_IS_CHANGED,				/* what was sent is different, or unknown */
-	CS_IS_UNCHANGED,
-	CS_IS_REFUSED,				/* the provider refused it as it is */
-	CS_IS_INVALID,				/* it cannot be sent */
-	CS_IS_FILTERED,				/* the filter keeps it out */
-	CS_IS_GONE,					/* likewise, or the row has gone, and it is to
-								 * be removed at the provider */
-	CS_DIFFERENCES
-} CsDifference;
 
 /* The result for one key. */
 typedef struct CsComparison
@@ -70,10 +58,10 @@ typedef struct CsComparer
 
 extern void cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsComparison *result);
 
-extern int	cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys);
 
 extern void cs_row_contact_compare_known(const CsComparer *comparer, int n, char **keys, CsComparison *result);
 
+extern int	cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys);
 extern CsWatch *cs_row_contact_presence(const CsWatch *watch);
 
 #endif							/* CS_DELIVERY_ROW_CONTACT_H */

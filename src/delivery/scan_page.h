@@ -12,7 +12,7 @@
 #include "postgres.h"
 
 #include "delivery/account.h"
-#include "delivery/scan_store.h"
+#include "store/scan_store.h"
 
 /* A scan that is running. */
 typedef struct CsScan

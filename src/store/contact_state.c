@@ -544,3 +544,38 @@ cs_contact_state_sample(int endpoint, int limit, int *n)
 	}
 	return samples;
 }
+
+/*
+ * Return in keys the next ones of a watch after "after" ("" at first) that were
+ * synced, unless only_failures is set, or have a failure.  If there are fewer than
+ * "limit" they are the last.
+ */
+int
+cs_contact_state_next_keys(int endpoint, int watch, bool only_failures, const char *after, int limit,
+						   char **keys)
+{
+	static CsStatement statement = {
+		"SELECT key FROM ((SELECT key FROM contactsync.contact WHERE watch = $2 AND key > $3 AND endpoint = $1"
+		" AND action = 'u' AND $5 ORDER BY key LIMIT $4)"
+		" UNION (SELECT key FROM contactsync.failure WHERE watch = $2 AND key > $3 AND endpoint = $1"
+		" ORDER BY key LIMIT $4)) k ORDER BY key LIMIT $4",
+		5, {INT4OID, INT4OID, TEXTOID, INT4OID, BOOLOID}
+	};
+	Datum		args[5];
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	int			n;
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = CStringGetTextDatum(after);
+	args[3] = Int32GetDatum(limit);
+	args[4] = BoolGetDatum(!only_failures);
+	cs_sql_enter(&scope);
+	n = (int) cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	for (int i = 0; i < n; i++)
+		keys[i] = cs_sql_text(i, 1);
+	cs_sql_leave(&scope);
+	return n;
+}

@@ -81,5 +81,7 @@ typedef struct CsContactSample
 
 extern int64 cs_contact_state_count(int endpoint);
 extern CsContactSample *cs_contact_state_sample(int endpoint, int limit, int *n);
+extern int	cs_contact_state_next_keys(int endpoint, int watch, bool only_failures, const char *after,
+									   int limit, char **keys);
 
 #endif							/* CS_STORE_CONTACT_STATE_H */

@@ -39,6 +39,29 @@ cs_endpoint_state_follow_servers(void)
 	cs_sql_execute(&follow, NULL, NULL);
 }
 
+/*
+ * Find the endpoints of this database whose roles were dropped, one entry for each
+ * of their watches, in the order of the endpoints.  Return their number.
+ */
+int
+cs_endpoint_state_find_orphans(CsOrphan **orphans)
+{
+	static CsStatement statement = {
+		"SELECT e.id, w.id FROM contactsync.endpoint e LEFT JOIN contactsync.watch w ON w.endpoint = e.id"
+		" WHERE e.database = contactsync.database_identity() AND NOT EXISTS (SELECT FROM pg_authid r WHERE r.oid = e.role)"
+		" ORDER BY e.id, w.id"
+	};
+	int			n = (int) cs_sql_execute(&statement, NULL, NULL);
+
+	*orphans = palloc(Max(n, 1) * sizeof(CsOrphan));
+	for (int i = 0; i < n; i++)
+	{
+		(*orphans)[i].endpoint = cs_sql_int(i, 1);
+		(*orphans)[i].watch = cs_sql_int(i, 2);
+	}
+	return n;
+}
+
 /* Effect: nothing is known of an endpoint any more. */
 void
 cs_endpoint_state_drop(int endpoint)

@@ -32,6 +32,15 @@ typedef struct CsEndpointState
 } CsEndpointState;
 
 extern void cs_endpoint_state_follow_servers(void);
+
+/* What belongs to a role that does not exist any more. */
+typedef struct CsOrphan
+{
+	int			endpoint;
+	int			watch;			/* 0: the endpoint has none */
+} CsOrphan;
+
+extern int	cs_endpoint_state_find_orphans(CsOrphan **orphans);
 extern void cs_endpoint_state_drop(int endpoint);
 extern List *cs_endpoint_state_load_all(void);
 extern int	cs_endpoint_state_find(Oid serverid, const char *server_name, Oid roleid);

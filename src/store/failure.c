@@ -29,6 +29,41 @@ cs_failure_exists(int endpoint, int watch)
 	return DatumGetBool(cs_sql_value(0, 1, &isnull));
 }
 
+/* Read what failures are stored of keys; failed[i], zeroed by the caller, is for
+ * keys[i]. */
+void
+cs_failure_read(int endpoint, int watch, int n, char **keys, CsFailed *failed)
+{
+	static CsStatement statement = {
+		"SELECT k.n::int4, f.reason, f.message, f.digest FROM unnest($3) WITH ORDINALITY AS k (key, n),"
+		" LATERAL (SELECT reason, message, digest FROM contactsync.failure WHERE watch = $2 AND key = k.key"
+		" AND endpoint = $1 OFFSET 0) f",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+	Datum		args[3] = {Int32GetDatum(endpoint), Int32GetDatum(watch), cs_sql_make_text_array(n, keys)};
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	uint64		found;
+
+	cs_sql_enter(&scope);
+	found = cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < found; i++)
+	{
+		CsFailed   *one = &failed[cs_sql_int(i, 1) - 1];
+		bool		isnull;
+		Datum		digest = cs_sql_value(i, 4, &isnull);
+
+		one->found = true;
+		one->reason = cs_sql_text(i, 2);
+		one->message = cs_sql_text(i, 3);
+		one->has_digest = !isnull;
+		if (!isnull)
+			one->digest = *DatumGetUUIDP(digest);
+	}
+	cs_sql_leave(&scope);
+}
+
 /* Effect: failures of these keys are over. */
 void
 cs_failure_clear(int endpoint, int watch, int n, char **keys)

@@ -16,7 +16,18 @@
 
 #include "store/contact_state.h"
 
+/* A failure as stored. */
+typedef struct CsFailed
+{
+	bool		found;
+	char	   *reason;
+	char	   *message;
+	bool		has_digest;
+	pg_uuid_t	digest;
+} CsFailed;
+
 extern bool cs_failure_exists(int endpoint, int watch);
+extern void cs_failure_read(int endpoint, int watch, int n, char **keys, CsFailed *failed);
 extern void cs_failure_store(int endpoint, int watch, int n, const CsStored *stored);
 extern void cs_failure_clear(int endpoint, int watch, int n, char **keys);
 extern void cs_failure_prune(void);

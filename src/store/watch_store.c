@@ -123,6 +123,21 @@ cs_watch_store_set_state(int watch, bool broken, const char *reason)
 	return cs_sql_execute(&statement, args, nulls) > 0 && DatumGetBool(cs_sql_value(0, 1, &isnull));
 }
 
+/* Have a guarded watch go on with all that is queued by now.  Return false if it is
+ * not guarded. */
+bool
+cs_watch_store_release(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET state = 'running', reason = NULL, since = NULL, released = pg_current_xact_id()"
+		" WHERE id = $1 AND endpoint = $2 AND state = 'guarded'",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(watch), Int32GetDatum(endpoint)};
+
+	return cs_sql_execute(&statement, args, NULL) > 0;
+}
+
 /* Effect: the watch is held until somebody lets it go on. */
 void
 cs_watch_store_guard(int watch, const char *reason)
@@ -227,6 +242,15 @@ cs_watch_store_drop(int endpoint, int id)
 	cs_sql_leave(&scope);
 	note_dropped(id);
 	cs_invalidation_send(CS_DEFINITIONS);
+}
+
+/* Delete a watch and what is stored of it, but leave its triggers, which do nothing
+ * then. */
+void
+cs_watch_store_abandon(int endpoint, int id)
+{
+	cs_watch_store_forget(endpoint, id);
+	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
 }
 
 /*

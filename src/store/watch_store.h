@@ -15,6 +15,7 @@
 extern void cs_watch_store_new(CsWatch *watch, bool always);
 extern void cs_watch_store_changed(const CsWatch *watch);
 extern void cs_watch_store_drop(int endpoint, int id);
+extern void cs_watch_store_abandon(int endpoint, int id);
 extern void cs_watch_store_forget(int endpoint, int id);
 extern bool cs_watch_store_is_dropped(int id);
 
@@ -23,6 +24,7 @@ extern bool cs_watch_store_is_dropped(int id);
 /* Returns true if it was not so before. */
 extern bool cs_watch_store_set_state(int watch, bool broken, const char *reason);
 extern void cs_watch_store_guard(int watch, const char *reason);
+extern bool cs_watch_store_release(int endpoint, int watch);
 extern void cs_watch_store_sweep(void);
 
 #endif							/* CS_STORE_WATCH_STORE_H */

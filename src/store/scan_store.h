@@ -7,16 +7,16 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CS_DELIVERY_SCAN_STORE_H
-#define CS_DELIVERY_SCAN_STORE_H
+#ifndef CS_STORE_SCAN_STORE_H
+#define CS_STORE_SCAN_STORE_H
 
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-#include "delivery/row_contact.h"
 #include "store/source_page.h"
+#include "store/watch.h"
 
 typedef enum CsScanKind
 {
@@ -51,6 +51,20 @@ typedef struct CsScanRow
 	double		next_at;		/* CS_POLL: the next round, in Unix seconds */
 } CsScanRow;
 
+/* How a row differs from what was last synced; each has its count. */
+typedef enum CsDifference
+{
+	CS_IS_NEW,					/* it was never sent */
+	CS_IS_CHANGED,				/* what was sent is different, or unknown */
+	CS_IS_UNCHANGED,
+	CS_IS_REFUSED,				/* the provider refused it as it is */
+	CS_IS_INVALID,				/* it cannot be sent */
+	CS_IS_FILTERED,				/* the filter keeps it out */
+	CS_IS_GONE,					/* likewise, or the row has gone, and it is to
+								 * be removed at the provider */
+	CS_DIFFERENCES
+} CsDifference;
+
 /* What one page adds to the counts. */
 typedef struct CsScanStep
 {
@@ -76,8 +90,9 @@ extern void cs_scan_store_step(const CsScanRow *row, const CsScanStep *step);
 extern void cs_scan_store_begin_phase(const CsScanRow *row, int64 total);
 extern void cs_scan_store_end(int id, const char *reason);
 extern int64 cs_scan_store_total_known(int id);
+extern void cs_scan_store_accept(int endpoint, int watch, const char *automations);
 extern bool cs_scan_store_cancel(int endpoint, int watch);
 
 extern double cs_scan_store_next_reconcile(int watch, double now);
 
-#endif							/* CS_DELIVERY_SCAN_STORE_H */
+#endif							/* CS_STORE_SCAN_STORE_H */

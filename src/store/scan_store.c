@@ -13,7 +13,7 @@
 
 #include "base/clock.h"
 #include "base/sql.h"
-#include "delivery/scan_store.h"
+#include "store/scan_store.h"
 
 static const char *const kinds[] = {"import", "reconcile", "poll"};
 static const char *const phases[] = {"counting", "comparing", "missing"};
@@ -43,13 +43,6 @@ bool_value(int row, int column)
 	Datum		value = cs_sql_value(row, column, &isnull);
 
 	return !isnull && DatumGetBool(value);
-}
-
-static Datum
-text_argument(const char *text, char *null)
-{
-	*null = text ? ' ' : 'n';
-	return text ? CStringGetTextDatum(text) : (Datum) 0;
 }
 
 /* The scans of a watch that are running, as a list of CsScanRow. */
@@ -116,10 +109,10 @@ cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, 
 	args[2] = CStringGetTextDatum(kinds[kind]);
 	cs_sql_execute(&forget, args, NULL);
 	args[3] = CStringGetTextDatum(phases[automations ? CS_SCAN_COMPARING : CS_SCAN_COUNTING]);
-	args[4] = text_argument(filter, &nulls[4]);
+	args[4] = cs_sql_text_or_null(filter, &nulls[4]);
 	args[5] = Float8GetDatum(rate);
 	nulls[5] = rate > 0 ? ' ' : 'n';
-	args[6] = text_argument(automations, &nulls[6]);
+	args[6] = cs_sql_text_or_null(automations, &nulls[6]);
 	args[7] = Int64GetDatum(total);
 	return cs_sql_execute(&create, args, nulls) > 0 ? cs_sql_int(0, 1) : 0;
 }
@@ -157,9 +150,9 @@ cs_scan_store_step(const CsScanRow *row, const CsScanStep *step)
 	char		nulls[15] = "              ";
 
 	args[0] = Int32GetDatum(row->id);
-	args[1] = text_argument(row->position.value, &nulls[1]);
-	args[2] = text_argument(row->position.key, &nulls[2]);
-	args[3] = text_argument(row->watermark, &nulls[3]);
+	args[1] = cs_sql_text_or_null(row->position.value, &nulls[1]);
+	args[2] = cs_sql_text_or_null(row->position.key, &nulls[2]);
+	args[3] = cs_sql_text_or_null(row->watermark, &nulls[3]);
 	args[4] = Int64GetDatum(row->changes);
 	args[5] = TimestampTzGetDatum(cs_clock_timestamp(row->next_at));
 	nulls[5] = row->next_at > 0 ? ' ' : 'n';
@@ -186,7 +179,7 @@ cs_scan_store_begin_phase(const CsScanRow *row, int64 total)
 	args[0] = Int32GetDatum(row->id);
 	args[1] = CStringGetTextDatum(phases[row->phase]);
 	args[2] = BoolGetDatum(row->accepted);
-	args[3] = text_argument(row->position.value, &nulls[3]);
+	args[3] = cs_sql_text_or_null(row->position.value, &nulls[3]);
 	args[4] = Int64GetDatum(total);
 	nulls[4] = total >= 0 ? ' ' : 'n';
 	cs_sql_execute(&statement, args, nulls);
@@ -205,7 +198,7 @@ cs_scan_store_end(int id, const char *reason)
 	char		nulls[3] = "  ";
 
 	args[0] = Int32GetDatum(id);
-	args[1] = text_argument(reason, &nulls[1]);
+	args[1] = cs_sql_text_or_null(reason, &nulls[1]);
 	cs_sql_execute(&statement, args, nulls);
 }
 
@@ -221,6 +214,20 @@ cs_scan_store_total_known(int id)
 
 	cs_sql_execute(&statement, &arg, NULL);
 	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
+}
+
+/* Store what the user says of automations, for the scans of a watch that are
+ * running. */
+void
+cs_scan_store_accept(int endpoint, int watch, const char *automations)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.scan SET automations = $3 WHERE watch = $1 AND endpoint = $2 AND state = 'running'",
+		3, {INT4OID, INT4OID, TEXTOID}
+	};
+	Datum		args[3] = {Int32GetDatum(watch), Int32GetDatum(endpoint), CStringGetTextDatum(automations)};
+
+	cs_sql_execute(&statement, args, NULL);
 }
 
 /* Cancel the import or reconciliation of a watch.  Return false if none runs. */
