@@ -3,8 +3,8 @@
  * chart.c
  *		Charts over time, as inline SVG.
  *
- * A chart is drawn small and scaled to its column, so that its text can be
- * read on a telephone too.
+ * Charts are drawn small and scaled to the width of their column, so that their
+ * text is readable on a phone too.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,7 +17,7 @@
 #include "api/chart.h"
 #include "api/html.h"
 
-/* The drawing, and in it the plot. */
+/* The size of the drawing, and the edges of the plot. */
 #define WIDTH	440.0
 #define HEIGHT	190.0
 #define LEFT	46.0
@@ -35,7 +35,7 @@ value_of(const CsChart *chart, int series, int i)
 	return isnan(value) ? 0 : value;
 }
 
-/* The largest value that is drawn. */
+/* Return the largest value, or sum of values, that is drawn. */
 static double
 highest(const CsChart *chart)
 {
@@ -57,7 +57,7 @@ highest(const CsChart *chart)
 	return high;
 }
 
-/* The distance of lines at round values, of which there are five at most. */
+/* Return the distance of the grid lines: a round value, for at most five lines. */
 static double
 round_distance(double high)
 {
@@ -74,7 +74,7 @@ y_of(double value, double top_value)
 	return BOTTOM - (BOTTOM - TOP) * value / top_value;
 }
 
-/* As in 25k, or 2.5. */
+/* Append a value in a short form such as 25k or 2.5. */
 static void
 put_short(StringInfo page, double value)
 {
@@ -101,7 +101,7 @@ put_values(StringInfo page, double distance, double top_value)
 	}
 }
 
-/* Effect: whole hours or days of the session's time zone are marked. */
+/* Mark whole hours or days in the session's time zone. */
 static void
 put_times(StringInfo page, const CsChart *chart)
 {
@@ -180,7 +180,7 @@ put_line(StringInfo page, const CsChart *chart, const CsSeries *series, double t
 							 series->color, LEFT + (i + 0.5) * width, y_of(series->values[i], top_value));
 }
 
-/* Effect: says in words what is drawn. */
+/* Describe in words what is drawn. */
 static void
 put_description(StringInfo page, const CsChart *chart)
 {

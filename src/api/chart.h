@@ -17,7 +17,7 @@
 
 typedef enum CsChartKind
 {
-	CS_CHART_BARS,				/* one upon the other */
+	CS_CHART_BARS,				/* stacked */
 	CS_CHART_LINES				/* with gaps where there is no value */
 } CsChartKind;
 
@@ -25,7 +25,7 @@ typedef struct CsSeries
 {
 	const char *name;
 	const char *color;			/* synced, failed, fast, slow or waiting */
-	const double *values;		/* n of the chart; NaN: none */
+	const double *values;		/* as many as CsChart.n; NaN: none */
 } CsSeries;
 
 typedef struct CsChart
@@ -35,13 +35,13 @@ typedef struct CsChart
 	const char *unit;			/* plain ASCII */
 	CsChartKind kind;
 	TimestampTz start;
-	double		step;			/* s, of one value */
+	double		step;			/* s between values */
 	int			n;
 	int			nseries;
 	CsSeries	series[CS_CHART_SERIES];
 } CsChart;
 
-/* Effect: appends a figure to the page, also for those who cannot see it. */
+/* Append a chart to the page, with a description for screen readers. */
 extern void cs_chart_put(StringInfo page, const CsChart *chart);
 
 #endif							/* CS_API_CHART_H */

@@ -9,7 +9,7 @@
  * within limits: the user is waiting, with a transaction open.
  *
  * An access token is never renewed here: that would invalidate the old one before
- * it is certain that this transaction commits, and whoever delivers may be
+ * it is certain that this transaction commits, and the worker may be
  * renewing it at the same time.  The worker is asked to renew it, and the token
  * that it stores is used.
  *

@@ -3,9 +3,9 @@
  * html.c
  *		Text, numbers and times in a page of HTML.
  *
- * The page is ASCII, whatever the encoding of the database or the client:
- * other characters are written as numbers.  Its policy allows no script and
- * nothing from elsewhere, were text ever to get past the escaping.
+ * The page is ASCII whatever the encodings of the database and the client are:
+ * other characters are written as numeric references.  In case text ever gets past
+ * the escaping, the content security policy allows no scripts and loads nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,7 +21,7 @@
 
 #define REPLACEMENT	0xFFFD
 
-/* How a page looks: on paper and on screens light and dark, narrow and wide. */
+/* The style of the page: on paper, and on light, dark, narrow and wide screens. */
 #define STYLE_DARK \
 	"--page:#0d1117;--card:#161b22;--ink:#e6edf3;--soft:#9aa7b4;--line:#2d3540;--grid:#252c36;" \
 	"--synced:#4c94f0;--failed:#f0685d;--fast:#3fb6a0;--slow:#b58cf5;--waiting:#d6a13c;" \
@@ -74,7 +74,7 @@
 	"figure,.tiles,tr,.note{break-inside:avoid}.wide{overflow:visible}details:not([open]){display:none}" \
 	"*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n"
 
-/* Characters that turn the direction of what follows could make a text lie. */
+/* Control characters, and those that change the direction of text, can disguise text. */
 static bool
 is_harmless(pg_wchar c)
 {
@@ -93,7 +93,7 @@ put_character(StringInfo page, pg_wchar c)
 		appendStringInfoCharMacro(page, (char) c);
 }
 
-/* Text in the encoding of the database; NULL is nothing. */
+/* Append text in the encoding of the database, or nothing for NULL. */
 void
 cs_html_text(StringInfo page, const char *text)
 {
@@ -121,7 +121,7 @@ cs_html_text(StringInfo page, const char *text)
 	}
 }
 
-/* As in 1,234,567. */
+/* Append a number such as 1,234,567. */
 void
 cs_html_count(StringInfo page, int64 count)
 {
@@ -136,7 +136,7 @@ cs_html_count(StringInfo page, int64 count)
 	}
 }
 
-/* The same, as an element that programs can read. */
+/* Append a number as an element that programs can read. */
 void
 cs_html_data(StringInfo page, int64 count)
 {
@@ -145,7 +145,7 @@ cs_html_data(StringInfo page, int64 count)
 	appendStringInfoString(page, "</data>");
 }
 
-/* As in 85 ms; NaN is a dash. */
+/* Append a time such as 85 ms, or a dash for NaN. */
 void
 cs_html_latency(StringInfo page, double seconds)
 {
@@ -159,7 +159,7 @@ cs_html_latency(StringInfo page, double seconds)
 		appendStringInfo(page, "%.1f&#160;s", seconds);
 }
 
-/* As in 3 h 5 min; NaN is a dash. */
+/* Append a time such as 3 h 5 min, or a dash for NaN. */
 void
 cs_html_duration(StringInfo page, double seconds)
 {
@@ -187,7 +187,7 @@ cs_html_duration(StringInfo page, double seconds)
 		appendStringInfo(page, "&#160;%.0f&#160;%s", rest, units[i + 1].name);
 }
 
-/* In the time zone of the session, by a format of strftime(). */
+/* Append a point in time in the session's time zone, in a format of strftime(). */
 void
 cs_html_time(StringInfo page, const char *format, TimestampTz time)
 {

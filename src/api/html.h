@@ -13,7 +13,7 @@
 #include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 
-/* Each appends to the page.  Of text nothing is taken as a tag or an entity. */
+/* Append to the page.  Text is escaped. */
 extern void cs_html_text(StringInfo page, const char *text);
 extern void cs_html_count(StringInfo page, int64 count);
 extern void cs_html_data(StringInfo page, int64 count);

@@ -3,7 +3,7 @@
  * import.c
  *		SQL functions that import and reconcile.
  *
- * They only store a scan of the source; whoever delivers performs it, see
+ * They only store a scan of the source, which delivery performs; see
  * delivery/scan.c.  With dry_run, the source is scanned here, in the transaction
  * of the caller, and nothing is written.
  *

@@ -1,11 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * report.c
- *		contactsync_report(): how the servers do, as a page of HTML.
+ *		contactsync_report(): report on the servers, as a page of HTML.
  *
- * It reads the views as who asks, so it shows a role its own; and it can be
- * passed on: addresses, and messages that may quote what was in a row, are
- * there only if they were asked for.
+ * The page can be passed on: it contains addresses, and messages that may quote
+ * the contents of a row, only on request.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,7 +43,7 @@ typedef struct CsReport
 	int			nservers;		/* so far */
 } CsReport;
 
-/* States, the worst first. */
+/* The states, the worst first. */
 static const struct
 {
 	const char *state;
@@ -54,7 +53,9 @@ static const struct
 	{"throttled", "warn"}, {"running", "good"}, {"idle", "calm"}
 };
 
-/* ---------- parts of the page ---------- */
+/*
+ * Parts of the page
+ */
 
 static int
 rank_of(const char *state)
@@ -74,7 +75,7 @@ put_pill(StringInfo page, const char *state)
 	appendStringInfoString(page, "</span>");
 }
 
-/* Text that may hold an address that was not asked for. */
+/* Append text; replace addresses in it unless they were requested. */
 static void
 put_discreet(const CsReport *report, const char *value)
 {
@@ -89,7 +90,7 @@ put_discreet(const CsReport *report, const char *value)
 	cs_html_text(report->page, value);
 }
 
-/* Effect: tells of the worst row among those of a server: why, how long, and what to do. */
+/* Append a note on a row of status: the reason, the time, and the hint. */
 static void
 put_note(const CsReport *report, SPITupleTable *rows, uint64 row)
 {
@@ -167,17 +168,17 @@ put_tiles(StringInfo page, const CsPeriodStats *sum, int64 backlog, double oldes
 	put_tile(page, "Contacts failed", sum->failed,
 			 tried > 0 ? psprintf("%.2f %% of those tried", 100 * sum->failed / tried) : NULL);
 	put_tile(page, "Calls", sum->calls, with_count("", sum->unanswered, " without an answer"));
-	put_tile(page, "Told to come later", sum->throttled, with_count("", sum->retries, " calls repeated"));
+	put_tile(page, "Throttled", sum->throttled, with_count("", sum->retries, " calls repeated"));
 	appendStringInfoString(page, "<div><dt>Latency, median</dt><dd>");
 	cs_html_latency(page, cs_stats_latency(sum, 0.5));
 	appendStringInfoString(page, "<small>95 % within ");
 	cs_html_latency(page, cs_stats_latency(sum, 0.95));
 	appendStringInfoString(page, "</small></dd></div>");
-	put_tile(page, "Backlog now", backlog, age.len > 0 ? age.data : "nothing waits");
+	put_tile(page, "Backlog now", backlog, age.len > 0 ? age.data : "nothing queued");
 	appendStringInfoString(page, "</dl>\n");
 }
 
-/* The width of a span in words. */
+/* Return the width of a bucket in words. */
 static const char *
 step_text(const CsReport *report)
 {
@@ -248,13 +249,13 @@ put_charts(const CsReport *report, const CsPeriodStats *buckets, const CsPeriodS
 	appendStringInfoString(report->page, "</div>\n");
 }
 
-/* The values of the charts; buckets in which nothing happened are left out. */
+/* Append the values of the charts as a table, without buckets in which nothing happened. */
 static void
 put_values_table(const CsReport *report, const CsPeriodStats *buckets)
 {
 	StringInfo	page = report->page;
 
-	appendStringInfo(page, "<details><summary>The data of the charts, per %s</summary><div class=\"wide\"><table class=\"data\"><thead><tr>"
+	appendStringInfo(page, "<details><summary>Data of the charts, per %s</summary><div class=\"wide\"><table class=\"data\"><thead><tr>"
 					 "<th scope=\"col\">from</th><th scope=\"col\" class=\"n\">calls</th><th scope=\"col\" class=\"n\">synced</th>"
 					 "<th scope=\"col\" class=\"n\">failed</th><th scope=\"col\" class=\"n\">median</th><th scope=\"col\" class=\"n\">95 %%</th>"
 					 "<th scope=\"col\" class=\"n\">backlog</th></tr></thead><tbody>\n", step_text(report));
@@ -307,14 +308,14 @@ put_reasons(const CsReport *report, const char *server, const char *owner)
 	appendStringInfoString(page, "</tbody></table>\n");
 }
 
-/* The watches of a server: rows of status from first to before end. */
+/* Append the watches of a server, the rows of status from "first" to before "end". */
 static void
 put_watches(StringInfo page, SPITupleTable *rows, uint64 first, uint64 end)
 {
-	appendStringInfoString(page, "<div class=\"wide\"><table class=\"watches\"><caption>Watches; synced and failed since they were made</caption><thead><tr>"
+	appendStringInfoString(page, "<div class=\"wide\"><table class=\"watches\"><caption>Watches; contacts synced and failed since the watch was created</caption><thead><tr>"
 						   "<th scope=\"col\">source</th><th scope=\"col\">state</th><th scope=\"col\" class=\"n\">backlog</th>"
 						   "<th scope=\"col\" class=\"n\">synced</th><th scope=\"col\" class=\"n\">failed</th>"
-						   "<th scope=\"col\" class=\"n\">failures open</th><th scope=\"col\">last success</th><th scope=\"col\">done about</th></tr></thead><tbody>\n");
+						   "<th scope=\"col\" class=\"n\">failures open</th><th scope=\"col\">last success</th><th scope=\"col\">ETA</th></tr></thead><tbody>\n");
 	for (uint64 row = first; row < end; row++)
 	{
 		static const char *const counts[] = {"backlog", "synced", "failed", "failures"};
@@ -339,7 +340,7 @@ put_watches(StringInfo page, SPITupleTable *rows, uint64 first, uint64 end)
 	appendStringInfoString(page, "</tbody></table></div>\n");
 }
 
-/* Effect: imports and reconciliations of a server that are under way, if any. */
+/* Append the running imports and reconciliations of a server, if any. */
 static void
 put_scans(const CsReport *report, const char *server, const char *owner)
 {
@@ -348,9 +349,9 @@ put_scans(const CsReport *report, const char *server, const char *owner)
 
 	if (rows->numvals == 0)
 		return;
-	appendStringInfoString(page, "<div class=\"wide\"><table class=\"scans\"><caption>Under way</caption><thead><tr><th scope=\"col\">source</th>"
+	appendStringInfoString(page, "<div class=\"wide\"><table class=\"scans\"><caption>Running imports and reconciliations</caption><thead><tr><th scope=\"col\">source</th>"
 						   "<th scope=\"col\">what</th><th scope=\"col\">phase</th><th scope=\"col\" class=\"n\">rows</th><th scope=\"col\" class=\"n\">of about</th>"
-						   "<th scope=\"col\">percent</th><th scope=\"col\" class=\"n\">rows a second</th><th scope=\"col\">done about</th></tr></thead><tbody>\n");
+						   "<th scope=\"col\">percent</th><th scope=\"col\" class=\"n\">rows/s</th><th scope=\"col\">ETA</th></tr></thead><tbody>\n");
 	for (uint64 row = 0; row < rows->numvals; row++)
 	{
 		char	   *percent = cs_report_data_text(rows, row, "percent");
@@ -373,7 +374,7 @@ put_scans(const CsReport *report, const char *server, const char *owner)
 	appendStringInfoString(page, "</tbody></table></div>\n");
 }
 
-/* Effect: a server's section: rows of status from first to before end. */
+/* Append the section of a server, the rows of status from "first" to before "end". */
 static void
 put_server(CsReport *report, SPITupleTable *rows, uint64 first, uint64 end)
 {
@@ -424,7 +425,9 @@ put_server(CsReport *report, SPITupleTable *rows, uint64 first, uint64 end)
 	appendStringInfoString(page, "</div></section>\n");
 }
 
-/* ---------- the page ---------- */
+/*
+ * The page
+ */
 
 static void
 put_failures(const CsReport *report)
@@ -437,14 +440,14 @@ put_failures(const CsReport *report)
 	appendStringInfoString(page, "<section id=\"failures\"><h2>Newest failures</h2>");
 	if (rows->numvals == 0)
 	{
-		appendStringInfoString(page, "<p class=\"empty\" style=\"margin-top:12px\">No contact was given up on.</p></section>\n");
+		appendStringInfoString(page, "<p class=\"empty\" style=\"margin-top:12px\">No contacts have failed.</p></section>\n");
 		return;
 	}
-	appendStringInfo(page, "<p class=\"soft\">Contacts that were given up on and not sent since, %d of them at most.%s</p>"
+	appendStringInfo(page, "<p class=\"soft\">Contacts that were given up on and have not been sent since, at most %d of them.%s</p>"
 					 "<div class=\"wide\"><table><thead><tr><th scope=\"col\">last</th>", NEWEST_FAILURES,
-					 report->personal ? "" : " Addresses and messages are left out: contactsync_report(personal =&gt; true) has them.");
+					 report->personal ? "" : " Addresses and messages are omitted; contactsync_report(personal =&gt; true) includes them.");
 	for (int i = 0; i < columns; i++)
-		appendStringInfo(page, "<th scope=\"col\">%s</th>", strcmp(names[i], "upsert_key") == 0 ? "known as" : names[i]);
+		appendStringInfo(page, "<th scope=\"col\">%s</th>", strcmp(names[i], "upsert_key") == 0 ? "upsert key" : names[i]);
 	appendStringInfoString(page, "</tr></thead><tbody>\n");
 	for (uint64 row = 0; row < rows->numvals; row++)
 	{
@@ -499,17 +502,17 @@ put_page(CsReport *report)
 		put_server(report, rows, first, end);
 	}
 	if (n == 0)
-		appendStringInfo(report->page, "<p class=\"empty\">No server of yours sends anything yet: contactsync_watch() makes a table do so.</p>\n");
+		appendStringInfo(report->page, "<p class=\"empty\">Nothing is sent to any of your servers yet; use contactsync_watch() to mirror a table.</p>\n");
 	else
 		put_failures(report);
 	appendStringInfoString(report->page, "</main>\n<footer>Made by contactsync " CS_VERSION " for ");
 	cs_html_text(report->page, GetUserNameFromId(GetUserId(), false));
-	appendStringInfoString(report->page, ", which sees the servers of the roles that it is. Latencies are estimated from a histogram. "
-						   "The data is in the views contactsync.status, history and failures.</footer>\n");
+	appendStringInfoString(report->page, ", with the servers that this role can see. Latencies are estimated from a histogram. "
+						   "The data comes from the views contactsync.status, contactsync.history, contactsync.progress and contactsync.failures.</footer>\n");
 	cs_html_end(report->page);
 }
 
-/* Effect: the parts that the period is shown in; errors if it is none. */
+/* Divide the period up to now into buckets. */
 static void
 set_period(CsReport *report, Interval *period)
 {
@@ -522,7 +525,7 @@ set_period(CsReport *report, Interval *period)
 	if (seconds < 600 || seconds > 366.0 * 86400)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the period must be between 10 minutes and one year"),
+				 errmsg("period must be between 10 minutes and 1 year"),
 				 errhint("For example: SELECT contactsync_report('7 days').")));
 	report->period.nbuckets = Min(MAX_BUCKETS, (int) (seconds / 60));
 	report->period.width = seconds / report->period.nbuckets;

@@ -20,8 +20,9 @@
 #include "api/report_data.h"
 #include "store/stats.h"
 
-SPITupleTable *
-cs_report_data_query(const char *text, int nargs, Oid *types, Datum *args)
+/* Run a query with the rights of the current user. */
+static SPITupleTable *
+query(const char *text, int nargs, Oid *types, Datum *args)
 {
 	int			result = SPI_execute_with_args(text, nargs, types, args, NULL, true, 0);
 
@@ -62,25 +63,25 @@ cs_report_data_failures(int limit)
 	Oid			types[] = {INT4OID};
 	Datum		args[] = {Int32GetDatum(limit)};
 
-	return cs_report_data_query("SELECT to_char(last_at, 'YYYY-MM-DD HH24:MI') AS at, server::text,"
-								" COALESCE(source::text, 'contactsync_upsert()') AS source,"
-								" key, reason, code, field, attempts, upsert_key, message"
-								" FROM contactsync.failures ORDER BY last_at DESC, id DESC LIMIT $1",
-								lengthof(args), types, args);
+	return query("SELECT to_char(last_at, 'YYYY-MM-DD HH24:MI') AS at, server::text,"
+				 " COALESCE(source::text, 'contactsync_upsert()') AS source,"
+				 " key, reason, code, field, attempts, upsert_key, message"
+				 " FROM contactsync.failures ORDER BY last_at DESC, id DESC LIMIT $1",
+				 lengthof(args), types, args);
 }
 
 SPITupleTable *
 cs_report_data_status(void)
 {
-	return cs_report_data_query("SELECT server::text, owner::text, source::text, state, reason,"
-								" to_char(since, 'YYYY-MM-DD HH24:MI') AS since,"
-								" to_char(until, 'YYYY-MM-DD HH24:MI') AS until, backlog,"
-								" EXTRACT(epoch FROM oldest)::float8 AS oldest,"
-								" round(rate::numeric, 1) AS rate, round(pace::numeric, 1) AS pace,"
-								" to_char(eta, 'YYYY-MM-DD HH24:MI') AS eta, synced, failed, failures,"
-								" to_char(last_success, 'YYYY-MM-DD HH24:MI') AS last_success, worker, hint"
-								" FROM contactsync.status ORDER BY server, owner, source::text NULLS FIRST",
-								0, NULL, NULL);
+	return query("SELECT server::text, owner::text, source::text, state, reason,"
+				 " to_char(since, 'YYYY-MM-DD HH24:MI') AS since,"
+				 " to_char(until, 'YYYY-MM-DD HH24:MI') AS until, backlog,"
+				 " EXTRACT(epoch FROM oldest)::float8 AS oldest,"
+				 " round(rate::numeric, 1) AS rate, round(pace::numeric, 1) AS pace,"
+				 " to_char(eta, 'YYYY-MM-DD HH24:MI') AS eta, synced, failed, failures,"
+				 " to_char(last_success, 'YYYY-MM-DD HH24:MI') AS last_success, worker, hint"
+				 " FROM contactsync.status ORDER BY server, owner, source::text NULLS FIRST",
+				 0, NULL, NULL);
 }
 
 SPITupleTable *
@@ -89,11 +90,11 @@ cs_report_data_scans(const char *server, const char *owner)
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		args[] = {CStringGetTextDatum(server), CStringGetTextDatum(owner)};
 
-	return cs_report_data_query("SELECT source::text, kind, phase, done, total, percent,"
-								" round(rate::numeric) AS rate, to_char(eta, 'YYYY-MM-DD HH24:MI') AS eta"
-								" FROM contactsync.progress WHERE server = $1::name AND owner::text = $2"
-								" AND state = 'running' AND kind <> 'backlog' ORDER BY started_at",
-								lengthof(args), types, args);
+	return query("SELECT source::text, kind, phase, done, total, percent,"
+				 " round(rate::numeric) AS rate, to_char(eta, 'YYYY-MM-DD HH24:MI') AS eta"
+				 " FROM contactsync.progress WHERE server = $1::name AND owner::text = $2"
+				 " AND state = 'running' AND kind <> 'backlog' ORDER BY started_at",
+				 lengthof(args), types, args);
 }
 
 #define IN_PERIOD \
@@ -108,7 +109,7 @@ query_history(const CsReportPeriod *period, const char *text, const char *server
 		TimestampTzGetDatum(period->start), TimestampTzGetDatum(period->end),
 	Float8GetDatum(period->width)};
 
-	return cs_report_data_query(text, lengthof(args), types, args);
+	return query(text, lengthof(args), types, args);
 }
 
 SPITupleTable *

@@ -3,6 +3,9 @@
  * report_data.h
  *		What a report shows, read from the views.
  *
+ * Every function needs SPI_connect().  Queries return their rows, of which there
+ * are numvals.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef CS_API_REPORT_DATA_H
@@ -24,18 +27,12 @@ typedef struct CsReportPeriod
 	int			nbuckets;
 } CsReportPeriod;
 
-/*
- * Run a query with the rights of the current user, within SPI_connect().  Return
- * its rows, of which there are numvals.
- */
-extern SPITupleTable *cs_report_data_query(const char *text, int nargs, Oid *types, Datum *args);
-
-/* Return a column of a row: as text, or NULL; as a number that is 0 or NaN for null. */
+/* Return a column of a row as text, an integer or a number; null is NULL, 0 or NaN. */
 extern char *cs_report_data_text(SPITupleTable *rows, uint64 row, const char *column);
 extern int64 cs_report_data_count(SPITupleTable *rows, uint64 row, const char *column);
 extern double cs_report_data_number(SPITupleTable *rows, uint64 row, const char *column);
 
-/* Return the newest failures: those that contactsync.failures shows last. */
+/* Return the failures that happened last, the newest first. */
 extern SPITupleTable *cs_report_data_failures(int limit);
 
 /* Return contactsync.status, with the rows of each server next to each other. */

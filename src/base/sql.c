@@ -33,7 +33,6 @@
 typedef struct CsExtension
 {
 	Oid			owner;
-	Oid			schema;			/* of the functions, which the user chose */
 	bool		current;		/* its tables are those that this library
 								 * knows */
 } CsExtension;
@@ -60,21 +59,11 @@ find_extension(CsExtension *extension)
 		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
 
 		extension->owner = form->extowner;
-		extension->schema = form->extnamespace;
 		extension->current = !isnull && strcmp(TextDatumGetCString(version), CS_VERSION) == 0;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return found;
-}
-
-/* Return the schema of the functions, or InvalidOid if there is no extension. */
-Oid
-cs_sql_schema(void)
-{
-	CsExtension extension;
-
-	return find_extension(&extension) ? extension.schema : InvalidOid;
 }
 
 /*

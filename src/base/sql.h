@@ -38,7 +38,6 @@ typedef struct CsSqlScope
 	"Use ALTER EXTENSION contactsync UPDATE; if that has been done, restart the server."
 
 extern bool cs_sql_is_ready(void);
-extern Oid	cs_sql_schema(void);
 extern Oid	cs_sql_enter(CsSqlScope *scope);
 extern Oid	cs_sql_enter_any_version(CsSqlScope *scope);
 extern void cs_sql_leave(CsSqlScope *scope);

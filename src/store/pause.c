@@ -53,24 +53,6 @@ cs_pause_end(int endpoint, int watch)
 	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
-int64
-cs_pause_all(const char *by, const char *reason)
-{
-	static CsStatement statement = {
-		"INSERT INTO contactsync.pause (endpoint, watch, paused_by, paused_at, reason)"
-		" SELECT endpoint, id, $1, clock_timestamp(), $2 FROM contactsync.watch"
-		" UNION ALL SELECT id, 0, $1, clock_timestamp(), $2 FROM contactsync.endpoint"
-		" ON CONFLICT (endpoint, watch) DO NOTHING",
-		2, {TEXTOID, TEXTOID}
-	};
-	Datum		args[2];
-
-	args[0] = CStringGetTextDatum(by);
-	args[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
-	cs_invalidation_send(CS_DEFINITION_PAUSES);
-	return (int64) cs_sql_execute(&statement, args, reason ? NULL : " n");
-}
-
 /* Of CsPause, palloc'd in the current context. */
 List *
 cs_pause_load(void)

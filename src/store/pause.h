@@ -24,10 +24,6 @@ extern bool cs_pause_set(int endpoint, int watch, const char *by, const char *re
 /* Returns false if it was not paused. */
 extern bool cs_pause_end(int endpoint, int watch);
 
-/* Effect: every watch that is not paused is, and every endpoint for the direct
- * upserts that it may have.  Returns how many. */
-extern int64 cs_pause_all(const char *by, const char *reason);
-
 /* A row of contactsync.pause. */
 typedef struct CsPause
 {
