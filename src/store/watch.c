@@ -294,13 +294,16 @@ cs_watch_find_all(Oid source, const char *server, Oid roleid)
 		3, {OIDOID, NAMEOID, OIDOID}
 	};
 	NameData	name;
-	Datum		args[3] = {ObjectIdGetDatum(source), NameGetDatum(&name), ObjectIdGetDatum(roleid)};
+	Datum		args[3];
 	MemoryContext context = CurrentMemoryContext;
 	List	   *watches = NIL;
 	CsSqlScope	scope;
 	uint64		n;
 
 	namestrcpy(&name, server);
+	args[0] = ObjectIdGetDatum(source);
+	args[1] = NameGetDatum(&name);
+	args[2] = ObjectIdGetDatum(roleid);
 	cs_sql_enter(&scope);
 	n = cs_sql_execute(&statement, args, NULL);
 	if (n == 0)
