@@ -102,12 +102,15 @@ registry() {
     grep -nE 'strcmp\((provider|[a-z>.-]*provider->name)\b' "${sources[@]}"
 }
 
-# From cs_sql_enter() to cs_sql_leave() the current user is the owner of the extension, so whoever acts for the caller must
-# know the caller from before; the same holds for the text of the statements that run there.
+# From cs_sql_enter() to cs_sql_leave() the current user is the owner of the extension, so what is done there for the caller
+# uses the role that cs_sql_enter() returned, and statements do not mention the current user. What may be called there from
+# elsewhere does not ask for the current user at all.
 current_user() {
+    grep -n 'GetUserId()' "${sources[@]}" | grep -vE '^src/(api/.*|provider/option|store/watch_make|worker/launcher)\.c:' |
+        sed 's/$/: take the role as an argument/'
     awk '
         FNR == 1 || /^}/             { inside = 0 }
-        /cs_sql_enter\(/             { inside = 1 }
+        /cs_sql_enter[a-z_]*\(/      { inside = 1 }
         inside && /GetUserId\(\)/    { print FILENAME ":" FNR ": GetUserId() is the owner of the extension here" }
         /cs_sql_leave\(/             { inside = 0 }
         /static CsStatement /        { statement = 1 }
