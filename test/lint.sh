@@ -106,7 +106,8 @@ registry() {
 # uses the role that cs_sql_enter() returned, and statements do not mention the current user. What may be called there from
 # elsewhere does not ask for the current user at all.
 current_user() {
-    grep -n 'GetUserId()' "${sources[@]}" | grep -vE '^src/(api/.*|provider/option|store/watch_make|worker/launcher)\.c:' |
+    grep -nE '^[^*]*GetUserId\(\)' "${sources[@]}" |
+        grep -vE '^src/(api/.*|provider/validator|store/watch_make|worker/launcher)\.c:' |
         sed 's/$/: take the role as an argument/'
     awk '
         FNR == 1 || /^}/             { inside = 0 }
