@@ -14,6 +14,7 @@
 #include "utils/regproc.h"
 
 #include "api/argument.h"
+#include "base/activity.h"
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "base/sql.h"
@@ -188,7 +189,7 @@ contactsync_runtime(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	runtime.result = (ReturnSetInfo *) fcinfo->resultinfo;
 	runtime.endpoints = cs_shmem_ready() && cs_sql_is_ready() ? visible_endpoints() : NIL;
-	cs_shmem_published(put_runtime, &runtime);
+	cs_activity_visit(put_runtime, &runtime);
 	return (Datum) 0;
 }
 

@@ -12,13 +12,13 @@
 
 #include "datatype/timestamp.h"
 
-/* Unix seconds on our clock: real time, or contactsync.clock_speed times as fast. */
+/* Return Unix seconds on our clock: real time, or contactsync.clock_speed times as fast. */
 extern double cs_clock_now(void);
 
-/* Seconds on our clock as milliseconds of real time, rounded up, for a wait. */
+/* Convert seconds on our clock to milliseconds of real time, rounded up, for a wait. */
 extern long cs_clock_wait_ms(double seconds);
 
-/* A time on our clock as a timestamp to show. */
+/* Convert a time on our clock to a timestamp to show. */
 extern TimestampTz cs_clock_timestamp(double unix_seconds);
 
 #endif							/* CS_BASE_CLOCK_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compat.h
- *		What differs between the versions of PostgreSQL, under one name each.
+ *		One name for what differs between the versions of PostgreSQL.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,12 +17,12 @@
 #error "contactsync needs PostgreSQL 15 or later"
 #endif
 
-/* 16 exports by itself what SQL calls; symbols are hidden unless they say so. */
+/* 16 exports what SQL calls by itself; before, a symbol is hidden unless marked. */
 #define CS_FUNCTION(name) \
 	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
 	PG_FUNCTION_INFO_V1(name)
 
-/* 16 replaced one function per class by one for all. */
+/* 16 replaced the functions for each class by one for all. */
 #if PG_VERSION_NUM >= 160000
 #define cs_server_aclcheck(serverid, roleid, mode) \
 	object_aclcheck(ForeignServerRelationId, serverid, roleid, mode)
@@ -35,7 +35,7 @@
 	pg_database_ownercheck(dboid, roleid)
 #endif
 
-/* 16 tells which indexes an update concerns. */
+/* 16 reports which indexes an update concerns. */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes CsUpdateIndexes;
 #define cs_insert_index_tuples(result, slot, estate, update) \
@@ -46,28 +46,28 @@ typedef bool CsUpdateIndexes;
 	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL)
 #endif
 
-/* 17 can be asked for a stronger lock as well. */
+/* 17 can also look for a stronger lock. */
 #if PG_VERSION_NUM >= 170000
 #define cs_lock_held(tag, mode)	LockHeldByMe(tag, mode, false)
 #else
 #define cs_lock_held(tag, mode)	LockHeldByMe(tag, mode)
 #endif
 
-/* 17 gave processes numbers of their own. */
+/* 17 gave processes a number of their own. */
 #if PG_VERSION_NUM >= 170000
 #define CS_MY_PROC_NUMBER	MyProcNumber
 #else
 #define CS_MY_PROC_NUMBER	(MyProc->pgprocno)
 #endif
 
-/* 17 has the counters of transactions under another name. */
+/* 17 renamed the counters of transactions. */
 #if PG_VERSION_NUM >= 170000
 #define CS_OLDEST_CLOG_XID	(TransamVariables->oldestClogXid)
 #else
 #define CS_OLDEST_CLOG_XID	(ShmemVariableCache->oldestClogXid)
 #endif
 
-/* 17 hangs wait event sets on a resource owner; ours live until they are freed. */
+/* 17 lets a resource owner own wait event sets; ours live until they are freed. */
 #if PG_VERSION_NUM >= 170000
 #define cs_create_wait_event_set(nevents)	CreateWaitEventSet(NULL, nevents)
 #else

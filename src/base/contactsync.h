@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * contactsync.h
- *		The words that every file shares.
+ *		The terms that all files use.
  *
  * provider	one of the services that contacts are sent to
  * endpoint	one account at a provider, as one role uses it: a foreign server
@@ -14,8 +14,8 @@
  * failure	a contact that was given up on, with the reason
  * lane		the changes of one watch, or the direct upserts of one endpoint
  *
- * Calls only go down: sqlapi and worker use delivery, delivery uses queue,
- * state, source, provider and http, those use contact, json and option.
+ * Calls only go down: api and worker call delivery and capture, those call store,
+ * store calls provider, and provider calls http.  base is for all.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,10 +26,10 @@
 
 #define CS_EXTENSION		"contactsync"
 
-/* The schema of the tables and views; functions live where the user put them. */
+/* The schema of the tables and views; that of the functions is the user's choice. */
 #define CS_SCHEMA			"contactsync"
 
-/* A process that could not start, or died, is tried again after this long. */
+/* How long to wait before a process that died is started again. */
 #define CS_RESTART_SECONDS	5
 
 /* pg_attribute_printf() suits only the compiler that the server was built with. */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * encoding.c
- *		Contacts are UTF-8; what is stored is in the database's encoding.
+ *		Converting between UTF-8, which contacts are in, and the database's encoding.
  *
  *-------------------------------------------------------------------------
  */

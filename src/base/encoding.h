@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * encoding.h
- *		Contacts are UTF-8; what is stored is in the database's encoding.
+ *		Converting between UTF-8, which contacts are in, and the database's encoding.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,11 +10,14 @@
 
 #include "postgres.h"
 
-/* palloc'd, or the argument itself where nothing is to be done.  What the
- * database cannot express is replaced, not an error. */
+/*
+ * Return the text in the database's encoding: palloc'd, or the argument itself if
+ * nothing has to be converted.  A text that cannot be converted has its non-ASCII
+ * bytes replaced; that is not an error.
+ */
 extern char *cs_encoding_from_utf8(const char *utf8);
 
-/* palloc'd; errors when it has no UTF-8. */
+/* Return the text in UTF-8, palloc'd; an error if it cannot be converted. */
 extern char *cs_encoding_to_utf8(const char *data, size_t len);
 
 #endif							/* CS_BASE_ENCODING_H */

@@ -29,14 +29,14 @@ int			cs_failure_age = 90 * 24 * 60;
 int			cs_history_age = 7 * 24 * 60;
 int			cs_notify_failures = 100;
 
-/* Effect: defines the settings; called once, when the library is loaded. */
+/* Define the settings.  Called once, when the library is loaded. */
 void
 cs_settings_define(void)
 {
 	/*
-	 * contactsync.allow_http: plain http is for tests and for a proxy on the
-	 * same machine; to any other host it would show keys and addresses to the
-	 * network, so it takes a superuser's word.
+	 * contactsync.allow_http: plain http is for tests, and for a proxy on the
+	 * same machine.  To any other host it would show keys and addresses to
+	 * the network, so only a superuser can allow it.
 	 */
 	DefineCustomBoolVariable("contactsync.allow_http",
 							 "Allows servers with an http URL that is not on the loopback interface.",
@@ -99,8 +99,8 @@ cs_settings_define(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
 	/*
-	 * contactsync.max_pending: bounds the memory of a worker whatever the
-	 * backlog is; larger does not make it faster.
+	 * contactsync.max_pending: bounds the memory of a worker, however large
+	 * the backlog is.  A larger value does not make it faster.
 	 */
 	DefineCustomIntVariable("contactsync.max_pending",
 							"Sets how many queued changes a worker holds in memory per watch.",
@@ -108,17 +108,18 @@ cs_settings_define(void)
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/*
-	 * contactsync.notify_failures: when so many contacts of a server fail
-	 * within a minute it is told once, by NOTIFY on the channel contactsync.
+	 * contactsync.notify_failures: when this many contacts of a server fail
+	 * within a minute, that is announced once, by NOTIFY on the channel
+	 * contactsync.
 	 */
 	DefineCustomIntVariable("contactsync.notify_failures",
-							"Sets how many failures of a server in a minute are told by NOTIFY; 0 turns that off.",
+							"Sets how many failures of a server in a minute are announced by NOTIFY; 0 turns that off.",
 							NULL, &cs_notify_failures, 100, 0, INT_MAX,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/*
-	 * contactsync.probe_interval: a halted server is tried this often, with
-	 * one call.  A change of its options is seen at once.
+	 * contactsync.probe_interval: how often a halted server is tried, with
+	 * one call.  A change of its options takes effect at once.
 	 */
 	DefineCustomIntVariable("contactsync.probe_interval",
 							"Sets how often a halted server is tried.",
@@ -126,8 +127,9 @@ cs_settings_define(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
 	/*
-	 * contactsync.source_timeout: mapping and filter expressions are the
-	 * owner's code; this is how long they may take for one batch of rows.
+	 * contactsync.source_timeout: mapping and filter expressions are code of
+	 * the watch's owner.  This is how long they may take for one batch of
+	 * rows.
 	 */
 	DefineCustomIntVariable("contactsync.source_timeout",
 							"Sets how long reading a batch of source rows may take.",
@@ -135,8 +137,8 @@ cs_settings_define(void)
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	/*
-	 * contactsync.trace_rows: what contactsync_trace() has kept, requests and
-	 * answers in full.
+	 * contactsync.trace_rows: how much contactsync_trace() keeps, requests
+	 * and answers in full.
 	 */
 	DefineCustomIntVariable("contactsync.trace_rows",
 							"Sets how many traced requests of a server contactsync.trace keeps.",

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * settings.h
- *		Settings; guc.c says what each is for.
+ *		Settings; settings.c says what each is for.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,7 +20,6 @@ extern int	cs_failure_rows;
 extern int	cs_failure_age;		/* min */
 extern int	cs_history_age;		/* min */
 extern int	cs_notify_failures; /* contacts a minute; 0: never */
-
 extern int	cs_trace_rows;
 
 extern void cs_settings_define(void);

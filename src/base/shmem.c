@@ -3,16 +3,14 @@
  * shmem.c
  *		What backends, launcher and workers know of each other.
  *
- * There is one slot per database, and one board per endpoint on which a worker
- * publishes what it is doing.  Nothing here outlives a restart, and nothing is
- * needed for correctness: what is queued is in tables, and a wake-up that is
+ * There is one slot per database.  Nothing here outlives a restart, and nothing
+ * is needed for correctness: what is queued is in tables, and a wake-up that is
  * lost costs a delay, not a change.
  *
- * All fields are protected by shared->lock, but for slot->attention.  A backend
- * that committed changes sets it to NEWS and sets the latch only if it was
- * ASLEEP; the worker takes the news before it reads the queue, and may sleep
- * only if none came since.  So a burst of commits costs one signal, and none is
- * overlooked.
+ * shared->lock protects all fields but slot->attention.  A backend that commits
+ * changes sets it to NEWS, and sets the latch only if it was ASLEEP.  The worker
+ * takes the news before it reads the queue, and sleeps only if none has come
+ * since.  So a burst of commits costs one signal, and none is overlooked.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,13 +31,11 @@
 #include "base/contactsync.h"
 #include "base/shmem.h"
 
-/* Databases and endpoints of a cluster that can be told of; more still work,
- * but databases beyond it get no worker. */
-#define CS_MAX_DATABASES	256
-#define CS_MAX_BOARDS		1024
+/* Databases of a cluster that can have a worker. */
+#define MAX_DATABASES	256
 
 /* How long a database is left alone at most after its worker was asked to leave. */
-#define CS_LEAVE_SECONDS	10
+#define LEAVE_SECONDS	10
 
 /* A worker that lived longer than this had no trouble starting. */
 #define LONG_LIFE_SECONDS	60
@@ -48,7 +44,7 @@ typedef enum CsAttention
 {
 	CS_ASLEEP,
 	CS_AWAKE,
-	CS_NEWS						/* awake, and the queue has to be read again */
+	CS_NEWS						/* awake, and has to read the queue again */
 } CsAttention;
 
 typedef struct CsSlot
@@ -57,31 +53,21 @@ typedef struct CsSlot
 	CsSlotState state;
 	pid_t		pid;			/* of the worker, while RUNNING */
 	int			procno;			/* its PGPROC's number */
-	bool		leave;			/* it is asked to leave */
+	bool		leave;			/* asked to leave */
 	TimestampTz started_at;		/* of the last worker */
 	TimestampTz until;			/* end of a BACKOFF */
 	int			failures;		/* workers that did not live long, in a row */
-	Oid			stale_server;	/* a session found the access token of this */
-	Oid			stale_role;		/* ... and this user mapping void */
+	Oid			stale_server;	/* the access token of this server and user */
+	Oid			stale_role;		/* ... mapping is to be refreshed */
 	pg_atomic_uint32 attention;
 } CsSlot;
-
-typedef struct CsBoard
-{
-	Oid			dboid;			/* InvalidOid: free */
-	int			endpoint;
-	int			in_flight;
-	double		pace;
-} CsBoard;
 
 typedef struct CsShared
 {
 	LWLock	   *lock;
 	int			launcher_procno;	/* -1: not running */
 	int			nslots;			/* ever used; slots below may be FREE */
-	int			nboards;
-	CsSlot		slots[CS_MAX_DATABASES];
-	CsBoard		boards[CS_MAX_BOARDS];
+	CsSlot		slots[MAX_DATABASES];
 } CsShared;
 
 static CsShared *shared = NULL;
@@ -89,7 +75,7 @@ static CsSlot *my_slot = NULL;	/* the worker's own */
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
-/* Said in this transaction, to be done when it commits. */
+/* What is to be done when this transaction commits. */
 static bool wake_pending = false;
 static bool late_wake_pending = false;
 static bool launch_pending = false;
@@ -118,7 +104,7 @@ startup_shmem(void)
 		memset(shared, 0, sizeof(CsShared));
 		shared->lock = &GetNamedLWLockTranche(CS_EXTENSION)->lock;
 		shared->launcher_procno = -1;
-		for (int i = 0; i < CS_MAX_DATABASES; i++)
+		for (int i = 0; i < MAX_DATABASES; i++)
 			pg_atomic_init_u32(&shared->slots[i].attention, CS_ASLEEP);
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -166,9 +152,8 @@ at_xact_end(XactEvent event, void *arg)
 }
 
 /*
- * Definitions are read through the catalog caches, so whoever is to read them
- * anew is told only when the invalidations have been sent; that is after the
- * callbacks of the transaction.
+ * Wake for a changed definition after the invalidation messages have been sent,
+ * which is later than the callbacks of the transaction.
  */
 static void
 at_resource_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
@@ -183,7 +168,7 @@ at_resource_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, 
 	late_wake_pending = launch_pending = false;
 }
 
-/* Effect: asks for shared memory; only while shared_preload_libraries load. */
+/* Ask for shared memory; only while shared_preload_libraries are loaded. */
 void
 cs_shmem_init(void)
 {
@@ -195,6 +180,7 @@ cs_shmem_init(void)
 	RegisterResourceReleaseCallback(at_resource_release, NULL);
 }
 
+/* Return whether the library was preloaded. */
 bool
 cs_shmem_ready(void)
 {
@@ -202,8 +188,8 @@ cs_shmem_ready(void)
 }
 
 /*
- * Effect: the worker of this database looks at the queue soon; if there is
- * none, the launcher looks why.  Cheap when the worker is awake.
+ * Have the worker of this database read the queue soon; if there is no worker,
+ * have the launcher find out why.  Cheap when the worker is awake.
  */
 void
 cs_shmem_wake(void)
@@ -267,8 +253,8 @@ cs_shmem_launch_at_commit(void)
 }
 
 /*
- * Effect: the worker of a database leaves at once and stays away for a few
- * seconds.  Returns false if there is none.
+ * Have the worker of a database leave at once and stay away for a few seconds.
+ * Return false if there is none.
  */
 bool
 cs_shmem_ask_to_leave(Oid dboid)
@@ -282,7 +268,7 @@ cs_shmem_ask_to_leave(Oid dboid)
 	slot = find_slot(dboid);
 	if (slot)
 	{
-		slot->until = GetCurrentTimestamp() + CS_LEAVE_SECONDS * USECS_PER_SEC;
+		slot->until = GetCurrentTimestamp() + LEAVE_SECONDS * USECS_PER_SEC;
 		slot->leave = true;
 		if (slot->state == CS_SLOT_RUNNING)
 			procno = slot->procno;
@@ -294,7 +280,7 @@ cs_shmem_ask_to_leave(Oid dboid)
 	return slot != NULL;
 }
 
-/* Effect: what the worker of a database was asked to leave for is over. */
+/* Let the worker of a database return. */
 void
 cs_shmem_let_return(Oid dboid)
 {
@@ -315,9 +301,9 @@ cs_shmem_let_return(Oid dboid)
 }
 
 /*
- * Effect: the worker of this database renews the access token of a user mapping
- * soon.  Whoever needs it says so again until it is there: another session may
- * ask for another one meanwhile.  Returns false if there is no worker.
+ * Have the worker of this database refresh the access token of a user mapping
+ * soon.  The caller repeats this until the token is there, for another session
+ * may ask for another token in between.  Return false if there is no worker.
  */
 bool
 cs_shmem_ask_to_refresh(Oid serverid, Oid mapping_roleid)
@@ -340,7 +326,7 @@ cs_shmem_ask_to_refresh(Oid serverid, Oid mapping_roleid)
 	return procno >= 0;
 }
 
-/* Returns a constant word. */
+/* Return the state of the worker of this database as a word. */
 const char *
 cs_shmem_worker_state(void)
 {
@@ -353,13 +339,13 @@ cs_shmem_worker_state(void)
 	slot = find_slot(MyDatabaseId);
 	if (slot && slot->state == CS_SLOT_RUNNING)
 		word = "running";
-	else if (shared->nslots == CS_MAX_DATABASES && slot == NULL)
+	else if (shared->nslots == MAX_DATABASES && slot == NULL)
 		word = "too many databases";
 	LWLockRelease(shared->lock);
 	return word;
 }
 
-/* The launcher is told of everything that has no worker. */
+/* Make this process the launcher, which is woken where there is no worker. */
 void
 cs_shmem_attach_launcher(void)
 {
@@ -368,7 +354,7 @@ cs_shmem_attach_launcher(void)
 	LWLockRelease(shared->lock);
 }
 
-/* Effect: a database that was not known gets a slot, UNKNOWN. */
+/* Give a database that has none a slot; its state is UNKNOWN. */
 void
 cs_shmem_note_database(Oid dboid)
 {
@@ -380,7 +366,7 @@ cs_shmem_note_database(Oid dboid)
 		for (int i = 0; i < shared->nslots && slot == NULL; i++)
 			if (shared->slots[i].state == CS_SLOT_FREE)
 				slot = &shared->slots[i];
-		if (slot == NULL && shared->nslots < CS_MAX_DATABASES)
+		if (slot == NULL && shared->nslots < MAX_DATABASES)
 			slot = &shared->slots[shared->nslots++];
 		if (slot)
 		{
@@ -396,7 +382,7 @@ cs_shmem_note_database(Oid dboid)
 	LWLockRelease(shared->lock);
 }
 
-/* Effect: slots of databases that are not among the n given are freed. */
+/* Free the slots of databases that are not among the n given. */
 void
 cs_shmem_forget_databases(const Oid *dboids, int n)
 {
@@ -417,9 +403,9 @@ cs_shmem_forget_databases(const Oid *dboids, int n)
 }
 
 /*
- * Returns true and a database whose worker is to be started now; its slot is
- * STARTING then.  Else false, and "wake_at" is lowered to the time at which a
- * backoff ends.
+ * Return true and a database whose worker is to be started now; its slot becomes
+ * STARTING.  Otherwise return false, and lower *wake_at to the end of the first
+ * backoff.
  */
 bool
 cs_shmem_next_to_start(TimestampTz now, Oid *dboid, TimestampTz *wake_at)
@@ -447,7 +433,7 @@ cs_shmem_next_to_start(TimestampTz now, Oid *dboid, TimestampTz *wake_at)
 	return found;
 }
 
-/* Effect: no process could be had for the database; again after "until". */
+/* Note that no worker could be started for the database; try again at "until". */
 void
 cs_shmem_start_failed(Oid dboid, TimestampTz until)
 {
@@ -463,7 +449,7 @@ cs_shmem_start_failed(Oid dboid, TimestampTz until)
 	LWLockRelease(shared->lock);
 }
 
-/* Effect: the slot waits for its next worker, longer while they die young. */
+/* Have the slot wait for its next worker, longer while workers die young. */
 static void
 back_off(CsSlot *slot)
 {
@@ -479,7 +465,7 @@ back_off(CsSlot *slot)
 }
 
 /*
- * Effect: the process that was started for the database has ended.  If it did
+ * Note that the process that was started for the database has ended.  If it did
  * not say why, it is started again, later each time.
  */
 void
@@ -494,7 +480,7 @@ cs_shmem_reap(Oid dboid)
 	LWLockRelease(shared->lock);
 }
 
-/* Effect: this process is the worker of the database. */
+/* Make this process the worker of the database. */
 void
 cs_shmem_attach_worker(Oid dboid)
 {
@@ -510,7 +496,7 @@ cs_shmem_attach_worker(Oid dboid)
 	LWLockRelease(shared->lock);
 }
 
-/* Effect: the slot is given back, "absent" if the extension is not there. */
+/* Give the slot back; "absent": the extension is not there. */
 void
 cs_shmem_detach_worker(bool absent)
 {
@@ -519,9 +505,6 @@ cs_shmem_detach_worker(bool absent)
 	if (my_slot == NULL)
 		return;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < shared->nboards; i++)
-		if (shared->boards[i].dboid == my_slot->dboid)
-			shared->boards[i].dboid = InvalidOid;
 	if (my_slot->state == CS_SLOT_RUNNING && my_slot->pid == MyProcPid)
 	{
 		back_off(my_slot);
@@ -537,6 +520,13 @@ cs_shmem_detach_worker(bool absent)
 	set_latch_of(procno);
 }
 
+/* Return whether this process is the worker of its database. */
+bool
+cs_shmem_is_worker(void)
+{
+	return my_slot != NULL;
+}
+
 bool
 cs_shmem_asked_to_leave(void)
 {
@@ -544,8 +534,8 @@ cs_shmem_asked_to_leave(void)
 }
 
 /*
- * Returns true if something was committed since the last time, so that the
- * queue has to be read.  In a process that is no worker: always.
+ * Return whether something has been committed since the last call, so that the
+ * queue has to be read.  Always true in a process that is not a worker.
  */
 bool
 cs_shmem_take_news(void)
@@ -554,7 +544,7 @@ cs_shmem_take_news(void)
 		pg_atomic_exchange_u32(&my_slot->attention, CS_AWAKE) == CS_NEWS;
 }
 
-/* Returns true if a session needs the access token of a user mapping renewed. */
+/* Return true, and whose, if a session needs an access token refreshed. */
 bool
 cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid)
 {
@@ -568,7 +558,7 @@ cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid)
 	return true;
 }
 
-/* Returns true if no news came: from now on they set the latch. */
+/* Return whether no news have come; if so, the next will set the latch. */
 bool
 cs_shmem_may_sleep(void)
 {
@@ -576,56 +566,4 @@ cs_shmem_may_sleep(void)
 
 	return my_slot == NULL ||
 		pg_atomic_compare_exchange_u32(&my_slot->attention, &expected, CS_ASLEEP);
-}
-
-/* Effect: the view status shows this of the endpoint. */
-void
-cs_shmem_publish(int endpoint, int in_flight, double pace)
-{
-	CsBoard    *board = NULL;
-
-	if (my_slot == NULL)
-		return;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < shared->nboards; i++)
-	{
-		CsBoard    *other = &shared->boards[i];
-
-		if (other->dboid == MyDatabaseId && other->endpoint == endpoint)
-		{
-			board = other;
-			break;
-		}
-		if (other->dboid == InvalidOid && board == NULL)
-			board = other;
-	}
-	if (board == NULL && shared->nboards < CS_MAX_BOARDS)
-		board = &shared->boards[shared->nboards++];
-	if (board)
-	{
-		board->dboid = MyDatabaseId;
-		board->endpoint = endpoint;
-		board->in_flight = in_flight;
-		board->pace = pace;
-	}
-	LWLockRelease(shared->lock);
-}
-
-void
-cs_shmem_published(void (*visit) (int endpoint, int in_flight, double pace, void *arg), void *arg)
-{
-	CsBoard    *boards;
-	int			n;
-
-	if (shared == NULL)
-		return;
-	LWLockAcquire(shared->lock, LW_SHARED);
-	n = shared->nboards;
-	boards = palloc(sizeof(CsBoard) * Max(n, 1));
-	memcpy(boards, shared->boards, sizeof(CsBoard) * n);
-	LWLockRelease(shared->lock);
-	for (int i = 0; i < n; i++)
-		if (boards[i].dboid == MyDatabaseId)
-			visit(boards[i].endpoint, boards[i].in_flight, boards[i].pace, arg);
-	pfree(boards);
 }

@@ -319,8 +319,8 @@ follow_commands(void)
 	if (cs_sql_execute(&watched, NULL, NULL) == 0 && !inherits)
 		return;
 	(void) cs_ddl_follow_renames();
-	cs_invalidation_send(CS_DEFINITIONS);	/* to see at once what broke or works
-									 * again */
+	cs_invalidation_send(CS_DEFINITIONS);	/* to see at once what broke or
+											 * works again */
 }
 
 static void

@@ -18,10 +18,10 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/invalidation.h"
 #include "base/settings.h"
-#include "base/shmem.h"
 #include "base/sql.h"
 #include "base/try.h"
 #include "delivery/account.h"
@@ -450,5 +450,5 @@ cs_account_publish(CsAccount *account)
 	if (account->published == account->in_flight)
 		return;
 	account->published = account->in_flight;
-	cs_shmem_publish(account->id, account->in_flight, account->pace.rate);
+	cs_activity_publish(account->id, account->in_flight, account->pace.rate);
 }

@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "base/activity.h"
 #include "base/contactsync.h"
 #include "base/invalidation.h"
 #include "base/settings.h"
@@ -56,6 +57,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	cs_shmem_init();
+	cs_activity_init();
 	cs_launcher_register();
 	cs_launcher_hook();
 	prev_object_access_hook = object_access_hook;

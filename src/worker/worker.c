@@ -24,6 +24,7 @@
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 
+#include "base/activity.h"
 #include "base/contactsync.h"
 #include "base/invalidation.h"
 #include "base/shmem.h"
@@ -74,6 +75,7 @@ static const CsTransactions transactions = {begin, commit};
 static void
 detach(int code, Datum arg)
 {
+	cs_activity_clear();
 	cs_shmem_detach_worker(extension_absent);
 }
 
