@@ -17,8 +17,8 @@
 #include "store/endpoint_state.h"
 
 /*
- * Effect: endpoints know their servers by their names, also if they were renamed,
- * or dropped and made again.
+ * Have endpoints follow their servers: one that was renamed, and one that was
+ * dropped and created again under its name.
  */
 void
 cs_endpoint_state_follow_servers(void)
@@ -62,7 +62,7 @@ cs_endpoint_state_find_orphans(CsOrphan **orphans)
 	return n;
 }
 
-/* Effect: nothing is known of an endpoint any more. */
+/* Delete everything that is known of an endpoint. */
 void
 cs_endpoint_state_drop(int endpoint)
 {
@@ -74,7 +74,7 @@ cs_endpoint_state_drop(int endpoint)
 	cs_sql_execute_text("DELETE FROM contactsync.endpoint WHERE id = %d", endpoint);
 }
 
-/* All endpoints that this database sends from, palloc'd in the current context. */
+/* Return the endpoints that this database sends from, palloc'd in the current context. */
 List *
 cs_endpoint_state_load_all(void)
 {
@@ -209,7 +209,7 @@ cs_endpoint_state_visible_ids(Oid roleid)
 	return select_ids(&statement, &arg, NULL);
 }
 
-/* Effect: remembers that calls are about to be made, or that none is under way. */
+/* Store whether calls may be in flight. */
 void
 cs_endpoint_state_set_busy(int endpoint, bool busy)
 {
@@ -221,7 +221,7 @@ cs_endpoint_state_set_busy(int endpoint, bool busy)
 	cs_sql_execute(&statement, args, NULL);
 }
 
-/* Effect: it is remembered whether NOTIFY told last that the endpoint is halted. */
+/* Store whether the last NOTIFY said that the endpoint is halted. */
 void
 cs_endpoint_state_set_halt_notified(int endpoint, bool halt_notified)
 {
@@ -233,7 +233,7 @@ cs_endpoint_state_set_halt_notified(int endpoint, bool halt_notified)
 	cs_sql_execute(&statement, args, NULL);
 }
 
-/* Effect: stores what the provider taught us; 0 and NULL: nothing. */
+/* Store what the provider has taught us; 0 and NULL: nothing. */
 void
 cs_endpoint_state_set_learned(int endpoint, double pace, const char *limitation)
 {
@@ -251,7 +251,7 @@ cs_endpoint_state_set_learned(int endpoint, double pace, const char *limitation)
 	cs_sql_execute(&statement, args, nulls);
 }
 
-/* Effect: the view status says so; "since" stays while the state does. */
+/* Store the state for the view status; "since" is kept while the state is the same. */
 void
 cs_endpoint_state_set_health(int endpoint, const char *state, const char *reason, TimestampTz until)
 {

@@ -22,13 +22,13 @@ typedef struct CsEndpointState
 	Oid			serverid;
 	Oid			roleid;
 	char	   *server_name;
-	bool		busy;			/* calls may be under way, or were at a crash */
+	bool		busy;			/* calls may be in flight, or were at a crash */
 	double		pace;			/* that the provider taught us; 0: none */
-	char	   *limitation;		/* what it has to be remembered for, or NULL */
+	char	   *limitation;		/* see CsJudgement; or NULL */
 	TimestampTz stale_before;	/* what was synced before is not trusted */
-	double		throttled_until;	/* on our clock; 0: it is not */
+	double		throttled_until;	/* on our clock; 0: not throttled */
 	char	   *reason;			/* what the provider said then, or NULL */
-	bool		halt_notified;	/* that it is halted was told, and no more */
+	bool		halt_notified;	/* the last NOTIFY said that it is halted */
 } CsEndpointState;
 
 extern void cs_endpoint_state_follow_servers(void);

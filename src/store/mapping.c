@@ -1,12 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * mapping.c
- *		Where the fields of a contact come from.
+ *		Completing and checking the mapping of a watch.
  *
- * A mapping is checked when its watch is made, as the user who makes it, and
- * what is stored holds no surprise later: "*" is replaced by the columns that
- * there are, so that a column that is added to the table next year is not sent
- * to anybody by itself.
+ * A mapping is checked when its watch is made, as the user who makes it.  "*" is
+ * replaced by the columns that exist then, so that a column that is added to the
+ * table next year is not sent unless somebody asks for it.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,7 +23,7 @@
 #include "store/source.h"
 #include "store/watch.h"
 
-/* Effect: maps the columns that bear the name of a field, and no other. */
+/* Map the columns that have the name of a field. */
 void
 cs_mapping_default(CsWatch *watch, Relation source, uint32 fields)
 {
@@ -43,7 +42,7 @@ cs_mapping_default(CsWatch *watch, Relation source, uint32 fields)
 	}
 }
 
-/* Effect: maps the columns that no expression so far uses as attributes. */
+/* Map the columns that no expression uses yet, as attributes. */
 void
 cs_mapping_add_remaining(CsWatch *watch, Relation source, const Bitmapset *used)
 {
@@ -69,7 +68,7 @@ mapped_label(const CsMapped *mapped)
 		psprintf("mapping of \"%s\"", cs_contact_field_name(mapped->field));
 }
 
-/* Effect: an error unless values of the type can become that field. */
+/* Raise an error unless values of the type can become that field. */
 static void
 check_type(const CsMapped *mapped, Oid type)
 {
@@ -122,7 +121,7 @@ check_type(const CsMapped *mapped, Oid type)
 				 errhint("Map an expression of that type, such as \"%s\".", example)));
 }
 
-/* Effect: checks every expression, collecting the columns that they use. */
+/* Check every expression, and collect the columns that they use. */
 void
 cs_mapping_check_expressions(CsWatch *watch, Relation source, int from, Bitmapset **used)
 {
@@ -135,7 +134,7 @@ cs_mapping_check_expressions(CsWatch *watch, Relation source, int from, Bitmapse
 	}
 }
 
-/* The expression of a field, or NULL if it is not mapped. */
+/* Return the expression of a field, or NULL if it is not mapped. */
 static const char *
 mapped_expression(const CsWatch *watch, CsField field)
 {
@@ -145,7 +144,7 @@ mapped_expression(const CsWatch *watch, CsField field)
 	return NULL;
 }
 
-/* Effect: a warning if the key of contacts at the provider is what people change. */
+/* Warn if contacts are identified at the provider by what people change. */
 static void
 check_external_id(const CsWatch *watch)
 {
@@ -158,7 +157,7 @@ check_external_id(const CsWatch *watch)
 				 errhint("Map external_id to what identifies the row for good, such as its primary key.")));
 }
 
-/* Effect: an error unless the provider can take these fields. */
+/* Raise an error unless the provider can take these fields. */
 void
 cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
 {

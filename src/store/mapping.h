@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * mapping.h
- *		Where the fields of a contact come from.
+ *		Completing and checking the mapping of a watch.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * schedule.c
- *		What is done about a watch by itself: polling and reconciliation.
+ *		The schedule of a watch: polling and reconciliation.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,7 +24,7 @@ seconds_of(const Interval *interval)
 											  IntervalPGetDatum(interval)));
 }
 
-/* The argument, checked; "otherwise" if it is not given. */
+/* Return the argument, checked, or "otherwise" if it is not given. */
 static Interval *
 interval_argument(FunctionCallInfo fcinfo, int arg, const char *name, bool zero, Interval *otherwise)
 {
@@ -43,7 +43,7 @@ interval_argument(FunctionCallInfo fcinfo, int arg, const char *name, bool zero,
 	return interval;
 }
 
-/* Effect: an error unless a time of day makes sense with the interval. */
+/* Raise an error unless a time of day makes sense with the interval. */
 static void
 check_reconcile_at(const CsSchedule *schedule)
 {
@@ -57,7 +57,7 @@ check_reconcile_at(const CsSchedule *schedule)
 			 errhint("Use reconcile_every => '1 day'.")));
 }
 
-/* reconcile_every, reconcile_at; an interval of zero is none, at no time. */
+/* Read reconcile_every and reconcile_at; an interval of zero turns both off. */
 static void
 read_reconcile(FunctionCallInfo fcinfo, int arg, CsSchedule *schedule)
 {
@@ -79,8 +79,8 @@ read_reconcile(FunctionCallInfo fcinfo, int arg, CsSchedule *schedule)
 }
 
 /*
- * Effect: those of poll_column, poll_every, poll_overlap, reconcile_every and
- * reconcile_at that are given take the place of what the schedule has.
+ * Read those of poll_column, poll_every, poll_overlap, reconcile_every and
+ * reconcile_at that are given into the schedule.
  */
 static void
 read_options(FunctionCallInfo fcinfo, int arg, CsSchedule *schedule)
@@ -118,7 +118,7 @@ cs_schedule_read(FunctionCallInfo fcinfo, int arg, CsSchedule *schedule)
 	read_options(fcinfo, arg + 1, schedule);
 }
 
-/* An interval of the result, copied into the context; NULL for null. */
+/* Copy an interval of the result into the context; NULL for null. */
 static Interval *
 copy_interval(int column, MemoryContext context)
 {
@@ -132,7 +132,7 @@ copy_interval(int column, MemoryContext context)
 	return copy;
 }
 
-/* Effect: the schedule is as it is stored with the watch, palloc'd. */
+/* Load the schedule that is stored with the watch, palloc'd. */
 static void
 load(const CsWatch *watch, CsSchedule *schedule)
 {
@@ -181,7 +181,7 @@ cs_schedule_alter(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, CsSche
 	schedule->other_column = schedule->poll && strcmp(watch->poll_column, schedule->poll_column) != 0;
 }
 
-/* The newest that there is now, as it is compared with later; NULL: nothing. */
+/* Return the newest value that there is now, to be compared with later; NULL: none. */
 static char *
 newest_value(const CsWatch *watch)
 {
@@ -194,7 +194,7 @@ newest_value(const CsWatch *watch)
 	cs_source_enter(watch, &scope);
 	column = psprintf("%s.%s", quote_identifier(get_rel_name(watch->source)),
 					  quote_identifier(watch->poll_column));
-	/* what says that it is yet to come would hide what does come */
+	/* a value in the future would hide changes until then */
 	query = psprintf("SELECT CASE WHEN pg_catalog.count(%s) OPERATOR(pg_catalog.>) 0 THEN LEAST(pg_catalog.max(%s)::pg_catalog.timestamp,"
 					 " (pg_catalog.now() AT TIME ZONE 'UTC'))::pg_catalog.text END FROM %s",
 					 column, column, cs_source_from(watch->source));
@@ -257,10 +257,10 @@ cs_schedule_store(const CsWatch *watch, const CsSchedule *schedule)
 }
 
 /*
- * Effect: a polled source is polled at once, by a scan of its own, for a page of
- * the one before may be under way.  Another column tells what changed since
- * the last round that is stored, or since the watch was made: so nothing is missed, nor sent
- * that was there before.
+ * Have a polled source polled at once, by a new scan, for a page of the old one
+ * may be in progress.  With another column, begin at the last round that is
+ * stored, or at the time when the watch was made: so no change is missed, and
+ * nothing older is sent.
  */
 static void
 poll_anew(const CsWatch *watch, bool other_column)

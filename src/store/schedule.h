@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * schedule.h
- *		What is done about a watch by itself: polling and reconciliation.
+ *		The schedule of a watch: polling and reconciliation.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,7 +16,7 @@
 
 #include "store/watch.h"
 
-/* What is done by itself, as contactsync_watch() or contactsync_alter_watch() is told. */
+/* As given to contactsync_watch() or contactsync_alter_watch(). */
 typedef struct CsSchedule
 {
 	bool		poll;			/* instead of triggers */
@@ -25,23 +25,26 @@ typedef struct CsSchedule
 	Interval   *poll_overlap;
 	Interval   *reconcile_every;	/* NULL: not */
 	const TimeADT *reconcile_at;	/* the time of day, or NULL */
-	bool		poll_anew;		/* how it is polled was altered */
-	bool		other_column;	/* ... poll_column as well */
+	bool		poll_anew;		/* an option of polling was altered */
+	bool		other_column;	/* ... and poll_column, too */
 } CsSchedule;
 
-/* Reads contactsync_watch()'s arguments from "arg" on; ereports what is wrong. */
+/* Read contactsync_watch()'s arguments from "arg" on; raise an error if one is wrong. */
 extern void cs_schedule_read(FunctionCallInfo fcinfo, int arg, CsSchedule *schedule);
 
-/* Reads contactsync_alter_watch()'s arguments from "arg" on: what is not given is
- * as it is stored with the watch, palloc'd; ereports what is wrong. */
+/*
+ * Do the same with contactsync_alter_watch()'s arguments; what is not given is as
+ * stored with the watch.  palloc'd.
+ */
 extern void cs_schedule_alter(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, CsSchedule *schedule);
 
-/* Effect: stored with a watch that was just made; polling begins with what is
- * in the source now.  Needs an active snapshot. */
+/*
+ * Store the schedule of a new watch; polling begins with changes from now on.
+ * Needs an active snapshot.
+ */
 extern void cs_schedule_store(const CsWatch *watch, const CsSchedule *schedule);
 
-/* Effect: stored with a watch that was there, and takes the place of what was
- * stored.  Needs an active snapshot. */
+/* Replace the schedule of a watch.  Needs an active snapshot. */
 extern void cs_schedule_store_altered(const CsWatch *watch, const CsSchedule *schedule);
 
 #endif							/* CS_STORE_SCHEDULE_H */

@@ -34,7 +34,7 @@ string_of(const JsonbValue *value)
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
-/* Effect: adds a field or attribute to the watch. */
+/* Add a field or attribute to the mapping of a watch. */
 void
 cs_watch_add_mapped(CsWatch *watch, CsField field, char *attribute, char *expression)
 {
@@ -48,7 +48,7 @@ cs_watch_add_mapped(CsWatch *watch, CsField field, char *attribute, char *expres
 	mapped->expression = expression;
 }
 
-/* The expression that a value of the mapping is.  "what" names it in errors. */
+/* Return the expression that is a value of the mapping; "what" names it in errors. */
 static char *
 expression_of(const JsonbValue *value, const char *what)
 {
@@ -78,7 +78,7 @@ read_attributes(CsWatch *watch, JsonbContainer *object)
 	}
 }
 
-/* Returns true if the mapping asks for all remaining columns. */
+/* Return whether the mapping asks for all remaining columns. */
 static bool
 read_field(CsWatch *watch, const char *name, const JsonbValue *value)
 {
@@ -106,9 +106,7 @@ read_field(CsWatch *watch, const char *name, const JsonbValue *value)
 	return false;
 }
 
-/*
- * Effect: fills watch->mapped.  Returns true for "attributes": "*".
- */
+/* Fill watch->mapped.  Return true for "attributes": "*". */
 bool
 cs_watch_read_mapping(CsWatch *watch, Jsonb *mapping)
 {
@@ -153,7 +151,7 @@ push_member(JsonbParseState **state, char *name, char *value)
 	pushJsonbValue(state, WJB_VALUE, &json);
 }
 
-/* The mapping with all names spelled out, as it is stored. */
+/* Return the mapping as it is stored, with all names spelled out. */
 Datum
 cs_watch_mapping_to_jsonb(const CsWatch *watch)
 {
@@ -208,7 +206,7 @@ enum
 	WATCH_AWAY
 };
 
-/* 0 for null. */
+/* Return a number of the result; 0 for null. */
 static double
 number_of_row(int row, int column)
 {
@@ -256,7 +254,7 @@ watch_of_row(int row)
 	" w.state, w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
 	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity() FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
-/* All watches, palloc'd in the current context.  Within cs_sql_enter(). */
+/* Return all watches, palloc'd in the current context.  Within cs_sql_enter(). */
 List *
 cs_watch_load_all(void)
 {
@@ -271,7 +269,7 @@ cs_watch_load_all(void)
 	return watches;
 }
 
-/* For messages, also when there is no such table. */
+/* Name a table in a message, even if it does not exist. */
 static char *
 table_name(Oid relid)
 {
@@ -343,8 +341,9 @@ enum
 };
 
 /*
- * Is there such a watch, and is the relation its source or a descendant of it?
- * Looks below SQL, for it is asked in the application's session.
+ * Return whether there is such a watch and the relation is its source or a
+ * descendant of it.  No SQL is run, for this is called in the application's
+ * session.
  */
 bool
 cs_watch_covers(int endpoint, int id, Oid relid)

@@ -48,14 +48,14 @@ typedef struct CsWatch
 	bool		away;			/* another database sends; see
 								 * delivery/database_identity.c */
 	TimestampTz stale_before;	/* what was synced before is not trusted */
-	bool		guarded;		/* guard.c keeps it from sending */
-	uint64		released;		/* ... but not what is older, as a full xid */
-	char	   *poll_column;	/* its source is polled by it; NULL: triggers */
+	bool		guarded;		/* guard.c holds it back */
+	uint64		released;		/* ... except for what is older; a full xid */
+	char	   *poll_column;	/* to poll the source by; NULL: triggers */
 	double		poll_every;		/* s */
 	char	   *poll_overlap;	/* an interval */
-	double		reconcile_next; /* Unix seconds; 0: not by itself */
+	double		reconcile_next; /* Unix seconds; 0: not scheduled */
 
-	struct Bitmapset *used;		/* columns, while it is being made */
+	struct Bitmapset *used;		/* columns that it uses, while it is made */
 } CsWatch;
 
 #define CS_ON_DELETE_WORDS	3

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * watch_make.c
- *		Making a watch of its definition.
+ *		Making a watch from its definition.
  *
  * Everything that can be checked is checked when a watch is made, as the user
  * who makes it.
@@ -35,7 +35,7 @@
  * The key
  */
 
-/* Names of the key columns of an index; NIL if it cannot be a key. */
+/* Return the names of the key columns of an index; NIL if it cannot be a key. */
 static List *
 columns_of_unique_index(Relation source, Oid indexid)
 {
@@ -69,7 +69,7 @@ has_name(List *names, const char *name)
 	return false;
 }
 
-/* In whatever order, and each once. */
+/* Compare lists of names, in any order. */
 static bool
 same_columns(List *a, List *b)
 {
@@ -103,7 +103,7 @@ has_deferrable_primary_key(List *indexes)
 	return false;
 }
 
-/* Effect: an error unless these are columns of the relation. */
+/* Raise an error unless these are columns of the relation. */
 static void
 check_columns(Relation source, List *names, const char *argument)
 {
@@ -117,7 +117,7 @@ check_columns(Relation source, List *names, const char *argument)
 						(char *) lfirst(lc), argument, RelationGetRelationName(source))));
 }
 
-/* The columns of the primary key, or those asked for if they are unique. */
+/* Return the columns of the primary key, or those wanted if they are unique. */
 static List *
 find_key(Relation source, List *wanted)
 {
@@ -146,8 +146,8 @@ find_key(Relation source, List *wanted)
 }
 
 /*
- * The key of a source that is polled: nothing can vouch for that of a view, so
- * it is taken on the word of whoever names it.
+ * Return the key of a source that is polled.  That the columns of a view identify
+ * its rows cannot be checked, so it is taken for granted.
  */
 static List *
 find_polled_key(Relation source, List *wanted)
@@ -182,7 +182,7 @@ is_pollable(char kind)
 		kind == RELKIND_FOREIGN_TABLE;
 }
 
-/* Effect: an error unless the relation is of a kind that can be watched. */
+/* Raise an error unless the relation is of a kind that can be watched. */
 static void
 check_kind(Relation source, bool polled)
 {
@@ -209,7 +209,7 @@ check_kind(Relation source, bool polled)
 				 errdetail("The session that delivers could not read it.")));
 }
 
-/* Effect: an error unless the current user may watch the relation. */
+/* Raise an error unless the current user may watch the relation. */
 static void
 check_rights(Relation source, bool polled)
 {
@@ -257,7 +257,7 @@ find_on_delete(const char *word, const CsProvider *provider)
 			 errhint("Use 'ignore', 'unsubscribe' or 'delete'.")));
 }
 
-/* Effect: an error unless the source can be polled by that column. */
+/* Raise an error unless the source can be polled by that column. */
 static void
 check_poll_column(Relation source, const char *name)
 {
@@ -278,8 +278,8 @@ check_poll_column(Relation source, const char *name)
 }
 
 /*
- * A watch by these definitions, checked as the current user, palloc'd; it is
- * not stored.  mapping and filter may be NULL.  Errors name the field at fault.
+ * Make a watch from its definition, checked as the current user; palloc'd, and not
+ * stored.  mapping and filter may be NULL.  Errors name the field at fault.
  */
 CsWatch *
 cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
@@ -337,7 +337,7 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		watch->keys[watch->nkeys++] = lfirst(lc);
 
 	watch->used = used;
-	/* what is left to go wrong does so here, not when it is first read */
+	/* have any other error here, not when it is first read */
 	cs_source_row_close(cs_source_row_open(watch));
 	relation_close(rel, NoLock);
 	return watch;

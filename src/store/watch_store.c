@@ -42,9 +42,9 @@ name_array(int n, char **names)
 }
 
 /*
- * Effect: stores the watch, giving it its id, and puts the triggers in place:
- * they are ours, so it is done as the owner of the extension.  Rows that the
- * application applies by logical replication fire them only with "always".
+ * Store a new watch, give it its id, and create its triggers.  They are ours, so
+ * that is done as the owner of the extension.  "always": rows that logical
+ * replication applies fire them too.
  */
 void
 cs_watch_store_new(CsWatch *watch, bool always)
@@ -81,8 +81,8 @@ cs_watch_store_new(CsWatch *watch, bool always)
 }
 
 /*
- * Effect: stores key, mapping, filter, search_path and on_delete of a watch that
- * is there.  Within cs_sql_enter().
+ * Store the changed key, mapping, filter, search_path and on_delete of a watch.
+ * Within cs_sql_enter().
  */
 void
 cs_watch_store_changed(const CsWatch *watch)
@@ -138,7 +138,7 @@ cs_watch_store_release(int endpoint, int watch)
 	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
-/* Effect: the watch is held until somebody lets it go on. */
+/* Hold the watch back until it is resumed. */
 void
 cs_watch_store_guard(int watch, const char *reason)
 {
@@ -155,7 +155,7 @@ cs_watch_store_guard(int watch, const char *reason)
  * Dropping
  */
 
-/* Watches that this transaction dropped, if that has not been rolled back. */
+/* Watches that this transaction has dropped; that may have been rolled back since. */
 static List *dropped = NIL;
 static TransactionId dropped_in = InvalidTransactionId;
 
@@ -171,9 +171,7 @@ note_dropped(int id)
 	MemoryContextSwitchTo(old);
 }
 
-/*
- * Was the watch dropped by this transaction?  Cheap if none was.
- */
+/* Return whether this transaction has dropped the watch.  Cheap if it dropped none. */
 bool
 cs_watch_store_is_dropped(int id)
 {
@@ -187,8 +185,8 @@ cs_watch_store_is_dropped(int id)
 	if (!TransactionIdIsValid(dropped_in) || dropped_in != GetTopTransactionIdIfAny() ||
 		!list_member_int(dropped, id))
 		return false;
-	PushActiveSnapshot(GetTransactionSnapshot());	/* there may be none, at a
-													 * commit */
+	/* at commit there may be none */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	cs_sql_enter(&scope);
 	found = cs_sql_execute(&statement, &arg, NULL) > 0;
 	cs_sql_leave(&scope);
@@ -197,8 +195,8 @@ cs_watch_store_is_dropped(int id)
 }
 
 /*
- * Effect: removes what a table has of a watch, also what was committed since
- * the snapshot of our transaction was taken.
+ * Delete the rows of a watch from a table, including those committed since the
+ * snapshot of our transaction was taken.
  */
 static void
 delete_of_watch(const char *table, int endpoint, int id)
@@ -213,10 +211,7 @@ delete_of_watch(const char *table, int endpoint, int id)
 		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
 }
 
-/*
- * Effect: removes all that is known of a watch that is dropped.  Within
- * cs_sql_enter().
- */
+/* Delete everything that is known of a watch that is dropped.  Within cs_sql_enter(). */
 void
 cs_watch_store_forget(int endpoint, int id)
 {
@@ -227,8 +222,8 @@ cs_watch_store_forget(int endpoint, int id)
 }
 
 /*
- * Effect: removes the watch, its triggers, and all that is known of it.  What
- * this transaction has noted so far is not queued when it commits.
+ * Drop the watch, its triggers, and everything that is known of it.  Changes that
+ * this transaction has noted so far are not queued when it commits.
  */
 void
 cs_watch_store_drop(int endpoint, int id)
@@ -254,9 +249,9 @@ cs_watch_store_abandon(int endpoint, int id)
 }
 
 /*
- * Effect: what is stored of watches that are gone is gone: outcomes of calls
- * that were under way when they were dropped.  A watch that has never been made
- * here is not gone; its row may be about to be restored.
+ * Delete what is stored of watches that have been dropped: outcomes of calls that
+ * were in flight then.  A watch whose id has not been assigned in this database
+ * may be about to be restored, so its rows stay.
  */
 void
 cs_watch_store_sweep(void)

@@ -19,9 +19,7 @@ extern void cs_watch_store_abandon(int endpoint, int id);
 extern void cs_watch_store_forget(int endpoint, int id);
 extern bool cs_watch_store_is_dropped(int id);
 
-/* The rest needs a transaction and the scope of cs_sql_enter(). */
-
-/* Returns true if it was not so before. */
+/* All below need a transaction and the scope of cs_sql_enter(). */
 extern bool cs_watch_store_set_state(int watch, bool broken, const char *reason);
 extern void cs_watch_store_guard(int watch, const char *reason);
 extern bool cs_watch_store_release(int endpoint, int watch);
