@@ -252,6 +252,10 @@ functions_exist() {
         [ -e "src/$file" ] || [ -e "$file" ] || { echo "docs/architecture.md: there is no src/$file"; continue; }
         [ -z "$name" ] || grep -qE "^$name\(" "src/$file" || echo "docs/architecture.md: there is no $name() in src/$file"
     done
+    sed '/^## Old and new names/,$d' docs/architecture.md | grep -oE '`[a-z_]+\(\)`' | tr -d '`()' | sort -u | while read -r name; do
+        grep -qE "^$name\(" "${sources[@]}" || grep -qE "CREATE (FUNCTION|PROCEDURE) ([a-z@]+\.)?$name\(" "${scripts[@]}" ||
+            echo "docs/architecture.md: there is no $name()"
+    done
 }
 
 marks() {
