@@ -99,7 +99,7 @@ count() {
         /^FAILED \(/                     { for (i = split($0, part, /[(), =]+/); i > 1; i--)
                                                if (part[i - 1] ~ /^(failures|errors)$/) { bad += part[i]; ok -= part[i] } }
         /^Files=[0-9]+, Tests=[0-9]+,/   { ok += substr($2, 7) }
-        /^Failed .* subtests failed/     { bad += $(NF - 2); ok -= $(NF - 2) }
+        /^test\/.*\(Wstat: .* Failed: /  { n = $NF + 0; bad += n ? n : 1; ok -= n }
         /^(test)? +[^ ]+ +\.\.\. ok/     { ok++ }
         /^(test)? +[^ ]+ +\.\.\. FAILED/ { bad++ }
         /^ok [0-9-]/                     { ok++ }

@@ -61,7 +61,7 @@ sub converge
 converge('the beginning');
 
 my %end = (
-	'a worker that is killed' => sub { kill 'KILL', process_ids('worker'); },
+	'a worker that is killed' => sub { crash_worker($node, 'postgres'); },
 	'a worker that is told to end' => sub { kill 'TERM', process_ids('worker'); },
 	'a server that is stopped at once' => sub { $node->stop('immediate'); $node->start; },
 	'a server that is restarted' => sub { $node->stop; $node->start; },

@@ -96,8 +96,7 @@ $node->safe_psql(
 wait_until_done('a careful commit');
 $node->safe_psql('postgres', q{SET synchronous_commit = off; INSERT INTO careless VALUES ('2', 'careless@example.com')});
 wait_until_done('a careless commit');
-kill 'KILL', $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
-wait_for('the server to be back', sub { ($node->psql('postgres', 'SELECT'))[0] == 0 });
+crash_worker($node, 'postgres');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM careless}), '2', 'rows that were sent still exist after a crash');
 
 $node->stop;

@@ -118,8 +118,7 @@ wait_for('another one', sub { remote('seen') =~ /7 present/ });
 ok(1, 'a time in the future does not hide current rows');
 
 # crashes
-kill 'KILL', sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
-$node->poll_query_until('postgres', q{SELECT bool_and(worker = 'running') FROM contactsync.status}) or die 'timed out waiting for the worker';
+crash_worker($node, 'postgres');
 sql(q{UPDATE customers SET plan = 'after', updated_at = now() WHERE id = 8});
 wait_for('one after a crash', sub { remote('seen') =~ /8 after/ });
 ok(1, 'polling continues after a crash');

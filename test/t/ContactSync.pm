@@ -40,7 +40,7 @@ use Time::HiRes qw(sleep time);
 # Connect as postgres, whoever runs the tests.
 $ENV{PGUSER} = 'postgres';
 
-our @EXPORT = qw(start_node start_sandbox create_server wait_for quote_literal);
+our @EXPORT = qw(start_node start_sandbox create_server crash_worker flush_wal wait_for quote_literal);
 
 # The path of each provider in the sandbox, and the options and keys of its default account.
 my %provider = (
@@ -189,6 +189,39 @@ sub options
 	my @list = map { "$_ " . quote_literal($option{$_}) } grep { defined $option{$_} } sort keys %option;
 
 	return @list ? 'OPTIONS (' . join(', ', @list) . ')' : '';
+}
+
+=item crash_worker($node, $dbname)
+
+Kill the worker of a database, and wait until the server, which must have restart_after_crash, has restarted and runs another
+one. Returns the time of the crash.
+
+=cut
+
+sub crash_worker
+{
+	my ($node, $dbname) = @_;
+	my $worker = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = current_database()};
+
+	my $pid = $node->safe_psql($dbname, $worker);
+	my $crashed = time();
+	kill 'KILL', $pid;
+	$node->poll_query_until($dbname, "SELECT pid <> $pid FROM ($worker) w") or die 'timed out waiting for another worker';
+	return $crashed;
+}
+
+=item flush_wal($node)
+
+Write to disk what has been committed, including transactions that did not wait for it.
+
+=cut
+
+sub flush_wal
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', q{SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'flush', '')});
+	return;
 }
 
 =item wait_for($what, $condition)
