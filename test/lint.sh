@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What a review should not have to look at. Needs a build ('make lint' makes one); skips what it has no tool for.
+# Check what a review should not have to check. Requires a build ('make lint' creates one); skips checks whose tool is missing.
 #
-# usage: test/lint.sh     prints a line "ok - ..." or "not ok - ..." for each check, and what is wrong below it
+# usage: test/lint.sh     print a line "ok - ..." or "not ok - ..." for each check, followed by the problems found
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
@@ -53,7 +53,7 @@ headers=(src/*/*.h src/*/*/*.h)
 scripts=(sql/contactsync--*.sql)
 status=0
 
-# A check is a function that prints what is wrong: check FUNCTION TITLE
+# Run a check, which is a function that prints the problems found: check FUNCTION TITLE
 check() {
     local found
     found=$("$1" 2>&1)
@@ -121,7 +121,7 @@ current_user() {
 }
 
 declarations() {
-    # but for the one line by which the registry knows an adapter
+    # except for the lines by which the registry knows the adapters
     grep -nE '^extern ' "${sources[@]}" | grep -v '^src/provider/registry\.c:[0-9]*:extern const CsProvider '
 }
 
@@ -136,7 +136,7 @@ function_sizes() {
     ' "${sources[@]}"
 }
 
-# One place says what an SQLSTATE means.
+# Only one place interprets SQLSTATEs.
 subtransactions() {
     grep -nE '\b(BeginInternalSubTransaction|ERRCODE_TO_CATEGORY) *\(' "${sources[@]}" | grep -v '^src/base/try\.c:'
 }
@@ -149,12 +149,12 @@ sql_symbols() {
     sed -nE "s/.*'MODULE_PATHNAME', *'([^']+)'.*/\1/p" "${scripts[@]}" | sort -u
 }
 
-# The entry points of background workers, which are looked up by name.
+# Print the entry points of background workers, which are looked up by name.
 worker_symbols() {
     grep -ohE '"contactsync_[a-z_]+_main"' "${sources[@]}" | tr -d '"' | sort -u
 }
 
-# What is not hidden is what SQL calls, and what the server looks up.
+# Only symbols that SQL calls or the server looks up are exported.
 exported() {
     diff <({ sql_symbols; sql_symbols | sed 's/^/pg_finfo_/'; worker_symbols; printf '%s\n' _PG_init Pg_magic_func; } | sort) \
         <(nm -D --defined-only contactsync.so | awk '{ print $3 }' | sort) |
@@ -174,7 +174,7 @@ versions() {
     local version semver
     version=$(make -s print-EXTVERSION) semver=$(make -s print-SEMVERSION)
     [ -e "sql/contactsync--$version.sql" ] || echo "there is no sql/contactsync--$version.sql"
-    [ "$(grep -cF "\"version\": \"$semver\"" META.json)" -eq 2 ] || echo "META.json has not version $semver twice"
+    [ "$(grep -cF "\"version\": \"$semver\"" META.json)" -eq 2 ] || echo "META.json does not contain version $semver twice"
     grep -qF "\"sql/contactsync--$version.sql\"" META.json || echo "META.json does not name sql/contactsync--$version.sql"
     grep -m 1 '^## ' CHANGELOG.md | grep -qF "[$version]" || echo "the first version in CHANGELOG.md is not $version"
     updates
@@ -190,7 +190,7 @@ updates() {
     [ -e "sql/contactsync--$newer.sql" ] || echo "there is no sql/contactsync--$newer.sql"
 }
 
-# An object that exists already could be somebody's trap.
+# An existing object could have been created by an attacker.
 sql_creates() {
     grep -nE 'OR REPLACE|IF NOT EXISTS' "${scripts[@]}"
     grep -LE '^\\echo Use "(CREATE EXTENSION|ALTER EXTENSION contactsync UPDATE")' "${scripts[@]}" | sed 's/$/: does not stop psql from running it/'
@@ -206,7 +206,7 @@ sql_comments() {
     ' "${scripts[@]}"
 }
 
-# Operators and functions of the views, defaults and checks are looked for when the script runs.
+# Operators and functions in views, defaults and checks are resolved when the script runs.
 sql_pinned() {
     local script
     for script in "${scripts[@]}"; do
@@ -215,7 +215,7 @@ sql_pinned() {
     done
 }
 
-# A function in SQL or PL/pgSQL resolves its names when it is called, by whoever calls it.
+# A function in SQL or PL/pgSQL resolves its names when it is called, with the search_path of the caller.
 sql_search_path() {
     awk 'BEGIN { RS = ";"; IGNORECASE = 1 }
         /CREATE (FUNCTION|PROCEDURE)/ && /LANGUAGE (sql|plpgsql)/ && !/SET search_path|BEGIN ATOMIC/ {
@@ -223,11 +223,11 @@ sql_search_path() {
     ' "${scripts[@]}"
 }
 
-# What docs/providers.md says is shown by a test that exists, and it explains every option.
+# docs/providers.md explains every option, and the tests that it names exist.
 options_documented() {
     grep -ohE '\.name = "[a-z_]+",\.place' src/provider/*.c src/provider/*/*.c | cut -d'"' -f2 | sort -u |
         while read -r option; do
-            grep -qE "^\| [^|]*\`$option\`" docs/providers.md || echo "docs/providers.md: nothing about the option $option"
+            grep -qE "^\| [^|]*\`$option\`" docs/providers.md || echo "docs/providers.md does not explain the option $option"
         done
 }
 
@@ -245,7 +245,7 @@ test_numbers() {
     printf '%s\n' test/t/*.pl | cut -d_ -f1 | uniq -d | sed 's/$/: several tests have this number/'
 }
 
-# The walk in docs/architecture.md names functions that exist.
+# The files and functions that docs/architecture.md names exist.
 functions_exist() {
     local file name
     grep -oE '`[a-z_/]+\.c(:[a-z_]+\(\))?`' docs/architecture.md | tr -d '`()' | sort -u | while IFS=: read -r file name; do
@@ -275,8 +275,8 @@ format() {
     test/indent.sh --check | sed "s/$/: make indent/"
 }
 
-# cppcheck reads the server's headers, but not compilers' built-in functions: without these it takes ereport(ERROR) for
-# one that returns, and a macro that only looks at a type for one that follows a null pointer.
+# cppcheck reads the server's headers, but does not know built-in functions of compilers: without these definitions it assumes
+# that ereport(ERROR) returns, and that a macro that only examines a type dereferences a null pointer.
 static_analysis() {
     local server
     server=$(make -s print-includedir_server)
@@ -289,27 +289,27 @@ static_analysis() {
 # ---------------------------------------------------------------------------
 
 check layering "calls go down the layers"
-check libraries "libcurl and json-c are seen by the files that hide them only"
-check registry "providers are told apart in the registry only"
-check current_user "the current user is not asked for where it is the owner of the extension"
-check subtransactions "what may fail is run by cs_try()"
-check declarations "what is extern is declared in a header"
+check libraries "only the files that hide libcurl and json-c include them"
+check registry "only the registry distinguishes providers by name"
+check current_user "code that runs as the owner of the extension does not use the current user"
+check subtransactions "only cs_try() starts subtransactions"
+check declarations "extern functions are declared in headers"
 check file_sizes "no file is longer than $max_file lines"
 check function_sizes "no function is longer than $max_function lines"
-check exported "what is exported is what SQL and the server call"
-check prefixed "what other files see is called cs_..."
-check versions "all versions are that of the control file"
+check exported "only functions that SQL or the server calls are exported"
+check prefixed "extern symbols begin with cs_"
+check versions "all versions equal that of the control file"
 check options_documented "every option is explained in docs/providers.md"
-check sql_creates "the SQL scripts create new objects only"
-check sql_comments "what the SQL scripts create is explained"
-check sql_pinned "the SQL scripts resolve their names in pg_catalog alone"
+check sql_creates "the SQL scripts create only new objects"
+check sql_comments "all objects in the SQL scripts have comments"
+check sql_pinned "the SQL scripts resolve names only in pg_catalog"
 check sql_search_path "functions do not depend on the search_path of the caller"
 check tests_exist "the tests that docs/providers.md names exist"
 check test_numbers "the numbers of TAP tests are unique"
 check functions_exist "the functions that docs/architecture.md names exist"
-check marks "nothing is left to do"
+check marks "there are no marks of unfinished work"
 check whitespace "no line ends with white space"
-check shell "shell scripts"
+check shell "shell scripts pass shellcheck"
 if command -v pg_bsd_indent >/dev/null; then check format "C is formatted"; else skip "pg_bsd_indent"; fi
 if command -v cppcheck >/dev/null; then check static_analysis "cppcheck"; else skip "cppcheck"; fi
 
