@@ -46,12 +46,15 @@ CREATE FUNCTION @extschema@.contactsync_watch(
 	poll_every	interval DEFAULT '5 min',
 	poll_overlap interval DEFAULT '1 min',
 	reconcile_every interval DEFAULT NULL,
-	reconcile_at time	DEFAULT NULL
+	reconcile_at time	DEFAULT NULL,
+	claims		text	DEFAULT 'new',
+	delete_delay interval DEFAULT '1 min',
+	delete_guard text	DEFAULT NULL
 )
 RETURNS integer LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_watch';
-COMMENT ON FUNCTION @extschema@.contactsync_watch(regclass, name, jsonb, text, name[], text, boolean, text, name, interval, interval, interval, time)
-IS 'mirrors a table to a server: from now on, every committed change is sent to the provider';
+COMMENT ON FUNCTION @extschema@.contactsync_watch(regclass, name, jsonb, text, name[], text, boolean, text, name, interval, interval, interval, time, text, interval, text)
+IS 'mirrors a table into a server: from here on every committed change reaches the provider';
 
 CREATE FUNCTION @extschema@.contactsync_alter_watch(
 	source		regclass,
@@ -64,12 +67,15 @@ CREATE FUNCTION @extschema@.contactsync_alter_watch(
 	poll_every	interval DEFAULT NULL,
 	poll_overlap interval DEFAULT NULL,
 	reconcile_every interval DEFAULT NULL,
-	reconcile_at time	DEFAULT NULL
+	reconcile_at time	DEFAULT NULL,
+	claims		text	DEFAULT NULL,
+	delete_delay interval DEFAULT NULL,
+	delete_guard text	DEFAULT NULL
 )
 RETURNS bigint LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_alter_watch';
-COMMENT ON FUNCTION @extschema@.contactsync_alter_watch(regclass, name, jsonb, text, text, boolean, name, interval, interval, interval, time)
-IS 'changes the given properties of a watch in place and returns how many contacts now differ from what was sent (null: not counted); a filter of '''' or a reconcile_every of 0 removes the property';
+COMMENT ON FUNCTION @extschema@.contactsync_alter_watch(regclass, name, jsonb, text, text, boolean, name, interval, interval, interval, time, text, interval, text)
+IS 'changes what is given of a watch in place, a filter of '''' or reconcile_every of 0 to none, and returns how many contacts differ now from what was sent; null: not counted';
 
 CREATE FUNCTION @extschema@.contactsync_unwatch(source regclass, server name)
 RETURNS void LANGUAGE c STRICT
@@ -101,12 +107,13 @@ CREATE FUNCTION @extschema@.contactsync_import(
 	filter		text	DEFAULT NULL,
 	rate		float8	DEFAULT NULL,
 	automations	text	DEFAULT NULL,
-	dry_run		boolean	DEFAULT false
+	dry_run		boolean	DEFAULT false,
+	claims		text	DEFAULT NULL
 )
 RETURNS TABLE (outcome text, reason text, rows bigint) LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_import';
-COMMENT ON FUNCTION @extschema@.contactsync_import(regclass, name, text, float8, text, boolean)
-IS 'sends the rows of a watched table that have not been sent yet, in the background; with dry_run, only counts them';
+COMMENT ON FUNCTION @extschema@.contactsync_import(regclass, name, text, float8, text, boolean, text)
+IS 'sends the rows of a watched table that were not sent yet, in the background; dry_run counts them instead';
 
 CREATE FUNCTION @extschema@.contactsync_reconcile(
 	source		regclass,
@@ -114,12 +121,13 @@ CREATE FUNCTION @extschema@.contactsync_reconcile(
 	filter		text	DEFAULT NULL,
 	rate		float8	DEFAULT NULL,
 	automations	text	DEFAULT NULL,
-	dry_run		boolean	DEFAULT false
+	dry_run		boolean	DEFAULT false,
+	claims		text	DEFAULT NULL
 )
 RETURNS TABLE (outcome text, reason text, rows bigint) LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_reconcile';
-COMMENT ON FUNCTION @extschema@.contactsync_reconcile(regclass, name, text, float8, text, boolean)
-IS 'compares all rows of a watched table with what was last sent and sends those that differ, in the background; contacts whose row no longer exists are treated according to on_delete; with dry_run, only counts them';
+COMMENT ON FUNCTION @extschema@.contactsync_reconcile(regclass, name, text, float8, text, boolean, text)
+IS 'compares all rows of a watched table with what was last sent, and sends those that differ, in the background; rows that have gone follow on_delete; dry_run counts instead';
 
 CREATE FUNCTION @extschema@.contactsync_cancel(source regclass, server name)
 RETURNS boolean LANGUAGE c STRICT
@@ -145,11 +153,11 @@ AS 'MODULE_PATHNAME', 'contactsync_resume_server';
 COMMENT ON FUNCTION @extschema@.contactsync_resume(name)
 IS 'ends contactsync_pause() of a server; watches that were paused individually stay paused; in a database that was restored or copied, starts sending from that database';
 
-CREATE FUNCTION @extschema@.contactsync_resume(source regclass, server name, automations text DEFAULT NULL)
+CREATE FUNCTION @extschema@.contactsync_resume(source regclass, server name, automations text DEFAULT NULL, removals text DEFAULT NULL)
 RETURNS void LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_resume_watch';
-COMMENT ON FUNCTION @extschema@.contactsync_resume(regclass, name, text)
-IS 'ends contactsync_pause() of a watched table; with automations set to paused or accepted, also releases a watch that the bulk guard holds';
+COMMENT ON FUNCTION @extschema@.contactsync_resume(regclass, name, text, text)
+IS 'ends a contactsync_pause() of a watched table; with automations, paused or accepted, also that it is held by the bulk guard';
 
 CREATE FUNCTION @extschema@.contactsync_stats_reset()
 RETURNS void LANGUAGE c
@@ -287,7 +295,7 @@ RETURNS TABLE (
 	verdict text, retry_after float8, throttled boolean, next_step integer, at_fault text,
 	contact integer, outcome text, reason text, code text, field text,
 	message text, remote_id text, remote_status text, note text, opted_out boolean,
-	consent_sent boolean, topics text, limitation text, request_id text
+	claimed boolean, topics text, limitation text, request_id text
 )
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_judge';
@@ -313,6 +321,7 @@ CREATE TABLE contactsync.endpoint (
 	server_oid	oid		NOT NULL,
 	server		name	NOT NULL,
 	role		regrole	NOT NULL,
+	account		integer,
 	state		text	NOT NULL DEFAULT 'running'
 				CHECK (state IN ('running', 'throttled', 'unavailable', 'halted')),
 	reason		text,
@@ -322,6 +331,8 @@ CREATE TABLE contactsync.endpoint (
 	busy		boolean	NOT NULL DEFAULT false,
 	limitation			jsonb,
 	pulled_until timestamptz,
+	learned_at	timestamptz,
+	unlearnable	text,
 	database		text	NOT NULL DEFAULT '',
 	timeline	integer	NOT NULL DEFAULT 0,
 	stale_before	timestamptz,
@@ -336,6 +347,8 @@ COMMENT ON COLUMN contactsync.endpoint.busy
 IS 'calls may be in flight; if this is still set after a crash, what is queued may have been sent';
 COMMENT ON COLUMN contactsync.endpoint.pulled_until
 IS 'time of the newest change that contactsync_pull() fetched, on the provider''s clock';
+COMMENT ON COLUMN contactsync.endpoint.learned_at IS 'when all contacts at the provider were last listed completely';
+COMMENT ON COLUMN contactsync.endpoint.unlearnable IS 'why they cannot be listed: claims decides then';
 COMMENT ON COLUMN contactsync.endpoint.database
 IS 'database that sends to the server, as named by contactsync.database_identity(); in any other database the server is paused';
 COMMENT ON COLUMN contactsync.endpoint.timeline
@@ -370,21 +383,29 @@ CREATE TABLE contactsync.watch (
 	reconcile_next timestamptz,
 	created_at	timestamptz NOT NULL DEFAULT now(),
 	columns		name[],
+	claims		text	NOT NULL DEFAULT 'new' CHECK (claims IN ('new', 'all')),
+	delete_delay interval NOT NULL DEFAULT '1 min',
+	delete_guard text,
+	complete	boolean	NOT NULL DEFAULT false,
+	removals_until timestamptz,
+	removed		integer	NOT NULL DEFAULT 0,
+	removed_since timestamptz,
 	UNIQUE (source, endpoint)
 );
-COMMENT ON TABLE contactsync.watch
-IS 'one row per source table and endpoint to which it is mirrored';
-COMMENT ON COLUMN contactsync.watch.columns
-IS 'column names in the order of attribute numbers, as key, mapping and filter use them';
-COMMENT ON COLUMN contactsync.watch.search_path
-IS 'search_path of the session that created the watch; mapping and filter are evaluated with it';
-COMMENT ON COLUMN contactsync.watch.state
-IS 'broken: the source cannot be read; guarded: held by the bulk guard until contactsync_resume()';
-COMMENT ON COLUMN contactsync.watch.released
-IS 'transaction of the last contactsync_resume() of a held watch; the bulk guard does not count what was queued before it';
-COMMENT ON COLUMN contactsync.watch.poll_column
-IS 'column that shows when a row of the polled source changed; null: the source has triggers';
-COMMENT ON COLUMN contactsync.watch.reconcile_next IS 'time of the next scheduled reconciliation';
+COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
+COMMENT ON COLUMN contactsync.watch.columns IS 'of the table, by number, with the names that key, mapping and filter know them by';
+COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
+
+COMMENT ON COLUMN contactsync.watch.state IS 'broken: cannot be read; guarded: held by the bulk guard until contactsync_resume()';
+COMMENT ON COLUMN contactsync.watch.released IS 'the transaction of the last contactsync_resume() of a held watch: the guard does not count what was queued before';
+COMMENT ON COLUMN contactsync.watch.poll_column IS 'tells when a row of the source changed, which is polled; null: it has triggers';
+COMMENT ON COLUMN contactsync.watch.claims IS 'new: consent is claimed of contacts that the provider does not know, and by words of the person; all: of every contact without an opt-out';
+COMMENT ON COLUMN contactsync.watch.delete_delay IS 'how long a contact without a row is left at the provider';
+COMMENT ON COLUMN contactsync.watch.delete_guard IS 'more removals within a minute or a scan are held: a number, or a share such as 5%; off: never; null: as preset';
+COMMENT ON COLUMN contactsync.watch.complete IS 'all rows of the source were read once, so that it is known whose contact has no row';
+COMMENT ON COLUMN contactsync.watch.removals_until IS 'contactsync_resume() let go on the removals of contacts that were left until then';
+COMMENT ON COLUMN contactsync.watch.removed IS 'contacts that were removed since removed_since, for the guard';
+COMMENT ON COLUMN contactsync.watch.reconcile_next IS 'when the next reconciliation begins by itself';
 
 CREATE TABLE contactsync.scan (
 	id			integer	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -403,6 +424,7 @@ CREATE TABLE contactsync.scan (
 	filter		text,
 	rate		float8,
 	automations	text	CHECK (automations IN ('paused', 'accepted')),
+	claims		text	CHECK (claims IN ('new', 'all')),
 	total		bigint	NOT NULL DEFAULT 0,
 	done		bigint	NOT NULL DEFAULT 0,
 	changes		bigint	NOT NULL DEFAULT 0,
@@ -410,6 +432,7 @@ CREATE TABLE contactsync.scan (
 	changed		bigint	NOT NULL DEFAULT 0,
 	unchanged	bigint	NOT NULL DEFAULT 0,
 	refused		bigint	NOT NULL DEFAULT 0,
+	withheld	bigint	NOT NULL DEFAULT 0,
 	invalid		bigint	NOT NULL DEFAULT 0,
 	filtered	bigint	NOT NULL DEFAULT 0,
 	gone		bigint	NOT NULL DEFAULT 0,
@@ -459,52 +482,120 @@ CREATE TABLE contactsync.queue (
 	queued_at	timestamptz NOT NULL,
 	n			integer	NOT NULL,
 	keys		text[],
-	contact		jsonb
+	contact		jsonb,
+	origin		"char"
 ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 10000);
 ALTER TABLE contactsync.queue ALTER COLUMN keys SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX queue_position ON contactsync.queue (endpoint, watch, xact, id);
 ALTER TABLE contactsync.queue REPLICA IDENTITY USING INDEX queue_position;
 COMMENT ON TABLE contactsync.queue
-IS 'changes without an outcome: one row holds many keys, or one contact; a row with neither stands for all known contacts of the watch';
-COMMENT ON COLUMN contactsync.queue.contact
-IS 'contact of contactsync_upsert(); beside keys, it means that the rows are sent whatever was sent before';
+IS 'changes that have no outcome yet: many keys a row, or one contact; neither means that every known contact of the watch is to be looked at';
+COMMENT ON COLUMN contactsync.queue.contact IS 'beside keys: they are to be sent whatever was sent before';
+COMMENT ON COLUMN contactsync.queue.origin IS 'null: a change; s: a scan; r: contactsync_retry(); t: contactsync_touch()';
 COMMENT ON COLUMN contactsync.queue.watch IS '0 for contactsync_upsert()';
 COMMENT ON COLUMN contactsync.queue.xact
 IS 'transaction that wrote the row; IDs alone are not in commit order';
 
 CREATE TABLE contactsync.contact (
 	endpoint	integer	NOT NULL,
-	watch		integer	NOT NULL,
-	key			text	COLLATE "C" NOT NULL,
-	upsert_key	text	COLLATE "C",
-	email		text,
+	upsert_key	text	COLLATE "C" NOT NULL,
+	email		text	COLLATE "C",
 	action		"char"	NOT NULL,
 	digest		uuid,
 	synced_at	timestamptz,
+	watch		integer,
+	key			text	COLLATE "C",
+	opt_in		"char"	NOT NULL,
+	opt_in_at	timestamptz,
+	claimed		boolean	NOT NULL,
+	opted_out	boolean	NOT NULL,
+	held		boolean	NOT NULL,
+	direct		boolean	NOT NULL,
 	remote_id	text,
-	consent_sent boolean NOT NULL DEFAULT false,
-	opted_out	boolean NOT NULL DEFAULT false,
-	topics		text,
-	error		text,
 	remote_status text,
 	remote_updated_at text,
-	PRIMARY KEY (watch, key, endpoint)
+	topics		text,
+	error		text,
+	PRIMARY KEY (endpoint, upsert_key)
 ) WITH (fillfactor = 70);
--- Contacts that are identified by their address, which several rows can have.
-CREATE INDEX contact_address ON contactsync.contact (upsert_key, endpoint) WHERE email IS NULL AND action = 'u';
+CREATE INDEX contact_email ON contactsync.contact (email, endpoint) WHERE email IS NOT NULL;
 COMMENT ON TABLE contactsync.contact
-IS 'what was last synced for each source row: one row per watch and key';
-COMMENT ON COLUMN contactsync.contact.remote_updated_at
-IS 'time of the last change at the provider, in the provider''s notation';
-COMMENT ON COLUMN contactsync.contact.email IS 'null: the upsert key is the address';
-COMMENT ON COLUMN contactsync.contact.action IS 'u: upsert, n: unsubscribe, d: delete';
-COMMENT ON COLUMN contactsync.contact.consent_sent IS 'the last synced contact claimed consent';
-COMMENT ON COLUMN contactsync.contact.opted_out
-IS 'the provider reported an opt-out that contactsync did not send';
-COMMENT ON COLUMN contactsync.contact.topics
-IS 'IDs of the topics to which the contact was added, separated by spaces; it is not added to them again';
-COMMENT ON COLUMN contactsync.contact.digest
-IS 'digest of the mapped contact that the provider has; null: unknown whether it has it; zero: another row with this address was sent later';
+IS 'what the provider has of every contact, one row per contact';
+COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
+COMMENT ON COLUMN contactsync.contact.action IS 'u upserted, n unsubscribed';
+COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: what it has is not known';
+COMMENT ON COLUMN contactsync.contact.synced_at IS 'null: a first call may be under way';
+COMMENT ON COLUMN contactsync.contact.watch IS 'with key, the source row that was sent last; 0: contactsync_upsert()';
+COMMENT ON COLUMN contactsync.contact.opt_in IS 'that it was last sent with: t, f, n for null, - for none';
+COMMENT ON COLUMN contactsync.contact.opt_in_at IS 'when the person gave consent, as far as it is mapped';
+COMMENT ON COLUMN contactsync.contact.claimed IS 'consent was claimed, and stands as far as is known';
+COMMENT ON COLUMN contactsync.contact.opted_out IS 'the person opted out at the provider';
+COMMENT ON COLUMN contactsync.contact.held IS 'opt_in is true and was not claimed: it is not known whether the person opted out there before';
+COMMENT ON COLUMN contactsync.contact.direct IS 'contactsync_upsert() made it';
+COMMENT ON COLUMN contactsync.contact.remote_updated_at IS 'as the provider writes it';
+COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to, separated by spaces';
+
+CREATE TABLE contactsync.source_row (
+	watch		integer	NOT NULL,
+	key			text	COLLATE "C" NOT NULL,
+	endpoint	integer	NOT NULL,
+	upsert_key	text	COLLATE "C" NOT NULL,
+	digest		uuid,
+	opt_in		"char"	NOT NULL,
+	withheld	boolean	NOT NULL,
+	PRIMARY KEY (watch, key)
+) WITH (fillfactor = 70);
+CREATE INDEX source_row_withheld ON contactsync.source_row (watch) WHERE withheld;
+CREATE INDEX source_row_contact ON contactsync.source_row (upsert_key, endpoint);
+COMMENT ON TABLE contactsync.source_row
+IS 'which contact a source row stands for, one row per source row; several can stand for one contact';
+COMMENT ON COLUMN contactsync.source_row.digest IS 'of the contact that the row was mapped to when it was last sent; null: not known';
+COMMENT ON COLUMN contactsync.source_row.withheld IS 'the contact is not created, since the provider would mail a person who did not consent';
+COMMENT ON COLUMN contactsync.source_row.opt_in IS 'as it was last seen: t, f, n for null, - for none';
+
+CREATE TABLE contactsync.departure (
+	endpoint	integer	NOT NULL,
+	upsert_key	text	COLLATE "C" NOT NULL,
+	watch		integer	NOT NULL,
+	key			text	COLLATE "C" NOT NULL,
+	departed_at	timestamptz NOT NULL,
+	action		"char",
+	erase		boolean	NOT NULL DEFAULT false,
+	PRIMARY KEY (endpoint, upsert_key)
+);
+COMMENT ON TABLE contactsync.departure
+IS 'contacts that a source row has left, until it is decided whether they are to be removed';
+COMMENT ON COLUMN contactsync.departure.action IS 'n unsubscribe, d delete, whatever on_delete says; null: as that says';
+COMMENT ON COLUMN contactsync.departure.erase IS 'contactsync_forget() is to erase it at the provider, whatever on_delete says';
+
+CREATE TABLE contactsync.account (
+	id			integer	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	provider	text	NOT NULL,
+	base_url	text	NOT NULL,
+	name		text	NOT NULL,
+	role		regrole	NOT NULL,
+	UNIQUE (provider, base_url, name, role)
+);
+COMMENT ON TABLE contactsync.account IS 'accounts at providers, which outlive their servers';
+COMMENT ON COLUMN contactsync.account.name IS 'tenant or business, or else the server option account';
+
+CREATE TABLE contactsync.consent (
+	account		integer	NOT NULL,
+	hash		bytea	NOT NULL,
+	state		"char"	NOT NULL,
+	opt_in_at	timestamptz,
+	PRIMARY KEY (account, hash)
+);
+COMMENT ON TABLE contactsync.consent
+IS 'what is remembered of the consent of persons whose contact row has gone';
+COMMENT ON COLUMN contactsync.consent.hash IS 'of the address, as contactsync.consent_hash() makes it';
+COMMENT ON COLUMN contactsync.consent.state IS 'c claimed, o opted out, withdrawn or forgotten';
+
+CREATE TABLE contactsync.consent_key (
+	one			boolean	PRIMARY KEY DEFAULT true CHECK (one),
+	key			bytea	NOT NULL
+);
+COMMENT ON TABLE contactsync.consent_key IS 'the key of contactsync.consent.hash, one per database';
 
 CREATE TABLE contactsync.remote_contact (
 	endpoint	integer	NOT NULL,
@@ -694,6 +785,12 @@ SELECT pg_catalog.pg_extension_config_dump('contactsync.pause', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.queue_id', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.contact', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.source_row', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.departure', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.account', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.account_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.consent', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.consent_key', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.remote_contact', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.failure', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.failure_id_seq', '');
@@ -724,6 +821,13 @@ RETURNS text LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_worker_state';
 COMMENT ON FUNCTION contactsync.worker_state()
 IS 'returns the state of the background worker of this database, such as running, starting or not preloaded';
+
+CREATE FUNCTION contactsync.consent_hash(address text)
+RETURNS bytea LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_consent_hash';
+COMMENT ON FUNCTION contactsync.consent_hash(text)
+IS 'the keyed hash of an address, as contactsync.consent has it';
+REVOKE ALL ON FUNCTION contactsync.consent_hash(text) FROM PUBLIC;
 
 CREATE FUNCTION contactsync.database_identity()
 RETURNS text LANGUAGE c STABLE
@@ -777,30 +881,23 @@ COMMENT ON COLUMN contactsync.changes.contact IS 'contact given to contactsync_u
 
 CREATE VIEW contactsync.contacts WITH (security_barrier) AS
 SELECT e.server, w.source, c.key, c.upsert_key,
-	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' WHEN 'd' THEN 'delete' END AS action,
+	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' END AS action,
 	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics,
-	c.remote_status, c.remote_updated_at
+	c.remote_status, c.remote_updated_at,
+	CASE WHEN c.opted_out THEN 'opted out' WHEN c.claimed THEN 'claimed' WHEN c.held THEN 'held' END AS consent
 FROM contactsync.contact c
 	JOIN contactsync.endpoint e ON e.id = c.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = c.watch
-WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
-COMMENT ON VIEW contactsync.contacts IS 'what was last synced, one row per source row';
-COMMENT ON COLUMN contactsync.contacts.key IS 'key of the source row';
-COMMENT ON COLUMN contactsync.contacts.upsert_key IS 'what the provider identifies the contact by';
-COMMENT ON COLUMN contactsync.contacts.action IS 'what was last done at the provider: upsert, unsubscribe or delete';
-COMMENT ON COLUMN contactsync.contacts.synced_at IS 'time at which the provider last accepted the contact';
-COMMENT ON COLUMN contactsync.contacts.remote_id IS 'the provider''s ID of the contact';
-COMMENT ON COLUMN contactsync.contacts.topics IS 'IDs of the topics to which the contact was added';
-COMMENT ON COLUMN contactsync.contacts.remote_status IS 'status of the contact, as the provider last reported it';
-COMMENT ON COLUMN contactsync.contacts.remote_updated_at IS 'time of the last change at the provider, in the provider''s notation';
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE') AND c.synced_at IS NOT NULL;
+COMMENT ON VIEW contactsync.contacts IS 'contacts as the provider has them, one row per contact, with the source row that was sent last';
+COMMENT ON COLUMN contactsync.contacts.consent IS 'claimed: the provider was told that the person wants mail; held: opt_in is true and that was not told; opted out: the person opted out at the provider';
 
 CREATE VIEW contactsync.duplicates WITH (security_barrier) AS
 SELECT e.server, e.role AS owner, s.upsert_key, pg_catalog.sum(s.rows)::bigint AS rows,
 	pg_catalog.jsonb_object_agg(s.source::pg_catalog.text, s.keys) AS keys
 FROM (SELECT c.endpoint, w.source, c.upsert_key, pg_catalog.count(*) AS rows,
 			pg_catalog.array_agg(c.key ORDER BY c.key) AS keys
-		FROM contactsync.contact c JOIN contactsync.watch w ON w.id = c.watch AND w.endpoint = c.endpoint
-		WHERE c.action = 'u' AND c.upsert_key IS NOT NULL
+		FROM contactsync.source_row c JOIN contactsync.watch w ON w.id = c.watch AND w.endpoint = c.endpoint
 		GROUP BY c.endpoint, w.source, c.upsert_key) s
 	JOIN contactsync.endpoint e ON e.id = s.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE')
@@ -1005,12 +1102,12 @@ IS 'number of contacts that were queued at some time in the minute; null: none, 
 CREATE VIEW contactsync.progress WITH (security_barrier) AS
 WITH walk AS (
 	SELECT s.endpoint, s.watch, s.kind, s.state, s.reason, s.phase, s.done, GREATEST(s.total, s.done) AS total,
-		s.new, s.changed, s.unchanged, s.refused, s.invalid, s.filtered, s.gone, s.started_at, s.finished_at,
+		s.new, s.changed, s.unchanged, s.refused, s.withheld, s.invalid, s.filtered, s.gone, s.started_at, s.finished_at,
 		s.done / NULLIF(pg_catalog.date_part('epoch', s.updated_at - s.started_at), 0) AS rate
 	FROM contactsync.scan s WHERE s.kind <> 'poll'
 	UNION ALL
 	SELECT b.endpoint, b.watch, 'backlog', 'running', NULL, 'sending', NULL, b.contacts,
-		NULL, NULL, NULL, NULL, NULL, NULL, NULL, b.oldest, NULL,
+		NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, b.oldest, NULL,
 		(SELECT pg_catalog.sum(m.synced + m.unchanged + m.failed)
 				/ GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(m.first_at)), 1)::float8
 			FROM contactsync.minute m WHERE m.endpoint = b.endpoint
@@ -1023,7 +1120,7 @@ SELECT e.server, w.source, e.role AS owner, p.kind, p.state, p.reason, p.phase, 
 	CASE WHEN p.state = 'running' AND p.rate > 0
 		THEN pg_catalog.date_trunc('second', pg_catalog.now()
 			+ LEAST((p.total - COALESCE(p.done, 0)) / p.rate, 1e9) * interval '1 second') END AS eta,
-	p.new, p.changed, p.unchanged, p.refused, p.invalid, p.filtered, p.gone, p.started_at, p.finished_at
+	p.new, p.changed, p.unchanged, p.refused, p.withheld, p.invalid, p.filtered, p.gone, p.started_at, p.finished_at
 FROM walk p
 	JOIN contactsync.endpoint e ON e.id = p.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = p.watch

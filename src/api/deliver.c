@@ -89,7 +89,7 @@ contactsync_upsert(PG_FUNCTION_ARGS)
 	writer = cs_queue_begin_write(NULL);
 	if (writer == NULL)
 		elog(ERROR, "table contactsync.queue does not exist");
-	id = cs_queue_write(writer, endpoint_id, 0, 1, NULL, contact);
+	id = cs_queue_write(writer, endpoint_id, 0, 1, NULL, contact, CS_QUEUE_CHANGE);
 	cs_queue_end_write(writer);
 	cs_shmem_wake_at_commit();
 	PG_RETURN_INT64(id);

@@ -31,6 +31,7 @@
 #include "provider/endpoint.h"
 #include "provider/provider.h"
 #include "provider/server.h"
+#include "store/policy.h"
 #include "store/contact_state.h"
 #include "store/failure.h"
 #include "store/source.h"
@@ -44,8 +45,8 @@ CS_FUNCTION(contactsync_cancel);
 
 #define ROWS_AT_ONCE	1000
 
-/* The outcomes of a dry run, by CsDifference. */
-static const char *const outcomes[] = {"new", "changed", "unchanged", "refused", "invalid", "filtered", "gone"};
+/* The words of dry_run for a CsDifference. */
+static const char *const outcomes[] = {"new", "changed", "unchanged", "refused", "withheld", "invalid", "filtered", "gone"};
 
 /* The arguments of contactsync_import() and contactsync_reconcile(). */
 typedef struct CsScanOrder
@@ -56,6 +57,7 @@ typedef struct CsScanOrder
 	char	   *filter;
 	double		rate;
 	char	   *automations;
+	const char *claims;			/* NULL: as of the watch */
 	bool		dry_run;
 } CsScanOrder;
 
@@ -87,7 +89,7 @@ find_watch(CsScanOrder *order, Oid source, const char *server)
 	order->watch = cs_watch_find(source, server, GetUserId());
 }
 
-/* Read the arguments source, server, filter, rate, automations and dry_run. */
+/* source, server, filter, rate, automations, dry_run, claims */
 static void
 read_order(FunctionCallInfo fcinfo, CsScanKind kind, CsScanOrder *order)
 {
@@ -111,6 +113,9 @@ read_order(FunctionCallInfo fcinfo, CsScanKind kind, CsScanOrder *order)
 	if (order->automations)
 		cs_guard_check_automations(order->automations);
 	order->dry_run = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
+	order->claims = order->watch->claims_all ? "all" : "new";
+	if (!PG_ARGISNULL(6))
+		order->claims = cs_policy_check_claims(text_to_cstring(PG_GETARG_TEXT_PP(6)));
 }
 
 /* Return a row of the result. */
@@ -242,7 +247,7 @@ dry_run(CsDryRun *run)
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	comparer.has_direct = cs_contact_state_exists(order->watch->endpoint, 0);
+	comparer.claims_all = strcmp(order->claims, "all") == 0;
 	comparer.has_failures = cs_failure_exists(order->watch->endpoint, order->watch->id);
 	cs_sql_leave(&scope);
 	comparer.finds_missing_later = order->kind == CS_RECONCILE && order->filter == NULL &&
@@ -340,7 +345,7 @@ begin_scan(const CsScanOrder *order)
 	check_risk(order);
 	cs_sql_enter(&scope);
 	id = cs_scan_store_create(order->watch, order->kind, order->filter, order->rate,
-							  order->automations, total);
+							  order->automations, order->claims, total);
 	cs_sql_leave(&scope);
 	if (id == 0)
 		ereport(ERROR,
@@ -381,14 +386,14 @@ scan(FunctionCallInfo fcinfo, CsScanKind kind)
 	return (Datum) 0;
 }
 
-/* contactsync_import(source, server, filter, rate, automations, dry_run) */
+/* contactsync_import(source, server, filter, rate, automations, dry_run, claims) */
 Datum
 contactsync_import(PG_FUNCTION_ARGS)
 {
 	return scan(fcinfo, CS_IMPORT);
 }
 
-/* contactsync_reconcile(source, server, filter, rate, automations, dry_run) */
+/* contactsync_reconcile(source, server, filter, rate, automations, dry_run, claims) */
 Datum
 contactsync_reconcile(PG_FUNCTION_ARGS)
 {

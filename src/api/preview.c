@@ -80,6 +80,26 @@ action_by_name(const char *name)
 			 errhint("Valid actions are \"upsert\", \"unsubscribe\" and \"delete\".")));
 }
 
+/* What the sending may claim: by default consent that was never claimed before. */
+static CsClaim
+read_claim(CsJson *state, const CsContact *contact)
+{
+	const char *word = cs_json_string(cs_json_get(state, "claim"));
+
+	if (word == NULL)
+		return contact->claimed || contact->opted_out ? CS_CLAIM_NOT : CS_CLAIM;
+	if (strcmp(word, "yes") == 0)
+		return CS_CLAIM;
+	if (strcmp(word, "if_new") == 0)
+		return CS_CLAIM_IF_NEW;
+	if (strcmp(word, "no") == 0)
+		return CS_CLAIM_NOT;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unrecognized claim: \"%s\"", word),
+			 errhint("Valid values are \"yes\", \"if_new\" and \"no\".")));
+}
+
 /* Set what would be known of a contact from earlier calls. */
 static void
 apply_state(CsContact *contact, CsJson *state)
@@ -101,7 +121,10 @@ apply_state(CsContact *contact, CsJson *state)
 		contact->retries = (int) retries;
 	(void) cs_json_bool(cs_json_get(state, "previous_shared"), &contact->previous_shared);
 	(void) cs_json_bool(cs_json_get(state, "opted_out"), &contact->opted_out);
-	(void) cs_json_bool(cs_json_get(state, "consent_sent"), &contact->consent_sent);
+	(void) cs_json_bool(cs_json_get(state, "claimed"), &contact->claimed);
+	contact->known = remote_id != NULL || contact->claimed || contact->opted_out;
+	(void) cs_json_bool(cs_json_get(state, "known"), &contact->known);
+	contact->claim = read_claim(state, contact);
 	contact->topics = topics ? pstrdup(topics) : NULL;
 	(void) cs_json_bool(cs_json_get(state, "direct"), &contact->direct);
 }
@@ -397,7 +420,7 @@ enum
 {
 	COL_VERDICT, COL_RETRY_AFTER, COL_THROTTLED, COL_NEXT_STEP, COL_AT_FAULT, COL_CONTACT,
 	COL_OUTCOME, COL_REASON, COL_CODE, COL_FIELD, COL_MESSAGE, COL_REMOTE_ID,
-	COL_REMOTE_STATUS, COL_NOTE, COL_OPTED_OUT, COL_CONSENT_SENT, COL_TOPICS,
+	COL_REMOTE_STATUS, COL_NOTE, COL_OPTED_OUT, COL_CLAIMED, COL_TOPICS,
 	COL_LIMITATION, COL_REQUEST_ID, COL_COUNT
 };
 
@@ -455,9 +478,9 @@ fill_outcome(Row *row, int index, const CsJudgement *judgement)
 	set_text(row, COL_REMOTE_ID, outcome->remote_id);
 	set_text(row, COL_REMOTE_STATUS, outcome->remote_status);
 	set_text(row, COL_NOTE, outcome->note);
-	row->nulls[COL_OPTED_OUT] = row->nulls[COL_CONSENT_SENT] = false;
+	row->nulls[COL_OPTED_OUT] = row->nulls[COL_CLAIMED] = false;
 	row->values[COL_OPTED_OUT] = BoolGetDatum(outcome->opted_out);
-	row->values[COL_CONSENT_SENT] = BoolGetDatum(outcome->consent_sent);
+	row->values[COL_CLAIMED] = BoolGetDatum(outcome->claimed);
 	set_text(row, COL_TOPICS, outcome->topics);
 }
 

@@ -16,8 +16,6 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -28,6 +26,7 @@
 #include "api/fetch.h"
 #include "base/compat.h"
 #include "base/encoding.h"
+#include "base/invalidation.h"
 #include "base/sql.h"
 #include "provider/email.h"
 #include "provider/endpoint.h"
@@ -41,7 +40,6 @@ CS_FUNCTION(contactsync_pull);
 #define TRIES		3			/* of a request */
 #define ROUNDS		3			/* of listing all pages */
 #define MAX_PAGES	1000000		/* stops a provider that never ends */
-#define MIN_SKEW	5			/* s by which clocks may differ unnoticed */
 
 typedef struct CsPuller
 {
@@ -51,49 +49,12 @@ typedef struct CsPuller
 	TimestampTz pulled_at;		/* identifies this pull */
 	int64		total;			/* contacts, according to the last page */
 	bool		by_page;		/* pages are numbered */
-	double		ahead;			/* s by which the provider's clock is ahead of
-								 * ours; 0: too little to tell, or unknown */
+	double		ahead;			/* see cs_message_clock_ahead() */
 } CsPuller;
 
-/* Append a contact in the format of cs_remote_contact_store(). */
+/* Fetch a page, and append its contacts; it is an error if that fails. */
 static void
-append_contact(StringInfo out, const CsRemoteContact *remote)
-{
-	const CsContact *contact = remote->contact;
-	const char *email = cs_email_normalize(contact->value[CS_EMAIL]);
-
-	cs_json_comma(out);
-	appendStringInfoCharMacro(out, '{');
-	cs_json_member(out, "email", email);
-	cs_json_member(out, "remote_id", remote->id);
-	cs_json_member(out, "external_id", contact->value[CS_EXTERNAL_ID]);
-	if (cs_contact_is(contact, CS_OPT_IN, "true") || cs_contact_is(contact, CS_OPT_IN, "false"))
-		cs_json_member_raw(out, "opt_in", contact->value[CS_OPT_IN]);
-	cs_json_member(out, "locale", contact->value[CS_LOCALE]);
-	cs_json_member(out, "updated_at", remote->updated_at);
-	cs_json_key(out, "attributes");
-	appendStringInfoCharMacro(out, '{');
-	for (int i = 0; i < contact->nattributes; i++)
-		cs_json_member_raw(out, contact->attributes[i].name, contact->attributes[i].json);
-	appendStringInfoString(out, "}}");
-}
-
-/*
- * Compare the provider's clock with ours.  The comparison is rough: the header has
- * no fractions of a second, and the answer takes time to arrive.
- */
-static void
-note_clock(CsPuller *puller, const CsResponse *response)
-{
-	double		theirs = cs_message_date(response);
-	double		ahead = theirs - timestamptz_to_time_t(GetCurrentTimestamp());
-
-	puller->ahead = theirs < 0 || fabs(ahead) < MIN_SKEW ? 0 : ahead;
-}
-
-/* Fetch a page; it is an error if that fails. */
-static void
-fetch_page(CsPuller *puller, const CsPull *pull, CsPullPage *pulled)
+fetch_page(CsPuller *puller, const CsPull *pull, CsPullPage *pulled, StringInfo rows)
 {
 	const CsEndpoint *endpoint = puller->endpoint;
 	CsRequest	request = {0};
@@ -104,12 +65,9 @@ fetch_page(CsPuller *puller, const CsPull *pull, CsPullPage *pulled)
 	endpoint->provider->build_pull(endpoint, pull, &request);
 	cs_fetch(puller->fetcher, &request, &response);
 	doc = cs_json_parse(response.body ? response.body : "", response.body_len);
-	note_clock(puller, &response);
+	puller->ahead = cs_message_clock_ahead(&response);
 	problem = cs_fetch_problem(endpoint, &response, doc);
-	memset(pulled, 0, sizeof(CsPullPage));
-	if (problem == NULL)
-		endpoint->provider->judge_pull(endpoint, pull, doc, pulled);
-	if (problem == NULL && pulled->items == NULL)
+	if (problem == NULL && !cs_remote_contact_read_page(endpoint, pull, doc, pulled, rows))
 		problem = CS_FETCH_UNDOCUMENTED;
 	if (problem)
 		ereport(ERROR,
@@ -119,26 +77,13 @@ fetch_page(CsPuller *puller, const CsPull *pull, CsPullPage *pulled)
 				 response.status == 403 ? errhint("The key may lack permission to read contacts.") : 0));
 }
 
-/* Store a page; memory is allocated in the current context. */
 static void
-store_page(CsPuller *puller, const CsPullPage *pulled)
+store_page(const CsPuller *puller, const char *rows)
 {
-	StringInfoData rows;
 	CsSqlScope	scope;
 
-	initStringInfo(&rows);
-	appendStringInfoCharMacro(&rows, '[');
-	for (int i = 0; i < cs_json_length(pulled->items); i++)
-	{
-		CsRemoteContact remote = {0};
-
-		if (puller->endpoint->provider->read_contact(puller->endpoint,
-													 cs_json_item(pulled->items, i), &remote))
-			append_contact(&rows, &remote);
-	}
-	appendStringInfoCharMacro(&rows, ']');
 	cs_sql_enter(&scope);
-	cs_remote_contact_store(puller->endpoint_id, rows.data, puller->pulled_at);
+	cs_remote_contact_store(puller->endpoint_id, rows, puller->pulled_at);
 	cs_sql_leave(&scope);
 }
 
@@ -155,11 +100,13 @@ pull_pages(CsPuller *puller, const char *since)
 	do
 	{
 		CsPullPage	pulled;
+		StringInfoData rows;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(page);
-		fetch_page(puller, &pull, &pulled);
-		store_page(puller, &pulled);
+		initStringInfo(&rows);
+		fetch_page(puller, &pull, &pulled, &rows);
+		store_page(puller, rows.data);
 		last = pulled.last || pull.page >= MAX_PAGES;
 		puller->total = pulled.total;
 		puller->by_page |= !last && pulled.next_cursor == NULL;
@@ -207,7 +154,7 @@ count_pulled(const CsPuller *puller)
 
 /* Learn who opted out, and have the next pull continue from here if nothing is missing. */
 static void
-end_pull(const CsPuller *puller, bool complete)
+end_pull(const CsPuller *puller, bool all, bool complete)
 {
 	CsSqlScope	scope;
 
@@ -215,6 +162,8 @@ end_pull(const CsPuller *puller, bool complete)
 	cs_remote_contact_learn(puller->endpoint_id, puller->pulled_at, puller->ahead);
 	if (complete)
 		cs_remote_contact_advance(puller->endpoint_id, puller->pulled_at);
+	if (complete && all)
+		cs_remote_contact_complete(puller->endpoint_id, puller->pulled_at);
 	cs_sql_leave(&scope);
 }
 
@@ -241,7 +190,7 @@ contactsync_pull(PG_FUNCTION_ARGS)
 		n = count_pulled(&puller);
 		complete = !puller.by_page || n >= puller.total;
 	}
-	end_pull(&puller, complete);
+	end_pull(&puller, since == NULL, complete);
 	if (!complete)
 		ereport(WARNING,
 				(errmsg("received " INT64_FORMAT " of " INT64_FORMAT " contacts from server \"%s\"", n,

@@ -111,7 +111,7 @@ queue_touched(const CsWatch *watch, int n, char **keys)
 		int			count = Min(n - i, KEYS_PER_ROW);
 
 		cs_queue_write(writer, watch->endpoint, watch->id, count,
-					   DatumGetArrayTypeP(cs_sql_make_text_array(count, keys + i)), marker);
+					   DatumGetArrayTypeP(cs_sql_make_text_array(count, keys + i)), marker, CS_QUEUE_TOUCH);
 	}
 	cs_queue_end_write(writer);
 }

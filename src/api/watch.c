@@ -30,6 +30,7 @@
 #include "capture/ddl.h"
 #include "provider/server.h"
 #include "store/endpoint_state.h"
+#include "store/policy.h"
 #include "store/schedule.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
@@ -82,9 +83,32 @@ name_list(ArrayType *array)
 }
 
 /*
- * contactsync_watch(source, server, mapping, filter, key, on_delete, always, and
- * the arguments of cs_schedule_read())
+ * A source without rows has been read: it is known whose contact has no row.  Of
+ * another one that is so after the first import or reconciliation.
  */
+static void
+store_complete(const CsWatch *watch)
+{
+	char	   *query = psprintf("SELECT FROM %s LIMIT 1",
+								 quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->source)),
+															get_rel_name(watch->source)));
+	CsSqlScope	scope;
+	bool		empty;
+
+	SPI_connect();
+	if (SPI_execute(query, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not execute \"%s\"", query);
+	empty = SPI_processed == 0;
+	SPI_finish();
+	if (!empty)
+		return;
+	cs_sql_enter(&scope);
+	cs_sql_execute_text("UPDATE contactsync.watch SET complete = true WHERE id = %d", watch->id);
+	cs_sql_leave(&scope);
+}
+
+/* contactsync_watch(source, server, mapping, filter, key, on_delete, always,
+ * what cs_schedule_read() reads, and what cs_policy_read() does) */
 Datum
 contactsync_watch(PG_FUNCTION_ARGS)
 {
@@ -93,10 +117,12 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	CsWatch    *watch;
 	CsSqlScope	scope;
 	CsSchedule	schedule;
+	CsPolicy	policy;
 
 	cs_argument_require(fcinfo, 0, "source");
 	cs_argument_require(fcinfo, 1, "server");
 	cs_schedule_read(fcinfo, 7, &schedule);
+	cs_policy_read(fcinfo, 13, &policy);
 	serverid = cs_server_find(NameStr(*PG_GETARG_NAME(1)), GetUserId());
 	endpoint = cs_server_read(serverid, GetUserId());
 	watch = cs_watch_make(PG_GETARG_OID(0), endpoint,
@@ -111,6 +137,8 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	(void) cs_ddl_follow_renames();
 	cs_sql_leave(&scope);
 	cs_schedule_store(watch, &schedule);
+	cs_policy_store(watch->id, &policy);
+	store_complete(watch);
 	notice_if_not_preloaded();
 	PG_RETURN_INT32(watch->id);
 }
@@ -128,7 +156,8 @@ enum
 	ARG_FILTER,
 	ARG_ON_DELETE,
 	ARG_ALWAYS,
-	ARG_SCHEDULE				/* the first of cs_schedule_alter() */
+	ARG_SCHEDULE,				/* poll_column and what follows */
+	ARG_POLICY = ARG_SCHEDULE + 5	/* claims and what follows */
 };
 
 /* Return the filter of the altered watch: '' removes it. */
@@ -265,6 +294,7 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	CsWatch    *watch;
 	CsEndpoint *endpoint;
 	CsSchedule	schedule;
+	CsPolicy	policy;
 	int64		differing = -1;
 
 	cs_argument_require(fcinfo, ARG_SOURCE, "source");
@@ -281,7 +311,9 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	LockRelationOid(source, ShareRowExclusiveLock);
 	(void) find_all_inheritors(source, ShareRowExclusiveLock, NULL);
 	cs_schedule_alter(fcinfo, ARG_SCHEDULE, watch, &schedule);
-	store(fcinfo, make_altered(fcinfo, watch, endpoint, &schedule), &schedule);
+	cs_policy_read(fcinfo, ARG_POLICY, &policy);
+	store(fcinfo, define(fcinfo, watch, endpoint, &schedule), &schedule);
+	cs_policy_store(watch->id, &policy);
 	if (estimated_rows(source) <= MAX_COUNTED_ROWS)
 		differing = count_differing(source, server);
 	notice_differing(source, server, differing);

@@ -74,4 +74,15 @@ typedef bool CsUpdateIndexes;
 #define cs_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
 #endif
 
+/* 18 can leave out a deferrable primary key, and counts index searches. */
+#if PG_VERSION_NUM >= 180000
+#define cs_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel, false)
+#define cs_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
+#else
+#define cs_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
+#define cs_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, nkeys, 0)
+#endif
+
 #endif							/* CS_BASE_COMPAT_H */

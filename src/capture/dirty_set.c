@@ -194,7 +194,7 @@ write_lane(CsQueueWriter *writer, int start, Datum *elements)
 			ArrayType  *array = construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
 
 			if (wanted)
-				cs_queue_write(writer, endpoint, watch, n, array, NULL);
+				cs_queue_write(writer, endpoint, watch, n, array, NULL, CS_QUEUE_CHANGE);
 			pfree(array);
 			n = 0;
 			size = 0;
@@ -323,7 +323,7 @@ cs_dirty_set_mark(int endpoint, int watch, Oid tgoid)
 	writer = cs_queue_begin_write(&dirty.rows_written);
 	if (writer == NULL)
 		return;
-	cs_queue_write(writer, endpoint, watch, 0, NULL, NULL);
+	cs_queue_write(writer, endpoint, watch, 0, NULL, NULL, CS_QUEUE_CHANGE);
 	cs_queue_end_write(writer);
 	cs_shmem_wake_at_commit();
 }

@@ -14,6 +14,7 @@
 #include "nodes/pg_list.h"
 
 #include "delivery/lane.h"
+#include "store/consent.h"
 #include "delivery/pace.h"
 #include "provider/endpoint.h"
 #include "store/endpoint_state.h"
@@ -28,6 +29,14 @@ typedef enum CsHealth
 	CS_HALTED					/* a configuration fault; one call in a while
 								 * probes */
 } CsHealth;
+
+/* Whether it is known who is at the provider, and who opted out there. */
+typedef enum CsLearning
+{
+	CS_LEARNING_OFF,			/* it cannot be listed: claims decides */
+	CS_LEARNING_DUE,			/* it is to be listed before consent is claimed */
+	CS_LEARNING_DONE
+} CsLearning;
 
 typedef struct CsAccount
 {
@@ -57,11 +66,21 @@ typedef struct CsAccount
 	bool		synced_since_halt;	/* a contact was */
 	bool		health_changed; /* since it was last stored */
 
+	CsConsentScope consents;	/* whose memory of consent counts */
+	CsLearning	learning;		/* who opted out there */
+	struct CsPuller *puller;	/* a pull that is under way, or NULL */
+	double		pull_at;		/* when who opted out is learnt again */
+	bool		pull_wanted;	/* somebody waits for that */
+
 	List	   *lanes;
+	CsLane	   *removals;		/* contacts that no row stands for; not in lanes */
+	double		removals_at;	/* when they are looked for again */
+	bool		removals_blocked;	/* not all rows of a watch have been read once */
+	TimestampTz removal_cutoff; /* of those that left until then all rows are
+								 * being waited for; 0: none */
 	int			next_lane;		/* index of the lane to be asked first */
 	bool		busy;			/* as stored: calls may be under way */
 	TimestampTz stale_before;	/* what was synced earlier is not trusted */
-	bool		has_direct;		/* contacts of contactsync_upsert() are known */
 	int			in_flight;		/* calls */
 	int			published;		/* in_flight as status shows it */
 	dlist_head	ready;			/* calls that wait for their time */
@@ -82,7 +101,8 @@ typedef struct CsAccount
 typedef enum CsRequestOwnerKind
 {
 	CS_OWNER_CALL,				/* a CsCall */
-	CS_OWNER_REFRESH			/* a CsTokenRefresh */
+	CS_OWNER_REFRESH,			/* a CsTokenRefresh */
+	CS_OWNER_PULL				/* a CsPuller */
 } CsRequestOwnerKind;
 
 typedef struct CsRequestOwner

@@ -19,6 +19,8 @@
 #include "capture/ddl.h"
 #include "delivery/account.h"
 #include "delivery/accounts.h"
+#include "delivery/pull.h"
+#include "provider/provider.h"
 #include "delivery/database_identity.h"
 #include "delivery/scan.h"
 #include "store/contact_state.h"
@@ -101,6 +103,25 @@ add_lane(CsAccount *account, CsWatch *watch, CsIdentityLocks *locks, uint64 now_
 	cs_scan_load(lane);
 }
 
+/* Find out which account it is at the provider, and whose memory of consent counts. */
+static void
+load_consents(CsAccount *account)
+{
+	const CsEndpoint *endpoint = account->endpoint;
+	MemoryContext context = CurrentMemoryContext;
+	const char *option;
+
+	if (endpoint)
+	{
+		option = endpoint->provider->account_option ? endpoint->provider->account_option : "account";
+		cs_consent_set_account(account->id, endpoint->provider->name, endpoint->base_url,
+							   cs_endpoint_option(endpoint, option), endpoint->server_name,
+							   account->roleid);
+		MemoryContextSwitchTo(context);
+	}
+	cs_consent_load_scope(account->id, &account->consents);
+}
+
 static CsAccount *
 load_account(const CsEndpointState *state, bool is_new)
 {
@@ -109,7 +130,8 @@ load_account(const CsEndpointState *state, bool is_new)
 	cs_account_read_endpoint(account, cs_clock_now());
 	if (is_new)
 		cs_account_resume_throttle(account, cs_clock_now(), state->throttled_until, state->reason);
-	account->has_direct = cs_contact_state_exists(account->id, 0);
+	load_consents(account);
+	cs_pull_init(account, state, cs_clock_now());
 	return account;
 }
 
@@ -202,6 +224,8 @@ cs_accounts_load(MemoryContext context, const CsAccountsFilter *filter, CsIdenti
 		account = load_account(state, find_account(before, state->id) == NULL);
 		MemoryContextSwitchTo(context);
 		accounts = lappend(accounts, account);
+		account->removals = cs_lane_create(account, account->id, NULL, locks);
+		account->removals->removals = account->removals->exhausted = true;
 		add_lane(account, NULL, locks, now_xact);
 	}
 	foreach(lc, watches)

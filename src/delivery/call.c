@@ -158,8 +158,8 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
 	for (int i = 0; i < call->batch.ncontacts; i++)
 	{
+		call->changes[i]->was_unconfirmed = call->changes[i]->unconfirmed;
 		call->changes[i]->unconfirmed = true;
-		call->changes[i]->withdrawn |= cs_contact_withdraws_consent(call->batch.contacts[i]);
 	}
 	call->started_at = now;
 	call->started = GetCurrentTimestamp();
@@ -235,6 +235,14 @@ cs_call_withdraw_paused(CsAccount *account)
 	}
 }
 
+/* The first call about a contact was refused: the provider has nothing of it. */
+static void
+confirm_refusal(const CsCall *call, int i)
+{
+	if (call->batch.step == 0)
+		call->changes[i]->unconfirmed = call->changes[i]->was_unconfirmed;
+}
+
 static void
 reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
 {
@@ -245,7 +253,11 @@ reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
 	outcome.message = judgement->message;
 	outcome.field = judgement->field;
 	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		if (judgement->verdict == CS_REJECT || judgement->verdict == CS_SPLIT)
+			confirm_refusal(call, i);
 		cs_settle_failed(settlement, call->changes[i], &outcome, judgement->request_id);
+	}
 }
 
 /* Make a part of the call ready, ahead of any other. */
@@ -270,37 +282,12 @@ split(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
 		reject(call, settlement, judgement);
 		return;
 	}
+	for (int i = 0; i < call->batch.ncontacts && judgement->verdict == CS_SPLIT; i++)
+		confirm_refusal(call, i);
 	split_off(call, half, call->batch.ncontacts - half);
 	split_off(call, 0, half);
 }
 
-/* Make the next step ready for the same contacts, in as many calls as it takes. */
-static void
-step(CsCall *call, const CsJudgement *judgement)
-{
-	int			limit = cs_provider_batch_limit(call->account->endpoint, call->batch.action,
-												judgement->next_step);
-	int			n = call->batch.ncontacts;
-
-	for (int from = (n - 1) / limit * limit; from >= 0; from -= limit)
-	{
-		CsCall	   *next = create_call(call->account, Min(limit, n - from),
-									   call->changes + from, call->batch.action,
-									   judgement->next_step);
-
-		for (int i = 0; i < next->batch.ncontacts; i++)
-		{
-			const CsOutcome *outcome = judgement->outcomes ? &judgement->outcomes[from + i] : NULL;
-			CsContact  *contact = next->batch.contacts[i];
-
-			if (outcome && outcome->remote_id)
-				contact->remote_id = MemoryContextStrdup(next->changes[i]->read_batch->context,
-														 outcome->remote_id);
-		}
-		next->indivisible = true;
-		repeat(next, 0);
-	}
-}
 
 /*
  * Verdicts
@@ -373,33 +360,85 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 	return same;
 }
 
+/* Do what an outcome says of one contact of a call. */
+static void
+settle_contact(const CsCall *call, int i, CsOutcome *outcome, CsSettlement *settlement,
+			   const CsJudgement *judgement, double now)
+{
+	CsChange   *change = call->changes[i];
+
+	if (outcome->kind == CS_OUTCOME_RETRY &&
+		++change->attempts > call->account->endpoint->max_retries)
+		outcome->kind = CS_OUTCOME_REJECTED;
+	switch (outcome->kind)
+	{
+		case CS_OUTCOME_OK:
+			if (change->lane->broken)
+				cs_lane_repair(change->lane);
+			cs_settle_synced(settlement, change, outcome);
+			break;
+		case CS_OUTCOME_REJECTED:
+			confirm_refusal(call, i);
+			cs_settle_failed(settlement, change, outcome, judgement->request_id);
+			break;
+		case CS_OUTCOME_RETRY:
+			change->read_batch = NULL;
+			cs_change_postpone(change, now + (judgement->retry_after >= 0 ? judgement->retry_after :
+											  cs_pace_backoff(change->attempts)), false);
+			break;
+	}
+}
+
 static void
 done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
 {
 	for (int i = 0; i < call->batch.ncontacts; i++)
+		settle_contact(call, i, &judgement->outcomes[i], settlement, judgement, now);
+}
+
+/* Keep what a step said of a contact for the next one. */
+static void
+keep_outcome(CsChange *change, const CsOutcome *outcome)
+{
+	MemoryContext context = change->read_batch->context;
+	CsContact  *contact = change->contact;
+
+	if (outcome->remote_id)
+		contact->remote_id = MemoryContextStrdup(context, outcome->remote_id);
+	if (outcome->remote_status)
+		contact->remote_status = MemoryContextStrdup(context, outcome->remote_status);
+	contact->moved |= outcome->moved;
+}
+
+/* Continue the contacts with the next step, in as many calls as it takes; those
+ * that failed have their outcome. */
+static void
+step(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
+{
+	int			limit = cs_provider_batch_limit(call->account->endpoint, call->batch.action,
+												judgement->next_step);
+	CsChange  **changes = palloc(call->batch.ncontacts * sizeof(CsChange *));
+	int			n = 0;
+
+	for (int i = 0; i < call->batch.ncontacts; i++)
 	{
-		CsChange   *change = call->changes[i];
 		CsOutcome  *outcome = &judgement->outcomes[i];
 
-		if (outcome->kind == CS_OUTCOME_RETRY &&
-			++change->attempts > call->account->endpoint->max_retries)
-			outcome->kind = CS_OUTCOME_REJECTED;
-		switch (outcome->kind)
+		if (outcome->kind != CS_OUTCOME_OK)
 		{
-			case CS_OUTCOME_OK:
-				if (change->lane->broken)
-					cs_lane_repair(change->lane);
-				cs_settle_synced(settlement, change, outcome);
-				break;
-			case CS_OUTCOME_REJECTED:
-				cs_settle_failed(settlement, change, outcome, judgement->request_id);
-				break;
-			case CS_OUTCOME_RETRY:
-				change->read_batch = NULL;
-				cs_change_postpone(change, now + (judgement->retry_after >= 0 ? judgement->retry_after :
-												  cs_pace_backoff(change->attempts)), false);
-				break;
+			settle_contact(call, i, outcome, settlement, judgement, now);
+			continue;
 		}
+		keep_outcome(call->changes[i], outcome);
+		changes[n++] = call->changes[i];
+	}
+	for (int from = (n - 1) / limit * limit; n > 0 && from >= 0; from -= limit)
+	{
+		CsCall	   *next = create_call(call->account, Min(limit, n - from), changes + from,
+									   call->batch.action, judgement->next_step);
+
+		next->indivisible = true;
+		repeat(next, 0);
 	}
 }
 
@@ -475,7 +514,7 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 			done(call, settlement, judgement, now);
 			return false;
 		case CS_STEP:
-			step(call, judgement);
+			step(call, settlement, judgement, now);
 			return false;
 		case CS_RETRY:
 			return retry(call, settlement, judgement, now);

@@ -108,7 +108,20 @@ make_pending(CsChange *change, bool first)
  * Locks, and what is outdated
  */
 
-/* Release the lock in a slot, if any; its waiters are PENDING again. */
+/* Release a lock; its waiters are PENDING again. */
+static void
+release(CsIdentityLocks *locks, CsIdentityLock *lock)
+{
+	while (!dlist_is_empty(&lock->waiters))
+	{
+		CsChange   *waiter = dlist_tail_element(CsChange, node, &lock->waiters);
+
+		dlist_delete(&waiter->node);
+		make_pending(waiter, true);
+	}
+	cs_identity_lock_release(locks, lock);
+}
+
 static void
 release_lock(CsChange *change, int slot)
 {
@@ -117,14 +130,32 @@ release_lock(CsChange *change, int slot)
 	if (lock == NULL)
 		return;
 	change->locks[slot] = NULL;
-	while (!dlist_is_empty(&lock->waiters))
-	{
-		CsChange   *waiter = dlist_tail_element(CsChange, node, &lock->waiters);
+	release(change->set->locks, lock);
+}
 
-		dlist_delete(&waiter->node);
-		make_pending(waiter, true);
+/* Append the locks of the change to a list, in the current context: they are held
+ * until cs_change_release_taken(). */
+List *
+cs_change_take_locks(CsChange *change, List *taken)
+{
+	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
+	{
+		if (change->locks[i] == NULL)
+			continue;
+		change->locks[i]->owner = change->set;
+		taken = lappend(taken, change->locks[i]);
+		change->locks[i] = NULL;
 	}
-	cs_identity_lock_release(change->set->locks, lock);
+	return taken;
+}
+
+void
+cs_change_release_taken(CsIdentityLocks *locks, List *taken)
+{
+	ListCell   *lc;
+
+	foreach(lc, taken)
+		release(locks, lfirst(lc));
 }
 
 static void
@@ -142,7 +173,7 @@ release_locks(CsChange *change)
  * locks, so that no two changes wait for each other, and false is returned.
  */
 bool
-cs_change_lock(CsChange *change, Oid serverid, const char *identity, int slot)
+cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot)
 {
 	CsIdentityLock *held = change->locks[slot];
 	CsIdentityLock *lock;
@@ -153,7 +184,8 @@ cs_change_lock(CsChange *change, Oid serverid, const char *identity, int slot)
 		release_lock(change, slot);
 		return true;
 	}
-	key = cs_identity_lock_key(serverid, slot == CS_LOCK_EMAIL ? "email" : "key", identity);
+	key = cs_identity_lock_key(endpoint, slot == CS_LOCK_EMAIL || slot == CS_LOCK_PREVIOUS_EMAIL ?
+							   "email" : "key", identity);
 	if (held && strcmp(held->key, key) == 0)
 		return true;
 	release_lock(change, slot);
@@ -222,6 +254,7 @@ create_change(CsChangeSet *set, const char *key)
 	change->lane = set->lane;
 	change->key = MemoryContextStrdup(set->context, key);
 	make_pending(change, false);
+	change->arrived = change->sequence;
 	set->nchanges++;
 	return change;
 }
@@ -247,7 +280,7 @@ queue_id(const CsReadRow *row)
  * any more.  "forced": send it whatever is stored of it.
  */
 static CsChange *
-add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced)
+add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 origin)
 {
 	CsChangeSlot *slot;
 	CsChange   *change;
@@ -265,10 +298,12 @@ add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced)
 		change->next_rows = append_row(set, change->next_rows, row);
 		change->next_latest_sequence = ++set->last_sequence;
 		change->next_unconfirmed |= forced;
+		change->next_origins |= origin;
 	}
 	else
 	{
 		change->rows = append_row(set, change->rows, row);
+		change->origins |= origin;
 		change->latest_sequence = found ? ++set->last_sequence : change->sequence;
 		change->queue_id = queue_id(row);
 		change->unconfirmed |= forced;
@@ -306,6 +341,21 @@ free_row(CsChangeSet *set, CsReadRow *row)
 	pfree(row);
 }
 
+static uint8
+origin_of(const CsQueueRow *row)
+{
+	switch (row->origin)
+	{
+		case CS_QUEUE_SCAN:
+		case CS_QUEUE_TOUCH:
+			return CS_ORIGIN_SCAN;
+		case CS_QUEUE_CLAIMS:
+			return CS_ORIGIN_SCAN | CS_ORIGIN_CLAIMS;
+		default:
+			return CS_ORIGIN_LIVE;
+	}
+}
+
 /*
  * Add the keys of a queue row, or its contact.  "unconfirmed": they may have
  * been sent before; "counted": the bulk guard counts them.
@@ -329,10 +379,10 @@ cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool co
 		CsChange   *change;
 
 		if (row->nkeys > 0)
-			change = add_key(set, row->keys[i], read, row->contact != NULL);
+			change = add_key(set, row->keys[i], read, row->contact != NULL, origin_of(row));
 		else
 		{
-			change = add_key(set, psprintf(INT64_FORMAT, row->position.id), read, false);
+			change = add_key(set, psprintf(INT64_FORMAT, row->position.id), read, false, CS_ORIGIN_LIVE);
 			set_direct(change, row->contact);
 		}
 		change->unconfirmed |= unconfirmed;
@@ -341,6 +391,42 @@ cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool co
 	}
 	if (read->unfinished == 0)
 		free_row(set, read);
+}
+
+/*
+ * Add a contact that is to be removed, unless it is there.  It has no queue row:
+ * contactsync.departure has it until it is removed.
+ */
+void
+cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch, const char *key,
+					  char action)
+{
+	CsChangeSlot *slot;
+	CsChange   *change;
+	bool		found;
+
+	slot = changeset_insert(set->by_key, upsert_key, &found);
+	if (found)
+		return;
+	change = slot->change = create_change(set, upsert_key);
+	slot->key = change->key;
+	change->removal_watch = watch;
+	change->removal_key = MemoryContextStrdup(set->context, key);
+	change->removal_action = action;
+}
+
+/* The least sequence of a change that is not finished; UINT64_MAX: there is none. */
+uint64
+cs_change_oldest(const CsChangeSet *set)
+{
+	changeset_iterator iterator;
+	CsChangeSlot *slot;
+	uint64		oldest = PG_UINT64_MAX;
+
+	changeset_start_iterate(set->by_key, &iterator);
+	while ((slot = changeset_iterate(set->by_key, &iterator)) != NULL)
+		oldest = Min(oldest, slot->change->arrived);
+	return oldest;
 }
 
 /* The keys of ACTIVE changes, as a text[]. */
@@ -397,6 +483,8 @@ cs_change_next(CsChangeSet *set, double now)
 		return NULL;
 	change = dlist_container(CsChange, node, dlist_pop_head_node(&set->pending));
 	change->state = CS_CHANGE_ACTIVE;
+	change->upsert_key = change->previous_key = NULL;
+	change->has_row = change->was_known = change->refused = false;
 	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, change->sequence);
 	return change;
 }
@@ -430,6 +518,8 @@ take_next_rows(CsChange *change)
 	change->latest_sequence = change->next_latest_sequence;
 	change->unconfirmed |= change->next_unconfirmed;
 	change->next_unconfirmed = false;
+	change->origins |= change->next_origins;
+	change->next_origins = 0;
 	MemoryContextSwitchTo(old);
 }
 
@@ -494,17 +584,21 @@ cs_change_finish(CsChange *change)
 	change->contact = NULL;
 	change->attempts = 0;
 	change->failed_at = 0;
-	change->unconfirmed = change->withdrawn = false;
+	change->unconfirmed = false;
+	change->origins = 0;
 	if (change->next_rows != NIL)
 	{
 		take_next_rows(change);
 		make_pending(change, false);
+		change->arrived = change->latest_sequence;
 		return;
 	}
 	changeset_delete(set->by_key, change->key);
 	set->counted -= change->is_counted;
 	if (change->direct)
 		pfree(change->direct);
+	if (change->removal_key)
+		pfree(change->removal_key);
 	pfree(change->key);
 	pfree(change);
 	set->nchanges--;

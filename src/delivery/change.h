@@ -28,7 +28,13 @@ struct CsLane;
 #define CS_LOCK_EMAIL		1	/* its e-mail address, if that identifies a
 								 * contact as well */
 #define CS_LOCK_PREVIOUS	2	/* the upsert key that the row had before */
-#define CS_CHANGE_LOCKS		3
+#define CS_LOCK_PREVIOUS_EMAIL	3	/* the address that the contact has at present */
+#define CS_CHANGE_LOCKS		4
+
+/* Where a change comes from. */
+#define CS_ORIGIN_LIVE		0x01	/* a committed change, or a retry of one */
+#define CS_ORIGIN_SCAN		0x02
+#define CS_ORIGIN_CLAIMS	0x04	/* an import with claims => 'all' */
 
 typedef enum CsChangeState
 {
@@ -78,12 +84,13 @@ typedef struct CsChange
 	uint64		sequence;
 	uint64		latest_sequence;
 	uint64		next_latest_sequence;	/* of next_rows */
+	uint64		arrived;		/* when it came, as latest_sequence counts */
 
 	bool		unconfirmed;	/* it may have been sent before, or is to be
 								 * sent again: send it whatever is stored */
 	bool		next_unconfirmed;	/* of next_rows */
-	bool		withdrawn;		/* it may have been sent as an opt-out, so
-								 * consent has to be sent anew */
+	uint8		origins;		/* CS_ORIGIN_... bits of rows */
+	uint8		next_origins;	/* of next_rows */
 	bool		is_counted;		/* one of set->counted */
 	Jsonb	   *direct;			/* of contactsync_upsert(): the contact itself */
 	int			attempts;
@@ -96,6 +103,18 @@ typedef struct CsChange
 	CsReadBatch *read_batch;	/* that "contact" was allocated in */
 	CsContact  *contact;
 	pg_uuid_t	digest;
+	const char *upsert_key;		/* of the contact, in the database's encoding */
+	const char *previous_key;	/* that its row stood for, if it is another one;
+								 * likewise */
+	bool		has_row;		/* the row is stored in source_row already */
+	bool		refused;		/* its row cannot be sent as it is */
+	bool		was_known;		/* the contact is stored, and was synced */
+	bool		was_unconfirmed;	/* before the call that is under way */
+
+	/* of a removal: the row that stood for the contact last */
+	int			removal_watch;
+	char	   *removal_key;
+	char		removal_action; /* 'n' or 'd' */
 } CsChange;
 
 extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *locks,
@@ -103,12 +122,15 @@ extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdenti
 
 extern int	cs_change_room(const CsChangeSet *set);
 extern void cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool counted);
+extern void cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch,
+								  const char *key, char action);
+extern uint64 cs_change_oldest(const CsChangeSet *set);
 extern ArrayType *cs_change_active_keys(const CsChangeSet *set);
 
 extern CsChange *cs_change_next(CsChangeSet *set, double now);
 extern double cs_change_ready_at(const CsChangeSet *set);
 
-extern bool cs_change_lock(CsChange *change, Oid serverid, const char *identity, int slot);
+extern bool cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot);
 extern const char *cs_change_locked_identity(const CsChange *change, int slot);
 
 extern bool cs_change_is_outdated(const CsChange *change);
@@ -116,6 +138,8 @@ extern void cs_change_mark_sent(CsChange *change);
 
 extern void cs_change_postpone(CsChange *change, double not_before, bool first);
 extern bool cs_change_release_row(CsChange *change, CsQueuePosition *position);
+extern List *cs_change_take_locks(CsChange *change, List *taken);
+extern void cs_change_release_taken(CsIdentityLocks *locks, List *taken);
 extern void cs_change_finish(CsChange *change);
 
 #endif							/* CS_DELIVERY_CHANGE_H */

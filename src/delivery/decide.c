@@ -8,203 +8,257 @@
  *
  *	- it has to be sent: it has a contact, with locks on its identities;
  *	- it is settled without a call: what the provider has already is unchanged,
- *	  what cannot be sent fails, what is older than what was sent is outdated;
- *	- it is BLOCKED: another change has a lock on the contact.
+ *	  what cannot be sent fails, what is older than what was sent is outdated, a
+ *	  row that has gone leaves its contact, and a contact that would be mailed
+ *	  without consent is withheld;
+ *	- it is BLOCKED: another change has a lock on the contact;
+ *	- it waits for a pull: who opted out at the provider is to be learnt first.
+ *
+ * Several rows can stand for one contact: the one that changed last speaks for it.
+ * A row that did not change does not speak, whatever the others said meanwhile.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "utils/array.h"
+#include "access/xact.h"
 
 #include "base/encoding.h"
 #include "base/sql.h"
+#include "base/try.h"
+#include "delivery/claim.h"
 #include "delivery/decide.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
-#include "store/queue.h"
-#include "store/remote_contact.h"
+#include "store/departure.h"
+#include "store/failure.h"
+#include "store/row_state.h"
 
-/*
- * What is stored of the rows
- */
-
-/* The key under which a contact of contactsync_upsert() is stored; "" if it
- * cannot be sent. */
-static char *
-direct_key(const CsLane *lane, CsContact *contact)
+/* One change, its row, and what is stored of them. */
+typedef struct CsItem
 {
-	if (contact == NULL || cs_provider_prepare(lane->account->endpoint, contact) != NULL)
-		return "";
-	return cs_encoding_from_utf8(contact->upsert_key);
-}
+	CsChange   *change;			/* NULL: it is settled or postponed already */
+	CsContact  *contact;		/* NULL: the row has gone, or is filtered out */
+	CsRefusal  *refusal;		/* why it cannot be sent, or NULL */
+	char	   *upsert_key;		/* of the contact, or of that of the row that has
+								 * gone; in the database's encoding, or NULL */
+	CsRowState	row;
+	CsKnown		known;			/* the contact */
+	CsKnown		left;			/* that of row.upsert_key, if it is another one */
+} CsItem;
 
 /*
- * Do not trust the digest of a row if its contact was sent by
- * contactsync_upsert() since: the provider has something else.
+ * What is stored
  */
+
+/* Prepare the contacts, so that it is known what the provider finds them by. */
 static void
-distrust_older_than_direct(const CsLane *lane, int n, CsSourceRow *rows, CsKnown *known)
+prepare(const CsLane *lane, int n, CsItem *items)
 {
-	CsKnown    *direct = palloc(n * sizeof(CsKnown));
-	char	  **keys = palloc(n * sizeof(char *));
+	for (int i = 0; i < n; i++)
+	{
+		CsItem	   *item = &items[i];
+		CsContact  *contact = item->contact;
 
-	for (int i = 0; i < n; i++)
-		keys[i] = direct_key(lane, rows[i].contact);
-	cs_contact_state_read(lane->endpoint_id, 0, n, keys, direct);
-	for (int i = 0; i < n; i++)
-		if (direct[i].found && direct[i].synced_at >= known[i].synced_at)
-			known[i].has_digest = false;
+		if (item->change == NULL || contact == NULL)
+			continue;
+		contact->change_id = item->change->queue_id;
+		contact->retries = item->change->attempts;
+		item->refusal = cs_provider_prepare(lane->account->endpoint, contact);
+		if (item->refusal == NULL)
+			item->upsert_key = cs_encoding_from_utf8(contact->upsert_key);
+	}
 }
 
-/* What is stored of each, found by its key, or for direct upserts by the contact. */
-static CsKnown *
-read_known(const CsLane *lane, int n, CsChange **changes, CsSourceRow *rows)
+/* Does the row stand for another contact than it is mapped to now? */
+static bool
+has_left(const CsItem *item)
 {
+	return item->row.found && item->upsert_key && strcmp(item->row.upsert_key, item->upsert_key) != 0;
+}
+
+/*
+ * The contact of a row that has gone and was not removed, because that failed; or
+ * NULL.  It is to be tried again.
+ */
+static char *
+failed_key(const CsLane *lane, const CsItem *item)
+{
+	CsSqlScope	scope;
+	MemoryContext context = CurrentMemoryContext;
+	char	   *upsert_key;
+
+	if (!lane->has_failures || lane->watch == NULL || item->change == NULL || item->contact)
+		return NULL;
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(context);
+	upsert_key = cs_failure_upsert_key(lane->endpoint_id, lane->watch_id, item->change->key);
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+	return upsert_key;
+}
+
+/* Read what is stored of the rows and contacts. */
+static void
+read_states(const CsLane *lane, int n, CsItem *items)
+{
+	char	  **keys = palloc0(n * sizeof(char *));
+	CsRowState *rows = palloc0(n * sizeof(CsRowState));
 	CsKnown    *known = palloc(n * sizeof(CsKnown));
-	char	  **keys = palloc(n * sizeof(char *));
 
 	for (int i = 0; i < n; i++)
-		keys[i] = changes[i] == NULL ? "" : lane->watch ? changes[i]->key :
-			direct_key(lane, rows[i].contact);
-	cs_contact_state_read(lane->endpoint_id, lane->watch_id, n, keys, known);
+		keys[i] = items[i].change ? items[i].change->key : NULL;
+	if (lane->watch)
+		cs_row_state_read(lane->watch_id, n, keys, rows);
+	for (int i = 0; i < n; i++)
+	{
+		CsItem	   *item = &items[i];
+
+		item->row = rows[i];
+		if (item->upsert_key == NULL)
+			item->upsert_key = item->row.found ? item->row.upsert_key : failed_key(lane, item);
+		keys[i] = item->change ? item->upsert_key : NULL;
+	}
+	cs_contact_state_read(lane->endpoint_id, n, keys, known);
 	cs_contact_state_expire(n, known, lane->account->stale_before);
-	if (lane->watch && lane->account->has_direct)
-		distrust_older_than_direct(lane, n, rows, known);
-	cs_remote_contact_apply(lane->account->endpoint, lane->endpoint_id, n, rows, known);
-	return known;
+	for (int i = 0; i < n; i++)
+	{
+		items[i].known = known[i];
+		if (has_left(&items[i]))
+			cs_contact_state_read(lane->endpoint_id, 1, &items[i].row.upsert_key, &items[i].left);
+	}
+}
+
+/*
+ * Consent
+ */
+
+static bool
+claims_all(const CsChange *change)
+{
+	return (change->origins & CS_ORIGIN_CLAIMS) != 0 ||
+		(change->lane->watch && change->lane->watch->claims_all);
+}
+
+/*
+ * A claim that the provider has to prove first: where contacts can be listed, that
+ * is what tells.  Return false if they have not been listed yet.
+ */
+static bool
+resolve_claim(const CsAccount *account, const CsPerson *person, CsContact *contact)
+{
+	if (contact->claim != CS_CLAIM_IF_NEW || account->endpoint->provider->build_pull == NULL)
+		return true;
+	if (account->learning == CS_LEARNING_DUE)
+		return false;
+	contact->claim = account->learning == CS_LEARNING_DONE && !person->listed ?
+		CS_CLAIM : CS_CLAIM_NOT;
+	return true;
+}
+
+/*
+ * Put what is known into the contact, and decide whether it may claim consent.
+ * Return false if it has to wait for a pull.
+ */
+static bool
+apply_known(const CsItem *item)
+{
+	const CsChange *change = item->change;
+	CsAccount  *account = change->lane->account;
+	CsContact  *contact = item->contact;
+	const char *email = contact->value[CS_EMAIL] ? cs_encoding_from_utf8(contact->value[CS_EMAIL]) : NULL;
+	const char *external_id = contact->value[CS_EXTERNAL_ID] ?
+	cs_encoding_from_utf8(contact->value[CS_EXTERNAL_ID]) : NULL;
+	CsPerson	person;
+	CsClaimFacts facts = {
+		.consent = contact->consent,
+		.opt_in_at = contact->opt_in_at,
+		.row = change->lane->watch ? &item->row : NULL,
+		.known = &item->known,
+		.person = &person,
+		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
+		.all = claims_all(change)
+	};
+
+	memset(&person, 0, sizeof(person));
+	if (contact->consent != CS_CONSENT_UNKNOWN)
+		cs_person_read(&account->consents, account->endpoint, email, item->upsert_key,
+					   external_id, &person);
+	contact->known = item->known.synced_at != 0 && item->known.action == 'u';
+	contact->claim = cs_claim_decide(&facts);
+	contact->claimed = cs_claim_stands(&facts) || (person.opted_in_there && !contact->known);
+	contact->opted_out = cs_claim_is_closed(&facts);
+	contact->remote_id = item->known.remote_id;
+	contact->topics = item->known.topics;
+	return resolve_claim(account, &person, contact);
+}
+
+/* A contact that is to be moved takes along what is known of it. */
+static void
+apply_left(const CsItem *item)
+{
+	const CsLane *lane = item->change->lane;
+	const CsProvider *provider = lane->account->endpoint->provider;
+	CsContact  *contact = item->contact;
+	int			watch;
+	char	   *key;
+
+	if (!has_left(item) || item->left.synced_at == 0 || item->left.action != 'u')
+		return;
+	contact->previous_key = cs_encoding_to_utf8(item->row.upsert_key, strlen(item->row.upsert_key));
+	contact->previous_shared = item->left.direct ||
+		cs_row_state_find_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id,
+								item->change->key, &watch, &key);
+	if (item->known.found || provider->moves == NULL ||
+		!provider->moves(lane->account->endpoint, contact))
+		return;
+	contact->remote_id = item->left.remote_id;
+	contact->topics = item->left.topics;
+	contact->claimed |= item->left.claimed;
+	contact->opted_out |= item->left.opted_out;
+	contact->known = true;
+	if (contact->claim == CS_CLAIM_IF_NEW)
+		contact->claim = CS_CLAIM_NOT;
 }
 
 /*
  * Contacts that several rows share
  */
 
-/*
- * If another row was sent as the contact with that upsert key, queue that row to
- * be sent again after this one.  Return false if there is none.
- */
+/* Does another row speak for the contact, and still stand for it? */
 static bool
-queue_sharer(const CsChange *change, const char *upsert_key)
+another_speaks(const CsItem *item)
 {
-	const CsLane *lane = change->lane;
-	CsSqlScope	scope;
-	CsQueueWriter *writer;
-	char	   *key;
-	int			watch;
-	ListCell   *lc;
-
-	cs_sql_enter(&scope);
-	key = cs_contact_state_find_sharer(lane->endpoint_id, upsert_key, lane->watch_id, change->key,
-									   &watch);
-	if (key)
-	{
-		cs_contact_state_forget_digests(lane->endpoint_id, watch, 1, &key);
-		writer = cs_queue_begin_write(NULL);
-		cs_queue_write(writer, lane->endpoint_id, watch, 1,
-					   DatumGetArrayTypeP(cs_sql_make_text_array(1, &key)), NULL);
-		cs_queue_end_write(writer);
-		foreach(lc, lane->account->lanes)
-		{
-			CsLane	   *other = lfirst(lc);
-
-			if (other->watch_id == watch)
-				other->exhausted = false;
-		}
-	}
-	cs_sql_leave(&scope);
-	return key != NULL;
+	return item->known.found && item->known.key &&
+		cs_row_state_is_other(item->known.watch, item->known.key, item->known.upsert_key,
+							  item->change->lane->watch_id, item->change->key);
 }
 
-/*
- * The row has gone, or has another upsert key.  If another row has the one that
- * was known, queue that row, and return true: the contact is left to it.
- */
+/* Has the contact what the row says, or what a row said that changed later? */
 static bool
-leave_to_another(const CsChange *change, const CsKnown *known)
+is_unchanged(const CsItem *item)
 {
-	if (change->lane->watch == NULL || !known->found || known->action != 'u' || known->email)
+	const CsChange *change = item->change;
+	const CsKnown *known = &item->known;
+	bool		same = known->has_digest && known->action == 'u' &&
+	memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
+
+	if (change->unconfirmed || item->contact->action != CS_UPSERT ||
+		item->contact->claim == CS_CLAIM)
 		return false;
-	return queue_sharer(change, known->upsert_key);
+	if (same)
+		return true;
+	return change->lane->watch && !has_left(item) && item->row.has_digest && known->has_digest &&
+		memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) == 0 && another_speaks(item);
 }
 
-/* If another row has the contact, leave it to that row, forget what is stored of
- * this one, and return true. */
+/* Is what a row stored of itself true already? */
 static bool
-part_from_contact(CsChange *change, const CsKnown *known)
+is_recorded(const CsItem *item)
 {
-	const CsLane *lane = change->lane;
-	CsSqlScope	scope;
-
-	if (!leave_to_another(change, known))
-		return false;
-	cs_sql_enter(&scope);
-	cs_contact_state_forget(lane->endpoint_id, lane->watch_id, 1, &change->key);
-	cs_sql_leave(&scope);
-	return true;
-}
-
-/*
- * The contact
- */
-
-/* The contact to be removed because its row has gone, or NULL if nothing is to be
- * sent. */
-static CsContact *
-contact_of_gone_row(const CsLane *lane, const CsChange *change, const CsKnown *known)
-{
-	bool		synced = known->found && known->action == 'u';
-	const char *upsert_key = change->unconfirmed ? cs_change_locked_identity(change, CS_LOCK_KEY) : NULL;
-	const char *email = change->unconfirmed ? cs_change_locked_identity(change, CS_LOCK_EMAIL) : NULL;
-	CsContact  *contact;
-
-	if (lane->watch == NULL || lane->watch->on_delete == CS_ON_DELETE_IGNORE ||
-		(!synced && upsert_key == NULL))
-		return NULL;
-	contact = palloc0(sizeof(CsContact));
-	contact->action = lane->watch->on_delete == CS_ON_DELETE_DELETE ? CS_DELETE : CS_UNSUBSCRIBE;
-	/* otherwise it was sent, and the provider did not say what became of it */
-	if (synced)
-	{
-		upsert_key = known->upsert_key;
-		email = known->email;
-	}
-	contact->upsert_key = pstrdup(upsert_key);
-	if (email && strcmp(email, upsert_key) != 0)
-	{
-		cs_contact_set(contact, CS_EXTERNAL_ID, contact->upsert_key);
-		cs_contact_set(contact, CS_EMAIL, pstrdup(email));
-	}
-	return contact;
-}
-
-/* Prepare the contact, with what is stored of it. */
-static CsRefusal *
-prepare(const CsChange *change, CsContact *contact, const CsKnown *known)
-{
-	CsRefusal  *refusal;
-
-	contact->change_id = change->queue_id;
-	contact->retries = change->attempts;
-	contact->remote_id = known->remote_id;
-	contact->topics = known->topics;
-	contact->opted_out = known->opted_out;
-	contact->consent_sent = known->consent_sent && !change->withdrawn;
-	refusal = cs_provider_prepare(change->lane->account->endpoint, contact);
-	if (refusal)
-		return refusal;
-	if (known->found && known->upsert_key && strcmp(known->upsert_key, contact->upsert_key) != 0)
-		contact->previous_key = known->upsert_key;
-	return NULL;
-}
-
-/* Is the contact what was last sent? */
-static bool
-is_unchanged(const CsChange *change, const CsKnown *known)
-{
-	if (!known->has_digest || change->unconfirmed || change->contact->action != CS_UPSERT ||
-		known->action != 'u')
-		return false;
-	return memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
+	return !has_left(item) && item->row.has_digest &&
+		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0 &&
+		item->row.opt_in == item->contact->consent;
 }
 
 /*
@@ -213,49 +267,39 @@ is_unchanged(const CsChange *change, const CsKnown *known)
 
 /* Lock the identities of the contact.  Return false if the change is BLOCKED. */
 static bool
-lock_contact(CsChange *change)
+lock_contact(const CsItem *item)
 {
-	const CsEndpoint *endpoint = change->lane->account->endpoint;
-	const CsContact *contact = change->contact;
-	const char *email = contact->value[CS_EMAIL];
+	CsChange   *change = item->change;
+	const CsAccount *account = change->lane->account;
+	const CsContact *contact = item->contact;
+	const CsKnown *before = item->known.found ? &item->known : &item->left;
+	bool		unique = (account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0;
+	const char *email = unique ? contact->value[CS_EMAIL] : NULL;
+	const char *left = unique && before->found && before->email ?
+	cs_encoding_to_utf8(before->email, strlen(before->email)) : NULL;
 
-	if (!(endpoint->provider->abilities & CS_UNIQUE_EMAIL))
-		email = NULL;
-	return cs_change_lock(change, endpoint->serverid, contact->upsert_key, CS_LOCK_KEY) &&
-		cs_change_lock(change, endpoint->serverid, email, CS_LOCK_EMAIL) &&
-		cs_change_lock(change, endpoint->serverid, contact->previous_key, CS_LOCK_PREVIOUS);
-}
-
-/*
- * Lock the contact that the row was last sent as, so that of two rows that part
- * from it at once each sees what the other did.  Return false if the change is
- * BLOCKED.
- */
-static bool
-lock_known(CsChange *change, const CsKnown *known)
-{
-	if (!known->found || known->upsert_key == NULL)
-		return true;
-	return cs_change_lock(change, change->lane->account->serverid, known->upsert_key,
-						  CS_LOCK_KEY);
+	if (left && email && strcmp(left, email) == 0)
+		left = NULL;
+	return cs_change_lock(change, account->id, contact->upsert_key, CS_LOCK_KEY) &&
+		cs_change_lock(change, account->id, email, CS_LOCK_EMAIL) &&
+		cs_change_lock(change, account->id, contact->previous_key, CS_LOCK_PREVIOUS) &&
+		cs_change_lock(change, account->id, left, CS_LOCK_PREVIOUS_EMAIL);
 }
 
 /*
  * Deciding
  */
 
-/* What cannot be stored is not sent. */
 static void
-fail_long_key(CsSettlement *settlement, CsChange *change)
+fail(CsSettlement *settlement, const CsItem *item, const char *reason, const char *message,
+	 const char *field)
 {
-	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
+	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED,.reason = reason,.message = message,.field = field};
 
-	outcome.reason = CS_REASON_INVALID_FIELD;
-	outcome.message = psprintf("the key of the row is longer than %d bytes", CS_KEY_MAX_BYTES);
-	cs_settle_failed(settlement, change, &outcome, NULL);
+	cs_settle_failed(settlement, item->change, &outcome, NULL);
 }
 
-/* The change is BLOCKED, and will be read again. */
+/* The change has no contact; it will be read again. */
 static bool
 drop_contact(CsChange *change)
 {
@@ -264,86 +308,218 @@ drop_contact(CsChange *change)
 	return false;
 }
 
-static void
-refuse(CsSettlement *settlement, CsChange *change, const CsKnown *known, const CsRefusal *refusal)
+/* Wait for a pull that learns who opted out. */
+static bool
+wait_for_pull(CsChange *change)
 {
-	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
+	change->lane->account->pull_wanted = true;
+	cs_change_postpone(change, 0, true);
+	return drop_contact(change);
+}
 
-	if (!lock_known(change, known))
-	{
-		(void) drop_contact(change);
-		return;
-	}
-	outcome.reason = refusal->reason;
-	outcome.message = refusal->message;
-	outcome.field = refusal->field;
-	(void) part_from_contact(change, known);
-	cs_settle_failed(settlement, change, &outcome, NULL);
+/* A contact that nobody consented to, or not any more. */
+static bool
+is_withheld(const CsItem *item)
+{
+	const CsEndpoint *endpoint = item->change->lane->account->endpoint;
+
+	return endpoint->provider->withholds && endpoint->provider->withholds(endpoint, item->contact);
+}
+
+/* May a call that was not answered have created it, and can that be made good? */
+static bool
+may_be_there(const CsItem *item)
+{
+	const CsProvider *provider = item->change->lane->account->endpoint->provider;
+
+	return (provider->abilities & CS_CAN_UNSUBSCRIBE) != 0 &&
+		(item->change->unconfirmed || (item->known.found && item->known.synced_at == 0));
+}
+
+static bool
+is_to_be_deleted(const CsItem *item)
+{
+	const CsEndpoint *endpoint = item->change->lane->account->endpoint;
+
+	return item->contact->known && item->contact->consent == CS_CONSENT_NO &&
+		endpoint->provider->deletes_opt_outs && endpoint->provider->deletes_opt_outs(endpoint);
 }
 
 /* Send the contact, unless the provider has it, or a newer value of it. */
 static bool
-decide_contact(CsSettlement *settlement, CsChange *change, const CsKnown *known)
+decide_contact(CsSettlement *settlement, const CsItem *item)
 {
-	CsContact  *contact = change->contact;
+	CsChange   *change = item->change;
+	CsContact  *contact = item->contact;
 
 	cs_contact_digest(contact, change->lane->account->endpoint->payload, &change->digest);
-	if (is_unchanged(change, known))
+	if (!apply_known(item))
+		return wait_for_pull(change);
+	apply_left(item);
+	if (is_withheld(item) && !may_be_there(item))
 	{
-		cs_settle_unchanged(settlement, change);
+		cs_settle_withheld(settlement, change);
 		return false;
 	}
-	if (!lock_contact(change))
+	if (is_unchanged(item))
+	{
+		cs_settle_unchanged(settlement, change, change->lane->watch && !is_recorded(item));
+		return false;
+	}
+	if (!lock_contact(item))
 		return drop_contact(change);
-	/* if it parts from the contact that it was, the newer one is sent again */
-	if (cs_change_is_outdated(change) &&
-		(contact->previous_key == NULL || !queue_sharer(change, contact->upsert_key)))
+	if (cs_change_is_outdated(change))
 	{
 		cs_settle_outdated(settlement, change);
 		return false;
 	}
-	if (contact->previous_key)
-		contact->previous_shared = leave_to_another(change, known);
+	if (is_to_be_deleted(item))
+		contact->action = CS_DELETE;
+	else if (is_withheld(item))
+		contact->action = CS_UNSUBSCRIBE;
 	return true;
 }
 
-/* Return true if the change has to be sent.  "contact" is what its row says; NULL:
- * the row has gone, or the filter keeps it out. */
+/* Return true if the change has to be sent. */
 static bool
-decide(CsSettlement *settlement, CsChange *change, CsContact *contact, const CsKnown *known,
-	   CsReadBatch *read_batch)
+decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch)
 {
-	const CsLane *lane = change->lane;
-	CsRefusal  *refusal;
+	CsChange   *change = item->change;
 
 	memset(&change->digest, 0, sizeof(change->digest));
-	if (lane->watch && strlen(change->key) > CS_KEY_MAX_BYTES)
+	change->upsert_key = item->upsert_key;
+	change->previous_key = has_left(item) ? item->row.upsert_key : NULL;
+	change->has_row = item->row.found;
+	change->was_known = item->known.synced_at != 0;
+	if (change->lane->watch && strlen(change->key) > CS_KEY_MAX_BYTES)
 	{
-		fail_long_key(settlement, change);
+		fail(settlement, item, CS_REASON_INVALID_FIELD,
+			 psprintf("the key of the row is longer than %d bytes", CS_KEY_MAX_BYTES), NULL);
 		return false;
 	}
-	if (contact == NULL)
+	change->contact = item->contact;
+	change->read_batch = item->contact ? read_batch : NULL;
+	if (item->contact == NULL)
 	{
-		if (!lock_known(change, known))
-			return false;
-		if (!part_from_contact(change, known))
-			contact = contact_of_gone_row(lane, change, known);
-	}
-	if (contact == NULL)
-	{
-		cs_settle_unchanged(settlement, change);
+		cs_settle_gone(settlement, change);
 		return false;
 	}
-	change->contact = contact;
-	change->read_batch = read_batch;
-	refusal = prepare(change, contact, known);
-	if (refusal)
+	if (item->refusal)
 	{
-		refuse(settlement, change, known, refusal);
+		change->refused = true;
+		fail(settlement, item, item->refusal->reason, item->refusal->message, item->refusal->field);
 		return false;
 	}
-	return decide_contact(settlement, change, known);
+	return decide_contact(settlement, item);
 }
+
+/*
+ * What is stored before anything is sent
+ */
+
+/* What calls of these changes could leave behind, gathered. */
+typedef struct CsIntents
+{
+	const CsLane *lane;
+	int			ncontacts;
+	CsContactIntent *contacts;
+	int			nrows;
+	CsRowStored *rows;
+	int			ndepartures;
+	CsDeparture *departures;
+} CsIntents;
+
+/* The row stands for the contact from now on, as far as that is known. */
+static void
+add_row(CsIntents *intents, const CsItem *item, char opt_in)
+{
+	CsRowStored *row = &intents->rows[intents->nrows++];
+
+	memset(row, 0, sizeof(CsRowStored));
+	row->key = item->change->key;
+	row->upsert_key = item->row.found ? item->row.upsert_key : item->upsert_key;
+	row->opt_in = opt_in;
+}
+
+/*
+ * A contact that may be created, and would have to be removed when its row has
+ * gone; or consent that may be withdrawn.  Of all else the queue row is the doubt.
+ */
+static void
+add_intent(CsIntents *intents, const CsItem *item)
+{
+	const CsLane *lane = intents->lane;
+	const CsContact *contact = item->contact;
+	bool		creates = lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE &&
+	!item->known.found && contact->action == CS_UPSERT;
+	bool		withdraws = item->known.claimed && contact->consent == CS_CONSENT_NO;
+	CsContactIntent *intent;
+
+	if (!creates && !withdraws)
+		return;
+	intent = &intents->contacts[intents->ncontacts++];
+	memset(intent, 0, sizeof(CsContactIntent));
+	intent->upsert_key = item->upsert_key;
+	intent->email = contact->value[CS_EMAIL] ? cs_encoding_from_utf8(contact->value[CS_EMAIL]) : NULL;
+	if (intent->email && strcmp(intent->email, item->upsert_key) == 0)
+		intent->email = NULL;
+	intent->watch = lane->watch_id;
+	intent->key = lane->watch ? item->change->key : NULL;
+	intent->withdraws = withdraws;
+	if (lane->watch == NULL)
+		return;
+	if (withdraws || !item->row.found)
+		add_row(intents, item, withdraws ? CS_CONSENT_NO : CS_CONSENT_UNKNOWN);
+	if (creates && item->row.found)
+	{
+		CsDeparture *departure = &intents->departures[intents->ndepartures++];
+
+		departure->upsert_key = item->upsert_key;
+		departure->watch = lane->watch_id;
+		departure->key = item->change->key;
+	}
+}
+
+static void
+store_intents(void *arg)
+{
+	CsIntents  *intents = arg;
+	const CsLane *lane = intents->lane;
+	CsSqlScope	scope;
+
+	cs_contact_state_intend(lane->endpoint_id, intents->ncontacts, intents->contacts);
+	cs_row_state_store(lane->endpoint_id, lane->watch_id, intents->nrows, intents->rows);
+	if (intents->ndepartures == 0)
+		return;
+	cs_sql_enter(&scope);
+	cs_departure_store(lane->endpoint_id, intents->ndepartures, intents->departures);
+	cs_sql_leave(&scope);
+}
+
+/*
+ * Store durably, with the transaction, what the calls could leave behind that we
+ * could not know of after a crash.  Return false if somebody has a lock on it.
+ */
+static bool
+intend(const CsLane *lane, int n, CsItem **items)
+{
+	CsIntents	intents = {.lane = lane};
+
+	intents.contacts = palloc(n * sizeof(CsContactIntent));
+	intents.rows = palloc(n * sizeof(CsRowStored));
+	intents.departures = palloc0(n * sizeof(CsDeparture));
+	for (int i = 0; i < n; i++)
+		add_intent(&intents, items[i]);
+	if (intents.ncontacts == 0)
+		return true;
+	if (cs_try(store_intents, &intents, "100ms", NULL) != CS_TRY_OK)
+		return false;
+	ForceSyncCommit();
+	return true;
+}
+
+/* A lock that somebody holds is tried again after (s). */
+#define LOCKED_PAUSE	1.0
 
 /*
  * Decide on ACTIVE changes of a lane and the rows that were read for them, which
@@ -353,18 +529,34 @@ decide(CsSettlement *settlement, CsChange *change, CsContact *contact, const CsK
  */
 int
 cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
-				  CsReadBatch *read_batch, CsSettlement *settlement)
+				  CsReadBatch *read_batch, CsSettlement *settlement, double now)
 {
-	CsKnown    *known = read_known(lane, n, changes, rows);
-	int			kept = 0;
+	CsItem	   *items = palloc0(n * sizeof(CsItem));
+	CsItem	  **kept = palloc(n * sizeof(CsItem *));
+	int			nkept = 0;
 
-	MemoryContextSwitchTo(read_batch->context);
 	for (int i = 0; i < n; i++)
 	{
-		CsChange   *change = changes[i];
-
-		if (change && decide(settlement, change, rows[i].contact, &known[i], read_batch))
-			changes[kept++] = change;
+		items[i].change = changes[i];
+		items[i].contact = rows[i].contact;
 	}
-	return kept;
+	prepare(lane, n, items);
+	read_states(lane, n, items);
+	MemoryContextSwitchTo(read_batch->context);
+	for (int i = 0; i < n; i++)
+		if (items[i].change && decide(settlement, &items[i], read_batch))
+			kept[nkept++] = &items[i];
+	if (!intend(lane, nkept, kept))
+	{
+		for (int i = nkept - 1; i >= 0; i--)
+		{
+			cs_change_postpone(kept[i]->change, now + LOCKED_PAUSE, true);
+			(void) drop_contact(kept[i]->change);
+		}
+		nkept = 0;
+	}
+	MemoryContextSwitchTo(read_batch->context);
+	for (int i = 0; i < nkept; i++)
+		changes[i] = kept[i]->change;
+	return nkept;
 }

@@ -15,6 +15,6 @@
 #include "delivery/settle.h"
 
 extern int	cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
-							  CsReadBatch *read_batch, CsSettlement *settlement);
+							  CsReadBatch *read_batch, CsSettlement *settlement, double now);
 
 #endif							/* CS_DELIVERY_DECIDE_H */

@@ -37,7 +37,9 @@
 #include "delivery/accounts.h"
 #include "delivery/call.h"
 #include "delivery/delivery.h"
+#include "delivery/pull.h"
 #include "delivery/reader.h"
+#include "delivery/removal.h"
 #include "delivery/scan.h"
 #include "delivery/settle.h"
 #include "delivery/token.h"
@@ -169,6 +171,8 @@ take_answers(CsDelivery *delivery)
 
 		if (owner->kind == CS_OWNER_CALL)
 			cs_call_answered((CsCall *) owner, &response, delivery->settlement, now);
+		else if (owner->kind == CS_OWNER_PULL)
+			cs_pull_answered((CsPuller *) owner, &response, now);
 		else
 			cs_token_answered((CsTokenRefresh *) owner, &response, now);
 	}
@@ -211,6 +215,22 @@ store_tokens(CsDelivery *delivery)
 			continue;
 		delivery->transactions->begin();
 		cs_token_store(lfirst(lc), delivery->accounts, cs_clock_now());
+		commit(delivery);
+	}
+}
+
+/* Store pages of contacts that were received, each in a transaction of its own. */
+static void
+store_pulled(CsDelivery *delivery)
+{
+	ListCell   *lc;
+
+	foreach(lc, delivery->accounts)
+	{
+		if (!cs_pull_has_to_store(lfirst(lc), cs_clock_now()))
+			continue;
+		delivery->transactions->begin();
+		cs_pull_store(lfirst(lc), cs_clock_now());
 		commit(delivery);
 	}
 }
@@ -316,7 +336,8 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	CsChange  **changes;
 	int			n = 0;
 
-	if (calls == 0 || !cs_account_has_changes(account, now))
+	if (calls == 0 || cs_pull_holds_back(account) ||
+		(!cs_account_has_changes(account, now) && cs_removal_ready_at(account, now) > now))
 		return;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
 	changes = palloc((wanted + 1) * sizeof(CsChange *));
@@ -366,6 +387,19 @@ read_endpoint_again(CsDelivery *delivery, CsAccount *account, double now)
 	commit(delivery);
 }
 
+/* Ask for the contacts at the provider if that is due. */
+static void
+pull(CsDelivery *delivery, CsAccount *account, double now)
+{
+	if (cs_pull_is_to_begin(account, now))
+	{
+		delivery->transactions->begin();
+		cs_pull_begin(account);
+		commit(delivery);
+	}
+	cs_pull_request(account, delivery->http, now);
+}
+
 static void
 send_account(CsDelivery *delivery, CsAccount *account)
 {
@@ -381,6 +415,7 @@ send_account(CsDelivery *delivery, CsAccount *account)
 		cs_token_refresh(account, delivery->accounts, delivery->http, now);
 		return;
 	}
+	pull(delivery, account, now);
 	if (!dlist_is_empty(&account->ready))
 		take_changes_now(delivery);
 	slots = cs_account_free_slots(account, now);
@@ -413,6 +448,7 @@ cs_delivery_run(CsDelivery *delivery)
 	take_answers(delivery);
 	settle(delivery);
 	store_tokens(delivery);
+	store_pulled(delivery);
 	reread_queue(delivery);
 	cs_token_take_stale(delivery->accounts);
 	if (!delivery->draining)
@@ -438,16 +474,20 @@ account_ready_at(CsAccount *account, double now)
 
 	if (account->paused)
 		return at;
-	foreach(lc, account->lanes)
-		at = Min(at, cs_lane_ready_at(lfirst(lc), now));
-	at = Min(at, cs_scan_ready_at(account, now));
+	if (!cs_pull_holds_back(account))
+	{
+		foreach(lc, account->lanes)
+			at = Min(at, cs_lane_ready_at(lfirst(lc), now));
+		at = Min(at, cs_scan_ready_at(account, now));
+		at = Min(at, cs_removal_ready_at(account, now));
+	}
 	dlist_foreach(iter, &account->ready)
 		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
 	if (at == DBL_MAX)
-		return at;
+		return cs_pull_ready_at(account, now);
 	if (cs_token_is_due(account, now))
 		return cs_token_ready_at(account, now);
-	return Max(at, cs_account_ready_at(account, now));
+	return Min(Max(at, cs_account_ready_at(account, now)), cs_pull_ready_at(account, now));
 }
 
 /* Milliseconds until there is something to do, at most "timeout" (-1: no limit). */
@@ -562,12 +602,12 @@ account_has_work(CsAccount *account)
 	/* somebody has to act first */
 	if (account->paused || account->health == CS_HALTED)
 		return false;
-	if (!dlist_is_empty(&account->ready) || account->refresh)
+	if (!dlist_is_empty(&account->ready) || account->refresh || account->puller)
 		return true;
 	foreach(lc, account->lanes)
 		if (lane_has_work(lfirst(lc)))
 		return true;
-	return false;
+	return cs_removal_has_work(account, cs_clock_now());
 }
 
 /* Does everything that is queued have an outcome, but for what cannot go on by

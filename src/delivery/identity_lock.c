@@ -62,9 +62,9 @@ cs_identity_lock_create(MemoryContext context)
 
 /* The key of the lock on an identity of that kind, which is one word; palloc'd. */
 char *
-cs_identity_lock_key(Oid serverid, const char *kind, const char *identity)
+cs_identity_lock_key(int endpoint, const char *kind, const char *identity)
 {
-	return psprintf("%u %s %s", serverid, kind, identity);
+	return psprintf("%d %s %s", endpoint, kind, identity);
 }
 
 /* The identity that a lock is on. */

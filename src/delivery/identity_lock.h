@@ -12,12 +12,12 @@
 
 #include "lib/ilist.h"
 
-/* All locks of one delivery: accounts of several roles share a server. */
+/* All locks of one delivery: an identity belongs to an endpoint. */
 typedef struct CsIdentityLocks CsIdentityLocks;
 
 typedef struct CsIdentityLock
 {
-	char	   *key;			/* server, kind and identity */
+	char	   *key;			/* endpoint, kind and identity */
 	void	   *owner;			/* NULL: kept for sent_sequence alone */
 	dlist_head	waiters;		/* who wants it; of the owners' own nodes */
 
@@ -31,7 +31,7 @@ typedef struct CsIdentityLock
 } CsIdentityLock;
 
 extern CsIdentityLocks *cs_identity_lock_create(MemoryContext context);
-extern char *cs_identity_lock_key(Oid serverid, const char *kind, const char *identity);
+extern char *cs_identity_lock_key(int endpoint, const char *kind, const char *identity);
 extern const char *cs_identity_lock_identity(const CsIdentityLock *lock);
 
 extern CsIdentityLock *cs_identity_lock_find(CsIdentityLocks *locks, const char *key);

@@ -63,7 +63,6 @@ expand_markers(CsLane *lane, int n, const CsQueuePosition *markers)
 	if (n == 0 || lane->watch == NULL)
 		return;
 	cs_queue_expand(lane->watch->endpoint, lane->watch_id,
-					lane->watch->on_delete != CS_ON_DELETE_IGNORE,
 					cs_change_active_keys(&lane->changes));
 	cs_queue_delete(lane->watch->endpoint, lane->watch_id, n, markers);
 	lane->exhausted = false;

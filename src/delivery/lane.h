@@ -22,6 +22,9 @@ typedef struct CsLane
 	int			endpoint_id;
 	int			watch_id;		/* 0: direct upserts */
 	CsWatch    *watch;			/* NULL for direct upserts */
+	bool		removals;		/* neither: contacts that nobody stands for */
+	uint64		barrier;		/* what came until then is to be decided on before
+								 * contacts are removed */
 	CsSource   *source;			/* NULL until it is first read */
 	MemoryContext context;
 
@@ -43,6 +46,7 @@ typedef struct CsLane
 	int			max_read;		/* the same after a timeout; 0: no limit */
 	bool		has_failures;	/* there may be rows in contactsync.failure */
 
+	bool		is_walked;		/* an import or a reconciliation is running */
 	List	   *scans;			/* of the watch that are running; scan.c */
 	uint64		scan_xact;		/* the last that queued keys for one of them */
 	double		reconcile_at;	/* when the next reconciliation is due; 0:

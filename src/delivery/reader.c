@@ -20,6 +20,7 @@
 #include "base/try.h"
 #include "delivery/decide.h"
 #include "delivery/reader.h"
+#include "delivery/removal.h"
 #include "provider/provider.h"
 #include "store/source_row.h"
 
@@ -291,8 +292,13 @@ read_changes(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement, 
 	job.read_batch = cs_read_batch_create(lane->context);
 	old = MemoryContextSwitchTo(job.read_batch->context);
 	rows = palloc0(n * sizeof(CsSourceRow));
-	read_halving(&job, n, changes, rows);
-	kept = cs_decide_changes(lane, n, changes, rows, job.read_batch, settlement);
+	if (lane->removals)
+		kept = cs_removal_decide(lane, n, changes, job.read_batch, settlement);
+	else
+	{
+		read_halving(&job, n, changes, rows);
+		kept = cs_decide_changes(lane, n, changes, rows, job.read_batch, settlement, now);
+	}
 	if (lane->source_error && lane->source)
 		repair_lane(lane);
 	MemoryContextSwitchTo(old);
@@ -376,6 +382,11 @@ cs_reader_read(CsAccount *account, int wanted, CsChange **changes, CsSettlement 
 			continue;
 		load_lane(lane, now);
 		n += read_lane(lane, wanted - n, &room, changes + n, settlement, now);
+	}
+	if (n < wanted)
+	{
+		cs_removal_load(account, now);
+		n += read_lane(account->removals, wanted - n, &room, changes + n, settlement, now);
 	}
 	account->next_lane = nlanes > 0 ? (account->next_lane + 1) % nlanes : 0;
 	return n;

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -22,7 +23,6 @@
 #include "delivery/row_contact.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
-#include "store/failure.h"
 #include "store/remote_contact.h"
 #include "store/source_row.h"
 
@@ -96,27 +96,40 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
 					int n, char **keys, CsRowContact *current)
 {
 	CsSourceRow *rows = palloc0(n * sizeof(CsSourceRow));
+	CsRowState *states = palloc(n * sizeof(CsRowState));
 	CsKnown    *known = palloc(n * sizeof(CsKnown));
+	char	  **upsert_keys = palloc0(n * sizeof(char *));
 
 	memset(current, 0, n * sizeof(CsRowContact));
 	read_halving(source, n, keys, rows, current);
-	cs_contact_state_read(watch->endpoint, watch->id, n, keys, known);
-	cs_contact_state_expire(n, known, watch->stale_before);
-	cs_remote_contact_apply(endpoint, watch->endpoint, n, rows, known);
+	cs_row_state_read(watch->id, n, keys, states);
 	for (int i = 0; i < n; i++)
 	{
 		CsContact  *contact = rows[i].contact;
 
+		current[i].row = states[i];
+		if (contact == NULL)
+			continue;
+		current[i].refusal = cs_provider_prepare(endpoint, contact);
+		if (current[i].refusal)
+			continue;
+		current[i].contact = contact;
+		upsert_keys[i] = current[i].upsert_key = cs_encoding_from_utf8(contact->upsert_key);
+	}
+	cs_contact_state_read(watch->endpoint, n, upsert_keys, known);
+	cs_contact_state_expire(n, known, watch->stale_before);
+	for (int i = 0; i < n; i++)
+	{
+		CsContact  *contact = current[i].contact;
+
 		current[i].known = known[i];
 		if (contact == NULL)
 			continue;
+		contact->known = known[i].synced_at != 0 && known[i].action == 'u';
 		contact->remote_id = known[i].remote_id;
 		contact->topics = known[i].topics;
 		contact->opted_out = known[i].opted_out;
-		contact->consent_sent = known[i].consent_sent && known[i].has_digest;
-		current[i].refusal = cs_provider_prepare(endpoint, contact);
-		if (current[i].refusal == NULL)
-			current[i].contact = contact;
+		contact->claimed = known[i].claimed;
 	}
 	pfree(rows);
 }
@@ -124,6 +137,60 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
 /*
  * Comparing
  */
+
+/* A failure as stored. */
+typedef struct CsFailed
+{
+	bool		found;
+	char	   *reason;
+	char	   *message;
+	bool		has_digest;
+	pg_uuid_t	digest;
+} CsFailed;
+
+static Datum
+key_array(int n, char **keys)
+{
+	Datum	   *elements = palloc(n * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = CStringGetTextDatum(keys[i]);
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* Read what failures are stored; failed[i] is for keys[i]. */
+static void
+read_failures(const CsWatch *watch, int n, char **keys, CsFailed *failed)
+{
+	static CsStatement statement = {
+		"SELECT k.n::int4, f.reason, f.message, f.digest FROM unnest($3) WITH ORDINALITY AS k (key, n),"
+		" LATERAL (SELECT reason, message, digest FROM contactsync.failure WHERE watch = $2 AND key = k.key"
+		" AND endpoint = $1 OFFSET 0) f",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
+	};
+	Datum		args[3] = {Int32GetDatum(watch->endpoint), Int32GetDatum(watch->id), key_array(n, keys)};
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	uint64		found;
+
+	cs_sql_enter(&scope);
+	found = cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < found; i++)
+	{
+		CsFailed   *one = &failed[cs_sql_int(i, 1) - 1];
+		bool		isnull;
+		Datum		digest = cs_sql_value(i, 4, &isnull);
+
+		one->found = true;
+		one->reason = cs_sql_text(i, 2);
+		one->message = cs_sql_text(i, 3);
+		one->has_digest = !isnull;
+		if (!isnull)
+			one->digest = *DatumGetUUIDP(digest);
+	}
+	cs_sql_leave(&scope);
+}
 
 /* Did the provider fail, rather than refuse?  It may accept the contact now. */
 static bool
@@ -133,22 +200,64 @@ is_passing(const CsFailed *failed)
 		strcmp(failed->reason, CS_REASON_UNREADABLE) == 0;
 }
 
-static void
-compare_contact(const CsComparer *comparer, const CsRowContact *current, const CsFailed *failed, bool direct_newer,
-				CsComparison *result)
+static bool
+is_digest(const pg_uuid_t *a, const pg_uuid_t *b)
+{
+	return memcmp(a, b, sizeof(pg_uuid_t)) == 0;
+}
+
+/*
+ * Has the contact what the row says, or what another row says that speaks for it?
+ * Of that one it is found out when it is compared itself.
+ */
+static bool
+is_unchanged(const CsComparer *comparer, const CsRowContact *current, const char *key,
+			 const pg_uuid_t *digest)
 {
 	const CsKnown *known = &current->known;
+
+	if (!known->found || known->action != 'u' || (comparer->claims_all && known->held))
+		return false;
+	if (known->has_digest && is_digest(&known->digest, digest))
+		return true;
+	return current->row.found && current->row.has_digest && is_digest(&current->row.digest, digest) &&
+		strcmp(current->row.upsert_key, current->upsert_key) == 0 && known->key &&
+		cs_row_state_is_other(known->watch, known->key, known->upsert_key, comparer->watch->id, key);
+}
+
+/* Is the contact not created, lest somebody be mailed who did not consent? */
+static bool
+is_withheld(const CsComparer *comparer, const CsContact *contact)
+{
+	const CsEndpoint *endpoint = comparer->endpoint;
+
+	return contact->consent != CS_CONSENT_YES && endpoint->provider->withholds &&
+		endpoint->provider->withholds(endpoint, contact);
+}
+
+static void
+compare_contact(const CsComparer *comparer, const CsRowContact *current, const char *key,
+				const CsFailed *failed, CsComparison *result)
+{
+	const CsKnown *known = &current->known;
+	bool		recorded;
 	pg_uuid_t	digest;
 
 	cs_contact_digest(current->contact, comparer->endpoint->payload, &digest);
-	if (known->has_digest && !direct_newer && known->action == 'u' &&
-		memcmp(&known->digest, &digest, sizeof(digest)) == 0)
+	recorded = current->row.found && current->row.has_digest && is_digest(&current->row.digest, &digest) &&
+		strcmp(current->row.upsert_key, current->upsert_key) == 0;
+	if (is_withheld(comparer, current->contact))
+	{
+		result->difference = CS_IS_WITHHELD;
+		result->pending = !recorded || !current->row.withheld || failed->found;
+	}
+	else if (is_unchanged(comparer, current, key, &digest))
 	{
 		result->difference = CS_IS_UNCHANGED;
-		result->pending = failed->found;
+		result->pending = !recorded || failed->found;
 	}
 	else if (failed->found && failed->has_digest && !is_passing(failed) &&
-			 memcmp(&failed->digest, &digest, sizeof(digest)) == 0)
+			 is_digest(&failed->digest, &digest))
 	{
 		result->difference = CS_IS_REFUSED;
 		result->reason = failed->reason;
@@ -161,14 +270,12 @@ compare_contact(const CsComparer *comparer, const CsRowContact *current, const C
 }
 
 static void
-compare_row(const CsComparer *comparer, const CsRowContact *current, const CsFailed *failed,
-			bool direct_newer, CsComparison *result)
+compare_row(const CsComparer *comparer, const CsRowContact *current, const char *key,
+			const CsFailed *failed, CsComparison *result)
 {
-	const CsKnown *known = &current->known;
-
 	memset(result, 0, sizeof(CsComparison));
 	if (current->contact)
-		compare_contact(comparer, current, failed, direct_newer, result);
+		compare_contact(comparer, current, key, failed, result);
 	else if (current->refusal)
 	{
 		result->difference = CS_IS_INVALID;
@@ -177,7 +284,7 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const CsFai
 			failed->message == NULL ||
 			strcmp(failed->message, cs_encoding_from_utf8(current->refusal->message)) != 0;
 	}
-	else if (known->found && known->action == 'u' && !comparer->finds_missing_later &&
+	else if (current->row.found && !comparer->finds_missing_later &&
 			 comparer->watch->on_delete != CS_ON_DELETE_IGNORE)
 	{
 		result->difference = CS_IS_GONE;
@@ -186,38 +293,20 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const CsFai
 	else
 	{
 		result->difference = CS_IS_FILTERED;
-		result->pending = failed->found && !comparer->finds_missing_later;
+		result->pending = (failed->found || current->row.found) && !comparer->finds_missing_later;
 	}
 }
 
-/* Set direct_newer[i] if contactsync_upsert() sent the contact of keys[i] after its
- * row was sent. */
-static void
-find_newer_direct(const CsComparer *comparer, int n, const CsRowContact *current, bool *direct_newer)
-{
-	char	  **keys = palloc(n * sizeof(char *));
-	CsKnown    *direct = palloc(n * sizeof(CsKnown));
-
-	for (int i = 0; i < n; i++)
-		keys[i] = current[i].contact ? cs_encoding_from_utf8(current[i].contact->upsert_key) : "";
-	cs_contact_state_read(comparer->watch->endpoint, 0, n, keys, direct);
-	for (int i = 0; i < n; i++)
-		direct_newer[i] = direct[i].found && direct[i].synced_at >= current[i].known.synced_at;
-}
-
-/* The same as cs_row_contact_compare(), for keys whose rows have to be read. */
+/* Compare keys that are read. */
 static void
 compare_read(const CsComparer *comparer, int n, char **keys, const CsFailed *failed,
 			 CsComparison *result)
 {
 	CsRowContact *current = palloc(n * sizeof(CsRowContact));
-	bool	   *direct_newer = palloc0(n * sizeof(bool));
 
 	cs_row_contact_read(comparer->source, comparer->watch, comparer->endpoint, n, keys, current);
-	if (comparer->has_direct)
-		find_newer_direct(comparer, n, current, direct_newer);
 	for (int i = 0; i < n; i++)
-		compare_row(comparer, &current[i], &failed[i], direct_newer[i], &result[i]);
+		compare_row(comparer, &current[i], keys[i], &failed[i], &result[i]);
 }
 
 /*
@@ -229,7 +318,7 @@ void
 cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsComparison *result)
 {
 	CsFailed   *failed = palloc0(n * sizeof(CsFailed));
-	CsKnown    *known;
+	CsRowState *known;
 	int			nread = 0;
 	int		   *index;
 	char	  **read_keys;
@@ -237,18 +326,18 @@ cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsCompari
 	CsComparison *read_result;
 
 	if (comparer->has_failures)
-		cs_failure_read(comparer->watch->endpoint, comparer->watch->id, n, keys, failed);
+		read_failures(comparer->watch, n, keys, failed);
 	if (!comparer->assumes_new)
 	{
 		compare_read(comparer, n, keys, failed, result);
 		return;
 	}
-	known = palloc(n * sizeof(CsKnown));
+	known = palloc(n * sizeof(CsRowState));
 	index = palloc(n * sizeof(int));
 	read_keys = palloc(n * sizeof(char *));
 	read_failed = palloc(n * sizeof(CsFailed));
 	read_result = palloc(n * sizeof(CsComparison));
-	cs_contact_state_read(comparer->watch->endpoint, comparer->watch->id, n, keys, known);
+	cs_row_state_read(comparer->watch->id, n, keys, known);
 	for (int i = 0; i < n; i++)
 	{
 		if (!known[i].found && !failed[i].found)
@@ -274,16 +363,38 @@ cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsCompari
  */
 
 /*
- * Return in keys the next ones after "after" ("" at first) that would have to be
- * removed, or forgotten, if their rows had gone.  If there are fewer than "limit"
- * they are the last.
+ * Return in keys the next ones after "after" ("" at first) that were synced, or have
+ * a failure, and would have to be removed or forgotten if their rows had gone.
+ * Fewer than "limit" are the last.
  */
 int
 cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys)
 {
 	/* without on_delete, contacts stay whatever becomes of their rows */
-	return cs_contact_state_next_keys(watch->endpoint, watch->id, watch->on_delete == CS_ON_DELETE_IGNORE,
-									  after, limit, keys);
+	static CsStatement statement = {
+		"SELECT key FROM ((SELECT key FROM contactsync.source_row WHERE watch = $2 AND key > $3 AND $5"
+		" ORDER BY key LIMIT $4)"
+		" UNION (SELECT key FROM contactsync.failure WHERE watch = $2 AND key > $3 AND endpoint = $1"
+		" ORDER BY key LIMIT $4)) k ORDER BY key LIMIT $4",
+		5, {INT4OID, INT4OID, TEXTOID, INT4OID, BOOLOID}
+	};
+	Datum		args[5];
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	int			n;
+
+	args[0] = Int32GetDatum(watch->endpoint);
+	args[1] = Int32GetDatum(watch->id);
+	args[2] = CStringGetTextDatum(after);
+	args[3] = Int32GetDatum(limit);
+	args[4] = BoolGetDatum(watch->on_delete != CS_ON_DELETE_IGNORE);
+	cs_sql_enter(&scope);
+	n = (int) cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	for (int i = 0; i < n; i++)
+		keys[i] = cs_sql_text(i, 1);
+	cs_sql_leave(&scope);
+	return n;
 }
 
 /*

@@ -14,6 +14,7 @@
 #include "provider/contact.h"
 #include "provider/endpoint.h"
 #include "store/contact_state.h"
+#include "store/row_state.h"
 #include "store/scan_store.h"
 #include "store/watch.h"
 #include "store/source_row.h"
@@ -26,7 +27,9 @@ typedef struct CsRowContact
 {
 	CsContact  *contact;		/* prepared; its upsert_key is set */
 	CsRefusal  *refusal;		/* why it cannot be sent */
-	CsKnown		known;			/* what was last synced */
+	char	   *upsert_key;		/* of the contact, in the database's encoding */
+	CsKnown		known;			/* what the provider has of the contact */
+	CsRowState	row;			/* what the row stands for */
 } CsRowContact;
 
 extern void cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *endpoint,
@@ -47,7 +50,7 @@ typedef struct CsComparer
 	const CsWatch *watch;
 	const CsEndpoint *endpoint;
 	CsSource   *source;
-	bool		has_direct;		/* contacts of contactsync_upsert() are stored */
+	bool		claims_all;		/* claims that were held are to be sent */
 	bool		has_failures;	/* failures of the watch are stored */
 	bool		assumes_new;	/* rows that were never synced are NEW, and
 								 * not read */
@@ -58,10 +61,10 @@ typedef struct CsComparer
 
 extern void cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsComparison *result);
 
+extern int	cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys);
 
 extern void cs_row_contact_compare_known(const CsComparer *comparer, int n, char **keys, CsComparison *result);
 
-extern int	cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys);
 extern CsWatch *cs_row_contact_presence(const CsWatch *watch);
 
 #endif							/* CS_DELIVERY_ROW_CONTACT_H */

@@ -43,6 +43,7 @@ add_scan(CsLane *lane, const CsScanRow *row, double now)
 
 	cs_scan_page_init(scan, lane, row, now);
 	lane->scans = lappend(lane->scans, scan);
+	lane->is_walked |= row->kind != CS_POLL;
 	MemoryContextSwitchTo(old);
 }
 
@@ -174,7 +175,8 @@ begin_reconcile(CsLane *lane, double now)
 	cs_source_page_close(pages);
 	cs_sql_enter(&scope);
 	lane->reconcile_at = cs_scan_store_next_reconcile(lane->watch_id, now);
-	row.id = cs_scan_store_create(lane->watch, CS_RECONCILE, NULL, 0, NULL, total);
+	row.id = cs_scan_store_create(lane->watch, CS_RECONCILE, NULL, 0, NULL,
+								  lane->watch->claims_all ? "all" : "new", total);
 	cs_sql_leave(&scope);
 	if (row.id > 0)
 		add_scan(lane, &row, now);
@@ -333,6 +335,7 @@ run_lane(CsLane *lane, int room, double now)
 	{
 		(void) cs_scan_page_unprepare(scan);
 		lane->scans = list_delete_ptr(lane->scans, scan);
+		lane->is_walked = has_walk(lane);
 	}
 	return queued;
 }

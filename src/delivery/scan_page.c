@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -146,6 +147,7 @@ end_phase(CsScan *scan, double now)
 	else
 	{
 		cs_scan_store_end(scan->row.id, NULL);
+		scan->lane->watch->complete |= scan->row.filter == NULL;
 		scan->over = true;
 	}
 }
@@ -244,7 +246,7 @@ compare(const CsScanPage *page, int n, const CsPagePosition *rows)
 	CsComparison *result = palloc(n * sizeof(CsComparison));
 	char	  **keys = palloc(n * sizeof(char *));
 
-	comparer.has_direct = lane->account->has_direct;
+	comparer.claims_all = scan->row.claims_all;
 	comparer.has_failures = lane->has_failures;
 	comparer.finds_missing_later = looks_for_missing(scan);
 	comparer.assumes_new = scan->row.kind == CS_IMPORT && scan->row.rate == 0 && page->room >= BULK_ROOM;
@@ -277,10 +279,20 @@ count_page(CsScanPage *page, int n, const CsComparison *found)
 		cs_guard_close(&lane->guard, lane->account->endpoint, row->changes);
 }
 
+/* Where the keys come from: what is polled has changed. */
+static char
+origin_of(const CsScan *scan)
+{
+	if (scan->row.kind == CS_POLL)
+		return CS_QUEUE_CHANGE;
+	return scan->row.claims_all ? CS_QUEUE_CLAIMS : CS_QUEUE_SCAN;
+}
+
 /* Queue keys, as many to a row as fit. */
 static void
-queue_keys(const CsLane *lane, int n, char **keys)
+queue_keys(const CsLane *lane, int n, char **keys, char origin)
 {
+	Datum	   *elements = palloc(n * sizeof(Datum));
 	CsQueueWriter *writer = cs_queue_begin_write(NULL);
 	Size		size = 0;
 	int			start = 0;
@@ -292,10 +304,12 @@ queue_keys(const CsLane *lane, int n, char **keys)
 		if (i > start && (i == n || size + key_size > CS_QUEUE_ROW_BYTES))
 		{
 			cs_queue_write(writer, lane->endpoint_id, lane->watch_id, i - start,
-						   DatumGetArrayTypeP(cs_sql_make_text_array(i - start, keys + start)), NULL);
+						   construct_array(elements + start, i - start, TEXTOID, -1, false, TYPALIGN_INT), NULL, origin);
 			start = i;
 			size = 0;
 		}
+		if (i < n)
+			elements[i] = CStringGetTextDatum(keys[i]);
 		size += key_size;
 	}
 	cs_queue_end_write(writer);
@@ -325,7 +339,7 @@ queue_page(CsScanPage *page, int n, const CsPagePosition *rows, const CsComparis
 	if (page->queued > 0)
 	{
 		lane->scan_xact = U64FromFullTransactionId(GetTopFullTransactionId());
-		queue_keys(lane, page->queued, keys);
+		queue_keys(lane, page->queued, keys, origin_of(page->scan));
 		lane->exhausted = false;
 	}
 	return done;

@@ -22,8 +22,11 @@ extern bool cs_settle_is_empty(const CsSettlement *settlement);
 
 /* Each ends an ACTIVE change; it may be PENDING again when they return. */
 extern void cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome);
-extern void cs_settle_unchanged(CsSettlement *settlement, CsChange *change);
+extern void cs_settle_unchanged(CsSettlement *settlement, CsChange *change, bool record);
 extern void cs_settle_outdated(CsSettlement *settlement, CsChange *change);
+extern void cs_settle_withheld(CsSettlement *settlement, CsChange *change);
+extern void cs_settle_kept(CsSettlement *settlement, CsChange *change);
+extern void cs_settle_gone(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
 							 const char *request_id);
 

@@ -14,8 +14,11 @@
 #include <math.h>
 
 #include "utils/datetime.h"
+#include "utils/timestamp.h"
 
 #include "http/message.h"
+
+#define MIN_SKEW	5			/* s by which clocks may differ unnoticed */
 
 void
 cs_message_add_header(CsRequest *request, const char *name, const char *value)
@@ -212,6 +215,15 @@ cs_message_date(const CsResponse *response)
 	char	   *date = cs_message_header(response, "date");
 
 	return date ? http_date(date) : -1;
+}
+
+double
+cs_message_clock_ahead(const CsResponse *response)
+{
+	double		date = cs_message_date(response);
+	double		ahead = date - timestamptz_to_time_t(GetCurrentTimestamp());
+
+	return date < 0 || fabs(ahead) < MIN_SKEW ? 0 : ahead;
 }
 
 /*

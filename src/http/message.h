@@ -78,6 +78,13 @@ extern char *cs_message_header(const CsResponse *response, const char *name);
 extern double cs_message_date(const CsResponse *response);
 
 /*
+ * Return the seconds by which the service's clock is ahead of ours; 0: too few to
+ * tell, as the header has no fractions of a second and the answer takes time, or
+ * unknown.
+ */
+extern double cs_message_clock_ahead(const CsResponse *response);
+
+/*
  * Return the seconds to wait according to Retry-After (a number, 0 included, or
  * an HTTP date), or -1 if there is none.  The value is not clamped.
  */

@@ -26,6 +26,7 @@ static const char *const field_names[CS_FIELD_COUNT] = {
 	[CS_LOCALE] = "locale",
 	[CS_TIMEZONE] = "timezone",
 	[CS_OPT_IN] = "opt_in",
+	[CS_OPT_IN_AT] = "opt_in_at",
 	[CS_STATUS] = "status",
 	[CS_TAGS] = "tags",
 	[CS_TOPICS] = "topics",
@@ -110,13 +111,28 @@ cs_contact_is(const CsContact *contact, CsField field, const char *value)
 	return contact->value[field] != NULL && strcmp(contact->value[field], value) == 0;
 }
 
+char
+cs_contact_consent(const CsContact *contact)
+{
+	const char *status = contact->value[CS_STATUS];
+
+	if (contact->value[CS_OPT_IN])
+		return cs_contact_is(contact, CS_OPT_IN, "true") && !(status && cs_contact_withdraws(contact)) ?
+			CS_CONSENT_YES : CS_CONSENT_NO;
+	if (status)
+		return pg_strcasecmp(status, "SUBSCRIBED") == 0 || pg_strcasecmp(status, "UNCONFIRMED") == 0 ?
+			CS_CONSENT_YES : CS_CONSENT_NO;
+	return contact->present & (CS_FIELD_BIT(CS_OPT_IN) | CS_FIELD_BIT(CS_STATUS)) ?
+		CS_CONSENT_NULL : CS_CONSENT_UNKNOWN;
+}
+
 bool
 cs_contact_withdraws_consent(const CsContact *contact)
 {
 	const char *status = contact->value[CS_STATUS];
 
 	return contact->action != CS_UPSERT || cs_contact_is(contact, CS_OPT_IN, "false") ||
-		(status && pg_strcasecmp(status, "SUBSCRIBED") != 0);
+		(status && pg_strcasecmp(status, "SUBSCRIBED") != 0 && pg_strcasecmp(status, "UNCONFIRMED") != 0);
 }
 
 const CsAttribute *

@@ -12,6 +12,7 @@
 
 #include "lib/stringinfo.h"
 #include "utils/jsonb.h"
+#include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
 #include "base/contactsync.h"
@@ -27,6 +28,7 @@ typedef enum CsField
 	CS_LOCALE,
 	CS_TIMEZONE,
 	CS_OPT_IN,					/* "true" or "false" */
+	CS_OPT_IN_AT,				/* when the person said so; never sent */
 	CS_STATUS,
 	CS_TAGS,					/* text of a JSON array, valid JSON */
 	CS_TOPICS,					/* text of a JSON array, valid JSON */
@@ -44,7 +46,21 @@ typedef enum CsAction
 	CS_DELETE					/* likewise */
 } CsAction;
 
-/* A field of the user's own: a name, and a JSON value as text. */
+/* What a contact says of consent, and what was last seen of it. */
+#define CS_CONSENT_UNKNOWN	'-' /* nothing */
+#define CS_CONSENT_NULL		'n' /* it is mapped and null */
+#define CS_CONSENT_NO		'f'
+#define CS_CONSENT_YES		't'
+
+/* Whether a sending may raise what the provider has of a person's consent. */
+typedef enum CsClaim
+{
+	CS_CLAIM_NOT,
+	CS_CLAIM_IF_NEW,			/* if the provider proves not to know the contact */
+	CS_CLAIM
+} CsClaim;
+
+/* A free field: its name, and its value as the text of one JSON value. */
 typedef struct CsAttribute
 {
 	char	   *name;
@@ -72,20 +88,25 @@ typedef struct CsContact
 	int			retries;		/* how often it was sent for that change
 								 * before; makes its batch a different one */
 
-	/* stored from earlier calls; if previous_key is set, of that contact */
-	char	   *remote_id;		/* the provider's own ID, if known */
+	char		consent;		/* CS_CONSENT_..., once it is prepared */
+	TimestampTz opt_in_at;		/* value of CS_OPT_IN_AT; 0: none */
+
+	/* what is known of earlier calls */
+	bool		known;			/* the provider has the contact */
+	CsClaim		claim;			/* of this sending */
+	char	   *remote_id;		/* the provider's own id, if it told us */
 	char	   *previous_key;	/* the upsert key last sent for this source
-								 * row, if it was a different one */
-	bool		previous_shared;	/* another row still has that key, so that
-									 * contact must stay as it is */
-	char	   *topics;			/* Owlat: topics that it was added to,
-								 * separated by spaces, or NULL */
-	bool		opted_out;		/* the provider reported an opt-out that did
-								 * not come from here: do not claim consent
-								 * again */
-	bool		consent_sent;	/* the last value sent claimed consent: do not
-								 * repeat that to a provider that keeps fields
-								 * which are left out */
+								 * row, if it was another one */
+	bool		previous_shared;	/* another row has that key still: what
+									 * became of it is not to be told there */
+	bool		moved;			/* it has become this one already, in an earlier
+								 * step */
+	char	   *topics;			/* Owlat: those that membership was asked for,
+								 * parted by spaces, or NULL */
+	bool		opted_out;		/* the person opted out there */
+	bool		claimed;		/* consent was claimed, and stands as far as we
+								 * know */
+	char	   *remote_status;	/* the provider's own status, or NULL */
 	bool		direct;			/* from cs_contact_from_jsonb(), not a watch:
 								 * there is no mapping that could be at fault */
 } CsContact;
@@ -144,8 +165,11 @@ extern bool cs_contact_is_null(const CsContact *contact, CsField field);
 /* Does a field have this value? */
 extern bool cs_contact_is(const CsContact *contact, CsField field, const char *value);
 
-/* Does sending the contact withdraw consent? */
-extern bool cs_contact_withdraws_consent(const CsContact *contact);
+/* What opt_in and status say: CS_CONSENT_... */
+extern char cs_contact_consent(const CsContact *contact);
+
+/* Does it tell the provider that the person wants no mail? */
+extern bool cs_contact_withdraws(const CsContact *contact);
 
 /* Find an attribute by its name; return NULL if there is none. */
 extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const char *name);

@@ -218,11 +218,11 @@ cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 	if (contact->size > CS_CONTACT_MAX_BYTES)
 		return refuse_too_large();
 
-	/* the one rule about people that is the same everywhere */
-	if (contact->opted_out && cs_contact_is(contact, CS_OPT_IN, "true"))
-		contact->value[CS_OPT_IN] = NULL;
-
 	refusal = provider->prepare(endpoint, contact);
+	contact->consent = cs_contact_consent(contact);
+	if (contact->consent == CS_CONSENT_UNKNOWN && provider->implies_consent &&
+		provider->implies_consent(endpoint))
+		contact->consent = CS_CONSENT_YES;
 	if (refusal == NULL && contact->upsert_key && strlen(contact->upsert_key) > CS_KEY_MAX_BYTES)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
 								 "the key of the contact is longer than %d bytes",
@@ -344,9 +344,11 @@ cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement)
 		const CsContact *contact = batch->contacts[i];
 		CsOutcome  *outcome = &judgement->outcomes[i];
 
-		outcome->consent_sent = batch->action == CS_UPSERT &&
-			cs_contact_is(contact, CS_OPT_IN, "true");
-		outcome->opted_out = contact->opted_out && !cs_contact_is(contact, CS_OPT_IN, "false");
+		outcome->claimed = batch->action == CS_UPSERT && contact->consent != CS_CONSENT_NO &&
+			(contact->claimed || contact->claim == CS_CLAIM);
+		outcome->moved = contact->moved;
+		outcome->topics = contact->topics;
+		outcome->opted_out = contact->opted_out && contact->claim != CS_CLAIM;
 	}
 }
 

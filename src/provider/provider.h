@@ -76,9 +76,11 @@ typedef struct CsOutcome
 	const char *note;			/* to be stored with a success, e.g. "topic:
 								 * 404" */
 	const char *topics;			/* as in CsContact, after this call */
-	bool		consent_sent;	/* the provider was told, now or before, that
-								 * the person wants mail; initially that
-								 * opt_in is sent as true */
+	bool		claimed;		/* the provider was told, now or before, that
+								 * the person wants mail; initially as
+								 * CsContact.claim says */
+	bool		moved;			/* the contact of previous_key has become this
+								 * one */
 	bool		opted_out;		/* the provider has an opt-out that did not
 								 * come from here; initially what is known,
 								 * but false if opt_in is sent as false,
@@ -271,6 +273,30 @@ typedef struct CsProvider
 	 * that sends mail
 	 */
 	const char *(*bulk_risk) (const CsEndpoint *endpoint, uint32 fields);
+
+	/*
+	 * MAY be set: is the contact not to be created, because the provider would
+	 * mail somebody who did not consent?
+	 */
+	bool		(*withholds) (const CsEndpoint *endpoint, const CsContact *contact);
+
+	/* MAY be set: is a contact to be deleted whose opt_in is not true any more? */
+	bool		(*deletes_opt_outs) (const CsEndpoint *endpoint);
+
+	/* MAY be set: does every contact without opt_in claim consent? */
+	bool		(*implies_consent) (const CsEndpoint *endpoint);
+
+	/* MAY be set: is the contact of previous_key to become this one? */
+	bool		(*moves) (const CsEndpoint *endpoint, const CsContact *contact);
+
+	/*
+	 * MAY be set: what happens to a contact whose row now has another key,
+	 * whatever on_delete says; CS_UPSERT: nothing
+	 */
+	CsAction	(*left_behind) (const CsEndpoint *endpoint);
+
+	/* MAY be set: the option that tells accounts at one base_url apart */
+	const char *account_option;
 
 	/*
 	 * MAY be set: return what is doubtful about an attribute's name, for a

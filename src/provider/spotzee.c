@@ -10,7 +10,12 @@
  * sent again in a new request.  From its source and from the page that
  * replaced it [SRC]: {"contacts":[...]} and Spotzee-Version; today an array
  * to /users/batch with names inside data, answered by results[].  The option
- * api chooses what is sent; both forms of answers are accepted.
+ * api chooses what is sent, or tries the first and then the other; both forms of
+ * answers are accepted.
+ *
+ * [SRC]: who has no recorded opt-out counts as subscribed, so creating a contact
+ * makes it mailable.  So who did not consent is not created, and a withdrawal is
+ * recorded as an opt-out by POST /subscriptions/batch, if subscription_id is set.
  *
  * Spotzee stores the 2xx or 4xx of a key for a day.  So the key is computed from
  * everything in which batches differ (cs_provider_idempotency_key): a retry of a
@@ -33,13 +38,16 @@
 typedef struct Spotzee
 {
 	bool		users;			/* option api is 'users' */
-	const char *path;			/* /contacts or /users */
+	bool		auto_api;		/* ... or 'auto' */
+	const char *subscription_id;	/* NULL: opt-outs are not recorded */
+	bool		delete_opt_outs;	/* on_opt_out is 'delete' */
 	const char *version;		/* NULL: no such header */
 	bool		email_as_id;
 	bool		accept_unreadable;
 } Spotzee;
 
-static const char *const apis[] = {"contacts", "users", NULL};
+static const char *const apis[] = {"auto", "contacts", "users", NULL};
+static const char *const opt_out_words[] = {"keep", "delete", NULL};
 static const char *const answer_rules[] = {"retry", "accept", NULL};
 
 /* ---------- options ---------- */
@@ -48,6 +56,12 @@ static const char *
 check_api(const char *value)
 {
 	return cs_option_check_words(value, apis);
+}
+
+static const char *
+check_opt_out(const char *value)
+{
+	return cs_option_check_words(value, opt_out_words);
 }
 
 static const char *
@@ -66,8 +80,12 @@ check_version(const char *value)
 }
 
 static const CsOption options[] = {
-	{.name = "api",.place = CS_ON_SERVER,.payload = true,.check = check_api,.preset = "contacts",
-	.help = "the generation of the API: \"contacts\", or \"users\", as they are called since 2026"},
+	{.name = "api",.place = CS_ON_SERVER,.payload = true,.check = check_api,.preset = "auto",
+	.help = "the generation of the API: \"contacts\", \"users\", as they are called since 2026, or \"auto\", which tries the first and then the other"},
+	{.name = "subscription_id",.place = CS_ON_SERVER,.check = cs_option_check_header,
+	.help = "the id of the subscription in which opt-outs are recorded"},
+	{.name = "on_opt_out",.place = CS_ON_SERVER,.check = check_opt_out,.preset = "keep",
+	.help = "what to do with a contact whose opt_in is no longer true, if there is no subscription_id: \"keep\" it, so that it can still be mailed, or \"delete\" it"},
 	{.name = "version",.place = CS_ON_SERVER,.check = check_version,.preset = "2026-04-28",
 	.help = "the value of the header Spotzee-Version, or \"none\""},
 	{.name = "email_as_id",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
@@ -82,8 +100,10 @@ configure(const CsEndpoint *endpoint)
 {
 	Spotzee    *spotzee = palloc0(sizeof(Spotzee));
 
-	spotzee->users = cs_endpoint_option_word(endpoint, "api", apis) == 1;
-	spotzee->path = spotzee->users ? "/users" : "/contacts";
+	spotzee->auto_api = cs_endpoint_option_word(endpoint, "api", apis) == 0;
+	spotzee->users = cs_endpoint_option_word(endpoint, "api", apis) == 2;
+	spotzee->subscription_id = cs_endpoint_option(endpoint, "subscription_id");
+	spotzee->delete_opt_outs = cs_endpoint_option_word(endpoint, "on_opt_out", opt_out_words) == 1;
 	spotzee->version = cs_endpoint_option(endpoint, "version");
 	if (spotzee->version && strcmp(spotzee->version, "none") == 0)
 		spotzee->version = NULL;
@@ -91,6 +111,24 @@ configure(const CsEndpoint *endpoint)
 	spotzee->accept_unreadable = cs_endpoint_option_word(endpoint, "unreadable_answer",
 														 answer_rules) == 1;
 	return spotzee;
+}
+
+/* The word that the endpoint remembers, which people read in the status. */
+#define USERS_STATE		"users: the API has /users, not /contacts"
+
+/* Is the API of the generation that has users? */
+static bool
+has_users(const Spotzee *spotzee, const char *limitation)
+{
+	if (spotzee->auto_api)
+		return limitation && strcmp(limitation, USERS_STATE) == 0;
+	return spotzee->users;
+}
+
+static const char *
+path_of(const Spotzee *spotzee, const char *limitation)
+{
+	return has_users(spotzee, limitation) ? "/users" : "/contacts";
 }
 
 /* ---------- contacts ---------- */
@@ -156,15 +194,15 @@ write_field(StringInfo out, const CsContact *contact, CsField field, bool nulls)
  * of that name.
  */
 static void
-write_data(StringInfo out, const Spotzee *spotzee, const CsContact *contact, bool nulls)
+write_data(StringInfo out, bool users, const CsContact *contact, bool nulls)
 {
 	int			start = out->len;
 
 	cs_json_key(out, "data");
 	appendStringInfoCharMacro(out, '{');
-	if (spotzee->users && !cs_contact_attribute(contact, "first_name"))
+	if (users && !cs_contact_attribute(contact, "first_name"))
 		write_field(out, contact, CS_FIRST_NAME, nulls);
-	if (spotzee->users && !cs_contact_attribute(contact, "last_name"))
+	if (users && !cs_contact_attribute(contact, "last_name"))
 		write_field(out, contact, CS_LAST_NAME, nulls);
 	for (int i = 0; i < contact->nattributes; i++)
 	{
@@ -184,7 +222,7 @@ write_data(StringInfo out, const Spotzee *spotzee, const CsContact *contact, boo
 }
 
 static void
-write_contact(StringInfo out, const Spotzee *spotzee, const CsContact *contact, bool nulls)
+write_contact(StringInfo out, bool users, const CsContact *contact, bool nulls)
 {
 	appendStringInfoCharMacro(out, '{');
 	cs_json_member(out, "external_id", contact->value[CS_EXTERNAL_ID]);
@@ -192,32 +230,107 @@ write_contact(StringInfo out, const Spotzee *spotzee, const CsContact *contact, 
 	write_field(out, contact, CS_PHONE, nulls);
 	write_field(out, contact, CS_LOCALE, nulls);
 	write_field(out, contact, CS_TIMEZONE, nulls);
-	if (!spotzee->users)
+	if (!users)
 	{
 		write_field(out, contact, CS_FIRST_NAME, nulls);
 		write_field(out, contact, CS_LAST_NAME, nulls);
 	}
-	write_data(out, spotzee, contact, nulls);
+	write_data(out, users, contact, nulls);
 	appendStringInfoCharMacro(out, '}');
 }
 
 static void
-write_batch(StringInfo out, const Spotzee *spotzee, const CsBatch *batch, bool nulls)
+write_batch(StringInfo out, bool users, const CsBatch *batch, bool nulls)
 {
 	Assert(batch->ncontacts >= 1 && batch->ncontacts <= MAX_BATCH);
-	appendStringInfoString(out, spotzee->users ? "[" : "{\"contacts\":[");
+	appendStringInfoString(out, users ? "[" : "{\"contacts\":[");
 	for (int i = 0; i < batch->ncontacts; i++)
 	{
 		cs_json_comma(out);
-		write_contact(out, spotzee, batch->contacts[i], nulls);
+		write_contact(out, users, batch->contacts[i], nulls);
 	}
-	appendStringInfoString(out, spotzee->users ? "]" : "]}");
+	appendStringInfoString(out, users ? "]" : "]}");
+}
+
+/* ---------- consent ---------- */
+
+enum
+{
+	STEP_UPSERT,
+	STEP_SUBSCRIPTION			/* record what became of consent */
+};
+
+#define STATE_OPTED_OUT		0
+#define STATE_SUBSCRIBED	1
+
+/* The state to be recorded, or -1.  A new contact is subscribed by itself. */
+static int
+subscription_state(const Spotzee *spotzee, const CsContact *contact)
+{
+	if (spotzee->subscription_id == NULL || contact->action != CS_UPSERT)
+		return -1;
+	if (contact->consent == CS_CONSENT_NO)
+		return STATE_OPTED_OUT;
+	return contact->consent == CS_CONSENT_YES && contact->claim == CS_CLAIM && contact->known ?
+		STATE_SUBSCRIBED : -1;
+}
+
+/* Who did not consent is not created, nor is anybody created again without a word. */
+static bool
+withholds(const CsEndpoint *endpoint, const CsContact *contact)
+{
+	bool		mapped = (contact->present & CS_FIELD_BIT(CS_OPT_IN)) != 0;
+
+	if (contact->known)
+		return false;
+	return (mapped && contact->consent != CS_CONSENT_YES) ||
+		(contact->claim == CS_CLAIM_NOT && (contact->opted_out || contact->claimed));
+}
+
+static bool
+deletes_opt_outs(const CsEndpoint *endpoint)
+{
+	const Spotzee *spotzee = cs_provider_settings(endpoint);
+
+	return spotzee->delete_opt_outs && spotzee->subscription_id == NULL;
+}
+
+/* Whoever is created is subscribed. */
+static bool
+implies_consent(const CsEndpoint *endpoint)
+{
+	return true;
+}
+
+/* [SRC]: an array of {external_id, subscription_id, state}. */
+static void
+write_subscriptions(StringInfo out, const Spotzee *spotzee, const CsBatch *batch)
+{
+	appendStringInfoCharMacro(out, '[');
+	for (int i = 0; i < batch->ncontacts; i++)
+	{
+		int			state = subscription_state(spotzee, batch->contacts[i]);
+
+		if (state < 0)
+			continue;
+		cs_json_comma(out);
+		appendStringInfoCharMacro(out, '{');
+		cs_json_member(out, "external_id", batch->contacts[i]->upsert_key);
+		if (strspn(spotzee->subscription_id, "0123456789") == strlen(spotzee->subscription_id))
+			cs_json_member_raw(out, "subscription_id", spotzee->subscription_id);
+		else
+			cs_json_member(out, "subscription_id", spotzee->subscription_id);
+		cs_json_member_raw(out, "state", state == STATE_OPTED_OUT ? "0" : "1");
+		appendStringInfoCharMacro(out, '}');
+	}
+	appendStringInfoCharMacro(out, ']');
 }
 
 static void
 build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 {
 	const Spotzee *spotzee = cs_provider_settings(endpoint);
+	const char *path = path_of(spotzee, batch->limitation);
 
 	cs_message_add_header(request, "Accept", "application/json");
 	if (spotzee->version)
@@ -225,16 +338,25 @@ build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 	if (batch->action == CS_DELETE)
 	{
 		request->method = "DELETE";
-		request->url = psprintf("%s%s/%s", endpoint->base_url, spotzee->path,
+		request->url = psprintf("%s%s/%s", endpoint->base_url, path,
 								cs_url_encode(batch->contacts[0]->upsert_key));
 		return;
 	}
 
 	request->method = "POST";
-	request->url = psprintf("%s%s/batch", endpoint->base_url, spotzee->path);
 	cs_message_add_header(request, "Content-Type", "application/json");
 	initStringInfo(&request->body);
-	write_batch(&request->body, spotzee, batch, endpoint->nulls_clear);
+	if (batch->step == STEP_SUBSCRIPTION)
+	{
+		request->url = psprintf("%s/subscriptions/batch", endpoint->base_url);
+		write_subscriptions(&request->body, spotzee, batch);
+	}
+	else
+	{
+		request->url = psprintf("%s%s/batch", endpoint->base_url, path);
+		write_batch(&request->body, has_users(spotzee, batch->limitation), batch,
+					endpoint->nulls_clear);
+	}
 	request->idempotency_key = cs_provider_idempotency_key(batch, &request->body);
 	cs_message_add_header(request, "Idempotency-Key", request->idempotency_key);
 }
@@ -278,6 +400,40 @@ judge_unattributed(const CsBatch *batch, int count, const CsBatchResults *items,
 								 message ? message : "Spotzee refused the contact without a reason");
 }
 
+/* How many contacts the request was about. */
+static int
+count_asked(const Spotzee *spotzee, const CsBatch *batch)
+{
+	int			n = 0;
+
+	for (int i = 0; i < batch->ncontacts; i++)
+		n += batch->step != STEP_SUBSCRIPTION ||
+			subscription_state(spotzee, batch->contacts[i]) >= 0;
+	return n;
+}
+
+/* The contacts are written: consent is claimed by that, or is to be recorded. */
+static void
+judge_consent(const Spotzee *spotzee, const CsBatch *batch, CsJudgement *judgement)
+{
+	bool		record = false;
+
+	for (int i = 0; i < batch->ncontacts; i++)
+	{
+		const CsContact *contact = batch->contacts[i];
+
+		if (contact->consent == CS_CONSENT_YES && contact->claim != CS_CLAIM_NOT)
+			judgement->outcomes[i].claimed = true;
+		record |= judgement->outcomes[i].kind == CS_OUTCOME_OK &&
+			subscription_state(spotzee, contact) >= 0;
+	}
+	if (batch->step == STEP_UPSERT && record)
+	{
+		cs_answer_conclude(judgement, CS_STEP, NULL, "the contacts are written, subscriptions are next");
+		judgement->next_step = STEP_SUBSCRIPTION;
+	}
+}
+
 /*
  * [SEED]: errors[] names the items that failed, the others are committed.
  * [SRC]: results[] has one of user or error for each, beside counts.
@@ -302,18 +458,20 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	(void) cs_json_int(cs_json_get(doc, "failed"), &failed);
 
 	if (cs_json_length(errors) < 0 && failed < 0 && succeeded < 0 &&
-		items.nseen < batch->ncontacts)
+		items.nseen < count_asked(spotzee, batch))
 	{
 		cs_answer_judge_unreadable(endpoint, batch, response, spotzee->accept_unreadable,
 								   judgement);
 		return;
 	}
 	if (failed < 0 && succeeded >= 0)
-		failed = batch->ncontacts - succeeded;
+		failed = count_asked(spotzee, batch) - succeeded;
 	failed = Max(failed, items.nfailed + items.nunattributed);
 	missing = Min(failed, batch->ncontacts) - items.nfailed;
 	if (missing > 0)
 		judge_unattributed(batch, (int) missing, &items, judgement);
+	else
+		judge_consent(spotzee, batch, judgement);
 }
 
 /* [SRC]: conflicts of idempotency keys, and a conflict of states, which passes. */
@@ -342,6 +500,7 @@ static void
 judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			  const char *code, CsJson *doc, CsJudgement *judgement)
 {
+	const Spotzee *spotzee = cs_provider_settings(endpoint);
 	const char *param = cs_json_string(cs_json_get(doc, "param"));
 	const char *message = cs_answer_error_message(doc);
 
@@ -353,6 +512,13 @@ judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse
 		(param && strcmp(param, "Spotzee-Version") == 0))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
 						   "Spotzee does not accept the value of the option version: %s", message ? message : code);
+	else if (response->status == 404 && spotzee->auto_api && batch->rekeys == 0 &&
+			 batch->step == STEP_UPSERT)
+	{
+		cs_answer_conclude(judgement, CS_REKEY, CS_HALT_URL, "there is no %s; the other path is next",
+						   path_of(spotzee, batch->limitation));
+		judgement->limitation = has_users(spotzee, batch->limitation) ? "" : USERS_STATE;
+	}
 	else if (response->status == 404)
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_URL,
 						   "nothing exists at this URL, check the options base_url and api: %s",
@@ -419,7 +585,7 @@ build_check(const CsEndpoint *endpoint, int n, CsRequest *request)
 		return false;
 	begin_get(spotzee, request);
 	request->url = n == 0 ? psprintf("%s/me", endpoint->base_url) :
-		psprintf("%s%s?limit=1", endpoint->base_url, spotzee->path);
+		psprintf("%s%s?limit=1", endpoint->base_url, path_of(spotzee, endpoint->limitation));
 	return true;
 }
 
@@ -453,7 +619,7 @@ build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *re
 	if (cs_contact_check_path("external_id", contact->upsert_key) != NULL)
 		return false;
 	begin_get(spotzee, request);
-	request->url = psprintf("%s%s/%s", endpoint->base_url, spotzee->path,
+	request->url = psprintf("%s%s/%s", endpoint->base_url, path_of(spotzee, endpoint->limitation),
 							cs_url_encode(contact->upsert_key));
 	return true;
 }
@@ -488,7 +654,8 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_EXTERNAL_ID) | \
 	 CS_FIELD_BIT(CS_FIRST_NAME) | CS_FIELD_BIT(CS_LAST_NAME) | \
 	 CS_FIELD_BIT(CS_PHONE) | CS_FIELD_BIT(CS_LOCALE) | \
-	 CS_FIELD_BIT(CS_TIMEZONE) | CS_FIELD_BIT(CS_ATTRIBUTES))
+	 CS_FIELD_BIT(CS_TIMEZONE) | CS_FIELD_BIT(CS_OPT_IN) | \
+	 CS_FIELD_BIT(CS_OPT_IN_AT) | CS_FIELD_BIT(CS_ATTRIBUTES))
 
 const CsProvider cs_spotzee = {
 	.name = "spotzee",
@@ -509,6 +676,9 @@ const CsProvider cs_spotzee = {
 	.prepare = prepare,
 	.batch_limit = batch_limit,
 	.configure = configure,
+	.withholds = withholds,
+	.deletes_opt_outs = deletes_opt_outs,
+	.implies_consent = implies_consent,
 	.build_check = build_check,
 	.judge_check = judge_check,
 	.build_lookup = build_lookup,

@@ -1,177 +1,163 @@
 /*-------------------------------------------------------------------------
  *
  * contact_state.c
- *		contactsync.contact: what was last synced of every source row.
+ *		contactsync.contact: what the provider has of every contact.
  *
- * Every contact that is sent is looked up here before and stored here after,
- * which is most of what its delivery costs.  So it is done below SQL, as the
- * capture is: rows are found by the primary key, new ones are inserted many at
- * a time, and known ones are updated in place where their page has room.
- *
- * Nobody but the owner of the queue writes rows of a key that is on its way.
- * Should somebody all the same, the storing is tried once more.
+ * Nobody but the owner of the queue writes a contact whose call is under way,
+ * except that a pull learns of opt-outs and that somebody is forgotten.  Where
+ * another session was quicker, storing fails and is tried again later.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "executor/executor.h"
-#include "executor/tuptable.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "base/compat.h"
-#include "base/contactsync.h"
 #include "base/encoding.h"
 #include "base/sql.h"
-#include "base/try.h"
 #include "store/contact_state.h"
+#include "store/keyed_table.h"
 
-/* Columns of contactsync.contact. */
+#define TABLE	"contact"
+
 enum
 {
-	LEDGER_ENDPOINT,
-	LEDGER_WATCH,
-	LEDGER_KEY,
-	LEDGER_UPSERT_KEY,
-	LEDGER_EMAIL,
-	LEDGER_ACTION,
-	LEDGER_DIGEST,
-	LEDGER_SYNCED_AT,
-	LEDGER_REMOTE_ID,
-	LEDGER_CONSENT_SENT,
-	LEDGER_OPTED_OUT,
-	LEDGER_TOPICS,
-	LEDGER_ERROR,
-	LEDGER_REMOTE_STATUS,
-	LEDGER_REMOTE_UPDATED_AT,
-	LEDGER_COLUMNS
+	CONTACT_ENDPOINT,
+	CONTACT_UPSERT_KEY,
+	CONTACT_EMAIL,
+	CONTACT_ACTION,
+	CONTACT_DIGEST,
+	CONTACT_SYNCED_AT,
+	CONTACT_WATCH,
+	CONTACT_KEY,
+	CONTACT_OPT_IN,
+	CONTACT_OPT_IN_AT,
+	CONTACT_CLAIMED,
+	CONTACT_OPTED_OUT,
+	CONTACT_HELD,
+	CONTACT_DIRECT,
+	CONTACT_REMOTE_ID,
+	CONTACT_REMOTE_STATUS,
+	CONTACT_REMOTE_UPDATED_AT,
+	CONTACT_TOPICS,
+	CONTACT_ERROR,
+	CONTACT_COLUMNS
 };
 
-/* Rows that are inserted at a time. */
-#define INSERT_AT_ONCE	200
+/* The columns of the primary key, and of the index contact_email. */
+#define PRIMARY_KEYS	2
+#define EMAIL_KEYS		2
 
-/* The table, opened to be searched by its primary key. */
-typedef struct CsContactTable
-{
-	Relation	rel;
-	Relation	index;
-	IndexScanDesc scan;
-	TupleTableSlot *slot;		/* of the row that was found */
-	Snapshot	snapshot;
-} CsContactTable;
-
-static void
-open_table(CsContactTable *table, LOCKMODE lockmode)
-{
-	Oid			relid = get_relname_relid("contact", get_namespace_oid(CS_SCHEMA, false));
-
-	table->rel = table_open(relid, lockmode);
-	table->index = index_open(RelationGetPrimaryKeyIndex(table->rel), lockmode);
-	table->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	table->scan = index_beginscan(table->rel, table->index, table->snapshot, 3, 0);
-	table->slot = table_slot_create(table->rel, NULL);
-}
-
-static void
-close_table(CsContactTable *table)
-{
-	ExecDropSingleTupleTableSlot(table->slot);
-	index_endscan(table->scan);
-	UnregisterSnapshot(table->snapshot);
-	index_close(table->index, NoLock);
-	table_close(table->rel, NoLock);
-}
-
-/* Effect: table->slot holds the row of the key.  Returns false if there is none. */
 static bool
-find(CsContactTable *table, int endpoint, int watch, const char *key)
+find(CsKeyedTable *table, int endpoint, const char *upsert_key)
 {
-	ScanKeyData keys[3];
-	text	   *text_key = cstring_to_text(key);
-	bool		found;
+	ScanKeyData keys[PRIMARY_KEYS];
 
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(watch));
-	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, PointerGetDatum(text_key));
-	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(endpoint));
-	index_rescan(table->scan, keys, 3, NULL, 0);
-	found = index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
-	pfree(text_key);
-	return found;
+	cs_keyed_table_int_key(keys, CONTACT_ENDPOINT, endpoint);
+	cs_keyed_table_text_key(keys, CONTACT_UPSERT_KEY, upsert_key);
+	return cs_keyed_table_find(table, keys);
 }
 
 /*
  * Reading
  */
 
-static char *
-text_of(TupleTableSlot *slot, int column)
+static TimestampTz
+time_of(CsKeyedTable *table, int column)
 {
 	bool		isnull;
-	Datum		datum = slot_getattr(slot, column + 1, &isnull);
+	Datum		datum = cs_keyed_table_get(table, column, &isnull);
 
-	return isnull ? NULL : TextDatumGetCString(datum);
-}
-
-static bool
-bool_of(TupleTableSlot *slot, int column)
-{
-	bool		isnull;
-	Datum		datum = slot_getattr(slot, column + 1, &isnull);
-
-	return !isnull && DatumGetBool(datum);
+	return isnull ? 0 : DatumGetTimestampTz(datum);
 }
 
 static void
-fill_known(TupleTableSlot *slot, CsKnown *known)
+fill_known(CsKeyedTable *table, CsKnown *known)
 {
 	bool		isnull;
-	Datum		datum;
+	Datum		datum = cs_keyed_table_get(table, CONTACT_DIGEST, &isnull);
 
 	known->found = true;
-	datum = slot_getattr(slot, LEDGER_DIGEST + 1, &isnull);
 	known->has_digest = !isnull;
 	if (!isnull)
 		known->digest = *DatumGetUUIDP(datum);
-	known->action = DatumGetChar(slot_getattr(slot, LEDGER_ACTION + 1, &isnull));
-	datum = slot_getattr(slot, LEDGER_SYNCED_AT + 1, &isnull);
-	known->synced_at = isnull ? 0 : DatumGetTimestampTz(datum);
-	known->upsert_key = text_of(slot, LEDGER_UPSERT_KEY);
-	known->email = text_of(slot, LEDGER_EMAIL);
-	known->remote_id = text_of(slot, LEDGER_REMOTE_ID);
-	known->consent_sent = bool_of(slot, LEDGER_CONSENT_SENT);
-	known->opted_out = bool_of(slot, LEDGER_OPTED_OUT);
-	known->topics = text_of(slot, LEDGER_TOPICS);
+	known->action = cs_keyed_table_char(table, CONTACT_ACTION);
+	known->synced_at = time_of(table, CONTACT_SYNCED_AT);
+	known->upsert_key = cs_keyed_table_text(table, CONTACT_UPSERT_KEY);
+	known->email = cs_keyed_table_text(table, CONTACT_EMAIL);
+	datum = cs_keyed_table_get(table, CONTACT_WATCH, &isnull);
+	known->watch = isnull ? 0 : DatumGetInt32(datum);
+	known->key = cs_keyed_table_text(table, CONTACT_KEY);
+	known->opt_in = cs_keyed_table_char(table, CONTACT_OPT_IN);
+	known->opt_in_at = time_of(table, CONTACT_OPT_IN_AT);
+	known->claimed = cs_keyed_table_bool(table, CONTACT_CLAIMED);
+	known->opted_out = cs_keyed_table_bool(table, CONTACT_OPTED_OUT);
+	known->held = cs_keyed_table_bool(table, CONTACT_HELD);
+	known->direct = cs_keyed_table_bool(table, CONTACT_DIRECT);
+	known->remote_id = cs_keyed_table_text(table, CONTACT_REMOTE_ID);
+	known->topics = cs_keyed_table_text(table, CONTACT_TOPICS);
 }
 
 void
-cs_contact_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known)
+cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKnown *known)
 {
-	CsContactTable table;
+	CsKeyedTable table;
 
 	memset(known, 0, n * sizeof(CsKnown));
-	open_table(&table, AccessShareLock);
+	cs_keyed_table_open(&table, TABLE, NULL, PRIMARY_KEYS, AccessShareLock);
 	for (int i = 0; i < n; i++)
-		if (find(&table, endpoint, watch, keys[i]))
-			fill_known(table.slot, &known[i]);
-	close_table(&table);
+		if (upsert_keys[i] && find(&table, endpoint, upsert_keys[i]))
+			fill_known(&table, &known[i]);
+	cs_keyed_table_close(&table);
 }
 
-/* Effect: of what was synced before is not known that the provider has it. */
+/* Take what another contact of the same person knows of consent. */
+static void
+add_consent(CsKnown *known, const CsKnown *other)
+{
+	known->claimed |= other->claimed;
+	known->opted_out |= other->opted_out;
+	known->opt_in_at = Max(known->opt_in_at, other->opt_in_at);
+	known->synced_at = Max(known->synced_at, other->synced_at);
+}
+
+/* Add what another contact of the same person knows. */
+static void
+add_known(CsKnown *known, const CsKnown *other, const char *but)
+{
+	if (!other->found || (but && strcmp(other->upsert_key, but) == 0))
+		return;
+	if (known->found)
+		add_consent(known, other);
+	else
+		*known = *other;
+}
+
+bool
+cs_contact_state_read_address(int endpoint, const char *email, const char *but, CsKnown *known)
+{
+	CsKeyedTable table;
+	ScanKeyData keys[EMAIL_KEYS];
+	CsKnown		other;
+
+	memset(known, 0, sizeof(CsKnown));
+	cs_contact_state_read(endpoint, 1, (char **) &email, &other);
+	add_known(known, &other, but);
+	cs_keyed_table_open(&table, TABLE, "contact_email", EMAIL_KEYS, AccessShareLock);
+	cs_keyed_table_text_key(keys, 0, email);
+	cs_keyed_table_int_key(keys, 1, endpoint);
+	for (bool there = cs_keyed_table_find(&table, keys); there; there = cs_keyed_table_next(&table))
+	{
+		memset(&other, 0, sizeof(CsKnown));
+		fill_known(&table, &other);
+		add_known(known, &other, but);
+	}
+	cs_keyed_table_close(&table);
+	return known->found;
+}
+
 void
 cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
 {
@@ -181,324 +167,223 @@ cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
 }
 
 /*
- * Storing
+ * Writing
  */
 
+/* Store a text of the provider; what it did not say this time stays as it was. */
 static void
-set_text(Datum *values, bool *nulls, int column, const char *utf8)
+set_remote(CsKeyedWriter *writer, int column, const char *utf8, bool found)
 {
-	nulls[column] = utf8 == NULL;
-	values[column] = utf8 ? CStringGetTextDatum(cs_encoding_from_utf8(utf8)) : (Datum) 0;
-}
-
-/* What the provider did not say this time is as it was in "older", if there is one. */
-static void
-set_text_or_keep(Datum *values, bool *nulls, int column, const char *utf8, TupleTableSlot *older)
-{
-	if (utf8 == NULL && older)
-		values[column] = slot_getattr(older, column + 1, &nulls[column]);
+	if (utf8)
+		cs_keyed_table_set_text(writer, column, cs_encoding_from_utf8(utf8));
+	else if (found)
+		cs_keyed_table_keep(writer, column);
 	else
-		set_text(values, nulls, column, utf8);
+		cs_keyed_table_set_null(writer, column);
 }
 
-/* The address, unless the provider goes by it anyway. */
+/* The address, unless it is the upsert key; in the database's encoding. */
 static const char *
-email_if_not_key(const CsContact *contact)
+email_if_not_key(const CsContact *contact, const char *upsert_key)
 {
 	const char *email = contact->value[CS_EMAIL];
 
-	return email && strcmp(email, contact->upsert_key) == 0 ? NULL : email;
-}
-
-static char
-action_letter(CsAction action)
-{
-	return action == CS_UPSERT ? 'u' : action == CS_UNSUBSCRIBE ? 'n' : 'd';
+	if (email == NULL)
+		return NULL;
+	email = cs_encoding_from_utf8(email);
+	return strcmp(email, upsert_key) == 0 ? NULL : email;
 }
 
 /*
- * Did the contact opt out at the provider?  What a pull has learnt while the
- * call was under way is newer than what the call began with; but who was sent
- * as opted out has withdrawn consent here, and what comes next is a new word.
+ * Did the person opt out at the provider?  What a pull has learnt while the call
+ * was under way is newer than what the call began with.
  */
 static bool
-opted_out(const CsStored *stored, TupleTableSlot *older)
+opted_out(const CsContactStored *stored, CsKeyedTable *older)
 {
-	bool		known = older && bool_of(older, LEDGER_OPTED_OUT);
-
-	if (older == NULL || known == stored->contact->opted_out)
-		return stored->opted_out;
-	return known && !cs_contact_is(stored->contact, CS_OPT_IN, "false");
-}
-
-/* Effect: fills a row; "older" is the one that it replaces, or NULL. */
-static void
-fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
-		 TupleTableSlot *older, Datum *values, bool *nulls)
-{
-	memset(nulls, 0, LEDGER_COLUMNS * sizeof(bool));
-	values[LEDGER_ENDPOINT] = Int32GetDatum(endpoint);
-	values[LEDGER_WATCH] = Int32GetDatum(watch);
-	values[LEDGER_KEY] = CStringGetTextDatum(stored->key);
-	set_text(values, nulls, LEDGER_UPSERT_KEY, stored->contact->upsert_key);
-	set_text(values, nulls, LEDGER_EMAIL, email_if_not_key(stored->contact));
-	values[LEDGER_ACTION] = CharGetDatum(action_letter(stored->contact->action));
-	values[LEDGER_DIGEST] = UUIDPGetDatum(&stored->digest);
-	values[LEDGER_SYNCED_AT] = TimestampTzGetDatum(now);
-	set_text_or_keep(values, nulls, LEDGER_REMOTE_ID, stored->remote_id, older);
-	set_text_or_keep(values, nulls, LEDGER_REMOTE_STATUS, stored->remote_status, older);
-	set_text_or_keep(values, nulls, LEDGER_REMOTE_UPDATED_AT, stored->remote_updated_at, older);
-	values[LEDGER_CONSENT_SENT] = BoolGetDatum(stored->consent_sent);
-	values[LEDGER_OPTED_OUT] = BoolGetDatum(opted_out(stored, older));
-	set_text(values, nulls, LEDGER_TOPICS, stored->topics);
-	set_text(values, nulls, LEDGER_ERROR, stored->note);
-}
-
-/* The table, opened to be written as well. */
-typedef struct CsContactWriter
-{
-	CsContactTable table;
-	EState	   *estate;
-	ResultRelInfo *result;
-	TupleTableSlot *update_slot;
-	TupleTableSlot *insert_slots[INSERT_AT_ONCE];
-	int			nslots;			/* that exist */
-	int			ninserts;		/* of them, filled */
-} CsContactWriter;
-
-static void
-begin_write(CsContactWriter *writer)
-{
-	memset(writer, 0, sizeof(CsContactWriter));
-	open_table(&writer->table, RowExclusiveLock);
-	writer->estate = CreateExecutorState();
-	writer->result = makeNode(ResultRelInfo);
-	InitResultRelInfo(writer->result, writer->table.rel, 0, NULL, 0);
-	ExecOpenIndices(writer->result, false);
-	writer->update_slot = table_slot_create(writer->table.rel, NULL);
+	if (older && cs_keyed_table_bool(older, CONTACT_OPTED_OUT) && !stored->contact->opted_out)
+		return true;
+	return stored->opted_out;
 }
 
 static void
-insert_index_entries(CsContactWriter *writer, TupleTableSlot *slot, bool update)
+set_opt_in_at(CsKeyedWriter *writer, const CsContactStored *stored, bool found)
 {
-	list_free(cs_insert_index_tuples(writer->result, slot, writer->estate, update));
-	ResetPerTupleExprContext(writer->estate);
+	TimestampTz older = found ? time_of(&writer->table, CONTACT_OPT_IN_AT) : 0;
+	TimestampTz newest = Max(older, stored->contact->opt_in_at);
+
+	if (newest == 0)
+		cs_keyed_table_set_null(writer, CONTACT_OPT_IN_AT);
+	else
+		cs_keyed_table_set(writer, CONTACT_OPT_IN_AT, TimestampTzGetDatum(newest));
+}
+
+/* Fill a row; "found": one is there that it replaces. */
+static void
+fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, bool found,
+			TimestampTz now)
+{
+	const CsContact *contact = stored->contact;
+	bool		direct = stored->watch == 0 ? contact->action == CS_UPSERT :
+		found && cs_keyed_table_bool(&writer->table, CONTACT_DIRECT);
+
+	cs_keyed_table_set(writer, CONTACT_ENDPOINT, Int32GetDatum(endpoint));
+	cs_keyed_table_set_text(writer, CONTACT_UPSERT_KEY, stored->upsert_key);
+	cs_keyed_table_set_text(writer, CONTACT_EMAIL, email_if_not_key(contact, stored->upsert_key));
+	cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum(contact->action == CS_UPSERT ? 'u' : 'n'));
+	if (stored->has_digest)
+		cs_keyed_table_set(writer, CONTACT_DIGEST, UUIDPGetDatum(&stored->digest));
+	else
+		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
+	cs_keyed_table_set(writer, CONTACT_SYNCED_AT, TimestampTzGetDatum(now));
+	cs_keyed_table_set(writer, CONTACT_WATCH, Int32GetDatum(stored->watch));
+	cs_keyed_table_set_text(writer, CONTACT_KEY, stored->key);
+	cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(stored->opt_in));
+	set_opt_in_at(writer, stored, found);
+	cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(stored->claimed));
+	cs_keyed_table_set(writer, CONTACT_OPTED_OUT,
+					   BoolGetDatum(opted_out(stored, found ? &writer->table : NULL)));
+	cs_keyed_table_set(writer, CONTACT_HELD, BoolGetDatum(stored->held));
+	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(direct));
+	set_remote(writer, CONTACT_REMOTE_ID, stored->remote_id, found);
+	set_remote(writer, CONTACT_REMOTE_STATUS, stored->remote_status, found);
+	set_remote(writer, CONTACT_REMOTE_UPDATED_AT, stored->remote_updated_at, found);
+	cs_keyed_table_set_text(writer, CONTACT_TOPICS,
+							stored->topics ? cs_encoding_from_utf8(stored->topics) : NULL);
+	cs_keyed_table_set_text(writer, CONTACT_ERROR,
+							stored->note ? cs_encoding_from_utf8(stored->note) : NULL);
 }
 
 static void
-flush_inserts(CsContactWriter *writer)
+store(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
 {
-	if (writer->ninserts == 0)
-		return;
-	table_multi_insert(writer->table.rel, writer->insert_slots, writer->ninserts,
-					   GetCurrentCommandId(true), 0, NULL);
-	for (int i = 0; i < writer->ninserts; i++)
-		insert_index_entries(writer, writer->insert_slots[i], false);
-	writer->ninserts = 0;
-}
-
-static void
-end_write(CsContactWriter *writer)
-{
-	flush_inserts(writer);
-	for (int i = 0; i < writer->nslots; i++)
-		ExecDropSingleTupleTableSlot(writer->insert_slots[i]);
-	ExecDropSingleTupleTableSlot(writer->update_slot);
-	ExecCloseIndices(writer->result);
-	FreeExecutorState(writer->estate);
-	close_table(&writer->table);
-	CommandCounterIncrement();
-}
-
-static TupleTableSlot *
-next_insert(CsContactWriter *writer)
-{
-	TupleTableSlot *slot;
-
-	if (writer->ninserts == INSERT_AT_ONCE)
-		flush_inserts(writer);
-	if (writer->ninserts == writer->nslots)
-		writer->insert_slots[writer->nslots++] = table_slot_create(writer->table.rel, NULL);
-	slot = writer->insert_slots[writer->ninserts++];
-	ExecClearTuple(slot);
-	return slot;
-}
-
-/* Effect: the row that was found becomes that of update_slot. */
-static void
-update_row(CsContactWriter *writer)
-{
-	TM_FailureData failure;
-	LockTupleMode lockmode;
-	CsUpdateIndexes update_indexes;
-	TM_Result	result;
-
-	result = table_tuple_update(writer->table.rel, &writer->table.slot->tts_tid,
-								writer->update_slot, GetCurrentCommandId(true),
-								writer->table.snapshot, InvalidSnapshot, true, &failure,
-								&lockmode, &update_indexes);
-	if (result != TM_Ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("a row of contactsync.contact was changed by another session")));
-	if (update_indexes)
-		insert_index_entries(writer, writer->update_slot, true);
-}
-
-/* What store() stores. */
-typedef struct CsStoreJob
-{
-	int			endpoint;
-	int			watch;
-	int			n;
-	const CsStored *stored;
-} CsStoreJob;
-
-static void
-store(void *arg)
-{
-	const CsStoreJob *job = arg;
+	const CsContactStored *stored = arg;
 	TimestampTz now = GetCurrentTimestamp();
-	CsContactWriter writer;
-
-	begin_write(&writer);
-	for (int i = 0; i < job->n; i++)
-	{
-		const CsStored *stored = &job->stored[i];
-		bool		found = find(&writer.table, job->endpoint, job->watch, stored->key);
-		TupleTableSlot *slot = found ? ExecClearTuple(writer.update_slot) : next_insert(&writer);
-
-		fill_row(job->endpoint, job->watch, stored, now, found ? writer.table.slot : NULL,
-				 slot->tts_values, slot->tts_isnull);
-		ExecStoreVirtualTuple(slot);
-		if (found)
-			update_row(&writer);
-	}
-	end_write(&writer);
-}
-
-/* Store that the provider has these contacts now; no key is there twice. */
-void
-cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored)
-{
-	CsStoreJob	job = {endpoint, watch, n, stored};
-
-	if (cs_try(store, &job, NULL, NULL) != CS_TRY_OK)
-		store(&job);
-}
-
-/*
- * By SQL
- */
-
-bool
-cs_contact_state_exists(int endpoint, int watch)
-{
-	static CsStatement statement = {
-		"SELECT EXISTS (SELECT FROM contactsync.contact WHERE endpoint = $1 AND watch = $2)",
-		2, {INT4OID, INT4OID}
-	};
-	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
-	bool		isnull;
-
-	cs_sql_execute(&statement, args, NULL);
-	return DatumGetBool(cs_sql_value(0, 1, &isnull));
-}
-
-/* Effect: runs a statement about an endpoint, a watch and some keys of it. */
-static void
-execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **keys)
-{
-	Datum		args[3];
-
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = Int32GetDatum(watch);
-	args[2] = cs_sql_make_text_array(n, keys);
-	cs_sql_execute(statement, args, NULL);
-}
-
-/*
- * Effect: what these keys sent last is not what the provider has, for another
- * row was sent.  That they claimed consent once stays known.
- */
-void
-cs_contact_state_forget_digests(int endpoint, int watch, int n, char **keys)
-{
-	static CsStatement statement = {
-		"UPDATE contactsync.contact SET digest = '00000000-0000-0000-0000-000000000000'"
-		" WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
-		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = $2 AND key = k.key AND endpoint = $1"
-		" OFFSET 0) c)) AND digest IS NOT NULL",
-		3, {INT4OID, INT4OID, TEXTARRAYOID}
-	};
-
-	execute_for_keys(&statement, endpoint, watch, n, keys);
-}
-
-/* Effect: nothing is known of these keys. */
-void
-cs_contact_state_forget(int endpoint, int watch, int n, char **keys)
-{
-	static CsStatement statement = {
-		"DELETE FROM contactsync.contact WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
-		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = $2 AND key = k.key AND endpoint = $1"
-		" OFFSET 0) c))",
-		3, {INT4OID, INT4OID, TEXTARRAYOID}
-	};
-
-	execute_for_keys(&statement, endpoint, watch, n, keys);
-}
-
-/*
- * The key, and the watch, of another row that was sent as the contact of that
- * upsert key, which is an e-mail address: the last one if there are several.
- * One that failed since has another address now.  NULL: none.  palloc'd in SPI's context.
- */
-char *
-cs_contact_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char *key,
-							 int *sharer_watch)
-{
-	static CsStatement statement = {
-		"SELECT c.key, c.watch FROM contactsync.contact c WHERE c.upsert_key = $2 AND c.endpoint = $1"
-		" AND c.email IS NULL AND c.action = 'u' AND c.watch <> 0 AND (c.watch, c.key) <> ($3, $4)"
-		" AND NOT EXISTS (SELECT FROM contactsync.failure f"
-		" WHERE f.watch = c.watch AND f.key = c.key AND f.endpoint = c.endpoint)"
-		" ORDER BY c.synced_at DESC LIMIT 1",
-		4, {INT4OID, TEXTOID, INT4OID, TEXTOID}
-	};
-	Datum		args[4];
-
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = CStringGetTextDatum(cs_encoding_from_utf8(upsert_key));
-	args[2] = Int32GetDatum(watch);
-	args[3] = CStringGetTextDatum(key);
-	if (cs_sql_execute(&statement, args, NULL) == 0)
-		return NULL;
-	*sharer_watch = cs_sql_int(0, 2);
-	return cs_sql_text(0, 1);
-}
-
-/*
- * Effect: what contactsync_upsert() sent of these contacts is not what the
- * provider has any more.
- */
-void
-cs_contact_state_expire_direct(int endpoint, int n, const CsStored *stored)
-{
-	static CsStatement statement = {
-		"UPDATE contactsync.contact SET digest = NULL WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($2) AS k (key),"
-		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = 0 AND key = k.key AND endpoint = $1"
-		" AND digest IS NOT NULL OFFSET 0) c))",
-		2, {INT4OID, TEXTARRAYOID}
-	};
-	char	  **keys = palloc(n * sizeof(char *));
-	Datum		args[2];
 
 	for (int i = 0; i < n; i++)
-		keys[i] = cs_encoding_from_utf8(stored[i].contact->upsert_key);
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = cs_sql_make_text_array(n, keys);
-	cs_sql_execute(&statement, args, NULL);
+	{
+		bool		found = find(&writer->table, endpoint, stored[i].upsert_key);
+
+		fill_stored(writer, endpoint, &stored[i], found, now);
+		if (found)
+			cs_keyed_table_update(writer);
+		else
+			cs_keyed_table_insert(writer);
+	}
+}
+
+/* Keep all columns of the row that was found. */
+static void
+keep_all(CsKeyedWriter *writer)
+{
+	for (int i = 0; i < CONTACT_COLUMNS; i++)
+		cs_keyed_table_keep(writer, i);
+}
+
+/* Fill the row of a contact that nothing is known of. */
+static void
+fill_unknown(CsKeyedWriter *writer, int endpoint, const CsContactIntent *intent)
+{
+	for (int i = 0; i < CONTACT_COLUMNS; i++)
+		cs_keyed_table_set_null(writer, i);
+	cs_keyed_table_set(writer, CONTACT_ENDPOINT, Int32GetDatum(endpoint));
+	cs_keyed_table_set_text(writer, CONTACT_UPSERT_KEY, intent->upsert_key);
+	cs_keyed_table_set_text(writer, CONTACT_EMAIL, intent->email);
+	cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum('u'));
+	cs_keyed_table_set(writer, CONTACT_WATCH, Int32GetDatum(intent->watch));
+	cs_keyed_table_set_text(writer, CONTACT_KEY, intent->key);
+	cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_UNKNOWN));
+	cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(false));
+	cs_keyed_table_set(writer, CONTACT_OPTED_OUT, BoolGetDatum(false));
+	cs_keyed_table_set(writer, CONTACT_HELD, BoolGetDatum(false));
+	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(intent->watch == 0));
+}
+
+static void
+intend(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
+{
+	const CsContactIntent *intents = arg;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!find(&writer->table, endpoint, intents[i].upsert_key))
+		{
+			fill_unknown(writer, endpoint, &intents[i]);
+			cs_keyed_table_insert(writer);
+			continue;
+		}
+		keep_all(writer);
+		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
+		if (intents[i].withdraws)
+		{
+			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_NO));
+			cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(false));
+		}
+		cs_keyed_table_update(writer);
+	}
+}
+
+static void
+invalidate(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
+{
+	char *const *upsert_keys = arg;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!find(&writer->table, endpoint, upsert_keys[i]))
+			continue;
+		keep_all(writer);
+		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
+		cs_keyed_table_update(writer);
+	}
+}
+
+static void
+remove_contacts(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
+{
+	char *const *upsert_keys = arg;
+
+	for (int i = 0; i < n; i++)
+		if (find(&writer->table, endpoint, upsert_keys[i]))
+			cs_keyed_table_delete(writer);
+}
+
+/* Write in one of the ways above. */
+static void
+write_rows(void (*write) (CsKeyedWriter *, int, int, const void *), int endpoint, int n,
+		   const void *arg)
+{
+	CsKeyedWriter writer;
+
+	if (n == 0)
+		return;
+	cs_keyed_table_begin_write(&writer, TABLE, PRIMARY_KEYS);
+	write(&writer, endpoint, n, arg);
+	cs_keyed_table_end_write(&writer);
+}
+
+void
+cs_contact_state_store(int endpoint, int n, const CsContactStored *stored)
+{
+	write_rows(store, endpoint, n, stored);
+}
+
+void
+cs_contact_state_intend(int endpoint, int n, const CsContactIntent *intents)
+{
+	write_rows(intend, endpoint, n, intents);
+}
+
+void
+cs_contact_state_invalidate(int endpoint, int n, char **upsert_keys)
+{
+	write_rows(invalidate, endpoint, n, upsert_keys);
+}
+
+void
+cs_contact_state_remove(int endpoint, int n, char **upsert_keys)
+{
+	write_rows(remove_contacts, endpoint, n, upsert_keys);
 }
 
 /* Return how many contacts the provider has from an endpoint. */
@@ -506,7 +391,7 @@ int64
 cs_contact_state_count(int endpoint)
 {
 	static CsStatement statement = {
-		"SELECT count(DISTINCT upsert_key) FROM contactsync.contact"
+		"SELECT count(*) FROM contactsync.contact"
 		" WHERE endpoint = $1 AND action = 'u' AND digest IS NOT NULL",
 		1, {INT4OID}
 	};

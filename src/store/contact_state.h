@@ -1,7 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * contact_state.h
- *		contactsync.contact: what was last synced of every source row.
+ *		contactsync.contact: what the provider has of every contact.
+ *
+ * One row per endpoint and upsert key.  Source rows come and go, take other keys
+ * and share contacts; what the provider has, and what was claimed of a person's
+ * consent, stays with the contact.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,65 +15,96 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
-#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 #include "provider/contact.h"
 
-/* What is known of a source row. */
+/* What is known of a contact; texts in the database's encoding. */
 typedef struct CsKnown
 {
 	bool		found;
-	bool		has_digest;
+	bool		has_digest;		/* false: what the provider has is not known */
 	pg_uuid_t	digest;
-	char		action;
-	TimestampTz synced_at;
+	char		action;			/* 'u' upserted, 'n' unsubscribed */
+	TimestampTz synced_at;		/* 0: a first call may be under way */
 	char	   *upsert_key;
 	char	   *email;			/* NULL: it is the upsert key */
+	int			watch;			/* the row that was sent last; 0: of
+								 * contactsync_upsert() */
+	char	   *key;			/* or NULL */
+	char		opt_in;			/* CS_CONSENT_..., that it was sent with */
+	TimestampTz opt_in_at;		/* the person's last word, where it is mapped */
+	bool		claimed;		/* consent was claimed, and stands as far as
+								 * we know */
+	bool		opted_out;		/* the person opted out at the provider */
+	bool		held;			/* a claim was held back */
+	bool		direct;			/* contactsync_upsert() made it */
 	char	   *remote_id;
 	char	   *topics;
-	bool		consent_sent;
-	bool		opted_out;
 } CsKnown;
 
-/* An outcome to be stored. */
-typedef struct CsStored
+/* A contact as the provider has it now. */
+typedef struct CsContactStored
 {
+	const CsContact *contact;
+	const char *upsert_key;		/* in the database's encoding, as is all text
+								 * of ours; the provider's texts are UTF-8 */
+	int			watch;
 	const char *key;
-	const CsContact *contact;	/* NULL: it could not be made */
-	pg_uuid_t	digest;			/* of a failure: of what was refused, or zero */
+	pg_uuid_t	digest;
+	bool		has_digest;
+	char		opt_in;
+	bool		claimed;
+	bool		opted_out;
+	bool		held;
 	const char *remote_id;
 	const char *remote_status;
 	const char *remote_updated_at;	/* as the provider writes it */
 	const char *topics;
-	const char *note;			/* stored as contact.error beside a success */
-	bool		consent_sent;
-	bool		opted_out;
-	/* of a failure */
-	const char *reason;
-	const char *code;
-	const char *message;
-	const char *field;
-	const char *request_id;
-	int			attempts;
-	bool		maybe_sent;		/* it may have reached the provider */
-	bool		withdraws;		/* ... and said that consent is over */
-	Jsonb	   *direct;
-} CsStored;
+	const char *note;
+} CsContactStored;
 
-/* Both need a transaction; known[i] is for keys[i], palloc'd in the current
- * context. */
-extern void cs_contact_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known);
+/* What is about to be sent, stored before it can be. */
+typedef struct CsContactIntent
+{
+	const char *upsert_key;
+	const char *email;			/* NULL: it is the upsert key */
+	int			watch;
+	const char *key;
+	bool		withdraws;		/* consent that was claimed is over */
+} CsContactIntent;
+
+/*
+ * All need a transaction.  known[i] is for upsert_keys[i], palloc'd in the
+ * current context; a NULL key is not found.
+ */
+extern void cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKnown *known);
+
+/*
+ * The contact of that address at an endpoint, whatever it is keyed by, other than
+ * the one with the given upsert key.  If there are several, what they know of
+ * consent is taken together.
+ */
+extern bool cs_contact_state_read_address(int endpoint, const char *email, const char *but,
+										  CsKnown *known);
+
+/* Trust nothing that was synced before. */
 extern void cs_contact_state_expire(int n, CsKnown *known, TimestampTz before);
-extern void cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored);
 
-/* All below need a transaction and the scope of cs_sql_enter(). */
-extern bool cs_contact_state_exists(int endpoint, int watch);
-extern void cs_contact_state_expire_direct(int endpoint, int n, const CsStored *stored);
-extern void cs_contact_state_forget_digests(int endpoint, int watch, int n, char **keys);
-extern void cs_contact_state_forget(int endpoint, int watch, int n, char **keys);
-extern char *cs_contact_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char *key,
-										  int *sharer_watch);
+/* Store contacts as the provider has them; no key is there twice. */
+extern void cs_contact_state_store(int endpoint, int n, const CsContactStored *stored);
+
+/*
+ * Store that calls about these contacts may change them: what the provider has is
+ * not known until their outcome is.  A contact that is not known is made.
+ */
+extern void cs_contact_state_intend(int endpoint, int n, const CsContactIntent *intents);
+
+/* What the provider has of these contacts is not known any more. */
+extern void cs_contact_state_invalidate(int endpoint, int n, char **upsert_keys);
+
+/* Remove the contacts, of which nobody is left and the provider has none. */
+extern void cs_contact_state_remove(int endpoint, int n, char **upsert_keys);
 
 /* A contact that was sent for a row, to be compared with the provider's. */
 typedef struct CsContactSample

@@ -14,6 +14,7 @@
 
 #include "base/invalidation.h"
 #include "base/sql.h"
+#include "store/consent.h"
 #include "store/endpoint_state.h"
 
 /*
@@ -66,9 +67,10 @@ cs_endpoint_state_find_orphans(CsOrphan **orphans)
 void
 cs_endpoint_state_drop(int endpoint)
 {
-	static const char *const tables[] = {"queue", "contact", "failure", "counter", "call", "remote_contact", "pause", "stat",
+	static const char *const tables[] = {"queue", "source_row", "departure", "contact", "failure", "counter", "call", "remote_contact", "pause", "stat",
 	"minute", "minute_failure", "traced", "trace", "forgotten"};
 
+	cs_consent_remember_endpoint(endpoint);
 	for (int i = 0; i < lengthof(tables); i++)
 		cs_sql_execute_text("DELETE FROM contactsync.%s WHERE endpoint = %d", tables[i], endpoint);
 	cs_sql_execute_text("DELETE FROM contactsync.endpoint WHERE id = %d", endpoint);
@@ -80,7 +82,8 @@ cs_endpoint_state_load_all(void)
 {
 	static CsStatement statement = {
 		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.limitation #>> '{}', e.stale_before,"
-		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.halt_notified"
+		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.halt_notified,"
+		" e.learned_at, e.unlearnable"
 		" FROM contactsync.endpoint e WHERE e.database = contactsync.database_identity() ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -112,6 +115,9 @@ cs_endpoint_state_load_all(void)
 		endpoint->throttled_until = isnull ? 0 : DatumGetFloat8(until);
 		endpoint->reason = cs_sql_text(i, 10);
 		endpoint->halt_notified = DatumGetBool(cs_sql_value(i, 11, &isnull));
+		until = cs_sql_value(i, 12, &isnull);
+		endpoint->learned_at = isnull ? 0 : DatumGetTimestampTz(until);
+		endpoint->unlearnable = cs_sql_text(i, 13);
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;
@@ -268,5 +274,21 @@ cs_endpoint_state_set_health(int endpoint, const char *state, const char *reason
 	args[2] = cs_sql_utf8_or_null(reason, &nulls[2]);
 	args[3] = TimestampTzGetDatum(until);
 	nulls[3] = until == 0 ? 'n' : ' ';
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/* Store why who is at the provider cannot be listed; NULL: it can. */
+void
+cs_endpoint_state_set_unlearnable(int endpoint, const char *reason)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET unlearnable = $2 WHERE id = $1 AND unlearnable IS DISTINCT FROM $2",
+		2, {INT4OID, TEXTOID}
+	};
+	Datum		args[2];
+	char		nulls[3] = "  ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = cs_sql_utf8_or_null(reason, &nulls[1]);
 	cs_sql_execute(&statement, args, nulls);
 }

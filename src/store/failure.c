@@ -85,7 +85,7 @@ cs_failure_clear(int endpoint, int watch, int n, char **keys)
  * unless the contact may have reached it.
  */
 static void
-store_failure(int endpoint, int watch, const CsStored *stored)
+store_failure(int endpoint, const CsFailureStored *stored)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.failure AS f (endpoint, watch, key, upsert_key, reason, code, message, field,"
@@ -100,20 +100,15 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 		12, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, JSONBOID,
 		UUIDOID}
 	};
-	static CsStatement doubt = {
-		"UPDATE contactsync.contact SET error = $4, digest = CASE WHEN $5 THEN NULL ELSE digest END,"
-		" consent_sent = consent_sent AND NOT $6"
-		" WHERE watch = $2 AND key = $3 AND endpoint = $1",
-		6, {INT4OID, INT4OID, TEXTOID, TEXTOID, BOOLOID, BOOLOID}
-	};
 	static const pg_uuid_t none = {{0}};
 	Datum		args[12];
 	char		nulls[13] = "            ";
 
 	args[0] = Int32GetDatum(endpoint);
-	args[1] = Int32GetDatum(watch);
+	args[1] = Int32GetDatum(stored->watch);
 	args[2] = CStringGetTextDatum(stored->key);
-	args[3] = cs_sql_utf8_or_null(stored->contact ? stored->contact->upsert_key : NULL, &nulls[3]);
+	args[3] = stored->upsert_key ? CStringGetTextDatum(stored->upsert_key) : (Datum) 0;
+	nulls[3] = stored->upsert_key ? ' ' : 'n';
 	args[4] = CStringGetTextDatum(stored->reason);
 	args[5] = cs_sql_utf8_or_null(stored->code, &nulls[5]);
 	args[6] = cs_sql_utf8_or_null(stored->message, &nulls[6]);
@@ -125,19 +120,30 @@ store_failure(int endpoint, int watch, const CsStored *stored)
 	args[11] = UUIDPGetDatum(&stored->digest);
 	nulls[11] = memcmp(&stored->digest, &none, sizeof(none)) == 0 ? 'n' : ' ';
 	cs_sql_execute(&statement, args, nulls);
-
-	args[3] = CStringGetTextDatum(stored->reason);
-	args[4] = BoolGetDatum(stored->maybe_sent);
-	/* a withdrawal that may have arrived: consent would have to be told anew */
-	args[5] = BoolGetDatum(stored->maybe_sent && stored->withdraws);
-	cs_sql_execute(&doubt, args, NULL);
 }
 
 void
-cs_failure_store(int endpoint, int watch, int n, const CsStored *stored)
+cs_failure_store(int endpoint, int n, const CsFailureStored *stored)
 {
 	for (int i = 0; i < n; i++)
-		store_failure(endpoint, watch, &stored[i]);
+		store_failure(endpoint, &stored[i]);
+}
+
+char *
+cs_failure_upsert_key(int endpoint, int watch, const char *key)
+{
+	static CsStatement statement = {
+		"SELECT upsert_key FROM contactsync.failure WHERE watch = $2 AND key = $3 AND endpoint = $1",
+		3, {INT4OID, INT4OID, TEXTOID}
+	};
+	Datum		args[3] = {Int32GetDatum(endpoint), Int32GetDatum(watch), CStringGetTextDatum(key)};
+	MemoryContext context = CurrentMemoryContext;
+	char	   *upsert_key;
+
+	if (cs_sql_execute(&statement, args, NULL) == 0)
+		return NULL;
+	upsert_key = cs_sql_text(0, 1);
+	return upsert_key ? MemoryContextStrdup(context, upsert_key) : NULL;
 }
 
 /* Effect: of the failures of each endpoint those beyond failure_rows and
@@ -174,10 +180,10 @@ cs_failure_retry(const CsFailureFilter *filter)
 		" JOIN contactsync.endpoint e ON e.id = f.endpoint"
 		" WHERE pg_has_role($1, e.role, 'USAGE') AND ($2 IS NULL OR e.server = $2) AND ($3 = 0 OR f.watch = $3)"
 		" AND ($4 IS NULL OR f.reason = $4) AND ($5 IS NULL AND NOT f.ignored OR f.id = ANY ($5))),"
-		" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact)"
+		" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact, origin)"
 		" SELECT endpoint, watch, pg_current_xact_id(),"
 		" nextval('contactsync.queue_id') * CASE WHEN watch <> 0 THEN -1 ELSE 1 END, clock_timestamp(), 1,"
-		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact FROM f WHERE watch <> 0 OR contact IS NOT NULL"
+		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact, 'r' FROM f WHERE watch <> 0 OR contact IS NOT NULL"
 		" RETURNING 1) SELECT count(*) FROM queued",
 		5, {OIDOID, NAMEOID, INT4OID, TEXTOID, INT8ARRAYOID}
 	};

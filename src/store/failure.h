@@ -14,7 +14,25 @@
 
 #include "utils/array.h"
 
-#include "store/contact_state.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+/* A contact that was given up on; texts of ours in the database's encoding, those
+ * of the provider in UTF-8. */
+typedef struct CsFailureStored
+{
+	int			watch;			/* 0: contactsync_upsert() */
+	const char *key;
+	const char *upsert_key;		/* or NULL */
+	pg_uuid_t	digest;			/* of what was refused, or zero */
+	const char *reason;
+	const char *code;
+	const char *message;
+	const char *field;
+	const char *request_id;
+	int			attempts;
+	Jsonb	   *direct;			/* of contactsync_upsert() */
+} CsFailureStored;
 
 /* A failure as stored. */
 typedef struct CsFailed
@@ -28,7 +46,11 @@ typedef struct CsFailed
 
 extern bool cs_failure_exists(int endpoint, int watch);
 extern void cs_failure_read(int endpoint, int watch, int n, char **keys, CsFailed *failed);
-extern void cs_failure_store(int endpoint, int watch, int n, const CsStored *stored);
+extern void cs_failure_store(int endpoint, int n, const CsFailureStored *stored);
+
+/* The upsert key that failed, palloc'd, or NULL. */
+extern char *cs_failure_upsert_key(int endpoint, int watch, const char *key);
+
 extern void cs_failure_clear(int endpoint, int watch, int n, char **keys);
 extern void cs_failure_prune(void);
 

@@ -57,6 +57,7 @@ enum
 	QUEUE_N,
 	QUEUE_KEYS,
 	QUEUE_CONTACT,
+	QUEUE_ORIGIN,
 	QUEUE_COLUMNS
 };
 
@@ -102,7 +103,7 @@ cs_queue_begin_write(int64 *counter)
  */
 int64
 cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
-			   ArrayType *keys, Jsonb *contact)
+			   ArrayType *keys, Jsonb *contact, char origin)
 {
 	Datum		values[QUEUE_COLUMNS];
 	bool		nulls[QUEUE_COLUMNS] = {0};
@@ -125,6 +126,8 @@ cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
 	nulls[QUEUE_KEYS] = keys == NULL;
 	values[QUEUE_CONTACT] = PointerGetDatum(contact);
 	nulls[QUEUE_CONTACT] = contact == NULL;
+	values[QUEUE_ORIGIN] = CharGetDatum(origin);
+	nulls[QUEUE_ORIGIN] = origin == CS_QUEUE_CHANGE;
 
 	tuple = heap_form_tuple(RelationGetDescr(writer->rel), values, nulls);
 	CatalogTupleInsertWithInfo(writer->rel, tuple, writer->indexes);
@@ -273,6 +276,8 @@ collect_rows(CsQueueRow **rows, int n, MemoryContext context)
 			row->keys = cs_sql_text_array(datum, &row->nkeys);
 		datum = SPI_getbinval(tuple, desc, 5, &isnull);
 		row->contact = isnull ? NULL : DatumGetJsonbPCopy(datum);
+		datum = SPI_getbinval(tuple, desc, 6, &isnull);
+		row->origin = isnull ? CS_QUEUE_CHANGE : DatumGetChar(datum);
 	}
 	MemoryContextSwitchTo(old);
 	return n;
@@ -284,7 +289,7 @@ read_range(int endpoint, int watch, CsQueuePosition after, uint64 below, int lim
 		   CsQueueRow **rows, int n, MemoryContext context)
 {
 	static CsStatement statement = {
-		"SELECT xact, id, queued_at, keys, contact FROM contactsync.queue"
+		"SELECT xact, id, queued_at, keys, contact, origin FROM contactsync.queue"
 		" WHERE endpoint = $1 AND watch = $2 AND (xact, id) > ($3, $4) AND xact < $5"
 		" ORDER BY xact, id LIMIT $6",
 		6, {INT4OID, INT4OID, XID8OID, INT8OID, XID8OID, INT4OID}
@@ -492,23 +497,22 @@ cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions
  * transaction counts upwards.
  */
 void
-cs_queue_expand(int endpoint, int watch, bool contacts, ArrayType *others)
+cs_queue_expand(int endpoint, int watch, ArrayType *others)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys)"
 		" SELECT $1, $2, pg_current_xact_id(), -nextval('contactsync.queue_id'), now(), g.n, g.keys"
 		" FROM (SELECT count(*) AS n, array_agg(key) AS keys"
 		" FROM (SELECT key, (row_number() OVER () - 1) / 200 AS g"
-		" FROM (SELECT key FROM contactsync.contact WHERE endpoint = $1 AND watch = $2 AND $3"
+		" FROM (SELECT key FROM contactsync.source_row WHERE watch = $2"
 		" UNION SELECT key FROM contactsync.failure WHERE endpoint = $1 AND watch = $2"
-		" UNION SELECT unnest($4)) k) k GROUP BY g) g",
-		4, {INT4OID, INT4OID, BOOLOID, TEXTARRAYOID}
+		" UNION SELECT unnest($3)) k) k GROUP BY g) g",
+		3, {INT4OID, INT4OID, TEXTARRAYOID}
 	};
-	Datum		args[4];
+	Datum		args[3];
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
-	args[2] = BoolGetDatum(contacts);
-	args[3] = PointerGetDatum(others);
+	args[2] = PointerGetDatum(others);
 	cs_sql_execute(&statement, args, NULL);
 }

@@ -16,6 +16,13 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+/* Where a row of the queue comes from. */
+#define CS_QUEUE_CHANGE		'\0'
+#define CS_QUEUE_SCAN		's'
+#define CS_QUEUE_CLAIMS		'a' /* an import with claims => 'all' */
+#define CS_QUEUE_RETRY		'r'
+#define CS_QUEUE_TOUCH		't'
+
 /* Keys of one queue row fill at most this, so that it stays in its page. */
 #define CS_QUEUE_ROW_BYTES	7600
 
@@ -27,7 +34,7 @@ typedef struct CsQueueWriter CsQueueWriter;
 
 extern CsQueueWriter *cs_queue_begin_write(int64 *counter);
 extern int64 cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
-							ArrayType *keys, Jsonb *contact);
+							ArrayType *keys, Jsonb *contact, char origin);
 extern void cs_queue_end_write(CsQueueWriter *writer);
 
 /* Reading, by the process that owns the queue. */
@@ -58,6 +65,7 @@ typedef struct CsQueueRow
 	TimestampTz queued_at;
 	int			nkeys;
 	char	  **keys;			/* NULL with nkeys 0 */
+	char		origin;			/* CS_QUEUE_... */
 	Jsonb	   *contact;		/* or NULL; beside keys: these are to be sent
 								 * whatever is known of them */
 } CsQueueRow;
@@ -70,6 +78,6 @@ extern void cs_queue_adopt(void);
 extern int	cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 						  CsQueueRow **rows);
 extern void cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions);
-extern void cs_queue_expand(int endpoint, int watch, bool contacts, ArrayType *others);
+extern void cs_queue_expand(int endpoint, int watch, ArrayType *others);
 
 #endif							/* CS_STORE_QUEUE_H */

@@ -30,62 +30,77 @@
 #include "store/contact_state.h"
 #include "store/remote_contact.h"
 
-/* Return a field as the table has it; NULL if the contact has none. */
-static char *
-field_of(const CsContact *contact, CsField field)
-{
-	const char *value = contact ? contact->value[field] : NULL;
-
-	if (value == NULL)
-		return NULL;
-	if (field == CS_EMAIL)
-		value = cs_email_normalize(value);
-	return cs_encoding_from_utf8(value);
-}
-
-void
-cs_remote_contact_apply(const CsEndpoint *endpoint, int endpoint_id, int n, const CsSourceRow *rows,
-						CsKnown *known)
+bool
+cs_remote_contact_find(int endpoint_id, const char *email, const char *external_id,
+					   bool *opted_in, bool *opted_out)
 {
 	static CsStatement statement = {
-		"SELECT k.n::int4 FROM unnest($2, $3) WITH ORDINALITY AS k (email, external_id, n)"
-		" WHERE EXISTS (SELECT FROM contactsync.remote_contact r WHERE r.endpoint = $1"
-		" AND r.email = k.email AND NOT r.opt_in)"
-		" OR EXISTS (SELECT FROM contactsync.remote_contact r WHERE r.endpoint = $1"
-		" AND r.external_id = k.external_id AND NOT r.opt_in)",
-		3, {INT4OID, TEXTARRAYOID, TEXTARRAYOID}
+		"SELECT bool_or(opt_in), bool_or(NOT opt_in), count(*)::int4 FROM ("
+		"SELECT opt_in FROM contactsync.remote_contact WHERE endpoint = $1 AND email = $2"
+		" UNION ALL SELECT opt_in FROM contactsync.remote_contact WHERE endpoint = $1 AND external_id = $3) r",
+		3, {INT4OID, TEXTOID, TEXTOID}
 	};
-	char	  **emails;
-	char	  **ids;
-	int		   *index;
-	int			nnew = 0;
-	Datum		args[3];
 	CsSqlScope	scope;
-	uint64		found;
+	Datum		args[3];
+	Datum		value;
+	bool		isnull;
+	bool		found;
 
-	if (endpoint == NULL || endpoint->provider->build_pull == NULL || n == 0)
-		return;
-	emails = palloc(n * sizeof(char *));
-	ids = palloc(n * sizeof(char *));
-	index = palloc(n * sizeof(int));
-	for (int i = 0; i < n; i++)
-	{
-		if (known[i].found || rows[i].contact == NULL)
-			continue;
-		emails[nnew] = field_of(rows[i].contact, CS_EMAIL);
-		ids[nnew] = field_of(rows[i].contact, CS_EXTERNAL_ID);
-		index[nnew++] = i;
-	}
-	if (nnew == 0)
-		return;
 	args[0] = Int32GetDatum(endpoint_id);
-	args[1] = cs_sql_make_text_array(nnew, emails);
-	args[2] = cs_sql_make_text_array(nnew, ids);
+	args[1] = CStringGetTextDatum(email);
+	args[2] = external_id ? CStringGetTextDatum(external_id) : (Datum) 0;
 	cs_sql_enter(&scope);
-	found = cs_sql_execute(&statement, args, NULL);
-	for (uint64 i = 0; i < found; i++)
-		known[index[cs_sql_int(i, 1) - 1]].opted_out = true;
+	cs_sql_execute(&statement, args, external_id ? NULL : "  n");
+	value = cs_sql_value(0, 1, &isnull);
+	*opted_in = !isnull && DatumGetBool(value);
+	value = cs_sql_value(0, 2, &isnull);
+	*opted_out = !isnull && DatumGetBool(value);
+	found = cs_sql_int(0, 3) > 0;
 	cs_sql_leave(&scope);
+	return found;
+}
+
+/* Append a contact to a page. */
+static void
+append(StringInfo out, const CsRemoteContact *remote)
+{
+	const CsContact *contact = remote->contact;
+	const char *email = cs_email_normalize(contact->value[CS_EMAIL]);
+
+	cs_json_comma(out);
+	appendStringInfoCharMacro(out, '{');
+	cs_json_member(out, "email", email);
+	cs_json_member(out, "remote_id", remote->id);
+	cs_json_member(out, "external_id", contact->value[CS_EXTERNAL_ID]);
+	if (cs_contact_is(contact, CS_OPT_IN, "true") || cs_contact_is(contact, CS_OPT_IN, "false"))
+		cs_json_member_raw(out, "opt_in", contact->value[CS_OPT_IN]);
+	cs_json_member(out, "locale", contact->value[CS_LOCALE]);
+	cs_json_member(out, "updated_at", remote->updated_at);
+	cs_json_key(out, "attributes");
+	appendStringInfoCharMacro(out, '{');
+	for (int i = 0; i < contact->nattributes; i++)
+		cs_json_member_raw(out, contact->attributes[i].name, contact->attributes[i].json);
+	appendStringInfoString(out, "}}");
+}
+
+bool
+cs_remote_contact_read_page(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
+							CsPullPage *pulled, StringInfo page)
+{
+	memset(pulled, 0, sizeof(CsPullPage));
+	endpoint->provider->judge_pull(endpoint, pull, doc, pulled);
+	if (pulled->items == NULL)
+		return false;
+	appendStringInfoCharMacro(page, '[');
+	for (int i = 0; i < cs_json_length(pulled->items); i++)
+	{
+		CsRemoteContact remote = {0};
+
+		if (endpoint->provider->read_contact(endpoint, cs_json_item(pulled->items, i), &remote))
+			append(page, &remote);
+	}
+	appendStringInfoCharMacro(page, ']');
+	return true;
 }
 
 void
@@ -165,6 +180,18 @@ cs_remote_contact_since(int endpoint_id)
 }
 
 void
+cs_remote_contact_complete(int endpoint_id, TimestampTz pulled_at)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET learned_at = $2, unlearnable = NULL WHERE id = $1",
+		2, {INT4OID, TIMESTAMPTZOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint_id), TimestampTzGetDatum(pulled_at)};
+
+	cs_sql_execute(&statement, args, NULL);
+}
+
+void
 cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at)
 {
 	static CsStatement statement = {
@@ -195,7 +222,7 @@ cs_remote_contact_learn(int endpoint_id, TimestampTz pulled_at, double ahead)
 		" AND c.opted_out = r.opt_in AND COALESCE(c.synced_at, '-infinity') < $2" \
 		" AND (r.pulled_at = $2 OR NOT r.opt_in AND c.synced_at >= COALESCE((SELECT max(b.pulled_at)" \
 		" FROM contactsync.remote_contact b WHERE b.endpoint = $1 AND b.pulled_at < $2), '-infinity'))" \
-		" AND (r.opt_in OR c.consent_sent OR c.synced_at IS NULL" \
+		" AND (r.opt_in OR c.claimed OR c.synced_at IS NULL" \
 		" OR r.updated_at - make_interval(secs => $3) > c.synced_at + interval '1 min')"
 	static CsStatement by_email = {
 		LEARN("r.email = COALESCE(c.email COLLATE \"C\", c.upsert_key)"), 3, {INT4OID, TIMESTAMPTZOID, FLOAT8OID}

@@ -10,17 +10,19 @@
 
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
+
 #include "provider/endpoint.h"
+#include "provider/provider.h"
 #include "store/contact_state.h"
 #include "store/source_row.h"
 
 /*
- * Effect: what was never sent, and opted out at the provider as far as was
- * pulled, is known to have opted out.  rows[i] is what known[i] is about; its
- * contact may be NULL and need not be prepared.  Needs a transaction.
+ * Did a pull list the address, or the id if that is not NULL?  Texts are in the
+ * database's encoding.  Needs a transaction.
  */
-extern void cs_remote_contact_apply(const CsEndpoint *endpoint, int endpoint_id, int n,
-									const CsSourceRow *rows, CsKnown *known);
+extern bool cs_remote_contact_find(int endpoint_id, const char *email, const char *external_id,
+								   bool *opted_in, bool *opted_out);
 
 /*
  * All within cs_sql_enter().  A page is a JSON array in UTF-8 of objects whose
@@ -32,6 +34,15 @@ extern int64 cs_remote_contact_count(int endpoint_id, TimestampTz pulled_at);
 
 /* The newest change so far as ISO 8601 in UTC, with some time off; NULL: none. */
 extern char *cs_remote_contact_since(int endpoint_id);
+/*
+ * Make such a page of what the provider answered, in an empty buffer.  Return
+ * false if the answer has another form.  Needs no transaction.
+ */
+extern bool cs_remote_contact_read_page(const CsEndpoint *endpoint, const CsPull *pull,
+										CsJson *doc, CsPullPage *pulled, StringInfo page);
+
+/* A pull has brought all contacts. */
+extern void cs_remote_contact_complete(int endpoint_id, TimestampTz pulled_at);
 extern void cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at);
 
 /*

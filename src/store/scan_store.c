@@ -51,7 +51,7 @@ cs_scan_store_load(int endpoint, int watch)
 {
 	static CsStatement statement = {
 		"SELECT id, kind, phase, value, cursor, watermark, filter, rate, automations IS NOT NULL, changes,"
-		" extract(epoch FROM next_at)::float8, since FROM contactsync.scan"
+		" extract(epoch FROM next_at)::float8, since, claims = 'all' FROM contactsync.scan"
 		" WHERE endpoint = $1 AND watch = $2 AND state = 'running' ORDER BY kind <> 'poll', id",
 		2, {INT4OID, INT4OID}
 	};
@@ -78,6 +78,7 @@ cs_scan_store_load(int endpoint, int watch)
 		row->changes = DatumGetInt64(cs_sql_value(i, 10, &isnull));
 		row->next_at = float_value(i, 11);
 		row->since = cs_sql_text(i, 12);
+		row->claims_all = bool_value(i, 13);
 		rows = lappend(rows, row);
 	}
 	return rows;
@@ -89,20 +90,20 @@ cs_scan_store_load(int endpoint, int watch)
  */
 int
 cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
-					 const char *automations, int64 total)
+					 const char *automations, const char *claims, int64 total)
 {
 	static CsStatement forget = {
 		"DELETE FROM contactsync.scan WHERE endpoint = $1 AND watch = $2 AND kind = $3 AND state <> 'running'",
 		3, {INT4OID, INT4OID, TEXTOID}
 	};
 	static CsStatement create = {
-		"INSERT INTO contactsync.scan (endpoint, watch, kind, phase, filter, rate, automations, total)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+		"INSERT INTO contactsync.scan (endpoint, watch, kind, phase, filter, rate, automations, total, claims)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 		" ON CONFLICT (watch) WHERE state = 'running' AND kind <> 'poll' DO NOTHING RETURNING id",
-		8, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, TEXTOID, INT8OID}
+		9, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, TEXTOID, INT8OID, TEXTOID}
 	};
-	Datum		args[8];
-	char		nulls[9] = "        ";
+	Datum		args[9];
+	char		nulls[10] = "         ";
 
 	args[0] = Int32GetDatum(watch->endpoint);
 	args[1] = Int32GetDatum(watch->id);
@@ -114,6 +115,7 @@ cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, 
 	nulls[5] = rate > 0 ? ' ' : 'n';
 	args[6] = cs_sql_text_or_null(automations, &nulls[6]);
 	args[7] = Int64GetDatum(total);
+	args[8] = text_argument(claims, &nulls[8]);
 	return cs_sql_execute(&create, args, nulls) > 0 ? cs_sql_int(0, 1) : 0;
 }
 
@@ -141,13 +143,14 @@ cs_scan_store_step(const CsScanRow *row, const CsScanStep *step)
 	static CsStatement statement = {
 		"UPDATE contactsync.scan SET value = $2, cursor = $3, watermark = $4, changes = $5, next_at = $6,"
 		" done = done + $7, new = new + $8, changed = changed + $9, unchanged = unchanged + $10,"
-		" refused = refused + $11, invalid = invalid + $12, filtered = filtered + $13, gone = gone + $14,"
+		" refused = refused + $11, withheld = withheld + $12, invalid = invalid + $13, filtered = filtered + $14,"
+		" gone = gone + $15,"
 		" updated_at = clock_timestamp() WHERE id = $1",
-		14, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, INT8OID, INT8OID}
+		15, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
 	};
-	Datum		args[14];
-	char		nulls[15] = "              ";
+	Datum		args[15];
+	char		nulls[16] = "               ";
 
 	args[0] = Int32GetDatum(row->id);
 	args[1] = cs_sql_text_or_null(row->position.value, &nulls[1]);
@@ -189,6 +192,12 @@ cs_scan_store_begin_phase(const CsScanRow *row, int64 total)
 void
 cs_scan_store_end(int id, const char *reason)
 {
+	/* all rows were read once: it is known whose contact has none */
+	static CsStatement complete = {
+		"UPDATE contactsync.watch w SET complete = true FROM contactsync.scan s WHERE s.id = $1 AND w.id = s.watch"
+		" AND s.filter IS NULL AND NOT w.complete",
+		1, {INT4OID}
+	};
 	static CsStatement statement = {
 		"UPDATE contactsync.scan SET state = CASE WHEN $2 IS NULL THEN 'done' ELSE 'failed' END, reason = $2,"
 		" finished_at = clock_timestamp() WHERE id = $1",
@@ -200,6 +209,8 @@ cs_scan_store_end(int id, const char *reason)
 	args[0] = Int32GetDatum(id);
 	args[1] = cs_sql_text_or_null(reason, &nulls[1]);
 	cs_sql_execute(&statement, args, nulls);
+	if (reason == NULL)
+		cs_sql_execute(&complete, args, NULL);
 }
 
 /* How many contacts the scan has found: about as many as the watch has synced. */

@@ -44,10 +44,10 @@ typedef struct CsScanRow
 	char	   *watermark;		/* CS_POLL: where the round began, or NULL */
 	char	   *since;			/* CS_POLL: no row up to there, or NULL */
 	char	   *filter;			/* only rows that pass it, or NULL */
-	double		rate;			/* keys to queue a second; 0: no limit */
-	bool		accepted;		/* the user said that automations may start,
-								 * or are paused */
-	int64		changes;		/* found while COUNTING */
+	double		rate;			/* contacts queued a second; 0: no limit */
+	bool		claims_all;		/* claims => 'all' */
+	bool		accepted;		/* automations may start, or cannot */
+	int64		changes;		/* that were found in this phase so far */
 	double		next_at;		/* CS_POLL: the next round, in Unix seconds */
 } CsScanRow;
 
@@ -58,6 +58,8 @@ typedef enum CsDifference
 	CS_IS_CHANGED,				/* what was sent is different, or unknown */
 	CS_IS_UNCHANGED,
 	CS_IS_REFUSED,				/* the provider refused it as it is */
+	CS_IS_WITHHELD,				/* the provider would mail somebody who did not
+								 * consent */
 	CS_IS_INVALID,				/* it cannot be sent */
 	CS_IS_FILTERED,				/* the filter keeps it out */
 	CS_IS_GONE,					/* likewise, or the row has gone, and it is to
@@ -75,7 +77,7 @@ typedef struct CsScanStep
 extern List *cs_scan_store_load(int endpoint, int watch);
 
 extern int	cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
-								 const char *automations, int64 total);
+								 const char *automations, const char *claims, int64 total);
 
 typedef enum CsScanLock
 {

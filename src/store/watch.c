@@ -203,7 +203,11 @@ enum
 	WATCH_POLL_OVERLAP,
 	WATCH_RECONCILE_NEXT,
 	WATCH_DOUBTED_AT,
-	WATCH_AWAY
+	WATCH_AWAY,
+	WATCH_CLAIMS_ALL,
+	WATCH_COMPLETE,
+	WATCH_DELETE_GUARD,
+	WATCH_REMOVALS_UNTIL
 };
 
 /* Return a number of the result; 0 for null. */
@@ -245,6 +249,11 @@ watch_of_row(int row)
 	watch->poll_overlap = cs_sql_text(row, WATCH_POLL_OVERLAP);
 	watch->reconcile_next = number_of_row(row, WATCH_RECONCILE_NEXT);
 	watch->away = DatumGetBool(cs_sql_value(row, WATCH_AWAY, &isnull));
+	watch->claims_all = DatumGetBool(cs_sql_value(row, WATCH_CLAIMS_ALL, &isnull));
+	watch->complete = DatumGetBool(cs_sql_value(row, WATCH_COMPLETE, &isnull));
+	watch->delete_guard = cs_sql_text(row, WATCH_DELETE_GUARD);
+	released = cs_sql_value(row, WATCH_REMOVALS_UNTIL, &isnull);
+	watch->removals_until = isnull ? 0 : DatumGetTimestampTz(released);
 	watch->stale_before = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
 	return watch;
 }
@@ -252,7 +261,8 @@ watch_of_row(int row)
 #define SELECT_WATCH \
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
 	" w.state, w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
-	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity() FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity()," \
+	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
 /* Return all watches, palloc'd in the current context.  Within cs_sql_enter(). */
 List *

@@ -53,6 +53,10 @@ typedef struct CsWatch
 	char	   *poll_column;	/* to poll the source by; NULL: triggers */
 	double		poll_every;		/* s */
 	char	   *poll_overlap;	/* an interval */
+	bool		claims_all;		/* claims => 'all' */
+	bool		complete;		/* all rows were read once */
+	char	   *delete_guard;	/* or NULL: as preset */
+	TimestampTz removals_until; /* removals until then were let go; 0: none */
 	double		reconcile_next; /* Unix seconds; 0: not scheduled */
 
 	struct Bitmapset *used;		/* columns that it uses, while it is made */

@@ -72,7 +72,7 @@ cs_watch_store_new(CsWatch *watch, bool always)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("table \"%s\" is watched for that server already",
 						get_rel_name(watch->source)),
-				 errhint("Use contactsync_unwatch() first.")));
+				 errhint("Use contactsync_alter_watch() to change it, which keeps what is known.")));
 	watch->id = cs_sql_int(0, 1);
 	if (watch->poll_column == NULL)
 		cs_table_trigger_create(watch, always);
@@ -215,7 +215,7 @@ delete_of_watch(const char *table, int endpoint, int id)
 void
 cs_watch_store_forget(int endpoint, int id)
 {
-	static const char *const tables[] = {"queue", "contact", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten"};
+	static const char *const tables[] = {"queue", "source_row", "departure", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten"};
 
 	for (int i = 0; i < lengthof(tables); i++)
 		delete_of_watch(tables[i], endpoint, id);
@@ -264,7 +264,7 @@ cs_watch_store_sweep(void)
 	" WHERE w.id > 0 AND s.is_called AND w.id <= s.last_value" \
 	" AND NOT EXISTS (SELECT FROM contactsync.watch x WHERE x.id = w.id)))" \
 	" AND endpoint IN (SELECT id FROM contactsync.endpoint WHERE database = contactsync.database_identity())"}
-	static CsStatement statements[] = {SWEEP("contact"), SWEEP("failure"), SWEEP("counter"), SWEEP("scan")};
+	static CsStatement statements[] = {SWEEP("source_row"), SWEEP("failure"), SWEEP("counter"), SWEEP("scan")};
 
 	for (int i = 0; i < lengthof(statements); i++)
 		cs_sql_execute(&statements[i], NULL, NULL);

@@ -70,58 +70,47 @@ read_contact(CsJson *doc, CsOutcome *outcome)
 	return outcome->remote_id != NULL || outcome->remote_status != NULL;
 }
 
-/*
- * Note an opt-out that did not come from here: consent was claimed for this address
- * before, or would have been claimed now, and the status was left unchanged.
- */
+/* What the status that CampaignLark has now says of consent. */
 static void
-note_opt_out(const CsCampaignLark *lark, const CsBatch *batch, CsOutcome *outcome)
+note_consent(const CsCampaignLark *lark, const CsBatch *batch, CsOutcome *outcome)
 {
 	const CsContact *contact = batch->contacts[0];
-	bool		claimed = (contact->consent_sent && contact->previous_key == NULL) ||
-	(CS_LARK_KIND(batch->step) == CS_LARK_KEEP && contact->value[CS_STATUS] != NULL);
+	const char *sent = cs_campaignlark_status(lark, contact, batch->step);
 
-	if (lark->partial_update && is_opt_out(contact->value[CS_STATUS]))
-		outcome->opted_out = false; /* now it does */
-	else if (claimed && is_opt_out(outcome->remote_status) &&
-			 !is_opt_out(cs_campaignlark_status(lark, contact, batch->step)))
-		outcome->opted_out = true;
+	if (sent == NULL && is_opt_out(outcome->remote_status))
+		outcome->opted_out |= contact->claimed || contact->consent == CS_CONSENT_YES;
+	else if (contact->consent == CS_CONSENT_YES && outcome->remote_status &&
+			 strcmp(outcome->remote_status, "SUBSCRIBED") == 0)
+		outcome->claimed = true;
+	if (sent && is_opt_out(sent))
+		outcome->claimed = false;
 }
 
-/* Finish an upsert that succeeded, or continue with the previous address. */
+/* The contact was written. */
 static void
 accept_upsert(const CsCampaignLark *lark, const CsBatch *batch, CsJudgement *judgement)
 {
-	const CsContact *contact = batch->contacts[0];
 	CsOutcome  *outcome = &judgement->outcomes[0];
 	uint32		dropped = CS_LARK_DROPPED(batch->step);
 
-	note_opt_out(lark, batch, outcome);
-	outcome->consent_sent = cs_contact_is(contact, CS_STATUS, "SUBSCRIBED") &&
-		CS_LARK_KIND(batch->step) != CS_LARK_KEEP;
+	note_consent(lark, batch, outcome);
 	if (dropped)
 		outcome->note = psprintf("sent without fields that CampaignLark does not know: %s",
-								 list_dropped(lark, contact, dropped));
-
-	if (lark->unsubscribe_old && contact->previous_key && !contact->previous_shared &&
-		strcmp(contact->previous_key, contact->upsert_key) != 0)
-	{
-		cs_answer_conclude(judgement, CS_STEP, NULL, "the previous address is %s",
-						   contact->previous_key);
-		judgement->next_step = CS_LARK_STEP(CS_LARK_OLD, 0);
-	}
+								 list_dropped(lark, batch->contacts[0], dropped));
 }
 
-/* Finish with the contact of the previous address; the outcome is of the new one. */
+/* The contact was looked up, and is there. */
 static void
-accept_old(const CsContact *contact, CsOutcome *outcome)
+judge_found(const CsContact *contact, const CsOutcome *outcome, CsJudgement *judgement)
 {
-	outcome->remote_id = contact->remote_id;
-	outcome->remote_status = NULL;
-	outcome->remote_updated_at = NULL;
-	outcome->consent_sent = cs_contact_is(contact, CS_STATUS, "SUBSCRIBED");
-	if (contact->previous_key)
-		outcome->note = psprintf("unsubscribed the previous address, %s", contact->previous_key);
+	bool		gone = is_opt_out(outcome->remote_status) ||
+	strcmp(outcome->remote_status, "CLEANED") == 0;
+
+	if (contact->action == CS_UNSUBSCRIBE && gone)
+		return;					/* nothing is left to be done */
+	cs_answer_conclude(judgement, CS_STEP, NULL, "the contact is %s", outcome->remote_status);
+	judgement->next_step = CS_LARK_STEP(contact->action == CS_UNSUBSCRIBE ? CS_LARK_SET :
+										CS_LARK_KEEP, 0);
 }
 
 /*
@@ -134,11 +123,15 @@ judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 {
 	const CsContact *contact = batch->contacts[0];
 	CsOutcome  *outcome = &judgement->outcomes[0];
-	bool		keep;
 
 	if (response->status == 404 &&
 		cs_answer_mentions(cs_answer_error_message(doc), "find a contact"))
 	{
+		if (contact->action == CS_UNSUBSCRIBE)
+		{
+			outcome->note = "there was no such contact";
+			return true;
+		}
 		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact is new");
 		judgement->next_step = CS_LARK_STEP(CS_LARK_SET, 0);
 	}
@@ -147,12 +140,7 @@ judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	else if (!read_contact(doc, outcome) || outcome->remote_status == NULL)
 		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else
-	{
-		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact is %s",
-						   outcome->remote_status);
-		keep = contact->value[CS_STATUS] == NULL || is_opt_out(outcome->remote_status);
-		judgement->next_step = CS_LARK_STEP(keep ? CS_LARK_KEEP : CS_LARK_SET, 0);
-	}
+		judge_found(contact, outcome, judgement);
 	return true;
 }
 
@@ -306,9 +294,7 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 		return;
 	else if (response->status < 300 && read_contact(doc, &judgement->outcomes[0]))
 	{
-		if (CS_LARK_KIND(batch->step) == CS_LARK_OLD)
-			accept_old(contact, &judgement->outcomes[0]);
-		else if (batch->action == CS_UPSERT)
+		if (batch->action == CS_UPSERT)
 			accept_upsert(lark, batch, judgement);
 	}
 	else if (response->status == 400 ||

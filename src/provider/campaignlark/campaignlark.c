@@ -48,8 +48,6 @@ static const CsOption options[] = {
 	.help = "whether an existing contact is updated rather than replaced"},
 	{.name = "new_contacts",.place = CS_ON_SERVER,.check = check_new_contacts,
 	.help = "the status of new contacts without opt_in or status: \"subscribed\", \"unsubscribed\" or \"unconfirmed\"; without this option they are refused"},
-	{.name = "keep_opt_outs",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
-	.help = "whether a contact is looked up before it is subscribed, and not subscribed if it has unsubscribed or complained at CampaignLark"},
 	{.name = "drop_unknown_fields",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
 	.help = "whether a contact is sent again without a field that CampaignLark does not know"},
 	{.name = "on_email_change",.place = CS_ON_SERVER,.check = check_email_change,.preset = "ignore",
@@ -83,7 +81,6 @@ configure(const CsEndpoint *endpoint)
 	if (cs_endpoint_option(endpoint, "new_contacts"))
 		lark->new_status = new_statuses[cs_endpoint_option_word(endpoint, "new_contacts",
 																new_contacts_words)];
-	lark->keep_opt_outs = cs_endpoint_option_bool(endpoint, "keep_opt_outs");
 	lark->drop_unknown_fields = cs_endpoint_option_bool(endpoint, "drop_unknown_fields");
 	lark->unsubscribe_old = cs_endpoint_option_word(endpoint, "on_email_change",
 													email_change_words) == 1;
@@ -105,8 +102,6 @@ check_options(const CsEndpoint *endpoint)
 		return NULL;
 	if (lark->new_status)
 		return "new_contacts needs partial_update 'true': a full replacement sets the status of every contact";
-	if (lark->keep_opt_outs)
-		return "keep_opt_outs needs partial_update 'true': a full replacement sets the status of every contact";
 	return NULL;
 }
 
@@ -121,7 +116,7 @@ bulk_risk(const CsEndpoint *endpoint, uint32 fields)
 	bool		pending = (fields & CS_FIELD_BIT(CS_STATUS)) ||
 	(lark->new_status && strcmp(lark->new_status, "UNCONFIRMED") == 0);
 	bool		changes = (fields & ~(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_STATUS) |
-									  CS_FIELD_BIT(CS_OPT_IN))) != 0;
+									  CS_FIELD_BIT(CS_OPT_IN) | CS_FIELD_BIT(CS_OPT_IN_AT))) != 0;
 
 	if (pending)
 		return "CampaignLark starts automations for contacts that are created unconfirmed, or whose tags or fields change: people could be asked to confirm, or receive other mail.";
@@ -145,6 +140,15 @@ check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
 	}
 	*hint = "Map opt_in or status to a column, or set the status of new contacts with the server option new_contacts: 'unsubscribed', 'unconfirmed' or 'subscribed'.";
 	return "CampaignLark subscribes every new contact that comes without a status";
+}
+
+/* The contact of an address that its row has left. */
+static CsAction
+left_behind(const CsEndpoint *endpoint)
+{
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+
+	return lark->unsubscribe_old ? CS_UNSUBSCRIBE : CS_UPSERT;
 }
 
 /* [DOC create-field]: "2-16 chars, lowercase letters and underscores only". */
@@ -299,7 +303,7 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_EXTERNAL_ID) | \
 	 CS_FIELD_BIT(CS_FIRST_NAME) | CS_FIELD_BIT(CS_LAST_NAME) | \
 	 CS_FIELD_BIT(CS_PHONE) | CS_FIELD_BIT(CS_LOCALE) | \
-	 CS_FIELD_BIT(CS_TIMEZONE) | CS_FIELD_BIT(CS_OPT_IN) | \
+	 CS_FIELD_BIT(CS_TIMEZONE) | CS_FIELD_BIT(CS_OPT_IN) | CS_FIELD_BIT(CS_OPT_IN_AT) | \
 	 CS_FIELD_BIT(CS_STATUS) | CS_FIELD_BIT(CS_TAGS) | \
 	 CS_FIELD_BIT(CS_ATTRIBUTES))
 
@@ -324,6 +328,7 @@ const CsProvider cs_campaignlark = {
 	.check_options = check_options,
 	.check_mapping = check_mapping,
 	.bulk_risk = bulk_risk,
+	.left_behind = left_behind,
 	.check_attribute = check_attribute,
 	.build_check = build_check,
 	.judge_check = judge_check,

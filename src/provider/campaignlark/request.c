@@ -80,10 +80,7 @@ is_claim(const char *status)
 	return status && (strcmp(status, "SUBSCRIBED") == 0 || strcmp(status, "UNCONFIRMED") == 0);
 }
 
-/*
- * Decide on one status from opt_in and status: the one that allows less mail
- * wins, and a known opt-out always wins.
- */
+/* Decide on one status from opt_in and status: the one that allows less mail wins. */
 static CsRefusal *
 decide_status(const CsCampaignLark *lark, CsContact *contact)
 {
@@ -93,11 +90,9 @@ decide_status(const CsCampaignLark *lark, CsContact *contact)
 		status = "SUBSCRIBED";
 	if (cs_contact_is(contact, CS_OPT_IN, "false") && (status == NULL || is_claim(status)))
 		status = "UNSUBSCRIBED";
-	if (contact->opted_out && (status == NULL || is_claim(status)))
-		status = lark->partial_update ? NULL : "UNSUBSCRIBED";
 	contact->value[CS_STATUS] = unconstify(char *, status);
 
-	if (status || contact->opted_out || (lark->new_status && lark->partial_update))
+	if (status || (lark->new_status && lark->partial_update))
 		return NULL;
 	return cs_contact_refuse(CS_REASON_MISSING_FIELD, "opt_in",
 							 "the contact has neither opt_in nor status, and CampaignLark would subscribe it%s",
@@ -133,41 +128,56 @@ cs_campaignlark_prepare(const CsEndpoint *endpoint, CsContact *contact)
 
 /* ---------- requests ---------- */
 
-/* Was consent claimed before, for the same address? */
-static bool
-has_claimed(const CsContact *contact)
-{
-	return contact->consent_sent && contact->previous_key == NULL;
-}
-
+/*
+ * Does CampaignLark have to be asked what status the contact has?  A contact that
+ * is merged without a status keeps the one it has, and is subscribed if it is new.
+ * So only what may be subscribed if it is new can be written without asking.
+ */
 bool
 cs_campaignlark_looks_up(const CsCampaignLark *lark, const CsContact *contact)
 {
-	if (contact->action != CS_UPSERT || !lark->partial_update)
+	const char *status = contact->value[CS_STATUS];
+
+	if (contact->action == CS_UNSUBSCRIBE)
+		return true;			/* a complaint is not to be overwritten */
+	if (status == NULL)
+		return strcmp(lark->new_status, "SUBSCRIBED") != 0 ||
+			(!contact->known && (contact->opted_out || contact->claimed));
+	if (!is_claim(status) || contact->claim == CS_CLAIM)
 		return false;
-	if (contact->value[CS_STATUS] == NULL)
-		return contact->opted_out || strcmp(lark->new_status, "SUBSCRIBED") != 0;
-	return lark->keep_opt_outs && !has_claimed(contact) &&
-		is_claim(contact->value[CS_STATUS]);
+	if (contact->claim == CS_CLAIM_IF_NEW)
+		return !lark->partial_update || strcmp(status, "SUBSCRIBED") != 0;
+	return !lark->partial_update || !contact->known;
+}
+
+/* The status of a contact that turned out to be new. */
+static const char *
+status_if_new(const CsCampaignLark *lark, const CsContact *contact)
+{
+	const char *status = contact->value[CS_STATUS] ? contact->value[CS_STATUS] : lark->new_status;
+
+	if (is_claim(status) && contact->claim == CS_CLAIM_NOT &&
+		(contact->value[CS_STATUS] || contact->opted_out || contact->claimed))
+		return "UNSUBSCRIBED";
+	return status;
 }
 
 /*
- * A status of SUBSCRIBED that CampaignLark was told before is not repeated, because
- * the person may have unsubscribed there in the meantime.
+ * Return the status to be sent, or NULL to leave it as it is.  A claim of consent
+ * is not repeated: the person may have unsubscribed there in the meantime.
  */
 const char *
 cs_campaignlark_status(const CsCampaignLark *lark, const CsContact *contact, int step)
 {
 	const char *status = contact->value[CS_STATUS];
 
-	if (contact->action == CS_UNSUBSCRIBE || CS_LARK_KIND(step) == CS_LARK_OLD)
+	if (contact->action == CS_UNSUBSCRIBE)
 		return "UNSUBSCRIBED";
 	if (CS_LARK_KIND(step) == CS_LARK_KEEP)
-		return NULL;
-	if (CS_LARK_KIND(step) == CS_LARK_SET && status == NULL)
-		return contact->opted_out ? "UNSUBSCRIBED" : lark->new_status;
-	if (CS_LARK_KIND(step) == CS_LARK_FIRST && lark->partial_update &&
-		has_claimed(contact) && status && strcmp(status, "SUBSCRIBED") == 0)
+		return lark->partial_update ? NULL : contact->remote_status;
+	if (CS_LARK_KIND(step) == CS_LARK_SET)
+		return status_if_new(lark, contact);
+	if (is_claim(status) && contact->claim != CS_CLAIM)
 		return NULL;
 	return status;
 }
@@ -226,12 +236,11 @@ write_contact(StringInfo out, const CsEndpoint *endpoint, const CsBatch *batch)
 {
 	const CsCampaignLark *lark = cs_provider_settings(endpoint);
 	const CsContact *contact = batch->contacts[0];
-	bool		old = (CS_LARK_KIND(batch->step) == CS_LARK_OLD);
-	bool		whole = (contact->action == CS_UPSERT && !old);
+	bool		whole = contact->action == CS_UPSERT;
 	const char *status = cs_campaignlark_status(lark, contact, batch->step);
 
 	appendStringInfoCharMacro(out, '{');
-	cs_json_member(out, "email_address", old ? contact->previous_key : contact->value[CS_EMAIL]);
+	cs_json_member(out, "email_address", contact->value[CS_EMAIL]);
 	if (whole)
 		write_fields(out, lark, endpoint->nulls_clear, CS_LARK_DROPPED(batch->step), contact);
 	if (whole && contact->value[CS_TAGS])

@@ -21,7 +21,6 @@
 #define CS_LARK_KEEP		1	/* write the contact, which exists; leave its
 								 * status alone */
 #define CS_LARK_SET			2	/* write the contact, always with a status */
-#define CS_LARK_OLD			3	/* unsubscribe the contact's previous address */
 
 #define CS_LARK_KIND(step)		((step) & 3)
 #define CS_LARK_DROPPED(step)	((uint32) (step) >> 2)
@@ -37,7 +36,6 @@ typedef struct CsCampaignLark
 	bool		partial_update;
 	const char *new_status;		/* of new contacts that come without a status;
 								 * NULL: option new_contacts is not set */
-	bool		keep_opt_outs;
 	bool		drop_unknown_fields;
 	bool		unsubscribe_old;	/* on_email_change is 'unsubscribe' */
 	const char *tag[CS_FIELD_COUNT];	/* merge tags of our fields */

@@ -13,9 +13,14 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "provider/answer.h"
 #include "provider/caramel/answer.h"
 #include "provider/caramel/request.h"
+
+/* A contact that was created at most this long before the answer (s) was created by the call. */
+#define CREATED_SECONDS	5
 
 /* A refusal, whatever its form. */
 typedef struct Refusal
@@ -214,9 +219,10 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 	else
 		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_REJECTED,
 						   "%s, and the form would claim consent that %s", message,
-						   cs_contact_is(batch->contacts[0], CS_OPT_IN, "true") ?
-						   "may have been withdrawn since it was submitted" :
-						   "this contact has not given");
+							 batch->contacts[0]->consent != CS_CONSENT_YES ? "this contact has not given" :
+							 batch->contacts[0]->claim == CS_CLAIM_IF_NEW ?
+							 "may have been withdrawn there before (claims => 'all' submits it all the same)" :
+							 "may have been withdrawn since it was submitted");
 }
 
 static bool
@@ -312,6 +318,75 @@ find_id(CsJson *result)
 	return id;
 }
 
+/* A member of the contact object, wherever the result has it; or NULL. */
+static CsJson *
+find_member(CsJson *result, const char *name)
+{
+	const char *text = result_text(result);
+	CsJson	   *found = cs_json_get(result, name);
+
+	if (found == NULL)
+		found = cs_json_get(cs_json_get(result, "structuredContent"), name);
+	if (found == NULL && text)
+		found = cs_json_get(cs_json_parse(text, strlen(text)), name);
+	return found;
+}
+
+/* Unix seconds of a time such as 2026-06-06T14:23:11Z; -1 if it is none. */
+static double
+parse_time(const char *text)
+{
+	struct tm	tm = {0};
+
+	if (text == NULL ||
+		sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+			   &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
+		return -1;
+	tm.tm_year -= 1900;
+	tm.tm_mon -= 1;
+	return (double) timegm(&tm);
+}
+
+/*
+ * Has the call created the contact?  [DOC]: the contact object has created_at,
+ * which is compared with the Date of the answer, by the same clock.
+ */
+static bool
+is_new(const CsResponse *response, CsJson *result)
+{
+	double		created_at = parse_time(cs_json_string(find_member(result, "created_at")));
+	double		date = cs_message_date(response);
+
+	return created_at >= 0 && date >= 0 && created_at >= date - CREATED_SECONDS;
+}
+
+/*
+ * The contact was written without the form.  What does Caramel have of its
+ * consent, and may the form claim it now?
+ */
+static void
+judge_consent(const CsCaramel *caramel, const CsContact *contact, const CsResponse *response,
+			  CsJson *result, CsJudgement *judgement)
+{
+	CsOutcome  *outcome = &judgement->outcomes[0];
+	bool		consents;
+
+	outcome->claimed = contact->claimed;
+	if (cs_json_bool(find_member(result, "marketing_consent"), &consents))
+	{
+		outcome->opted_out = contact->claimed && !consents;
+		outcome->claimed = consents && contact->consent == CS_CONSENT_YES;
+		if (consents)
+			return;
+	}
+	if (caramel->prefer_form && caramel->form_sets_consent && contact->claim == CS_CLAIM_IF_NEW &&
+		contact->consent == CS_CONSENT_YES && is_new(response, result))
+	{
+		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact is new; the form is next");
+		judgement->next_step = CS_CARAMEL_FORM;
+	}
+}
+
 /* [SEED]: the response is the contact object; [INFER]: with the ID of the request. */
 static void
 judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
@@ -323,7 +398,6 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	CsJson	   *result = cs_json_get(doc, "result");
 	CsJson	   *id = cs_json_get(doc, "id");
 	bool		form = cs_caramel_submits(endpoint, batch);
-	bool		claimed = contact->consent_sent && contact->previous_key == NULL;
 	int64		number;
 
 	if (!cs_json_is_object(result) ||
@@ -334,14 +408,18 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	}
 
 	outcome->remote_id = find_id(result);
-	outcome->consent_sent = (form && caramel->form_sets_consent) || claimed;
-	if (claimed && cs_contact_is(contact, CS_OPT_IN, "false"))
+	if (form)
+	{
+		outcome->claimed = caramel->form_sets_consent || contact->claimed;
+		outcome->note = "submitted through the form";
+		return;
+	}
+	if (batch->limitation && *batch->limitation)
+		judgement->limitation = ""; /* the plan allows upserts now */
+	judge_consent(caramel, contact, response, result, judgement);
+	if (contact->claimed && contact->consent == CS_CONSENT_NO)
 		cs_answer_reject_contact(outcome, CS_REASON_REJECTED, "consent_kept",
 								 "the contact has been written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
-	if (form)
-		outcome->note = "submitted through the form";
-	else if (batch->limitation && *batch->limitation)
-		judgement->limitation = ""; /* the plan allows upserts now */
 }
 
 void

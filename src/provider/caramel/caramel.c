@@ -56,8 +56,6 @@ static const CsOption options[] = {
 	.help = "the maximum number of calls per second while contacts are submitted through the form"},
 	{.name = "form_sets_consent",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "true",
 	.help = "whether the form sets marketing_consent; if so, only contacts with opt_in true are submitted"},
-	{.name = "form_resubmit",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
-	.help = "whether a form that sets consent is submitted again for the same contact, which undoes an opt-out"},
 	{.name = "upsert_tool",.place = CS_ON_SERVER,.preset = "caramel.v1.contact.upsert",
 	.help = "the name of the tool that upserts a contact"},
 	{.name = "form_tool",.place = CS_ON_SERVER,.preset = "caramel.v1.form.submit",
@@ -99,7 +97,6 @@ configure(const CsEndpoint *endpoint)
 	caramel->prefer_form = cs_endpoint_option_word(endpoint, "route", routes) == 1;
 	caramel->form_sets_consent = cs_endpoint_option_bool(endpoint, "form_sets_consent");
 	caramel->form_pace = cs_endpoint_option_number(endpoint, "form_pace", 0);
-	caramel->resubmit = cs_endpoint_option_bool(endpoint, "form_resubmit");
 	return caramel;
 }
 
@@ -216,12 +213,14 @@ judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 
 #define FIELDS \
 	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_FIRST_NAME) | \
-	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN))
+	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN) | \
+	 CS_FIELD_BIT(CS_OPT_IN_AT))
 
 const CsProvider cs_caramel = {
 	.name = "caramel",
 	.title = "Caramel",
 	.base_url = "https://app.caramelme.com/api/functions/caramel-mcp",
+	.account_option = "business_id",
 	.max_batch = 1,
 	.pace = 5,					/* "5 rps is a safe sustained rate" */
 	.burst = 1,

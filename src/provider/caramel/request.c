@@ -33,9 +33,7 @@ cs_caramel_may_submit(const CsCaramel *caramel, const CsContact *contact)
 		return false;
 	if (!caramel->form_sets_consent)
 		return true;
-	if (contact->opted_out || !cs_contact_is(contact, CS_OPT_IN, "true"))
-		return false;
-	return caramel->resubmit || !contact->consent_sent || contact->previous_key != NULL;
+	return contact->consent == CS_CONSENT_YES && contact->claim == CS_CLAIM;
 }
 
 bool

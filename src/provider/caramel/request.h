@@ -35,7 +35,6 @@ typedef struct CsCaramel
 	const char *form_field[CS_FIELD_COUNT]; /* the form's names of our fields */
 	bool		prefer_form;	/* route is 'form' */
 	bool		form_sets_consent;
-	bool		resubmit;		/* option form_resubmit */
 	double		form_pace;		/* calls per second */
 } CsCaramel;
 

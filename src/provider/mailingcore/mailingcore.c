@@ -85,8 +85,6 @@ static const CsOption options[] = {
 	.help = "the source of every contact, such as \"import\""},
 	{.name = "consent_version",.place = CS_ON_SERVER,.check = check_label,
 	.help = "the consentVersion of contacts that opted in"},
-	{.name = "repeat_opt_in",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
-	.help = "whether optIn true is sent with every change, which undoes opt-outs made at MailingCore"},
 	{.name = "unsupported_locale",.place = CS_ON_SERVER,.check = check_locale_rule,.preset = "base",
 	.help = "what to do with locales other than es, en, it, fr, ca and de: \"base\" (en for en-GB, else omit), \"omit\", \"send\" or \"reject\""},
 	{.name = "on_unattributed_failure",.place = CS_ON_SERVER,.check = check_failure_rule,.preset = "resend",
@@ -120,7 +118,6 @@ configure(const CsEndpoint *endpoint)
 	settings->source = cs_endpoint_option(endpoint, "source");
 	settings->consent_version = cs_endpoint_option(endpoint, "consent_version");
 	settings->locale_rule = cs_endpoint_option_word(endpoint, "unsupported_locale", locale_rules);
-	settings->repeat_opt_in = cs_endpoint_option_bool(endpoint, "repeat_opt_in");
 	settings->resend = cs_endpoint_option_word(endpoint, "on_unattributed_failure", failure_rules) == 0;
 	settings->accept_unreadable = cs_endpoint_option_word(endpoint, "unreadable_answer", answer_rules) == 1;
 	settings->attribute[CS_FIRST_NAME] = cs_endpoint_option(endpoint, "first_name_attribute");
@@ -357,13 +354,14 @@ judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
 	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_EXTERNAL_ID) | \
 	 CS_FIELD_BIT(CS_FIRST_NAME) | CS_FIELD_BIT(CS_LAST_NAME) | \
 	 CS_FIELD_BIT(CS_PHONE) | CS_FIELD_BIT(CS_TIMEZONE) | \
-	 CS_FIELD_BIT(CS_LOCALE) | CS_FIELD_BIT(CS_OPT_IN) | \
+	 CS_FIELD_BIT(CS_LOCALE) | CS_FIELD_BIT(CS_OPT_IN) | CS_FIELD_BIT(CS_OPT_IN_AT) | \
 	 CS_FIELD_BIT(CS_ATTRIBUTES))
 
 const CsProvider cs_mailingcore = {
 	.name = "mailingcore",
 	.title = "MailingCore",
 	.base_url = "https://api.mailingcore.com",
+	.account_option = "tenant_id",
 	.max_batch = CS_MAILINGCORE_BATCH,
 	.pace = 4.9,				/* limit: 300 per minute; with the burst, 299
 								 * are sent */

@@ -151,19 +151,16 @@ write_attributes(StringInfo out, const CsMailingCore *settings, bool nulls, cons
 }
 
 /*
- * Return the value of optIn, or NULL to leave it out: it is not mapped, not known, or
- * a consent that MailingCore was told before.  [DOC unsubscribe]: people who opted
- * out there must not be imported again with optIn true without fresh consent, and
- * an unchanged value in the source is not fresh consent.  What MailingCore does when
- * optIn is left out is not documented, but then nothing is claimed.
+ * Return the value of optIn, or NULL to leave it out.  True is sent only where
+ * this sending may claim consent.  [DOC unsubscribe]: who opted out there must not
+ * be imported again with optIn true without fresh consent.
  */
 static const char *
-opt_in_of(const CsMailingCore *settings, const CsContact *contact)
+opt_in_of(const CsContact *contact)
 {
 	if (contact->action == CS_UNSUBSCRIBE)
 		return "false";
-	if (cs_contact_is(contact, CS_OPT_IN, "true") && contact->consent_sent &&
-		contact->previous_key == NULL && !settings->repeat_opt_in)
+	if (cs_contact_is(contact, CS_OPT_IN, "true") && contact->claim != CS_CLAIM)
 		return NULL;
 	return contact->value[CS_OPT_IN];
 }
@@ -173,7 +170,7 @@ static void
 write_contact(StringInfo out, const CsMailingCore *settings, bool nulls, const CsContact *contact)
 {
 	bool		upsert = (contact->action == CS_UPSERT);
-	const char *opt_in = opt_in_of(settings, contact);
+	const char *opt_in = opt_in_of(contact);
 
 	appendStringInfoCharMacro(out, '{');
 	cs_json_member(out, "email", contact->value[CS_EMAIL]);

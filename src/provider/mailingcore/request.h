@@ -36,7 +36,6 @@ typedef struct CsMailingCore
 	const char *source;
 	const char *consent_version;
 	CsLocaleRule locale_rule;
-	bool		repeat_opt_in;
 	bool		resend;			/* on_unattributed_failure is 'resend' */
 	bool		accept_unreadable;
 	const char *attribute[CS_FIELD_COUNT];	/* fields that are sent as

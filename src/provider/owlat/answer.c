@@ -18,16 +18,26 @@ continue_with(CsJudgement *judgement, int step, const char *why)
 	judgement->next_step = step;
 }
 
-/* The contact has been written; see whether the topic is next. */
+/*
+ * The contact is as it should be; is the topic?  Of a contact that was not moved,
+ * but found at the new address, nothing is known.
+ */
 static void
-finish(const CsOwlat *owlat, const CsBatch *batch, CsJudgement *judgement)
+finish(const CsEndpoint *endpoint, const CsBatch *batch, bool is_new, CsJudgement *judgement)
 {
-	const CsContact *contact = batch->contacts[0];
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+	CsContact  *contact = batch->contacts[0];
+	CsOutcome  *outcome = &judgement->outcomes[0];
 
-	if (cs_owlat_topic_call(owlat, contact) >= 0)
-		continue_with(judgement, CS_OWLAT_STEP_TOPIC, "the contact has been written, the topic is next");
+	if (cs_owlat_moves(endpoint, contact) && !outcome->moved && !contact->moved)
+	{
+		outcome->claimed = contact->claim == CS_CLAIM;
+		outcome->topics = NULL;
+	}
 	else
-		judgement->outcomes[0].topics = cs_owlat_topics(owlat, contact);
+		outcome->topics = contact->topics;
+	if (cs_owlat_topic_call(owlat, contact, is_new) >= 0)
+		continue_with(judgement, CS_OWLAT_STEP_TOPIC, "the contact has been written, the topic is next");
 }
 
 /* [SRC]: {"error":{"category","message"}}, formerly "code". */
@@ -61,28 +71,30 @@ read_contact(const CsResponse *response, CsJson *doc, CsOutcome *outcome)
 	return outcome->remote_id || cs_json_text(cs_json_get(data, "email"));
 }
 
-/* [SEED]: "Contact already exists -- update instead".  Return false if undecided. */
+/*
+ * [SEED]: "Contact already exists -- update instead".  [SRC]: the address that a
+ * contact was created with stays taken when the contact gets another one, so what
+ * is there neither to be updated nor to be created cannot be reached.
+ */
 static bool
 judge_create(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			 CsJudgement *judgement)
 {
-	const CsOwlat *owlat = cs_provider_settings(endpoint);
-
 	if (response->status != 409)
 		return false;
 	if (batch->step == CS_OWLAT_STEP_RECREATE)
-		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
-						   "the contact keeps appearing and disappearing: it did not exist when it was updated, and existed when it was created");
+		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_CONFLICT,
+						   "CsOwlat keeps the address for a contact that has another address now");
 	else if (cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear))
 		continue_with(judgement, CS_OWLAT_STEP_UPDATE, "the contact exists");
 	else
-		finish(owlat, batch, judgement);	/* nothing to update */
+		finish(endpoint, batch, false, judgement);	/* there is nothing to update */
 	return true;
 }
 
 /*
- * Create the contact again, once, if it no longer exists; leave it as it is if its
- * new address is in use.
+ * Create the contact again, once, if it no longer exists.  A move that was made
+ * already, or to an address that another contact has, goes on with that address.
  */
 static bool
 judge_update(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
@@ -91,7 +103,9 @@ judge_update(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	bool		gone = is_not_found(response, doc);
 
 	if (call == CS_OWLAT_CALL_MOVE && (gone || response->status == 409))
-		continue_with(judgement, CS_OWLAT_STEP_CREATE, gone ? "no contact has the previous address" :
+		continue_with(judgement, cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear) ?
+					  CS_OWLAT_STEP_UPDATE : CS_OWLAT_STEP_CREATE,
+					  gone ? "no contact has the previous address" :
 					  "another contact has the new address already");
 	else if (gone)
 		continue_with(judgement, CS_OWLAT_STEP_RECREATE, "the contact no longer exists");
@@ -110,14 +124,37 @@ judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse
 		judgement->reason = CS_HALT_SCOPE;
 }
 
-/* Is the topic unknown to Owlat, so that all contacts are concerned? */
+/*
+ * Is it the topic that CsOwlat does not know, so that all contacts are concerned?
+ * [SRC]: 404 "Topic not found", 400 "Invalid topic ID format"; what is said of a
+ * contact repeats its address, which can have any word in it.
+ */
 static bool
 is_topic_wrong(const CsResponse *response, CsJson *doc)
 {
+	const char *message = cs_answer_error_message(doc);
+
 	if (response->status == 404 && !is_not_found(response, doc))
 		return true;
-	return (response->status == 404 || response->status == 400) &&
-		cs_answer_mentions(cs_answer_error_message(doc), "topic");
+	return (response->status == 404 || response->status == 400) && message &&
+		(pg_strncasecmp(message, "topic", 5) == 0 || pg_strncasecmp(message, "invalid topic", 13) == 0);
+}
+
+/*
+ * [SRC]: {"removed":false} says that the person had left the topic: after we added
+ * them that is an opt-out.
+ */
+static void
+note_membership(const CsOwlat *owlat, const CsContact *contact, CsJson *doc, bool join,
+				CsOutcome *outcome)
+{
+	bool		removed;
+
+	outcome->topics = join ? cs_owlat_topics_with(owlat, contact) : cs_owlat_topics_without(owlat, contact);
+	outcome->claimed = join;
+	if (!join && cs_owlat_has_joined(owlat, contact) &&
+		cs_json_bool(cs_json_path(doc, "data.removed"), &removed) && !removed)
+		outcome->opted_out = true;
 }
 
 /*
@@ -142,7 +179,7 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 						   "Owlat does not accept the topic of the option topic_id: %s", message);
 	else if (response->status < 300 || (!join && is_not_found(response, doc)))
 	{
-		outcome->topics = join ? cs_owlat_topics_with(owlat, contact) : cs_owlat_topics_without(owlat, contact);
+		note_membership(owlat, contact, doc, join, outcome);
 		if (doi && strcmp(doi, "pending") == 0)
 			outcome->note = "topic: Owlat asked the person for a confirmation";
 	}
@@ -150,7 +187,6 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 		judge_refusal(endpoint, batch, response, doc, judgement);
 	else
 	{
-		outcome->topics = cs_owlat_topics(owlat, contact);
 		outcome->note = psprintf("topic: %s", message);
 	}
 }
@@ -180,7 +216,6 @@ void
 cs_owlat_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			   CsJudgement *judgement)
 {
-	const CsOwlat *owlat = cs_provider_settings(endpoint);
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 	CsOwlatCall call = cs_owlat_call(endpoint, batch);
 
@@ -198,7 +233,10 @@ cs_owlat_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespons
 	else if (call == CS_OWLAT_CALL_DELETE && judge_deletion(response, doc, judgement))
 		return;
 	else if (call != CS_OWLAT_CALL_DELETE && read_contact(response, doc, &judgement->outcomes[0]))
-		finish(owlat, batch, judgement);
+	{
+		judgement->outcomes[0].moved |= call == CS_OWLAT_CALL_MOVE;
+		finish(endpoint, batch, call == CS_OWLAT_CALL_CREATE, judgement);
+	}
 	else if (response->status < 300)
 		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else if (call == CS_OWLAT_CALL_CREATE && judge_create(endpoint, batch, response, judgement))

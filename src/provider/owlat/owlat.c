@@ -11,9 +11,9 @@
  * null refused, "" clears on an update.
  *
  * Owlat keeps consent in topics, and adding a contact to a topic lifts any opt-out
- * [SRC].  So a contact is added to a topic once, not again with every change, and
- * never if it is known to have opted out.  If opt_in is mapped, it decides: true
- * adds, false removes.
+ * [SRC].  So a contact is added only where consent is claimed, not again with every
+ * change.  If opt_in is mapped, it decides: true adds, false removes, and who never
+ * said true is not created.
  *
  * A contact that is known to exist is updated at once, which saves a call.
  *
@@ -27,15 +27,15 @@
 #include "provider/owlat/answer.h"
 #include "provider/owlat/request.h"
 
-static const char *const topic_modes[] = {"once", "always", NULL};
+static const char *const opt_out_words[] = {"keep", "delete", NULL};
 static const char *const email_change_words[] = {"ignore", "follow", NULL};
 
 /* ---------- options ---------- */
 
 static const char *
-check_topic_mode(const char *value)
+check_opt_out(const char *value)
 {
-	return cs_option_check_words(value, topic_modes);
+	return cs_option_check_words(value, opt_out_words);
 }
 
 static const char *
@@ -59,8 +59,8 @@ check_topic_path(const char *value)
 static const CsOption options[] = {
 	{.name = "topic_id",.place = CS_ON_SERVER,.check = cs_option_check_header,
 	.help = "the ID of the topic that contacts are added to"},
-	{.name = "topic_mode",.place = CS_ON_SERVER,.check = check_topic_mode,.preset = "once",
-	.help = "how often a contact is added to the topic: \"once\", or \"always\", which undoes what people did at Owlat"},
+	{.name = "on_opt_out",.place = CS_ON_SERVER,.check = check_opt_out,.preset = "keep",
+	.help = "what to do with a contact whose opt_in is no longer true: \"keep\" it outside of the topic, where campaigns to segments can still mail it, or \"delete\" it"},
 	{.name = "on_email_change",.place = CS_ON_SERVER,.check = check_email_change,.preset = "ignore",
 	.help = "what happens to the contact of the previous address: \"ignore\", or \"follow\", which gives it the new address"},
 	{.name = "contacts_path",.place = CS_ON_SERVER,.check = check_path,.preset = "/api/v1/contacts",
@@ -79,7 +79,7 @@ configure(const CsEndpoint *endpoint)
 	owlat->contacts_path = cs_endpoint_option(endpoint, "contacts_path");
 	owlat->topic_path = cs_endpoint_option(endpoint, "topic_path");
 	owlat->topic_id = cs_endpoint_option(endpoint, "topic_id");
-	owlat->topic_always = cs_endpoint_option_word(endpoint, "topic_mode", topic_modes) == 1;
+	owlat->delete_opt_outs = cs_endpoint_option_word(endpoint, "on_opt_out", opt_out_words) == 1;
 	owlat->follow_email = cs_endpoint_option_word(endpoint, "on_email_change",
 												  email_change_words) == 1;
 	return owlat;
@@ -105,6 +105,41 @@ check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
 		return NULL;
 	*hint = "Set the server option topic_id to the topic that opt_in is about, or do not map opt_in.";
 	return "Owlat keeps consent in topics, and the option topic_id is not set";
+}
+
+/* ---------- consent ---------- */
+
+static bool
+deletes_opt_outs(const CsEndpoint *endpoint)
+{
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+
+	return owlat->delete_opt_outs;
+}
+
+/*
+ * [SRC]: campaigns to a segment go to every contact that has not opted out of all
+ * mail, whatever topics it is in.  So who did not consent is not created, nor is
+ * anybody created again without a word.
+ */
+static bool
+withholds(const CsEndpoint *endpoint, const CsContact *contact)
+{
+	bool		mapped = (contact->present & CS_FIELD_BIT(CS_OPT_IN)) != 0;
+
+	if (contact->known)
+		return false;
+	return (mapped && contact->consent != CS_CONSENT_YES) ||
+		(contact->claim == CS_CLAIM_NOT && (contact->opted_out || contact->claimed));
+}
+
+/* Without opt_in every contact is added to the topic. */
+static bool
+implies_consent(const CsEndpoint *endpoint)
+{
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+
+	return owlat->topic_id != NULL;
 }
 
 /* ---------- lookups ---------- */
@@ -167,7 +202,8 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 
 #define FIELDS \
 	(CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_FIRST_NAME) | \
-	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN))
+	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN) | \
+	 CS_FIELD_BIT(CS_OPT_IN_AT))
 
 const CsProvider cs_owlat = {
 	.name = "owlat",
@@ -189,6 +225,10 @@ const CsProvider cs_owlat = {
 	.configure = configure,
 	.check_mapping = check_mapping,
 	.bulk_risk = bulk_risk,
+	.withholds = withholds,
+	.deletes_opt_outs = deletes_opt_outs,
+	.implies_consent = implies_consent,
+	.moves = cs_owlat_moves,
 	.build_check = build_check,
 	.judge_check = judge_check,
 	.build_lookup = build_lookup,

@@ -53,21 +53,16 @@ cs_owlat_prepare(const CsEndpoint *endpoint, CsContact *contact)
 	return refusal;
 }
 
-/* Does the contact of the previous address get the new one? */
-static bool
-moves(const CsOwlat *owlat, const CsContact *contact)
+bool
+cs_owlat_moves(const CsEndpoint *endpoint, const CsContact *contact)
 {
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+
 	return owlat->follow_email && contact->previous_key && !contact->previous_shared &&
 		strcmp(contact->previous_key, contact->upsert_key) != 0;
 }
 
 /* ---------- topics ---------- */
-
-const char *
-cs_owlat_topics(const CsOwlat *owlat, const CsContact *contact)
-{
-	return contact->previous_key == NULL || moves(owlat, contact) ? contact->topics : NULL;
-}
 
 /* Return the position of the topic of the option in a list, or NULL. */
 static const char *
@@ -85,16 +80,16 @@ find_topic(const CsOwlat *owlat, const char *topics)
 	return NULL;
 }
 
-static bool
-has_joined(const CsOwlat *owlat, const CsContact *contact)
+bool
+cs_owlat_has_joined(const CsOwlat *owlat, const CsContact *contact)
 {
-	return find_topic(owlat, cs_owlat_topics(owlat, contact)) != NULL;
+	return find_topic(owlat, contact->topics) != NULL;
 }
 
 const char *
 cs_owlat_topics_with(const CsOwlat *owlat, const CsContact *contact)
 {
-	const char *topics = cs_owlat_topics(owlat, contact);
+	const char *topics = contact->topics;
 
 	if (find_topic(owlat, topics))
 		return topics;
@@ -104,7 +99,7 @@ cs_owlat_topics_with(const CsOwlat *owlat, const CsContact *contact)
 const char *
 cs_owlat_topics_without(const CsOwlat *owlat, const CsContact *contact)
 {
-	const char *topics = cs_owlat_topics(owlat, contact);
+	const char *topics = contact->topics;
 	const char *found = find_topic(owlat, topics);
 	const char *rest;
 
@@ -125,24 +120,26 @@ cs_owlat_has_data(const CsContact *contact, bool nulls)
 		(nulls && (contact->present & (CS_FIELD_BIT(CS_FIRST_NAME) | CS_FIELD_BIT(CS_LAST_NAME))));
 }
 
+/*
+ * [SRC]: joining lifts an opt-out from all mail, so nobody joins without a claim;
+ * whether the contact is new shows when it is created.
+ */
 int
-cs_owlat_topic_call(const CsOwlat *owlat, const CsContact *contact)
+cs_owlat_topic_call(const CsOwlat *owlat, const CsContact *contact, bool is_new)
 {
-	bool		mapped = (contact->present & CS_FIELD_BIT(CS_OPT_IN)) != 0;
-
 	if (owlat->topic_id == NULL)
 		return -1;
-	if (contact->action == CS_UNSUBSCRIBE || cs_contact_is(contact, CS_OPT_IN, "false"))
+	if (contact->action == CS_UNSUBSCRIBE || contact->consent == CS_CONSENT_NO)
 		return CS_OWLAT_CALL_LEAVE;
-	if (contact->opted_out || (mapped && contact->value[CS_OPT_IN] == NULL))
+	if (contact->consent != CS_CONSENT_YES)
 		return -1;
-	return has_joined(owlat, contact) && !owlat->topic_always ? -1 : CS_OWLAT_CALL_JOIN;
+	return contact->claim == CS_CLAIM || (contact->claim == CS_CLAIM_IF_NEW && is_new) ?
+		CS_OWLAT_CALL_JOIN : -1;
 }
 
 CsOwlatCall
 cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
 {
-	const CsOwlat *owlat = cs_provider_settings(endpoint);
 	const CsContact *contact = batch->contacts[0];
 
 	if (batch->action == CS_DELETE)
@@ -152,14 +149,14 @@ cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
 	switch (batch->step)
 	{
 		case CS_OWLAT_STEP_FIRST:
-			if (moves(owlat, contact))
+			if (cs_owlat_moves(endpoint, contact))
 				return CS_OWLAT_CALL_MOVE;
-			return contact->remote_id && contact->previous_key == NULL &&
+			return contact->known && contact->remote_id &&
 				cs_owlat_has_data(contact, endpoint->nulls_clear) ? CS_OWLAT_CALL_UPDATE : CS_OWLAT_CALL_CREATE;
 		case CS_OWLAT_STEP_UPDATE:
 			return CS_OWLAT_CALL_UPDATE;
 		case CS_OWLAT_STEP_TOPIC:
-			return cs_owlat_topic_call(owlat, contact) == CS_OWLAT_CALL_LEAVE ? CS_OWLAT_CALL_LEAVE : CS_OWLAT_CALL_JOIN;
+			return contact->consent == CS_CONSENT_NO ? CS_OWLAT_CALL_LEAVE : CS_OWLAT_CALL_JOIN;
 		default:
 			return CS_OWLAT_CALL_CREATE;
 	}
@@ -233,7 +230,9 @@ cs_owlat_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *requ
 			write_contact(&request->body, contact, false, endpoint->nulls_clear);
 			break;
 		case CS_OWLAT_CALL_MOVE:
-			request->url = cs_owlat_contact_url(endpoint, owlat, contact->previous_key);
+			/* [SRC]: the ID stays, whether the contact was moved already or not */
+			request->url = cs_owlat_contact_url(endpoint, owlat, contact->remote_id ?
+												contact->remote_id : contact->previous_key);
 			write_contact(&request->body, contact, true, endpoint->nulls_clear);
 			break;
 		case CS_OWLAT_CALL_JOIN:

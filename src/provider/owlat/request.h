@@ -40,7 +40,7 @@ typedef struct CsOwlat
 	const char *contacts_path;
 	const char *topic_path;		/* with {topic} */
 	const char *topic_id;
-	bool		topic_always;
+	bool		delete_opt_outs;	/* on_opt_out is 'delete' */
 	bool		follow_email;
 } CsOwlat;
 
@@ -50,18 +50,25 @@ extern void cs_owlat_build(const CsEndpoint *endpoint, const CsBatch *batch, CsR
 /* Return what the call of a step does. */
 extern CsOwlatCall cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch);
 
-/* Return the call that the topic needs, JOIN or LEAVE, or -1. */
-extern int	cs_owlat_topic_call(const CsOwlat *owlat, const CsContact *contact);
+/* Is the contact of previous_key to become this one? */
+extern bool cs_owlat_moves(const CsEndpoint *endpoint, const CsContact *contact);
+
+/*
+ * Return the call that the topic needs, JOIN or LEAVE, or -1.  "is_new": Owlat did
+ * not have the contact before.
+ */
+extern int	cs_owlat_topic_call(const CsOwlat *owlat, const CsContact *contact, bool is_new);
+
+/* Is the topic of the option among those that the contact was added to? */
+extern bool cs_owlat_has_joined(const CsOwlat *owlat, const CsContact *contact);
 
 /* Does the contact have anything to update? */
 extern bool cs_owlat_has_data(const CsContact *contact, bool nulls);
 
 /*
- * Return the topics that the contact was added to, separated by spaces, or NULL;
- * those of a previous address do not count.  Likewise after it has joined the
- * topic of the option, or has left it.
+ * Return the topics that the contact was added to, separated by spaces, or NULL,
+ * after it has joined the topic of the option, or has left it.
  */
-extern const char *cs_owlat_topics(const CsOwlat *owlat, const CsContact *contact);
 extern const char *cs_owlat_topics_with(const CsOwlat *owlat, const CsContact *contact);
 extern const char *cs_owlat_topics_without(const CsOwlat *owlat, const CsContact *contact);
 

@@ -1,0 +1,103 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *		Whether a sending may claim a person's consent.
+ *
+ * Consent is claimed once per word of the person.  A word is a live change that
+ * is seen to take opt_in from not true to true, or a newer opt_in_at.  An address
+ * that nothing is known of may be claimed if the provider does not know it
+ * either.  Nothing else is a word: neither a key that changes, nor a row that is
+ * inserted again, nor a watch that is made again, nor an import.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "delivery/claim.h"
+
+/* Was opt_in seen to be something else than true? */
+static bool
+was_not_true(char consent)
+{
+	return consent == CS_CONSENT_NO || consent == CS_CONSENT_NULL;
+}
+
+/* Does the row, or the contact of contactsync_upsert(), turn to true? */
+static bool
+turns_true(const CsClaimFacts *facts)
+{
+	const CsKnown *known = facts->known;
+
+	if (!facts->live)
+		return false;
+	if (facts->row == NULL)
+		return known->found && was_not_true(known->opt_in);
+	return facts->row->found && was_not_true(facts->row->opt_in) &&
+		(!known->found || strcmp(facts->row->upsert_key, known->upsert_key) == 0);
+}
+
+/* Is anything known of the person?  A contact whose first call may be under way is
+ * not one that the provider had. */
+static bool
+is_remembered(const CsClaimFacts *facts)
+{
+	return facts->known->synced_at != 0 || facts->person->elsewhere || facts->person->remembered;
+}
+
+/* The person's last known word, or else when the contact was last synced. */
+static TimestampTz
+last_word(const CsClaimFacts *facts)
+{
+	const CsPerson *person = facts->person;
+	TimestampTz at = facts->known->opt_in_at;
+
+	if (person->elsewhere)
+		at = Max(at, person->contact.opt_in_at);
+	if (person->remembered)
+		at = Max(at, person->memory.opt_in_at);
+	if (at == 0)
+		at = Max(facts->known->synced_at, person->elsewhere ? person->contact.synced_at : 0);
+	return at;
+}
+
+/* Where no time is known nothing is newer: what was forgotten stays closed. */
+static bool
+is_newer_word(const CsClaimFacts *facts)
+{
+	TimestampTz last = last_word(facts);
+
+	return facts->opt_in_at != 0 && last != 0 && facts->opt_in_at > last;
+}
+
+bool
+cs_claim_stands(const CsClaimFacts *facts)
+{
+	const CsPerson *person = facts->person;
+
+	return facts->known->claimed || (person->elsewhere && person->contact.claimed) ||
+		(person->remembered && person->memory.state == CS_MEMORY_CLAIMED);
+}
+
+bool
+cs_claim_is_closed(const CsClaimFacts *facts)
+{
+	const CsPerson *person = facts->person;
+
+	return facts->known->opted_out || (person->elsewhere && person->contact.opted_out) ||
+		(person->remembered && person->memory.state == CS_MEMORY_CLOSED) ||
+		(person->opted_out_there && facts->known->synced_at == 0);
+}
+
+CsClaim
+cs_claim_decide(const CsClaimFacts *facts)
+{
+	if (facts->consent != CS_CONSENT_YES)
+		return CS_CLAIM_NOT;
+	if (turns_true(facts) || (is_remembered(facts) && is_newer_word(facts)))
+		return CS_CLAIM;
+	if (cs_claim_stands(facts) || cs_claim_is_closed(facts))
+		return CS_CLAIM_NOT;
+	if (facts->all)
+		return CS_CLAIM;
+	return is_remembered(facts) ? CS_CLAIM_NOT : CS_CLAIM_IF_NEW;
+}

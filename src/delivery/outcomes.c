@@ -1,0 +1,503 @@
+/*-------------------------------------------------------------------------
+ *
+ * outcomes.c
+ *		What is to be stored of one lane.
+ *
+ * The identities of a contact stay locked until its outcome is stored, so that
+ * whoever reads what is known of the contact knows all of it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/encoding.h"
+#include "delivery/outcomes.h"
+#include "store/consent.h"
+#include "store/contact_state.h"
+#include "store/departure.h"
+#include "store/failure.h"
+#include "store/queue.h"
+#include "store/row_state.h"
+#include "store/stats.h"
+
+/* A contact that the provider has no more. */
+typedef struct CsRemoved
+{
+	const char *upsert_key;
+	CsConsent	consent;		/* what is remembered; state '\0': nothing */
+} CsRemoved;
+
+/* A contact whose last speaker has left it, or cannot speak. */
+typedef struct CsLeftTo
+{
+	const char *upsert_key;
+	const char *key;			/* of that row */
+} CsLeftTo;
+
+CsLaneOutcomes *
+cs_outcomes_create(MemoryContext parent, CsLane *lane)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "contactsync outcomes of a lane",
+												  ALLOCSET_DEFAULT_SIZES);
+	CsLaneOutcomes *outcomes = MemoryContextAllocZero(context, sizeof(CsLaneOutcomes));
+
+	outcomes->lane = lane;
+	outcomes->context = context;
+	return outcomes;
+}
+
+/* Free what has been stored; changes that waited for its locks are PENDING again. */
+void
+cs_outcomes_free(CsLaneOutcomes *outcomes)
+{
+	ListCell   *lc;
+
+	foreach(lc, outcomes->read_batches)
+		cs_read_batch_release(lfirst(lc));
+	cs_change_release_taken(outcomes->lane->changes.locks, outcomes->locks);
+	MemoryContextDelete(outcomes->context);
+}
+
+/*
+ * Gathering
+ */
+
+/* A new item, zeroed, at the end of the array. */
+static void *
+add(CsLaneOutcomes *outcomes, CsArray *array, Size size)
+{
+	void	   *item;
+
+	if (array->n == array->max)
+	{
+		array->max = array->max ? array->max * 2 : 64;
+		array->items = array->items ? repalloc(array->items, array->max * size) :
+			MemoryContextAlloc(outcomes->context, array->max * size);
+	}
+	item = (char *) array->items + size * array->n++;
+	memset(item, 0, size);
+	return item;
+}
+
+static char *
+copy(CsLaneOutcomes *outcomes, const char *text)
+{
+	return text ? MemoryContextStrdup(outcomes->context, text) : NULL;
+}
+
+static void
+add_text(CsLaneOutcomes *outcomes, CsArray *array, const char *text)
+{
+	*(const char **) add(outcomes, array, sizeof(char *)) = copy(outcomes, text);
+}
+
+/*
+ * End a change that has its outcome.  Its read batch and its locks are kept until
+ * that is stored, and queue rows that nothing else needs are deleted with it.
+ */
+static void
+finish(CsLaneOutcomes *outcomes, CsChange *change)
+{
+	CsLane	   *lane = change->lane;
+	CsQueuePosition position;
+	MemoryContext old = MemoryContextSwitchTo(outcomes->context);
+
+	if (change->read_batch && (outcomes->read_batches == NIL ||
+							   llast(outcomes->read_batches) != change->read_batch))
+	{
+		outcomes->read_batches = lappend(outcomes->read_batches, change->read_batch);
+		cs_read_batch_retain(change->read_batch);
+	}
+	change->read_batch = NULL;
+	outcomes->locks = cs_change_take_locks(change, outcomes->locks);
+	MemoryContextSwitchTo(old);
+	while (cs_change_release_row(change, &position))
+		*(CsQueuePosition *) add(outcomes, &outcomes->done, sizeof(CsQueuePosition)) = position;
+	cs_change_finish(change);
+	if (lane->changes.nchanges == 0)
+		lane->max_read = 0;
+}
+
+/*
+ * What a failure is stored under: the key of the row, or for a direct upsert the
+ * contact; as much of it as fits, and one byte more than a key may have, so that
+ * it fails again if it is retried.
+ */
+static const char *
+failure_key(CsLaneOutcomes *outcomes, const CsChange *change)
+{
+	int			len;
+
+	if (change->direct && change->upsert_key)
+		return copy(outcomes, change->upsert_key);
+	if (strlen(change->key) <= CS_KEY_MAX_BYTES)
+		return copy(outcomes, change->key);
+	len = pg_mbcliplen(change->key, strlen(change->key), CS_KEY_MAX_BYTES);
+	return copy(outcomes, psprintf("%.*s%*s", len, change->key, CS_KEY_MAX_BYTES + 1 - len, "~"));
+}
+
+static void
+clear_failure(CsLaneOutcomes *outcomes, const CsChange *change)
+{
+	if (outcomes->lane->has_failures)
+		*(const char **) add(outcomes, &outcomes->cleared, sizeof(char *)) = failure_key(outcomes, change);
+}
+
+/* The row stands for its contact. */
+static void
+record_row(CsLaneOutcomes *outcomes, const CsChange *change, bool withheld)
+{
+	CsRowStored *row;
+
+	if (outcomes->lane->watch == NULL)
+		return;
+	row = add(outcomes, &outcomes->rows, sizeof(CsRowStored));
+	row->key = copy(outcomes, change->key);
+	row->upsert_key = copy(outcomes, change->upsert_key);
+	row->digest = change->digest;
+	row->has_digest = true;
+	row->opt_in = change->contact->consent;
+	row->withheld = withheld;
+}
+
+/* A row has left a contact, which may be the last one that did. */
+static void
+depart(CsLaneOutcomes *outcomes, const CsChange *change, const char *upsert_key, char action)
+{
+	const CsLane *lane = outcomes->lane;
+	CsDeparture *departure;
+	CsLeftTo   *left;
+
+	left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
+	left->upsert_key = copy(outcomes, upsert_key);
+	left->key = copy(outcomes, change->key);
+	if (lane->watch->on_delete == CS_ON_DELETE_IGNORE && action == '\0')
+		return;
+	departure = add(outcomes, &outcomes->departures, sizeof(CsDeparture));
+	departure->upsert_key = left->upsert_key;
+	departure->watch = lane->watch_id;
+	departure->key = left->key;
+	departure->action = action;
+}
+
+/* The row stands for another contact than before. */
+static void
+leave_previous(CsLaneOutcomes *outcomes, const CsChange *change)
+{
+	const CsEndpoint *endpoint = outcomes->lane->account->endpoint;
+	const CsProvider *provider = endpoint->provider;
+	CsAction	action = provider->left_behind ? provider->left_behind(endpoint) : CS_UPSERT;
+
+	if (change->previous_key)
+		depart(outcomes, change, change->previous_key,
+			   action == CS_UNSUBSCRIBE ? 'n' : action == CS_DELETE ? 'd' : '\0');
+}
+
+/* What is remembered of a person whose contact has gone. */
+static char
+memory_of(const CsContact *contact)
+{
+	if (contact->opted_out || contact->consent == CS_CONSENT_NO || contact->action == CS_UNSUBSCRIBE)
+		return CS_MEMORY_CLOSED;
+	return contact->claimed ? CS_MEMORY_CLAIMED : '\0';
+}
+
+static void
+add_removed(CsLaneOutcomes *outcomes, const char *upsert_key, const CsContact *contact)
+{
+	CsRemoved  *removed = add(outcomes, &outcomes->removed, sizeof(CsRemoved));
+
+	removed->upsert_key = copy(outcomes, upsert_key);
+	removed->consent.state = memory_of(contact);
+	removed->consent.opt_in_at = contact->opt_in_at;
+	removed->consent.address = contact->value[CS_EMAIL] ?
+		copy(outcomes, cs_encoding_from_utf8(contact->value[CS_EMAIL])) : NULL;
+}
+
+/* A contact that there is not, or that is another one now. */
+static void
+remove_unremembered(CsLaneOutcomes *outcomes, const char *upsert_key)
+{
+	CsRemoved  *removed = add(outcomes, &outcomes->removed, sizeof(CsRemoved));
+
+	removed->upsert_key = copy(outcomes, upsert_key);
+}
+
+static void
+add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *outcome)
+{
+	const CsContact *contact = change->contact;
+	CsContactStored *stored = add(outcomes, &outcomes->contacts, sizeof(CsContactStored));
+
+	stored->contact = contact;
+	stored->upsert_key = copy(outcomes, change->upsert_key);
+	if (outcomes->lane->removals)
+	{
+		stored->watch = change->removal_watch;
+		stored->key = copy(outcomes, change->removal_key);
+	}
+	else if (outcomes->lane->watch)
+	{
+		stored->watch = outcomes->lane->watch_id;
+		stored->key = copy(outcomes, change->key);
+	}
+	stored->digest = change->digest;
+	stored->has_digest = true;
+	stored->opt_in = contact->action == CS_UPSERT ? contact->consent : CS_CONSENT_UNKNOWN;
+	stored->claimed = contact->action == CS_UPSERT && outcome->claimed;
+	stored->opted_out = outcome->opted_out;
+	stored->held = contact->action == CS_UPSERT && contact->consent == CS_CONSENT_YES &&
+		!outcome->claimed && !outcome->opted_out;
+	stored->remote_id = copy(outcomes, outcome->remote_id ? outcome->remote_id : contact->remote_id);
+	stored->remote_status = copy(outcomes, outcome->remote_status);
+	stored->remote_updated_at = copy(outcomes, outcome->remote_updated_at);
+	stored->note = copy(outcomes, outcome->note);
+	stored->topics = copy(outcomes, outcome->topics);
+}
+
+void
+cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutcome *outcome)
+{
+	const CsContact *contact = change->contact;
+
+	outcomes->synced++;
+	if (contact->action == CS_DELETE)
+		add_removed(outcomes, change->upsert_key, contact);
+	else
+		add_contact(outcomes, change, outcome);
+	if (outcomes->lane->removals)
+		add_text(outcomes, &outcomes->decided, change->upsert_key);
+	else if (outcomes->lane->watch)
+	{
+		record_row(outcomes, change, contact->action != CS_UPSERT);
+		if (outcome->moved && change->previous_key)
+			remove_unremembered(outcomes, change->previous_key);
+		else
+			leave_previous(outcomes, change);
+	}
+	clear_failure(outcomes, change);
+	cs_change_mark_sent(change);
+	finish(outcomes, change);
+}
+
+/* No call was needed.  "record": what the row stands for has to be stored. */
+void
+cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change, bool record)
+{
+	outcomes->unchanged++;
+	if (record)
+	{
+		record_row(outcomes, change, false);
+		leave_previous(outcomes, change);
+	}
+	clear_failure(outcomes, change);
+	finish(outcomes, change);
+}
+
+/* Another row that changed later was sent as the contact already. */
+void
+cs_outcomes_add_outdated(CsLaneOutcomes *outcomes, CsChange *change)
+{
+	outcomes->synced++;
+	record_row(outcomes, change, false);
+	leave_previous(outcomes, change);
+	clear_failure(outcomes, change);
+	finish(outcomes, change);
+}
+
+/* The contact is not created. */
+void
+cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change)
+{
+	outcomes->unchanged++;
+	record_row(outcomes, change, true);
+	if (change->unconfirmed)
+		add_text(outcomes, &outcomes->unknown, change->upsert_key);
+	if (outcomes->lane->watch)
+		leave_previous(outcomes, change);
+	clear_failure(outcomes, change);
+	finish(outcomes, change);
+}
+
+/* A contact is not removed after all. */
+void
+cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change)
+{
+	add_text(outcomes, &outcomes->decided, change->upsert_key);
+	finish(outcomes, change);
+}
+
+/*
+ * The row has gone, or is filtered out.  What it was sent as without an answer may
+ * be at the provider, whatever comes next.
+ */
+void
+cs_outcomes_add_gone(CsLaneOutcomes *outcomes, CsChange *change)
+{
+	outcomes->unchanged++;
+	if (change->unconfirmed && change->upsert_key)
+		add_text(outcomes, &outcomes->unknown, change->upsert_key);
+	if (change->has_row)
+		add_text(outcomes, &outcomes->gone, change->key);
+	if (outcomes->lane->watch && change->upsert_key)
+		depart(outcomes, change, change->upsert_key, '\0');
+	clear_failure(outcomes, change);
+	finish(outcomes, change);
+}
+
+/* May a call of the change have arrived at the provider? */
+static bool
+is_maybe_sent(const CsChange *change, const char *reason)
+{
+	return change->unconfirmed || strcmp(reason, CS_REASON_UNAVAILABLE) == 0 ||
+		strcmp(reason, CS_REASON_UNREADABLE) == 0;
+}
+
+void
+cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutcome *outcome,
+					   const char *request_id)
+{
+	CsFailureStored *stored = add(outcomes, &outcomes->failed, sizeof(CsFailureStored));
+	MemoryContext old;
+
+	stored->watch = outcomes->lane->removals ? change->removal_watch : outcomes->lane->watch_id;
+	stored->key = outcomes->lane->removals ? copy(outcomes, change->removal_key) :
+		failure_key(outcomes, change);
+	stored->upsert_key = copy(outcomes, change->upsert_key);
+	stored->digest = change->digest;
+	stored->reason = outcome->reason ? copy(outcomes, outcome->reason) : CS_REASON_REJECTED;
+	stored->code = copy(outcomes, outcome->code);
+	stored->message = copy(outcomes, outcome->message);
+	stored->field = copy(outcomes, outcome->field);
+	stored->request_id = copy(outcomes, request_id);
+	stored->attempts = Max(change->attempts, 1);
+	if (change->direct)
+	{
+		old = MemoryContextSwitchTo(outcomes->context);
+		stored->direct = (Jsonb *) PG_DETOAST_DATUM_COPY(PointerGetDatum(change->direct));
+		MemoryContextSwitchTo(old);
+	}
+	outcomes->last_error = stored->message ? stored->message : stored->reason;
+	if (outcomes->lane->removals)
+		add_text(outcomes, &outcomes->decided, change->upsert_key);
+	if (change->upsert_key && is_maybe_sent(change, stored->reason))
+		add_text(outcomes, &outcomes->unknown, change->upsert_key);
+	else if (change->upsert_key && change->contact && !change->was_known)
+	{
+		/* it was only intended */
+		remove_unremembered(outcomes, change->upsert_key);
+		if (outcomes->lane->watch && !change->has_row)
+			add_text(outcomes, &outcomes->gone, change->key);
+	}
+	/* another row can say what the contact is */
+	if (change->has_row && change->refused)
+	{
+		CsLeftTo   *left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
+
+		left->upsert_key = copy(outcomes, change->upsert_key);
+		left->key = copy(outcomes, change->key);
+	}
+	finish(outcomes, change);
+}
+
+/*
+ * Storing
+ */
+
+/*
+ * A contact whose last speaker has left is spoken for by another row that stands
+ * for it: that row is queued, to be sent after this one.
+ */
+static void
+leave_to_another(const CsLane *lane, const CsLeftTo *left)
+{
+	CsKnown		known;
+	CsQueueWriter *writer;
+	Datum		element;
+	ListCell   *lc;
+	int			watch;
+	char	   *key;
+
+	cs_contact_state_read(lane->endpoint_id, 1, (char **) &left->upsert_key, &known);
+	if (!known.found || known.watch != lane->watch_id || known.key == NULL ||
+		strcmp(known.key, left->key) != 0 ||
+		!cs_row_state_find_other(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,
+								 &watch, &key))
+		return;
+	cs_contact_state_invalidate(lane->endpoint_id, 1, (char **) &left->upsert_key);
+	element = CStringGetTextDatum(key);
+	writer = cs_queue_begin_write(NULL);
+	cs_queue_write(writer, lane->endpoint_id, watch, 1,
+				   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL, CS_QUEUE_SCAN);
+	cs_queue_end_write(writer);
+	foreach(lc, lane->account->lanes)
+	{
+		CsLane	   *other = lfirst(lc);
+
+		if (other->watch_id == watch)
+			other->exhausted = false;
+	}
+}
+
+/* Forget contacts that the provider has no more, but what has to be remembered. */
+static void
+remove_contacts(CsLaneOutcomes *outcomes)
+{
+	CsAccount  *account = outcomes->lane->account;
+	CsRemoved  *removed = outcomes->removed.items;
+	char	  **keys = palloc(outcomes->removed.n * sizeof(char *));
+	CsConsent  *consents = palloc(outcomes->removed.n * sizeof(CsConsent));
+	int			n = 0;
+
+	for (int i = 0; i < outcomes->removed.n; i++)
+	{
+		keys[i] = unconstify(char *, removed[i].upsert_key);
+		if (removed[i].consent.state && removed[i].consent.address)
+			consents[n++] = removed[i].consent;
+	}
+	cs_contact_state_remove(account->id, outcomes->removed.n, keys);
+	if (n == 0 || account->consents.account == 0)
+		return;
+	cs_consent_remember(account->consents.account, n, consents);
+	account->consents.has_consents = true;
+}
+
+void
+cs_outcomes_store(CsLaneOutcomes *outcomes)
+{
+	CsLane	   *lane = outcomes->lane;
+	int			endpoint = lane->endpoint_id;
+	CsLeftTo   *left = outcomes->left_to.items;
+
+	cs_contact_state_invalidate(endpoint, outcomes->unknown.n, outcomes->unknown.items);
+	cs_contact_state_store(endpoint, outcomes->contacts.n, outcomes->contacts.items);
+	cs_row_state_store(endpoint, lane->watch_id, outcomes->rows.n, outcomes->rows.items);
+	cs_row_state_remove(lane->watch_id, outcomes->gone.n, outcomes->gone.items);
+	for (int i = 0; i < outcomes->left_to.n; i++)
+		leave_to_another(lane, &left[i]);
+	cs_departure_store(endpoint, outcomes->departures.n, outcomes->departures.items);
+	if (outcomes->departures.n > 0)
+		lane->account->removals_at = 0;
+	if (outcomes->removed.n > 0)
+		remove_contacts(outcomes);
+	cs_departure_remove(endpoint, outcomes->decided.n, outcomes->decided.items);
+	if (outcomes->cleared.n > 0)
+		cs_failure_clear(endpoint, lane->watch_id, outcomes->cleared.n, outcomes->cleared.items);
+	if (outcomes->failed.n > 0)
+	{
+		lane->has_failures = true;
+		cs_failure_store(endpoint, outcomes->failed.n, outcomes->failed.items);
+	}
+	if (outcomes->done.n > 0)
+		cs_queue_delete(endpoint, lane->watch_id, outcomes->done.n, outcomes->done.items);
+	if (lane->removals && outcomes->failed.n == 0 && outcomes->synced == 0)
+		return;
+	cs_stats_count(endpoint, lane->watch_id, outcomes->synced, outcomes->unchanged,
+				   outcomes->failed.n, outcomes->last_error);
+}

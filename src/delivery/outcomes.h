@@ -1,0 +1,68 @@
+/*-------------------------------------------------------------------------
+ *
+ * outcomes.h
+ *		What is to be stored of one lane.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_OUTCOMES_H
+#define CS_DELIVERY_OUTCOMES_H
+
+#include "postgres.h"
+
+#include "delivery/account.h"
+#include "delivery/lane.h"
+#include "provider/provider.h"
+
+/* A growing array. */
+typedef struct CsArray
+{
+	void	   *items;
+	int			n;
+	int			max;
+} CsArray;
+
+typedef struct CsLaneOutcomes
+{
+	CsLane	   *lane;
+	MemoryContext context;		/* of this and all in it */
+	List	   *read_batches;	/* of CsReadBatch that are used here */
+	List	   *locks;			/* of CsIdentityLock that are held until it is
+								 * stored */
+	double		not_before;		/* somebody has a lock on it; 0: nobody */
+	bool		stored;
+	int			synced;			/* contacts that were sent */
+	int			unchanged;
+	CsArray		contacts;		/* of CsContactStored */
+	CsArray		rows;			/* of CsRowStored */
+	CsArray		gone;			/* of char *: keys of rows that stand for nobody */
+	CsArray		departures;		/* of CsDeparture */
+	CsArray		unknown;		/* of char *: upsert keys of contacts of which it
+								 * is not known what the provider has */
+	CsArray		removed;		/* of CsRemoved */
+	CsArray		decided;		/* of char *: upsert keys of departures */
+	CsArray		left_to;		/* of CsLeftTo */
+	CsArray		failed;			/* of CsFailureStored */
+	CsArray		cleared;		/* of char *: keys whose failure is over */
+	CsArray		done;			/* of CsQueuePosition: rows to delete */
+	const char *last_error;
+} CsLaneOutcomes;
+
+extern CsLaneOutcomes *cs_outcomes_create(MemoryContext parent, CsLane *lane);
+extern void cs_outcomes_free(CsLaneOutcomes *outcomes);
+
+/* Each ends an ACTIVE change; it may be PENDING again when they return. */
+extern void cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change,
+								   const CsOutcome *outcome);
+extern void cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change, bool record);
+extern void cs_outcomes_add_outdated(CsLaneOutcomes *outcomes, CsChange *change);
+extern void cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change);
+extern void cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change);
+extern void cs_outcomes_add_gone(CsLaneOutcomes *outcomes, CsChange *change);
+extern void cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change,
+								   const CsOutcome *outcome, const char *request_id);
+
+/* Needs a transaction and the scope of cs_sql_enter(). */
+extern void cs_outcomes_store(CsLaneOutcomes *outcomes);
+
+#endif							/* CS_DELIVERY_OUTCOMES_H */

@@ -1,0 +1,302 @@
+/*-------------------------------------------------------------------------
+ *
+ * pull.c
+ *		Learning who is at the provider, and who opted out there.
+ *
+ * Before consent is claimed for an address that we have no memory of, the provider
+ * has to have listed its contacts once: the address may be there, and its person
+ * may have opted out.  After that, the contacts that changed are listed once in a
+ * while, as contactsync_pull() does.
+ *
+ * The pages are requests like any other: no transaction is open meanwhile, and
+ * the pace, the pauses and the health of the account are those of its calls.  A
+ * provider that cannot list its contacts, or not to this key, is not asked again;
+ * consent of addresses that we have no memory of is then not claimed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/encoding.h"
+#include "base/sql.h"
+#include "delivery/pull.h"
+#include "provider/answer.h"
+#include "store/remote_contact.h"
+
+#define ROUNDS		3			/* of listing all pages */
+#define MAX_PAGES	1000000		/* stops a provider that never ends */
+#define STORE_PAUSE 1.0			/* s until a page is stored again */
+
+/*
+ * When to pull
+ */
+
+/* Seconds between two pulls; 0: one is enough. */
+static double
+interval(const CsAccount *account)
+{
+	return cs_endpoint_option_number(account->endpoint, "pull_every", 0);
+}
+
+void
+cs_pull_init(CsAccount *account, const CsEndpointState *state, double now)
+{
+	double		age = (GetCurrentTimestamp() - state->learned_at) / (double) USECS_PER_SEC;
+
+	account->pull_at = now;
+	if (account->endpoint && state->learned_at != 0)
+		account->pull_at += Max(interval(account) - age, 0);
+	if (state->unlearnable || account->endpoint == NULL ||
+		account->endpoint->provider->build_pull == NULL)
+		account->learning = CS_LEARNING_OFF;
+	else
+		account->learning = state->learned_at != 0 ? CS_LEARNING_DONE : CS_LEARNING_DUE;
+}
+
+/* In Unix seconds; DBL_MAX: never. */
+static double
+due_at(const CsAccount *account)
+{
+	if (account->learning == CS_LEARNING_OFF || account->unreadable || account->endpoint == NULL)
+		return DBL_MAX;
+	if (account->learning == CS_LEARNING_DUE)
+		return account->pull_wanted ? 0 : DBL_MAX;
+	return interval(account) > 0 ? account->pull_at : DBL_MAX;
+}
+
+/* Are contacts to wait until it is known who is at the provider? */
+bool
+cs_pull_holds_back(const CsAccount *account)
+{
+	return account->learning == CS_LEARNING_DUE && account->pull_wanted;
+}
+
+bool
+cs_pull_is_to_begin(const CsAccount *account, double now)
+{
+	return account->puller == NULL && due_at(account) <= now;
+}
+
+/* When something can be done; DBL_MAX: an answer comes first. */
+double
+cs_pull_ready_at(const CsAccount *account, double now)
+{
+	const CsPuller *puller = account->puller;
+
+	if (puller && puller->rows)
+		return puller->store_at;
+	if (puller && puller->in_flight)
+		return DBL_MAX;
+	return Max(puller ? now : due_at(account), cs_account_ready_at(account, now));
+}
+
+/*
+ * The request
+ */
+
+/* Start at the first page of what changed since the last pull, or of all. */
+void
+cs_pull_begin(CsAccount *account)
+{
+	MemoryContext context = AllocSetContextCreate(account->context, "contactsync pull",
+												  ALLOCSET_SMALL_SIZES);
+	CsPuller   *puller = MemoryContextAllocZero(context, sizeof(CsPuller));
+	CsSqlScope	scope;
+	const char *since = NULL;
+
+	puller->owner.kind = CS_OWNER_PULL;
+	puller->account = account;
+	puller->context = context;
+	puller->page_context = AllocSetContextCreate(context, "contactsync page",
+												 ALLOCSET_DEFAULT_SIZES);
+	puller->pulled_at = GetCurrentTimestamp();
+	puller->round = 1;
+	puller->pull.page = 1;
+	if (account->learning == CS_LEARNING_DONE)
+	{
+		cs_sql_enter(&scope);
+		since = cs_remote_contact_since(account->id);
+		puller->pull.since = since ? MemoryContextStrdup(context, since) : NULL;
+		cs_sql_leave(&scope);
+	}
+	account->puller = puller;
+}
+
+/* Ask for the page that is wanted, unless its time has not come. */
+void
+cs_pull_request(CsAccount *account, CsHttp *http, double now)
+{
+	CsPuller   *puller = account->puller;
+	CsRequest	request = {0};
+	MemoryContext old;
+	char	   *authorization;
+
+	if (puller == NULL || puller->in_flight || puller->rows ||
+		cs_account_free_slots(account, now) == 0 || !cs_pace_take(&account->pace, now))
+		return;
+	MemoryContextReset(puller->page_context);
+	old = MemoryContextSwitchTo(puller->page_context);
+	account->endpoint->provider->build_pull(account->endpoint, &puller->pull, &request);
+	authorization = cs_provider_auth_value(account->endpoint);
+	(void) cs_http_start(http, &account->endpoint->http, &request, authorization, puller);
+	cs_provider_auth_wipe(authorization);
+	puller->in_flight = true;
+	account->in_flight++;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The answer
+ */
+
+static void
+end_pull(CsPuller *puller)
+{
+	puller->account->puller = NULL;
+	MemoryContextDelete(puller->context);
+}
+
+/* The provider cannot list its contacts.  What that means is stored later. */
+static void
+give_up(CsPuller *puller, const char *reason)
+{
+	MemoryContextReset(puller->page_context);
+	puller->rows = "[]";
+	puller->last = true;
+	puller->round = ROUNDS;
+	puller->total = PG_INT64_MAX;
+	puller->by_page = true;
+	puller->unlearnable = MemoryContextStrdup(puller->context, reason);
+}
+
+/* Keep the contacts of a page, to be stored. */
+static void
+take_page(CsPuller *puller, const CsResponse *response, CsJson *doc)
+{
+	StringInfoData rows;
+	CsPullPage	pulled;
+
+	initStringInfo(&rows);
+	if (!cs_remote_contact_read_page(puller->account->endpoint, &puller->pull, doc, &pulled, &rows))
+	{
+		give_up(puller, "the answer is not in the documented format");
+		return;
+	}
+	puller->ahead = cs_message_clock_ahead(response);
+	puller->rows = rows.data;
+	puller->last = pulled.last || puller->pull.page >= MAX_PAGES;
+	puller->total = pulled.total;
+	puller->by_page |= !puller->last && pulled.next_cursor == NULL;
+	puller->next_cursor = pulled.next_cursor;
+}
+
+/* Keep the page to be stored, or have the account wait or halt, or give up. */
+void
+cs_pull_answered(CsPuller *puller, const CsResponse *response, double now)
+{
+	CsAccount  *account = puller->account;
+	MemoryContext old = MemoryContextSwitchTo(puller->page_context);
+	CsJson	   *doc = cs_json_parse(response->body ? response->body : "", response->body_len);
+	CsBatch		none = {0};
+	CsJudgement judgement;
+
+	puller->in_flight = false;
+	account->in_flight--;
+	cs_provider_begin_judgement(&none, &judgement);
+	if (response->status >= 200 && response->status < 300)
+	{
+		cs_account_recover(account, now);
+		take_page(puller, response, doc);
+	}
+	else if (response->status == 401 && account->endpoint->provider->auth == CS_AUTH_OAUTH)
+		account->refresh_wanted = true;
+	else if (!cs_answer_judge_common(account->endpoint, response, doc, &judgement) ||
+			 response->status == 403)
+		give_up(puller, psprintf("HTTP status %d", response->status));
+	else if (judgement.verdict == CS_HALT)
+		cs_account_halt(account, now, judgement.retry_after,
+						judgement.reason ? judgement.reason : "unauthorized", judgement.message);
+	else if (response->status == 429)
+		cs_account_throttle(account, now, judgement.retry_after, judgement.message);
+	else
+		cs_account_fail(account, now, judgement.retry_after, judgement.message);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * What is stored
+ */
+
+bool
+cs_pull_has_to_store(const CsAccount *account, double now)
+{
+	return account->puller && account->puller->rows && account->puller->store_at <= now;
+}
+
+/* All pages were listed: go by them, list them again, or give up. */
+static void
+finish(CsPuller *puller, double now)
+{
+	CsAccount  *account = puller->account;
+	bool		complete = !puller->by_page ||
+	cs_remote_contact_count(account->id, puller->pulled_at) >= puller->total;
+
+	if (!complete && puller->round < ROUNDS)
+	{
+		puller->round++;
+		puller->pull.page = 1;
+		puller->pull.cursor = NULL;
+		return;
+	}
+	cs_remote_contact_learn(account->id, puller->pulled_at, puller->ahead);
+	if (complete)
+	{
+		cs_remote_contact_advance(account->id, puller->pulled_at);
+		cs_remote_contact_complete(account->id, puller->pulled_at);
+		account->learning = CS_LEARNING_DONE;
+	}
+	else if (account->learning == CS_LEARNING_DUE)
+	{
+		cs_endpoint_state_set_unlearnable(account->id, puller->unlearnable ? puller->unlearnable :
+										  "contacts changed while they were listed");
+		account->learning = CS_LEARNING_OFF;
+	}
+	account->pull_at = now + interval(account);
+	account->pull_wanted = false;
+	puller->done = true;
+}
+
+/*
+ * Store the page that was received, and go on to the next one, unless another
+ * session is pulling.  An error leaves the page to be stored again.
+ */
+void
+cs_pull_store(CsAccount *account, double now)
+{
+	CsPuller   *puller = account->puller;
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	if (!cs_remote_contact_lock(account->id))
+	{
+		puller->store_at = now + STORE_PAUSE;
+		cs_sql_leave(&scope);
+		return;
+	}
+	cs_remote_contact_store(account->id, puller->rows, puller->pulled_at);
+	puller->pull.cursor = puller->next_cursor ?
+		MemoryContextStrdup(puller->context, puller->next_cursor) : NULL;
+	puller->pull.page++;
+	if (puller->last)
+		finish(puller, now);
+	puller->rows = NULL;
+	cs_sql_leave(&scope);
+	if (puller->done)
+		end_pull(puller);
+}

@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * pull.h
+ *		Learning who is at the provider, and who opted out there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_PULL_H
+#define CS_DELIVERY_PULL_H
+
+#include "postgres.h"
+
+#include "delivery/account.h"
+#include "http/http.h"
+#include "provider/provider.h"
+
+typedef struct CsPuller
+{
+	CsRequestOwner owner;
+	CsAccount  *account;
+	MemoryContext context;
+	MemoryContext page_context; /* of the page that was received last */
+	CsPull		pull;			/* the page that is wanted, or was received */
+	TimestampTz pulled_at;		/* identifies this pull */
+	int			round;			/* of listing all pages, from 1 */
+	bool		by_page;		/* pages are numbered */
+	int64		total;			/* contacts, according to the last page */
+	double		ahead;			/* see cs_message_clock_ahead() */
+	bool		in_flight;
+	const char *rows;			/* of the page, to be stored, or NULL */
+	const char *next_cursor;
+	bool		last;			/* the page is the last one */
+	bool		done;			/* it is over */
+	const char *unlearnable;	/* why nothing can be listed, or NULL */
+	double		store_at;		/* not before: another session is pulling */
+} CsPuller;
+
+/* Needs no transaction. */
+extern void cs_pull_init(CsAccount *account, const CsEndpointState *state, double now);
+extern bool cs_pull_holds_back(const CsAccount *account);
+extern double cs_pull_ready_at(const CsAccount *account, double now);
+extern void cs_pull_request(CsAccount *account, CsHttp *http, double now);
+extern void cs_pull_answered(CsPuller *puller, const CsResponse *response, double now);
+
+/* These need one. */
+extern bool cs_pull_is_to_begin(const CsAccount *account, double now);
+extern void cs_pull_begin(CsAccount *account);
+extern bool cs_pull_has_to_store(const CsAccount *account, double now);
+extern void cs_pull_store(CsAccount *account, double now);
+
+#endif							/* CS_DELIVERY_PULL_H */

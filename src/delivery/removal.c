@@ -1,0 +1,288 @@
+/*-------------------------------------------------------------------------
+ *
+ * removal.c
+ *		Contacts that no row stands for are removed, last.
+ *
+ * A row that is deleted, filtered out, or mapped to another contact leaves a
+ * departure behind.  That its contact is to be removed is decided only when
+ *
+ *	- the delete_delay of its watch has passed;
+ *	- every change of the running watches of the endpoint that had been queued by
+ *	  then has been decided on, since one of them may stand for the contact;
+ *	- all rows of these watches have been read once, by an import or a
+ *	  reconciliation, or because there were none;
+ *	- no row stands for it, nor did contactsync_upsert() make it;
+ *	- and it is not one of so many that somebody has to be asked (delete_guard).
+ *
+ * So a key that changes, a move between partitions, or a row that is deleted and
+ * inserted again makes no call.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/encoding.h"
+#include "base/sql.h"
+#include "delivery/lane.h"
+#include "delivery/removal.h"
+#include "delivery/removal_guard.h"
+#include "provider/provider.h"
+#include "store/contact_state.h"
+#include "store/departure.h"
+#include "store/row_state.h"
+
+/* Departures that are looked at a time. */
+#define MAX_DEPARTURES	1000
+
+/* What cannot be decided yet is looked at again after (s). */
+#define LOOK_PAUSE		1.0
+
+/* Does the lane hold back what its rows could still stand for? */
+static bool
+is_running(const CsLane *lane)
+{
+	return lane->watch != NULL && !lane->paused && !lane->broken && !lane->guard.closed;
+}
+
+/*
+ * Begin to wait for all that is queued now.  Return false if the queue of a lane
+ * cannot be read to its end, for there is too much of it.
+ */
+static bool
+set_barriers(CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+	{
+		CsLane	   *lane = lfirst(lc);
+
+		if (!is_running(lane))
+			continue;
+		lane->exhausted = false;
+		cs_lane_load(lane);
+		if (!lane->exhausted)
+			return false;
+		lane->barrier = lane->changes.last_sequence;
+	}
+	account->removal_cutoff = GetCurrentTimestamp();
+	return true;
+}
+
+/* Has all that was queued then been decided on? */
+static bool
+is_past_barriers(const CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+	{
+		const CsLane *lane = lfirst(lc);
+
+		if (is_running(lane) &&
+			(lane->outcomes != NULL || cs_change_oldest(&lane->changes) <= lane->barrier))
+			return false;
+	}
+	return true;
+}
+
+/* Is it known of all rows whose contacts they are, and is no scan finding out? */
+static bool
+is_complete(const CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+	{
+		const CsLane *lane = lfirst(lc);
+
+		if (is_running(lane) && (!lane->watch->complete || lane->is_walked))
+			return false;
+	}
+	return true;
+}
+
+static CsLane *
+find_lane(const CsAccount *account, int watch)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (((CsLane *) lfirst(lc))->watch_id == watch && ((CsLane *) lfirst(lc))->watch)
+			return lfirst(lc);
+	return NULL;
+}
+
+static void
+check_guards(CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (is_running(lfirst(lc)))
+			cs_removal_guard_check(lfirst(lc));
+}
+
+/* Add what may be removed to the lane; what somebody stands for is settled. */
+static void
+add_departures(CsAccount *account, int n, CsDeparture *departures)
+{
+	CsLane	   *removals = account->removals;
+	char	  **decided = palloc(n * sizeof(char *));
+	int			ndecided = 0;
+
+	check_guards(account);
+	for (int i = 0; i < n; i++)
+	{
+		CsDeparture *departure = &departures[i];
+		CsLane	   *lane = find_lane(account, departure->watch);
+
+		if (departure->departed_at > account->removal_cutoff && !departure->erase)
+			continue;
+		if (departure->stands || departure->action == '\0')
+			decided[ndecided++] = unconstify(char *, departure->upsert_key);
+		else if (departure->erase || lane == NULL || !lane->guard.closed)
+		{
+			cs_change_add_removal(&removals->changes, departure->upsert_key, departure->watch,
+								  departure->key, departure->action);
+			cs_removal_guard_count(departure->watch, departure->erase ? 0 : 1);
+		}
+	}
+	cs_departure_remove(account->id, ndecided, decided);
+}
+
+void
+cs_removal_load(CsAccount *account, double now)
+{
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	CsDeparture *departures;
+	double		due_at;
+	int			n;
+
+	if (now < account->removals_at || account->removals->changes.nchanges > 0)
+		return;
+	account->removals_at = now + LOOK_PAUSE;
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(context);
+	due_at = cs_departure_due_at(account->id);
+	if (due_at > (double) timestamptz_to_time_t(GetCurrentTimestamp()))
+	{
+		account->removal_cutoff = 0;
+		account->removals_at = due_at == DBL_MAX ? DBL_MAX :
+			now + Max(due_at - timestamptz_to_time_t(GetCurrentTimestamp()), LOOK_PAUSE);
+	}
+	else if (account->removal_cutoff == 0 && !set_barriers(account))
+		account->removal_cutoff = 0;
+	else if (is_past_barriers(account) && !(account->removals_blocked = !is_complete(account)))
+	{
+		departures = cs_departure_read_due(account->id, MAX_DEPARTURES, &n);
+		add_departures(account, n, departures);
+		account->removal_cutoff = 0;
+	}
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+}
+
+double
+cs_removal_ready_at(const CsAccount *account, double now)
+{
+	double		at = cs_lane_ready_at(account->removals, now);
+
+	if (account->removals->changes.nchanges > 0)
+		return at;
+	return account->removals_at == DBL_MAX ? DBL_MAX : Max(account->removals_at, now);
+}
+
+bool
+cs_removal_has_work(const CsAccount *account, double now)
+{
+	return account->removals->changes.nchanges > 0 ||
+		(!account->removals_blocked && (account->removal_cutoff != 0 || account->removals_at <= now));
+}
+
+/*
+ * Deciding
+ */
+
+/* The contact as it is to be removed. */
+static CsContact *
+make_contact(const CsChange *change, const CsKnown *known)
+{
+	CsContact  *contact = palloc0(sizeof(CsContact));
+
+	contact->action = change->removal_action == 'd' ? CS_DELETE : CS_UNSUBSCRIBE;
+	contact->upsert_key = cs_encoding_to_utf8(known->upsert_key, strlen(known->upsert_key));
+	contact->known = known->synced_at != 0;
+	contact->claimed = known->claimed;
+	contact->opted_out = known->opted_out;
+	contact->opt_in_at = known->opt_in_at;
+	contact->remote_id = known->remote_id;
+	contact->topics = known->topics;
+	if (known->email)
+	{
+		cs_contact_set(contact, CS_EXTERNAL_ID, contact->upsert_key);
+		cs_contact_set(contact, CS_EMAIL, cs_encoding_to_utf8(known->email, strlen(known->email)));
+	}
+	return contact;
+}
+
+/* Return true if the contact has to be removed at the provider. */
+static bool
+decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *settlement)
+{
+	CsKnown		known;
+	CsRefusal  *refusal;
+	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
+	int			watch;
+	char	   *key;
+
+	cs_contact_state_read(lane->endpoint_id, 1, &change->key, &known);
+	if (!known.found || known.action != 'u' || known.direct ||
+		cs_row_state_find_other(lane->endpoint_id, change->key, 0, NULL, &watch, &key))
+	{
+		change->upsert_key = change->key;
+		cs_settle_kept(settlement, change);
+		return false;
+	}
+	change->contact = make_contact(change, &known);
+	change->read_batch = read_batch;
+	change->upsert_key = known.upsert_key;
+	change->was_known = known.synced_at != 0;
+	memset(&change->digest, 0, sizeof(change->digest));
+	refusal = cs_provider_prepare(lane->account->endpoint, change->contact);
+	if (refusal)
+	{
+		outcome.reason = refusal->reason;
+		outcome.message = refusal->message;
+		outcome.field = refusal->field;
+		cs_settle_failed(settlement, change, &outcome, NULL);
+		return false;
+	}
+	if (cs_change_lock(change, lane->account->id, change->contact->upsert_key, CS_LOCK_KEY))
+		return true;
+	change->contact = NULL;
+	change->read_batch = NULL;
+	return false;
+}
+
+int
+cs_removal_decide(CsLane *lane, int n, CsChange **changes, CsReadBatch *read_batch,
+				  CsSettlement *settlement)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		CsChange   *change = changes[i];
+
+		if (change && decide(lane, change, read_batch, settlement))
+			changes[kept++] = change;
+	}
+	return kept;
+}

@@ -1,0 +1,310 @@
+/*-------------------------------------------------------------------------
+ *
+ * consent.c
+ *		contactsync.consent: what is remembered of a person's consent when the
+ *		contact has gone.
+ *
+ * The address is kept as a keyed hash.  The key is one per database, in a table
+ * that only the extension's owner reads, and it is dumped, for a restore that
+ * forgets opt-outs is worse.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hmac.h"
+#include "common/sha2.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/sql.h"
+#include "provider/email.h"
+#include "store/consent.h"
+#include "store/keyed_table.h"
+
+#define HASH_BYTES	16
+
+/*
+ * Accounts
+ */
+
+int
+cs_consent_account(const char *provider, const char *base_url, const char *name, Oid roleid)
+{
+	static CsStatement find = {
+		"SELECT id FROM contactsync.account WHERE provider = $1 AND base_url = $2 AND name = $3 AND role = $4",
+		4, {TEXTOID, TEXTOID, TEXTOID, REGROLEOID}
+	};
+	static CsStatement make = {
+		"INSERT INTO contactsync.account (provider, base_url, name, role) VALUES ($1, $2, $3, $4)"
+		" ON CONFLICT (provider, base_url, name, role) DO UPDATE SET name = excluded.name RETURNING id",
+		4, {TEXTOID, TEXTOID, TEXTOID, REGROLEOID}
+	};
+	Datum		args[4];
+
+	args[0] = CStringGetTextDatum(provider);
+	args[1] = CStringGetTextDatum(base_url);
+	args[2] = CStringGetTextDatum(name);
+	args[3] = ObjectIdGetDatum(roleid);
+	if (cs_sql_execute(&find, args, NULL) == 0)
+		cs_sql_execute(&make, args, NULL);
+	return cs_sql_int(0, 1);
+}
+
+void
+cs_consent_set_account(int endpoint, const char *provider, const char *base_url,
+					   const char *name, const char *otherwise, Oid roleid)
+{
+	static CsStatement present = {
+		"SELECT a.name FROM contactsync.endpoint e JOIN contactsync.account a ON a.id = e.account"
+		" WHERE e.id = $1 AND a.provider = $2 AND a.base_url = $3",
+		3, {INT4OID, TEXTOID, TEXTOID}
+	};
+	static CsStatement store = {
+		"UPDATE contactsync.endpoint SET account = $2 WHERE id = $1 AND account IS DISTINCT FROM $2",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[3];
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = CStringGetTextDatum(provider);
+	args[2] = CStringGetTextDatum(base_url);
+	if (name == NULL)
+		name = cs_sql_execute(&present, args, NULL) > 0 ? cs_sql_text(0, 1) : otherwise;
+	args[1] = Int32GetDatum(cs_consent_account(provider, base_url, name, roleid));
+	cs_sql_execute(&store, args, NULL);
+}
+
+/* The first column of the last result, palloc'd in the given context. */
+static int *
+ints_of_result(uint64 n, MemoryContext context)
+{
+	int		   *ints = MemoryContextAlloc(context, Max(n, 1) * sizeof(int));
+
+	for (uint64 i = 0; i < n; i++)
+		ints[i] = cs_sql_int(i, 1);
+	return ints;
+}
+
+void
+cs_consent_load_scope(int endpoint, CsConsentScope *scope)
+{
+	static CsStatement account = {
+		"SELECT COALESCE(account, 0) FROM contactsync.endpoint WHERE id = $1", 1, {INT4OID}
+	};
+	static CsStatement accounts = {
+		"SELECT o.id FROM contactsync.account a JOIN contactsync.account o USING (provider, base_url, name)"
+		" WHERE a.id = $1 AND (o.id = a.id OR EXISTS (SELECT FROM pg_authid r WHERE r.oid = o.role)"
+		" AND EXISTS (SELECT FROM pg_authid r WHERE r.oid = a.role)"
+		" AND (pg_has_role(o.role, a.role, 'MEMBER') OR pg_has_role(a.role, o.role, 'MEMBER')))"
+		" ORDER BY o.id <> a.id, o.id",
+		1, {INT4OID}
+	};
+	static CsStatement endpoints = {
+		"SELECT $1 UNION ALL SELECT id FROM contactsync.endpoint WHERE account = ANY ($2) AND id <> $1",
+		2, {INT4OID, INT4ARRAYOID}
+	};
+	static CsStatement exists = {
+		"SELECT FROM contactsync.consent WHERE account = ANY ($1) LIMIT 1", 1, {INT4ARRAYOID}
+	};
+	MemoryContext context = CurrentMemoryContext;
+	Datum		args[2] = {Int32GetDatum(endpoint)};
+	Datum	   *elements;
+
+	memset(scope, 0, sizeof(CsConsentScope));
+	if (cs_sql_execute(&account, args, NULL) > 0)
+		scope->account = cs_sql_int(0, 1);
+	args[0] = Int32GetDatum(scope->account);
+	scope->naccounts = (int) cs_sql_execute(&accounts, args, NULL);
+	scope->accounts = ints_of_result(scope->naccounts, context);
+	elements = palloc(Max(scope->naccounts, 1) * sizeof(Datum));
+	for (int i = 0; i < scope->naccounts; i++)
+		elements[i] = Int32GetDatum(scope->accounts[i]);
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = PointerGetDatum(construct_array(elements, scope->naccounts, INT4OID, 4, true, TYPALIGN_INT));
+	scope->nendpoints = (int) cs_sql_execute(&endpoints, args, NULL);
+	scope->endpoints = ints_of_result(scope->nendpoints, context);
+	scope->has_consents = cs_sql_execute(&exists, &args[1], NULL) > 0;
+	MemoryContextSwitchTo(context);
+}
+
+void
+cs_consent_remember_endpoint(int endpoint)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.consent AS c (account, hash, state, opt_in_at)"
+		" SELECT account, hash, CASE WHEN bool_or(closed) THEN 'o' ELSE 'c' END::\"char\", max(opt_in_at)"
+		" FROM (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash,"
+		" t.opted_out OR t.opt_in = 'f' OR t.action = 'n' AS closed, t.opt_in_at"
+		" FROM contactsync.contact t JOIN contactsync.endpoint e ON e.id = t.endpoint"
+		" WHERE t.endpoint = $1 AND e.account IS NOT NULL"
+		" AND (t.claimed OR t.opted_out OR t.opt_in = 'f' OR t.action = 'n')) m GROUP BY account, hash"
+		" ON CONFLICT (account, hash) DO UPDATE SET"
+		" state = CASE WHEN 'o' IN (c.state, excluded.state) THEN 'o'::\"char\" ELSE excluded.state END,"
+		" opt_in_at = GREATEST(c.opt_in_at, excluded.opt_in_at)",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint);
+
+	cs_sql_execute(&statement, &arg, NULL);
+}
+
+/*
+ * Hashes
+ */
+
+/* The key of the hashes, made when it is first needed; palloc'd. */
+static bytea *
+read_key(void)
+{
+	static CsStatement find = {"SELECT key FROM contactsync.consent_key"};
+	static CsStatement make = {
+		"INSERT INTO contactsync.consent_key (key)"
+		" VALUES (decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'))"
+		" ON CONFLICT DO NOTHING"
+	};
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	bytea	   *key;
+	bool		isnull;
+
+	if (cs_sql_execute(&find, NULL, NULL) == 0)
+	{
+		cs_sql_execute(&make, NULL, NULL);
+		cs_sql_execute(&find, NULL, NULL);
+	}
+	old = MemoryContextSwitchTo(context);
+	key = DatumGetByteaPCopy(cs_sql_value(0, 1, &isnull));
+	MemoryContextSwitchTo(old);
+	return key;
+}
+
+/* The hash of a normalized address, as bytea; palloc'd. */
+static Datum
+hash_of(const bytea *key, const char *address)
+{
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	bytea	   *hash = palloc(VARHDRSZ + HASH_BYTES);
+	pg_hmac_ctx *context = pg_hmac_create(PG_SHA256);
+
+	if (context == NULL ||
+		pg_hmac_init(context, (const uint8 *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) < 0 ||
+		pg_hmac_update(context, (const uint8 *) address, strlen(address)) < 0 ||
+		pg_hmac_final(context, digest, sizeof(digest)) < 0)
+		elog(ERROR, "could not compute the hash of an address");
+	pg_hmac_free(context);
+	SET_VARSIZE(hash, VARHDRSZ + HASH_BYTES);
+	memcpy(VARDATA(hash), digest, HASH_BYTES);
+	return PointerGetDatum(hash);
+}
+
+CS_FUNCTION(contactsync_consent_hash);
+
+/* contactsync.consent_hash(address text) returns bytea */
+Datum
+contactsync_consent_hash(PG_FUNCTION_ARGS)
+{
+	CsSqlScope	scope;
+	Datum		hash;
+	char	   *address = cs_email_normalize(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	MemoryContext context = CurrentMemoryContext;
+	bytea	   *key;
+
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(context);
+	key = read_key();
+	MemoryContextSwitchTo(context);
+	hash = hash_of(key, address);
+	cs_sql_leave(&scope);
+	PG_RETURN_DATUM(hash);
+}
+
+/*
+ * Reading and remembering
+ */
+
+enum
+{
+	CONSENT_ACCOUNT,
+	CONSENT_HASH,
+	CONSENT_STATE,
+	CONSENT_OPT_IN_AT
+};
+
+/* Take what one account remembers; what is closed wins. */
+static void
+add(CsKeyedTable *table, CsConsent *consent)
+{
+	bool		isnull;
+	Datum		at = cs_keyed_table_get(table, CONSENT_OPT_IN_AT, &isnull);
+	char		state = cs_keyed_table_char(table, CONSENT_STATE);
+
+	if (consent->state != CS_MEMORY_CLOSED)
+		consent->state = state;
+	if (!isnull)
+		consent->opt_in_at = Max(consent->opt_in_at, DatumGetTimestampTz(at));
+}
+
+bool
+cs_consent_read(const CsConsentScope *scope_of, const char *address, CsConsent *consent)
+{
+	CsKeyedTable table;
+	CsSqlScope	scope;
+	ScanKeyData keys[2];
+	MemoryContext context = CurrentMemoryContext;
+	bytea	   *key;
+	Datum		hash;
+
+	memset(consent, 0, sizeof(CsConsent));
+	consent->address = address;
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(context);
+	key = read_key();
+	MemoryContextSwitchTo(context);
+	cs_sql_leave(&scope);
+	hash = hash_of(key, address);
+	cs_keyed_table_open(&table, "consent", NULL, 2, AccessShareLock);
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ, hash);
+	for (int i = 0; i < scope_of->naccounts; i++)
+	{
+		cs_keyed_table_int_key(keys, 0, scope_of->accounts[i]);
+		if (cs_keyed_table_find(&table, keys))
+			add(&table, consent);
+	}
+	cs_keyed_table_close(&table);
+	return consent->state != '\0';
+}
+
+void
+cs_consent_remember(int account, int n, const CsConsent *consents)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.consent AS c (account, hash, state, opt_in_at) VALUES ($1, $2, $3, $4)"
+		" ON CONFLICT (account, hash) DO UPDATE SET"
+		" state = CASE WHEN 'o' IN (c.state, excluded.state) THEN 'o'::\"char\" ELSE excluded.state END,"
+		" opt_in_at = GREATEST(c.opt_in_at, excluded.opt_in_at)",
+		4, {INT4OID, BYTEAOID, CHAROID, TIMESTAMPTZOID}
+	};
+	MemoryContext context = CurrentMemoryContext;
+	bytea	   *key;
+
+	if (n == 0)
+		return;
+	key = read_key();
+	for (int i = 0; i < n; i++)
+	{
+		Datum		args[4];
+
+		MemoryContextSwitchTo(context);
+		args[0] = Int32GetDatum(account);
+		args[1] = hash_of(key, consents[i].address);
+		args[2] = CharGetDatum(consents[i].state);
+		args[3] = TimestampTzGetDatum(consents[i].opt_in_at);
+		cs_sql_execute(&statement, args, consents[i].opt_in_at == 0 ? "   n" : NULL);
+	}
+}

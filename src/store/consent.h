@@ -1,0 +1,69 @@
+/*-------------------------------------------------------------------------
+ *
+ * consent.h
+ *		contactsync.consent: what is remembered of a person's consent when the
+ *		contact has gone.
+ *
+ * It belongs to an account at the provider and an address, and outlives rows,
+ * keys, watches, servers, dumps and contactsync_forget().
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_STORE_CONSENT_H
+#define CS_STORE_CONSENT_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+/* What is remembered; the first wins over the second. */
+#define CS_MEMORY_CLOSED	'o' /* opted out, withdrawn, or forgotten */
+#define CS_MEMORY_CLAIMED	'c'
+
+typedef struct CsConsent
+{
+	const char *address;		/* in the database's encoding */
+	char		state;
+	TimestampTz opt_in_at;		/* 0: not known */
+} CsConsent;
+
+/* Whose memory counts for an endpoint. */
+typedef struct CsConsentScope
+{
+	int			account;		/* contactsync.account.id; 0: not known yet */
+	int			naccounts;
+	int		   *accounts;		/* the same account, of roles that share */
+	int			nendpoints;
+	int		   *endpoints;		/* of these accounts, this one first */
+	bool		has_consents;	/* something is remembered for one of them */
+} CsConsentScope;
+
+/*
+ * All need a transaction and, except for cs_consent_read(), the scope of
+ * cs_sql_enter().
+ */
+
+/* Load the scope of an endpoint; arrays are palloc'd in the current context. */
+extern void cs_consent_load_scope(int endpoint, CsConsentScope *scope);
+
+/* Remember what all contacts of an endpoint know, before they are deleted. */
+extern void cs_consent_remember_endpoint(int endpoint);
+
+/*
+ * The id of an account, made if it is not there: a provider, the URL that it is
+ * reached by, the name that tells accounts there apart, and whose it is.
+ */
+extern int	cs_consent_account(const char *provider, const char *base_url, const char *name,
+							   Oid roleid);
+
+/* Store which account an endpoint is; "name" is NULL to keep the name it has, if it
+ * is at that provider and URL, or else "otherwise". */
+extern void cs_consent_set_account(int endpoint, const char *provider, const char *base_url,
+								   const char *name, const char *otherwise, Oid roleid);
+
+/* What is remembered of an address; false if nothing is. */
+extern bool cs_consent_read(const CsConsentScope *scope, const char *address, CsConsent *consent);
+
+extern void cs_consent_remember(int account, int n, const CsConsent *consents);
+
+#endif							/* CS_STORE_CONSENT_H */

@@ -1,0 +1,119 @@
+/*-------------------------------------------------------------------------
+ *
+ * departure.c
+ *		contactsync.departure: contacts that a row has left.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/sql.h"
+#include "store/departure.h"
+
+void
+cs_departure_store(int endpoint, int n, const CsDeparture *departures)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.departure AS d (endpoint, upsert_key, watch, key, departed_at, action)"
+		" VALUES ($1, $2, $3, $4, clock_timestamp(), $5)"
+		" ON CONFLICT (endpoint, upsert_key) DO UPDATE SET watch = excluded.watch, key = excluded.key,"
+		" departed_at = excluded.departed_at, action = excluded.action WHERE NOT d.erase",
+		5, {INT4OID, TEXTOID, INT4OID, TEXTOID, CHAROID}
+	};
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		args[5];
+
+		args[0] = Int32GetDatum(endpoint);
+		args[1] = CStringGetTextDatum(departures[i].upsert_key);
+		args[2] = Int32GetDatum(departures[i].watch);
+		args[3] = CStringGetTextDatum(departures[i].key);
+		args[4] = CharGetDatum(departures[i].action);
+		cs_sql_execute(&statement, args, departures[i].action ? NULL : "    n");
+	}
+}
+
+/* Departures that may be decided on, of an endpoint. */
+#define DECIDABLE \
+	" FROM contactsync.departure d LEFT JOIN contactsync.watch w ON w.id = d.watch" \
+	" WHERE d.endpoint = $1 AND (d.erase OR COALESCE(w.state, 'running') <> 'guarded'" \
+	" AND NOT EXISTS (SELECT FROM contactsync.pause p WHERE p.endpoint = d.endpoint AND p.watch IN (0, d.watch)))"
+
+/* When one of them is due. */
+#define DUE_AT \
+	"CASE WHEN d.erase THEN d.departed_at ELSE d.departed_at + COALESCE(w.delete_delay, '0')" \
+	" / current_setting('contactsync.clock_speed')::float8 END"
+
+double
+cs_departure_due_at(int endpoint)
+{
+	static CsStatement statement = {
+		"SELECT extract(epoch FROM min(" DUE_AT "))::float8" DECIDABLE, 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint);
+	Datum		at;
+	bool		isnull;
+
+	cs_sql_execute(&statement, &arg, NULL);
+	at = cs_sql_value(0, 1, &isnull);
+	return isnull ? DBL_MAX : DatumGetFloat8(at);
+}
+
+CsDeparture *
+cs_departure_read_due(int endpoint, int limit, int *n)
+{
+	static CsStatement statement = {
+		"SELECT d.upsert_key, d.watch, d.key, d.departed_at, CASE WHEN d.erase THEN 'd' ELSE COALESCE(d.action::text,"
+		" CASE w.on_delete WHEN 'delete' THEN 'd' WHEN 'unsubscribe' THEN 'n' END) END, d.erase, NOT d.erase AND (EXISTS (SELECT FROM"
+		" contactsync.source_row s WHERE s.upsert_key = d.upsert_key AND s.endpoint = d.endpoint)"
+		" OR EXISTS (SELECT FROM contactsync.contact c WHERE c.endpoint = d.endpoint"
+		" AND c.upsert_key = d.upsert_key AND c.direct))"
+		DECIDABLE " AND " DUE_AT " <= clock_timestamp() ORDER BY d.departed_at, d.upsert_key LIMIT $2",
+		2, {INT4OID, INT4OID}
+	};
+	MemoryContext context = CurrentMemoryContext;
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(limit)};
+	CsDeparture *departures;
+
+	*n = (int) cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	departures = palloc0(Max(*n, 1) * sizeof(CsDeparture));
+	for (int i = 0; i < *n; i++)
+	{
+		bool		isnull;
+		char	   *action;
+
+		departures[i].upsert_key = cs_sql_text(i, 1);
+		departures[i].watch = cs_sql_int(i, 2);
+		departures[i].key = cs_sql_text(i, 3);
+		departures[i].departed_at = DatumGetTimestampTz(cs_sql_value(i, 4, &isnull));
+		action = cs_sql_text(i, 5);
+		departures[i].action = action ? *action : '\0';
+		departures[i].erase = DatumGetBool(cs_sql_value(i, 6, &isnull));
+		departures[i].stands = DatumGetBool(cs_sql_value(i, 7, &isnull));
+	}
+	return departures;
+}
+
+void
+cs_departure_remove(int endpoint, int n, char **upsert_keys)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.departure WHERE endpoint = $1 AND upsert_key = $2", 2, {INT4OID, TEXTOID}
+	};
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		args[2] = {Int32GetDatum(endpoint), CStringGetTextDatum(upsert_keys[i])};
+
+		cs_sql_execute(&statement, args, NULL);
+	}
+}

@@ -1,0 +1,45 @@
+/*-------------------------------------------------------------------------
+ *
+ * departure.h
+ *		contactsync.departure: contacts that a row has left.
+ *
+ * Whether one is to be removed is decided last: when all that was committed before
+ * has been read, and nobody stands for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_STORE_DEPARTURE_H
+#define CS_STORE_DEPARTURE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "store/watch.h"
+
+/* A contact that may have to be removed; texts in the database's encoding. */
+typedef struct CsDeparture
+{
+	const char *upsert_key;
+	int			watch;			/* whose row it was, and whose on_delete counts */
+	const char *key;			/* of that row */
+	char		action;			/* 'n' or 'd', whatever on_delete says; or '\0' */
+	/* as far as it was read */
+	TimestampTz departed_at;
+	bool		erase;			/* contactsync_forget() asked for it */
+	bool		stands;			/* a row, or contactsync_upsert(), still does */
+} CsDeparture;
+
+/* All need a transaction and the scope of cs_sql_enter(). */
+extern void cs_departure_store(int endpoint, int n, const CsDeparture *departures);
+
+/* When the first one of an endpoint is due, Unix seconds; DBL_MAX: there is none. */
+extern double cs_departure_due_at(int endpoint);
+
+/* Those that are due of watches that may be removed from; palloc'd. */
+extern CsDeparture *cs_departure_read_due(int endpoint, int limit, int *n);
+
+/* Nothing is left to decide about these contacts. */
+extern void cs_departure_remove(int endpoint, int n, char **upsert_keys);
+
+#endif							/* CS_STORE_DEPARTURE_H */

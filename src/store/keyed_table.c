@@ -1,0 +1,256 @@
+/*-------------------------------------------------------------------------
+ *
+ * keyed_table.c
+ *		A table of the extension, read and written below SQL by an index.
+ *
+ * Each contact that is sent is looked up before and stored after, in two tables,
+ * which is most of what its delivery costs.  So this is done below SQL, as
+ * capture is: rows are found by an index, new ones are inserted many at a time,
+ * and known ones are updated in place where their page has room.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "executor/executor.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/contactsync.h"
+#include "store/keyed_table.h"
+
+/*
+ * Reading
+ */
+
+void
+cs_keyed_table_open(CsKeyedTable *table, const char *name, const char *index, int nkeys,
+					LOCKMODE lockmode)
+{
+	Oid			schema = get_namespace_oid(CS_SCHEMA, false);
+	Oid			relid = get_relname_relid(name, schema);
+
+	if (!OidIsValid(relid))
+		elog(ERROR, "table \"%s.%s\" does not exist", CS_SCHEMA, name);
+	table->rel = table_open(relid, lockmode);
+	table->index = index_open(index ? get_relname_relid(index, schema) :
+							  cs_primary_key_index(table->rel), lockmode);
+	table->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	table->nkeys = nkeys;
+	table->scan = cs_index_beginscan(table->rel, table->index, table->snapshot, nkeys);
+	table->slot = table_slot_create(table->rel, NULL);
+}
+
+void
+cs_keyed_table_close(CsKeyedTable *table)
+{
+	ExecDropSingleTupleTableSlot(table->slot);
+	index_endscan(table->scan);
+	UnregisterSnapshot(table->snapshot);
+	index_close(table->index, NoLock);
+	table_close(table->rel, NoLock);
+}
+
+void
+cs_keyed_table_int_key(ScanKey keys, int column, int value)
+{
+	ScanKeyInit(&keys[column], column + 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(value));
+}
+
+void
+cs_keyed_table_text_key(ScanKey keys, int column, const char *value)
+{
+	ScanKeyEntryInitialize(&keys[column], 0, column + 1, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(value));
+}
+
+bool
+cs_keyed_table_find(CsKeyedTable *table, ScanKey keys)
+{
+	index_rescan(table->scan, keys, table->nkeys, NULL, 0);
+	return cs_keyed_table_next(table);
+}
+
+bool
+cs_keyed_table_next(CsKeyedTable *table)
+{
+	return index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
+}
+
+Datum
+cs_keyed_table_get(CsKeyedTable *table, int column, bool *isnull)
+{
+	return slot_getattr(table->slot, column + 1, isnull);
+}
+
+char *
+cs_keyed_table_text(CsKeyedTable *table, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(table->slot, column + 1, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(datum);
+}
+
+bool
+cs_keyed_table_bool(CsKeyedTable *table, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(table->slot, column + 1, &isnull);
+
+	return !isnull && DatumGetBool(datum);
+}
+
+char
+cs_keyed_table_char(CsKeyedTable *table, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(table->slot, column + 1, &isnull);
+
+	return isnull ? '\0' : DatumGetChar(datum);
+}
+
+/*
+ * Writing
+ */
+
+void
+cs_keyed_table_begin_write(CsKeyedWriter *writer, const char *name, int nkeys)
+{
+	memset(writer, 0, sizeof(CsKeyedWriter));
+	cs_keyed_table_open(&writer->table, name, NULL, nkeys, RowExclusiveLock);
+	Assert(RelationGetNumberOfAttributes(writer->table.rel) <= CS_KEYED_COLUMNS);
+	writer->estate = CreateExecutorState();
+	writer->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->result, writer->table.rel, 0, NULL, 0);
+	ExecOpenIndices(writer->result, false);
+	writer->update_slot = table_slot_create(writer->table.rel, NULL);
+}
+
+static void
+insert_index_entries(CsKeyedWriter *writer, TupleTableSlot *slot, bool update)
+{
+	list_free(cs_insert_index_tuples(writer->result, slot, writer->estate, update));
+	ResetPerTupleExprContext(writer->estate);
+}
+
+static void
+flush_inserts(CsKeyedWriter *writer)
+{
+	if (writer->ninserts == 0)
+		return;
+	table_multi_insert(writer->table.rel, writer->insert_slots, writer->ninserts,
+					   GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < writer->ninserts; i++)
+		insert_index_entries(writer, writer->insert_slots[i], false);
+	writer->ninserts = 0;
+}
+
+/* Make values and nulls the row of a slot. */
+static void
+fill_slot(CsKeyedWriter *writer, TupleTableSlot *slot)
+{
+	int			natts = RelationGetNumberOfAttributes(writer->table.rel);
+
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, writer->values, natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, writer->nulls, natts * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+}
+
+void
+cs_keyed_table_insert(CsKeyedWriter *writer)
+{
+	if (writer->ninserts == CS_KEYED_INSERTS)
+		flush_inserts(writer);
+	if (writer->ninserts == writer->nslots)
+		writer->insert_slots[writer->nslots++] = table_slot_create(writer->table.rel, NULL);
+	fill_slot(writer, writer->insert_slots[writer->ninserts++]);
+}
+
+static void
+check_result(CsKeyedWriter *writer, TM_Result result)
+{
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row of %s.%s was changed by another session", CS_SCHEMA,
+						RelationGetRelationName(writer->table.rel))));
+}
+
+void
+cs_keyed_table_update(CsKeyedWriter *writer)
+{
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	CsUpdateIndexes update_indexes;
+
+	fill_slot(writer, writer->update_slot);
+	check_result(writer, table_tuple_update(writer->table.rel, &writer->table.slot->tts_tid,
+											writer->update_slot, GetCurrentCommandId(true),
+											writer->table.snapshot, InvalidSnapshot, true, &failure,
+											&lockmode, &update_indexes));
+	if (update_indexes)
+		insert_index_entries(writer, writer->update_slot, true);
+}
+
+void
+cs_keyed_table_delete(CsKeyedWriter *writer)
+{
+	TM_FailureData failure;
+
+	check_result(writer, table_tuple_delete(writer->table.rel, &writer->table.slot->tts_tid,
+											GetCurrentCommandId(true), writer->table.snapshot,
+											InvalidSnapshot, true, &failure, false));
+}
+
+void
+cs_keyed_table_end_write(CsKeyedWriter *writer)
+{
+	flush_inserts(writer);
+	for (int i = 0; i < writer->nslots; i++)
+		ExecDropSingleTupleTableSlot(writer->insert_slots[i]);
+	ExecDropSingleTupleTableSlot(writer->update_slot);
+	ExecCloseIndices(writer->result);
+	FreeExecutorState(writer->estate);
+	cs_keyed_table_close(&writer->table);
+	CommandCounterIncrement();
+}
+
+void
+cs_keyed_table_set(CsKeyedWriter *writer, int column, Datum value)
+{
+	writer->values[column] = value;
+	writer->nulls[column] = false;
+}
+
+void
+cs_keyed_table_set_null(CsKeyedWriter *writer, int column)
+{
+	writer->values[column] = (Datum) 0;
+	writer->nulls[column] = true;
+}
+
+void
+cs_keyed_table_set_text(CsKeyedWriter *writer, int column, const char *text)
+{
+	if (text)
+		cs_keyed_table_set(writer, column, CStringGetTextDatum(text));
+	else
+		cs_keyed_table_set_null(writer, column);
+}
+
+void
+cs_keyed_table_keep(CsKeyedWriter *writer, int column)
+{
+	writer->values[column] = slot_getattr(writer->table.slot, column + 1, &writer->nulls[column]);
+}

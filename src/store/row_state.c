@@ -1,0 +1,150 @@
+/*-------------------------------------------------------------------------
+ *
+ * row_state.c
+ *		contactsync.source_row: which contact a source row stands for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+
+#include "store/keyed_table.h"
+#include "store/row_state.h"
+
+#define TABLE	"source_row"
+
+enum
+{
+	ROW_WATCH,
+	ROW_KEY,
+	ROW_ENDPOINT,
+	ROW_UPSERT_KEY,
+	ROW_DIGEST,
+	ROW_OPT_IN,
+	ROW_WITHHELD
+};
+
+/* The columns of the primary key, and of the index source_row_contact. */
+#define PRIMARY_KEYS	2
+#define CONTACT_KEYS	2
+
+static bool
+find(CsKeyedTable *table, int watch, const char *key)
+{
+	ScanKeyData keys[PRIMARY_KEYS];
+
+	cs_keyed_table_int_key(keys, ROW_WATCH, watch);
+	cs_keyed_table_text_key(keys, ROW_KEY, key);
+	return cs_keyed_table_find(table, keys);
+}
+
+void
+cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
+{
+	CsKeyedTable table;
+
+	memset(rows, 0, n * sizeof(CsRowState));
+	cs_keyed_table_open(&table, TABLE, NULL, PRIMARY_KEYS, AccessShareLock);
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Datum		digest;
+
+		if (keys[i] == NULL || !find(&table, watch, keys[i]))
+			continue;
+		rows[i].found = true;
+		rows[i].upsert_key = cs_keyed_table_text(&table, ROW_UPSERT_KEY);
+		digest = cs_keyed_table_get(&table, ROW_DIGEST, &isnull);
+		rows[i].has_digest = !isnull;
+		if (!isnull)
+			rows[i].digest = *DatumGetUUIDP(digest);
+		rows[i].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
+		rows[i].withheld = cs_keyed_table_bool(&table, ROW_WITHHELD);
+	}
+	cs_keyed_table_close(&table);
+}
+
+bool
+cs_row_state_find_other(int endpoint, const char *upsert_key, int watch, const char *key,
+						int *other_watch, char **other_key)
+{
+	CsKeyedTable table;
+	ScanKeyData keys[CONTACT_KEYS];
+	bool		found = false;
+
+	cs_keyed_table_open(&table, TABLE, "source_row_contact", CONTACT_KEYS, AccessShareLock);
+	cs_keyed_table_text_key(keys, 0, upsert_key);
+	cs_keyed_table_int_key(keys, 1, endpoint);
+	for (bool there = cs_keyed_table_find(&table, keys); there && !found;
+		 there = cs_keyed_table_next(&table))
+	{
+		bool		isnull;
+
+		*other_watch = DatumGetInt32(cs_keyed_table_get(&table, ROW_WATCH, &isnull));
+		*other_key = cs_keyed_table_text(&table, ROW_KEY);
+		found = key == NULL || *other_watch != watch || strcmp(*other_key, key) != 0;
+	}
+	cs_keyed_table_close(&table);
+	return found;
+}
+
+bool
+cs_row_state_is_other(int watch, const char *key, const char *upsert_key, int but_watch,
+					  const char *but_key)
+{
+	CsRowState	row;
+
+	if (watch == 0 || (watch == but_watch && strcmp(key, but_key) == 0))
+		return false;
+	cs_row_state_read(watch, 1, (char **) &key, &row);
+	return row.found && strcmp(row.upsert_key, upsert_key) == 0;
+}
+
+/*
+ * Writing
+ */
+
+void
+cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
+{
+	CsKeyedWriter writer;
+
+	if (n == 0)
+		return;
+	cs_keyed_table_begin_write(&writer, TABLE, PRIMARY_KEYS);
+	for (int i = 0; i < n; i++)
+	{
+		bool		found = find(&writer.table, watch, stored[i].key);
+
+		cs_keyed_table_set(&writer, ROW_WATCH, Int32GetDatum(watch));
+		cs_keyed_table_set_text(&writer, ROW_KEY, stored[i].key);
+		cs_keyed_table_set(&writer, ROW_ENDPOINT, Int32GetDatum(endpoint));
+		cs_keyed_table_set_text(&writer, ROW_UPSERT_KEY, stored[i].upsert_key);
+		if (stored[i].has_digest)
+			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&stored[i].digest));
+		else
+			cs_keyed_table_set_null(&writer, ROW_DIGEST);
+		cs_keyed_table_set(&writer, ROW_OPT_IN, CharGetDatum(stored[i].opt_in));
+		cs_keyed_table_set(&writer, ROW_WITHHELD, BoolGetDatum(stored[i].withheld));
+		if (found)
+			cs_keyed_table_update(&writer);
+		else
+			cs_keyed_table_insert(&writer);
+	}
+	cs_keyed_table_end_write(&writer);
+}
+
+void
+cs_row_state_remove(int watch, int n, char **keys)
+{
+	CsKeyedWriter writer;
+
+	if (n == 0)
+		return;
+	cs_keyed_table_begin_write(&writer, TABLE, PRIMARY_KEYS);
+	for (int i = 0; i < n; i++)
+		if (find(&writer.table, watch, keys[i]))
+			cs_keyed_table_delete(&writer);
+	cs_keyed_table_end_write(&writer);
+}

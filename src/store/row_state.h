@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * row_state.h
+ *		contactsync.source_row: which contact a source row stands for.
+ *
+ * One row per watch and key.  Several source rows can stand for one contact; each
+ * has the digest of its own mapped payload, so that a row that did not change
+ * does not speak again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_STORE_ROW_STATE_H
+#define CS_STORE_ROW_STATE_H
+
+#include "postgres.h"
+
+#include "utils/uuid.h"
+
+/* What is known of a source row; texts in the database's encoding. */
+typedef struct CsRowState
+{
+	bool		found;
+	char	   *upsert_key;		/* of the contact that it stands for */
+	bool		has_digest;		/* false: what was sent of it is not known */
+	pg_uuid_t	digest;
+	char		opt_in;			/* CS_CONSENT_..., as it was last seen */
+	bool		withheld;
+} CsRowState;
+
+/* The same, to be stored. */
+typedef struct CsRowStored
+{
+	const char *key;
+	const char *upsert_key;
+	bool		has_digest;
+	pg_uuid_t	digest;
+	char		opt_in;
+	bool		withheld;		/* the contact is not created */
+} CsRowStored;
+
+/*
+ * All need a transaction.  rows[i] is for keys[i], palloc'd in the current
+ * context; a NULL key is not found.
+ */
+extern void cs_row_state_read(int watch, int n, char **keys, CsRowState *rows);
+
+/*
+ * Does a row, which is not the one of "but_watch" and "but_key", stand for the
+ * contact?  watch 0 is no row.
+ */
+extern bool cs_row_state_is_other(int watch, const char *key, const char *upsert_key,
+								  int but_watch, const char *but_key);
+
+/* Store what rows stand for; no key is there twice. */
+extern void cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored);
+
+/* The rows stand for nobody any more. */
+extern void cs_row_state_remove(int watch, int n, char **keys);
+
+/*
+ * Find a row that stands for the contact, other than one; false if there is
+ * none.  Its key is palloc'd.  A NULL key excludes nobody.
+ */
+extern bool cs_row_state_find_other(int endpoint, const char *upsert_key, int watch,
+									const char *key, int *other_watch, char **other_key);
+
+#endif							/* CS_STORE_ROW_STATE_H */
