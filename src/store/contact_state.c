@@ -4,12 +4,12 @@
  *		contactsync.contact: what was last synced of every source row.
  *
  * Every contact that is sent is looked up here before and stored here after,
- * which is most of what its delivery costs.  So it is done below SQL, as the
- * capture is: rows are found by the primary key, new ones are inserted many at
+ * which is most of what its delivery costs.  So that is done without SQL, as
+ * capturing is: rows are found by the primary key, new ones are inserted many at
  * a time, and known ones are updated in place where their page has room.
  *
- * Nobody but the owner of the queue writes rows of a key that is on its way.
- * Should somebody all the same, the storing is tried once more.
+ * Only the owner of the queue writes rows of a key that is in flight.  If another
+ * session does so all the same, storing is tried once more.
  *
  *-------------------------------------------------------------------------
  */
@@ -61,16 +61,16 @@ enum
 	LEDGER_COLUMNS
 };
 
-/* Rows that are inserted at a time. */
+/* How many rows are inserted at a time. */
 #define INSERT_AT_ONCE	200
 
-/* The table, opened to be searched by its primary key. */
+/* The table, open for searches by its primary key. */
 typedef struct CsContactTable
 {
 	Relation	rel;
 	Relation	index;
 	IndexScanDesc scan;
-	TupleTableSlot *slot;		/* of the row that was found */
+	TupleTableSlot *slot;		/* the row that was found */
 	Snapshot	snapshot;
 } CsContactTable;
 
@@ -96,7 +96,7 @@ close_table(CsContactTable *table)
 	table_close(table->rel, NoLock);
 }
 
-/* Effect: table->slot holds the row of the key.  Returns false if there is none. */
+/* Put the row of the key into table->slot.  Return false if there is none. */
 static bool
 find(CsContactTable *table, int endpoint, int watch, const char *key)
 {
@@ -171,7 +171,7 @@ cs_contact_state_read(int endpoint, int watch, int n, char **keys, CsKnown *know
 	close_table(&table);
 }
 
-/* Effect: of what was synced before is not known that the provider has it. */
+/* Do not trust that the provider has what was synced before a time. */
 void
 cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
 {
@@ -191,7 +191,7 @@ set_text(Datum *values, bool *nulls, int column, const char *utf8)
 	values[column] = utf8 ? CStringGetTextDatum(cs_encoding_from_utf8(utf8)) : (Datum) 0;
 }
 
-/* What the provider did not say this time is as it was in "older", if there is one. */
+/* Set a text; what the provider did not say this time is kept from "older", if any. */
 static void
 set_text_or_keep(Datum *values, bool *nulls, int column, const char *utf8, TupleTableSlot *older)
 {
@@ -201,7 +201,7 @@ set_text_or_keep(Datum *values, bool *nulls, int column, const char *utf8, Tuple
 		set_text(values, nulls, column, utf8);
 }
 
-/* The address, unless the provider goes by it anyway. */
+/* Return the address, or NULL if it is the upsert key. */
 static const char *
 email_if_not_key(const CsContact *contact)
 {
@@ -217,9 +217,10 @@ action_letter(CsAction action)
 }
 
 /*
- * Did the contact opt out at the provider?  What a pull has learnt while the
- * call was under way is newer than what the call began with; but who was sent
- * as opted out has withdrawn consent here, and what comes next is a new word.
+ * Return whether the contact has opted out at the provider.  What a pull learnt
+ * while the call was in flight is newer than what the call began with.  But a
+ * contact that was sent as opted out has withdrawn consent here, and a consent
+ * given after that is new.
  */
 static bool
 opted_out(const CsStored *stored, TupleTableSlot *older)
@@ -231,7 +232,7 @@ opted_out(const CsStored *stored, TupleTableSlot *older)
 	return known && !cs_contact_is(stored->contact, CS_OPT_IN, "false");
 }
 
-/* Effect: fills a row; "older" is the one that it replaces, or NULL. */
+/* Fill a row; "older" is the one that it replaces, or NULL. */
 static void
 fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
 		 TupleTableSlot *older, Datum *values, bool *nulls)
@@ -254,7 +255,7 @@ fill_row(int endpoint, int watch, const CsStored *stored, TimestampTz now,
 	set_text(values, nulls, LEDGER_ERROR, stored->note);
 }
 
-/* The table, opened to be written as well. */
+/* The table, open for writing, too. */
 typedef struct CsContactWriter
 {
 	CsContactTable table;
@@ -262,8 +263,8 @@ typedef struct CsContactWriter
 	ResultRelInfo *result;
 	TupleTableSlot *update_slot;
 	TupleTableSlot *insert_slots[INSERT_AT_ONCE];
-	int			nslots;			/* that exist */
-	int			ninserts;		/* of them, filled */
+	int			nslots;			/* insert_slots that exist */
+	int			ninserts;		/* of those, filled */
 } CsContactWriter;
 
 static void
@@ -324,7 +325,7 @@ next_insert(CsContactWriter *writer)
 	return slot;
 }
 
-/* Effect: the row that was found becomes that of update_slot. */
+/* Replace the row that was found by that in update_slot. */
 static void
 update_row(CsContactWriter *writer)
 {
@@ -377,7 +378,7 @@ store(void *arg)
 	end_write(&writer);
 }
 
-/* Store that the provider has these contacts now; no key is there twice. */
+/* Store that the provider has these contacts now.  No key occurs twice. */
 void
 cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored)
 {
@@ -388,7 +389,7 @@ cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored)
 }
 
 /*
- * By SQL
+ * Through SQL
  */
 
 bool
@@ -405,7 +406,7 @@ cs_contact_state_exists(int endpoint, int watch)
 	return DatumGetBool(cs_sql_value(0, 1, &isnull));
 }
 
-/* Effect: runs a statement about an endpoint, a watch and some keys of it. */
+/* Run a statement about some keys of a watch at an endpoint. */
 static void
 execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **keys)
 {
@@ -418,8 +419,8 @@ execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **
 }
 
 /*
- * Effect: what these keys sent last is not what the provider has, for another
- * row was sent.  That they claimed consent once stays known.
+ * Forget what was sent last for these keys, since another row was sent as the same
+ * contact.  That consent was claimed for them stays known.
  */
 void
 cs_contact_state_forget_digests(int endpoint, int watch, int n, char **keys)
@@ -435,7 +436,7 @@ cs_contact_state_forget_digests(int endpoint, int watch, int n, char **keys)
 	execute_for_keys(&statement, endpoint, watch, n, keys);
 }
 
-/* Effect: nothing is known of these keys. */
+/* Delete what is known of these keys. */
 void
 cs_contact_state_forget(int endpoint, int watch, int n, char **keys)
 {
@@ -450,9 +451,10 @@ cs_contact_state_forget(int endpoint, int watch, int n, char **keys)
 }
 
 /*
- * The key, and the watch, of another row that was sent as the contact of that
- * upsert key, which is an e-mail address: the last one if there are several.
- * One that failed since has another address now.  NULL: none.  palloc'd in SPI's context.
+ * Return the key, and the watch, of another row that was sent as the contact with
+ * that upsert key, which is an e-mail address: the last one if there are several,
+ * NULL if there is none.  A row that has failed since has another address now.
+ * palloc'd in SPI's context.
  */
 char *
 cs_contact_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char *key,
@@ -478,10 +480,7 @@ cs_contact_state_find_sharer(int endpoint, const char *upsert_key, int watch, co
 	return cs_sql_text(0, 1);
 }
 
-/*
- * Effect: what contactsync_upsert() sent of these contacts is not what the
- * provider has any more.
- */
+/* Forget what contactsync_upsert() sent of these contacts: rows have replaced it. */
 void
 cs_contact_state_expire_direct(int endpoint, int n, const CsStored *stored)
 {

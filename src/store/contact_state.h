@@ -25,7 +25,7 @@ typedef struct CsKnown
 	char		action;
 	TimestampTz synced_at;
 	char	   *upsert_key;
-	char	   *email;			/* NULL: it is the upsert key */
+	char	   *email;			/* NULL: the upsert key is it */
 	char	   *remote_id;
 	char	   *topics;
 	bool		consent_sent;
@@ -37,7 +37,7 @@ typedef struct CsStored
 {
 	const char *key;
 	const CsContact *contact;	/* NULL: it could not be made */
-	pg_uuid_t	digest;			/* of a failure: of what was refused, or zero */
+	pg_uuid_t	digest;			/* of a failure: of what was refused, or 0 */
 	const char *remote_id;
 	const char *remote_status;
 	const char *remote_updated_at;	/* as the provider writes it */
@@ -53,12 +53,14 @@ typedef struct CsStored
 	const char *request_id;
 	int			attempts;
 	bool		maybe_sent;		/* it may have reached the provider */
-	bool		withdraws;		/* ... and said that consent is over */
+	bool		withdraws;		/* ... and withdrew consent there */
 	Jsonb	   *direct;
 } CsStored;
 
-/* Both need a transaction; known[i] is for keys[i], palloc'd in the current
- * context. */
+/*
+ * These need a transaction.  known[i] is for keys[i]; texts are palloc'd in the
+ * current context.
+ */
 extern void cs_contact_state_read(int endpoint, int watch, int n, char **keys, CsKnown *known);
 extern void cs_contact_state_expire(int n, CsKnown *known, TimestampTz before);
 extern void cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored);
