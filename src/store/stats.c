@@ -154,14 +154,20 @@ cs_stats_store(const CsStats *stats)
 	return failed;
 }
 
+/*
+ * Endpoints that were restored from another database are left out: pg_restore -j
+ * may have yet to restore their minutes, and would fail on a row of the same key.
+ */
 void
 cs_stats_tick(void)
 {
 	static CsStatement note = {
 		SELECT_BACKLOG
 		" INSERT INTO contactsync.minute AS m (endpoint, at, first_at, backlog)"
-		" SELECT endpoint, date_trunc('minute', clock_timestamp()), clock_timestamp(), sum(contacts)"
-		" FROM backlog GROUP BY endpoint ON CONFLICT (endpoint, at) DO UPDATE SET backlog = excluded.backlog"
+		" SELECT b.endpoint, date_trunc('minute', clock_timestamp()), clock_timestamp(), sum(b.contacts)"
+		" FROM backlog b JOIN contactsync.endpoint e ON e.id = b.endpoint"
+		" WHERE e.database = contactsync.database_identity()"
+		" GROUP BY b.endpoint ON CONFLICT (endpoint, at) DO UPDATE SET backlog = excluded.backlog"
 	};
 	static CsStatement prune = {
 		"DELETE FROM contactsync.minute WHERE at < clock_timestamp() - make_interval(mins => $1)",
