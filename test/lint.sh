@@ -5,47 +5,9 @@
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
-# Calls only go down: a file may include the headers of those that come later in this list, and no others, but for the
-# words of contactsync.h and the contract of provider.h, which are for all.
-layers='
-    contactsync
-    sqlapi alter person control retry keyarg hint report ddl import run preview launcher worker
-    export verify pull
-    ask
-    delivery
-    roster
-    call reader refresh
-    scan
-    settle
-    guard
-    account exchange
-    lane
-    scanrow
-    compare
-    current
-    fault
-    capture
-    remote
-    ledger
-    queue forget trace span stats announce state pause heed
-    schedule
-    home
-    follow
-    watch watchkey mapping trigger page source rowkey
-    sql
-    token http httpcall waitset bounded header
-    providers/*
-    itemized
-    provider answer retryafter
-    endpoint option check url
-    chart
-    html style
-    encoding
-    definition look contact email jsonwrite json
-    pace clock
-    shmem guc compat
-'
-max_file=700 warn_file=500 max_function=120
+# The folders of src/, from the top. A file includes and calls only files in its own folder or in folders below.
+folders='api worker delivery capture store provider http base'
+max_file=600 max_function=120
 
 shopt -s nullglob
 sources=(src/*/*.c src/*/*/*.c)
@@ -74,23 +36,117 @@ skip() {
 # Structure
 # ---------------------------------------------------------------------------
 
-layering() {
-    awk -v layers="$layers" '
-        BEGIN { n = split(layers, list, " "); for (i = 1; i <= n; i++) rank[list[i]] = i }
-        function name(path) {
-            sub(/^(\.\.\/)?(src\/)?/, "", path); sub(/\.[ch]$/, "", path)
-            return path ~ /^providers\// ? "providers/*" : path
-        }
-        FNR == 1 {
-            file = name(FILENAME)
-            if (!(file in rank)) print FILENAME ": not in the list of layers in test/lint.sh"
-        }
+# Print each file that another file requires, as FILE REQUIRED HOW. x.c and x.h are one file, folder/x; HOW is "includes" or
+# the name of a function or variable. The names are the symbols of the objects.
+requirements() {
+    awk '
+        FNR == 1 { folder = FILENAME; sub(/[^\/]*$/, "", folder) }
         /^#include "/ {
-            split($0, part, "\""); header = name(part[2])
-            if (header in rank && header !~ /^(contactsync|provider)$/ && rank[header] < rank[file])
-                print FILENAME ":" FNR ": " file " is below " header
+            split($0, part, "\"")
+            if ("src/" part[2] in file) required = "src/" part[2]
+            else if (folder part[2] in file) required = folder part[2]
+            else next
+            print name(FILENAME), name(required), "includes"
         }
-    ' "${sources[@]}"
+        function name(path) { sub(/^src\//, "", path); sub(/\.[ch]$/, "", path); return path }
+        BEGIN { for (i = 1; i < ARGC; i++) file[ARGV[i]] }
+    ' "${sources[@]}" "${headers[@]}"
+    symbols | awk '
+        $2 == "U" { users[$3] = users[$3] " " $1; next }
+                  { definer[$3] = $1 }
+        END {
+            for (symbol in users)
+                if (symbol in definer) {
+                    n = split(users[symbol], user, " ")
+                    for (i = 1; i <= n; i++) print user[i], definer[symbol], symbol
+                }
+        }'
+}
+
+# Print the external symbols of the objects, as FILE TYPE SYMBOL; type U is a use of a symbol that is defined elsewhere.
+symbols() {
+    nm --print-file-name --extern-only "${sources[@]/%.c/.o}" |
+        sed -E 's/^src\/([^:]*)\.o:[0-9a-f ]+ ([A-Za-z]) /\1 \2 /'
+}
+
+layering() {
+    awk -v folders="$folders" '
+        BEGIN { n = split(folders, list, " "); for (i = 1; i <= n; i++) rank[list[i]] = i }
+        function folder(name) { sub(/\/.*/, "", name); return name }
+        !(folder($1) in rank) { print $1 ": its folder is not in the list in test/lint.sh"; next }
+        rank[folder($1)] > rank[folder($2)] { print $1 " is below " $2 ": " $3 }
+    ' <<<"$requirements" | sort -u
+}
+
+# The files of a folder require each other in one direction too. Repeatedly remove the files that require nothing and those
+# that nothing requires; what remains are circles. Print a shortest one for each file.
+circles() {
+    awk '
+        function folder(name) { sub(/\/.*/, "", name); return name }
+        $1 != $2 && folder($1) == folder($2) {
+            how[$1, $2] = how[$1, $2] (how[$1, $2] == "" ? "" : ", ") $3
+            file[$1]; file[$2]
+        }
+        function trim(    pair, part, from, to, f, n) {
+            do {
+                delete from; delete to; n = 0
+                for (pair in how) { split(pair, part, SUBSEP); from[part[1]]; to[part[2]] }
+                for (pair in how) {
+                    split(pair, part, SUBSEP)
+                    if (!(part[1] in to) || !(part[2] in from)) { delete how[pair]; n++ }
+                }
+            } while (n > 0)
+        }
+        function show(start,    pair, part, queue, head, tail, before, f, text, reasons) {
+            queue[tail = 1] = start
+            for (head = 1; head <= tail; head++)
+                for (f in file) {
+                    if (!((queue[head], f) in how)) continue
+                    if (f == start) {
+                        text = f
+                        for (f = queue[head]; ; f = before[f]) {
+                            reasons = "\n    " f ": " how[f, next_of(text)] reasons
+                            text = f " -> " text
+                            shown[f]
+                            if (f == start) { print text reasons; return }
+                        }
+                    }
+                    if (!(f in before) && f != start) { before[f] = queue[head]; queue[++tail] = f }
+                }
+        }
+        function next_of(text) { sub(/ .*/, "", text); return text }
+        END {
+            trim()
+            n = 0
+            for (f in file) names[++n] = f
+            for (i = 1; i <= n; i++) if (!(names[i] in shown)) show(names[i])
+        }
+    ' <<<"$requirements"
+}
+
+# Headers are included by folder, and a header declares what the file of its name defines.
+include_names() {
+    awk '
+        FNR == 1 { folder = FILENAME; sub(/[^\/]*$/, "", folder) }
+        /^#include "/ {
+            split($0, part, "\"")
+            if (!("src/" part[2] in file) && folder part[2] in file) print FILENAME ":" FNR ": write " substr(folder part[2], 5)
+        }
+        BEGIN { for (i = 1; i < ARGC; i++) file[ARGV[i]] }
+    ' "${sources[@]}" "${headers[@]}"
+}
+
+header_names() {
+    awk '
+        NR == FNR { if ($2 != "U") definer[$3] = $1; next }
+        /^extern / {
+            name = FILENAME; sub(/^src\//, "", name); sub(/\.h$/, "", name)
+            declared = $0
+            sub(/[(;[].*/, "", declared); sub(/.*[^A-Za-z0-9_]/, "", declared)
+            if (!(declared in definer)) print FILENAME ":" FNR ": " declared " is defined nowhere"
+            else if (definer[declared] != name) print FILENAME ":" FNR ": " declared " is defined in src/" definer[declared] ".c"
+        }
+    ' <(symbols) "${headers[@]}"
 }
 
 libraries() {
@@ -281,14 +337,18 @@ static_analysis() {
     local server
     server=$(make -s print-includedir_server)
     cppcheck --quiet -j 2 --std=c11 --max-configs=1 --enable=warning,performance,portability --inline-suppr \
-        -I"$server" --suppress="*:$server/*" --suppress=missingInclude -D__x86_64__ \
+        -Isrc -I"$server" --suppress="*:$server/*" --suppress=missingInclude -D__x86_64__ \
         -D'__builtin_constant_p(x)=1' -D'__builtin_unreachable()=exit(1)' -D'__builtin_types_compatible_p(a,b)=1' \
         -D'offsetof(type,member)=0' --template='{file}:{line}: {message} ({id})' "${sources[@]}"
 }
 
 # ---------------------------------------------------------------------------
 
-check layering "calls go down the layers"
+requirements=$(requirements)
+check layering "files include and call only files in their folder or below"
+check circles "files of a folder require each other in one direction"
+check include_names "headers are included by folder"
+check header_names "a header declares what the file of its name defines"
 check libraries "only the files that hide libcurl and json-c include them"
 check registry "only the registry distinguishes providers by name"
 check current_user "code that runs as the owner of the extension does not use the current user"
@@ -313,5 +373,4 @@ check shell "shell scripts pass shellcheck"
 if command -v pg_bsd_indent >/dev/null; then check format "C is formatted"; else skip "pg_bsd_indent"; fi
 if command -v cppcheck >/dev/null; then check static_analysis "cppcheck"; else skip "cppcheck"; fi
 
-wc -l "${sources[@]}" "${headers[@]}" | awk -v warn=$warn_file '$2 != "total" && $1 > warn { print "# " $2 " has " $1 " lines" }'
 exit $status

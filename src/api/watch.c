@@ -312,7 +312,7 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	(void) find_all_inheritors(source, ShareRowExclusiveLock, NULL);
 	cs_schedule_alter(fcinfo, ARG_SCHEDULE, watch, &schedule);
 	cs_policy_read(fcinfo, ARG_POLICY, &policy);
-	store(fcinfo, define(fcinfo, watch, endpoint, &schedule), &schedule);
+	store(fcinfo, make_altered(fcinfo, watch, endpoint, &schedule), &schedule);
 	cs_policy_store(watch->id, &policy);
 	if (estimated_rows(source) <= MAX_COUNTED_ROWS)
 		differing = count_differing(source, server);

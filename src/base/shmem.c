@@ -127,6 +127,35 @@ set_latch_of(int procno)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
 }
 
+/*
+ * Tell the worker of this database that there is news, and return its slot, or -1
+ * if no worker runs.  A worker that waits for a time, because its servers are
+ * halted or throttled, counts as awake: news in the queue can wait until then.
+ * "interrupt" ends that wait as well.
+ */
+static int
+wake(bool interrupt)
+{
+	CsSlot	   *slot;
+	int			procno;
+	int			running = -1;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = find_slot(MyDatabaseId);
+	if (slot && slot->state == CS_SLOT_RUNNING)
+	{
+		bool		asleep = pg_atomic_exchange_u32(&slot->attention, CS_NEWS) == CS_ASLEEP;
+
+		running = slot - shared->slots;
+		procno = asleep || interrupt ? slot->procno : -1;
+	}
+	else
+		procno = slot && slot->state == CS_SLOT_ABSENT ? -1 : shared->launcher_procno;
+	LWLockRelease(shared->lock);
+	set_latch_of(procno);
+	return running;
+}
+
 /* Have a worker started for this database, where the extension was not there. */
 void
 cs_shmem_launch(void)
@@ -164,7 +193,7 @@ at_resource_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, 
 	if (isCommit && launch_pending)
 		cs_shmem_launch();
 	if (isCommit)
-		cs_shmem_wake();
+		(void) wake(true);
 	late_wake_pending = launch_pending = false;
 }
 
@@ -196,7 +225,6 @@ cs_shmem_wake(void)
 {
 	static int	cached = -1;
 	CsSlot	   *slot;
-	int			procno;
 
 	if (shared == NULL)
 		return;
@@ -204,18 +232,7 @@ cs_shmem_wake(void)
 	if (slot && slot->dboid == MyDatabaseId && slot->state == CS_SLOT_RUNNING &&
 		pg_atomic_read_u32(&slot->attention) == CS_NEWS)
 		return;
-
-	LWLockAcquire(shared->lock, LW_SHARED);
-	slot = find_slot(MyDatabaseId);
-	if (slot && slot->state == CS_SLOT_RUNNING)
-	{
-		cached = slot - shared->slots;
-		procno = pg_atomic_exchange_u32(&slot->attention, CS_NEWS) == CS_ASLEEP ? slot->procno : -1;
-	}
-	else
-		procno = slot && slot->state == CS_SLOT_ABSENT ? -1 : shared->launcher_procno;
-	LWLockRelease(shared->lock);
-	set_latch_of(procno);
+	cached = wake(false);
 }
 
 void

@@ -36,8 +36,8 @@ static const struct
 };
 
 /* Return what an error means; what is not in the table is a row's own error. */
-CsTryResult
-cs_try_classify(int sqlerrcode)
+static CsTryResult
+classify(int sqlerrcode)
 {
 	for (int i = 0; i < lengthof(meanings); i++)
 		if (meanings[i].whole_class ?
@@ -79,7 +79,7 @@ cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout, ErrorData *
 		caught = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		result = cs_try_classify(caught->sqlerrcode);
+		result = classify(caught->sqlerrcode);
 		if (result == CS_TRY_CANCELLED)
 			ReThrowError(caught);
 		if (error)

@@ -25,7 +25,6 @@ typedef enum CsTryResult
 	CS_TRY_CANCELLED			/* somebody ends us; cs_try() throws it */
 } CsTryResult;
 
-extern CsTryResult cs_try_classify(int sqlerrcode);
 extern CsTryResult cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout,
 						  ErrorData **error);
 extern void cs_try_and_undo(void (*run) (void *arg), void *arg);

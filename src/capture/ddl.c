@@ -82,7 +82,7 @@ add_mention(const ColumnRef *column, CsMentionWalk *walk)
 		return;
 	if (n > 1 && strcmp(strVal(list_nth(column->fields, n - 2)), walk->table) != 0)
 		return;
-	name = cs_renames_find(walk->renames, strVal(llast(column->fields)));
+	name = cs_table_trigger_new_name(walk->renames, strVal(llast(column->fields)));
 	if (name == NULL)
 		return;
 	mention = palloc(sizeof(CsMention));
@@ -185,7 +185,7 @@ rename_in_watch(CsWatch *watch, const CsRenames *renames)
 
 	for (int i = 0; i < watch->nkeys; i++)
 	{
-		const char *name = cs_renames_find(renames, watch->keys[i]);
+		const char *name = cs_table_trigger_new_name(renames, watch->keys[i]);
 
 		if (name)
 			watch->keys[i] = pstrdup(name);
@@ -195,9 +195,9 @@ rename_in_watch(CsWatch *watch, const CsRenames *renames)
 	if (watch->filter)
 		watch->filter = rename_in_expression(watch->filter, table, renames);
 	cs_watch_store_changed(watch);
-	if (watch->poll_column && cs_renames_find(renames, watch->poll_column))
+	if (watch->poll_column && cs_table_trigger_new_name(renames, watch->poll_column))
 		cs_sql_execute_text("UPDATE contactsync.watch SET poll_column = %s WHERE id = %d",
-							quote_literal_cstr(cs_renames_find(renames, watch->poll_column)), watch->id);
+							quote_literal_cstr(cs_table_trigger_new_name(renames, watch->poll_column)), watch->id);
 	cs_table_trigger_rename(watch->id, renames);
 }
 

@@ -16,6 +16,8 @@
 
 #include <float.h>
 
+#include "nodes/pg_list.h"
+
 #include "base/clock.h"
 #include "base/settings.h"
 #include "base/sql.h"
@@ -196,7 +198,7 @@ try_to_begin(void *arg)
 	begin_reconcile(job->lane, job->now);
 }
 
-/* An error must not break the lane's watch for longer than until the next try. */
+/* Break the lane until the next try. */
 static void
 break_lane(CsLane *lane, const ErrorData *error, double now)
 {

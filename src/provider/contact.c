@@ -117,7 +117,7 @@ cs_contact_consent(const CsContact *contact)
 	const char *status = contact->value[CS_STATUS];
 
 	if (contact->value[CS_OPT_IN])
-		return cs_contact_is(contact, CS_OPT_IN, "true") && !(status && cs_contact_withdraws(contact)) ?
+		return cs_contact_is(contact, CS_OPT_IN, "true") && !(status && cs_contact_withdraws_consent(contact)) ?
 			CS_CONSENT_YES : CS_CONSENT_NO;
 	if (status)
 		return pg_strcasecmp(status, "SUBSCRIBED") == 0 || pg_strcasecmp(status, "UNCONFIRMED") == 0 ?

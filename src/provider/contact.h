@@ -169,7 +169,7 @@ extern bool cs_contact_is(const CsContact *contact, CsField field, const char *v
 extern char cs_contact_consent(const CsContact *contact);
 
 /* Does it tell the provider that the person wants no mail? */
-extern bool cs_contact_withdraws(const CsContact *contact);
+extern bool cs_contact_withdraws_consent(const CsContact *contact);
 
 /* Find an attribute by its name; return NULL if there is none. */
 extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const char *name);

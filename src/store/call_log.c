@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * call_log.c
- *		The log of HTTP calls, contactsync.call.
+ *		contactsync.call: the log of HTTP calls.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,7 +51,7 @@ cs_call_log_add(const CsCallRecord *record)
 	cs_sql_execute(&statement, args, nulls);
 }
 
-/* Effect: calls beyond call_log_rows and call_log_age are gone, oldest first. */
+/* Delete calls that are older than call_log_age, and the oldest beyond call_log_rows. */
 void
 cs_call_log_prune(void)
 {

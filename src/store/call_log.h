@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * call_log.h
- *		The log of HTTP calls, contactsync.call.
+ *		contactsync.call: the log of HTTP calls.
  *
  * Every function needs a transaction and the scope of cs_sql_enter().
  *
@@ -27,7 +27,7 @@ typedef struct CsCallRecord
 	const char *verdict;
 	int			contacts;
 	int			failed;
-	int			created;		/* as the provider counts; -1: it did not say */
+	int			created;		/* as the provider counts; -1: not known */
 	int			updated;
 	int			attempt;
 	int			sent;
@@ -35,7 +35,7 @@ typedef struct CsCallRecord
 	const char *idempotency_key;
 	const char *request_id;
 	const char *error;
-	List	   *traces;			/* of CsTrace: to be kept beside it */
+	List	   *traces;			/* of CsTrace, to be stored with it */
 } CsCallRecord;
 
 extern void cs_call_log_add(const CsCallRecord *record);

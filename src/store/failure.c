@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * failure.c
- *		The contacts that were given up on, contactsync.failure.
+ *		contactsync.failure: contacts that were given up on.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,8 +29,10 @@ cs_failure_exists(int endpoint, int watch)
 	return DatumGetBool(cs_sql_value(0, 1, &isnull));
 }
 
-/* Read what failures are stored of keys; failed[i], zeroed by the caller, is for
- * keys[i]. */
+/*
+ * Read the failures that are stored of keys; failed[i], zeroed by the caller, is for
+ * keys[i].
+ */
 void
 cs_failure_read(int endpoint, int watch, int n, char **keys, CsFailed *failed)
 {
@@ -64,7 +66,7 @@ cs_failure_read(int endpoint, int watch, int n, char **keys, CsFailed *failed)
 	cs_sql_leave(&scope);
 }
 
-/* Effect: failures of these keys are over. */
+/* Delete the failures of these keys. */
 void
 cs_failure_clear(int endpoint, int watch, int n, char **keys)
 {
@@ -81,8 +83,8 @@ cs_failure_clear(int endpoint, int watch, int n, char **keys)
 }
 
 /*
- * Effect: one contact was given up on.  What the provider has stays known,
- * unless the contact may have reached it.
+ * Store that one contact was given up on.  What the provider has stays known unless
+ * the contact may have reached it.
  */
 static void
 store_failure(int endpoint, const CsFailureStored *stored)
@@ -146,8 +148,10 @@ cs_failure_upsert_key(int endpoint, int watch, const char *key)
 	return upsert_key ? MemoryContextStrdup(context, upsert_key) : NULL;
 }
 
-/* Effect: of the failures of each endpoint those beyond failure_rows and
- * failure_age are gone, those that failed longest ago first. */
+/*
+ * Delete failures that are older than failure_age, and the oldest ones of an
+ * endpoint that has more than failure_rows.
+ */
 void
 cs_failure_prune(void)
 {

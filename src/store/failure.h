@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * failure.h
- *		The contacts that were given up on, contactsync.failure.
+ *		contactsync.failure: contacts that were given up on.
  *
  * Every function needs a transaction and the scope of cs_sql_enter().
  *

@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * forget.c
- *		Everything that is held on one person: to be shown, or erased.
+ *		Showing and erasing everything that is stored of a person.
  *
- * A person is known by the address that was sent, and by the rows of sources
- * that it was sent for.  What such a row holds now is not looked at: it is the
- * application's.
+ * A person is identified by the address that was sent, and by the source rows that
+ * it was sent for.  What such a row contains now is not considered: it belongs to
+ * the application.
  *
- * A call that is in flight while a person is forgotten has its outcome stored
- * when it ends.  So what was forgotten is noted, whoever delivers is told to
- * begin anew, as when definitions change, and forgets it once more then.
+ * When a person is forgotten, a call in flight may store its outcome afterwards.  So
+ * what was forgotten is noted, definitions are reloaded, and it is forgotten again
+ * then.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +32,7 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	[CS_FORGET_CALL] = "call"
 };
 
-/* The rows of a role's endpoints that were sent as $1, given up on or traced. */
+/* The rows of a role's endpoints that were sent as $1, failed, or are traced. */
 #define ROWS_OF_PERSON \
 	"SELECT c.endpoint, c.watch, c.key FROM contactsync.contact c JOIN contactsync.endpoint e ON e.id = c.endpoint" \
 	" WHERE (c.upsert_key = $1 OR c.email = $1) AND pg_has_role($2, e.role, 'USAGE')" \
@@ -48,9 +48,9 @@ run(CsStatement *statement, const Datum *args)
 }
 
 /*
- * Effect: forgets what is known of rows, and of an address, at some endpoints.
- * args: int4[] endpoints and int4[] watches and text[] keys of the rows, int4[]
- * endpoints at which the address is to be forgotten, text address, or ''.
+ * Forget rows, and an address, at some endpoints.  args: int4[] endpoints, int4[]
+ * watches and text[] keys of the rows; int4[] endpoints at which to forget the
+ * address; text, the address, or ''.
  */
 static void
 forget(const Datum *args, int64 *rows)
@@ -137,7 +137,7 @@ int_array(int n, Datum *elements)
 	return PointerGetDatum(construct_array(elements, n, INT4OID, 4, true, TYPALIGN_INT));
 }
 
-/* The rows that the last statement found, as arguments of forget(). */
+/* Fill args with the rows that the last statement found, as forget() takes them. */
 static void
 rows_of_result(uint64 n, Datum *args)
 {
@@ -157,7 +157,7 @@ rows_of_result(uint64 n, Datum *args)
 	args[2] = PointerGetDatum(construct_array(keys, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* The first column of the last statement, as an argument of forget(). */
+/* Return the first column of the last statement as an int4[]. */
 static Datum
 ids_of_result(uint64 n)
 {

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * forget.h
- *		Everything that is held on one person: to be shown, or erased.
+ *		Showing and erasing everything that is stored of a person.
  *
- * All of it needs a transaction and the scope of cs_sql_enter().
+ * Every function needs a transaction and the scope of cs_sql_enter().
  *
  *-------------------------------------------------------------------------
  */
@@ -35,18 +35,20 @@ typedef struct CsForgotten
 } CsForgotten;
 
 /*
- * Effect: nothing is known any more of a person at the endpoints of the roles
- * that a role is, or of a row of a watch.  Whoever delivers has it forgotten
- * again when calls that are in flight have ended.
+ * Forget a person at the endpoints of a role and of the roles whose privileges it
+ * has, or a row of a watch.  It is forgotten again when the calls in flight have
+ * ended.
  */
 extern void cs_forget_email(const char *email, Oid roleid, CsForgotten *forgotten);
 extern void cs_forget_row(int endpoint, int watch, const char *key, CsForgotten *forgotten);
 
-/* Effect: outcomes of calls that were in flight then are forgotten as well. */
+/* Forget the outcomes of calls that were in flight then. */
 extern void cs_forget_sweep(void);
 
-/* What is held on a person and what happened to it, in the order of time, as
- * rows of the last statement.  Returns how many. */
+/*
+ * List what is stored of a person, in the order of time, as rows of the last
+ * statement.  Return how many.
+ */
 extern uint64 cs_forget_list(const char *email, Oid roleid);
 
 #endif							/* CS_STORE_FORGET_H */

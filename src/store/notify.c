@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * notify.c
- *		NOTIFY, for whoever wants to be told rather than to look.
+ *		Events that are announced by NOTIFY.
  *
- * Everybody may LISTEN, so what is told is what the catalogs show to everybody:
- * the names of server, owner and table, and the class of the reason.  Messages
- * of a provider or of the source can hold anything, and are not.
+ * Everybody may LISTEN, so only what the catalogs show to everybody is announced:
+ * the names of server, owner and table, and the class of the reason.  A message of
+ * a provider or of the source can contain anything, and is not.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * notify.h
- *		NOTIFY, for whoever wants to be told rather than to look.
+ *		Events that are announced by NOTIFY.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,10 +11,10 @@
 #include "postgres.h"
 
 /*
- * Effect: "halted", "recovered" or "failures" of an endpoint, or with a watch
- * that is not 0 of that, is told when the transaction commits.  Of the reason,
- * which may be NULL, only its class is; "failed" is told if it is not 0.  Needs
- * the scope of cs_sql_enter().
+ * Announce "halted", "recovered" or "failures" of an endpoint, or of a watch that is
+ * not 0, when the transaction commits.  Only the class of the reason is announced,
+ * which may be NULL, and "failed" only if it is not 0.  Needs the scope of
+ * cs_sql_enter().
  */
 extern void cs_notify(const char *event, int endpoint, int watch, const char *reason, int64 failed);
 

@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * pause.c
- *		Servers and watches that somebody told to wait.
+ *		contactsync.pause: servers and watches that are paused.
  *
- * They are in a table of their own, not in the rows of endpoint and watch: those
- * the worker updates, and it must not wait for whoever pauses and then leaves
- * the transaction open.  A pause is nobody's state of health either, so neither
- * a halt nor a recovery ends it.
+ * They are in a table of their own, not in the rows of endpoint and watch.  The
+ * worker updates those, and must not wait for a session that pauses and leaves its
+ * transaction open.  A pause is not a state of health either: neither a halt nor a
+ * recovery ends it.
  *
- * Changes are captured meanwhile, and calls that are in flight end.
+ * Changes are still captured, and calls that are in flight are completed.
  *
  *-------------------------------------------------------------------------
  */
@@ -53,7 +53,7 @@ cs_pause_end(int endpoint, int watch)
 	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
-/* Of CsPause, palloc'd in the current context. */
+/* Return a list of CsPause, palloc'd in the current context. */
 List *
 cs_pause_load(void)
 {
@@ -76,7 +76,7 @@ cs_pause_load(void)
 	return pauses;
 }
 
-/* Is this very one among them, the endpoint as such with watch 0? */
+/* Return whether this watch, or with 0 the endpoint as a whole, is among them. */
 bool
 cs_pause_includes(const List *pauses, int endpoint, int watch)
 {

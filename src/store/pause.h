@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * pause.h
- *		Servers and watches that somebody told to wait.
+ *		contactsync.pause: servers and watches that are paused.
  *
- * All of it needs a transaction and the scope of cs_sql_enter().
+ * What reads or stores needs a transaction and the scope of cs_sql_enter().
  *
  *-------------------------------------------------------------------------
  */
@@ -15,13 +15,13 @@
 #include "nodes/pg_list.h"
 
 /*
- * Of an endpoint, the whole of it with watch 0.  "by" is a role's name, or what
- * else did it; reason may be NULL.  Returns false if it was paused already,
- * which stays as it was.
+ * Pause a watch, or with 0 the whole endpoint.  "by" names the role, or what else
+ * did it; reason may be NULL.  Return false if it was paused already; that pause is
+ * kept.
  */
 extern bool cs_pause_set(int endpoint, int watch, const char *by, const char *reason);
 
-/* Returns false if it was not paused. */
+/* End a pause.  Return false if there was none. */
 extern bool cs_pause_end(int endpoint, int watch);
 
 /* A row of contactsync.pause. */

@@ -3,15 +3,14 @@
  * queue.c
  *		Writing and reading contactsync.queue.
  *
- * The queue has one reader at a time, whoever holds the lock of
- * cs_queue_lock(), so a claim is a read: what is in flight is known in that
- * process alone, and a row is deleted only together with the storing of its
- * outcome.
+ * The queue has one reader at a time, the process that holds the lock of
+ * cs_queue_lock().  So reading a row claims it: only that process knows what is in
+ * flight, and a row is deleted only by the transaction that stores its outcome.
  *
- * Reading never looks at a deleted row twice, however long somebody's snapshot
- * keeps it from being vacuumed: rows are read in the order of (xact, id), each
- * read begins where the last one ended, and rows of transactions that were
- * under way when we passed them are looked up by their transaction later.
+ * No deleted row is read twice, however long a snapshot keeps it from being
+ * vacuumed: rows are read in the order of (xact, id), each read begins where the
+ * last one ended, and rows of a transaction that was in progress when we passed it
+ * are looked up by the transaction later.
  *
  *-------------------------------------------------------------------------
  */
@@ -73,10 +72,9 @@ struct CsQueueWriter
  */
 
 /*
- * Effect: opens the queue.  Rows are numbered by *counter, which rises with
- * each and need only be unique within the transaction, or by a sequence where
- * it is NULL.  Returns NULL if there is no such table: the extension is being
- * dropped.
+ * Open the queue.  Rows are numbered by *counter, which need be unique within the
+ * transaction only, or with NULL by a sequence.  Return NULL if there is no such
+ * table: the extension is being dropped.
  */
 CsQueueWriter *
 cs_queue_begin_write(int64 *counter)
@@ -98,9 +96,7 @@ cs_queue_begin_write(int64 *counter)
 	return writer;
 }
 
-/*
- * Effect: adds a row: n keys, or a contact, or neither.  Returns its id.
- */
+/* Add a row: n keys, or a contact, or neither.  Return its id. */
 int64
 cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
 			   ArrayType *keys, Jsonb *contact, char origin)
@@ -135,7 +131,7 @@ cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
 	return id;
 }
 
-/* Effect: closes the queue, keeping the lock to the end of the transaction. */
+/* Close the queue; the lock is kept to the end of the transaction. */
 void
 cs_queue_end_write(CsQueueWriter *writer)
 {
@@ -149,10 +145,10 @@ cs_queue_end_write(CsQueueWriter *writer)
  */
 
 /*
- * The lock on the queue is one that no SQL function takes, unlike an advisory
- * lock, so that nobody can keep us out.  But it lives as one: other locks of a
- * session go with the first transaction that aborts, and stay with the PGPROC of
- * a process that exits between transactions.
+ * Unlike an advisory lock the lock on the queue cannot be taken by SQL, so that
+ * nobody can keep us out.  But its method is that of an advisory lock: other session
+ * locks are released when a transaction aborts, and are left in the PGPROC of a
+ * process that exits between transactions.
  */
 static void
 set_lock_tag(LOCKTAG *tag, uint16 which)
@@ -163,17 +159,17 @@ set_lock_tag(LOCKTAG *tag, uint16 which)
 }
 
 /*
- * Whoever owns the queue has the first, as a lock of the session.  Nobody gets
- * to own it while somebody has the second, which the owner takes as a lock of
- * the transaction where the first is in danger.  They are two, so that what is
- * held of the first is known to be the session's.
+ * The owner of the queue has the first as a session lock.  No process becomes the
+ * owner while another has the second, which the owner takes as a transaction lock
+ * while it might lose the first.  There are two, so that a lock held on the first is
+ * known to be the session lock.
  */
 static LOCKTAG held_tag;
 static LOCKTAG guard_tag;
 
 /*
- * Effect: this session owns the queue until it says otherwise or ends.
- * Returns false if somebody else does.  Needs a transaction.
+ * Own the queue until cs_queue_unlock() or the end of the session.  Return false if
+ * another session owns it.  Needs a transaction.
  */
 bool
 cs_queue_lock(void)
@@ -189,9 +185,9 @@ cs_queue_lock(void)
 }
 
 /*
- * Effect: until the transaction ends nothing that a mapping calls can take the
- * queue away from us; pg_advisory_unlock_all() would, for it goes by the kind
- * of lock.  A lock of the transaction is out of its reach.
+ * Keep the queue until the transaction ends, whatever a mapping calls.
+ * pg_advisory_unlock_all() releases the session lock, which it takes for one of its
+ * own, but cannot release a transaction lock.
  */
 void
 cs_queue_protect(void)
@@ -200,9 +196,8 @@ cs_queue_protect(void)
 }
 
 /*
- * Effect: we own the queue as before; a worker has no other lock of the session
- * any more, for an advisory one can only be what a mapping left behind.  In the
- * same transaction as cs_queue_protect().
+ * Own the queue as before, in the transaction of cs_queue_protect().  In a worker all
+ * other session locks are released: advisory locks that a mapping has left.
  */
 void
 cs_queue_recover(void)
@@ -210,26 +205,23 @@ cs_queue_recover(void)
 	if (MyBackendType == B_BG_WORKER)
 		LockReleaseSession(USER_LOCKMETHOD);
 
-	/*
-	 * somebody else may have it for as long as it takes to find the other
-	 * taken
-	 */
+	/* another session may hold it briefly, until it finds the second taken */
 	(void) LockAcquire(&held_tag, ExclusiveLock, true, false);
 }
 
 void
 cs_queue_unlock(void)
 {
-	/* it was taken once more each time that it was recovered */
+	/* each recovery has taken it once more */
 	while (cs_lock_held(&held_tag, ExclusiveLock) && LockRelease(&held_tag, ExclusiveLock, true))
 		;
 }
 
 /*
- * Effect: rows that a dump brought from another cluster, whose transactions
- * are in our future, become readable; in their order, and numbered anew, for
- * ids are unique within a transaction only.  Those of contactsync_upsert() are
- * unique by themselves, and what it returned.  Needs a transaction.
+ * Make rows readable that a dump brought from another cluster, whose transactions
+ * are in our future.  They keep their order, and get new ids, which are unique within
+ * a transaction only; those of contactsync_upsert() are unique, and were returned by
+ * it, so they are kept.  Needs a transaction.
  */
 void
 cs_queue_adopt(void)
@@ -250,7 +242,7 @@ cs_queue_adopt(void)
  * Reading
  */
 
-/* Effect: appends what the current SPI result holds to rows. */
+/* Append the rows of the current SPI result. */
 static int
 collect_rows(CsQueueRow **rows, int n, MemoryContext context)
 {
@@ -283,7 +275,7 @@ collect_rows(CsQueueRow **rows, int n, MemoryContext context)
 	return n;
 }
 
-/* Rows of a lane behind a position and below a transaction, a few of them. */
+/* Read some rows of a lane after a position and before a transaction. */
 static int
 read_range(int endpoint, int watch, CsQueuePosition after, uint64 below, int limit,
 		   CsQueueRow **rows, int n, MemoryContext context)
@@ -306,10 +298,10 @@ read_range(int endpoint, int watch, CsQueuePosition after, uint64 below, int lim
 	return collect_rows(rows, n, context);
 }
 
-/* Queue rows that are fetched at a time, until it is known what they hold. */
+/* How many queue rows are fetched at a time. */
 #define ROWS_PER_FETCH	64
 
-/* What one cs_queue_read() has gathered. */
+/* What one cs_queue_read() has collected. */
 typedef struct CsQueueBatch
 {
 	CsQueueRow *rows;
@@ -320,9 +312,8 @@ typedef struct CsQueueBatch
 } CsQueueBatch;
 
 /*
- * Effect: reads rows behind *position and below a transaction until the batch
- * is full or there are none; moves *position.  Returns true if there may be
- * more.
+ * Read rows after *position and before a transaction until the batch is full or there
+ * are none; advance *position.  Return whether there may be more.
  */
 static bool
 read_until_full(CsQueueBatch *batch, int endpoint, int watch, CsQueuePosition *position,
@@ -347,7 +338,7 @@ read_until_full(CsQueueBatch *batch, int endpoint, int watch, CsQueuePosition *p
 	return true;
 }
 
-/* The full id of a transaction that the snapshot knows. */
+/* Return the full id of a transaction of the snapshot. */
 static uint64
 full_xid(TransactionId xid, FullTransactionId next)
 {
@@ -359,8 +350,7 @@ full_xid(TransactionId xid, FullTransactionId next)
 }
 
 /*
- * Effect: adds the transactions that are under way and that the cursor has
- * passed to its stragglers.
+ * Add the transactions in progress that the cursor has passed to its stragglers.
  */
 static void
 note_stragglers(CsQueueCursor *cursor, Snapshot snapshot, FullTransactionId next)
@@ -390,14 +380,14 @@ note_stragglers(CsQueueCursor *cursor, Snapshot snapshot, FullTransactionId next
 	cursor->nstragglers = n;
 }
 
-/* A transaction that is further back, has long been on disk. */
+/* A transaction that is older than this was flushed long ago. */
 #define MAX_AGE		(UINT64CONST(1) << 30)
 
 /*
- * Effect: the transactions that wrote the rows are on disk, should they not have
- * waited for it themselves: a crash must not take back what was sent.  What a
- * row of the source has of a later transaction needs no such care, for the
- * deletion of the queue row is behind that in the log.
+ * Flush the commits of the transactions that wrote the rows, which may have been
+ * asynchronous: a crash must not undo what was sent.  A later transaction whose
+ * values the source row has needs no flush, since the deletion of the queue row
+ * follows it in the log.
  */
 static void
 flush_transactions(int n, const CsQueueRow *rows, FullTransactionId next)
@@ -413,7 +403,7 @@ flush_transactions(int n, const CsQueueRow *rows, FullTransactionId next)
 		if (rows[i].position.xact == last)
 			continue;
 		last = rows[i].position.xact;
-		/* what was restored from a dump can have any number */
+		/* a row that was restored from a dump can have any number */
 		if (U64FromFullTransactionId(next) - last < MAX_AGE && TransactionIdIsNormal(xid) && !TransactionIdPrecedes(xid, CS_OLDEST_CLOG_XID))
 			upto = Max(upto, TransactionIdGetCommitLSN(xid));
 	}
@@ -423,12 +413,11 @@ flush_transactions(int n, const CsQueueRow *rows, FullTransactionId next)
 }
 
 /*
- * Effect: reads what is new in a lane, about max_keys keys of it, and moves
- * the cursor; cursor->more tells that there is more already.  A row is handed
- * out again when the cursor starts anew, or in rare cases while it is in the
- * queue: the caller knows what it has.  Returns the number of rows, which are
- * palloc'd in the current context.  Needs a transaction with an active
- * snapshot, a connection to SPI, and the scope of cs_sql_enter().
+ * Read what is new in a lane, about max_keys keys, and advance the cursor.  Return
+ * the number of rows, palloc'd in the current context; cursor->more says whether
+ * there are more already.  A row is returned again when the cursor starts over, and
+ * in rare cases while it is in the queue: the caller knows which it has.  Needs a
+ * transaction with an active snapshot, and the scope of cs_sql_enter().
  */
 int
 cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
@@ -440,7 +429,7 @@ cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 	uint64		below = full_xid(snapshot->xmax, next);
 	int			kept = 0;
 
-	/* those that have ended since we passed them */
+	/* transactions that have ended since we passed them */
 	for (int i = 0; i < cursor->nstragglers; i++)
 	{
 		CsQueuePosition *straggler = &cursor->stragglers[i];
@@ -451,7 +440,7 @@ cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 	}
 	cursor->nstragglers = kept;
 
-	/* and what lies ahead; the snapshot sees nothing at or above its xmax */
+	/* and what follows; the snapshot sees nothing at or above its xmax */
 	cursor->more = read_until_full(&batch, endpoint, watch, &cursor->position, below);
 	if (!cursor->more)
 	{
@@ -464,7 +453,7 @@ cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 	return batch.n;
 }
 
-/* Effect: removes rows of a lane; for the transaction that stores their outcome. */
+/* Delete rows of a lane, in the transaction that stores their outcome. */
 void
 cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions)
 {
@@ -491,9 +480,9 @@ cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions
 }
 
 /*
- * Effect: queues what is known of a watch, for its source may have been
- * emptied: the contacts that are to be removed, and in any case the failures,
- * which are none any more, and the other keys that are given.  Ids are negative, for whoever else writes in this
+ * Queue what is known of a watch whose source may have been emptied: the contacts
+ * that are to be removed, in any case the failures, which are none any more, and the
+ * other keys that are given.  Ids are negative, for the other writer of this
  * transaction counts upwards.
  */
 void

@@ -23,12 +23,12 @@
 #define CS_QUEUE_RETRY		'r'
 #define CS_QUEUE_TOUCH		't'
 
-/* Keys of one queue row fill at most this, so that it stays in its page. */
+/* Size limit of the keys of a queue row, so that it is not toasted. */
 #define CS_QUEUE_ROW_BYTES	7600
 
 /*
- * Writing, in the transaction of whoever changed something.  It is done below
- * SQL: no right on the table is needed and nothing is parsed.
+ * Writing, in the transaction that changes something.  No SQL is run: the role needs
+ * no privilege on the table, and nothing is parsed.
  */
 typedef struct CsQueueWriter CsQueueWriter;
 
@@ -39,7 +39,7 @@ extern void cs_queue_end_write(CsQueueWriter *writer);
 
 /* Reading, by the process that owns the queue. */
 
-/* Where a row stands; rows of one lane are read in this order. */
+/* The place of a row; rows of a lane are read in this order. */
 typedef struct CsQueuePosition
 {
 	uint64		xact;
@@ -47,8 +47,8 @@ typedef struct CsQueuePosition
 } CsQueuePosition;
 
 /*
- * What of a lane has been read.  Everything up to "position" has, except for
- * what transactions in "stragglers" wrote: they were under way when we passed.
+ * How far a lane has been read: up to "position", except for rows of the transactions
+ * in "stragglers", which were in progress when we passed them.
  */
 typedef struct CsQueueCursor
 {
@@ -66,14 +66,14 @@ typedef struct CsQueueRow
 	int			nkeys;
 	char	  **keys;			/* NULL with nkeys 0 */
 	char		origin;			/* CS_QUEUE_... */
-	Jsonb	   *contact;		/* or NULL; beside keys: these are to be sent
-								 * whatever is known of them */
+	Jsonb	   *contact;		/* or NULL; with keys: send those whatever is
+								 * known of them */
 } CsQueueRow;
 
-extern bool cs_queue_lock(void);	/* session-level: we own the queue */
+extern bool cs_queue_lock(void);
 extern void cs_queue_unlock(void);
-extern void cs_queue_protect(void); /* before somebody's SQL is run */
-extern void cs_queue_recover(void); /* after it */
+extern void cs_queue_protect(void); /* before SQL of a user is run */
+extern void cs_queue_recover(void); /* afterwards */
 extern void cs_queue_adopt(void);
 extern int	cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 						  CsQueueRow **rows);

@@ -3,14 +3,14 @@
  * remote_contact.c
  *		contactsync.remote_contact: contacts as the provider has them.
  *
- * What matters most in it is who opted out there.  Such a contact is not to be
- * sent with consent again, until the source itself has said false in between:
- * what it says then is a new word of the person.
+ * Above all it says who has opted out there.  Such a contact is not sent with consent
+ * again until the source has said false in between: only then is its true a new
+ * consent of the person.
  *
- * That a contact has not opted in there says nothing if that is what we sent, or
- * if we sent nothing and it is what the provider presumes.  So it counts as an
- * opt-out if our last word was another, if somebody changed the contact after we
- * last wrote it, or if we never did.
+ * That a contact is not opted in there means nothing if we sent it so, or sent
+ * nothing and it is the provider's default.  So it counts as an opt-out if we sent
+ * something else last, if somebody changed the contact after we wrote it, or if we
+ * never wrote it.
  *
  *-------------------------------------------------------------------------
  */
@@ -109,7 +109,7 @@ cs_remote_contact_store(int endpoint_id, const char *page, TimestampTz pulled_at
 #define ROWS \
 	"jsonb_to_recordset($2) AS j (email text, remote_id text, external_id text, opt_in bool," \
 	" locale text, attributes jsonb, updated_at text)"
-	/* an address that has another owner now */
+	/* an address that another contact has now */
 	static CsStatement forget = {
 		"DELETE FROM contactsync.remote_contact r USING " ROWS
 		" WHERE r.endpoint = $1 AND r.remote_id = j.remote_id COLLATE \"C\" AND r.email <> j.email COLLATE \"C\"",
@@ -165,7 +165,7 @@ cs_remote_contact_count(int endpoint_id, TimestampTz pulled_at)
 	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
 }
 
-/* What was being written when it was last listed may show up behind that. */
+/* A contact that was being written while the last pull listed it may appear later. */
 char *
 cs_remote_contact_since(int endpoint_id)
 {
@@ -206,12 +206,11 @@ cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at)
 }
 
 /*
- * Only a contact that was stored before the pull began was surely written before
- * it was listed.  Those that were stored later are looked at by the next pull,
- * which is why it looks at all that were stored since the one before; what they
- * have become since is listed again by it.  All of that is on our clock; when a
- * contact changed at the provider is on the provider's, and is set right by
- * "ahead" first.
+ * Only a contact that was stored before the pull began was certainly written before
+ * it was listed.  Those that were stored later are left to the next pull, which
+ * considers all that were stored since the one before, and lists what has changed
+ * since.  These times are on our clock; that of a change at the provider is on the
+ * provider's, and "ahead" is subtracted from it first.
  */
 int64
 cs_remote_contact_learn(int endpoint_id, TimestampTz pulled_at, double ahead)

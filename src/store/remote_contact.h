@@ -25,14 +25,14 @@ extern bool cs_remote_contact_find(int endpoint_id, const char *email, const cha
 								   bool *opted_in, bool *opted_out);
 
 /*
- * All within cs_sql_enter().  A page is a JSON array in UTF-8 of objects whose
- * members are called as the columns; pulled_at tells a pull from others.
+ * All below need the scope of cs_sql_enter().  A page is a JSON array in UTF-8 of
+ * objects whose members have the names of the columns; pulled_at identifies the pull.
  */
 extern void cs_remote_contact_store(int endpoint_id, const char *page, TimestampTz pulled_at);
 extern bool cs_remote_contact_lock(int endpoint_id);
 extern int64 cs_remote_contact_count(int endpoint_id, TimestampTz pulled_at);
 
-/* The newest change so far as ISO 8601 in UTC, with some time off; NULL: none. */
+/* Return the time of the newest change so far, minus some overlap, as ISO 8601 in UTC; NULL: none. */
 extern char *cs_remote_contact_since(int endpoint_id);
 /*
  * Make such a page of what the provider answered, in an empty buffer.  Return
@@ -46,8 +46,8 @@ extern void cs_remote_contact_complete(int endpoint_id, TimestampTz pulled_at);
 extern void cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at);
 
 /*
- * Effect: contacts that we sent know of the opt-outs that are there after that
- * pull.  The clock of the provider is "ahead" of ours by so many seconds.
+ * Mark contacts that we sent as opted out where that pull found them so.  "ahead":
+ * how many seconds the provider's clock is ahead of ours.
  */
 extern int64 cs_remote_contact_learn(int endpoint_id, TimestampTz pulled_at, double ahead);
 

@@ -3,8 +3,8 @@
  * row_key.c
  *		The key of a source row as text.
  *
- * It says which row it is for as long as the row is queued, known or failed, in
- * whatever session, so it must not depend on anybody's settings.
+ * It identifies the row for as long as the row is queued, known or failed, in any
+ * session, so it must not depend on settings.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,8 +20,8 @@
 #include "store/row_key.h"
 
 /*
- * Types whose text is the same under any DateStyle, IntervalStyle, TimeZone,
- * extra_float_digits and the like.
+ * Return whether the text of a type is the same under any DateStyle, IntervalStyle,
+ * TimeZone, extra_float_digits and the like.
  */
 static bool
 type_is_canonical(Oid type)
@@ -46,10 +46,7 @@ type_is_canonical(Oid type)
 	}
 }
 
-/*
- * Effect: fills what is to be known of a key column.  Returns false if the
- * relation has no such column.
- */
+/* Fill in a key column.  Return false if the relation has no such column. */
 bool
 cs_row_key_read_column(Relation rel, const char *name, CsKeyColumn *column, MemoryContext context)
 {
@@ -67,7 +64,7 @@ cs_row_key_read_column(Relation rel, const char *name, CsKeyColumn *column, Memo
 	return true;
 }
 
-/* The text of a value, whatever the session's settings are; palloc'd. */
+/* Return the text of a value, whatever the session's settings are; palloc'd. */
 static char *
 canonical_output(CsKeyColumn *column, Datum value)
 {
@@ -103,7 +100,7 @@ make_key(MemoryContext context, const char *data, size_t len)
 	return key;
 }
 
-/* A key of one column is that column's text. */
+/* Make a key of one column: its text. */
 static text *
 make_single_key(MemoryContext context, CsKeyColumn *column, Datum value)
 {
@@ -127,7 +124,7 @@ make_single_key(MemoryContext context, CsKeyColumn *column, Datum value)
 	}
 }
 
-/* A key of several columns is a JSON array of their texts. */
+/* Make a key of several columns: a JSON array of their texts. */
 static text *
 make_composite_key(MemoryContext context, int ncolumns, CsKeyColumn *columns,
 				   TupleTableSlot *slot)
@@ -149,10 +146,7 @@ make_composite_key(MemoryContext context, int ncolumns, CsKeyColumn *columns,
 	return make_key(context, json.data, json.len);
 }
 
-/*
- * The key of a row, palloc'd in the context; NULL if it has none, which a
- * primary key would not allow.
- */
+/* Return the key of a row, palloc'd in the context; NULL if a column is null. */
 text *
 cs_row_key_make(MemoryContext context, int ncolumns, CsKeyColumn *columns, TupleTableSlot *slot)
 {

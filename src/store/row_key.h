@@ -14,7 +14,7 @@
 #include "fmgr.h"
 #include "utils/rel.h"
 
-/* The one column of a key, or one of several. */
+/* A column of a key. */
 typedef struct CsKeyColumn
 {
 	AttrNumber	attnum;
@@ -29,8 +29,8 @@ extern text * cs_row_key_make(MemoryContext context, int ncolumns, CsKeyColumn *
 							  TupleTableSlot *slot);
 
 /*
- * The key of a row whose key columns have these texts, as a text, palloc'd.
- * Errors: the table has no such column, or its type no such value.
+ * Return the key of a row whose key columns have these texts, palloc'd.  Raises an
+ * error if the table has no such column, or its type no such value.
  */
 extern char *cs_row_key_from_texts(Relation rel, int ncolumns, char **names, char **texts);
 

@@ -115,7 +115,7 @@ cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, 
 	nulls[5] = rate > 0 ? ' ' : 'n';
 	args[6] = cs_sql_text_or_null(automations, &nulls[6]);
 	args[7] = Int64GetDatum(total);
-	args[8] = text_argument(claims, &nulls[8]);
+	args[8] = cs_sql_text_or_null(claims, &nulls[8]);
 	return cs_sql_execute(&create, args, nulls) > 0 ? cs_sql_int(0, 1) : 0;
 }
 

@@ -99,7 +99,7 @@ cs_schedule_read(FunctionCallInfo fcinfo, int arg, CsSchedule *schedule)
 	char	   *capture;
 	CsSqlScope	scope;
 
-	/* version 0.1 had not these arguments: an error unless it was updated */
+	/* tables of another version have functions with other arguments: an error */
 	cs_sql_enter(&scope);
 	cs_sql_leave(&scope);
 	memset(schedule, 0, sizeof(CsSchedule));
@@ -175,7 +175,7 @@ cs_schedule_alter(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, CsSche
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("\"%s\" is for a source that is polled", names[i]),
 					 errhint("To have it polled end the watch by contactsync_unwatch(), and make it again with capture => 'poll'.")));
-		schedule->poll_anew = true;
+		schedule->poll_changed = true;
 	}
 	read_options(fcinfo, arg, schedule);
 	schedule->other_column = schedule->poll && strcmp(watch->poll_column, schedule->poll_column) != 0;
@@ -263,7 +263,7 @@ cs_schedule_store(const CsWatch *watch, const CsSchedule *schedule)
  * nothing older is sent.
  */
 static void
-poll_anew(const CsWatch *watch, bool other_column)
+restart_poll(const CsWatch *watch, bool other_column)
 {
 	static CsStatement statement = {
 		"WITH before AS (DELETE FROM contactsync.scan WHERE endpoint = $1 AND watch = $2 AND kind = 'poll' RETURNING *),"
@@ -294,8 +294,8 @@ cs_schedule_store_altered(const CsWatch *watch, const CsSchedule *schedule)
 {
 	CsSqlScope	scope;
 
-	if (schedule->poll_anew)
-		poll_anew(watch, schedule->other_column);
+	if (schedule->poll_changed)
+		restart_poll(watch, schedule->other_column);
 	cs_sql_enter(&scope);
 	store_options(watch, schedule);
 	cs_sql_leave(&scope);

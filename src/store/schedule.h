@@ -25,7 +25,7 @@ typedef struct CsSchedule
 	Interval   *poll_overlap;
 	Interval   *reconcile_every;	/* NULL: not */
 	const TimeADT *reconcile_at;	/* the time of day, or NULL */
-	bool		poll_anew;		/* an option of polling was altered */
+	bool		poll_changed;	/* an option of polling was altered */
 	bool		other_column;	/* ... and poll_column, too */
 } CsSchedule;
 

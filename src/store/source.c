@@ -3,10 +3,10 @@
  * source.c
  *		Running a watch's SQL over its source, as the owner of the watch.
  *
- * Mapping and filter are somebody's SQL.  They run with the rights of the
- * watch's owner, row security included, in a security-restricted, read-only
- * operation, with the search_path of the session that made the watch, and
- * within a time limit: the same precautions as for an index expression.
+ * Mapping and filter are a user's SQL.  They run with the privileges of the watch's
+ * owner, row security included, in a security-restricted, read-only operation, with
+ * the search_path of the session that made the watch, and within a time limit: the
+ * precautions that the server takes for an index expression.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,17 +35,17 @@
 #include "base/try.h"
 #include "store/source.h"
 
-/* Everybody's delivery stands still while a locked table is waited for. */
+/* All deliveries stop while this process waits for a lock on a table. */
 #define LOCK_TIMEOUT	"100ms"
 
 /*
- * Effect: until cs_source_leave() we are the owner of the watch, and may only read.
- * An aborting (sub)transaction puts all of it back by itself.
+ * Become the owner of the watch, read-only and connected to SPI, until
+ * cs_source_leave() or until the (sub)transaction aborts.
  */
 void
 cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 {
-	/* one row is one contact, whoever delivers it */
+	/* a row is the same contact, whichever session delivers it */
 	static const char *const settings[][2] = {
 		{"bytea_output", "hex"},
 		{"datestyle", "ISO, YMD"},
@@ -81,13 +81,13 @@ cs_source_leave(const CsOwnerScope *scope)
 {
 	SPI_finish();
 	XactReadOnly = scope->read_only;
-	AtEOXact_GUC(false, scope->guc_level);	/* theirs as well as ours */
+	AtEOXact_GUC(false, scope->guc_level);	/* also what the SQL has set */
 	SetUserIdAndSecContext(scope->userid, scope->sec_context);
 }
 
 /*
- * Effect: runs a query, within source_timeout.  An error must not leave the
- * timer behind, which would cancel something else later.
+ * Run a query within source_timeout.  An error must not leave the timer running, or
+ * it would cancel something else later.
  */
 void
 cs_source_execute(SPIPlanPtr plan, Datum *args)
@@ -99,7 +99,7 @@ cs_source_execute(SPIPlanPtr plan, Datum *args)
 		enable_timeout_after(STATEMENT_TIMEOUT, cs_source_timeout);
 	PG_TRY();
 	{
-		/* not older than the one that the queue was read with */
+		/* a snapshot no older than that with which the queue was read */
 		PushActiveSnapshot(GetTransactionSnapshot());
 		result = SPI_execute_plan(plan, args, NULL, true, 0);
 		PopActiveSnapshot();
@@ -129,14 +129,14 @@ cs_source_execute(SPIPlanPtr plan, Datum *args)
  * Expressions
  */
 
-/* "schema"."type", without the type's length. */
+/* Return "schema"."type", without the type's length. */
 char *
 cs_source_type_name(Oid type)
 {
 	return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 }
 
-/* OPERATOR(schema.name); "kind" is for the error if there is no operator. */
+/* Return OPERATOR(schema.name); "kind" is for the error if there is none. */
 static char *
 operator_name(Oid operator, Oid type, const char *kind)
 {
@@ -169,7 +169,7 @@ cs_source_greater_than(Oid type)
 	return operator_name(lookup_type_cache(type, TYPECACHE_GT_OPR)->gt_opr, type, "ordering");
 }
 
-/* A query over the source under its own name, as the expressions expect it. */
+/* Return "schema.table AS table", under which name expressions refer to the source. */
 char *
 cs_source_from(Oid source)
 {
@@ -184,7 +184,7 @@ cs_source_from(Oid source)
 					quote_identifier(name));
 }
 
-/* Does the clause list of "SELECT ..." hold one bare value and nothing else? */
+/* Return whether "SELECT ..." has one bare value and nothing else. */
 static bool
 is_one_value(const SelectStmt *select)
 {
@@ -202,8 +202,8 @@ is_one_value(const SelectStmt *select)
 }
 
 /*
- * Effect: an error unless the text is one expression and nothing else.  It is
- * parsed by itself, so that what the error quotes is what the user wrote.
+ * Raise an error unless the text is a single expression.  It is parsed by itself, so
+ * that the error quotes what the user wrote.
  */
 static void
 check_is_expression(const char *expression)
@@ -223,7 +223,7 @@ typedef struct CsVarWalk
 	bool		locks;			/* a subquery is FOR UPDATE or the like */
 } CsVarWalk;
 
-/* Collects the columns of the first relation of the outermost query. */
+/* Collect the columns of the first relation of the outermost query. */
 static bool
 collect_columns(Node *node, void *arg)
 {
@@ -253,7 +253,7 @@ collect_columns(Node *node, void *arg)
 	return expression_tree_walker(node, collect_columns, walk);
 }
 
-/* The plan of "SELECT (expression) FROM source".  Errors: as SPI_prepare(). */
+/* Plan "SELECT (expression) FROM source". */
 static CachedPlanSource *
 prepare_expression(Oid source, const char *expression)
 {

@@ -4,10 +4,10 @@
  *		Walking a source in the order of its key, a page at a time.
  *
  * A scan of a whole table must not hold a snapshot for hours, nor keep more in
- * memory than it works on, and it goes on after a crash.  So it remembers the
- * last key only, as text, and each page is a query by the index of the key.
- * Rows that come or go meanwhile are no concern of the walk: whoever changes
- * them has them queued.
+ * memory than it works on, and it continues after a crash.  So it remembers only
+ * the last key, as text, and each page is a query that uses the key's index.
+ * Rows that are inserted or deleted during the scan do not matter to it: capture
+ * queues them.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,8 +29,10 @@
 #include "store/source.h"
 #include "store/source_page.h"
 
-/* Rows that are counted rather than estimated: that takes no more than some
- * 100 ms, and a table that was just filled has no statistics. */
+/*
+ * How many rows are counted rather than estimated: that takes about 100 ms at most,
+ * and a table that was just filled has no statistics.
+ */
 #define COUNT_LIMIT		1000000
 
 struct CsPages
@@ -38,15 +40,15 @@ struct CsPages
 	const CsWatch *watch;
 	MemoryContext context;
 	CsPageOrder order;
-	int			ncolumns;		/* that are ordered by */
+	int			ncolumns;		/* to order by */
 	const char *names[INDEX_MAX_KEYS + 1];
 	CsKeyColumn columns[INDEX_MAX_KEYS + 1];	/* of the result; the key last */
 	SPIPlanPtr	first;
-	SPIPlanPtr	from;			/* from a value on; or NULL */
+	SPIPlanPtr	from;			/* from a value on, or NULL */
 	SPIPlanPtr	next;
 };
 
-/* The n-th part of "after" as a value of its column. */
+/* Return the n-th part of a position as a value of its column. */
 static char *
 parameter(const CsPages *pages, int n)
 {
@@ -65,9 +67,9 @@ column(const CsPages *pages, int n)
 }
 
 /*
- * Effect: appends that the row comes after the parameters.  A comparison of
- * rows is what an index of several columns is searched by; where the operators
- * of the columns differ, the first column alone has to do for that.
+ * Append the condition that the row comes after the parameters.  An index of
+ * several columns is searched by a comparison of rows, for which their operators
+ * must have one name.
  */
 static void
 append_after(StringInfo query, const CsPages *pages)
@@ -97,7 +99,7 @@ append_after(StringInfo query, const CsPages *pages)
 		appendStringInfo(query, "ROW(%s) %s ROW(%s)", left.data, operator, right.data);
 }
 
-/* Effect: appends that the row is not before the parameter, less the overlap. */
+/* Append the condition that the row is not before the parameter minus the overlap. */
 static void
 append_from(StringInfo query, const CsPages *pages)
 {
@@ -113,11 +115,11 @@ append_from(StringInfo query, const CsPages *pages)
 typedef enum CsPageStart
 {
 	CS_AT_FIRST,				/* no parameter */
-	CS_AT_VALUE,				/* the value, less the overlap */
+	CS_AT_VALUE,				/* the value minus the overlap */
 	CS_AFTER_ROW				/* all columns */
 } CsPageStart;
 
-/* Effect: appends which rows, and in which order. */
+/* Append the conditions and the order. */
 static void
 append_conditions(StringInfo query, const CsPages *pages, CsPageStart start)
 {
@@ -130,7 +132,7 @@ append_conditions(StringInfo query, const CsPages *pages, CsPageStart start)
 	}
 	if (pages->order.column)
 	{
-		/* the key of a view may be null as well */
+		/* the key of a view may be null, too */
 		for (int i = 0; i < pages->ncolumns; i++)
 		{
 			appendStringInfo(query, "%s%s IS NOT NULL", and, column(pages, i));
@@ -171,7 +173,7 @@ prepare(const CsPages *pages, CsPageStart start)
 	return plan;
 }
 
-/* Effect: pages->columns describe the columns of the result. */
+/* Fill pages->columns with what is needed of the columns of the result. */
 static void
 read_columns(CsPages *pages)
 {
@@ -225,7 +227,7 @@ cs_source_page_close(CsPages *pages)
 	MemoryContextDelete(pages->context);
 }
 
-/* Effect: args are the parts of a position, and the limit.  Returns the plan. */
+/* Fill args with the parts of a position and the limit.  Return the plan. */
 static SPIPlanPtr
 fill_args(const CsPages *pages, const CsPagePosition *position, int limit, Datum *args)
 {
@@ -248,7 +250,7 @@ fill_args(const CsPages *pages, const CsPagePosition *position, int limit, Datum
 	return position->key ? pages->next : nargs > 0 ? pages->from : pages->first;
 }
 
-/* Effect: where the rows of the result are is in "rows".  Returns how many. */
+/* Put the positions of the rows of the result into "rows".  Return how many. */
 static int
 collect_rows(CsPages *pages, CsPagePosition *rows, MemoryContext context)
 {
@@ -291,7 +293,7 @@ cs_source_page_next(CsPages *pages, const CsPagePosition *after, int limit, CsPa
 	return n;
 }
 
-/* Counts rows, but no more than a limit. */
+/* Count rows, up to COUNT_LIMIT. */
 static int64
 count_rows(const CsPages *pages, const char *from)
 {
@@ -305,7 +307,7 @@ count_rows(const CsPages *pages, const char *from)
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
-/* How many rows the planner expects. */
+/* Return how many rows the planner expects. */
 static double
 plan_rows(const char *query)
 {

@@ -30,7 +30,7 @@ typedef enum CsConversion
 	CS_AS_TEXT,					/* cast to text */
 	CS_AS_BOOLEAN,
 	CS_AS_JSON,					/* to_jsonb() */
-	CS_AS_NUMBER,				/* its output is a JSON number, or a word */
+	CS_AS_NUMBER,				/* its output is a JSON number or a word */
 	CS_AS_STRING				/* text that becomes a JSON string */
 } CsConversion;
 
@@ -38,7 +38,7 @@ typedef struct CsColumn
 {
 	const CsMapped *mapped;
 	CsConversion conversion;
-	bool		varlena;		/* what it is converted to */
+	bool		varlena;		/* after conversion */
 	FmgrInfo	output;			/* of CS_AS_NUMBER */
 } CsColumn;
 
@@ -54,7 +54,7 @@ struct CsSource
  * The query of a watch
  */
 
-/* Attributes keep their JSON type; what has none becomes what to_jsonb() says. */
+/* Attributes keep their JSON type; for a type without one, to_jsonb() decides. */
 static CsConversion
 conversion_of_attribute(Oid type)
 {
@@ -113,7 +113,7 @@ cast_of(CsConversion conversion)
 	return NULL;
 }
 
-/* Effect: appends that a column of the source is the text "value". */
+/* Append the condition that a column of the source equals the text "value". */
 static void
 append_key_condition(StringInfo query, Oid source, const char *column, const char *value)
 {
@@ -130,11 +130,11 @@ append_key_condition(StringInfo query, Oid source, const char *column, const cha
 }
 
 /*
- * The query: for the n-th key, whether the filter lets the row through, and
- * the mapped values.  The source stands alone in its own subquery, so that no
- * name of ours gets between an expression and the columns it means; OFFSET 0
- * keeps it there, so that it is looked up key by key whatever the statistics
- * say, and no expression sees any other row.
+ * Return the query: for each key whose row passes the filter, its number and the
+ * mapped values.  The source stands alone in a subquery, so that no name of ours
+ * hides a column from an expression.  OFFSET 0 keeps it there, so that rows are
+ * looked up key by key whatever the statistics say, and expressions see no other
+ * row.
  */
 static char *
 build_query(CsSource *source)
@@ -169,7 +169,7 @@ build_query(CsSource *source)
 	return query.data;
 }
 
-/* Effect: finds out how each mapped value is to be converted. */
+/* Find out how each mapped value is to be converted. */
 static void
 read_columns(CsSource *source)
 {
@@ -227,7 +227,7 @@ cs_source_row_close(CsSource *source)
  * Rows as contacts
  */
 
-/* UTF-8 of a text in the database's encoding, palloc'd. */
+/* Return the UTF-8 of a text in the database's encoding, palloc'd. */
 static char *
 text_to_utf8(Datum datum)
 {
@@ -246,7 +246,7 @@ quote_json(const char *utf8)
 	return out.data;
 }
 
-/* The number, or NaN and Infinity as strings, as to_jsonb() has them. */
+/* Return the number, or a string for NaN and Infinity, as to_jsonb() does. */
 static char *
 number_to_json(CsColumn *column, Datum datum)
 {
@@ -268,7 +268,7 @@ jsonb_to_utf8(Datum datum)
 	return text;
 }
 
-/* Effect: sets one field or attribute; the texts are in the current context. */
+/* Set one field or attribute; texts are palloc'd in the current context. */
 static void
 set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
 {
@@ -276,7 +276,7 @@ set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
 	bool		is_attribute = mapped->attribute != NULL;
 	char	   *value = NULL;
 
-	/* what would be refused anyway need not be unpacked, a thousand times */
+	/* what is refused anyway need not be decompressed */
 	if (!isnull && column->varlena &&
 		toast_raw_datum_size(datum) > VARHDRSZ + CS_CONTACT_MAX_BYTES)
 		contact->too_large = isnull = true;
@@ -323,7 +323,7 @@ contact_of_row(CsSource *source, HeapTuple tuple, TupleDesc desc)
 	return contact;
 }
 
-/* One text[] per key column. */
+/* Fill args with one text[] per key column. */
 static void
 key_arrays(const CsWatch *watch, int n, char **keys, Datum *args)
 {

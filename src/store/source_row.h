@@ -13,26 +13,26 @@
 #include "provider/contact.h"
 #include "store/watch.h"
 
-typedef struct CsSource CsSource;	/* a watch made ready to be read */
+typedef struct CsSource CsSource;	/* a watch that is ready to be read */
 
-/* What one key led to; contact is NULL when the row has gone or is filtered out. */
+/* The row of one key; contact is NULL if there is none that passes the filter. */
 typedef struct CsSourceRow
 {
 	CsContact  *contact;
 } CsSourceRow;
 
 /*
- * Needs a transaction with an active snapshot.  Ereports when mapping, filter
- * or table do not go together any more, or the owner lost a right.
+ * Needs a transaction with an active snapshot.  Raises an error if the mapping or
+ * filter no longer fits the table, or the owner has lost a privilege.
  */
 extern CsSource *cs_source_row_open(const CsWatch *watch);
 extern void cs_source_row_close(CsSource *source);
 
 /*
- * Reads the rows of n keys; rows[i] is for keys[i], palloc'd in the current
- * context.  Read-only, under the owner's rights, within source_timeout.
- * Ereports what the expressions of a single row can, so call it in a
- * subtransaction.
+ * Read the rows of n keys, read-only, with the owner's privileges, and within
+ * source_timeout.  rows[i] is for keys[i]; contacts are palloc'd in the current
+ * context.  An expression may raise an error for a single row, so run it by
+ * cs_try().
  */
 extern void cs_source_row_read(CsSource *source, int n, char **keys, CsSourceRow *rows);
 

@@ -4,8 +4,8 @@
  *		What was done, counted: since a reset, and minute by minute.
  *
  * Counters are in tables rather than in shared memory, so that they survive a
- * restart, are right whoever delivers, and are read with plain SQL; they are
- * added to once per transaction that stores outcomes, not once per call.
+ * restart, are right whoever delivers, and can be read with plain SQL.  They are
+ * updated once per transaction that stores outcomes, not once per call.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,8 +25,8 @@ const double cs_latency_bounds[CS_LATENCY_BOUNDS] = {
 };
 
 /*
- * Rows of the queue that are counted one by one for each watch; the rest is
- * estimated, so that looking costs no more however long the queue is.
+ * How many rows of the queue are counted for each watch.  The rest is estimated, so
+ * that the cost does not grow with the queue.
  */
 #define BACKLOG_ROWS	"20000"
 
@@ -58,7 +58,7 @@ cs_stats_add_call(CsStats *stats, const CsCallRecord *record)
 	stats->seconds += record->duration;
 }
 
-/* The reason must live until they are stored. */
+/* Add a failure; the reason must live until the statistics are stored. */
 void
 cs_stats_add_failure(CsStats *stats, const char *reason)
 {
@@ -154,14 +154,20 @@ cs_stats_store(const CsStats *stats)
 	return failed;
 }
 
+/*
+ * Endpoints that were restored from another database are left out: pg_restore -j
+ * may have yet to restore their minutes, and would fail on a row of the same key.
+ */
 void
 cs_stats_tick(void)
 {
 	static CsStatement note = {
 		SELECT_BACKLOG
 		" INSERT INTO contactsync.minute AS m (endpoint, at, first_at, backlog)"
-		" SELECT endpoint, date_trunc('minute', clock_timestamp()), clock_timestamp(), sum(contacts)"
-		" FROM backlog GROUP BY endpoint ON CONFLICT (endpoint, at) DO UPDATE SET backlog = excluded.backlog"
+		" SELECT b.endpoint, date_trunc('minute', clock_timestamp()), clock_timestamp(), sum(b.contacts)"
+		" FROM backlog b JOIN contactsync.endpoint e ON e.id = b.endpoint"
+		" WHERE e.database = contactsync.database_identity()"
+		" GROUP BY b.endpoint ON CONFLICT (endpoint, at) DO UPDATE SET backlog = excluded.backlog"
 	};
 	static CsStatement prune = {
 		"DELETE FROM contactsync.minute WHERE at < clock_timestamp() - make_interval(mins => $1)",
@@ -178,7 +184,7 @@ cs_stats_tick(void)
 	cs_sql_execute(&prune_failures, &arg, NULL);
 }
 
-/* Effect: adds to the counters of a lane; last_error may be NULL. */
+/* Add to the counters of a lane; last_error may be NULL. */
 void
 cs_stats_count(int endpoint, int watch, int64 synced, int64 unchanged, int64 failed,
 			   const char *last_error)
@@ -210,7 +216,7 @@ cs_stats_count(int endpoint, int watch, int64 synced, int64 unchanged, int64 fai
  * Reading
  */
 
-/* Effect: all is added but the backlog, of which there is no sum. */
+/* Add all but the backlog, which has no sum. */
 void
 cs_stats_add_period(CsPeriodStats *sum, const CsPeriodStats *span)
 {
@@ -226,8 +232,9 @@ cs_stats_add_period(CsPeriodStats *sum, const CsPeriodStats *span)
 }
 
 /*
- * It is estimated: between the bounds of the histogram a straight line is
- * taken.
+ * Estimate how long calls take: return the time that this part of them took at
+ * most, in seconds, interpolated between the bounds of the histogram; NaN if there
+ * were none.
  */
 double
 cs_stats_latency(const CsPeriodStats *span, double part)
@@ -249,8 +256,8 @@ cs_stats_latency(const CsPeriodStats *span, double part)
 }
 
 /*
- * The counters as they are now are stored in rows of their own, which the worker
- * does not touch: it must not wait for whoever resets them.
+ * Store the counters as they are now in rows of their own, which the worker does
+ * not touch: it must not wait for whoever resets them.
  */
 void
 cs_stats_reset(Name server, Oid roleid)

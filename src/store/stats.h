@@ -3,7 +3,7 @@
  * stats.h
  *		What was done, counted: since a reset, and minute by minute.
  *
- * All of it needs a transaction and the scope of cs_sql_enter().
+ * What reads or stores needs a transaction and the scope of cs_sql_enter().
  *
  *-------------------------------------------------------------------------
  */
@@ -16,7 +16,7 @@
 
 #include "store/call_log.h"
 
-/* Upper bounds of how long calls take; one more bucket holds what is longer. */
+/* Upper bounds of how long calls take; one more bucket holds those that take longer. */
 #define CS_LATENCY_BOUNDS	12
 extern const double cs_latency_bounds[CS_LATENCY_BOUNDS];	/* s */
 
@@ -31,14 +31,13 @@ typedef struct CsStats
 {
 	int			endpoint;
 	int64		calls;
-	int64		retries;		/* calls that were not the first about their
-								 * contacts */
-	int64		throttled;		/* ... that were told to come later */
-	int64		unanswered;		/* ... that had no answer */
+	int64		retries;		/* calls that repeated an earlier one */
+	int64		throttled;		/* calls that the provider deferred */
+	int64		unanswered;		/* calls without an answer */
 	int64		synced;			/* contacts */
 	int64		unchanged;
 	int64		failed;
-	int64		sent;			/* bytes of bodies */
+	int64		sent;			/* bytes, of bodies */
 	int64		received;
 	double		seconds;		/* of all calls together */
 	int64		latency[CS_LATENCY_BOUNDS + 1]; /* calls by duration */
@@ -48,11 +47,13 @@ typedef struct CsStats
 extern void cs_stats_add_call(CsStats *stats, const CsCallRecord *record);
 extern void cs_stats_add_failure(CsStats *stats, const char *reason);
 
-/* Returns how many contacts have failed in this minute, these included. */
+/* Store them.  Return how many contacts have failed in this minute, including these. */
 extern int64 cs_stats_store(const CsStats *stats);
 
-/* Effect: the backlog of each endpoint that has one is noted for this minute,
- * and what is older than contactsync.history_age is gone. */
+/*
+ * Store the backlog of each endpoint of this database that has one, and delete what
+ * is older than contactsync.history_age.
+ */
 extern void cs_stats_tick(void);
 
 /* Have the counters of the endpoints of the role and the roles it belongs to
@@ -63,11 +64,10 @@ extern void cs_stats_reset(Name server, Oid roleid);
  * contacts, oldest, as rows of the last statement.  Return how many. */
 extern uint64 cs_stats_backlog(Oid roleid);
 
-/* Effect: adds to the counters of a lane; last_error may be NULL. */
 extern void cs_stats_count(int endpoint, int watch, int64 synced, int64 unchanged,
 						   int64 failed, const char *last_error);
 
-/* What was done in a part of the period, or in all of it. */
+/* What was done in a period of time. */
 typedef struct CsPeriodStats
 {
 	int64		calls;
@@ -77,13 +77,11 @@ typedef struct CsPeriodStats
 	int64		synced;
 	int64		unchanged;
 	int64		failed;
-	double		backlog;		/* the highest; NaN: none was seen */
+	double		backlog;		/* the highest; NaN: not known */
 	int64		latency[CS_LATENCY_BOUNDS + 1];
 } CsPeriodStats;
 
 extern void cs_stats_add_period(CsPeriodStats *sum, const CsPeriodStats *span);
-
-/* Such a part of the calls took no longer, in seconds; NaN: there were none. */
 extern double cs_stats_latency(const CsPeriodStats *span, double part);
 
 #endif							/* CS_STORE_STATS_H */

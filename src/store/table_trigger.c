@@ -3,13 +3,13 @@
  * table_trigger.c
  *		The triggers of a watch.
  *
- * There are two: one for rows and one for TRUNCATE.  A row trigger comes to the
- * partitions of its table by itself, now and later; one on TRUNCATE does not,
- * nor does any to tables that inherit otherwise.  So those are given theirs
- * here, also those that are made after the watch.
+ * There are two: one for rows and one for TRUNCATE.  The server clones a row trigger
+ * to the partitions of its table, present and future, but neither a trigger on
+ * TRUNCATE, nor any to tables that inherit otherwise.  Those get theirs here, also if
+ * they are created after the watch.
  *
- * A trigger is known by its function and arguments: somebody may rename it, and
- * a partition that is detached keeps one.
+ * A trigger is identified by its function and arguments: it may be renamed, and a
+ * partition that is detached keeps its trigger.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,11 +31,11 @@
 #include "base/sql.h"
 #include "store/table_trigger.h"
 
-/* Of a row of pg_trigger: is it ours, and whose is it? */
+/* Conditions on a row of pg_trigger: is it ours, and of which watch? */
 #define IS_OURS(t)	t ".tgfoid = 'contactsync.capture'::regproc AND " t ".tgparentid = 0"
 #define WATCH_OF(t)	"split_part(encode(" t ".tgargs, 'escape'), chr(92) || '000', 2)"
 
-/* Effect: runs the commands that a query returns. */
+/* Run the commands that a query returns. */
 static void
 execute_result(const char *query)
 {
@@ -48,7 +48,7 @@ execute_result(const char *query)
 		cs_sql_execute_text("%s", commands[i]);
 }
 
-/* The arguments of the trigger, as capture.c reads them: of char *, palloc'd. */
+/* Return the arguments of a trigger as capture.c reads them: of char *, palloc'd. */
 static List *
 trigger_arguments(const CsWatch *watch)
 {
@@ -58,7 +58,7 @@ trigger_arguments(const CsWatch *watch)
 
 	for (int i = 0; i < watch->nkeys; i++)
 		args = lappend(args, watch->keys[i]);
-	/* a whole row or a system column stands for all columns: name none */
+	/* a whole row or a system column means all columns: name none */
 	while ((column = bms_next_member(watch->used, column)) >= 0)
 		if (column + FirstLowInvalidHeapAttributeNumber <= 0)
 			return args;
@@ -68,7 +68,7 @@ trigger_arguments(const CsWatch *watch)
 	return args;
 }
 
-/* The same as literals with commas between them. */
+/* Return the same as literals separated by commas. */
 static char *
 quoted_arguments(const CsWatch *watch)
 {
@@ -83,10 +83,7 @@ quoted_arguments(const CsWatch *watch)
 	return quoted.data;
 }
 
-/*
- * Effect: makes the triggers of a watch on its table and on everything that
- * inherits from it.
- */
+/* Create the triggers of a watch on its table and on all tables that inherit from it. */
 void
 cs_table_trigger_create(const CsWatch *watch, bool always)
 {
@@ -108,7 +105,7 @@ cs_table_trigger_create(const CsWatch *watch, bool always)
 }
 
 const char *
-cs_renames_find(const CsRenames *renames, const char *older)
+cs_table_trigger_new_name(const CsRenames *renames, const char *older)
 {
 	for (int i = 0; i < renames->n; i++)
 		if (strcmp(renames->older[i], older) == 0)
@@ -116,7 +113,7 @@ cs_renames_find(const CsRenames *renames, const char *older)
 	return NULL;
 }
 
-/* The arguments of a trigger that there is: of char *, palloc'd. */
+/* Return the arguments of an existing trigger: of char *, palloc'd. */
 static List *
 read_arguments(Relation catalog, HeapTuple tuple)
 {
@@ -135,9 +132,9 @@ read_arguments(Relation catalog, HeapTuple tuple)
 }
 
 /*
- * Effect: a trigger has these arguments.  It is done to the catalog: to make the
- * trigger anew is not possible while events of it are pending, and takes locks
- * that whoever renames a column may not expect.
+ * Change the arguments of a trigger in the catalog.  To create the trigger again is
+ * not possible while it has pending events, and takes locks that a session that
+ * renames a column may not expect.
  */
 static void
 write_arguments(Relation catalog, HeapTuple tuple, List *args)
@@ -161,8 +158,7 @@ write_arguments(Relation catalog, HeapTuple tuple, List *args)
 	CacheInvalidateRelcacheByRelid(((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid);
 }
 
-/* Effect: gives a trigger these arguments, or where they are NIL renames columns
- * in those that it has. */
+/* Give a trigger these arguments; if they are NIL, rename columns in those it has. */
 static void
 update_trigger(Relation catalog, Oid oid, List *args, const CsRenames *renames)
 {
@@ -182,7 +178,7 @@ update_trigger(Relation catalog, Oid oid, List *args, const CsRenames *renames)
 			/* the first three are numbers */
 			for_each_from(lc, args, 3)
 			{
-				const char *name = cs_renames_find(renames, lfirst(lc));
+				const char *name = cs_table_trigger_new_name(renames, lfirst(lc));
 
 				if (name)
 					lfirst(lc) = pstrdup(name);
@@ -193,7 +189,7 @@ update_trigger(Relation catalog, Oid oid, List *args, const CsRenames *renames)
 	systable_endscan(scan);
 }
 
-/* Effect: the same for all triggers of a watch, wherever they are. */
+/* Do the same with all triggers of a watch, wherever they are. */
 static void
 update_triggers(int watch, List *args, const CsRenames *renames)
 {
@@ -212,21 +208,21 @@ update_triggers(int watch, List *args, const CsRenames *renames)
 	CommandCounterIncrement();
 }
 
-/* Effect: the triggers look at the columns by their new names. */
+/* Have the triggers refer to columns by their new names. */
 void
 cs_table_trigger_rename(int watch, const CsRenames *renames)
 {
 	update_triggers(watch, NIL, renames);
 }
 
-/* Effect: the triggers look at the columns that the watch uses now. */
+/* Have the triggers look at the columns that the watch uses now. */
 void
 cs_table_trigger_alter(const CsWatch *watch)
 {
 	update_triggers(watch->id, trigger_arguments(watch), NULL);
 }
 
-/* Effect: the triggers fire for rows that logical replication applies, or not. */
+/* Have the triggers fire for rows that logical replication applies, or not. */
 void
 cs_table_trigger_enable(int watch, bool always)
 {
@@ -235,7 +231,7 @@ cs_table_trigger_enable(int watch, bool always)
 							" = '%d' ORDER BY t.tgrelid, t.oid", always ? "ALWAYS" : "", watch));
 }
 
-/* Effect: drops the triggers of a watch, wherever they are. */
+/* Drop the triggers of a watch, wherever they are. */
 void
 cs_table_trigger_drop(int watch)
 {
@@ -245,9 +241,9 @@ cs_table_trigger_drop(int watch)
 }
 
 /*
- * Effect: tables that inherit from a watched one have the triggers that it has,
- * but for what they have from it by themselves.  In a database that is being
- * restored the dump makes them.
+ * Create the triggers of watched tables on the tables that inherit from them, unless
+ * the server has cloned them.  In a database that is being restored the dump creates
+ * them.
  */
 void
 cs_table_trigger_follow(void)

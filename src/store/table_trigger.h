@@ -20,8 +20,8 @@ typedef struct CsRenames
 	char	  **newer;
 } CsRenames;
 
-/* The new name of a column, or NULL. */
-extern const char *cs_renames_find(const CsRenames *renames, const char *older);
+/* Return the new name of a column, or NULL. */
+extern const char *cs_table_trigger_new_name(const CsRenames *renames, const char *older);
 
 /* All within cs_sql_enter(). */
 extern void cs_table_trigger_create(const CsWatch *watch, bool always);

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * trace.c
- *		Requests and answers of chosen contacts, kept whole to be looked at.
+ *		Complete requests and answers of chosen contacts.
  *
- * Who delivers sends a contact that is traced in a call of its own, so that
- * nobody else's data is kept.  What is traced ends by itself after some days,
- * and what was kept goes by age and number.
+ * A contact that is traced is sent in a call of its own, so that no other contact's
+ * data is kept.  Tracing ends after some days, and traces are deleted by age and
+ * number.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,10 +24,10 @@
 #include "store/call_log.h"
 #include "store/trace.h"
 
-/* Of each part of a trace no more is kept. */
+/* Size limit of each part of a trace. */
 #define MAX_BYTES	65536
 
-/* A contact is traced for so long at most. */
+/* How long a contact is traced, and a trace is kept. */
 #define MAX_DAYS	"7"
 
 typedef struct CsTraced
@@ -121,8 +121,8 @@ cs_trace_is_wanted(int endpoint, int watch, const char *key, const CsContact *co
  */
 
 /*
- * What is kept of a text of the given length: without secrets, no longer than is
- * allowed, in the encoding of the database; bytes that are none are said to be.
+ * Return what is kept of a text of the given length: without secrets, not longer than
+ * allowed, in the database's encoding.  If it is not UTF-8, only its length is kept.
  */
 static char *
 keep(MemoryContext context, const CsEndpoint *endpoint, const char *data, size_t len)
@@ -217,7 +217,7 @@ cs_trace_store(const CsTrace *trace, const CsCallRecord *record)
 	cs_sql_execute(&statement, args, nulls);
 }
 
-/* Effect: what ended or is too old is gone, and of each endpoint what is too much. */
+/* Delete what has ended, what is too old, and the oldest of what an endpoint has too much. */
 void
 cs_trace_prune(void)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * trace.h
- *		Requests and answers of chosen contacts, kept whole to be looked at.
+ *		Complete requests and answers of chosen contacts.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,16 +16,15 @@
 #include "store/call_log.h"
 
 /*
- * Effect: the next calls about a contact are kept, or no more: one that has this
- * address or upsert key, or with a watch the row of this key.  Within
- * cs_sql_enter().  Returns false if that was so already.
+ * Start or stop tracing a contact: by its address or upsert key, or with a watch by
+ * the key of its row.  Within cs_sql_enter().  Return false if nothing changed.
  */
 extern bool cs_trace_set(int endpoint, int watch, const char *contact, bool on);
 
-/* Whoever delivers: effect: knows what is to be kept.  Needs a transaction. */
+/* Load what is traced, in the process that delivers.  Needs a transaction. */
 extern void cs_trace_load(void);
 
-/* Is it to be kept what is sent of this contact?  Cheap if none is. */
+/* Return whether this contact is traced.  Cheap if none is. */
 extern bool cs_trace_is_wanted(int endpoint, int watch, const char *key, const CsContact *contact);
 
 /* A call about one contact, as it is kept. */
@@ -42,7 +41,7 @@ typedef struct CsTrace
 	char	   *response;
 } CsTrace;
 
-/* palloc'd in the context, secrets redacted, and cut where it is too long. */
+/* Make a trace, palloc'd in the context, without secrets, and cut where it is too long. */
 extern CsTrace *cs_trace_make(MemoryContext context, const CsEndpoint *endpoint, int watch,
 							  const char *key, const CsContact *contact,
 							  const CsRequest *request, const CsResponse *response);

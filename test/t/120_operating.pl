@@ -265,6 +265,16 @@ section('The table changes', sub {
 		sql(q{SELECT string_agg(upper(first_name), ',' ORDER BY upper(first_name) COLLATE "C") FROM customers}), 'and the provider has it');
 });
 
+section('We publish our tables', sub {
+	prepare_sent('published');
+	type();
+	is(type(), '', 'the tables of the extension are not published');
+	sql(q{CREATE PUBLICATION everything FOR ALL TABLES});
+	like(sql(q{SELECT string_agg(tablename, ' ') FROM pg_publication_tables WHERE schemaname = 'contactsync' AND pubname = 'everything'}), qr/queue/, 'FOR ALL TABLES includes them');
+	sql(q{UPDATE customers SET plan = 'pro' WHERE id = 1; CALL contactsync_wait('mail')});
+	is(remote(), local_rows(), 'changes are delivered even then');
+});
+
 # no older version has been released: use tables of the library's version, labelled as older
 section('Update the extension', sub {
 	prepare_sent('updated');
