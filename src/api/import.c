@@ -247,7 +247,7 @@ dry_run(CsDryRun *run)
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	comparer.claims_all = strcmp(order->claims, "all") == 0;
+	comparer.claims_all = order->claims && strcmp(order->claims, "all") == 0;
 	comparer.has_failures = cs_failure_exists(order->watch->endpoint, order->watch->id);
 	cs_sql_leave(&scope);
 	comparer.finds_missing_later = order->kind == CS_RECONCILE && order->filter == NULL &&
