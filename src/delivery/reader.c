@@ -21,6 +21,7 @@
 #include "base/try.h"
 #include "delivery/decide.h"
 #include "delivery/reader.h"
+#include "delivery/pull.h"
 #include "delivery/removal.h"
 #include "provider/provider.h"
 #include "store/source_row.h"
@@ -322,7 +323,7 @@ read_lane(CsLane *lane, int wanted, int64 *room, CsChange **changes, CsSettlemen
 {
 	int			n = 0;
 
-	while (n < wanted && *room > 0)
+	while (n < wanted && *room > 0 && !cs_pull_holds_back(lane->account))
 	{
 		int			limit = Min(wanted - n, lane->read_size);
 		int			before = n;
