@@ -255,7 +255,7 @@ IS 'stops trusting what was sent to a server before a time, so that a reconcilia
 CREATE FUNCTION @extschema@.contactsync_export(source regclass, server name)
 RETURNS TABLE (
 	email text, external_id text, first_name text, last_name text, phone text, locale text, timezone text,
-	opt_in boolean, status text, tags jsonb, topics jsonb, attributes jsonb
+	opt_in boolean, opt_in_at timestamptz, status text, tags jsonb, topics jsonb, attributes jsonb
 )
 LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_export';

@@ -111,6 +111,9 @@ field_datum(CsField field, const char *utf8)
 	{
 		case CS_OPT_IN:
 			return BoolGetDatum(strcmp(value, "true") == 0);
+		case CS_OPT_IN_AT:
+			return DirectFunctionCall3(timestamptz_in, CStringGetDatum(value),
+									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 		case CS_TAGS:
 		case CS_TOPICS:
 		case CS_ATTRIBUTES:

@@ -12,6 +12,8 @@
 
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
+#include "pgtime.h"
+#include "utils/timestamp.h"
 
 #include "base/text.h"
 #include "http/json.h"
@@ -109,6 +111,47 @@ bool
 cs_contact_is(const CsContact *contact, CsField field, const char *value)
 {
 	return contact->value[field] != NULL && strcmp(contact->value[field], value) == 0;
+}
+
+/* Read "Z", "+02", "+0200" or "+02:00" in minutes, or nothing. */
+static bool
+parse_offset(const char *text, int *minutes)
+{
+	int			hours;
+	int			rest = 0;
+	int			end = 0;
+
+	*minutes = 0;
+	if (*text == '\0' || strcmp(text, "Z") == 0)
+		return true;
+	if (*text != '+' && *text != '-')
+		return false;
+	if (sscanf(text + 1, "%2d:%2d%n", &hours, &rest, &end) < 2 &&
+		sscanf(text + 1, "%2d%2d%n", &hours, &rest, &end) < 2 &&
+		sscanf(text + 1, "%2d%n", &hours, &end) < 1)
+		return false;
+	*minutes = (hours * 60 + rest) * (*text == '-' ? -1 : 1);
+	return text[1 + end] == '\0' && hours <= 15 && rest < 60;
+}
+
+bool
+cs_contact_parse_time(const char *text, TimestampTz *time)
+{
+	struct pg_tm tm = {0};
+	int			end = 0;
+	int			offset;
+
+	if (sscanf(text, "%4d-%2d-%2d%*1[T ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+			   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &end) < 6 || end == 0)
+		return false;
+	if (text[end] == '.')
+		end += 1 + strspn(text + end + 1, "0123456789");
+	if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 ||
+		tm.tm_min > 59 || tm.tm_sec > 60 || !parse_offset(text + end, &offset) ||
+		tm2timestamp(&tm, 0, NULL, time) != 0)
+		return false;
+	*time -= offset * USECS_PER_MINUTE;
+	return true;
 }
 
 char

@@ -165,6 +165,12 @@ extern bool cs_contact_is_null(const CsContact *contact, CsField field);
 /* Does a field have this value? */
 extern bool cs_contact_is(const CsContact *contact, CsField field, const char *value);
 
+/*
+ * Read a time in ISO 8601, in UTC unless it names an offset.  Return false if it is
+ * none.
+ */
+extern bool cs_contact_parse_time(const char *text, TimestampTz *time);
+
 /* What opt_in and status say: CS_CONSENT_... */
 extern char cs_contact_consent(const CsContact *contact);
 

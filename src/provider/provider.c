@@ -13,6 +13,7 @@
 #include "port/pg_bitutils.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 
 #include "provider/email.h"
 #include "provider/provider.h"
@@ -198,6 +199,22 @@ refuse_too_large(void)
 							 CS_CONTACT_MAX_BYTES / 1024);
 }
 
+/* Read when the person opted in.  What is in the future is not a word yet. */
+static CsRefusal *
+check_opt_in_at(CsContact *contact)
+{
+	const char *value = contact->value[CS_OPT_IN_AT];
+
+	contact->opt_in_at = 0;
+	if (value == NULL)
+		return NULL;
+	if (!cs_contact_parse_time(value, &contact->opt_in_at))
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in_at",
+								 "opt_in_at \"%s\" is not a time such as 2026-07-04T12:00:00Z", value);
+	contact->opt_in_at = Min(contact->opt_in_at, GetCurrentTimestamp());
+	return NULL;
+}
+
 CsRefusal *
 cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 {
@@ -211,6 +228,8 @@ cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 		refusal = check_fields(provider, contact);
 	if (refusal == NULL)
 		refusal = check_opt_in(contact);
+	if (refusal == NULL)
+		refusal = check_opt_in_at(contact);
 	if (refusal)
 		return refusal;
 

@@ -89,6 +89,13 @@ check_type(const CsMapped *mapped, Oid type)
 				example = "newsletter = 'yes'";
 			}
 			break;
+		case CS_OPT_IN_AT:
+			if (category != TYPCATEGORY_DATETIME)
+			{
+				wanted = "timestamptz";
+				example = "confirmed_at";
+			}
+			break;
 		case CS_TAGS:
 		case CS_TOPICS:
 			if (category != TYPCATEGORY_ARRAY && type != JSONOID && type != JSONBOID)

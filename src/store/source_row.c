@@ -29,6 +29,7 @@ typedef enum CsConversion
 {
 	CS_AS_TEXT,					/* cast to text */
 	CS_AS_BOOLEAN,
+	CS_AS_TIMESTAMP,			/* ISO 8601 in UTC */
 	CS_AS_JSON,					/* to_jsonb() */
 	CS_AS_NUMBER,				/* its output is a JSON number or a word */
 	CS_AS_STRING				/* text that becomes a JSON string */
@@ -87,6 +88,8 @@ conversion_of(const CsMapped *mapped, Oid type)
 			return conversion_of_attribute(type);
 		case CS_OPT_IN:
 			return CS_AS_BOOLEAN;
+		case CS_OPT_IN_AT:
+			return CS_AS_TIMESTAMP;
 		case CS_TAGS:
 		case CS_TOPICS:
 			return CS_AS_JSON;
@@ -105,6 +108,8 @@ cast_of(CsConversion conversion)
 			return "(%s\n)::pg_catalog.text";
 		case CS_AS_BOOLEAN:
 			return "(%s\n)::pg_catalog.bool";
+		case CS_AS_TIMESTAMP:
+			return "pg_catalog.to_char(((%s\n)::pg_catalog.timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 		case CS_AS_JSON:
 			return "pg_catalog.to_jsonb((%s\n))";
 		case CS_AS_NUMBER:
@@ -285,6 +290,7 @@ set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
 	else
 		switch (column->conversion)
 		{
+			case CS_AS_TIMESTAMP:
 			case CS_AS_TEXT:
 				value = text_to_utf8(datum);
 				break;
