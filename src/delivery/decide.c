@@ -17,8 +17,8 @@
 
 #include "utils/array.h"
 
-#include "base/encoding.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "delivery/decide.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
@@ -36,7 +36,7 @@ direct_key(const CsLane *lane, CsContact *contact)
 {
 	if (contact == NULL || cs_provider_prepare(lane->account->endpoint, contact) != NULL)
 		return "";
-	return cs_encoding_from_utf8(contact->upsert_key);
+	return cs_text_from_utf8(contact->upsert_key);
 }
 
 /*

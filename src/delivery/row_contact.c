@@ -16,8 +16,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "base/encoding.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "base/try.h"
 #include "delivery/row_contact.h"
 #include "provider/provider.h"
@@ -175,7 +175,7 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const CsFai
 		result->reason = current->refusal->reason;
 		result->pending = !failed->found || strcmp(failed->reason, result->reason) != 0 ||
 			failed->message == NULL ||
-			strcmp(failed->message, cs_encoding_from_utf8(current->refusal->message)) != 0;
+			strcmp(failed->message, cs_text_from_utf8(current->refusal->message)) != 0;
 	}
 	else if (known->found && known->action == 'u' && !comparer->finds_missing_later &&
 			 comparer->watch->on_delete != CS_ON_DELETE_IGNORE)
@@ -199,7 +199,7 @@ find_newer_direct(const CsComparer *comparer, int n, const CsRowContact *current
 	CsKnown    *direct = palloc(n * sizeof(CsKnown));
 
 	for (int i = 0; i < n; i++)
-		keys[i] = current[i].contact ? cs_encoding_from_utf8(current[i].contact->upsert_key) : "";
+		keys[i] = current[i].contact ? cs_text_from_utf8(current[i].contact->upsert_key) : "";
 	cs_contact_state_read(comparer->watch->endpoint, 0, n, keys, direct);
 	for (int i = 0; i < n; i++)
 		direct_newer[i] = direct[i].found && direct[i].synced_at >= current[i].known.synced_at;

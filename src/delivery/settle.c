@@ -23,9 +23,9 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/encoding.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "base/try.h"
 #include "delivery/settle.h"
 #include "store/call_log.h"
@@ -170,7 +170,7 @@ static const char *
 stored_key(CsLaneOutcomes *outcomes, const CsChange *change)
 {
 	if (change->direct && change->contact && change->contact->upsert_key)
-		return copy(outcomes->context, cs_encoding_from_utf8(change->contact->upsert_key));
+		return copy(outcomes->context, cs_text_from_utf8(change->contact->upsert_key));
 	if (strlen(change->key) > CS_KEY_MAX_BYTES)
 	{
 		/* one byte more than is allowed, so that it fails again if retried */

@@ -35,8 +35,8 @@
 
 #include "base/compat.h"
 #include "base/contactsync.h"
-#include "base/encoding.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "base/try.h"
 #include "store/contact_state.h"
 
@@ -188,7 +188,7 @@ static void
 set_text(Datum *values, bool *nulls, int column, const char *utf8)
 {
 	nulls[column] = utf8 == NULL;
-	values[column] = utf8 ? CStringGetTextDatum(cs_encoding_from_utf8(utf8)) : (Datum) 0;
+	values[column] = utf8 ? CStringGetTextDatum(cs_text_from_utf8(utf8)) : (Datum) 0;
 }
 
 /* Set a text; what the provider did not say this time is kept from "older", if any. */
@@ -471,7 +471,7 @@ cs_contact_state_find_sharer(int endpoint, const char *upsert_key, int watch, co
 	Datum		args[4];
 
 	args[0] = Int32GetDatum(endpoint);
-	args[1] = CStringGetTextDatum(cs_encoding_from_utf8(upsert_key));
+	args[1] = CStringGetTextDatum(cs_text_from_utf8(upsert_key));
 	args[2] = Int32GetDatum(watch);
 	args[3] = CStringGetTextDatum(key);
 	if (cs_sql_execute(&statement, args, NULL) == 0)
@@ -494,7 +494,7 @@ cs_contact_state_expire_direct(int endpoint, int n, const CsStored *stored)
 	Datum		args[2];
 
 	for (int i = 0; i < n; i++)
-		keys[i] = cs_encoding_from_utf8(stored[i].contact->upsert_key);
+		keys[i] = cs_text_from_utf8(stored[i].contact->upsert_key);
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = cs_sql_make_text_array(n, keys);
 	cs_sql_execute(&statement, args, NULL);
