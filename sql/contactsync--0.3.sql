@@ -157,7 +157,7 @@ CREATE FUNCTION @extschema@.contactsync_resume(source regclass, server name, aut
 RETURNS void LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_resume_watch';
 COMMENT ON FUNCTION @extschema@.contactsync_resume(regclass, name, text, text)
-IS 'ends a contactsync_pause() of a watched table; with automations, paused or accepted, also that it is held by the bulk guard';
+IS 'ends a contactsync_pause() of a watched table; with automations, paused or accepted, also that it is held by the bulk guard; with removals, accepted or kept, also that it is held by its delete_guard';
 
 CREATE FUNCTION @extschema@.contactsync_stats_reset()
 RETURNS void LANGUAGE c

@@ -287,6 +287,15 @@ options_documented() {
         done
 }
 
+# README.md names every function and every view.
+sql_documented() {
+    local name
+    for name in $(sed -nE 's/^CREATE (FUNCTION|PROCEDURE|VIEW) (@extschema@|contactsync)\.([a-z_]+)[ (].*/\1\3/p' "${scripts[@]}" |
+        sed -nE 's/^VIEW//p; s/^[A-Z]+(contactsync_)/\1/p' | grep -vx contactsync_fdw_validator | sort -u); do
+        grep -qE "(\`|\.)$name\`" README.md || echo "README.md: nothing about $name"
+    done
+}
+
 tests_exist() {
     local name
     for name in $(grep -oE '`(sql|t|specs)/[0-9a-z_]+`' docs/providers.md | tr -d '`' | sort -u); do
@@ -364,6 +373,7 @@ check sql_creates "the SQL scripts create only new objects"
 check sql_comments "all objects in the SQL scripts have comments"
 check sql_pinned "the SQL scripts resolve names only in pg_catalog"
 check sql_search_path "functions do not depend on the search_path of the caller"
+check sql_documented "README.md names all functions and views"
 check tests_exist "the tests that docs/providers.md names exist"
 check test_numbers "the numbers of TAP tests are unique"
 check functions_exist "the functions that docs/architecture.md names exist"

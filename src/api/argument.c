@@ -16,8 +16,8 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "base/text.h"
 #include "api/argument.h"
-#include "base/encoding.h"
 #include "http/json.h"
 #include "store/row_key.h"
 
@@ -96,7 +96,7 @@ texts_of_json(const char *text, int *n)
 
 		if (element == NULL)
 			return NULL;
-		texts[i] = cs_encoding_from_utf8(element);
+		texts[i] = cs_text_from_utf8(element);
 	}
 	return texts;
 }

@@ -19,6 +19,7 @@
 #include "base/sql.h"
 #include "delivery/database_identity.h"
 #include "delivery/guard.h"
+#include "delivery/removal_guard.h"
 #include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/pause.h"
@@ -123,18 +124,42 @@ contactsync_pause_watch(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* The same for a watch that is guarded because of removals. */
+static bool
+release_removals(const CsWatch *watch, const char *server, const char *removals)
+{
+	CsSqlScope	scope;
+	bool		done;
+
+	if (removals == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("watch on table \"%s\" is guarded because many contacts would be removed at the provider",
+						get_rel_name(watch->source)),
+				 errdetail("The reason in contactsync.status names the first ones."),
+				 errhint("Use contactsync_resume('%s', '%s', removals => 'accepted') to remove them, or removals => 'kept' to keep them there.",
+						 get_rel_name(watch->source), server)));
+	cs_removal_guard_check_word(removals);
+	cs_sql_enter(&scope);
+	done = cs_removal_guard_release(watch->endpoint, watch->id, removals);
+	cs_sql_leave(&scope);
+	return done;
+}
+
 /*
  * Let a watch that is guarded continue if the user says what becomes of the
  * automations at the provider.  Return false if it is not guarded.
  */
 static bool
-release_watch(const CsWatch *watch, const char *server, const char *automations)
+release_watch(const CsWatch *watch, const char *server, const char *automations, const char *removals)
 {
 	CsSqlScope	scope;
 	bool		done;
 
 	if (!watch->guarded)
 		return false;
+	if (watch->guards_removals)
+		return release_removals(watch, server, removals);
 	if (automations == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -150,7 +175,7 @@ release_watch(const CsWatch *watch, const char *server, const char *automations)
 	return done;
 }
 
-/* contactsync_resume(source, server, automations) */
+/* contactsync_resume(source, server, automations, removals) */
 Datum
 contactsync_resume_watch(PG_FUNCTION_ARGS)
 {
@@ -163,7 +188,7 @@ contactsync_resume_watch(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	server = NameStr(*PG_GETARG_NAME(1));
 	watch = cs_watch_find(PG_GETARG_OID(0), server, GetUserId());
-	done = release_watch(watch, server, cs_argument_text(fcinfo, 2));
+	done = release_watch(watch, server, cs_argument_text(fcinfo, 2), cs_argument_text(fcinfo, 3));
 	cs_sql_enter(&scope);
 	cs_database_identity_require(watch->endpoint);
 	done |= cs_pause_end(watch->endpoint, watch->id);

@@ -30,7 +30,7 @@
 #include "utils/typcache.h"
 
 #include "base/compat.h"
-#include "base/encoding.h"
+#include "base/text.h"
 #include "delivery/row_contact.h"
 #include "http/json.h"
 #include "provider/endpoint.h"
@@ -105,7 +105,7 @@ attributes_json(const CsExport *export, const CsContact *contact)
 static Datum
 field_datum(CsField field, const char *utf8)
 {
-	char	   *value = cs_encoding_from_utf8(utf8);
+	char	   *value = cs_text_from_utf8(utf8);
 
 	switch (field)
 	{
@@ -130,7 +130,7 @@ put_contact(CsExport *export, const CsContact *contact)
 	TupleTableSlot *slot = export->slot;
 
 	ExecClearTuple(slot);
-	slot->tts_values[0] = CStringGetTextDatum(cs_encoding_from_utf8(contact->upsert_key));
+	slot->tts_values[0] = CStringGetTextDatum(cs_text_from_utf8(contact->upsert_key));
 	slot->tts_values[1] = Int64GetDatum(export->nread);
 	slot->tts_isnull[0] = slot->tts_isnull[1] = false;
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
@@ -155,7 +155,7 @@ note_refusal(CsExport *export, const char *key, const CsRefusal *refusal)
 		return;
 	old = MemoryContextSwitchTo(export->context);
 	export->refused_key = pstrdup(key);
-	export->refused_why = pstrdup(cs_encoding_from_utf8(refusal->message));
+	export->refused_why = pstrdup(cs_text_from_utf8(refusal->message));
 	MemoryContextSwitchTo(old);
 }
 

@@ -16,8 +16,8 @@
 #include "mb/pg_wchar.h"
 #include "pgtime.h"
 
+#include "base/text.h"
 #include "api/html.h"
-#include "base/encoding.h"
 
 #define REPLACEMENT	0xFFFD
 
@@ -103,7 +103,7 @@ cs_html_text(StringInfo page, const char *text)
 	if (text == NULL)
 		return;
 	if (GetDatabaseEncoding() != PG_SQL_ASCII)
-		text = cs_encoding_to_utf8(text, strlen(text));
+		text = cs_text_to_utf8(text, strlen(text));
 	p = (const unsigned char *) text;
 	end = p + strlen(text);
 	while (p < end)

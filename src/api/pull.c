@@ -25,8 +25,6 @@
 
 #include "api/fetch.h"
 #include "base/compat.h"
-#include "base/encoding.h"
-#include "base/invalidation.h"
 #include "base/sql.h"
 #include "provider/email.h"
 #include "provider/endpoint.h"
@@ -73,7 +71,7 @@ fetch_page(CsPuller *puller, const CsPull *pull, CsPullPage *pulled, StringInfo 
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_ERROR),
 				 errmsg("could not pull from server \"%s\": %s", endpoint->server_name,
-						cs_encoding_from_utf8(problem)),
+						cs_text_from_utf8(problem)),
 				 response.status == 403 ? errhint("The key may lack permission to read contacts.") : 0));
 }
 

@@ -25,8 +25,8 @@
 #include "api/fetch.h"
 #include "api/verify.h"
 #include "base/compat.h"
-#include "base/encoding.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "base/try.h"
 #include "delivery/row_contact.h"
 #include "provider/endpoint.h"
@@ -182,7 +182,7 @@ static void
 set_text(Datum *values, bool *nulls, int column, const char *utf8)
 {
 	nulls[column] = utf8 == NULL;
-	values[column] = utf8 ? CStringGetTextDatum(cs_encoding_from_utf8(utf8)) : (Datum) 0;
+	values[column] = utf8 ? CStringGetTextDatum(cs_text_from_utf8(utf8)) : (Datum) 0;
 }
 
 /* Return a row of the result; what the provider said is cleaned first. */
@@ -249,8 +249,8 @@ append_difference(StringInfo out, const char *name, const char *ours, const char
 static bool
 same_json(const char *a, const char *b)
 {
-	Datum		left = DirectFunctionCall1(jsonb_in, CStringGetDatum(cs_encoding_from_utf8(a)));
-	Datum		right = DirectFunctionCall1(jsonb_in, CStringGetDatum(cs_encoding_from_utf8(b)));
+	Datum		left = DirectFunctionCall1(jsonb_in, CStringGetDatum(cs_text_from_utf8(a)));
+	Datum		right = DirectFunctionCall1(jsonb_in, CStringGetDatum(cs_text_from_utf8(b)));
 
 	return DatumGetBool(DirectFunctionCall2(jsonb_eq, left, right));
 }
@@ -342,7 +342,7 @@ spot_check(CsVerification *verification, const CsSample *sample)
 	CsFinding	finding = {.name = "contact"};
 
 	finding.ours = sample->contact ? sample->contact->upsert_key :
-		cs_encoding_to_utf8(sample->sent->key, strlen(sample->sent->key));
+		cs_text_to_utf8(sample->sent->key, strlen(sample->sent->key));
 	if (sample->sent->queued)
 		finding.detail = "a change is queued";
 	else if (sample->problem)
@@ -398,12 +398,12 @@ cs_verify_mapping(const CsEndpoint *endpoint, const CsWatch *watch)
 	if (finding.result == CS_FINDING_DIFFERS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.detail))),
-				 errdetail("It has: %s.", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.theirs))),
+				 errmsg("%s", cs_text_from_utf8(cs_endpoint_clean(endpoint, finding.detail))),
+				 errdetail("It has: %s.", cs_text_from_utf8(cs_endpoint_clean(endpoint, finding.theirs))),
 				 errhint("Create the field at %s, remove it from the mapping, or use ALTER SERVER %s OPTIONS (ADD check_fields 'false').",
 						 endpoint->provider->title, quote_identifier(endpoint->server_name))));
 	if (finding.result == CS_FINDING_UNAVAILABLE)
 		ereport(WARNING,
 				(errmsg("could not check whether %s has the fields of the mapping", endpoint->provider->title),
-				 errdetail("The check failed with: %s.", cs_encoding_from_utf8(cs_endpoint_clean(endpoint, finding.detail)))));
+				 errdetail("The check failed with: %s.", cs_text_from_utf8(cs_endpoint_clean(endpoint, finding.detail)))));
 }

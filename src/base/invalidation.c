@@ -117,7 +117,7 @@ cs_invalidation_send(CsDefinition definition)
 	/* the drop of the relation, as with the extension, is such a message too */
 	if (OidIsValid(relid))
 		CacheInvalidateRelcacheByRelid(relid);
-	cs_shmem_wake_late_at_commit();
+	cs_shmem_interrupt_at_commit();
 }
 
 /* Send nothing for now: this process makes the change, and need not learn of it. */

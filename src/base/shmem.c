@@ -77,7 +77,7 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
 /* What is to be done when this transaction commits. */
 static bool wake_pending = false;
-static bool late_wake_pending = false;
+static bool interrupt_pending = false;
 static bool launch_pending = false;
 
 static void
@@ -177,7 +177,7 @@ at_xact_end(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		wake_pending = false;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		late_wake_pending = launch_pending = false;
+		interrupt_pending = launch_pending = false;
 }
 
 /*
@@ -188,13 +188,13 @@ static void
 at_resource_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
 {
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel ||
-		!(late_wake_pending || launch_pending))
+		!(interrupt_pending || launch_pending))
 		return;
 	if (isCommit && launch_pending)
 		cs_shmem_launch();
 	if (isCommit)
-		(void) wake(true);
-	late_wake_pending = launch_pending = false;
+		cs_shmem_interrupt();
+	interrupt_pending = launch_pending = false;
 }
 
 /* Ask for shared memory; only while shared_preload_libraries are loaded. */
@@ -235,6 +235,17 @@ cs_shmem_wake(void)
 	cached = wake(false);
 }
 
+/*
+ * Do the same for a changed definition, which also ends the wait of a worker whose
+ * servers are halted or throttled.  The invalidation message has to be sent before.
+ */
+void
+cs_shmem_interrupt(void)
+{
+	if (shared != NULL)
+		(void) wake(true);
+}
+
 void
 cs_shmem_wake_at_commit(void)
 {
@@ -242,9 +253,9 @@ cs_shmem_wake_at_commit(void)
 }
 
 void
-cs_shmem_wake_late_at_commit(void)
+cs_shmem_interrupt_at_commit(void)
 {
-	late_wake_pending = shared != NULL;
+	interrupt_pending = shared != NULL;
 }
 
 /* Return whether this database has no worker because the extension was not there. */

@@ -29,8 +29,9 @@ extern bool cs_shmem_ready(void);
 
 /* Any backend. */
 extern void cs_shmem_wake(void);
+extern void cs_shmem_interrupt(void);
 extern void cs_shmem_wake_at_commit(void);
-extern void cs_shmem_wake_late_at_commit(void); /* after invalidation messages */
+extern void cs_shmem_interrupt_at_commit(void); /* after invalidation messages */
 extern bool cs_shmem_is_absent(void);
 extern void cs_shmem_launch(void);
 extern void cs_shmem_launch_at_commit(void);

@@ -26,7 +26,6 @@
 #include "utils/guc.h"
 
 #include "base/contactsync.h"
-#include "base/encoding.h"
 #include "base/sql.h"
 #include "base/text.h"
 
@@ -282,5 +281,5 @@ cs_sql_text_or_null(const char *text, char *isnull)
 Datum
 cs_sql_utf8_or_null(const char *utf8, char *isnull)
 {
-	return cs_sql_text_or_null(utf8 ? cs_encoding_from_utf8(utf8) : NULL, isnull);
+	return cs_sql_text_or_null(utf8 ? cs_text_from_utf8(utf8) : NULL, isnull);
 }

@@ -194,6 +194,8 @@ cs_account_read_endpoint(CsAccount *account, double now)
 		MemoryContextDelete(fresh);
 		return;
 	}
+	if (account->endpoint && !cs_endpoint_equal(account->endpoint, endpoint))
+		account->reconfigured = true;
 	if (account->endpoint_context)
 		MemoryContextDelete(account->endpoint_context);
 	account->endpoint_context = fresh;

@@ -47,6 +47,7 @@ typedef struct CsAccount
 	CsEndpoint *endpoint;		/* NULL: it could never be read */
 	MemoryContext endpoint_context;
 	bool		unreadable;		/* the last attempt failed, so it is HALTED */
+	bool		reconfigured;	/* an option has changed since it was loaded */
 
 	/* what the provider taught us; stored in contactsync.endpoint */
 	CsPace		pace;

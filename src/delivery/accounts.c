@@ -136,9 +136,9 @@ load_account(const CsEndpointState *state, bool is_new)
 }
 
 /*
- * An account that is halted or throttled, or a lane that is broken, goes on
- * waiting although definitions were read again, unless it is its own that
- * changed.
+ * Have an account that was halted or throttled, and a lane that was broken, wait as
+ * before, unless its own definition has changed.  That may have been read already,
+ * by the delivery that is replaced.
  */
 static void
 carry_over(const List *accounts, const List *before)
@@ -154,7 +154,7 @@ carry_over(const List *accounts, const List *before)
 
 		if (same == NULL)
 			continue;
-		if (!cs_endpoint_equal(account->endpoint, same->endpoint))
+		if (same->reconfigured || !cs_endpoint_equal(account->endpoint, same->endpoint))
 		{
 			cs_account_unlearn(account, cs_clock_now());
 			continue;

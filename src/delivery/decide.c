@@ -23,10 +23,13 @@
 
 #include "access/xact.h"
 
-#include "base/encoding.h"
 #include "base/sql.h"
+<<<<<<< HEAD
 #include "base/try.h"
 #include "delivery/claim.h"
+=======
+#include "base/text.h"
+>>>>>>> origin/main
 #include "delivery/decide.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
@@ -37,6 +40,7 @@
 /* One change, its row, and what is stored of them. */
 typedef struct CsItem
 {
+<<<<<<< HEAD
 	CsChange   *change;			/* NULL: it is settled or postponed already */
 	CsContact  *contact;		/* NULL: the row has gone, or is filtered out */
 	CsRefusal  *refusal;		/* why it cannot be sent, or NULL */
@@ -46,6 +50,12 @@ typedef struct CsItem
 	CsKnown		known;			/* the contact */
 	CsKnown		left;			/* that of row.upsert_key, if it is another one */
 } CsItem;
+=======
+	if (contact == NULL || cs_provider_prepare(lane->account->endpoint, contact) != NULL)
+		return "";
+	return cs_text_from_utf8(contact->upsert_key);
+}
+>>>>>>> origin/main
 
 /*
  * What is stored
@@ -66,7 +76,7 @@ prepare(const CsLane *lane, int n, CsItem *items)
 		contact->retries = item->change->attempts;
 		item->refusal = cs_provider_prepare(lane->account->endpoint, contact);
 		if (item->refusal == NULL)
-			item->upsert_key = cs_encoding_from_utf8(contact->upsert_key);
+			item->upsert_key = cs_text_from_utf8(contact->upsert_key);
 	}
 }
 
@@ -166,9 +176,9 @@ apply_known(const CsItem *item)
 	const CsChange *change = item->change;
 	CsAccount  *account = change->lane->account;
 	CsContact  *contact = item->contact;
-	const char *email = contact->value[CS_EMAIL] ? cs_encoding_from_utf8(contact->value[CS_EMAIL]) : NULL;
+	const char *email = contact->value[CS_EMAIL] ? cs_text_from_utf8(contact->value[CS_EMAIL]) : NULL;
 	const char *external_id = contact->value[CS_EXTERNAL_ID] ?
-	cs_encoding_from_utf8(contact->value[CS_EXTERNAL_ID]) : NULL;
+	cs_text_from_utf8(contact->value[CS_EXTERNAL_ID]) : NULL;
 	CsPerson	person;
 	CsClaimFacts facts = {
 		.consent = contact->consent,
@@ -205,7 +215,7 @@ apply_left(const CsItem *item)
 
 	if (!has_left(item) || item->left.synced_at == 0 || item->left.action != 'u')
 		return;
-	contact->previous_key = cs_encoding_to_utf8(item->row.upsert_key, strlen(item->row.upsert_key));
+	contact->previous_key = cs_text_to_utf8(item->row.upsert_key, strlen(item->row.upsert_key));
 	contact->previous_shared = item->left.direct ||
 		cs_row_state_find_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id,
 								item->change->key, &watch, &key);
@@ -276,7 +286,7 @@ lock_contact(const CsItem *item)
 	bool		unique = (account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0;
 	const char *email = unique ? contact->value[CS_EMAIL] : NULL;
 	const char *left = unique && before->found && before->email ?
-	cs_encoding_to_utf8(before->email, strlen(before->email)) : NULL;
+	cs_text_to_utf8(before->email, strlen(before->email)) : NULL;
 
 	if (left && email && strcmp(left, email) == 0)
 		left = NULL;
@@ -460,7 +470,7 @@ add_intent(CsIntents *intents, const CsItem *item)
 	intent = &intents->contacts[intents->ncontacts++];
 	memset(intent, 0, sizeof(CsContactIntent));
 	intent->upsert_key = item->upsert_key;
-	intent->email = contact->value[CS_EMAIL] ? cs_encoding_from_utf8(contact->value[CS_EMAIL]) : NULL;
+	intent->email = contact->value[CS_EMAIL] ? cs_text_from_utf8(contact->value[CS_EMAIL]) : NULL;
 	if (intent->email && strcmp(intent->email, item->upsert_key) == 0)
 		intent->email = NULL;
 	intent->watch = lane->watch_id;

@@ -16,7 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "base/encoding.h"
+#include "base/text.h"
 #include "delivery/outcomes.h"
 #include "store/consent.h"
 #include "store/contact_state.h"
@@ -217,7 +217,7 @@ add_removed(CsLaneOutcomes *outcomes, const char *upsert_key, const CsContact *c
 	removed->consent.state = memory_of(contact);
 	removed->consent.opt_in_at = contact->opt_in_at;
 	removed->consent.address = contact->value[CS_EMAIL] ?
-		copy(outcomes, cs_encoding_from_utf8(contact->value[CS_EMAIL])) : NULL;
+		copy(outcomes, cs_text_from_utf8(contact->value[CS_EMAIL])) : NULL;
 }
 
 /* A contact that there is not, or that is another one now. */

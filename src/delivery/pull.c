@@ -23,7 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/encoding.h"
+#include "base/text.h"
 #include "base/sql.h"
 #include "delivery/pull.h"
 #include "provider/answer.h"

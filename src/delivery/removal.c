@@ -26,7 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "base/encoding.h"
+#include "base/text.h"
 #include "base/sql.h"
 #include "delivery/lane.h"
 #include "delivery/removal.h"
@@ -217,7 +217,7 @@ make_contact(const CsChange *change, const CsKnown *known)
 	CsContact  *contact = palloc0(sizeof(CsContact));
 
 	contact->action = change->removal_action == 'd' ? CS_DELETE : CS_UNSUBSCRIBE;
-	contact->upsert_key = cs_encoding_to_utf8(known->upsert_key, strlen(known->upsert_key));
+	contact->upsert_key = cs_text_to_utf8(known->upsert_key, strlen(known->upsert_key));
 	contact->known = known->synced_at != 0;
 	contact->claimed = known->claimed;
 	contact->opted_out = known->opted_out;
@@ -227,7 +227,7 @@ make_contact(const CsChange *change, const CsKnown *known)
 	if (known->email)
 	{
 		cs_contact_set(contact, CS_EXTERNAL_ID, contact->upsert_key);
-		cs_contact_set(contact, CS_EMAIL, cs_encoding_to_utf8(known->email, strlen(known->email)));
+		cs_contact_set(contact, CS_EMAIL, cs_text_to_utf8(known->email, strlen(known->email)));
 	}
 	return contact;
 }

@@ -17,8 +17,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "base/encoding.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "base/try.h"
 #include "delivery/row_contact.h"
 #include "provider/provider.h"
@@ -114,7 +114,7 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
 		if (current[i].refusal)
 			continue;
 		current[i].contact = contact;
-		upsert_keys[i] = current[i].upsert_key = cs_encoding_from_utf8(contact->upsert_key);
+		upsert_keys[i] = current[i].upsert_key = cs_text_from_utf8(contact->upsert_key);
 	}
 	cs_contact_state_read(watch->endpoint, n, upsert_keys, known);
 	cs_contact_state_expire(n, known, watch->stale_before);
@@ -282,7 +282,7 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const char 
 		result->reason = current->refusal->reason;
 		result->pending = !failed->found || strcmp(failed->reason, result->reason) != 0 ||
 			failed->message == NULL ||
-			strcmp(failed->message, cs_encoding_from_utf8(current->refusal->message)) != 0;
+			strcmp(failed->message, cs_text_from_utf8(current->refusal->message)) != 0;
 	}
 	else if (current->row.found && !comparer->finds_missing_later &&
 			 comparer->watch->on_delete != CS_ON_DELETE_IGNORE)
@@ -297,7 +297,26 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const char 
 	}
 }
 
+<<<<<<< HEAD
 /* Compare keys that are read. */
+=======
+/* Set direct_newer[i] if contactsync_upsert() sent the contact of keys[i] after its
+ * row was sent. */
+static void
+find_newer_direct(const CsComparer *comparer, int n, const CsRowContact *current, bool *direct_newer)
+{
+	char	  **keys = palloc(n * sizeof(char *));
+	CsKnown    *direct = palloc(n * sizeof(CsKnown));
+
+	for (int i = 0; i < n; i++)
+		keys[i] = current[i].contact ? cs_text_from_utf8(current[i].contact->upsert_key) : "";
+	cs_contact_state_read(comparer->watch->endpoint, 0, n, keys, direct);
+	for (int i = 0; i < n; i++)
+		direct_newer[i] = direct[i].found && direct[i].synced_at >= current[i].known.synced_at;
+}
+
+/* The same as cs_row_contact_compare(), for keys whose rows have to be read. */
+>>>>>>> origin/main
 static void
 compare_read(const CsComparer *comparer, int n, char **keys, const CsFailed *failed,
 			 CsComparison *result)

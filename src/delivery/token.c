@@ -478,9 +478,12 @@ try_to_write(CsAccount *account)
 static void
 use_token(CsAccount *account, double now)
 {
+	bool		reconfigured = account->reconfigured;
+
 	account->refresh_wanted = false;
 	account->refreshed_at = now;
 	cs_account_read_endpoint(account, now);
+	account->reconfigured = reconfigured;	/* the token is our own change */
 }
 
 /* Has a token been received that is not stored? */

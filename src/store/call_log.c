@@ -11,9 +11,9 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "base/encoding.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "store/call_log.h"
 
 void
@@ -33,7 +33,7 @@ cs_call_log_add(const CsCallRecord *record)
 	args[1] = TimestampTzGetDatum(record->started_at);
 	args[2] = Float8GetDatum(record->duration);
 	args[3] = CStringGetTextDatum(record->method);
-	args[4] = CStringGetTextDatum(cs_encoding_from_utf8(record->path));
+	args[4] = CStringGetTextDatum(cs_text_from_utf8(record->path));
 	args[5] = Int32GetDatum(record->status);
 	args[6] = CStringGetTextDatum(record->verdict);
 	args[7] = Int32GetDatum(record->contacts);

@@ -23,8 +23,8 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-#include "base/encoding.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "provider/email.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
@@ -127,7 +127,7 @@ cs_remote_contact_store(int endpoint_id, const char *page, TimestampTz pulled_at
 		3, {INT4OID, JSONBOID, TIMESTAMPTZOID}
 	};
 	Datum		args[3] = {Int32GetDatum(endpoint_id),
-		DirectFunctionCall1(jsonb_in, CStringGetDatum(cs_encoding_from_utf8(page))),
+		DirectFunctionCall1(jsonb_in, CStringGetDatum(cs_text_from_utf8(page))),
 	TimestampTzGetDatum(pulled_at)};
 
 	cs_sql_execute(&forget, args, NULL);

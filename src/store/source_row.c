@@ -18,8 +18,8 @@
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 
-#include "base/encoding.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "http/json.h"
 #include "store/source.h"
 #include "store/source_row.h"
@@ -238,7 +238,7 @@ text_to_utf8(Datum datum)
 {
 	text	   *packed = DatumGetTextPP(datum);
 
-	return cs_encoding_to_utf8(VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+	return cs_text_to_utf8(VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
 }
 
 static char *

@@ -51,7 +51,7 @@ extern void cs_stats_add_failure(CsStats *stats, const char *reason);
 extern int64 cs_stats_store(const CsStats *stats);
 
 /*
- * Store the backlog of each endpoint of this database that has one, and delete what
+ * Store the backlog of each endpoint of this database for this minute, and delete what
  * is older than contactsync.history_age.
  */
 extern void cs_stats_tick(void);

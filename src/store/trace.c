@@ -17,10 +17,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/encoding.h"
 #include "base/invalidation.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "store/call_log.h"
 #include "store/trace.h"
 
@@ -109,8 +109,8 @@ cs_trace_is_wanted(int endpoint, int watch, const char *key, const CsContact *co
 				return true;
 			continue;
 		}
-		if ((contact->upsert_key && strcmp(one->contact, cs_encoding_from_utf8(contact->upsert_key)) == 0) ||
-			(contact->value[CS_EMAIL] && strcmp(one->contact, cs_encoding_from_utf8(contact->value[CS_EMAIL])) == 0))
+		if ((contact->upsert_key && strcmp(one->contact, cs_text_from_utf8(contact->upsert_key)) == 0) ||
+			(contact->value[CS_EMAIL] && strcmp(one->contact, cs_text_from_utf8(contact->value[CS_EMAIL])) == 0))
 			return true;
 	}
 	return false;
@@ -145,7 +145,7 @@ keep(MemoryContext context, const CsEndpoint *endpoint, const char *data, size_t
 		appendStringInfo(&text, "... (%zu bytes)", len);
 	}
 	old = MemoryContextSwitchTo(context);
-	kept = pstrdup(cs_encoding_from_utf8(text.data));
+	kept = pstrdup(cs_text_from_utf8(text.data));
 	MemoryContextSwitchTo(old);
 	pfree(text.data);
 	return kept;

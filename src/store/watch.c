@@ -197,6 +197,7 @@ enum
 	WATCH_SEARCH_PATH,
 	WATCH_ON_DELETE,
 	WATCH_STATE,
+	WATCH_REASON,
 	WATCH_RELEASED,
 	WATCH_POLL_COLUMN,
 	WATCH_POLL_EVERY,
@@ -242,6 +243,7 @@ watch_of_row(int row)
 			watch->on_delete = i;
 	watch->broken = strcmp(state, "broken") == 0;
 	watch->guarded = strcmp(state, "guarded") == 0;
+	watch->guards_removals = watch->guarded && strncmp(cs_sql_text(row, WATCH_REASON), "removals:", 9) == 0;
 	released = cs_sql_value(row, WATCH_RELEASED, &isnull);
 	watch->released = isnull ? 0 : DatumGetUInt64(released);
 	watch->poll_column = cs_sql_text(row, WATCH_POLL_COLUMN);
@@ -260,7 +262,7 @@ watch_of_row(int row)
 
 #define SELECT_WATCH \
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
-	" w.state, w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
+	" w.state, COALESCE(w.reason, ''), w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
 	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity()," \
 	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 

@@ -49,6 +49,7 @@ typedef struct CsWatch
 								 * delivery/database_identity.c */
 	TimestampTz stale_before;	/* what was synced before is not trusted */
 	bool		guarded;		/* guard.c holds it back */
+	bool		guards_removals;	/* or rather removal_guard.c */
 	uint64		released;		/* ... except for what is older; a full xid */
 	char	   *poll_column;	/* to poll the source by; NULL: triggers */
 	double		poll_every;		/* s */

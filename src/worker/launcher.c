@@ -267,7 +267,7 @@ wake_after_prepared(void)
 {
 	if (cs_shmem_is_absent() && OidIsValid(get_extension_oid(CS_EXTENSION, true)))
 		cs_shmem_launch();
-	cs_shmem_wake();
+	cs_shmem_interrupt();
 }
 
 static void

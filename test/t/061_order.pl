@@ -74,11 +74,18 @@ foreach my $case ([ 'a lost answer', 'after', { status => 500 } ], [ 'a lost con
 	}
 }
 
-# everything at once: many updates, slow answers, and all kinds of failures
+# everything at once: many updates, calls that are held until several are in flight, slow answers, and all kinds of failures
+my $since = { map { $_ => last_seq($_) } 'mailingcore', 'campaignlark' };
+
+$sandbox->fault($_, { times => undef, action => { stall => \1 } }) foreach 'mailingcore', 'campaignlark';
+my $updates = join(';', map { "UPDATE customers SET version = version + 1 WHERE id % 7 = $_ % 7 OR id = $_ % 40" } 1 .. 300);
+$node->safe_psql('postgres', $updates);
 foreach my $provider ('mailingcore', 'campaignlark')
 {
 	my $n = 0;
 
+	$sandbox->wait_for_journal($provider, sub { 2 < grep { $_->{in_flight} } @_ });
+	$sandbox->clear_faults($provider);
 	foreach my $action ({ status => 500 }, { reset => 'inside' }, { status => 429, retry_after => 1 }, { truncate => \1 }, { status => 503 })
 	{
 		foreach my $effect ('before', 'after')
@@ -88,9 +95,7 @@ foreach my $provider ('mailingcore', 'campaignlark')
 	}
 	$sandbox->fault($provider, { times => undef, action => { latency => 0.4 } });
 }
-my $since = { map { $_ => last_seq($_) } 'mailingcore', 'campaignlark' };
-
-$node->safe_psql('postgres', join(';', map { "UPDATE customers SET version = version + 1 WHERE id % 7 = $_ % 7 OR id = $_ % 40" } 1 .. 300));
+$node->safe_psql('postgres', $updates);
 deliver();
 
 my $expected = $node->safe_psql('postgres', q{SELECT string_agg(version::text, ',' ORDER BY id) FROM customers});
@@ -117,8 +122,7 @@ foreach my $provider ('mailingcore', 'campaignlark')
 			$version{$1} = $2;
 		}
 	}
-	cmp_ok($sandbox->count($provider)->{max_in_flight}, '>', 2, "$provider: calls were in flight together (" . @calls . ' calls)');
-	is_deeply(\@overlap, [], 'no two calls concern the same contact');
+	is_deeply(\@overlap, [], "$provider: no two of the calls in flight concern the same contact");
 	is_deeply(\@backward, [], 'no value is older than one sent before');
 }
 is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');

@@ -26,7 +26,7 @@ sub arrived
 	return join(' ', @keys);
 }
 
-sub plan
+sub remote_plan
 {
 	my ($id) = @_;
 	my ($contact) = grep { $_->{externalId} == $id } @{ $sandbox->contacts('mailingcore', account => 'crm') };
@@ -51,7 +51,7 @@ sql(q{SELECT contactsync_reconcile('customers', 'crm'); CALL contactsync_wait('c
 $node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.scan WHERE state = 'running') AND NOT EXISTS (SELECT FROM contactsync.queue)})
   or die 'timed out waiting for the reconciliation';
 is(arrived(), '1 2 3 4 5', 'a reconciliation sends exactly these contacts');
-is(plan(1), 'A', 'it uses the new mapping');
+is(remote_plan(1), 'A', 'it uses the new mapping');
 
 # other sessions write during the alteration: no change is missed
 my $session = $node->background_psql('postgres');
@@ -65,7 +65,7 @@ $session->quit;
 is(sql(q{SELECT mapping #>> '{attributes,plan}' FROM contactsync.watches}), 'city', 'the alteration waits for writers');
 sql(q{UPDATE customers SET city = 'z' WHERE id = 2; UPDATE customers SET plan = 'unused' WHERE id = 3; CALL contactsync_wait('crm')});
 is(arrived(), '2', 'afterwards only changes of the newly mapped columns are captured');
-is(plan(2), 'z', '... they are sent');
+is(remote_plan(2), 'z', '... they are sent');
 
 # columns are renamed by a session that writes in the same transaction
 sql(q{
@@ -73,7 +73,7 @@ sql(q{
 	ALTER TABLE customers RENAME id TO number;
 	UPDATE customers SET town = 'renamed' WHERE number = 3;
 	CALL contactsync_wait('crm')});
-is(arrived() . plan(3), '3renamed', 'renamed columns are followed');
+is(arrived() . remote_plan(3), '3renamed', 'renamed columns are followed');
 
 # a column is dropped: the watch breaks at once, the application continues, and no change is lost
 sql('ALTER TABLE customers DROP COLUMN town');
@@ -83,7 +83,7 @@ sql(q{UPDATE customers SET email = 'meanwhile@example.com' WHERE number = 4; INS
 is(arrived(), '', 'a watch with a dropped column sends nothing');
 sql(q{ALTER TABLE customers ADD COLUMN town text DEFAULT 'back'});
 $node->poll_query_until('postgres', q{SELECT state = 'idle' FROM contactsync.status}) or die 'timed out waiting for the watch to be mended';
-is(arrived() . plan(4), '10 4back', 'when the column exists again, captured changes are sent');
+is(arrived() . remote_plan(4), '10 4back', 'when the column exists again, captured changes are sent');
 
 # corrected by another mapping
 sql('ALTER TABLE customers DROP COLUMN town');
@@ -91,7 +91,7 @@ $node->poll_query_until('postgres', q{SELECT state = 'broken' FROM contactsync.s
 sql(q{UPDATE customers SET email = 'again@example.com' WHERE number = 4});
 sql(q{SELECT contactsync_alter_watch('customers', 'crm', mapping => '{"email": "email", "external_id": "number", "attributes": {"plan": "plan"}}');
 	CALL contactsync_wait('crm')});
-is(arrived() . plan(4), '4a', 'captured changes are sent when the mapping does not need the column');
+is(arrived() . remote_plan(4), '4a', 'captured changes are sent when the mapping does not need the column');
 
 # the owner of the watch is dropped: nothing remains, and nobody waits
 sql(q{
