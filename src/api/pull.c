@@ -26,6 +26,7 @@
 #include "api/fetch.h"
 #include "base/compat.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "provider/email.h"
 #include "provider/endpoint.h"
 #include "provider/provider.h"

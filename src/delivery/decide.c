@@ -24,12 +24,9 @@
 #include "access/xact.h"
 
 #include "base/sql.h"
-<<<<<<< HEAD
+#include "base/text.h"
 #include "base/try.h"
 #include "delivery/claim.h"
-=======
-#include "base/text.h"
->>>>>>> origin/main
 #include "delivery/decide.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
@@ -40,7 +37,6 @@
 /* One change, its row, and what is stored of them. */
 typedef struct CsItem
 {
-<<<<<<< HEAD
 	CsChange   *change;			/* NULL: it is settled or postponed already */
 	CsContact  *contact;		/* NULL: the row has gone, or is filtered out */
 	CsRefusal  *refusal;		/* why it cannot be sent, or NULL */
@@ -50,12 +46,6 @@ typedef struct CsItem
 	CsKnown		known;			/* the contact */
 	CsKnown		left;			/* that of row.upsert_key, if it is another one */
 } CsItem;
-=======
-	if (contact == NULL || cs_provider_prepare(lane->account->endpoint, contact) != NULL)
-		return "";
-	return cs_text_from_utf8(contact->upsert_key);
-}
->>>>>>> origin/main
 
 /*
  * What is stored

@@ -297,26 +297,7 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const char 
 	}
 }
 
-<<<<<<< HEAD
 /* Compare keys that are read. */
-=======
-/* Set direct_newer[i] if contactsync_upsert() sent the contact of keys[i] after its
- * row was sent. */
-static void
-find_newer_direct(const CsComparer *comparer, int n, const CsRowContact *current, bool *direct_newer)
-{
-	char	  **keys = palloc(n * sizeof(char *));
-	CsKnown    *direct = palloc(n * sizeof(CsKnown));
-
-	for (int i = 0; i < n; i++)
-		keys[i] = current[i].contact ? cs_text_from_utf8(current[i].contact->upsert_key) : "";
-	cs_contact_state_read(comparer->watch->endpoint, 0, n, keys, direct);
-	for (int i = 0; i < n; i++)
-		direct_newer[i] = direct[i].found && direct[i].synced_at >= current[i].known.synced_at;
-}
-
-/* The same as cs_row_contact_compare(), for keys whose rows have to be read. */
->>>>>>> origin/main
 static void
 compare_read(const CsComparer *comparer, int n, char **keys, const CsFailed *failed,
 			 CsComparison *result)

@@ -85,62 +85,6 @@ outcomes_of(CsSettlement *settlement, const CsChange *change)
 	return lane->outcomes;
 }
 
-<<<<<<< HEAD
-=======
-static char *
-copy(MemoryContext context, const char *text)
-{
-	return text ? MemoryContextStrdup(context, text) : NULL;
-}
-
-/*
- * End a change that has its outcome.  Its read batch is kept until that is
- * stored, and queue rows that nothing else needs are deleted with it.
- */
-static void
-finish(CsSettlement *settlement, CsChange *change)
-{
-	CsLane	   *lane = change->lane;
-	CsLaneOutcomes *outcomes = outcomes_of(settlement, lane);
-	CsQueuePosition position;
-
-	if (change->read_batch && (outcomes->read_batches == NIL ||
-							   llast(outcomes->read_batches) != change->read_batch))
-	{
-		MemoryContext old = MemoryContextSwitchTo(outcomes->context);
-
-		outcomes->read_batches = lappend(outcomes->read_batches, change->read_batch);
-		cs_read_batch_retain(change->read_batch);
-		MemoryContextSwitchTo(old);
-	}
-	change->read_batch = NULL;
-	while (cs_change_release_row(change, &position))
-		*(CsQueuePosition *) array_add(outcomes, &outcomes->done, sizeof(CsQueuePosition)) = position;
-	cs_change_finish(change);
-	if (lane->changes.nchanges == 0)
-		lane->max_read = 0;
-}
-
-/*
- * The key to store the contact under: for direct upserts, the upsert key.  A key
- * that is too long has a failure as well, so it is cut.
- */
-static const char *
-stored_key(CsLaneOutcomes *outcomes, const CsChange *change)
-{
-	if (change->direct && change->contact && change->contact->upsert_key)
-		return copy(outcomes->context, cs_text_from_utf8(change->contact->upsert_key));
-	if (strlen(change->key) > CS_KEY_MAX_BYTES)
-	{
-		/* one byte more than is allowed, so that it fails again if retried */
-		int			len = pg_mbcliplen(change->key, strlen(change->key), CS_KEY_MAX_BYTES);
-
-		return copy(outcomes->context, psprintf("%.*s%*s", len, change->key, CS_KEY_MAX_BYTES + 1 - len, "~"));
-	}
-	return copy(outcomes->context, change->key);
-}
-
->>>>>>> origin/main
 void
 cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome)
 {

@@ -15,15 +15,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-<<<<<<< HEAD
 #include "base/text.h"
 #include "base/sql.h"
-=======
-#include "base/compat.h"
-#include "base/contactsync.h"
-#include "base/sql.h"
-#include "base/try.h"
->>>>>>> origin/main
 #include "store/contact_state.h"
 #include "store/keyed_table.h"
 
@@ -181,23 +174,10 @@ cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
 static void
 set_remote(CsKeyedWriter *writer, int column, const char *utf8, bool found)
 {
-<<<<<<< HEAD
 	if (utf8)
 		cs_keyed_table_set_text(writer, column, cs_text_from_utf8(utf8));
 	else if (found)
 		cs_keyed_table_keep(writer, column);
-=======
-	nulls[column] = utf8 == NULL;
-	values[column] = utf8 ? CStringGetTextDatum(cs_text_from_utf8(utf8)) : (Datum) 0;
-}
-
-/* Set a text; what the provider did not say this time is kept from "older", if any. */
-static void
-set_text_or_keep(Datum *values, bool *nulls, int column, const char *utf8, TupleTableSlot *older)
-{
-	if (utf8 == NULL && older)
-		values[column] = slot_getattr(older, column + 1, &nulls[column]);
->>>>>>> origin/main
 	else
 		cs_keyed_table_set_null(writer, column);
 }
@@ -279,7 +259,6 @@ store(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
 {
 	const CsContactStored *stored = arg;
 	TimestampTz now = GetCurrentTimestamp();
-<<<<<<< HEAD
 
 	for (int i = 0; i < n; i++)
 	{
@@ -405,146 +384,6 @@ void
 cs_contact_state_remove(int endpoint, int n, char **upsert_keys)
 {
 	write_rows(remove_contacts, endpoint, n, upsert_keys);
-=======
-	CsContactWriter writer;
-
-	begin_write(&writer);
-	for (int i = 0; i < job->n; i++)
-	{
-		const CsStored *stored = &job->stored[i];
-		bool		found = find(&writer.table, job->endpoint, job->watch, stored->key);
-		TupleTableSlot *slot = found ? ExecClearTuple(writer.update_slot) : next_insert(&writer);
-
-		fill_row(job->endpoint, job->watch, stored, now, found ? writer.table.slot : NULL,
-				 slot->tts_values, slot->tts_isnull);
-		ExecStoreVirtualTuple(slot);
-		if (found)
-			update_row(&writer);
-	}
-	end_write(&writer);
-}
-
-/* Store that the provider has these contacts now.  No key occurs twice. */
-void
-cs_contact_state_store(int endpoint, int watch, int n, const CsStored *stored)
-{
-	CsStoreJob	job = {endpoint, watch, n, stored};
-
-	if (cs_try(store, &job, NULL, NULL) != CS_TRY_OK)
-		store(&job);
-}
-
-/*
- * Through SQL
- */
-
-bool
-cs_contact_state_exists(int endpoint, int watch)
-{
-	static CsStatement statement = {
-		"SELECT EXISTS (SELECT FROM contactsync.contact WHERE endpoint = $1 AND watch = $2)",
-		2, {INT4OID, INT4OID}
-	};
-	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
-	bool		isnull;
-
-	cs_sql_execute(&statement, args, NULL);
-	return DatumGetBool(cs_sql_value(0, 1, &isnull));
-}
-
-/* Run a statement about some keys of a watch at an endpoint. */
-static void
-execute_for_keys(CsStatement *statement, int endpoint, int watch, int n, char **keys)
-{
-	Datum		args[3];
-
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = Int32GetDatum(watch);
-	args[2] = cs_sql_make_text_array(n, keys);
-	cs_sql_execute(statement, args, NULL);
-}
-
-/*
- * Forget what was sent last for these keys, since another row was sent as the same
- * contact.  That consent was claimed for them stays known.
- */
-void
-cs_contact_state_forget_digests(int endpoint, int watch, int n, char **keys)
-{
-	static CsStatement statement = {
-		"UPDATE contactsync.contact SET digest = '00000000-0000-0000-0000-000000000000'"
-		" WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
-		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = $2 AND key = k.key AND endpoint = $1"
-		" OFFSET 0) c)) AND digest IS NOT NULL",
-		3, {INT4OID, INT4OID, TEXTARRAYOID}
-	};
-
-	execute_for_keys(&statement, endpoint, watch, n, keys);
-}
-
-/* Delete what is known of these keys. */
-void
-cs_contact_state_forget(int endpoint, int watch, int n, char **keys)
-{
-	static CsStatement statement = {
-		"DELETE FROM contactsync.contact WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($3) AS k (key),"
-		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = $2 AND key = k.key AND endpoint = $1"
-		" OFFSET 0) c))",
-		3, {INT4OID, INT4OID, TEXTARRAYOID}
-	};
-
-	execute_for_keys(&statement, endpoint, watch, n, keys);
-}
-
-/*
- * Return the key, and the watch, of another row that was sent as the contact with
- * that upsert key, which is an e-mail address: the last one if there are several,
- * NULL if there is none.  A row that has failed since has another address now.
- * palloc'd in SPI's context.
- */
-char *
-cs_contact_state_find_sharer(int endpoint, const char *upsert_key, int watch, const char *key,
-							 int *sharer_watch)
-{
-	static CsStatement statement = {
-		"SELECT c.key, c.watch FROM contactsync.contact c WHERE c.upsert_key = $2 AND c.endpoint = $1"
-		" AND c.email IS NULL AND c.action = 'u' AND c.watch <> 0 AND (c.watch, c.key) <> ($3, $4)"
-		" AND NOT EXISTS (SELECT FROM contactsync.failure f"
-		" WHERE f.watch = c.watch AND f.key = c.key AND f.endpoint = c.endpoint)"
-		" ORDER BY c.synced_at DESC LIMIT 1",
-		4, {INT4OID, TEXTOID, INT4OID, TEXTOID}
-	};
-	Datum		args[4];
-
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = CStringGetTextDatum(cs_text_from_utf8(upsert_key));
-	args[2] = Int32GetDatum(watch);
-	args[3] = CStringGetTextDatum(key);
-	if (cs_sql_execute(&statement, args, NULL) == 0)
-		return NULL;
-	*sharer_watch = cs_sql_int(0, 2);
-	return cs_sql_text(0, 1);
-}
-
-/* Forget what contactsync_upsert() sent of these contacts: rows have replaced it. */
-void
-cs_contact_state_expire_direct(int endpoint, int n, const CsStored *stored)
-{
-	static CsStatement statement = {
-		"UPDATE contactsync.contact SET digest = NULL WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM unnest($2) AS k (key),"
-		" LATERAL (SELECT ctid FROM contactsync.contact WHERE watch = 0 AND key = k.key AND endpoint = $1"
-		" AND digest IS NOT NULL OFFSET 0) c))",
-		2, {INT4OID, TEXTARRAYOID}
-	};
-	char	  **keys = palloc(n * sizeof(char *));
-	Datum		args[2];
-
-	for (int i = 0; i < n; i++)
-		keys[i] = cs_text_from_utf8(stored[i].contact->upsert_key);
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = cs_sql_make_text_array(n, keys);
-	cs_sql_execute(&statement, args, NULL);
->>>>>>> origin/main
 }
 
 /* Return how many contacts the provider has from an endpoint. */
