@@ -156,6 +156,25 @@ wake(bool interrupt)
 	return running;
 }
 
+/*
+ * Have the worker of this database read the queue soon; if there is no worker,
+ * have the launcher find out why.  Cheap when the worker is awake.
+ */
+static void
+wake_for_news(void)
+{
+	static int	cached = -1;
+	CsSlot	   *slot;
+
+	if (shared == NULL)
+		return;
+	slot = cached >= 0 ? &shared->slots[cached] : NULL;
+	if (slot && slot->dboid == MyDatabaseId && slot->state == CS_SLOT_RUNNING &&
+		pg_atomic_read_u32(&slot->attention) == CS_NEWS)
+		return;
+	cached = wake(false);
+}
+
 /* Have a worker started for this database, where the extension was not there. */
 void
 cs_shmem_launch(void)
@@ -173,7 +192,7 @@ static void
 at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && wake_pending)
-		cs_shmem_wake();
+		wake_for_news();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		wake_pending = false;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
@@ -217,27 +236,8 @@ cs_shmem_ready(void)
 }
 
 /*
- * Have the worker of this database read the queue soon; if there is no worker,
- * have the launcher find out why.  Cheap when the worker is awake.
- */
-void
-cs_shmem_wake(void)
-{
-	static int	cached = -1;
-	CsSlot	   *slot;
-
-	if (shared == NULL)
-		return;
-	slot = cached >= 0 ? &shared->slots[cached] : NULL;
-	if (slot && slot->dboid == MyDatabaseId && slot->state == CS_SLOT_RUNNING &&
-		pg_atomic_read_u32(&slot->attention) == CS_NEWS)
-		return;
-	cached = wake(false);
-}
-
-/*
- * Do the same for a changed definition, which also ends the wait of a worker whose
- * servers are halted or throttled.  The invalidation message has to be sent before.
+ * Have the worker of this database notice a changed definition, even if it waits for
+ * a time.  The invalidation message has to be sent before.
  */
 void
 cs_shmem_interrupt(void)

@@ -28,7 +28,6 @@ extern void cs_shmem_init(void);
 extern bool cs_shmem_ready(void);
 
 /* Any backend. */
-extern void cs_shmem_wake(void);
 extern void cs_shmem_interrupt(void);
 extern void cs_shmem_wake_at_commit(void);
 extern void cs_shmem_interrupt_at_commit(void); /* after invalidation messages */

@@ -20,6 +20,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
@@ -54,11 +55,28 @@ PGDLLEXPORT void contactsync_worker_main(Datum arg);
 static Oid	extension = InvalidOid; /* that the process works for */
 static bool extension_absent = false;	/* it exits because of that */
 
+/* Keep the extension from being dropped, or exit if that has happened. */
+static void
+lock_extension(void)
+{
+	Oid			now;
+
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	now = get_extension_oid(CS_EXTENSION, true);
+	if (now == extension)
+		return;
+	extension_absent = !OidIsValid(now);
+	proc_exit(extension_absent ? 0 : 1);
+}
+
+/* Begin a transaction, which waits for a DROP EXTENSION, as that waits for it. */
 static void
 begin(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	if (OidIsValid(extension))
+		lock_extension();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
@@ -77,18 +95,6 @@ detach(int code, Datum arg)
 {
 	cs_activity_clear();
 	cs_shmem_detach_worker(extension_absent);
-}
-
-/* The extension as it is now; InvalidOid if it does not exist. */
-static Oid
-find_extension(void)
-{
-	Oid			extension;
-
-	begin();
-	extension = get_extension_oid(CS_EXTENSION, true);
-	commit();
-	return extension;
 }
 
 /*
@@ -135,8 +141,7 @@ wait_for_update(void)
 {
 	bool		warned = false;
 
-	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() &&
-		   find_extension() == extension && !is_ready())
+	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && !is_ready())
 	{
 		if (!warned)
 			ereport(WARNING,
@@ -213,7 +218,7 @@ deliver(CsDelivery *before)
 			break;
 		cs_delivery_wait(delivery, FALLBACK_MS);
 	}
-	if (find_extension() == extension)
+	if (is_ready())
 		drain(delivery);
 	return delivery;
 }
@@ -232,22 +237,18 @@ contactsync_worker_main(Datum arg)
 	before_shmem_exit(detach, (Datum) 0);
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 
-	extension = find_extension();
+	begin();
+	extension = get_extension_oid(CS_EXTENSION, true);
+	commit();
 	extension_absent = !OidIsValid(extension);
 	if (extension_absent)
 		proc_exit(0);
 	own_queue();
 	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave())
 	{
-		Oid			now;
-
 		wait_for_update();
 		if (is_ready())
 			delivery = deliver(delivery);
-		now = find_extension();
-		extension_absent = !OidIsValid(now);
-		if (now != extension)
-			break;
 	}
-	proc_exit(extension_absent ? 0 : 1);
+	proc_exit(1);
 }

@@ -184,7 +184,7 @@ cmp_ok(time() - $corrected, '<', 5, '... at once');
 my $workers = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = 'twophase'};
 $node->safe_psql('postgres', 'CREATE DATABASE twophase');
 $node->safe_psql('twophase', 'CREATE EXTENSION contactsync');
-$node->poll_query_until('postgres', $workers, 1) or die 'timed out waiting for a worker';
+$node->poll_query_until('postgres', "$workers AND state = 'idle'", 1) or die 'timed out waiting for a worker';
 $node->safe_psql('twophase', 'DROP EXTENSION contactsync');
 $node->poll_query_until('postgres', $workers, 0) or die 'timed out waiting for the worker to leave';
 prepare_and_commit('CREATE EXTENSION contactsync', 'twophase');

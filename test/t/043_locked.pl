@@ -65,5 +65,21 @@ is($node->safe_psql('postgres', q{SELECT string_agg(source::text, ',') FROM cont
 is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.contacts'), '1', 'no contacts of it remain');
 is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'}), $pid, 'the worker was not restarted');
 
+# a transaction that drops the extension while a call is in flight
+$sandbox->fault('mailingcore', { match => { email => 'b6@example.com' }, action => { stall => \1 } });
+$node->safe_psql('postgres', q{UPDATE b SET email = 'b6@example.com'});
+$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{in_flight} && $_[-1]{body} =~ /b6/ });
+$session = $node->background_psql('postgres');
+$session->query_safe('BEGIN; SET LOCAL client_min_messages = warning; DROP EXTENSION contactsync CASCADE');
+$sandbox->clear_faults('mailingcore');
+$node->poll_query_until('postgres', qq{SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid})
+  or die 'timed out waiting for the worker to wait';
+is($node->safe_psql('postgres', qq{SELECT backend_xmin IS NULL FROM pg_stat_activity WHERE pid = $pid}), 't', 'the worker waits without a snapshot');
+$session->query_safe('COMMIT');
+$session->quit;
+$node->poll_query_until('postgres', qq{SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid})
+  or die 'timed out waiting for the worker to exit';
+
 $node->stop;
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/ERROR/, 'the worker exits without an error');
 done_testing();
