@@ -102,7 +102,7 @@ class ProviderCalls:
         name = options.get("account")
         accounts = [find_account(provider, options)] if name else provider.accounts
         contacts = sum(len(account.contacts) for account in accounts)
-        return {**provider.journal.counts(name), "contacts": contacts}
+        return {**provider.journal.counts(name), "contacts": contacts, "last": provider.journal.last()}
 
     @staticmethod
     def get_fault(provider, options, document):

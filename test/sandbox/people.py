@@ -55,6 +55,7 @@ class People:
         person = self.note(email, kind, moment, by, **details)
         gained, lost = reach - person.reach, person.reach - reach
         person.reach = frozenset(reach)
+        person.events[-1].update({"gained": sorted(gained), "lost": sorted(lost)})
         if by == "request":
             return self._felt_request(person, kind, moment, gained, lost)
         self._felt_person(person, kind, gained, lost)

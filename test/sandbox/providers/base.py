@@ -266,7 +266,7 @@ class Provider:
         """Remove a contact for good."""
         account.contacts.remove(contact)
         self.felt(account, contact[self.address_field], "removed", request,
-                  "request" if request else "dashboard")
+                  "request" if request else "dashboard", contact=contact["id"])
 
 
 def fits(pattern, segments):

@@ -1,0 +1,406 @@
+"""Judge by the rules of consent what reached the people of one account: the oracle of consent.py.
+
+A ledger belongs to an account at a provider. It learns of every committed change of a row, of what people did at the
+provider, and, from the sandbox, of every request that a person could feel. It holds for each address the words that the
+person has given and that no request has carried yet. The rules are those of invariant 11 of the design:
+
+    A word is a live change of opt_in from not true to true; the first live row with opt_in true of an address that is
+    neither known here nor at the provider; a newer opt_in_at; or an explicit claims => 'all'.
+    A key change, a row that comes back, a new watch or an import is no word.
+    A consent is claimed once for each word, whatever rows, keys, watches, servers, erasures and restores come and go.
+    NULL says nothing: true, NULL, true is no change.
+
+What happens between two quiet points may be read together or apart, and a call may be repeated. So a word counts until the
+first quiet point after a request has carried it, and a word is required only if what it changes was there at a quiet point.
+
+Verdicts that fail a run:
+
+    resubscribed    a request reached a person again who had left, without a later word
+    claimed         a request claimed consent without a word
+    removed         a request removed or unsubscribed a person for whom a row stood all the time
+    left            a contact is there, or can be mailed, for which no row stands, though on_delete says otherwise
+    stale           the provider has other values, or another consent, than the row that spoke last
+
+Verdicts that are counted and shown:
+
+    window          a request carried a word that was given before the person left, and nothing had told us yet
+    contested       the rules leave it open whether there was a word
+"""
+
+import collections
+import dataclasses
+import json
+
+FAILING = ("resubscribed", "claimed", "removed", "left", "stale")
+SHOWN = ("window", "contested")
+UNASKED = "campaigns that do not ask"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row as it was committed; uid stays with it whatever becomes of its key."""
+    table: str
+    uid: int
+    key: tuple
+    ext: str
+    mc_ext: str
+    email: str
+    opt: bool
+    opt_at: object
+    name: str
+    live: bool
+
+    @property
+    def address(self):
+        return self.email.strip().lower()
+
+
+@dataclasses.dataclass
+class Word:
+    step: int           # of the history
+    mark: int           # newest request of the provider before the commit
+    why: str
+    required: bool      # it must reach the provider; else it may
+    carried: bool = False
+
+
+class Memory:
+    """What is known of one address at one account."""
+
+    def __init__(self):
+        self.known = False          # a row or an upsert of it was seen
+        self.said = None            # what the row that spoke last and not NULL said
+        self.settled = None         # the same at the last quiet point
+        self.newest = None          # opt_in_at
+        self.words = []
+        self.claimed = False        # ever carried
+        self.no_step = None         # when the person left, and is not back
+        self.no_mark = None
+        self.yes_step = None        # when the person came by themselves
+        self.told = False           # a pull, a lookup or an answer has told us since that they left
+        self.gap = True             # since the last quiet point there was a moment without a row
+        self.row_said_no = False    # ... with a row that says false
+        self.abandoned = False      # the watch ended, or the address was left behind: on_delete does not reach it
+        self.ours = False           # a request made the contact
+
+
+class Verdict:
+    def __init__(self, kind, address, request, text):
+        self.kind, self.address, self.request, self.text = kind, address, request, text
+
+    def __str__(self):
+        return f"{self.kind}: {self.address}, {f'request {self.request}, ' if self.request else ''}{self.text}"
+
+
+class Ledger:
+    """The oracle of one account. `account` says what the provider does: see Account in consent.py."""
+
+    def __init__(self, account):
+        self.account = account
+        self.memories = collections.defaultdict(Memory)
+        self.verdicts = []
+        self.seen = set()           # uids that the watch has seen live or imported
+        self.spoke = {}             # uid: step of the last change that matters
+        self.upserted = {}          # address: (opt, name, step)
+        self.events_read = 0
+        self.claims_all = False
+        self.lasting = set()        # verdicts of the last quiet point, which are told once
+        self.lasting_now = set()
+
+    def verdict(self, kind, address, request, text):
+        self.verdicts.append(Verdict(kind, address, request, text))
+
+    def lasting_verdict(self, kind, address, text):
+        """What is wrong at a quiet point; told once for as long as it lasts."""
+        self.lasting_now.add((kind, address, text))
+        if (kind, address, text) not in self.lasting:
+            self.verdict(kind, address, None, text)
+
+    # Rows
+
+    def standing(self, rows, seen_only=True):
+        """The rows that stand for a contact of this account."""
+        return [row for row in rows.values() if row.live and row.table in self.account.watched
+                and (not seen_only or row.uid in self.seen)]
+
+    def says(self, row):
+        """What a row says of consent; without opt_in in the mapping a row stands for a yes."""
+        return row.opt if self.account.maps_opt_in else True
+
+    def committed(self, step, mark, before, after, present):
+        """Rows were changed. before, after: uid -> Row; present: addresses that the provider knows."""
+        changed = [uid for uid in {**before, **after} if before.get(uid) != after.get(uid)
+                   and (before.get(uid) or after.get(uid)).table in self.account.watched]
+        for uid in sorted(changed):
+            old, new = before.get(uid), after.get(uid)
+            if new and new.live:
+                self._speak(step, mark, old, new, present)
+            if old and old.live and uid in self.seen and not (new and new.live and new.address == old.address):
+                if new and new.live and not self.account.address_follows(old, new):
+                    self.memories[old.address].abandoned = True
+        self.look(after)
+
+    def look(self, rows):
+        """Note for each address whether a row stands for it, and whether one says no."""
+        standing = collections.defaultdict(list)
+        for row in self.standing(rows, seen_only=False):
+            standing[row.address].append(row)
+        for address in {*self.memories, *standing}:
+            memory = self.memories[address]
+            if not standing[address] and address not in self.upserted:
+                memory.gap = True
+            if standing[address]:
+                memory.abandoned = False
+            if any(self.says(row) is False for row in standing[address]):
+                memory.row_said_no = True
+
+    def _speak(self, step, mark, old, new, present):
+        memory, says = self.memories[new.address], self.says(new)
+        same = bool(old and old.live and old.uid in self.seen and old.address == new.address)
+        before = self.says(old) if old else None
+        if says is True:
+            self._yes(step, mark, memory, same, old, before, new, present)
+        if says is not None:
+            memory.said = says
+        memory.known = True
+        if self.account.maps_opt_at and new.opt_at and says is not None:
+            memory.newest = max(filter(None, [memory.newest, new.opt_at]))
+        self.seen.add(new.uid)
+        self.spoke[new.uid] = step
+
+    def _yes(self, step, mark, memory, same, old, before, new, present):
+        def word(why, required=True):
+            memory.words.append(Word(step, mark, why, required and memory.settled is not True))
+
+        newer = self.account.maps_opt_at and new.opt_at and (memory.newest is None or new.opt_at > memory.newest)
+        if newer and memory.known:
+            memory.words.append(Word(step, mark, "a newer opt_in_at", True))
+        elif same and before is False:
+            word("opt_in became true", memory.said is not True)
+        elif same and before is None and memory.said is not True:
+            word("opt_in became true")
+        elif same and memory.said is False:
+            word("the row that says yes spoke again", None)
+        elif same:
+            pass
+        elif not memory.known and new.address not in present:
+            word("the first row of an address that nobody knows")
+        elif not memory.known and self.claims_all:
+            word("claims => 'all'")
+        elif self.claims_all or old is not None and before is not True:
+            word("changed together with the key, or out of sight", None)
+        elif memory.known and not memory.claimed and memory.said is not False and memory.no_step is None:
+            word("a row of an address that was never claimed", None)
+
+    def imported(self, step, mark, rows, present, tables):
+        """An import or a reconciliation has begun: it sees what the watch has not seen yet."""
+        for row in self.standing(rows, seen_only=False):
+            if row.table in tables and row.uid not in self.seen:
+                self._speak(step, mark, None, row, present)
+        self.look(rows)
+
+    def upsert(self, step, mark, address, opt, name, present):
+        """contactsync_upsert(): a contact that stands by itself."""
+        memory = self.memories[address]
+        if opt is True and memory.said is not True or not memory.known:
+            known = memory.known or address in present
+            memory.words.append(Word(step, mark, "an upsert with opt_in true", not known and opt is True))
+        if opt is not None:
+            memory.said = opt
+        memory.known, memory.abandoned = True, False
+        memory.row_said_no |= opt is False
+        self.upserted[address] = (opt, name, step)
+
+    def unwatched(self, rows, table):
+        """The watch of a table has ended: nobody stands for its contacts any more, nor takes them away."""
+        for row in rows.values():
+            if row.table == table:
+                self.seen.discard(row.uid)
+        for address, memory in self.memories.items():
+            if address not in self.upserted:
+                memory.abandoned = memory.gap = True
+
+    # People
+
+    def person(self, step, address, act, mark):
+        memory = self.memories[address]
+        if act in ("opt_out", "complain"):
+            memory.no_step, memory.no_mark, memory.told = step, mark, False
+        else:
+            memory.no_step, memory.yes_step = None, step
+
+    def pulled(self):
+        """Everything that the provider has was read: opt-outs until now are known."""
+        for memory in self.memories.values():
+            memory.told = memory.told or memory.no_step is not None
+
+    def answered(self, entry):
+        """A request was answered. Some answers show an opt-out."""
+        if not entry["answered"] or entry["fault"] or entry["status"] is None or entry["status"] >= 300:
+            return
+        for address in self.account.told_by(entry):
+            memory = self.memories.get(address)
+            if memory and memory.no_step is not None and entry["seq"] > memory.no_mark:
+                memory.told = True
+
+    # Requests
+
+    def read(self, people):
+        """Judge the events since the last call. people: what /mailable returns."""
+        news = [(event["seq"], person["email"].lower(), event) for person in people for event in person["events"]
+                if event["seq"] > self.events_read]
+        news.sort(key=lambda item: item[0])
+        for position, (number, address, event) in enumerate(news):
+            self.events_read = number
+            if event["by"] != "request" or event["kind"] in ("resubscribed", "mailed"):
+                continue
+            over = None
+            if position + 1 < len(news):
+                following = news[position + 1][2]
+                if following["kind"] == "resubscribed" and news[position + 1][1] == address:
+                    over = following["over"]
+            self._judge(address, event, over)
+
+    def _judge(self, address, event, over):
+        memory, kind = self.memories[address], event["kind"]
+        gained = set(event.get("gained", ())) - {UNASKED}
+        memory.ours |= kind == "created" or kind == "claimed"
+        if kind in ("claimed", "asked") or gained:
+            self._judge_claim(memory, address, event, gained, over)
+        if kind in ("withdrawn", "removed") or set(event.get("lost", ())) - {UNASKED}:
+            self._judge_removal(memory, address, event)
+
+    def _judge_claim(self, memory, address, event, gained, over):
+        request, what = event["journal"], f"{event['kind']}{' ' + ', '.join(sorted(gained)) if gained else ''}"
+        words = [word for word in memory.words if word.mark < request]
+        for word in words:
+            word.carried = True
+        why = "; ".join(word.why for word in words) or "no word"
+        memory.claimed = True
+        if over == "person" or memory.no_step is not None and event["kind"] == "claimed" and gained:
+            since = [word for word in words if memory.no_step is None or word.step > memory.no_step]
+            if since:
+                return
+            if memory.told or not words and not self._forgotten(event):
+                known = "which was known" if memory.told else "without a word since"
+                self.verdict("resubscribed", address, request, f"{what}, after the person had left, {known} ({why})")
+            else:
+                self.verdict("window", address, request, f"{what}, after the person had left, which nothing had told ({why})")
+        elif words or self.account.free(event):
+            return
+        elif event["kind"] in ("created", "changed") and memory.said is True:
+            self.verdict("contested", address, request, f"{what}, and a row says yes, but it is no new word")
+        else:
+            self.verdict("claimed", address, request, f"{what}, and there is no word for it")
+
+    @staticmethod
+    def _forgotten(event):
+        """Whether the provider itself forgot the opt-out with a contact, and creates it as it creates everybody."""
+        return event["kind"] == "created"
+
+    def _judge_removal(self, memory, address, event):
+        request, kind = event["journal"], event["kind"]
+        if event.get("before") == "COMPLAINED" and event.get("status") == "UNSUBSCRIBED":
+            self.verdict("stale", address, request, "COMPLAINED was overwritten by UNSUBSCRIBED")
+        if memory.gap or kind == "withdrawn" and memory.row_said_no or not memory.known:
+            return
+        if kind == "changed":       # the contact moved to another address, or was replaced
+            return
+        self.verdict("removed", address, request, f"{kind}, though a row stood for it all the time, and none said no")
+
+    # Quiet points
+
+    def quiet(self, rows, contacts, people, failures):
+        """Everything was sent. contacts: what the provider has; people: what /mailable returns; failures: {key: reason}."""
+        reach = {person["email"].lower(): person for person in people}
+        standing = collections.defaultdict(list)
+        for row in self.standing(rows):
+            standing[row.address].append(row)
+        failed = self._failed(standing, failures)
+        for address, memory in self.memories.items():
+            self._quiet_words(address, memory, reach.get(address), address in failed, standing[address])
+            if standing[address]:
+                memory.settled = memory.said
+            anybody = [row for row in self.standing(rows, seen_only=False) if row.address == address]
+            memory.gap = not anybody and address not in self.upserted
+            memory.row_said_no = any(self.says(row) is False for row in anybody)
+        self._quiet_values(standing, contacts, failed)
+        self.lasting, self.lasting_now = self.lasting_now, set()
+
+    def _failed(self, standing, failures):
+        """Addresses of which a contact failed for a reason that the rows justify; others are verdicts."""
+        failed = set()
+        for address, rows in standing.items():
+            for row in rows:
+                reason = failures.get(address) or failures.get(self.account.identity(row)) or failures.get(row.key)
+                if reason:
+                    failed.add(address)
+                    if not self.account.may_fail(reason, row, standing):
+                        self.lasting_verdict("stale", address, f"failed as {reason}")
+        return failed
+
+    def _quiet_words(self, address, memory, person, failed, rows):
+        there = bool(person) and self.account.subscribed(person)
+        for word in memory.words:
+            late = memory.no_step is not None and memory.no_step > word.step
+            if word.required and not word.carried and not there and not failed and not late and rows:
+                if memory.said is True:
+                    self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
+        # what was not required stays allowed: a failure may be tried again, and a hold be lifted
+        memory.words = [word for word in memory.words if not word.carried and not (there and word.required)]
+        withdrawn = rows and all(self.says(row) is False for row in rows) and memory.said is False
+        came = memory.yes_step is not None and memory.yes_step > max((self.spoke.get(row.uid, 0) for row in rows), default=0)
+        if withdrawn and there and not came and not failed and self.account.can_withdraw:
+            self.lasting_verdict("stale", address, "consent was withdrawn in the table, and not at the provider")
+
+    def _quiet_values(self, standing, contacts, failed):
+        groups, there = collections.defaultdict(list), {}
+        for rows in standing.values():
+            for row in rows:
+                found = [contact for contact in contacts if self.account.is_of(contact, row)]
+                group = found[0]["id"] if found else self.account.identity(row)
+                groups[group].append(row)
+                there[group] = found
+        for group, rows in groups.items():
+            last = max(self.spoke[row.uid] for row in rows)
+            speakers = [row for row in rows if self.spoke[row.uid] == last]
+            address = speakers[0].address
+            upserted = self.upserted.get(address)
+            if any(row.address in failed for row in rows) or upserted and upserted[2] >= last:
+                continue
+            if not there[group] and not any(self._counts(row) for row in rows):
+                continue
+            expected = {(row.address, row.name) for row in speakers}
+            has = [self.account.values(contact) for contact in there[group]]
+            if not has:
+                self.lasting_verdict("stale", address, f"the provider has no contact for {sorted(expected)}")
+            elif not expected & set(has):
+                self.lasting_verdict("stale", address, f"the provider has {has}, not {sorted(expected)}")
+
+    def _counts(self, row):
+        """Whether the provider must have a contact of this row: claims may be held where to create is to claim."""
+        memory = self.memories[row.address]
+        return not self.account.withholds or self.says(row) is True and memory.claimed and memory.no_step is None
+
+    def finish(self, rows, contacts, people):
+        """The end: what is left over?"""
+        reach = {person["email"].lower(): person for person in people}
+        standing = self.standing(rows, seen_only=False)
+        addresses = {row.address for row in standing}
+        for contact in contacts:
+            address = self.account.values(contact)[0]
+            memory = self.memories.get(address)
+            if (any(self.account.is_of(contact, row) for row in standing) or address in self.upserted or memory is None
+                    or memory.abandoned or not memory.known or not memory.ours):
+                continue
+            if self.account.on_delete == "delete":
+                self.verdict("left", address, None, "the contact is still there, and no row stands for it")
+            elif self.account.on_delete == "unsubscribe" and address not in addresses and self.account.subscribed(reach[address]):
+                came = memory.yes_step is not None
+                if not came:
+                    self.verdict("left", address, None, "can still be mailed, and no row stands for it")
+
+
+def shorten(text, length=300):
+    text = text if isinstance(text, str) else json.dumps(text)
+    return text if len(text) <= length else text[:length] + "..."
