@@ -93,7 +93,7 @@ class Verdict:
 
 
 class Ledger:
-    """The oracle of one account. `account` says what the provider does: see Account in consent.py."""
+    """The oracle of one account. `account` says what the provider does: see consent_accounts.py."""
 
     def __init__(self, account):
         self.account = account
@@ -184,7 +184,9 @@ class Ledger:
         elif same:
             pass
         elif not memory.known and new.address not in present:
-            word("the first row of an address that nobody knows")
+            moved = old and old.live and old.uid in self.seen and before is True
+            free = moved and (self.account.address_follows(old, new) or self.memories[old.address].no_step is not None)
+            word("the first row of an address that nobody knows" + (", to which a person moved" if moved else ""), not free)
         elif not memory.known and self.claims_all:
             word("claims => 'all'")
         elif self.claims_all or old is not None and before is not True:
@@ -318,7 +320,8 @@ class Ledger:
             standing[row.address].append(row)
         failed = self._failed(standing, failures)
         for address, memory in self.memories.items():
-            self._quiet_words(address, memory, reach.get(address), address in failed, standing[address])
+            there = self.account.subscribed(reach.get(address), contacts)
+            self._quiet_words(address, memory, there, address in failed, standing[address])
             if standing[address]:
                 memory.settled = memory.said
             anybody = [row for row in self.standing(rows, seen_only=False) if row.address == address]
@@ -339,11 +342,10 @@ class Ledger:
                         self.lasting_verdict("stale", address, f"failed as {reason}")
         return failed
 
-    def _quiet_words(self, address, memory, person, failed, rows):
-        there = bool(person) and self.account.subscribed(person)
+    def _quiet_words(self, address, memory, there, failed, rows):
         for word in memory.words:
             late = memory.no_step is not None and memory.no_step > word.step
-            if word.required and not word.carried and not there and not failed and not late and rows:
+            if word.required and self.account.carries and not word.carried and not there and not failed and not late and rows:
                 if memory.said is True:
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         # what was not required stays allowed: a failure may be tried again, and a hold be lifted
@@ -395,7 +397,7 @@ class Ledger:
                 continue
             if self.account.on_delete == "delete":
                 self.verdict("left", address, None, "the contact is still there, and no row stands for it")
-            elif self.account.on_delete == "unsubscribe" and address not in addresses and self.account.subscribed(reach[address]):
+            elif self.account.on_delete == "unsubscribe" and address not in addresses and self.account.subscribed(reach.get(address), contacts):
                 came = memory.yes_step is not None
                 if not came:
                     self.verdict("left", address, None, "can still be mailed, and no row stands for it")
