@@ -9,7 +9,7 @@ import time
 import psycopg2
 
 from consent_accounts import TOPICS
-from consent_world import World, brief, literal
+from consent_world import Stuck, World, brief, literal
 
 
 class History(World):
@@ -18,6 +18,12 @@ class History(World):
     # the run
 
     def run(self):
+        try:
+            self.live()
+        except Stuck:
+            pass
+
+    def live(self):
         actions = self.ROWS + self.OTHERS + self.PEOPLE + self.FAULTS
         if self.place.features["opt_in_at"]:
             actions = actions + [(History.say_at, 2)]

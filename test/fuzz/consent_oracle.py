@@ -20,6 +20,7 @@ Verdicts that fail a run:
     removed         a request removed or unsubscribed a person for whom a row stood all the time
     left            a contact is there, or can be mailed, for which no row stands, though on_delete says otherwise
     stale           the provider has other values, or another consent, than the row that spoke last
+    stuck           it does not come to rest; the history ends there
 
 Verdicts that are counted and shown:
 
@@ -30,8 +31,9 @@ Verdicts that are counted and shown:
 import collections
 import dataclasses
 import json
+from dataclasses import replace
 
-FAILING = ("resubscribed", "claimed", "removed", "left", "stale")
+FAILING = ("resubscribed", "claimed", "removed", "left", "stale", "stuck")
 SHOWN = ("window", "contested")
 UNASKED = "campaigns that do not ask"
 
@@ -81,7 +83,7 @@ class Memory:
         self.gap = True             # since the last quiet point there was a moment without a row
         self.row_said_no = False    # ... with a row that says false
         self.abandoned = False      # the watch ended, or the address was left behind: on_delete does not reach it
-        self.ours = False           # a request made the contact
+        self.withdrawn_at = None    # the newest request since the last quiet point that withdrew a consent
 
 
 class Verdict:
@@ -101,6 +103,8 @@ class Ledger:
         self.verdicts = []
         self.seen = set()           # uids that the watch has seen live or imported
         self.spoke = {}             # uid: step of the last change that matters
+        self.echo = {}              # uid: step of the last change of the key alone
+        self.ours = set()           # contacts that a request made
         self.upserted = {}          # address: (opt, name, step)
         self.events_read = 0
         self.claims_all = False
@@ -160,6 +164,9 @@ class Ledger:
         before = self.says(old) if old else None
         if says is True:
             self._yes(step, mark, memory, same, old, before, new, present)
+        if same and replace(old, key=()) == replace(new, key=()):
+            self.echo[new.uid] = step
+            return
         if says is not None:
             memory.said = says
         memory.known = True
@@ -266,7 +273,10 @@ class Ledger:
     def _judge(self, address, event, over):
         memory, kind = self.memories[address], event["kind"]
         gained = set(event.get("gained", ())) - {UNASKED}
-        memory.ours |= kind == "created" or kind == "claimed"
+        if "new" in event:
+            self.ours.add(event["new"])
+        if kind == "withdrawn":
+            memory.withdrawn_at = event["journal"]
         if kind in ("claimed", "asked") or gained:
             self._judge_claim(memory, address, event, gained, over)
         if kind in ("withdrawn", "removed") or set(event.get("lost", ())) - {UNASKED}:
@@ -343,9 +353,12 @@ class Ledger:
         return failed
 
     def _quiet_words(self, address, memory, there, failed, rows):
+        undone = memory.withdrawn_at is not None
+        memory.withdrawn_at = None
+        undone, memory.withdrawn_at = memory.withdrawn_at, None
         for word in memory.words:
             late = memory.no_step is not None and memory.no_step > word.step
-            if word.required and self.account.carries and not word.carried and not there and not failed and not late and rows:
+            if (word.required or undone) and self.account.carries and not word.carried and not there and not failed and not late and rows:
                 if memory.said is True:
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         # what was not required stays allowed: a failure may be tried again, and a hold be lifted
@@ -365,7 +378,7 @@ class Ledger:
                 there[group] = found
         for group, rows in groups.items():
             last = max(self.spoke[row.uid] for row in rows)
-            speakers = [row for row in rows if self.spoke[row.uid] == last]
+            speakers = [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) > last]
             address = speakers[0].address
             upserted = self.upserted.get(address)
             if any(row.address in failed for row in rows) or upserted and upserted[2] >= last:
@@ -393,7 +406,7 @@ class Ledger:
             address = self.account.values(contact)[0]
             memory = self.memories.get(address)
             if (any(self.account.is_of(contact, row) for row in standing) or address in self.upserted or memory is None
-                    or memory.abandoned or not memory.known or not memory.ours):
+                    or memory.abandoned or not memory.known or contact["id"] not in self.ours):
                 continue
             if self.account.on_delete == "delete":
                 self.verdict("left", address, None, "the contact is still there, and no row stands for it")

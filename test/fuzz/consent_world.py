@@ -10,7 +10,11 @@ import psycopg2
 from consent_accounts import CLASSES, PROVIDERS, TOPICS
 from consent_oracle import Ledger, Row, shorten
 
-QUIET_SECONDS = 40
+QUIET_SECONDS = 20
+
+
+class Stuck(Exception):
+    """It does not come to rest."""
 
 
 class World:
@@ -159,7 +163,11 @@ class World:
                 break
             time.sleep(0.03)
         else:
-            self.broken.append(f"step {self.step_number}: it does not come to rest: {state}")
+            self.look(False)
+            for server, source, kind, reason, backlog, in_flight in state or [("", "", "the server does not answer", "", 0, 0)]:
+                account = next((account for account in self.accounts.values() if account.server == server), self.some_account())
+                self.ledgers[account.provider].verdict("stuck", "", None, f"{source}: {kind}, {reason} ({backlog} in the backlog)")
+            raise Stuck
         self.note("quiet")
         self.look(True)
 
@@ -186,6 +194,10 @@ class World:
         account, address = self.accounts[name], verdict.address
         print(f"\nseed {self.seed}, {name}: {verdict}")
         print(f"  {account.describe()}, table {self.kind}")
+        if verdict.kind == "stuck":
+            for entry in self.call("GET", f"{name}/journal?account={account.name}")[-8:]:
+                print(f"    #{entry['seq']:<6}  {entry['method']} {entry['path']} {shorten(entry['body'] or '')} -> {entry['status']}")
+            verdict.address = max(entry["keys"], default="").lower()
         exts, addresses_of = self.kin[address], {other for other, ids in self.kin.items() if ids & self.kin[address]} | {address}
         items = [((marks[name], 1, order), f"step {step:3}  {text}")
                  for order, (step, marks, addresses, provider, text) in enumerate(self.lines)

@@ -222,7 +222,8 @@ class CampaignLark(Provider):
         account, email, status = request.account, contact["email_address"], contact["status"]
         kind = {None: "changed" if before else "created", "SUBSCRIBED": "claimed",
                 "UNCONFIRMED": "asked"}.get(said, "withdrawn")
-        self.felt(account, email, kind, request, status=status, before=before)
+        self.felt(account, email, kind, request, status=status, before=before,
+                  **({} if before else {"new": contact["id"]}))
         if status == "UNCONFIRMED" and before != status:
             self.fire(request, "confirmation_mail_sent", contact)
             self.mailed(account, email, "confirmation", request)

@@ -333,17 +333,18 @@ class Caramel(Provider):
         self.reject_as_scripted(request, email)
         account, key = request.account, f"{business_id}/{email}"
         contact = account.contacts.find("key", key)
-        kind = "created" if contact is None else "changed"
+        kind, details = "changed", {"source": source}
         if contact is None:
             contact = account.contacts.insert({
                 **self.blank_contact(account), "business_id": business_id, "email": email,
                 "key": key, "source": source, **fields})
+            kind, details["new"] = "created", contact["id"]
         else:
             account.contacts.change(contact, {**fields, "updated_at": self.clock.iso()})
         if fields.get("marketing_consent"):
             kind = "claimed"
             self.count_consent(request, contact)
-        self.felt(account, email, kind, request, source=source)
+        self.felt(account, email, kind, request, **details)
         self.enroll(account, contact, request.config["journeys"], request)
         return {name: value for name, value in contact.items()
                 if name not in ("key", "updated_at")}

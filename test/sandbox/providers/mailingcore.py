@@ -231,7 +231,8 @@ class MailingCore(Provider):
             account.recall("suppressed", set).discard(contact["email"])
         kind = {True: "claimed", False: "withdrawn"}.get(
             fields.get("optIn"), "changed" if before else "created")
-        self.felt(account, contact["email"], kind, request, external_id=contact["externalId"])
+        self.felt(account, contact["email"], kind, request, external_id=contact["externalId"],
+                  **({} if before else {"new": contact["id"]}))
         if before not in (None, contact["email"]):
             self.felt(account, before, "changed", request, external_id=contact["externalId"])
         return contact

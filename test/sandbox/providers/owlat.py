@@ -131,7 +131,7 @@ class Owlat(Provider):
             **self.blank_contact(account), "email": email,
             **{name: value or None for name, value in names.items()}})
         self.record(account, "contact_created", contact)
-        self.felt(account, email, "created", request)
+        self.felt(account, email, "created", request, new=contact["id"])
         return Answer(201, {"data": present(contact)})
 
     @route("PUT", CONTACTS + "/{idOrEmail}", scope="contacts:write")

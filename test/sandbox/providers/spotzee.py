@@ -302,7 +302,8 @@ class Spotzee(Provider):
             changes["data"] = {**(contact["data"] or {}), **item["data"]}
         contacts.change(contact, changes)
         for address in {before, contact["email"]} - {None}:
-            self.felt(account, address, kind, request, external_id=contact["external_id"])
+            self.felt(account, address, kind, request, external_id=contact["external_id"],
+                      **({"new": contact["id"]} if kind == "created" else {}))
         return contact
 
     def blank_contact(self, account):
