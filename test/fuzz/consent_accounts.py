@@ -106,7 +106,7 @@ class MailingCore(Account):
         return f"mc_test_{self.name}_{self.generation}"
 
     def fields(self):
-        fields = {"attributes": {"name": "name", **({"more": "id"} if self.attribute else {})}}
+        fields = {"attributes": {"name": "name", **({"more": "uid"} if self.attribute else {})}}
         if self.external:
             fields["external_id"] = "mc_ext"
         return fields
@@ -124,7 +124,7 @@ class MailingCore(Account):
 
     def may_fail(self, reason, row, standing):
         # an address belongs to one external id
-        return reason == "conflict" and self.external
+        return reason.startswith("conflict") and self.external
 
 
 class CampaignLark(Account):
@@ -137,7 +137,7 @@ class CampaignLark(Account):
             self.options["on_email_change"] = "unsubscribe"
 
     def fields(self):
-        return {"first_name": "name", **({"attributes": {"points": "id"}} if self.attribute else {})}
+        return {"first_name": "name", **({"attributes": {"points": "uid"}} if self.attribute else {})}
 
     def name_of(self, contact):
         return contact["fields"].get("first_name")
@@ -164,7 +164,7 @@ class Owlat(Account):
         return f"lm_live_{self.name}{self.generation}".ljust(40, "x")
 
     def fields(self):
-        return {"first_name": "name", **({"last_name": "'X' || id"} if self.attribute else {})}
+        return {"first_name": "name", **({"last_name": "'X' || uid"} if self.attribute else {})}
 
     def name_of(self, contact):
         return contact["firstName"]
@@ -207,7 +207,7 @@ class Spotzee(Account):
         return {"paths": self.api if self.features["spotzee_auto"] else "both"}
 
     def fields(self):
-        return {"external_id": "ext", "first_name": "name", **({"attributes": {"more": "id"}} if self.attribute else {})}
+        return {"external_id": "ext", "first_name": "name", **({"attributes": {"more": "uid"}} if self.attribute else {})}
 
     def identity(self, row):
         return row.ext
@@ -234,13 +234,13 @@ class Caramel(Account):
         return {"access_token": self.key}
 
     def fields(self):
-        return {"first_name": "name", **({"last_name": "'X' || id"} if self.attribute else {})}
+        return {"first_name": "name", **({"last_name": "'X' || uid"} if self.attribute else {})}
 
     def name_of(self, contact):
         return contact["first_name"]
 
     def may_fail(self, reason, row, standing):
-        return reason == "consent_kept"
+        return "consent_kept" in reason
 
 
 CLASSES = {"mailingcore": MailingCore, "campaignlark": CampaignLark, "owlat": Owlat, "spotzee": Spotzee, "caramel": Caramel}

@@ -476,6 +476,8 @@ class History(World):
         if row:
             self.attempt(None, "SELECT * FROM contactsync_forget(%s)", (row.address,))
             self.note("forgotten; the row stays", {row.address})
+            for ledger in self.ledgers.values():
+                ledger.forgotten(row.address)
 
     # how often each
 

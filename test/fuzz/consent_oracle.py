@@ -31,7 +31,6 @@ Verdicts that are counted and shown:
 import collections
 import dataclasses
 import json
-from dataclasses import replace
 
 FAILING = ("resubscribed", "claimed", "removed", "left", "stale", "stuck")
 SHOWN = ("window", "contested")
@@ -55,6 +54,10 @@ class Row:
     @property
     def address(self):
         return self.email.strip().lower()
+
+    def mapped(self):
+        """What the mapping reads: a difference in anything else is none."""
+        return self.ext, self.mc_ext, self.address, self.opt, self.opt_at, self.name
 
 
 @dataclasses.dataclass
@@ -87,11 +90,12 @@ class Memory:
 
 
 class Verdict:
-    def __init__(self, kind, address, request, text):
-        self.kind, self.address, self.request, self.text = kind, address, request, text
+    def __init__(self, kind, address, request, text, step):
+        self.kind, self.address, self.request, self.text, self.step = kind, address, request, text, step
 
     def __str__(self):
-        return f"{self.kind}: {self.address}, {f'request {self.request}, ' if self.request else ''}{self.text}"
+        when = f"request {self.request}" if self.request else f"after step {self.step}"
+        return f"{self.kind}: {self.address}, {when}, {self.text}"
 
 
 class Ledger:
@@ -99,6 +103,7 @@ class Ledger:
 
     def __init__(self, account):
         self.account = account
+        self.step = 0
         self.memories = collections.defaultdict(Memory)
         self.verdicts = []
         self.seen = set()           # uids that the watch has seen live or imported
@@ -112,7 +117,7 @@ class Ledger:
         self.lasting_now = set()
 
     def verdict(self, kind, address, request, text):
-        self.verdicts.append(Verdict(kind, address, request, text))
+        self.verdicts.append(Verdict(kind, address, request, text, self.step))
 
     def lasting_verdict(self, kind, address, text):
         """What is wrong at a quiet point; told once for as long as it lasts."""
@@ -133,13 +138,19 @@ class Ledger:
 
     def committed(self, step, mark, before, after, present):
         """Rows were changed. before, after: uid -> Row; present: addresses that the provider knows."""
+        by_key = {(row.table, row.key): row for row in before.values()}
         changed = [uid for uid in {**before, **after} if before.get(uid) != after.get(uid)
                    and (before.get(uid) or after.get(uid)).table in self.account.watched]
         for uid in sorted(changed):
             old, new = before.get(uid), after.get(uid)
+            if new and not old:     # deleted and inserted under its key is an update
+                old = by_key.get((new.table, new.key))
+                if old and old.uid in self.seen:
+                    self.seen.add(uid)
+                    self.spoke[uid] = self.spoke.get(old.uid, 0)
             if new and new.live:
                 self._speak(step, mark, old, new, present)
-            if old and old.live and uid in self.seen and not (new and new.live and new.address == old.address):
+            if old and old.live and old.uid in self.seen and not (new and new.live and new.address == old.address):
                 if new and new.live and not self.account.address_follows(old, new):
                     self.memories[old.address].abandoned = True
         self.look(after)
@@ -153,8 +164,6 @@ class Ledger:
             memory = self.memories[address]
             if not standing[address] and address not in self.upserted:
                 memory.gap = True
-            if standing[address]:
-                memory.abandoned = False
             if any(self.says(row) is False for row in standing[address]):
                 memory.row_said_no = True
 
@@ -164,7 +173,8 @@ class Ledger:
         before = self.says(old) if old else None
         if says is True:
             self._yes(step, mark, memory, same, old, before, new, present)
-        if same and replace(old, key=()) == replace(new, key=()):
+        memory.abandoned = False
+        if same and old.mapped() == new.mapped():
             self.echo[new.uid] = step
             return
         if says is not None:
@@ -192,7 +202,8 @@ class Ledger:
             pass
         elif not memory.known and new.address not in present:
             moved = old and old.live and old.uid in self.seen and before is True
-            free = moved and (self.account.address_follows(old, new) or self.memories[old.address].no_step is not None)
+            left = self.memories[old.address] if moved else None
+            free = moved and (self.account.address_follows(old, new) or left.no_step is not None or left.said is not True)
             word("the first row of an address that nobody knows" + (", to which a person moved" if moved else ""), not free)
         elif not memory.known and self.claims_all:
             word("claims => 'all'")
@@ -225,9 +236,14 @@ class Ledger:
         for row in rows.values():
             if row.table == table:
                 self.seen.discard(row.uid)
+        others = {row.address for row in self.standing(rows)}
         for address, memory in self.memories.items():
-            if address not in self.upserted:
+            if address not in self.upserted and address not in others:
                 memory.abandoned = memory.gap = True
+
+    def forgotten(self, address):
+        """What was held on an address was erased: on_delete does not reach it before a row of it is sent again."""
+        self.memories[address].abandoned = True
 
     # People
 

@@ -164,9 +164,12 @@ class World:
             time.sleep(0.03)
         else:
             self.look(False)
-            for server, source, kind, reason, backlog, in_flight in state or [("", "", "the server does not answer", "", 0, 0)]:
-                account = next((account for account in self.accounts.values() if account.server == server), self.some_account())
-                self.ledgers[account.provider].verdict("stuck", "", None, f"{source}: {kind}, {reason} ({backlog} in the backlog)")
+            told = {}
+            for server, source, kind, reason, backlog, in_flight in state or [(PROVIDERS[0], "", "no answer", "", 0, 0)]:
+                told.setdefault(server, f"{source}: {kind}, {reason} ({backlog} in the backlog, {in_flight} in flight)")
+            for account in self.accounts.values():
+                if account.server in told:
+                    self.ledgers[account.provider].verdict("stuck", "", None, told[account.server])
             raise Stuck
         self.note("quiet")
         self.look(True)
@@ -174,10 +177,11 @@ class World:
     def look(self, quiet):
         failures = collections.defaultdict(dict)
         if quiet:
-            for server, key, upsert_key, reason in self.sql("SELECT server, key, upsert_key, reason FROM contactsync.failures"):
-                failures[server][upsert_key or key] = reason
+            for server, key, upsert_key, *reason in self.sql("SELECT server, key, upsert_key, reason, code, message FROM contactsync.failures"):
+                failures[server][upsert_key or key] = ", ".join(filter(None, reason))
         for name, account in self.accounts.items():
             ledger = self.ledgers[name]
+            ledger.step = self.step_number
             for entry in self.call("GET", f"{name}/journal?account={account.name}&since={account.quiet_mark}"):
                 ledger.answered(entry)
             people = self.mailable(account)
