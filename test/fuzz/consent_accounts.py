@@ -13,6 +13,7 @@ class Account:
     path = ""
     withholds = False           # to create a contact is to make it mailable
     can_withdraw = True
+    proves_absence = True       # one can ask, or see from an answer, that the provider does not know an address
     carries = True              # a consent of the table reaches the provider
     on_delete_choices = ("ignore", "unsubscribe", "delete")
 
@@ -74,6 +75,10 @@ class Account:
         """Whether a consent that we carried is in force."""
         return bool(person) and person["mailable"]
 
+    def reads(self, row):
+        """What the mapping reads of a row: a difference in anything else is none."""
+        return (row.address, row.name, self.identity(row), self.maps_opt_in and row.opt, self.maps_opt_at and row.opt_at)
+
     def address_follows(self, old, new):
         """Whether the contact of an address becomes that of the next one."""
         return self.identity(old) == self.identity(new)
@@ -87,6 +92,9 @@ class Account:
 
     def free(self, event):
         return False
+
+    def can_delete(self, contact):
+        return True
 
     def describe(self):
         return (f"{self.provider}: on_delete {self.on_delete}, mapping {json.dumps(self.mapping())}, "
@@ -115,9 +123,12 @@ class MailingCore(Account):
         return (self.external and row.mc_ext) or row.address
 
     def is_of(self, contact, row):
-        if self.external and row.mc_ext:
+        if self.external and row.mc_ext and contact["externalId"] is not None:
             return contact["externalId"] == row.mc_ext
         return self.address_of(contact) == row.address
+
+    def can_delete(self, contact):
+        return contact["externalId"] is not None
 
     def name_of(self, contact):
         return (contact["attributes"] or {}).get("name")
@@ -185,6 +196,7 @@ class Owlat(Account):
 class Spotzee(Account):
     path = "/spotzee/api/client"
     withholds = True
+    proves_absence = False
     on_delete_choices = ("ignore", "delete")
 
     def choose(self):
@@ -222,6 +234,7 @@ class Spotzee(Account):
 class Caramel(Account):
     path = "/caramel/mcp"
     can_withdraw = False
+    proves_absence = False
     on_delete_choices = ("ignore",)
 
     def choose(self):

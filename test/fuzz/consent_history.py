@@ -87,7 +87,7 @@ class History(World):
         if self.rng.random() < 0.6:
             self.older_contacts()
         for account in self.accounts.values():
-            self.watch(account, "w")
+            self.watch(account, "w", account.rng.choices([None, "all"], [9, 1])[0])
         if before:
             for account in self.accounts.values():
                 self.import_(account, "w")
@@ -117,17 +117,16 @@ class History(World):
             self.broken.append(f"{account.describe()}: {error}")
             return
         account.watched[table] = arguments
-        self.note(f"watch of {table}" + (f", claims {claims}" if claims else ""), None, account.provider)
+        self.ledgers[account.provider].claims_all = any(watch.get("claims") == "all" for watch in account.watched.values())
+        self.note(f"watch of {table}" + (f", claims {claims}" if "claims" in arguments else ""), None, account.provider)
 
-    def import_(self, account, table, function="import", claims=None):
+    def import_(self, account, table, function="import"):
         if table not in account.watched:
             return
         ledger, marks = self.ledgers[account.provider], self.marks()
-        arguments = ", automations => 'accepted'" + (f", claims => '{claims}'" if claims and account.features["import_claims"] else "")
-        ledger.claims_all = claims == "all"
+        arguments = ", automations => 'accepted'"
         ledger.imported(self.step_number, marks[account.provider], self.rows, self.present(account), {table})
-        ledger.claims_all = False
-        self.note(f"{function} of {table}" + (f", claims {claims}" if claims else ""), None, account.provider, marks)
+        self.note(f"{function} of {table}", None, account.provider, marks)
         self.attempt(account, f"SELECT * FROM contactsync_{function}('{table}', '{account.server}'{arguments})")
 
     # rows
@@ -450,12 +449,19 @@ class History(World):
             os.kill(pid, 9)
         time.sleep(0.3)
         self.note("the worker is killed, and the server with it")
+        self.crashed()
 
     def restart(self):
         mode = self.rng.choice(["fast", "immediate"])
         self.place.server.stop(mode)
         self.place.server.start()
         self.note(f"restarted ({mode})")
+        if mode == "immediate":
+            self.crashed()
+
+    def crashed(self):
+        for ledger in self.ledgers.values():
+            ledger.crashed()
 
     def restore(self):
         """Dump the database, restore it, and go on with the copy."""
@@ -470,6 +476,8 @@ class History(World):
         for account in self.accounts.values():
             self.attempt(account, f"SELECT contactsync_resume('{account.server}')")
         self.note("dumped and restored")
+        for ledger in self.ledgers.values():
+            ledger.restored = True
 
     def forget(self):
         row = self.some_row()

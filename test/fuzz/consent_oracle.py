@@ -31,7 +31,9 @@ Verdicts that are counted and shown:
 import collections
 import dataclasses
 import json
+import time
 
+CRASH_LOSES = 3     # seconds
 FAILING = ("resubscribed", "claimed", "removed", "left", "stale", "stuck")
 SHOWN = ("window", "contested")
 UNASKED = "campaigns that do not ask"
@@ -55,10 +57,6 @@ class Row:
     def address(self):
         return self.email.strip().lower()
 
-    def mapped(self):
-        """What the mapping reads: a difference in anything else is none."""
-        return self.ext, self.mc_ext, self.address, self.opt, self.opt_at, self.name
-
 
 @dataclasses.dataclass
 class Word:
@@ -79,6 +77,7 @@ class Memory:
         self.newest = None          # opt_in_at
         self.words = []
         self.claimed = False        # ever carried
+        self.topics = set()         # that were claimed
         self.no_step = None         # when the person left, and is not back
         self.no_mark = None
         self.yes_step = None        # when the person came by themselves
@@ -109,10 +108,13 @@ class Ledger:
         self.seen = set()           # uids that the watch has seen live or imported
         self.spoke = {}             # uid: step of the last change that matters
         self.echo = {}              # uid: step of the last change of the key alone
+        self.loose = set()          # addresses whose last speaker is not watched any more
         self.ours = set()           # contacts that a request made
         self.upserted = {}          # address: (opt, name, step)
         self.events_read = 0
         self.claims_all = False
+        self.restored = False       # from a dump: who is not known may have been claimed since
+        self.recent = []            # (time, address, word) of words that were carried: a crash can forget that
         self.lasting = set()        # verdicts of the last quiet point, which are told once
         self.lasting_now = set()
 
@@ -174,7 +176,7 @@ class Ledger:
         if says is True:
             self._yes(step, mark, memory, same, old, before, new, present)
         memory.abandoned = False
-        if same and old.mapped() == new.mapped():
+        if same and self.account.reads(old) == self.account.reads(new):
             self.echo[new.uid] = step
             return
         if says is not None:
@@ -184,6 +186,7 @@ class Ledger:
             memory.newest = max(filter(None, [memory.newest, new.opt_at]))
         self.seen.add(new.uid)
         self.spoke[new.uid] = step
+        self.loose.discard(new.address)
 
     def _yes(self, step, mark, memory, same, old, before, new, present):
         def word(why, required=True):
@@ -204,11 +207,14 @@ class Ledger:
             moved = old and old.live and old.uid in self.seen and before is True
             left = self.memories[old.address] if moved else None
             free = moved and (self.account.address_follows(old, new) or left.no_step is not None or left.said is not True)
-            word("the first row of an address that nobody knows" + (", to which a person moved" if moved else ""), not free)
+            word("the first row of an address that nobody knows" + (", to which a person moved" if moved else ""),
+                 not free and not self.restored and self.account.proves_absence)
         elif not memory.known and self.claims_all:
             word("claims => 'all'")
         elif self.claims_all or old is not None and before is not True:
             word("changed together with the key, or out of sight", None)
+        elif old is not None and memory.said is False:
+            word("a row that says yes took over an address that said no", None)
         elif memory.known and not memory.claimed and memory.said is not False and memory.no_step is None:
             word("a row of an address that was never claimed", None)
 
@@ -234,8 +240,9 @@ class Ledger:
     def unwatched(self, rows, table):
         """The watch of a table has ended: nobody stands for its contacts any more, nor takes them away."""
         for row in rows.values():
-            if row.table == table:
+            if row.table == table and row.uid in self.seen:
                 self.seen.discard(row.uid)
+                self.loose.add(row.address)
         others = {row.address for row in self.standing(rows)}
         for address, memory in self.memories.items():
             if address not in self.upserted and address not in others:
@@ -244,6 +251,14 @@ class Ledger:
     def forgotten(self, address):
         """What was held on an address was erased: on_delete does not reach it before a row of it is sent again."""
         self.memories[address].abandoned = True
+        self.loose.add(address)
+
+    def crashed(self):
+        """What was stored in the last moments may be lost, and is done again."""
+        for moment, address, word in self.recent:
+            if time.monotonic() - moment < CRASH_LOSES:
+                self.memories[address].words.append(Word(word.step, word.mark, word.why + ", before a crash", False))
+        self.recent = []
 
     # People
 
@@ -295,8 +310,10 @@ class Ledger:
             memory.withdrawn_at = event["journal"]
         if kind in ("claimed", "asked") or gained:
             self._judge_claim(memory, address, event, gained, over)
-        if kind in ("withdrawn", "removed") or set(event.get("lost", ())) - {UNASKED}:
+        if kind == "removed" or kind == "withdrawn" and set(event.get("lost", ())) - {UNASKED}:
             self._judge_removal(memory, address, event)
+        if event.get("before") == "COMPLAINED" and event.get("status") == "UNSUBSCRIBED":
+            self.verdict("stale", address, event["journal"], "COMPLAINED was overwritten by UNSUBSCRIBED")
 
     def _judge_claim(self, memory, address, event, gained, over):
         request, what = event["journal"], f"{event['kind']}{' ' + ', '.join(sorted(gained)) if gained else ''}"
@@ -305,34 +322,27 @@ class Ledger:
             word.carried = True
         why = "; ".join(word.why for word in words) or "no word"
         memory.claimed = True
+        new_topic = event.get("topic") and memory.topics and event["topic"] not in memory.topics
+        memory.topics |= {event.get("topic")} - {None}
         if over == "person" or memory.no_step is not None and event["kind"] == "claimed" and gained:
             since = [word for word in words if memory.no_step is None or word.step > memory.no_step]
             if since:
                 return
-            if memory.told or not words and not self._forgotten(event):
+            if memory.told or not words and event["kind"] not in ("created", "changed"):
                 known = "which was known" if memory.told else "without a word since"
                 self.verdict("resubscribed", address, request, f"{what}, after the person had left, {known} ({why})")
             else:
                 self.verdict("window", address, request, f"{what}, after the person had left, which nothing had told ({why})")
         elif words or self.account.free(event):
             return
-        elif event["kind"] in ("created", "changed") and memory.said is True:
+        elif new_topic or event["kind"] in ("created", "changed") and memory.said is True:
             self.verdict("contested", address, request, f"{what}, and a row says yes, but it is no new word")
         else:
             self.verdict("claimed", address, request, f"{what}, and there is no word for it")
 
-    @staticmethod
-    def _forgotten(event):
-        """Whether the provider itself forgot the opt-out with a contact, and creates it as it creates everybody."""
-        return event["kind"] == "created"
-
     def _judge_removal(self, memory, address, event):
         request, kind = event["journal"], event["kind"]
-        if event.get("before") == "COMPLAINED" and event.get("status") == "UNSUBSCRIBED":
-            self.verdict("stale", address, request, "COMPLAINED was overwritten by UNSUBSCRIBED")
         if memory.gap or kind == "withdrawn" and memory.row_said_no or not memory.known:
-            return
-        if kind == "changed":       # the contact moved to another address, or was replaced
             return
         self.verdict("removed", address, request, f"{kind}, though a row stood for it all the time, and none said no")
 
@@ -369,19 +379,19 @@ class Ledger:
         return failed
 
     def _quiet_words(self, address, memory, there, failed, rows):
-        undone = memory.withdrawn_at is not None
-        memory.withdrawn_at = None
-        undone, memory.withdrawn_at = memory.withdrawn_at, None
+        undone, memory.withdrawn_at = memory.withdrawn_at is not None, None
         for word in memory.words:
             late = memory.no_step is not None and memory.no_step > word.step
             if (word.required or undone) and self.account.carries and not word.carried and not there and not failed and not late and rows:
                 if memory.said is True:
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
+        self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]
         # what was not required stays allowed: a failure may be tried again, and a hold be lifted
         memory.words = [word for word in memory.words if not word.carried and not (there and word.required)]
         withdrawn = rows and all(self.says(row) is False for row in rows) and memory.said is False
         came = memory.yes_step is not None and memory.yes_step > max((self.spoke.get(row.uid, 0) for row in rows), default=0)
-        if withdrawn and there and not came and not failed and self.account.can_withdraw:
+        ours = memory.claimed or not self.account.withholds
+        if withdrawn and there and ours and not came and not failed and self.account.can_withdraw:
             self.lasting_verdict("stale", address, "consent was withdrawn in the table, and not at the provider")
 
     def _quiet_values(self, standing, contacts, failed):
@@ -397,7 +407,7 @@ class Ledger:
             speakers = [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) > last]
             address = speakers[0].address
             upserted = self.upserted.get(address)
-            if any(row.address in failed for row in rows) or upserted and upserted[2] >= last:
+            if any(row.address in failed or row.address in self.loose for row in rows) or upserted and upserted[2] >= last:
                 continue
             if not there[group] and not any(self._counts(row) for row in rows):
                 continue
@@ -424,7 +434,7 @@ class Ledger:
             if (any(self.account.is_of(contact, row) for row in standing) or address in self.upserted or memory is None
                     or memory.abandoned or not memory.known or contact["id"] not in self.ours):
                 continue
-            if self.account.on_delete == "delete":
+            if self.account.on_delete == "delete" and self.account.can_delete(contact):
                 self.verdict("left", address, None, "the contact is still there, and no row stands for it")
             elif self.account.on_delete == "unsubscribe" and address not in addresses and self.account.subscribed(reach.get(address), contacts):
                 came = memory.yes_step is not None

@@ -33,6 +33,7 @@ class World:
         self.kin = collections.defaultdict(set)     # the external ids that an address ever had
         names = [place.options.provider] if place.options.provider else PROVIDERS
         self.accounts = {name: CLASSES[name](name, seed, random.Random(f"{seed}/{name}"), place.features) for name in names}
+        self.every_account = dict(self.accounts)    # those that got stuck too, which the history leaves alone
         self.ledgers = {name: Ledger(account) for name, account in self.accounts.items()}
         self.kind = self.rng.choice(["plain", "plain", "part", "text"])
         self.people = [f"p{number}" for number in range(6)]
@@ -65,7 +66,7 @@ class World:
         return self.place.sandbox.call(method, path, document)
 
     def marks(self):
-        return {name: self.call("GET", f"{name}/count?account={account.name}")["last"] for name, account in self.accounts.items()}
+        return {name: self.call("GET", f"{name}/count?account={account.name}")["last"] for name, account in self.every_account.items()}
 
     def contacts(self, account):
         return self.call("GET", f"{account.provider}/contacts?account={account.name}")
@@ -129,8 +130,8 @@ class World:
         touched = {row.address for uid in differing for row in (before.get(uid), self.rows.get(uid)) if row}
         self.note(f"{text}: " + ("; ".join(difference(before.get(uid), self.rows.get(uid)) for uid in sorted(differing)) or "nothing"),
                   touched, None, marks)
-        for name, ledger in self.ledgers.items():
-            ledger.committed(self.step_number, marks[name], before, self.rows, present[name])
+        for name in self.accounts:
+            self.ledgers[name].committed(self.step_number, marks[name], before, self.rows, present[name])
 
     def some_row(self, table=None):
         rows = [row for row in self.rows.values() if table in (None, row.table)]
@@ -154,8 +155,10 @@ class World:
         while time.monotonic() < end:
             try:
                 state = self.sql("""
-                    SELECT server, source::text, state, reason, backlog, in_flight FROM contactsync.status WHERE backlog > 0 OR in_flight > 0
-                    UNION ALL SELECT server, source::text, kind, phase, total, NULL FROM contactsync.progress WHERE state = 'running'""")
+                    SELECT * FROM (
+                        SELECT server, source::text, state, reason, backlog, in_flight FROM contactsync.status WHERE backlog > 0 OR in_flight > 0
+                        UNION ALL SELECT server, source::text, kind, phase, total, NULL FROM contactsync.progress WHERE state = 'running') s
+                    WHERE server = ANY (%s)""", ([account.server for account in self.accounts.values()],))
             except psycopg2.Error:
                 time.sleep(0.2)
                 continue
@@ -167,10 +170,13 @@ class World:
             told = {}
             for server, source, kind, reason, backlog, in_flight in state or [(PROVIDERS[0], "", "no answer", "", 0, 0)]:
                 told.setdefault(server, f"{source}: {kind}, {reason} ({backlog} in the backlog, {in_flight} in flight)")
-            for account in self.accounts.values():
+            for account in list(self.accounts.values()):
                 if account.server in told:
                     self.ledgers[account.provider].verdict("stuck", "", None, told[account.server])
-            raise Stuck
+                    self.attempt(account, f"SELECT contactsync_pause('{account.server}')")
+                    del self.accounts[account.provider]
+            if not self.accounts:
+                raise Stuck
         self.note("quiet")
         self.look(True)
 
@@ -195,7 +201,7 @@ class World:
 
     def tell(self, name, verdict):
         """The history of one person at one provider: rows, words, requests."""
-        account, address = self.accounts[name], verdict.address
+        account, address = self.every_account[name], verdict.address
         print(f"\nseed {self.seed}, {name}: {verdict}")
         print(f"  {account.describe()}, table {self.kind}")
         if verdict.kind == "stuck":
