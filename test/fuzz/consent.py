@@ -1,21 +1,22 @@
 #!/usr/bin/python3
-"""Try what happens to people's consent: random histories over all five providers, judged by an oracle.
+"""Run random histories over all five providers, and check by an oracle that nobody's consent is violated.
 
-usage: consent.py --bindir DIR [--work DIR] [--seed N] [--seeds N] [--steps N] [--provider NAME] [--verbose]
+usage: consent.py --bindir DIR [--work DIR] [--seed N] [--seeds N] [--steps N] [--jobs N] [--provider NAME] [--verbose]
 
-Each seed is a history of its own, in a database of its own: a table or two whose rows are inserted, updated, deleted and
-moved, watched by servers at all five providers; watches that end and begin anew; people who opt out, opt in and complain
-at the provider; and lost answers, reloads, kills, restarts, restores and erasures in between. What reaches people is read
-from the sandbox and judged by consent_oracle.py, which says what the verdicts mean. For every failing verdict the seed and the
-history of that person is printed: rows, words, requests, in their order.
+Each seed is one history in a database of its own. It inserts, updates, deletes and moves rows of one or two tables, which are
+watched by a server at each provider; ends and recreates watches; lets people opt out, opt in and complain at the provider;
+and adds lost answers, reloads, kills, restarts, restores and erasures. The sandbox tells what reached people, and
+consent_oracle.py judges it; its header explains the verdicts. For each failing verdict this prints the seed and the history of
+that person, with rows, words and requests in order.
 
-A seed makes the same choices again, though not the same timing. What a product does not have yet (opt_in_at, claims,
-delete_delay, ...) is left out, by the arguments that contactsync_watch() has.
+The same seed makes the same choices, but not with the same timing. Features that the product does not have yet (opt_in_at,
+claims, delete_delay, ...) are left out; they are recognised by the arguments of contactsync_watch().
 """
 
 import argparse
 import collections
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -31,9 +32,9 @@ from torture import Sandbox, Server
 
 
 class Installation:
-    """The server and the sandbox that all histories share, and what the product can do."""
+    """The server and the sandbox that all histories share, and the features of the product."""
 
-    SPEED = 20          # of both clocks
+    SPEED = 20          # of the clocks of product and sandbox
 
     def __init__(self, options, work):
         self.options = options
@@ -70,7 +71,7 @@ class Installation:
             connection.close()
 
     def probe(self):
-        """What the product has of what is still to come."""
+        """Find out which of the planned features the product has."""
         def works(sql):
             try:
                 self.run(self.connect("probe"), sql)
@@ -101,64 +102,117 @@ class Installation:
         return features
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bindir", required=True)
     parser.add_argument("--work")
-    parser.add_argument("--seed", type=int, help="the first seed; random if not given")
-    parser.add_argument("--seeds", type=int, default=6, help="how many")
+    parser.add_argument("--seed", type=int, help="first seed; random by default")
+    parser.add_argument("--seeds", type=int, default=6, help="number of seeds")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes, each with a server of its own")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--provider", choices=PROVIDERS, help="only this one: quicker, but other choices")
-    parser.add_argument("--acts", help="only these, by the names of their functions")
-    parser.add_argument("--show", type=int, default=3, help="histories to print of each kind of verdict and provider")
+    parser.add_argument("--provider", choices=PROVIDERS, help="run only this provider; this is faster, but makes other choices")
+    parser.add_argument("--acts", help="comma-separated names of functions in consent_history.py; run only these")
+    parser.add_argument("--show", type=int, default=3, help="number of histories to print for each kind of verdict and provider")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
-    first = random.randrange(10**6) if options.seed is None else options.seed
+    if options.seed is None:
+        options.seed = random.randrange(10**6)
+    return options
+
+
+class Tally:
+    """The verdicts of all histories."""
+
+    def __init__(self):
+        self.counts, self.shown, self.broken, self.failing = collections.Counter(), collections.Counter(), 0, []
+
+    def add(self, history, show):
+        """Count the verdicts of a history, and print some of them."""
+        found = [(name, verdict) for name, ledger in history.ledgers.items() for verdict in ledger.verdicts]
+        for name, verdict in found:
+            self.counts[name, verdict.kind] += 1
+            if verdict.kind in FAILING and self.shown[name, verdict.kind] < show:
+                self.shown[name, verdict.kind] += 1
+                history.tell(name, verdict)
+        for text in history.broken:
+            print(f"seed {history.seed}: {text}", flush=True)
+        self.broken += len(history.broken)
+        if history.broken or any(verdict.kind in FAILING for _, verdict in found):
+            self.failing.append(history.seed)
+        kinds = collections.Counter(verdict.kind for _, verdict in found)
+        print(f"seed {history.seed}: " + (", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items())) or "well"), flush=True)
+
+    def report(self, seeds, seconds):
+        print(f"\n{seeds} seeds in {seconds:.0f} s")
+        for kind in FAILING + SHOWN:
+            line = ", ".join(f"{name} {self.counts[name, kind]}" for name in PROVIDERS if self.counts[name, kind])
+            print(f"{sum(self.counts[name, kind] for name in PROVIDERS):6}  {kind}{f' ({line})' if line else ''}")
+        print(f"{self.broken:6}  broken")
+        if self.failing:
+            print("failing seeds: " + " ".join(map(str, self.failing)))
+
+    def add_report(self, text):
+        """Add the report of another process."""
+        for number, name, counts in re.findall(r"^ *(\d+)  (\w+)(?: \((.*)\))?$", text, re.M):
+            for provider, count in re.findall(r"(\w+) (\d+)", counts):
+                self.counts[provider, name] += int(count)
+            self.broken += int(number) if name == "broken" else 0
+        for seeds in re.findall(r"^failing seeds: (.*)$", text, re.M):
+            self.failing += map(int, seeds.split())
+
+
+def run_history(place, seed, tally):
+    history = History(place, seed)
+    try:
+        history.run()
+    except (psycopg2.Error, subprocess.CalledProcessError, OSError) as error:
+        history.broken.append(f"step {history.step_number}: {type(error).__name__}: {error}")
+    tally.add(history, place.options.show)
+    if not place.options.keep:
+        history.clean_up()
+
+
+def run_seeds(options, tally):
     work = tempfile.mkdtemp(prefix="consent.", dir=options.work)
     place = Installation(options, work)
     missing = sorted(name for name, there in place.features.items() if not there)
-    print(f"seeds {first} to {first + options.seeds - 1}, {options.steps} steps"
+    print(f"seeds {options.seed} to {options.seed + options.seeds - 1}, {options.steps} steps"
           + (f"; the product does not have yet: {', '.join(missing)}" if missing else ""), flush=True)
-    counts, shown, broken, started = collections.Counter(), collections.Counter(), 0, time.monotonic()
-    failed_seeds = []
     try:
-        for seed in range(first, first + options.seeds):
-            history = History(place, seed)
-            try:
-                history.run()
-            except (psycopg2.Error, subprocess.CalledProcessError, OSError) as error:
-                history.broken.append(f"step {history.step_number}: {type(error).__name__}: {error}")
-            found = [(name, verdict) for name, ledger in history.ledgers.items() for verdict in ledger.verdicts]
-            for name, verdict in found:
-                counts[name, verdict.kind] += 1
-                if verdict.kind in FAILING and shown[name, verdict.kind] < options.show:
-                    shown[name, verdict.kind] += 1
-                    history.tell(name, verdict)
-            for text in history.broken:
-                print(f"seed {seed}: {text}", flush=True)
-            broken += len(history.broken)
-            if history.broken or any(verdict.kind in FAILING for _, verdict in found):
-                failed_seeds.append(seed)
-            if not options.keep:
-                history.clean_up()
-            kinds = collections.Counter(verdict.kind for _, verdict in found)
-            print(f"seed {seed}: " + (", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items())) or "well"), flush=True)
+        for seed in range(options.seed, options.seed + options.seeds):
+            run_history(place, seed, tally)
     finally:
         place.server.stop("immediate")
         place.sandbox.process.stdin.close()
-    print(f"\n{options.seeds} seeds in {time.monotonic() - started:.0f} s")
-    for kind in FAILING + SHOWN:
-        line = ", ".join(f"{name} {counts[name, kind]}" for name in PROVIDERS if counts[name, kind])
-        print(f"{sum(counts[name, kind] for name in PROVIDERS):6}  {kind}{f' ({line})' if line else ''}")
-    print(f"{broken:6}  broken")
-    if failed_seeds:
-        print("failing seeds: " + " ".join(map(str, failed_seeds)))
-    if options.keep or broken:
+    if options.keep or tally.broken:
         print(f"kept {work}")
     else:
         shutil.rmtree(work)
-    return 1 if failed_seeds else 0
+
+
+def run_jobs(options, tally):
+    """Run the seeds in several processes, and print the output of each when it ends."""
+    share, rest = divmod(options.seeds, options.jobs)
+    first, jobs = options.seed, []
+    for number in range(min(options.jobs, options.seeds)):
+        seeds = share + (number < rest)
+        jobs.append(subprocess.Popen([sys.executable, *sys.argv, "--jobs", "1", "--seed", str(first), "--seeds", str(seeds)],
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        first += seeds
+    for job in jobs:
+        text, _ = job.communicate()
+        print(text, flush=True)
+        tally.add_report(text)
+        if job.returncode not in (0, 1):
+            tally.broken += 1
+
+
+def main():
+    options, tally, started = arguments(), Tally(), time.monotonic()
+    (run_jobs if options.jobs > 1 else run_seeds)(options, tally)
+    tally.report(options.seeds, time.monotonic() - started)
+    return 1 if tally.failing or tally.broken else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What consent.py has at each provider: a server, its options, its mapping, and what the oracle must know of the provider."""
+"""The accounts of consent.py, one class for each provider: server options, mapping, and the facts that the oracle needs."""
 
 import json
 
@@ -8,13 +8,13 @@ TOPICS = {"single": "topica00000000000000000000000000", "double": "topicb0000000
 
 
 class Account:
-    """What the run has at one provider: a server, its options and its mapping, and what the oracle must know of it."""
+    """One account at a provider: its server, options and mapping, and the facts that the oracle needs."""
 
     path = ""
-    withholds = False           # to create a contact is to make it mailable
+    withholds = False           # creating a contact makes it mailable
     can_withdraw = True
-    proves_absence = True       # one can ask, or see from an answer, that the provider does not know an address
-    carries = True              # a consent of the table reaches the provider
+    proves_absence = True       # a lookup or an answer shows whether the provider knows an address
+    carries = True              # the product can send a consent
     on_delete_choices = ("ignore", "unsubscribe", "delete")
 
     def __init__(self, name, number, rng, features):
@@ -24,14 +24,14 @@ class Account:
         self.on_delete = rng.choice(self.on_delete_choices)
         self.maps_opt_in = True
         self.maps_opt_at = features["opt_in_at"] and rng.random() < 0.3
-        self.attribute = False          # whether the mapping has one field more
+        self.attribute = False          # whether the mapping has an additional field
         self.options = {"pace": "500", "burst": "100", "bulk_guard": "0", "max_retries": "30", "timeout": "60s"}
-        self.watched = {}               # table: options of the watch
+        self.watched = {}               # the arguments of contactsync_watch() by table
         self.quiet_mark = 0
         self.choose()
 
     def choose(self):
-        """What differs from seed to seed."""
+        """Choose the options that differ between seeds."""
 
     @property
     def key(self):
@@ -41,7 +41,7 @@ class Account:
         return {"api_key": self.key}
 
     def fields(self):
-        """The mapping, without what all have."""
+        """Return the provider's own part of the mapping."""
         raise NotImplementedError
 
     def mapping(self):
@@ -52,13 +52,13 @@ class Account:
             mapping["opt_in_at"] = "opt_at"
         return mapping
 
-    # for the oracle
+    # Facts for the oracle
 
     def identity(self, row):
         return row.address
 
     def is_of(self, contact, row):
-        """Whether a contact is that of a row."""
+        """Whether a contact belongs to a row."""
         return self.address_of(contact) == row.address
 
     @staticmethod
@@ -72,19 +72,19 @@ class Account:
         raise NotImplementedError
 
     def subscribed(self, person, contacts):
-        """Whether a consent that we carried is in force."""
+        """Whether a consent that the product sent is in force."""
         return bool(person) and person["mailable"]
 
     def reads(self, row):
-        """What the mapping reads of a row: a difference in anything else is none."""
+        """The values of a row that the mapping uses."""
         return (row.address, row.name, self.identity(row), self.maps_opt_in and row.opt, self.maps_opt_at and row.opt_at)
 
     def address_follows(self, old, new):
-        """Whether the contact of an address becomes that of the next one."""
+        """Whether the contact moves along when a row gets another address."""
         return self.identity(old) == self.identity(new)
 
     def told_by(self, entry):
-        """Addresses of which a successful answer shows whether they opted out."""
+        """Addresses whose opt-out a successful answer to this request shows."""
         return ()
 
     def may_fail(self, reason, row, standing):
@@ -134,7 +134,7 @@ class MailingCore(Account):
         return (contact["attributes"] or {}).get("name")
 
     def may_fail(self, reason, row, standing):
-        # an address belongs to one external id
+        # an address can belong to one external id only
         return reason.startswith("conflict") and self.external
 
 

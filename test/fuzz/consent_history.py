@@ -1,4 +1,4 @@
-"""A history of consent.py: what one seed does to rows, watches, accounts and people, and in the way of faults."""
+"""The actions of a history: on rows, watches, accounts and people, and faults."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from consent_world import Stuck, World, brief, literal
 
 
 class History(World):
-    """One seed."""
+    """The history of one seed."""
 
-    # the run
+    # Running
 
     def run(self):
         try:
@@ -33,7 +33,7 @@ class History(World):
         self.quiet()
         for _ in range(self.place.options.steps):
             self.step_number += 1
-            # of each step's own, so that timing changes the choices of no other
+            # a generator for each step, so that timing in one step does not change the choices in others
             self.rng = random.Random(f"{self.seed}/{self.step_number}")
             act = self.rng.choices([action for action, _ in actions], [weight for _, weight in actions])[0]
             act(self)
@@ -78,7 +78,7 @@ class History(World):
         for account in self.accounts.values():
             self.open_account(account)
             self.make_server(account)
-        before = self.rng.random() < 0.5     # rows that are older than the watch
+        before = self.rng.random() < 0.5     # rows that exist before the watch
         if before:
             for person in self.rng.sample(self.people, 4):
                 self.sql(self.insert_sql(person=person))
@@ -93,10 +93,10 @@ class History(World):
                 self.import_(account, "w")
         else:
             for person in self.rng.sample(self.people, 4):
-                self.change("a new row", self.insert_sql(person=person))
+                self.change("insert", self.insert_sql(person=person))
 
     def older_contacts(self):
-        """People whom the providers know from elsewhere; some have left."""
+        """Create people whom the providers know already; some of them opted out."""
         for account in self.accounts.values():
             for person in self.rng.sample(self.people, 2):
                 address = self.address(person)
@@ -129,7 +129,7 @@ class History(World):
         self.note(f"{function} of {table}", None, account.provider, marks)
         self.attempt(account, f"SELECT * FROM contactsync_{function}('{table}', '{account.server}'{arguments})")
 
-    # rows
+    # Rows
 
     def insert_sql(self, table="w", person=None, like=None, uid=None, opt="random"):
         uid = uid or self.fresh()
@@ -143,7 +143,7 @@ class History(World):
         return f"INSERT INTO {table} ({names}) VALUES ({', '.join(literal(value) for value in values.values())})"
 
     def on_row(text, clause):                       # pylint: disable=no-self-argument
-        """An action that updates one row."""
+        """Return an action that updates one row."""
         def act(self):
             row = self.some_row()
             if row:
@@ -151,16 +151,16 @@ class History(World):
         act.__name__ = text
         return act
 
-    rename = on_row("another name", lambda self, row: f"name = 'N{self.fresh()}'")
-    say = on_row("another opt_in", lambda self, row: f"opt = {literal(self.rng.choice([True, True, False, None]))}")
-    toggle = on_row("opt_in turned round", lambda self, row: f"opt = {literal(row.opt is not True)}")
-    say_at = on_row("opt_in with its time", lambda self, row: "opt = true, opt_at = clock_timestamp()")
-    hide = on_row("through the filter", lambda self, row: f"live = {literal(not row.live)}")
-    case = on_row("other letters", lambda self, row: f"email = {literal(row.email.upper() if row.email.islower() else row.email.lower())}")
-    rekey = on_row("another key", lambda self, row: f"id = {self.number(row.table, self.fresh() + 1000)}")
-    rekey_and_say = on_row("another key and opt_in", lambda self, row: f"id = {self.number(row.table, self.fresh() + 1000)}, opt = {literal(row.opt is not True)}")
-    move_region = on_row("another region", lambda self, row: f"region = {literal(self.rng.choice(['a', 'b', 'c']))}")
-    external = on_row("external id comes or goes", lambda self, row: f"mc_ext = {literal(None if row.mc_ext else 'M' + row.ext[1:])}")
+    rename = on_row("update the name", lambda self, row: f"name = 'N{self.fresh()}'")
+    say = on_row("update opt_in", lambda self, row: f"opt = {literal(self.rng.choice([True, True, False, None]))}")
+    toggle = on_row("toggle opt_in", lambda self, row: f"opt = {literal(row.opt is not True)}")
+    say_at = on_row("opt_in with a new opt_in_at", lambda self, row: "opt = true, opt_at = clock_timestamp()")
+    hide = on_row("move through the filter", lambda self, row: f"live = {literal(not row.live)}")
+    case = on_row("change the case of the address", lambda self, row: f"email = {literal(row.email.upper() if row.email.islower() else row.email.lower())}")
+    rekey = on_row("change the key", lambda self, row: f"id = {self.number(row.table, self.fresh() + 1000)}")
+    rekey_and_say = on_row("change the key and opt_in", lambda self, row: f"id = {self.number(row.table, self.fresh() + 1000)}, opt = {literal(row.opt is not True)}")
+    move_region = on_row("move to another region", lambda self, row: f"region = {literal(self.rng.choice(['a', 'b', 'c']))}")
+    external = on_row("set or clear the external id", lambda self, row: f"mc_ext = {literal(None if row.mc_ext else 'M' + row.ext[1:])}")
 
     def number(self, table, value):
         return literal(str(value)) if self.kind == "text" and table == "w" else str(value)
@@ -169,27 +169,27 @@ class History(World):
         here = {row.address for row in self.rows.values()}
         free = [person for person in self.people if self.address(person) not in here]
         if free:
-            self.change("a new row", self.insert_sql(person=self.rng.choice(free)))
+            self.change("insert", self.insert_sql(person=self.rng.choice(free)))
         else:
             self.delete()
 
     def duplicate(self):
         row = self.some_row()
         if row and len(self.rows) < 10:
-            self.change("a second row of a person", self.insert_sql(like=row, person="p0"))
+            self.change("insert a second row of a person", self.insert_sql(like=row, person="p0"))
 
     def delete(self):
         row = self.some_row()
         if row:
             self.stash.append(row)
-            self.change("a row goes", f"DELETE FROM {row.table} WHERE uid = {row.uid}")
+            self.change("delete", f"DELETE FROM {row.table} WHERE uid = {row.uid}")
 
     def come_back(self):
-        """A row that was deleted is there again, under its key or another one."""
+        """Insert a deleted row again, with the same or another key."""
         if self.stash:
             row = self.stash.pop(self.rng.randrange(len(self.stash)))
             if not any(other.ext == row.ext for other in self.rows.values()):
-                self.change("a row comes back", self.copy_sql(row, self.rng.random() < 0.5))
+                self.change("insert a deleted row again", self.copy_sql(row, self.rng.random() < 0.5))
 
     def copy_sql(self, row, same_key=True):
         uid = self.fresh()
@@ -202,62 +202,62 @@ class History(World):
     def delete_and_insert(self):
         row = self.some_row()
         if row:
-            self.change("deleted and inserted in one transaction",
+            self.change("delete and insert in one transaction",
                         f"DELETE FROM {row.table} WHERE uid = {row.uid}; {self.copy_sql(row, self.rng.random() < 0.5)}")
 
     def rekey_all(self):
-        self.change("all keys change", "UPDATE w SET id = id || 'k'" if self.kind == "text" else "UPDATE w SET id = id + 10000")
+        self.change("change all keys", "UPDATE w SET id = id || 'k'" if self.kind == "text" else "UPDATE w SET id = id + 10000")
 
     def swap(self):
         rows = [row for row in self.rows.values() if row.table == "w"]
         if len(rows) >= 2:
             one, two = self.rng.sample(rows, 2)
-            self.change("two rows swap their persons", f"""
+            self.change("swap the persons of two rows", f"""
                 UPDATE w AS a SET email = b.email, ext = b.ext, mc_ext = b.mc_ext FROM w AS b
                 WHERE a.uid IN ({one.uid}, {two.uid}) AND b.uid IN ({one.uid}, {two.uid}) AND a.uid <> b.uid""")
 
     def new_address(self):
-        """A person has another address; all rows of the person have it."""
+        """Change the address of a person in all of their rows."""
         row = self.some_row()
         if row:
             person = row.ext[1:]
             address = self.address(person)
             if row.address == address:
                 address = f"{person}.new@s{self.seed}.example"
-            self.change("another address", f"UPDATE w SET email = {literal(address)} WHERE ext = {literal(row.ext)};"
+            self.change("change the address", f"UPDATE w SET email = {literal(address)} WHERE ext = {literal(row.ext)};"
                         f"UPDATE x SET email = {literal(address)} WHERE ext = {literal(row.ext)}")
 
     def share_address(self):
         rows = [row for row in self.rows.values()]
         if len(rows) >= 2:
             one, two = self.rng.sample(rows, 2)
-            self.change("an address that another has", f"UPDATE {one.table} SET email = {literal(two.email)} WHERE uid = {one.uid}")
+            self.change("share the address of another row", f"UPDATE {one.table} SET email = {literal(two.email)} WHERE uid = {one.uid}")
 
     def hand_over(self):
-        """One row leaves an address, and another takes it, in the next transaction."""
+        """Let one row leave an address, and another row take it in the next transaction."""
         rows = [row for row in self.rows.values()]
         if len(rows) >= 2:
             one, two = self.rng.sample(rows, 2)
             left = one.email
-            self.change("an address is left", f"UPDATE {one.table} SET email = 'left{self.fresh()}@s{self.seed}.example' WHERE uid = {one.uid}")
-            self.change("... and taken", f"UPDATE {two.table} SET email = {literal(left)} WHERE uid = {two.uid}")
+            self.change("leave an address", f"UPDATE {one.table} SET email = 'left{self.fresh()}@s{self.seed}.example' WHERE uid = {one.uid}")
+            self.change("... and another row takes it", f"UPDATE {two.table} SET email = {literal(left)} WHERE uid = {two.uid}")
 
     def truncate(self):
         self.stash += [row for row in self.rows.values() if row.table == "w"]
-        self.change("truncated", "TRUNCATE w")
+        self.change("truncate", "TRUNCATE w")
 
     def reload(self):
-        self.change("reloaded", "CREATE TEMP TABLE copy ON COMMIT DROP AS TABLE w; TRUNCATE w; INSERT INTO w SELECT * FROM copy".replace(
+        self.change("truncate and load again", "CREATE TEMP TABLE copy ON COMMIT DROP AS TABLE w; TRUNCATE w; INSERT INTO w SELECT * FROM copy".replace(
             "CREATE TEMP", "BEGIN; CREATE TEMP") + "; COMMIT")
 
     def reload_anew(self):
-        """As a nightly job does it: everything is deleted and inserted, under other keys."""
+        """Delete all rows and insert them with other keys, as a nightly job does."""
         text = "id || 'r'" if self.kind == "text" else "id + 20000"
-        self.change("deleted and loaded anew", f"""
+        self.change("delete all and insert with other keys", f"""
             BEGIN; CREATE TEMP TABLE copy ON COMMIT DROP AS TABLE w; DELETE FROM w;
             INSERT INTO w SELECT uid + 100000, region, {text}, ext, mc_ext, email, opt, opt_at, name, live FROM copy; COMMIT""")
 
-    # watches and accounts
+    # Watches and accounts
 
     def unwatch(self, account, table):
         self.attempt(account, f"SELECT contactsync_unwatch('{table}', '{account.server}')")
@@ -298,10 +298,10 @@ class History(World):
             self.import_(account, "x")
 
     def second_table(self):
-        """A row of a person in the other table."""
+        """Insert a row for the same person into the other table."""
         row = self.some_row("w")
         if row and not any(other.table == "x" and other.ext == row.ext for other in self.rows.values()):
-            self.change("a row of the other table", self.insert_sql("x", like=row, person="p0"))
+            self.change("insert into the other table", self.insert_sql("x", like=row, person="p0"))
 
     def upsert_beside(self):
         account = self.some_account()
@@ -319,11 +319,18 @@ class History(World):
     def reconcile(self):
         self.import_(self.some_account(), "w", "reconcile")
 
+    def send_again(self):
+        """Mark everything that was sent as stale, and reconcile. This must not repeat a claim."""
+        account = self.some_account()
+        self.attempt(account, f"SELECT contactsync_mark_stale('{account.server}')")
+        self.note("everything sent is marked as stale", None, account.provider)
+        self.import_(account, "w", "reconcile")
+
     def import_again(self):
         self.import_(self.some_account(), "w")
 
     def new_server(self):
-        """The server is dropped and made again: the same account."""
+        """Drop the server and create it again for the same account."""
         account = self.some_account()
         self.quiet()
         for table in list(account.watched):
@@ -331,7 +338,7 @@ class History(World):
         self.ledgers[account.provider].upserted.clear()
         self.attempt(account, f"DROP SERVER {account.server} CASCADE")
         self.make_server(account)
-        self.note("the server is made anew", None, account.provider)
+        self.note("the server is created again", None, account.provider)
         self.watch(account, "w")
         self.import_(account, "w", self.rng.choice(["import", "reconcile"]))
 
@@ -350,12 +357,12 @@ class History(World):
         account.generation += 1
         self.call("POST", f"{account.provider}/config", {
             "account": account.name, "keys": {old: {**account.grant, "revoked": True}, account.key: account.grant}})
-        self.note("the key is another one", None, account.provider)
+        self.note("the key is rotated", None, account.provider)
         time.sleep(self.rng.random() * 0.1)
         (name, value), = account.secret().items()
         self.attempt(account, f"ALTER USER MAPPING FOR CURRENT_USER SERVER {account.server} OPTIONS (SET {name} '{value}')")
 
-    # people
+    # People
 
     def person_acts(self):
         account = self.some_account()
@@ -370,7 +377,7 @@ class History(World):
             self.act(account, self.rng.choice(present), act, **options)
 
     def everybody_leaves(self):
-        """So that whatever is claimed without a word is seen."""
+        """Let most people opt out, so that a claim without a word becomes visible."""
         for account in self.accounts.values():
             for address in sorted(self.present(account)):
                 if self.rng.random() < 0.6:
@@ -380,9 +387,9 @@ class History(World):
         account = self.accounts.get("mailingcore")
         if account and self.attempt(account, f"SELECT contactsync_pull('{account.server}')") is not None:
             self.ledgers["mailingcore"].pulled()
-            self.note("pulled", None, "mailingcore")
+            self.note("pull", None, "mailingcore")
 
-    # faults
+    # Faults
 
     def fault(self):
         account = self.some_account()
@@ -394,61 +401,65 @@ class History(World):
         self.note(f"fault: {json.dumps(action)} {effect}, {times} times", None, account.provider)
 
     def lose_withdrawal(self):
-        """P7: a withdrawal whose answer is lost, a reload, and consent again."""
+        """Lose the answer to a withdrawal, reload or restart, and give consent again."""
         rows = [row for row in self.rows.values() if row.opt]
         if rows:
             row = self.rng.choice(rows)
             self.lose_answers()
-            self.change("consent is withdrawn", f"UPDATE {row.table} SET opt = false WHERE uid = {row.uid}")
-            time.sleep(0.1)
+            self.change("withdraw consent", f"UPDATE {row.table} SET opt = false WHERE uid = {row.uid}")
+            self.moment()
             self.rng.choice([History.reload_definitions, History.end_worker, History.restart, History.kill_worker])(self)
-            self.change("... and given again", f"UPDATE {row.table} SET opt = true WHERE uid = {row.uid}")
+            self.change("... and give it again", f"UPDATE {row.table} SET opt = true WHERE uid = {row.uid}")
 
     def lose_change(self):
-        """P6: a change whose answer is lost, and the row is as it was before that is known."""
+        """Lose the answer to a change, and restore the row before the outcome is known."""
         row = self.some_row()
         if row:
             self.lose_answers()
-            self.change("a change", f"UPDATE {row.table} SET name = 'lost' WHERE uid = {row.uid}")
-            time.sleep(0.1)
-            self.change("... the row goes", f"UPDATE {row.table} SET live = false WHERE uid = {row.uid}")
-            time.sleep(0.1)
-            self.change("... and comes back as it was", f"UPDATE {row.table} SET live = true, name = {literal(row.name)} WHERE uid = {row.uid}")
+            self.change("update the name", f"UPDATE {row.table} SET name = 'lost' WHERE uid = {row.uid}")
+            self.moment()
+            self.change("... the row leaves the filter", f"UPDATE {row.table} SET live = false WHERE uid = {row.uid}")
+            self.moment()
+            self.change("... and returns as it was", f"UPDATE {row.table} SET live = true, name = {literal(row.name)} WHERE uid = {row.uid}")
 
     def lose_creation(self):
-        """P8: a creation whose answer is lost, and the row goes."""
+        """Lose the answer to a creation, and delete the row."""
         here = {row.address for row in self.rows.values()}
         free = [person for person in self.people if self.address(person) not in here]
         if free:
             self.lose_answers()
             uid = self.fresh()
-            self.change("a new row", self.insert_sql(person=self.rng.choice(free), uid=uid, opt=True))
-            time.sleep(0.1)
+            self.change("insert", self.insert_sql(person=self.rng.choice(free), uid=uid, opt=True))
+            self.moment()
             self.rng.choice([History.reload_definitions, History.end_worker, History.kill_worker, History.person_acts])(self)
-            self.change("... and it goes", f"DELETE FROM w WHERE uid = {uid}")
+            self.change("... and delete it", f"DELETE FROM w WHERE uid = {uid}")
 
     def lose_answers(self):
+        times = self.rng.choice([1, 3, 100])
         for account in self.accounts.values():
             self.call("POST", f"{account.provider}/fault", {
-                "match": {"account": account.name}, "times": 2, "effect": "after",
+                "match": {"account": account.name}, "times": times, "effect": "after",
                 "action": self.rng.choice([{"status": 503}, {"reset": "before"}, {"stall": True}])})
-        self.note("the next answers are lost")
+        self.note(f"the next {times} answers are lost")
+
+    def moment(self):
+        time.sleep(self.rng.choice([0, 0.05, 0.15]))
 
     def reload_definitions(self):
         account = self.some_account()
         self.sql(f"ALTER SERVER {account.server} OPTIONS (SET timeout '{self.rng.choice([60, 61, 62])}s')")
-        self.note("definitions are read again", None, None)
+        self.note("ALTER SERVER reloads the definitions", None, None)
 
     def end_worker(self):
         self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = current_database()",
                  user="admin")
-        self.note("the worker ends")
+        self.note("the worker is terminated")
 
     def kill_worker(self):
         for pid, in self.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = current_database()", user="admin"):
             os.kill(pid, 9)
         time.sleep(0.3)
-        self.note("the worker is killed, and the server with it")
+        self.note("the worker is killed, and the server restarts")
         self.crashed()
 
     def restart(self):
@@ -464,7 +475,7 @@ class History(World):
             ledger.crashed()
 
     def restore(self):
-        """Dump the database, restore it, and go on with the copy."""
+        """Dump the database, restore the dump, and continue with the copy."""
         self.quiet()
         bindir, host = self.place.options.bindir, self.place.server.sockets
         other = self.database + "r"
@@ -483,16 +494,16 @@ class History(World):
         row = self.some_row()
         if row:
             self.attempt(None, "SELECT * FROM contactsync_forget(%s)", (row.address,))
-            self.note("forgotten; the row stays", {row.address})
+            self.note("contactsync_forget(), but the row stays", {row.address})
             for ledger in self.ledgers.values():
                 ledger.forgotten(row.address)
 
-    # how often each
+    # Actions and their weights
 
     ROWS = [(rename, 3), (say, 4), (toggle, 4), (hide, 2), (case, 1), (rekey, 2), (rekey_and_say, 1), (move_region, 2), (external, 1),
             (insert, 5), (duplicate, 1), (delete, 3), (come_back, 3), (delete_and_insert, 2), (rekey_all, 1), (swap, 1), (new_address, 2),
             (share_address, 1), (hand_over, 1), (truncate, 0.5), (reload, 0.7), (reload_anew, 0.7), (second_table, 2)]
-    OTHERS = [(watch_again, 1.5), (alter_mapping, 1), (second_watch, 1.5), (upsert_beside, 1.5), (reconcile, 1.5), (import_again, 1),
+    OTHERS = [(watch_again, 1.5), (alter_mapping, 1), (second_watch, 1.5), (upsert_beside, 1.5), (reconcile, 1.5), (import_again, 1), (send_again, 0.5),
               (new_server, 0.7), (other_topic, 0.5), (rotate_key, 0.5), (pull, 1), (forget, 1)]
     PEOPLE = [(person_acts, 8), (everybody_leaves, 2)]
     FAULTS = [(fault, 3), (lose_withdrawal, 1), (lose_change, 1), (lose_creation, 1), (reload_definitions, 1), (end_worker, 0.5),

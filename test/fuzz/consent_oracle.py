@@ -1,31 +1,32 @@
-"""Judge by the rules of consent what reached the people of one account: the oracle of consent.py.
+"""The oracle of consent.py: judge by the rules of consent what reached the people of one account.
 
-A ledger belongs to an account at a provider. It learns of every committed change of a row, of what people did at the
-provider, and, from the sandbox, of every request that a person could feel. It holds for each address the words that the
-person has given and that no request has carried yet. The rules are those of invariant 11 of the design:
+A ledger belongs to one account at a provider. It receives every committed change of a row, every act of a person at the
+provider, and, from the sandbox, every request that a person could notice. For each address it keeps the words of the person
+that no request has carried yet. The rules:
 
-    A word is a live change of opt_in from not true to true; the first live row with opt_in true of an address that is
-    neither known here nor at the provider; a newer opt_in_at; or an explicit claims => 'all'.
-    A key change, a row that comes back, a new watch or an import is no word.
-    A consent is claimed once for each word, whatever rows, keys, watches, servers, erasures and restores come and go.
+    A word is a live change of opt_in from not true to true; the first live row with opt_in true of an address that neither
+    contactsync nor the provider knows; a newer opt_in_at; or an explicit claims => 'all'.
+    A key change, a row that is inserted again, a new watch and an import are no words.
+    A consent is claimed once for each word, whatever happens to rows, keys, watches and servers in between.
     NULL says nothing: true, NULL, true is no change.
 
-What happens between two quiet points may be read together or apart, and a call may be repeated. So a word counts until the
-first quiet point after a request has carried it, and a word is required only if what it changes was there at a quiet point.
+Changes between two quiet points may be read together or one by one, and a call may be repeated. Therefore a word stays valid
+until the first quiet point after a request has carried it, and a word must reach the provider only if the state that it
+changes was present at a quiet point.
 
 Verdicts that fail a run:
 
-    resubscribed    a request reached a person again who had left, without a later word
+    resubscribed    a request made a person reachable again who had left, without a later word
     claimed         a request claimed consent without a word
-    removed         a request removed or unsubscribed a person for whom a row stood all the time
-    left            a contact is there, or can be mailed, for which no row stands, though on_delete says otherwise
-    stale           the provider has other values, or another consent, than the row that spoke last
-    stuck           it does not come to rest; the history ends there
+    removed         a request removed or unsubscribed a person who had a row all the time
+    left            a contact without a row is still there, or can still be mailed, contrary to on_delete
+    stale           the provider has other values, or another consent, than the row that changed last
+    stuck           the account does not come to rest; the history continues without it
 
 Verdicts that are counted and shown:
 
-    window          a request carried a word that was given before the person left, and nothing had told us yet
-    contested       the rules leave it open whether there was a word
+    window          a request carried a word from before the opt-out, and nothing had told us of the opt-out yet
+    contested       the rules do not decide whether there was a word
 """
 
 import collections
@@ -41,7 +42,7 @@ UNASKED = "campaigns that do not ask"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row as it was committed; uid stays with it whatever becomes of its key."""
+    """A committed row. The uid stays the same when the key changes."""
     table: str
     uid: int
     key: tuple
@@ -60,32 +61,33 @@ class Row:
 
 @dataclasses.dataclass
 class Word:
-    step: int           # of the history
-    mark: int           # newest request of the provider before the commit
+    step: int           # when it was given
+    mark: int           # the newest request at the provider before the commit
     why: str
-    required: bool      # it must reach the provider; else it may
+    required: bool      # it must reach the provider, not only may
     carried: bool = False
+    again: bool = False     # it was carried before, but a crash may have lost the outcome
 
 
 class Memory:
-    """What is known of one address at one account."""
+    """The state of one address at one account."""
 
     def __init__(self):
-        self.known = False          # a row or an upsert of it was seen
-        self.said = None            # what the row that spoke last and not NULL said
-        self.settled = None         # the same at the last quiet point
-        self.newest = None          # opt_in_at
+        self.known = False          # a row or an upsert had this address
+        self.said = None            # the last opt_in that was not NULL
+        self.settled = None         # said, at the last quiet point
+        self.newest = None          # the newest opt_in_at
         self.words = []
-        self.claimed = False        # ever carried
-        self.topics = set()         # that were claimed
-        self.no_step = None         # when the person left, and is not back
+        self.claimed = False        # a request has claimed it before
+        self.topics = set()         # the topics that were claimed
+        self.no_step = None         # the opt-out of a person who has not come back
         self.no_mark = None
-        self.yes_step = None        # when the person came by themselves
-        self.told = False           # a pull, a lookup or an answer has told us since that they left
-        self.gap = True             # since the last quiet point there was a moment without a row
-        self.row_said_no = False    # ... with a row that says false
-        self.abandoned = False      # the watch ended, or the address was left behind: on_delete does not reach it
-        self.withdrawn_at = None    # the newest request since the last quiet point that withdrew a consent
+        self.yes_step = None        # when the person opted in at the provider
+        self.told = False           # a pull, a lookup or an answer has shown the opt-out
+        self.gap = True             # there was no row at some moment since the last quiet point
+        self.row_said_no = False    # a row said false at some moment since the last quiet point
+        self.abandoned = False      # the watch ended or the row got another address, so on_delete does not apply
+        self.withdrawn_at = None    # the newest withdrawing request since the last quiet point
 
 
 class Verdict:
@@ -98,31 +100,31 @@ class Verdict:
 
 
 class Ledger:
-    """The oracle of one account. `account` says what the provider does: see consent_accounts.py."""
+    """The oracle of one account, which is described in consent_accounts.py."""
 
     def __init__(self, account):
         self.account = account
         self.step = 0
         self.memories = collections.defaultdict(Memory)
         self.verdicts = []
-        self.seen = set()           # uids that the watch has seen live or imported
-        self.spoke = {}             # uid: step of the last change that matters
-        self.echo = {}              # uid: step of the last change of the key alone
-        self.loose = set()          # addresses whose last speaker is not watched any more
-        self.ours = set()           # contacts that a request made
+        self.seen = set()           # uids of rows that changed under the watch or were imported
+        self.spoke = {}             # the step of the last change of mapped values, by uid
+        self.echo = {}              # the step of the last change of the key only, by uid
+        self.loose = set()          # addresses whose last changed row is no longer watched
+        self.ours = set()           # ids of contacts that a request created
         self.upserted = {}          # address: (opt, name, step)
         self.events_read = 0
         self.claims_all = False
-        self.restored = False       # from a dump: who is not known may have been claimed since
-        self.recent = []            # (time, address, word) of words that were carried: a crash can forget that
-        self.lasting = set()        # verdicts of the last quiet point, which are told once
+        self.restored = False       # after a restore an unknown address may have been claimed before
+        self.recent = []            # (time, address, word) of carried words; a crash can lose their outcomes
+        self.lasting = set()        # verdicts of the last quiet point, which are reported once
         self.lasting_now = set()
 
     def verdict(self, kind, address, request, text):
         self.verdicts.append(Verdict(kind, address, request, text, self.step))
 
     def lasting_verdict(self, kind, address, text):
-        """What is wrong at a quiet point; told once for as long as it lasts."""
+        """Report a difference at a quiet point, once for as long as it lasts."""
         self.lasting_now.add((kind, address, text))
         if (kind, address, text) not in self.lasting:
             self.verdict(kind, address, None, text)
@@ -130,22 +132,22 @@ class Ledger:
     # Rows
 
     def standing(self, rows, seen_only=True):
-        """The rows that stand for a contact of this account."""
+        """Return the rows that stand for a contact of this account."""
         return [row for row in rows.values() if row.live and row.table in self.account.watched
                 and (not seen_only or row.uid in self.seen)]
 
     def says(self, row):
-        """What a row says of consent; without opt_in in the mapping a row stands for a yes."""
+        """Return the consent of a row. Without opt_in in the mapping, every row is a yes."""
         return row.opt if self.account.maps_opt_in else True
 
     def committed(self, step, mark, before, after, present):
-        """Rows were changed. before, after: uid -> Row; present: addresses that the provider knows."""
+        """Record a commit. before and after have rows by uid; present has the addresses that the provider knows."""
         by_key = {(row.table, row.key): row for row in before.values()}
         changed = [uid for uid in {**before, **after} if before.get(uid) != after.get(uid)
                    and (before.get(uid) or after.get(uid)).table in self.account.watched]
         for uid in sorted(changed):
             old, new = before.get(uid), after.get(uid)
-            if new and not old:     # deleted and inserted under its key is an update
+            if new and not old:     # a row that is deleted and inserted with the same key was updated
                 old = by_key.get((new.table, new.key))
                 if old and old.uid in self.seen:
                     self.seen.add(uid)
@@ -158,7 +160,7 @@ class Ledger:
         self.look(after)
 
     def look(self, rows):
-        """Note for each address whether a row stands for it, and whether one says no."""
+        """Note for each address whether it has a row, and whether a row says no."""
         standing = collections.defaultdict(list)
         for row in self.standing(rows, seen_only=False):
             standing[row.address].append(row)
@@ -219,14 +221,14 @@ class Ledger:
             word("a row of an address that was never claimed", None)
 
     def imported(self, step, mark, rows, present, tables):
-        """An import or a reconciliation has begun: it sees what the watch has not seen yet."""
+        """Record an import or a reconciliation, which reads the rows that the watch has not read yet."""
         for row in self.standing(rows, seen_only=False):
             if row.table in tables and row.uid not in self.seen:
                 self._speak(step, mark, None, row, present)
         self.look(rows)
 
     def upsert(self, step, mark, address, opt, name, present):
-        """contactsync_upsert(): a contact that stands by itself."""
+        """Record a contactsync_upsert(), whose contact needs no row."""
         memory = self.memories[address]
         if opt is True and memory.said is not True or not memory.known:
             known = memory.known or address in present
@@ -238,7 +240,7 @@ class Ledger:
         self.upserted[address] = (opt, name, step)
 
     def unwatched(self, rows, table):
-        """The watch of a table has ended: nobody stands for its contacts any more, nor takes them away."""
+        """Record the end of a watch; its contacts are not removed any more."""
         for row in rows.values():
             if row.table == table and row.uid in self.seen:
                 self.seen.discard(row.uid)
@@ -249,15 +251,15 @@ class Ledger:
                 memory.abandoned = memory.gap = True
 
     def forgotten(self, address):
-        """What was held on an address was erased: on_delete does not reach it before a row of it is sent again."""
+        """Record an erasure; on_delete does not apply until a row with this address is sent again."""
         self.memories[address].abandoned = True
         self.loose.add(address)
 
     def crashed(self):
-        """What was stored in the last moments may be lost, and is done again."""
+        """Record a crash, which can lose the latest outcomes, so that calls are repeated."""
         for moment, address, word in self.recent:
             if time.monotonic() - moment < CRASH_LOSES:
-                self.memories[address].words.append(Word(word.step, word.mark, word.why + ", before a crash", False))
+                self.memories[address].words.append(Word(word.step, word.mark, word.why + ", before a crash", False, again=True))
         self.recent = []
 
     # People
@@ -270,12 +272,12 @@ class Ledger:
             memory.no_step, memory.yes_step = None, step
 
     def pulled(self):
-        """Everything that the provider has was read: opt-outs until now are known."""
+        """Record a complete pull; all earlier opt-outs are known from now on."""
         for memory in self.memories.values():
             memory.told = memory.told or memory.no_step is not None
 
     def answered(self, entry):
-        """A request was answered. Some answers show an opt-out."""
+        """Record an answer, which can show an opt-out."""
         if not entry["answered"] or entry["fault"] or entry["status"] is None or entry["status"] >= 300:
             return
         for address in self.account.told_by(entry):
@@ -286,7 +288,7 @@ class Ledger:
     # Requests
 
     def read(self, people):
-        """Judge the events since the last call. people: what /mailable returns."""
+        """Judge the events since the last call. people is the answer of /mailable."""
         news = [(event["seq"], person["email"].lower(), event) for person in people for event in person["events"]
                 if event["seq"] > self.events_read]
         news.sort(key=lambda item: item[0])
@@ -349,7 +351,7 @@ class Ledger:
     # Quiet points
 
     def quiet(self, rows, contacts, people, failures):
-        """Everything was sent. contacts: what the provider has; people: what /mailable returns; failures: {key: reason}."""
+        """Check a quiet point. contacts and people are the answers of /contacts and /mailable, failures has reasons by key."""
         reach = {person["email"].lower(): person for person in people}
         standing = collections.defaultdict(list)
         for row in self.standing(rows):
@@ -367,7 +369,7 @@ class Ledger:
         self.lasting, self.lasting_now = self.lasting_now, set()
 
     def _failed(self, standing, failures):
-        """Addresses of which a contact failed for a reason that the rows justify; others are verdicts."""
+        """Return the addresses with a failure. A failure that the rows do not justify is a verdict."""
         failed = set()
         for address, rows in standing.items():
             for row in rows:
@@ -382,11 +384,11 @@ class Ledger:
         undone, memory.withdrawn_at = memory.withdrawn_at is not None, None
         for word in memory.words:
             late = memory.no_step is not None and memory.no_step > word.step
-            if (word.required or undone) and self.account.carries and not word.carried and not there and not failed and not late and rows:
+            if (word.required or undone and not word.again) and self.account.carries and not word.carried and not there and not failed and not late and rows:
                 if memory.said is True:
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]
-        # what was not required stays allowed: a failure may be tried again, and a hold be lifted
+        # an optional word stays valid, for example until a failure is retried
         memory.words = [word for word in memory.words if not word.carried and not (there and word.required)]
         withdrawn = rows and all(self.says(row) is False for row in rows) and memory.said is False
         came = memory.yes_step is not None and memory.yes_step > max((self.spoke.get(row.uid, 0) for row in rows), default=0)
@@ -419,12 +421,12 @@ class Ledger:
                 self.lasting_verdict("stale", address, f"the provider has {has}, not {sorted(expected)}")
 
     def _counts(self, row):
-        """Whether the provider must have a contact of this row: claims may be held where to create is to claim."""
+        """Whether the provider must have a contact for this row. Where creating claims, it may be withheld."""
         memory = self.memories[row.address]
         return not self.account.withholds or self.says(row) is True and memory.claimed and memory.no_step is None
 
     def finish(self, rows, contacts, people):
-        """The end: what is left over?"""
+        """Check at the end of the history that nothing is left over."""
         reach = {person["email"].lower(): person for person in people}
         standing = self.standing(rows, seen_only=False)
         addresses = {row.address for row in standing}

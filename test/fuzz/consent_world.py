@@ -1,4 +1,4 @@
-"""The world of a history of consent.py: its database, its accounts at the sandbox, its ledgers, and the report of a verdict."""
+"""The environment of a history: its database, its accounts in the sandbox, its ledgers, and the report of a verdict."""
 
 import collections
 import json
@@ -14,7 +14,7 @@ QUIET_SECONDS = 20
 
 
 class Stuck(Exception):
-    """It does not come to rest."""
+    """No account comes to rest any more."""
 
 
 class World:
@@ -28,12 +28,12 @@ class World:
         self.lines = []             # (step, {provider: mark}, addresses or None, provider or None, text)
         self.rows = {}
         self.uids = 0
-        self.stash = []             # rows that were deleted, and may come back
+        self.stash = []             # deleted rows, which can be inserted again
         self.broken = []
-        self.kin = collections.defaultdict(set)     # the external ids that an address ever had
+        self.kin = collections.defaultdict(set)     # all external ids that an address has had
         names = [place.options.provider] if place.options.provider else PROVIDERS
         self.accounts = {name: CLASSES[name](name, seed, random.Random(f"{seed}/{name}"), place.features) for name in names}
-        self.every_account = dict(self.accounts)    # those that got stuck too, which the history leaves alone
+        self.every_account = dict(self.accounts)    # including those that got stuck, which the history no longer touches
         self.ledgers = {name: Ledger(account) for name, account in self.accounts.items()}
         self.kind = self.rng.choice(["plain", "plain", "part", "text"])
         self.people = [f"p{number}" for number in range(6)]
@@ -42,7 +42,7 @@ class World:
         return self.place.connect(self.database, user)
 
     def sql(self, sql, parameters=None, user="sender"):
-        """Run statements in one transaction; again, if the server goes down under it."""
+        """Run statements in one transaction, and repeat them if the server goes down."""
         for attempt in range(5):
             try:
                 return self.place.run(self.connect(user), sql, parameters)
@@ -99,7 +99,7 @@ class World:
                  f"CREATE USER MAPPING FOR CURRENT_USER SERVER {account.server} OPTIONS ({secret})")
 
     def attempt(self, account, sql, parameters=None):
-        """Something that may be refused, which is noted."""
+        """Run a statement that can be refused, and note the refusal."""
         try:
             return self.sql(sql, parameters)
         except psycopg2.Error as error:
@@ -117,7 +117,7 @@ class World:
         return self.uids
 
     def change(self, text, sql):
-        """Commit a change of rows, and tell the ledgers."""
+        """Commit a change of rows, and inform the ledgers."""
         marks, before = self.marks(), self.rows
         present = {name: self.present(account) for name, account in self.accounts.items()}
         try:
@@ -148,7 +148,7 @@ class World:
         self.note(f"{act} at {account.provider}", {address}, account.provider)
 
     def quiet(self):
-        """Until everything is sent; then the ledgers look."""
+        """Wait until everything is sent, and let the ledgers check the result."""
         for account in self.accounts.values():
             self.call("DELETE", f"{account.provider}/fault?account={account.name}")
         end, state = time.monotonic() + QUIET_SECONDS, None
@@ -200,7 +200,7 @@ class World:
         self.place.run(self.place.connect("postgres", "admin"), f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
 
     def tell(self, name, verdict):
-        """The history of one person at one provider: rows, words, requests."""
+        """Print the history of one person at one provider: rows, words and requests."""
         account, address = self.every_account[name], verdict.address
         print(f"\nseed {self.seed}, {name}: {verdict}")
         print(f"  {account.describe()}, table {self.kind}")
@@ -233,7 +233,7 @@ class World:
 
 
 def relevant(body, keys):
-    """Of a batch, the contacts in question."""
+    """Return those contacts of a batch that have one of these keys."""
     try:
         document = json.loads(body)
     except (TypeError, ValueError):

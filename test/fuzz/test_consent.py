@@ -1,4 +1,4 @@
-"""The rules of consent_oracle.py, each with what it lets pass and what it finds.
+"""Test for each rule of consent_oracle.py what it allows and what it finds.
 
 Run with: python3 -m unittest discover -s test/fuzz
 """
@@ -14,7 +14,7 @@ JANE = "jane@example.org"
 
 
 class OracleTest(unittest.TestCase):
-    """One account, whose requests and people are told by hand."""
+    """One account, whose requests and people the test plays."""
 
     provider = "mailingcore"
 
@@ -29,7 +29,7 @@ class OracleTest(unittest.TestCase):
         self.rows, self.step, self.request, self.seq = {}, 0, 0, 0
         self.people, self.contacts = {}, {}
 
-    # what happens
+    # Events
 
     def row(self, uid, email=JANE, opt=True, name="N", **more):
         return Row(**{"table": "w", "uid": uid, "key": ("a", str(uid)), "ext": f"E{uid}", "mc_ext": f"M{uid}", "email": email,
@@ -49,7 +49,7 @@ class OracleTest(unittest.TestCase):
         return person
 
     def requested(self, kind, address=JANE, name="N", **details):
-        """A request that a person could feel, with what the provider has after it."""
+        """A request that a person could notice, and the contact that it leaves."""
         self.request += 1
         new = {} if address in self.contacts else {"new": f"id of {address}"}
         self.event(kind, address, **new, **details)
@@ -89,7 +89,7 @@ class OracleTest(unittest.TestCase):
         self.ledger.verdicts.clear()
 
     def claimed(self):
-        """A row, its claim, and quiet."""
+        """Insert a row, claim it, and come to rest."""
         self.commit(self.row(1))
         self.claim()
         self.quiet()
@@ -325,7 +325,7 @@ class Values(OracleTest):
 
 
 class Owlat(OracleTest):
-    """Where to create is to make mailable."""
+    """Creating a contact makes it mailable."""
 
     provider = "owlat"
 
