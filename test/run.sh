@@ -224,6 +224,7 @@ else
         regress=() isolation=() tap=()
     fi
     wanted sandbox && [ -z "$check" ] && step "sandbox" as_server env -C "$tree" /usr/bin/python3 -m unittest discover -s test/sandbox
+    wanted sandbox && [ -z "$check" ] && step "rules of consent" as_server env -C "$tree" /usr/bin/python3 -m unittest discover -s test/fuzz
 fi
 [ ${#regress[@]} -eq 0 ] || regression REGRESS "${regress[@]}"
 [ ${#isolation[@]} -eq 0 ] || regression ISOLATION "${isolation[@]}"

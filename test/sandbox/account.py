@@ -1,25 +1,28 @@
 """Accounts: the data of one tenant, workspace or project of a provider, separate from all others.
 
 An account has a configuration (defaults of the provider, changed through the control interface),
-contacts, and the events that reached people or automations as a result of its requests.
+contacts, people, and the events that reached people or automations as a result of its requests.
 """
 
 import copy
 
 import ratelimit
+from people import People
 from store import ContactStore
 
 
 class Account:
-    def __init__(self, name, config, unique_fields):
+    def __init__(self, name, config, unique_fields, shared_fields):
         self.name = name
         self.config = config
         self.unique_fields = unique_fields
+        self.shared_fields = shared_fields
         self.clear()
 
     def clear(self):
         """Forget everything that was sent, but keep the configuration."""
-        self.contacts = ContactStore(self.unique_fields)
+        self.contacts = ContactStore(self.unique_fields, self.shared_fields)
+        self.people = People()
         self.events = []
         self.memory = {}
 
@@ -35,10 +38,10 @@ class Account:
 
 
 class Accounts:
-    def __init__(self, default_name, defaults, unique_fields, credentials):
+    def __init__(self, default_name, defaults, unique_fields, shared_fields, credentials):
         self.default_name = default_name
         self._defaults = defaults
-        self._unique_fields = unique_fields
+        self._fields = unique_fields, shared_fields
         self._credentials = credentials     # settings that must be unique among accounts
         self._accounts = {}
         self.open(default_name)
@@ -55,7 +58,7 @@ class Accounts:
             config = copy.deepcopy(self._defaults)
             if name != self.default_name:
                 config.update({setting: {} for setting in self._credentials})
-            self._accounts[name] = Account(name, config, self._unique_fields)
+            self._accounts[name] = Account(name, config, *self._fields)
         return self._accounts[name]
 
     def by_key(self, key):

@@ -28,7 +28,7 @@ class Control:
                 *self._find(provider), options, document))
         except ControlError as error:
             return Answer(error.status, {"error": str(error)})
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             return Answer(400, {"error": f"{type(error).__name__}: {error}"})
 
     def _call(self, provider, name):
@@ -73,8 +73,21 @@ class ProviderCalls:
         account = find_account(provider, options)
         contact = provider.find_contact(account, options)
         if contact is not None:
-            account.contacts.remove(contact)
+            provider.drop_contact(account, contact)
         return {"removed": contact is not None}
+
+    @staticmethod
+    def get_mailable(provider, options, document):
+        """Who could be mailed now, by whose word, and what led there."""
+        return find_account(provider, options).people.report(options.get("email"))
+
+    @staticmethod
+    def post_people(provider, options, document):
+        """What a person does: {"email", "act", ...}."""
+        account = find_account(provider, document)
+        document.pop("account", None)
+        email, act = document.pop("email"), document.pop("act")
+        return provider.act(account, email, act, document)
 
     @staticmethod
     def get_events(provider, options, document):
@@ -89,7 +102,7 @@ class ProviderCalls:
         name = options.get("account")
         accounts = [find_account(provider, options)] if name else provider.accounts
         contacts = sum(len(account.contacts) for account in accounts)
-        return {**provider.journal.counts(name), "contacts": contacts}
+        return {**provider.journal.counts(name), "contacts": contacts, "last": provider.journal.last()}
 
     @staticmethod
     def get_fault(provider, options, document):

@@ -100,6 +100,10 @@ class Journal:
         return [entry for number, entry in enumerate(self._entries)
                 if number >= skip and account in (None, entry["account"])]
 
+    def last(self):
+        """The number of the newest request."""
+        return self._seq
+
     def earlier_in_flight(self, entry):
         """Return the earlier requests of the same account that are unfinished."""
         return [other for other in self._in_flight.values()

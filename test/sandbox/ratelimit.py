@@ -41,20 +41,28 @@ class FixedWindow:
 
 
 class SlidingWindow:
-    """A number of requests in any period of that length."""
+    """A number of requests in any period of that length; exceeding it blocks for `block` seconds."""
 
-    def __init__(self, limit, seconds):
+    def __init__(self, limit, seconds, block=None):
         self.limit = limit
         self.seconds = seconds
+        self.block = block
         self._times = deque()
+        self._blocked_until = 0.0
 
     def look(self, now):
+        if now < self._blocked_until:
+            return Verdict(False, self.limit, 0, self._blocked_until, self._blocked_until - now)
         while self._times and self._times[0] <= now - self.seconds:
             self._times.popleft()
         left = self.limit - len(self._times)
         oldest_leaves = (self._times[0] if self._times else now) + self.seconds
         wait = 0.0 if left > 0 else oldest_leaves - now
         return Verdict(left > 0, self.limit, max(left, 0), oldest_leaves, wait)
+
+    def refuse(self, now):
+        if self.block and now >= self._blocked_until and not self.look(now).allowed:
+            self._blocked_until = now + self.block
 
     def use(self, now):
         self._times.append(now)
@@ -113,6 +121,9 @@ class RateLimits:
         """
         now = self._clock.now()
         limiters = [self._limiter(counted, spec) for counted, spec in limits if spec is not None]
+        for limiter in limiters:
+            if isinstance(limiter, SlidingWindow):
+                limiter.refuse(now)
         refusals = [v for v in (limiter.look(now) for limiter in limiters) if not v.allowed]
         if refusals:
             return max(refusals, key=lambda verdict: verdict.retry_after)

@@ -91,7 +91,9 @@ class Sandbox(web.Server):
             return None
         elif answer is None:
             answer = provider.answer(request)
-        return provider.faults.alter(fault, answer)
+        answer = provider.faults.alter(fault, answer)
+        provider.answered(request, answer)
+        return answer
 
 
 async def read_body(http_request):

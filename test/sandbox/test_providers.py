@@ -4,30 +4,12 @@ import json
 import threading
 import time
 import unittest
-from urllib.parse import urlencode
 
-from sandboxtest import SandboxTest
-
-BUSINESS = "bus_01h7m9k0aabcdefghj1234567"
-TOPIC = "topicsingle000000000000000000000"
-DOI_TOPIC = "topicdouble000000000000000000000"
+from sandboxtest import (BUSINESS, DOI_TOPIC, TOPIC, AtCampaignLark, AtCaramel, AtMailingCore,
+                         AtOwlat, AtSpotzee)
 
 
-class MailingCoreTest(SandboxTest):
-    def setUp(self):
-        super().setUp()
-        self.key = f"mc_test_{self.account}"
-        self.configure("mailingcore", keys={self.key: {
-            "scopes": ["contacts:read", "contacts:write", "campaigns:read"]}})
-
-    def call(self, method, path, body=None, **headers):
-        return self.http(method, "/mailingcore" + path, body, {
-            "Authorization": f"Bearer {self.key}", "X-Tenant-Id": self.account,
-            "Content-Type": "application/json", **headers})
-
-    def bulk(self, *rows):
-        return self.call("POST", "/contacts/bulk", {"contacts": list(rows)})
-
+class MailingCoreTest(AtMailingCore):
     def test_bulk_creates_then_updates(self):
         row = {"email": "A@example.com", "externalId": "1", "locale": "en", "optIn": True,
                "attributes": {"plan": "free"}}
@@ -141,24 +123,7 @@ class MailingCoreTest(SandboxTest):
         self.assertEqual((summary["created"], summary["errors"][0]["code"]), (1, "bad"))
 
 
-class CampaignLarkTest(SandboxTest):
-    def setUp(self):
-        super().setUp()
-        self.key = f"cl_{self.account}"
-        self.configure("campaignlark", keys={self.key: {}})
-
-    def call(self, method, path, body=None, **headers):
-        return self.http(method, "/campaignlark/v1" + path, body, {
-            "Authorization": f"Bearer {self.key}", "Content-Type": "application/json",
-            **headers})
-
-    def upsert(self, **body):
-        return self.call("POST", "/contacts/upsert", {"email_address": "a@b.co", **body})
-
-    def assert_refused(self, message, **body):
-        reply = self.upsert(**body)
-        self.assertEqual((reply.status, reply.json), (400, {"error": {"message": message}}))
-
+class CampaignLarkTest(AtCampaignLark):
     def test_create_defaults_to_subscribed(self):
         data = self.upsert(fields={"first_name": "A"}, partial_update=True).json["data"]
         self.assertEqual(data["status"], "SUBSCRIBED")
@@ -185,7 +150,8 @@ class CampaignLarkTest(SandboxTest):
         self.upsert(tags=[2], partial_update=True)
         self.upsert(tags=[2], partial_update=True)
         self.assertEqual(self.events("campaignlark"),
-                         ["CONTACT_SUBSCRIBED_PENDING", "TAG_ADDED", "TAG_REMOVED"])
+                         ["CONTACT_SUBSCRIBED_PENDING", "confirmation_mail_sent", "TAG_ADDED",
+                          "TAG_REMOVED"])
 
     def test_the_documented_errors(self):
         self.configure("campaignlark", fields={"plan": {"required": True}})
@@ -201,6 +167,8 @@ class CampaignLarkTest(SandboxTest):
         for body in ({"tags": ["1"]}, {"tags": [True]}, {"tags": [99]}, {"extra": 1},
                      {"partial_update": "true"}, {"fields": {"points": "7"}},
                      {"fields": {"active": 1}}, {"fields": {"born": "1990-01-01"}},
+                     {"fields": {"born": "1990-01-01 12:00:00Z"}}, {"fields": {"first_name": 7}},
+                     {"fields": {"born": "1990-01-01T12:00:00"}},
                      {"fields": {"first_name": None}}, {"email_address": "nobody"}):
             self.assertEqual(self.upsert(**body).status, 400, body)
 
@@ -227,31 +195,7 @@ class CampaignLarkTest(SandboxTest):
                          [{"id": 2, "name": "vip"}])
 
 
-class CaramelTest(SandboxTest):
-    def setUp(self):
-        super().setUp()
-        self.token = f"tok_{self.account}"
-        self.configure("caramel", limits={"ip": None}, refresh_tokens={f"rt_{self.account}": {}},
-                       keys={self.token: {"scopes": ["forms:write", "audience:write"]}})
-
-    def rpc(self, document, **headers):
-        return self.http("POST", "/caramel/mcp", document, {
-            "Authorization": f"Bearer {self.token}", "Content-Type": "application/json",
-            **headers})
-
-    def tool(self, name, **arguments):
-        return self.rpc({"jsonrpc": "2.0", "method": "tools/call", "id": 7, "params": {
-            "name": f"caramel.v1.{name}", "arguments": {"business_id": BUSINESS, **arguments}}})
-
-    def upsert(self, **arguments):
-        return self.tool("contact.upsert", **arguments)
-
-    def refresh(self, token, **values):
-        body = urlencode({"grant_type": "refresh_token", "refresh_token": token,
-                          "client_id": "client_sandbox", **values})
-        return self.http("POST", "/caramel/token", body,
-                         {"Content-Type": "application/x-www-form-urlencoded"})
-
+class CaramelTest(AtCaramel):
     def test_upsert_lower_cases_and_never_sets_consent(self):
         reply = self.upsert(email=" Jane@Example.com ", first_name="Jane").json
         self.assertEqual((reply["id"], reply["result"]["email"]), (7, "jane@example.com"))
@@ -362,24 +306,7 @@ class CaramelTest(SandboxTest):
         self.assertEqual(reply.json["contacts"], 1)
 
 
-class OwlatTest(SandboxTest):
-    def setUp(self):
-        super().setUp()
-        self.key = f"lm_live_{self.account:x<32}"
-        self.configure("owlat", keys={self.key: {
-            "scopes": ["contacts:read", "contacts:write", "topics:write"]}})
-
-    def call(self, method, path, body=None, **headers):
-        return self.http(method, "/owlat/api/v1" + path, body, {
-            "Authorization": f"Bearer {self.key}", "Content-Type": "application/json",
-            **headers})
-
-    def create(self, **body):
-        return self.call("POST", "/contacts", {"email": "a@b.co", **body})
-
-    def assert_error(self, reply, status, category):
-        self.assertEqual((reply.status, reply.json["error"]["category"]), (status, category))
-
+class OwlatTest(AtOwlat):
     def test_create_conflict_update(self):
         self.assertEqual(self.create(firstName="A", lastName="").status, 201)
         self.assert_error(self.create(), 409, "already_exists")
@@ -393,11 +320,13 @@ class OwlatTest(SandboxTest):
                          ["contact_created", "contact_updated", "contact_created"])
 
     def test_what_a_create_refuses(self):
+        self.configure("owlat", unknown_fields="refuse")
         for body in ({"email": " a@b.co"}, {"email": "nobody"}, {"firstName": None},
                      {"firstName": 1}, {"firstName": "x" * 201}, {"plan": "free"}):
             self.assert_error(self.create(**body), 400, "invalid_input")
         self.configure("owlat", unknown_fields="drop", contact_limit=1)
         self.assertEqual(self.create(plan="free").status, 201)
+        self.assertEqual(self.journal("owlat")[-1]["dropped"], ["plan"])
         self.assert_error(self.create(email="b@b.co"), 402, "limit_reached")
 
     def test_an_update_bounds_no_name_and_clears_with_an_empty_one(self):
@@ -441,14 +370,80 @@ class OwlatTest(SandboxTest):
         self.assertIsNotNone(self.contacts("owlat")[0]["unsubscribedAt"])
         for _ in range(2):
             added = self.call("POST", f"/topics/{TOPIC}/contacts", {"contactId": contact["id"]})
-            self.assertEqual(added.json["data"]["doiStatus"], "not_required")
+            self.assertEqual(added.json["data"]["doiStatus"], "pending")   # the contact's own
         self.assertIsNone(self.contacts("owlat")[0]["unsubscribedAt"])
         self.assertEqual(self.events("owlat"),
                          ["contact_created", "confirmation_mail_sent", "resubscribed"])
         self.assertTrue(self.call("DELETE", f"/topics/{TOPIC}/contacts/a%40b.co")
                         .json["data"]["removed"])
-        self.assert_error(self.call("POST", f"/topics/{'0' * 32}/contacts", {"email": "a@b.co"}),
-                          404, "not_found")
+
+    def test_what_is_wrong_with_a_topic(self):
+        self.create()
+        for topic, status, category, message in (
+                ("0" * 32, 500, "internal", "Internal error"),
+                ("x", 400, "invalid_input", "Invalid topic ID format"),
+                ("deleted0000000000000000000000000", 404, "not_found", "Topic not found")):
+            self.configure("owlat", topics={"deleted0000000000000000000000000": None})
+            reply = self.call("POST", f"/topics/{topic}/contacts", {"email": "a@b.co"})
+            self.assert_error(reply, status, category)
+            self.assertEqual(reply.json["error"]["message"], message)
+
+    def test_who_is_not_there_is_echoed(self):
+        for method, path, body in (
+                ("PUT", "/contacts/topic%40b.co", {}), ("GET", "/contacts/topic%40b.co", None),
+                ("POST", f"/topics/{TOPIC}/contacts", {"email": "topic@b.co"}),
+                ("DELETE", f"/topics/{TOPIC}/contacts/topic%40b.co", None)):
+            reply = self.call(method, path, body)
+            self.assert_error(reply, 404, "not_found")
+            self.assertEqual(reply.json["error"]["message"],
+                             'Contact with email "topic@b.co" not found')
+
+    def test_names_are_trimmed_and_counted_as_javascript_does(self):
+        made = self.create(firstName="\u00a0\ufeff A \u00a0", lastName="\ufeff").json["data"]
+        self.assertEqual((made["firstName"], made["lastName"]), ("A", None))
+        self.assertEqual(self.create(email="b@b.co", firstName="\U0001f600" * 100).status, 201)
+        self.assertEqual(self.create(email="c@b.co", firstName="\U0001f600" * 101).status, 400)
+        put = self.call("PUT", "/contacts/a%40b.co", {"lastName": " " + "x" * 201})
+        self.assertEqual((put.status, put.json["data"]["lastName"]), (200, "x" * 201))
+
+    def test_bytes_that_are_no_text_are_replaced(self):
+        reply = self.call("POST", "/contacts", b'{"email": "a@b.co", "firstName": "J\xf6rg"}')
+        self.assertEqual(reply.json["data"]["firstName"], "J\ufffdrg")
+
+    def test_paths_that_there_are_not(self):
+        self.create()
+        for method, path in (("PATCH", "/contacts/a%40b.co"), ("POST", "/contacts/"),
+                             ("GET", "/nowhere"), ("POST", f"/topics/{TOPIC}/contacts/")):
+            reply = self.call(method, path, {})
+            self.assertEqual((reply.status, reply.headers["Content-Type"]), (404, "text/plain"))
+
+    def test_looking_up_needs_its_scope(self):
+        self.configure("owlat", keys={self.key: {"scopes": ["contacts:write", "topics:write"]}})
+        self.create()
+        refused = self.call("GET", "/contacts/a%40b.co")
+        self.assert_error(refused, 403, "forbidden")
+        self.assertIn("contacts:read", refused.json["error"]["message"])
+
+    def test_another_address_is_not_another_identity(self):
+        made = self.create().json["data"]
+        self.call("PUT", "/contacts/a%40b.co", {"email": "new@b.co"})
+        self.assert_error(self.call("PUT", "/contacts/a%40b.co", {}), 404, "not_found")
+        self.assert_error(self.create(), 409, "already_exists")
+        self.assertEqual(self.create(email="new@b.co").status, 201)
+        self.assertEqual([contact["email"] for contact in self.contacts("owlat")],
+                         ["new@b.co", "new@b.co"])
+        named = self.call("PUT", f"/contacts/{made['id']}", {"firstName": "A"})
+        self.assertEqual((named.status, named.json["data"]["id"]), (200, made["id"]))
+        self.assertEqual(self.call("GET", "/contacts/new%40b.co").json["data"]["id"], made["id"])
+        self.call("DELETE", f"/contacts/{made['id']}")
+        self.assertEqual(self.create().status, 201)
+        self.assert_error(self.call("GET", f"/contacts/{made['id']}"), 404, "not_found")
+
+    def test_every_put_moves_updated_at(self):
+        before = self.create().json["data"]["updatedAt"]
+        self.advance(5)
+        after = self.call("PUT", "/contacts/a%40b.co", {}).json["data"]["updatedAt"]
+        self.assertGreater(after, before)
 
     def test_list_pages(self):
         for number in range(3):
@@ -460,21 +455,7 @@ class OwlatTest(SandboxTest):
         self.assertEqual(rest["data"][0]["email"], "2@b.co")
 
 
-class SpotzeeTest(SandboxTest):
-    def setUp(self):
-        super().setUp()
-        self.key = f"sk_{self.account}"
-        self.configure("spotzee", keys={self.key: {"role": "editor"}})
-
-    def call(self, method, path, body=None, **headers):
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.http(method, "/spotzee/api/client" + path, body, {
-            "Authorization": f"Bearer {self.key}", "Content-Type": "application/json",
-            **headers})
-
-    def contacts_batch(self, *items, **headers):
-        return self.call("POST", "/contacts/batch", {"contacts": list(items)}, **headers)
-
+class SpotzeeTest(AtSpotzee):
     def test_contacts_batch(self):
         reply = self.contacts_batch({"external_id": "1", "first_name": "A", "data": {"n": 1}},
                                     {"external_id": "2", "email": "nobody"})
@@ -553,7 +534,51 @@ class SpotzeeTest(SandboxTest):
         self.call("GET", "/me")
         refused = self.call("GET", "/me")
         self.assertEqual((refused.status, refused.json["code"]), (429, "rate_limited"))
-        self.assertTrue(1 <= int(refused.headers["Retry-After"]) <= 10)
+        self.assertNotIn("Retry-After", refused.headers)
+        self.configure("spotzee", retry_after=True)
+        self.assertTrue(1 <= int(self.call("GET", "/me").headers["Retry-After"]) <= 10)
+        self.advance(10)
+        self.assertEqual(self.call("GET", "/me").status, 200)
+
+    def test_one_of_the_paths_may_be_missing(self):
+        item = {"external_id": "1"}
+        for paths, there, missing in (("users", "/users/batch", "/contacts/batch"),
+                                      ("contacts", "/contacts/batch", "/users/batch")):
+            self.configure("spotzee", paths=paths)
+            body = {"/users/batch": [item], "/contacts/batch": {"contacts": [item]}}
+            self.assertEqual(self.call("POST", there, body[there]).status, 200)
+            refused = self.call("POST", missing, body[missing])
+            self.assertEqual((refused.status, refused.json["code"]), (404, "resource_missing"))
+            self.assertEqual(refused.json["message"], f"Cannot POST /api/client{missing}")
+            self.assertEqual(self.call("GET", missing.replace("batch", "1")).json["message"],
+                             f"Cannot GET /api/client{missing.replace('batch', '1')}")
+            self.assertEqual(self.call("GET", there.replace("batch", "9")).json["message"],
+                             "No such user")
+        self.configure("spotzee", path_404="text")
+        self.assertEqual(self.call("POST", missing, {}).text, "Not Found")
+
+    def test_an_empty_phone_is_refused(self):
+        reply = self.contacts_batch({"external_id": "1", "phone": ""}, {"external_id": "2"})
+        self.assertEqual((reply.json["succeeded"], reply.json["errors"][0]["external_id"]), (1, "1"))
+
+    def test_what_idempotency_does_not_keep(self):
+        for action in ({"status": 408}, {"status": 425}, {"status": 400, "retry_after": 1},
+                       {"status": 503}):
+            self.fault("spotzee", action, effect="after")
+            self.contacts_batch({"external_id": "1"}, Idempotency_Key=str(action))
+            again = self.contacts_batch({"external_id": "1"}, Idempotency_Key=str(action))
+            self.assertEqual(again.status, 200)
+            self.assertNotIn("Idempotent-Replayed", again.headers, action)
+        self.fault("spotzee", {"reset": "before"}, effect="after")
+        with self.assertRaises(ConnectionResetError):
+            self.contacts_batch({"external_id": "1"}, Idempotency_Key="lost")
+        again = self.contacts_batch({"external_id": "1"}, Idempotency_Key="lost")
+        self.assertEqual(again.headers["Idempotent-Replayed"], "true")
+
+    def test_a_key_is_one_whatever_the_path(self):
+        self.contacts_batch({"external_id": "1"}, Idempotency_Key="k")
+        other = self.call("POST", "/users/batch", [{"external_id": "1"}], **{"Idempotency-Key": "k"})
+        self.assertEqual((other.status, other.json["code"]), (409, "idempotency_key_mismatch"))
 
     def test_pages_forward_and_back(self):
         self.contacts_batch(*({"external_id": str(number)} for number in range(5)))
@@ -574,6 +599,9 @@ class SpotzeeTest(SandboxTest):
             {"external_id": "0", "subscription_id": 5, "state": 1}])
         self.assertEqual((reply.json["succeeded"], reply.json["failed"]), (1, 1))
         self.assertEqual(self.contacts("spotzee")[0]["subscriptions"], {"5": 1})
+        reply = self.call("POST", "/subscriptions/batch", [
+            {"external_id": "3", "subscription_id": 99, "state": 0}])
+        self.assertEqual(reply.json["results"][0]["error"]["code"], "resource_missing")
 
 
 if __name__ == "__main__":

@@ -37,13 +37,16 @@ class Provider:
     name = ""                 # also the path prefix
     default_account = ""
     unique_fields = ()        # by which stored contacts are found
+    shared_fields = ()        # that several contacts can have alike, and are found by
+    address_field = "email"   # what a person is known by
+    acts = ()                 # of a person: see act()
     updated_field = ""        # where a contact carries the time of its last change
     credentials = ("keys",)   # the settings that a new account does not inherit
 
     def __init__(self, clock, journal_limit=100_000):
         self.clock = clock
         self.accounts = Accounts(self.default_account, self.defaults(), self.unique_fields,
-                                 self.credentials)
+                                 self.shared_fields, self.credentials)
         self.journal = Journal(clock, journal_limit)
         self.faults = Faults(clock)
         self.limits = RateLimits(clock)
@@ -71,6 +74,17 @@ class Provider:
     def blank_contact(self, account):
         """A contact as it is created when nothing is known of it, with its id."""
         raise NotImplementedError
+
+    def reach(self, account, address):
+        """Return the names of the kinds of mail that can reach an address at present."""
+        raise NotImplementedError
+
+    def says_no(self, fields):
+        """Whether these fields, if set at the dashboard, are an opt-out."""
+        raise NotImplementedError
+
+    def answered(self, request, answer):
+        """Called with the answer that a fault gave, for providers that keep their answers."""
 
     # The life of a request
 
@@ -165,12 +179,94 @@ class Provider:
         """The contact that one of these fields identifies, or None."""
         return account.contacts.find_any(fields)
 
+    # People
+
+    def felt(self, account, address, kind, request=None, by="request", **details):
+        """Add what was done to a contact of this address to the history of the person.
+
+        Call it afterwards. `kind` is claimed, withdrawn, asked, created, changed, removed, edited,
+        or an act of the person. A re-subscription is added to the account's events as well.
+        """
+        if address is None:
+            return
+        moment = {"time": self.clock.iso(), "journal": self.journal.last()}
+        if request is not None:
+            moment["journal"] = request.entry["seq"]
+        over = account.people.felt(address, kind, moment, by, self.reach(account, address), **details)
+        if over:
+            account.record("resubscribed", moment["time"], email=address, over=over,
+                           request=moment["journal"])
+
+    def mailed(self, account, address, what, request=None, by="request"):
+        """Add a mail that the provider sends by itself to the history of the person."""
+        moment = {"time": self.clock.iso(),
+                  "journal": request.entry["seq"] if request else self.journal.last()}
+        account.people.note(address, "mailed", moment, by, what=what)
+
+    def enroll(self, account, contact, journeys, request=None):
+        """Enrol a contact, once, in each journey {name: {active, segment}} whose segment it matches."""
+        enrolled = account.recall("enrolled", set)
+        for name, journey in journeys.items():
+            matches = all(contact.get(field) == value
+                          for field, value in journey.get("segment", {}).items())
+            if journey["active"] and matches and (name, contact["id"]) not in enrolled:
+                enrolled.add((name, contact["id"]))
+                account.record("JOURNEY_ENROLLED", self.clock.iso(), contact=contact["id"],
+                               email=contact[self.address_field], journey=name)
+                self.mailed(account, contact[self.address_field], f"journey {name}", request)
+
+    def act(self, account, address, act, options):
+        """Do what a person can do with a link or a form: opt_out, opt_in, complain or confirm.
+
+        Return the person's report. An opt-in of an unknown address creates a contact.
+        """
+        if act not in self.acts:
+            raise ValueError(f"{act} is not one of {', '.join(self.acts)}")
+        kind = {"opt_out": "opted_out", "opt_in": "opted_in", "complain": "complained",
+                "confirm": "confirmed"}[act]
+        getattr(self, act)(account, address, **options)
+        self.felt(account, address, kind, by="person", **options)
+        return account.people.report(address)[0]
+
+    def contacts_of(self, account, address):
+        """The contacts of an address, oldest first."""
+        if self.address_field in self.shared_fields:
+            return account.contacts.find_all(self.address_field, address)
+        return [contact for contact in [account.contacts.find(self.address_field, address)] if contact]
+
+    def signed_up(self, account, address):
+        """The contacts of an address; create one if there is none."""
+        return self.contacts_of(account, address) or [
+            self.insert(account, {**self.blank_contact(account), self.address_field: address})]
+
+    def insert(self, account, contact):
+        """Keep a new contact."""
+        return account.contacts.insert(contact)
+
+    def touch(self, account, contact, **changes):
+        """Change a contact, and the time of its last change."""
+        return account.contacts.change(contact, {**changes, self.updated_field: self.clock.iso()})
+
+    # The dashboard
+
     def edit_contact(self, account, fields):
         """Create or change a contact from outside the API, as a person at the dashboard would."""
         contact = self.find_contact(account, fields)
+        before = contact and contact[self.address_field]
         if contact is None:
-            return account.contacts.insert({**self.blank_contact(account), **fields})
-        return account.contacts.change(contact, {**fields, self.updated_field: self.clock.iso()})
+            contact = self.insert(account, {**self.blank_contact(account), **fields})
+        else:
+            self.touch(account, contact, **fields)
+        kind = "opted_out" if self.says_no(fields) else "edited"
+        for address in {before, contact[self.address_field]} - {None}:
+            self.felt(account, address, kind, by="dashboard")
+        return contact
+
+    def drop_contact(self, account, contact, request=None):
+        """Remove a contact for good."""
+        account.contacts.remove(contact)
+        self.felt(account, contact[self.address_field], "removed", request,
+                  "request" if request else "dashboard", contact=contact["id"])
 
 
 def fits(pattern, segments):

@@ -1,8 +1,10 @@
 """CampaignLark, from its pages "Create or Update Contact", "Introduction", "Fields",
-"Retrieve contact by email" and "Tags".
+"Retrieve contact by email" and "Tags", and from its help pages on confirmations and automations.
 
 Where the documents are silent a setting chooses; its default stands in defaults() with a note.
 """
+
+import re
 
 from clock import parse_iso
 from exchange import Answer, Refusal
@@ -10,6 +12,8 @@ from providers.base import Provider, query_parameters, route, whole_number
 from schema import Field, describe, find_problems, is_email
 
 STATUSES = ("SUBSCRIBED", "UNSUBSCRIBED", "UNCONFIRMED", "CLEANED", "COMPLAINED")
+NO_MAIL = ("UNSUBSCRIBED", "CLEANED", "COMPLAINED")
+DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 EMAIL_REQUIRED = "Email address is required for upsert operation."
 UNKNOWN_MERGE_TAG = "We were unable to find a field with the merge_tag {}"
@@ -34,9 +38,11 @@ UPSERT = {
 
 
 def is_date(value):
-    """Fields: DATE is RFC 3339."""
+    """Fields: DATE is a date and a time of RFC 3339."""
+    if not DATE_TIME.fullmatch(value):
+        return False
     try:
-        return "T" in value and parse_iso(value) is not None
+        return parse_iso(re.sub(r"\.\d+", "", value)) is not None
     except ValueError:
         return False
 
@@ -45,7 +51,7 @@ FIELD_TYPES = {
     "TEXT": Field("string"),
     "NUMBER": Field("number"),
     "BOOL": Field("boolean"),
-    "DATE": Field("string", check=is_date, what="an RFC 3339 date"),
+    "DATE": Field("string", check=is_date, what="an RFC 3339 date-time"),
     "MULTI": Field("array"),
 }
 
@@ -61,6 +67,8 @@ class CampaignLark(Provider):
     default_account = "ws_sandbox"
     unique_fields = ("id", "email_address")
     updated_field = "updated_at"
+    address_field = "email_address"
+    acts = ("opt_out", "opt_in", "complain", "confirm")
 
     def defaults(self):
         return {
@@ -78,6 +86,7 @@ class CampaignLark(Provider):
             },
             "tags": {"1": "newsletter", "2": "vip"},
             "importing": False,         # a 400 for as long as an import or export runs
+            "automations": {},          # "Segment entered": {name: {active, segment: {field: value}}}
             # undocumented, so each may be set
             "email_case": "ignore",     # or "keep": addresses that differ in case are two
             "nulls": "refuse",          # or "clear"
@@ -190,6 +199,7 @@ class CampaignLark(Provider):
             "tags": body.get("tags", []), "status": body.get("status", "SUBSCRIBED")})
         if contact["status"] == "UNCONFIRMED":
             self.fire(request, "CONTACT_SUBSCRIBED_PENDING", contact)
+        self.settle_status(request, contact, None, body.get("status"))
         return contact
 
     def update(self, request, contact, fields, body, partial):
@@ -202,7 +212,23 @@ class CampaignLark(Provider):
             changes = {"fields": fields, "tags": body.get("tags", []),
                        "status": body.get("status", "SUBSCRIBED")}
         self.fire_changes(request, contact, changes)
+        before = contact["status"]
         request.account.contacts.change(contact, {**changes, "updated_at": self.clock.iso()})
+        self.settle_status(request, contact, before, body.get("status"))
+
+    def settle_status(self, request, contact, before, said):
+        """Record what a status means for the person. UNCONFIRMED sends a confirmation mail, and
+        SUBSCRIBED can start "Segment entered" automations."""
+        account, email, status = request.account, contact["email_address"], contact["status"]
+        kind = {None: "changed" if before else "created", "SUBSCRIBED": "claimed",
+                "UNCONFIRMED": "asked"}.get(said, "withdrawn")
+        self.felt(account, email, kind, request, status=status, before=before,
+                  **({} if before else {"new": contact["id"]}))
+        if status == "UNCONFIRMED" and before != status:
+            self.fire(request, "confirmation_mail_sent", contact)
+            self.mailed(account, email, "confirmation", request)
+        if status == "SUBSCRIBED":
+            self.enroll(account, contact, account.config["automations"], request)
 
     def fire_changes(self, request, contact, changes):
         """Automation Behaviour, update path: changed tags and changed tracked fields."""
@@ -215,9 +241,6 @@ class CampaignLark(Provider):
             if (definition["tracked"]
                     and contact["fields"].get(tag) != changes["fields"].get(tag)):
                 self.fire(request, "FIELD_UPDATED", contact, field=tag)
-        if changes["status"] == "SUBSCRIBED" and contact["status"] in ("UNSUBSCRIBED",
-                                                                       "COMPLAINED", "CLEANED"):
-            self.fire(request, "resubscribed", contact)
 
     def fire(self, request, kind, contact, **details):
         request.account.record(kind, self.clock.iso(), contact=contact["id"],
@@ -237,6 +260,35 @@ class CampaignLark(Provider):
                 "statistics": {"total_opens": 0, "total_clicks": 0, "total_bounces": 0,
                                "total_delivered": 0},
                 "created_at": contact["created_at"], "updated_at": contact["updated_at"]}
+
+    # People
+
+    def reach(self, account, address):
+        return {"campaigns" for contact in self.contacts_of(account, address)
+                if contact["status"] == "SUBSCRIBED"}
+
+    def says_no(self, fields):
+        return fields.get("status") in NO_MAIL
+
+    def set_status(self, account, address, status):
+        for contact in self.contacts_of(account, address):
+            self.touch(account, contact, status=status)
+
+    def opt_out(self, account, address):
+        self.set_status(account, address, "UNSUBSCRIBED")
+
+    def complain(self, account, address):
+        self.set_status(account, address, "COMPLAINED")
+
+    def opt_in(self, account, address):
+        self.signed_up(account, address)
+        self.set_status(account, address, "SUBSCRIBED")
+
+    def confirm(self, account, address):
+        """The link in a confirmation mail."""
+        for contact in self.contacts_of(account, address):
+            if contact["status"] == "UNCONFIRMED":
+                self.touch(account, contact, status="SUBSCRIBED")
 
     # Reading
 

@@ -62,7 +62,9 @@ class Caramel(Provider):
     name = "caramel"
     default_account = "usr_sandbox"
     unique_fields = ("id", "key")
+    shared_fields = ("email",)          # of several businesses
     updated_field = "updated_at"
+    acts = ("opt_out", "opt_in", "complain")
     credentials = ("keys", "refresh_tokens")
 
     def __init__(self, *arguments):
@@ -331,27 +333,28 @@ class Caramel(Provider):
         self.reject_as_scripted(request, email)
         account, key = request.account, f"{business_id}/{email}"
         contact = account.contacts.find("key", key)
+        kind, details = "changed", {"source": source}
         if contact is None:
             contact = account.contacts.insert({
                 **self.blank_contact(account), "business_id": business_id, "email": email,
                 "key": key, "source": source, **fields})
+            kind, details["new"] = "created", contact["id"]
         else:
-            if fields.get("marketing_consent") and not contact["marketing_consent"]:
-                self.record(request, "resubscribed", contact)
             account.contacts.change(contact, {**fields, "updated_at": self.clock.iso()})
-        self.enroll(request, contact)
+        if fields.get("marketing_consent"):
+            kind = "claimed"
+            self.count_consent(request, contact)
+        self.felt(account, email, kind, request, **details)
+        self.enroll(account, contact, request.config["journeys"], request)
         return {name: value for name, value in contact.items()
                 if name not in ("key", "updated_at")}
 
-    def enroll(self, request, contact):
-        """Journey enrollment: every upserted contact that matches an active segment."""
-        enrolled = request.account.recall("enrolled", set)
-        for name, journey in request.config["journeys"].items():
-            matches = all(contact.get(field) == value
-                          for field, value in journey.get("segment", {}).items())
-            if journey["active"] and matches and (name, contact["id"]) not in enrolled:
-                enrolled.add((name, contact["id"]))
-                self.record(request, "JOURNEY_ENROLLED", contact, journey=name)
+    def count_consent(self, request, contact):
+        """Count the records of consent; there should be one for each consent that was given."""
+        consents = request.account.recall("consents")
+        consents[contact["key"]] = consents.get(contact["key"], 0) + 1
+        if consents[contact["key"]] > 1:
+            self.record(request, "consent_claimed_twice", contact, times=consents[contact["key"]])
 
     def record(self, request, kind, contact, **details):
         request.account.record(kind, self.clock.iso(), contact=contact["id"],
@@ -363,6 +366,28 @@ class Caramel(Provider):
                 "first_name": None, "last_name": None, "locale": None, "phone": None,
                 "marketing_consent": False, "source": "api", "tags": [], "key": None,
                 "created_at": now, "updated_at": now}
+
+    # People
+
+    def reach(self, account, address):
+        return {"campaigns" for contact in account.contacts.find_all("email", address)
+                if contact["marketing_consent"]}
+
+    def says_no(self, fields):
+        return fields.get("marketing_consent") is False
+
+    def opt_out(self, account, address):
+        for contact in self.contacts_of(account, address):
+            self.touch(account, contact, marketing_consent=False)
+
+    complain = opt_out
+
+    def opt_in(self, account, address):
+        for contact in self.signed_up(account, address):
+            self.touch(account, contact, marketing_consent=True)
+
+    def insert(self, account, contact):
+        return super().insert(account, with_key(account, contact))
 
     def find_contact(self, account, fields):
         """Emails are unique per business; the first business is the default."""

@@ -1,11 +1,14 @@
 """MailingCore, from its pages "Bulk import", "Upsert contact", "Contacts overview",
-"Locale coverage", "Errors", "Rate limits" and "Multi-tenant".
+"Locale coverage", "Unsubscribe", "Errors", "Rate limits" and "Multi-tenant".
 
-Where the documents are silent a setting chooses; its default stands in defaults() with a note.
+The hosted unsubscribe page also adds the address to the suppression list; a later optIn true
+removes it. A campaign whose audienceFilter does not ask for optIn mails everybody who is not
+suppressed. Where the documents are silent a setting chooses; its default stands in defaults() with a note.
 """
 
 from clock import parse_iso
 from exchange import Answer, Refusal, phrase
+from people import UNASKED
 from providers.base import (Provider, limit_headers, make_cursor, parse_cursor,
                             query_parameters, route, whole_number)
 from schema import Field, find_problems, is_email
@@ -33,6 +36,7 @@ class MailingCore(Provider):
     default_account = "clx_sandbox"
     unique_fields = ("id", "externalId", "email")
     updated_field = "updatedAt"
+    acts = ("opt_out", "opt_in", "complain")
 
     def defaults(self):
         return {
@@ -132,7 +136,7 @@ class MailingCore(Provider):
         contact = request.account.contacts.find("externalId", external_id)
         if contact is None:
             raise Refusal(404, "Contact not found")
-        request.account.contacts.remove(contact)
+        self.drop_contact(request.account, contact, request)
         return Answer(200, {"deleted": True, "externalId": external_id})
 
     def check_quota(self, request):
@@ -221,9 +225,17 @@ class MailingCore(Provider):
             changes["email"] = fields["email"].lower()
         if request.config["attributes"] == "merge" and fields.get("attributes"):
             changes["attributes"] = {**(contact["attributes"] or {}), **fields["attributes"]}
-        if fields.get("optIn") and contact["email"] and not contact["optIn"]:
-            account.record("resubscribed", now, contact=contact["id"], email=contact["email"])
-        return account.contacts.change(contact, changes)
+        before = contact["email"]
+        account.contacts.change(contact, changes)
+        if fields.get("optIn"):
+            account.recall("suppressed", set).discard(contact["email"])
+        kind = {True: "claimed", False: "withdrawn"}.get(
+            fields.get("optIn"), "changed" if before else "created")
+        self.felt(account, contact["email"], kind, request, external_id=contact["externalId"],
+                  **({} if before else {"new": contact["id"]}))
+        if before not in (None, contact["email"]):
+            self.felt(account, before, "changed", request, external_id=contact["externalId"])
+        return contact
 
     def blank_contact(self, account):
         now = self.clock.iso()
@@ -231,6 +243,30 @@ class MailingCore(Provider):
                 "locale": None, "optIn": account.config["opt_in_default"], "attributes": {},
                 "consentVersion": None, "source": "api", "projectId": None,
                 "createdAt": now, "updatedAt": now}
+
+    # People
+
+    def reach(self, account, address):
+        if address in account.recall("suppressed", set):
+            return set()
+        return {"campaigns" if contact["optIn"] else UNASKED
+                for contact in self.contacts_of(account, address)}
+
+    def says_no(self, fields):
+        return fields.get("optIn") is False
+
+    def opt_out(self, account, address):
+        """The hosted page: optIn false, and the suppression list."""
+        account.recall("suppressed", set).add(address)
+        for contact in self.contacts_of(account, address):
+            self.touch(account, contact, optIn=False)
+
+    complain = opt_out
+
+    def opt_in(self, account, address):
+        account.recall("suppressed", set).discard(address)
+        for contact in self.signed_up(account, address):
+            self.touch(account, contact, optIn=True)
 
     # Reading
 

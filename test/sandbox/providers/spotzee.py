@@ -1,8 +1,9 @@
 """Spotzee, from its pages "Sync contacts" (POST /contacts/batch) and, as that page was renamed,
-"Sync users" (POST /users/batch), "Idempotency", "Errors", "Pagination", "Versioning" and
-"Rate limits".
+"Sync users" (POST /users/batch), "Subscriptions", "Idempotency", "Errors", "Pagination",
+"Versioning" and "Rate limits".
 
-Where the documents are silent a setting chooses; its default stands in defaults() with a note.
+A user without a recorded opt-out for a subscription type counts as subscribed, so creating a user
+subscribes them. Where the documents are silent a setting chooses; its default stands in defaults() with a note.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ BATCH_MAX = 100
 LIST_MAX = 100
 KEY_MAX = 255
 IDEMPOTENCY_SECONDS = 24 * 3600
+UNCACHED = (408, 425, 429)                            # and 5xx, and whatever has Retry-After
 WRITING_ROLES = ("editor", "publisher", "admin")      # not support and smtpproxy
 SORTS = ("id", "external_id", "email", "created_at", "updated_at")
 
@@ -57,14 +59,20 @@ class Spotzee(Provider):
     name = "spotzee"
     default_account = "prj_sandbox"
     unique_fields = ("id", "external_id", "anonymous_id")
+    shared_fields = ("email",)      # two external ids can have one address
     updated_field = "updated_at"
+    acts = ("opt_out", "opt_in", "complain")
 
     def defaults(self):
         return {
             "keys": {"sk_sandbox": {"role": "editor"}},
-            "limits": {"edge": {"kind": "sliding", "limit": 1000, "seconds": 10},
-                       "client": {"kind": "sliding", "limit": 8000, "seconds": 60}},
+            # a later page allows 4,000 in 10 s; it documents the blocks
+            "limits": {"edge": {"kind": "sliding", "limit": 1000, "seconds": 10, "block": 10},
+                       "client": {"kind": "sliding", "limit": 8000, "seconds": 60, "block": 120}},
             "versions": ["2026-04-28"],
+            "subscriptions": {"5": "Newsletter"},   # the types
+            "paths": "both",                # or "contacts", as on the page; "users", as in the API
+            "path_404": "problem",          # the answer for an unknown path, or "text"
             # undocumented or contradictory, so each may be set
             "require_version": False,       # 400 version_required without the header
             "idempotency": True,            # False: the header has no effect
@@ -73,13 +81,20 @@ class Spotzee(Provider):
             "invalid_items": "item",        # or "request": 422 for all
             "data": "merge",                # or "replace"
             "rate_headers": False,          # X-RateLimit-*, Reset in seconds left
+            "retry_after": False,           # with a 429; an older sample has it, today's has not
         }
 
     # Rules for every request
 
     def route_path(self, request):
         """The sync page names no prefix, the reference has /api/client."""
-        return request.path.removeprefix("/api/client")
+        path = request.path.removeprefix("/api/client")
+        paths = request.config["paths"] if request.account else "both"
+        missing = {"users": "/contacts", "contacts": "/users"}.get(paths)
+        return None if missing and path.split("/")[1:2] == [missing[1:]] else path
+
+    def find_route(self, request):
+        return super().find_route(request) if self.route_path(request) is not None else None
 
     def admit(self, request, found):
         """Rate limits at the edge, per address; then the key and its role; then the version."""
@@ -91,7 +106,7 @@ class Spotzee(Provider):
         self.check_version(request)
 
     def enforce_limits(self, request):
-        """Rate limits: 429 with Retry-After in seconds."""
+        """Rate limits: 429 until the block has passed."""
         config = self.settings(request)
         verdict = self.throttle(request, [((name, request.remote), spec)
                                           for name, spec in config["limits"].items()])
@@ -103,8 +118,9 @@ class Spotzee(Provider):
                                           "X-RateLimit-Remaining": str(verdict.remaining),
                                           "X-RateLimit-Reset": str(left)})
         if not verdict.allowed:
+            seconds = str(max(1, math.ceil(verdict.retry_after)))
             raise Refusal(429, "Too many requests",
-                          headers={"Retry-After": str(max(1, math.ceil(verdict.retry_after)))})
+                          headers={"Retry-After": seconds} if config["retry_after"] else {})
 
     def authenticate(self, request):
         """Authentication: an sk_ key on this surface, else 401."""
@@ -126,6 +142,8 @@ class Spotzee(Provider):
 
     def refuse(self, request, refusal):
         """Errors: RFC 7807, with the message mirrored under its old name."""
+        if refusal.code == "text":
+            return Answer(refusal.status, refusal.message.encode(), media_type="text/plain")
         code = refusal.code or STATUS_CODES.get(refusal.status, "internal_error")
         return Answer(refusal.status, {
             "status": "error", "code": code, "title": code.replace("_", " ").capitalize(),
@@ -138,6 +156,8 @@ class Spotzee(Provider):
 
     def perform(self, request, found):
         """Idempotency: POST and PATCH, per key, 24 h; 2xx and 4xx are kept, 429 and 5xx not."""
+        if found is None and request.config["path_404"] == "text":
+            raise Refusal(404, "Not Found", code="text")
         key = request.headers.get("Idempotency-Key")
         if request.method not in ("POST", "PATCH") or not request.config["idempotency"]:
             return super().perform(request, found)
@@ -165,10 +185,16 @@ class Spotzee(Provider):
             answer = super().perform(request, found)
         except Refusal as refusal:
             answer = self.refuse(request, refusal)
-        if answer.status < 500 and answer.status != 429:
+        if is_kept(answer):
             cache[scope] = {"until": now + IDEMPOTENCY_SECONDS, "fingerprint": fingerprint,
                             "answer": answer}
         return answer
+
+    def answered(self, request, answer):
+        """Idempotency: if a fault answers with what is not kept, forget our own answer."""
+        if request.account is not None and not is_kept(answer):
+            scope = (request.bearer(), request.headers.get("Idempotency-Key"))
+            request.account.recall("idempotency").pop(scope, None)
 
     def replay(self, kept, fingerprint):
         if kept["fingerprint"] != fingerprint:
@@ -265,15 +291,20 @@ class Spotzee(Provider):
     def upsert(self, request, item):
         """Sync contacts: external_id is the upsert key; what was omitted stays."""
         self.reject_as_scripted(request, item.get("external_id"), item.get("email"))
-        contacts = request.account.contacts
+        account, contacts = request.account, request.account.contacts
         contact = contacts.find_any({name: item.get(name)
                                      for name in ("external_id", "anonymous_id")})
+        kind, before = "changed", contact and contact["email"]
         if contact is None:
-            contact = contacts.insert(self.blank_contact(request.account))
+            kind, contact = "created", contacts.insert(self.blank_contact(account))
         changes = {**item, "updated_at": self.clock.iso()}
         if request.config["data"] == "merge" and item.get("data") is not None:
             changes["data"] = {**(contact["data"] or {}), **item["data"]}
-        return contacts.change(contact, changes)
+        contacts.change(contact, changes)
+        for address in {before, contact["email"]} - {None}:
+            self.felt(account, address, kind, request, external_id=contact["external_id"],
+                      **({"new": contact["id"]} if kind == "created" else {}))
+        return contact
 
     def blank_contact(self, account):
         now = self.clock.iso()
@@ -341,7 +372,7 @@ class Spotzee(Provider):
         for external_id in external_ids:
             contact = request.account.contacts.find("external_id", external_id)
             if contact is not None:
-                request.account.contacts.remove(contact)
+                self.drop_contact(request.account, contact, request)
 
     @route("POST", "/subscriptions/batch")
     def subscriptions_batch(self, request):
@@ -369,18 +400,55 @@ class Spotzee(Provider):
         if contact is None:
             return {"error": {"code": "resource_missing", "message": "No such user"}}
         subscription, state = str(item["subscription_id"]), item["state"]
+        if subscription not in request.config["subscriptions"]:
+            return {"error": {"code": "resource_missing", "message": "No such subscription"}}
         before = contact["subscriptions"].get(subscription)
         contact["subscriptions"][subscription] = state
         if before != state:
             request.account.record("subscription_changed", self.clock.iso(),
                                    contact=contact["id"], email=contact["email"],
                                    subscription=subscription, before=before, after=state)
+        self.felt(request.account, contact["email"], "claimed" if state else "withdrawn", request,
+                  subscription=subscription, external_id=external_id)
         return {"subscription": {"subscription_id": item["subscription_id"], "state": state}}
+
+    # People
+
+    def reach(self, account, address):
+        """Subscriptions: who has no recorded opt-out counts as subscribed."""
+        return {f"subscription {subscription}" for subscription in account.config["subscriptions"]
+                for contact in account.contacts.find_all("email", address)
+                if contact["subscriptions"].get(subscription) != 0}
+
+    def says_no(self, fields):
+        return 0 in fields.get("subscriptions", {}).values()
+
+    def set_state(self, account, address, subscription, state):
+        """The state of a subscription, or of all, in all contacts of an address."""
+        for contact in self.signed_up(account, address) if state else self.contacts_of(account, address):
+            self.touch(account, contact, subscriptions={
+                **contact["subscriptions"],
+                **{one: state for one in ([subscription] if subscription else
+                                          account.config["subscriptions"])}})
+
+    def opt_out(self, account, address, subscription=None):
+        self.set_state(account, address, subscription, 0)
+
+    complain = opt_out
+
+    def opt_in(self, account, address, subscription=None):
+        self.set_state(account, address, subscription, 1)
 
     @route("GET", "/me")
     def me(self, request):
         """Authentication: the project that a key belongs to."""
         return Answer(200, {"id": request.account.name, "name": request.account.name})
+
+
+def is_kept(answer):
+    """Whether the answer to an idempotency key is kept."""
+    return answer.status < 500 and answer.status not in UNCACHED and (
+        "Retry-After" not in answer.headers)
 
 
 def item_problems(schema, item, path):

@@ -1,0 +1,219 @@
+#!/usr/bin/python3
+"""Run random histories over all five providers, and check by an oracle that nobody's consent is violated.
+
+usage: consent.py --bindir DIR [--work DIR] [--seed N] [--seeds N] [--steps N] [--jobs N] [--provider NAME] [--verbose]
+
+Each seed is one history in a database of its own. It inserts, updates, deletes and moves rows of one or two tables, which are
+watched by a server at each provider; ends and recreates watches; lets people opt out, opt in and complain at the provider;
+and adds lost answers, reloads, kills, restarts, restores and erasures. The sandbox tells what reached people, and
+consent_oracle.py judges it; its header explains the verdicts. For each failing verdict this prints the seed and the history of
+that person, with rows, words and requests in order.
+
+The same seed makes the same choices, but not with the same timing. Features that the product does not have yet (opt_in_at,
+claims, delete_delay, ...) are left out; they are recognised by the arguments of contactsync_watch().
+"""
+
+import argparse
+import collections
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import psycopg2
+
+from consent_accounts import PROVIDERS
+from consent_history import History
+from consent_oracle import FAILING, SHOWN
+from torture import Sandbox, Server
+
+
+class Installation:
+    """The server and the sandbox that all histories share, and the features of the product."""
+
+    SPEED = 20          # of the clocks of product and sandbox
+
+    def __init__(self, options, work):
+        self.options = options
+        self.sandbox = Sandbox(self.SPEED)
+        self.server = Server(options.bindir, work, {
+            "shared_preload_libraries": "contactsync", "listen_addresses": "", "unix_socket_directories": work,
+            "fsync": "off", "shared_buffers": "32MB", "max_connections": "40", "max_worker_processes": "16",
+            "contactsync.clock_speed": self.SPEED, "contactsync.launcher_naptime": "1s", "contactsync.probe_interval": "5",
+            "log_line_prefix": "%m %b[%p] %d ", "log_statement": "none", "autovacuum_naptime": "60s",
+            "restart_after_crash": "on"})
+        for sql in ("CREATE ROLE sender LOGIN", "CREATE DATABASE probe OWNER sender"):
+            self.run(self.connect("postgres", "admin"), sql)
+        self.features = self.probe()
+
+    def connect(self, database, user="sender", seconds=60):
+        end = time.time() + seconds
+        while True:
+            try:
+                connection = psycopg2.connect(host=self.server.sockets, dbname=database, user=user, connect_timeout=5)
+                connection.autocommit = True
+                return connection
+            except psycopg2.OperationalError:
+                if time.time() > end:
+                    raise
+                time.sleep(0.05)
+
+    @staticmethod
+    def run(connection, sql, parameters=None):
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, parameters)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def probe(self):
+        """Find out which of the planned features the product has."""
+        def works(sql):
+            try:
+                self.run(self.connect("probe"), sql)
+                return True
+            except psycopg2.Error:
+                return False
+
+        self.run(self.connect("probe", "admin"),
+                 "CREATE EXTENSION contactsync; GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO sender")
+        arguments = {}
+        for name, names in self.run(self.connect("probe"), "SELECT proname, proargnames FROM pg_proc WHERE proname LIKE 'contactsync%'"):
+            arguments.setdefault(name, set()).update(names or ())
+        watch = arguments["contactsync_watch"]
+        self.run(self.connect("probe"), """
+            CREATE TABLE t (id int PRIMARY KEY, email text, opt bool, opt_at timestamptz);
+            CREATE SERVER mc FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 'x', base_url 'http://127.0.0.1:1');
+            CREATE USER MAPPING FOR CURRENT_USER SERVER mc OPTIONS (api_key 'mc_test_x');
+            CREATE SERVER sp FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee', base_url 'http://127.0.0.1:1');
+            CREATE USER MAPPING FOR CURRENT_USER SERVER sp OPTIONS (api_key 'sk_x')""")
+        server = "CREATE SERVER x FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee', base_url 'http://127.0.0.1:1', {}); DROP SERVER x"
+        features = {name: name in watch for name in ("claims", "delete_guard", "delete_delay", "pull_every")}
+        features["forget_suppression"] = "suppression" in arguments["contactsync_forget"]
+        features["opt_in_at"] = works("SELECT contactsync_watch('t', 'mc', '{\"email\": \"email\", \"opt_in\": \"opt\", \"opt_in_at\": \"opt_at\"}')")
+        features["spotzee_opt_in"] = works("SELECT contactsync_watch('t', 'sp', '{\"external_id\": \"id\", \"email\": \"email\", \"opt_in\": \"opt\"}')")
+        features["spotzee_auto"] = works(server.format("api 'auto'"))
+        features["spotzee_subscription"] = works(server.format("subscription_id '5'"))
+        self.run(self.connect("postgres", "admin"), "DROP DATABASE probe WITH (FORCE)")
+        return features
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bindir", required=True)
+    parser.add_argument("--work")
+    parser.add_argument("--seed", type=int, help="first seed; random by default")
+    parser.add_argument("--seeds", type=int, default=6, help="number of seeds")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes, each with a server of its own")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--provider", choices=PROVIDERS, help="run only this provider; this is faster, but makes other choices")
+    parser.add_argument("--acts", help="comma-separated names of functions in consent_history.py; run only these")
+    parser.add_argument("--show", type=int, default=3, help="number of histories to print for each kind of verdict and provider")
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--keep", action="store_true")
+    options = parser.parse_args()
+    if options.seed is None:
+        options.seed = random.randrange(10**6)
+    return options
+
+
+class Tally:
+    """The verdicts of all histories."""
+
+    def __init__(self):
+        self.counts, self.shown, self.broken, self.failing = collections.Counter(), collections.Counter(), 0, []
+
+    def add(self, history, show):
+        """Count the verdicts of a history, and print some of them."""
+        found = [(name, verdict) for name, ledger in history.ledgers.items() for verdict in ledger.verdicts]
+        for name, verdict in found:
+            self.counts[name, verdict.kind] += 1
+            if verdict.kind in FAILING and self.shown[name, verdict.kind] < show:
+                self.shown[name, verdict.kind] += 1
+                history.tell(name, verdict)
+        for text in history.broken:
+            print(f"seed {history.seed}: {text}", flush=True)
+        self.broken += len(history.broken)
+        if history.broken or any(verdict.kind in FAILING for _, verdict in found):
+            self.failing.append(history.seed)
+        kinds = collections.Counter(verdict.kind for _, verdict in found)
+        print(f"seed {history.seed}: " + (", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items())) or "well"), flush=True)
+
+    def report(self, seeds, seconds):
+        print(f"\n{seeds} seeds in {seconds:.0f} s")
+        for kind in FAILING + SHOWN:
+            line = ", ".join(f"{name} {self.counts[name, kind]}" for name in PROVIDERS if self.counts[name, kind])
+            print(f"{sum(self.counts[name, kind] for name in PROVIDERS):6}  {kind}{f' ({line})' if line else ''}")
+        print(f"{self.broken:6}  broken")
+        if self.failing:
+            print("failing seeds: " + " ".join(map(str, self.failing)))
+
+    def add_report(self, text):
+        """Add the report of another process."""
+        for number, name, counts in re.findall(r"^ *(\d+)  (\w+)(?: \((.*)\))?$", text, re.M):
+            for provider, count in re.findall(r"(\w+) (\d+)", counts):
+                self.counts[provider, name] += int(count)
+            self.broken += int(number) if name == "broken" else 0
+        for seeds in re.findall(r"^failing seeds: (.*)$", text, re.M):
+            self.failing += map(int, seeds.split())
+
+
+def run_history(place, seed, tally):
+    history = History(place, seed)
+    try:
+        history.run()
+    except (psycopg2.Error, subprocess.CalledProcessError, OSError) as error:
+        history.broken.append(f"step {history.step_number}: {type(error).__name__}: {error}")
+    tally.add(history, place.options.show)
+    if not place.options.keep:
+        history.clean_up()
+
+
+def run_seeds(options, tally):
+    work = tempfile.mkdtemp(prefix="consent.", dir=options.work)
+    place = Installation(options, work)
+    missing = sorted(name for name, there in place.features.items() if not there)
+    print(f"seeds {options.seed} to {options.seed + options.seeds - 1}, {options.steps} steps"
+          + (f"; the product does not have yet: {', '.join(missing)}" if missing else ""), flush=True)
+    try:
+        for seed in range(options.seed, options.seed + options.seeds):
+            run_history(place, seed, tally)
+    finally:
+        place.server.stop("immediate")
+        place.sandbox.process.stdin.close()
+    if options.keep or tally.broken:
+        print(f"kept {work}")
+    else:
+        shutil.rmtree(work)
+
+
+def run_jobs(options, tally):
+    """Run the seeds in several processes, and print the output of each when it ends."""
+    share, rest = divmod(options.seeds, options.jobs)
+    first, jobs = options.seed, []
+    for number in range(min(options.jobs, options.seeds)):
+        seeds = share + (number < rest)
+        jobs.append(subprocess.Popen([sys.executable, *sys.argv, "--jobs", "1", "--seed", str(first), "--seeds", str(seeds)],
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        first += seeds
+    for job in jobs:
+        text, _ = job.communicate()
+        print(text, flush=True)
+        tally.add_report(text)
+        if job.returncode not in (0, 1):
+            tally.broken += 1
+
+
+def main():
+    options, tally, started = arguments(), Tally(), time.monotonic()
+    (run_jobs if options.jobs > 1 else run_seeds)(options, tally)
+    tally.report(options.seeds, time.monotonic() - started)
+    return 1 if tally.failing or tally.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""The accounts of consent.py, one class for each provider: server options, mapping, and the facts that the oracle needs."""
+
+import json
+
+PROVIDERS = ("mailingcore", "campaignlark", "owlat", "spotzee", "caramel")
+TOPICS = {"single": "topica00000000000000000000000000", "double": "topicb00000000000000000000000000",
+          "other": "topicc00000000000000000000000000"}
+
+
+class Account:
+    """One account at a provider: its server, options and mapping, and the facts that the oracle needs."""
+
+    path = ""
+    withholds = False           # creating a contact makes it mailable
+    can_withdraw = True
+    proves_absence = True       # a lookup or an answer shows whether the provider knows an address
+    carries = True              # the product can send a consent
+    on_delete_choices = ("ignore", "unsubscribe", "delete")
+
+    def __init__(self, name, number, rng, features):
+        self.provider, self.rng, self.features = name, rng, features
+        self.server, self.name = name, f"w{number}"
+        self.generation = 0
+        self.on_delete = rng.choice(self.on_delete_choices)
+        self.maps_opt_in = True
+        self.maps_opt_at = features["opt_in_at"] and rng.random() < 0.3
+        self.attribute = False          # whether the mapping has an additional field
+        self.options = {"pace": "500", "burst": "100", "bulk_guard": "0", "max_retries": "30", "timeout": "60s"}
+        self.watched = {}               # the arguments of contactsync_watch() by table
+        self.quiet_mark = 0
+        self.choose()
+
+    def choose(self):
+        """Choose the options that differ between seeds."""
+
+    @property
+    def key(self):
+        return f"{self.provider}_{self.name}_{self.generation}"
+
+    def secret(self):
+        return {"api_key": self.key}
+
+    def fields(self):
+        """Return the provider's own part of the mapping."""
+        raise NotImplementedError
+
+    def mapping(self):
+        mapping = {"email": "email", **self.fields()}
+        if self.maps_opt_in:
+            mapping["opt_in"] = "opt"
+        if self.maps_opt_at:
+            mapping["opt_in_at"] = "opt_at"
+        return mapping
+
+    # Facts for the oracle
+
+    def identity(self, row):
+        return row.address
+
+    def is_of(self, contact, row):
+        """Whether a contact belongs to a row."""
+        return self.address_of(contact) == row.address
+
+    @staticmethod
+    def address_of(contact):
+        return (contact.get("email") or contact.get("email_address") or "").lower()
+
+    def values(self, contact):
+        return self.address_of(contact), self.name_of(contact)
+
+    def name_of(self, contact):
+        raise NotImplementedError
+
+    def subscribed(self, person, contacts):
+        """Whether a consent that the product sent is in force."""
+        return bool(person) and person["mailable"]
+
+    def reads(self, row):
+        """The values of a row that the mapping uses."""
+        return (row.address, row.name, self.identity(row), self.maps_opt_in and row.opt, self.maps_opt_at and row.opt_at)
+
+    def address_follows(self, old, new):
+        """Whether the contact moves along when a row gets another address."""
+        return self.identity(old) == self.identity(new)
+
+    def told_by(self, entry):
+        """Addresses whose opt-out a successful answer to this request shows."""
+        return ()
+
+    def may_fail(self, reason, row, standing):
+        return False
+
+    def free(self, event):
+        return False
+
+    def can_delete(self, contact):
+        return True
+
+    def describe(self):
+        return (f"{self.provider}: on_delete {self.on_delete}, mapping {json.dumps(self.mapping())}, "
+                f"options {json.dumps(self.options)}")
+
+
+class MailingCore(Account):
+    path = "/mailingcore"
+
+    def choose(self):
+        self.external = self.rng.random() < 0.5
+        self.on_delete = self.rng.choice(("ignore", "unsubscribe", "delete") if self.external else ("ignore", "unsubscribe"))
+        self.options.update({"tenant_id": self.name, "batch_size": self.rng.choice(["1", "3", "1000"])})
+
+    @property
+    def key(self):
+        return f"mc_test_{self.name}_{self.generation}"
+
+    def fields(self):
+        fields = {"attributes": {"name": "name", **({"more": "uid"} if self.attribute else {})}}
+        if self.external:
+            fields["external_id"] = "mc_ext"
+        return fields
+
+    def identity(self, row):
+        return (self.external and row.mc_ext) or row.address
+
+    def is_of(self, contact, row):
+        if self.external and row.mc_ext and contact["externalId"] is not None:
+            return contact["externalId"] == row.mc_ext
+        return self.address_of(contact) == row.address
+
+    def can_delete(self, contact):
+        return contact["externalId"] is not None
+
+    def name_of(self, contact):
+        return (contact["attributes"] or {}).get("name")
+
+    def may_fail(self, reason, row, standing):
+        # an address can belong to one external id only
+        return reason.startswith("conflict") and self.external
+
+
+class CampaignLark(Account):
+    path = "/campaignlark/v1"
+    on_delete_choices = ("ignore", "unsubscribe")
+
+    def choose(self):
+        self.options.update({"check_fields": "false", "new_contacts": "unsubscribed"})
+        if self.rng.random() < 0.5:
+            self.options["on_email_change"] = "unsubscribe"
+
+    def fields(self):
+        return {"first_name": "name", **({"attributes": {"points": "uid"}} if self.attribute else {})}
+
+    def name_of(self, contact):
+        return contact["fields"].get("first_name")
+
+    def told_by(self, entry):
+        return [key.lower() for key in entry["keys"]]
+
+
+class Owlat(Account):
+    path = "/owlat"
+    withholds = True
+
+    def choose(self):
+        self.topic = TOPICS[self.rng.choice(["single", "single", "double"])]
+        self.options["topic_id"] = self.topic
+        self.follow = self.rng.random() < 0.5
+        if self.follow:
+            self.options["on_email_change"] = "follow"
+        if self.rng.random() < 0.15:
+            self.maps_opt_in = self.maps_opt_at = False
+
+    @property
+    def key(self):
+        return f"lm_live_{self.name}{self.generation}".ljust(40, "x")
+
+    def fields(self):
+        return {"first_name": "name", **({"last_name": "'X' || uid"} if self.attribute else {})}
+
+    def name_of(self, contact):
+        return contact["firstName"]
+
+    def subscribed(self, person, contacts):
+        return bool(person) and any(
+            self.topic in contact["topics"] for contact in contacts if contact["email"] == person["email"])
+
+    def address_follows(self, old, new):
+        return self.follow
+
+    def told_by(self, entry):
+        if entry["method"] == "DELETE" and "/topics/" in entry["path"]:
+            return [key.lower() for key in entry["keys"]]
+        return ()
+
+
+class Spotzee(Account):
+    path = "/spotzee/api/client"
+    withholds = True
+    proves_absence = False
+    on_delete_choices = ("ignore", "delete")
+
+    def choose(self):
+        self.maps_opt_in = self.features["spotzee_opt_in"] and self.rng.random() < 0.8
+        self.maps_opt_at = self.maps_opt_at and self.maps_opt_in
+        self.can_withdraw = False
+        self.api = self.rng.choice(["contacts", "users"])
+        self.options.update({"batch_size": self.rng.choice(["1", "100"]), "api": self.api})
+        if self.features["spotzee_auto"]:
+            self.options["api"] = "auto"
+        if self.maps_opt_in and self.features["spotzee_subscription"] and self.rng.random() < 0.5:
+            self.options["subscription_id"] = "5"
+            self.can_withdraw = True
+
+    @property
+    def key(self):
+        return f"sk_{self.name}_{self.generation}"
+
+    def config(self):
+        return {"paths": self.api if self.features["spotzee_auto"] else "both"}
+
+    def fields(self):
+        return {"external_id": "ext", "first_name": "name", **({"attributes": {"more": "uid"}} if self.attribute else {})}
+
+    def identity(self, row):
+        return row.ext
+
+    def is_of(self, contact, row):
+        return contact["external_id"] == row.ext
+
+    def name_of(self, contact):
+        return contact["first_name"] or (contact["data"] or {}).get("first_name")
+
+
+class Caramel(Account):
+    path = "/caramel/mcp"
+    can_withdraw = False
+    proves_absence = False
+    on_delete_choices = ("ignore",)
+
+    def choose(self):
+        self.options.update({"business_id": "bus_01h7m9k0aabcdefghj1234567", "form_id": "frm_import", "form_pace": "500"})
+        self.carries = self.rng.random() < 0.7
+        if self.carries:
+            self.options["route"] = "form"
+
+    def secret(self):
+        return {"access_token": self.key}
+
+    def fields(self):
+        return {"first_name": "name", **({"last_name": "'X' || uid"} if self.attribute else {})}
+
+    def name_of(self, contact):
+        return contact["first_name"]
+
+    def may_fail(self, reason, row, standing):
+        return "consent_kept" in reason
+
+
+CLASSES = {"mailingcore": MailingCore, "campaignlark": CampaignLark, "owlat": Owlat, "spotzee": Spotzee, "caramel": Caramel}

@@ -1,0 +1,449 @@
+"""The oracle of consent.py: judge by the rules of consent what reached the people of one account.
+
+A ledger belongs to one account at a provider. It receives every committed change of a row, every act of a person at the
+provider, and, from the sandbox, every request that a person could notice. For each address it keeps the words of the person
+that no request has carried yet. The rules:
+
+    A word is a live change of opt_in from not true to true; the first live row with opt_in true of an address that neither
+    contactsync nor the provider knows; a newer opt_in_at; or an explicit claims => 'all'.
+    A key change, a row that is inserted again, a new watch and an import are no words.
+    A consent is claimed once for each word, whatever happens to rows, keys, watches and servers in between.
+    NULL says nothing: true, NULL, true is no change.
+
+Changes between two quiet points may be read together or one by one, and a call may be repeated. Therefore a word stays valid
+until the first quiet point after a request has carried it, and a word must reach the provider only if the state that it
+changes was present at a quiet point.
+
+Verdicts that fail a run:
+
+    resubscribed    a request made a person reachable again who had left, without a later word
+    claimed         a request claimed consent without a word
+    removed         a request removed or unsubscribed a person who had a row all the time
+    left            a contact without a row is still there, or can still be mailed, contrary to on_delete
+    stale           the provider has other values, or another consent, than the row that changed last
+    stuck           the account does not come to rest; the history continues without it
+
+Verdicts that are counted and shown:
+
+    window          a request carried a word from before the opt-out, and nothing had told us of the opt-out yet
+    contested       the rules do not decide whether there was a word
+"""
+
+import collections
+import dataclasses
+import json
+import time
+
+CRASH_LOSES = 3     # seconds
+FAILING = ("resubscribed", "claimed", "removed", "left", "stale", "stuck")
+SHOWN = ("window", "contested")
+UNASKED = "campaigns that do not ask"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A committed row. The uid stays the same when the key changes."""
+    table: str
+    uid: int
+    key: tuple
+    ext: str
+    mc_ext: str
+    email: str
+    opt: bool
+    opt_at: object
+    name: str
+    live: bool
+
+    @property
+    def address(self):
+        return self.email.strip().lower()
+
+
+@dataclasses.dataclass
+class Word:
+    step: int           # when it was given
+    mark: int           # the newest request at the provider before the commit
+    why: str
+    required: bool      # it must reach the provider, not only may
+    carried: bool = False
+    again: bool = False     # it was carried before, but a crash may have lost the outcome
+
+
+class Memory:
+    """The state of one address at one account."""
+
+    def __init__(self):
+        self.known = False          # a row or an upsert had this address
+        self.said = None            # the last opt_in that was not NULL
+        self.settled = None         # said, at the last quiet point
+        self.newest = None          # the newest opt_in_at
+        self.words = []
+        self.claimed = False        # a request has claimed it before
+        self.topics = set()         # the topics that were claimed
+        self.no_step = None         # the opt-out of a person who has not come back
+        self.no_mark = None
+        self.yes_step = None        # when the person opted in at the provider
+        self.told = False           # a pull, a lookup or an answer has shown the opt-out
+        self.gap = True             # there was no row at some moment since the last quiet point
+        self.row_said_no = False    # a row said false at some moment since the last quiet point
+        self.abandoned = False      # the watch ended or the row got another address, so on_delete does not apply
+        self.withdrawn_at = None    # the newest withdrawing request since the last quiet point
+
+
+class Verdict:
+    def __init__(self, kind, address, request, text, step):
+        self.kind, self.address, self.request, self.text, self.step = kind, address, request, text, step
+
+    def __str__(self):
+        when = f"request {self.request}" if self.request else f"after step {self.step}"
+        return f"{self.kind}: {self.address}, {when}, {self.text}"
+
+
+class Ledger:
+    """The oracle of one account, which is described in consent_accounts.py."""
+
+    def __init__(self, account):
+        self.account = account
+        self.step = 0
+        self.memories = collections.defaultdict(Memory)
+        self.verdicts = []
+        self.seen = set()           # uids of rows that changed under the watch or were imported
+        self.spoke = {}             # the step of the last change of mapped values, by uid
+        self.echo = {}              # the step of the last change of the key only, by uid
+        self.loose = set()          # addresses whose last changed row is no longer watched
+        self.ours = set()           # ids of contacts that a request created
+        self.upserted = {}          # address: (opt, name, step)
+        self.events_read = 0
+        self.claims_all = False
+        self.restored = False       # after a restore an unknown address may have been claimed before
+        self.recent = []            # (time, address, word) of carried words; a crash can lose their outcomes
+        self.lasting = set()        # verdicts of the last quiet point, which are reported once
+        self.lasting_now = set()
+
+    def verdict(self, kind, address, request, text):
+        self.verdicts.append(Verdict(kind, address, request, text, self.step))
+
+    def lasting_verdict(self, kind, address, text):
+        """Report a difference at a quiet point, once for as long as it lasts."""
+        self.lasting_now.add((kind, address, text))
+        if (kind, address, text) not in self.lasting:
+            self.verdict(kind, address, None, text)
+
+    # Rows
+
+    def standing(self, rows, seen_only=True):
+        """Return the rows that stand for a contact of this account."""
+        return [row for row in rows.values() if row.live and row.table in self.account.watched
+                and (not seen_only or row.uid in self.seen)]
+
+    def says(self, row):
+        """Return the consent of a row. Without opt_in in the mapping, every row is a yes."""
+        return row.opt if self.account.maps_opt_in else True
+
+    def committed(self, step, mark, before, after, present):
+        """Record a commit. before and after have rows by uid; present has the addresses that the provider knows."""
+        by_key = {(row.table, row.key): row for row in before.values()}
+        changed = [uid for uid in {**before, **after} if before.get(uid) != after.get(uid)
+                   and (before.get(uid) or after.get(uid)).table in self.account.watched]
+        for uid in sorted(changed):
+            old, new = before.get(uid), after.get(uid)
+            if new and not old:     # a row that is deleted and inserted with the same key was updated
+                old = by_key.get((new.table, new.key))
+                if old and old.uid in self.seen:
+                    self.seen.add(uid)
+                    self.spoke[uid] = self.spoke.get(old.uid, 0)
+            if new and new.live:
+                self._speak(step, mark, old, new, present)
+            if old and old.live and old.uid in self.seen and not (new and new.live and new.address == old.address):
+                if new and new.live and not self.account.address_follows(old, new):
+                    self.memories[old.address].abandoned = True
+        self.look(after)
+
+    def look(self, rows):
+        """Note for each address whether it has a row, and whether a row says no."""
+        standing = collections.defaultdict(list)
+        for row in self.standing(rows, seen_only=False):
+            standing[row.address].append(row)
+        for address in {*self.memories, *standing}:
+            memory = self.memories[address]
+            if not standing[address] and address not in self.upserted:
+                memory.gap = True
+            if any(self.says(row) is False for row in standing[address]):
+                memory.row_said_no = True
+
+    def _speak(self, step, mark, old, new, present):
+        memory, says = self.memories[new.address], self.says(new)
+        same = bool(old and old.live and old.uid in self.seen and old.address == new.address)
+        before = self.says(old) if old else None
+        if says is True:
+            self._yes(step, mark, memory, same, old, before, new, present)
+        memory.abandoned = False
+        if same and self.account.reads(old) == self.account.reads(new):
+            self.echo[new.uid] = step
+            return
+        if says is not None:
+            memory.said = says
+        memory.known = True
+        if self.account.maps_opt_at and new.opt_at and says is not None:
+            memory.newest = max(filter(None, [memory.newest, new.opt_at]))
+        self.seen.add(new.uid)
+        self.spoke[new.uid] = step
+        self.loose.discard(new.address)
+
+    def _yes(self, step, mark, memory, same, old, before, new, present):
+        def word(why, required=True):
+            memory.words.append(Word(step, mark, why, required and memory.settled is not True))
+
+        newer = self.account.maps_opt_at and new.opt_at and (memory.newest is None or new.opt_at > memory.newest)
+        if newer and memory.known:
+            memory.words.append(Word(step, mark, "a newer opt_in_at", True))
+        elif same and before is False:
+            word("opt_in became true", memory.said is not True)
+        elif same and before is None and memory.said is not True:
+            word("opt_in became true")
+        elif same and memory.said is False:
+            word("the row that says yes spoke again", None)
+        elif same:
+            pass
+        elif not memory.known and new.address not in present:
+            moved = old and old.live and old.uid in self.seen and before is True
+            left = self.memories[old.address] if moved else None
+            free = moved and (self.account.address_follows(old, new) or left.no_step is not None or left.said is not True)
+            word("the first row of an address that nobody knows" + (", to which a person moved" if moved else ""),
+                 not free and not self.restored and self.account.proves_absence)
+        elif not memory.known and self.claims_all:
+            word("claims => 'all'")
+        elif self.claims_all or old is not None and before is not True:
+            word("changed together with the key, or out of sight", None)
+        elif old is not None and memory.said is False:
+            word("a row that says yes took over an address that said no", None)
+        elif memory.known and not memory.claimed and memory.said is not False and memory.no_step is None:
+            word("a row of an address that was never claimed", None)
+
+    def imported(self, step, mark, rows, present, tables):
+        """Record an import or a reconciliation, which reads the rows that the watch has not read yet."""
+        for row in self.standing(rows, seen_only=False):
+            if row.table in tables and row.uid not in self.seen:
+                self._speak(step, mark, None, row, present)
+        self.look(rows)
+
+    def upsert(self, step, mark, address, opt, name, present):
+        """Record a contactsync_upsert(), whose contact needs no row."""
+        memory = self.memories[address]
+        if opt is True and memory.said is not True or not memory.known:
+            known = memory.known or address in present
+            memory.words.append(Word(step, mark, "an upsert with opt_in true", not known and opt is True))
+        if opt is not None:
+            memory.said = opt
+        memory.known, memory.abandoned = True, False
+        memory.row_said_no |= opt is False
+        self.upserted[address] = (opt, name, step)
+
+    def unwatched(self, rows, table):
+        """Record the end of a watch; its contacts are not removed any more."""
+        for row in rows.values():
+            if row.table == table and row.uid in self.seen:
+                self.seen.discard(row.uid)
+                self.loose.add(row.address)
+        others = {row.address for row in self.standing(rows)}
+        for address, memory in self.memories.items():
+            if address not in self.upserted and address not in others:
+                memory.abandoned = memory.gap = True
+
+    def forgotten(self, address):
+        """Record an erasure; on_delete does not apply until a row with this address is sent again."""
+        self.memories[address].abandoned = True
+        self.loose.add(address)
+
+    def crashed(self):
+        """Record a crash, which can lose the latest outcomes, so that calls are repeated."""
+        for moment, address, word in self.recent:
+            if time.monotonic() - moment < CRASH_LOSES:
+                self.memories[address].words.append(Word(word.step, word.mark, word.why + ", before a crash", False, again=True))
+        self.recent = []
+
+    # People
+
+    def person(self, step, address, act, mark):
+        memory = self.memories[address]
+        if act in ("opt_out", "complain"):
+            memory.no_step, memory.no_mark, memory.told = step, mark, False
+        else:
+            memory.no_step, memory.yes_step = None, step
+
+    def pulled(self):
+        """Record a complete pull; all earlier opt-outs are known from now on."""
+        for memory in self.memories.values():
+            memory.told = memory.told or memory.no_step is not None
+
+    def answered(self, entry):
+        """Record an answer, which can show an opt-out."""
+        if not entry["answered"] or entry["fault"] or entry["status"] is None or entry["status"] >= 300:
+            return
+        for address in self.account.told_by(entry):
+            memory = self.memories.get(address)
+            if memory and memory.no_step is not None and entry["seq"] > memory.no_mark:
+                memory.told = True
+
+    # Requests
+
+    def read(self, people):
+        """Judge the events since the last call. people is the answer of /mailable."""
+        news = [(event["seq"], person["email"].lower(), event) for person in people for event in person["events"]
+                if event["seq"] > self.events_read]
+        news.sort(key=lambda item: item[0])
+        for position, (number, address, event) in enumerate(news):
+            self.events_read = number
+            if event["by"] != "request" or event["kind"] in ("resubscribed", "mailed"):
+                continue
+            over = None
+            if position + 1 < len(news):
+                following = news[position + 1][2]
+                if following["kind"] == "resubscribed" and news[position + 1][1] == address:
+                    over = following["over"]
+            self._judge(address, event, over)
+
+    def _judge(self, address, event, over):
+        memory, kind = self.memories[address], event["kind"]
+        gained = set(event.get("gained", ())) - {UNASKED}
+        if "new" in event:
+            self.ours.add(event["new"])
+        if kind == "withdrawn":
+            memory.withdrawn_at = event["journal"]
+        if kind in ("claimed", "asked") or gained:
+            self._judge_claim(memory, address, event, gained, over)
+        if kind == "removed" or kind == "withdrawn" and set(event.get("lost", ())) - {UNASKED}:
+            self._judge_removal(memory, address, event)
+        if event.get("before") == "COMPLAINED" and event.get("status") == "UNSUBSCRIBED":
+            self.verdict("stale", address, event["journal"], "COMPLAINED was overwritten by UNSUBSCRIBED")
+
+    def _judge_claim(self, memory, address, event, gained, over):
+        request, what = event["journal"], f"{event['kind']}{' ' + ', '.join(sorted(gained)) if gained else ''}"
+        words = [word for word in memory.words if word.mark < request]
+        for word in words:
+            word.carried = True
+        why = "; ".join(word.why for word in words) or "no word"
+        memory.claimed = True
+        new_topic = event.get("topic") and memory.topics and event["topic"] not in memory.topics
+        memory.topics |= {event.get("topic")} - {None}
+        if over == "person" or memory.no_step is not None and event["kind"] == "claimed" and gained:
+            since = [word for word in words if memory.no_step is None or word.step > memory.no_step]
+            if since:
+                return
+            if memory.told or not words and event["kind"] not in ("created", "changed"):
+                known = "which was known" if memory.told else "without a word since"
+                self.verdict("resubscribed", address, request, f"{what}, after the person had left, {known} ({why})")
+            else:
+                self.verdict("window", address, request, f"{what}, after the person had left, which nothing had told ({why})")
+        elif words or self.account.free(event):
+            return
+        elif new_topic or event["kind"] in ("created", "changed") and memory.said is True:
+            self.verdict("contested", address, request, f"{what}, and a row says yes, but it is no new word")
+        else:
+            self.verdict("claimed", address, request, f"{what}, and there is no word for it")
+
+    def _judge_removal(self, memory, address, event):
+        request, kind = event["journal"], event["kind"]
+        if memory.gap or kind == "withdrawn" and memory.row_said_no or not memory.known:
+            return
+        self.verdict("removed", address, request, f"{kind}, though a row stood for it all the time, and none said no")
+
+    # Quiet points
+
+    def quiet(self, rows, contacts, people, failures):
+        """Check a quiet point. contacts and people are the answers of /contacts and /mailable, failures has reasons by key."""
+        reach = {person["email"].lower(): person for person in people}
+        standing = collections.defaultdict(list)
+        for row in self.standing(rows):
+            standing[row.address].append(row)
+        failed = self._failed(standing, failures)
+        for address, memory in self.memories.items():
+            there = self.account.subscribed(reach.get(address), contacts)
+            self._quiet_words(address, memory, there, address in failed, standing[address])
+            if standing[address]:
+                memory.settled = memory.said
+            anybody = [row for row in self.standing(rows, seen_only=False) if row.address == address]
+            memory.gap = not anybody and address not in self.upserted
+            memory.row_said_no = any(self.says(row) is False for row in anybody)
+        self._quiet_values(standing, contacts, failed)
+        self.lasting, self.lasting_now = self.lasting_now, set()
+
+    def _failed(self, standing, failures):
+        """Return the addresses with a failure. A failure that the rows do not justify is a verdict."""
+        failed = set()
+        for address, rows in standing.items():
+            for row in rows:
+                reason = failures.get(address) or failures.get(self.account.identity(row)) or failures.get(row.key)
+                if reason:
+                    failed.add(address)
+                    if not self.account.may_fail(reason, row, standing):
+                        self.lasting_verdict("stale", address, f"failed as {reason}")
+        return failed
+
+    def _quiet_words(self, address, memory, there, failed, rows):
+        undone, memory.withdrawn_at = memory.withdrawn_at is not None, None
+        for word in memory.words:
+            late = memory.no_step is not None and memory.no_step > word.step
+            if (word.required or undone and not word.again) and self.account.carries and not word.carried and not there and not failed and not late and rows:
+                if memory.said is True:
+                    self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
+        self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]
+        # an optional word stays valid, for example until a failure is retried
+        memory.words = [word for word in memory.words if not word.carried and not (there and word.required)]
+        withdrawn = rows and all(self.says(row) is False for row in rows) and memory.said is False
+        came = memory.yes_step is not None and memory.yes_step > max((self.spoke.get(row.uid, 0) for row in rows), default=0)
+        ours = memory.claimed or not self.account.withholds
+        if withdrawn and there and ours and not came and not failed and self.account.can_withdraw:
+            self.lasting_verdict("stale", address, "consent was withdrawn in the table, and not at the provider")
+
+    def _quiet_values(self, standing, contacts, failed):
+        groups, there = collections.defaultdict(list), {}
+        for rows in standing.values():
+            for row in rows:
+                found = [contact for contact in contacts if self.account.is_of(contact, row)]
+                group = found[0]["id"] if found else self.account.identity(row)
+                groups[group].append(row)
+                there[group] = found
+        for group, rows in groups.items():
+            last = max(self.spoke[row.uid] for row in rows)
+            speakers = [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) > last]
+            address = speakers[0].address
+            upserted = self.upserted.get(address)
+            if any(row.address in failed or row.address in self.loose for row in rows) or upserted and upserted[2] >= last:
+                continue
+            if not there[group] and not any(self._counts(row) for row in rows):
+                continue
+            expected = {(row.address, row.name) for row in speakers}
+            has = [self.account.values(contact) for contact in there[group]]
+            if not has:
+                self.lasting_verdict("stale", address, f"the provider has no contact for {sorted(expected)}")
+            elif not expected & set(has):
+                self.lasting_verdict("stale", address, f"the provider has {has}, not {sorted(expected)}")
+
+    def _counts(self, row):
+        """Whether the provider must have a contact for this row. Where creating claims, it may be withheld."""
+        memory = self.memories[row.address]
+        return not self.account.withholds or self.says(row) is True and memory.claimed and memory.no_step is None
+
+    def finish(self, rows, contacts, people):
+        """Check at the end of the history that nothing is left over."""
+        reach = {person["email"].lower(): person for person in people}
+        standing = self.standing(rows, seen_only=False)
+        addresses = {row.address for row in standing}
+        for contact in contacts:
+            address = self.account.values(contact)[0]
+            memory = self.memories.get(address)
+            if (any(self.account.is_of(contact, row) for row in standing) or address in self.upserted or memory is None
+                    or memory.abandoned or not memory.known or contact["id"] not in self.ours):
+                continue
+            if self.account.on_delete == "delete" and self.account.can_delete(contact):
+                self.verdict("left", address, None, "the contact is still there, and no row stands for it")
+            elif self.account.on_delete == "unsubscribe" and address not in addresses and self.account.subscribed(reach.get(address), contacts):
+                came = memory.yes_step is not None
+                if not came:
+                    self.verdict("left", address, None, "can still be mailed, and no row stands for it")
+
+
+def shorten(text, length=300):
+    text = text if isinstance(text, str) else json.dumps(text)
+    return text if len(text) <= length else text[:length] + "..."

@@ -1,0 +1,361 @@
+"""Test for each rule of consent_oracle.py what it allows and what it finds.
+
+Run with: python3 -m unittest discover -s test/fuzz
+"""
+
+import random
+import unittest
+
+from consent_accounts import CLASSES
+from consent_oracle import Ledger, Row
+
+FEATURES = {name: False for name in ("opt_in_at", "claims", "delete_delay", "spotzee_opt_in", "spotzee_auto", "spotzee_subscription")}
+JANE = "jane@example.org"
+
+
+class OracleTest(unittest.TestCase):
+    """One account, whose requests and people the test plays."""
+
+    provider = "mailingcore"
+
+    def setUp(self):
+        self.account = CLASSES[self.provider](self.provider, 1, random.Random(1), FEATURES)
+        self.account.watched = {"w": {}}
+        self.account.maps_opt_in = True
+        self.account.on_delete = "delete"
+        if self.provider == "mailingcore":
+            self.account.external = False
+        self.ledger = Ledger(self.account)
+        self.rows, self.step, self.request, self.seq = {}, 0, 0, 0
+        self.people, self.contacts = {}, {}
+
+    # Events
+
+    def row(self, uid, email=JANE, opt=True, name="N", **more):
+        return Row(**{"table": "w", "uid": uid, "key": ("a", str(uid)), "ext": f"E{uid}", "mc_ext": f"M{uid}", "email": email,
+                      "opt": opt, "opt_at": None, "name": name, "live": True, **more})
+
+    def commit(self, *rows, gone=()):
+        self.step += 1
+        before, self.rows = self.rows, {**self.rows, **{row.uid: row for row in rows}}
+        for uid in gone:
+            del self.rows[uid]
+        self.ledger.committed(self.step, self.request, before, self.rows, set(self.contacts))
+
+    def event(self, kind, address=JANE, by="request", **details):
+        self.seq += 1
+        person = self.people.setdefault(address, {"email": address, "mailable": False, "reach": [], "events": []})
+        person["events"].append({"seq": self.seq, "kind": kind, "by": by, "journal": self.request, "gained": [], "lost": [], **details})
+        return person
+
+    def requested(self, kind, address=JANE, name="N", **details):
+        """A request that a person could notice, and the contact that it leaves."""
+        self.request += 1
+        new = {} if address in self.contacts else {"new": f"id of {address}"}
+        self.event(kind, address, **new, **details)
+        self.contacts[address] = {"id": f"id of {address}", "email": address, "externalId": "x", "attributes": {"name": name}}
+
+    def claim(self, address=JANE, over=None, name="N"):
+        person = self.people.get(address)
+        gained = [] if person and person["mailable"] else ["campaigns"]
+        self.requested("claimed", address, name, gained=gained)
+        if over:
+            self.event("resubscribed", address, over=over)
+        self.people[address].update(mailable=True, reach=["campaigns"])
+        self.ledger.read(self.people.values())
+
+    def withdraw(self, address=JANE):
+        self.requested("withdrawn", address, lost=["campaigns"])
+        self.people[address].update(mailable=False, reach=[])
+        self.ledger.read(self.people.values())
+
+    def remove(self, address=JANE):
+        self.requested("removed", address, lost=self.people[address]["reach"])
+        self.people[address].update(mailable=False, reach=[])
+        del self.contacts[address]
+        self.ledger.read(self.people.values())
+
+    def leave(self, address=JANE):
+        self.step += 1
+        self.event("opted_out", address, by="person", lost=["campaigns"])["mailable"] = False
+        self.ledger.person(self.step, address, "opt_out", self.request)
+
+    def quiet(self):
+        self.ledger.read(self.people.values())
+        self.ledger.quiet(self.rows, list(self.contacts.values()), list(self.people.values()), {})
+
+    def assert_found(self, *kinds):
+        self.assertEqual([verdict.kind for verdict in self.ledger.verdicts], list(kinds), list(map(str, self.ledger.verdicts)))
+        self.ledger.verdicts.clear()
+
+    def claimed(self):
+        """Insert a row, claim it, and come to rest."""
+        self.commit(self.row(1))
+        self.claim()
+        self.quiet()
+        self.assert_found()
+
+
+class Words(OracleTest):
+    def test_the_first_row_of_an_address_is_a_word_once(self):
+        self.claimed()
+        self.claim()
+        self.assert_found("claimed")
+
+    def test_a_lost_answer_is_repeated_until_all_is_quiet(self):
+        self.commit(self.row(1))
+        self.claim()
+        self.claim()
+        self.quiet()
+        self.assert_found()
+
+    def test_an_address_that_the_provider_knows_is_not_claimed_by_a_row(self):
+        self.contacts[JANE] = {"id": "theirs", "email": JANE, "externalId": None, "attributes": {"name": "N"}}
+        self.commit(self.row(1))
+        self.claim()
+        self.assert_found("claimed")
+
+    def test_from_no_to_yes_is_a_word_and_must_arrive(self):
+        self.claimed()
+        self.commit(self.row(1, opt=False))
+        self.withdraw()
+        self.quiet()
+        self.commit(self.row(1, opt=True))
+        self.quiet()
+        self.assert_found("stale")
+        self.commit(self.row(1, opt=True, name="M"))
+        self.claim(over="withdrawal", name="M")
+        self.quiet()
+        self.assert_found()
+
+    def test_null_says_nothing(self):
+        self.claimed()
+        self.commit(self.row(1, opt=None))
+        self.quiet()
+        self.commit(self.row(1, opt=True))
+        self.quiet()
+        self.assert_found()
+        self.claim()
+        self.assert_found("claimed")
+
+    def test_neither_is_a_key_nor_a_row_that_comes_back(self):
+        self.claimed()
+        self.commit(self.row(1, key=("a", "1001")))
+        self.claim()
+        self.assert_found("claimed")
+        self.commit(gone=[1])
+        self.quiet()
+        self.commit(self.row(2))
+        self.claim()
+        self.assert_found("claimed")
+
+    def test_nor_a_second_row_or_watch_or_an_import(self):
+        self.claimed()
+        self.commit(self.row(2))
+        self.claim()
+        self.assert_found("claimed")
+        self.ledger.unwatched(self.rows, "w")
+        self.ledger.imported(self.step, self.request, self.rows, set(self.contacts), {"w"})
+        self.claim()
+        self.assert_found("claimed")
+
+    def test_but_claims_all_is(self):
+        self.contacts[JANE] = {"id": "theirs", "email": JANE, "externalId": None, "attributes": {"name": "N"}}
+        self.ledger.claims_all = True
+        self.ledger.imported(self.step, self.request, {1: self.row(1)}, {JANE}, {"w"})
+        self.claim()
+        self.assert_found()
+
+    def test_a_newer_opt_in_at_is_one(self):
+        self.account.maps_opt_at = True
+        self.commit(self.row(1, opt_at=10))
+        self.claim()
+        self.quiet()
+        self.leave()
+        self.commit(self.row(1, opt_at=10, name="M"))
+        self.commit(self.row(1, opt_at=11, name="M"))
+        self.claim(over="person", name="M")
+        self.quiet()
+        self.assert_found()
+
+    def test_no_and_yes_between_two_quiet_points_may_be_nothing(self):
+        self.claimed()
+        self.commit(self.row(1, opt=False))
+        self.commit(self.row(1, opt=True))
+        self.quiet()
+        self.assert_found()
+
+    def test_but_not_if_the_no_was_sent(self):
+        self.claimed()
+        self.commit(self.row(1, opt=False))
+        self.withdraw()
+        self.commit(self.row(1, opt=True))
+        self.quiet()
+        self.assert_found("stale")
+
+    def test_a_crash_may_forget_the_last_moments(self):
+        self.claimed()
+        self.ledger.crashed()
+        self.claim()
+        self.assert_found()
+
+    def test_nothing_is_claimed_for_a_row_that_says_no(self):
+        self.commit(self.row(1, opt=False))
+        self.claim()
+        self.assert_found("claimed")
+
+
+class People(OracleTest):
+    def test_who_left_is_not_subscribed_again_without_a_word(self):
+        self.claimed()
+        self.leave()
+        self.commit(self.row(1, name="M"))
+        self.claim(over="person", name="M")
+        self.assert_found("resubscribed")
+
+    def test_a_later_word_is_one(self):
+        self.claimed()
+        self.commit(self.row(1, opt=False))
+        self.withdraw()
+        self.quiet()
+        self.leave()
+        self.commit(self.row(1))
+        self.claim(over="person")
+        self.quiet()
+        self.assert_found()
+
+    def test_an_earlier_word_that_is_under_way_is_shown(self):
+        self.commit(self.row(1))
+        self.leave()
+        self.claim(over="person")
+        self.assert_found("window")
+
+    def test_unless_a_pull_has_told(self):
+        self.commit(self.row(1))
+        self.leave()
+        self.ledger.pulled()
+        self.claim(over="person")
+        self.assert_found("resubscribed")
+
+    def test_a_word_that_is_older_than_the_no_need_not_arrive(self):
+        self.commit(self.row(1))
+        self.contacts[JANE] = {"id": "x", "email": JANE, "externalId": "x", "attributes": {"name": "N"}}
+        self.leave()
+        self.quiet()
+        self.assert_found()
+
+
+class Removals(OracleTest):
+    def test_who_has_a_row_is_not_removed(self):
+        self.claimed()
+        self.remove()
+        self.assert_found("removed")
+
+    def test_nor_by_a_change_of_the_key(self):
+        self.claimed()
+        self.commit(self.row(1, key=("a", "1001")))
+        self.withdraw()
+        self.assert_found("removed")
+
+    def test_whose_row_went_is(self):
+        self.claimed()
+        self.commit(gone=[1])
+        self.remove()
+        self.quiet()
+        self.ledger.finish(self.rows, list(self.contacts.values()), list(self.people.values()))
+        self.assert_found()
+
+    def test_and_must_be(self):
+        self.claimed()
+        self.commit(gone=[1])
+        self.quiet()
+        self.ledger.finish(self.rows, list(self.contacts.values()), list(self.people.values()))
+        self.assert_found("left")
+
+    def test_but_not_after_an_unwatch(self):
+        self.claimed()
+        self.ledger.unwatched(self.rows, "w")
+        self.account.watched = {}
+        self.ledger.finish(self.rows, list(self.contacts.values()), list(self.people.values()))
+        self.assert_found()
+
+    def test_a_row_that_says_no_may_withdraw(self):
+        self.claimed()
+        self.commit(self.row(1, opt=False))
+        self.withdraw()
+        self.quiet()
+        self.assert_found()
+
+    def test_and_must(self):
+        self.claimed()
+        self.commit(self.row(1, opt=False))
+        self.quiet()
+        self.assert_found("stale")
+
+
+class Values(OracleTest):
+    def test_the_row_that_spoke_last_counts(self):
+        self.claimed()
+        self.commit(self.row(2, name="M"))
+        self.quiet()
+        self.assert_found("stale")
+        self.contacts[JANE]["attributes"]["name"] = "M"
+        self.quiet()
+        self.assert_found()
+
+    def test_a_lasting_difference_is_told_once(self):
+        self.claimed()
+        self.commit(self.row(1, name="M"))
+        self.quiet()
+        self.quiet()
+        self.assert_found("stale")
+
+    def test_a_key_alone_says_nothing(self):
+        self.claimed()
+        self.commit(self.row(2, name="M"))
+        self.contacts[JANE]["attributes"]["name"] = "M"
+        self.commit(self.row(1, key=("a", "1001")))
+        self.quiet()
+        self.assert_found()
+
+    def test_a_contact_that_is_missing(self):
+        self.commit(self.row(1, opt=None))
+        self.quiet()
+        self.assert_found("stale")
+
+
+class Owlat(OracleTest):
+    """Creating a contact makes it mailable."""
+
+    provider = "owlat"
+
+    def create(self):
+        self.requested("created", gained=["segments"])
+        self.contacts[JANE].update(firstName="N", topics={})
+        self.people[JANE].update(mailable=True, reach=["segments"])
+        self.ledger.read(self.people.values())
+
+    def test_who_says_yes_is_created_and_joins(self):
+        self.commit(self.row(1))
+        self.create()
+        self.requested("claimed", gained=["topic x"])
+        self.contacts[JANE].update(firstName="N", topics={self.account.topic: "not_required"})
+        self.quiet()
+        self.assert_found()
+
+    def test_who_does_not_is_withheld(self):
+        self.commit(self.row(1, opt=None))
+        self.quiet()
+        self.assert_found()
+        self.create()
+        self.assert_found("claimed")
+
+    def test_without_opt_in_a_row_is_a_yes(self):
+        self.account.maps_opt_in = False
+        self.commit(self.row(1, opt=None))
+        self.create()
+        self.assert_found()
+
+
+if __name__ == "__main__":
+    unittest.main()
