@@ -528,7 +528,7 @@ COMMENT ON COLUMN contactsync.contact.action IS 'u upserted, n unsubscribed';
 COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: what it has is not known';
 COMMENT ON COLUMN contactsync.contact.synced_at IS 'null: a first call may be under way';
 COMMENT ON COLUMN contactsync.contact.watch IS 'with key, the source row that was sent last; 0: contactsync_upsert()';
-COMMENT ON COLUMN contactsync.contact.opt_in IS 'that it was last sent with: t, f, n for null, - for none';
+COMMENT ON COLUMN contactsync.contact.opt_in IS 'that it was last sent with: t, f, n for null, N for null after t, - for none';
 COMMENT ON COLUMN contactsync.contact.opt_in_at IS 'when the person gave consent, as far as it is mapped';
 COMMENT ON COLUMN contactsync.contact.claimed IS 'consent was claimed, and stands as far as is known';
 COMMENT ON COLUMN contactsync.contact.opted_out IS 'the person opted out at the provider';
@@ -553,7 +553,7 @@ COMMENT ON TABLE contactsync.source_row
 IS 'which contact a source row stands for, one row per source row; several can stand for one contact';
 COMMENT ON COLUMN contactsync.source_row.digest IS 'of the contact that the row was mapped to when it was last sent; null: not known';
 COMMENT ON COLUMN contactsync.source_row.withheld IS 'the contact is not created, since the provider would mail a person who did not consent';
-COMMENT ON COLUMN contactsync.source_row.opt_in IS 'as it was last seen: t, f, n for null, - for none';
+COMMENT ON COLUMN contactsync.source_row.opt_in IS 'as it was last seen: t, f, n for null, N for null after t, - for none';
 
 CREATE TABLE contactsync.departure (
 	endpoint	integer	NOT NULL,

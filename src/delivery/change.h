@@ -106,6 +106,9 @@ typedef struct CsChange
 	const char *upsert_key;		/* of the contact, in the database's encoding */
 	const char *previous_key;	/* that its row stood for, if it is another one;
 								 * likewise */
+	char		row_opt_in;		/* to be stored of the row; see
+								 * cs_claim_seen() */
+	char		contact_opt_in; /* ... and of the contact */
 	bool		has_row;		/* the row is stored in source_row already */
 	bool		refused;		/* its row cannot be sent as it is */
 	bool		was_known;		/* the contact is stored, and was synced */

@@ -22,6 +22,14 @@ was_not_true(char consent)
 	return consent == CS_CONSENT_NO || consent == CS_CONSENT_NULL;
 }
 
+char
+cs_claim_seen(char before, char consent)
+{
+	if (consent == CS_CONSENT_NULL && (before == CS_CONSENT_YES || before == CS_CONSENT_NULLED))
+		return CS_CONSENT_NULLED;
+	return consent;
+}
+
 /* Does the row, or the contact of contactsync_upsert(), turn to true? */
 static bool
 turns_true(const CsClaimFacts *facts)

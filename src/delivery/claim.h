@@ -30,6 +30,12 @@ typedef struct CsClaimFacts
 extern CsClaim cs_claim_decide(const CsClaimFacts *facts);
 
 /* Was consent claimed already, and does it stand as far as we know? */
+/*
+ * What is to be stored as last seen of opt_in, from what was and what is.  Null says
+ * nothing, so true, null, true is no change.
+ */
+extern char cs_claim_seen(char before, char consent);
+
 extern bool cs_claim_stands(const CsClaimFacts *facts);
 
 /* Is it known that the person opted out? */

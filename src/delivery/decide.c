@@ -190,6 +190,10 @@ apply_known(const CsItem *item)
 	contact->opted_out = cs_claim_is_closed(&facts);
 	contact->remote_id = item->known.remote_id;
 	contact->topics = item->known.topics;
+	item->change->row_opt_in = cs_claim_seen(item->row.found ? item->row.opt_in : CS_CONSENT_UNKNOWN,
+											 contact->consent);
+	item->change->contact_opt_in = cs_claim_seen(item->known.found ? item->known.opt_in : CS_CONSENT_UNKNOWN,
+												 contact->consent);
 	return resolve_claim(account, &person, contact);
 }
 
@@ -258,7 +262,7 @@ is_recorded(const CsItem *item)
 {
 	return !has_left(item) && item->row.has_digest &&
 		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0 &&
-		item->row.opt_in == item->contact->consent;
+		item->row.opt_in == item->change->row_opt_in;
 }
 
 /*

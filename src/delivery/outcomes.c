@@ -162,7 +162,7 @@ record_row(CsLaneOutcomes *outcomes, const CsChange *change, bool withheld)
 	row->upsert_key = copy(outcomes, change->upsert_key);
 	row->digest = change->digest;
 	row->has_digest = true;
-	row->opt_in = change->contact->consent;
+	row->opt_in = change->row_opt_in;
 	row->withheld = withheld;
 }
 
@@ -199,10 +199,16 @@ leave_previous(CsLaneOutcomes *outcomes, const CsChange *change)
 			   action == CS_UNSUBSCRIBE ? 'n' : action == CS_DELETE ? 'd' : '\0');
 }
 
-/* What is remembered of a person whose contact has gone. */
+/*
+ * What is remembered of a person whose contact has gone.  If we deleted it, whatever
+ * the provider knew of an opt-out may have gone with it, so that it does not prove
+ * anything later that the provider does not know the address.
+ */
 static char
 memory_of(const CsContact *contact)
 {
+	if (contact->action == CS_DELETE && !contact->claimed)
+		return CS_MEMORY_CLOSED;
 	if (contact->opted_out || contact->consent == CS_CONSENT_NO || contact->action == CS_UNSUBSCRIBE)
 		return CS_MEMORY_CLOSED;
 	return contact->claimed ? CS_MEMORY_CLAIMED : '\0';
@@ -249,7 +255,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	}
 	stored->digest = change->digest;
 	stored->has_digest = true;
-	stored->opt_in = contact->action == CS_UPSERT ? contact->consent : CS_CONSENT_UNKNOWN;
+	stored->opt_in = contact->action == CS_UPSERT ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
 	stored->claimed = contact->action == CS_UPSERT && outcome->claimed;
 	stored->opted_out = outcome->opted_out;
 	stored->held = contact->action == CS_UPSERT && contact->consent == CS_CONSENT_YES &&

@@ -51,6 +51,7 @@ typedef enum CsAction
 #define CS_CONSENT_NULL		'n' /* it is mapped and null */
 #define CS_CONSENT_NO		'f'
 #define CS_CONSENT_YES		't'
+#define CS_CONSENT_NULLED	'N' /* null, and true was the last word before */
 
 /* Whether a sending may raise what the provider has of a person's consent. */
 typedef enum CsClaim
