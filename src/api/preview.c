@@ -108,6 +108,7 @@ apply_state(CsContact *contact, CsJson *state)
 	const char *remote_id = cs_json_string(cs_json_get(state, "remote_id"));
 	const char *upsert_key = cs_json_string(cs_json_get(state, "upsert_key"));
 	const char *topics = cs_json_string(cs_json_get(state, "topics"));
+	const char *remote_status = cs_json_string(cs_json_get(state, "remote_status"));
 	int64		change_id = 0;
 	int64		retries;
 
@@ -126,6 +127,7 @@ apply_state(CsContact *contact, CsJson *state)
 	(void) cs_json_bool(cs_json_get(state, "known"), &contact->known);
 	contact->claim = read_claim(state, contact);
 	contact->topics = topics ? pstrdup(topics) : NULL;
+	contact->remote_status = remote_status ? pstrdup(remote_status) : NULL;
 	(void) cs_json_bool(cs_json_get(state, "direct"), &contact->direct);
 }
 

@@ -57,7 +57,8 @@ typedef enum CsAction
 typedef enum CsClaim
 {
 	CS_CLAIM_NOT,
-	CS_CLAIM_IF_NEW,			/* if the provider proves not to know the contact */
+	CS_CLAIM_IF_NEW,			/* if the provider proves not to know the
+								 * contact */
 	CS_CLAIM
 } CsClaim;
 
@@ -100,13 +101,13 @@ typedef struct CsContact
 								 * row, if it was another one */
 	bool		previous_shared;	/* another row has that key still: what
 									 * became of it is not to be told there */
-	bool		moved;			/* it has become this one already, in an earlier
-								 * step */
+	bool		moved;			/* it has become this one already, in an
+								 * earlier step */
 	char	   *topics;			/* Owlat: those that membership was asked for,
 								 * parted by spaces, or NULL */
 	bool		opted_out;		/* the person opted out there */
-	bool		claimed;		/* consent was claimed, and stands as far as we
-								 * know */
+	bool		claimed;		/* consent was claimed, and stands as far as
+								 * we know */
 	char	   *remote_status;	/* the provider's own status, or NULL */
 	bool		direct;			/* from cs_contact_from_jsonb(), not a watch:
 								 * there is no mapping that could be at fault */

@@ -83,9 +83,7 @@ typedef struct CsOutcome
 								 * one */
 	bool		opted_out;		/* the provider has an opt-out that did not
 								 * come from here; initially what is known,
-								 * but false if opt_in is sent as false,
-								 * because a later true is a new word of the
-								 * person */
+								 * unless this sending may claim */
 } CsOutcome;
 
 typedef struct CsJudgement
@@ -275,12 +273,15 @@ typedef struct CsProvider
 	const char *(*bulk_risk) (const CsEndpoint *endpoint, uint32 fields);
 
 	/*
-	 * MAY be set: is the contact not to be created, because the provider would
-	 * mail somebody who did not consent?
+	 * MAY be set: is the contact not to be created, because the provider
+	 * would mail somebody who did not consent?
 	 */
 	bool		(*withholds) (const CsEndpoint *endpoint, const CsContact *contact);
 
-	/* MAY be set: is a contact to be deleted whose opt_in is not true any more? */
+	/*
+	 * MAY be set: is a contact to be deleted whose opt_in is not true any
+	 * more?
+	 */
 	bool		(*deletes_opt_outs) (const CsEndpoint *endpoint);
 
 	/* MAY be set: does every contact without opt_in claim consent? */

@@ -130,7 +130,7 @@ class Fuzz:
             if self.chance(0.6):
                 contact["attributes"] = {pick(["plan", "a", "b", "firstName"]): pick([1, None, "x", [1], {}])
                                          for _ in range(self.random.randint(0, 25))}
-        if server == "campaignlark" or (server != "spotzee" and self.chance(0.4)):
+        if server == "campaignlark" or self.chance(0.4):
             contact["opt_in"] = self.chance(0.5)
         if self.chance(0.5):
             contact["first_name"] = pick(["Ann", "", None, "x'\"\\"])
@@ -142,9 +142,9 @@ class Fuzz:
         return self.random.choice(["upsert"] * 6 + actions[server])
 
     def state(self):
-        state = {name: True for name in ("opted_out", "consent_sent", "direct") if self.chance(0.25)}
-        for name, values in (("previous_key", ["old@example.com", "a@example.com"]), ("remote_id", ["r1"]),
-                             ("limitation", ["tier_required", "", "x"]), ("topics", ["top", "a b", " "])):
+        state = {name: True for name in ("opted_out", "claimed", "known", "direct") if self.chance(0.25)}
+        for name, values in (("claim", ["yes", "if_new", "no"]), ("previous_key", ["old@example.com", "a@example.com"]), ("remote_id", ["r1"]),
+                             ("limitation", ["tier_required", "users", "", "x"]), ("topics", ["top", "a b", " "])):
             if self.chance(0.2):
                 state[name] = self.random.choice(values)
         return state

@@ -5,9 +5,9 @@ SET client_min_messages = warning;
 CREATE EXTENSION contactsync;
 CREATE SERVER mailingcore FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't');
 CREATE SERVER campaignlark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark', new_contacts 'unsubscribed',
-	drop_unknown_fields 'true', keep_opt_outs 'true', on_email_change 'unsubscribe');
+	drop_unknown_fields 'true', on_email_change 'unsubscribe');
 CREATE SERVER owlat FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat', topic_id 't', on_email_change 'follow');
-CREATE SERVER spotzee FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee');
+CREATE SERVER spotzee FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee', subscription_id '7');
 CREATE SERVER caramel FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'b', form_id 'f');
 
 CREATE UNLOGGED TABLE answer (server name, status int, headers jsonb, body text, contacts jsonb, step int, action text, state jsonb);

@@ -18,16 +18,17 @@ SELECT verdict, outcome, remote_id FROM contactsync_judge('lark', 200, NULL, ans
 SELECT verdict, outcome, remote_id FROM contactsync_judge('lark', 201, NULL, '{"data": {"id": 7}}');
 
 -- an opt-out at CampaignLark after we sent a consent was not made by us
-SELECT status, opt_in, state, outcome, opted_out, consent_sent
+SELECT status, opt_in, state, outcome, opted_out, claimed
 FROM (VALUES ('SUBSCRIBED'), ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS s (status), (VALUES (true), (false)) AS o (opt_in),
-	(VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS t (state),
+	(VALUES ('{}'::jsonb), ('{"claimed": true}')) AS t (state),
 	contactsync_judge('lark', 200, NULL, answer(status), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
 
--- it stays known until the source says the same
-SELECT opt_in, wanted, opted_out, consent_sent FROM (VALUES (true, NULL), (NULL, NULL), (false, NULL), (NULL, 'SUBSCRIBED'), (NULL, 'UNSUBSCRIBED')) AS t (opt_in, wanted),
+-- it stays known until there is a new word
+SELECT opt_in, wanted, opted_out, claimed FROM (VALUES (true, NULL), (NULL, NULL), (false, NULL), (NULL, 'SUBSCRIBED'), (NULL, 'UNSUBSCRIBED')) AS t (opt_in, wanted),
 	contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in, 'status', wanted), 1, state => '{"opted_out": true}');
+SELECT verdict, opted_out, claimed FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), '{"email": "a@example.com", "opt_in": true}', state => '{"opted_out": true, "claim": "yes"}');
 -- the status that was sent matters, not opt_in alone
-SELECT wanted, opt_in, consent_sent FROM (VALUES ('SUBSCRIBED', NULL), ('UNCONFIRMED', NULL), ('UNSUBSCRIBED', true), ('SUBSCRIBED', false)) AS t (wanted, opt_in),
+SELECT wanted, opt_in, claimed FROM (VALUES ('SUBSCRIBED', NULL), ('UNCONFIRMED', NULL), ('UNSUBSCRIBED', true), ('SUBSCRIBED', false)) AS t (wanted, opt_in),
 	contactsync_judge('lark', 200, NULL, answer(wanted), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in, 'status', wanted));
 
 -- the errors on the page
@@ -48,12 +49,12 @@ ALTER SERVER lark OPTIONS (ADD drop_unknown_fields 'true');
 CREATE FUNCTION ann() RETURNS jsonb LANGUAGE sql
 RETURN jsonb '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "colour": "red"}}';
 SELECT verdict, next_step, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), ann());
-SELECT body FROM contactsync_preview('lark', ann(), 32768);
-SELECT verdict, next_step, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag first_name'), ann(), 32768);
-SELECT body FROM contactsync_preview('lark', ann(), 32784);
-SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), 32784);
+SELECT body FROM contactsync_preview('lark', ann(), 65536);
+SELECT verdict, next_step, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag first_name'), ann(), 65536);
+SELECT body FROM contactsync_preview('lark', ann(), 65552);
+SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), 65552);
 -- a field that was omitted already, or was not sent, cannot be omitted
-SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), ann(), 32768);
+SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), ann(), 65536);
 SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag last_name'), ann());
 -- a step in the state cannot do harm
 SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), ann(), 2147483640);
@@ -61,32 +62,35 @@ SELECT verdict, outcome, note FROM contactsync_judge('lark', 200, NULL, answer('
 ALTER SERVER lark OPTIONS (DROP drop_unknown_fields);
 
 -- the lookup: new, existing, or existing and opted out
-ALTER SERVER lark OPTIONS (ADD new_contacts 'unsubscribed', ADD keep_opt_outs 'true');
+ALTER SERVER lark OPTIONS (ADD new_contacts 'unsubscribed');
 CREATE FUNCTION nobody() RETURNS text LANGUAGE sql RETURN refusal('We couldn''t find a contact with that email address.');
 SELECT status, opt_in, verdict, next_step, message, outcome, remote_id
 FROM (VALUES (404, nobody()), (200, answer('SUBSCRIBED')), (200, answer('UNSUBSCRIBED')), (200, answer('COMPLAINED')), (200, '{"data": {"id": "1"}}'), (200, ''), (404, ''), (404, refusal('Not found'))) AS s (status, body),
 	(VALUES (NULL::bool), (true)) AS o (opt_in),
-	contactsync_judge('lark', status, NULL, body, jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in));
+	contactsync_judge('lark', status, NULL, body, jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => '{"claim": "no"}');
 -- after the lookup: a contact that opted out there is not subscribed, and the opt-out is stored
-SELECT verdict, outcome, remote_status, opted_out, consent_sent FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com", "opt_in": true}', 1);
+SELECT claim, verdict, outcome, remote_status, opted_out, claimed FROM (VALUES ('if_new'), ('no')) AS c (claim), (VALUES ('SUBSCRIBED'), ('UNSUBSCRIBED'), ('COMPLAINED')) AS s (there),
+	contactsync_judge('lark', 200, NULL, answer(there), '{"email": "a@example.com", "opt_in": true}', 1, state => jsonb_build_object('claim', claim));
+-- a contact that was merged without a status: CampaignLark subscribes it if it is new
+SELECT there, verdict, outcome, opted_out, claimed FROM (VALUES ('SUBSCRIBED'), ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS s (there),
+	contactsync_judge('lark', 200, NULL, answer(there), '{"email": "a@example.com", "opt_in": true}', state => '{"claim": "if_new"}');
 SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 1);
 SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 2);
 -- a 404 of the upsert itself means a wrong URL
 SELECT verdict, reason FROM contactsync_judge('lark', 404, NULL, nobody(), '{"email": "a@example.com"}', 2);
-ALTER SERVER lark OPTIONS (DROP new_contacts, DROP keep_opt_outs);
+ALTER SERVER lark OPTIONS (DROP new_contacts);
 
--- another address: with on_email_change the old contact is unsubscribed after the new one exists
+-- another address: with on_email_change the old contact is unsubscribed, by another call
 SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com"}');
 ALTER SERVER lark OPTIONS (ADD on_email_change 'unsubscribe');
 SELECT verdict, next_step, outcome, message, remote_id FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com"}');
-SELECT verdict, outcome, remote_id, remote_status, note, consent_sent FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), step => 3, state => '{"previous_key": "old@example.com", "remote_id": "new1"}');
-SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "jane@example.com"}');
--- not if another row has the previous address
-SELECT verdict, next_step, outcome FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), state => '{"previous_key": "old@example.com", "previous_shared": true}');
 ALTER SERVER lark OPTIONS (DROP on_email_change);
 
--- unsubscribed
-SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), action => 'unsubscribe');
+-- unsubscribed, unless the person has gone already, in particular with a complaint
+SELECT there, verdict, next_step, outcome, remote_status FROM (VALUES ('SUBSCRIBED'), ('UNCONFIRMED'), ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS s (there),
+	contactsync_judge('lark', 200, NULL, answer(there), action => 'unsubscribe');
+SELECT verdict, outcome, note FROM contactsync_judge('lark', 404, NULL, refusal('We couldn''t find a contact with that email address.'), action => 'unsubscribe');
+SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), step => 2, action => 'unsubscribe');
 
 -- errors that concern all contacts
 SELECT status, verdict, at_fault, reason, message FROM (VALUES

@@ -16,7 +16,7 @@ CREATE FUNCTION rest(code text, message text DEFAULT 'no', name text DEFAULT 'me
 RETURN jsonb_build_object('error', code, name, message, 'status', 400);
 
 -- the contact can be anywhere in the result; an id is not required
-SELECT verdict, outcome, remote_id, consent_sent, body FROM (VALUES
+SELECT verdict, outcome, remote_id, claimed, body FROM (VALUES
 	(rpc('{"id": "con_1", "email": "jane@example.com", "marketing_consent": false}')), (rpc('{"content": [{"type": "text", "text": "{\"id\": \"con_2\"}"}]}')),
 	(rpc('{"structuredContent": {"id": "con_3"}, "content": []}')), (rpc('{"submission_id": "s1", "contact_id": "con_4"}')), (rpc('{"content": [{"type": "text", "text": "Done."}], "isError": false}')),
 	(rpc('{}')), ('{"jsonrpc": "2.0", "result": {"id": "con_5"}}'),
@@ -44,9 +44,9 @@ SELECT verdict, at_fault, reason, code, message FROM (VALUES
 
 -- a plan that is too low: the form, for contacts with consent
 ALTER SERVER car OPTIONS (ADD form_id 'frm_import');
-SELECT opt_in, state, verdict, next_step, limitation, reason, code, message FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"consent_sent": true}')) AS s (state),
+SELECT opt_in, state, verdict, next_step, limitation, reason, code, message FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"claimed": true}'), ('{"claim": "if_new"}')) AS s (state),
 	contactsync_judge('car', 403, NULL, rest('tier_required', 'Business tier or above'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
-SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
+SELECT verdict, outcome, claimed, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
 SELECT verdict, reason, message FROM contactsync_judge('car', 403, NULL, rest('tier_required', 'no forms either'), '{"email": "a@example.com", "opt_in": true}', 1);
 -- a form, or arguments of it, that do not match the options
 SELECT status, verdict, at_fault, reason, message FROM (VALUES (404, rest('form_not_found', 'Form not found or not active.')), (200, text_error('Form not found or not active.')), (200, rpc_error('-32602', 'data is required')), (400, rest('invalid_request', 'email must be a string'))) AS t (status, body),
@@ -54,14 +54,24 @@ SELECT status, verdict, at_fault, reason, message FROM (VALUES (404, rest('form_
 -- when the tool answers, the plan allows it, which is stored too
 SELECT verdict, outcome, limitation = '' AS forgotten FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com"}', state => '{"limitation": "tier_required"}');
 -- the tool claims no consent, whatever opt_in is
-SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}');
-SELECT verdict, outcome, consent_sent FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
+SELECT verdict, outcome, claimed, note FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}');
+SELECT verdict, outcome, claimed FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}', state => '{"claimed": true}');
+-- but says what there is of it
+SELECT state, consents, verdict, next_step, claimed, opted_out FROM (VALUES ('{}'::jsonb), ('{"claimed": true}'), ('{"claim": "if_new"}')) AS s (state), (VALUES (true), (false)) AS c (consents),
+	contactsync_judge('car', 200, NULL, rpc(jsonb_build_object('id', 'con_1', 'marketing_consent', consents)::text), '{"email": "a@example.com", "opt_in": true}', state => state);
+-- with the form as the only way, a contact that turned out to be new is submitted next; no other is, without a claim
+ALTER SERVER car OPTIONS (ADD route 'form');
+SELECT claim, created_at, verdict, next_step, claimed, outcome FROM (VALUES ('if_new'), ('no')) AS c (claim), (VALUES ('1994-11-06T08:49:36Z'), ('1994-11-06T08:49:30Z'), ('yesterday'), (NULL)) AS t (created_at),
+	contactsync_judge('car', 200, '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}', rpc(jsonb_build_object('id', 'con_1', 'created_at', created_at, 'marketing_consent', false)::text), '{"email": "a@example.com", "opt_in": true}', state => jsonb_build_object('claim', claim));
+SELECT opt_in, verdict, next_step, claimed FROM (VALUES (false), (NULL)) AS o (opt_in),
+	contactsync_judge('car', 200, '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}', rpc('{"id": "con_1", "created_at": "1994-11-06T08:49:36Z"}'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => '{"claim": "if_new"}');
+ALTER SERVER car OPTIONS (DROP route);
 -- the tool cannot withdraw consent either, which must be reported
-SELECT verdict, outcome, reason, code, message FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": false}', state => '{"consent_sent": true}');
+SELECT verdict, outcome, reason, code, message FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": false}', state => '{"claimed": true}');
 SELECT verdict, outcome FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": false}');
 ALTER SERVER car OPTIONS (ADD form_sets_consent 'false');
 SELECT verdict, next_step FROM contactsync_judge('car', 403, NULL, rest('tier_required'), '{"email": "a@example.com"}');
-SELECT verdict, outcome, consent_sent, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
+SELECT verdict, outcome, claimed, note FROM contactsync_judge('car', 200, NULL, rpc('{"submission_id": "s1"}'), '{"email": "a@example.com", "opt_in": true}', 1);
 ALTER SERVER car OPTIONS (DROP form_sets_consent, DROP form_id);
 
 -- throttled: Retry-After, even 0, otherwise the reset

@@ -51,14 +51,15 @@ SELECT step, status, verdict, next_step, remote_id FROM (VALUES (0, 201), (2, 20
 SELECT verdict, next_step FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), '{"email": "mira@acme.io"}');
 -- once for each contact; not again, not for a contact that opted out, nor without a consent
 SELECT opt_in, state, verdict, next_step, topics
-FROM (VALUES (NULL::text), ('null'), ('true'), ('false')) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"topics": "top1"}'), ('{"opted_out": true}'), ('{"topics": "top1", "previous_key": "old@acme.io"}')) AS s (state),
+FROM (VALUES (NULL::text), ('null'), ('true'), ('false')) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"topics": "top1", "claimed": true}'), ('{"opted_out": true}'), ('{"topics": "top1", "claimed": true, "previous_key": "old@acme.io"}')) AS s (state),
 	contactsync_judge('owl', 201, NULL, contact(), CASE WHEN opt_in IS NULL THEN mira() ELSE mira() || jsonb_build_object('opt_in', opt_in::jsonb) END, state => state);
 SELECT verdict, outcome, topics, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "contactId": "k1", "topicId": "top1", "doiStatus": "not_required"}}', mira(), 4);
 SELECT verdict, outcome, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "doiStatus": "pending"}}', mira(), 4);
 SELECT verdict, outcome, topics, note FROM contactsync_judge('owl', 200, NULL, '{"data": {"success": true, "removed": true}}', mira() || '{"opt_in": false}', 4, state => '{"topics": "top1"}');
--- once for each topic: another topic is joined, a topic that was joined before is not
+-- another topic needs a word as well
 ALTER SERVER owl OPTIONS (SET topic_id 'top2');
-SELECT before, verdict, next_step, topics FROM (VALUES ('top1'), ('top1 top2'), ('top2 top1'), ('top22 top')) AS t (before), contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => jsonb_build_object('topics', before));
+SELECT claim, before, verdict, next_step, topics FROM (VALUES ('yes'), ('no')) AS c (claim), (VALUES ('top1'), ('top1 top2'), ('top2 top1'), ('top22 top')) AS t (before),
+	contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => jsonb_build_object('topics', before, 'claimed', true, 'claim', claim));
 SELECT opt_in, before, topics FROM (VALUES (true), (false)) AS o (opt_in), (VALUES (NULL), ('top1'), ('top2'), ('top1 top2'), ('top2 top1'), ('top1 top2 top3')) AS t (before),
 	contactsync_judge('owl', 200, NULL, '{"data": {"success": true}}', mira() || jsonb_build_object('opt_in', opt_in), 4, state => jsonb_build_object('topics', before));
 ALTER SERVER owl OPTIONS (SET topic_id 'top1');
@@ -69,16 +70,28 @@ SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, 
 -- but an opt-out that was not applied is a failure, unless the contact does not exist
 SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, refusal('not_found', 'Contact not found')), (422, refusal('invalid_state', 'blocked')), (400, ''), (404, refusal('not_found', 'Topic not found'))) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, mira() || '{"opt_in": false}', 4);
--- topic_mode always
-ALTER SERVER owl OPTIONS (ADD topic_mode 'always');
-SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topics": "top1"}');
-SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topics": "top1", "opted_out": true}');
-ALTER SERVER owl OPTIONS (DROP topic_id, DROP topic_mode);
+-- whether somebody joins depends on the claim, and on whether the contact turned out to be new
+SELECT claim, step, status, verdict, next_step, claimed FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim), (VALUES (0, 201), (0, 409), (2, 200), (3, 201)) AS t (step, status),
+	contactsync_judge('owl', status, NULL, CASE WHEN status = 409 THEN refusal('already_exists') ELSE contact() END, mira() || '{"opt_in": true}', step, state => jsonb_build_object('claim', claim));
+SELECT claim, verdict, next_step, claimed FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim),
+	contactsync_judge('owl', 409, NULL, refusal('already_exists'), '{"email": "mira@acme.io", "opt_in": true}', state => jsonb_build_object('claim', claim));
+-- a new word joins once more, also after an opt-out; a failure to join claims nothing
+SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topics": "top1", "claimed": true, "claim": "yes"}');
+SELECT verdict, next_step FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2, state => '{"topics": "top1", "opted_out": true, "claim": "yes"}');
+SELECT status, verdict, claimed, opted_out, topics, note FROM (VALUES (201, '{"data": {"success": true}}'), (422, refusal('invalid_state', 'blocked'))) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, mira() || '{"opt_in": true}', 4, state => '{"claim": "yes"}');
+-- who is not in the topic any more, after we added them, has left
+SELECT t.topics AS before, removed, j.verdict, j.opted_out, j.claimed, j.topics FROM (VALUES ('top1'), (NULL)) AS t (topics), (VALUES (true), (false)) AS r (removed),
+	contactsync_judge('owl', 200, NULL, jsonb_build_object('data', jsonb_build_object('success', true, 'removed', removed))::text, mira() || '{"opt_in": false}', 4, state => jsonb_build_object('topics', t.topics, 'claimed', t.topics IS NOT NULL)) j;
+ALTER SERVER owl OPTIONS (DROP topic_id);
 
 -- another address
 ALTER SERVER owl OPTIONS (ADD on_email_change 'follow');
 SELECT status, verdict, next_step, reason, message FROM (VALUES (200, contact()), (404, refusal('not_found')), (409, refusal('conflict', 'email is taken')), (404, 'No matching routes found')) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, mira(), state => '{"previous_key": "old@acme.io"}');
+-- without names there is nothing to update
+SELECT status, verdict, next_step FROM (VALUES (404, refusal('not_found')), (409, refusal('conflict', 'email is taken'))) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, '{"email": "mira@acme.io"}', state => '{"previous_key": "old@acme.io"}');
 ALTER SERVER owl OPTIONS (DROP on_email_change);
 
 -- deletions

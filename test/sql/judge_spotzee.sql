@@ -55,6 +55,15 @@ SELECT verdict, reason, code, message FROM contactsync_judge('spot', 400, NULL, 
 -- errors that concern all contacts
 SELECT status, c, verdict, at_fault, reason, message FROM (VALUES (401, 'authentication_required'), (403, 'permission_denied'), (402, 'quota_exceeded'), (404, 'resource_missing'), (404, NULL), (400, 'version_unsupported'), (400, 'version_required')) AS t (status, c),
 	contactsync_judge('spot', status, NULL, problem(status, c), three());
+-- a path that does not exist: the other one, once, and from then on
+SELECT state, verdict, at_fault, reason, message, limitation FROM (VALUES ('{"limitation": "users: the API has /users, not /contacts"}'::jsonb), ('{"rekeys": 1}'), ('{"rekeys": 1, "limitation": "users: the API has /users, not /contacts"}')) AS s (state),
+	contactsync_judge('spot', 404, NULL, problem(404, NULL), three(), state => state);
+SELECT verdict, limitation FROM contactsync_judge('spot', 404, NULL, problem(404, NULL), three());
+ALTER SERVER spot OPTIONS (ADD api 'contacts');
+SELECT verdict, at_fault, reason, message FROM contactsync_judge('spot', 404, NULL, problem(404, NULL), three());
+ALTER SERVER spot OPTIONS (SET api 'users');
+SELECT verdict, at_fault, reason, message FROM contactsync_judge('spot', 404, NULL, problem(404, NULL), three());
+ALTER SERVER spot OPTIONS (DROP api);
 SELECT verdict, reason FROM contactsync_judge('spot', 400, NULL, problem(400, 'parameter_invalid_format', 'bad', '{"param": "Spotzee-Version"}'), three());
 -- temporary errors: Retry-After in seconds or as a date, otherwise the remaining seconds
 SELECT status, headers, verdict, retry_after, throttled FROM (VALUES (429, '{"Retry-After": "10"}'::jsonb), (429, '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "Retry-After": "Sun, 06 Nov 1994 08:49:47 GMT"}'), (429, '{"X-RateLimit-Reset": "4"}'), (429, NULL), (500, NULL), (503, '{"Retry-After": "1"}'), (0, NULL)) AS t (status, headers),
@@ -69,6 +78,17 @@ SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS an
 	(200, NULL, '{"ok": true}'), (200, NULL, '{"data": [1, {"id": {}}]}'), (200, NULL, '{"result": [], "contacts": 7, "errors": "x", "results": {}}'), (200, NULL, E'\xEF\xBB\xBF{}'), (301, '{"Location": "https://elsewhere.example/"}', ''), (302, NULL, ''), (304, NULL, ''), (307, '{"Location": "/login"}', '<html>'),
 	(418, NULL, ''), (418, NULL, '<html>'), (418, NULL, '{"error": "teapot"}'), (400, NULL, '[]'), (400, NULL, '{"error": {"message": {"text": 1}}}'), (405, NULL, ''), (407, NULL, ''), (408, NULL, ''), (410, NULL, ''), (415, NULL, '{}'), (425, NULL, ''), (451, NULL, ''), (499, NULL, ''), (520, NULL, ''), (599, NULL, 'null'), (100, NULL, ''), (0, NULL, 'Connection refused')
 ) AS t (status, headers, body), contactsync_judge('spot', status, headers, body, '{"external_id": "c1"}');
+
+-- consent: a claim holds by the creation; with subscription_id an opt-out is recorded next, and a claim towards a known contact
+CREATE FUNCTION two(opt_in bool) RETURNS jsonb LANGUAGE sql RETURN jsonb_build_array(jsonb_build_object('external_id', 'c1', 'opt_in', opt_in), jsonb_build_object('external_id', 'c2', 'opt_in', opt_in));
+SELECT opt_in, state, verdict, next_step, contact, claimed, opted_out FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{"claim": "yes"}'::jsonb), ('{"claim": "if_new"}'), ('{"claim": "no"}'), ('{"claimed": true}')) AS s (state),
+	contactsync_judge('spot', 200, NULL, '{"errors": []}', two(opt_in), state => state) WHERE contact = 1;
+ALTER SERVER spot OPTIONS (ADD subscription_id '7');
+SELECT opt_in, state, verdict, next_step, claimed, opted_out FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{"claim": "yes"}'::jsonb), ('{"claim": "yes", "known": true}'), ('{"claim": "if_new"}'), ('{"claim": "no"}'), ('{"claimed": true}')) AS s (state),
+	contactsync_judge('spot', 200, NULL, '{"errors": []}', two(opt_in), state => state) WHERE contact = 1;
+SELECT verdict, contact, outcome, claimed FROM contactsync_judge('spot', 200, NULL, '{"succeeded": 2, "failed": 0}', two(false), 1, state => '{"claimed": true}');
+SELECT verdict, contact, outcome, reason FROM contactsync_judge('spot', 200, NULL, '{"results": [{"index": 0, "external_id": "c1"}, {"index": 1, "external_id": "c2", "error": {"code": "validation_failed"}}], "succeeded": 1, "failed": 1}', two(false), 1, state => '{"claimed": true}');
+SELECT verdict, reason, message FROM contactsync_judge('spot', 404, NULL, problem(404, NULL), two(false), 1, state => '{"claimed": true}');
 
 RESET SESSION AUTHORIZATION;
 DROP OWNED BY regress_judge_spotzee CASCADE;

@@ -44,8 +44,8 @@ SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "status
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "status": ""}');
 
 -- a consent that was claimed already is not repeated: the person may have unsubscribed since
-SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
-SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": false}', state => '{"consent_sent": true}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"claimed": true}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": false}', state => '{"claimed": true}');
 -- a known opt-out is not overwritten, nor is the contact created again as subscribed
 SELECT method, url, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"opted_out": true}');
 SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 1, state => '{"opted_out": true}');
@@ -69,25 +69,29 @@ SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com"}', 2);
 ALTER SERVER lark OPTIONS (SET new_contacts 'yes');
 ALTER SERVER lark OPTIONS (DROP new_contacts);
 
--- with keep_opt_outs, look the contact up before a subscription
-ALTER SERVER lark OPTIONS (ADD keep_opt_outs 'true');
-SELECT method, url FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}');
-SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 1);
-SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', 2);
-SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": false}');
-SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"consent_sent": true}');
-ALTER SERVER lark OPTIONS (DROP keep_opt_outs);
+-- a status that allows mail needs a claim.  What may be claimed of a new contact only is merged without a status, which
+-- subscribes a contact that is new and no other; without a claim, an unknown contact is looked up
+SELECT claim, known, wanted, method, body FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim), (VALUES (false), (true)) AS k (known), (VALUES ('SUBSCRIBED'), ('UNCONFIRMED'), ('UNSUBSCRIBED')) AS w (wanted),
+	contactsync_preview('lark', jsonb_build_object('email', 'a@example.com', 'status', wanted), state => jsonb_build_object('claim', claim, 'known', known));
+-- after the lookup: an existing contact keeps its status, a new one gets what may be claimed
+SELECT claim, step, body FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim), (VALUES (1), (2)) AS s (step),
+	contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', step, state => jsonb_build_object('claim', claim));
+SELECT method, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"claimed": true}');
 
 -- a full replacement requires a status
 ALTER SERVER lark OPTIONS (ADD partial_update 'false');
-SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann"}', state => '{"consent_sent": true}');
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann"}', state => '{"claimed": true}');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => '{"opted_out": true}');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "first_name": "Ann"}');
 ALTER SERVER lark OPTIONS (ADD new_contacts 'subscribed');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}');
-ALTER SERVER lark OPTIONS (DROP new_contacts, ADD keep_opt_outs 'on');
-SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}');
-ALTER SERVER lark OPTIONS (DROP keep_opt_outs, DROP partial_update);
+ALTER SERVER lark OPTIONS (DROP new_contacts);
+SELECT claim, method, body FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim),
+	contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', state => jsonb_build_object('claim', claim));
+-- and an existing contact gets the status that it has
+SELECT claim, step, there, body FROM (VALUES ('if_new'), ('no')) AS c (claim), (VALUES (1, 'UNSUBSCRIBED'), (1, 'SUBSCRIBED'), (1, 'COMPLAINED'), (2, NULL)) AS s (step, there),
+	contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true}', step, state => jsonb_build_object('claim', claim, 'remote_status', there));
+ALTER SERVER lark OPTIONS (DROP partial_update);
 
 -- null: omitted, or cleared
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": null, "attributes": {"plan": null}}');
@@ -95,17 +99,17 @@ ALTER SERVER lark OPTIONS (ADD nulls 'clear');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": null, "attributes": {"plan": null}}');
 ALTER SERVER lark OPTIONS (DROP nulls);
 
--- fields that CampaignLark did not know are omitted: first_name is field 2, the nth attribute 12 + n
+-- fields that CampaignLark did not know are omitted: first_name is field 2, the nth attribute 12 + n, counted from 1
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', (1 << 2) << 2);
-SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', (1 << 12) << 2);
-SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', ((1 << 2) + (1 << 12) + (1 << 13)) << 2);
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', (1 << 13) << 2);
+SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "points": 1}}', ((1 << 2) + (1 << 13) + (1 << 14)) << 2);
 
 -- another address is another contact
-SELECT method, body FROM contactsync_preview('lark', '{"email": "new@example.com", "opt_in": true, "first_name": "Ann"}', 3, state => '{"previous_key": "old@example.com"}');
+SELECT method, body FROM contactsync_preview('lark', '{"email": "new@example.com", "opt_in": true, "first_name": "Ann"}', state => '{"previous_key": "old@example.com"}');
 
--- deletions: unsubscribed, and nothing else is changed; there is no delete
-SELECT method, url, body FROM contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann"}', action => 'unsubscribe');
-SELECT body FROM contactsync_preview('lark', '{}', action => 'unsubscribe', state => '{"upsert_key": "a@example.com"}');
+-- deletions: looked up, because a complaint stays, and unsubscribed; nothing else is changed; there is no delete
+SELECT step, method, url, body FROM (VALUES (0), (2)) AS s (step), contactsync_preview('lark', '{"email": "a@example.com", "opt_in": true, "first_name": "Ann"}', step, action => 'unsubscribe');
+SELECT step, url, body FROM (VALUES (0), (2)) AS s (step), contactsync_preview('lark', '{}', step, action => 'unsubscribe', state => '{"upsert_key": "a@example.com"}');
 SELECT body FROM contactsync_preview('lark', '{}', action => 'unsubscribe');
 SELECT body FROM contactsync_preview('lark', '{"email": "a@example.com"}', action => 'delete');
 

@@ -32,16 +32,18 @@ CREATE FUNCTION tool(contact jsonb, step int DEFAULT 0, state jsonb DEFAULT NULL
 RETURN (SELECT body::jsonb #>> '{params,name}' FROM contactsync_preview('car', contact, step, state => state));
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com", "first_name": "Ann", "opt_in": true}', 1);
 SELECT opt_in, state, tool(jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), 0, state)
-FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"limitation": "tier_required"}'), ('{"limitation": "tier_required", "opted_out": true}'), ('{"limitation": "tier_required", "consent_sent": true}')) AS s (state);
+FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"limitation": "tier_required"}'), ('{"limitation": "tier_required", "opted_out": true}'), ('{"limitation": "tier_required", "claimed": true}')) AS s (state);
 -- the form as the only way
 ALTER SERVER car OPTIONS (ADD route 'form');
 SELECT opt_in, state, tool(jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), 0, state)
-FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"opted_out": true}'), ('{"consent_sent": true}'), ('{"consent_sent": true, "previous_key": "old@example.com"}')) AS s (state);
-ALTER SERVER car OPTIONS (ADD form_resubmit 'true');
-SELECT tool('{"email": "a@example.com", "opt_in": true}', 0, '{"consent_sent": true}');
+FROM (VALUES (true), (false), (NULL)) AS o (opt_in), (VALUES ('{}'::jsonb), ('{"opted_out": true}'), ('{"claimed": true}'), ('{"claimed": true, "previous_key": "old@example.com"}')) AS s (state);
+-- only a word of the person is submitted: the tool does not say whether a contact is new
+SELECT claim, known, tool('{"email": "a@example.com", "opt_in": true}', 0, jsonb_build_object('claim', claim, 'known', known))
+FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim), (VALUES (false), (true)) AS k (known);
+SELECT tool('{"email": "a@example.com", "opt_in": true}', 0, '{"claim": "maybe"}');
 ALTER SERVER car OPTIONS (ADD form_sets_consent 'false');
 SELECT opt_in, tool(jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in)) FROM (VALUES (true), (false), (NULL)) AS o (opt_in);
-ALTER SERVER car OPTIONS (DROP form_resubmit, DROP form_sets_consent);
+ALTER SERVER car OPTIONS (DROP form_sets_consent);
 -- undocumented names
 ALTER SERVER car OPTIONS (ADD form_tool 'submit', ADD form_id_argument 'formId', ADD form_data_argument 'fields', ADD form_email_field 'Email', ADD form_first_name_field 'Vorname');
 SELECT body FROM contactsync_preview('car', '{"email": "a@example.com", "first_name": "Ann", "last_name": "B", "opt_in": true}');

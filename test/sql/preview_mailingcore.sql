@@ -28,11 +28,11 @@ SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "opt_i
 	state => '{"opted_out": true}');
 -- a consent that was claimed already is not repeated: the person may have opted out since
 SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "opt_in": false}, {"email": "d@example.com", "opt_in": true}]',
-	state => '{"consent_sent": true}');
-SELECT body FROM contactsync_preview('mail', '{"email": "d@example.com", "opt_in": true}', state => '{"consent_sent": true, "previous_key": "old@example.com"}');
-ALTER SERVER mail OPTIONS (ADD repeat_opt_in 'true');
-SELECT body FROM contactsync_preview('mail', '{"email": "d@example.com", "opt_in": true}', state => '{"consent_sent": true}');
-ALTER SERVER mail OPTIONS (DROP repeat_opt_in);
+	state => '{"claimed": true}');
+SELECT body FROM contactsync_preview('mail', '{"email": "d@example.com", "opt_in": true}', state => '{"claimed": true, "previous_key": "old@example.com"}');
+-- true is sent with a claim only; the answer does not say who was new before it is too late
+SELECT claim, opt_in, body::jsonb #>> '{contacts,0,optIn}' AS sent FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim), (VALUES (true), (false), (NULL)) AS o (opt_in),
+	contactsync_preview('mail', jsonb_build_object('email', 'd@example.com', 'opt_in', opt_in), state => jsonb_build_object('claim', claim));
 
 -- locales: the six, the base of others, otherwise none
 SELECT body FROM contactsync_preview('mail', (SELECT jsonb_agg(jsonb_build_object('email', n || '@example.com', 'locale', l) ORDER BY n)

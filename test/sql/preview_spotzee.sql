@@ -39,6 +39,15 @@ SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "opt_in": tru
 SELECT jsonb_array_length(body::jsonb -> 'contacts') FROM contactsync_preview('spot', (SELECT jsonb_agg(jsonb_build_object('external_id', n)) FROM generate_series(1, 100) n));
 SELECT body FROM contactsync_preview('spot', (SELECT jsonb_agg(jsonb_build_object('external_id', n)) FROM generate_series(1, 101) n));
 
+-- opt_in is not sent with the contact; with subscription_id, an opt-out is recorded after it, and a claim towards a known contact
+SELECT opt_in, url, body FROM (VALUES (true), (false), (NULL)) AS o (opt_in), contactsync_preview('spot', jsonb_build_object('external_id', '1', 'opt_in', opt_in));
+ALTER SERVER spot OPTIONS (ADD subscription_id '7');
+SELECT claim, known, method, url, headers ? 'Idempotency-Key' AS has_key, body FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim), (VALUES (false), (true)) AS k (known),
+	contactsync_preview('spot', '[{"external_id": "1", "opt_in": true}, {"external_id": "2", "opt_in": false}, {"external_id": "3", "opt_in": null}]', 1, state => jsonb_build_object('claim', claim, 'known', known));
+ALTER SERVER spot OPTIONS (SET subscription_id 'news');
+SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "opt_in": false}', 1);
+ALTER SERVER spot OPTIONS (DROP subscription_id);
+
 -- null: omitted, or sent
 SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "email": null, "first_name": null, "attributes": {"plan": null}}');
 ALTER SERVER spot OPTIONS (ADD nulls 'clear');

@@ -92,7 +92,7 @@ decide_status(const CsCampaignLark *lark, CsContact *contact)
 		status = "UNSUBSCRIBED";
 	contact->value[CS_STATUS] = unconstify(char *, status);
 
-	if (status || (lark->new_status && lark->partial_update))
+	if (status || contact->opted_out || (lark->new_status && lark->partial_update))
 		return NULL;
 	return cs_contact_refuse(CS_REASON_MISSING_FIELD, "opt_in",
 							 "the contact has neither opt_in nor status, and CampaignLark would subscribe it%s",
@@ -140,9 +140,12 @@ cs_campaignlark_looks_up(const CsCampaignLark *lark, const CsContact *contact)
 
 	if (contact->action == CS_UNSUBSCRIBE)
 		return true;			/* a complaint is not to be overwritten */
+	if (contact->opted_out && contact->claim != CS_CLAIM && (status == NULL || is_claim(status)))
+		return true;			/* it may be gone, and would be subscribed
+								 * again */
 	if (status == NULL)
-		return strcmp(lark->new_status, "SUBSCRIBED") != 0 ||
-			(!contact->known && (contact->opted_out || contact->claimed));
+		return lark->new_status == NULL || strcmp(lark->new_status, "SUBSCRIBED") != 0 ||
+			(!contact->known && contact->claimed);
 	if (!is_claim(status) || contact->claim == CS_CLAIM)
 		return false;
 	if (contact->claim == CS_CLAIM_IF_NEW)
@@ -156,8 +159,8 @@ status_if_new(const CsCampaignLark *lark, const CsContact *contact)
 {
 	const char *status = contact->value[CS_STATUS] ? contact->value[CS_STATUS] : lark->new_status;
 
-	if (is_claim(status) && contact->claim == CS_CLAIM_NOT &&
-		(contact->value[CS_STATUS] || contact->opted_out || contact->claimed))
+	if (status == NULL || (is_claim(status) && contact->claim == CS_CLAIM_NOT &&
+						   (contact->value[CS_STATUS] || contact->opted_out || contact->claimed)))
 		return "UNSUBSCRIBED";
 	return status;
 }

@@ -219,10 +219,10 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 	else
 		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_REJECTED,
 						   "%s, and the form would claim consent that %s", message,
-							 batch->contacts[0]->consent != CS_CONSENT_YES ? "this contact has not given" :
-							 batch->contacts[0]->claim == CS_CLAIM_IF_NEW ?
-							 "may have been withdrawn there before (claims => 'all' submits it all the same)" :
-							 "may have been withdrawn since it was submitted");
+						   batch->contacts[0]->consent != CS_CONSENT_YES ? "this contact has not given" :
+						   batch->contacts[0]->claim == CS_CLAIM_IF_NEW ?
+						   "may have been withdrawn there before (claims => 'all' submits it all the same)" :
+						   "may have been withdrawn since it was submitted");
 }
 
 static bool

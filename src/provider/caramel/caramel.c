@@ -9,9 +9,11 @@
  * Business tier, where contacts go through caramel.v1.form.submit; the upsert does
  * not set consent, but a form can be configured to set it.
  *
- * So only contacts with opt_in true are submitted through a form that sets consent.
- * A contact that was submitted before is not submitted again (unless form_resubmit
- * is true), because the person may have opted out since.
+ * So only contacts with opt_in true are submitted through a form that sets consent,
+ * and only for a word of the person: a contact that was submitted before, or that
+ * Caramel had already, may belong to somebody who has opted out since.  With route
+ * 'form', a contact of whom nothing is known is upserted first, and submitted if the
+ * answer shows that the upsert has created it.
  *
  * How form.submit expects its fields is not documented, so options name the tool and
  * its arguments.

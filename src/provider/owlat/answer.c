@@ -84,11 +84,12 @@ judge_create(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 		return false;
 	if (batch->step == CS_OWLAT_STEP_RECREATE)
 		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_CONFLICT,
-						   "CsOwlat keeps the address for a contact that has another address now");
+						   "Owlat keeps the address for a contact that has another address now");
 	else if (cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear))
 		continue_with(judgement, CS_OWLAT_STEP_UPDATE, "the contact exists");
 	else
-		finish(endpoint, batch, false, judgement);	/* there is nothing to update */
+		finish(endpoint, batch, false, judgement);	/* there is nothing to
+													 * update */
 	return true;
 }
 
@@ -188,6 +189,7 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	else
 	{
 		outcome->note = psprintf("topic: %s", message);
+		outcome->claimed = contact->claimed;
 	}
 }
 

@@ -230,7 +230,11 @@ cs_owlat_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *requ
 			write_contact(&request->body, contact, false, endpoint->nulls_clear);
 			break;
 		case CS_OWLAT_CALL_MOVE:
-			/* [SRC]: the ID stays, whether the contact was moved already or not */
+
+			/*
+			 * [SRC]: the ID stays, whether the contact was moved already or
+			 * not
+			 */
 			request->url = cs_owlat_contact_url(endpoint, owlat, contact->remote_id ?
 												contact->remote_id : contact->previous_key);
 			write_contact(&request->body, contact, true, endpoint->nulls_clear);
