@@ -30,7 +30,17 @@ cs_claim_seen(char before, char consent)
 	return consent;
 }
 
-/* Does the row, or the contact of contactsync_upsert(), turn to true? */
+/* Was true the last word of the contact, whichever row said so? */
+static bool
+said_yes(const CsKnown *known)
+{
+	return known->found && (known->opt_in == CS_CONSENT_YES || known->opt_in == CS_CONSENT_NULLED);
+}
+
+/*
+ * Does the row, or the contact of contactsync_upsert(), turn to true?  Null says
+ * nothing, so a row that takes it back says nothing new if another row had said yes.
+ */
 static bool
 turns_true(const CsClaimFacts *facts)
 {
@@ -40,8 +50,18 @@ turns_true(const CsClaimFacts *facts)
 		return false;
 	if (facts->row == NULL)
 		return known->found && was_not_true(known->opt_in);
+	if (facts->row->opt_in == CS_CONSENT_NULL && said_yes(known))
+		return false;
 	return facts->row->found && was_not_true(facts->row->opt_in) &&
 		(!known->found || strcmp(facts->row->upsert_key, known->upsert_key) == 0);
+}
+
+/* Has another row, or contactsync_upsert(), withdrawn what this one says? */
+static bool
+another_withdrew(const CsClaimFacts *facts)
+{
+	return facts->known->found && facts->known->opt_in == CS_CONSENT_NO &&
+		!(facts->row && facts->row->found && facts->row->opt_in == CS_CONSENT_NO);
 }
 
 /* Is anything known of the person?  A contact whose first call may be under way is
@@ -105,7 +125,7 @@ cs_claim_decide(const CsClaimFacts *facts)
 		return CS_CLAIM;
 	if (cs_claim_stands(facts) || cs_claim_is_closed(facts))
 		return CS_CLAIM_NOT;
-	if (facts->all)
+	if (facts->all && !another_withdrew(facts))
 		return CS_CLAIM;
 	return is_remembered(facts) ? CS_CLAIM_NOT : CS_CLAIM_IF_NEW;
 }
