@@ -65,7 +65,7 @@ follow() {
             SELECT to_char(clock_timestamp() - pg_postmaster_start_time(), 'MI:SS'),
                 (SELECT count(*) FROM shop.customers), m.synced, m.backlog, c.synced, c.backlog
             FROM contactsync.status m, contactsync.status c
-            WHERE m.server = 'mailingcore' AND c.server = 'campaignlark'") || return
+            WHERE m.server = 'mailingcore' AND m.source IS NOT NULL AND c.server = 'campaignlark' AND c.source IS NOT NULL") || return
         # shellcheck disable=SC2086
         [ "${line#* }" = "$shown" ] || printf "%6s  %'9d   %'10d %'10d   %'10d %'10d\n" $line
         shown=${line#* }
@@ -156,6 +156,13 @@ retry() {
     done
 }
 
+# Wait until no contact is left that is to be removed after delete_delay, because no row stands for it.
+remove() {
+    until [ "$(query "SELECT count(*) FROM contactsync.departure")" = 0 ]; do
+        sleep 1
+    done
+}
+
 # ---------------------------------------------------------------------------
 
 "$top/test/setup.sh" || exit
@@ -185,6 +192,7 @@ follow $worker || give_up "$work/log/server"
 wait $worker || give_up "$work/log/application" "$work/log/pgbench"
 
 printf '\n'
+task "removing contacts without a customer, a minute after the customer left" remove
 task "retrying the failures at MailingCore" retry
 client /usr/bin/python3 "$tree/test/demo/compare.py" "$sandbox"
 result=$?

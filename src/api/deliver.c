@@ -105,6 +105,7 @@ typedef struct CsTarget
 	Oid			serverid;		/* InvalidOid: all servers */
 	char	   *snapshot;		/* of the changes; NULL: all changes */
 	TimestampTz started_at;
+	TimestampTz left_until;		/* removals of contacts that were left later are not waited for */
 	TimestampTz reported_at;
 	int64		total;			/* the most that was ever left */
 	CsProgress	now;
@@ -159,7 +160,7 @@ read_progress(CsTarget *target)
 	roleid = cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
 	cs_progress_read(target->serverid, roleid, target->snapshot,
-					 target->snapshot ? target->started_at : DT_NOEND, &target->now);
+					 target->snapshot ? target->started_at : DT_NOEND, target->left_until, &target->now);
 	target->total = Max(target->total, target->now.left);
 	cs_sql_leave(&scope);
 	commit();
@@ -171,6 +172,7 @@ begin_target(CsTarget *target, Oid serverid, char *snapshot)
 	memset(target, 0, sizeof(CsTarget));
 	target->serverid = serverid;
 	target->snapshot = snapshot;
+	target->left_until = DT_NOEND;
 	target->started_at = target->reported_at = GetCurrentTimestamp();
 	read_progress(target);
 }
@@ -345,17 +347,23 @@ check_timeout(const CsTarget *target, TimestampTz end)
 				 errhint("SELECT * FROM contactsync.status shows the state of each server.")));
 }
 
-/* Read what is left; when a scan has ended, also wait for what it queued. */
+/*
+ * Read what is left; when a scan has ended, also wait for what it queued, and when
+ * nothing is queued, for the removals that are due by then.
+ */
 static void
 read_progress_and_extend(CsTarget *target)
 {
 	int64		scans = target->now.scans;
 
 	read_progress(target);
-	if (target->now.scans >= scans)
-		return;
-	target->snapshot = current_snapshot();
-	read_progress(target);
+	if (target->now.scans < scans)
+	{
+		target->snapshot = current_snapshot();
+		read_progress(target);
+	}
+	if (target->now.left == target->now.removals)
+		target->left_until = Min(target->left_until, GetCurrentTimestamp());
 }
 
 /* Return when the second argument, an interval, has passed. */

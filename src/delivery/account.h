@@ -76,7 +76,6 @@ typedef struct CsAccount
 	List	   *lanes;
 	CsLane	   *removals;		/* contacts that no row stands for; not in lanes */
 	double		removals_at;	/* when they are looked for again */
-	bool		removals_blocked;	/* not all rows of a watch have been read once */
 	TimestampTz removal_cutoff; /* of those that left until then all rows are
 								 * being waited for; 0: none */
 	int			next_lane;		/* index of the lane to be asked first */

@@ -273,6 +273,8 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	const CsContact *contact = change->contact;
 
 	outcomes->synced++;
+	if (outcomes->lane->removals)
+		*(int *) add(outcomes, &outcomes->removed_for, sizeof(int)) = change->removal_watch;
 	if (contact->action == CS_DELETE)
 		add_removed(outcomes, change->upsert_key, contact);
 	else
@@ -474,6 +476,25 @@ remove_contacts(CsLaneOutcomes *outcomes)
 	account->consents.has_consents = true;
 }
 
+/* Removals count for the watch whose row left the contact. */
+static void
+count_removals(const CsLaneOutcomes *outcomes)
+{
+	const int  *watches = outcomes->removed_for.items;
+	const CsFailureStored *failed = outcomes->failed.items;
+	int			endpoint = outcomes->lane->endpoint_id;
+
+	for (int i = 0, n; i < outcomes->removed_for.n; i += n)
+	{
+		for (n = 1; i + n < outcomes->removed_for.n && watches[i + n] == watches[i];)
+			n++;
+		cs_stats_count(endpoint, watches[i], n, 0, 0, NULL);
+	}
+	for (int i = 0; i < outcomes->failed.n; i++)
+		cs_stats_count(endpoint, failed[i].watch, 0, 0, 1,
+					   failed[i].message ? failed[i].message : failed[i].reason);
+}
+
 void
 cs_outcomes_store(CsLaneOutcomes *outcomes)
 {
@@ -502,8 +523,9 @@ cs_outcomes_store(CsLaneOutcomes *outcomes)
 	}
 	if (outcomes->done.n > 0)
 		cs_queue_delete(endpoint, lane->watch_id, outcomes->done.n, outcomes->done.items);
-	if (lane->removals && outcomes->failed.n == 0 && outcomes->synced == 0)
-		return;
-	cs_stats_count(endpoint, lane->watch_id, outcomes->synced, outcomes->unchanged,
-				   outcomes->failed.n, outcomes->last_error);
+	if (lane->removals)
+		count_removals(outcomes);
+	else
+		cs_stats_count(endpoint, lane->watch_id, outcomes->synced, outcomes->unchanged,
+					   outcomes->failed.n, outcomes->last_error);
 }

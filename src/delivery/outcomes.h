@@ -35,11 +35,13 @@ typedef struct CsLaneOutcomes
 	int			unchanged;
 	CsArray		contacts;		/* of CsContactStored */
 	CsArray		rows;			/* of CsRowStored */
-	CsArray		gone;			/* of char *: keys of rows that stand for nobody */
+	CsArray		gone;			/* of char *: keys of rows that stand for
+								 * nobody */
 	CsArray		departures;		/* of CsDeparture */
-	CsArray		unknown;		/* of char *: upsert keys of contacts of which it
-								 * is not known what the provider has */
+	CsArray		unknown;		/* of char *: upsert keys of contacts of which
+								 * it is not known what the provider has */
 	CsArray		removed;		/* of CsRemoved */
+	CsArray		removed_for;	/* of int: watches that removals were sent for */
 	CsArray		decided;		/* of char *: upsert keys of departures */
 	CsArray		left_to;		/* of CsLeftTo */
 	CsArray		failed;			/* of CsFailureStored */

@@ -156,34 +156,41 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 	cs_departure_remove(account->id, ndecided, decided);
 }
 
+/* Read what is due, if all that was queued before has been decided on. */
+static void
+read_departures(CsAccount *account)
+{
+	CsDeparture *departures;
+	int			n;
+
+	if (account->removal_cutoff == 0 && !set_barriers(account))
+		return;
+	if (!is_past_barriers(account))
+		return;
+	departures = cs_departure_read_due(account->id, !is_complete(account), MAX_DEPARTURES, &n);
+	add_departures(account, n, departures);
+	account->removal_cutoff = 0;
+}
+
 void
 cs_removal_load(CsAccount *account, double now)
 {
 	MemoryContext context = CurrentMemoryContext;
 	CsSqlScope	scope;
-	CsDeparture *departures;
-	double		due_at;
-	int			n;
+	double		due_in;
 
 	if (now < account->removals_at || account->removals->changes.nchanges > 0)
 		return;
 	account->removals_at = now + LOOK_PAUSE;
 	cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
-	due_at = cs_departure_due_at(account->id);
-	if (due_at > (double) timestamptz_to_time_t(GetCurrentTimestamp()))
+	due_in = cs_departure_due_in(account->id);
+	if (due_in == 0)
+		read_departures(account);
+	else
 	{
 		account->removal_cutoff = 0;
-		account->removals_at = due_at == DBL_MAX ? DBL_MAX :
-			now + Max(due_at - timestamptz_to_time_t(GetCurrentTimestamp()), LOOK_PAUSE);
-	}
-	else if (account->removal_cutoff == 0 && !set_barriers(account))
-		account->removal_cutoff = 0;
-	else if (is_past_barriers(account) && !(account->removals_blocked = !is_complete(account)))
-	{
-		departures = cs_departure_read_due(account->id, MAX_DEPARTURES, &n);
-		add_departures(account, n, departures);
-		account->removal_cutoff = 0;
+		account->removals_at = due_in == DBL_MAX ? DBL_MAX : now + Max(due_in, LOOK_PAUSE);
 	}
 	cs_sql_leave(&scope);
 	MemoryContextSwitchTo(context);
@@ -202,8 +209,8 @@ cs_removal_ready_at(const CsAccount *account, double now)
 bool
 cs_removal_has_work(const CsAccount *account, double now)
 {
-	return account->removals->changes.nchanges > 0 ||
-		(!account->removals_blocked && (account->removal_cutoff != 0 || account->removals_at <= now));
+	return account->removals->changes.nchanges > 0 || account->removal_cutoff != 0 ||
+		account->removals_at <= now;
 }
 
 /*

@@ -53,22 +53,22 @@ cs_departure_store(int endpoint, int n, const CsDeparture *departures)
 	" / current_setting('contactsync.clock_speed')::float8 END"
 
 double
-cs_departure_due_at(int endpoint)
+cs_departure_due_in(int endpoint)
 {
 	static CsStatement statement = {
-		"SELECT extract(epoch FROM min(" DUE_AT "))::float8" DECIDABLE, 1, {INT4OID}
+		"SELECT extract(epoch FROM min(" DUE_AT ") - clock_timestamp())::float8" DECIDABLE, 1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(endpoint);
-	Datum		at;
+	Datum		seconds;
 	bool		isnull;
 
 	cs_sql_execute(&statement, &arg, NULL);
-	at = cs_sql_value(0, 1, &isnull);
-	return isnull ? DBL_MAX : DatumGetFloat8(at);
+	seconds = cs_sql_value(0, 1, &isnull);
+	return isnull ? DBL_MAX : Max(DatumGetFloat8(seconds), 0);
 }
 
 CsDeparture *
-cs_departure_read_due(int endpoint, int limit, int *n)
+cs_departure_read_due(int endpoint, bool only_erased, int limit, int *n)
 {
 	static CsStatement statement = {
 		"SELECT d.upsert_key, d.watch, d.key, d.departed_at, CASE WHEN d.erase THEN 'd' ELSE COALESCE(d.action::text,"
@@ -76,11 +76,11 @@ cs_departure_read_due(int endpoint, int limit, int *n)
 		" contactsync.source_row s WHERE s.upsert_key = d.upsert_key AND s.endpoint = d.endpoint)"
 		" OR EXISTS (SELECT FROM contactsync.contact c WHERE c.endpoint = d.endpoint"
 		" AND c.upsert_key = d.upsert_key AND c.direct))"
-		DECIDABLE " AND " DUE_AT " <= clock_timestamp() ORDER BY d.departed_at, d.upsert_key LIMIT $2",
-		2, {INT4OID, INT4OID}
+		DECIDABLE " AND (d.erase OR NOT $3) AND " DUE_AT " <= clock_timestamp() ORDER BY d.departed_at, d.upsert_key LIMIT $2",
+		3, {INT4OID, INT4OID, BOOLOID}
 	};
 	MemoryContext context = CurrentMemoryContext;
-	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(limit)};
+	Datum		args[3] = {Int32GetDatum(endpoint), Int32GetDatum(limit), BoolGetDatum(only_erased)};
 	CsDeparture *departures;
 
 	*n = (int) cs_sql_execute(&statement, args, NULL);

@@ -33,11 +33,11 @@ typedef struct CsDeparture
 /* All need a transaction and the scope of cs_sql_enter(). */
 extern void cs_departure_store(int endpoint, int n, const CsDeparture *departures);
 
-/* When the first one of an endpoint is due, Unix seconds; DBL_MAX: there is none. */
-extern double cs_departure_due_at(int endpoint);
+/* Seconds until the first one of an endpoint is due; DBL_MAX: there is none. */
+extern double cs_departure_due_in(int endpoint);
 
-/* Those that are due of watches that may be removed from; palloc'd. */
-extern CsDeparture *cs_departure_read_due(int endpoint, int limit, int *n);
+/* Those that are due of watches that may be removed from, or only those to be erased; palloc'd. */
+extern CsDeparture *cs_departure_read_due(int endpoint, bool only_erased, int limit, int *n);
 
 /* Nothing is left to decide about these contacts. */
 extern void cs_departure_remove(int endpoint, int n, char **upsert_keys);

@@ -16,17 +16,21 @@
 
 void
 cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz until,
-				 CsProgress *progress)
+				 TimestampTz left_until, CsProgress *progress)
 {
 	static CsStatement statement = {
 		"SELECT COALESCE(sum(q.n), 0)::int8, (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[1],"
 		" (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[2],"
-		" COALESCE(sum(q.scans), 0)::int8"
-		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(n) AS n, sum(scans) AS scans FROM ("
-		"SELECT watch, greatest(n, 1) AS n, 0 AS scans FROM contactsync.queue"
+		" COALESCE(sum(q.scans), 0)::int8, COALESCE(sum(q.removals), 0)::int8"
+		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(n) AS n, sum(scans) AS scans, sum(removals) AS removals FROM ("
+		"SELECT watch, greatest(n, 1) AS n, 0 AS scans, 0 AS removals FROM contactsync.queue"
 		" WHERE endpoint = e.id AND ($3 IS NULL OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
-		" UNION ALL SELECT watch, GREATEST(total - done, 1), 1 FROM contactsync.scan"
-		" WHERE endpoint = e.id AND state = 'running' AND kind <> 'poll' AND started_at <= $4) p"
+		" UNION ALL SELECT watch, GREATEST(total - done, 1), 1, 0 FROM contactsync.scan"
+		" WHERE endpoint = e.id AND state = 'running' AND kind <> 'poll' AND started_at <= $4"
+		" UNION ALL SELECT d.watch, 1, 0, 1 FROM contactsync.departure d LEFT JOIN contactsync.watch o ON o.id = d.watch"
+		" WHERE d.endpoint = e.id AND d.departed_at <= $5 AND (d.erase OR d.departed_at + COALESCE(o.delete_delay, '0')"
+		" / current_setting('contactsync.clock_speed')::float8 <= clock_timestamp() AND NOT EXISTS (SELECT FROM"
+		" contactsync.watch i WHERE i.endpoint = e.id AND i.state = 'running' AND NOT i.complete))) p"
 		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"
 		" LEFT JOIN contactsync.pause p ON p.endpoint = e.id AND p.watch = 0"
 		" LEFT JOIN contactsync.pause wp ON wp.endpoint = e.id AND wp.watch = q.watch AND q.watch <> 0,"
@@ -37,10 +41,10 @@ cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz unt
 		" WHEN e.state = 'halted' THEN e.reason"
 		" WHEN w.state IN ('broken', 'guarded') THEN format('the watch on %s: %s', w.source, w.reason) END AS trouble) t"
 		" WHERE ($1 = 0 OR e.server = (SELECT srvname FROM pg_foreign_server WHERE oid = $1)) AND pg_has_role($2, e.role, 'USAGE')",
-		4, {OIDOID, OIDOID, TEXTOID, TIMESTAMPTZOID}
+		5, {OIDOID, OIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
-	Datum		args[4];
-	char		nulls[5] = "    ";
+	Datum		args[5];
+	char		nulls[6] = "     ";
 	MemoryContext context = CurrentMemoryContext;
 	bool		isnull;
 
@@ -48,9 +52,11 @@ cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz unt
 	args[1] = ObjectIdGetDatum(roleid);
 	args[2] = cs_sql_text_or_null(snapshot, &nulls[2]);
 	args[3] = TimestampTzGetDatum(until);
+	args[4] = TimestampTzGetDatum(left_until);
 	cs_sql_execute(&statement, args, nulls);
 	progress->left = DatumGetInt64(cs_sql_value(0, 1, &isnull));
 	progress->scans = DatumGetInt64(cs_sql_value(0, 4, &isnull));
+	progress->removals = DatumGetInt64(cs_sql_value(0, 5, &isnull));
 	MemoryContextSwitchTo(context);
 	progress->server = cs_sql_text(0, 2);
 	progress->trouble = cs_sql_text(0, 3);

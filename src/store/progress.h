@@ -15,7 +15,8 @@
 /* What is left at the endpoints of a role and of the roles whose privileges it has. */
 typedef struct CsProgress
 {
-	int64		left;			/* contacts that are queued, or to be scanned */
+	int64		left;			/* contacts that are queued, to be scanned or removed */
+	int64		removals;		/* that are due, and counted in "left" */
 	int64		scans;			/* that are running, and counted in "left" */
 	char	   *server;			/* of "trouble" */
 	char	   *trouble;		/* what has to be fixed first, or NULL */
@@ -23,12 +24,13 @@ typedef struct CsProgress
 
 /*
  * Read what is left at a server, or with InvalidOid at all servers: of the changes
- * that a snapshot sees, or all of them with NULL, and of the scans that were
- * started no later than a time.  Texts are palloc'd in the current context.
+ * that a snapshot sees, or all of them with NULL, of the scans that were started
+ * no later than a time, and of the removals that are due of contacts that were
+ * left no later than another.  Texts are palloc'd in the current context.
  * Needs the scope of cs_sql_enter().
  */
 extern void cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz until,
-							 CsProgress *progress);
+							 TimestampTz left_until, CsProgress *progress);
 
 /*
  * Return the snapshot of a new transaction as text, palloc'd in the current

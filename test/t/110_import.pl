@@ -111,7 +111,7 @@ is(remote('crash'), expected('crash'), 'it sends them');
 
 # rows that were deleted unnoticed; one whose address another row has now is sent with that row
 prepare('gone', 500);
-watch('gone', q{, filter => 'plan <> ''X''', on_delete => 'delete'});
+watch('gone', q{, filter => 'plan <> ''X''', on_delete => 'delete', delete_delay => '0'});
 sql(q{SELECT contactsync_import('gone', 'gone'); CALL contactsync_wait('gone')});
 sql(q{
 	ALTER TABLE gone DISABLE TRIGGER USER;

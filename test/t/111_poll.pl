@@ -125,7 +125,7 @@ ok(1, 'polling continues after a crash');
 
 # a reconciliation finds rows that vanished
 sql(q{DELETE FROM customers WHERE id = 2; SELECT contactsync_unwatch('seen', 'seen')});
-poll('seen', 'seen', ", key => '{id}', on_delete => 'delete'");
+poll('seen', 'seen', ", key => '{id}', on_delete => 'delete', delete_delay => '0'");
 sql(q{SELECT contactsync_import('seen', 'seen'); CALL contactsync_wait('seen'); DELETE FROM customers WHERE id = 3; SELECT contactsync_reconcile('seen', 'seen'); CALL contactsync_wait('seen')});
 unlike(remote('seen'), qr/\b3 /, 'a row that vanished is found by a reconciliation');
 

@@ -51,7 +51,7 @@ sql(qq{UPDATE customers SET email = (ARRAY[format('refused%s\@example.com', id),
 my %refused = map { $_ => { code => 'undeliverable', message => 'this address is refused', status => 422 } }
 	split(/\n/, sql(q{SELECT email FROM customers WHERE email LIKE 'refused%'}));
 sql(q{SELECT contactsync_watch('customers', 'day',
-	'{"email": "email", "external_id": "id", "opt_in": "consent", "locale": "locale", "attributes": {"plan": "plan", "city": "city"}}', on_delete => 'delete')});
+	'{"email": "email", "external_id": "id", "opt_in": "consent", "locale": "locale", "attributes": {"plan": "plan", "city": "city"}}', on_delete => 'delete', delete_delay => '0')});
 
 # a call takes 0.04 s, so that everything happens in the middle of the import
 sub provider_is_well
@@ -182,7 +182,7 @@ is(sql(q{SELECT failures FROM contactsync.status}), 37, 'status shows the same n
 # each row once, except for what was in flight during a crash or a lost answer
 create_table_of('journal');
 my $sent = sql(q{SELECT sum(COALESCE(jsonb_array_length((item ->> 'body')::jsonb -> 'contacts'), 1)) FROM journal
-	WHERE item ->> 'method' <> 'DELETE' AND (item ->> 'status')::int < 300});
+	WHERE item ->> 'method' NOT IN ('GET', 'DELETE') AND (item ->> 'status')::int < 300});
 my $deeds = sql('SELECT count(*) FROM deeds');
 cmp_ok($sent, '<', $rows + 10 * $deeds + 2000, "nothing was restarted: $sent contacts were sent for $rows rows and $deeds transactions");
 
