@@ -911,6 +911,18 @@ COMMENT ON COLUMN contactsync.duplicates.upsert_key IS 'what the provider identi
 COMMENT ON COLUMN contactsync.duplicates.rows IS 'number of rows';
 COMMENT ON COLUMN contactsync.duplicates.keys IS 'keys of the rows, by table';
 
+CREATE VIEW contactsync.opt_outs WITH (security_barrier) AS
+SELECT e.server, e.role AS owner, w.source, s.key, COALESCE(c.email, c.upsert_key) AS email
+FROM contactsync.contact c
+	JOIN contactsync.source_row s ON s.upsert_key = c.upsert_key AND s.endpoint = c.endpoint
+	JOIN contactsync.watch w ON w.id = s.watch
+	JOIN contactsync.endpoint e ON e.id = c.endpoint
+WHERE c.opted_out AND pg_catalog.pg_has_role(e.role, 'USAGE');
+COMMENT ON VIEW contactsync.opt_outs
+IS 'source rows whose contacts are known to have opted out at the provider, to be joined with their tables';
+COMMENT ON COLUMN contactsync.opt_outs.key IS 'key of the source row';
+COMMENT ON COLUMN contactsync.opt_outs.email IS 'address of the contact, or its upsert key if the provider identifies it otherwise';
+
 CREATE VIEW contactsync.remote_contacts WITH (security_barrier) AS
 SELECT e.server, e.role AS owner, r.email, r.external_id, r.remote_id, r.opt_in, r.locale, r.attributes, r.updated_at, r.pulled_at
 FROM contactsync.remote_contact r JOIN contactsync.endpoint e ON e.id = r.endpoint
@@ -1146,7 +1158,7 @@ COMMENT ON COLUMN contactsync.progress.rate
 IS 'rows per second in this phase; for the backlog, recent contacts per second';
 
 GRANT SELECT ON contactsync.progress, contactsync.watches, contactsync.changes, contactsync.contacts, contactsync.failures,
-	contactsync.calls, contactsync.duplicates, contactsync.remote_contacts, contactsync.status, contactsync.stats,
+	contactsync.calls, contactsync.duplicates, contactsync.opt_outs, contactsync.remote_contacts, contactsync.status, contactsync.stats,
 	contactsync.latencies, contactsync.history, contactsync.traces TO PUBLIC;
 
 -- ---------------------------------------------------------------------------
