@@ -26,7 +26,7 @@ typedef struct CsDeparture
 	char		action;			/* 'n' or 'd', whatever on_delete says; or '\0' */
 	/* as far as it was read */
 	TimestampTz departed_at;
-	bool		erase;			/* contactsync_forget() asked for it */
+	bool		erase;			/* contactsync_forget() erased the person */
 	bool		stands;			/* a row, or contactsync_upsert(), still does */
 } CsDeparture;
 

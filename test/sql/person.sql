@@ -25,12 +25,12 @@ RESET client_min_messages;
 SELECT id AS endpoint FROM contactsync.endpoint WHERE server = 'mail' \gset
 -- all kinds of data that can be stored about Jane, at each server
 CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS $$
-	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at, remote_id) SELECT endpoint, id, '1', 'jane@example.com', NULL, 'u', '2026-01-01', 'r1'
-		FROM contactsync.watch WHERE source = 'customers'::regclass;
-	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at) SELECT endpoint, id, '["de", "1"]', 'de1', 'jane@example.com', 'u', '2026-01-02'
-		FROM contactsync.watch WHERE source = 'leads'::regclass;
-	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at) SELECT endpoint, id, '2', 'joe@example.com', NULL, 'u', '2026-01-01'
-		FROM contactsync.watch WHERE source = 'customers'::regclass;
+	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at, remote_id, opt_in, claimed, opted_out, held, direct)
+		SELECT endpoint, id, '1', 'jane@example.com', NULL, 'u', '2026-01-01', 'r1', 't', true, false, false, false FROM contactsync.watch WHERE source = 'customers'::regclass
+		UNION ALL SELECT endpoint, id, '["de", "1"]', 'de1', 'jane@example.com', 'u', '2026-01-02', NULL, '-', false, false, false, false FROM contactsync.watch WHERE source = 'leads'::regclass
+		UNION ALL SELECT endpoint, id, '2', 'joe@example.com', NULL, 'u', '2026-01-01', NULL, '-', false, false, false, false FROM contactsync.watch WHERE source = 'customers'::regclass;
+	INSERT INTO contactsync.source_row (watch, key, endpoint, upsert_key, opt_in, withheld)
+		SELECT watch, key, endpoint, upsert_key, opt_in, false FROM contactsync.contact;
 	INSERT INTO contactsync.failure (endpoint, watch, key, upsert_key, reason, message, attempts, first_at, last_at) SELECT endpoint, id, '1', 'jane@example.com', 'rejected', 'no', 1, '2026-01-03', '2026-01-04'
 		FROM contactsync.watch WHERE source = 'customers'::regclass;
 	INSERT INTO contactsync.remote_contact (endpoint, email, pulled_at, opt_in) SELECT id, 'jane@example.com', '2026-01-05', false FROM contactsync.endpoint;
@@ -45,6 +45,7 @@ CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS $$
 $$;
 CREATE FUNCTION empty() RETURNS void LANGUAGE sql AS $$
 	DELETE FROM contactsync.contact;
+	DELETE FROM contactsync.source_row;
 	DELETE FROM contactsync.failure;
 	DELETE FROM contactsync.remote_contact;
 	DELETE FROM contactsync.trace;
@@ -87,7 +88,9 @@ SELECT key FROM contactsync.contact WHERE endpoint = :endpoint;
 SELECT path, error FROM contactsync.call WHERE endpoint = :endpoint;
 -- except for the note that exists until the delivering process has forgotten it as well
 SELECT watch = 0 AS direct, key FROM contactsync.forgotten ORDER BY watch, key;
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action) VALUES (:endpoint, :customers, '1', 'jane@example.com', 'u');
+INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, opt_in, claimed, opted_out, held, direct)
+VALUES (:endpoint, :customers, '1', 'jane@example.com', 'u', '-', false, false, false, false);
+INSERT INTO contactsync.source_row (watch, key, endpoint, upsert_key, opt_in, withheld) VALUES (:customers, '1', :endpoint, 'jane@example.com', '-', false);
 SET SESSION AUTHORIZATION regress_person_shop;
 SELECT contactsync_pause('mail');
 SET client_min_messages = error;
