@@ -270,7 +270,10 @@ cs_forget_email(const char *email, Oid roleid, bool suppression, CsForgotten *fo
 void
 cs_forget_row(int endpoint, int watch, const char *key, bool suppression, CsForgotten *forgotten)
 {
-	/* what the row stands for, or was sent as last, unless another row stands for it */
+	/*
+	 * what the row stands for, or was sent as last, unless another row stands
+	 * for it
+	 */
 	static CsStatement contact = {
 		"SELECT c.upsert_key, COALESCE(c.email, c.upsert_key) FROM contactsync.contact c"
 		" WHERE c.endpoint = $1 AND (c.watch = $2 AND c.key = $3 OR c.upsert_key ="
