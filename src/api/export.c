@@ -30,11 +30,15 @@
 #include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "base/sql.h"
 #include "base/text.h"
+#include "delivery/claim.h"
+#include "delivery/person.h"
 #include "delivery/row_contact.h"
 #include "http/json.h"
 #include "provider/endpoint.h"
 #include "provider/server.h"
+#include "store/consent.h"
 #include "store/source_page.h"
 #include "store/source_row.h"
 #include "store/watch.h"
@@ -57,6 +61,7 @@ typedef struct CsExport
 	int64		ncollapsed;
 	char	   *refused_key;	/* the first that was refused */
 	char	   *refused_why;
+	CsConsentScope consents;
 	MemoryContext context;
 } CsExport;
 
@@ -159,6 +164,32 @@ note_refusal(CsExport *export, const char *key, const CsRefusal *refusal)
 	MemoryContextSwitchTo(old);
 }
 
+/* Leave out the consent of a person who is known to have opted out, and gave no newer word. */
+static void
+withhold_consent(const CsExport *export, CsRowContact *row)
+{
+	CsContact  *contact = row->contact;
+	const char *email = contact->value[CS_EMAIL];
+	const char *external_id = contact->value[CS_EXTERNAL_ID];
+	CsPerson	person;
+	CsClaimFacts facts = {
+		.consent = contact->consent,
+		.opt_in_at = contact->opt_in_at,
+		.row = &row->row,
+		.known = &row->known,
+		.person = &person
+	};
+
+	if (contact->consent != CS_CONSENT_YES)
+		return;
+	cs_person_read(&export->consents, export->endpoint, email ? cs_text_from_utf8(email) : NULL, row->upsert_key,
+				   external_id ? cs_text_from_utf8(external_id) : NULL, &person);
+	if (!cs_claim_is_closed(&facts) || cs_claim_decide(&facts) == CS_CLAIM)
+		return;
+	contact->value[CS_OPT_IN] = NULL;
+	contact->value[CS_STATUS] = NULL;
+}
+
 /* Read one page.  Return its last key, or NULL at the end. */
 static char *
 read_page(CsExport *export, const CsWatch *watch, CsPages *pages, CsSource *source,
@@ -181,7 +212,10 @@ read_page(CsExport *export, const CsWatch *watch, CsPages *pages, CsSource *sour
 		if (rows[i].refusal)
 			note_refusal(export, keys[i], rows[i].refusal);
 		else if (rows[i].contact)
+		{
+			withhold_consent(export, &rows[i]);
 			put_contact(export, rows[i].contact);
+		}
 	}
 	return n < ROWS_AT_ONCE ? NULL : keys[n - 1];
 }
@@ -277,12 +311,17 @@ contactsync_export(PG_FUNCTION_ARGS)
 	Oid			source = PG_GETARG_OID(0);
 	const char *server = NameStr(*PG_GETARG_NAME(1));
 	CsExport	export = {.context = CurrentMemoryContext};
+	CsSqlScope	scope;
 	CsWatch    *watch;
 	TupleDesc	desc;
 
 	InitMaterializedSRF(fcinfo, 0);
 	export.endpoint = cs_server_read_unmapped(cs_server_find(server, GetUserId()));
 	watch = cs_watch_find(source, server, GetUserId());
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(export.context);
+	cs_consent_load_scope(watch->endpoint, &export.consents);
+	cs_sql_leave(&scope);
 	desc = sort_columns(result->setDesc);
 	export.slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
 	export.sort = begin_sort(desc);

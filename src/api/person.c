@@ -179,7 +179,7 @@ notice_if_in_source(int watch_id, char *key)
 			 errhint("Delete the row, and call contactsync_forget() again when its deletion has been delivered.")));
 }
 
-/* contactsync_forget(email) */
+/* contactsync_forget(email, suppression) */
 Datum
 contactsync_forget_email(PG_FUNCTION_ARGS)
 {
@@ -192,7 +192,7 @@ contactsync_forget_email(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	roleid = cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
-	cs_forget_email(email, roleid, &forgotten);
+	cs_forget_email(email, roleid, PG_GETARG_BOOL(1), &forgotten);
 	cs_sql_leave(&scope);
 	put_counts(fcinfo, &forgotten);
 	for (int i = 0; i < forgotten.nrows; i++)
@@ -200,7 +200,7 @@ contactsync_forget_email(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* contactsync_forget(source, server, key) */
+/* contactsync_forget(source, server, key, suppression) */
 Datum
 contactsync_forget_row(PG_FUNCTION_ARGS)
 {
@@ -210,12 +210,12 @@ contactsync_forget_row(PG_FUNCTION_ARGS)
 	char	   *key;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3))
 		return (Datum) 0;
 	watch = cs_watch_find(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
 	key = cs_argument_key(fcinfo, 2, watch);
 	cs_sql_enter(&scope);
-	cs_forget_row(watch->endpoint, watch->id, key, &forgotten);
+	cs_forget_row(watch->endpoint, watch->id, key, PG_GETARG_BOOL(3), &forgotten);
 	cs_sql_leave(&scope);
 	put_counts(fcinfo, &forgotten);
 	notice_if_in_source(watch->id, key);

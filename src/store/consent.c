@@ -154,6 +154,48 @@ cs_consent_remember_endpoint(int endpoint)
 	cs_sql_execute(&statement, &arg, NULL);
 }
 
+void
+cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, Datum address, bool suppression)
+{
+#define FORGET_TYPES 4, {INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTOID}
+	/* what the provider has, was told, or what it listed */
+	static CsStatement close = {
+		"INSERT INTO contactsync.consent AS c (account, hash, state)"
+		" SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)), 'o'"
+		" FROM unnest($1, $2) AS k (endpoint, upsert_key) JOIN contactsync.contact t USING (endpoint, upsert_key)"
+		" JOIN contactsync.endpoint e ON e.id = t.endpoint WHERE e.account IS NOT NULL"
+		" UNION SELECT e.account, contactsync.consent_hash(r.email), 'o' FROM contactsync.remote_contact r"
+		" JOIN contactsync.endpoint e ON e.id = r.endpoint WHERE r.endpoint = ANY ($3) AND r.email = $4"
+		" AND e.account IS NOT NULL"
+		" ON CONFLICT (account, hash) DO UPDATE SET state = excluded.state, opt_in_at = NULL",
+		FORGET_TYPES
+	};
+
+	/* times of what is only remembered are forgotten as well */
+	static CsStatement redact = {
+		"UPDATE contactsync.consent c SET state = 'o', opt_in_at = NULL FROM contactsync.endpoint e"
+		" WHERE e.id = ANY ($3) AND $4 <> '' AND c.account = e.account AND c.hash = contactsync.consent_hash($4)",
+		FORGET_TYPES
+	};
+	static CsStatement drop = {
+		"DELETE FROM contactsync.consent c USING (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash"
+		" FROM unnest($1, $2) AS k (endpoint, upsert_key) JOIN contactsync.contact t USING (endpoint, upsert_key)"
+		" JOIN contactsync.endpoint e ON e.id = t.endpoint"
+		" UNION SELECT e.account, contactsync.consent_hash($4) FROM contactsync.endpoint e"
+		" WHERE e.id = ANY ($3) AND $4 <> '') m WHERE c.account = m.account AND c.hash = m.hash",
+		FORGET_TYPES
+	};
+	Datum		args[4] = {contact_endpoints, upsert_keys, endpoints, address};
+
+	if (!suppression)
+		cs_sql_execute(&drop, args, NULL);
+	else
+	{
+		cs_sql_execute(&close, args, NULL);
+		cs_sql_execute(&redact, args, NULL);
+	}
+}
+
 /*
  * Hashes
  */

@@ -50,6 +50,14 @@ extern void cs_consent_load_scope(int endpoint, CsConsentScope *scope);
 extern void cs_consent_remember_endpoint(int endpoint);
 
 /*
+ * Remember of contacts, and of an address at some endpoints, that consent is closed
+ * and nothing else; or, unless "suppression", nothing at all.  int4[] and text[],
+ * one by one, of the contacts; int4[] and text of the address, or ''.
+ */
+extern void cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, Datum address,
+							  bool suppression);
+
+/*
  * The id of an account, made if it is not there: a provider, the URL that it is
  * reached by, the name that tells accounts there apart, and whose it is.
  */

@@ -71,8 +71,8 @@ CsDeparture *
 cs_departure_read_due(int endpoint, bool only_erased, int limit, int *n)
 {
 	static CsStatement statement = {
-		"SELECT d.upsert_key, d.watch, d.key, d.departed_at, CASE WHEN d.erase THEN 'd' ELSE COALESCE(d.action::text,"
-		" CASE w.on_delete WHEN 'delete' THEN 'd' WHEN 'unsubscribe' THEN 'n' END) END, d.erase, NOT d.erase AND (EXISTS (SELECT FROM"
+		"SELECT d.upsert_key, d.watch, d.key, d.departed_at, COALESCE(d.action::text,"
+		" CASE w.on_delete WHEN 'delete' THEN 'd' WHEN 'unsubscribe' THEN 'n' END), d.erase, NOT d.erase AND (EXISTS (SELECT FROM"
 		" contactsync.source_row s WHERE s.upsert_key = d.upsert_key AND s.endpoint = d.endpoint)"
 		" OR EXISTS (SELECT FROM contactsync.contact c WHERE c.endpoint = d.endpoint"
 		" AND c.upsert_key = d.upsert_key AND c.direct))"
@@ -106,8 +106,11 @@ cs_departure_read_due(int endpoint, bool only_erased, int limit, int *n)
 void
 cs_departure_remove(int endpoint, int n, char **upsert_keys)
 {
+	/* what was forgotten has been kept until now for the removal */
 	static CsStatement statement = {
-		"DELETE FROM contactsync.departure WHERE endpoint = $1 AND upsert_key = $2", 2, {INT4OID, TEXTOID}
+		"WITH d AS (DELETE FROM contactsync.departure WHERE endpoint = $1 AND upsert_key = $2 RETURNING erase)"
+		" DELETE FROM contactsync.contact c USING d WHERE d.erase AND c.endpoint = $1 AND c.upsert_key = $2",
+		2, {INT4OID, TEXTOID}
 	};
 
 	for (int i = 0; i < n; i++)

@@ -21,12 +21,14 @@
 typedef struct CsDeparture
 {
 	const char *upsert_key;
-	int			watch;			/* whose row it was, and whose on_delete counts */
+	int			watch;			/* whose row it was, and whose on_delete
+								 * counts */
 	const char *key;			/* of that row */
-	char		action;			/* 'n' or 'd', whatever on_delete says; or '\0' */
+	char		action;			/* 'n' or 'd', whatever on_delete says; or
+								 * '\0' */
 	/* as far as it was read */
 	TimestampTz departed_at;
-	bool		erase;			/* contactsync_forget() asked for it */
+	bool		erase;			/* contactsync_forget() erased the person */
 	bool		stands;			/* a row, or contactsync_upsert(), still does */
 } CsDeparture;
 

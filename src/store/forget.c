@@ -4,8 +4,11 @@
  *		Showing and erasing everything that is stored of a person.
  *
  * A person is identified by the address that was sent, and by the source rows that
- * it was sent for.  What such a row contains now is not considered: it belongs to
- * the application.
+ * stand for such a contact.  What such a row contains now is not considered: it
+ * belongs to the application.
+ *
+ * What is remembered of the person's consent stays, as a keyed hash that says that it
+ * is closed, so that nobody who left is subscribed again by a row that is still there.
  *
  * When a person is forgotten, a call in flight may store its outcome afterwards.  So
  * what was forgotten is noted, definitions are reloaded, and it is forgotten again
@@ -21,6 +24,7 @@
 
 #include "base/invalidation.h"
 #include "base/sql.h"
+#include "store/consent.h"
 #include "store/forget.h"
 
 const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
@@ -32,10 +36,18 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	[CS_FORGET_CALL] = "call"
 };
 
-/* The rows of a role's endpoints that were sent as $1, failed, or are traced. */
+/* The contacts of a role's endpoints that are, or have the address, $1. */
+#define CONTACTS_OF_PERSON \
+	"SELECT c.endpoint, c.upsert_key FROM contactsync.endpoint e JOIN contactsync.contact c" \
+	" ON c.endpoint = e.id AND c.upsert_key = $1 WHERE pg_has_role($2, e.role, 'USAGE')" \
+	" UNION SELECT c.endpoint, c.upsert_key FROM contactsync.endpoint e JOIN contactsync.contact c" \
+	" ON c.endpoint = e.id AND c.email = $1 WHERE pg_has_role($2, e.role, 'USAGE')"
+
+/* The rows that stand for them, failed as $1, or are traced. */
 #define ROWS_OF_PERSON \
-	"SELECT c.endpoint, c.watch, c.key FROM contactsync.contact c JOIN contactsync.endpoint e ON e.id = c.endpoint" \
-	" WHERE (c.upsert_key = $1 OR c.email = $1) AND pg_has_role($2, e.role, 'USAGE')" \
+	"SELECT s.endpoint, s.watch, s.key FROM (" CONTACTS_OF_PERSON ") c JOIN contactsync.source_row s USING (endpoint, upsert_key)" \
+	" UNION SELECT s.endpoint, s.watch, s.key FROM contactsync.source_row s JOIN contactsync.endpoint e ON e.id = s.endpoint" \
+	" WHERE s.upsert_key = $1 AND pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT f.endpoint, f.watch, f.key FROM contactsync.failure f JOIN contactsync.endpoint e ON e.id = f.endpoint" \
 	" WHERE (f.upsert_key = $1 OR lower(btrim(f.contact ->> 'email')) = $1) AND pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT t.endpoint, t.watch, t.key FROM contactsync.trace t JOIN contactsync.endpoint e ON e.id = t.endpoint" \
@@ -47,18 +59,77 @@ run(CsStatement *statement, const Datum *args)
 	return cs_sql_execute(statement, unconstify(Datum *, args), NULL);
 }
 
-/*
- * Forget rows, and an address, at some endpoints.  args: int4[] endpoints, int4[]
- * watches and text[] keys of the rows; int4[] endpoints at which to forget the
- * address; text, the address, or ''.
- */
-static void
-forget(const Datum *args, int64 *rows)
+/* Arguments of the statements of forget(). */
+enum
 {
-#define TYPES 5, {INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTOID}
+	ARG_ROW_ENDPOINTS,			/* int4[], int4[] and text[]: the rows */
+	ARG_WATCHES,
+	ARG_KEYS,
+	ARG_ENDPOINTS,				/* int4[]: where to forget the address */
+	ARG_ADDRESS,				/* text: the address, or '' */
+	ARG_CONTACT_ENDPOINTS,		/* int4[] and text[]: the contacts */
+	ARG_UPSERT_KEYS,
+	NARGS
+};
+
+#define TYPES NARGS, {INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTOID, INT4ARRAYOID, TEXTARRAYOID}
 #define ROWS "unnest($1, $2, $3) AS p (endpoint, watch, key)"
 #define OF_ROW(t) t ".endpoint = p.endpoint AND " t ".watch = p.watch AND " t ".key = p.key"
-	static CsStatement contact = {"DELETE FROM contactsync.contact c USING " ROWS " WHERE " OF_ROW("c"), TYPES};
+#define CONTACTS "unnest($6, $7) AS k (endpoint, upsert_key)"
+#define OF_CONTACT(t) t ".endpoint = k.endpoint AND " t ".upsert_key = k.upsert_key"
+#define IS_ERASED(t) \
+	"EXISTS (SELECT FROM contactsync.departure x WHERE x.endpoint = " t ".endpoint AND x.upsert_key = " t ".upsert_key AND x.erase)"
+
+/*
+ * Forget contacts.  One that a row has left, and nobody stands for, is still removed
+ * at the provider, as soon as possible; it is erased here when that is done.
+ */
+static int64
+forget_contacts(const Datum *args)
+{
+	static CsStatement erase = {
+		"UPDATE contactsync.departure d SET erase = true FROM " CONTACTS " WHERE " OF_CONTACT("d") " AND NOT d.erase"
+		" AND (d.action IS NOT NULL OR EXISTS (SELECT FROM contactsync.watch w WHERE w.id = d.watch AND w.on_delete <> 'ignore'))"
+		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.endpoint = d.endpoint AND s.upsert_key = d.upsert_key)",
+		TYPES
+	};
+	static CsStatement departure = {
+		"DELETE FROM contactsync.departure d WHERE NOT d.erase AND (d.endpoint = ANY ($4) AND d.upsert_key = $5"
+		" OR EXISTS (SELECT FROM " CONTACTS " WHERE " OF_CONTACT("d") "))",
+		TYPES
+	};
+
+	/* consent of what is left is remembered, or is not to be */
+	static CsStatement leave = {
+		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, direct = false, opt_in_at = NULL"
+		" FROM " CONTACTS " WHERE " OF_CONTACT("c") " AND " IS_ERASED("c"),
+		TYPES
+	};
+	static CsStatement contact = {
+		"DELETE FROM contactsync.contact c USING " CONTACTS " WHERE " OF_CONTACT("c") " AND NOT " IS_ERASED("c"), TYPES
+	};
+	static CsStatement row = {
+		"DELETE FROM contactsync.source_row s USING " CONTACTS " WHERE " OF_CONTACT("s"), TYPES
+	};
+	static CsStatement withheld = {
+		"DELETE FROM contactsync.source_row s WHERE s.upsert_key = $5 AND s.endpoint = ANY ($4)", TYPES
+	};
+
+	(void) run(&erase, args);
+	(void) run(&departure, args);
+	(void) run(&leave, args);
+	(void) run(&row, args);
+	(void) run(&withheld, args);
+	return run(&contact, args);
+}
+
+/*
+ * Forget contacts, rows, and an address at some endpoints, but remember, unless
+ * "suppression" is false, that consent is closed.
+ */
+static void
+forget(const Datum *args, bool suppression, int64 *rows)
+{
 	static CsStatement failure = {"DELETE FROM contactsync.failure f USING " ROWS " WHERE " OF_ROW("f"), TYPES};
 	static CsStatement trace = {
 		"DELETE FROM contactsync.trace t WHERE EXISTS (SELECT FROM " ROWS " WHERE " OF_ROW("t") ")"
@@ -110,12 +181,15 @@ forget(const Datum *args, int64 *rows)
 	};
 	static CsStatement note = {
 		"INSERT INTO contactsync.forgotten (endpoint, watch, key) SELECT p.endpoint, p.watch, p.key FROM " ROWS
-		" UNION SELECT e, 0, $5 FROM unnest($4) AS e WHERE $5 <> '' ON CONFLICT DO NOTHING",
+		" UNION SELECT e, 0, $5 FROM unnest($4) AS e WHERE $5 <> ''"
+		" UNION SELECT k.endpoint, 0, k.upsert_key FROM " CONTACTS " ON CONFLICT DO NOTHING",
 		TYPES
 	};
 	uint64		n;
 
-	rows[CS_FORGET_CONTACT] += run(&contact, args);
+	cs_consent_forget(args[ARG_CONTACT_ENDPOINTS], args[ARG_UPSERT_KEYS], args[ARG_ENDPOINTS], args[ARG_ADDRESS],
+					  suppression);
+	rows[CS_FORGET_CONTACT] += forget_contacts(args);
 	rows[CS_FORGET_FAILURE] += run(&failure, args);
 	rows[CS_FORGET_TRACE] += run(&trace, args);
 	(void) run(&traced, args);
@@ -137,51 +211,43 @@ int_array(int n, Datum *elements)
 	return PointerGetDatum(construct_array(elements, n, INT4OID, 4, true, TYPALIGN_INT));
 }
 
-/* Fill args with the rows that the last statement found, as forget() takes them. */
-static void
-rows_of_result(uint64 n, Datum *args)
+static Datum
+text_array(int n, Datum *elements)
 {
-	Datum	   *endpoints = palloc((n + 1) * sizeof(Datum));
-	Datum	   *watches = palloc((n + 1) * sizeof(Datum));
-	Datum	   *keys = palloc((n + 1) * sizeof(Datum));
-	bool		isnull;
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		endpoints[i] = cs_sql_value(i, 1, &isnull);
-		watches[i] = cs_sql_value(i, 2, &isnull);
-		keys[i] = cs_sql_value(i, 3, &isnull);
-	}
-	args[0] = int_array(n, endpoints);
-	args[1] = int_array(n, watches);
-	args[2] = PointerGetDatum(construct_array(keys, n, TEXTOID, -1, false, TYPALIGN_INT));
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* Return the first column of the last statement as an int4[]. */
+/* Return a column of the last statement, of int4 or text, as an array. */
 static Datum
-ids_of_result(uint64 n)
+array_of_result(uint64 n, int column, bool is_text)
 {
-	Datum	   *ids = palloc((n + 1) * sizeof(Datum));
+	Datum	   *elements = palloc((n + 1) * sizeof(Datum));
 	bool		isnull;
 
 	for (uint64 i = 0; i < n; i++)
-		ids[i] = cs_sql_value(i, 1, &isnull);
-	return int_array(n, ids);
+		elements[i] = cs_sql_value(i, column, &isnull);
+	return is_text ? text_array(n, elements) : int_array(n, elements);
 }
 
 void
-cs_forget_email(const char *email, Oid roleid, CsForgotten *forgotten)
+cs_forget_email(const char *email, Oid roleid, bool suppression, CsForgotten *forgotten)
 {
+	static CsStatement contacts = {CONTACTS_OF_PERSON, 2, {TEXTOID, OIDOID}};
 	static CsStatement rows = {ROWS_OF_PERSON, 2, {TEXTOID, OIDOID}};
 	static CsStatement endpoints = {
 		"SELECT id FROM contactsync.endpoint WHERE pg_has_role($1, role, 'USAGE')", 1, {OIDOID}
 	};
-	Datum		args[5];
+	Datum		args[NARGS];
 	Datum		person[2] = {CStringGetTextDatum(email), ObjectIdGetDatum(roleid)};
 	MemoryContext context = CurrentMemoryContext;
-	uint64		n = run(&rows, person);
+	uint64		n = run(&contacts, person);
 
-	rows_of_result(n, args);
+	args[ARG_CONTACT_ENDPOINTS] = array_of_result(n, 1, false);
+	args[ARG_UPSERT_KEYS] = array_of_result(n, 2, true);
+	n = run(&rows, person);
+	args[ARG_ROW_ENDPOINTS] = array_of_result(n, 1, false);
+	args[ARG_WATCHES] = array_of_result(n, 2, false);
+	args[ARG_KEYS] = array_of_result(n, 3, true);
 	/* the caller uses these after the scope has ended */
 	MemoryContextSwitchTo(context);
 	memset(forgotten, 0, sizeof(CsForgotten));
@@ -194,30 +260,49 @@ cs_forget_email(const char *email, Oid roleid, CsForgotten *forgotten)
 		forgotten->watches[forgotten->nrows] = cs_sql_int(i, 2);
 		forgotten->keys[forgotten->nrows++] = cs_sql_text(i, 3);
 	}
-	args[3] = ids_of_result(run(&endpoints, &person[1]));
-	args[4] = person[0];
-	forget(args, forgotten->rows);
+	n = run(&endpoints, &person[1]);
+	args[ARG_ENDPOINTS] = array_of_result(n, 1, false);
+	args[ARG_ADDRESS] = person[0];
+	forget(args, suppression, forgotten->rows);
 	MemoryContextSwitchTo(context);
 }
 
 void
-cs_forget_row(int endpoint, int watch, const char *key, CsForgotten *forgotten)
+cs_forget_row(int endpoint, int watch, const char *key, bool suppression, CsForgotten *forgotten)
 {
-	static CsStatement address = {
-		"SELECT COALESCE(email, upsert_key) FROM contactsync.contact WHERE endpoint = $1 AND watch = $2 AND key = $3"
-		" AND strpos(COALESCE(email, upsert_key), '@') > 0",
+	/*
+	 * what the row stands for, or was sent as last, unless another row stands
+	 * for it
+	 */
+	static CsStatement contact = {
+		"SELECT c.upsert_key, COALESCE(c.email, c.upsert_key) FROM contactsync.contact c"
+		" WHERE c.endpoint = $1 AND (c.watch = $2 AND c.key = $3 OR c.upsert_key ="
+		" (SELECT s.upsert_key FROM contactsync.source_row s WHERE s.watch = $2 AND s.key = $3))"
+		" AND NOT EXISTS (SELECT FROM contactsync.source_row o WHERE o.endpoint = c.endpoint"
+		" AND o.upsert_key = c.upsert_key AND (o.watch, o.key) <> ($2, $3))",
+		3, {INT4OID, INT4OID, TEXTOID}
+	};
+	static CsStatement remove = {
+		"DELETE FROM contactsync.source_row WHERE endpoint = $1 AND watch = $2 AND key = $3",
 		3, {INT4OID, INT4OID, TEXTOID}
 	};
 	Datum		row[3] = {Int32GetDatum(endpoint), Int32GetDatum(watch), CStringGetTextDatum(key)};
-	Datum		args[5];
-	uint64		n = run(&address, row);
+	Datum		args[NARGS];
+	uint64		n = run(&contact, row);
+	char	   *address = n > 0 ? cs_sql_text(0, 2) : "";
+	Datum	   *endpoints = palloc((n + 1) * sizeof(Datum));
 
+	for (uint64 i = 0; i < n; i++)
+		endpoints[i] = row[0];
 	memset(forgotten, 0, sizeof(CsForgotten));
-	args[0] = args[3] = int_array(1, &row[0]);
-	args[1] = int_array(1, &row[1]);
-	args[2] = PointerGetDatum(construct_array(&row[2], 1, TEXTOID, -1, false, TYPALIGN_INT));
-	args[4] = CStringGetTextDatum(n > 0 ? cs_sql_text(0, 1) : "");
-	forget(args, forgotten->rows);
+	args[ARG_ROW_ENDPOINTS] = args[ARG_ENDPOINTS] = int_array(1, &row[0]);
+	args[ARG_WATCHES] = int_array(1, &row[1]);
+	args[ARG_KEYS] = text_array(1, &row[2]);
+	args[ARG_CONTACT_ENDPOINTS] = int_array(n, endpoints);
+	args[ARG_UPSERT_KEYS] = array_of_result(n, 1, true);
+	args[ARG_ADDRESS] = CStringGetTextDatum(strchr(address, '@') ? address : "");
+	(void) run(&remove, row);
+	forget(args, suppression, forgotten->rows);
 }
 
 void
@@ -225,7 +310,10 @@ cs_forget_sweep(void)
 {
 	static CsStatement statement = {
 		"WITH p AS (DELETE FROM contactsync.forgotten RETURNING endpoint, watch, key),"
-		" c AS (DELETE FROM contactsync.contact c USING p WHERE " OF_ROW("c") "),"
+		" c AS (DELETE FROM contactsync.contact c USING p WHERE p.watch = 0 AND c.endpoint = p.endpoint"
+		" AND (c.upsert_key = p.key OR c.email = p.key) AND NOT " IS_ERASED("c") "),"
+		" s AS (DELETE FROM contactsync.source_row s USING p WHERE p.watch = 0 AND s.endpoint = p.endpoint"
+		" AND s.upsert_key = p.key),"
 		" f AS (DELETE FROM contactsync.failure f USING p WHERE " OF_ROW("f") ")"
 		" DELETE FROM contactsync.trace t USING p WHERE " OF_ROW("t")
 	};
@@ -238,14 +326,23 @@ cs_forget_list(const char *email, Oid roleid)
 {
 	static CsStatement statement = {
 		"WITH p AS MATERIALIZED (" ROWS_OF_PERSON "),"
+		" k AS MATERIALIZED (" CONTACTS_OF_PERSON "),"
 		" mine AS MATERIALIZED (SELECT id FROM contactsync.endpoint WHERE pg_has_role($2, role, 'USAGE')),"
 		" event AS (SELECT q.queued_at AS at, q.endpoint, q.watch, p.key, 'queued' AS event, NULL::jsonb AS detail"
 		" FROM p JOIN contactsync.queue q ON q.endpoint = p.endpoint AND q.watch = p.watch AND q.keys @> ARRAY[p.key]"
 		" UNION ALL SELECT q.queued_at, q.endpoint, 0, NULL, 'queued', q.contact FROM mine JOIN contactsync.queue q"
 		" ON q.endpoint = mine.id AND q.watch = 0 WHERE lower(btrim(q.contact ->> 'email')) = $1"
-		" UNION ALL SELECT c.synced_at, c.endpoint, c.watch, c.key, CASE c.action WHEN 'u' THEN 'synced'"
-		" WHEN 'n' THEN 'unsubscribed' ELSE 'deleted' END, jsonb_strip_nulls(to_jsonb(c) - '{endpoint,watch,key,action,synced_at,digest}'::text[])"
-		" FROM p JOIN contactsync.contact c ON " OF_ROW("c")
+		" UNION ALL SELECT c.synced_at, c.endpoint, COALESCE(s.watch, c.watch), COALESCE(s.key, c.key),"
+		" CASE WHEN c.synced_at IS NULL THEN 'sending' WHEN c.action = 'u' THEN 'synced' ELSE 'unsubscribed' END,"
+		" jsonb_strip_nulls(to_jsonb(c) - '{endpoint,watch,key,action,synced_at,digest}'::text[])"
+		" FROM k JOIN contactsync.contact c ON " OF_CONTACT("c")
+		" LEFT JOIN contactsync.source_row s ON s.endpoint = c.endpoint AND s.upsert_key = c.upsert_key"
+		" UNION ALL SELECT NULL, s.endpoint, s.watch, s.key, CASE WHEN s.withheld THEN 'withheld' ELSE 'seen' END,"
+		" jsonb_build_object('opt_in', s.opt_in)"
+		" FROM mine JOIN contactsync.source_row s ON s.endpoint = mine.id AND s.upsert_key = $1 WHERE NOT EXISTS"
+		" (SELECT FROM contactsync.contact c WHERE c.endpoint = s.endpoint AND c.upsert_key = s.upsert_key)"
+		" UNION ALL SELECT d.departed_at, d.endpoint, d.watch, d.key, 'departed', jsonb_build_object('erase', d.erase)"
+		" FROM k JOIN contactsync.departure d ON " OF_CONTACT("d")
 		" UNION ALL SELECT f.last_at, f.endpoint, f.watch, f.key, 'failed',"
 		" jsonb_strip_nulls(to_jsonb(f) - '{endpoint,watch,key,last_at}'::text[])"
 		" FROM p JOIN contactsync.failure f ON " OF_ROW("f")

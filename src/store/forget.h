@@ -36,11 +36,13 @@ typedef struct CsForgotten
 
 /*
  * Forget a person at the endpoints of a role and of the roles whose privileges it
- * has, or a row of a watch.  It is forgotten again when the calls in flight have
+ * has, or a row of a watch and the contact that no other row stands for.  Unless
+ * "suppression" is false, contactsync.consent remembers that consent is closed.  It is forgotten again when the calls in flight have
  * ended.
  */
-extern void cs_forget_email(const char *email, Oid roleid, CsForgotten *forgotten);
-extern void cs_forget_row(int endpoint, int watch, const char *key, CsForgotten *forgotten);
+extern void cs_forget_email(const char *email, Oid roleid, bool suppression, CsForgotten *forgotten);
+extern void cs_forget_row(int endpoint, int watch, const char *key, bool suppression,
+						  CsForgotten *forgotten);
 
 /* Forget the outcomes of calls that were in flight then. */
 extern void cs_forget_sweep(void);

@@ -8,15 +8,15 @@ CREATE TABLE leads (id int PRIMARY KEY, email text);
 SELECT contactsync_watch('customers', 'mail') AS customers \gset
 SELECT contactsync_watch('leads', 'mail') AS leads \gset
 SELECT id AS endpoint FROM contactsync.endpoint \gset
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action)
-VALUES (:endpoint, :customers, '1', 'jane@example.com', 'u'), (:endpoint, :customers, '2', 'jane@example.com', 'u'),
-	(:endpoint, :leads, '7', 'jane@example.com', 'u'),
-	-- a single row; a deleted one; one that was never sent; and one without a source row
-	(:endpoint, :customers, '3', 'ann@example.com', 'u'),
-	(:endpoint, :customers, '4', 'ann@example.com', 'n'),
-	(:endpoint, :customers, '5', NULL, 'u'), (:endpoint, :customers, '6', NULL, 'u'),
-	(:endpoint, 0, 'ann@example.com', 'ann@example.com', 'u'),
-	(:endpoint, :leads, '8', 'bob@example.com', 'u'), (:endpoint, :leads, '9', 'bob@example.com', 'u');
+INSERT INTO contactsync.source_row (endpoint, watch, key, upsert_key, opt_in, withheld)
+VALUES (:endpoint, :customers, '1', 'jane@example.com', '-', false), (:endpoint, :customers, '2', 'jane@example.com', '-', false),
+	(:endpoint, :leads, '7', 'jane@example.com', '-', false),
+	-- a single row
+	(:endpoint, :customers, '3', 'ann@example.com', '-', false),
+	(:endpoint, :leads, '8', 'bob@example.com', '-', false), (:endpoint, :leads, '9', 'bob@example.com', '-', false);
+-- a contact without a source row
+INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, opt_in, claimed, opted_out, held, direct)
+VALUES (:endpoint, 0, 'ann@example.com', 'ann@example.com', 'u', '-', false, false, false, true);
 SELECT server, owner = current_user::regrole AS own, upsert_key, rows, keys FROM contactsync.duplicates ORDER BY upsert_key;
 
 -- the same address at another account is another contact
@@ -26,13 +26,13 @@ INSERT INTO contactsync.endpoint (server_oid, server, role)
 SELECT server_oid, server, 'regress_duplicate' FROM contactsync.endpoint RETURNING id AS other \gset
 INSERT INTO contactsync.watch (source, endpoint, key, mapping, search_path)
 VALUES ('customers', :other, '{id}', '{"email": "email"}', 'public') RETURNING id AS others \gset
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action)
-VALUES (:other, :others, '3', 'ann@example.com', 'u');
+INSERT INTO contactsync.source_row (endpoint, watch, key, upsert_key, opt_in, withheld)
+VALUES (:other, :others, '3', 'ann@example.com', '-', false);
 SELECT upsert_key, rows FROM contactsync.duplicates ORDER BY upsert_key;
 
 -- other roles see nothing
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action)
-VALUES (:other, :others, '4', 'ann@example.com', 'u');
+INSERT INTO contactsync.source_row (endpoint, watch, key, upsert_key, opt_in, withheld)
+VALUES (:other, :others, '4', 'ann@example.com', '-', false);
 SET ROLE regress_duplicate;
 SELECT upsert_key, rows, keys FROM contactsync.duplicates ORDER BY upsert_key;
 RESET ROLE;

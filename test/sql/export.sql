@@ -37,8 +37,9 @@ COPY (SELECT * FROM contactsync_export('customers', 'mail')) TO STDOUT CSV HEADE
 COPY (SELECT * FROM contactsync_export('customers', 'lark')) TO STDOUT CSV HEADER;
 -- contacts as they would be sent: a contact that opted out at the provider is exported without consent
 RESET SESSION AUTHORIZATION;
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, opted_out)
-SELECT w.endpoint, w.id, '6', 'x', 'u', true FROM contactsync.watch w;
+INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, synced_at, opt_in, claimed, opted_out, held, direct)
+SELECT w.endpoint, w.id, '6', CASE e.server WHEN 'mail' THEN '6' ELSE 'jane@example.com' END, 'u', now(), 't', true, true, false, false
+FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint;
 SET SESSION AUTHORIZATION regress_export_shop;
 SET client_min_messages = warning;
 SELECT external_id, opt_in FROM contactsync_export('customers', 'mail');

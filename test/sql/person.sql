@@ -25,12 +25,12 @@ RESET client_min_messages;
 SELECT id AS endpoint FROM contactsync.endpoint WHERE server = 'mail' \gset
 -- all kinds of data that can be stored about Jane, at each server
 CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS $$
-	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at, remote_id) SELECT endpoint, id, '1', 'jane@example.com', NULL, 'u', '2026-01-01', 'r1'
-		FROM contactsync.watch WHERE source = 'customers'::regclass;
-	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at) SELECT endpoint, id, '["de", "1"]', 'de1', 'jane@example.com', 'u', '2026-01-02'
-		FROM contactsync.watch WHERE source = 'leads'::regclass;
-	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at) SELECT endpoint, id, '2', 'joe@example.com', NULL, 'u', '2026-01-01'
-		FROM contactsync.watch WHERE source = 'customers'::regclass;
+	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at, remote_id, opt_in, claimed, opted_out, held, direct)
+		SELECT endpoint, id, '1', 'jane@example.com', NULL::text, 'u'::"char", timestamptz '2026-01-01', 'r1', 't'::"char", true, false, false, false FROM contactsync.watch WHERE source = 'customers'::regclass
+		UNION ALL SELECT endpoint, id, '["de", "1"]', 'de1', 'jane@example.com', 'u', '2026-01-02', NULL, '-', false, false, false, false FROM contactsync.watch WHERE source = 'leads'::regclass
+		UNION ALL SELECT endpoint, id, '2', 'joe@example.com', NULL, 'u', '2026-01-01', NULL, '-', false, false, false, false FROM contactsync.watch WHERE source = 'customers'::regclass;
+	INSERT INTO contactsync.source_row (watch, key, endpoint, upsert_key, opt_in, withheld)
+		SELECT watch, key, endpoint, upsert_key, opt_in, false FROM contactsync.contact;
 	INSERT INTO contactsync.failure (endpoint, watch, key, upsert_key, reason, message, attempts, first_at, last_at) SELECT endpoint, id, '1', 'jane@example.com', 'rejected', 'no', 1, '2026-01-03', '2026-01-04'
 		FROM contactsync.watch WHERE source = 'customers'::regclass;
 	INSERT INTO contactsync.remote_contact (endpoint, email, pulled_at, opt_in) SELECT id, 'jane@example.com', '2026-01-05', false FROM contactsync.endpoint;
@@ -45,6 +45,7 @@ CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS $$
 $$;
 CREATE FUNCTION empty() RETURNS void LANGUAGE sql AS $$
 	DELETE FROM contactsync.contact;
+	DELETE FROM contactsync.source_row;
 	DELETE FROM contactsync.failure;
 	DELETE FROM contactsync.remote_contact;
 	DELETE FROM contactsync.trace;
@@ -87,7 +88,9 @@ SELECT key FROM contactsync.contact WHERE endpoint = :endpoint;
 SELECT path, error FROM contactsync.call WHERE endpoint = :endpoint;
 -- except for the note that exists until the delivering process has forgotten it as well
 SELECT watch = 0 AS direct, key FROM contactsync.forgotten ORDER BY watch, key;
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action) VALUES (:endpoint, :customers, '1', 'jane@example.com', 'u');
+INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, opt_in, claimed, opted_out, held, direct)
+VALUES (:endpoint, :customers, '1', 'jane@example.com', 'u', '-', false, false, false, false);
+INSERT INTO contactsync.source_row (watch, key, endpoint, upsert_key, opt_in, withheld) VALUES (:customers, '1', :endpoint, 'jane@example.com', '-', false);
 SET SESSION AUTHORIZATION regress_person_shop;
 SELECT contactsync_pause('mail');
 SET client_min_messages = error;
@@ -135,6 +138,56 @@ RESET SESSION AUTHORIZATION;
 SELECT server, count(*) FROM contactsync_find('jane@example.com') GROUP BY 1;
 SELECT what, rows FROM contactsync_forget('jane@example.com') WHERE what = 'contact';
 SELECT server, count(*) FROM contactsync_find('jane@example.com') GROUP BY 1;
+
+-- consent is remembered as closed, without a time, unless it is to be forgotten as well
+SELECT empty();
+TRUNCATE contactsync.forgotten, contactsync.consent;
+SELECT fill();
+INSERT INTO contactsync.account (provider, base_url, name, role)
+	SELECT 'mailingcore', 'http://127.0.0.1:9', server, role FROM contactsync.endpoint ON CONFLICT DO NOTHING;
+UPDATE contactsync.endpoint e SET account = a.id FROM contactsync.account a WHERE a.name = e.server AND a.role = e.role;
+INSERT INTO contactsync.consent (account, hash, state, opt_in_at)
+	SELECT account, contactsync.consent_hash(a), 'c', '2026-01-01' FROM contactsync.endpoint, unnest('{jane@example.com,joe@example.com}'::text[]) a;
+CREATE VIEW memory AS SELECT e.server, a AS address, c.state, c.opt_in_at::date FROM contactsync.endpoint e JOIN contactsync.consent c USING (account)
+	JOIN unnest('{jane@example.com,joe@example.com}'::text[]) a ON c.hash = contactsync.consent_hash(a) ORDER BY 1, 2;
+SET SESSION AUTHORIZATION regress_person_shop;
+SELECT what, rows FROM contactsync_forget('jane@example.com') WHERE what = 'contact';
+RESET SESSION AUTHORIZATION;
+SELECT * FROM memory;
+SET SESSION AUTHORIZATION regress_person_shop;
+SELECT what, rows FROM contactsync_forget('jane@example.com', suppression => false) WHERE what = 'contact';
+RESET SESSION AUTHORIZATION;
+SELECT * FROM memory;
+SELECT count(*) FROM contactsync.consent;
+
+-- a row that shares its contact is forgotten, but the contact is not
+SELECT empty();
+SELECT fill();
+INSERT INTO contactsync.source_row (watch, key, endpoint, upsert_key, opt_in, withheld) VALUES (:customers, '9', :endpoint, 'jane@example.com', '-', false);
+SET SESSION AUTHORIZATION regress_person_shop;
+SELECT key, event FROM contactsync_find('jane@example.com') WHERE event = 'synced' ORDER BY key;
+SELECT what, rows FROM contactsync_forget('customers', 'mail', 9, suppression => false) WHERE what = 'contact';
+SELECT key, event FROM contactsync_find('jane@example.com') WHERE event = 'synced' ORDER BY key;
+SELECT what, rows FROM contactsync_forget('customers', 'mail', 1, suppression => false) WHERE what = 'contact';
+SELECT key, event FROM contactsync_find('jane@example.com') WHERE event = 'synced' ORDER BY key;
+RESET SESSION AUTHORIZATION;
+SELECT server, address FROM memory;
+
+-- a removal that is due is still made if the watch removes contacts, and no row stands for the contact
+SELECT empty();
+SELECT fill();
+UPDATE contactsync.watch SET on_delete = 'delete' WHERE id = :leads;
+DELETE FROM contactsync.source_row WHERE watch IN (:customers, :leads) AND key <> '2';
+INSERT INTO contactsync.departure (endpoint, upsert_key, watch, key, departed_at) VALUES
+	(:endpoint, 'de1', :leads, '["de", "1"]', '2026-01-09'), (:endpoint, 'jane@example.com', :customers, '1', '2026-01-09');
+SET SESSION AUTHORIZATION regress_person_shop;
+SELECT at::date, key, event, detail FROM contactsync_find('jane@example.com') WHERE event = 'departed' ORDER BY key;
+SELECT what, rows FROM contactsync_forget('jane@example.com') WHERE what = 'contact';
+SELECT event, detail FROM contactsync_find('jane@example.com');
+RESET SESSION AUTHORIZATION;
+SELECT * FROM memory;
+DELETE FROM contactsync.departure;
+DROP VIEW memory;
 
 -- traced contacts
 SET SESSION AUTHORIZATION regress_person_shop;

@@ -56,7 +56,8 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'superusers');
 SELECT contactsync_upsert('mail', '{"email": "superuser@example.com"}') > 0 AS queued;
 INSERT INTO contactsync.failure (endpoint, watch, key, reason, attempts, first_at, last_at)
 	SELECT id, 0, role::text, 'rejected', 1, now(), now() FROM contactsync.endpoint;
-INSERT INTO contactsync.contact (endpoint, watch, key, action) SELECT id, 0, role::text, 'u' FROM contactsync.endpoint;
+INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, synced_at, opt_in, claimed, opted_out, held, direct)
+	SELECT id, 0, role::text, role::text, 'u', now(), '-', false, false, false, false FROM contactsync.endpoint;
 INSERT INTO contactsync.call (endpoint, started_at, duration, method, path, status, verdict, contacts, failed, attempt, sent, received)
 	SELECT id, now(), '0', 'POST', role::text, 200, 'done', 1, 0, 1, 1, 1 FROM contactsync.endpoint;
 CREATE FUNCTION public.visible(OUT view text, OUT rows bigint, OUT roles text) RETURNS SETOF record LANGUAGE sql AS $$

@@ -129,8 +129,8 @@ SELECT server, key, reason, attempts FROM contactsync.failures ORDER BY server, 
 SELECT count(*) FROM contactsync.queue;
 
 -- TRUNCATE, twice: the known contacts of the table are examined, and are deleted, or exist again
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action)
-	SELECT e.id, :watch, k, 'x', 'd' FROM contactsync.endpoint e, unnest('{1,3,100,200}'::text[]) k WHERE e.server = 'mail';
+INSERT INTO contactsync.source_row (endpoint, watch, key, upsert_key, opt_in, withheld)
+	SELECT e.id, :watch, k, 'x' || k, '-', false FROM contactsync.endpoint e, unnest('{1,3,100,200}'::text[]) k WHERE e.server = 'mail';
 TRUNCATE customers;
 TRUNCATE customers;
 SELECT server, source, key, contact FROM contactsync.changes ORDER BY server, key;
@@ -165,14 +165,15 @@ INSERT INTO customers SELECT g, 'nobody', 1000 FROM generate_series(6, 1000) g;
 CALL contactsync_run();
 SELECT key, reason, message FROM contactsync.failures ORDER BY key::integer;
 SELECT contactsync_unwatch('customers', 'mail');
-SELECT (SELECT count(*) FROM contactsync.failure), (SELECT count(*) FROM contactsync.contact), (SELECT count(*) FROM contactsync.counter WHERE watch <> 0);
+SELECT (SELECT count(*) FROM contactsync.failure), (SELECT count(*) FROM contactsync.source_row), (SELECT count(*) FROM contactsync.counter WHERE watch <> 0);
 -- Data that a call in flight stored afterwards is deleted later, but not data of a watch that will be restored.
-INSERT INTO contactsync.contact (endpoint, watch, key, action) SELECT 1, w, k, 'u' FROM unnest(ARRAY[0, :watch, :other, 1000]) w, generate_series(1, 3) k;
+INSERT INTO contactsync.source_row (endpoint, watch, key, upsert_key, opt_in, withheld)
+	SELECT 1, w, k, 'x', '-', false FROM unnest(ARRAY[:watch, :other, 1000]) w, generate_series(1, 3) k;
 INSERT INTO contactsync.counter (endpoint, watch) VALUES (1, :watch), (1, 1000);
 CALL contactsync_run();
-SELECT watch, count(*) FROM contactsync.contact GROUP BY watch ORDER BY watch;
+SELECT watch, count(*) FROM contactsync.source_row GROUP BY watch ORDER BY watch;
 SELECT watch FROM contactsync.counter ORDER BY watch;
-TRUNCATE contactsync.contact, contactsync.counter;
+TRUNCATE contactsync.source_row, contactsync.counter;
 
 --
 -- The views
@@ -180,9 +181,13 @@ TRUNCATE contactsync.contact, contactsync.counter;
 
 SELECT contactsync_watch('customers', 'mail', '{"email": "email"}') AS watch \gset
 SELECT id AS endpoint FROM contactsync.endpoint WHERE server = 'mail' \gset
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, remote_id, error)
-VALUES (:endpoint, :watch, '1', 'a@example.com', 'u', 'r1', NULL), (:endpoint, :watch, '2', 'b@example.com', 'n', NULL, 'note'),
-	(:endpoint, 0, 'c@example.com', 'c@example.com', 'd', NULL, NULL);
+-- the last one may be about to be created
+INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, synced_at, remote_id, error, opt_in, claimed, opted_out, held, direct)
+VALUES (:endpoint, :watch, '1', 'a@example.com', 'u', '2024-01-01', 'r1', NULL, 't', true, false, false, false),
+	(:endpoint, :watch, '2', 'b@example.com', 'n', '2024-01-01', NULL, 'note', 't', false, false, false, false),
+	(:endpoint, 0, NULL, 'c@example.com', 'u', '2024-01-01', NULL, NULL, 't', false, false, true, true),
+	(:endpoint, :watch, '4', 'd@example.com', 'u', '2024-01-01', NULL, NULL, 't', true, true, false, false),
+	(:endpoint, :watch, '5', 'e@example.com', 'u', NULL, NULL, NULL, '-', false, false, false, false);
 SELECT * FROM contactsync.contacts ORDER BY key;
 INSERT INTO contactsync.call (endpoint, started_at, duration, method, path, status, verdict, contacts, failed, attempt, sent, received)
 VALUES (:endpoint, '2024-01-01 00:00+00', '0.25s', 'POST', '/v1/contacts', 200, 'done', 2, 1, 1, 100, 20);

@@ -14,10 +14,13 @@ CREATE VIEW walks AS SELECT server, source, kind, state, reason, phase, done, to
 FROM contactsync.progress WHERE kind <> 'backlog' ORDER BY started_at, server;
 GRANT SELECT ON walks TO regress_scan_shop;
 CREATE FUNCTION pretend_synced(which text) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
-	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, digest, synced_at)
+	INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, digest, synced_at, opt_in, claimed, opted_out, held, direct)
 	SELECT w.endpoint, w.id, format('["%s", "%s"]', c.region, c.id), c.email, 'u',
-		(contactsync_preview('mail', jsonb_build_object('email', c.email, 'attributes', jsonb_build_object('ratio', 10 / c.divisor)))).digest[1], now()
-	FROM customers c, contactsync.watch w WHERE w.source = 'customers'::regclass AND c.email LIKE which
+		(contactsync_preview('mail', jsonb_build_object('email', c.email, 'attributes', jsonb_build_object('ratio', 10 / c.divisor)))).digest[1], now(),
+		'-', false, false, false, false
+	FROM customers c, contactsync.watch w WHERE w.source = 'customers'::regclass AND c.email LIKE which;
+	INSERT INTO contactsync.source_row (watch, key, endpoint, upsert_key, digest, opt_in, withheld)
+	SELECT watch, key, endpoint, upsert_key, digest, opt_in, false FROM contactsync.contact ON CONFLICT DO NOTHING;
 $$;
 -- the queue is empty
 CREATE FUNCTION clear() RETURNS void LANGUAGE sql SECURITY DEFINER AS 'DELETE FROM contactsync.queue';
@@ -47,12 +50,12 @@ SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
 -- if contactsync_upsert() sent the contact since, the provider's value is unknown
 RESET SESSION AUTHORIZATION;
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, synced_at)
-SELECT endpoint, 0, upsert_key, upsert_key, 'u', now() FROM contactsync.contact WHERE key LIKE '%1999"]';
+UPDATE contactsync.contact SET direct = true, watch = 0, key = NULL, digest = gen_random_uuid() WHERE key LIKE '%1999"]';
 SET SESSION AUTHORIZATION regress_scan_shop;
 SELECT * FROM contactsync_import('customers', 'mail', dry_run => true);
 RESET SESSION AUTHORIZATION;
-DELETE FROM contactsync.contact WHERE watch = 0;
+UPDATE contactsync.contact c SET direct = false, watch = s.watch, key = s.key, digest = s.digest
+FROM contactsync.source_row s WHERE s.endpoint = c.endpoint AND s.upsert_key = c.upsert_key AND c.direct;
 INSERT INTO contactsync.failure (endpoint, watch, key, reason, message, attempts, first_at, last_at, digest)
 SELECT endpoint, id, format('["eu", "%s"]', n), f.reason, 'no', 1, now(), now(),
 	(contactsync_preview('mail', jsonb_build_object('email', 'eu' || n || '@example.com', 'attributes', '{"ratio": 10}'::jsonb))).digest[1]

@@ -105,8 +105,10 @@ CALL contactsync_run('mail');
 SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}') IS NULL AS failed;
 INSERT INTO public.customers VALUES (8, 'eight@example.com', 'A');
 -- what only an answer of the provider brings is made up, so that no view is empty
-INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, topics) VALUES
-	(1, 1, '8', 'eight', 'eight@example.com', 'u', 'a b'), (1, 1, '9', 'eight', 'eight@example.com', 'u', NULL);
+INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at, topics, opt_in, claimed, opted_out, held, direct) VALUES
+	(1, 1, '8', 'eight', 'eight@example.com', 'u', pg_catalog.now(), 'a b', '-', false, false, false, false);
+INSERT INTO contactsync.source_row (endpoint, watch, key, upsert_key, opt_in, withheld) VALUES
+	(1, 1, '8', 'eight', '-', false), (1, 1, '9', 'eight', '-', false);
 INSERT INTO contactsync.remote_contact (endpoint, email, pulled_at) VALUES (1, 'eight@example.com', pg_catalog.now());
 INSERT INTO contactsync.call (endpoint, started_at, duration, method, path, status, verdict, contacts, failed, attempt, sent, received)
 VALUES (1, pg_catalog.now(), '1 s', 'POST', '/contacts', 200, 'done', 1, 0, 1, 10, 10);

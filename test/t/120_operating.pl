@@ -183,11 +183,15 @@ section('We must erase a person', sub {
 	prepare_sent('erased');
 	like(type(), qr/\|mail\|customers\|1\|synced\|/, 'contactsync_find() shows what is stored');
 	type();
+	my $answer = type();
 	is((grep { $_->{email} eq 'jane@example.com' } @{ $sandbox->contacts('mailingcore', account => $db) }), 0, 'the contact is deleted at the provider');
 	is(count()->{contacts}, 19, 'all other contacts remain');
-	my $answer = type();
 	like($answer, qr/^contact\|1$/m, 'contactsync_forget() counts what it erased');
 	like($answer, qr/^0$/m, 'contactsync_find() finds nothing');
+	type();
+	is(sql(q{SELECT on_delete FROM contactsync.watches}), 'ignore', 'the watch is as it was');
+	sql(q{DELETE FROM customers WHERE id = 2; CALL contactsync_wait('mail')});
+	is(count()->{contacts}, 19, 'and leaves contacts without a row at the provider');
 	wait_until(q{SELECT count(*) = 0 FROM contactsync.forgotten}, 'the worker to forget');
 	is( sql(q{SELECT count(*) FROM contactsync.contact t WHERE t::text LIKE '%jane@%'}) . sql(q{SELECT count(*) FROM contactsync.call t WHERE t::text LIKE '%jane@%'})
 		  . sql(q{SELECT count(*) FROM contactsync.queue t WHERE t::text LIKE '%jane@%'}),
