@@ -239,6 +239,24 @@ make_contact(const CsChange *change, const CsKnown *known)
 	return contact;
 }
 
+/*
+ * Does a row stand for it?  Where the provider has one contact for an address, a row
+ * of another key with the same address stands for it, too.
+ */
+static bool
+is_stood_for(const CsLane *lane, const CsKnown *known)
+{
+	bool		unique = (lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0;
+	int			watch;
+	char	   *key;
+
+	if (cs_row_state_find_other(lane->endpoint_id, known->upsert_key, 0, NULL, &watch, &key))
+		return true;
+	return unique && cs_row_state_has_address(lane->endpoint_id,
+											  known->email ? known->email : known->upsert_key,
+											  known->upsert_key);
+}
+
 /* Return true if the contact has to be removed at the provider. */
 static bool
 decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *settlement)
@@ -246,12 +264,9 @@ decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *se
 	CsKnown		known;
 	CsRefusal  *refusal;
 	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
-	int			watch;
-	char	   *key;
 
 	cs_contact_state_read(lane->endpoint_id, 1, &change->key, &known);
-	if (!known.found || known.action != 'u' || known.direct ||
-		cs_row_state_find_other(lane->endpoint_id, change->key, 0, NULL, &watch, &key))
+	if (!known.found || known.action != 'u' || known.direct || is_stood_for(lane, &known))
 	{
 		change->upsert_key = change->key;
 		cs_settle_kept(settlement, change);

@@ -7,8 +7,10 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
+#include "base/sql.h"
 #include "store/keyed_table.h"
 #include "store/row_state.h"
 
@@ -147,4 +149,24 @@ cs_row_state_remove(int watch, int n, char **keys)
 		if (find(&writer.table, watch, keys[i]))
 			cs_keyed_table_delete(&writer);
 	cs_keyed_table_end_write(&writer);
+}
+
+bool
+cs_row_state_has_address(int endpoint, const char *address, const char *but_upsert_key)
+{
+	static CsStatement statement = {
+		"SELECT FROM contactsync.contact c JOIN contactsync.source_row s"
+		" ON s.upsert_key = c.upsert_key AND s.endpoint = c.endpoint"
+		" WHERE c.endpoint = $1 AND (c.email = $2 OR c.upsert_key = $2 AND c.email IS NULL) AND c.upsert_key <> $3 LIMIT 1",
+		3, {INT4OID, TEXTOID, TEXTOID}
+	};
+	Datum		args[3] = {Int32GetDatum(endpoint), CStringGetTextDatum(address),
+	CStringGetTextDatum(but_upsert_key)};
+	CsSqlScope	scope;
+	bool		found;
+
+	cs_sql_enter(&scope);
+	found = cs_sql_execute(&statement, args, NULL) > 0;
+	cs_sql_leave(&scope);
+	return found;
 }

@@ -64,4 +64,9 @@ extern void cs_row_state_remove(int watch, int n, char **keys);
 extern bool cs_row_state_find_other(int endpoint, const char *upsert_key, int watch,
 									const char *key, int *other_watch, char **other_key);
 
+/*
+ * Does a row stand for another contact with that address?  Needs no scope.
+ */
+extern bool cs_row_state_has_address(int endpoint, const char *address, const char *but_upsert_key);
+
 #endif							/* CS_STORE_ROW_STATE_H */
