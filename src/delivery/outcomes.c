@@ -38,6 +38,7 @@ typedef struct CsLeftTo
 {
 	const char *upsert_key;
 	const char *key;			/* of that row */
+	bool		has_no_address; /* the row stands for nobody */
 } CsLeftTo;
 
 CsLaneOutcomes *
@@ -410,6 +411,7 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 
 		left->upsert_key = copy(outcomes, change->upsert_key);
 		left->key = copy(outcomes, change->key);
+		left->has_no_address = strcmp(stored->reason, CS_REASON_INVALID_EMAIL) == 0;
 	}
 	finish(outcomes, change);
 }
@@ -451,6 +453,22 @@ leave_to_another(const CsLane *lane, const CsLeftTo *left)
 		if (other->watch_id == watch)
 			other->exhausted = false;
 	}
+}
+
+/*
+ * A row whose address became invalid is not its contact's any more where other rows
+ * are.  Where there are none, it may be a slip, and the contact stays.
+ */
+static void
+end_standing(const CsLane *lane, const CsLeftTo *left)
+{
+	int			watch;
+	char	   *key = unconstify(char *, left->key);
+
+	if (cs_row_state_is_other(lane->watch_id, key, left->upsert_key, 0, "") &&
+		cs_row_state_find_other(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,
+								&watch, &key))
+		cs_row_state_remove(lane->watch_id, 1, (char **) &left->key);
 }
 
 /* Forget contacts that the provider has no more, but what has to be remembered. */
@@ -507,7 +525,11 @@ cs_outcomes_store(CsLaneOutcomes *outcomes)
 	cs_row_state_store(endpoint, lane->watch_id, outcomes->rows.n, outcomes->rows.items);
 	cs_row_state_remove(lane->watch_id, outcomes->gone.n, outcomes->gone.items);
 	for (int i = 0; i < outcomes->left_to.n; i++)
+	{
+		if (left[i].has_no_address)
+			end_standing(lane, &left[i]);
 		leave_to_another(lane, &left[i]);
+	}
 	cs_departure_store(endpoint, outcomes->departures.n, outcomes->departures.items);
 	if (outcomes->departures.n > 0)
 		lane->account->removals_at = 0;

@@ -128,12 +128,17 @@ check_guards(CsAccount *account)
 			cs_removal_guard_check(lfirst(lc));
 }
 
-/* Add what may be removed to the lane; what somebody stands for is settled. */
-static void
+/*
+ * Add what may be removed to the lane; what somebody stands for is settled.  Return
+ * true if contacts were left since the barriers were set, which need others.
+ */
+static bool
 add_departures(CsAccount *account, int n, CsDeparture *departures)
 {
 	CsLane	   *removals = account->removals;
 	char	  **decided = palloc(n * sizeof(char *));
+	TimestampTz now = GetCurrentTimestamp();
+	bool		later = false;
 	int			ndecided = 0;
 
 	check_guards(account);
@@ -143,7 +148,10 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 		CsLane	   *lane = find_lane(account, departure->watch);
 
 		if (departure->departed_at > account->removal_cutoff && !departure->erase)
+		{
+			later |= departure->departed_at <= now;
 			continue;
+		}
 		if (departure->stands || departure->action == '\0')
 			decided[ndecided++] = unconstify(char *, departure->upsert_key);
 		else if (departure->erase || lane == NULL || !lane->guard.closed)
@@ -154,6 +162,7 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 		}
 	}
 	cs_departure_remove(account->id, ndecided, decided);
+	return later;
 }
 
 /* Read what is due, if all that was queued before has been decided on. */
@@ -168,7 +177,8 @@ read_departures(CsAccount *account)
 	if (!is_past_barriers(account))
 		return;
 	departures = cs_departure_read_due(account->id, !is_complete(account), MAX_DEPARTURES, &n);
-	add_departures(account, n, departures);
+	if (add_departures(account, n, departures))
+		account->removals_at = 0;
 	account->removal_cutoff = 0;
 }
 

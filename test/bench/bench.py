@@ -29,6 +29,7 @@ class Bench:
                                         stdout=subprocess.PIPE, text=True)
         self.port = int(re.search(r":(\d+)", self.sandbox.stdout.readline()).group(1))
         self.db = self.connect()
+        self.last = 0
         self.run("CREATE EXTENSION contactsync")
 
     def connect(self):
@@ -58,6 +59,11 @@ class Bench:
     def watched_table(self, table, server):
         self.run(TABLE.format(table))
         self.run(f"SELECT contactsync_watch('{table}', '{server}', mapping => '{MAPPING}')")
+
+    def insert_new(self, table, rows):
+        """Insert rows of people that nothing is known of: what was sent before is remembered when its table has gone."""
+        self.run(f"INSERT INTO {table} " + ROWS.format(self.last + 1, self.last + rows))
+        self.last += rows
 
     def arrivals(self, since):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/control/fast/journal?since={since}") as answer:
@@ -126,7 +132,7 @@ class Bench:
         for round_number in range(self.args.rounds):
             table = f"delivered{round_number}"
             self.watched_table(table, "fast")
-            self.run(f"INSERT INTO {table} " + ROWS.format(1, rows))
+            self.insert_new(table, rows)
             inserted.append(rows / self.timed("CALL contactsync_wait('fast')"))
             self.run(f"UPDATE {table} SET plan = 'paid'")
             updated.append(rows / self.timed("CALL contactsync_wait('fast')"))
@@ -145,10 +151,10 @@ class Bench:
         for round_number in range(self.args.rounds):
             queued, table = f"queued{round_number}", f"scanned{round_number}"
             self.watched_table(queued, "scanned")
-            self.run(f"INSERT INTO {queued} " + ROWS.format(1, rows))
+            self.insert_new(queued, rows)
             delivered = rows / self.timed("CALL contactsync_wait('scanned')")
             self.run(TABLE.format(table))
-            self.run(f"INSERT INTO {table} " + ROWS.format(1, rows))
+            self.insert_new(table, rows)
             self.run(f"SELECT contactsync_watch('{table}', 'scanned', mapping => '{MAPPING}')")
             for function, rates in (("import", imported), ("reconcile", compared)):
                 self.run(f"SELECT contactsync_{function}('{table}', 'scanned')")

@@ -94,6 +94,8 @@ class Responder(asyncio.Protocol):
         else:
             created = self._statistics.add(self._arrived, body)
             document = {"created": created, "updated": 0, "failed": 0}
+            if line.startswith(b"GET "):
+                document = {"data": []}     # it never has contacts to list
         content = json.dumps(document).encode()
         self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
                               b"Content-Length: %d\r\n\r\n%b" % (len(content), content))

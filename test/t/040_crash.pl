@@ -17,7 +17,7 @@ create_server($node, $sandbox, 'campaignlark', account => 'single', server => { 
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE customers (id int PRIMARY KEY, email text NOT NULL, plan text NOT NULL, consent boolean NOT NULL DEFAULT true);
-	SELECT contactsync_watch('customers', 'bulk', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}', on_delete => 'delete');
+	SELECT contactsync_watch('customers', 'bulk', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}', on_delete => 'delete', delete_delay => '0');
 	SELECT contactsync_watch('customers', 'single', '{"email": "email", "opt_in": "consent", "attributes": {"plan": "plan"}}');
 	INSERT INTO customers SELECT g, format('c%s@example.com', g), 'A' FROM generate_series(1, 60) g;
 });
@@ -52,6 +52,7 @@ sub converge
 
 	$node->poll_query_until('postgres', q{SELECT bool_and(backlog = 0 AND worker = 'running') FROM contactsync.status})
 	  or die "timed out waiting for the end of: $title";
+	$node->safe_psql('postgres', 'CALL contactsync_wait()');
 	my $expected = expected();
 	is(bulk(), $expected, "$title: MailingCore has the contents of the table");
 	is(single($expected), $expected, 'CampaignLark has the contents of the table');

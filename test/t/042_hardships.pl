@@ -17,6 +17,7 @@ sub wait_until_done
 {
 	my ($title) = @_;
 	$node->poll_query_until('postgres', q{SELECT bool_and(backlog = 0) FROM contactsync.status}) or die "timed out waiting for: $title";
+	$node->safe_psql('postgres', 'CALL contactsync_wait()');
 	return;
 }
 
@@ -52,7 +53,7 @@ $node->safe_psql('postgres', q{SELECT contactsync_unwatch('long_keys', 'mail')})
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE customers (id text PRIMARY KEY, email text);
-	SELECT contactsync_watch('customers', 'mail', '{"email": "email", "external_id": "id"}', on_delete => 'delete');
+	SELECT contactsync_watch('customers', 'mail', '{"email": "email", "external_id": "id"}', on_delete => 'delete', delete_delay => '0');
 });
 foreach my $removal ('TRUNCATE customers', 'DELETE FROM customers')
 {
@@ -81,7 +82,7 @@ $node->safe_psql('postgres', q{SELECT contactsync_unwatch('customers', 'mail')})
 $sandbox->wait_for_contacts('mailingcore', 2, account => 'mail');
 $node->poll_query_until(
 	'postgres', q{
-	SELECT NOT EXISTS (SELECT FROM contactsync.contact WHERE watch NOT IN (SELECT id FROM contactsync.watch) AND watch <> 0)
+	SELECT NOT EXISTS (SELECT FROM contactsync.source_row WHERE watch NOT IN (SELECT id FROM contactsync.watch) AND watch <> 0)
 	AND NOT EXISTS (SELECT FROM contactsync.counter WHERE watch NOT IN (SELECT id FROM contactsync.watch) AND watch <> 0)})
   or die 'timed out waiting for nothing to be left';
 pass('a watch that is dropped while a call is in flight leaves nothing');

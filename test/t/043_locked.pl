@@ -62,7 +62,7 @@ $session->query_safe('COMMIT');
 $session->quit;
 $node->safe_psql('postgres', q{UPDATE b SET email = 'b5@example.com'; CALL contactsync_wait('mailingcore')});
 is($node->safe_psql('postgres', q{SELECT string_agg(source::text, ',') FROM contactsync.status}), 'b', 'a dropped watch disappears from status');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.contacts'), '1', 'no contacts of it remain');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.source_row'), '1', 'no rows of it remain');
 is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'}), $pid, 'the worker was not restarted');
 
 # a transaction that drops the extension while a call is in flight

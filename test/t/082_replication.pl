@@ -26,7 +26,7 @@ $publisher->safe_psql(
 $subscriber->safe_psql(
 	'postgres', qq{
 	$tables
-	SELECT contactsync_watch('followed', 'crm', '{"email": "email", "external_id": "id"}', on_delete => 'delete', always => true);
+	SELECT contactsync_watch('followed', 'crm', '{"email": "email", "external_id": "id"}', on_delete => 'delete', delete_delay => '0', always => true);
 	SELECT contactsync_watch('ignored', 'crm', '{"email": "email", "external_id": "id"}');
 	CREATE SUBSCRIPTION customers CONNECTION @{[quote_literal($publisher->connstr('postgres'))]} PUBLICATION customers;
 });

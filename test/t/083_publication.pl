@@ -21,7 +21,7 @@ $node->safe_psql(
 	CREATE TABLE customers (id int PRIMARY KEY, email text, plan text);
 	CREATE TABLE leads (id int PRIMARY KEY, email text, changed timestamptz DEFAULT now());
 	INSERT INTO customers SELECT g, format('c%s@example.com', g), 'A' FROM generate_series(1, 5) g;
-	SELECT contactsync_watch('customers', 'crm', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}', on_delete => 'delete');
+	SELECT contactsync_watch('customers', 'crm', '{"email": "email", "external_id": "id", "attributes": {"plan": "plan"}}', on_delete => 'delete', delete_delay => '0');
 	SELECT contactsync_watch('leads', 'crm', '{"email": "email", "external_id": "id + 100"}', capture => 'poll', poll_column => 'changed', poll_every => '1 s');
 });
 isnt($node->safe_psql('postgres', q{SELECT count(*) FROM pg_publication_tables WHERE schemaname = 'contactsync'}), '0', 'the tables of the extension are published');

@@ -37,7 +37,7 @@ sql(
 	CREATE TABLE $table ("E Mail" text, "select" text, "Id's" int, "plan""" text, PRIMARY KEY ("select", "Id's"));
 	SELECT contactsync_watch(@{[quote_literal($table)]}, @{[quote_literal($odd)]},
 		'{"email": "\\"E Mail\\"", "external_id": "\\"select\\" || \\"Id''s\\"", "attributes": {"a \\"b\\"": "\\"plan\\"\\"\\""}}',
-		filter => '"Id''s" > 0', on_delete => 'delete');
+		filter => '"Id''s" > 0', on_delete => 'delete', delete_delay => '0');
 	INSERT INTO $table VALUES
 		('a\@example.com', '"], ["', 1, 'x'), ('b\@example.com', '', 2, '"'), ('c\@example.com', E'new\\nline\\ttab\\\\', 3, E'\\u2028😀'),
 		('d\@example.com', 'null', 4, NULL), ('e\@example.com', 'ÄÖÜ€', 5, '''; DROP TABLE x; --'), ('f\@example.com', 'a/b?c#d%2F ', 6, '%n%s');

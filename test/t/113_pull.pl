@@ -64,10 +64,13 @@ is((grep { $_->{email} eq 'new@example.com' } @{ $sandbox->contacts('mailingcore
 is(join(' ', grep { $_ eq 'resubscribed' } map { $_->{kind} // $_->{event} // '' } @{ $sandbox->events('mailingcore', account => 'pull') }), '', 'no contact is subscribed again');
 
 # a new decision of the person, here or there
-sql(q{UPDATE customers SET opt_in = false WHERE id = 3});
+sql(q{INSERT INTO customers VALUES (5, 'five@example.com', 'Fay', true)});
+shop(q{CALL contactsync_run('pull')});
+sql(q{UPDATE customers SET opt_in = false WHERE id IN (3, 5)});
 shop(q{CALL contactsync_run('pull')});
 is(shop(q{SELECT contactsync_pull('pull') >= 0}), 't', 'contacts that we sent are pulled as well');
-is(sql(q{SELECT opted_out FROM contactsync.contact WHERE key = '3'}), 'f', 'our own write is not an opt-out');
+is(sql(q{SELECT opted_out FROM contactsync.contact WHERE key = '5'}), 'f', 'our own write is not an opt-out');
+is(sql(q{SELECT opted_out FROM contactsync.contact WHERE key = '3'}), 't', 'nor does it end one that was pulled');
 sql(q{UPDATE customers SET opt_in = true WHERE id = 3});
 shop(q{CALL contactsync_run('pull')});
 is(opt_in('new@example.com'), 'in', 'a consent withdrawn here can be given again here');

@@ -51,8 +51,8 @@ is(opted_out(1), 't', 'an opt-out is stored while a call for the contact is in f
 $sandbox->clear_faults('mailingcore');
 sql(q{CALL contactsync_wait('known')});
 is(opted_out(1), 't', 'it is still stored after the outcome of that call');
-sql(q{ALTER SERVER known OPTIONS (ADD repeat_opt_in 'true'); UPDATE known SET first_name = 'Ann'; CALL contactsync_wait('known')});
-unlike(last_body($sandbox), qr/optIn/, 'consent is not claimed again, not even with repeat_opt_in');
+sql(q{SELECT contactsync_alter_watch('known', 'known', claims => 'all'); UPDATE known SET first_name = 'Ann'; CALL contactsync_wait('known')});
+unlike(last_body($sandbox), qr/optIn/, q{consent is not claimed again, not even with claims => 'all'});
 
 # the same, but the call in flight withdraws the consent here: a later one is a new decision
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'clx_sandbox', contacts => [ { email => 'c1@example.com', externalId => '1', optIn => JSON::PP::true } ] });
