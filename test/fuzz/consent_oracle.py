@@ -83,7 +83,7 @@ class Memory:
         self.no_step = None         # the opt-out of a person who has not come back
         self.no_mark = None
         self.yes_step = None        # when the person opted in at the provider
-        self.told = False           # a pull, a lookup or an answer has shown the opt-out
+        self.told = None            # the request whose answer showed the opt-out first; 0: a pull did
         self.gap = True             # there was no row at some moment since the last quiet point
         self.row_said_no = False    # a row said false at some moment since the last quiet point
         self.abandoned = False      # the watch ended or the row got another address, so on_delete does not apply
@@ -267,14 +267,15 @@ class Ledger:
     def person(self, step, address, act, mark):
         memory = self.memories[address]
         if act in ("opt_out", "complain"):
-            memory.no_step, memory.no_mark, memory.told = step, mark, False
+            memory.no_step, memory.no_mark, memory.told = step, mark, None
         else:
             memory.no_step, memory.yes_step = None, step
 
     def pulled(self):
         """Record a complete pull; all earlier opt-outs are known from now on."""
         for memory in self.memories.values():
-            memory.told = memory.told or memory.no_step is not None
+            if memory.no_step is not None:
+                memory.told = 0
 
     def answered(self, entry):
         """Record an answer, which can show an opt-out."""
@@ -283,7 +284,7 @@ class Ledger:
         for address in self.account.told_by(entry):
             memory = self.memories.get(address)
             if memory and memory.no_step is not None and entry["seq"] > memory.no_mark:
-                memory.told = True
+                memory.told = entry["seq"] if memory.told is None else memory.told
 
     # Requests
 
@@ -330,8 +331,9 @@ class Ledger:
             since = [word for word in words if memory.no_step is None or word.step > memory.no_step]
             if since:
                 return
-            if memory.told or not words and event["kind"] not in ("created", "changed"):
-                known = "which was known" if memory.told else "without a word since"
+            told = memory.told is not None and memory.told < request
+            if told or not words and event["kind"] not in ("created", "changed"):
+                known = "which was known" if told else "without a word since"
                 self.verdict("resubscribed", address, request, f"{what}, after the person had left, {known} ({why})")
             else:
                 self.verdict("window", address, request, f"{what}, after the person had left, which nothing had told ({why})")
