@@ -52,7 +52,7 @@ sub converge
 
 	$node->poll_query_until('postgres', q{SELECT bool_and(backlog = 0 AND worker = 'running') FROM contactsync.status})
 	  or die "timed out waiting for the end of: $title";
-	$node->safe_psql('postgres', 'CALL contactsync_wait()');
+	$node->safe_psql('postgres', 'CALL contactsync_wait(NULL)');
 	my $expected = expected();
 	is(bulk(), $expected, "$title: MailingCore has the contents of the table");
 	is(single($expected), $expected, 'CampaignLark has the contents of the table');

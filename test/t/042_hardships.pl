@@ -17,7 +17,7 @@ sub wait_until_done
 {
 	my ($title) = @_;
 	$node->poll_query_until('postgres', q{SELECT bool_and(backlog = 0) FROM contactsync.status}) or die "timed out waiting for: $title";
-	$node->safe_psql('postgres', 'CALL contactsync_wait()');
+	$node->safe_psql('postgres', 'CALL contactsync_wait(NULL)');
 	return;
 }
 
