@@ -45,7 +45,7 @@ $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE people (id int PRIMARY KEY, email text, first_name text, last_name text, wants boolean);
 	SELECT contactsync_watch('people', 'owltest',
-		'{"email": "email", "first_name": "first_name", "last_name": "last_name", "opt_in": "wants"}', on_delete => 'delete');
+		'{"email": "email", "first_name": "first_name", "last_name": "last_name", "opt_in": "wants"}', on_delete => 'delete', delete_delay => '0');
 });
 
 is(change("INSERT INTO people VALUES (1, ' Mira\@Acme.io', 'Mira', 'Chen', true)"),
@@ -69,8 +69,9 @@ like(change('UPDATE people SET wants = true'), qr{^PUT .* 200\nPOST /topics/$top
 
 # a contact that already exists
 $sandbox->call('POST', 'owlat/contacts', { account => 'owltest', contacts => [ { email => 'joe@acme.io', firstName => 'Joe' } ] });
-is(change("INSERT INTO people VALUES (2, 'joe\@acme.io', 'Joseph', NULL, NULL)"),
-	"POST /contacts 409\nPUT /contacts/joe\@acme.io 200", 'a conflict is followed by an update; without consent the topic is not joined');
+is(change("INSERT INTO people VALUES (2, 'joe\@acme.io', 'Joseph', NULL, true)"),
+	"POST /contacts 409\nPUT /contacts/joe\@acme.io 200", 'a conflict is followed by an update; somebody who was there before does not join the topic');
+is(change("INSERT INTO people VALUES (4, 'kim\@acme.io', 'Kim', NULL, NULL), (5, 'lee\@acme.io', 'Lee', NULL, false)"), '', 'who did not consent is not created');
 is(contact('joe@acme.io')->{firstName}, 'Joseph', 'the update arrives');
 
 # a contact that was deleted there
@@ -81,13 +82,15 @@ is(change("UPDATE people SET first_name = 'Jo' WHERE id = 2"),
 is(change('DELETE FROM people WHERE id = 2'), 'DELETE /contacts/joe@acme.io 200', 'a deleted row deletes the contact');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
 
-# contacts join another topic as they change, once; after a change back they do not join the first topic again
+# another topic is joined by a new word of the person, once; after a change back the first topic is not joined again
 my $other = 'topicdouble000000000000000000000';
 my $topics = q{SELECT array_to_string(topics, ' '), error FROM contactsync.contacts WHERE key = '1'};
 is($node->safe_psql('postgres', $topics), "$topic|", 'the joined topic is stored');
 $sandbox->config('owlat', { account => 'owltest', topics => { $topic => { double_opt_in => JSON::PP::false }, $other => { double_opt_in => JSON::PP::true } } });
 $node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$other')");
-is(change("UPDATE people SET first_name = 'Mia' WHERE id = 1"), "PUT /contacts/mira\@acme.io 200\nPOST /topics/$other/contacts 201", 'a contact joins another topic');
+is(change("UPDATE people SET first_name = 'Mia' WHERE id = 1"), 'PUT /contacts/mira@acme.io 200', 'a change without a word does not join another topic');
+change('UPDATE people SET wants = false WHERE id = 1');
+is(change('UPDATE people SET wants = true WHERE id = 1'), "PUT /contacts/mira\@acme.io 200\nPOST /topics/$other/contacts 201", 'a contact joins another topic by a new word');
 is($node->safe_psql('postgres', $topics), "$topic $other|topic: Owlat asked the person for a confirmation", 'the confirmation mail is noted');
 is(change("UPDATE people SET first_name = 'Mira' WHERE id = 1"), 'PUT /contacts/mira@acme.io 200', 'a contact joins the topic only once');
 $node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$topic')");
@@ -96,7 +99,8 @@ is(scalar(grep { $_->{kind} eq 'confirmation_mail_sent' } @{ $sandbox->events('o
 
 # a topic that does not exist halts the server, and nothing is lost
 $node->safe_psql('postgres', q{ALTER SERVER owltest OPTIONS (SET topic_id 'topicmissing00000000000000000000')});
-$node->safe_psql('postgres', q{INSERT INTO people VALUES (3, 'ada@acme.io', 'Ada', NULL, true)});
+change(q{INSERT INTO people VALUES (3, 'ada@acme.io', 'Ada', NULL, false)});
+$node->safe_psql('postgres', q{UPDATE people SET wants = true WHERE id = 3});
 $node->poll_query_until('postgres', q{SELECT state = 'halted' AND reason LIKE 'unknown_topic%' FROM contactsync.status})
   or die 'timed out waiting for the halt';
 is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'an unknown topic causes no failure');

@@ -14,7 +14,7 @@ $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE customers (id int PRIMARY KEY, email text, phone text, first_name text, plan text, score numeric);
 	SELECT contactsync_watch('customers', 'spot', '{"external_id": "id", "email": "email", "phone": "phone",
-		"first_name": "first_name", "attributes": {"plan": "plan", "score": "score"}}', on_delete => 'delete');
+		"first_name": "first_name", "attributes": {"plan": "plan", "score": "score"}}', on_delete => 'delete', delete_delay => '0');
 });
 
 sub settle { $node->safe_psql('postgres', "$_[0]; CALL contactsync_wait('spot')"); return; }
