@@ -97,12 +97,12 @@ $node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$topic
 is(change("UPDATE people SET first_name = 'Myra' WHERE id = 1"), 'PUT /contacts/mira@acme.io 200', 'a contact does not join the first topic again');
 is(scalar(grep { $_->{kind} eq 'confirmation_mail_sent' } @{ $sandbox->events('owlat', account => 'owltest') }), 1, 'only one confirmation mail was sent');
 
-# a topic that does not exist halts the server, and nothing is lost
+# a topic that was deleted halts the server, and nothing is lost
+$sandbox->config('owlat', { account => 'owltest', topics => { $topic => { double_opt_in => JSON::PP::false }, topicmissing00000000000000000000 => undef } });
 $node->safe_psql('postgres', q{ALTER SERVER owltest OPTIONS (SET topic_id 'topicmissing00000000000000000000')});
 change(q{INSERT INTO people VALUES (3, 'ada@acme.io', 'Ada', NULL, false)});
 $node->safe_psql('postgres', q{UPDATE people SET wants = true WHERE id = 3});
-$node->poll_query_until('postgres', q{SELECT state = 'halted' AND reason LIKE 'unknown_topic%' FROM contactsync.status})
-  or die 'timed out waiting for the halt';
+$node->poll_query_until('postgres', q{SELECT state = 'halted' AND reason LIKE 'unknown_topic%' FROM contactsync.status}) or die 'timed out waiting for the halt';
 is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'an unknown topic causes no failure');
 $node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$topic'); CALL contactsync_wait('owltest')");
 is_deeply([ keys %{ contact('ada@acme.io')->{topics} } ], [$topic], 'delivery resumes when the option is corrected');

@@ -39,7 +39,7 @@ my (undef, undef, $refused) = $node->psql('postgres', q{SELECT contactsync_watch
 like($refused, qr/no field with the merge tag "colour".*It has: email_address, first_name/s, 'an unknown merge tag is named when the watch is created');
 like(lines(requests()), qr{^GET \S*/fields 200$}, 'CampaignLark is asked for its fields');
 sql(q{SELECT contactsync_watch('people', 'lark', '{"email": "email", "first_name": "first_name", "last_name": "last_name", "opt_in": "wants", "tags": "tags",
-	"attributes": {"points": "points", "active": "active", "born": "born"}}', on_delete => 'unsubscribe', delete_delay => '0')});
+	"attributes": {"points": "points", "active": "active", "born": "born"}}', on_delete => 'unsubscribe', delete_delay => '0', claims => 'all')});
 requests();
 
 # the example of the page
@@ -107,7 +107,7 @@ settle(q{UPDATE people SET email = 'tyrion@example.com' WHERE id = 1});
 is(contact('tyrion@example.com')->{status} . contact('tywin@example.com')->{status}, 'SUBSCRIBEDSUBSCRIBED', 'a new address is a new contact, the old one stays');
 settle(q{ALTER SERVER lark OPTIONS (ADD on_email_change 'unsubscribe'); UPDATE people SET email = 'cersei@example.com' WHERE id = 1});
 is(contact('cersei@example.com')->{status} . contact('tyrion@example.com')->{status}, 'SUBSCRIBEDUNSUBSCRIBED', 'with on_email_change the previous contact is unsubscribed');
-is(sql(q{SELECT upsert_key, key, action FROM contactsync.contacts WHERE upsert_key IN ('cersei@example.com', 'tyrion@example.com') ORDER BY 1}), "cersei\@example.com|1|upsert\ntyrion\@example.com||unsubscribe", 'the change is noted');
+is(sql(q{SELECT upsert_key, key, action FROM contactsync.contacts WHERE upsert_key IN ('cersei@example.com', 'tyrion@example.com') ORDER BY 1}), "cersei\@example.com|1|upsert\ntyrion\@example.com|1|unsubscribe", 'the change is noted');
 requests();
 
 # refusals, recognized by their message

@@ -417,7 +417,7 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	if (batch->limitation && *batch->limitation)
 		judgement->limitation = ""; /* the plan allows upserts now */
 	judge_consent(caramel, contact, response, result, judgement);
-	if (contact->claimed && contact->consent == CS_CONSENT_NO)
+	if (contact->claimed && contact->consent == CS_CONSENT_NO && !outcome->opted_out)
 		cs_answer_reject_contact(outcome, CS_REASON_REJECTED, "consent_kept",
 								 "the contact has been written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
 }
