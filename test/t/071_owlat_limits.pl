@@ -140,7 +140,7 @@ is(sql(q{SELECT failures FROM contactsync.status WHERE server = 'movedon'}), '0'
 
 # a deleted row leaves the topic, depending on on_delete
 sql(qq{SELECT contactsync_unwatch('movedon', 'movedon'); SELECT contactsync_watch('movedon', 'movedon', '{"email": "email", "first_name": "first_name"}', on_delete => 'unsubscribe', delete_delay => '0');
-	SELECT contactsync_import('movedon', 'movedon')});
+	SELECT contactsync_import('movedon', 'movedon', automations => 'accepted')});
 change('movedon', q{INSERT INTO movedon VALUES (2, 'gone@example.com', 'G')});
 is(change('movedon', 'DELETE FROM movedon WHERE id = 2'), "DELETE /topics/$topic/contacts/gone\@example.com 200", 'the contact of a deleted row leaves the topic');
 ok((grep { $_->{email} eq 'gone@example.com' && !%{ $_->{topics} } } contacts('movedon')), 'the contact stays');
