@@ -105,7 +105,8 @@ typedef struct CsTarget
 	Oid			serverid;		/* InvalidOid: all servers */
 	char	   *snapshot;		/* of the changes; NULL: all changes */
 	TimestampTz started_at;
-	TimestampTz left_until;		/* removals of contacts that were left later are not waited for */
+	TimestampTz left_until;		/* removals of contacts that were left later
+								 * are not waited for */
 	TimestampTz reported_at;
 	int64		total;			/* the most that was ever left */
 	CsProgress	now;

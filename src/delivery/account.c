@@ -226,6 +226,15 @@ cs_account_recover(CsAccount *account, double now)
 		set_health(account, CS_RUNNING, 0, NULL);
 }
 
+/* The provider dealt with a contact; a step alone does not count as that. */
+void
+cs_account_succeed(CsAccount *account, double now)
+{
+	account->last_success = now;
+	account->synced_since_halt = true;
+	cs_account_recover(account, now);
+}
+
 /* Seconds to wait: what the provider said, within bounds, or longer each time. */
 static double
 time_to_wait(const CsAccount *account, double retry_after)

@@ -34,7 +34,8 @@ typedef enum CsHealth
 typedef enum CsLearning
 {
 	CS_LEARNING_OFF,			/* it cannot be listed: claims decides */
-	CS_LEARNING_DUE,			/* it is to be listed before consent is claimed */
+	CS_LEARNING_DUE,			/* it is to be listed before consent is
+								 * claimed */
 	CS_LEARNING_DONE
 } CsLearning;
 
@@ -74,7 +75,8 @@ typedef struct CsAccount
 	bool		pull_wanted;	/* somebody waits for that */
 
 	List	   *lanes;
-	CsLane	   *removals;		/* contacts that no row stands for; not in lanes */
+	CsLane	   *removals;		/* contacts that no row stands for; not in
+								 * lanes */
 	double		removals_at;	/* when they are looked for again */
 	TimestampTz removal_cutoff; /* of those that left until then all rows are
 								 * being waited for; 0: none */
@@ -119,6 +121,7 @@ extern void cs_account_unlearn(CsAccount *account, double now);
 
 extern void cs_account_resume_throttle(CsAccount *account, double now, double until,
 									   const char *reason);
+extern void cs_account_succeed(CsAccount *account, double now);
 extern void cs_account_recover(CsAccount *account, double now);
 extern void cs_account_throttle(CsAccount *account, double now, double retry_after,
 								const char *message);

@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <float.h>
+
 #include "access/transam.h"
 #include "access/xact.h"
 #include "postmaster/bgworker.h"
@@ -19,10 +21,11 @@
 #include "capture/ddl.h"
 #include "delivery/account.h"
 #include "delivery/accounts.h"
-#include "delivery/pull.h"
-#include "provider/provider.h"
 #include "delivery/database_identity.h"
+#include "delivery/pull.h"
+#include "delivery/removal.h"
 #include "delivery/scan.h"
+#include "provider/provider.h"
 #include "store/contact_state.h"
 #include "store/endpoint_state.h"
 #include "store/failure.h"
@@ -362,4 +365,35 @@ cs_accounts_publish(const List *accounts)
 
 	foreach(lc, accounts)
 		cs_account_publish(lfirst(lc));
+}
+
+/* When the lanes of an account have something to send or to compare. */
+double
+cs_accounts_lanes_ready_at(CsAccount *account, double now)
+{
+	double		at;
+	ListCell   *lc;
+
+	if (cs_pull_holds_back(account))
+		return DBL_MAX;
+	at = Min(cs_scan_ready_at(account, now), cs_removal_ready_at(account, now));
+	foreach(lc, account->lanes)
+		at = Min(at, cs_lane_ready_at(lfirst(lc), now));
+	return at;
+}
+
+/*
+ * When a call for something new could start; DBL_MAX: when one in flight has
+ * ended.  Until then nobody need wake us, so commits that come faster than the
+ * provider takes them do not pay for that.
+ */
+double
+cs_accounts_call_possible_at(const List *accounts, double now)
+{
+	double		at = DBL_MAX;
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+		at = Min(at, cs_account_ready_at(lfirst(lc), now));
+	return at;
 }

@@ -36,4 +36,7 @@ extern bool cs_accounts_any_idle_but_busy(const List *accounts);
 extern void cs_accounts_store_idle(const List *accounts);
 extern void cs_accounts_publish(const List *accounts);
 
+extern double cs_accounts_lanes_ready_at(CsAccount *account, double now);
+extern double cs_accounts_call_possible_at(const List *accounts, double now);
+
 #endif							/* CS_DELIVERY_ACCOUNTS_H */

@@ -27,6 +27,7 @@
 #include "base/settings.h"
 #include "delivery/call.h"
 #include "delivery/token.h"
+#include "http/url.h"
 #include "provider/provider.h"
 #include "store/trace.h"
 
@@ -142,8 +143,7 @@ free_call(CsCall *call, CsReadBatch **read_batches)
 	MemoryContextDelete(call->context);
 }
 
-/* Start a call.  Its request is built each time, because what it is built from
- * may have changed. */
+/* Start a call.  Its request is built anew, since its parts may have changed. */
 void
 cs_call_start(CsCall *call, CsHttp *http, double now)
 {
@@ -288,7 +288,6 @@ split(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
 	split_off(call, 0, half);
 }
 
-
 /*
  * Verdicts
  */
@@ -300,9 +299,8 @@ is_tried_enough(const CsCall *call)
 }
 
 /*
- * Has the call failed, without the provider refusing it, more often than is
- * allowed, while other contacts had their outcome?  Then the contacts are at fault
- * after all; otherwise the provider is, and no contact is given up.
+ * Has the call failed unrefused more often than is allowed, while other contacts had
+ * their outcome?  Then its contacts are at fault after all; otherwise the provider is.
  */
 static bool
 is_given_up(const CsCall *call)
@@ -396,20 +394,6 @@ done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, doubl
 		settle_contact(call, i, &judgement->outcomes[i], settlement, judgement, now);
 }
 
-/* Keep what a step said of a contact for the next one. */
-static void
-keep_outcome(CsChange *change, const CsOutcome *outcome)
-{
-	MemoryContext context = change->read_batch->context;
-	CsContact  *contact = change->contact;
-
-	if (outcome->remote_id)
-		contact->remote_id = MemoryContextStrdup(context, outcome->remote_id);
-	if (outcome->remote_status)
-		contact->remote_status = MemoryContextStrdup(context, outcome->remote_status);
-	contact->moved |= outcome->moved;
-}
-
 /* Continue the contacts with the next step, in as many calls as it takes; those
  * that failed have their outcome. */
 static void
@@ -429,7 +413,8 @@ step(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, doubl
 			settle_contact(call, i, outcome, settlement, judgement, now);
 			continue;
 		}
-		keep_outcome(call->changes[i], outcome);
+		cs_provider_keep_outcome(call->changes[i]->contact, outcome,
+								 call->changes[i]->read_batch->context);
 		changes[n++] = call->changes[i];
 	}
 	for (int from = (n - 1) / limit * limit; n > 0 && from >= 0; from -= limit)
@@ -494,15 +479,6 @@ reauthorize(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, doub
 	return true;
 }
 
-/* The provider dealt with a contact; a step alone does not count as that. */
-static void
-record_success(CsAccount *account, double now)
-{
-	account->last_success = now;
-	account->synced_since_halt = true;
-	cs_account_recover(account, now);
-}
-
 /* Do what the verdict says.  Return true if the call is repeated. */
 static bool
 execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double now)
@@ -510,7 +486,7 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 	switch (judgement->verdict)
 	{
 		case CS_DONE:
-			record_success(call->account, now);
+			cs_account_succeed(call->account, now);
 			done(call, settlement, judgement, now);
 			return false;
 		case CS_STEP:
@@ -531,7 +507,7 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 			split(call, settlement, judgement);
 			return false;
 		case CS_REJECT:
-			record_success(call->account, now);
+			cs_account_succeed(call->account, now);
 			reject(call, settlement, judgement);
 			return false;
 		case CS_REAUTH:
@@ -546,15 +522,6 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 /*
  * The answer
  */
-
-static const char *
-path_of(const char *url)
-{
-	const char *path = strstr(url, "://");
-
-	path = path ? strchr(path + 3, '/') : NULL;
-	return path ? path : "/";
-}
 
 /* What to keep of the call, in full, for each contact that is traced. */
 static List *
@@ -588,7 +555,7 @@ log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judg
 	record.started_at = call->started;
 	record.duration = now - call->started_at;
 	record.method = call->request.method;
-	record.path = path_of(call->request.url);
+	record.path = cs_url_path(call->request.url);
 	record.status = response->status;
 	record.verdict = judgement->verdict == CS_RETRY && judgement->throttled ? "throttled" :
 		cs_provider_verdict_name(judgement->verdict);

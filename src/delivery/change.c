@@ -269,12 +269,6 @@ append_row(CsChangeSet *set, List *rows, CsReadRow *row)
 	return rows;
 }
 
-static uint64
-queue_id(const CsReadRow *row)
-{
-	return row->position.xact ^ ((uint64) row->position.id << 40);
-}
-
 /*
  * Make the key PENDING on account of a queue row, now or when it is not ACTIVE
  * any more.  "forced": send it whatever is stored of it.
@@ -305,7 +299,7 @@ add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 or
 		change->rows = append_row(set, change->rows, row);
 		change->origins |= origin;
 		change->latest_sequence = found ? ++set->last_sequence : change->sequence;
-		change->queue_id = queue_id(row);
+		change->queue_id = cs_queue_position_id(&row->position);
 		change->unconfirmed |= forced;
 	}
 	row->unfinished++;
@@ -511,7 +505,7 @@ take_next_rows(CsChange *change)
 	foreach(lc, change->next_rows)
 	{
 		change->rows = lappend(change->rows, lfirst(lc));
-		change->queue_id = queue_id(lfirst(lc));
+		change->queue_id = cs_queue_position_id(&((CsReadRow *) lfirst(lc))->position);
 	}
 	list_free(change->next_rows);
 	change->next_rows = NIL;

@@ -28,7 +28,8 @@ struct CsLane;
 #define CS_LOCK_EMAIL		1	/* its e-mail address, if that identifies a
 								 * contact as well */
 #define CS_LOCK_PREVIOUS	2	/* the upsert key that the row had before */
-#define CS_LOCK_PREVIOUS_EMAIL	3	/* the address that the contact has at present */
+#define CS_LOCK_PREVIOUS_EMAIL	3	/* the address that the contact has at
+									 * present */
 #define CS_CHANGE_LOCKS		4
 
 /* Where a change comes from. */
@@ -104,8 +105,8 @@ typedef struct CsChange
 	CsContact  *contact;
 	pg_uuid_t	digest;
 	const char *upsert_key;		/* of the contact, in the database's encoding */
-	const char *previous_key;	/* that its row stood for, if it is another one;
-								 * likewise */
+	const char *previous_key;	/* that its row stood for, if it is another
+								 * one; likewise */
 	char		row_opt_in;		/* to be stored of the row; see
 								 * cs_claim_seen() */
 	char		contact_opt_in; /* ... and of the contact */

@@ -40,11 +40,13 @@ typedef struct CsItem
 	CsChange   *change;			/* NULL: it is settled or postponed already */
 	CsContact  *contact;		/* NULL: the row has gone, or is filtered out */
 	CsRefusal  *refusal;		/* why it cannot be sent, or NULL */
-	char	   *upsert_key;		/* of the contact, or of that of the row that has
-								 * gone; in the database's encoding, or NULL */
+	char	   *upsert_key;		/* of the contact, or of that of the row that
+								 * has gone; in the database's encoding, or
+								 * NULL */
 	CsRowState	row;
 	CsKnown		known;			/* the contact */
-	CsKnown		left;			/* that of row.upsert_key, if it is another one */
+	CsKnown		left;			/* that of row.upsert_key, if it is another
+								 * one */
 } CsItem;
 
 /*

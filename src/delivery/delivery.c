@@ -468,19 +468,12 @@ cs_delivery_run(CsDelivery *delivery)
 static double
 account_ready_at(CsAccount *account, double now)
 {
-	double		at = DBL_MAX;
+	double		at;
 	dlist_iter	iter;
-	ListCell   *lc;
 
 	if (account->paused)
-		return at;
-	if (!cs_pull_holds_back(account))
-	{
-		foreach(lc, account->lanes)
-			at = Min(at, cs_lane_ready_at(lfirst(lc), now));
-		at = Min(at, cs_scan_ready_at(account, now));
-		at = Min(at, cs_removal_ready_at(account, now));
-	}
+		return DBL_MAX;
+	at = cs_accounts_lanes_ready_at(account, now);
 	dlist_foreach(iter, &account->ready)
 		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
 	if (at == DBL_MAX)
@@ -507,22 +500,6 @@ time_to_wait(CsDelivery *delivery, long timeout)
 }
 
 /*
- * When a call for something new could start; DBL_MAX: when one in flight has
- * ended.  Until then nobody need wake us, so commits that come faster than the
- * provider takes them do not pay for that.
- */
-static double
-call_possible_at(const CsDelivery *delivery, double now)
-{
-	double		at = DBL_MAX;
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-		at = Min(at, cs_account_ready_at(lfirst(lc), now));
-	return at;
-}
-
-/*
  * Wait for an answer, a wake-up or the time of the next call, but at most
  * "timeout" ms (-1: no limit).  No transaction is open meanwhile.
  */
@@ -540,7 +517,7 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 		store_idle(delivery);
 	else if (cs_accounts_any_idle_but_busy(delivery->accounts))
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
-	possible_at = call_possible_at(delivery, now);
+	possible_at = cs_accounts_call_possible_at(delivery->accounts, now);
 	if (possible_at > now)
 		wait = possible_at == DBL_MAX ? wait : Min(wait, cs_clock_wait_ms(possible_at - now));
 	else if (wait > 0 && !cs_shmem_may_sleep())
@@ -586,14 +563,6 @@ cs_delivery_drain(CsDelivery *delivery, long timeout)
 	return true;
 }
 
-/* Has the lane something to do that it can do by itself? */
-static bool
-lane_has_work(const CsLane *lane)
-{
-	return !lane->paused && !lane->broken && !lane->guard.closed &&
-		(!cs_lane_is_empty(lane) || cs_scan_is_under_way(lane, cs_clock_now()));
-}
-
 static bool
 account_has_work(CsAccount *account)
 {
@@ -605,7 +574,7 @@ account_has_work(CsAccount *account)
 	if (!dlist_is_empty(&account->ready) || account->refresh || account->puller)
 		return true;
 	foreach(lc, account->lanes)
-		if (lane_has_work(lfirst(lc)))
+		if (cs_scan_lane_has_work(lfirst(lc), cs_clock_now()))
 		return true;
 	return cs_removal_has_work(account, cs_clock_now());
 }

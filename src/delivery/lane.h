@@ -23,8 +23,8 @@ typedef struct CsLane
 	int			watch_id;		/* 0: direct upserts */
 	CsWatch    *watch;			/* NULL for direct upserts */
 	bool		removals;		/* neither: contacts that nobody stands for */
-	uint64		barrier;		/* what came until then is to be decided on before
-								 * contacts are removed */
+	uint64		barrier;		/* what came until then is to be decided on
+								 * before contacts are removed */
 	CsSource   *source;			/* NULL until it is first read */
 	MemoryContext context;
 

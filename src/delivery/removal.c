@@ -114,7 +114,7 @@ find_lane(const CsAccount *account, int watch)
 
 	foreach(lc, account->lanes)
 		if (((CsLane *) lfirst(lc))->watch_id == watch && ((CsLane *) lfirst(lc))->watch)
-			return lfirst(lc);
+		return lfirst(lc);
 	return NULL;
 }
 
@@ -125,7 +125,7 @@ check_guards(CsAccount *account)
 
 	foreach(lc, account->lanes)
 		if (is_running(lfirst(lc)))
-			cs_removal_guard_check(lfirst(lc));
+		cs_removal_guard_check(lfirst(lc));
 }
 
 /*

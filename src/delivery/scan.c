@@ -380,3 +380,11 @@ cs_scan_run(CsAccount *account, int calls, double now)
 	}
 	return queued;
 }
+
+/* Has the lane something to do that it can do by itself? */
+bool
+cs_scan_lane_has_work(const CsLane *lane, double now)
+{
+	return !lane->paused && !lane->broken && !lane->guard.closed &&
+		(!cs_lane_is_empty(lane) || cs_scan_is_under_way(lane, now));
+}

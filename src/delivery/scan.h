@@ -20,4 +20,6 @@ extern bool cs_scan_is_under_way(const CsLane *lane, double now);
 extern double cs_scan_ready_at(const CsAccount *account, double now);
 extern bool cs_scan_run(CsAccount *account, int calls, double now);
 
+extern bool cs_scan_lane_has_work(const CsLane *lane, double now);
+
 #endif							/* CS_DELIVERY_SCAN_H */

@@ -183,3 +183,12 @@ cs_url_encode(const char *text)
 	}
 	return out.data;
 }
+
+const char *
+cs_url_path(const char *url)
+{
+	const char *path = strstr(url, "://");
+
+	path = path ? strchr(path + 3, '/') : NULL;
+	return path ? path : "/";
+}

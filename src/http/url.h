@@ -30,4 +30,7 @@ extern const char *cs_url_proxy_problem(const char *url);
 /* Percent-encode everything but the unreserved characters of RFC 3986. */
 extern char *cs_url_encode(const char *text);
 
+/* Return the path of a URL and what follows it, in the URL itself. */
+extern const char *cs_url_path(const char *url);
+
 #endif							/* CS_HTTP_URL_H */

@@ -402,3 +402,13 @@ cs_provider_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 		outcome->remote_updated_at = clean_id(endpoint, outcome->remote_updated_at);
 	}
 }
+
+void
+cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome, MemoryContext context)
+{
+	if (outcome->remote_id)
+		contact->remote_id = MemoryContextStrdup(context, outcome->remote_id);
+	if (outcome->remote_status)
+		contact->remote_status = MemoryContextStrdup(context, outcome->remote_status);
+	contact->moved |= outcome->moved;
+}

@@ -345,6 +345,10 @@ typedef struct CsProvider
 
 /* ---------- provider.c ---------- */
 
+/* Keep what a step said of a contact for the next one, in a memory context. */
+extern void cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome,
+									 MemoryContext context);
+
 /* Return how many contacts one call may carry, at least 1. */
 extern int	cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step);
 

@@ -225,7 +225,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 {
 	const CsContact *contact = stored->contact;
 	bool		direct = stored->watch == 0 ? contact->action == CS_UPSERT :
-		found && cs_keyed_table_bool(&writer->table, CONTACT_DIRECT);
+	found && cs_keyed_table_bool(&writer->table, CONTACT_DIRECT);
 
 	cs_keyed_table_set(writer, CONTACT_ENDPOINT, Int32GetDatum(endpoint));
 	cs_keyed_table_set_text(writer, CONTACT_UPSERT_KEY, stored->upsert_key);
@@ -326,7 +326,7 @@ intend(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
 static void
 invalidate(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
 {
-	char *const *upsert_keys = arg;
+	char	   *const *upsert_keys = arg;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -341,7 +341,7 @@ invalidate(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
 static void
 remove_contacts(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
 {
-	char *const *upsert_keys = arg;
+	char	   *const *upsert_keys = arg;
 
 	for (int i = 0; i < n; i++)
 		if (find(&writer->table, endpoint, upsert_keys[i]))

@@ -15,7 +15,8 @@
 /* What is left at the endpoints of a role and of the roles whose privileges it has. */
 typedef struct CsProgress
 {
-	int64		left;			/* contacts that are queued, to be scanned or removed */
+	int64		left;			/* contacts that are queued, to be scanned or
+								 * removed */
 	int64		removals;		/* that are due, and counted in "left" */
 	int64		scans;			/* that are running, and counted in "left" */
 	char	   *server;			/* of "trouble" */

@@ -46,6 +46,13 @@ typedef struct CsQueuePosition
 	int64		id;
 } CsQueuePosition;
 
+/* Return a number that no other row has, as good as certain. */
+static inline uint64
+cs_queue_position_id(const CsQueuePosition *position)
+{
+	return position->xact ^ ((uint64) position->id << 40);
+}
+
 /*
  * How far a lane has been read: up to "position", except for rows of the transactions
  * in "stragglers", which were in progress when we passed them.

@@ -34,6 +34,7 @@ extern int64 cs_remote_contact_count(int endpoint_id, TimestampTz pulled_at);
 
 /* Return the time of the newest change so far, minus some overlap, as ISO 8601 in UTC; NULL: none. */
 extern char *cs_remote_contact_since(int endpoint_id);
+
 /*
  * Make such a page of what the provider answered, in an empty buffer.  Return
  * false if the answer has another form.  Needs no transaction.

@@ -58,8 +58,8 @@ typedef enum CsDifference
 	CS_IS_CHANGED,				/* what was sent is different, or unknown */
 	CS_IS_UNCHANGED,
 	CS_IS_REFUSED,				/* the provider refused it as it is */
-	CS_IS_WITHHELD,				/* the provider would mail somebody who did not
-								 * consent */
+	CS_IS_WITHHELD,				/* the provider would mail somebody who did
+								 * not consent */
 	CS_IS_INVALID,				/* it cannot be sent */
 	CS_IS_FILTERED,				/* the filter keeps it out */
 	CS_IS_GONE,					/* likewise, or the row has gone, and it is to

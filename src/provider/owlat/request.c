@@ -58,7 +58,10 @@ cs_owlat_moves(const CsEndpoint *endpoint, const CsContact *contact)
 {
 	const CsOwlat *owlat = cs_provider_settings(endpoint);
 
-	/* [SRC]: campaigns to segments mail the new address, whatever its topics are */
+	/*
+	 * [SRC]: campaigns to segments mail the new address, whatever its topics
+	 * are
+	 */
 	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && contact->consent != CS_CONSENT_YES)
 		return false;
 	return owlat->follow_email && contact->previous_key && !contact->previous_shared &&
