@@ -178,7 +178,7 @@ depart(CsLaneOutcomes *outcomes, const CsChange *change, const char *upsert_key,
 	left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
 	left->upsert_key = copy(outcomes, upsert_key);
 	left->key = copy(outcomes, change->key);
-	if (action == 'k' || (lane->watch->on_delete == CS_ON_DELETE_IGNORE && action == '\0'))
+	if (lane->watch->on_delete == CS_ON_DELETE_IGNORE && action == '\0')
 		return;
 	departure = add(outcomes, &outcomes->departures, sizeof(CsDeparture));
 	departure->upsert_key = left->upsert_key;
@@ -187,10 +187,7 @@ depart(CsLaneOutcomes *outcomes, const CsChange *change, const char *upsert_key,
 	departure->action = action;
 }
 
-/*
- * The row stands for another contact than before.  Whether the previous one is kept
- * may be an option of the provider ('k'), whatever on_delete says.
- */
+/* The row stands for another contact than before. */
 static void
 leave_previous(CsLaneOutcomes *outcomes, const CsChange *change)
 {
@@ -200,8 +197,7 @@ leave_previous(CsLaneOutcomes *outcomes, const CsChange *change)
 
 	if (change->previous_key)
 		depart(outcomes, change, change->previous_key,
-			   action == CS_UNSUBSCRIBE ? 'n' : action == CS_DELETE ? 'd' :
-			   provider->left_behind ? 'k' : '\0');
+			   action == CS_UNSUBSCRIBE ? 'n' : action == CS_DELETE ? 'd' : '\0');
 }
 
 /*
