@@ -858,15 +858,18 @@ IS 'returns the upper bounds, in seconds, of all elements of the latency columns
 CREATE VIEW contactsync.watches WITH (security_barrier) AS
 SELECT w.source, e.server, e.role AS owner, w.key, w.mapping, w.filter, w.on_delete, w.state, w.reason, w.created_at,
 	w.poll_column, CASE WHEN w.poll_column IS NOT NULL THEN w.poll_every END AS poll_every,
-	w.reconcile_every, w.reconcile_at, w.reconcile_next
+	w.reconcile_every, w.reconcile_at, w.reconcile_next, w.claims, w.delete_delay, w.delete_guard
 FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.watches IS 'watches of the current role';
 COMMENT ON COLUMN contactsync.watches.key IS 'columns that identify a row';
-COMMENT ON COLUMN contactsync.watches.state IS 'running, broken (the source cannot be read) or guarded (held by the bulk guard until contactsync_resume())';
+COMMENT ON COLUMN contactsync.watches.state IS 'running, broken (the source cannot be read) or guarded (held by the bulk guard or by delete_guard until contactsync_resume())';
 COMMENT ON COLUMN contactsync.watches.reason IS 'why the watch is not running';
 COMMENT ON COLUMN contactsync.watches.poll_column IS 'column that shows when a row changed; null: the source has triggers';
 COMMENT ON COLUMN contactsync.watches.reconcile_next IS 'time of the next scheduled reconciliation';
+COMMENT ON COLUMN contactsync.watches.claims IS 'whose consent is claimed: new (of new contacts, and words of persons) or all';
+COMMENT ON COLUMN contactsync.watches.delete_delay IS 'how long a contact without a row is left at the provider';
+COMMENT ON COLUMN contactsync.watches.delete_guard IS 'number or share of contacts above which removals are held; null: more than 100 and more than 10 percent, or all of more than 10';
 
 CREATE VIEW contactsync.changes WITH (security_barrier) AS
 SELECT e.server, w.source, k.key, CASE WHEN q.watch = 0 THEN q.id END AS id, CASE WHEN q.keys IS NULL THEN q.contact END AS contact, q.queued_at

@@ -106,7 +106,7 @@ SELECT contactsync_upsert('mail', '{"email": "jane@example.com"}') IS NULL AS fa
 INSERT INTO public.customers VALUES (8, 'eight@example.com', 'A');
 -- what only an answer of the provider brings is made up, so that no view is empty
 INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, email, action, synced_at, topics, opt_in, claimed, opted_out, held, direct) VALUES
-	(1, 1, '8', 'eight', 'eight@example.com', 'u', pg_catalog.now(), 'a b', '-', false, false, false, false);
+	(1, 1, '8', 'eight', 'eight@example.com', 'u', pg_catalog.now(), 'a b', '-', false, true, false, false);
 INSERT INTO contactsync.source_row (endpoint, watch, key, upsert_key, opt_in, withheld) VALUES
 	(1, 1, '8', 'eight', '-', false), (1, 1, '9', 'eight', '-', false);
 INSERT INTO contactsync.remote_contact (endpoint, email, pulled_at) VALUES (1, 'eight@example.com', pg_catalog.now());
