@@ -115,12 +115,14 @@ forget_contacts(const Datum *args)
 		"DELETE FROM contactsync.source_row s WHERE s.upsert_key = $5 AND s.endpoint = ANY ($4)", TYPES
 	};
 
+	int64		n;
+
 	(void) run(&erase, args);
 	(void) run(&departure, args);
-	(void) run(&leave, args);
+	n = run(&leave, args);
 	(void) run(&row, args);
 	(void) run(&withheld, args);
-	return run(&contact, args);
+	return n + run(&contact, args);
 }
 
 /*
