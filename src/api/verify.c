@@ -345,8 +345,8 @@ spot_check(CsVerification *verification, const CsSample *sample)
 		cs_text_to_utf8(sample->sent->key, strlen(sample->sent->key));
 	if (sample->sent->queued)
 		finding.detail = "a change is queued";
-	else if (sample->problem)
-		finding.detail = sample->problem;
+	else if (sample->problem || sample->contact == NULL)
+		finding.detail = sample->problem ? sample->problem : "its watch has ended";
 	else
 		look_up(verification, sample, &finding);
 	put_finding(verification, &finding);
