@@ -88,6 +88,9 @@ SELECT opt_in, state, verdict, next_step, claimed, opted_out FROM (VALUES (true)
 	contactsync_judge('spot', 200, NULL, '{"errors": []}', two(opt_in), state => state) WHERE contact = 1;
 SELECT verdict, contact, outcome, claimed FROM contactsync_judge('spot', 200, NULL, '{"succeeded": 2, "failed": 0}', two(false), 1, state => '{"claimed": true}');
 SELECT verdict, contact, outcome, reason FROM contactsync_judge('spot', 200, NULL, '{"results": [{"index": 0, "external_id": "c1"}, {"index": 1, "external_id": "c2", "error": {"code": "validation_failed"}}], "succeeded": 1, "failed": 1}', two(false), 1, state => '{"claimed": true}');
+-- positions count the contacts of this request only
+SELECT verdict, contact, outcome, code, remote_id FROM contactsync_judge('spot', 200, NULL, '{"results": [{"index": 0, "error": {"code": "validation_failed"}}, {"index": 1, "id": "s3"}]}', '[{"external_id": "c1"}, {"external_id": "c2", "opt_in": false}, {"external_id": "c3", "opt_in": false}]', 1, state => '{"claimed": true}');
+SELECT verdict, contact, outcome, code FROM contactsync_judge('spot', 200, NULL, '{"succeeded": 0, "failed": 1}', '[{"external_id": "c1"}, {"external_id": "c2", "opt_in": false}]', 1, state => '{"claimed": true}');
 SELECT verdict, reason, message FROM contactsync_judge('spot', 404, NULL, problem(404, NULL), two(false), 1, state => '{"claimed": true}');
 
 RESET SESSION AUTHORIZATION;
