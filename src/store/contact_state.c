@@ -409,8 +409,8 @@ cs_contact_state_sample(int endpoint, int limit, int *n)
 	static CsStatement statement = {
 		"SELECT s.watch, s.key, EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = $1"
 		" AND q.watch = s.watch AND (s.key = ANY (q.keys) OR q.keys IS NULL))"
-		" FROM (SELECT c.watch, c.key FROM contactsync.contact c JOIN contactsync.source_row r"
-		" ON r.watch = c.watch AND r.key = c.key AND r.upsert_key = c.upsert_key WHERE c.endpoint = $1"
+		" FROM (SELECT c.watch, c.key FROM contactsync.contact c JOIN contactsync.watch w"
+		" ON w.id = c.watch WHERE c.endpoint = $1"
 		" AND c.action = 'u' AND c.digest IS NOT NULL ORDER BY random() LIMIT $2) s",
 		2, {INT4OID, INT4OID}
 	};
