@@ -226,6 +226,15 @@ prefixed() {
 # Version, SQL, text
 # ---------------------------------------------------------------------------
 
+# A library without its libraries loads into no server, so the build stops.
+build_stops() {
+    local variable
+    for variable in PKG_CONFIG PG_CONFIG; do
+        make -n "$variable=/nonexistent" all 2>&1 | grep -q '"/nonexistent" does not find' ||
+            echo "make does not stop if $variable is wrong"
+    done
+}
+
 versions() {
     local version semver
     version=$(make -s print-EXTVERSION) semver=$(make -s print-SEMVERSION)
@@ -367,6 +376,7 @@ check file_sizes "no file is longer than $max_file lines"
 check function_sizes "no function is longer than $max_function lines"
 check exported "only functions that SQL or the server calls are exported"
 check prefixed "extern symbols begin with cs_"
+check build_stops "make stops without pkg-config or pg_config"
 check versions "all versions equal that of the control file"
 check options_documented "every option is explained in docs/providers.md"
 check sql_creates "the SQL scripts create only new objects"
