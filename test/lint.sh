@@ -355,7 +355,7 @@ static_analysis() {
     local server
     server=$(make -s print-includedir_server)
     cppcheck --quiet -j 2 --std=c11 --max-configs=1 --enable=warning,performance,portability --inline-suppr \
-        -Isrc -I"$server" --suppress="*:$server/*" --suppress=missingInclude -D__x86_64__ \
+        -Isrc -I"$server" --suppress="*:$server/*" --suppress=missingInclude --suppress=normalCheckLevelMaxBranches -D__x86_64__ \
         -D'__builtin_constant_p(x)=1' -D'__builtin_unreachable()=exit(1)' -D'__builtin_types_compatible_p(a,b)=1' \
         -D'offsetof(type,member)=0' --template='{file}:{line}: {message} ({id})' "${sources[@]}"
 }
