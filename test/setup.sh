@@ -10,11 +10,12 @@ set -eu
 
 command -v dpkg-query >/dev/null || exit 0      # not Debian: the build reports what is missing
 
+purpose=${1:-}
 packages=(gcc make libc6-dev pkg-config libcurl4-openssl-dev libjson-c-dev ca-certificates
     perl libipc-run-perl libio-socket-ssl-perl openssl python3-aiohttp)
-[ "${1:-}" != tests ] || packages+=(chromium fonts-dejavu-core)
-[ "${1:-}" != lint ] || packages+=(cppcheck pg-bsd-indent)
-[ "${1:-}" != bench ] || packages+=(python3-psycopg2)
+[ "$purpose" != tests ] || packages+=(chromium fonts-dejavu-core)
+[ "$purpose" != lint ] || packages+=(cppcheck)
+[ "$purpose" != bench ] || packages+=(python3-psycopg2)
 
 # Print the major version to build for, or nothing if no package list has been fetched yet.
 server_version() {
@@ -27,14 +28,14 @@ server_version() {
 }
 
 missing() {
-    local package version
+    local package version more=()
     if [ -z "${PG_CONFIG:-}" ]; then
         version=$(server_version)
-        set -- "postgresql${version:+-$version}" "postgresql-server-dev-${version:-all}"
-    else
-        set --
+        more+=("postgresql${version:+-$version}" "postgresql-server-dev-${version:-all}")
     fi
-    for package in "${packages[@]}" "$@"; do
+    # Debian 13 does not have this one
+    [ "$purpose" != lint ] || mapfile -t -O "${#more[@]}" more < <(apt-cache pkgnames pg-bsd-indent)
+    for package in "${packages[@]}" "${more[@]}"; do
         case $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) in
             installed) ;;
             *) echo "$package" ;;

@@ -375,6 +375,35 @@ contactsync_note_ddl(PG_FUNCTION_ARGS)
 	"CASE WHEN " e ".database = contactsync.database_identity() THEN d.objid = " e ".server_oid" \
 	" ELSE d.address_names[1] = " e ".server END"
 
+/* Is the command a DROP SERVER without CASCADE? */
+static bool
+keeps_watches(const EventTriggerData *trigger)
+{
+	const DropStmt *drop = (const DropStmt *) trigger->parsetree;
+
+	return IsA(drop, DropStmt) && drop->removeType == OBJECT_FOREIGN_SERVER &&
+		drop->behavior == DROP_RESTRICT;
+}
+
+/* Raise an error if tables are watched for a server that was dropped. */
+static void
+refuse_to_drop_watches(void)
+{
+	static CsStatement statement = {
+		"SELECT e.server, string_agg(w.source::regclass::text, ', ' ORDER BY w.id)"
+		" FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+		" JOIN pg_event_trigger_dropped_objects() d ON d.classid = 'pg_foreign_server'::regclass AND " IS_SERVER_OF("e")
+		" GROUP BY e.server ORDER BY e.server LIMIT 1"
+	};
+
+	if (cs_sql_execute(&statement, NULL, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot drop server \"%s\" because tables are watched for it", cs_sql_text(0, 1)),
+				 errdetail("Watched tables: %s.", cs_sql_text(0, 2)),
+				 errhint("End the watches with contactsync_unwatch(), or use DROP SERVER ... CASCADE to end them, too.")));
+}
+
 /* Drop the watches whose table or server was dropped, and return their number. */
 static uint64
 drop_watches(void)
@@ -419,7 +448,8 @@ drop_endpoints(void)
 }
 
 /*
- * contactsync.note_drop(), on sql_drop: a watch goes with its table or server.
+ * contactsync.note_drop(), on sql_drop: a watch goes with its table, or with its
+ * server if CASCADE says so.
  */
 Datum
 contactsync_note_drop(PG_FUNCTION_ARGS)
@@ -430,6 +460,8 @@ contactsync_note_drop(PG_FUNCTION_ARGS)
 	if (!cs_sql_is_ready())
 		PG_RETURN_VOID();
 	cs_sql_enter(&scope);
+	if (keeps_watches((EventTriggerData *) fcinfo->context))
+		refuse_to_drop_watches();
 	if (drop_watches() + drop_endpoints() > 0)
 		cs_invalidation_send(CS_DEFINITIONS);
 	cs_sql_leave(&scope);

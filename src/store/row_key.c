@@ -105,15 +105,18 @@ static text *
 make_single_key(MemoryContext context, CsKeyColumn *column, Datum value)
 {
 	char		buffer[MAXINT8LEN + 1];
+	int			len;
 	text	   *packed;
 	char	   *string;
 
 	switch (column->type)
 	{
 		case INT4OID:
-			return make_key(context, buffer, pg_lltoa(DatumGetInt32(value), buffer));
+			len = pg_lltoa(DatumGetInt32(value), buffer);
+			return make_key(context, buffer, len);
 		case INT8OID:
-			return make_key(context, buffer, pg_lltoa(DatumGetInt64(value), buffer));
+			len = pg_lltoa(DatumGetInt64(value), buffer);
+			return make_key(context, buffer, len);
 		case TEXTOID:
 		case VARCHAROID:
 			packed = DatumGetTextPP(value);

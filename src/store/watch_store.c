@@ -72,7 +72,7 @@ cs_watch_store_new(CsWatch *watch, bool always)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("table \"%s\" is watched for that server already",
 						get_rel_name(watch->source)),
-				 errhint("Use contactsync_alter_watch() to change it, which keeps what is known.")));
+				 errhint("Use contactsync_alter_watch() to change the watch.")));
 	watch->id = cs_sql_int(0, 1);
 	if (watch->poll_column == NULL)
 		cs_table_trigger_create(watch, always);

@@ -380,6 +380,19 @@ SELECT contactsync_unwatch('parted', 'mail');
 SELECT tgrelid::regclass, replace(tgname, :'watch', 'N') FROM pg_trigger WHERE tgfoid = 'contactsync.capture'::regproc ORDER BY 1, 2;
 DROP TABLE parted_1;
 
+-- a server that tables are watched for is not dropped unless CASCADE says so, even where nothing else depends on it
+CREATE SERVER plain FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1');
+CREATE USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (api_key 'mc_live_secret');
+CREATE TABLE visitors (id integer PRIMARY KEY, email text);
+SELECT contactsync_watch('visitors', 'plain') > 0 AS watched;
+DROP USER MAPPING FOR CURRENT_USER SERVER plain;
+DROP SERVER plain;
+SELECT source, owner = current_user::regrole AS own FROM contactsync.watches WHERE server = 'plain';
+DROP SERVER IF EXISTS plain, nonexistent RESTRICT;
+SELECT contactsync_unwatch('visitors', 'plain');
+DROP SERVER plain;
+DROP TABLE visitors;
+
 -- with its server
 CREATE TABLE people (id integer PRIMARY KEY, email text);
 SELECT contactsync_watch('people', 'mail') > 0 AS watched;

@@ -76,6 +76,10 @@ $node->safe_psql('hub', 'CREATE DATABASE copied TEMPLATE postgres');
 $sandbox->clear_faults('mailingcore');
 $node->poll_query_until('postgres', q{SELECT sum(backlog) = 0 FROM contactsync.status}) or die 'timed out waiting for the original';
 my $requests = $sandbox->count('mailingcore')->{requests};
+
+# pg_restore -j may create the trigger of a partitioned table before it loads the partitions, whose rows are changes then
+my $parted = qr/, \n \{"source":"parted","key":"1","contact":null\}/;
+my %parted_captured;
 my @copies = ([ $node, 'restored' ], [ $node, 'typed' ], [ $node, 'copied' ], [ $other, 'elsewhere' ], [ $other, 'reader' ]);
 
 foreach my $copy (@copies)
@@ -84,7 +88,9 @@ foreach my $copy (@copies)
 
 	$cluster->poll_query_until('postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = '$dbname'})
 	  or die "timed out waiting for the worker of $dbname";
-	is($cluster->safe_psql($dbname, $kept), $before, "$dbname has all data");
+	my $restored = $cluster->safe_psql($dbname, $kept);
+	$parted_captured{$dbname} = $restored =~ s/$parted// if $dbname eq 'elsewhere';
+	is($restored, $before, "$dbname has all data");
 	is($cluster->safe_psql($dbname, $triggers), $triggers_before, '$dbname has all triggers');
 	is( $cluster->safe_psql($dbname, q{SELECT DISTINCT state, reason FROM contactsync.status}),
 		q{paused|this database was restored or copied; if no other sends to the server: SELECT contactsync_resume('crm')},
@@ -136,7 +142,7 @@ foreach my $copy (grep { $_->[1] ne 'reader' } @copies)
 	$cluster->safe_psql($dbname, q{SELECT contactsync_resume('crm'); CALL contactsync_wait('crm')});
 	my @requests = @{ $sandbox->journal('mailingcore') };
 	is( join(' ', sort grep { !/@/ } map { @{ $_->{keys} // [] } } @requests[ $from .. $#requests ]),
-		'1 2 3 3001 4 5 6 direct more', "$dbname sends its queued changes");
+		join(' ', 1, $parted_captured{$dbname} ? 1001 : (), '2 3 3001 4 5 6 direct more'), "$dbname sends its queued changes");
 	is($cluster->safe_psql($dbname, q{SELECT DISTINCT state FROM contactsync.status}), 'idle', '... its servers are idle');
 }
 my ($cluster, $dbname) = ($node, 'restored');
