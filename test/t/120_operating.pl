@@ -9,7 +9,8 @@ use Test::More;
 
 my $speed = 20;
 my $sandbox = start_sandbox(clock_speed => $speed);
-my $node = start_node('contactsync.clock_speed' => $speed, 'contactsync.probe_interval' => '1d');
+# each situation has a database, and each database a worker
+my $node = start_node(max_worker_processes => 32, 'contactsync.clock_speed' => $speed, 'contactsync.probe_interval' => '1d');
 
 my $text = PostgreSQL::Test::Utils::slurp_file("$FindBin::RealBin/../../docs/operating.md");
 my (undef, @sections) = split /^## (.+)\n/m, $text;
@@ -192,6 +193,8 @@ section('We rotated the key', sub {
 
 section('We must erase a person', sub {
 	prepare_sent('erased');
+	# only contactsync_forget() removes the contact before that
+	sql(q{SELECT contactsync_alter_watch('customers', 'mail', delete_delay => '1 hour')});
 	like(type(), qr/\|mail\|customers\|1\|synced\|/, 'contactsync_find() shows what is stored');
 	type();
 	my $answer = type();
@@ -284,6 +287,19 @@ section('Many contacts would be removed', sub {
 	is(count()->{contacts}, 0, 'the contacts are removed');
 	type();
 	is(sql(q{SELECT delete_guard, delete_delay FROM contactsync.watch}), '5%|01:00:00', 'the options are set');
+});
+
+section('People opted out at the provider', sub {
+	prepare('outs', 'mailingcore', $mapping);
+	sql(q{ALTER TABLE customers ADD newsletter boolean NOT NULL DEFAULT true;
+		SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "email_address", "external_id": "id", "opt_in": "newsletter"}');
+		SELECT contactsync_import('customers', 'mail'); CALL contactsync_wait('mail')});
+	is((grep { $_->{optIn} } @{ $sandbox->contacts('mailingcore', account => $db) }), 20, 'consent of people who are new is claimed');
+	$sandbox->call('POST', 'mailingcore/contacts', { account => $db, contacts => [ { email => 'jane@example.com', optIn => JSON::PP::false } ] });
+	like(type(), qr/^mail\|customers\|1\|jane\@example\.com$/m, 'the opt-out is listed');
+	type();
+	is(sql(q{SELECT string_agg(id::text, ' ') FROM customers WHERE NOT newsletter}), '1', 'the column says so');
+	is((grep { $_->{optIn} } @{ $sandbox->contacts('mailingcore', account => $db) }), 19, 'the person stays opted out');
 });
 
 section('The table changes', sub {
