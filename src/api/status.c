@@ -125,6 +125,9 @@ contactsync_hint(PG_FUNCTION_ARGS)
 	else if (strcmp(state, "broken") == 0)
 		hint = psprintf("Fix the table or the privileges of the watch's owner, or change the mapping or the filter: SELECT contactsync_alter_watch(%s, mapping => '...'). Delivery then continues automatically with what is queued.",
 						arguments(server, source));
+	else if (strcmp(state, "guarded") == 0 && reason && strncmp(reason, "removals: ", 10) == 0)
+		hint = psprintf("If the rows are gone by mistake, restore them: SELECT contactsync_resume(%s, removals => 'kept'); if the contacts are to be removed, use 'accepted'.",
+						arguments(server, source));
 	else if (strcmp(state, "guarded") == 0)
 		hint = psprintf("The reason says what could happen. If you paused the automations at the provider: SELECT contactsync_resume(%s, automations => 'paused'); if these emails are intended, use 'accepted'.",
 						arguments(server, source));

@@ -16,7 +16,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
-#include "base/shmem.h"
+#include "base/invalidation.h"
 #include "base/sql.h"
 #include "delivery/removal_guard.h"
 #include "provider/option.h"
@@ -150,5 +150,6 @@ cs_removal_guard_release(int endpoint, int watch, const char *removals)
 		return false;
 	if (strcmp(removals, "kept") == 0)
 		cs_sql_execute(&keep, args, NULL);
+	cs_invalidation_send(CS_DEFINITIONS);
 	return true;
 }

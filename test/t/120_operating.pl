@@ -9,7 +9,8 @@ use Test::More;
 
 my $speed = 20;
 my $sandbox = start_sandbox(clock_speed => $speed);
-my $node = start_node('contactsync.clock_speed' => $speed, 'contactsync.probe_interval' => '1d');
+# each situation has a database, and each database a worker
+my $node = start_node(max_worker_processes => 32, 'contactsync.clock_speed' => $speed, 'contactsync.probe_interval' => '1d');
 
 my $text = PostgreSQL::Test::Utils::slurp_file("$FindBin::RealBin/../../docs/operating.md");
 my (undef, @sections) = split /^## (.+)\n/m, $text;
@@ -60,6 +61,7 @@ sub remote
 	return join ',', map { "$_->[0] $_->[1]" } sort { $a->[0] <=> $b->[0] }
 		map { [ $_->{externalId}, $_->{attributes}{plan} // '' ] } @{ $sandbox->contacts('mailingcore', account => $db) };
 }
+sub consents { return scalar grep { $_->{optIn} } @{ $sandbox->contacts('mailingcore', account => $db) }; }
 sub local_rows { return sql(q{SELECT string_agg(id || ' ' || plan, ',' ORDER BY id) FROM customers}); }
 sub count { my ($provider) = @_; return $sandbox->count($provider // 'mailingcore', account => $db); }
 
@@ -146,6 +148,16 @@ section('Contacts are missing at the provider', sub {
 	like($answer, qr/^contacts\|20\|20\|ok$/m, 'the numbers of contacts agree');
 	unlike($answer, qr/differs/, 'no contact differs');
 	is(remote() . ',99 free', local_rows(), 'the provider has all rows with a valid address');
+	sql(q{ALTER TABLE customers ADD newsletter boolean; UPDATE customers SET newsletter = false;
+		SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "email_address", "external_id": "id", "opt_in": "newsletter"}');
+		SELECT contactsync_reconcile('customers', 'mail'); CALL contactsync_wait('mail');
+		UPDATE customers SET newsletter = true WHERE id < 10; CALL contactsync_wait('mail')});
+	is(consents(), 9, 'consent was claimed');
+	$sandbox->call('DELETE', 'mailingcore/contacts', undef, account => $db, email => $_) foreach map { "c$_\@example.com" } 2 .. 5;
+	sql(q{SELECT contactsync_mark_stale('mail'), contactsync_reconcile('customers', 'mail'); CALL contactsync_wait('mail')});
+	is(count()->{contacts} . ' ' . consents(), '20 5', 'contacts that were lost come back without consent');
+	type();
+	is(consents(), 9, 'consent is claimed again');
 });
 
 section('Too many failures', sub {
@@ -181,6 +193,8 @@ section('We rotated the key', sub {
 
 section('We must erase a person', sub {
 	prepare_sent('erased');
+	# only contactsync_forget() removes the contact before that
+	sql(q{SELECT contactsync_alter_watch('customers', 'mail', delete_delay => '1 hour')});
 	like(type(), qr/\|mail\|customers\|1\|synced\|/, 'contactsync_find() shows what is stored');
 	type();
 	my $answer = type();
@@ -252,6 +266,40 @@ section('An import is held by the guard', sub {
 	is(count('caramel')->{contacts}, 15, 'delivery continues after contactsync_resume()');
 	like(type(), qr/^new\|\|5$/m, 'the dry run counts the rows to import');
 	is(count('caramel')->{contacts}, 20, 'the import sends them');
+});
+
+section('Many contacts would be removed', sub {
+	prepare_sent('removed');
+	sql(q{SELECT contactsync_alter_watch('customers', 'mail', on_delete => 'delete', delete_delay => '0');
+		CREATE TABLE backup AS SELECT * FROM customers;
+		DELETE FROM customers});
+	wait_for_state('guarded');
+	like(type(), qr/^mail\|customers\|removals: 20 contacts .* 0 would stay\. The first are [^|]+\|.*removals => 'kept'/, 'status names the first contacts');
+	is(count()->{contacts}, 20, 'nothing was removed');
+	sql(q{INSERT INTO customers SELECT * FROM backup});
+	type();
+	is(count()->{contacts}, 20, 'the contacts are kept');
+	is(remote(), local_rows(), 'the provider has all rows');
+	sql(q{DELETE FROM customers});
+	wait_for_state('guarded');
+	type();
+	wait_until(q{SELECT count(*) = 0 FROM contactsync.departure}, 'the removals');
+	is(count()->{contacts}, 0, 'the contacts are removed');
+	type();
+	is(sql(q{SELECT delete_guard, delete_delay FROM contactsync.watch}), '5%|01:00:00', 'the options are set');
+});
+
+section('People opted out at the provider', sub {
+	prepare('outs', 'mailingcore', $mapping);
+	sql(q{ALTER TABLE customers ADD newsletter boolean NOT NULL DEFAULT true;
+		SELECT contactsync_alter_watch('customers', 'mail', mapping => '{"email": "email_address", "external_id": "id", "opt_in": "newsletter"}');
+		SELECT contactsync_import('customers', 'mail'); CALL contactsync_wait('mail')});
+	is((grep { $_->{optIn} } @{ $sandbox->contacts('mailingcore', account => $db) }), 20, 'consent of people who are new is claimed');
+	$sandbox->call('POST', 'mailingcore/contacts', { account => $db, contacts => [ { email => 'jane@example.com', optIn => JSON::PP::false } ] });
+	like(type(), qr/^mail\|customers\|1\|jane\@example\.com$/m, 'the opt-out is listed');
+	type();
+	is(sql(q{SELECT string_agg(id::text, ' ') FROM customers WHERE NOT newsletter}), '1', 'the column says so');
+	is((grep { $_->{optIn} } @{ $sandbox->contacts('mailingcore', account => $db) }), 19, 'the person stays opted out');
 });
 
 section('The table changes', sub {
