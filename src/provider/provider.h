@@ -292,7 +292,7 @@ typedef struct CsProvider
 
 	/*
 	 * MAY be set: what happens to a contact whose row now has another key,
-	 * whatever on_delete says; CS_UPSERT: nothing
+	 * whatever on_delete says; CS_UPSERT: as on_delete says
 	 */
 	CsAction	(*left_behind) (const CsEndpoint *endpoint);
 

