@@ -385,14 +385,14 @@ contactsync_wait(PG_FUNCTION_ARGS)
 	CsTarget	target;
 	TimestampTz end;
 	Oid			serverid;
-	char	   *snapshot;
 
 	require_no_transaction(fcinfo, "contactsync_wait");
 	serverid = server_argument(fcinfo);
 	end = timeout_argument(fcinfo);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	snapshot = current_snapshot();
-	begin_target(&target, serverid, snapshot);
+	/* what a scan queues that ends from here on is either seen or waited for */
+	begin_target(&target, serverid, NULL);
+	target.snapshot = current_snapshot();
 	for (;;)
 	{
 		TimestampTz read_at = GetCurrentTimestamp();
