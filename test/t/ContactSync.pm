@@ -203,6 +203,7 @@ sub crash_worker
 	my ($node, $dbname) = @_;
 	my $worker = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = current_database()};
 
+	$node->poll_query_until($dbname, "SELECT count(*) = 1 FROM ($worker) w") or die 'timed out waiting for the worker';
 	my $pid = $node->safe_psql($dbname, $worker);
 	my $crashed = time();
 	kill 'KILL', $pid;
