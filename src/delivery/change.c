@@ -202,13 +202,6 @@ cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot)
 	return true;
 }
 
-/* The identity that the change has locked in a slot, or NULL. */
-const char *
-cs_change_locked_identity(const CsChange *change, int slot)
-{
-	return change->locks[slot] ? cs_identity_lock_identity(change->locks[slot]) : NULL;
-}
-
 /* Was something newer sent already as the contact that the change has locked? */
 bool
 cs_change_is_outdated(const CsChange *change)

@@ -135,7 +135,6 @@ extern CsChange *cs_change_next(CsChangeSet *set, double now);
 extern double cs_change_ready_at(const CsChangeSet *set);
 
 extern bool cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot);
-extern const char *cs_change_locked_identity(const CsChange *change, int slot);
 
 extern bool cs_change_is_outdated(const CsChange *change);
 extern void cs_change_mark_sent(CsChange *change);

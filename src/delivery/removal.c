@@ -35,6 +35,7 @@
 #include "store/contact_state.h"
 #include "store/departure.h"
 #include "store/row_state.h"
+#include "store/watch_store.h"
 
 /* Departures that are looked at a time. */
 #define MAX_DEPARTURES	1000
@@ -158,7 +159,7 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 		{
 			cs_change_add_removal(&removals->changes, departure->upsert_key, departure->watch,
 								  departure->key, departure->action);
-			cs_removal_guard_count(departure->watch, departure->erase ? 0 : 1);
+			cs_watch_store_count_removed(departure->watch, departure->erase ? 0 : 1);
 		}
 	}
 	cs_departure_remove(account->id, ndecided, decided);

@@ -13,15 +13,13 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
-#include "utils/builtins.h"
-
 #include "base/invalidation.h"
-#include "base/sql.h"
 #include "delivery/removal_guard.h"
 #include "provider/option.h"
+#include "store/departure.h"
 #include "store/notify.h"
 #include "store/policy.h"
+#include "store/row_state.h"
 #include "store/watch_store.h"
 
 /* As many removals are not few. */
@@ -41,31 +39,8 @@ typedef struct CsRemovalCounts
 static void
 count(const CsLane *lane, CsRemovalCounts *counts)
 {
-	static CsStatement removed = {
-		"SELECT count(*) + COALESCE(max(CASE WHEN w.removed_since > clock_timestamp() - interval '1 min'"
-		" THEN w.removed END), 0), array_to_string((array_agg(d.upsert_key ORDER BY d.departed_at, d.upsert_key))[1:$3], ', ')"
-		" FROM contactsync.departure d JOIN contactsync.watch w ON w.id = d.watch"
-		" WHERE d.endpoint = $1 AND d.watch = $2 AND NOT d.erase"
-		" AND COALESCE(d.action::text, w.on_delete) <> 'ignore'"
-		" AND d.departed_at > COALESCE(w.removals_until, '-infinity')"
-		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.upsert_key = d.upsert_key"
-		" AND s.endpoint = d.endpoint)",
-		3, {INT4OID, INT4OID, INT4OID}
-	};
-	static CsStatement staying = {
-		"SELECT count(*) FROM (SELECT FROM contactsync.source_row WHERE watch = $1 AND NOT withheld LIMIT $2) s",
-		2, {INT4OID, INT8OID}
-	};
-	Datum		args[3] = {Int32GetDatum(lane->endpoint_id), Int32GetDatum(lane->watch_id), Int32GetDatum(NAMED)};
-	bool		isnull;
-
-	cs_sql_execute(&removed, args, NULL);
-	counts->removed = DatumGetInt64(cs_sql_value(0, 1, &isnull));
-	counts->first = cs_sql_text(0, 2);
-	args[0] = Int32GetDatum(lane->watch_id);
-	args[1] = Int64GetDatum(counts->removed * 1000 + 1);
-	cs_sql_execute(&staying, args, NULL);
-	counts->staying = DatumGetInt64(cs_sql_value(0, 1, &isnull));
+	counts->removed = cs_departure_count(lane->endpoint_id, lane->watch_id, NAMED, &counts->first);
+	counts->staying = cs_row_state_count(lane->watch_id, counts->removed * 1000 + 1);
 }
 
 static bool
@@ -107,21 +82,6 @@ cs_removal_guard_check(CsLane *lane)
 }
 
 void
-cs_removal_guard_count(int watch, int n)
-{
-	static CsStatement statement = {
-		"UPDATE contactsync.watch SET removed = $2 + CASE WHEN removed_since > clock_timestamp() - interval '1 min'"
-		" THEN removed ELSE 0 END, removed_since = CASE WHEN removed_since > clock_timestamp() - interval '1 min'"
-		" THEN removed_since ELSE clock_timestamp() END WHERE id = $1",
-		2, {INT4OID, INT4OID}
-	};
-	Datum		args[2] = {Int32GetDatum(watch), Int32GetDatum(n)};
-
-	if (n > 0)
-		cs_sql_execute(&statement, args, NULL);
-}
-
-void
 cs_removal_guard_check_word(const char *removals)
 {
 	static const char *const words[] = {"accepted", "kept", NULL};
@@ -136,20 +96,10 @@ cs_removal_guard_check_word(const char *removals)
 bool
 cs_removal_guard_release(int endpoint, int watch, const char *removals)
 {
-	static CsStatement accept = {
-		"UPDATE contactsync.watch SET state = 'running', reason = NULL, since = NULL, removals_until = clock_timestamp()"
-		" WHERE id = $1 AND endpoint = $2 AND state = 'guarded'",
-		2, {INT4OID, INT4OID}
-	};
-	static CsStatement keep = {
-		"DELETE FROM contactsync.departure WHERE watch = $1 AND endpoint = $2 AND NOT erase", 2, {INT4OID, INT4OID}
-	};
-	Datum		args[2] = {Int32GetDatum(watch), Int32GetDatum(endpoint)};
-
-	if (cs_sql_execute(&accept, args, NULL) == 0)
+	if (!cs_watch_store_release_removals(endpoint, watch))
 		return false;
 	if (strcmp(removals, "kept") == 0)
-		cs_sql_execute(&keep, args, NULL);
+		cs_departure_keep(endpoint, watch);
 	cs_invalidation_send(CS_DEFINITIONS);
 	return true;
 }

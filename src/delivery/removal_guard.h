@@ -17,9 +17,6 @@
 /* Close the watch of a lane if too many of its contacts are about to be removed. */
 extern void cs_removal_guard_check(CsLane *lane);
 
-/* So many contacts of a watch are being removed. */
-extern void cs_removal_guard_count(int watch, int n);
-
 /* Ereports what is not a word of contactsync_resume(). */
 extern void cs_removal_guard_check_word(const char *removals);
 

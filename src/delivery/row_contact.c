@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -23,6 +22,7 @@
 #include "delivery/row_contact.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
+#include "store/failure.h"
 #include "store/remote_contact.h"
 #include "store/source_row.h"
 
@@ -137,60 +137,6 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
 /*
  * Comparing
  */
-
-/* A failure as stored. */
-typedef struct CsFailed
-{
-	bool		found;
-	char	   *reason;
-	char	   *message;
-	bool		has_digest;
-	pg_uuid_t	digest;
-} CsFailed;
-
-static Datum
-key_array(int n, char **keys)
-{
-	Datum	   *elements = palloc(n * sizeof(Datum));
-
-	for (int i = 0; i < n; i++)
-		elements[i] = CStringGetTextDatum(keys[i]);
-	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
-/* Read what failures are stored; failed[i] is for keys[i]. */
-static void
-read_failures(const CsWatch *watch, int n, char **keys, CsFailed *failed)
-{
-	static CsStatement statement = {
-		"SELECT k.n::int4, f.reason, f.message, f.digest FROM unnest($3) WITH ORDINALITY AS k (key, n),"
-		" LATERAL (SELECT reason, message, digest FROM contactsync.failure WHERE watch = $2 AND key = k.key"
-		" AND endpoint = $1 OFFSET 0) f",
-		3, {INT4OID, INT4OID, TEXTARRAYOID}
-	};
-	Datum		args[3] = {Int32GetDatum(watch->endpoint), Int32GetDatum(watch->id), key_array(n, keys)};
-	MemoryContext context = CurrentMemoryContext;
-	CsSqlScope	scope;
-	uint64		found;
-
-	cs_sql_enter(&scope);
-	found = cs_sql_execute(&statement, args, NULL);
-	MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < found; i++)
-	{
-		CsFailed   *one = &failed[cs_sql_int(i, 1) - 1];
-		bool		isnull;
-		Datum		digest = cs_sql_value(i, 4, &isnull);
-
-		one->found = true;
-		one->reason = cs_sql_text(i, 2);
-		one->message = cs_sql_text(i, 3);
-		one->has_digest = !isnull;
-		if (!isnull)
-			one->digest = *DatumGetUUIDP(digest);
-	}
-	cs_sql_leave(&scope);
-}
 
 /* Did the provider fail, rather than refuse?  It may accept the contact now. */
 static bool
@@ -326,7 +272,7 @@ cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsCompari
 	CsComparison *read_result;
 
 	if (comparer->has_failures)
-		read_failures(comparer->watch, n, keys, failed);
+		cs_failure_read(comparer->watch->endpoint, comparer->watch->id, n, keys, failed);
 	if (!comparer->assumes_new)
 	{
 		compare_read(comparer, n, keys, failed, result);
@@ -371,30 +317,8 @@ int
 cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys)
 {
 	/* without on_delete, contacts stay whatever becomes of their rows */
-	static CsStatement statement = {
-		"SELECT key FROM ((SELECT key FROM contactsync.source_row WHERE watch = $2 AND key > $3 AND $5"
-		" ORDER BY key LIMIT $4)"
-		" UNION (SELECT key FROM contactsync.failure WHERE watch = $2 AND key > $3 AND endpoint = $1"
-		" ORDER BY key LIMIT $4)) k ORDER BY key LIMIT $4",
-		5, {INT4OID, INT4OID, TEXTOID, INT4OID, BOOLOID}
-	};
-	Datum		args[5];
-	MemoryContext context = CurrentMemoryContext;
-	CsSqlScope	scope;
-	int			n;
-
-	args[0] = Int32GetDatum(watch->endpoint);
-	args[1] = Int32GetDatum(watch->id);
-	args[2] = CStringGetTextDatum(after);
-	args[3] = Int32GetDatum(limit);
-	args[4] = BoolGetDatum(watch->on_delete != CS_ON_DELETE_IGNORE);
-	cs_sql_enter(&scope);
-	n = (int) cs_sql_execute(&statement, args, NULL);
-	MemoryContextSwitchTo(context);
-	for (int i = 0; i < n; i++)
-		keys[i] = cs_sql_text(i, 1);
-	cs_sql_leave(&scope);
-	return n;
+	return cs_row_state_next_keys(watch->endpoint, watch->id, watch->on_delete == CS_ON_DELETE_IGNORE,
+								  after, limit, keys);
 }
 
 /*

@@ -99,8 +99,8 @@ has_walk(const CsLane *lane)
 }
 
 /* Is there a scan, or a round of polling, that will end? */
-bool
-cs_scan_is_under_way(const CsLane *lane, double now)
+static bool
+is_under_way(const CsLane *lane, double now)
 {
 	ListCell   *lc;
 
@@ -386,5 +386,5 @@ bool
 cs_scan_lane_has_work(const CsLane *lane, double now)
 {
 	return !lane->paused && !lane->broken && !lane->guard.closed &&
-		(!cs_lane_is_empty(lane) || cs_scan_is_under_way(lane, now));
+		(!cs_lane_is_empty(lane) || is_under_way(lane, now));
 }

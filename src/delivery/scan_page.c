@@ -21,7 +21,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -292,7 +291,6 @@ origin_of(const CsScan *scan)
 static void
 queue_keys(const CsLane *lane, int n, char **keys, char origin)
 {
-	Datum	   *elements = palloc(n * sizeof(Datum));
 	CsQueueWriter *writer = cs_queue_begin_write(NULL);
 	Size		size = 0;
 	int			start = 0;
@@ -304,12 +302,10 @@ queue_keys(const CsLane *lane, int n, char **keys, char origin)
 		if (i > start && (i == n || size + key_size > CS_QUEUE_ROW_BYTES))
 		{
 			cs_queue_write(writer, lane->endpoint_id, lane->watch_id, i - start,
-						   construct_array(elements + start, i - start, TEXTOID, -1, false, TYPALIGN_INT), NULL, origin);
+						   DatumGetArrayTypeP(cs_sql_make_text_array(i - start, keys + start)), NULL, origin);
 			start = i;
 			size = 0;
 		}
-		if (i < n)
-			elements[i] = CStringGetTextDatum(keys[i]);
 		size += key_size;
 	}
 	cs_queue_end_write(writer);

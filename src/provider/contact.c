@@ -154,28 +154,26 @@ cs_contact_parse_time(const char *text, TimestampTz *time)
 	return true;
 }
 
+/* Does the status allow mail, now or after a confirmation? */
+static bool
+allows_mail(const char *status)
+{
+	return pg_strcasecmp(status, "SUBSCRIBED") == 0 || pg_strcasecmp(status, "UNCONFIRMED") == 0;
+}
+
 char
 cs_contact_consent(const CsContact *contact)
 {
 	const char *status = contact->value[CS_STATUS];
+	bool		unsubscribes = contact->action != CS_UPSERT;
 
 	if (contact->value[CS_OPT_IN])
-		return cs_contact_is(contact, CS_OPT_IN, "true") && !(status && cs_contact_withdraws_consent(contact)) ?
-			CS_CONSENT_YES : CS_CONSENT_NO;
+		return cs_contact_is(contact, CS_OPT_IN, "true") &&
+			(status == NULL || (allows_mail(status) && !unsubscribes)) ? CS_CONSENT_YES : CS_CONSENT_NO;
 	if (status)
-		return pg_strcasecmp(status, "SUBSCRIBED") == 0 || pg_strcasecmp(status, "UNCONFIRMED") == 0 ?
-			CS_CONSENT_YES : CS_CONSENT_NO;
+		return allows_mail(status) ? CS_CONSENT_YES : CS_CONSENT_NO;
 	return contact->present & (CS_FIELD_BIT(CS_OPT_IN) | CS_FIELD_BIT(CS_STATUS)) ?
 		CS_CONSENT_NULL : CS_CONSENT_UNKNOWN;
-}
-
-bool
-cs_contact_withdraws_consent(const CsContact *contact)
-{
-	const char *status = contact->value[CS_STATUS];
-
-	return contact->action != CS_UPSERT || cs_contact_is(contact, CS_OPT_IN, "false") ||
-		(status && pg_strcasecmp(status, "SUBSCRIBED") != 0 && pg_strcasecmp(status, "UNCONFIRMED") != 0);
 }
 
 const CsAttribute *

@@ -176,9 +176,6 @@ extern bool cs_contact_parse_time(const char *text, TimestampTz *time);
 /* What opt_in and status say: CS_CONSENT_... */
 extern char cs_contact_consent(const CsContact *contact);
 
-/* Does it tell the provider that the person wants no mail? */
-extern bool cs_contact_withdraws_consent(const CsContact *contact);
-
 /* Find an attribute by its name; return NULL if there is none. */
 extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const char *name);
 

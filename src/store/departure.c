@@ -120,3 +120,36 @@ cs_departure_remove(int endpoint, int n, char **upsert_keys)
 		cs_sql_execute(&statement, args, NULL);
 	}
 }
+
+int64
+cs_departure_count(int endpoint, int watch, int named, char **first)
+{
+	static CsStatement statement = {
+		"SELECT count(*) + COALESCE(max(CASE WHEN w.removed_since > clock_timestamp() - interval '1 min'"
+		" THEN w.removed END), 0), array_to_string((array_agg(d.upsert_key ORDER BY d.departed_at, d.upsert_key))[1:$3], ', ')"
+		" FROM contactsync.departure d JOIN contactsync.watch w ON w.id = d.watch"
+		" WHERE d.endpoint = $1 AND d.watch = $2 AND NOT d.erase"
+		" AND COALESCE(d.action::text, w.on_delete) <> 'ignore'"
+		" AND d.departed_at > COALESCE(w.removals_until, '-infinity')"
+		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.upsert_key = d.upsert_key"
+		" AND s.endpoint = d.endpoint)",
+		3, {INT4OID, INT4OID, INT4OID}
+	};
+	Datum		args[3] = {Int32GetDatum(endpoint), Int32GetDatum(watch), Int32GetDatum(named)};
+	bool		isnull;
+
+	cs_sql_execute(&statement, args, NULL);
+	*first = cs_sql_text(0, 2);
+	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
+}
+
+void
+cs_departure_keep(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.departure WHERE endpoint = $1 AND watch = $2 AND NOT erase", 2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+
+	cs_sql_execute(&statement, args, NULL);
+}

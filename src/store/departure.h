@@ -44,4 +44,14 @@ extern CsDeparture *cs_departure_read_due(int endpoint, bool only_erased, int li
 /* Nothing is left to decide about these contacts. */
 extern void cs_departure_remove(int endpoint, int n, char **upsert_keys);
 
+/*
+ * Count the contacts that are about to be removed of a watch, with those of the last
+ * minute; erased ones and those that were let go do not count.  The keys of the first
+ * "named" ones are returned as a list for people, or NULL.
+ */
+extern int64 cs_departure_count(int endpoint, int watch, int named, char **first);
+
+/* Keep at the provider what has left a watch, except what is to be erased. */
+extern void cs_departure_keep(int endpoint, int watch);
+
 #endif							/* CS_STORE_DEPARTURE_H */

@@ -170,3 +170,47 @@ cs_row_state_has_address(int endpoint, const char *address, const char *but_upse
 	cs_sql_leave(&scope);
 	return found;
 }
+
+int
+cs_row_state_next_keys(int endpoint, int watch, bool only_failures, const char *after, int limit,
+					   char **keys)
+{
+	static CsStatement statement = {
+		"SELECT key FROM ((SELECT key FROM contactsync.source_row WHERE watch = $2 AND key > $3 AND $5"
+		" ORDER BY key LIMIT $4)"
+		" UNION (SELECT key FROM contactsync.failure WHERE watch = $2 AND key > $3 AND endpoint = $1"
+		" ORDER BY key LIMIT $4)) k ORDER BY key LIMIT $4",
+		5, {INT4OID, INT4OID, TEXTOID, INT4OID, BOOLOID}
+	};
+	Datum		args[5];
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	int			n;
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = Int32GetDatum(watch);
+	args[2] = CStringGetTextDatum(after);
+	args[3] = Int32GetDatum(limit);
+	args[4] = BoolGetDatum(!only_failures);
+	cs_sql_enter(&scope);
+	n = (int) cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	for (int i = 0; i < n; i++)
+		keys[i] = cs_sql_text(i, 1);
+	cs_sql_leave(&scope);
+	return n;
+}
+
+int64
+cs_row_state_count(int watch, int64 limit)
+{
+	static CsStatement statement = {
+		"SELECT count(*) FROM (SELECT FROM contactsync.source_row WHERE watch = $1 AND NOT withheld LIMIT $2) s",
+		2, {INT4OID, INT8OID}
+	};
+	Datum		args[2] = {Int32GetDatum(watch), Int64GetDatum(limit)};
+	bool		isnull;
+
+	cs_sql_execute(&statement, args, NULL);
+	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
+}

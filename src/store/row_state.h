@@ -69,4 +69,18 @@ extern bool cs_row_state_find_other(int endpoint, const char *upsert_key, int wa
  */
 extern bool cs_row_state_has_address(int endpoint, const char *address, const char *but_upsert_key);
 
+/*
+ * Return in keys the next ones of a watch after "after" ("" at first) that stand for
+ * a contact, unless only_failures is set, or have a failure.  If there are fewer than
+ * "limit" they are the last.  Needs no scope.
+ */
+extern int	cs_row_state_next_keys(int endpoint, int watch, bool only_failures, const char *after,
+								   int limit, char **keys);
+
+/*
+ * Count the rows of a watch that stand for a contact at the provider, up to a limit.
+ * Needs the scope of cs_sql_enter().
+ */
+extern int64 cs_row_state_count(int watch, int64 limit);
+
 #endif							/* CS_STORE_ROW_STATE_H */

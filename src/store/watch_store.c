@@ -138,6 +138,36 @@ cs_watch_store_release(int endpoint, int watch)
 	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
+/* The same for a watch that is guarded because of removals: let go those until now. */
+bool
+cs_watch_store_release_removals(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET state = 'running', reason = NULL, since = NULL, removals_until = clock_timestamp()"
+		" WHERE id = $1 AND endpoint = $2 AND state = 'guarded'",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(watch), Int32GetDatum(endpoint)};
+
+	return cs_sql_execute(&statement, args, NULL) > 0;
+}
+
+/* Count contacts of a watch that are being removed; a count lasts for a minute. */
+void
+cs_watch_store_count_removed(int watch, int n)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET removed = $2 + CASE WHEN removed_since > clock_timestamp() - interval '1 min'"
+		" THEN removed ELSE 0 END, removed_since = CASE WHEN removed_since > clock_timestamp() - interval '1 min'"
+		" THEN removed_since ELSE clock_timestamp() END WHERE id = $1",
+		2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(watch), Int32GetDatum(n)};
+
+	if (n > 0)
+		cs_sql_execute(&statement, args, NULL);
+}
+
 /* Hold the watch back until it is resumed. */
 void
 cs_watch_store_guard(int watch, const char *reason)

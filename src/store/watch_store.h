@@ -23,6 +23,8 @@ extern bool cs_watch_store_is_dropped(int id);
 extern bool cs_watch_store_set_state(int watch, bool broken, const char *reason);
 extern void cs_watch_store_guard(int watch, const char *reason);
 extern bool cs_watch_store_release(int endpoint, int watch);
+extern bool cs_watch_store_release_removals(int endpoint, int watch);
+extern void cs_watch_store_count_removed(int watch, int n);
 extern void cs_watch_store_sweep(void);
 
 #endif							/* CS_STORE_WATCH_STORE_H */
