@@ -169,8 +169,6 @@ static void
 withhold_consent(const CsExport *export, CsRowContact *row)
 {
 	CsContact  *contact = row->contact;
-	const char *email = contact->value[CS_EMAIL];
-	const char *external_id = contact->value[CS_EXTERNAL_ID];
 	CsPerson	person;
 	CsClaimFacts facts = {
 		.consent = contact->consent,
@@ -182,8 +180,7 @@ withhold_consent(const CsExport *export, CsRowContact *row)
 
 	if (contact->consent != CS_CONSENT_YES)
 		return;
-	cs_person_read(&export->consents, export->endpoint, email ? cs_text_from_utf8(email) : NULL, row->upsert_key,
-				   external_id ? cs_text_from_utf8(external_id) : NULL, &person);
+	cs_person_read(&export->consents, export->endpoint, 1, &contact, &row->upsert_key, &person);
 	if (!cs_claim_is_closed(&facts) || cs_claim_decide(&facts) == CS_CLAIM)
 		return;
 	contact->value[CS_OPT_IN] = NULL;

@@ -113,7 +113,7 @@ cs_claim_is_closed(const CsClaimFacts *facts)
 
 	return facts->known->opted_out || (person->elsewhere && person->contact.opted_out) ||
 		(person->remembered && person->memory.state == CS_MEMORY_CLOSED) ||
-		(person->opted_out_there && facts->known->synced_at == 0);
+		(person->listed.opted_out && facts->known->synced_at == 0);
 }
 
 CsClaim

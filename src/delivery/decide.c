@@ -47,6 +47,7 @@ typedef struct CsItem
 	CsKnown		known;			/* the contact */
 	CsKnown		left;			/* that of row.upsert_key, if it is another
 								 * one */
+	CsPerson	person;			/* if the contact says anything of consent */
 } CsItem;
 
 /*
@@ -131,6 +132,32 @@ read_states(const CsLane *lane, int n, CsItem *items)
 	}
 }
 
+/* Read what is known of the persons whose consent the contacts speak of. */
+static void
+read_people(const CsAccount *account, int n, CsItem *items)
+{
+	CsContact **contacts = palloc0(n * sizeof(CsContact *));
+	char	  **upsert_keys = palloc0(n * sizeof(char *));
+	CsPerson   *people = palloc(n * sizeof(CsPerson));
+	bool		any = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		const CsItem *item = &items[i];
+
+		upsert_keys[i] = item->upsert_key;
+		if (item->change && item->contact && !item->refusal &&
+			item->contact->consent != CS_CONSENT_UNKNOWN)
+			contacts[i] = item->contact;
+		any |= contacts[i] != NULL;
+	}
+	if (!any)
+		return;
+	cs_person_read(&account->consents, account->endpoint, n, contacts, upsert_keys, people);
+	for (int i = 0; i < n; i++)
+		items[i].person = people[i];
+}
+
 /*
  * Consent
  */
@@ -153,7 +180,7 @@ resolve_claim(const CsAccount *account, const CsPerson *person, CsContact *conta
 		return true;
 	if (account->learning == CS_LEARNING_DUE)
 		return false;
-	contact->claim = account->learning == CS_LEARNING_DONE && !person->listed ?
+	contact->claim = account->learning == CS_LEARNING_DONE && !person->listed.found ?
 		CS_CLAIM : CS_CLAIM_NOT;
 	return true;
 }
@@ -168,27 +195,19 @@ apply_known(const CsItem *item)
 	const CsChange *change = item->change;
 	CsAccount  *account = change->lane->account;
 	CsContact  *contact = item->contact;
-	const char *email = contact->value[CS_EMAIL] ? cs_text_from_utf8(contact->value[CS_EMAIL]) : NULL;
-	const char *external_id = contact->value[CS_EXTERNAL_ID] ?
-	cs_text_from_utf8(contact->value[CS_EXTERNAL_ID]) : NULL;
-	CsPerson	person;
 	CsClaimFacts facts = {
 		.consent = contact->consent,
 		.opt_in_at = contact->opt_in_at,
 		.row = change->lane->watch ? &item->row : NULL,
 		.known = &item->known,
-		.person = &person,
+		.person = &item->person,
 		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
 		.all = claims_all(change)
 	};
 
-	memset(&person, 0, sizeof(person));
-	if (contact->consent != CS_CONSENT_UNKNOWN)
-		cs_person_read(&account->consents, account->endpoint, email, item->upsert_key,
-					   external_id, &person);
 	contact->known = item->known.synced_at != 0 && item->known.action == 'u';
 	contact->claim = cs_claim_decide(&facts);
-	contact->claimed = cs_claim_stands(&facts) || (person.opted_in_there && !contact->known);
+	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && !contact->known);
 	contact->opted_out = cs_claim_is_closed(&facts);
 	contact->remote_id = item->known.remote_id;
 	contact->topics = item->known.topics;
@@ -196,7 +215,7 @@ apply_known(const CsItem *item)
 											 contact->consent);
 	item->change->contact_opt_in = cs_claim_seen(item->known.found ? item->known.opt_in : CS_CONSENT_UNKNOWN,
 												 contact->consent);
-	return resolve_claim(account, &person, contact);
+	return resolve_claim(account, &item->person, contact);
 }
 
 /* A contact that is to be moved takes along what is known of it. */
@@ -548,6 +567,7 @@ cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
 	}
 	prepare(lane, n, items);
 	read_states(lane, n, items);
+	read_people(lane->account, n, items);
 	MemoryContextSwitchTo(read_batch->context);
 	for (int i = 0; i < n; i++)
 		if (items[i].change && decide(settlement, &items[i], read_batch))

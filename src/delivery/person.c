@@ -11,9 +11,9 @@
  */
 #include "postgres.h"
 
+#include "base/text.h"
 #include "delivery/person.h"
 #include "provider/provider.h"
-#include "store/remote_contact.h"
 
 static void
 add_contact(CsPerson *person, const CsKnown *known)
@@ -28,22 +28,51 @@ add_contact(CsPerson *person, const CsKnown *known)
 	person->contact.opt_in_at = Max(person->contact.opt_in_at, known->opt_in_at);
 }
 
-void
-cs_person_read(const CsConsentScope *scope, const CsEndpoint *endpoint, const char *address,
-			   const char *upsert_key, const char *external_id, CsPerson *person)
+/* Return a field of the contacts in the database's encoding; NULL where there is none. */
+static char **
+texts_of(int n, CsContact **contacts, CsField field)
 {
-	CsKnown		known;
+	char	  **texts = palloc0(n * sizeof(char *));
 
-	memset(person, 0, sizeof(CsPerson));
-	if (address == NULL)
-		return;
+	for (int i = 0; i < n; i++)
+		if (contacts[i] && contacts[i]->value[CS_EMAIL] && contacts[i]->value[field])
+			texts[i] = cs_text_from_utf8(contacts[i]->value[field]);
+	return texts;
+}
+
+void
+cs_person_read(const CsConsentScope *scope, const CsEndpoint *endpoint, int n,
+			   CsContact **contacts, char **upsert_keys, CsPerson *people)
+{
+	char	  **addresses = texts_of(n, contacts, CS_EMAIL);
+	CsKnown    *known = palloc(n * sizeof(CsKnown));
+
+	memset(people, 0, n * sizeof(CsPerson));
 	for (int i = 0; i < scope->nendpoints; i++)
-		if (cs_contact_state_read_address(scope->endpoints[i], address, i == 0 ? upsert_key : NULL,
-										  &known))
-			add_contact(person, &known);
+	{
+		cs_contact_state_read_addresses(scope->endpoints[i], n, addresses, i == 0 ? upsert_keys : NULL, known);
+		for (int j = 0; j < n; j++)
+			if (known[j].found)
+				add_contact(&people[j], &known[j]);
+	}
 	if (scope->has_consents)
-		person->remembered = cs_consent_read(scope, address, &person->memory);
+	{
+		CsConsent  *memories = palloc(n * sizeof(CsConsent));
+
+		cs_consent_read(scope, n, addresses, memories);
+		for (int i = 0; i < n; i++)
+		{
+			people[i].memory = memories[i];
+			people[i].remembered = memories[i].state != '\0';
+		}
+	}
 	if (endpoint->provider->build_pull)
-		person->listed = cs_remote_contact_find(scope->endpoints[0], address, external_id,
-												&person->opted_in_there, &person->opted_out_there);
+	{
+		CsListed   *listed = palloc(n * sizeof(CsListed));
+
+		cs_remote_contact_find(scope->endpoints[0], n, addresses,
+							   texts_of(n, contacts, CS_EXTERNAL_ID), listed);
+		for (int i = 0; i < n; i++)
+			people[i].listed = listed[i];
+	}
 }

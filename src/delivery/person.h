@@ -13,6 +13,7 @@
 #include "provider/endpoint.h"
 #include "store/consent.h"
 #include "store/contact_state.h"
+#include "store/remote_contact.h"
 
 /* Beside what the contact itself knows. */
 typedef struct CsPerson
@@ -21,18 +22,15 @@ typedef struct CsPerson
 	CsKnown		contact;		/* ... and what it knows of consent */
 	bool		remembered;		/* the address is, its contact has gone */
 	CsConsent	memory;
-	bool		listed;			/* a pull listed the address or id */
-	bool		opted_out_there;	/* ... as opted out */
-	bool		opted_in_there; /* ... as opted in */
+	CsListed	listed;			/* by a pull, the address or the ID */
 } CsPerson;
 
 /*
- * Find all that is known of an address, which may be NULL; of contacts of the
- * endpoint itself, others than that of "upsert_key".  Texts are in the database's
- * encoding.  Needs a transaction.
+ * Find all that is known of the persons of contacts, which may be NULL; of contacts
+ * of the endpoint itself, others than that of the upsert key, which is in the
+ * database's encoding.  Needs a transaction.
  */
-extern void cs_person_read(const CsConsentScope *scope, const CsEndpoint *endpoint,
-						   const char *address, const char *upsert_key, const char *external_id,
-						   CsPerson *person);
+extern void cs_person_read(const CsConsentScope *scope, const CsEndpoint *endpoint, int n,
+						   CsContact **contacts, char **upsert_keys, CsPerson *people);
 
 #endif							/* CS_DELIVERY_PERSON_H */

@@ -33,8 +33,12 @@
  * Accounts
  */
 
-int
-cs_consent_account(const char *provider, const char *base_url, const char *name, Oid roleid)
+/*
+ * The id of an account, made if it is not there: a provider, the URL that it is
+ * reached by, the name that tells accounts there apart, and whose it is.
+ */
+static int
+account_id(const char *provider, const char *base_url, const char *name, Oid roleid)
 {
 	static CsStatement find = {
 		"SELECT id FROM contactsync.account WHERE provider = $1 AND base_url = $2 AND name = $3 AND role = $4",
@@ -76,7 +80,7 @@ cs_consent_set_account(int endpoint, const char *provider, const char *base_url,
 	args[2] = CStringGetTextDatum(base_url);
 	if (name == NULL)
 		name = cs_sql_execute(&present, args, NULL) > 0 ? cs_sql_text(0, 1) : otherwise;
-	args[1] = Int32GetDatum(cs_consent_account(provider, base_url, name, roleid));
+	args[1] = Int32GetDatum(account_id(provider, base_url, name, roleid));
 	cs_sql_execute(&store, args, NULL);
 }
 
@@ -292,34 +296,36 @@ add(CsKeyedTable *table, CsConsent *consent)
 		consent->opt_in_at = Max(consent->opt_in_at, DatumGetTimestampTz(at));
 }
 
-bool
-cs_consent_read(const CsConsentScope *scope_of, const char *address, CsConsent *consent)
+void
+cs_consent_read(const CsConsentScope *scope_of, int n, char **addresses, CsConsent *consents)
 {
 	CsKeyedTable table;
 	CsSqlScope	scope;
 	ScanKeyData keys[2];
 	MemoryContext context = CurrentMemoryContext;
 	bytea	   *key;
-	Datum		hash;
 
-	memset(consent, 0, sizeof(CsConsent));
-	consent->address = address;
+	memset(consents, 0, n * sizeof(CsConsent));
 	cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
 	key = read_key();
 	MemoryContextSwitchTo(context);
 	cs_sql_leave(&scope);
-	hash = hash_of(key, address);
 	cs_keyed_table_open(&table, "consent", NULL, 2, AccessShareLock);
-	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ, hash);
-	for (int i = 0; i < scope_of->naccounts; i++)
+	for (int i = 0; i < n; i++)
 	{
-		cs_keyed_table_int_key(keys, 0, scope_of->accounts[i]);
-		if (cs_keyed_table_find(&table, keys))
-			add(&table, consent);
+		if (addresses[i] == NULL)
+			continue;
+		consents[i].address = addresses[i];
+		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ, hash_of(key, addresses[i]));
+		for (int j = 0; j < scope_of->naccounts; j++)
+		{
+			cs_keyed_table_int_key(keys, 0, scope_of->accounts[j]);
+			if (cs_keyed_table_find(&table, keys))
+				add(&table, &consents[i]);
+		}
 	}
 	cs_keyed_table_close(&table);
-	return consent->state != '\0';
 }
 
 void

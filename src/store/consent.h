@@ -57,20 +57,13 @@ extern void cs_consent_remember_endpoint(int endpoint);
 extern void cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, Datum address,
 							  bool suppression);
 
-/*
- * The id of an account, made if it is not there: a provider, the URL that it is
- * reached by, the name that tells accounts there apart, and whose it is.
- */
-extern int	cs_consent_account(const char *provider, const char *base_url, const char *name,
-							   Oid roleid);
-
 /* Store which account an endpoint is; "name" is NULL to keep the name it has, if it
  * is at that provider and URL, or else "otherwise". */
 extern void cs_consent_set_account(int endpoint, const char *provider, const char *base_url,
 								   const char *name, const char *otherwise, Oid roleid);
 
-/* What is remembered of an address; false if nothing is. */
-extern bool cs_consent_read(const CsConsentScope *scope, const char *address, CsConsent *consent);
+/* What is remembered of addresses, which may be NULL; the state is '\0' where nothing is. */
+extern void cs_consent_read(const CsConsentScope *scope, int n, char **addresses, CsConsent *consents);
 
 extern void cs_consent_remember(int account, int n, const CsConsent *consents);
 

@@ -123,39 +123,44 @@ add_consent(CsKnown *known, const CsKnown *other)
 	known->synced_at = Max(known->synced_at, other->synced_at);
 }
 
-/* Add what another contact of the same person knows. */
+/* Add what the contact that was found, which is of the same person, knows. */
 static void
-add_known(CsKnown *known, const CsKnown *other, const char *but)
+add_found(CsKeyedTable *table, CsKnown *known, const char *but)
 {
-	if (!other->found || (but && strcmp(other->upsert_key, but) == 0))
+	CsKnown		other = {0};
+
+	fill_known(table, &other);
+	if (but && strcmp(other.upsert_key, but) == 0)
 		return;
 	if (known->found)
-		add_consent(known, other);
+		add_consent(known, &other);
 	else
-		*known = *other;
+		*known = other;
 }
 
-bool
-cs_contact_state_read_address(int endpoint, const char *email, const char *but, CsKnown *known)
+void
+cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but, CsKnown *known)
 {
-	CsKeyedTable table;
+	CsKeyedTable by_key;
+	CsKeyedTable by_email;
 	ScanKeyData keys[EMAIL_KEYS];
-	CsKnown		other;
 
-	memset(known, 0, sizeof(CsKnown));
-	cs_contact_state_read(endpoint, 1, (char **) &email, &other);
-	add_known(known, &other, but);
-	cs_keyed_table_open(&table, TABLE, "contact_email", EMAIL_KEYS, AccessShareLock);
-	cs_keyed_table_text_key(keys, 0, email);
+	memset(known, 0, n * sizeof(CsKnown));
+	cs_keyed_table_open(&by_key, TABLE, NULL, PRIMARY_KEYS, AccessShareLock);
+	cs_keyed_table_open(&by_email, TABLE, "contact_email", EMAIL_KEYS, AccessShareLock);
 	cs_keyed_table_int_key(keys, 1, endpoint);
-	for (bool there = cs_keyed_table_find(&table, keys); there; there = cs_keyed_table_next(&table))
+	for (int i = 0; i < n; i++)
 	{
-		memset(&other, 0, sizeof(CsKnown));
-		fill_known(&table, &other);
-		add_known(known, &other, but);
+		if (emails[i] == NULL)
+			continue;
+		if (find(&by_key, endpoint, emails[i]))
+			add_found(&by_key, &known[i], but ? but[i] : NULL);
+		cs_keyed_table_text_key(keys, 0, emails[i]);
+		for (bool there = cs_keyed_table_find(&by_email, keys); there; there = cs_keyed_table_next(&by_email))
+			add_found(&by_email, &known[i], but ? but[i] : NULL);
 	}
-	cs_keyed_table_close(&table);
-	return known->found;
+	cs_keyed_table_close(&by_email);
+	cs_keyed_table_close(&by_key);
 }
 
 void
@@ -429,39 +434,4 @@ cs_contact_state_sample(int endpoint, int limit, int *n)
 		samples[i].queued = DatumGetBool(cs_sql_value(i, 3, &isnull));
 	}
 	return samples;
-}
-
-/*
- * Return in keys the next ones of a watch after "after" ("" at first) that were
- * synced, unless only_failures is set, or have a failure.  If there are fewer than
- * "limit" they are the last.
- */
-int
-cs_contact_state_next_keys(int endpoint, int watch, bool only_failures, const char *after, int limit,
-						   char **keys)
-{
-	static CsStatement statement = {
-		"SELECT key FROM ((SELECT key FROM contactsync.contact WHERE watch = $2 AND key > $3 AND endpoint = $1"
-		" AND action = 'u' AND $5 ORDER BY key LIMIT $4)"
-		" UNION (SELECT key FROM contactsync.failure WHERE watch = $2 AND key > $3 AND endpoint = $1"
-		" ORDER BY key LIMIT $4)) k ORDER BY key LIMIT $4",
-		5, {INT4OID, INT4OID, TEXTOID, INT4OID, BOOLOID}
-	};
-	Datum		args[5];
-	MemoryContext context = CurrentMemoryContext;
-	CsSqlScope	scope;
-	int			n;
-
-	args[0] = Int32GetDatum(endpoint);
-	args[1] = Int32GetDatum(watch);
-	args[2] = CStringGetTextDatum(after);
-	args[3] = Int32GetDatum(limit);
-	args[4] = BoolGetDatum(!only_failures);
-	cs_sql_enter(&scope);
-	n = (int) cs_sql_execute(&statement, args, NULL);
-	MemoryContextSwitchTo(context);
-	for (int i = 0; i < n; i++)
-		keys[i] = cs_sql_text(i, 1);
-	cs_sql_leave(&scope);
-	return n;
 }

@@ -81,12 +81,13 @@ typedef struct CsContactIntent
 extern void cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKnown *known);
 
 /*
- * The contact of that address at an endpoint, whatever it is keyed by, other than
- * the one with the given upsert key.  If there are several, what they know of
- * consent is taken together.
+ * The contacts of those addresses at an endpoint, whatever they are keyed by, other
+ * than the one with the upsert key but[i]; "but" is NULL to leave out none.  If an
+ * address has several, what they know of consent is taken together.  emails[i] may
+ * be NULL.
  */
-extern bool cs_contact_state_read_address(int endpoint, const char *email, const char *but,
-										  CsKnown *known);
+extern void cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but,
+											CsKnown *known);
 
 /* Trust nothing that was synced before. */
 extern void cs_contact_state_expire(int n, CsKnown *known, TimestampTz before);
@@ -116,7 +117,5 @@ typedef struct CsContactSample
 
 extern int64 cs_contact_state_count(int endpoint);
 extern CsContactSample *cs_contact_state_sample(int endpoint, int limit, int *n);
-extern int	cs_contact_state_next_keys(int endpoint, int watch, bool only_failures, const char *after,
-									   int limit, char **keys);
 
 #endif							/* CS_STORE_CONTACT_STATE_H */

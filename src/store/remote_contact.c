@@ -28,36 +28,52 @@
 #include "provider/email.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
+#include "store/keyed_table.h"
 #include "store/remote_contact.h"
 
-bool
-cs_remote_contact_find(int endpoint_id, const char *email, const char *external_id,
-					   bool *opted_in, bool *opted_out)
+/* Columns of contactsync.remote_contact that are read by number. */
+enum
 {
-	static CsStatement statement = {
-		"SELECT bool_or(opt_in), bool_or(NOT opt_in), count(*)::int4 FROM ("
-		"SELECT opt_in FROM contactsync.remote_contact WHERE endpoint = $1 AND email = $2"
-		" UNION ALL SELECT opt_in FROM contactsync.remote_contact WHERE endpoint = $1 AND external_id = $3) r",
-		3, {INT4OID, TEXTOID, TEXTOID}
-	};
-	CsSqlScope	scope;
-	Datum		args[3];
-	Datum		value;
-	bool		isnull;
-	bool		found;
+	REMOTE_OPT_IN = 4
+};
 
-	args[0] = Int32GetDatum(endpoint_id);
-	args[1] = CStringGetTextDatum(email);
-	args[2] = external_id ? CStringGetTextDatum(external_id) : (Datum) 0;
-	cs_sql_enter(&scope);
-	cs_sql_execute(&statement, args, external_id ? NULL : "  n");
-	value = cs_sql_value(0, 1, &isnull);
-	*opted_in = !isnull && DatumGetBool(value);
-	value = cs_sql_value(0, 2, &isnull);
-	*opted_out = !isnull && DatumGetBool(value);
-	found = cs_sql_int(0, 3) > 0;
-	cs_sql_leave(&scope);
-	return found;
+static void
+add_listed(CsKeyedTable *table, CsListed *listed)
+{
+	bool		isnull;
+	Datum		opt_in = cs_keyed_table_get(table, REMOTE_OPT_IN, &isnull);
+
+	listed->found = true;
+	listed->opted_in |= !isnull && DatumGetBool(opt_in);
+	listed->opted_out |= !isnull && !DatumGetBool(opt_in);
+}
+
+/* Look for the texts in the second column of an index, after the endpoint. */
+static void
+find_listed(const char *index, int endpoint_id, int n, char **texts, CsListed *listed)
+{
+	CsKeyedTable table;
+	ScanKeyData keys[2];
+
+	cs_keyed_table_open(&table, "remote_contact", index, 2, AccessShareLock);
+	cs_keyed_table_int_key(keys, 0, endpoint_id);
+	for (int i = 0; i < n; i++)
+	{
+		if (texts[i] == NULL)
+			continue;
+		cs_keyed_table_text_key(keys, 1, texts[i]);
+		for (bool there = cs_keyed_table_find(&table, keys); there; there = cs_keyed_table_next(&table))
+			add_listed(&table, &listed[i]);
+	}
+	cs_keyed_table_close(&table);
+}
+
+void
+cs_remote_contact_find(int endpoint_id, int n, char **emails, char **external_ids, CsListed *listed)
+{
+	memset(listed, 0, n * sizeof(CsListed));
+	find_listed(NULL, endpoint_id, n, emails, listed);
+	find_listed("remote_contact_external_id", endpoint_id, n, external_ids, listed);
 }
 
 /* Append a contact to a page. */

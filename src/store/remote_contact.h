@@ -17,12 +17,20 @@
 #include "store/contact_state.h"
 #include "store/source_row.h"
 
+/* Whether a pull listed a contact. */
+typedef struct CsListed
+{
+	bool		found;
+	bool		opted_in;		/* by one of the contacts that were found */
+	bool		opted_out;
+} CsListed;
+
 /*
- * Did a pull list the address, or the id if that is not NULL?  Texts are in the
- * database's encoding.  Needs a transaction.
+ * Find out whether a pull listed the addresses, or the IDs; either may be NULL.
+ * Texts are in the database's encoding.  Needs a transaction.
  */
-extern bool cs_remote_contact_find(int endpoint_id, const char *email, const char *external_id,
-								   bool *opted_in, bool *opted_out);
+extern void cs_remote_contact_find(int endpoint_id, int n, char **emails, char **external_ids,
+								   CsListed *listed);
 
 /*
  * All below need the scope of cs_sql_enter().  A page is a JSON array in UTF-8 of
