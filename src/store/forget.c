@@ -181,6 +181,18 @@ forget(const Datum *args, bool suppression, int64 *rows)
 		" WHERE e.id = ANY ($4) AND $5 <> '' AND strpos(reason, $5) > 0",
 		TYPES
 	};
+
+	/* the first contacts that would be removed, or the row that is at fault */
+	static CsStatement watch_reason = {
+		"UPDATE contactsync.watch w SET reason = replace(reason, $5, '***')"
+		" WHERE w.endpoint = ANY ($4) AND $5 <> '' AND strpos(reason, $5) > 0",
+		TYPES
+	};
+	static CsStatement scan_reason = {
+		"UPDATE contactsync.scan s SET reason = replace(reason, $5, '***')"
+		" WHERE s.endpoint = ANY ($4) AND $5 <> '' AND strpos(reason, $5) > 0",
+		TYPES
+	};
 	static CsStatement note = {
 		"INSERT INTO contactsync.forgotten (endpoint, watch, key) SELECT p.endpoint, p.watch, p.key FROM " ROWS
 		" UNION SELECT e, 0, $5 FROM unnest($4) AS e WHERE $5 <> ''"
@@ -203,6 +215,8 @@ forget(const Datum *args, bool suppression, int64 *rows)
 	rows[CS_FORGET_CALL] += run(&call, args);
 	(void) run(&counter, args);
 	(void) run(&reason, args);
+	(void) run(&watch_reason, args);
+	(void) run(&scan_reason, args);
 	if (run(&note, args) > 0)
 		cs_invalidation_send(CS_DEFINITIONS);
 }

@@ -42,6 +42,7 @@ CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS $$
 	INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys) SELECT endpoint, id, pg_current_xact_id(), 1000002, '2026-01-07', 1, '{1}' FROM contactsync.watch WHERE source = 'customers'::regclass;
 	INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, contact) SELECT id, 0, pg_current_xact_id(), 1000003, '2026-01-08', 1, '{"email": "Jane@Example.com ", "first_name": "Jane"}' FROM contactsync.endpoint;
 	UPDATE contactsync.endpoint SET reason = 'request_refused: jane@example.com';
+	UPDATE contactsync.watch SET reason = 'removals: 20 contacts would be removed at the provider, 0 would stay. The first are jane@example.com.';
 $$;
 CREATE FUNCTION empty() RETURNS void LANGUAGE sql AS $$
 	DELETE FROM contactsync.contact;
