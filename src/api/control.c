@@ -137,8 +137,8 @@ release_removals(const CsWatch *watch, const char *server, const char *removals)
 				 errmsg("watch on table \"%s\" is guarded because many contacts would be removed at the provider",
 						get_rel_name(watch->source)),
 				 errdetail("The reason in contactsync.status names the first ones."),
-				 errhint("Use contactsync_resume('%s', '%s', removals => 'accepted') to remove them, or removals => 'kept' to keep them there.",
-						 get_rel_name(watch->source), server)));
+				 errhint("Use contactsync_resume(%s, removals => 'accepted') to remove them, or removals => 'kept' to keep them there.",
+						 cs_argument_typed(watch->source, server))));
 	cs_removal_guard_check_word(removals);
 	cs_sql_enter(&scope);
 	done = cs_removal_guard_release(watch->endpoint, watch->id, removals);
@@ -166,8 +166,8 @@ release_watch(const CsWatch *watch, const char *server, const char *automations,
 				 errmsg("watch on table \"%s\" is guarded because what is queued could trigger emails to people",
 						get_rel_name(watch->source)),
 				 errdetail("The reason in contactsync.status says how."),
-				 errhint("Use contactsync_resume('%s', '%s', automations => 'paused') if you paused the automations at the provider, or automations => 'accepted' if these emails are intended.",
-						 get_rel_name(watch->source), server)));
+				 errhint("Use contactsync_resume(%s, automations => 'paused') if you paused the automations at the provider, or automations => 'accepted' if these emails are intended.",
+						 cs_argument_typed(watch->source, server))));
 	cs_guard_check_automations(automations);
 	cs_sql_enter(&scope);
 	done = cs_guard_release(watch->endpoint, watch->id, automations);

@@ -352,8 +352,8 @@ begin_scan(const CsScanOrder *order)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("table \"%s\" is already being imported or reconciled",
 						get_rel_name(order->watch->source)),
-				 errhint("SELECT * FROM contactsync.progress shows how far it is; SELECT contactsync_cancel('%s', '%s') stops it.",
-						 get_rel_name(order->watch->source), order->endpoint->server_name)));
+				 errhint("SELECT * FROM contactsync.progress shows how far it is; SELECT contactsync_cancel(%s) stops it.",
+						 cs_argument_typed(order->watch->source, order->endpoint->server_name))));
 	cs_invalidation_send(CS_DEFINITIONS);
 	return total;
 }

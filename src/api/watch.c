@@ -266,20 +266,19 @@ count_differing(Oid source, const char *server)
 static void
 notice_differing(Oid source, const char *server, int64 differing)
 {
-	const char *table = quote_literal_cstr(quote_identifier(get_rel_name(source)));
+	const char *watch = cs_argument_typed(source, server);
 
-	server = quote_literal_cstr(server);
 	if (differing < 0)
 		ereport(NOTICE,
 				(errmsg("contacts that now differ from what was sent are not counted because the table is large"),
-				 errhint("SELECT * FROM contactsync_reconcile(%s, %s, dry_run => true) counts them, and without dry_run sends them.",
-						 table, server)));
+				 errhint("SELECT * FROM contactsync_reconcile(%s, dry_run => true) counts them, and without dry_run sends them.",
+						 watch)));
 	else if (differing > 0)
 		ereport(NOTICE,
 				(errmsg_plural(INT64_FORMAT " contact now differs from what was sent",
 							   INT64_FORMAT " contacts now differ from what was sent", differing, differing),
-				 errhint("SELECT contactsync_reconcile(%s, %s) sends them; otherwise each is sent when its row changes.",
-						 table, server)));
+				 errhint("SELECT contactsync_reconcile(%s) sends them; otherwise each is sent when its row changes.",
+						 watch)));
 }
 
 /*

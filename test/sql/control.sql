@@ -105,6 +105,43 @@ SELECT e.server, e.role FROM contactsync.stat s JOIN contactsync.endpoint e ON e
 -- deleted with the watch, and with the server
 SET SESSION AUTHORIZATION regress_control_shop;
 SELECT contactsync_unwatch('leads', 'mail');
+--
+-- What a hint says can be typed, whatever the table is called
+--
+
+RESET SESSION AUTHORIZATION;
+CREATE SCHEMA regress_control;
+CREATE TABLE regress_control."it's ""odd""" (id integer PRIMARY KEY, email text);
+GRANT USAGE ON SCHEMA regress_control TO regress_control_shop;
+GRANT SELECT, TRIGGER ON regress_control."it's ""odd""" TO regress_control_shop;
+CREATE PROCEDURE type_hint() LANGUAGE plpgsql AS $$
+DECLARE hint text;
+BEGIN
+	PERFORM contactsync_resume(source, server) FROM contactsync.watches WHERE state = 'guarded';
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RAISE INFO '%', hint;
+	EXECUTE 'SELECT ' || substring(hint FROM 'Use (.*?\)) (?:to|if)');
+END $$;
+SET SESSION AUTHORIZATION regress_control_shop;
+SET client_min_messages = warning;
+SELECT contactsync_watch('regress_control."it''s ""odd"""', 'mail', '{"email": "email"}') > 0 AS watched;
+RESET client_min_messages;
+RESET SESSION AUTHORIZATION;
+UPDATE contactsync.watch SET state = 'guarded', reason = 'removals: 20 contacts' WHERE source = 'regress_control."it''s ""odd"""'::regclass;
+SET SESSION AUTHORIZATION regress_control_shop;
+CALL type_hint();
+SELECT state FROM contactsync.watches WHERE source = 'regress_control."it''s ""odd"""'::regclass;
+RESET SESSION AUTHORIZATION;
+UPDATE contactsync.watch SET state = 'guarded', reason = '20 contacts' WHERE source = 'regress_control."it''s ""odd"""'::regclass;
+SET SESSION AUTHORIZATION regress_control_shop;
+CALL type_hint();
+SELECT state FROM contactsync.watches WHERE source = 'regress_control."it''s ""odd"""'::regclass;
+SELECT contactsync_unwatch('regress_control."it''s ""odd"""', 'mail');
+RESET SESSION AUTHORIZATION;
+DROP PROCEDURE type_hint;
+DROP SCHEMA regress_control CASCADE;
+
 DROP SERVER other CASCADE;
 DROP SERVER mail CASCADE;
 RESET SESSION AUTHORIZATION;
