@@ -346,9 +346,7 @@ wait_for_pull(CsChange *change)
 static bool
 is_withheld(const CsItem *item)
 {
-	const CsEndpoint *endpoint = item->change->lane->account->endpoint;
-
-	return endpoint->provider->withholds && endpoint->provider->withholds(endpoint, item->contact);
+	return cs_provider_withholds(item->change->lane->account->endpoint->provider, item->contact);
 }
 
 /* May a call that was not answered have created it, and can that be made good? */

@@ -175,10 +175,8 @@ is_unchanged(const CsComparer *comparer, const CsRowContact *current, const char
 static bool
 is_withheld(const CsComparer *comparer, const CsContact *contact)
 {
-	const CsEndpoint *endpoint = comparer->endpoint;
-
-	return contact->consent != CS_CONSENT_YES && endpoint->provider->withholds &&
-		endpoint->provider->withholds(endpoint, contact);
+	return contact->consent != CS_CONSENT_YES &&
+		cs_provider_withholds(comparer->endpoint->provider, contact);
 }
 
 static void

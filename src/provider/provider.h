@@ -196,6 +196,8 @@ typedef enum CsAuth
 #define CS_UNIQUE_EMAIL			0x0008	/* has another key, but an email
 										 * address must not be in a batch
 										 * twice */
+#define CS_MAILS_WHOEVER_EXISTS 0x0010	/* creating a contact is enough to
+										 * make it mailable */
 
 typedef struct CsProvider
 {
@@ -273,12 +275,6 @@ typedef struct CsProvider
 	const char *(*bulk_risk) (const CsEndpoint *endpoint, uint32 fields);
 
 	/*
-	 * MAY be set: is the contact not to be created, because the provider
-	 * would mail somebody who did not consent?
-	 */
-	bool		(*withholds) (const CsEndpoint *endpoint, const CsContact *contact);
-
-	/*
 	 * MAY be set: is a contact to be deleted whose opt_in is not true any
 	 * more?
 	 */
@@ -344,6 +340,12 @@ typedef struct CsProvider
 } CsProvider;
 
 /* ---------- provider.c ---------- */
+
+/*
+ * Is the contact not to be created, because the provider would mail somebody who did
+ * not consent, or somebody again without a word?
+ */
+extern bool cs_provider_withholds(const CsProvider *provider, const CsContact *contact);
 
 /* Keep what a step said of a contact for the next one, in a memory context. */
 extern void cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome,

@@ -117,22 +117,6 @@ deletes_opt_outs(const CsEndpoint *endpoint)
 	return owlat->delete_opt_outs;
 }
 
-/*
- * [SRC]: campaigns to a segment go to every contact that has not opted out of all
- * mail, whatever topics it is in.  So who did not consent is not created, nor is
- * anybody created again without a word.
- */
-static bool
-withholds(const CsEndpoint *endpoint, const CsContact *contact)
-{
-	bool		mapped = (contact->present & CS_FIELD_BIT(CS_OPT_IN)) != 0;
-
-	if (contact->known)
-		return false;
-	return (mapped && contact->consent != CS_CONSENT_YES) ||
-		(contact->claim == CS_CLAIM_NOT && (contact->opted_out || contact->claimed));
-}
-
 /* Without opt_in every contact is added to the topic. */
 static bool
 implies_consent(const CsEndpoint *endpoint)
@@ -217,7 +201,12 @@ const CsProvider cs_owlat = {
 	.auth = CS_AUTH_BEARER,
 	.fields = FIELDS,
 	.required = CS_FIELD_BIT(CS_EMAIL),
-	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE,
+
+	/*
+	 * [SRC]: campaigns to a segment go to every contact that has not opted
+	 * out of all mail, whatever topics it is in
+	 */
+	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE | CS_MAILS_WHOEVER_EXISTS,
 	.options = options,
 	.build = cs_owlat_build,
 	.judge = cs_owlat_judge,
@@ -225,7 +214,6 @@ const CsProvider cs_owlat = {
 	.configure = configure,
 	.check_mapping = check_mapping,
 	.bulk_risk = bulk_risk,
-	.withholds = withholds,
 	.deletes_opt_outs = deletes_opt_outs,
 	.implies_consent = implies_consent,
 	.moves = cs_owlat_moves,

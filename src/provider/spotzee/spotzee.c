@@ -101,18 +101,6 @@ configure(const CsEndpoint *endpoint)
 
 /* ---------- consent ---------- */
 
-/* Who did not consent is not created, nor is anybody created again without a word. */
-static bool
-withholds(const CsEndpoint *endpoint, const CsContact *contact)
-{
-	bool		mapped = (contact->present & CS_FIELD_BIT(CS_OPT_IN)) != 0;
-
-	if (contact->known)
-		return false;
-	return (mapped && contact->consent != CS_CONSENT_YES) ||
-		(contact->claim == CS_CLAIM_NOT && (contact->opted_out || contact->claimed));
-}
-
 static bool
 deletes_opt_outs(const CsEndpoint *endpoint)
 {
@@ -232,14 +220,14 @@ const CsProvider cs_spotzee = {
 	.auth = CS_AUTH_BEARER,
 	.fields = FIELDS,
 	.required = CS_FIELD_BIT(CS_EXTERNAL_ID),
-	.abilities = CS_CAN_DELETE | CS_HAS_IDEMPOTENCY,
+	/* [SRC]: whoever has no recorded opt-out counts as subscribed */
+	.abilities = CS_CAN_DELETE | CS_HAS_IDEMPOTENCY | CS_MAILS_WHOEVER_EXISTS,
 	.options = options,
 	.build = cs_spotzee_build,
 	.judge = cs_spotzee_judge,
 	.prepare = cs_spotzee_prepare,
 	.batch_limit = batch_limit,
 	.configure = configure,
-	.withholds = withholds,
 	.deletes_opt_outs = deletes_opt_outs,
 	.implies_consent = implies_consent,
 	.build_check = build_check,
