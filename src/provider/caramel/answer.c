@@ -19,8 +19,13 @@
 #include "provider/caramel/answer.h"
 #include "provider/caramel/request.h"
 
-/* A contact that was created at most this long before the answer (s) was created by the call. */
-#define CREATED_SECONDS	5
+/*
+ * A contact that was created at most this long before the answer (s) was created by
+ * the call.  Both times are whole seconds of one clock, so a call that is answered at
+ * once can show a difference of 1.  A longer one would take in somebody who signed up
+ * and opted out shortly before.
+ */
+#define CREATED_SECONDS	1
 
 /* A refusal, whatever its form. */
 typedef struct Refusal
@@ -349,14 +354,18 @@ parse_time(const char *text)
 
 /*
  * Has the call created the contact?  [DOC]: the contact object has created_at,
- * which is compared with the Date of the answer, by the same clock.
+ * which is compared with the Date of the answer, by the same clock; and source, which
+ * is set at creation and does not change, so that of a form shows somebody else.
  */
 static bool
 is_new(const CsResponse *response, CsJson *result)
 {
 	double		created_at = parse_time(cs_json_string(find_member(result, "created_at")));
 	double		date = cs_message_date(response);
+	const char *source = cs_json_string(find_member(result, "source"));
 
+	if (source && strcmp(source, "form_submit") == 0)
+		return false;
 	return created_at >= 0 && date >= 0 && created_at >= date - CREATED_SECONDS;
 }
 

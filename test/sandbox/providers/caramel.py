@@ -382,6 +382,11 @@ class Caramel(Provider):
 
     complain = opt_out
 
+    def signed_up(self, account, address):
+        """People sign up by a form, which is the source of their contact from then on."""
+        return self.contacts_of(account, address) or [self.insert(account, {
+            **self.blank_contact(account), "email": address, "source": "form_submit"})]
+
     def opt_in(self, account, address):
         for contact in self.signed_up(account, address):
             self.touch(account, contact, marketing_consent=True)
