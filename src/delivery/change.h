@@ -37,6 +37,10 @@ struct CsLane;
 #define CS_ORIGIN_SCAN		0x02
 #define CS_ORIGIN_CLAIMS	0x04	/* an import with claims => 'all' */
 
+/* Known of its row since a first reading: rows that tell may have gone by the next. */
+#define CS_ORIGIN_WORD		0x08	/* it has turned to true */
+#define CS_ORIGIN_RENAMED	0x10	/* a row that said true has gone with it */
+
 typedef enum CsChangeState
 {
 	CS_CHANGE_PENDING,			/* waits to be read; -> ACTIVE */

@@ -4,10 +4,14 @@
  *		Whether a sending may claim a person's consent.
  *
  * Consent is claimed once per word of the person.  A word is a live change that
- * is seen to take opt_in from not true to true, or a newer opt_in_at.  An address
- * that nothing is known of may be claimed if the provider does not know it
- * either.  Nothing else is a word: neither a key that changes, nor a row that is
- * inserted again, nor a watch that is made again, nor an import.
+ * is seen to take opt_in of the address from not true to true, or a newer
+ * opt_in_at.  An address that nothing is known of may be claimed if the provider
+ * does not know it either.  Nothing else is a word: neither a key that changes, nor
+ * a row that is inserted again, nor a watch that is made again, nor an import.
+ *
+ * A row that is new to its contact turns to true if the contact was last said to be
+ * no or null, and no other row says no.  If a row that said true leaves the contact
+ * at the same time, it is taken for that row under another key.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,6 +41,38 @@ said_yes(const CsKnown *known)
 	return known->found && (known->opt_in == CS_CONSENT_YES || known->opt_in == CS_CONSENT_NULLED);
 }
 
+/* Did the row stand for the contact already, and was it seen what it says? */
+static bool
+is_of_contact(const CsClaimFacts *facts)
+{
+	return facts->row->found && facts->row->opt_in != CS_CONSENT_UNKNOWN &&
+		(!facts->known->found || strcmp(facts->row->upsert_key, facts->known->upsert_key) == 0);
+}
+
+/* Was the last word of the contact, whichever row said so, no or null? */
+static bool
+said_not_true(const CsClaimFacts *facts)
+{
+	const CsKnown *known = facts->known;
+
+	if (known->found && known->opt_in != CS_CONSENT_UNKNOWN)
+		return was_not_true(known->opt_in);
+	return facts->others.left_not_true;
+}
+
+bool
+cs_claim_asks_others(const CsClaimFacts *facts)
+{
+	const CsKnown *known = facts->known;
+
+	if (!facts->live || facts->word || facts->consent != CS_CONSENT_YES || facts->row == NULL ||
+		is_of_contact(facts))
+		return false;
+	if (facts->row->found && (facts->row->opt_in == CS_CONSENT_YES || facts->row->opt_in == CS_CONSENT_NULLED))
+		return false;
+	return !known->found || known->opt_in == CS_CONSENT_UNKNOWN || was_not_true(known->opt_in);
+}
+
 /*
  * Does the row, or the contact of contactsync_upsert(), turn to true?  Null says
  * nothing, so a row that takes it back says nothing new if another row had said yes.
@@ -50,10 +86,14 @@ turns_true(const CsClaimFacts *facts)
 		return false;
 	if (facts->row == NULL)
 		return known->found && was_not_true(known->opt_in);
+	if (facts->word)
+		return true;
+	if (!is_of_contact(facts))
+		return cs_claim_asks_others(facts) && said_not_true(facts) &&
+			!facts->others.say_no && !facts->others.left_yes;
 	if (facts->row->opt_in == CS_CONSENT_NULL && said_yes(known))
 		return false;
-	return facts->row->found && was_not_true(facts->row->opt_in) &&
-		(!known->found || strcmp(facts->row->upsert_key, known->upsert_key) == 0);
+	return was_not_true(facts->row->opt_in);
 }
 
 /* Has another row, or contactsync_upsert(), withdrawn what this one says? */

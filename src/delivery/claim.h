@@ -15,6 +15,14 @@
 #include "store/contact_state.h"
 #include "store/row_state.h"
 
+/* What rows say, or said, that stand for the contact beside the one to be sent. */
+typedef struct CsClaimOthers
+{
+	bool		say_no;			/* one that still stands for it says no */
+	bool		left_yes;		/* one that is leaving it said true */
+	bool		left_not_true;	/* one that is leaving it said no, or null */
+} CsClaimOthers;
+
 /* What the decision goes by. */
 typedef struct CsClaimFacts
 {
@@ -22,20 +30,25 @@ typedef struct CsClaimFacts
 	TimestampTz opt_in_at;		/* the person's word, or 0 */
 	const CsRowState *row;		/* NULL: contactsync_upsert() */
 	const CsKnown *known;		/* the contact */
+	CsClaimOthers others;		/* if cs_claim_asks_others() */
 	const CsPerson *person;
 	bool		live;			/* a committed change, not a scan */
+	bool		word;			/* which was found to be a word before */
 	bool		all;			/* the user said claims => 'all' */
 } CsClaimFacts;
 
 extern CsClaim cs_claim_decide(const CsClaimFacts *facts);
 
-/* Was consent claimed already, and does it stand as far as we know? */
+/* Is the row new to its contact, and do other rows decide whether it is a word? */
+extern bool cs_claim_asks_others(const CsClaimFacts *facts);
+
 /*
  * What is to be stored as last seen of opt_in, from what was and what is.  Null says
  * nothing, so true, null, true is no change.
  */
 extern char cs_claim_seen(char before, char consent);
 
+/* Was consent claimed already, and does it stand as far as we know? */
 extern bool cs_claim_stands(const CsClaimFacts *facts);
 
 /* Is it known that the person opted out? */

@@ -21,16 +21,14 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-
 #include "base/sql.h"
 #include "base/text.h"
-#include "base/try.h"
 #include "delivery/claim.h"
 #include "delivery/decide.h"
+#include "delivery/intent.h"
+#include "delivery/standing.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
-#include "store/departure.h"
 #include "store/failure.h"
 #include "store/row_state.h"
 
@@ -48,6 +46,10 @@ typedef struct CsItem
 	CsKnown		left;			/* that of row.upsert_key, if it is another
 								 * one */
 	CsPerson	person;			/* if the contact says anything of consent */
+	const CsRowNow *rows;		/* of all items */
+	int			nrows;
+	int			index;			/* of this one among them */
+	bool		any_leaves;		/* ... the contact that it stood for */
 } CsItem;
 
 /*
@@ -132,6 +134,32 @@ read_states(const CsLane *lane, int n, CsItem *items)
 	}
 }
 
+/* List the rows for each other. */
+static void
+list_rows(int n, CsItem *items)
+{
+	CsRowNow   *rows = palloc0(n * sizeof(CsRowNow));
+	bool		any_leaves = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		CsItem	   *item = &items[i];
+
+		item->rows = rows;
+		item->nrows = n;
+		item->index = i;
+		rows[i].before = &item->row;
+		if (item->change == NULL || item->refusal)
+			continue;
+		rows[i].key = item->change->key;
+		rows[i].upsert_key = item->contact ? item->upsert_key : NULL;
+		rows[i].consent = item->contact ? item->contact->consent : CS_CONSENT_UNKNOWN;
+		any_leaves |= item->row.found && (item->contact == NULL || has_left(item));
+	}
+	for (int i = 0; i < n; i++)
+		items[i].any_leaves = any_leaves;
+}
+
 /* Read what is known of the persons whose consent the contacts speak of. */
 static void
 read_people(const CsAccount *account, int n, CsItem *items)
@@ -170,6 +198,30 @@ claims_all(const CsChange *change)
 }
 
 /*
+ * Decide whether the contact may claim consent.  What other rows say is kept with
+ * the change, since they may have gone when it is read again.
+ */
+static CsClaim
+decide_claim(const CsItem *item, CsClaimFacts *facts)
+{
+	CsChange   *change = item->change;
+	bool		asks = cs_claim_asks_others(facts) && (item->known.found || item->any_leaves);
+	CsClaim		claim;
+
+	if (asks)
+	{
+		cs_standing_read(change->lane, item->nrows, item->rows, item->index, &facts->others);
+		if (facts->others.left_yes)
+			change->origins |= CS_ORIGIN_RENAMED;
+		facts->others.left_yes = (change->origins & CS_ORIGIN_RENAMED) != 0;
+	}
+	claim = cs_claim_decide(facts);
+	if (asks && claim == CS_CLAIM)
+		change->origins |= CS_ORIGIN_WORD;
+	return claim;
+}
+
+/*
  * A claim that the provider has to prove first: where contacts can be listed, that
  * is what tells.  Return false if they have not been listed yet.
  */
@@ -202,11 +254,12 @@ apply_known(const CsItem *item)
 		.known = &item->known,
 		.person = &item->person,
 		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
+		.word = (change->origins & CS_ORIGIN_WORD) != 0,
 		.all = claims_all(change)
 	};
 
 	contact->known = item->known.synced_at != 0 && item->known.action == 'u';
-	contact->claim = cs_claim_decide(&facts);
+	contact->claim = decide_claim(item, &facts);
 	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && !contact->known);
 	contact->opted_out = cs_claim_is_closed(&facts);
 	contact->remote_id = item->known.remote_id;
@@ -436,111 +489,6 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch)
 	return decide_contact(settlement, item);
 }
 
-/*
- * What is stored before anything is sent
- */
-
-/* What calls of these changes could leave behind, gathered. */
-typedef struct CsIntents
-{
-	const CsLane *lane;
-	int			ncontacts;
-	CsContactIntent *contacts;
-	int			nrows;
-	CsRowStored *rows;
-	int			ndepartures;
-	CsDeparture *departures;
-} CsIntents;
-
-/* The row stands for the contact from now on, as far as that is known. */
-static void
-add_row(CsIntents *intents, const CsItem *item, char opt_in)
-{
-	CsRowStored *row = &intents->rows[intents->nrows++];
-
-	memset(row, 0, sizeof(CsRowStored));
-	row->key = item->change->key;
-	row->upsert_key = item->row.found ? item->row.upsert_key : item->upsert_key;
-	row->opt_in = opt_in;
-}
-
-/*
- * A contact that may be created, and would have to be removed when its row has
- * gone; or consent that may be withdrawn.  Of all else the queue row is the doubt.
- */
-static void
-add_intent(CsIntents *intents, const CsItem *item)
-{
-	const CsLane *lane = intents->lane;
-	const CsContact *contact = item->contact;
-	bool		creates = lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE &&
-	!item->known.found && contact->action == CS_UPSERT;
-	bool		withdraws = item->known.claimed && contact->consent == CS_CONSENT_NO;
-	CsContactIntent *intent;
-
-	if (!creates && !withdraws)
-		return;
-	intent = &intents->contacts[intents->ncontacts++];
-	memset(intent, 0, sizeof(CsContactIntent));
-	intent->upsert_key = item->upsert_key;
-	intent->email = contact->value[CS_EMAIL] ? cs_text_from_utf8(contact->value[CS_EMAIL]) : NULL;
-	if (intent->email && strcmp(intent->email, item->upsert_key) == 0)
-		intent->email = NULL;
-	intent->watch = lane->watch_id;
-	intent->key = lane->watch ? item->change->key : NULL;
-	intent->withdraws = withdraws;
-	if (lane->watch == NULL)
-		return;
-	if (withdraws || !item->row.found)
-		add_row(intents, item, withdraws ? CS_CONSENT_NO : CS_CONSENT_UNKNOWN);
-	if (creates && item->row.found)
-	{
-		CsDeparture *departure = &intents->departures[intents->ndepartures++];
-
-		departure->upsert_key = item->upsert_key;
-		departure->watch = lane->watch_id;
-		departure->key = item->change->key;
-	}
-}
-
-static void
-store_intents(void *arg)
-{
-	CsIntents  *intents = arg;
-	const CsLane *lane = intents->lane;
-	CsSqlScope	scope;
-
-	cs_contact_state_intend(lane->endpoint_id, intents->ncontacts, intents->contacts);
-	cs_row_state_store(lane->endpoint_id, lane->watch_id, intents->nrows, intents->rows);
-	if (intents->ndepartures == 0)
-		return;
-	cs_sql_enter(&scope);
-	cs_departure_store(lane->endpoint_id, intents->ndepartures, intents->departures);
-	cs_sql_leave(&scope);
-}
-
-/*
- * Store durably, with the transaction, what the calls could leave behind that we
- * could not know of after a crash.  Return false if somebody has a lock on it.
- */
-static bool
-intend(const CsLane *lane, int n, CsItem **items)
-{
-	CsIntents	intents = {.lane = lane};
-
-	intents.contacts = palloc(n * sizeof(CsContactIntent));
-	intents.rows = palloc(n * sizeof(CsRowStored));
-	intents.departures = palloc0(n * sizeof(CsDeparture));
-	for (int i = 0; i < n; i++)
-		add_intent(&intents, items[i]);
-	if (intents.ncontacts == 0)
-		return true;
-	if (cs_try(store_intents, &intents, "100ms", NULL) != CS_TRY_OK)
-		return false;
-	ForceSyncCommit();
-	return true;
-}
-
 /* A lock that somebody holds is tried again after (s). */
 #define LOCKED_PAUSE	1.0
 
@@ -556,6 +504,7 @@ cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
 {
 	CsItem	   *items = palloc0(n * sizeof(CsItem));
 	CsItem	  **kept = palloc(n * sizeof(CsItem *));
+	CsIntents  *intents;
 	int			nkept = 0;
 
 	for (int i = 0; i < n; i++)
@@ -566,11 +515,15 @@ cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
 	prepare(lane, n, items);
 	read_states(lane, n, items);
 	read_people(lane->account, n, items);
+	list_rows(n, items);
 	MemoryContextSwitchTo(read_batch->context);
 	for (int i = 0; i < n; i++)
 		if (items[i].change && decide(settlement, &items[i], read_batch))
 			kept[nkept++] = &items[i];
-	if (!intend(lane, nkept, kept))
+	intents = cs_intent_begin(lane, nkept);
+	for (int i = 0; i < nkept; i++)
+		cs_intent_add(intents, kept[i]->change, &kept[i]->row, &kept[i]->known);
+	if (!cs_intent_store(intents))
 	{
 		for (int i = nkept - 1; i >= 0; i--)
 		{

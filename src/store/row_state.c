@@ -91,6 +91,32 @@ cs_row_state_find_other(int endpoint, const char *upsert_key, int watch, const c
 	return found;
 }
 
+int
+cs_row_state_read_standing(int endpoint, const char *upsert_key, CsRowStanding **rows)
+{
+	CsKeyedTable table;
+	ScanKeyData keys[CONTACT_KEYS];
+	int			n = 0;
+	int			max = 4;
+
+	*rows = palloc(max * sizeof(CsRowStanding));
+	cs_keyed_table_open(&table, TABLE, "source_row_contact", CONTACT_KEYS, AccessShareLock);
+	cs_keyed_table_text_key(keys, 0, upsert_key);
+	cs_keyed_table_int_key(keys, 1, endpoint);
+	for (bool there = cs_keyed_table_find(&table, keys); there; there = cs_keyed_table_next(&table))
+	{
+		bool		isnull;
+
+		if (n == max)
+			*rows = repalloc(*rows, (max *= 2) * sizeof(CsRowStanding));
+		(*rows)[n].watch = DatumGetInt32(cs_keyed_table_get(&table, ROW_WATCH, &isnull));
+		(*rows)[n].key = cs_keyed_table_text(&table, ROW_KEY);
+		(*rows)[n++].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
+	}
+	cs_keyed_table_close(&table);
+	return n;
+}
+
 bool
 cs_row_state_is_other(int watch, const char *key, const char *upsert_key, int but_watch,
 					  const char *but_key)

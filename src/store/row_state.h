@@ -64,6 +64,17 @@ extern void cs_row_state_remove(int watch, int n, char **keys);
 extern bool cs_row_state_find_other(int endpoint, const char *upsert_key, int watch,
 									const char *key, int *other_watch, char **other_key);
 
+/* A row that stands for a contact, and what it said last. */
+typedef struct CsRowStanding
+{
+	int			watch;
+	char	   *key;
+	char		opt_in;
+} CsRowStanding;
+
+/* Return the number of rows that stand for the contact; they are palloc'd. */
+extern int	cs_row_state_read_standing(int endpoint, const char *upsert_key, CsRowStanding **rows);
+
 /*
  * Does a row stand for another contact with that address?  Needs no scope.
  */

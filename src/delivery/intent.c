@@ -1,0 +1,122 @@
+/*-------------------------------------------------------------------------
+ *
+ * intent.c
+ *		What is stored before calls that could leave behind what nobody knows of.
+ *
+ * A contact that may be created, and would have to be removed when its row has
+ * gone; or consent that may be withdrawn.  Of all else the queue row is the doubt.
+ * It takes one flush for all changes that are read together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+
+#include "base/sql.h"
+#include "base/text.h"
+#include "base/try.h"
+#include "delivery/intent.h"
+#include "store/departure.h"
+
+struct CsIntents
+{
+	const CsLane *lane;
+	int			ncontacts;
+	CsContactIntent *contacts;
+	int			nrows;
+	CsRowStored *rows;
+	int			ndepartures;
+	CsDeparture *departures;
+};
+
+CsIntents *
+cs_intent_begin(const CsLane *lane, int n)
+{
+	CsIntents  *intents = palloc0(sizeof(CsIntents));
+
+	intents->lane = lane;
+	intents->contacts = palloc(n * sizeof(CsContactIntent));
+	intents->rows = palloc(n * sizeof(CsRowStored));
+	intents->departures = palloc0(n * sizeof(CsDeparture));
+	return intents;
+}
+
+/* The row stands for the contact from now on, as far as that is known. */
+static void
+add_row(CsIntents *intents, const CsChange *change, const CsRowState *before, char opt_in)
+{
+	CsRowStored *row = &intents->rows[intents->nrows++];
+
+	memset(row, 0, sizeof(CsRowStored));
+	row->key = change->key;
+	row->upsert_key = before->found ? before->upsert_key : change->upsert_key;
+	row->opt_in = opt_in;
+}
+
+static void
+add_departure(CsIntents *intents, const CsChange *change)
+{
+	CsDeparture *departure = &intents->departures[intents->ndepartures++];
+
+	departure->upsert_key = change->upsert_key;
+	departure->watch = intents->lane->watch_id;
+	departure->key = change->key;
+}
+
+void
+cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
+			  const CsKnown *known)
+{
+	const CsLane *lane = intents->lane;
+	const CsContact *contact = change->contact;
+	bool		creates = lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE &&
+	!known->found && contact->action == CS_UPSERT;
+	bool		withdraws = known->claimed && contact->consent == CS_CONSENT_NO;
+	CsContactIntent *intent;
+
+	if (!creates && !withdraws)
+		return;
+	intent = &intents->contacts[intents->ncontacts++];
+	memset(intent, 0, sizeof(CsContactIntent));
+	intent->upsert_key = change->upsert_key;
+	intent->email = contact->value[CS_EMAIL] ? cs_text_from_utf8(contact->value[CS_EMAIL]) : NULL;
+	if (intent->email && strcmp(intent->email, change->upsert_key) == 0)
+		intent->email = NULL;
+	intent->watch = lane->watch_id;
+	intent->key = lane->watch ? change->key : NULL;
+	intent->withdraws = withdraws;
+	if (lane->watch == NULL)
+		return;
+	if (withdraws || !row->found)
+		add_row(intents, change, row, withdraws ? CS_CONSENT_NO : CS_CONSENT_UNKNOWN);
+	if (creates && row->found)
+		add_departure(intents, change);
+}
+
+static void
+store(void *arg)
+{
+	const CsIntents *intents = arg;
+	const CsLane *lane = intents->lane;
+	CsSqlScope	scope;
+
+	cs_contact_state_intend(lane->endpoint_id, intents->ncontacts, intents->contacts);
+	cs_row_state_store(lane->endpoint_id, lane->watch_id, intents->nrows, intents->rows);
+	if (intents->ndepartures == 0)
+		return;
+	cs_sql_enter(&scope);
+	cs_departure_store(lane->endpoint_id, intents->ndepartures, intents->departures);
+	cs_sql_leave(&scope);
+}
+
+bool
+cs_intent_store(CsIntents *intents)
+{
+	if (intents->ncontacts == 0)
+		return true;
+	if (cs_try(store, intents, "100ms", NULL) != CS_TRY_OK)
+		return false;
+	ForceSyncCommit();
+	return true;
+}

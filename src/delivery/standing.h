@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * standing.h
+ *		What other rows say that stand for a contact, or are about to leave it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_STANDING_H
+#define CS_DELIVERY_STANDING_H
+
+#include "postgres.h"
+
+#include "delivery/claim.h"
+#include "delivery/lane.h"
+
+/* A row of those that are decided on together; texts in the database's encoding. */
+typedef struct CsRowNow
+{
+	const char *key;			/* NULL: the row is not decided on */
+	const CsRowState *before;	/* what is stored of it */
+	const char *upsert_key;		/* of the contact that it stands for now;
+								 * NULL: none */
+	char		consent;		/* CS_CONSENT_..., of that */
+} CsRowNow;
+
+/*
+ * Find out what rows other than rows[self] say of its contact.  Needs a
+ * transaction.
+ */
+extern void cs_standing_read(const CsLane *lane, int n, const CsRowNow *rows, int self,
+							 CsClaimOthers *others);
+
+#endif							/* CS_DELIVERY_STANDING_H */
