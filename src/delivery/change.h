@@ -115,6 +115,8 @@ typedef struct CsChange
 								 * cs_claim_seen() */
 	char		contact_opt_in; /* ... and of the contact */
 	bool		has_row;		/* the row is stored in source_row already */
+	bool		is_recorded;	/* ... as it will be when the contact is
+								 * synced */
 	bool		refused;		/* its row cannot be sent as it is */
 	bool		was_known;		/* the contact is stored, and was synced */
 	bool		was_unconfirmed;	/* before the call that is under way */

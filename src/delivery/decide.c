@@ -107,27 +107,29 @@ failed_key(const CsLane *lane, const CsItem *item)
 static void
 read_states(const CsLane *lane, int n, CsItem *items)
 {
+	char	  **row_keys = palloc0(n * sizeof(char *));
 	char	  **keys = palloc0(n * sizeof(char *));
 	CsRowState *rows = palloc0(n * sizeof(CsRowState));
 	CsKnown    *known = palloc(n * sizeof(CsKnown));
 
 	for (int i = 0; i < n; i++)
-		keys[i] = items[i].change ? items[i].change->key : NULL;
+		row_keys[i] = items[i].change ? items[i].change->key : NULL;
 	if (lane->watch)
-		cs_row_state_read(lane->watch_id, n, keys, rows);
+		cs_row_state_read(lane->watch_id, n, row_keys, rows);
 	for (int i = 0; i < n; i++)
 	{
 		CsItem	   *item = &items[i];
 
-		item->row = rows[i];
 		if (item->upsert_key == NULL)
-			item->upsert_key = item->row.found ? item->row.upsert_key : failed_key(lane, item);
+			item->upsert_key = rows[i].found ? rows[i].upsert_key : failed_key(lane, item);
 		keys[i] = item->change ? item->upsert_key : NULL;
 	}
 	cs_contact_state_read(lane->endpoint_id, n, keys, known);
+	cs_contact_state_add_digests(lane->watch_id, n, row_keys, known, rows);
 	cs_contact_state_expire(n, known, lane->account->stale_before);
 	for (int i = 0; i < n; i++)
 	{
+		items[i].row = rows[i];
 		items[i].known = known[i];
 		if (has_left(&items[i]))
 			cs_contact_state_read(lane->endpoint_id, 1, &items[i].row.upsert_key, &items[i].left);
@@ -432,6 +434,8 @@ decide_contact(CsSettlement *settlement, const CsItem *item)
 	if (!apply_known(item))
 		return wait_for_pull(change);
 	apply_left(item);
+	change->is_recorded = item->row.found && !has_left(item) && !item->row.withheld &&
+		item->row.opt_in == change->row_opt_in;
 	if (is_withheld(item) && !may_be_there(item))
 	{
 		cs_settle_withheld(settlement, change);

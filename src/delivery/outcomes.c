@@ -150,14 +150,14 @@ clear_failure(CsLaneOutcomes *outcomes, const CsChange *change)
 		*(const char **) add(outcomes, &outcomes->cleared, sizeof(char *)) = failure_key(outcomes, change);
 }
 
-/* The row stands for its contact. */
-static void
+/* The row stands for its contact, and does not speak for it. */
+static CsRowStored *
 record_row(CsLaneOutcomes *outcomes, const CsChange *change, bool withheld)
 {
 	CsRowStored *row;
 
 	if (outcomes->lane->watch == NULL)
-		return;
+		return NULL;
 	row = add(outcomes, &outcomes->rows, sizeof(CsRowStored));
 	row->key = copy(outcomes, change->key);
 	row->upsert_key = copy(outcomes, change->upsert_key);
@@ -165,6 +165,15 @@ record_row(CsLaneOutcomes *outcomes, const CsChange *change, bool withheld)
 	row->has_digest = true;
 	row->opt_in = change->row_opt_in;
 	row->withheld = withheld;
+	return row;
+}
+
+/* The row stands for its contact, and speaks for it. */
+static void
+record_speaker(CsLaneOutcomes *outcomes, const CsChange *change)
+{
+	if (!change->is_recorded)
+		record_row(outcomes, change, false)->has_digest = false;
 }
 
 /* A row has left a contact, which may be the last one that did. */
@@ -284,7 +293,10 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		add_text(outcomes, &outcomes->decided, change->upsert_key);
 	else if (outcomes->lane->watch)
 	{
-		record_row(outcomes, change, contact->action != CS_UPSERT);
+		if (contact->action == CS_UPSERT)
+			record_speaker(outcomes, change);
+		else
+			record_row(outcomes, change, true);
 		if (outcome->moved && change->previous_key)
 			remove_unremembered(outcomes, change->previous_key);
 		else

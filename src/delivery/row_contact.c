@@ -107,7 +107,6 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
 	{
 		CsContact  *contact = rows[i].contact;
 
-		current[i].row = states[i];
 		if (contact == NULL)
 			continue;
 		current[i].refusal = cs_provider_prepare(endpoint, contact);
@@ -117,11 +116,13 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
 		upsert_keys[i] = current[i].upsert_key = cs_text_from_utf8(contact->upsert_key);
 	}
 	cs_contact_state_read(watch->endpoint, n, upsert_keys, known);
+	cs_contact_state_add_digests(watch->id, n, keys, known, states);
 	cs_contact_state_expire(n, known, watch->stale_before);
 	for (int i = 0; i < n; i++)
 	{
 		CsContact  *contact = current[i].contact;
 
+		current[i].row = states[i];
 		current[i].known = known[i];
 		if (contact == NULL)
 			continue;

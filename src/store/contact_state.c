@@ -19,6 +19,7 @@
 #include "base/sql.h"
 #include "store/contact_state.h"
 #include "store/keyed_table.h"
+#include "store/row_state.h"
 
 #define TABLE	"contact"
 
@@ -164,6 +165,20 @@ cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but, 
 }
 
 void
+cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known, CsRowState *rows)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (!rows[i].found || rows[i].withheld || !known[i].has_digest || known[i].watch != watch ||
+			known[i].key == NULL || strcmp(known[i].key, keys[i]) != 0 ||
+			strcmp(known[i].upsert_key, rows[i].upsert_key) != 0)
+			continue;
+		rows[i].has_digest = true;
+		rows[i].digest = known[i].digest;
+	}
+}
+
+void
 cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
 {
 	for (int i = 0; i < n; i++)
@@ -174,6 +189,52 @@ cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
 /*
  * Writing
  */
+
+/* A table to be written, and the rows that do not speak for their contacts any more. */
+typedef struct CsContactWriter
+{
+	CsKeyedWriter *writer;
+	int			endpoint;
+	int			nspeakers;
+	CsSpeaker  *speakers;		/* as many as there are contacts to write */
+} CsContactWriter;
+
+/*
+ * The row that spoke for the contact that was found has to keep what it said: another
+ * row speaks now, or what the provider has is not known any more.
+ */
+static void
+keep_speaker(CsContactWriter *to)
+{
+	CsKeyedTable *table = &to->writer->table;
+	CsSpeaker  *speaker = &to->speakers[to->nspeakers];
+	bool		isnull;
+	Datum		digest = cs_keyed_table_get(table, CONTACT_DIGEST, &isnull);
+
+	if (isnull)
+		return;
+	speaker->digest = *DatumGetUUIDP(digest);
+	speaker->watch = DatumGetInt32(cs_keyed_table_get(table, CONTACT_WATCH, &isnull));
+	speaker->key = cs_keyed_table_text(table, CONTACT_KEY);
+	if (isnull || speaker->watch == 0 || speaker->key == NULL)
+		return;
+	speaker->upsert_key = cs_keyed_table_text(table, CONTACT_UPSERT_KEY);
+	to->nspeakers++;
+}
+
+/* Does the row speak for the contact that was found? */
+static bool
+is_speaker(CsKeyedTable *table, int watch, const char *key)
+{
+	bool		isnull;
+	Datum		datum = cs_keyed_table_get(table, CONTACT_WATCH, &isnull);
+	char	   *speaker;
+
+	if (isnull || DatumGetInt32(datum) != watch || key == NULL)
+		return false;
+	speaker = cs_keyed_table_text(table, CONTACT_KEY);
+	return speaker && strcmp(speaker, key) == 0;
+}
 
 /* Store a text of the provider; what it did not say this time stays as it was. */
 static void
@@ -260,16 +321,19 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 }
 
 static void
-store(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
+store(CsContactWriter *to, int n, const void *arg)
 {
+	CsKeyedWriter *writer = to->writer;
 	const CsContactStored *stored = arg;
 	TimestampTz now = GetCurrentTimestamp();
 
 	for (int i = 0; i < n; i++)
 	{
-		bool		found = find(&writer->table, endpoint, stored[i].upsert_key);
+		bool		found = find(&writer->table, to->endpoint, stored[i].upsert_key);
 
-		fill_stored(writer, endpoint, &stored[i], found, now);
+		if (found && !is_speaker(&writer->table, stored[i].watch, stored[i].key))
+			keep_speaker(to);
+		fill_stored(writer, to->endpoint, &stored[i], found, now);
 		if (found)
 			cs_keyed_table_update(writer);
 		else
@@ -305,18 +369,20 @@ fill_unknown(CsKeyedWriter *writer, int endpoint, const CsContactIntent *intent)
 }
 
 static void
-intend(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
+intend(CsContactWriter *to, int n, const void *arg)
 {
+	CsKeyedWriter *writer = to->writer;
 	const CsContactIntent *intents = arg;
 
 	for (int i = 0; i < n; i++)
 	{
-		if (!find(&writer->table, endpoint, intents[i].upsert_key))
+		if (!find(&writer->table, to->endpoint, intents[i].upsert_key))
 		{
-			fill_unknown(writer, endpoint, &intents[i]);
+			fill_unknown(writer, to->endpoint, &intents[i]);
 			cs_keyed_table_insert(writer);
 			continue;
 		}
+		keep_speaker(to);
 		keep_all(writer);
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 		if (intents[i].withdraws)
@@ -329,14 +395,16 @@ intend(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
 }
 
 static void
-invalidate(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
+invalidate(CsContactWriter *to, int n, const void *arg)
 {
+	CsKeyedWriter *writer = to->writer;
 	char	   *const *upsert_keys = arg;
 
 	for (int i = 0; i < n; i++)
 	{
-		if (!find(&writer->table, endpoint, upsert_keys[i]))
+		if (!find(&writer->table, to->endpoint, upsert_keys[i]))
 			continue;
+		keep_speaker(to);
 		keep_all(writer);
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 		cs_keyed_table_update(writer);
@@ -344,27 +412,30 @@ invalidate(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
 }
 
 static void
-remove_contacts(CsKeyedWriter *writer, int endpoint, int n, const void *arg)
+remove_contacts(CsContactWriter *to, int n, const void *arg)
 {
 	char	   *const *upsert_keys = arg;
 
 	for (int i = 0; i < n; i++)
-		if (find(&writer->table, endpoint, upsert_keys[i]))
-			cs_keyed_table_delete(writer);
+		if (find(&to->writer->table, to->endpoint, upsert_keys[i]))
+			cs_keyed_table_delete(to->writer);
 }
 
 /* Write in one of the ways above. */
 static void
-write_rows(void (*write) (CsKeyedWriter *, int, int, const void *), int endpoint, int n,
+write_rows(void (*write) (CsContactWriter *, int, const void *), int endpoint, int n,
 		   const void *arg)
 {
 	CsKeyedWriter writer;
+	CsContactWriter to = {.writer = &writer,.endpoint = endpoint};
 
 	if (n == 0)
 		return;
+	to.speakers = palloc(n * sizeof(CsSpeaker));
 	cs_keyed_table_begin_write(&writer, TABLE, PRIMARY_KEYS);
-	write(&writer, endpoint, n, arg);
+	write(&to, n, arg);
 	cs_keyed_table_end_write(&writer);
+	cs_row_state_keep_digests(to.nspeakers, to.speakers);
 }
 
 void

@@ -18,6 +18,7 @@
 #include "utils/uuid.h"
 
 #include "provider/contact.h"
+#include "store/row_state.h"
 
 /* What is known of a contact; texts in the database's encoding. */
 typedef struct CsKnown
@@ -88,6 +89,10 @@ extern void cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKno
  */
 extern void cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but,
 											CsKnown *known);
+
+/* Give rows that speak for their contacts the digests of these, before they expire. */
+extern void cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known,
+										 CsRowState *rows);
 
 /* Trust nothing that was synced before. */
 extern void cs_contact_state_expire(int n, CsKnown *known, TimestampTz before);

@@ -3,6 +3,11 @@
  * row_state.c
  *		contactsync.source_row: which contact a source row stands for.
  *
+ * Several rows can stand for a contact.  The one that was sent last speaks for it:
+ * what it said is the digest of the contact.  A row gets a digest of its own only
+ * when it does not speak, so that a change of a contact that has one row, as most
+ * have, writes one row of one table.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -24,7 +29,8 @@ enum
 	ROW_UPSERT_KEY,
 	ROW_DIGEST,
 	ROW_OPT_IN,
-	ROW_WITHHELD
+	ROW_WITHHELD,
+	ROW_COLUMNS
 };
 
 /* The columns of the primary key, and of the index source_row_contact. */
@@ -159,6 +165,28 @@ cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
 			cs_keyed_table_update(&writer);
 		else
 			cs_keyed_table_insert(&writer);
+	}
+	cs_keyed_table_end_write(&writer);
+}
+
+void
+cs_row_state_keep_digests(int n, const CsSpeaker *speakers)
+{
+	CsKeyedWriter writer;
+
+	if (n == 0)
+		return;
+	cs_keyed_table_begin_write(&writer, TABLE, PRIMARY_KEYS);
+	for (int i = 0; i < n; i++)
+	{
+		if (!find(&writer.table, speakers[i].watch, speakers[i].key) ||
+			strcmp(cs_keyed_table_text(&writer.table, ROW_UPSERT_KEY), speakers[i].upsert_key) != 0 ||
+			cs_keyed_table_bool(&writer.table, ROW_WITHHELD))
+			continue;
+		for (int column = 0; column < ROW_COLUMNS; column++)
+			cs_keyed_table_keep(&writer, column);
+		cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&speakers[i].digest));
+		cs_keyed_table_update(&writer);
 	}
 	cs_keyed_table_end_write(&writer);
 }

@@ -21,7 +21,8 @@ typedef struct CsRowState
 {
 	bool		found;
 	char	   *upsert_key;		/* of the contact that it stands for */
-	bool		has_digest;		/* false: what was sent of it is not known */
+	bool		has_digest;		/* false: what was sent of it is not known, or
+								 * it speaks for the contact */
 	pg_uuid_t	digest;
 	char		opt_in;			/* CS_CONSENT_..., as it was last seen */
 	bool		withheld;
@@ -38,11 +39,26 @@ typedef struct CsRowStored
 	bool		withheld;		/* the contact is not created */
 } CsRowStored;
 
+/* A row that spoke for a contact, and what it said. */
+typedef struct CsSpeaker
+{
+	int			watch;
+	const char *key;
+	const char *upsert_key;
+	pg_uuid_t	digest;
+} CsSpeaker;
+
 /*
  * All need a transaction.  rows[i] is for keys[i], palloc'd in the current
  * context; a NULL key is not found.
  */
 extern void cs_row_state_read(int watch, int n, char **keys, CsRowState *rows);
+
+/*
+ * Store what rows said when they cease to speak for their contacts, or when what the
+ * contacts have is not known any more.  Rows that have gone or left are skipped.
+ */
+extern void cs_row_state_keep_digests(int n, const CsSpeaker *speakers);
 
 /*
  * Does a row, which is not the one of "but_watch" and "but_key", stand for the
