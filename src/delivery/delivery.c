@@ -359,7 +359,8 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 
 /*
  * Have scans queue what the account can send beside live changes, if none of
- * these can be sent now.  Return whether anything was queued.
+ * these can be sent now; while it only probes, if there is nothing else to probe
+ * with.  Return whether anything was queued.
  */
 static bool
 run_scans(CsDelivery *delivery, CsAccount *account, double now)
@@ -367,7 +368,7 @@ run_scans(CsDelivery *delivery, CsAccount *account, double now)
 	int			calls = Min(cs_account_free_slots(account, now), cs_pace_available(&account->pace, now));
 	bool		queued;
 
-	if (calls == 0 || cs_account_is_probing(account) ||
+	if (calls == 0 || (cs_account_is_probing(account) && !dlist_is_empty(&account->ready)) ||
 		cs_scan_ready_at(account, now) > now || cs_account_has_changes(account, now))
 		return false;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: comparing rows");

@@ -122,5 +122,22 @@ $node->safe_psql('postgres', q{INSERT INTO single VALUES (103, 'other@example.co
 is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.failures WHERE server = 'single'}), '102', 'it fails as soon as another one succeeds');
 is(status('single'), 'idle|0|1', 'the server is idle');
 
+# the row that failed is deleted during the outage: the provider is probed with what an import finds
+prepare('emptied', $sandbox, 'mailingcore');
+$node->safe_psql(
+	'postgres', q{
+	ALTER TABLE emptied DISABLE TRIGGER USER;
+	INSERT INTO emptied SELECT g, format('c%s@example.com', g) FROM generate_series(1, 50) g;
+	ALTER TABLE emptied ENABLE TRIGGER USER;
+});
+$sandbox->fault('mailingcore', { match => { account => 'emptied' }, times => undef, action => { status => 503 } });
+$node->safe_psql('postgres', q{INSERT INTO emptied VALUES (100, 'gone@example.com')});
+wait_for('calls that fail', sub { attempts('emptied') >= 3 });
+$node->safe_psql('postgres', q{DELETE FROM emptied WHERE id = 100});
+wait_for('the deletion to be read', sub { status('emptied') =~ /^unavailable\|0\|/ });
+$sandbox->clear_faults('mailingcore', account => 'emptied');
+$node->safe_psql('postgres', q{SELECT * FROM contactsync_import('emptied', 'emptied'); CALL contactsync_wait('emptied')});
+is($sandbox->count('mailingcore', account => 'emptied')->{contacts}, 50, 'an import ends an outage after which nothing was queued');
+
 $node->stop;
 done_testing();
