@@ -15,6 +15,7 @@
 #include "api/argument.h"
 #include "base/compat.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "base/try.h"
 #include "provider/email.h"
 #include "provider/server.h"
@@ -108,25 +109,26 @@ contactsync_find(PG_FUNCTION_ARGS)
 
 /* Return the numbers of rows that were erased or redacted. */
 static void
-put_counts(FunctionCallInfo fcinfo, const CsForgotten *forgotten)
+put_counts(FunctionCallInfo fcinfo, const int64 *forgotten)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	for (int i = 0; i < CS_FORGET_KINDS; i++)
 	{
-		Datum		values[2] = {CStringGetTextDatum(cs_forget_kinds[i]), Int64GetDatum(forgotten->rows[i])};
+		Datum		values[2] = {CStringGetTextDatum(cs_forget_kinds[i]), Int64GetDatum(forgotten[i])};
 		bool		nulls[2] = {0};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 }
 
-/* What look_in_source() looks for, and whether it is there. */
+/* What look_in_source() looks for, and what it finds. */
 typedef struct CsSourceLookup
 {
 	const CsWatch *watch;
 	char	   *key;
-	bool		found;
+	const char *email;			/* NULL: whoever it is */
+	CsForgetFate fate;
 } CsSourceLookup;
 
 static void
@@ -135,10 +137,21 @@ look_in_source(void *arg)
 	CsSourceLookup *lookup = arg;
 	CsSource   *source = cs_source_row_open(lookup->watch);
 	CsSourceRow row = {0};
+	const char *email;
 
 	cs_source_row_read(source, 1, &lookup->key, &row);
 	cs_source_row_close(source);
-	lookup->found = row.contact != NULL;
+	if (row.contact == NULL)
+	{
+		lookup->fate = CS_FATE_GONE;
+		return;
+	}
+	email = row.contact->value[CS_EMAIL];
+	if (lookup->email && email && strchr(lookup->email, '@') &&
+		strcmp(cs_email_normalize(cs_text_from_utf8(email)), lookup->email) != 0)
+		lookup->fate = CS_FATE_OTHER;
+	else
+		lookup->fate = CS_FATE_HERE;
 }
 
 /* Return the watch of that id, palloc'd, or NULL. */
@@ -162,21 +175,34 @@ load_watch(int id)
 }
 
 /*
- * Tell the user if a row still exists and would be sent again.  If the row cannot
- * be read, it would not be sent either.
+ * Find out what has become of a row.  If the row cannot be read, it would not be
+ * sent either.
  */
 static void
-notice_if_in_source(int watch_id, char *key)
+look(CsForgetRow *row, const char *email)
 {
-	CsSourceLookup lookup = {load_watch(watch_id), key};
+	CsSourceLookup lookup = {.key = row->key,.email = email};
 
-	if (lookup.watch == NULL ||
-		cs_try(look_in_source, &lookup, NULL, NULL) != CS_TRY_OK || !lookup.found)
+	if (row->watch == 0)
 		return;
+	lookup.watch = load_watch(row->watch);
+	if (lookup.watch && cs_try(look_in_source, &lookup, NULL, NULL) == CS_TRY_OK)
+		row->fate = lookup.fate;
+}
+
+/* Tell the user if a row still exists and would be sent again. */
+static void
+notice_if_here(const CsForgetRow *row)
+{
+	const CsWatch *watch;
+
+	if (row->fate != CS_FATE_HERE)
+		return;
+	watch = load_watch(row->watch);
 	ereport(NOTICE,
-			(errmsg("row \"%s\" of table \"%s\" still exists and will be sent again when it changes", key,
-					get_rel_name(lookup.watch->source)),
-			 errhint("Delete the row, and call contactsync_forget() again when its deletion has been delivered.")));
+			(errmsg("row \"%s\" of table \"%s\" still exists and will be sent again when it changes", row->key,
+					get_rel_name(watch->source)),
+			 errhint("Delete the rows of a person before contactsync_forget(): a contact that is forgotten here is not removed at the provider when its row goes.")));
 }
 
 /* contactsync_forget(email, suppression) */
@@ -185,18 +211,24 @@ contactsync_forget_email(PG_FUNCTION_ARGS)
 {
 	char	   *email = contact_argument(fcinfo, 0);
 	MemoryContext context = CurrentMemoryContext;
-	CsForgotten forgotten;
+	int64		forgotten[CS_FORGET_KINDS] = {0};
+	CsForgetRows rows;
 	CsSqlScope	scope;
 	Oid			roleid;
 
 	InitMaterializedSRF(fcinfo, 0);
 	roleid = cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
-	cs_forget_email(email, roleid, PG_GETARG_BOOL(1), &forgotten);
+	cs_forget_find_rows(email, roleid, &rows);
 	cs_sql_leave(&scope);
-	put_counts(fcinfo, &forgotten);
-	for (int i = 0; i < forgotten.nrows; i++)
-		notice_if_in_source(forgotten.watches[i], forgotten.keys[i]);
+	for (int i = 0; i < rows.n; i++)
+		look(&rows.rows[i], email);
+	cs_sql_enter(&scope);
+	cs_forget_email(email, roleid, PG_GETARG_BOOL(1), &rows, forgotten);
+	cs_sql_leave(&scope);
+	put_counts(fcinfo, forgotten);
+	for (int i = 0; i < rows.n; i++)
+		notice_if_here(&rows.rows[i]);
 	return (Datum) 0;
 }
 
@@ -204,20 +236,23 @@ contactsync_forget_email(PG_FUNCTION_ARGS)
 Datum
 contactsync_forget_row(PG_FUNCTION_ARGS)
 {
-	CsForgotten forgotten;
+	int64		forgotten[CS_FORGET_KINDS] = {0};
+	CsForgetRow row = {0};
 	CsSqlScope	scope;
 	CsWatch    *watch;
-	char	   *key;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3))
 		return (Datum) 0;
 	watch = cs_watch_find(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
-	key = cs_argument_key(fcinfo, 2, watch);
+	row.endpoint = watch->endpoint;
+	row.watch = watch->id;
+	row.key = cs_argument_key(fcinfo, 2, watch);
+	look(&row, NULL);
 	cs_sql_enter(&scope);
-	cs_forget_row(watch->endpoint, watch->id, key, PG_GETARG_BOOL(3), &forgotten);
+	cs_forget_row(&row, PG_GETARG_BOOL(3), forgotten);
 	cs_sql_leave(&scope);
-	put_counts(fcinfo, &forgotten);
-	notice_if_in_source(watch->id, key);
+	put_counts(fcinfo, forgotten);
+	notice_if_here(&row);
 	return (Datum) 0;
 }

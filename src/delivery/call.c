@@ -29,20 +29,12 @@
 #include "delivery/token.h"
 #include "http/url.h"
 #include "provider/provider.h"
-#include "store/trace.h"
 
 /* A call is full when its contacts have this much text. */
 #define CALL_BYTES	(4 * 1024 * 1024)
 
 /* A batch gets so many new idempotency keys before it is split. */
 #define MAX_REKEYS	1
-
-/* Are calls about the contact to be kept? */
-static bool
-is_traced(const CsChange *change)
-{
-	return cs_trace_is_wanted(change->lane->endpoint_id, change->lane->watch_id, change->key, change->contact);
-}
 
 /* Create a call about n ACTIVE changes, as a user of their read batches. */
 static CsCall *
@@ -106,7 +98,7 @@ cs_call_make(CsAccount *account, int n, CsChange **changes)
 			if (changes[i]->contact->action != action)
 				continue;
 			/* nobody else's data is kept with what is traced */
-			alone = is_traced(changes[i]);
+			alone = cs_settle_is_traced(changes[i]);
 			if (alone)
 				make_call(account, action, group, &ngroup, &size);
 			group[ngroup++] = changes[i];
@@ -523,28 +515,6 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
  * The answer
  */
 
-/* What to keep of the call, in full, for each contact that is traced. */
-static List *
-traces_of(const CsCall *call, const CsResponse *response, CsSettlement *settlement)
-{
-	MemoryContext context = cs_settle_call_context(settlement);
-	List	   *traces = NIL;
-
-	for (int i = 0; i < call->batch.ncontacts; i++)
-	{
-		const CsChange *change = call->changes[i];
-		MemoryContext old;
-
-		if (!is_traced(change))
-			continue;
-		old = MemoryContextSwitchTo(context);
-		traces = lappend(traces, cs_trace_make(context, call->account->endpoint, change->lane->watch_id, change->key,
-											   change->contact, &call->request, response));
-		MemoryContextSwitchTo(old);
-	}
-	return traces;
-}
-
 static void
 log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judgement,
 		 CsSettlement *settlement, double now)
@@ -568,12 +538,17 @@ log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judg
 	record.idempotency_key = call->request.idempotency_key;
 	record.request_id = judgement->request_id;
 	record.error = judgement->message;
-	if (judgement->verdict == CS_REJECT)
-		record.failed = call->batch.ncontacts;
-	else if (judgement->verdict == CS_DONE)
-		for (int i = 0; i < call->batch.ncontacts; i++)
-			record.failed += judgement->outcomes[i].kind == CS_OUTCOME_REJECTED;
-	record.traces = traces_of(call, response, settlement);
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		record.failed += judgement->verdict == CS_REJECT ||
+			(judgement->verdict == CS_DONE && judgement->outcomes[i].kind == CS_OUTCOME_REJECTED);
+		/* the log does not name who is forgotten */
+		if (!call->changes[i]->removal_erases)
+			continue;
+		record.path = "***";
+		record.error = judgement->reason;
+	}
+	record.traces = cs_settle_make_traces(settlement, call->batch.ncontacts, call->changes, &call->request, response);
 	cs_settle_call(settlement, &record);
 }
 

@@ -386,7 +386,7 @@ cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool co
  */
 void
 cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch, const char *key,
-					  char action)
+					  char action, bool erases)
 {
 	CsChangeSlot *slot;
 	CsChange   *change;
@@ -400,6 +400,7 @@ cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch, const
 	change->removal_watch = watch;
 	change->removal_key = MemoryContextStrdup(set->context, key);
 	change->removal_action = action;
+	change->removal_erases = erases;
 }
 
 /* The least sequence of a change that is not finished; UINT64_MAX: there is none. */

@@ -125,6 +125,7 @@ typedef struct CsChange
 	int			removal_watch;
 	char	   *removal_key;
 	char		removal_action; /* 'n' or 'd' */
+	bool		removal_erases; /* contactsync_forget() erased the person */
 } CsChange;
 
 extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *locks,
@@ -133,7 +134,7 @@ extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdenti
 extern int	cs_change_room(const CsChangeSet *set);
 extern void cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool counted);
 extern void cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch,
-								  const char *key, char action);
+								  const char *key, char action, bool erases);
 extern uint64 cs_change_oldest(const CsChangeSet *set);
 extern ArrayType *cs_change_active_keys(const CsChangeSet *set);
 

@@ -126,17 +126,20 @@ finish(CsLaneOutcomes *outcomes, CsChange *change)
 }
 
 /*
- * What a failure is stored under: the key of the row, or for a direct upsert the
- * contact; as much of it as fits, and one byte more than a key may have, so that
- * it fails again if it is retried.
+ * What a failure is stored under: the key of the row; or for a direct upsert, or a
+ * person who is to be erased, the contact, since another row may have that key.  As
+ * much of it as fits, and one byte more than a key may have, so that it fails again
+ * if it is retried.
  */
 static const char *
 failure_key(CsLaneOutcomes *outcomes, const CsChange *change)
 {
 	int			len;
 
-	if (change->direct && change->upsert_key)
+	if (change->upsert_key && (change->direct || change->removal_erases))
 		return copy(outcomes, change->upsert_key);
+	if (outcomes->lane->removals)
+		return copy(outcomes, change->removal_key);
 	if (strlen(change->key) <= CS_KEY_MAX_BYTES)
 		return copy(outcomes, change->key);
 	len = pg_mbcliplen(change->key, strlen(change->key), CS_KEY_MAX_BYTES);
@@ -388,8 +391,7 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	MemoryContext old;
 
 	stored->watch = outcomes->lane->removals ? change->removal_watch : outcomes->lane->watch_id;
-	stored->key = outcomes->lane->removals ? copy(outcomes, change->removal_key) :
-		failure_key(outcomes, change);
+	stored->key = failure_key(outcomes, change);
 	stored->upsert_key = copy(outcomes, change->upsert_key);
 	stored->digest = change->digest;
 	stored->reason = outcome->reason ? copy(outcomes, outcome->reason) : CS_REASON_REJECTED;
@@ -398,6 +400,7 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	stored->field = copy(outcomes, outcome->field);
 	stored->request_id = copy(outcomes, request_id);
 	stored->attempts = Max(change->attempts, 1);
+	stored->erases = change->removal_erases;
 	if (change->direct)
 	{
 		old = MemoryContextSwitchTo(outcomes->context);
@@ -406,10 +409,10 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	}
 	outcomes->last_error = stored->message ? stored->message : stored->reason;
 	if (outcomes->lane->removals)
-		add_text(outcomes, &outcomes->decided, change->upsert_key);
+		add_text(outcomes, &outcomes->refused, change->upsert_key);
 	if (change->upsert_key && is_maybe_sent(change, stored->reason))
 		add_text(outcomes, &outcomes->unknown, change->upsert_key);
-	else if (change->upsert_key && change->contact && !change->was_known)
+	else if (change->upsert_key && change->contact && !change->was_known && !outcomes->lane->removals)
 	{
 		/* it was only intended */
 		remove_unremembered(outcomes, change->upsert_key);
@@ -522,7 +525,7 @@ count_removals(const CsLaneOutcomes *outcomes)
 	}
 	for (int i = 0; i < outcomes->failed.n; i++)
 		cs_stats_count(endpoint, failed[i].watch, 0, 0, 1,
-					   failed[i].message ? failed[i].message : failed[i].reason);
+					   failed[i].message && !failed[i].erases ? failed[i].message : failed[i].reason);
 }
 
 void
@@ -548,6 +551,7 @@ cs_outcomes_store(CsLaneOutcomes *outcomes)
 	if (outcomes->removed.n > 0)
 		remove_contacts(outcomes);
 	cs_departure_remove(endpoint, outcomes->decided.n, outcomes->decided.items);
+	cs_departure_refuse(endpoint, outcomes->refused.n, outcomes->refused.items);
 	if (outcomes->cleared.n > 0)
 		cs_failure_clear(endpoint, lane->watch_id, outcomes->cleared.n, outcomes->cleared.items);
 	if (outcomes->failed.n > 0)

@@ -43,6 +43,7 @@ typedef struct CsLaneOutcomes
 	CsArray		removed;		/* of CsRemoved */
 	CsArray		removed_for;	/* of int: watches that removals were sent for */
 	CsArray		decided;		/* of char *: upsert keys of departures */
+	CsArray		refused;		/* likewise, that could not be removed */
 	CsArray		left_to;		/* of CsLeftTo */
 	CsArray		failed;			/* of CsFailureStored */
 	CsArray		cleared;		/* of char *: keys whose failure is over */

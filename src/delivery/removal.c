@@ -158,7 +158,7 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 		else if (departure->erase || lane == NULL || !lane->guard.closed)
 		{
 			cs_change_add_removal(&removals->changes, departure->upsert_key, departure->watch,
-								  departure->key, departure->action);
+								  departure->key, departure->action, departure->erase);
 			cs_watch_store_count_removed(departure->watch, departure->erase ? 0 : 1);
 		}
 	}

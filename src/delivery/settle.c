@@ -134,10 +134,31 @@ copy(MemoryContext context, const char *text)
 	return text ? MemoryContextStrdup(context, text) : NULL;
 }
 
-MemoryContext
-cs_settle_call_context(const CsSettlement *settlement)
+bool
+cs_settle_is_traced(const CsChange *change)
 {
-	return settlement->call_context;
+	return !change->removal_erases &&
+		cs_trace_is_wanted(change->lane->endpoint_id, change->lane->watch_id, change->key, change->contact);
+}
+
+List *
+cs_settle_make_traces(CsSettlement *settlement, int n, CsChange **changes, const CsRequest *request,
+					  const CsResponse *response)
+{
+	MemoryContext old = MemoryContextSwitchTo(settlement->call_context);
+	List	   *traces = NIL;
+
+	for (int i = 0; i < n; i++)
+	{
+		const CsChange *change = changes[i];
+
+		if (cs_settle_is_traced(change))
+			traces = lappend(traces, cs_trace_make(settlement->call_context, change->lane->account->endpoint,
+												   change->lane->watch_id, change->key, change->contact,
+												   request, response));
+	}
+	MemoryContextSwitchTo(old);
+	return traces;
 }
 
 void

@@ -30,8 +30,14 @@ extern void cs_settle_gone(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
 							 const char *request_id);
 
-/* Copies the record, but for its traces: these are made in this context. */
-extern MemoryContext cs_settle_call_context(const CsSettlement *settlement);
+/* Are calls about the contact to be kept in full? */
+extern bool cs_settle_is_traced(const CsChange *change);
+
+/* What to keep of a call for each contact that is traced; for its record. */
+extern List *cs_settle_make_traces(CsSettlement *settlement, int n, CsChange **changes, const CsRequest *request,
+								   const CsResponse *response);
+
+/* Copies the record, but for its traces. */
 extern void cs_settle_call(CsSettlement *settlement, const CsCallRecord *record);
 
 /* When there is something to store; DBL_MAX: there is nothing. */

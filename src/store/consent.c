@@ -159,9 +159,15 @@ cs_consent_remember_endpoint(int endpoint)
 }
 
 void
-cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, Datum address, bool suppression)
+cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, Datum address, Oid roleid,
+				  bool suppression)
 {
-#define FORGET_TYPES 4, {INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTOID}
+#define FORGET_TYPES 5, {INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTOID, OIDOID}
+	/* of the address; a server may have been dropped */
+#define ACCOUNTS \
+	"SELECT e.account FROM contactsync.endpoint e WHERE e.id = ANY ($3) AND $4 <> ''" \
+	" UNION SELECT a.id FROM contactsync.account a WHERE $5 <> 0 AND pg_has_role($5, a.role, 'USAGE') AND $4 <> ''"
+
 	/* what the provider has, was told, or what it listed */
 	static CsStatement close = {
 		"INSERT INTO contactsync.consent AS c (account, hash, state)"
@@ -177,19 +183,19 @@ cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, D
 
 	/* times of what is only remembered are forgotten as well */
 	static CsStatement redact = {
-		"UPDATE contactsync.consent c SET state = 'o', opt_in_at = NULL FROM contactsync.endpoint e"
-		" WHERE e.id = ANY ($3) AND $4 <> '' AND c.account = e.account AND c.hash = contactsync.consent_hash($4)",
+		"UPDATE contactsync.consent c SET state = 'o', opt_in_at = NULL FROM (" ACCOUNTS ") a"
+		" WHERE c.account = a.account AND c.hash = contactsync.consent_hash($4)",
 		FORGET_TYPES
 	};
 	static CsStatement drop = {
 		"DELETE FROM contactsync.consent c USING (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash"
 		" FROM unnest($1, $2) AS k (endpoint, upsert_key) JOIN contactsync.contact t USING (endpoint, upsert_key)"
 		" JOIN contactsync.endpoint e ON e.id = t.endpoint"
-		" UNION SELECT e.account, contactsync.consent_hash($4) FROM contactsync.endpoint e"
-		" WHERE e.id = ANY ($3) AND $4 <> '') m WHERE c.account = m.account AND c.hash = m.hash",
+		" UNION SELECT a.account, contactsync.consent_hash($4) FROM (" ACCOUNTS ") a) m"
+		" WHERE c.account = m.account AND c.hash = m.hash",
 		FORGET_TYPES
 	};
-	Datum		args[4] = {contact_endpoints, upsert_keys, endpoints, address};
+	Datum		args[5] = {contact_endpoints, upsert_keys, endpoints, address, ObjectIdGetDatum(roleid)};
 
 	if (!suppression)
 		cs_sql_execute(&drop, args, NULL);

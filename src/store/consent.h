@@ -52,10 +52,11 @@ extern void cs_consent_remember_endpoint(int endpoint);
 /*
  * Remember of contacts, and of an address at some endpoints, that consent is closed
  * and nothing else; or, unless "suppression", nothing at all.  int4[] and text[],
- * one by one, of the contacts; int4[] and text of the address, or ''.
+ * one by one, of the contacts; int4[] and text of the address, or ''.  With a role,
+ * accounts that it has no endpoint of any more are included.
  */
 extern void cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, Datum address,
-							  bool suppression);
+							  Oid roleid, bool suppression);
 
 /* Store which account an endpoint is; "name" is NULL to keep the name it has, if it
  * is at that provider and URL, or else "otherwise". */

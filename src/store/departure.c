@@ -24,7 +24,8 @@ cs_departure_store(int endpoint, int n, const CsDeparture *departures)
 		"INSERT INTO contactsync.departure AS d (endpoint, upsert_key, watch, key, departed_at, action)"
 		" VALUES ($1, $2, $3, $4, clock_timestamp(), $5)"
 		" ON CONFLICT (endpoint, upsert_key) DO UPDATE SET watch = excluded.watch, key = excluded.key,"
-		" departed_at = excluded.departed_at, action = excluded.action WHERE NOT d.erase",
+		" departed_at = excluded.departed_at, action = CASE WHEN d.erase THEN d.action ELSE excluded.action END, failed = false"
+		" WHERE NOT d.erase OR d.failed",
 		5, {INT4OID, TEXTOID, INT4OID, TEXTOID, CHAROID}
 	};
 
@@ -44,7 +45,7 @@ cs_departure_store(int endpoint, int n, const CsDeparture *departures)
 /* Departures that may be decided on, of an endpoint. */
 #define DECIDABLE \
 	" FROM contactsync.departure d LEFT JOIN contactsync.watch w ON w.id = d.watch" \
-	" WHERE d.endpoint = $1 AND (d.erase OR COALESCE(w.state, 'running') <> 'guarded'" \
+	" WHERE d.endpoint = $1 AND NOT d.failed AND (d.erase OR COALESCE(w.state, 'running') <> 'guarded'" \
 	" AND NOT EXISTS (SELECT FROM contactsync.pause p WHERE p.endpoint = d.endpoint AND p.watch IN (0, d.watch)))"
 
 /* When one of them is due. */
@@ -103,22 +104,59 @@ cs_departure_read_due(int endpoint, bool only_erased, int limit, int *n)
 	return departures;
 }
 
+/* Execute a statement for each of these contacts of an endpoint. */
+static void
+execute_for_each(CsStatement *statement, int endpoint, int n, char **upsert_keys)
+{
+	for (int i = 0; i < n; i++)
+	{
+		Datum		args[2] = {Int32GetDatum(endpoint), CStringGetTextDatum(upsert_keys[i])};
+
+		cs_sql_execute(statement, args, NULL);
+	}
+}
+
 void
 cs_departure_remove(int endpoint, int n, char **upsert_keys)
 {
 	/* what was forgotten has been kept until now for the removal */
 	static CsStatement statement = {
-		"WITH d AS (DELETE FROM contactsync.departure WHERE endpoint = $1 AND upsert_key = $2 RETURNING erase)"
-		" DELETE FROM contactsync.contact c USING d WHERE d.erase AND c.endpoint = $1 AND c.upsert_key = $2",
+		"WITH d AS (DELETE FROM contactsync.departure WHERE endpoint = $1 AND upsert_key = $2 RETURNING erase),"
+		" f AS (DELETE FROM contactsync.failure f USING d WHERE d.erase AND f.endpoint = $1 AND f.upsert_key = $2)"
+		" DELETE FROM contactsync.contact c USING d WHERE d.erase AND c.endpoint = $1 AND c.upsert_key = $2"
+		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.endpoint = $1 AND s.upsert_key = $2)",
 		2, {INT4OID, TEXTOID}
 	};
 
-	for (int i = 0; i < n; i++)
-	{
-		Datum		args[2] = {Int32GetDatum(endpoint), CStringGetTextDatum(upsert_keys[i])};
+	execute_for_each(&statement, endpoint, n, upsert_keys);
+}
 
-		cs_sql_execute(&statement, args, NULL);
-	}
+void
+cs_departure_refuse(int endpoint, int n, char **upsert_keys)
+{
+	static CsStatement keep = {
+		"UPDATE contactsync.departure SET failed = true WHERE endpoint = $1 AND upsert_key = $2 AND erase",
+		2, {INT4OID, TEXTOID}
+	};
+	static CsStatement remove = {
+		"DELETE FROM contactsync.departure WHERE endpoint = $1 AND upsert_key = $2 AND NOT erase",
+		2, {INT4OID, TEXTOID}
+	};
+
+	execute_for_each(&keep, endpoint, n, upsert_keys);
+	execute_for_each(&remove, endpoint, n, upsert_keys);
+}
+
+void
+cs_departure_leave_watch(int endpoint, int watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.departure SET watch = 0, key = upsert_key, failed = false"
+		" WHERE endpoint = $1 AND watch = $2 AND erase", 2, {INT4OID, INT4OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
+
+	cs_sql_execute(&statement, args, NULL);
 }
 
 int64

@@ -22,7 +22,7 @@ typedef struct CsDeparture
 {
 	const char *upsert_key;
 	int			watch;			/* whose row it was, and whose on_delete
-								 * counts */
+								 * counts; 0: one that was dropped since */
 	const char *key;			/* of that row */
 	char		action;			/* 'n' or 'd', whatever on_delete says; or
 								 * '\0' */
@@ -43,6 +43,15 @@ extern CsDeparture *cs_departure_read_due(int endpoint, bool only_erased, int li
 
 /* Nothing is left to decide about these contacts. */
 extern void cs_departure_remove(int endpoint, int n, char **upsert_keys);
+
+/*
+ * They could not be removed.  What is to be erased is kept, with its contact, until
+ * somebody has it tried again, or gives up on it.
+ */
+extern void cs_departure_refuse(int endpoint, int n, char **upsert_keys);
+
+/* A watch is dropped: what is to be erased still is. */
+extern void cs_departure_leave_watch(int endpoint, int watch);
 
 /*
  * Count the contacts that are about to be removed of a watch, with those of the last

@@ -11,6 +11,7 @@
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
+#include "base/invalidation.h"
 #include "base/settings.h"
 #include "base/sql.h"
 #include "store/failure.h"
@@ -165,35 +166,51 @@ cs_failure_prune(void)
 		"DELETE FROM contactsync.failure WHERE last_at < clock_timestamp() - make_interval(mins => $1)",
 		1, {INT4OID}
 	};
+
+	/* nobody has an erasure that failed tried again without its failure */
+	static CsStatement erase = {
+		"WITH d AS (DELETE FROM contactsync.departure d WHERE d.erase AND d.failed AND NOT EXISTS"
+		" (SELECT FROM contactsync.failure f WHERE f.endpoint = d.endpoint AND f.upsert_key = d.upsert_key)"
+		" RETURNING d.endpoint, d.upsert_key)"
+		" DELETE FROM contactsync.contact c USING d WHERE c.endpoint = d.endpoint AND c.upsert_key = d.upsert_key"
+	};
 	Datum		arg = Int32GetDatum(cs_failure_rows);
 
 	cs_sql_execute(&by_count, &arg, NULL);
 	arg = Int32GetDatum(cs_failure_age);
 	cs_sql_execute(&by_age, &arg, NULL);
+	cs_sql_execute(&erase, NULL, NULL);
 }
+
+/* A removal that is to erase a person, and failed as "f". */
+#define ERASURE "d.endpoint = f.endpoint AND d.upsert_key = f.upsert_key AND d.erase AND d.failed"
 
 /*
  * Queue failed contacts again and return how many; they stay failures until they
- * have another outcome.
+ * have another outcome.  Those that are to be erased have no row to be queued.
  */
 int64
 cs_failure_retry(const CsFailureFilter *filter)
 {
 	static CsStatement statement = {
-		"WITH f AS (SELECT f.endpoint, f.watch, f.key, f.contact FROM contactsync.failure f"
+		"WITH f AS (SELECT f.endpoint, f.watch, f.key, f.upsert_key, f.contact FROM contactsync.failure f"
 		" JOIN contactsync.endpoint e ON e.id = f.endpoint"
 		" WHERE pg_has_role($1, e.role, 'USAGE') AND ($2 IS NULL OR e.server = $2) AND ($3 = 0 OR f.watch = $3)"
 		" AND ($4 IS NULL OR f.reason = $4) AND ($5 IS NULL AND NOT f.ignored OR f.id = ANY ($5))),"
+		" erased AS (UPDATE contactsync.departure d SET failed = false, departed_at = clock_timestamp() FROM f"
+		" WHERE " ERASURE " RETURNING 1),"
 		" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact, origin)"
 		" SELECT endpoint, watch, pg_current_xact_id(),"
 		" nextval('contactsync.queue_id') * CASE WHEN watch <> 0 THEN -1 ELSE 1 END, clock_timestamp(), 1,"
-		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact, 'r' FROM f WHERE watch <> 0 OR contact IS NOT NULL"
-		" RETURNING 1) SELECT count(*) FROM queued",
+		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact, 'r' FROM f WHERE (watch <> 0 OR contact IS NOT NULL)"
+		" AND NOT EXISTS (SELECT FROM contactsync.departure d WHERE " ERASURE ")"
+		" RETURNING 1) SELECT (SELECT count(*) FROM queued), (SELECT count(*) FROM erased)",
 		5, {OIDOID, NAMEOID, INT4OID, TEXTOID, INT8ARRAYOID}
 	};
 	Datum		args[5];
 	char		nulls[6] = "     ";
 	bool		isnull;
+	int64		erased;
 
 	args[0] = ObjectIdGetDatum(filter->roleid);
 	args[1] = filter->server ? NameGetDatum(filter->server) : (Datum) 0;
@@ -204,19 +221,35 @@ cs_failure_retry(const CsFailureFilter *filter)
 	args[4] = PointerGetDatum(filter->ids);
 	nulls[4] = filter->ids ? ' ' : 'n';
 	cs_sql_execute(&statement, args, nulls);
-	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
+	erased = DatumGetInt64(cs_sql_value(0, 2, &isnull));
+	if (erased > 0)
+		cs_invalidation_send(CS_DEFINITIONS);
+	return DatumGetInt64(cs_sql_value(0, 1, &isnull)) + erased;
 }
 
-/* Hide failures until they change, and return how many were not hidden before. */
+/*
+ * Hide failures until they change, and return how many were not hidden before.
+ * What was kept of a person who is to be erased, only because the provider refused
+ * that, is erased here.
+ */
 int64
 cs_failure_ignore(Oid roleid, ArrayType *ids)
 {
-	static CsStatement statement = {
+	static CsStatement erase = {
+		"WITH d AS (DELETE FROM contactsync.departure d USING contactsync.failure f, contactsync.endpoint e"
+		" WHERE " ERASURE " AND e.id = f.endpoint AND pg_has_role($1, e.role, 'USAGE') AND f.id = ANY ($2)"
+		" RETURNING d.endpoint, d.upsert_key, f.id),"
+		" c AS (DELETE FROM contactsync.contact c USING d WHERE c.endpoint = d.endpoint AND c.upsert_key = d.upsert_key)"
+		" DELETE FROM contactsync.failure f USING d WHERE f.id = d.id",
+		2, {OIDOID, INT8ARRAYOID}
+	};
+	static CsStatement hide = {
 		"UPDATE contactsync.failure f SET ignored = true FROM contactsync.endpoint e"
 		" WHERE e.id = f.endpoint AND pg_has_role($1, e.role, 'USAGE') AND f.id = ANY ($2) AND NOT f.ignored",
 		2, {OIDOID, INT8ARRAYOID}
 	};
 	Datum		args[2] = {ObjectIdGetDatum(roleid), PointerGetDatum(ids)};
+	int64		n = (int64) cs_sql_execute(&erase, args, NULL);
 
-	return (int64) cs_sql_execute(&statement, args, NULL);
+	return n + (int64) cs_sql_execute(&hide, args, NULL);
 }

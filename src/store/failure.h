@@ -32,6 +32,8 @@ typedef struct CsFailureStored
 	const char *request_id;
 	int			attempts;
 	Jsonb	   *direct;			/* of contactsync_upsert() */
+	bool		erases;			/* the person is to be erased: nothing else
+								 * keeps the message */
 } CsFailureStored;
 
 /* A failure as stored. */

@@ -26,6 +26,7 @@
 #include "base/sql.h"
 #include "store/consent.h"
 #include "store/forget.h"
+#include "store/progress.h"
 
 const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	[CS_FORGET_CONTACT] = "contact",
@@ -43,9 +44,10 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	" UNION SELECT c.endpoint, c.upsert_key FROM contactsync.endpoint e JOIN contactsync.contact c" \
 	" ON c.endpoint = e.id AND c.email = $1 WHERE pg_has_role($2, e.role, 'USAGE')"
 
-/* The rows that stand for them, failed as $1, or are traced. */
+/* The rows that stand for them, failed as one of them or as $1, or are traced. */
 #define ROWS_OF_PERSON \
 	"SELECT s.endpoint, s.watch, s.key FROM (" CONTACTS_OF_PERSON ") c JOIN contactsync.source_row s USING (endpoint, upsert_key)" \
+	" UNION SELECT f.endpoint, f.watch, f.key FROM (" CONTACTS_OF_PERSON ") c JOIN contactsync.failure f USING (endpoint, upsert_key)" \
 	" UNION SELECT s.endpoint, s.watch, s.key FROM contactsync.source_row s JOIN contactsync.endpoint e ON e.id = s.endpoint" \
 	" WHERE s.upsert_key = $1 AND pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT f.endpoint, f.watch, f.key FROM contactsync.failure f JOIN contactsync.endpoint e ON e.id = f.endpoint" \
@@ -69,11 +71,14 @@ enum
 	ARG_ADDRESS,				/* text: the address, or '' */
 	ARG_CONTACT_ENDPOINTS,		/* int4[] and text[]: the contacts */
 	ARG_UPSERT_KEYS,
+	ARG_FATES,					/* text[]: what has become of the rows */
+	ARG_SNAPSHOT,				/* text: of before that was found out */
 	NARGS
 };
 
-#define TYPES NARGS, {INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTOID, INT4ARRAYOID, TEXTARRAYOID}
-#define ROWS "unnest($1, $2, $3) AS p (endpoint, watch, key)"
+#define TYPES NARGS, {INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTOID, INT4ARRAYOID, TEXTARRAYOID, \
+	TEXTARRAYOID, TEXTOID}
+#define ROWS "unnest($1, $2, $3, $8) AS p (endpoint, watch, key, fate)"
 #define OF_ROW(t) t ".endpoint = p.endpoint AND " t ".watch = p.watch AND " t ".key = p.key"
 #define CONTACTS "unnest($6, $7) AS k (endpoint, upsert_key)"
 #define OF_CONTACT(t) t ".endpoint = k.endpoint AND " t ".upsert_key = k.upsert_key"
@@ -82,13 +87,25 @@ enum
 
 /*
  * Forget contacts.  One that a row has left, and nobody stands for, is still removed
- * at the provider, as soon as possible; it is erased here when that is done.
+ * at the provider, as soon as possible, whatever becomes of the watch; it is erased
+ * here when that is done.  That a row has gone may not have been noticed yet.
  */
 static int64
 forget_contacts(const Datum *args)
 {
+	static CsStatement depart = {
+		"WITH gone AS (DELETE FROM contactsync.source_row s USING " ROWS " WHERE " OF_ROW("s") " AND p.fate = 'gone'"
+		" RETURNING s.endpoint, s.upsert_key, s.watch, s.key)"
+		" INSERT INTO contactsync.departure (endpoint, upsert_key, watch, key, departed_at)"
+		" SELECT DISTINCT ON (k.endpoint, k.upsert_key) k.endpoint, k.upsert_key, g.watch, g.key, clock_timestamp()"
+		" FROM gone g JOIN " CONTACTS " USING (endpoint, upsert_key)"
+		" JOIN contactsync.watch w ON w.id = g.watch AND w.on_delete <> 'ignore' ON CONFLICT DO NOTHING",
+		TYPES
+	};
 	static CsStatement erase = {
-		"UPDATE contactsync.departure d SET erase = true FROM " CONTACTS " WHERE " OF_CONTACT("d") " AND NOT d.erase"
+		"UPDATE contactsync.departure d SET erase = true, failed = false, action = COALESCE(d.action, (SELECT"
+		" CASE w.on_delete WHEN 'delete' THEN 'd' ELSE 'n' END::\"char\" FROM contactsync.watch w WHERE w.id = d.watch))"
+		" FROM " CONTACTS " WHERE " OF_CONTACT("d") " AND (NOT d.erase OR d.failed)"
 		" AND (d.action IS NOT NULL OR EXISTS (SELECT FROM contactsync.watch w WHERE w.id = d.watch AND w.on_delete <> 'ignore'))"
 		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.endpoint = d.endpoint AND s.upsert_key = d.upsert_key)",
 		TYPES
@@ -117,6 +134,7 @@ forget_contacts(const Datum *args)
 
 	int64		n;
 
+	(void) run(&depart, args);
 	(void) run(&erase, args);
 	(void) run(&departure, args);
 	n = run(&leave, args);
@@ -130,7 +148,7 @@ forget_contacts(const Datum *args)
  * "suppression" is false, that consent is closed.
  */
 static void
-forget(const Datum *args, bool suppression, int64 *rows)
+forget(const Datum *args, Oid roleid, bool suppression, int64 *rows)
 {
 	static CsStatement failure = {"DELETE FROM contactsync.failure f USING " ROWS " WHERE " OF_ROW("f"), TYPES};
 	static CsStatement trace = {
@@ -151,7 +169,8 @@ forget(const Datum *args, bool suppression, int64 *rows)
 	};
 	static CsStatement keys = {
 		"WITH gone AS (SELECT q.ctid AS place, array_agg(p.key) AS keys FROM contactsync.queue q JOIN " ROWS
-		" ON q.endpoint = p.endpoint AND q.watch = p.watch AND p.watch <> 0 AND q.keys @> ARRAY[p.key] GROUP BY q.ctid),"
+		" ON q.endpoint = p.endpoint AND q.watch = p.watch AND p.watch <> 0 AND p.fate <> 'other' AND q.keys @> ARRAY[p.key]"
+		" WHERE pg_visible_in_snapshot(q.xact, $9::pg_snapshot) OR q.xact = pg_current_xact_id_if_assigned() GROUP BY q.ctid),"
 		" deleted AS (DELETE FROM contactsync.queue q USING gone WHERE q.ctid = gone.place AND gone.keys @> q.keys"
 		" RETURNING q.n), updated AS (UPDATE contactsync.queue q SET keys = left_over.keys, n = cardinality(left_over.keys)"
 		" FROM gone, LATERAL (SELECT array_agg(k ORDER BY i) AS keys FROM contactsync.queue o,"
@@ -202,7 +221,7 @@ forget(const Datum *args, bool suppression, int64 *rows)
 	uint64		n;
 
 	cs_consent_forget(args[ARG_CONTACT_ENDPOINTS], args[ARG_UPSERT_KEYS], args[ARG_ENDPOINTS], args[ARG_ADDRESS],
-					  suppression);
+					  roleid, suppression);
 	rows[CS_FORGET_CONTACT] += forget_contacts(args);
 	rows[CS_FORGET_FAILURE] += run(&failure, args);
 	rows[CS_FORGET_TRACE] += run(&trace, args);
@@ -246,45 +265,75 @@ array_of_result(uint64 n, int column, bool is_text)
 }
 
 void
-cs_forget_email(const char *email, Oid roleid, bool suppression, CsForgotten *forgotten)
+cs_forget_find_rows(const char *email, Oid roleid, CsForgetRows *rows)
+{
+	static CsStatement statement = {ROWS_OF_PERSON, 2, {TEXTOID, OIDOID}};
+	Datum		person[2] = {CStringGetTextDatum(email), ObjectIdGetDatum(roleid)};
+	MemoryContext context = CurrentMemoryContext;
+
+	/* the caller uses these after the scope has ended */
+	memset(rows, 0, sizeof(CsForgetRows));
+	rows->snapshot = MemoryContextStrdup(context, cs_progress_snapshot());
+	rows->n = (int) run(&statement, person);
+	MemoryContextSwitchTo(context);
+	rows->rows = palloc0(Max(rows->n, 1) * sizeof(CsForgetRow));
+	for (int i = 0; i < rows->n; i++)
+	{
+		rows->rows[i].endpoint = cs_sql_int(i, 1);
+		rows->rows[i].watch = cs_sql_int(i, 2);
+		rows->rows[i].key = cs_sql_text(i, 3);
+	}
+}
+
+/* Fill the arguments that are about rows. */
+static void
+set_rows(Datum *args, const CsForgetRows *rows)
+{
+	Datum	   *endpoints = palloc(Max(rows->n, 1) * sizeof(Datum));
+	Datum	   *watches = palloc(Max(rows->n, 1) * sizeof(Datum));
+	Datum	   *keys = palloc(Max(rows->n, 1) * sizeof(Datum));
+	Datum	   *fates = palloc(Max(rows->n, 1) * sizeof(Datum));
+
+	for (int i = 0; i < rows->n; i++)
+	{
+		const CsForgetRow *row = &rows->rows[i];
+
+		endpoints[i] = Int32GetDatum(row->endpoint);
+		watches[i] = Int32GetDatum(row->watch);
+		keys[i] = CStringGetTextDatum(row->key);
+		fates[i] = CStringGetTextDatum(row->fate == CS_FATE_GONE ? "gone" :
+									   row->fate == CS_FATE_OTHER ? "other" : "");
+	}
+	args[ARG_ROW_ENDPOINTS] = int_array(rows->n, endpoints);
+	args[ARG_WATCHES] = int_array(rows->n, watches);
+	args[ARG_KEYS] = text_array(rows->n, keys);
+	args[ARG_FATES] = text_array(rows->n, fates);
+	args[ARG_SNAPSHOT] = CStringGetTextDatum(rows->snapshot);
+}
+
+void
+cs_forget_email(const char *email, Oid roleid, bool suppression, const CsForgetRows *rows,
+				int64 *forgotten)
 {
 	static CsStatement contacts = {CONTACTS_OF_PERSON, 2, {TEXTOID, OIDOID}};
-	static CsStatement rows = {ROWS_OF_PERSON, 2, {TEXTOID, OIDOID}};
 	static CsStatement endpoints = {
 		"SELECT id FROM contactsync.endpoint WHERE pg_has_role($1, role, 'USAGE')", 1, {OIDOID}
 	};
 	Datum		args[NARGS];
 	Datum		person[2] = {CStringGetTextDatum(email), ObjectIdGetDatum(roleid)};
-	MemoryContext context = CurrentMemoryContext;
 	uint64		n = run(&contacts, person);
 
 	args[ARG_CONTACT_ENDPOINTS] = array_of_result(n, 1, false);
 	args[ARG_UPSERT_KEYS] = array_of_result(n, 2, true);
-	n = run(&rows, person);
-	args[ARG_ROW_ENDPOINTS] = array_of_result(n, 1, false);
-	args[ARG_WATCHES] = array_of_result(n, 2, false);
-	args[ARG_KEYS] = array_of_result(n, 3, true);
-	/* the caller uses these after the scope has ended */
-	MemoryContextSwitchTo(context);
-	memset(forgotten, 0, sizeof(CsForgotten));
-	forgotten->watches = palloc((n + 1) * sizeof(int));
-	forgotten->keys = palloc((n + 1) * sizeof(char *));
-	for (uint64 i = 0; i < n; i++)
-	{
-		if (cs_sql_int(i, 2) == 0)
-			continue;
-		forgotten->watches[forgotten->nrows] = cs_sql_int(i, 2);
-		forgotten->keys[forgotten->nrows++] = cs_sql_text(i, 3);
-	}
+	set_rows(args, rows);
 	n = run(&endpoints, &person[1]);
 	args[ARG_ENDPOINTS] = array_of_result(n, 1, false);
 	args[ARG_ADDRESS] = person[0];
-	forget(args, suppression, forgotten->rows);
-	MemoryContextSwitchTo(context);
+	forget(args, roleid, suppression, forgotten);
 }
 
 void
-cs_forget_row(int endpoint, int watch, const char *key, bool suppression, CsForgotten *forgotten)
+cs_forget_row(const CsForgetRow *row, bool suppression, int64 *forgotten)
 {
 	/*
 	 * what the row stands for, or was sent as last, unless another row stands
@@ -302,23 +351,22 @@ cs_forget_row(int endpoint, int watch, const char *key, bool suppression, CsForg
 		"DELETE FROM contactsync.source_row WHERE endpoint = $1 AND watch = $2 AND key = $3",
 		3, {INT4OID, INT4OID, TEXTOID}
 	};
-	Datum		row[3] = {Int32GetDatum(endpoint), Int32GetDatum(watch), CStringGetTextDatum(key)};
+	CsForgetRows rows = {.n = 1,.rows = unconstify(CsForgetRow *, row),.snapshot = cs_progress_snapshot()};
+	Datum		key[3] = {Int32GetDatum(row->endpoint), Int32GetDatum(row->watch), CStringGetTextDatum(row->key)};
 	Datum		args[NARGS];
-	uint64		n = run(&contact, row);
+	uint64		n = run(&contact, key);
 	char	   *address = n > 0 ? cs_sql_text(0, 2) : "";
 	Datum	   *endpoints = palloc((n + 1) * sizeof(Datum));
 
 	for (uint64 i = 0; i < n; i++)
-		endpoints[i] = row[0];
-	memset(forgotten, 0, sizeof(CsForgotten));
-	args[ARG_ROW_ENDPOINTS] = args[ARG_ENDPOINTS] = int_array(1, &row[0]);
-	args[ARG_WATCHES] = int_array(1, &row[1]);
-	args[ARG_KEYS] = text_array(1, &row[2]);
+		endpoints[i] = key[0];
+	args[ARG_ENDPOINTS] = int_array(1, &key[0]);
 	args[ARG_CONTACT_ENDPOINTS] = int_array(n, endpoints);
 	args[ARG_UPSERT_KEYS] = array_of_result(n, 1, true);
 	args[ARG_ADDRESS] = CStringGetTextDatum(strchr(address, '@') ? address : "");
-	(void) run(&remove, row);
-	forget(args, suppression, forgotten->rows);
+	set_rows(args, &rows);
+	forget(args, InvalidOid, suppression, forgotten);
+	(void) run(&remove, key);
 }
 
 void
@@ -330,7 +378,7 @@ cs_forget_sweep(void)
 		" AND (c.upsert_key = p.key OR c.email = p.key) AND NOT " IS_ERASED("c") "),"
 		" s AS (DELETE FROM contactsync.source_row s USING p WHERE p.watch = 0 AND s.endpoint = p.endpoint"
 		" AND s.upsert_key = p.key),"
-		" f AS (DELETE FROM contactsync.failure f USING p WHERE " OF_ROW("f") ")"
+		" f AS (DELETE FROM contactsync.failure f USING p WHERE " OF_ROW("f") " AND NOT " IS_ERASED("f") ")"
 		" DELETE FROM contactsync.trace t USING p WHERE " OF_ROW("t")
 	};
 
@@ -357,7 +405,7 @@ cs_forget_list(const char *email, Oid roleid)
 		" jsonb_build_object('opt_in', s.opt_in)"
 		" FROM mine JOIN contactsync.source_row s ON s.endpoint = mine.id AND s.upsert_key = $1 WHERE NOT EXISTS"
 		" (SELECT FROM contactsync.contact c WHERE c.endpoint = s.endpoint AND c.upsert_key = s.upsert_key)"
-		" UNION ALL SELECT d.departed_at, d.endpoint, d.watch, d.key, 'departed', jsonb_build_object('erase', d.erase)"
+		" UNION ALL SELECT d.departed_at, d.endpoint, d.watch, d.key, 'departed', jsonb_build_object('erase', d.erase, 'failed', d.failed)"
 		" FROM k JOIN contactsync.departure d ON " OF_CONTACT("d")
 		" UNION ALL SELECT f.last_at, f.endpoint, f.watch, f.key, 'failed',"
 		" jsonb_strip_nulls(to_jsonb(f) - '{endpoint,watch,key,last_at}'::text[])"

@@ -25,24 +25,43 @@ typedef enum CsForgetKind
 
 extern const char *const cs_forget_kinds[CS_FORGET_KINDS];
 
-typedef struct CsForgotten
+/* What has become of a row that was known to be the person. */
+typedef enum CsForgetFate
 {
-	int64		rows[CS_FORGET_KINDS];
-	int			nrows;			/* of sources, that were known to be the
-								 * person */
-	int		   *watches;		/* never 0 */
-	char	  **keys;
-} CsForgotten;
+	CS_FATE_UNKNOWN,
+	CS_FATE_HERE,				/* it still is that person */
+	CS_FATE_OTHER,				/* it is somebody else now */
+	CS_FATE_GONE				/* it was deleted, or is filtered out */
+} CsForgetFate;
+
+typedef struct CsForgetRow
+{
+	int			endpoint;
+	int			watch;			/* 0: contactsync_upsert() */
+	char	   *key;
+	CsForgetFate fate;			/* the caller looks */
+} CsForgetRow;
+
+typedef struct CsForgetRows
+{
+	int			n;
+	CsForgetRow *rows;
+	char	   *snapshot;		/* what was queued later is kept */
+} CsForgetRows;
+
+/* Find the rows of a person, at the endpoints of a role and of the roles whose
+ * privileges it has; palloc'd. */
+extern void cs_forget_find_rows(const char *email, Oid roleid, CsForgetRows *rows);
 
 /*
- * Forget a person at the endpoints of a role and of the roles whose privileges it
- * has, or a row of a watch and the contact that no other row stands for.  Unless
- * "suppression" is false, contactsync.consent remembers that consent is closed.  It is forgotten again when the calls in flight have
- * ended.
+ * Forget a person at these endpoints, or a row of a watch and the contact that no
+ * other row stands for; and add to "forgotten", by kind, how many rows that were.
+ * Unless "suppression" is false, contactsync.consent remembers that consent is
+ * closed.  It is forgotten again when the calls in flight have ended.
  */
-extern void cs_forget_email(const char *email, Oid roleid, bool suppression, CsForgotten *forgotten);
-extern void cs_forget_row(int endpoint, int watch, const char *key, bool suppression,
-						  CsForgotten *forgotten);
+extern void cs_forget_email(const char *email, Oid roleid, bool suppression, const CsForgetRows *rows,
+							int64 *forgotten);
+extern void cs_forget_row(const CsForgetRow *row, bool suppression, int64 *forgotten);
 
 /* Forget the outcomes of calls that were in flight then. */
 extern void cs_forget_sweep(void);

@@ -28,7 +28,7 @@ cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz unt
 		" UNION ALL SELECT watch, GREATEST(total - done, 1), 1, 0 FROM contactsync.scan"
 		" WHERE endpoint = e.id AND state = 'running' AND kind <> 'poll' AND started_at <= $4"
 		" UNION ALL SELECT d.watch, 1, 0, 1 FROM contactsync.departure d LEFT JOIN contactsync.watch o ON o.id = d.watch"
-		" WHERE d.endpoint = e.id AND d.departed_at <= $5 AND (d.erase OR d.departed_at + COALESCE(o.delete_delay, '0')"
+		" WHERE d.endpoint = e.id AND NOT d.failed AND d.departed_at <= $5 AND (d.erase OR d.departed_at + COALESCE(o.delete_delay, '0')"
 		" / current_setting('contactsync.clock_speed')::float8 <= clock_timestamp() AND NOT EXISTS (SELECT FROM"
 		" contactsync.watch i WHERE i.endpoint = e.id AND i.state = 'running' AND NOT i.complete))) p"
 		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"

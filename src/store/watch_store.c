@@ -22,6 +22,7 @@
 
 #include "base/invalidation.h"
 #include "base/sql.h"
+#include "store/departure.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
 #include "store/watch_store.h"
@@ -247,6 +248,7 @@ cs_watch_store_forget(int endpoint, int id)
 {
 	static const char *const tables[] = {"queue", "source_row", "departure", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten"};
 
+	cs_departure_leave_watch(endpoint, id);
 	for (int i = 0; i < lengthof(tables); i++)
 		delete_of_watch(tables[i], endpoint, id);
 }
