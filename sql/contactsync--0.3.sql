@@ -333,6 +333,7 @@ CREATE TABLE contactsync.endpoint (
 	pulled_until timestamptz,
 	learned_at	timestamptz,
 	unlearnable	text,
+	pull_error	text,
 	database		text	NOT NULL DEFAULT '',
 	timeline	integer	NOT NULL DEFAULT 0,
 	stale_before	timestamptz,
@@ -349,6 +350,7 @@ COMMENT ON COLUMN contactsync.endpoint.pulled_until
 IS 'time of the newest change that contactsync_pull() fetched, on the provider''s clock';
 COMMENT ON COLUMN contactsync.endpoint.learned_at IS 'when all contacts at the provider were last listed completely';
 COMMENT ON COLUMN contactsync.endpoint.unlearnable IS 'why they cannot be listed: claims decides then';
+COMMENT ON COLUMN contactsync.endpoint.pull_error IS 'why the last request for a page of them failed; null: it did not';
 COMMENT ON COLUMN contactsync.endpoint.database
 IS 'database that sends to the server, as named by contactsync.database_identity(); in any other database the server is paused';
 COMMENT ON COLUMN contactsync.endpoint.timeline
@@ -815,7 +817,7 @@ SELECT pg_catalog.pg_extension_config_dump('contactsync.minute_failure', '');
 -- each role sees its own rows.
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION contactsync.runtime(OUT endpoint integer, OUT in_flight integer, OUT pace float8)
+CREATE FUNCTION contactsync.runtime(OUT endpoint integer, OUT in_flight integer, OUT waiting bigint, OUT pace float8)
 RETURNS SETOF record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_runtime';
 COMMENT ON FUNCTION contactsync.runtime()
@@ -1009,24 +1011,29 @@ WITH lane AS (
 			 THEN pg_catalog.format('this database was restored or copied; if no other sends to the server: SELECT contactsync_resume(%L)', e.server)
 			 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
 			 WHEN w.state <> 'running' THEN w.reason
-			 ELSE COALESCE(e.reason, e.limitation OPERATOR(pg_catalog.#>>) '{}') END AS reason,
+			 ELSE COALESCE(e.reason, e.limitation OPERATOR(pg_catalog.#>>) '{}',
+				'learning: ' || NULLIF(r.waiting, 0) || ' contacts wait until all contacts at the provider are listed'
+					|| COALESCE('; the last request failed: ' || e.pull_error, ''),
+				'pulling: the last request failed: ' || e.pull_error,
+				'learning is off: the contacts at the provider cannot be listed: ' || e.unlearnable) END AS reason,
 		COALESCE(p.paused_at, CASE WHEN w.state <> 'running' THEN w.since END, e.since, w.created_at) AS since,
-		e.until, CASE WHEN e.database <> contactsync.database_identity() THEN 0 ELSE p.watch END AS paused, COALESCE(q.contacts, 0) AS backlog, q.oldest
+		e.until, CASE WHEN e.database <> contactsync.database_identity() THEN 0 ELSE p.watch END AS paused, COALESCE(q.contacts, 0) AS backlog, q.oldest, COALESCE(r.in_flight, 0) AS in_flight, r.pace
 	FROM lane l
 		JOIN contactsync.endpoint e ON e.id = l.endpoint
 		LEFT JOIN contactsync.watch w ON w.id = l.watch
 		LEFT JOIN LATERAL (SELECT p.watch, p.paused_by, p.paused_at, p.reason FROM contactsync.pause p
 						   WHERE p.endpoint = l.endpoint AND p.watch IN (0, l.watch) ORDER BY p.watch LIMIT 1) p ON true
 		LEFT JOIN contactsync.backlog() q ON q.endpoint = l.endpoint AND q.watch = l.watch
+		LEFT JOIN contactsync.runtime() r ON r.endpoint = l.endpoint
 	WHERE pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 )
 SELECT h.server, h.source, h.role AS owner, h.state,
 	CASE WHEN h.mine THEN h.reason WHEN h.state IN ('halted', 'paused') THEN pg_catalog.split_part(h.reason, ':', 1) END AS reason,
 	h.since, h.until, h.backlog,
 	pg_catalog.now() - h.oldest AS oldest,
-	COALESCE(r.in_flight, 0) AS in_flight,
+	h.in_flight,
 	COALESCE(n.calls, 0) AS rate,
-	r.pace,
+	h.pace,
 	CASE WHEN h.backlog > 0 AND n.contacts > 0 AND h.state = 'running' THEN
 		pg_catalog.date_trunc('second', pg_catalog.now() + LEAST(pg_catalog.sum(h.backlog) OVER (PARTITION BY h.endpoint)::float8 / n.contacts, 1e9)
 			* interval '1 second') END AS eta,
@@ -1043,7 +1050,6 @@ SELECT h.server, h.source, h.role AS owner, h.state,
 			LIMIT 1) f)) AS hint
 FROM health h
 	LEFT JOIN contactsync.counter c ON c.endpoint = h.endpoint AND c.watch = h.watch
-	LEFT JOIN contactsync.runtime() r ON r.endpoint = h.endpoint
 	LEFT JOIN lately n ON n.endpoint = h.endpoint,
 	contactsync.worker_state() AS k (worker);
 COMMENT ON VIEW contactsync.status

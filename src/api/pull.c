@@ -25,6 +25,7 @@
 
 #include "api/fetch.h"
 #include "base/compat.h"
+#include "base/invalidation.h"
 #include "base/sql.h"
 #include "base/text.h"
 #include "provider/email.h"
@@ -161,8 +162,8 @@ end_pull(const CsPuller *puller, bool all, bool complete)
 	cs_remote_contact_learn(puller->endpoint_id, puller->pulled_at, puller->ahead);
 	if (complete)
 		cs_remote_contact_advance(puller->endpoint_id, puller->pulled_at);
-	if (complete && all)
-		cs_remote_contact_complete(puller->endpoint_id, puller->pulled_at);
+	if (complete && all && cs_remote_contact_complete(puller->endpoint_id, puller->pulled_at))
+		cs_invalidation_send(CS_DEFINITIONS);	/* contacts may wait for this */
 	cs_sql_leave(&scope);
 }
 

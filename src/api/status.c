@@ -158,11 +158,12 @@ typedef struct CsRuntime
 } CsRuntime;
 
 static void
-put_runtime(int endpoint, int in_flight, double pace, void *arg)
+put_runtime(int endpoint, int in_flight, int64 waiting, double pace, void *arg)
 {
 	CsRuntime  *runtime = arg;
-	Datum		values[3] = {Int32GetDatum(endpoint), Int32GetDatum(in_flight), Float8GetDatum(pace)};
-	bool		nulls[3] = {0};
+	Datum		values[4] = {Int32GetDatum(endpoint), Int32GetDatum(in_flight), Int64GetDatum(waiting),
+	Float8GetDatum(pace)};
+	bool		nulls[4] = {0};
 
 	if (list_member_int(runtime->endpoints, endpoint))
 		tuplestore_putvalues(runtime->result->setResult, runtime->result->setDesc, values, nulls);

@@ -29,6 +29,7 @@ typedef struct CsActivity
 	Oid			dboid;			/* InvalidOid: free */
 	int			endpoint;
 	int			in_flight;
+	int64		waiting;		/* contacts, for a pull */
 	double		pace;
 } CsActivity;
 
@@ -104,7 +105,7 @@ find_row(int endpoint)
 
 /* Show this of an endpoint of this database; in the worker only. */
 void
-cs_activity_publish(int endpoint, int in_flight, double pace)
+cs_activity_publish(int endpoint, int in_flight, int64 waiting, double pace)
 {
 	CsActivity *row;
 
@@ -117,6 +118,7 @@ cs_activity_publish(int endpoint, int in_flight, double pace)
 		row->dboid = MyDatabaseId;
 		row->endpoint = endpoint;
 		row->in_flight = in_flight;
+		row->waiting = waiting;
 		row->pace = pace;
 	}
 	LWLockRelease(shared->lock);
@@ -135,7 +137,8 @@ cs_activity_clear(void)
 
 /* Visit what is shown of this database. */
 void
-cs_activity_visit(void (*visit) (int endpoint, int in_flight, double pace, void *arg), void *arg)
+cs_activity_visit(void (*visit) (int endpoint, int in_flight, int64 waiting, double pace, void *arg),
+				  void *arg)
 {
 	CsActivity *rows;
 	int			n;
@@ -149,6 +152,6 @@ cs_activity_visit(void (*visit) (int endpoint, int in_flight, double pace, void 
 	LWLockRelease(shared->lock);
 	for (int i = 0; i < n; i++)
 		if (rows[i].dboid == MyDatabaseId)
-			visit(rows[i].endpoint, rows[i].in_flight, rows[i].pace, arg);
+			visit(rows[i].endpoint, rows[i].in_flight, rows[i].waiting, rows[i].pace, arg);
 	pfree(rows);
 }

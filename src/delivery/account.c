@@ -47,6 +47,7 @@ cs_account_create(const CsEndpointState *state)
 	account->halt_notified = state->halt_notified;
 	account->context = CurrentMemoryContext;
 	account->health_changed = true;
+	account->pull_error = state->pull_error;
 	account->published = -1;
 	dlist_init(&account->ready);
 	return account;
@@ -349,7 +350,7 @@ cs_account_has_to_store(const CsAccount *account)
 {
 	ListCell   *lc;
 
-	if (account->health_changed || account->learned_changed)
+	if (account->health_changed || account->learned_changed || account->pull_error_changed)
 		return true;
 	foreach(lc, account->lanes)
 		if (((CsLane *) lfirst(lc))->broken_changed)
@@ -399,6 +400,8 @@ cs_account_store_health(const CsAccount *account)
 	notify_health(account);
 	if (account->learned_changed)
 		cs_endpoint_state_set_learned(account->id, account->learned_pace, account->limitation);
+	if (account->pull_error_changed)
+		cs_endpoint_state_set_pull_error(account->id, account->pull_error);
 	if (account->health_changed)
 		cs_endpoint_state_set_health(account->id, names[account->health], account->reason,
 									 account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
@@ -414,7 +417,7 @@ cs_account_health_stored(CsAccount *account)
 		((CsLane *) lfirst(lc))->broken_changed = false;
 	if (has_to_notify(account))
 		account->halt_notified = !account->halt_notified;
-	account->learned_changed = account->health_changed = false;
+	account->learned_changed = account->health_changed = account->pull_error_changed = false;
 }
 
 /*
@@ -430,7 +433,8 @@ cs_account_is_idle_but_busy(const CsAccount *account)
 	if (!account->busy)
 		return false;
 	foreach(lc, account->lanes)
-		if (((CsLane *) lfirst(lc))->changes.nchanges > 0)
+		if (((CsLane *) lfirst(lc))->changes.nchanges > 0 ||
+			((CsLane *) lfirst(lc))->has_set_aside)
 		return false;
 	return dlist_is_empty(unconstify(dlist_head *, &account->ready));
 }
@@ -458,8 +462,11 @@ cs_account_store_busy(CsAccount *account, bool busy)
 void
 cs_account_publish(CsAccount *account)
 {
-	if (account->published == account->in_flight)
+	int			in_flight = account->in_flight + account->listing;
+
+	if (account->published == in_flight && account->nwaiting_published == account->nwaiting)
 		return;
-	account->published = account->in_flight;
-	cs_activity_publish(account->id, account->in_flight, account->pace.rate);
+	account->published = in_flight;
+	account->nwaiting_published = account->nwaiting;
+	cs_activity_publish(account->id, in_flight, account->nwaiting, account->pace.rate);
 }

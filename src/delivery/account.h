@@ -72,7 +72,14 @@ typedef struct CsAccount
 	CsLearning	learning;		/* who opted out there */
 	struct CsPuller *puller;	/* a pull that is under way, or NULL */
 	double		pull_at;		/* when who opted out is learnt again */
-	bool		pull_wanted;	/* somebody waits for that */
+	bool		listing;		/* it is asked for a page of that; not one of
+								 * in_flight */
+	bool		listed_last;	/* the last request was that */
+	char	   *pull_error;		/* why the last one failed, or NULL */
+	bool		pull_error_changed; /* since it was last stored */
+	struct bloom_filter *waiting;	/* identities of contacts that wait for
+									 * it, or NULL */
+	int64		nwaiting;		/* how many */
 
 	List	   *lanes;
 	CsLane	   *removals;		/* contacts that no row stands for; not in
@@ -85,6 +92,7 @@ typedef struct CsAccount
 	TimestampTz stale_before;	/* what was synced earlier is not trusted */
 	int			in_flight;		/* calls */
 	int			published;		/* in_flight as status shows it */
+	int64		nwaiting_published;
 	dlist_head	ready;			/* calls that wait for their time */
 	int64		last_batch;		/* number of the last batch */
 

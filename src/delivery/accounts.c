@@ -374,8 +374,6 @@ cs_accounts_lanes_ready_at(CsAccount *account, double now)
 	double		at;
 	ListCell   *lc;
 
-	if (cs_pull_holds_back(account))
-		return DBL_MAX;
 	at = Min(cs_scan_ready_at(account, now), cs_removal_ready_at(account, now));
 	foreach(lc, account->lanes)
 		at = Min(at, cs_lane_ready_at(lfirst(lc), now));

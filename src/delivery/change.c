@@ -47,32 +47,6 @@ typedef struct CsChangeSlot
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-/* A row of the queue; it is deleted when its last change is finished. */
-typedef struct CsReadRow
-{
-	CsQueuePosition position;
-	int			unfinished;		/* changes */
-} CsReadRow;
-
-typedef struct CsReadRowSlot
-{
-	CsQueuePosition position;
-	CsReadRow  *row;
-	char		status;
-} CsReadRowSlot;
-
-#define SH_PREFIX rowset
-#define SH_ELEMENT_TYPE CsReadRowSlot
-#define SH_KEY_TYPE CsQueuePosition
-#define SH_KEY position
-#define SH_HASH_KEY(tb, key) \
-	hash_combine(murmurhash32((uint32) (key).xact), murmurhash32((uint32) (key).id))
-#define SH_EQUAL(tb, a, b) ((a).xact == (b).xact && (a).id == (b).id)
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
 /* Initialize a set without changes; what it holds is allocated in the context. */
 void
 cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *locks,
@@ -83,7 +57,7 @@ cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *loc
 	set->locks = locks;
 	set->context = context;
 	set->by_key = changeset_create(context, 256, NULL);
-	set->rows = rowset_create(context, 256, NULL);
+	set->rows = cs_read_row_create(context);
 	dlist_init(&set->pending);
 	dlist_init(&set->postponed);
 	dlist_init(&set->sent_ahead);
@@ -235,7 +209,7 @@ cs_change_mark_sent(CsChange *change)
 int
 cs_change_room(const CsChangeSet *set)
 {
-	return cs_max_pending - Max(set->nchanges, (int) set->rows->members);
+	return cs_max_pending - Max(set->nchanges, cs_read_row_count(set->rows));
 }
 
 static CsChange *
@@ -321,13 +295,6 @@ count_change(CsChange *change)
 	change->set->newly_counted++;
 }
 
-static void
-free_row(CsChangeSet *set, CsReadRow *row)
-{
-	rowset_delete(set->rows, row->position);
-	pfree(row);
-}
-
 static uint8
 origin_of(const CsQueueRow *row)
 {
@@ -351,16 +318,12 @@ void
 cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool counted)
 {
 	int			n = row->nkeys == 0 && row->contact ? 1 : row->nkeys;
-	CsReadRowSlot *slot;
-	CsReadRow  *read;
 	bool		found;
+	CsReadRow  *read = cs_read_row_add(set->rows, row->position, &found);
 
-	slot = rowset_insert(set->rows, row->position, &found);
-	if (found)
+	if (found && !read->kept)
 		return;					/* read twice */
-	read = slot->row = MemoryContextAlloc(set->context, sizeof(CsReadRow));
-	read->position = row->position;
-	read->unfinished = 0;
+	read->kept = false;
 	for (int i = 0; i < n; i++)
 	{
 		CsChange   *change;
@@ -377,7 +340,7 @@ cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool co
 			count_change(change);
 	}
 	if (read->unfinished == 0)
-		free_row(set, read);
+		cs_read_row_free(set->rows, read);
 }
 
 /*
@@ -547,13 +510,16 @@ cs_change_release_row(CsChange *change, CsQueuePosition *position)
 	while (change->rows != NIL)
 	{
 		CsReadRow  *row = llast(change->rows);
+		bool		kept;
 
 		change->rows = list_delete_last(change->rows);
 		if (--row->unfinished > 0)
 			continue;
 		*position = row->position;
-		free_row(change->set, row);
-		return true;
+		kept = row->kept;
+		cs_read_row_free(change->set->rows, row);
+		if (!kept)
+			return true;
 	}
 	return false;
 }
@@ -590,4 +556,33 @@ cs_change_finish(CsChange *change)
 	pfree(change->key);
 	pfree(change);
 	set->nchanges--;
+}
+
+/* Were all queue rows of the change written before that transaction? */
+bool
+cs_change_is_before(const CsChange *change, uint64 xact)
+{
+	ListCell   *lc;
+
+	foreach(lc, change->rows)
+		if (((CsReadRow *) lfirst(lc))->position.xact >= xact)
+		return false;
+	return true;
+}
+
+/*
+ * Set an ACTIVE change aside, to save memory while it has to wait: its queue rows
+ * are kept, and it is added once more when they are read again.
+ */
+void
+cs_change_set_aside(CsChange *change)
+{
+	CsQueuePosition position;
+	ListCell   *lc;
+
+	foreach(lc, change->rows)
+		((CsReadRow *) lfirst(lc))->kept = true;
+	while (cs_change_release_row(change, &position))
+		Assert(false);
+	cs_change_finish(change);
 }

@@ -18,6 +18,7 @@
 
 #include "delivery/identity_lock.h"
 #include "delivery/read_batch.h"
+#include "delivery/read_row.h"
 #include "provider/contact.h"
 #include "store/queue.h"
 
@@ -56,7 +57,7 @@ typedef struct CsChangeSet
 	CsIdentityLocks *locks;
 	MemoryContext context;
 	struct changeset_hash *by_key;
-	struct rowset_hash *rows;	/* queue rows that still have a change here */
+	CsReadRows *rows;			/* queue rows that still have a change here */
 	int			nchanges;
 	dlist_head	pending;		/* PENDING, in the order of reading */
 	dlist_head	postponed;		/* PENDING, but with a not_before */
@@ -151,5 +152,7 @@ extern bool cs_change_release_row(CsChange *change, CsQueuePosition *position);
 extern List *cs_change_take_locks(CsChange *change, List *taken);
 extern void cs_change_release_taken(CsIdentityLocks *locks, List *taken);
 extern void cs_change_finish(CsChange *change);
+extern bool cs_change_is_before(const CsChange *change, uint64 xact);
+extern void cs_change_set_aside(CsChange *change);
 
 #endif							/* CS_DELIVERY_CHANGE_H */

@@ -106,8 +106,8 @@ another_withdrew(const CsClaimFacts *facts)
 
 /* Is anything known of the person?  A contact whose first call may be under way is
  * not one that the provider had. */
-static bool
-is_remembered(const CsClaimFacts *facts)
+bool
+cs_claim_is_remembered(const CsClaimFacts *facts)
 {
 	return facts->known->synced_at != 0 || facts->person->elsewhere || facts->person->remembered;
 }
@@ -161,11 +161,11 @@ cs_claim_decide(const CsClaimFacts *facts)
 {
 	if (facts->consent != CS_CONSENT_YES)
 		return CS_CLAIM_NOT;
-	if (turns_true(facts) || (is_remembered(facts) && is_newer_word(facts)))
+	if (turns_true(facts) || (cs_claim_is_remembered(facts) && is_newer_word(facts)))
 		return CS_CLAIM;
 	if (cs_claim_stands(facts) || cs_claim_is_closed(facts))
 		return CS_CLAIM_NOT;
 	if (facts->all && !another_withdrew(facts))
 		return CS_CLAIM;
-	return is_remembered(facts) ? CS_CLAIM_NOT : CS_CLAIM_IF_NEW;
+	return cs_claim_is_remembered(facts) ? CS_CLAIM_NOT : CS_CLAIM_IF_NEW;
 }

@@ -51,6 +51,9 @@ extern char cs_claim_seen(char before, char consent);
 /* Was consent claimed already, and does it stand as far as we know? */
 extern bool cs_claim_stands(const CsClaimFacts *facts);
 
+/* Is anything known of the person? */
+extern bool cs_claim_is_remembered(const CsClaimFacts *facts);
+
 /* Is it known that the person opted out? */
 extern bool cs_claim_is_closed(const CsClaimFacts *facts);
 

@@ -26,6 +26,7 @@
 #include "delivery/claim.h"
 #include "delivery/decide.h"
 #include "delivery/intent.h"
+#include "delivery/pull.h"
 #include "delivery/standing.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
@@ -225,18 +226,14 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 
 /*
  * A claim that the provider has to prove first: where contacts can be listed, that
- * is what tells.  Return false if they have not been listed yet.
+ * they have been tells.
  */
-static bool
+static void
 resolve_claim(const CsAccount *account, const CsPerson *person, CsContact *contact)
 {
-	if (contact->claim != CS_CLAIM_IF_NEW || account->endpoint->provider->build_pull == NULL)
-		return true;
-	if (account->learning == CS_LEARNING_DUE)
-		return false;
-	contact->claim = account->learning == CS_LEARNING_DONE && !person->listed.found ?
-		CS_CLAIM : CS_CLAIM_NOT;
-	return true;
+	if (contact->claim == CS_CLAIM_IF_NEW && account->endpoint->provider->build_pull)
+		contact->claim = account->learning == CS_LEARNING_DONE && !person->listed.found ?
+			CS_CLAIM : CS_CLAIM_NOT;
 }
 
 /*
@@ -270,7 +267,10 @@ apply_known(const CsItem *item)
 											 contact->consent);
 	item->change->contact_opt_in = cs_claim_seen(item->known.found ? item->known.opt_in : CS_CONSENT_UNKNOWN,
 												 contact->consent);
-	return resolve_claim(account, &item->person, contact);
+	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))
+		return false;
+	resolve_claim(account, &item->person, contact);
+	return true;
 }
 
 /* A contact that is to be moved takes along what is known of it. */
@@ -390,11 +390,12 @@ drop_contact(CsChange *change)
 
 /* Wait for a pull that learns who opted out. */
 static bool
-wait_for_pull(CsChange *change)
+wait_for_pull(CsChange *change, double now)
 {
-	change->lane->account->pull_wanted = true;
-	cs_change_postpone(change, 0, true);
-	return drop_contact(change);
+	cs_pull_add_waiting(change->lane->account, change->contact);
+	(void) drop_contact(change);
+	cs_lane_set_aside(change->lane, change, now);
+	return false;
 }
 
 /* A contact that nobody consented to, or not any more. */
@@ -425,14 +426,14 @@ is_to_be_deleted(const CsItem *item)
 
 /* Send the contact, unless the provider has it, or a newer value of it. */
 static bool
-decide_contact(CsSettlement *settlement, const CsItem *item)
+decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 {
 	CsChange   *change = item->change;
 	CsContact  *contact = item->contact;
 
 	cs_contact_digest(contact, change->lane->account->endpoint->payload, &change->digest);
 	if (!apply_known(item))
-		return wait_for_pull(change);
+		return wait_for_pull(change, now);
 	apply_left(item);
 	change->is_recorded = item->row.found && !has_left(item) && !item->row.withheld &&
 		item->row.opt_in == change->row_opt_in;
@@ -462,7 +463,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item)
 
 /* Return true if the change has to be sent. */
 static bool
-decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch)
+decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, double now)
 {
 	CsChange   *change = item->change;
 
@@ -490,7 +491,7 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch)
 		fail(settlement, item, item->refusal->reason, item->refusal->message, item->refusal->field);
 		return false;
 	}
-	return decide_contact(settlement, item);
+	return decide_contact(settlement, item, now);
 }
 
 /* A lock that somebody holds is tried again after (s). */
@@ -522,7 +523,7 @@ cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
 	list_rows(n, items);
 	MemoryContextSwitchTo(read_batch->context);
 	for (int i = 0; i < n; i++)
-		if (items[i].change && decide(settlement, &items[i], read_batch))
+		if (items[i].change && decide(settlement, &items[i], read_batch, now))
 			kept[nkept++] = &items[i];
 	intents = cs_intent_begin(lane, nkept);
 	for (int i = 0; i < nkept; i++)

@@ -320,6 +320,7 @@ start_ready(CsDelivery *delivery, CsAccount *account, int slots, double now)
 		if (!cs_pace_take(&account->pace, now))
 			return 0;
 		dlist_delete(&call->node);
+		account->listed_last = false;
 		cs_call_start(call, delivery->http, now);
 		slots--;
 	}
@@ -336,7 +337,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	CsChange  **changes;
 	int			n = 0;
 
-	if (calls == 0 || cs_pull_holds_back(account) ||
+	if (calls == 0 ||
 		(!cs_account_has_changes(account, now) && cs_removal_ready_at(account, now) > now))
 		return;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
@@ -398,7 +399,8 @@ pull(CsDelivery *delivery, CsAccount *account, double now)
 		cs_pull_begin(account);
 		commit(delivery);
 	}
-	cs_pull_request(account, delivery->http, now);
+	if (cs_pull_has_turn(account, now))
+		cs_pull_request(account, delivery->http, now);
 }
 
 static void

@@ -22,6 +22,9 @@
 /* Rows to read at a time before their size is known. */
 #define FIRST_READ	50
 
+/* What cannot be set aside looks again whether it still has to wait after (s). */
+#define WAITING_PAUSE	1.0
+
 /*
  * Create a lane without changes in the current context.  The watch, NULL for
  * direct upserts, is not copied.
@@ -73,9 +76,56 @@ add_row(CsLane *lane, const CsQueueRow *row)
 {
 	uint64		xact = row->position.xact;
 
+	int			newly_counted = lane->changes.newly_counted;
+
 	/* the guard counts what a scan queued by the scan */
 	cs_change_add(&lane->changes, row, xact < lane->unconfirmed_below,
 				  xact >= lane->guard.released && xact != lane->scan_xact);
+	/* what is read again did not arrive just now */
+	if (xact < lane->reread_until.xact ||
+		(xact == lane->reread_until.xact && row->position.id <= lane->reread_until.id))
+		lane->changes.newly_counted = newly_counted;
+}
+
+/*
+ * Changes that wait for a pull
+ */
+
+/*
+ * Set an ACTIVE change aside until cs_lane_reread().  That it may have been sent
+ * would be forgotten, unless that is known of all that was queued at that time: such
+ * a change stays in memory.
+ */
+void
+cs_lane_set_aside(CsLane *lane, CsChange *change, double now)
+{
+	lane->has_set_aside = true;
+	if (change->unconfirmed && !cs_change_is_before(change, lane->unconfirmed_below))
+		cs_change_postpone(change, now + WAITING_PAUSE, true);
+	else
+		cs_change_set_aside(change);
+}
+
+/* Read what was set aside. */
+void
+cs_lane_reread(CsLane *lane)
+{
+	lane->reread = lane->has_set_aside;
+	if (lane->reread)
+		lane->exhausted = false;
+}
+
+/* Have the queue read from its beginning, once nothing is to be deleted from it. */
+static void
+begin_again(CsLane *lane)
+{
+	if (!lane->reread || lane->outcomes != NULL)
+		return;
+	lane->reread = lane->has_set_aside = false;
+	lane->reread_until = lane->cursor.position;
+	lane->cursor.position.xact = 0;
+	lane->cursor.position.id = PG_INT64_MIN;
+	lane->cursor.nstragglers = 0;
 }
 
 /*
@@ -93,8 +143,9 @@ cs_lane_load(CsLane *lane)
 
 	if (room <= 0)
 		return;
+	begin_again(lane);
 	n = cs_queue_read(&lane->cursor, lane->endpoint_id, lane->watch_id, room, &rows);
-	lane->exhausted = !lane->cursor.more;
+	lane->exhausted = !lane->cursor.more && !lane->reread;
 	markers = palloc((n + 1) * sizeof(CsQueuePosition));
 	for (int i = 0; i < n; i++)
 	{
@@ -133,7 +184,7 @@ cs_lane_ready_at(const CsLane *lane, double now)
 bool
 cs_lane_is_empty(const CsLane *lane)
 {
-	return lane->changes.nchanges == 0 && lane->exhausted;
+	return lane->changes.nchanges == 0 && lane->exhausted && !lane->has_set_aside;
 }
 
 /*

@@ -30,6 +30,9 @@ typedef struct CsLane
 
 	CsQueueCursor cursor;
 	bool		exhausted;		/* the queue had no more when it was last read */
+	bool		has_set_aside;	/* changes that wait for a pull */
+	bool		reread;			/* they do not any more: read the queue anew */
+	CsQueuePosition reread_until;	/* how far the queue had been read before */
 	uint64		unconfirmed_below;	/* rows of earlier transactions may have
 									 * been sent before a crash */
 	CsChangeSet changes;
@@ -59,6 +62,8 @@ extern CsLane *cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatc
 extern void cs_lane_carry_over(CsLane *lane, const CsLane *before);
 extern void cs_lane_close(CsLane *lane);
 extern void cs_lane_load(CsLane *lane);
+extern void cs_lane_set_aside(CsLane *lane, CsChange *change, double now);
+extern void cs_lane_reread(CsLane *lane);
 extern CsChange *cs_lane_next(CsLane *lane, double now);
 extern double cs_lane_ready_at(const CsLane *lane, double now);
 extern bool cs_lane_is_empty(const CsLane *lane);

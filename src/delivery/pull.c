@@ -8,10 +8,16 @@
  * may have opted out.  After that, the contacts that changed are listed once in a
  * while, as contactsync_pull() does.
  *
- * The pages are requests like any other: no transaction is open meanwhile, and
- * the pace, the pauses and the health of the account are those of its calls.  A
- * provider that cannot list its contacts, or not to this key, is not asked again;
- * consent of addresses that we have no memory of is then not claimed.
+ * Only the contacts whose consent would be claimed wait for the first listing.  They
+ * wait as a whole, since the call that created one of them without consent would have
+ * it listed as one that the provider had.  So does a contact of the same identity,
+ * unless it says no; a Bloom filter tells that, so that any number can wait.
+ *
+ * No transaction is open while a page is awaited.  The pace and the pauses are those
+ * of the account's calls, which take turns with the pages; but a page that fails is
+ * asked for again by itself, and is no reason not to make calls.  A provider that
+ * cannot list its contacts, or not to this key, is not asked again; consent of
+ * addresses that we have no memory of is then not claimed.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,12 +25,13 @@
 
 #include <float.h>
 
+#include "lib/bloomfilter.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/text.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "delivery/pull.h"
 #include "provider/answer.h"
 #include "store/remote_contact.h"
@@ -32,6 +39,10 @@
 #define ROUNDS		3			/* of listing all pages */
 #define MAX_PAGES	1000000		/* stops a provider that never ends */
 #define STORE_PAUSE 1.0			/* s until a page is stored again */
+
+/* Of the Bloom filter: contacts, and memory in kB. */
+#define FILTER_SIZE	100000
+#define FILTER_KB	1024
 
 /*
  * When to pull
@@ -66,21 +77,25 @@ due_at(const CsAccount *account)
 	if (account->learning == CS_LEARNING_OFF || account->unreadable || account->endpoint == NULL)
 		return DBL_MAX;
 	if (account->learning == CS_LEARNING_DUE)
-		return account->pull_wanted ? 0 : DBL_MAX;
+		return account->nwaiting > 0 ? 0 : DBL_MAX;
 	return interval(account) > 0 ? account->pull_at : DBL_MAX;
-}
-
-/* Are contacts to wait until it is known who is at the provider? */
-bool
-cs_pull_holds_back(const CsAccount *account)
-{
-	return account->learning == CS_LEARNING_DUE && account->pull_wanted;
 }
 
 bool
 cs_pull_is_to_begin(const CsAccount *account, double now)
 {
 	return account->puller == NULL && due_at(account) <= now;
+}
+
+/* When the account may be asked for a page; DBL_MAX: not by itself. */
+static double
+allowed_at(const CsAccount *account, double now)
+{
+	double		at = cs_pace_ready_at(&account->pace, now);
+
+	if (account->paused || account->unreadable)
+		return DBL_MAX;
+	return account->health == CS_RUNNING ? at : Max(at, account->resume_at);
 }
 
 /* When something can be done; DBL_MAX: an answer comes first. */
@@ -93,7 +108,86 @@ cs_pull_ready_at(const CsAccount *account, double now)
 		return puller->store_at;
 	if (puller && puller->in_flight)
 		return DBL_MAX;
-	return Max(puller ? now : due_at(account), cs_account_ready_at(account, now));
+	return Max(puller ? puller->not_before : due_at(account), allowed_at(account, now));
+}
+
+/* Is it the turn of a page, rather than of a call that could start? */
+bool
+cs_pull_has_turn(const CsAccount *account, double now)
+{
+	return !account->listed_last || cs_account_free_slots(account, now) == 0 ||
+		(dlist_is_empty(unconstify(dlist_head *, &account->ready)) &&
+		 !cs_account_has_changes(account, now));
+}
+
+/*
+ * Contacts that wait
+ */
+
+static bool
+may_contain(const CsAccount *account, const char *utf8)
+{
+	return account->waiting && utf8 &&
+		!bloom_lacks_element(account->waiting, unconstify(unsigned char *, (const unsigned char *) utf8),
+							 strlen(utf8));
+}
+
+/*
+ * Has the contact to wait until it is known who is at the provider?  "remembered":
+ * something is known of its person here.
+ */
+bool
+cs_pull_has_to_wait(const CsAccount *account, const CsContact *contact, bool remembered)
+{
+	if (account->learning != CS_LEARNING_DUE)
+		return false;
+	if (contact->claim == CS_CLAIM_IF_NEW)
+		return true;
+	return !remembered && contact->claim != CS_CLAIM && contact->consent != CS_CONSENT_NO &&
+		(may_contain(account, contact->upsert_key) || may_contain(account, contact->value[CS_EMAIL]));
+}
+
+/* Is it possible that a contact with that upsert key waits? */
+bool
+cs_pull_may_wait(const CsAccount *account, const char *identity)
+{
+	return account->waiting && may_contain(account, cs_text_to_utf8(identity, strlen(identity)));
+}
+
+/* The contact waits. */
+void
+cs_pull_add_waiting(CsAccount *account, const CsContact *contact)
+{
+	const char *identities[2] = {contact->upsert_key, contact->value[CS_EMAIL]};
+
+	if (account->waiting == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(account->context);
+
+		account->waiting = bloom_create(FILTER_SIZE, FILTER_KB, 0);
+		MemoryContextSwitchTo(old);
+	}
+	if (account->nwaiting == 0 || !may_contain(account, contact->upsert_key))
+		account->nwaiting++;
+	for (int i = 0; i < lengthof(identities); i++)
+		if (identities[i])
+			bloom_add_element(account->waiting,
+							  unconstify(unsigned char *, (const unsigned char *) identities[i]),
+							  strlen(identities[i]));
+}
+
+/* Whoever is at the provider is known, or will not be. */
+static void
+end_waiting(CsAccount *account)
+{
+	ListCell   *lc;
+
+	if (account->waiting)
+		bloom_free(account->waiting);
+	account->waiting = NULL;
+	account->nwaiting = 0;
+	foreach(lc, account->lanes)
+		cs_lane_reread(lfirst(lc));
 }
 
 /*
@@ -137,8 +231,8 @@ cs_pull_request(CsAccount *account, CsHttp *http, double now)
 	MemoryContext old;
 	char	   *authorization;
 
-	if (puller == NULL || puller->in_flight || puller->rows ||
-		cs_account_free_slots(account, now) == 0 || !cs_pace_take(&account->pace, now))
+	if (puller == NULL || puller->in_flight || puller->rows || now < puller->not_before ||
+		now < allowed_at(account, now) || !cs_pace_take(&account->pace, now))
 		return;
 	MemoryContextReset(puller->page_context);
 	old = MemoryContextSwitchTo(puller->page_context);
@@ -146,8 +240,7 @@ cs_pull_request(CsAccount *account, CsHttp *http, double now)
 	authorization = cs_provider_auth_value(account->endpoint);
 	(void) cs_http_start(http, &account->endpoint->http, &request, authorization, puller);
 	cs_provider_auth_wipe(authorization);
-	puller->in_flight = true;
-	account->in_flight++;
+	puller->in_flight = account->listing = account->listed_last = true;
 	MemoryContextSwitchTo(old);
 }
 
@@ -175,6 +268,27 @@ give_up(CsPuller *puller, const char *reason)
 	puller->unlearnable = MemoryContextStrdup(puller->context, reason);
 }
 
+static void
+set_error(CsAccount *account, const char *error)
+{
+	if (strcmp(account->pull_error ? account->pull_error : "", error ? error : "") == 0)
+		return;
+	account->pull_error = error ? MemoryContextStrdup(account->context, error) : NULL;
+	account->pull_error_changed = true;
+}
+
+/* Ask for the page again, after a while that is longer each time. */
+static void
+fail_page(CsPuller *puller, const CsJudgement *judgement, double now)
+{
+	double		wait = cs_pace_backoff(++puller->failures);
+
+	if (judgement->retry_after >= 0)
+		wait = Min(judgement->retry_after, puller->account->endpoint->max_retry_after) + cs_pace_jitter();
+	puller->not_before = now + wait;
+	set_error(puller->account, judgement->message ? judgement->message : "it was not answered");
+}
+
 /* Keep the contacts of a page, to be stored. */
 static void
 take_page(CsPuller *puller, const CsResponse *response, CsJson *doc)
@@ -196,7 +310,8 @@ take_page(CsPuller *puller, const CsResponse *response, CsJson *doc)
 	puller->next_cursor = pulled.next_cursor;
 }
 
-/* Keep the page to be stored, or have the account wait or halt, or give up. */
+/* Keep the page to be stored, or ask for it again, or give up; or have the account
+ * wait or halt, if no call would fare better. */
 void
 cs_pull_answered(CsPuller *puller, const CsResponse *response, double now)
 {
@@ -206,12 +321,15 @@ cs_pull_answered(CsPuller *puller, const CsResponse *response, double now)
 	CsBatch		none = {0};
 	CsJudgement judgement;
 
-	puller->in_flight = false;
-	account->in_flight--;
+	puller->in_flight = account->listing = false;
 	cs_provider_begin_judgement(&none, &judgement);
 	if (response->status >= 200 && response->status < 300)
 	{
-		cs_account_recover(account, now);
+		if (puller->halted)
+			cs_account_recover(account, now);
+		puller->halted = false;
+		puller->failures = 0;
+		set_error(account, NULL);
 		take_page(puller, response, doc);
 	}
 	else if (response->status == 401 && account->endpoint->provider->auth == CS_AUTH_OAUTH)
@@ -219,13 +337,16 @@ cs_pull_answered(CsPuller *puller, const CsResponse *response, double now)
 	else if (!cs_answer_judge_common(account->endpoint, response, doc, &judgement) ||
 			 response->status == 403)
 		give_up(puller, psprintf("HTTP status %d", response->status));
-	else if (judgement.verdict == CS_HALT)
+	else if (response->status == 401)
+	{
+		puller->halted = true;
 		cs_account_halt(account, now, judgement.retry_after,
 						judgement.reason ? judgement.reason : "unauthorized", judgement.message);
+	}
 	else if (response->status == 429)
 		cs_account_throttle(account, now, judgement.retry_after, judgement.message);
 	else
-		cs_account_fail(account, now, judgement.retry_after, judgement.message);
+		fail_page(puller, &judgement, now);
 	MemoryContextSwitchTo(old);
 }
 
@@ -258,7 +379,7 @@ finish(CsPuller *puller, double now)
 	if (complete)
 	{
 		cs_remote_contact_advance(account->id, puller->pulled_at);
-		cs_remote_contact_complete(account->id, puller->pulled_at);
+		(void) cs_remote_contact_complete(account->id, puller->pulled_at);
 		account->learning = CS_LEARNING_DONE;
 	}
 	else if (account->learning == CS_LEARNING_DUE)
@@ -268,7 +389,7 @@ finish(CsPuller *puller, double now)
 		account->learning = CS_LEARNING_OFF;
 	}
 	account->pull_at = now + interval(account);
-	account->pull_wanted = false;
+	end_waiting(account);
 	puller->done = true;
 }
 

@@ -27,6 +27,9 @@ typedef struct CsPuller
 	int64		total;			/* contacts, according to the last page */
 	double		ahead;			/* see cs_message_clock_ahead() */
 	bool		in_flight;
+	int			failures;		/* of the page that is wanted, in a row */
+	double		not_before;		/* it is not asked for before, after a failure */
+	bool		halted;			/* the account, by an answer to this */
 	const char *rows;			/* of the page, to be stored, or NULL */
 	const char *next_cursor;
 	bool		last;			/* the page is the last one */
@@ -37,8 +40,11 @@ typedef struct CsPuller
 
 /* Needs no transaction. */
 extern void cs_pull_init(CsAccount *account, const CsEndpointState *state, double now);
-extern bool cs_pull_holds_back(const CsAccount *account);
+extern bool cs_pull_has_to_wait(const CsAccount *account, const CsContact *contact, bool remembered);
+extern bool cs_pull_may_wait(const CsAccount *account, const char *identity);
+extern void cs_pull_add_waiting(CsAccount *account, const CsContact *contact);
 extern double cs_pull_ready_at(const CsAccount *account, double now);
+extern bool cs_pull_has_turn(const CsAccount *account, double now);
 extern void cs_pull_request(CsAccount *account, CsHttp *http, double now);
 extern void cs_pull_answered(CsPuller *puller, const CsResponse *response, double now);
 

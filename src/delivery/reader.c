@@ -20,7 +20,6 @@
 #include "base/sql.h"
 #include "base/try.h"
 #include "delivery/decide.h"
-#include "delivery/pull.h"
 #include "delivery/reader.h"
 #include "delivery/removal.h"
 #include "provider/provider.h"
@@ -323,7 +322,7 @@ read_lane(CsLane *lane, int wanted, int64 *room, CsChange **changes, CsSettlemen
 {
 	int			n = 0;
 
-	while (n < wanted && *room > 0 && !cs_pull_holds_back(lane->account))
+	while (n < wanted && *room > 0)
 	{
 		int			limit = Min(wanted - n, lane->read_size);
 		int			before = n;

@@ -29,6 +29,7 @@
 #include "base/text.h"
 #include "base/sql.h"
 #include "delivery/lane.h"
+#include "delivery/pull.h"
 #include "delivery/removal.h"
 #include "delivery/removal_guard.h"
 #include "provider/provider.h"
@@ -153,6 +154,8 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 			later |= departure->departed_at <= now;
 			continue;
 		}
+		if (cs_pull_may_wait(account, departure->upsert_key))
+			continue;			/* a row may stand for it */
 		if (departure->stands || departure->action == '\0')
 			decided[ndecided++] = unconstify(char *, departure->upsert_key);
 		else if (departure->erase || lane == NULL || !lane->guard.closed)

@@ -83,7 +83,7 @@ cs_endpoint_state_load_all(void)
 	static CsStatement statement = {
 		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.limitation #>> '{}', e.stale_before,"
 		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.halt_notified,"
-		" e.learned_at, e.unlearnable"
+		" e.learned_at, e.unlearnable, e.pull_error"
 		" FROM contactsync.endpoint e WHERE e.database = contactsync.database_identity() ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -118,6 +118,7 @@ cs_endpoint_state_load_all(void)
 		until = cs_sql_value(i, 12, &isnull);
 		endpoint->learned_at = isnull ? 0 : DatumGetTimestampTz(until);
 		endpoint->unlearnable = cs_sql_text(i, 13);
+		endpoint->pull_error = cs_sql_text(i, 14);
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;
@@ -274,6 +275,21 @@ cs_endpoint_state_set_health(int endpoint, const char *state, const char *reason
 	args[2] = cs_sql_utf8_or_null(reason, &nulls[2]);
 	args[3] = TimestampTzGetDatum(until);
 	nulls[3] = until == 0 ? 'n' : ' ';
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/* Store why the last pull failed; NULL: it did not. */
+void
+cs_endpoint_state_set_pull_error(int endpoint, const char *error)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET pull_error = $2 WHERE id = $1", 2, {INT4OID, TEXTOID}
+	};
+	Datum		args[2];
+	char		nulls[3] = "  ";
+
+	args[0] = Int32GetDatum(endpoint);
+	args[1] = cs_sql_utf8_or_null(error, &nulls[1]);
 	cs_sql_execute(&statement, args, nulls);
 }
 

@@ -29,6 +29,7 @@ typedef struct CsEndpointState
 	double		throttled_until;	/* on our clock; 0: not throttled */
 	char	   *reason;			/* what the provider said then, or NULL */
 	TimestampTz learned_at;		/* when who is there was last listed; 0: never */
+	char	   *pull_error;		/* why the last pull failed, or NULL */
 	char	   *unlearnable;	/* why that cannot be listed, or NULL */
 	bool		halt_notified;	/* the last NOTIFY said that it is halted */
 } CsEndpointState;
@@ -53,6 +54,7 @@ extern void cs_endpoint_state_set_busy(int endpoint, bool busy);
 extern void cs_endpoint_state_set_health(int endpoint, const char *state, const char *reason,
 										 TimestampTz until);
 extern void cs_endpoint_state_set_learned(int endpoint, double pace, const char *limitation);
+extern void cs_endpoint_state_set_pull_error(int endpoint, const char *error);
 extern void cs_endpoint_state_set_unlearnable(int endpoint, const char *reason);
 extern void cs_endpoint_state_set_halt_notified(int endpoint, bool halt_notified);
 

@@ -195,16 +195,19 @@ cs_remote_contact_since(int endpoint_id)
 	return cs_sql_execute(&statement, &arg, NULL) > 0 ? cs_sql_text(0, 1) : NULL;
 }
 
-void
+bool
 cs_remote_contact_complete(int endpoint_id, TimestampTz pulled_at)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.endpoint SET learned_at = $2, unlearnable = NULL WHERE id = $1",
+		"UPDATE contactsync.endpoint e SET learned_at = $2, unlearnable = NULL"
+		" FROM (SELECT learned_at IS NULL AS first FROM contactsync.endpoint WHERE id = $1) o"
+		" WHERE e.id = $1 RETURNING o.first",
 		2, {INT4OID, TIMESTAMPTZOID}
 	};
 	Datum		args[2] = {Int32GetDatum(endpoint_id), TimestampTzGetDatum(pulled_at)};
+	bool		isnull;
 
-	cs_sql_execute(&statement, args, NULL);
+	return cs_sql_execute(&statement, args, NULL) > 0 && DatumGetBool(cs_sql_value(0, 1, &isnull));
 }
 
 void

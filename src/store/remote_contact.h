@@ -51,7 +51,8 @@ extern bool cs_remote_contact_read_page(const CsEndpoint *endpoint, const CsPull
 										CsJson *doc, CsPullPage *pulled, StringInfo page);
 
 /* A pull has brought all contacts. */
-extern void cs_remote_contact_complete(int endpoint_id, TimestampTz pulled_at);
+/* Return true if that is the first time. */
+extern bool cs_remote_contact_complete(int endpoint_id, TimestampTz pulled_at);
 extern void cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at);
 
 /*
