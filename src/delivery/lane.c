@@ -92,15 +92,16 @@ add_row(CsLane *lane, const CsQueueRow *row)
  */
 
 /*
- * Set an ACTIVE change aside until cs_lane_reread().  That it may have been sent
- * would be forgotten, unless that is known of all that was queued at that time: such
- * a change stays in memory.
+ * Set an ACTIVE change aside until cs_lane_reread().  A change of which more is known
+ * than can be found out again, such as that it may have been sent, stays in memory.
  */
 void
 cs_lane_set_aside(CsLane *lane, CsChange *change, double now)
 {
+	bool		known_later = !change->unconfirmed || cs_change_is_before(change, lane->unconfirmed_below);
+
 	lane->has_set_aside = true;
-	if (change->unconfirmed && !cs_change_is_before(change, lane->unconfirmed_below))
+	if (!known_later || (change->origins & (CS_ORIGIN_RENAMED | CS_ORIGIN_WORD)) != 0)
 		cs_change_postpone(change, now + WAITING_PAUSE, true);
 	else
 		cs_change_set_aside(change);
