@@ -112,6 +112,8 @@ typedef struct CsChange
 	const char *upsert_key;		/* of the contact, in the database's encoding */
 	const char *previous_key;	/* that its row stood for, if it is another
 								 * one; likewise */
+	bool		previous_maybe_sent;	/* ... and was, perhaps without an
+										 * answer, before this reading */
 	char		row_opt_in;		/* to be stored of the row; see
 								 * cs_claim_seen() */
 	char		contact_opt_in; /* ... and of the contact */

@@ -470,6 +470,7 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, do
 	memset(&change->digest, 0, sizeof(change->digest));
 	change->upsert_key = item->upsert_key;
 	change->previous_key = has_left(item) ? item->row.upsert_key : NULL;
+	change->previous_maybe_sent = change->unconfirmed;
 	change->has_row = item->row.found;
 	change->was_known = item->known.synced_at != 0;
 	if (change->lane->watch && strlen(change->key) > CS_KEY_MAX_BYTES)

@@ -4,7 +4,8 @@
  *		What is stored before calls that could leave behind what nobody knows of.
  *
  * A contact that may be created, and would have to be removed when its row has
- * gone; or consent that may be withdrawn.  Of all else the queue row is the doubt.
+ * gone; one that another row would have to speak for again then; or consent that may
+ * be withdrawn.  Of all else the queue row is the doubt.
  * It takes one flush for all changes that are read together.
  *
  *-------------------------------------------------------------------------
@@ -64,6 +65,19 @@ add_departure(CsIntents *intents, const CsChange *change)
 	departure->key = change->key;
 }
 
+/* Is the row new to a contact that another row stands for? */
+static bool
+joins_another(const CsLane *lane, const CsChange *change, const CsRowState *row,
+			  const CsKnown *known)
+{
+	int			watch;
+	char	   *key;
+
+	return lane->watch && !row->found && known->found && known->key &&
+		cs_row_state_find_other(lane->endpoint_id, change->upsert_key, lane->watch_id,
+								change->key, &watch, &key);
+}
+
 void
 cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
 			  const CsKnown *known)
@@ -75,7 +89,7 @@ cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
 	bool		withdraws = known->claimed && contact->consent == CS_CONSENT_NO;
 	CsContactIntent *intent;
 
-	if (!creates && !withdraws)
+	if (!creates && !withdraws && !joins_another(lane, change, row, known))
 		return;
 	intent = &intents->contacts[intents->ncontacts++];
 	memset(intent, 0, sizeof(CsContactIntent));

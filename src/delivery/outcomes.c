@@ -39,6 +39,8 @@ typedef struct CsLeftTo
 	const char *upsert_key;
 	const char *key;			/* of that row */
 	bool		has_no_address; /* the row stands for nobody */
+	bool		maybe_sent;		/* ... and may have been sent as the contact
+								 * without an answer */
 } CsLeftTo;
 
 CsLaneOutcomes *
@@ -179,9 +181,13 @@ record_speaker(CsLaneOutcomes *outcomes, const CsChange *change)
 		record_row(outcomes, change, false)->has_digest = false;
 }
 
-/* A row has left a contact, which may be the last one that did. */
+/*
+ * A row has left a contact, which may be the last one that did.  "maybe_sent": it may
+ * have been sent as the contact without an answer.
+ */
 static void
-depart(CsLaneOutcomes *outcomes, const CsChange *change, const char *upsert_key, char action)
+depart(CsLaneOutcomes *outcomes, const CsChange *change, const char *upsert_key, bool maybe_sent,
+	   char action)
 {
 	const CsLane *lane = outcomes->lane;
 	CsDeparture *departure;
@@ -190,6 +196,7 @@ depart(CsLaneOutcomes *outcomes, const CsChange *change, const char *upsert_key,
 	left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
 	left->upsert_key = copy(outcomes, upsert_key);
 	left->key = copy(outcomes, change->key);
+	left->maybe_sent = maybe_sent;
 	if (lane->watch->on_delete == CS_ON_DELETE_IGNORE && action == '\0')
 		return;
 	departure = add(outcomes, &outcomes->departures, sizeof(CsDeparture));
@@ -208,7 +215,7 @@ leave_previous(CsLaneOutcomes *outcomes, const CsChange *change)
 	CsAction	action = provider->left_behind ? provider->left_behind(endpoint) : CS_UPSERT;
 
 	if (change->previous_key)
-		depart(outcomes, change, change->previous_key,
+		depart(outcomes, change, change->previous_key, change->previous_maybe_sent,
 			   action == CS_UNSUBSCRIBE ? 'n' : action == CS_DELETE ? 'd' : '\0');
 }
 
@@ -370,7 +377,7 @@ cs_outcomes_add_gone(CsLaneOutcomes *outcomes, CsChange *change)
 	if (change->has_row)
 		add_text(outcomes, &outcomes->gone, change->key);
 	if (outcomes->lane->watch && change->upsert_key)
-		depart(outcomes, change, change->upsert_key, '\0');
+		depart(outcomes, change, change->upsert_key, change->unconfirmed, '\0');
 	clear_failure(outcomes, change);
 	finish(outcomes, change);
 }
@@ -412,10 +419,11 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		add_text(outcomes, &outcomes->refused, change->upsert_key);
 	if (change->upsert_key && is_maybe_sent(change, stored->reason))
 		add_text(outcomes, &outcomes->unknown, change->upsert_key);
-	else if (change->upsert_key && change->contact && !change->was_known && !outcomes->lane->removals)
+	else if (change->upsert_key && change->contact && !outcomes->lane->removals)
 	{
 		/* it was only intended */
-		remove_unremembered(outcomes, change->upsert_key);
+		if (!change->was_known)
+			remove_unremembered(outcomes, change->upsert_key);
 		if (outcomes->lane->watch && !change->has_row)
 			add_text(outcomes, &outcomes->gone, change->key);
 	}
@@ -435,29 +443,14 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
  * Storing
  */
 
-/*
- * A contact whose last speaker has left is spoken for by another row that stands
- * for it: that row is queued, to be sent after this one.
- */
+/* Queue the row of another lane, to be sent after this one. */
 static void
-leave_to_another(const CsLane *lane, const CsLeftTo *left)
+queue_row(const CsLane *lane, int watch, const char *key)
 {
-	CsKnown		known;
-	CsQueueWriter *writer;
-	Datum		element;
+	Datum		element = CStringGetTextDatum(key);
+	CsQueueWriter *writer = cs_queue_begin_write(NULL);
 	ListCell   *lc;
-	int			watch;
-	char	   *key;
 
-	cs_contact_state_read(lane->endpoint_id, 1, (char **) &left->upsert_key, &known);
-	if (!known.found || known.watch != lane->watch_id || known.key == NULL ||
-		strcmp(known.key, left->key) != 0 ||
-		!cs_row_state_find_other(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,
-								 &watch, &key))
-		return;
-	cs_contact_state_invalidate(lane->endpoint_id, 1, (char **) &left->upsert_key);
-	element = CStringGetTextDatum(key);
-	writer = cs_queue_begin_write(NULL);
 	cs_queue_write(writer, lane->endpoint_id, watch, 1,
 				   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL, CS_QUEUE_SCAN);
 	cs_queue_end_write(writer);
@@ -467,6 +460,37 @@ leave_to_another(const CsLane *lane, const CsLeftTo *left)
 
 		if (other->watch_id == watch)
 			other->exhausted = false;
+	}
+}
+
+/*
+ * A contact whose last speaker has left is spoken for by another row that stands
+ * for it: by one that says the same, such as that row under its new key, or else by
+ * one that is queued.
+ */
+static void
+leave_to_another(const CsLane *lane, const CsLeftTo *left)
+{
+	CsKnown		known;
+	bool		spoke;
+	int			watch;
+	char	   *key;
+
+	cs_contact_state_read(lane->endpoint_id, 1, (char **) &left->upsert_key, &known);
+	if (!known.found)
+		return;
+	spoke = known.watch == lane->watch_id && known.key && strcmp(known.key, left->key) == 0;
+	if (!spoke && !left->maybe_sent)
+		return;
+	if (!left->maybe_sent && known.has_digest &&
+		cs_row_state_find_same(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,
+							   &known.digest, &watch, &key))
+		cs_contact_state_set_speaker(lane->endpoint_id, left->upsert_key, watch, key);
+	else if (cs_row_state_find_other(lane->endpoint_id, left->upsert_key, lane->watch_id,
+									 left->key, &watch, &key))
+	{
+		cs_contact_state_invalidate(lane->endpoint_id, 1, (char **) &left->upsert_key);
+		queue_row(lane, watch, key);
 	}
 }
 

@@ -457,6 +457,22 @@ cs_contact_state_invalidate(int endpoint, int n, char **upsert_keys)
 }
 
 void
+cs_contact_state_set_speaker(int endpoint, const char *upsert_key, int watch, const char *key)
+{
+	CsKeyedWriter writer;
+
+	cs_keyed_table_begin_write(&writer, TABLE, PRIMARY_KEYS);
+	if (find(&writer.table, endpoint, upsert_key))
+	{
+		keep_all(&writer);
+		cs_keyed_table_set(&writer, CONTACT_WATCH, Int32GetDatum(watch));
+		cs_keyed_table_set_text(&writer, CONTACT_KEY, key);
+		cs_keyed_table_update(&writer);
+	}
+	cs_keyed_table_end_write(&writer);
+}
+
+void
 cs_contact_state_remove(int endpoint, int n, char **upsert_keys)
 {
 	write_rows(remove_contacts, endpoint, n, upsert_keys);

@@ -109,6 +109,10 @@ extern void cs_contact_state_intend(int endpoint, int n, const CsContactIntent *
 /* What the provider has of these contacts is not known any more. */
 extern void cs_contact_state_invalidate(int endpoint, int n, char **upsert_keys);
 
+/* Another row, which says the same, speaks for the contact from now on. */
+extern void cs_contact_state_set_speaker(int endpoint, const char *upsert_key, int watch,
+										 const char *key);
+
 /* Remove the contacts, of which nobody is left and the provider has none. */
 extern void cs_contact_state_remove(int endpoint, int n, char **upsert_keys);
 

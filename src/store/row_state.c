@@ -73,9 +73,13 @@ cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 	cs_keyed_table_close(&table);
 }
 
-bool
-cs_row_state_find_other(int endpoint, const char *upsert_key, int watch, const char *key,
-						int *other_watch, char **other_key)
+/*
+ * Find a row that stands for the contact, other than one; if a digest is given, one
+ * that has this digest of its own.
+ */
+static bool
+find_standing(int endpoint, const char *upsert_key, int watch, const char *key,
+			  const pg_uuid_t *digest, int *other_watch, char **other_key)
 {
 	CsKeyedTable table;
 	ScanKeyData keys[CONTACT_KEYS];
@@ -88,13 +92,30 @@ cs_row_state_find_other(int endpoint, const char *upsert_key, int watch, const c
 		 there = cs_keyed_table_next(&table))
 	{
 		bool		isnull;
+		Datum		datum = cs_keyed_table_get(&table, ROW_DIGEST, &isnull);
 
+		if (digest && (isnull || memcmp(DatumGetUUIDP(datum), digest, sizeof(pg_uuid_t)) != 0))
+			continue;
 		*other_watch = DatumGetInt32(cs_keyed_table_get(&table, ROW_WATCH, &isnull));
 		*other_key = cs_keyed_table_text(&table, ROW_KEY);
 		found = key == NULL || *other_watch != watch || strcmp(*other_key, key) != 0;
 	}
 	cs_keyed_table_close(&table);
 	return found;
+}
+
+bool
+cs_row_state_find_other(int endpoint, const char *upsert_key, int watch, const char *key,
+						int *other_watch, char **other_key)
+{
+	return find_standing(endpoint, upsert_key, watch, key, NULL, other_watch, other_key);
+}
+
+bool
+cs_row_state_find_same(int endpoint, const char *upsert_key, int watch, const char *key,
+					   const pg_uuid_t *digest, int *other_watch, char **other_key)
+{
+	return find_standing(endpoint, upsert_key, watch, key, digest, other_watch, other_key);
 }
 
 int

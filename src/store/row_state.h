@@ -80,6 +80,11 @@ extern void cs_row_state_remove(int watch, int n, char **keys);
 extern bool cs_row_state_find_other(int endpoint, const char *upsert_key, int watch,
 									const char *key, int *other_watch, char **other_key);
 
+/* Find such a row that has this digest of its own. */
+extern bool cs_row_state_find_same(int endpoint, const char *upsert_key, int watch,
+								   const char *key, const pg_uuid_t *digest, int *other_watch,
+								   char **other_key);
+
 /* A row that stands for a contact, and what it said last. */
 typedef struct CsRowStanding
 {

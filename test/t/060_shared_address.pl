@@ -139,5 +139,19 @@ $sandbox->clear_faults('campaignlark');
 $node->safe_psql('postgres', q{CALL contactsync_wait('campaignlark')});
 is(at_provider('last@example.com'), 'Ann 9 SUBSCRIBED', 'the last change wins while a call is in flight');
 
+# another key is no other row
+my $calls = $sandbox->count('campaignlark')->{requests};
+$node->safe_psql('postgres', q{UPDATE customers SET id = 11 WHERE id = 1; CALL contactsync_wait('campaignlark')});
+is($sandbox->count('campaignlark')->{requests}, $calls, 'no call is made when the row that changed last gets another key');
+
+# a row that was sent, perhaps, and has gone before its outcome was known
+$sandbox->fault('campaignlark', { effect => 'after', times => undef, action => { status => 503 } });
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (20, 'last@example.com', 'Lost')});
+wait_for('a lost answer', sub { at_provider('last@example.com') eq 'Lost SUBSCRIBED' });
+$node->safe_psql('postgres', q{DELETE FROM customers WHERE id = 20});
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', q{CALL contactsync_wait('campaignlark')});
+like(at_provider('last@example.com'), qr/^(Ann|Bea|Cid) \d SUBSCRIBED$/, 'the contact shows one of the remaining rows again');
+
 $node->stop;
 done_testing();
