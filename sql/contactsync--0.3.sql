@@ -81,7 +81,7 @@ CREATE FUNCTION @extschema@.contactsync_unwatch(source regclass, server name)
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_unwatch';
 COMMENT ON FUNCTION @extschema@.contactsync_unwatch(regclass, name)
-IS 'stops mirroring a table and deletes what was queued and stored for it';
+IS 'stops mirroring a table and deletes what was queued and stored for it, but keeps what the provider has; of several roles'' watches, drops that of the caller';
 
 CREATE FUNCTION @extschema@.contactsync_upsert(server name, contact jsonb)
 RETURNS bigint LANGUAGE c STRICT
@@ -529,7 +529,7 @@ COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
 COMMENT ON COLUMN contactsync.contact.action IS 'u upserted, n unsubscribed';
 COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: what it has is not known';
 COMMENT ON COLUMN contactsync.contact.synced_at IS 'null: a first call may be under way';
-COMMENT ON COLUMN contactsync.contact.watch IS 'with key, the source row that was sent last; 0: contactsync_upsert()';
+COMMENT ON COLUMN contactsync.contact.watch IS 'with key, the source row that was sent last; 0: contactsync_upsert(). The watch may have been dropped since; no other one gets its id';
 COMMENT ON COLUMN contactsync.contact.opt_in IS 'that it was last sent with: t, f, n for null, N for null after t, - for none';
 COMMENT ON COLUMN contactsync.contact.opt_in_at IS 'when the person gave consent, as far as it is mapped';
 COMMENT ON COLUMN contactsync.contact.claimed IS 'consent was claimed, and stands as far as is known';
@@ -848,10 +848,10 @@ AS 'MODULE_PATHNAME', 'contactsync_backlog';
 COMMENT ON FUNCTION contactsync.backlog()
 IS 'returns the number of queued contacts; for a long queue an estimate, so that the call is cheap';
 
-CREATE FUNCTION contactsync.hint(state text, reason text, server text, source text, worker text, failures bigint)
+CREATE FUNCTION contactsync.hint(state text, reason text, server text, source text, owner regrole, worker text, failures bigint)
 RETURNS text LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_hint';
-COMMENT ON FUNCTION contactsync.hint(text, text, text, text, text, bigint)
+COMMENT ON FUNCTION contactsync.hint(text, text, text, text, regrole, text, bigint)
 IS 'returns the command to run in a state, or null if all is well';
 
 CREATE FUNCTION contactsync.latency_bounds()
@@ -1045,7 +1045,7 @@ SELECT h.server, h.source, h.role AS owner, h.state,
 	c.last_success,
 	CASE WHEN h.mine THEN c.last_error END AS last_error, c.last_error_at,
 	k.worker,
-	contactsync.hint(h.state, h.reason, h.server::text, CASE WHEN h.paused = 0 THEN NULL ELSE h.source::text END, k.worker,
+	contactsync.hint(h.state, h.reason, h.server::text, CASE WHEN h.paused = 0 THEN NULL ELSE h.source::text END, h.role, k.worker,
 		(SELECT pg_catalog.count(*) FROM (SELECT FROM contactsync.failure f WHERE f.endpoint = h.endpoint AND f.watch = h.watch AND NOT f.ignored
 			LIMIT 1) f)) AS hint
 FROM health h

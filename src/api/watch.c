@@ -32,6 +32,7 @@
 #include "store/endpoint_state.h"
 #include "store/policy.h"
 #include "store/schedule.h"
+#include "store/source.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
 #include "store/watch_make.h"
@@ -82,31 +83,6 @@ name_list(ArrayType *array)
 	return list;
 }
 
-/*
- * A source without rows has been read: it is known whose contact has no row.  Of
- * another one that is so after the first import or reconciliation.
- */
-static void
-store_complete(const CsWatch *watch)
-{
-	char	   *query = psprintf("SELECT FROM %s LIMIT 1",
-								 quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->source)),
-															get_rel_name(watch->source)));
-	CsSqlScope	scope;
-	bool		empty;
-
-	SPI_connect();
-	if (SPI_execute(query, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not execute \"%s\"", query);
-	empty = SPI_processed == 0;
-	SPI_finish();
-	if (!empty)
-		return;
-	cs_sql_enter(&scope);
-	cs_sql_execute_text("UPDATE contactsync.watch SET complete = true WHERE id = %d", watch->id);
-	cs_sql_leave(&scope);
-}
-
 /* contactsync_watch(source, server, mapping, filter, key, on_delete, always,
  * what cs_schedule_read() reads, and what cs_policy_read() does) */
 Datum
@@ -138,7 +114,13 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	cs_sql_leave(&scope);
 	cs_schedule_store(watch, &schedule);
 	cs_policy_store(watch->id, &policy);
-	store_complete(watch);
+	/* of a source without rows it is known whose contact has no row */
+	if (cs_source_is_empty(watch))
+	{
+		cs_sql_enter(&scope);
+		cs_watch_store_complete(watch->id);
+		cs_sql_leave(&scope);
+	}
 	notice_if_not_preloaded();
 	PG_RETURN_INT32(watch->id);
 }
@@ -321,24 +303,15 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(differing);
 }
 
-/*
- * contactsync_unwatch(source, server): drop the caller's watch and those of the
- * roles whose privileges it has.
- */
+/* contactsync_unwatch(source, server) */
 Datum
 contactsync_unwatch(PG_FUNCTION_ARGS)
 {
-	List	   *watches = cs_watch_find_all(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
+	const CsWatch *watch = cs_watch_find(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
 	CsSqlScope	scope;
-	ListCell   *lc;
 
 	cs_sql_enter(&scope);
-	foreach(lc, watches)
-	{
-		const CsWatch *watch = lfirst(lc);
-
-		cs_watch_store_drop(watch->endpoint, watch->id);
-	}
+	cs_watch_store_drop(watch->endpoint, watch->id);
 	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }

@@ -82,6 +82,14 @@ cs_option_check_words(const char *value, const char *const *words)
 	return problem.data;
 }
 
+const char *const cs_option_opt_out_words[] = {"keep", "delete", NULL};
+
+const char *
+cs_option_check_opt_out(const char *value)
+{
+	return cs_option_check_words(value, cs_option_opt_out_words);
+}
+
 /* Check that a value can be an HTTP header, or a part of one. */
 const char *
 cs_option_check_header(const char *value)

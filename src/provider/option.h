@@ -65,4 +65,9 @@ extern const char *cs_option_check_header(const char *value);
 extern const char *cs_option_check_pace(const char *value);
 extern const char *cs_option_check_words(const char *value, const char *const *words);
 
+/* The values of on_opt_out, as cs_endpoint_option_word() counts them, and their check. */
+extern const char *const cs_option_opt_out_words[];
+#define CS_OPT_OUT_DELETE	1
+extern const char *cs_option_check_opt_out(const char *value);
+
 #endif							/* CS_PROVIDER_OPTION_H */

@@ -208,6 +208,10 @@ check_opt_in_at(CsContact *contact)
 	contact->opt_in_at = 0;
 	if (value == NULL)
 		return NULL;
+	if (strspn(value, "0123456789") > 4)
+		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in_at",
+								 "opt_in_at \"%.*s\" is after the year 9999",
+								 pg_encoding_mbcliplen(PG_UTF8, value, (int) strlen(value), MAX_QUOTED), value);
 	if (!cs_contact_parse_time(value, &contact->opt_in_at))
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in_at",
 								 "opt_in_at \"%s\" is not a time such as 2026-07-04T12:00:00Z", value);

@@ -295,6 +295,9 @@ typedef struct CsProvider
 	/* MAY be set: the option that tells accounts at one base_url apart */
 	const char *account_option;
 
+	/* MAY be set: an option beside base_url that decides where calls go */
+	const char *url_option;
+
 	/*
 	 * MAY be set: return what is doubtful about an attribute's name, for a
 	 * WARNING

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/sql.h"
 #include "store/scan_store.h"
+#include "store/watch_store.h"
 
 static const char *const kinds[] = {"import", "reconcile", "poll"};
 static const char *const phases[] = {"counting", "comparing", "missing"};
@@ -192,25 +193,25 @@ cs_scan_store_begin_phase(const CsScanRow *row, int64 total)
 void
 cs_scan_store_end(int id, const char *reason)
 {
-	/* all rows were read once: it is known whose contact has none */
-	static CsStatement complete = {
-		"UPDATE contactsync.watch w SET complete = true FROM contactsync.scan s WHERE s.id = $1 AND w.id = s.watch"
-		" AND s.filter IS NULL AND NOT w.complete",
-		1, {INT4OID}
-	};
 	static CsStatement statement = {
 		"UPDATE contactsync.scan SET state = CASE WHEN $2 IS NULL THEN 'done' ELSE 'failed' END, reason = $2,"
-		" finished_at = clock_timestamp() WHERE id = $1",
+		" finished_at = clock_timestamp() WHERE id = $1 RETURNING CASE WHEN filter IS NULL THEN watch END",
 		2, {INT4OID, TEXTOID}
 	};
 	Datum		args[2];
 	char		nulls[3] = "  ";
+	uint64		n;
+	Datum		watch;
+	bool		isnull;
 
 	args[0] = Int32GetDatum(id);
 	args[1] = cs_sql_text_or_null(reason, &nulls[1]);
-	cs_sql_execute(&statement, args, nulls);
-	if (reason == NULL)
-		cs_sql_execute(&complete, args, NULL);
+	n = cs_sql_execute(&statement, args, nulls);
+	if (n == 0 || reason)
+		return;
+	watch = cs_sql_value(0, 1, &isnull);
+	if (!isnull)
+		cs_watch_store_complete(DatumGetInt32(watch));
 }
 
 /* How many contacts the scan has found: about as many as the watch has synced. */

@@ -184,6 +184,29 @@ cs_source_from(Oid source)
 					quote_identifier(name));
 }
 
+static void
+read_any_row(void *arg)
+{
+	CsOwnerScope scope;
+	const CsWatch *watch = *(const CsWatch **) arg;
+	SPIPlanPtr	plan;
+
+	cs_source_enter(watch, &scope);
+	plan = SPI_prepare(psprintf("SELECT FROM %s LIMIT 1", cs_source_from(watch->source)), 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare to read a source: %s", SPI_result_code_string(SPI_result));
+	cs_source_execute(plan, NULL);
+	if (SPI_processed > 0)
+		*(const CsWatch **) arg = NULL;
+	cs_source_leave(&scope);
+}
+
+bool
+cs_source_is_empty(const CsWatch *watch)
+{
+	return cs_try(read_any_row, &watch, NULL, NULL) == CS_TRY_OK && watch != NULL;
+}
+
 /* Return whether "SELECT ..." has one bare value and nothing else. */
 static bool
 is_one_value(const SelectStmt *select)

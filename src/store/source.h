@@ -41,6 +41,9 @@ extern void cs_source_leave(const CsOwnerScope *scope);
 /* Between cs_source_enter() and cs_source_leave(). */
 extern void cs_source_execute(SPIPlanPtr plan, Datum *args);
 
+/* Has the source no rows, as far as the owner sees?  false if that cannot be read. */
+extern bool cs_source_is_empty(const CsWatch *watch);
+
 extern char *cs_source_from(Oid source);
 
 extern char *cs_source_type_name(Oid type);

@@ -13,6 +13,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -295,8 +296,8 @@ table_name(Oid relid)
  * whose privileges it has, its own first; palloc'd.  It is an error if there are
  * none.
  */
-List *
-cs_watch_find_all(Oid source, const char *server, Oid roleid)
+static List *
+find_all(Oid source, const char *server, Oid roleid)
 {
 	static CsStatement statement = {
 		SELECT_WATCH " WHERE w.source = $1 AND e.server = $2 AND pg_has_role($3, e.role, 'USAGE')"
@@ -328,19 +329,36 @@ cs_watch_find_all(Oid source, const char *server, Oid roleid)
 	return watches;
 }
 
-/* Return the first of these watches; it is an error if that is one of several other roles'. */
+/* Return the owners of watches as a list for people. */
+static char *
+owners_of(List *watches)
+{
+	StringInfoData owners;
+	ListCell   *lc;
+
+	initStringInfo(&owners);
+	foreach(lc, watches)
+		appendStringInfo(&owners, "%s%s", owners.len > 0 ? ", " : "",
+						 GetUserNameFromId(((CsWatch *) lfirst(lc))->owner, false));
+	return owners.data;
+}
+
+/*
+ * Return the watch of a table and server that belongs to a role; if it has none, the
+ * one of the roles whose privileges it has.  It is an error if there are several.
+ */
 CsWatch *
 cs_watch_find(Oid source, const char *server, Oid roleid)
 {
-	List	   *watches = cs_watch_find_all(source, server, roleid);
+	List	   *watches = find_all(source, server, roleid);
 	CsWatch    *watch = linitial(watches);
 
 	if (list_length(watches) > 1 && watch->owner != roleid)
 		ereport(ERROR,
 				(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
 				 errmsg("more than one watch on table %s for server \"%s\"", table_name(source), server),
-				 errdetail("They belong to several roles of which you are a member."),
-				 errhint("Use SET ROLE to become the one you mean.")));
+				 errdetail("They belong to %s.", owners_of(watches)),
+				 errhint("Use SET ROLE to become the owner that you mean.")));
 	return watch;
 }
 

@@ -169,6 +169,17 @@ cs_watch_store_count_removed(int watch, int n)
 		cs_sql_execute(&statement, args, NULL);
 }
 
+void
+cs_watch_store_complete(int watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET complete = true WHERE id = $1 AND NOT complete", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(watch);
+
+	cs_sql_execute(&statement, &arg, NULL);
+}
+
 /* Hold the watch back until it is resumed. */
 void
 cs_watch_store_guard(int watch, const char *reason)

@@ -27,4 +27,7 @@ extern bool cs_watch_store_release_removals(int endpoint, int watch);
 extern void cs_watch_store_count_removed(int watch, int n);
 extern void cs_watch_store_sweep(void);
 
+/* All rows of the source were read once: it is known whose contact has none. */
+extern void cs_watch_store_complete(int watch);
+
 #endif							/* CS_STORE_WATCH_STORE_H */

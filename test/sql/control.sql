@@ -142,6 +142,25 @@ RESET SESSION AUTHORIZATION;
 DROP PROCEDURE type_hint;
 DROP SCHEMA regress_control CASCADE;
 
+--
+-- Contacts outlive their watch, and belong to no other one
+--
+
+SET SESSION AUTHORIZATION regress_control_shop;
+SET client_min_messages = warning;
+SELECT contactsync_watch('leads', 'mail', '{"email": "email"}') AS watch \gset
+RESET SESSION AUTHORIZATION;
+INSERT INTO contactsync.contact (endpoint, watch, key, upsert_key, action, synced_at, opt_in, claimed, opted_out, held, direct)
+	SELECT endpoint, id, '1', 'a@example.com', 'u', now(), 't', true, false, false, false FROM contactsync.watch WHERE id = :watch;
+SET SESSION AUTHORIZATION regress_control_shop;
+SELECT server, source, key, upsert_key, consent FROM contactsync.contacts;
+SELECT contactsync_unwatch('leads', 'mail');
+SELECT server, source, key, upsert_key, consent FROM contactsync.contacts;
+SELECT contactsync_watch('leads', 'mail', '{"email": "email"}') > :watch AS watched;
+SELECT server, source, key, upsert_key, consent FROM contactsync.contacts;
+SELECT contactsync_unwatch('leads', 'mail');
+
+RESET client_min_messages;
 DROP SERVER other CASCADE;
 DROP SERVER mail CASCADE;
 RESET SESSION AUTHORIZATION;

@@ -13,7 +13,7 @@ SELECT id AS endpoint FROM contactsync.endpoint \gset
 
 SELECT state, hint FROM contactsync.status;
 CREATE FUNCTION hint(state text, reason text, worker text DEFAULT 'running', failures bigint DEFAULT 0, server text DEFAULT 'my mail', source text DEFAULT 'public.customers')
-RETURNS text LANGUAGE sql AS 'SELECT contactsync.hint(state, reason, server, source, worker, failures)';
+RETURNS text LANGUAGE sql AS 'SELECT contactsync.hint(state, reason, server, source, current_user::regrole, worker, failures)';
 SELECT hint('idle', NULL) IS NULL AS well, hint('running', NULL) IS NULL AS well;
 SELECT hint('idle', NULL, failures => 2);
 SELECT hint('paused', 'by joe'), hint('paused', 'by joe', source => NULL);
@@ -26,6 +26,49 @@ SELECT reason, hint('halted', reason || ': says the provider')
 FROM unnest(ARRAY['unauthorized', 'forbidden', 'missing_scope', 'wrong_tenant', 'address_not_allowed', 'plan_too_low', 'quota_exceeded', 'wrong_url',
 	'redirected', 'not_the_api', 'request_refused', 'unknown_field', 'unknown_topic', 'unknown_form', 'configuration', 'else']) AS reason;
 SELECT hint('halted', NULL);
+-- a hint of a server that is halted names the options of its provider, and says whether they are set
+CREATE SERVER carl FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'bus_1', base_url 'http://127.0.0.1:9', form_id 'f');
+CREATE SERVER "my owl" FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat');
+CREATE SERVER zee FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee');
+CREATE SERVER zee_old FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee', api 'users');
+CREATE SERVER core FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1');
+CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark', pace '3');
+CREATE USER MAPPING FOR CURRENT_USER SERVER carl OPTIONS (access_token 'a');
+CREATE USER MAPPING FOR CURRENT_USER SERVER "my owl" OPTIONS (api_key 'a');
+CREATE USER MAPPING FOR PUBLIC SERVER zee OPTIONS (api_key 'a');
+CREATE USER MAPPING FOR CURRENT_USER SERVER core OPTIONS (api_key 'a');
+CREATE USER MAPPING FOR CURRENT_USER SERVER lark OPTIONS (api_key 'a');
+SELECT server, hint('halted', reason || ': says the provider', server => server)
+FROM unnest(ARRAY['carl', 'my owl', 'zee', 'zee_old', 'core', 'lark']) WITH ORDINALITY AS s (server, i),
+	unnest(ARRAY['unauthorized', 'missing_scope', 'wrong_tenant', 'wrong_url', 'unknown_topic', 'unknown_form']) WITH ORDINALITY AS r (reason, j)
+WHERE CASE reason WHEN 'unknown_topic' THEN server = 'my owl' WHEN 'unknown_form' THEN server = 'carl' ELSE true END
+ORDER BY j, i;
+SELECT hint('throttled', 'too many', server => server) FROM unnest(ARRAY['core', 'lark']) AS server;
+SELECT hint('halted', 'request_refused: ' || reason, server => server)
+FROM (VALUES ('zee', 'Spotzee does not accept the value of the option version: no source, no version'),
+	('carl', 'Caramel does not understand the call (check upsert_tool and form_tool): nulls'), ('core', 'MailingCore refused the request: HTTP status 406')) v (server, reason);
+-- each statement can be run
+CREATE FUNCTION type_hint(server text, reason text, value text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	statement text;
+BEGIN
+	FOR statement IN SELECT m[1] FROM regexp_matches(hint('halted', reason || ': says the provider', server => server), '((?:ALTER|CREATE) [^(]*OPTIONS \([^)]*\))', 'g') m LOOP
+		EXECUTE replace(statement, '...', value);
+	END LOOP;
+	RETURN statement;
+END $$;
+SELECT server, type_hint(server, reason, value)
+FROM (VALUES ('carl', 'unauthorized', 'new'), ('carl', 'unauthorized', 'newer'), ('carl', 'wrong_tenant', 'bus_2'), ('carl', 'wrong_url', 'https://localhost/x'), ('carl', 'unknown_form', 'g'),
+	('my owl', 'unauthorized', 'new'), ('my owl', 'unknown_topic', 'new'), ('zee', 'unauthorized', 'new'), ('zee_old', 'unauthorized', 'new'),
+	('core', 'missing_scope', 'new'), ('core', 'wrong_tenant', 't2'), ('lark', 'wrong_url', 'https://localhost/x')) v (server, reason, value);
+SELECT srvname, srvoptions FROM pg_foreign_server WHERE srvname <> 'mail' ORDER BY srvname;
+SELECT srvname, umuser = 0 AS public, umoptions FROM pg_user_mappings WHERE srvname <> 'mail' ORDER BY srvname;
+-- the role that sends is named if it is another one
+CREATE ROLE "regress health";
+SELECT contactsync.hint('halted', 'unauthorized: no', 'core', NULL, '"regress health"'::regrole, 'running', 0);
+DROP ROLE "regress health";
+DROP SERVER carl, "my owl", zee, zee_old, core, lark CASCADE;
+
 -- the hint of a server is a statement that can be run
 SELECT contactsync_pause('mail');
 SELECT hint AS resume FROM contactsync.status \gset

@@ -306,6 +306,40 @@ SELECT key, reason, message FROM contactsync.failures ORDER BY key::integer;
 SELECT state, reason FROM contactsync.watches;
 
 --
+-- Several roles watch one table
+--
+
+CREATE TABLE shared (id integer PRIMARY KEY, email text);
+GRANT SELECT, TRIGGER ON shared TO regress_priv_shop, regress_priv_rival;
+CREATE ROLE regress_priv_both IN ROLE regress_priv_shop, regress_priv_rival;
+CREATE USER MAPPING IF NOT EXISTS FOR regress_priv_rival SERVER mail OPTIONS (api_key 'rivals');
+CREATE VIEW owners AS SELECT w.source, e.role FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint WHERE w.source = 'shared'::regclass ORDER BY e.role::text;
+SELECT contactsync_watch('shared', 'mail', '{"email": "email"}') > 0 AS watched;
+SET ROLE regress_priv_shop;
+SELECT contactsync_watch('shared', 'mail', '{"email": "email"}') > 0 AS watched;
+SET ROLE regress_priv_rival;
+SELECT contactsync_watch('shared', 'mail', '{"email": "email"}') > 0 AS watched;
+RESET ROLE;
+-- the caller's own one is dropped, although the caller is a superuser
+SELECT contactsync_unwatch('shared', 'mail');
+SELECT role FROM owners;
+-- whose is meant is not guessed
+SELECT contactsync_unwatch('shared', 'mail');
+SET ROLE regress_priv_both;
+SELECT contactsync_unwatch('shared', 'mail');
+RESET ROLE;
+SELECT role FROM owners;
+SET ROLE regress_priv_rival;
+SELECT contactsync_unwatch('shared', 'mail');
+RESET ROLE;
+SELECT role FROM owners;
+-- that of another role, if there is no other
+SELECT contactsync_unwatch('shared', 'mail');
+SELECT count(*) FROM owners;
+DROP TABLE shared CASCADE;
+DROP ROLE regress_priv_both;
+
+--
 -- A role is dropped
 --
 

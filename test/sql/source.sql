@@ -32,6 +32,14 @@ RESET intervalstyle;
 RESET extra_float_digits;
 DROP TABLE settings;
 
+-- When somebody opted in is a time that the world uses.
+CREATE TABLE times (id integer PRIMARY KEY, email text, at timestamptz);
+SELECT contactsync_watch('times', 'mail', '{"email": "email", "opt_in": "true", "opt_in_at": "at"}') > 0 AS watched;
+INSERT INTO times VALUES (1, 'a@example.com', '10000-01-01'), (2, 'b@example.com', '294276-12-31'), (3, 'nobody', '9999-12-31'), (4, 'nobody', 'infinity'), (5, 'nobody', NULL);
+CALL contactsync_run();
+SELECT key, reason, field, message FROM contactsync.failures ORDER BY key;
+DROP TABLE times;
+
 -- A row that fails fails alone, in any position, with any error.
 CREATE TABLE customers (id integer PRIMARY KEY, email text DEFAULT 'nobody', what text, ms integer DEFAULT 0);
 SELECT contactsync_watch('customers', 'mail', '{"email": "email", "attributes": {"size": "pg_relation_size(what::regclass)"}}',

@@ -27,16 +27,9 @@
 #include "provider/owlat/answer.h"
 #include "provider/owlat/request.h"
 
-static const char *const opt_out_words[] = {"keep", "delete", NULL};
 static const char *const email_change_words[] = {"ignore", "follow", NULL};
 
 /* ---------- options ---------- */
-
-static const char *
-check_opt_out(const char *value)
-{
-	return cs_option_check_words(value, opt_out_words);
-}
 
 static const char *
 check_email_change(const char *value)
@@ -59,7 +52,7 @@ check_topic_path(const char *value)
 static const CsOption options[] = {
 	{.name = "topic_id",.place = CS_ON_SERVER,.check = cs_option_check_header,
 	.help = "the ID of the topic that contacts are added to"},
-	{.name = "on_opt_out",.place = CS_ON_SERVER,.check = check_opt_out,.preset = "keep",
+	{.name = "on_opt_out",.place = CS_ON_SERVER,.check = cs_option_check_opt_out,.preset = "keep",
 	.help = "what to do with a contact whose opt_in is no longer true: \"keep\" it outside of the topic, where campaigns to segments can still mail it, or \"delete\" it"},
 	{.name = "on_email_change",.place = CS_ON_SERVER,.check = check_email_change,.preset = "ignore",
 	.help = "what happens to the contact of the previous address: \"ignore\", or \"follow\", which gives it the new address"},
@@ -79,7 +72,8 @@ configure(const CsEndpoint *endpoint)
 	owlat->contacts_path = cs_endpoint_option(endpoint, "contacts_path");
 	owlat->topic_path = cs_endpoint_option(endpoint, "topic_path");
 	owlat->topic_id = cs_endpoint_option(endpoint, "topic_id");
-	owlat->delete_opt_outs = cs_endpoint_option_word(endpoint, "on_opt_out", opt_out_words) == 1;
+	owlat->delete_opt_outs = cs_endpoint_option_word(endpoint, "on_opt_out", cs_option_opt_out_words) ==
+		CS_OPT_OUT_DELETE;
 	owlat->follow_email = cs_endpoint_option_word(endpoint, "on_email_change",
 												  email_change_words) == 1;
 	return owlat;
@@ -208,6 +202,7 @@ const CsProvider cs_owlat = {
 	 */
 	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE | CS_MAILS_WHOEVER_EXISTS,
 	.options = options,
+	.url_option = "contacts_path",
 	.build = cs_owlat_build,
 	.judge = cs_owlat_judge,
 	.prepare = cs_owlat_prepare,

@@ -33,7 +33,6 @@
 #include "provider/spotzee/request.h"
 
 static const char *const apis[] = {"auto", "contacts", "users", NULL};
-static const char *const opt_out_words[] = {"keep", "delete", NULL};
 static const char *const answer_rules[] = {"retry", "accept", NULL};
 
 /* ---------- options ---------- */
@@ -42,12 +41,6 @@ static const char *
 check_api(const char *value)
 {
 	return cs_option_check_words(value, apis);
-}
-
-static const char *
-check_opt_out(const char *value)
-{
-	return cs_option_check_words(value, opt_out_words);
 }
 
 static const char *
@@ -70,7 +63,7 @@ static const CsOption options[] = {
 	.help = "the generation of the API: \"contacts\", \"users\", as they are called since 2026, or \"auto\", which tries the first and then the other"},
 	{.name = "subscription_id",.place = CS_ON_SERVER,.check = cs_option_check_header,
 	.help = "the id of the subscription in which opt-outs are recorded"},
-	{.name = "on_opt_out",.place = CS_ON_SERVER,.check = check_opt_out,.preset = "keep",
+	{.name = "on_opt_out",.place = CS_ON_SERVER,.check = cs_option_check_opt_out,.preset = "keep",
 	.help = "what to do with a contact whose opt_in is no longer true, if there is no subscription_id: \"keep\" it, so that it can still be mailed, or \"delete\" it"},
 	{.name = "version",.place = CS_ON_SERVER,.check = check_version,.preset = "2026-04-28",
 	.help = "the value of the header Spotzee-Version, or \"none\""},
@@ -89,7 +82,8 @@ configure(const CsEndpoint *endpoint)
 	spotzee->auto_api = cs_endpoint_option_word(endpoint, "api", apis) == 0;
 	spotzee->users = cs_endpoint_option_word(endpoint, "api", apis) == 2;
 	spotzee->subscription_id = cs_endpoint_option(endpoint, "subscription_id");
-	spotzee->delete_opt_outs = cs_endpoint_option_word(endpoint, "on_opt_out", opt_out_words) == 1;
+	spotzee->delete_opt_outs = cs_endpoint_option_word(endpoint, "on_opt_out", cs_option_opt_out_words) ==
+		CS_OPT_OUT_DELETE;
 	spotzee->version = cs_endpoint_option(endpoint, "version");
 	if (spotzee->version && strcmp(spotzee->version, "none") == 0)
 		spotzee->version = NULL;
@@ -223,6 +217,7 @@ const CsProvider cs_spotzee = {
 	/* [SRC]: whoever has no recorded opt-out counts as subscribed */
 	.abilities = CS_CAN_DELETE | CS_HAS_IDEMPOTENCY | CS_MAILS_WHOEVER_EXISTS,
 	.options = options,
+	.url_option = "api",
 	.build = cs_spotzee_build,
 	.judge = cs_spotzee_judge,
 	.prepare = cs_spotzee_prepare,
