@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -28,6 +29,7 @@
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "capture/ddl.h"
+#include "provider/provider.h"
 #include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/policy.h"
@@ -69,6 +71,41 @@ notice_if_not_preloaded(void)
 		ereport(NOTICE,
 				(errmsg("contactsync has no background worker because its library is not preloaded"),
 				 errhint("Set shared_preload_libraries = 'contactsync' and restart the server, or deliver with CALL contactsync_run().")));
+}
+
+/* Return the mapping of a watch with opt_in, to be completed by the user, as a literal. */
+static char *
+mapping_with_opt_in(const CsWatch *watch)
+{
+	CsWatch		with = *watch;
+
+	/* what is added must not be seen by the caller */
+	with.mapped = palloc(watch->nmapped * sizeof(CsMapped));
+	memcpy(with.mapped, watch->mapped, watch->nmapped * sizeof(CsMapped));
+	cs_watch_add_mapped(&with, CS_OPT_IN, NULL, "...");
+	return quote_literal_cstr(DatumGetCString(DirectFunctionCall1(jsonb_out, cs_watch_mapping_to_jsonb(&with))));
+}
+
+/*
+ * Tell the user if everybody in the table becomes mailable, and how to name the column
+ * that says who wants mail.
+ */
+static void
+notice_if_all_become_mailable(const CsWatch *watch, const CsEndpoint *endpoint)
+{
+	const CsProvider *provider = endpoint->provider;
+	const char *option = provider->consent_option;
+
+	if (provider->mails_whoever_exists == NULL || cs_watch_maps(watch, CS_OPT_IN))
+		return;
+	ereport(NOTICE,
+			(errmsg("the mapping has no opt_in, so everybody in table \"%s\" can be mailed by %s",
+					get_rel_name(watch->source), provider->title),
+			 errdetail("%s", provider->mails_whoever_exists),
+			 errhint("If not all of them want mail, name the column that says who does: %sSELECT contactsync_alter_watch(%s, mapping => %s);",
+					 option == NULL || cs_endpoint_option(endpoint, option) ? "" :
+					 psprintf("ALTER SERVER %s OPTIONS (ADD %s '...'); ", quote_identifier(endpoint->server_name), option),
+					 cs_argument_typed(watch->source, endpoint->server_name), mapping_with_opt_in(watch))));
 }
 
 static List *
@@ -121,6 +158,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 		cs_watch_store_complete(watch->id);
 		cs_sql_leave(&scope);
 	}
+	notice_if_all_become_mailable(watch, endpoint);
 	notice_if_not_preloaded();
 	PG_RETURN_INT32(watch->id);
 }
@@ -273,6 +311,7 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	Oid			source;
 	const char *server;
 	CsWatch    *watch;
+	CsWatch    *altered;
 	CsEndpoint *endpoint;
 	CsSchedule	schedule;
 	CsPolicy	policy;
@@ -293,8 +332,11 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	(void) find_all_inheritors(source, ShareRowExclusiveLock, NULL);
 	cs_schedule_alter(fcinfo, ARG_SCHEDULE, watch, &schedule);
 	cs_policy_read(fcinfo, ARG_POLICY, &policy);
-	store(fcinfo, make_altered(fcinfo, watch, endpoint, &schedule), &schedule);
+	altered = make_altered(fcinfo, watch, endpoint, &schedule);
+	store(fcinfo, altered, &schedule);
 	cs_policy_store(watch->id, &policy);
+	if (!PG_ARGISNULL(ARG_MAPPING))
+		notice_if_all_become_mailable(altered, endpoint);
 	if (estimated_rows(source) <= MAX_COUNTED_ROWS)
 		differing = count_differing(source, server);
 	notice_differing(source, server, differing);

@@ -422,7 +422,7 @@ cs_provider_withholds(const CsProvider *provider, const CsContact *contact)
 {
 	bool		mapped = (contact->present & CS_FIELD_BIT(CS_OPT_IN)) != 0;
 
-	if (!(provider->abilities & CS_MAILS_WHOEVER_EXISTS) || contact->known)
+	if (provider->mails_whoever_exists == NULL || contact->known)
 		return false;
 	return (mapped && contact->consent != CS_CONSENT_YES) ||
 		(contact->claim == CS_CLAIM_NOT && (contact->opted_out || contact->claimed));

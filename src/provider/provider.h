@@ -196,8 +196,6 @@ typedef enum CsAuth
 #define CS_UNIQUE_EMAIL			0x0008	/* has another key, but an email
 										 * address must not be in a batch
 										 * twice */
-#define CS_MAILS_WHOEVER_EXISTS 0x0010	/* creating a contact is enough to
-										 * make it mailable */
 
 typedef struct CsProvider
 {
@@ -279,6 +277,15 @@ typedef struct CsProvider
 	 * more?
 	 */
 	bool		(*deletes_opt_outs) (const CsEndpoint *endpoint);
+
+	/*
+	 * MAY be set: why creating a contact is enough to make somebody mailable,
+	 * as a sentence; who did not consent is not created then
+	 */
+	const char *mails_whoever_exists;
+
+	/* MAY be set: the option without which opt_in cannot be mapped */
+	const char *consent_option;
 
 	/* MAY be set: does every contact without opt_in claim consent? */
 	bool		(*implies_consent) (const CsEndpoint *endpoint);

@@ -49,6 +49,15 @@ cs_watch_add_mapped(CsWatch *watch, CsField field, char *attribute, char *expres
 	mapped->expression = expression;
 }
 
+bool
+cs_watch_maps(const CsWatch *watch, CsField field)
+{
+	for (int i = 0; i < watch->nmapped; i++)
+		if (watch->mapped[i].attribute == NULL && watch->mapped[i].field == field)
+			return true;
+	return false;
+}
+
 /* Return the expression that is a value of the mapping; "what" names it in errors. */
 static char *
 expression_of(const JsonbValue *value, const char *what)

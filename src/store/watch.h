@@ -73,6 +73,7 @@ extern bool cs_watch_covers(int endpoint, int id, Oid relid);
 /* The mapping as JSON, as it is given and stored. */
 extern bool cs_watch_read_mapping(CsWatch *watch, Jsonb *mapping);
 extern Datum cs_watch_mapping_to_jsonb(const CsWatch *watch);
+extern bool cs_watch_maps(const CsWatch *watch, CsField field);
 extern void cs_watch_add_mapped(CsWatch *watch, CsField field, char *attribute, char *expression);
 
 #endif							/* CS_STORE_WATCH_H */

@@ -380,6 +380,40 @@ SELECT contactsync_unwatch('parted', 'mail');
 SELECT tgrelid::regclass, replace(tgname, :'watch', 'N') FROM pg_trigger WHERE tgfoid = 'contactsync.capture'::regproc ORDER BY 1, 2;
 DROP TABLE parted_1;
 
+-- Where whoever is created can be mailed, a mapping without opt_in is told so, with what to type.
+CREATE SERVER owl FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat');
+CREATE SERVER zee FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee');
+CREATE USER MAPPING FOR CURRENT_USER SERVER owl OPTIONS (api_key 'secret');
+CREATE USER MAPPING FOR CURRENT_USER SERVER zee OPTIONS (api_key 'secret');
+CREATE TABLE "it's" (id integer PRIMARY KEY, email text, wants_mail boolean);
+-- the hint is captured and typed, with the column in the place of the dots
+CREATE PROCEDURE type_hint(hint text, topic text) LANGUAGE plpgsql AS $$
+BEGIN
+	hint := regexp_replace(hint, '.*who does: ', '');
+	IF hint LIKE 'ALTER SERVER %' THEN
+		EXECUTE replace(split_part(hint, '; ', 1), '...', topic);
+		hint := split_part(hint, '; ', 2);
+	END IF;
+	EXECUTE replace(hint, '"..."', '"wants_mail"');
+END $$;
+RESET client_min_messages;
+SELECT contactsync_watch('"it''s"', 'owl', '{"email": "email"}') > 0 AS watched;
+SELECT contactsync_watch('"it''s"', 'zee', '{"email": "email", "external_id": "id", "attributes": {"a": "''x''"}}') > 0 AS watched;
+SELECT contactsync_alter_watch('"it''s"', 'zee', mapping => '{"email": "lower(email)", "external_id": "id"}');
+SELECT contactsync_alter_watch('"it''s"', 'zee', delete_delay => '1 h');
+SELECT contactsync_watch('"it''s"', 'mail', '{"email": "email"}') > 0 AS watched;
+CALL type_hint($$If not all of them want mail, name the column that says who does: ALTER SERVER owl OPTIONS (ADD topic_id '...'); SELECT contactsync_alter_watch('"it''s"', 'owl', mapping => '{"email": "email", "opt_in": "..."}');$$, 't1');
+CALL type_hint($$If not all of them want mail, name the column that says who does: SELECT contactsync_alter_watch('"it''s"', 'zee', mapping => '{"email": "lower(email)", "opt_in": "...", "external_id": "id"}');$$, NULL);
+SELECT server, mapping FROM contactsync.watches WHERE source = '"it''s"'::regclass ORDER BY server;
+SELECT contactsync_unwatch('"it''s"', 'owl');
+SELECT contactsync_watch('"it''s"', 'owl', '{"email": "email"}') > 0 AS watched;
+SELECT contactsync_unwatch('"it''s"', 'owl');
+SELECT contactsync_watch('"it''s"', 'owl', '{"email": "email", "opt_in": "wants_mail"}') > 0 AS watched;
+SET client_min_messages = warning;
+DROP PROCEDURE type_hint;
+DROP SERVER owl, zee CASCADE;
+DROP TABLE "it's";
+
 -- a server that tables are watched for is not dropped unless CASCADE says so, even where nothing else depends on it
 CREATE SERVER plain FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1');
 CREATE USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (api_key 'mc_live_secret');

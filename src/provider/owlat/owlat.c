@@ -196,11 +196,10 @@ const CsProvider cs_owlat = {
 	.fields = FIELDS,
 	.required = CS_FIELD_BIT(CS_EMAIL),
 
-	/*
-	 * [SRC]: campaigns to a segment go to every contact that has not opted
-	 * out of all mail, whatever topics it is in
-	 */
-	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE | CS_MAILS_WHOEVER_EXISTS,
+	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE,
+	/* [SRC] */
+	.mails_whoever_exists = "Owlat sends campaigns to segments to every contact that has not opted out of all mail, whatever topics it is in.",
+	.consent_option = "topic_id",
 	.options = options,
 	.url_option = "contacts_path",
 	.build = cs_owlat_build,

@@ -214,8 +214,9 @@ const CsProvider cs_spotzee = {
 	.auth = CS_AUTH_BEARER,
 	.fields = FIELDS,
 	.required = CS_FIELD_BIT(CS_EXTERNAL_ID),
-	/* [SRC]: whoever has no recorded opt-out counts as subscribed */
-	.abilities = CS_CAN_DELETE | CS_HAS_IDEMPOTENCY | CS_MAILS_WHOEVER_EXISTS,
+	.abilities = CS_CAN_DELETE | CS_HAS_IDEMPOTENCY,
+	/* [SRC] */
+	.mails_whoever_exists = "Spotzee counts everybody as subscribed who has no recorded opt-out.",
 	.options = options,
 	.url_option = "api",
 	.build = cs_spotzee_build,
