@@ -314,6 +314,22 @@ another_speaks(const CsItem *item)
 							  item->change->lane->watch_id, item->change->key);
 }
 
+/* Has the row not changed, and does another one speak for the contact? */
+static bool
+is_silent(const CsItem *item)
+{
+	return item->change->lane->watch && !has_left(item) && item->row.has_digest &&
+		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0 && another_speaks(item);
+}
+
+/* May it be that nothing has to be sent? */
+static bool
+is_plain(const CsItem *item)
+{
+	return !item->change->unconfirmed && item->contact->action == CS_UPSERT &&
+		item->contact->claim != CS_CLAIM;
+}
+
 /* Has the contact what the row says, or what a row said that changed later? */
 static bool
 is_unchanged(const CsItem *item)
@@ -323,13 +339,19 @@ is_unchanged(const CsItem *item)
 	bool		same = known->has_digest && known->action == 'u' &&
 	memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
 
-	if (change->unconfirmed || item->contact->action != CS_UPSERT ||
-		item->contact->claim == CS_CLAIM)
-		return false;
-	if (same)
-		return true;
-	return change->lane->watch && !has_left(item) && item->row.has_digest && known->has_digest &&
-		memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) == 0 && another_speaks(item);
+	return is_plain(item) && (same || (known->has_digest && is_silent(item)));
+}
+
+/*
+ * The same, but what the contact has is not known, so that the row that speaks for
+ * it has to be sent again.  If that row cannot be sent, this one is, by a change that
+ * is not live.
+ */
+static bool
+is_left_to_speaker(const CsItem *item)
+{
+	return !item->known.has_digest && item->change->origins == CS_ORIGIN_LIVE && is_plain(item) &&
+		is_silent(item);
 }
 
 /* Is what a row stored of itself true already? */
@@ -445,6 +467,11 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	if (is_unchanged(item))
 	{
 		cs_settle_unchanged(settlement, change, change->lane->watch && !is_recorded(item));
+		return false;
+	}
+	if (is_left_to_speaker(item))
+	{
+		cs_settle_left_to(settlement, change, item->known.watch, item->known.key);
 		return false;
 	}
 	if (!lock_contact(item))

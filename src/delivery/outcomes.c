@@ -10,14 +10,13 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "base/text.h"
 #include "delivery/outcomes.h"
+#include "delivery/speaker.h"
 #include "store/consent.h"
 #include "store/contact_state.h"
 #include "store/departure.h"
@@ -32,16 +31,6 @@ typedef struct CsRemoved
 	const char *upsert_key;
 	CsConsent	consent;		/* what is remembered; state '\0': nothing */
 } CsRemoved;
-
-/* A contact whose last speaker has left it, or cannot speak. */
-typedef struct CsLeftTo
-{
-	const char *upsert_key;
-	const char *key;			/* of that row */
-	bool		has_no_address; /* the row stands for nobody */
-	bool		maybe_sent;		/* ... and may have been sent as the contact
-								 * without an answer */
-} CsLeftTo;
 
 CsLaneOutcomes *
 cs_outcomes_create(MemoryContext parent, CsLane *lane)
@@ -331,6 +320,17 @@ cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change, bool recor
 	finish(outcomes, change);
 }
 
+/* No call was needed for this row; the one that speaks for the contact is sent again. */
+void
+cs_outcomes_add_left_to(CsLaneOutcomes *outcomes, CsChange *change, int watch, const char *key)
+{
+	CsRowKey   *speaker = add(outcomes, &outcomes->speakers, sizeof(CsRowKey));
+
+	speaker->watch = watch;
+	speaker->key = copy(outcomes, key);
+	cs_outcomes_add_unchanged(outcomes, change, false);
+}
+
 /* Another row that changed later was sent as the contact already. */
 void
 cs_outcomes_add_outdated(CsLaneOutcomes *outcomes, CsChange *change)
@@ -443,73 +443,6 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
  * Storing
  */
 
-/* Queue the row of another lane, to be sent after this one. */
-static void
-queue_row(const CsLane *lane, int watch, const char *key)
-{
-	Datum		element = CStringGetTextDatum(key);
-	CsQueueWriter *writer = cs_queue_begin_write(NULL);
-	ListCell   *lc;
-
-	cs_queue_write(writer, lane->endpoint_id, watch, 1,
-				   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL, CS_QUEUE_SCAN);
-	cs_queue_end_write(writer);
-	foreach(lc, lane->account->lanes)
-	{
-		CsLane	   *other = lfirst(lc);
-
-		if (other->watch_id == watch)
-			other->exhausted = false;
-	}
-}
-
-/*
- * A contact whose last speaker has left is spoken for by another row that stands
- * for it: by one that says the same, such as that row under its new key, or else by
- * one that is queued.
- */
-static void
-leave_to_another(const CsLane *lane, const CsLeftTo *left)
-{
-	CsKnown		known;
-	bool		spoke;
-	int			watch;
-	char	   *key;
-
-	cs_contact_state_read(lane->endpoint_id, 1, (char **) &left->upsert_key, &known);
-	if (!known.found)
-		return;
-	spoke = known.watch == lane->watch_id && known.key && strcmp(known.key, left->key) == 0;
-	if (!spoke && !left->maybe_sent)
-		return;
-	if (!left->maybe_sent && known.has_digest &&
-		cs_row_state_find_same(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,
-							   &known.digest, &watch, &key))
-		cs_contact_state_set_speaker(lane->endpoint_id, left->upsert_key, watch, key);
-	else if (cs_row_state_find_other(lane->endpoint_id, left->upsert_key, lane->watch_id,
-									 left->key, &watch, &key))
-	{
-		cs_contact_state_invalidate(lane->endpoint_id, 1, (char **) &left->upsert_key);
-		queue_row(lane, watch, key);
-	}
-}
-
-/*
- * A row whose address became invalid is not its contact's any more where other rows
- * are.  Where there are none, it may be a slip, and the contact stays.
- */
-static void
-end_standing(const CsLane *lane, const CsLeftTo *left)
-{
-	int			watch;
-	char	   *key = unconstify(char *, left->key);
-
-	if (cs_row_state_is_other(lane->watch_id, key, left->upsert_key, 0, "") &&
-		cs_row_state_find_other(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,
-								&watch, &key))
-		cs_row_state_remove(lane->watch_id, 1, (char **) &left->key);
-}
-
 /* Forget contacts that the provider has no more, but what has to be remembered. */
 static void
 remove_contacts(CsLaneOutcomes *outcomes)
@@ -564,11 +497,10 @@ cs_outcomes_store(CsLaneOutcomes *outcomes)
 	cs_row_state_store(endpoint, lane->watch_id, outcomes->rows.n, outcomes->rows.items);
 	cs_row_state_remove(lane->watch_id, outcomes->gone.n, outcomes->gone.items);
 	for (int i = 0; i < outcomes->left_to.n; i++)
-	{
-		if (left[i].has_no_address)
-			end_standing(lane, &left[i]);
-		leave_to_another(lane, &left[i]);
-	}
+		cs_speaker_leave(lane, &left[i]);
+	for (int i = 0; i < outcomes->speakers.n; i++)
+		cs_speaker_queue(lane, ((CsRowKey *) outcomes->speakers.items)[i].watch,
+						 ((CsRowKey *) outcomes->speakers.items)[i].key);
 	cs_departure_store(endpoint, outcomes->departures.n, outcomes->departures.items);
 	if (outcomes->departures.n > 0)
 		lane->account->removals_at = 0;

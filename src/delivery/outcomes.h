@@ -45,6 +45,7 @@ typedef struct CsLaneOutcomes
 	CsArray		decided;		/* of char *: upsert keys of departures */
 	CsArray		refused;		/* likewise, that could not be removed */
 	CsArray		left_to;		/* of CsLeftTo */
+	CsArray		speakers;		/* of CsRowKey: rows to be sent again */
 	CsArray		failed;			/* of CsFailureStored */
 	CsArray		cleared;		/* of char *: keys whose failure is over */
 	CsArray		done;			/* of CsQueuePosition: rows to delete */
@@ -58,6 +59,7 @@ extern void cs_outcomes_free(CsLaneOutcomes *outcomes);
 extern void cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change,
 								   const CsOutcome *outcome);
 extern void cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change, bool record);
+extern void cs_outcomes_add_left_to(CsLaneOutcomes *outcomes, CsChange *change, int watch, const char *key);
 extern void cs_outcomes_add_outdated(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change);

@@ -167,6 +167,8 @@ is_unchanged(const CsComparer *comparer, const CsRowContact *current, const char
 		return false;
 	if (known->has_digest && is_digest(&known->digest, digest))
 		return true;
+	if (!known->has_digest && known->watch != comparer->watch->id)
+		return false;
 	return current->row.found && current->row.has_digest && is_digest(&current->row.digest, digest) &&
 		strcmp(current->row.upsert_key, current->upsert_key) == 0 && known->key &&
 		cs_row_state_is_other(known->watch, known->key, known->upsert_key, comparer->watch->id, key);

@@ -98,6 +98,12 @@ cs_settle_unchanged(CsSettlement *settlement, CsChange *change, bool record)
 }
 
 void
+cs_settle_left_to(CsSettlement *settlement, CsChange *change, int watch, const char *key)
+{
+	cs_outcomes_add_left_to(outcomes_of(settlement, change), change, watch, key);
+}
+
+void
 cs_settle_outdated(CsSettlement *settlement, CsChange *change)
 {
 	cs_outcomes_add_outdated(outcomes_of(settlement, change), change);

@@ -23,6 +23,9 @@ extern bool cs_settle_is_empty(const CsSettlement *settlement);
 /* Each ends an ACTIVE change; it may be PENDING again when they return. */
 extern void cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome);
 extern void cs_settle_unchanged(CsSettlement *settlement, CsChange *change, bool record);
+
+/* The row has not changed; that of "watch" and "key" speaks for the contact, and is sent again. */
+extern void cs_settle_left_to(CsSettlement *settlement, CsChange *change, int watch, const char *key);
 extern void cs_settle_outdated(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_withheld(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_kept(CsSettlement *settlement, CsChange *change);

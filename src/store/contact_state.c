@@ -219,6 +219,7 @@ keep_speaker(CsContactWriter *to)
 	if (isnull || speaker->watch == 0 || speaker->key == NULL)
 		return;
 	speaker->upsert_key = cs_keyed_table_text(table, CONTACT_UPSERT_KEY);
+	speaker->spoke_at = time_of(table, CONTACT_SYNCED_AT);
 	to->nspeakers++;
 }
 

@@ -14,6 +14,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "base/sql.h"
 #include "store/keyed_table.h"
@@ -30,6 +31,7 @@ enum
 	ROW_DIGEST,
 	ROW_OPT_IN,
 	ROW_WITHHELD,
+	ROW_SPOKE_AT,
 	ROW_COLUMNS
 };
 
@@ -73,6 +75,14 @@ cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 	cs_keyed_table_close(&table);
 }
 
+static int
+watch_of(CsKeyedTable *table)
+{
+	bool		isnull;
+
+	return DatumGetInt32(cs_keyed_table_get(table, ROW_WATCH, &isnull));
+}
+
 /*
  * Find a row that stands for the contact, other than one; if a digest is given, one
  * that has this digest of its own.
@@ -96,7 +106,7 @@ find_standing(int endpoint, const char *upsert_key, int watch, const char *key,
 
 		if (digest && (isnull || memcmp(DatumGetUUIDP(datum), digest, sizeof(pg_uuid_t)) != 0))
 			continue;
-		*other_watch = DatumGetInt32(cs_keyed_table_get(&table, ROW_WATCH, &isnull));
+		*other_watch = watch_of(&table);
 		*other_key = cs_keyed_table_text(&table, ROW_KEY);
 		found = key == NULL || *other_watch != watch || strcmp(*other_key, key) != 0;
 	}
@@ -116,6 +126,36 @@ cs_row_state_find_same(int endpoint, const char *upsert_key, int watch, const ch
 					   const pg_uuid_t *digest, int *other_watch, char **other_key)
 {
 	return find_standing(endpoint, upsert_key, watch, key, digest, other_watch, other_key);
+}
+
+bool
+cs_row_state_find_speaker(int endpoint, const char *upsert_key, int watch, const char *key,
+						  int *other_watch, char **other_key)
+{
+	CsKeyedTable table;
+	ScanKeyData keys[CONTACT_KEYS];
+	TimestampTz newest = DT_NOBEGIN;
+	bool		found = false;
+
+	cs_keyed_table_open(&table, TABLE, "source_row_contact", CONTACT_KEYS, AccessShareLock);
+	cs_keyed_table_text_key(keys, 0, upsert_key);
+	cs_keyed_table_int_key(keys, 1, endpoint);
+	for (bool there = cs_keyed_table_find(&table, keys); there; there = cs_keyed_table_next(&table))
+	{
+		bool		isnull;
+		Datum		datum = cs_keyed_table_get(&table, ROW_SPOKE_AT, &isnull);
+		TimestampTz spoke_at = isnull ? DT_NOBEGIN : DatumGetTimestampTz(datum);
+		char	   *other = cs_keyed_table_text(&table, ROW_KEY);
+
+		if ((watch_of(&table) == watch && strcmp(other, key) == 0) || (found && spoke_at <= newest))
+			continue;
+		found = true;
+		newest = spoke_at;
+		*other_watch = watch_of(&table);
+		*other_key = other;
+	}
+	cs_keyed_table_close(&table);
+	return found;
 }
 
 int
@@ -183,6 +223,10 @@ cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
 		cs_keyed_table_set(&writer, ROW_OPT_IN, CharGetDatum(stored[i].opt_in));
 		cs_keyed_table_set(&writer, ROW_WITHHELD, BoolGetDatum(stored[i].withheld));
 		if (found)
+			cs_keyed_table_keep(&writer, ROW_SPOKE_AT);
+		else
+			cs_keyed_table_set_null(&writer, ROW_SPOKE_AT);
+		if (found)
 			cs_keyed_table_update(&writer);
 		else
 			cs_keyed_table_insert(&writer);
@@ -207,6 +251,7 @@ cs_row_state_keep_digests(int n, const CsSpeaker *speakers)
 		for (int column = 0; column < ROW_COLUMNS; column++)
 			cs_keyed_table_keep(&writer, column);
 		cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&speakers[i].digest));
+		cs_keyed_table_set(&writer, ROW_SPOKE_AT, TimestampTzGetDatum(speakers[i].spoke_at));
 		cs_keyed_table_update(&writer);
 	}
 	cs_keyed_table_end_write(&writer);

@@ -14,6 +14,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
 /* What is known of a source row; texts in the database's encoding. */
@@ -46,6 +47,7 @@ typedef struct CsSpeaker
 	const char *key;
 	const char *upsert_key;
 	pg_uuid_t	digest;
+	TimestampTz spoke_at;
 } CsSpeaker;
 
 /*
@@ -95,6 +97,10 @@ typedef struct CsRowStanding
 
 /* Return the number of rows that stand for the contact; they are palloc'd. */
 extern int	cs_row_state_read_standing(int endpoint, const char *upsert_key, CsRowStanding **rows);
+
+/* The same, but if there are several find the one that spoke for the contact last. */
+extern bool cs_row_state_find_speaker(int endpoint, const char *upsert_key, int watch,
+									  const char *key, int *other_watch, char **other_key);
 
 /*
  * Does a row stand for another contact with that address?  Needs no scope.

@@ -18,9 +18,16 @@ sub at_provider
 	return $contact ? "$contact->{fields}{first_name} $contact->{status}" : 'nobody';
 }
 
+sub name_at
+{
+	my ($email) = @_;
+
+	return at_provider($email) =~ s/ SUBSCRIBED$//r;
+}
+
 sub name_at_provider
 {
-	return at_provider('jane@example.com') =~ s/ SUBSCRIBED$//r;
+	return name_at('jane@example.com');
 }
 
 # Each statement commits separately, and nothing is sent before all of them have committed.
@@ -112,6 +119,19 @@ is(at_provider('kim@example.com'), 'Lou SUBSCRIBED', 'the contact passes to anot
 is($node->safe_psql('postgres', q{SELECT key, reason FROM contactsync.failures}), '8|invalid_email', 'the invalid address is a failure');
 change(q{UPDATE customers SET email = 'lou@example.com' WHERE id = 9});
 is(at_provider('kim@example.com'), 'Lou UNSUBSCRIBED', 'the row with the invalid address does not keep the contact');
+
+# of the rows that remain, the one that was sent last speaks for the contact
+change(qq{INSERT INTO customers VALUES ($_, 'pat\@example.com', 'Pat $_')}) foreach 11 .. 14;
+change(qq{UPDATE customers SET first_name = 'Pat $_ again' WHERE id = $_}) foreach 13, 12, 14;
+change(q{DELETE FROM customers WHERE id = 14});
+is(name_at('pat@example.com'), 'Pat 12 again', 'the contact passes to the row that was sent last before');
+$node->safe_psql('postgres', q{SELECT contactsync_mark_stale('campaignlark')});
+change(q{UPDATE customers SET first_name = 'Patty' WHERE id = 11}, q{UPDATE customers SET first_name = 'Pat 11' WHERE id = 11});
+is(name_at('pat@example.com'), 'Pat 12 again', 'a row that has not changed does not speak for a contact of which nothing is trusted');
+$node->safe_psql('postgres', q{SELECT contactsync_mark_stale('campaignlark')});
+change(q{SELECT contactsync_reconcile('customers', 'campaignlark')});
+is(name_at('pat@example.com'), 'Pat 12 again', 'neither does it if all contacts are sent again');
+change(q{DELETE FROM customers WHERE id IN (11, 12, 13)});
 
 # the remaining rows do not undo an opt-out
 change(q{INSERT INTO customers VALUES (7, 'ann@example.com', 'Gil', false)});

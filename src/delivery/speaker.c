@@ -1,0 +1,94 @@
+/*-------------------------------------------------------------------------
+ *
+ * speaker.c
+ *		Which row speaks for a contact when others have left it.
+ *
+ * Several rows can stand for a contact; the one that changed last speaks for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "delivery/account.h"
+#include "delivery/speaker.h"
+#include "store/contact_state.h"
+#include "store/queue.h"
+#include "store/row_state.h"
+
+void
+cs_speaker_queue(const CsLane *lane, int watch, const char *key)
+{
+	Datum		element = CStringGetTextDatum(key);
+	CsQueueWriter *writer = cs_queue_begin_write(NULL);
+	ListCell   *lc;
+
+	cs_queue_write(writer, lane->endpoint_id, watch, 1,
+				   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL, CS_QUEUE_SCAN);
+	cs_queue_end_write(writer);
+	foreach(lc, lane->account->lanes)
+	{
+		CsLane	   *other = lfirst(lc);
+
+		if (other->watch_id == watch)
+			other->exhausted = false;
+	}
+}
+
+/*
+ * A contact whose last speaker has left is spoken for by another row that stands
+ * for it: by one that says the same, such as that row under its new key, or else by
+ * one that is queued.
+ */
+static void
+leave_to_another(const CsLane *lane, const CsLeftTo *left)
+{
+	CsKnown		known;
+	bool		spoke;
+	int			watch;
+	char	   *key;
+
+	cs_contact_state_read(lane->endpoint_id, 1, (char **) &left->upsert_key, &known);
+	if (!known.found)
+		return;
+	spoke = known.watch == lane->watch_id && known.key && strcmp(known.key, left->key) == 0;
+	if (!spoke && !left->maybe_sent)
+		return;
+	if (!left->maybe_sent && known.has_digest &&
+		cs_row_state_find_same(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,
+							   &known.digest, &watch, &key))
+		cs_contact_state_set_speaker(lane->endpoint_id, left->upsert_key, watch, key);
+	else if (cs_row_state_find_speaker(lane->endpoint_id, left->upsert_key, lane->watch_id,
+									   left->key, &watch, &key))
+	{
+		cs_contact_state_invalidate(lane->endpoint_id, 1, (char **) &left->upsert_key);
+		cs_speaker_queue(lane, watch, key);
+	}
+}
+
+/*
+ * A row whose address became invalid is not its contact's any more where other rows
+ * are.  Where there are none, it may be a slip, and the contact stays.
+ */
+static void
+end_standing(const CsLane *lane, const CsLeftTo *left)
+{
+	int			watch;
+	char	   *key = unconstify(char *, left->key);
+
+	if (cs_row_state_is_other(lane->watch_id, key, left->upsert_key, 0, "") &&
+		cs_row_state_find_other(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,
+								&watch, &key))
+		cs_row_state_remove(lane->watch_id, 1, (char **) &left->key);
+}
+
+void
+cs_speaker_leave(const CsLane *lane, const CsLeftTo *left)
+{
+	if (left->has_no_address)
+		end_standing(lane, left);
+	leave_to_another(lane, left);
+}

@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * speaker.h
+ *		Which row speaks for a contact when others have left it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_SPEAKER_H
+#define CS_DELIVERY_SPEAKER_H
+
+#include "postgres.h"
+
+#include "delivery/lane.h"
+
+/* A row that is to speak for its contact. */
+typedef struct CsRowKey
+{
+	int			watch;
+	const char *key;
+} CsRowKey;
+
+/* A contact that a row has left, or cannot speak for. */
+typedef struct CsLeftTo
+{
+	const char *upsert_key;
+	const char *key;			/* of that row */
+	bool		has_no_address; /* the row stands for nobody */
+	bool		maybe_sent;		/* ... and may have been sent as the contact
+								 * without an answer */
+} CsLeftTo;
+
+/*
+ * Both need the transaction that stores outcomes.
+ */
+
+/* Queue a row, of any lane of the account, to be sent again for its contact. */
+extern void cs_speaker_queue(const CsLane *lane, int watch, const char *key);
+
+/* Have another row, if there is one, speak for a contact that a row of the lane left. */
+extern void cs_speaker_leave(const CsLane *lane, const CsLeftTo *left);
+
+#endif							/* CS_DELIVERY_SPEAKER_H */
