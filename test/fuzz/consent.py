@@ -61,6 +61,13 @@ class Installation:
                     raise
                 time.sleep(0.05)
 
+    def fail_over(self):
+        """Replace the server by a standby that has caught up, and promote it."""
+        old = self.server
+        self.server = old.standby()
+        old.stop("immediate")
+        self.server.promote()
+
     @staticmethod
     def run(connection, sql, parameters=None):
         try:

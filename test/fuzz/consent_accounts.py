@@ -1,5 +1,6 @@
 """The accounts of consent.py, one class for each provider: server options, mapping, and the facts that the oracle needs."""
 
+import copy
 import json
 
 PROVIDERS = ("mailingcore", "campaignlark", "owlat", "spotzee", "caramel")
@@ -39,6 +40,10 @@ class Account:
 
     def secret(self):
         return {"api_key": self.key}
+
+    def backup(self):
+        """Return what a restored backup brings back."""
+        return {name: copy.deepcopy(value) for name, value in self.__dict__.items() if name not in ("generation", "grant", "quiet_mark", "rng")}
 
     def fields(self):
         """Return the provider's own part of the mapping."""

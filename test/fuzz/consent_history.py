@@ -1,5 +1,6 @@
 """The actions of a history: on rows, watches, accounts and people, and faults."""
 
+import copy
 import json
 import os
 import random
@@ -474,21 +475,59 @@ class History(World):
         for ledger in self.ledgers.values():
             ledger.crashed()
 
-    def restore(self):
-        """Dump the database, restore the dump, and continue with the copy."""
-        self.quiet()
+    def dump(self):
+        bindir, host = self.place.options.bindir, self.place.server.sockets
+        return subprocess.run([f"{bindir}/pg_dump", "-h", host, "-U", "admin", "-Fc", self.database], check=True, stdout=subprocess.PIPE).stdout
+
+    def restore_dump(self, dump):
+        """Restore a dump, and continue with the copy."""
         bindir, host = self.place.options.bindir, self.place.server.sockets
         other = self.database + "r"
         self.place.run(self.place.connect("postgres", "admin"), f"CREATE DATABASE {other} OWNER sender")
-        dump = subprocess.run([f"{bindir}/pg_dump", "-h", host, "-U", "admin", "-Fc", self.database], check=True, stdout=subprocess.PIPE).stdout
         subprocess.run([f"{bindir}/pg_restore", "-h", host, "-U", "admin", "-d", other, "--single-transaction"], input=dump, check=True)
         self.place.run(self.place.connect("postgres", "admin"), f"DROP DATABASE {self.database} WITH (FORCE)")
         self.place.run(self.place.connect("postgres", "admin"), f"ALTER DATABASE {other} RENAME TO {self.database}")
         for account in self.accounts.values():
+            (name, value), = account.secret().items()
+            self.attempt(account, f"ALTER USER MAPPING FOR CURRENT_USER SERVER {account.server} OPTIONS (SET {name} '{value}')")
             self.attempt(account, f"SELECT contactsync_resume('{account.server}')")
+
+    def restore(self):
+        self.quiet()
+        self.restore_dump(self.dump())
         self.note("dumped and restored")
         for ledger in self.ledgers.values():
             ledger.restored = True
+
+    def keep_backup(self):
+        """Make a backup for restore_backup()."""
+        self.quiet()
+        self.backup = self.dump(), {account.provider: account.backup() for account in self.accounts.values()}, {
+            name: ledger.backup() for name, ledger in self.ledgers.items()}
+        self.note("a backup is made")
+
+    def restore_backup(self):
+        """Restore an old backup, and reconcile; what happened since is not known any more."""
+        if self.backup is None or not self.accounts.keys() <= self.backup[1].keys():
+            self.keep_backup()
+            return
+        dump, accounts, ledgers = self.backup
+        for account in self.accounts.values():
+            account.__dict__.update(copy.deepcopy(accounts[account.provider]))
+        self.restore_dump(dump)
+        self.rows = self.read_rows()
+        self.note("an old backup is restored: " + "; ".join(map(brief, self.rows.values())))
+        for name, account in self.accounts.items():
+            self.ledgers[name].reverted(copy.deepcopy(ledgers[name]), self.rows)
+            for table in account.watched:
+                self.import_(account, table, "reconcile")
+
+    def fail_over(self):
+        """Promote a standby when the primary has gone."""
+        self.quiet()
+        self.place.fail_over()
+        self.note("failed over to a standby")
+        self.crashed()
 
     def forget(self):
         row = self.some_row()
@@ -507,4 +546,4 @@ class History(World):
               (new_server, 0.7), (other_topic, 0.5), (rotate_key, 0.5), (pull, 1), (forget, 1)]
     PEOPLE = [(person_acts, 8), (everybody_leaves, 2)]
     FAULTS = [(fault, 3), (lose_withdrawal, 1), (lose_change, 1), (lose_creation, 1), (reload_definitions, 1), (end_worker, 0.5),
-              (kill_worker, 0.4), (restart, 0.4), (restore, 0.3)]
+              (kill_worker, 0.4), (restart, 0.4), (restore, 0.3), (keep_backup, 0.4), (restore_backup, 0.4), (fail_over, 0.1)]

@@ -30,6 +30,7 @@ Verdicts that are counted and shown:
 """
 
 import collections
+import copy
 import dataclasses
 import json
 import time
@@ -107,6 +108,7 @@ class Ledger:
         self.step = 0
         self.memories = collections.defaultdict(Memory)
         self.verdicts = []
+        self.rows = {}              # of the last commit
         self.seen = set()           # uids of rows that changed under the watch or were imported
         self.spoke = {}             # the step of the last change of mapped values, by uid
         self.echo = {}              # the step of the last change of the key only, by uid
@@ -142,6 +144,7 @@ class Ledger:
 
     def committed(self, step, mark, before, after, present):
         """Record a commit. before and after have rows by uid; present has the addresses that the provider knows."""
+        self.rows = after
         by_key = {(row.table, row.key): row for row in before.values()}
         changed = [uid for uid in {**before, **after} if before.get(uid) != after.get(uid)
                    and (before.get(uid) or after.get(uid)).table in self.account.watched]
@@ -213,12 +216,18 @@ class Ledger:
                  not free and not self.restored and self.account.proves_absence)
         elif not memory.known and self.claims_all:
             word("claims => 'all'")
+        elif not old and memory.known and memory.said is not True and self._nobody_says_no(new):
+            word("a new row takes the address from not true to true", None)
         elif self.claims_all or old is not None and before is not True:
             word("changed together with the key, or out of sight", None)
         elif old is not None and memory.said is False:
             word("a row that says yes took over an address that said no", None)
         elif memory.known and not memory.claimed and memory.said is not False and memory.no_step is None:
             word("a row of an address that was never claimed", None)
+
+    def _nobody_says_no(self, row):
+        return not any(self.says(other) is False for other in self.standing(self.rows, seen_only=False)
+                       if other.address == row.address and other.uid != row.uid)
 
     def imported(self, step, mark, rows, present, tables):
         """Record an import or a reconciliation, which reads the rows that the watch has not read yet."""
@@ -261,6 +270,29 @@ class Ledger:
             if time.monotonic() - moment < CRASH_LOSES:
                 self.memories[address].words.append(Word(word.step, word.mark, word.why + ", before a crash", False, again=True))
         self.recent = []
+
+    def backup(self):
+        """Return what a restored backup brings back."""
+        return copy.deepcopy((self.seen, self.spoke, self.echo, self.upserted, self.claims_all, {
+            address: memory.newest for address, memory in self.memories.items() if memory.known}))
+
+    def reverted(self, backup, rows):
+        """Record that an old backup was restored. Words since then may be lost, and need not arrive; nothing is claimed anew for that."""
+        self.seen, self.spoke, self.echo, self.upserted, self.claims_all, known = backup
+        self.restored = True
+        said = collections.defaultdict(list)
+        for row in self.standing(rows):
+            said[row.address].append((self.spoke.get(row.uid, 0), self.says(row)))
+        for address, memory in self.memories.items():
+            for word in memory.words:
+                word.required = False
+            memory.known = address in known
+            memory.said = memory.settled = max(said[address], key=lambda item: item[0])[1] if said[address] else None
+            memory.newest = known.get(address)
+            memory.told = None
+            memory.abandoned |= not said[address]
+            memory.gap = True
+        self.look(rows)
 
     # People
 

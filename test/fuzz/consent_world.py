@@ -29,6 +29,7 @@ class World:
         self.rows = {}
         self.uids = 0
         self.stash = []             # deleted rows, which can be inserted again
+        self.backup = None          # a dump, and what accounts and ledgers were like then
         self.broken = []
         self.kin = collections.defaultdict(set)     # all external ids that an address has had
         names = [place.options.provider] if place.options.provider else PROVIDERS

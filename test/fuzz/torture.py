@@ -21,6 +21,7 @@ With --gentle there are faults but no disruptions. Requires python3-psycopg2, an
 
 import argparse
 import collections
+import copy
 import json
 import os
 import random
@@ -76,6 +77,24 @@ class Server:
 
     def stop(self, mode):
         self.run("pg_ctl", "-D", self.data, "-m", mode, "-w", "stop", check=False)
+
+    def standby(self):
+        """Return a standby on another port, which has caught up."""
+        standby = copy.copy(self)
+        standby.data, standby.log = f"{self.data}_", f"{self.log}_"
+        self.run("pg_basebackup", "-h", self.sockets, "-U", "admin", "-D", standby.data, "-R", "-X", "stream", "-c", "fast")
+        self.run("pg_ctl", "-D", standby.data, "-l", standby.log, "-o", "-p 5433", "-w", "-t", "60", "start")
+        sent, = self.query("SELECT pg_current_wal_lsn()")[0]
+        caught_up = ["psql", "-h", self.sockets, "-p", "5433", "-U", "admin", "-d", "postgres", "-Atc", f"SELECT pg_last_wal_replay_lsn() >= '{sent}'"]
+        while subprocess.run([f"{self.bindir}/{caught_up[0]}", *caught_up[1:]], check=True, stdout=subprocess.PIPE).stdout.strip() != b"t":
+            time.sleep(0.05)
+        return standby
+
+    def promote(self):
+        """Promote a standby, on the port of the primary that has gone."""
+        self.stop("fast")
+        self.start()
+        self.run("pg_ctl", "-D", self.data, "-w", "promote")
 
     def connect(self, user="admin"):
         connection = psycopg2.connect(host=self.sockets, dbname="postgres", user=user, connect_timeout=5)
