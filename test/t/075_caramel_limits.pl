@@ -68,7 +68,8 @@ my ($first) = grep { $_->{body} =~ /"id":$wanted,/ } @calls;
 is($first->{body},
 	qq({"jsonrpc":"2.0","method":"tools/call","id":$wanted,"params":{"name":"caramel.v1.contact.upsert","arguments":{"business_id":"bus_01h7m9k0aabcdefghj1234567","email":"$first->{keys}[0]"}}}),
 	'and the body is that of the page');
-is($calls[0]{connection}, $calls[-1]{connection}, 'connections are reused');
+my %connection = map { $_->{connection} => 1 } @calls;
+cmp_ok(scalar(keys %connection), '<=', 2, 'connections are reused, as many as there are calls at a time');
 
 # the first 429: wait for as long as it says, then lower the pace to three a second permanently
 $sandbox->fault('caramel', { match => { account => 'pace' }, action => { status => 429, retry_after => '2' } });
