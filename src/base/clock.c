@@ -38,6 +38,14 @@ cs_clock_now(void)
 	return started_at + (now - started_at) * cs_clock_speed;
 }
 
+double
+cs_clock_of(TimestampTz real)
+{
+	double		ago = (double) (GetCurrentTimestamp() - real) / USECS_PER_SEC;
+
+	return real == 0 ? 0 : cs_clock_now() - ago * cs_clock_speed;
+}
+
 long
 cs_clock_wait_ms(double seconds)
 {

@@ -18,6 +18,9 @@ extern double cs_clock_now(void);
 /* Convert seconds on our clock to milliseconds of real time, rounded up, for a wait. */
 extern long cs_clock_wait_ms(double seconds);
 
+/* Convert a real time to Unix seconds on our clock; 0 stays 0. */
+extern double cs_clock_of(TimestampTz real);
+
 /* Convert a time on our clock to a timestamp to show. */
 extern TimestampTz cs_clock_timestamp(double unix_seconds);
 

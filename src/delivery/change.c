@@ -241,7 +241,8 @@ append_row(CsChangeSet *set, List *rows, CsReadRow *row)
  * any more.  "forced": send it whatever is stored of it.
  */
 static CsChange *
-add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 origin)
+add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 origin,
+		TimestampTz queued_at)
 {
 	CsChangeSlot *slot;
 	CsChange   *change;
@@ -269,6 +270,8 @@ add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 or
 		change->queue_id = cs_queue_position_id(&row->position);
 		change->unconfirmed |= forced;
 	}
+	if (change->queued_at == 0)
+		change->queued_at = queued_at;
 	row->unfinished++;
 	return change;
 }
@@ -329,10 +332,12 @@ cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool co
 		CsChange   *change;
 
 		if (row->nkeys > 0)
-			change = add_key(set, row->keys[i], read, row->contact != NULL, origin_of(row));
+			change = add_key(set, row->keys[i], read, row->contact != NULL, origin_of(row),
+							 row->queued_at);
 		else
 		{
-			change = add_key(set, psprintf(INT64_FORMAT, row->position.id), read, false, CS_ORIGIN_LIVE);
+			change = add_key(set, psprintf(INT64_FORMAT, row->position.id), read, false, CS_ORIGIN_LIVE,
+							 row->queued_at);
 			set_direct(change, row->contact);
 		}
 		change->unconfirmed |= unconfirmed;
@@ -540,6 +545,7 @@ cs_change_finish(CsChange *change)
 	change->failed_at = 0;
 	change->unconfirmed = false;
 	change->origins = 0;
+	change->queued_at = 0;
 	if (change->next_rows != NIL)
 	{
 		take_next_rows(change);

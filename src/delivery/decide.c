@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "base/sql.h"
+#include "base/clock.h"
 #include "base/text.h"
 #include "delivery/claim.h"
 #include "delivery/decide.h"
@@ -263,6 +264,13 @@ apply_known(const CsItem *item)
 	contact->opted_out = cs_claim_is_closed(&facts);
 	contact->remote_id = item->known.remote_id;
 	contact->topics = item->known.topics;
+
+	/*
+	 * libcurl repeats a call by itself if a connection ends that was used
+	 * before
+	 */
+	contact->maybe_ours = change->unconfirmed || (change->origins & CS_ORIGIN_LIVE);
+	contact->queued_at = cs_clock_of(change->queued_at);
 	item->change->row_opt_in = cs_claim_seen(item->row.found ? item->row.opt_in : CS_CONSENT_UNKNOWN,
 											 contact->consent);
 	item->change->contact_opt_in = cs_claim_seen(item->known.found ? item->known.opt_in : CS_CONSENT_UNKNOWN,
@@ -363,6 +371,13 @@ is_recorded(const CsItem *item)
 		item->row.opt_in == item->change->row_opt_in;
 }
 
+/* Was the contact withheld with these values before? */
+static bool
+is_withheld_already(const CsItem *item)
+{
+	return item->row.withheld && is_recorded(item);
+}
+
 /*
  * Locks
  */
@@ -427,6 +442,16 @@ is_withheld(const CsItem *item)
 	return cs_provider_withholds(item->change->lane->account->endpoint->provider, item->contact);
 }
 
+/* Is it updated where it exists, without being created? */
+static bool
+is_updated_withheld(const CsItem *item)
+{
+	const CsEndpoint *endpoint = item->change->lane->account->endpoint;
+
+	return is_withheld(item) && endpoint->provider->updates_withheld &&
+		endpoint->provider->updates_withheld(endpoint, item->contact);
+}
+
 /* May a call that was not answered have created it, and can that be made good? */
 static bool
 may_be_there(const CsItem *item)
@@ -459,7 +484,8 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	apply_left(item);
 	change->is_recorded = item->row.found && !has_left(item) && !item->row.withheld &&
 		item->row.opt_in == change->row_opt_in;
-	if (is_withheld(item) && !may_be_there(item))
+	contact->withheld = is_updated_withheld(item);
+	if (is_withheld(item) && !may_be_there(item) && (!contact->withheld || is_withheld_already(item)))
 	{
 		cs_settle_withheld(settlement, change);
 		return false;
@@ -483,7 +509,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	}
 	if (is_to_be_deleted(item))
 		contact->action = CS_DELETE;
-	else if (is_withheld(item))
+	else if (is_withheld(item) && !contact->withheld)
 		contact->action = CS_UNSUBSCRIBE;
 	return true;
 }

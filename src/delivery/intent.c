@@ -4,9 +4,15 @@
  *		What is stored before calls that could leave behind what nobody knows of.
  *
  * A contact that may be created, and would have to be removed when its row has
+<<<<<<< HEAD
  * gone; one that another row would have to speak for again then; or consent that may
  * be withdrawn.  Of all else the queue row is the doubt.
  * It takes one flush for all changes that are read together.
+=======
+ * gone; consent that may be withdrawn; or a word that may be carried, which the next
+ * row of the contact must not repeat.  Of all else the queue row is the doubt.  It
+ * takes one flush for all changes that are read together.
+>>>>>>> 4286ba4 (Update contacts at Owlat that are not to be created, and create none again without a word)
  *
  *-------------------------------------------------------------------------
  */
@@ -78,6 +84,14 @@ joins_another(const CsLane *lane, const CsChange *change, const CsRowState *row,
 								change->key, &watch, &key);
 }
 
+/* Does a row's word claim consent of a contact that was said not to give it? */
+static bool
+carries_word(const CsChange *change, const CsKnown *known)
+{
+	return change->lane->watch && change->contact->claim == CS_CLAIM && known->synced_at != 0 &&
+		(known->opt_in == CS_CONSENT_NO || known->opt_in == CS_CONSENT_NULL);
+}
+
 void
 cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
 			  const CsKnown *known)
@@ -85,11 +99,12 @@ cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
 	const CsLane *lane = intents->lane;
 	const CsContact *contact = change->contact;
 	bool		creates = lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE &&
-	!known->found && contact->action == CS_UPSERT;
+	!known->found && contact->action == CS_UPSERT && !contact->withheld;
 	bool		withdraws = known->claimed && contact->consent == CS_CONSENT_NO;
+	bool		claims = carries_word(change, known);
 	CsContactIntent *intent;
 
-	if (!creates && !withdraws && !joins_another(lane, change, row, known))
+	if (!creates && !withdraws && !claims && !joins_another(lane, change, row, known))
 		return;
 	intent = &intents->contacts[intents->ncontacts++];
 	memset(intent, 0, sizeof(CsContactIntent));
@@ -100,10 +115,12 @@ cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
 	intent->watch = lane->watch_id;
 	intent->key = lane->watch ? change->key : NULL;
 	intent->withdraws = withdraws;
+	intent->claims = claims;
 	if (lane->watch == NULL)
 		return;
-	if (withdraws || !row->found)
-		add_row(intents, change, row, withdraws ? CS_CONSENT_NO : CS_CONSENT_UNKNOWN);
+	/* the word is this row's, which can repeat it: it has not said true yet */
+	if (withdraws || claims || !row->found)
+		add_row(intents, change, row, withdraws || claims ? CS_CONSENT_NO : CS_CONSENT_UNKNOWN);
 	if (creates && row->found)
 		add_departure(intents, change);
 }

@@ -223,7 +223,7 @@ memory_of(const CsContact *contact)
 	return contact->claimed ? CS_MEMORY_CLAIMED : '\0';
 }
 
-static void
+static CsRemoved *
 add_removed(CsLaneOutcomes *outcomes, const char *upsert_key, const CsContact *contact)
 {
 	CsRemoved  *removed = add(outcomes, &outcomes->removed, sizeof(CsRemoved));
@@ -233,6 +233,7 @@ add_removed(CsLaneOutcomes *outcomes, const char *upsert_key, const CsContact *c
 	removed->consent.opt_in_at = contact->opt_in_at;
 	removed->consent.address = contact->value[CS_EMAIL] ?
 		copy(outcomes, cs_text_from_utf8(contact->value[CS_EMAIL])) : NULL;
+	return removed;
 }
 
 /* A contact that there is not, or that is another one now. */
@@ -285,7 +286,7 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	if (outcomes->lane->removals)
 		*(int *) add(outcomes, &outcomes->removed_for, sizeof(int)) = change->removal_watch;
 	if (contact->action == CS_DELETE)
-		add_removed(outcomes, change->upsert_key, contact);
+		(void) add_removed(outcomes, change->upsert_key, contact);
 	else
 		add_contact(outcomes, change, outcome);
 	if (outcomes->lane->removals)
@@ -350,6 +351,31 @@ cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change)
 	record_row(outcomes, change, true);
 	if (change->unconfirmed)
 		add_text(outcomes, &outcomes->unknown, change->upsert_key);
+	if (outcomes->lane->watch)
+		leave_previous(outcomes, change);
+	clear_failure(outcomes, change);
+	finish(outcomes, change);
+}
+
+/*
+ * The provider does not have the contact, which is not created.  What it knew of an
+ * opt-out may have gone with a contact that it had before.
+ */
+void
+cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change)
+{
+	CsRemoved  *removed;
+
+	outcomes->unchanged++;
+	record_row(outcomes, change, true);
+	if (change->was_known)
+	{
+		removed = add_removed(outcomes, change->upsert_key, change->contact);
+		if (removed->consent.state == '\0')
+			removed->consent.state = CS_MEMORY_CLOSED;
+	}
+	else
+		remove_unremembered(outcomes, change->upsert_key);
 	if (outcomes->lane->watch)
 		leave_previous(outcomes, change);
 	clear_failure(outcomes, change);

@@ -62,6 +62,7 @@ extern void cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change
 extern void cs_outcomes_add_left_to(CsLaneOutcomes *outcomes, CsChange *change, int watch, const char *key);
 extern void cs_outcomes_add_outdated(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change);
+extern void cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_gone(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change,

@@ -88,7 +88,10 @@ outcomes_of(CsSettlement *settlement, const CsChange *change)
 void
 cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome)
 {
-	cs_outcomes_add_synced(outcomes_of(settlement, change), change, outcome);
+	if (outcome->withheld)
+		cs_outcomes_add_absent(outcomes_of(settlement, change), change);
+	else
+		cs_outcomes_add_synced(outcomes_of(settlement, change), change, outcome);
 }
 
 void

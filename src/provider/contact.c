@@ -140,15 +140,22 @@ cs_contact_parse_time(const char *text, TimestampTz *time)
 	struct pg_tm tm = {0};
 	int			end = 0;
 	int			offset;
+	fsec_t		fraction = 0;
 
 	if (sscanf(text, "%4d-%2d-%2d%*1[T ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
 			   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &end) < 6 || end == 0)
 		return false;
 	if (text[end] == '.')
-		end += 1 + strspn(text + end + 1, "0123456789");
+	{
+		size_t		digits = strspn(text + end + 1, "0123456789");
+
+		for (size_t i = 0, unit = USECS_PER_SEC / 10; i < digits && unit > 0; i++, unit /= 10)
+			fraction += (text[end + 1 + i] - '0') * unit;
+		end += 1 + (int) digits;
+	}
 	if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 ||
 		tm.tm_min > 59 || tm.tm_sec > 60 || !parse_offset(text + end, &offset) ||
-		tm2timestamp(&tm, 0, NULL, time) != 0)
+		tm2timestamp(&tm, fraction, NULL, time) != 0)
 		return false;
 	*time -= offset * USECS_PER_MINUTE;
 	return true;

@@ -109,6 +109,13 @@ typedef struct CsContact
 	bool		claimed;		/* consent was claimed, and stands as far as
 								 * we know */
 	char	   *remote_status;	/* the provider's own status, or NULL */
+	bool		withheld;		/* not to be created: updated where it exists */
+	bool		maybe_ours;		/* if it exists, a call about this change may
+								 * have created it */
+	double		queued_at;		/* when its change was queued, in Unix seconds
+								 * on our clock; 0: not known */
+	bool		untouched;		/* an earlier step showed that it has not
+								 * changed since it was created */
 	bool		direct;			/* from cs_contact_from_jsonb(), not a watch:
 								 * there is no mapping that could be at fault */
 } CsContact;

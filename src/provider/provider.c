@@ -415,6 +415,7 @@ cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome, MemoryCon
 	if (outcome->remote_status)
 		contact->remote_status = MemoryContextStrdup(context, outcome->remote_status);
 	contact->moved |= outcome->moved;
+	contact->untouched |= outcome->untouched;
 }
 
 bool

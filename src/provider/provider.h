@@ -81,6 +81,10 @@ typedef struct CsOutcome
 								 * CsContact.claim says */
 	bool		moved;			/* the contact of previous_key has become this
 								 * one */
+	bool		untouched;		/* the contact has not changed since it was
+								 * created */
+	bool		withheld;		/* the provider does not have the contact, and
+								 * it is not created */
 	bool		opted_out;		/* the provider has an opt-out that did not
 								 * come from here; initially what is known,
 								 * unless this sending may claim */
@@ -286,6 +290,12 @@ typedef struct CsProvider
 
 	/* MAY be set: the option without which opt_in cannot be mapped */
 	const char *consent_option;
+
+	/*
+	 * MAY be set: can a contact that is withheld be updated where it exists,
+	 * without being created?  build() and judge() then see it.
+	 */
+	bool		(*updates_withheld) (const CsEndpoint *endpoint, const CsContact *contact);
 
 	/* MAY be set: does every contact without opt_in claim consent? */
 	bool		(*implies_consent) (const CsEndpoint *endpoint);

@@ -391,6 +391,8 @@ intend(CsContactWriter *to, int n, const void *arg)
 			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_NO));
 			cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(false));
 		}
+		if (intents[i].claims)
+			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_YES));
 		cs_keyed_table_update(writer);
 	}
 }

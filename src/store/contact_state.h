@@ -73,6 +73,7 @@ typedef struct CsContactIntent
 	int			watch;
 	const char *key;
 	bool		withdraws;		/* consent that was claimed is over */
+	bool		claims;			/* consent is claimed by a word */
 } CsContactIntent;
 
 /*

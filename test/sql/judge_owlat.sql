@@ -83,6 +83,24 @@ SELECT status, verdict, claimed, opted_out, topics, note FROM (VALUES (201, '{"d
 -- who is not in the topic any more, after we added them, has left
 SELECT t.topics AS before, removed, j.verdict, j.opted_out, j.claimed, j.topics FROM (VALUES ('top1'), (NULL)) AS t (topics), (VALUES (true), (false)) AS r (removed),
 	contactsync_judge('owl', 200, NULL, jsonb_build_object('data', jsonb_build_object('success', true, 'removed', removed))::text, mira() || '{"opt_in": false}', 4, state => jsonb_build_object('topics', t.topics, 'claimed', t.topics IS NOT NULL)) j;
+-- an ID that is no topic's
+SELECT status, body, verdict, reason, message FROM (VALUES (500, refusal('internal', 'Internal error')), (500, ''), (503, refusal('internal'))) AS t (status, body), contactsync_judge('owl', status, NULL, body, mira(), 4);
+
+-- a contact that is not created: where it exists, it is updated and leaves the topic, but does not join
+SELECT opt_in, status, verdict, next_step, outcome, claimed FROM (VALUES ('null'::jsonb), ('false'), ('true')) AS o (opt_in), (VALUES (200), (404)) AS s (status),
+	contactsync_judge('owl', status, NULL, CASE status WHEN 200 THEN contact() ELSE refusal('not_found') END, mira() || jsonb_build_object('opt_in', opt_in), state => '{"withheld": true, "claim": "no", "claimed": true}');
+-- one that was deleted there is created again by a word only
+SELECT claim, opt_in, verdict, next_step, outcome FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim), (VALUES ('true'::jsonb), ('false')) AS o (opt_in),
+	contactsync_judge('owl', 404, NULL, refusal('not_found'), mira() || jsonb_build_object('opt_in', opt_in), state => jsonb_build_object('remote_id', 'k1', 'claim', CASE opt_in WHEN 'true' THEN claim ELSE 'no' END));
+-- one that exists may have been created by a call whose answer was lost: it has not changed since, and was created after its change was queued
+SELECT maybe, claim, verdict, next_step FROM (VALUES (true), (false)) AS m (maybe), (VALUES ('yes'), ('if_new'), ('no')) AS c (claim),
+	contactsync_judge('owl', 409, NULL, refusal('already_exists'), mira() || '{"opt_in": true}', state => jsonb_build_object('claim', claim, 'maybe_ours', maybe));
+SELECT status, updated, verdict, next_step FROM (VALUES (200, '2026-01-01T10:00:00.123Z'), (200, '2026-01-01T10:00:00.124Z'), (200, NULL), (403, NULL), (404, NULL)) AS t (status, updated),
+	contactsync_judge('owl', status, NULL, CASE status WHEN 200 THEN jsonb_build_object('data', jsonb_build_object('id', 'k1', 'createdAt', '2026-01-01T10:00:00.123Z', 'updatedAt', updated))::text ELSE refusal(CASE status WHEN 403 THEN 'forbidden' ELSE 'not_found' END) END,
+		mira() || '{"opt_in": true}', 5, state => '{"claim": "if_new", "maybe_ours": true}');
+SELECT untouched, ago, verdict, next_step, claimed FROM (VALUES (true), (false)) AS u (untouched), (VALUES (10), (3600)) AS a (ago),
+	contactsync_judge('owl', 200, NULL, jsonb_build_object('data', jsonb_build_object('id', 'k1', 'createdAt', 1767261600000, 'updatedAt', 1767261600000 + 60000))::text, mira() || '{"opt_in": true}', 2,
+		state => jsonb_build_object('claim', 'if_new', 'untouched', untouched, 'queued_at', extract(epoch FROM clock_timestamp()) - ago));
 ALTER SERVER owl OPTIONS (DROP topic_id);
 
 -- another address

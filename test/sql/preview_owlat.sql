@@ -46,6 +46,10 @@ SELECT method, url, headers, body FROM contactsync_preview('owl', mira(), 4);
 SELECT method, url, body FROM contactsync_preview('owl', mira() || '{"opt_in": true}', 4);
 SELECT method, url, headers, body FROM contactsync_preview('owl', mira() || '{"opt_in": false}', 4);
 SELECT method, url, body FROM contactsync_preview('owl', mira() || '{"opt_in": true}', 0);
+-- a contact that is not to be created, whether it was known or not; one that may exist by a call whose answer was lost
+SELECT method, url, body FROM contactsync_preview('owl', mira() || '{"opt_in": false}', state => '{"withheld": true}');
+SELECT method, url, body FROM contactsync_preview('owl', '{"email": "mira@acme.io", "opt_in": false}', state => '{"known": true, "claim": "no"}');
+SELECT method, url, headers, body FROM contactsync_preview('owl', mira() || '{"opt_in": true}', 5);
 ALTER SERVER owl OPTIONS (ADD topic_path '/api/v1/lists/{topic}/contacts');
 SELECT url FROM contactsync_preview('owl', mira(), 4);
 ALTER SERVER owl OPTIONS (SET topic_path '/api/v1/topics');

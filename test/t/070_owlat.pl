@@ -70,14 +70,39 @@ like(change('UPDATE people SET wants = true'), qr{^PUT .* 200\nPOST /topics/$top
 # a contact that already exists
 $sandbox->call('POST', 'owlat/contacts', { account => 'owltest', contacts => [ { email => 'joe@acme.io', firstName => 'Joe' } ] });
 is(change("INSERT INTO people VALUES (2, 'joe\@acme.io', 'Joseph', NULL, true)"),
-	"POST /contacts 409\nPUT /contacts/joe\@acme.io 200", 'a conflict is followed by an update; somebody who was there before does not join the topic');
-is(change("INSERT INTO people VALUES (4, 'kim\@acme.io', 'Kim', NULL, NULL), (5, 'lee\@acme.io', 'Lee', NULL, false)"), '', 'who did not consent is not created');
+	"POST /contacts 409\nGET /contacts/joe\@acme.io 200\nPUT /contacts/joe\@acme.io 200",
+	'a conflict is followed by an update; somebody who was there before does not join the topic');
 is(contact('joe@acme.io')->{firstName}, 'Joseph', 'the update arrives');
+
+# who did not consent
+is(change("INSERT INTO people VALUES (4, 'kim\@acme.io', 'Kim', NULL, NULL), (5, 'lee\@acme.io', 'Lee', NULL, false)"),
+	"PUT /contacts/kim\@acme.io 404\nPUT /contacts/lee\@acme.io 404", 'who did not consent is not created');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.source_row WHERE withheld}), 2, 'these rows are withheld');
+is(change("UPDATE people SET id = 6 WHERE id = 4"), 'PUT /contacts/kim@acme.io 404', 'nor is a row with another key');
+is(change("UPDATE people SET wants = wants WHERE id IN (5, 6)"), '', 'what did not change is not sent again');
+$sandbox->call('POST', 'owlat/contacts', { account => 'owltest', contacts => [ { email => 'pat@acme.io', firstName => 'Pat', topics => { $topic => 'not_required' } } ] });
+is(change("INSERT INTO people VALUES (7, 'pat\@acme.io', 'Patricia', NULL, false)"),
+	"PUT /contacts/pat\@acme.io 200\nDELETE /topics/$topic/contacts/pat\@acme.io 200", 'where it exists, it is updated, and leaves the topic');
+is(change("UPDATE people SET first_name = 'Pat' WHERE id = 7"), "PUT /contacts/pat\@acme.io 200\nDELETE /topics/$topic/contacts/pat\@acme.io 200", '... again when it changes');
 
 # a contact that was deleted there
 $sandbox->call('DELETE', 'owlat/contacts', undef, account => 'owltest', email => 'joe@acme.io');
-is(change("UPDATE people SET first_name = 'Jo' WHERE id = 2"),
-	"PUT /contacts/joe\@acme.io 404\nPOST /contacts 201", 'a contact that was deleted there is created again');
+is(change("UPDATE people SET first_name = 'Jo' WHERE id = 2"), 'PUT /contacts/joe@acme.io 404', 'a contact that was deleted there is not created again');
+is(change("UPDATE people SET first_name = 'Joe' WHERE id = 2"), 'PUT /contacts/joe@acme.io 404', '... by another change either');
+change("UPDATE people SET wants = false WHERE id = 2");
+is(change("UPDATE people SET wants = true WHERE id = 2"), "POST /contacts 201\nPOST /topics/$topic/contacts 201", '... but by a word of the person');
+
+# the answer to a creation is lost
+my $create = { account => 'owltest', method => 'POST', path => '*/v1/contacts' };
+sub lose_answer { $sandbox->fault('owlat', { match => $create, effect => 'after', action => { reset => 'before' } }) }
+lose_answer();
+is(change("INSERT INTO people VALUES (8, 'ann\@acme.io', 'Ann', NULL, true)"),
+	"POST /contacts 201\nPOST /contacts 409\nGET /contacts/ann\@acme.io 200\nPUT /contacts/ann\@acme.io 200\nPOST /topics/$topic/contacts 201",
+	'a contact that turns out to be new joins, although the answer was lost');
+$sandbox->call('POST', 'owlat/contacts', { account => 'owltest', contacts => [ { email => 'zoe@acme.io', firstName => 'Zoe', unsubscribedAt => '2024-01-01T00:00:00Z' } ] });
+lose_answer();
+change("INSERT INTO people VALUES (9, 'zoe\@acme.io', 'Zoe', NULL, true)");
+ok(contact('zoe@acme.io')->{unsubscribedAt}, 'one that existed before does not');
 
 is(change('DELETE FROM people WHERE id = 2'), 'DELETE /contacts/joe@acme.io 200', 'a deleted row deletes the contact');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');

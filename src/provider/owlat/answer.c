@@ -36,6 +36,8 @@ finish(const CsEndpoint *endpoint, const CsBatch *batch, bool is_new, CsJudgemen
 	}
 	else
 		outcome->topics = contact->topics;
+	if (contact->withheld)
+		outcome->claimed = false;
 	if (cs_owlat_topic_call(owlat, contact, is_new) >= 0)
 		continue_with(judgement, CS_OWLAT_STEP_TOPIC, "the contact has been written, the topic is next");
 }
@@ -71,21 +73,75 @@ read_contact(const CsResponse *response, CsJson *doc, CsOutcome *outcome)
 	return outcome->remote_id || cs_json_text(cs_json_get(data, "email"));
 }
 
+/* Unix seconds of a time, which is ISO 8601 or milliseconds; -1 if it is neither. */
+static double
+read_time(CsJson *value)
+{
+	const char *text = cs_json_string(value);
+	TimestampTz time;
+	double		milliseconds;
+
+	if (text && cs_contact_parse_time(text, &time))
+		return (double) time / USECS_PER_SEC +
+			(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY;
+	return cs_json_number(value, &milliseconds) ? milliseconds / 1000.0 : -1;
+}
+
+/*
+ * A contact that was there may be ours: the answer to the call that created it may
+ * have been lost.  [SRC]: an opt-out moves updatedAt, so where it is createdAt still,
+ * nobody has opted out.  A contact that cannot be looked up is not taken for ours.
+ */
+static void
+judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
+			 CsJson *doc, CsJudgement *judgement)
+{
+	CsOutcome  *outcome = &judgement->outcomes[0];
+	double		created_at = read_time(cs_json_path(doc, "data.createdAt"));
+
+	outcome->untouched = read_contact(response, doc, outcome) && created_at >= 0 &&
+		created_at == read_time(cs_json_path(doc, "data.updatedAt"));
+	if (outcome->untouched || cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear))
+		continue_with(judgement, CS_OWLAT_STEP_UPDATE, "the contact exists");
+	else
+		finish(endpoint, batch, false, judgement);
+}
+
+/*
+ * Has the contact that was updated been created since its change was queued, and not
+ * been touched before this update?  Then Owlat did not know the person when the
+ * change was made.  updatedAt is the time of the update, by Owlat's clock.
+ */
+static bool
+is_new_since(const CsContact *contact, const CsResponse *response, CsJson *doc)
+{
+	double		created_at = read_time(cs_json_path(doc, "data.createdAt"));
+	double		updated_at = read_time(cs_json_path(doc, "data.updatedAt"));
+
+	return contact->untouched && contact->queued_at > 0 && created_at >= 0 &&
+		created_at >= updated_at - (response->received_at - contact->queued_at);
+}
+
 /*
  * [SEED]: "Contact already exists -- update instead".  [SRC]: the address that a
  * contact was created with stays taken when the contact gets another one, so what
- * is there neither to be updated nor to be created cannot be reached.
+ * is there neither to be updated nor to be created cannot be reached.  If an earlier
+ * call may have created the contact, that is looked up.
  */
 static bool
 judge_create(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			 CsJudgement *judgement)
 {
+	const CsContact *contact = batch->contacts[0];
+
 	if (response->status != 409)
 		return false;
 	if (batch->step == CS_OWLAT_STEP_RECREATE)
 		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_CONFLICT,
 						   "Owlat keeps the address for a contact that has another address now");
-	else if (cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear))
+	else if (contact->claim == CS_CLAIM_IF_NEW && contact->maybe_ours)
+		continue_with(judgement, CS_OWLAT_STEP_LOOKUP, "the contact exists, maybe by an earlier call");
+	else if (cs_owlat_has_data(contact, endpoint->nulls_clear))
 		continue_with(judgement, CS_OWLAT_STEP_UPDATE, "the contact exists");
 	else
 		finish(endpoint, batch, false, judgement);	/* there is nothing to
@@ -94,22 +150,26 @@ judge_create(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 }
 
 /*
- * Create the contact again, once, if it no longer exists.  A move that was made
+ * Create the contact again, once, if it no longer exists and may be.  A move that was made
  * already, or to an address that another contact has, goes on with that address.
  */
 static bool
 judge_update(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 			 CsJson *doc, CsOwlatCall call, CsJudgement *judgement)
 {
+	const CsContact *contact = batch->contacts[0];
 	bool		gone = is_not_found(response, doc);
+	bool		has_data = cs_owlat_has_data(contact, endpoint->nulls_clear);
 
-	if (call == CS_OWLAT_CALL_MOVE && (gone || response->status == 409))
-		continue_with(judgement, cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear) ?
-					  CS_OWLAT_STEP_UPDATE : CS_OWLAT_STEP_CREATE,
+	if (call == CS_OWLAT_CALL_MOVE && (gone || response->status == 409) &&
+		(has_data || !gone || cs_owlat_may_create(contact)))
+		continue_with(judgement, has_data ? CS_OWLAT_STEP_UPDATE : CS_OWLAT_STEP_CREATE,
 					  gone ? "no contact has the previous address" :
 					  "another contact has the new address already");
-	else if (gone)
+	else if (gone && cs_owlat_may_create(contact))
 		continue_with(judgement, CS_OWLAT_STEP_RECREATE, "the contact no longer exists");
+	else if (gone)
+		judgement->outcomes[0].withheld = true;
 	else
 		return false;
 	return true;
@@ -139,6 +199,19 @@ is_topic_wrong(const CsResponse *response, CsJson *doc)
 		return true;
 	return (response->status == 404 || response->status == 400) && message &&
 		(pg_strncasecmp(message, "topic", 5) == 0 || pg_strncasecmp(message, "invalid topic", 13) == 0);
+}
+
+/* [SRC]: an ID of the right form that is no topic's is answered by 500 "internal". */
+static bool
+judge_unknown_topic(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
+{
+	const char *code = error_code(doc);
+
+	if (response->status != 500 || code == NULL || strcmp(code, "internal") != 0)
+		return false;
+	cs_answer_conclude(judgement, CS_HALT, CS_HALT_TOPIC,
+					   "Owlat fails as it does for an ID that is no topic's: check the option topic_id");
+	return true;
 }
 
 /*
@@ -223,6 +296,8 @@ cs_owlat_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespons
 
 	judgement->request_id = cs_message_header(response, "x-request-id");
 	judgement->code = error_code(doc);
+	if ((call == CS_OWLAT_CALL_JOIN || call == CS_OWLAT_CALL_LEAVE) && judge_unknown_topic(response, doc, judgement))
+		return;
 	if (cs_answer_judge_common(endpoint, response, doc, judgement))
 	{
 		if (response->status == 429)
@@ -230,14 +305,17 @@ cs_owlat_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespons
 		return;
 	}
 
-	if (call == CS_OWLAT_CALL_JOIN || call == CS_OWLAT_CALL_LEAVE)
+	if (call == CS_OWLAT_CALL_LOOKUP)
+		judge_lookup(endpoint, batch, response, doc, judgement);
+	else if (call == CS_OWLAT_CALL_JOIN || call == CS_OWLAT_CALL_LEAVE)
 		judge_topic(endpoint, batch, response, doc, call == CS_OWLAT_CALL_JOIN, judgement);
 	else if (call == CS_OWLAT_CALL_DELETE && judge_deletion(response, doc, judgement))
 		return;
 	else if (call != CS_OWLAT_CALL_DELETE && read_contact(response, doc, &judgement->outcomes[0]))
 	{
 		judgement->outcomes[0].moved |= call == CS_OWLAT_CALL_MOVE;
-		finish(endpoint, batch, call == CS_OWLAT_CALL_CREATE, judgement);
+		finish(endpoint, batch, call == CS_OWLAT_CALL_CREATE ||
+			   is_new_since(batch->contacts[0], response, doc), judgement);
 	}
 	else if (response->status < 300)
 		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);

@@ -111,6 +111,13 @@ deletes_opt_outs(const CsEndpoint *endpoint)
 	return owlat->delete_opt_outs;
 }
 
+/* An update by address creates nothing. */
+static bool
+updates_withheld(const CsEndpoint *endpoint, const CsContact *contact)
+{
+	return cs_owlat_has_data(contact, endpoint->nulls_clear);
+}
+
 /* Without opt_in every contact is added to the topic. */
 static bool
 implies_consent(const CsEndpoint *endpoint)
@@ -209,6 +216,7 @@ const CsProvider cs_owlat = {
 	.check_mapping = check_mapping,
 	.bulk_risk = bulk_risk,
 	.deletes_opt_outs = deletes_opt_outs,
+	.updates_withheld = updates_withheld,
 	.implies_consent = implies_consent,
 	.moves = cs_owlat_moves,
 	.build_check = build_check,

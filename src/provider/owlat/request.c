@@ -127,6 +127,17 @@ cs_owlat_has_data(const CsContact *contact, bool nulls)
 }
 
 /*
+ * [SRC]: campaigns to segments mail whoever exists, so that it takes a word, unless
+ * consent is not known of.
+ */
+bool
+cs_owlat_may_create(const CsContact *contact)
+{
+	return !contact->withheld &&
+		(contact->claim != CS_CLAIM_NOT || contact->consent == CS_CONSENT_UNKNOWN);
+}
+
+/*
  * [SRC]: joining lifts an opt-out from all mail, so nobody joins without a claim;
  * whether the contact is new shows when it is created.
  */
@@ -155,14 +166,21 @@ cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
 	switch (batch->step)
 	{
 		case CS_OWLAT_STEP_FIRST:
+			if (contact->withheld)
+				return CS_OWLAT_CALL_UPDATE;
 			if (cs_owlat_moves(endpoint, contact))
 				return CS_OWLAT_CALL_MOVE;
-			return contact->known && contact->remote_id &&
-				cs_owlat_has_data(contact, endpoint->nulls_clear) ? CS_OWLAT_CALL_UPDATE : CS_OWLAT_CALL_CREATE;
+			if (!contact->known)
+				return CS_OWLAT_CALL_CREATE;
+			return !cs_owlat_may_create(contact) ||
+				(contact->remote_id && cs_owlat_has_data(contact, endpoint->nulls_clear)) ?
+				CS_OWLAT_CALL_UPDATE : CS_OWLAT_CALL_CREATE;
 		case CS_OWLAT_STEP_UPDATE:
 			return CS_OWLAT_CALL_UPDATE;
 		case CS_OWLAT_STEP_TOPIC:
 			return contact->consent == CS_CONSENT_NO ? CS_OWLAT_CALL_LEAVE : CS_OWLAT_CALL_JOIN;
+		case CS_OWLAT_STEP_LOOKUP:
+			return CS_OWLAT_CALL_LOOKUP;
 		default:
 			return CS_OWLAT_CALL_CREATE;
 	}
@@ -217,6 +235,12 @@ cs_owlat_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *requ
 	CsOwlatCall call = cs_owlat_call(endpoint, batch);
 
 	cs_message_add_header(request, "Accept", "application/json");
+	if (call == CS_OWLAT_CALL_LOOKUP)
+	{
+		request->method = "GET";
+		request->url = cs_owlat_contact_url(endpoint, owlat, contact->upsert_key);
+		return;
+	}
 	if (call == CS_OWLAT_CALL_DELETE || call == CS_OWLAT_CALL_LEAVE)
 	{
 		request->method = "DELETE";

@@ -19,8 +19,9 @@ enum
 								 * to exist */
 	CS_OWLAT_STEP_CREATE,		/* followed by UPDATE on a conflict */
 	CS_OWLAT_STEP_UPDATE,		/* followed by RECREATE if the contact is gone */
-	CS_OWLAT_STEP_RECREATE,		/* on a conflict, start again */
-	CS_OWLAT_STEP_TOPIC
+	CS_OWLAT_STEP_RECREATE,		/* a conflict fails the contact */
+	CS_OWLAT_STEP_TOPIC,
+	CS_OWLAT_STEP_LOOKUP		/* did an earlier call create the contact? */
 };
 
 /* What a call does. */
@@ -31,6 +32,7 @@ typedef enum CsOwlatCall
 	CS_OWLAT_CALL_MOVE,			/* update the contact of the previous address */
 	CS_OWLAT_CALL_JOIN,			/* add the contact to the topic */
 	CS_OWLAT_CALL_LEAVE,		/* remove it from the topic */
+	CS_OWLAT_CALL_LOOKUP,
 	CS_OWLAT_CALL_DELETE
 } CsOwlatCall;
 
@@ -61,6 +63,9 @@ extern int	cs_owlat_topic_call(const CsOwlat *owlat, const CsContact *contact, b
 
 /* Is the topic of the option among those that the contact was added to? */
 extern bool cs_owlat_has_joined(const CsOwlat *owlat, const CsContact *contact);
+
+/* May the contact be created, if it turns out to be gone? */
+extern bool cs_owlat_may_create(const CsContact *contact);
 
 /* Does the contact have anything to update? */
 extern bool cs_owlat_has_data(const CsContact *contact, bool nulls);
