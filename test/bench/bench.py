@@ -134,6 +134,8 @@ class Bench:
             self.watched_table(table, "fast")
             self.insert_new(table, rows)
             inserted.append(rows / self.timed("CALL contactsync_wait('fast')"))
+            if round_number == 0:
+                stored = {name: self.run(f"SELECT pg_total_relation_size('contactsync.{name}')") / rows for name in ("contact", "source_row")}
             self.run(f"UPDATE {table} SET plan = 'paid'")
             updated.append(rows / self.timed("CALL contactsync_wait('fast')"))
             synced = self.run("SELECT synced FROM contactsync.status WHERE source = '%s'::regclass" % table)
@@ -142,6 +144,7 @@ class Bench:
             self.run(f"DROP TABLE {table}")
         report(f"delivery, {rows} new contacts, contacts/s", inserted, "{:,.0f}")
         report(f"delivery, {rows} changed contacts, contacts/s", updated, "{:,.0f}")
+        print("    stored of a contact, with indexes: " + ", ".join(f"{name} {size:.0f} bytes" for name, size in stored.items()))
 
     def scan(self):
         """Measure the import of a table, the delivery of the same rows from the queue, and a reconciliation that finds nothing."""

@@ -120,6 +120,7 @@ def arguments():
     parser.add_argument("--provider", choices=PROVIDERS, help="run only this provider; this is faster, but makes other choices")
     parser.add_argument("--acts", help="comma-separated names of functions in consent_history.py; run only these")
     parser.add_argument("--show", type=int, default=3, help="number of histories to print for each kind of verdict and provider")
+    parser.add_argument("--until", metavar="KIND,...", help="stop after the first history with one of these verdicts")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
@@ -189,6 +190,8 @@ def run_seeds(options, tally):
     try:
         for seed in range(options.seed, options.seed + options.seeds):
             run_history(place, seed, tally)
+            if options.until and any(tally.counts[name, kind] for name in PROVIDERS for kind in options.until.split(",")):
+                break
     finally:
         place.server.stop("immediate")
         place.sandbox.process.stdin.close()
