@@ -523,6 +523,7 @@ CREATE TABLE contactsync.contact (
 	PRIMARY KEY (endpoint, upsert_key)
 ) WITH (fillfactor = 70);
 CREATE INDEX contact_email ON contactsync.contact (email, endpoint) WHERE email IS NOT NULL;
+CREATE INDEX contact_held ON contactsync.contact (endpoint, watch) WHERE held;
 COMMENT ON TABLE contactsync.contact
 IS 'what the provider has of every contact, one row per contact';
 COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
@@ -848,7 +849,13 @@ CREATE FUNCTION contactsync.backlog(OUT endpoint integer, OUT watch integer, OUT
 RETURNS SETOF record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_backlog';
 COMMENT ON FUNCTION contactsync.backlog()
-IS 'returns the number of queued contacts; for a long queue an estimate, so that the call is cheap';
+IS 'returns the number of contacts that are queued, or to be removed and due; for a long queue an estimate, so that the call is cheap';
+
+CREATE FUNCTION contactsync.due_removals(OUT endpoint integer, OUT watch integer, OUT key text, OUT departed_at timestamptz, OUT action text, OUT waits boolean)
+RETURNS SETOF record LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_due_removals';
+COMMENT ON FUNCTION contactsync.due_removals()
+IS 'returns the contacts that are to be removed and whose delete_delay has passed, and whether that waits until all rows of all watches of the endpoint have been read once';
 
 CREATE FUNCTION contactsync.hint(state text, reason text, server text, source text, owner regrole, worker text, failures bigint)
 RETURNS text LANGUAGE c
@@ -879,14 +886,18 @@ COMMENT ON COLUMN contactsync.watches.delete_delay IS 'how long a contact withou
 COMMENT ON COLUMN contactsync.watches.delete_guard IS 'number or share of contacts above which removals are held; null: more than 100 and more than 10 percent, or all of more than 10';
 
 CREATE VIEW contactsync.changes WITH (security_barrier) AS
-SELECT e.server, w.source, k.key, CASE WHEN q.watch = 0 THEN q.id END AS id, CASE WHEN q.keys IS NULL THEN q.contact END AS contact, q.queued_at
-FROM contactsync.queue q
-	JOIN contactsync.endpoint e ON e.id = q.endpoint
-	LEFT JOIN contactsync.watch w ON w.id = q.watch
-	LEFT JOIN LATERAL pg_catalog.unnest(q.keys) AS k (key) ON true
+SELECT e.server, w.source, c.key, c.id, c.contact, c.queued_at, c.removal
+FROM (SELECT q.endpoint, q.watch, k.key, CASE WHEN q.watch = 0 THEN q.id END AS id, CASE WHEN q.keys IS NULL THEN q.contact END AS contact,
+			q.queued_at, NULL::text AS removal
+		FROM contactsync.queue q LEFT JOIN LATERAL pg_catalog.unnest(q.keys) AS k (key) ON true
+		UNION ALL
+		SELECT r.endpoint, r.watch, r.key, NULL, NULL, r.departed_at, r.action FROM contactsync.due_removals() r WHERE NOT r.waits) c
+	JOIN contactsync.endpoint e ON e.id = c.endpoint
+	LEFT JOIN contactsync.watch w ON w.id = c.watch
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.changes
-IS 'the queue: one row per key, or per contact with the ID that contactsync_upsert() returned; a row with neither stands for all known contacts of the source';
+IS 'the queue: one row per key, or per contact with the ID that contactsync_upsert() returned; a row with neither stands for all known contacts of the source; and the contacts that are to be removed, and due';
+COMMENT ON COLUMN contactsync.changes.removal IS 'unsubscribe or delete: no row stands for the contact any more, and it is to be removed; null: a change';
 COMMENT ON COLUMN contactsync.changes.key IS 'key of a changed row; null for contactsync_upsert()';
 COMMENT ON COLUMN contactsync.changes.id IS 'ID that contactsync_upsert() returned';
 COMMENT ON COLUMN contactsync.changes.contact IS 'contact given to contactsync_upsert()';
@@ -1013,7 +1024,9 @@ WITH lane AS (
 			 THEN pg_catalog.format('this database was restored or copied; if no other sends to the server: SELECT contactsync_resume(%L)', e.server)
 			 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
 			 WHEN w.state <> 'running' THEN w.reason
-			 ELSE COALESCE(e.reason, e.limitation OPERATOR(pg_catalog.#>>) '{}',
+			 ELSE COALESCE(e.reason, CASE WHEN NOT w.complete AND EXISTS (SELECT FROM contactsync.due_removals() d WHERE d.endpoint = e.id AND d.waits)
+					THEN 'removals wait until all rows were read once, by an import or a reconciliation' END,
+				e.limitation OPERATOR(pg_catalog.#>>) '{}',
 				'learning: ' || NULLIF(r.waiting, 0) || ' contacts wait until all contacts at the provider are listed'
 					|| COALESCE('; the last request failed: ' || e.pull_error, ''),
 				'pulling: the last request failed: ' || e.pull_error,
@@ -1044,6 +1057,9 @@ SELECT h.server, h.source, h.role AS owner, h.state,
 	COALESCE(c.failed, 0) AS failed,
 	(SELECT pg_catalog.count(*) FROM contactsync.failure f
 		WHERE f.endpoint = h.endpoint AND f.watch = h.watch AND NOT f.ignored) AS failures,
+	(SELECT pg_catalog.count(*) FROM contactsync.contact t
+		WHERE t.endpoint = h.endpoint AND t.watch = h.watch AND t.held) AS held,
+	(SELECT pg_catalog.count(*) FROM contactsync.source_row s WHERE s.watch = h.watch AND s.withheld) AS withheld,
 	c.last_success,
 	CASE WHEN h.mine THEN c.last_error END AS last_error, c.last_error_at,
 	k.worker,
@@ -1068,9 +1084,11 @@ COMMENT ON COLUMN contactsync.status.synced IS 'number of contacts that the prov
 COMMENT ON COLUMN contactsync.status.unchanged IS 'number of changes that made no call, because the provider had the same contact';
 COMMENT ON COLUMN contactsync.status.failed IS 'number of times that a contact was given up on';
 COMMENT ON COLUMN contactsync.status.failures IS 'number of rows in contactsync.failures';
+COMMENT ON COLUMN contactsync.status.held IS 'number of contacts whose opt_in is true and whose consent was not claimed; claims => ''all'' of contactsync_reconcile() claims it';
+COMMENT ON COLUMN contactsync.status.withheld IS 'number of rows whose contact is not created, because the provider would mail a person who did not consent';
 COMMENT ON COLUMN contactsync.status.worker IS 'state of the background worker of this database';
 COMMENT ON COLUMN contactsync.status.backlog
-IS 'number of queued contacts; an estimate if the queue has more than 20000 rows';
+IS 'number of contacts that are queued, or to be removed and due; an estimate if the queue has more than 20000 rows';
 COMMENT ON COLUMN contactsync.status.rate IS 'recent calls per second to the server';
 COMMENT ON COLUMN contactsync.status.pace IS 'calls per second that are allowed to the server';
 COMMENT ON COLUMN contactsync.status.hint IS 'command to run; null: all is well';

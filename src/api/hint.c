@@ -326,6 +326,8 @@ contactsync_hint(PG_FUNCTION_ARGS)
 						alter_server(&subject, "pace"));
 	else if (hint == NULL && strcmp(state, "unavailable") == 0)
 		hint = "No action is needed: calls are repeated until the provider answers, and no contact is given up on. SELECT * FROM contactsync.calls ORDER BY id DESC shows its answers.";
+	else if (source && strncmp(subject.reason, "removals wait", 13) == 0)
+		hint = psprintf("SELECT contactsync_reconcile(%s); reads all rows.", arguments(server, source));
 	else if (hint == NULL && failures > 0)
 		hint = psprintf("SELECT * FROM contactsync.failures shows why contacts were given up on. To send them again: SELECT contactsync_retry(%s);",
 						arguments(server, source));

@@ -16,12 +16,14 @@
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "base/sql.h"
+#include "store/departure.h"
 #include "store/endpoint_state.h"
 #include "store/stats.h"
 
 CS_FUNCTION(contactsync_runtime);
 CS_FUNCTION(contactsync_worker_state);
 CS_FUNCTION(contactsync_backlog);
+CS_FUNCTION(contactsync_due_removals);
 CS_FUNCTION(contactsync_latency_bounds);
 
 /*
@@ -95,6 +97,24 @@ contactsync_backlog(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	roleid = cs_sql_enter_any_version(&scope);
 	n = cs_stats_backlog(roleid);
+	for (uint64 i = 0; i < n; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+	cs_sql_leave(&scope);
+	return (Datum) 0;
+}
+
+/* contactsync.due_removals() */
+Datum
+contactsync_due_removals(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	CsSqlScope	scope;
+	Oid			roleid;
+	uint64		n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	roleid = cs_sql_enter_any_version(&scope);
+	n = cs_departure_list_due(roleid);
 	for (uint64 i = 0; i < n; i++)
 		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
 	cs_sql_leave(&scope);

@@ -27,6 +27,7 @@
 #include "delivery/guard.h"
 #include "provider/option.h"
 #include "provider/provider.h"
+#include "store/notify.h"
 #include "store/scan_store.h"
 #include "store/watch_store.h"
 
@@ -111,6 +112,7 @@ cs_guard_close(CsGuard *guard, const CsEndpoint *endpoint, int64 contacts)
 					  contacts, cs_guard_risk(endpoint, guard->watch));
 	cs_sql_enter(&scope);
 	cs_watch_store_guard(guard->watch->id, reason);
+	cs_notify("guarded", guard->watch->endpoint, guard->watch->id, "automations", contacts);
 	cs_sql_leave(&scope);
 	guard->closed = true;
 }

@@ -130,6 +130,13 @@ check_guards(CsAccount *account)
 		cs_removal_guard_check(lfirst(lc));
 }
 
+/* Did contactsync_resume() say that it is to be removed? */
+static bool
+was_let_go(const CsLane *lane, const CsDeparture *departure)
+{
+	return lane && departure->departed_at <= lane->watch->removals_until;
+}
+
 /*
  * Add what may be removed to the lane; what somebody stands for is settled.  Return
  * true if contacts were left since the barriers were set, which need others.
@@ -143,7 +150,6 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 	bool		later = false;
 	int			ndecided = 0;
 
-	check_guards(account);
 	for (int i = 0; i < n; i++)
 	{
 		CsDeparture *departure = &departures[i];
@@ -162,7 +168,8 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 		{
 			cs_change_add_removal(&removals->changes, departure->upsert_key, departure->watch,
 								  departure->key, departure->action, departure->erase);
-			cs_watch_store_count_removed(departure->watch, departure->erase ? 0 : 1);
+			if (!departure->erase && !was_let_go(lane, departure))
+				cs_watch_store_count_removed(departure->watch, 1);
 		}
 	}
 	cs_departure_remove(account->id, ndecided, decided);
@@ -174,13 +181,18 @@ static void
 read_departures(CsAccount *account)
 {
 	CsDeparture *departures;
+	bool		complete;
 	int			n;
 
 	if (account->removal_cutoff == 0 && !set_barriers(account))
 		return;
 	if (!is_past_barriers(account))
 		return;
-	departures = cs_departure_read_due(account->id, !is_complete(account), MAX_DEPARTURES, &n);
+	complete = is_complete(account);
+	/* a scan that is running may find more, which are to be counted together */
+	if (complete)
+		check_guards(account);
+	departures = cs_departure_read_due(account->id, !complete, MAX_DEPARTURES, &n);
 	if (add_departures(account, n, departures))
 		account->removals_at = 0;
 	account->removal_cutoff = 0;

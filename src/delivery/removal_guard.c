@@ -31,28 +31,31 @@
 /* What is about to be removed of a watch, and what stays. */
 typedef struct CsRemovalCounts
 {
-	int64		removed;		/* with those of the last minute */
-	char	   *first;			/* the first of them, for people */
+	int64		removed;
+	int64		recently;		/* that were removed within the last minute */
+	char	   *first;			/* the first of "removed", for people */
 	int64		staying;		/* not more than is of interest */
 } CsRemovalCounts;
 
 static void
 count(const CsLane *lane, CsRemovalCounts *counts)
 {
-	counts->removed = cs_departure_count(lane->endpoint_id, lane->watch_id, NAMED, &counts->first);
-	counts->staying = cs_row_state_count(lane->watch_id, counts->removed * 1000 + 1);
+	counts->removed = cs_departure_count(lane->endpoint_id, lane->watch_id, NAMED, &counts->recently,
+										 &counts->first);
+	counts->staying = cs_row_state_count(lane->watch_id, (counts->removed + counts->recently) * 1000 + 1);
 }
 
 static bool
 is_too_much(const CsDeleteGuard *guard, const CsRemovalCounts *counts)
 {
-	double		all = (double) counts->removed + counts->staying;
-	bool		many = counts->removed > guard->contacts;
-	bool		large = counts->removed > guard->share * all;
+	int64		removed = counts->removed + counts->recently;
+	double		all = (double) removed + counts->staying;
+	bool		many = removed > guard->contacts;
+	bool		large = removed > guard->share * all;
 
 	if (guard->off || counts->removed == 0)
 		return false;
-	if (guard->all && counts->staying == 0 && counts->removed > FEW)
+	if (guard->all && counts->staying == 0 && removed > FEW)
 		return true;
 	if (guard->contacts > 0 && guard->share > 0)
 		return many && large;
@@ -65,19 +68,22 @@ cs_removal_guard_check(CsLane *lane)
 	CsDeleteGuard guard;
 	CsRemovalCounts counts;
 	char	   *reason;
+	char	   *after;
 
 	if (lane->guard.closed || !cs_policy_parse_guard(lane->watch->delete_guard, &guard) || guard.off)
 		return;
 	count(lane, &counts);
 	if (!is_too_much(&guard, &counts))
 		return;
-	reason = psprintf("removals: " INT64_FORMAT " contacts would be removed at the provider, " INT64_FORMAT
+	after = counts.recently == 0 ? "" :
+		psprintf(", after " INT64_FORMAT " within the last minute", counts.recently);
+	reason = psprintf("removals: " INT64_FORMAT " contacts would be removed at the provider%s; " INT64_FORMAT
 					  "%s would stay. The first are %s."
 					  " contactsync_resume(..., removals => 'accepted') removes them, 'kept' keeps them.",
-					  counts.removed, counts.staying,
-					  counts.staying > counts.removed * 1000 ? " or more" : "", counts.first);
+					  counts.removed, after, counts.staying,
+					  counts.staying > (counts.removed + counts.recently) * 1000 ? " or more" : "", counts.first);
 	cs_watch_store_guard(lane->watch_id, reason);
-	cs_notify("guarded", lane->endpoint_id, lane->watch_id, "removals", counts.removed);
+	cs_notify("guarded", lane->endpoint_id, lane->watch_id, "removals", counts.removed + counts.recently);
 	lane->guard.closed = true;
 }
 

@@ -160,11 +160,11 @@ cs_departure_leave_watch(int endpoint, int watch)
 }
 
 int64
-cs_departure_count(int endpoint, int watch, int named, char **first)
+cs_departure_count(int endpoint, int watch, int named, int64 *recently, char **first)
 {
 	static CsStatement statement = {
-		"SELECT count(*) + COALESCE(max(CASE WHEN w.removed_since > clock_timestamp() - interval '1 min'"
-		" THEN w.removed END), 0), array_to_string((array_agg(d.upsert_key ORDER BY d.departed_at, d.upsert_key))[1:$3], ', ')"
+		"SELECT count(*), COALESCE(max(CASE WHEN w.removed_since > clock_timestamp() - interval '1 min'"
+		" THEN w.removed END), 0)::int8, array_to_string((array_agg(d.upsert_key ORDER BY d.departed_at, d.upsert_key))[1:$3], ', ')"
 		" FROM contactsync.departure d JOIN contactsync.watch w ON w.id = d.watch"
 		" WHERE d.endpoint = $1 AND d.watch = $2 AND NOT d.erase"
 		" AND COALESCE(d.action::text, w.on_delete) <> 'ignore'"
@@ -177,8 +177,22 @@ cs_departure_count(int endpoint, int watch, int named, char **first)
 	bool		isnull;
 
 	cs_sql_execute(&statement, args, NULL);
-	*first = cs_sql_text(0, 2);
+	*recently = DatumGetInt64(cs_sql_value(0, 2, &isnull));
+	*first = cs_sql_text(0, 3);
 	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
+}
+
+uint64
+cs_departure_list_due(Oid roleid)
+{
+	static CsStatement statement = {
+		"SELECT r.endpoint, r.watch, r.key, r.departed_at, r.action, r.waits FROM " CS_DUE_REMOVALS " r"
+		" JOIN contactsync.endpoint e ON e.id = r.endpoint WHERE pg_has_role($1, e.role, 'USAGE')",
+		1, {OIDOID}
+	};
+	Datum		arg = ObjectIdGetDatum(roleid);
+
+	return cs_sql_execute(&statement, &arg, NULL);
 }
 
 void

@@ -17,6 +17,20 @@
 
 #include "store/watch.h"
 
+/*
+ * A table expression: what is to be removed and due, of all endpoints, with the row that
+ * left it; "waits" until all rows of all watches of the endpoint have been read once.
+ */
+#define CS_DUE_REMOVALS \
+	"(SELECT d.endpoint, d.watch, d.key, d.departed_at," \
+	" COALESCE(CASE d.action WHEN 'd' THEN 'delete' WHEN 'n' THEN 'unsubscribe' END, w.on_delete) AS action," \
+	" NOT d.erase AND EXISTS (SELECT FROM contactsync.watch i WHERE i.endpoint = d.endpoint" \
+	" AND i.state = 'running' AND NOT i.complete) AS waits" \
+	" FROM contactsync.departure d LEFT JOIN contactsync.watch w ON w.id = d.watch" \
+	" WHERE NOT d.failed AND (d.action IS NOT NULL OR w.on_delete <> 'ignore')" \
+	" AND (d.erase OR d.departed_at + COALESCE(w.delete_delay, '0')" \
+	" / current_setting('contactsync.clock_speed')::float8 <= clock_timestamp()))"
+
 /* A contact that may have to be removed; texts in the database's encoding. */
 typedef struct CsDeparture
 {
@@ -54,11 +68,15 @@ extern void cs_departure_refuse(int endpoint, int n, char **upsert_keys);
 extern void cs_departure_leave_watch(int endpoint, int watch);
 
 /*
- * Count the contacts that are about to be removed of a watch, with those of the last
- * minute; erased ones and those that were let go do not count.  The keys of the first
- * "named" ones are returned as a list for people, or NULL.
+ * Count the contacts that are about to be removed of a watch, and those that were
+ * removed within the last minute; erased ones and those that were let go do not count.
+ * The keys of the first "named" ones are returned as a list for people, or NULL.
  */
-extern int64 cs_departure_count(int endpoint, int watch, int named, char **first);
+extern int64 cs_departure_count(int endpoint, int watch, int named, int64 *recently, char **first);
+
+/* Read CS_DUE_REMOVALS of the endpoints of a role, and of the roles whose privileges it
+ * has, as rows of the last statement.  Return how many. */
+extern uint64 cs_departure_list_due(Oid roleid);
 
 /* Keep at the provider what has left a watch, except what is to be erased. */
 extern void cs_departure_keep(int endpoint, int watch);

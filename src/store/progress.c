@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "base/sql.h"
+#include "store/departure.h"
 #include "store/progress.h"
 
 void
@@ -27,10 +28,8 @@ cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz unt
 		" WHERE endpoint = e.id AND ($3 IS NULL OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
 		" UNION ALL SELECT watch, GREATEST(total - done, 1), 1, 0 FROM contactsync.scan"
 		" WHERE endpoint = e.id AND state = 'running' AND kind <> 'poll' AND started_at <= $4"
-		" UNION ALL SELECT d.watch, 1, 0, 1 FROM contactsync.departure d LEFT JOIN contactsync.watch o ON o.id = d.watch"
-		" WHERE d.endpoint = e.id AND NOT d.failed AND d.departed_at <= $5 AND (d.erase OR d.departed_at + COALESCE(o.delete_delay, '0')"
-		" / current_setting('contactsync.clock_speed')::float8 <= clock_timestamp() AND NOT EXISTS (SELECT FROM"
-		" contactsync.watch i WHERE i.endpoint = e.id AND i.state = 'running' AND NOT i.complete))) p"
+		" UNION ALL SELECT watch, 1, 0, 1 FROM " CS_DUE_REMOVALS " r"
+		" WHERE endpoint = e.id AND departed_at <= $5 AND NOT waits) p"
 		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"
 		" LEFT JOIN contactsync.pause p ON p.endpoint = e.id AND p.watch = 0"
 		" LEFT JOIN contactsync.pause wp ON wp.endpoint = e.id AND wp.watch = q.watch AND q.watch <> 0,"

@@ -325,7 +325,8 @@ int64
 cs_row_state_count(int watch, int64 limit)
 {
 	static CsStatement statement = {
-		"SELECT count(*) FROM (SELECT FROM contactsync.source_row WHERE watch = $1 AND NOT withheld LIMIT $2) s",
+		"SELECT count(DISTINCT upsert_key) FROM (SELECT upsert_key FROM contactsync.source_row"
+		" WHERE watch = $1 AND NOT withheld LIMIT $2) s",
 		2, {INT4OID, INT8OID}
 	};
 	Datum		args[2] = {Int32GetDatum(watch), Int64GetDatum(limit)};

@@ -116,7 +116,7 @@ extern int	cs_row_state_next_keys(int endpoint, int watch, bool only_failures, c
 								   int limit, char **keys);
 
 /*
- * Count the rows of a watch that stand for a contact at the provider, up to a limit.
+ * Count the contacts at the provider that rows of a watch stand for, of so many rows.
  * Needs the scope of cs_sql_enter().
  */
 extern int64 cs_row_state_count(int watch, int64 limit);

@@ -18,6 +18,7 @@
 
 #include "base/settings.h"
 #include "base/sql.h"
+#include "store/departure.h"
 #include "store/stats.h"
 
 const double cs_latency_bounds[CS_LATENCY_BOUNDS] = {
@@ -30,6 +31,7 @@ const double cs_latency_bounds[CS_LATENCY_BOUNDS] = {
  */
 #define BACKLOG_ROWS	"20000"
 
+/* What is queued, and what is to be removed and due. */
 #define SELECT_BACKLOG \
 	"WITH l AS MATERIALIZED (SELECT w.endpoint, w.watch, q.* FROM" \
 	" (SELECT endpoint, id AS watch FROM contactsync.watch UNION ALL SELECT id, 0 FROM contactsync.endpoint) w," \
@@ -38,8 +40,12 @@ const double cs_latency_bounds[CS_LATENCY_BOUNDS] = {
 	" ORDER BY xact, id LIMIT " BACKLOG_ROWS ") q) q WHERE q.rows > 0)," \
 	" rest AS (SELECT greatest(pg_stat_get_live_tuples('contactsync.queue'::regclass) - sum(rows), 0)" \
 	" / NULLIF(count(*) FILTER (WHERE rows >= " BACKLOG_ROWS "), 0) AS rows FROM l)," \
-	" backlog AS (SELECT l.endpoint, l.watch, (l.contacts + CASE WHEN l.rows >= " BACKLOG_ROWS \
-	" THEN rest.rows * l.contacts / l.rows ELSE 0 END)::int8 AS contacts, l.oldest FROM l, rest)"
+	" waiting AS (SELECT l.endpoint, l.watch, l.contacts + CASE WHEN l.rows >= " BACKLOG_ROWS \
+	" THEN rest.rows * l.contacts / l.rows ELSE 0 END AS contacts, l.oldest FROM l, rest" \
+	" UNION ALL SELECT endpoint, watch, count(*), min(departed_at) FROM " CS_DUE_REMOVALS " r" \
+	" WHERE NOT waits GROUP BY endpoint, watch)," \
+	" backlog AS (SELECT endpoint, watch, sum(contacts)::int8 AS contacts, min(oldest) AS oldest FROM waiting" \
+	" GROUP BY endpoint, watch)"
 
 void
 cs_stats_add_call(CsStats *stats, const CsCallRecord *record)

@@ -144,7 +144,8 @@ bool
 cs_watch_store_release_removals(int endpoint, int watch)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.watch SET state = 'running', reason = NULL, since = NULL, removals_until = clock_timestamp()"
+		"UPDATE contactsync.watch SET state = 'running', reason = NULL, since = NULL, removals_until = clock_timestamp(),"
+		" removed = 0"
 		" WHERE id = $1 AND endpoint = $2 AND state = 'guarded'",
 		2, {INT4OID, INT4OID}
 	};
