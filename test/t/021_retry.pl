@@ -9,6 +9,11 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node('contactsync.clock_speed' => 10);
 
+# everything is done by a role that owns nothing but its servers and tables
+$node->safe_psql('postgres', q{CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop});
+
+sub sql { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'shop' ]); }
+
 # faults, and the error in the call log for each
 my @cases = (
 	[ 'HTTP status 500', { status => 500 }, qr/^HTTP status 500/ ],
@@ -37,9 +42,8 @@ foreach my $provider ('mailingcore', 'campaignlark')
 		my $name = "${provider}_$effect";
 
 		push @accounts, { name => $name, provider => $provider, effect => $effect };
-		create_server($node, $sandbox, $provider, account => $name, server => { pace => 1000, burst => 1000 });
-		$node->safe_psql(
-			'postgres', qq{
+		create_server($node, $sandbox, $provider, account => $name, role => 'shop', server => { pace => 1000, burst => 1000 });
+		sql(qq{
 			CREATE TABLE $name (email text PRIMARY KEY, consent boolean NOT NULL DEFAULT false);
 			SELECT contactsync_watch('$name', '$name', '{"email": "email", "opt_in": "consent"}');
 		});
@@ -54,12 +58,10 @@ sub try_case
 
 	$sandbox->fault($_->{provider}, { match => { account => $_->{name} }, times => 2, effect => $_->{effect}, action => $action })
 	  foreach @accounts;
-	$node->safe_psql('postgres', on_each("INSERT INTO NAME VALUES ('c$i\@example.com')"));
+	sql(on_each("INSERT INTO NAME VALUES ('c$i\@example.com')"));
 	my @errors = split(
 		/\n/,
-		$node->safe_psql(
-			'postgres',
-			on_each("CALL contactsync_wait('NAME')") . ';'
+		sql(on_each("CALL contactsync_wait('NAME')") . ';'
 			  . on_each(q{SELECT error FROM contactsync.calls WHERE server = 'NAME' AND verdict = 'retry' ORDER BY id DESC LIMIT 1})));
 
 	foreach my $account (@accounts)
@@ -75,19 +77,19 @@ sub try_case
 
 try_case($_, @{ $cases[$_] }) foreach 0 .. $#cases;
 cmp_ok(
-	$node->safe_psql('postgres', q{SELECT max(n) FROM (SELECT count(*) AS n FROM contactsync.calls WHERE verdict = 'retry' GROUP BY server) c}),
+	sql(q{SELECT max(n) FROM (SELECT count(*) AS n FROM contactsync.calls WHERE verdict = 'retry' GROUP BY server) c}),
 	'<=', 2 * @cases, 'no call is repeated more often than necessary');
-$node->safe_psql('postgres', on_each(q{ALTER SERVER NAME OPTIONS (ADD timeout '3s')}));
+sql(on_each(q{ALTER SERVER NAME OPTIONS (ADD timeout '3s')}));
 try_case(@cases + $_, @{ $timeouts[$_] }) foreach 0 .. $#timeouts;
 
-is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
-is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state || COALESCE(reason, ''), ',') FROM contactsync.status}),
+is(sql('SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
+is(sql(q{SELECT string_agg(DISTINCT state || COALESCE(reason, ''), ',') FROM contactsync.status}),
 	'idle', 'every server is idle again');
 # if the connection is reset after a complete answer, the answer counts
 $sandbox->fault('mailingcore', { match => { account => 'mailingcore_after' }, times => undef, effect => 'after', action => { reset => 'after' } });
-$node->safe_psql('postgres', q{INSERT INTO mailingcore_after VALUES ('late@example.com')});
-$node->safe_psql('postgres', q{CALL contactsync_wait('mailingcore_after')});
-is($node->safe_psql('postgres', q{SELECT failures FROM contactsync.status WHERE server = 'mailingcore_after'}), '0', 'an answer before a reset counts');
+sql(q{INSERT INTO mailingcore_after VALUES ('late@example.com')});
+sql(q{CALL contactsync_wait('mailingcore_after')});
+is(sql(q{SELECT failures FROM contactsync.status WHERE server = 'mailingcore_after'}), '0', 'an answer before a reset counts');
 
 $node->stop;
 done_testing();

@@ -10,9 +10,12 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node('contactsync.clock_speed' => 20);
 
-create_server($node, $sandbox, 'mailingcore', account => 'crm');
+# everything is done by a role that owns nothing but its servers and tables
+$node->safe_psql('postgres', q{CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop});
+create_server($node, $sandbox, 'mailingcore', account => 'crm', role => 'shop');
 
-sub sql { return $node->safe_psql('postgres', join('', @_)); }
+sub sql { return $node->safe_psql('postgres', join('', @_), extra_params => [ '-U', 'shop' ]); }
+sub admin { return $node->safe_psql('postgres', $_[0]); }
 
 # return the contacts that arrived since the last call of this function
 my $seen = 0;
@@ -54,9 +57,9 @@ is(arrived(), '1 2 3 4 5', 'a reconciliation sends exactly these contacts');
 is(remote_plan(1), 'A', 'it uses the new mapping');
 
 # other sessions write during the alteration: no change is missed
-my $session = $node->background_psql('postgres');
+my $session = $node->background_psql('postgres', extra_params => [ '-U', 'shop' ]);
 $session->query_safe(q{BEGIN; UPDATE customers SET city = 'y' WHERE id = 1});
-my $altering = $node->background_psql('postgres');
+my $altering = $node->background_psql('postgres', extra_params => [ '-U', 'shop' ]);
 $altering->query_until(qr/go/, qq{\\echo go\nSELECT contactsync_alter_watch('customers', 'crm', mapping => replace($mapping, 'upper(plan)', 'city')::jsonb);\n});
 $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND relation = 'customers'::regclass}) or die 'timed out waiting for the lock';
 $session->query_safe('COMMIT');
@@ -94,7 +97,7 @@ sql(q{SELECT contactsync_alter_watch('customers', 'crm', mapping => '{"email": "
 is(arrived() . remote_plan(4), '4a', 'captured changes are sent when the mapping does not need the column');
 
 # the owner of the watch is dropped: nothing remains, and nobody waits
-sql(q{
+admin(q{
 	CREATE ROLE owner;
 	GRANT ALL ON SCHEMA public TO owner;
 	GRANT USAGE ON FOREIGN SERVER crm TO owner;
@@ -108,7 +111,7 @@ sql(q{
 	DROP ROLE owner;
 	INSERT INTO theirs VALUES (1, 'theirs@example.com')});
 $node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.status WHERE source = 'theirs'::regclass)}) or die 'timed out waiting for the watch to be gone';
-is(sql(q{SELECT count(*) FROM contactsync.queue}), '0', 'nothing of a dropped role remains');
+is(admin(q{SELECT count(*) FROM contactsync.queue}), '0', 'nothing of a dropped role remains');
 
 $node->stop;
 unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/(PANIC|terminated by signal|could not follow|cache lookup)/, 'the log contains no crash');

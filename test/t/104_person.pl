@@ -10,9 +10,13 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node('contactsync.trace_rows' => 5);
 
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+sub sql { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'shop' ]); }
+sub admin { return $node->safe_psql('postgres', $_[0]); }
 
-create_server($node, $sandbox, 'mailingcore', account => 'mail', server => { pace => 1000, burst => 1000, timeout => '600s' });
+# everything is done by a role that owns nothing but its servers and tables
+$node->safe_psql('postgres', q{CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop});
+
+create_server($node, $sandbox, 'mailingcore', account => 'mail', role => 'shop', server => { pace => 1000, burst => 1000, timeout => '600s' });
 sql(q{CREATE TABLE customers (id integer PRIMARY KEY, email text, plan text);
 	SELECT contactsync_watch('customers', 'mail', '{"email": "email", "attributes": {"plan": "plan"}}');
 	INSERT INTO customers SELECT g, 'c' || g || '@example.com', 'free' FROM generate_series(1, 20) g;
@@ -23,8 +27,8 @@ sub mentions
 {
 	my ($what) = @_;
 
-	return join ' ', grep { sql("SELECT count(*) FROM contactsync.$_ t WHERE t::text LIKE '%$what%'") } split /\n/,
-	  sql(q{SELECT relname FROM pg_class WHERE relnamespace = 'contactsync'::regnamespace AND relkind = 'r' ORDER BY 1});
+	return join ' ', grep { admin("SELECT count(*) FROM contactsync.$_ t WHERE t::text LIKE '%$what%'") } split /\n/,
+	  admin(q{SELECT relname FROM pg_class WHERE relnamespace = 'contactsync'::regnamespace AND relkind = 'r' ORDER BY 1});
 }
 
 # touched rows are sent, others are not
@@ -54,7 +58,7 @@ sql(q{UPDATE customers SET plan = 'silver'; CALL contactsync_wait('mail')});
 is(sql(q{SELECT source, key, email, method, status, verdict FROM contactsync.traces}), 'customers|7|c7@example.com|POST|200|done', 'the call is recorded');
 is(sql(q{SELECT request LIKE '%c7@example.com%' AND request LIKE '%silver%' AND request NOT LIKE '%c8@example.com%' AND request_headers LIKE '%: ***%' AND response <> '' FROM contactsync.traces}),
 	't', 'request and answer are complete, without other contacts');
-is(sql(q{SELECT count(*) FROM contactsync.trace t WHERE t::text LIKE '%mc_test_mail%'}), 0, 'the key is removed');
+is(admin(q{SELECT count(*) FROM contactsync.trace t WHERE t::text LIKE '%mc_test_mail%'}), 0, 'the key is removed');
 # an answer that repeats the key
 $sandbox->fault('mailingcore', { match => { account => 'mail' }, times => 1,
 	action => { status => 400, body => '{"error": "c7 mc_test_mail is not valid"}' } });
@@ -79,9 +83,9 @@ $sandbox->clear_faults('mailingcore');
 $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM contactsync.forgotten}) or die 'timed out waiting for the worker to forget';
 sql(q{UPDATE customers SET plan = 'after' WHERE id = 9; CALL contactsync_wait('mail')});
 is(mentions('c8@example'), '', 'nothing mentions a forgotten contact, although a call was in flight');
-is(sql(q{SELECT count(*) FROM contactsync.contact WHERE key = '8'}), 0, 'its key is not stored');
+is(admin(q{SELECT count(*) FROM contactsync.contact WHERE key = '8'}), 0, 'its key is not stored');
 is(sql(q{SELECT count(*) FROM contactsync_find('c8@example.com')}), 0, 'contactsync_find() finds nothing');
-is(sql(q{SELECT count(*) FROM contactsync.contact}), 19, 'all other contacts are still known');
+is(admin(q{SELECT count(*) FROM contactsync.contact}), 19, 'all other contacts are still known');
 is(sql(q{SELECT state, backlog FROM contactsync.status}), 'idle|0', 'the server is idle');
 
 # a key that is contained in what takes its place
@@ -89,7 +93,7 @@ foreach my $secret ('*', '**', '***')
 {
 	my $name = 'stars' . length $secret;
 
-	create_server($node, $sandbox, 'mailingcore', account => $name);
+	create_server($node, $sandbox, 'mailingcore', account => $name, role => 'shop');
 	sql(qq{SELECT contactsync_upsert('$name', '{"email": "star\@example.com"}'); CALL contactsync_wait('$name');
 		SELECT contactsync_trace('$name', 'star\@example.com');
 		ALTER USER MAPPING FOR CURRENT_USER SERVER "$name" OPTIONS (SET api_key '$secret');

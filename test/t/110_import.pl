@@ -12,7 +12,11 @@ my $speed = 10;
 my $sandbox = start_sandbox(clock_speed => $speed);
 my $node = start_node('restart_after_crash' => 'on', 'contactsync.clock_speed' => $speed);
 
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+# everything is done by a role that owns nothing but its servers and tables
+$node->safe_psql('postgres', q{CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop});
+
+sub sql { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'shop' ]); }
+sub admin { return $node->safe_psql('postgres', $_[0]); }
 sub wait_until { my ($sql, $what) = @_; $node->poll_query_until('postgres', $sql) or die "timed out waiting for $what"; return; }
 
 sub stderr_of
@@ -20,7 +24,7 @@ sub stderr_of
 	my ($sql) = @_;
 	my $stderr;
 
-	$node->psql('postgres', $sql, stderr => \$stderr);
+	$node->psql('postgres', $sql, stderr => \$stderr, extra_params => [ '-U', 'shop' ]);
 	return $stderr;
 }
 
@@ -37,7 +41,7 @@ sub prepare
 {
 	my ($name, $rows, %server) = @_;
 
-	create_server($node, $sandbox, 'mailingcore', account => $name, server => { pace => 1000, burst => 1000, %server });
+	create_server($node, $sandbox, 'mailingcore', account => $name, role => 'shop', server => { pace => 1000, burst => 1000, %server });
 	sql(qq{
 		CREATE TABLE $name (id int PRIMARY KEY, email text, plan text DEFAULT 'A');
 		INSERT INTO $name SELECT g, format('$name%s\@example.com', g) FROM generate_series(1, $rows) g});
@@ -54,7 +58,7 @@ sub watch
 
 sub expected { my ($name) = @_; return sql(qq{SELECT string_agg(id || ' ' || plan, ',' ORDER BY id) FROM $name}); }
 sub requests { my ($name) = @_; return $sandbox->count('mailingcore', account => $name)->{requests}; }
-sub done { my ($name) = @_; return sql(qq{SELECT done FROM contactsync.scan s JOIN contactsync.endpoint e ON e.id = s.endpoint WHERE e.server = '$name' AND kind <> 'poll' ORDER BY s.id DESC LIMIT 1}); }
+sub done { my ($name) = @_; return admin(qq{SELECT done FROM contactsync.scan s JOIN contactsync.endpoint e ON e.id = s.endpoint WHERE e.server = '$name' AND kind <> 'poll' ORDER BY s.id DESC LIMIT 1}); }
 
 # ---------- crashes ----------
 
@@ -148,7 +152,7 @@ prepare('busy', 4000, pace => 5, burst => 1, batch_size => 1, concurrency => 2);
 watch('busy');
 sql(q{SELECT contactsync_import('busy', 'busy')});
 $sandbox->wait_for_contacts('mailingcore', 5, account => 'busy');
-cmp_ok(sql(q{SELECT COALESCE(sum(n), 0) FROM contactsync.queue}), '<=', 4, 'a scan does not fill the queue');
+cmp_ok(admin(q{SELECT COALESCE(sum(n), 0) FROM contactsync.queue}), '<=', 4, 'a scan does not fill the queue');
 sql(q{INSERT INTO busy SELECT g, format('live%s@example.com', g) FROM generate_series(4001, 4010) g});
 wait_for('live changes',
 	sub { 10 == grep { $_->{externalId} > 4000 } @{ $sandbox->contacts('mailingcore', account => 'busy') } });
@@ -186,12 +190,12 @@ $sandbox->wait_for_contacts('mailingcore', 10, account => 'nightly');
 sql(q{ALTER TABLE nightly DISABLE TRIGGER USER; UPDATE nightly SET plan = 'Z'});
 wait_for('the next time', sub { remote('nightly') eq expected('nightly') });
 ok(1, 'they run repeatedly');
-is(sql(q{SELECT count(*) FROM contactsync.scan s JOIN contactsync.endpoint e ON e.id = s.endpoint WHERE e.server = 'nightly'}), '1', 'only the last one is stored');
+is(admin(q{SELECT count(*) FROM contactsync.scan s JOIN contactsync.endpoint e ON e.id = s.endpoint WHERE e.server = 'nightly'}), '1', 'only the last one is stored');
 sql(q{SELECT contactsync_unwatch('nightly', 'nightly')});
 
 # ---------- the guard ----------
 
-create_server($node, $sandbox, 'caramel', account => 'journeys', server => { pace => 1000, burst => 1000, concurrency => 10, bulk_guard => 50 });
+create_server($node, $sandbox, 'caramel', account => 'journeys', role => 'shop', server => { pace => 1000, burst => 1000, concurrency => 10, bulk_guard => 50 });
 sql(q{
 	CREATE TABLE people (id int PRIMARY KEY, email text, name text);
 	INSERT INTO people SELECT g, format('p%s@example.com', g) FROM generate_series(1, 60) g;

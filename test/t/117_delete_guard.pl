@@ -81,6 +81,15 @@ is(sql(q{SELECT backlog, count(c.*) FROM contactsync.status s LEFT JOIN contacts
 is(sql(q{SELECT DISTINCT removal FROM contactsync.changes}), 'delete', '... and how');
 my (undef, undef, $stderr) = $node->psql('postgres', q{CALL contactsync_wait('preset')}, extra_params => [ '-U', 'shop' ]);
 like($stderr, qr/cannot continue: the watch on public\.preset: removals: 15 contacts/, 'contactsync_wait() says so');
+# the bulk guard tells as well
+create_server($node, $sandbox, 'caramel', account => 'journeys', role => 'shop', server => { bulk_guard => 10 });
+sql(q{
+	CREATE TABLE people (id int PRIMARY KEY, email text, name text);
+	SELECT contactsync_watch('people', 'journeys', '{"email": "email", "first_name": "name"}');
+	INSERT INTO people SELECT g, format('j%s@example.com', g) FROM generate_series(1, 12) g});
+wait_for_guard('journeys');
+like(told(), qr/^journeys shop public\.people automations 1[12]$/, 'the bulk guard is notified, too');
+sql(q{SELECT contactsync_unwatch('people', 'journeys')});
 $stdin .= "\\q\n";
 $run->finish;
 $node->stop;
