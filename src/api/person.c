@@ -190,15 +190,22 @@ look(CsForgetRow *row, const char *email)
 		row->fate = lookup.fate;
 }
 
-/* Tell the user if a row still exists and would be sent again. */
+/* Tell the user if a row still exists and would be sent again, or if that is not known. */
 static void
-notice_if_here(const CsForgetRow *row)
+notice_if_not_gone(const CsForgetRow *row)
 {
-	const CsWatch *watch;
+	const CsWatch *watch = row->watch && row->fate != CS_FATE_GONE ? load_watch(row->watch) : NULL;
 
-	if (row->fate != CS_FATE_HERE)
+	if (watch == NULL || row->fate == CS_FATE_OTHER)
 		return;
-	watch = load_watch(row->watch);
+	if (row->fate == CS_FATE_UNKNOWN)
+	{
+		ereport(NOTICE,
+				(errmsg("row \"%s\" of table \"%s\" cannot be read, so its contact is not removed at the provider", row->key,
+						get_rel_name(watch->source)),
+				 errhint("SELECT * FROM contactsync.status shows what is wrong with the watch. Delete the contact at the provider by hand.")));
+		return;
+	}
 	ereport(NOTICE,
 			(errmsg("row \"%s\" of table \"%s\" still exists and will be sent again when it changes", row->key,
 					get_rel_name(watch->source)),
@@ -228,7 +235,7 @@ contactsync_forget_email(PG_FUNCTION_ARGS)
 	cs_sql_leave(&scope);
 	put_counts(fcinfo, forgotten);
 	for (int i = 0; i < rows.n; i++)
-		notice_if_here(&rows.rows[i]);
+		notice_if_not_gone(&rows.rows[i]);
 	return (Datum) 0;
 }
 
@@ -253,6 +260,6 @@ contactsync_forget_row(PG_FUNCTION_ARGS)
 	cs_forget_row(&row, PG_GETARG_BOOL(3), forgotten);
 	cs_sql_leave(&scope);
 	put_counts(fcinfo, forgotten);
-	notice_if_here(&row);
+	notice_if_not_gone(&row);
 	return (Datum) 0;
 }

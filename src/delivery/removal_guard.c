@@ -28,38 +28,56 @@
 /* Contacts that are named in the reason. */
 #define NAMED	3
 
-/* What is about to be removed of a watch, and what stays. */
+/* So many rows can stand for a contact, on average, that it is counted right. */
+#define ROWS_PER_CONTACT	20
+
+/* What stays is counted for people up to so many rows. */
+#define MANY_ROWS	1000000
+
+/* What is about to be removed of a watch. */
 typedef struct CsRemovalCounts
 {
 	int64		removed;
 	int64		recently;		/* that were removed within the last minute */
 	char	   *first;			/* the first of "removed", for people */
-	int64		staying;		/* not more than is of interest */
 } CsRemovalCounts;
 
-static void
-count(const CsLane *lane, CsRemovalCounts *counts)
+/* Is that more than the share of all contacts?  No more rows are read than it takes. */
+static bool
+is_large(const CsLane *lane, double share, int64 removed)
 {
-	counts->removed = cs_departure_count(lane->endpoint_id, lane->watch_id, NAMED, &counts->recently,
-										 &counts->first);
-	counts->staying = cs_row_state_count(lane->watch_id, (counts->removed + counts->recently) * 1000 + 1);
+	double		others = Min(removed / share - removed + 1, MANY_ROWS);
+	int64		staying = cs_row_state_count(lane->watch_id, (int64) others * ROWS_PER_CONTACT);
+
+	return removed > share * (removed + staying);
 }
 
 static bool
-is_too_much(const CsDeleteGuard *guard, const CsRemovalCounts *counts)
+is_too_much(const CsLane *lane, const CsDeleteGuard *guard, const CsRemovalCounts *counts)
 {
 	int64		removed = counts->removed + counts->recently;
-	double		all = (double) removed + counts->staying;
-	bool		many = removed > guard->contacts;
-	bool		large = removed > guard->share * all;
 
-	if (guard->off || counts->removed == 0)
+	if (counts->removed == 0)
 		return false;
-	if (guard->all && counts->staying == 0 && removed > FEW)
+	if (guard->all && removed > FEW && cs_row_state_count(lane->watch_id, 1) == 0)
 		return true;
-	if (guard->contacts > 0 && guard->share > 0)
-		return many && large;
-	return guard->share > 0 ? large : many;
+	if (guard->share == 0)
+		return removed > guard->contacts;
+	return removed > guard->contacts && is_large(lane, guard->share, removed);
+}
+
+/* Say how many would be removed and how many would stay, and which are the first. */
+static char *
+reason_of(const CsLane *lane, const CsRemovalCounts *counts)
+{
+	int64		staying = cs_row_state_count(lane->watch_id, MANY_ROWS);
+	char	   *after = counts->recently == 0 ? "" :
+	psprintf(", after " INT64_FORMAT " within the last minute", counts->recently);
+
+	return psprintf("removals: " INT64_FORMAT " contacts would be removed at the provider%s; " INT64_FORMAT
+					"%s would stay. The first are %s."
+					" contactsync_resume(..., removals => 'accepted') removes them, 'kept' keeps them.",
+					counts->removed, after, staying, staying == MANY_ROWS ? " or more" : "", counts->first);
 }
 
 void
@@ -67,22 +85,14 @@ cs_removal_guard_check(CsLane *lane)
 {
 	CsDeleteGuard guard;
 	CsRemovalCounts counts;
-	char	   *reason;
-	char	   *after;
 
 	if (lane->guard.closed || !cs_policy_parse_guard(lane->watch->delete_guard, &guard) || guard.off)
 		return;
-	count(lane, &counts);
-	if (!is_too_much(&guard, &counts))
+	counts.removed = cs_departure_count(lane->endpoint_id, lane->watch_id, NAMED, &counts.recently,
+										&counts.first);
+	if (!is_too_much(lane, &guard, &counts))
 		return;
-	after = counts.recently == 0 ? "" :
-		psprintf(", after " INT64_FORMAT " within the last minute", counts.recently);
-	reason = psprintf("removals: " INT64_FORMAT " contacts would be removed at the provider%s; " INT64_FORMAT
-					  "%s would stay. The first are %s."
-					  " contactsync_resume(..., removals => 'accepted') removes them, 'kept' keeps them.",
-					  counts.removed, after, counts.staying,
-					  counts.staying > (counts.removed + counts.recently) * 1000 ? " or more" : "", counts.first);
-	cs_watch_store_guard(lane->watch_id, reason);
+	cs_watch_store_guard(lane->watch_id, reason_of(lane, &counts));
 	cs_notify("guarded", lane->endpoint_id, lane->watch_id, "removals", counts.removed + counts.recently);
 	lane->guard.closed = true;
 }

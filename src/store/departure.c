@@ -121,8 +121,8 @@ cs_departure_remove(int endpoint, int n, char **upsert_keys)
 {
 	/* what was forgotten has been kept until now for the removal */
 	static CsStatement statement = {
-		"WITH d AS (DELETE FROM contactsync.departure WHERE endpoint = $1 AND upsert_key = $2 RETURNING erase),"
-		" f AS (DELETE FROM contactsync.failure f USING d WHERE d.erase AND f.endpoint = $1 AND f.upsert_key = $2)"
+		"WITH d AS (DELETE FROM contactsync.departure WHERE endpoint = $1 AND upsert_key = $2 RETURNING erase, watch),"
+		" f AS (DELETE FROM contactsync.failure f USING d WHERE d.erase AND f.watch = d.watch AND f.key = $2 AND f.endpoint = $1)"
 		" DELETE FROM contactsync.contact c USING d WHERE d.erase AND c.endpoint = $1 AND c.upsert_key = $2"
 		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.endpoint = $1 AND s.upsert_key = $2)",
 		2, {INT4OID, TEXTOID}

@@ -68,6 +68,8 @@ my (undef, undef, $notice) = $node->psql('postgres', q{SELECT contactsync_forget
 like($notice, qr/NOTICE: +row "7" of table "customers" still exists and will be sent again when it changes\nHINT: .*Delete the rows of a person before/, 'a NOTICE says that a row still exists');
 sql(q{CALL contactsync_wait('crm')});
 is(at_provider('mailingcore', 'crm', 'c7@example.com'), 1, 'its contact is not removed');
+(undef, undef, $notice) = $node->psql('postgres', q{BEGIN; ALTER TABLE customers DROP COLUMN opt_in; SELECT contactsync_forget('c9@example.com'); ROLLBACK}, extra_params => [ '-U', 'shop' ]);
+like($notice, qr/NOTICE: +row "9" of table "customers" cannot be read, so its contact is not removed at the provider/, 'another NOTICE says that a row cannot be read');
 
 # ---------- a removal that the provider refuses ----------
 
