@@ -4,15 +4,10 @@
  *		What is stored before calls that could leave behind what nobody knows of.
  *
  * A contact that may be created, and would have to be removed when its row has
-<<<<<<< HEAD
- * gone; one that another row would have to speak for again then; or consent that may
- * be withdrawn.  Of all else the queue row is the doubt.
- * It takes one flush for all changes that are read together.
-=======
- * gone; consent that may be withdrawn; or a word that may be carried, which the next
- * row of the contact must not repeat.  Of all else the queue row is the doubt.  It
- * takes one flush for all changes that are read together.
->>>>>>> 4286ba4 (Update contacts at Owlat that are not to be created, and create none again without a word)
+ * gone; one that another row would have to speak for again then; consent that may be
+ * withdrawn; or a word that may be carried, which the next row of the contact must not
+ * repeat.  Of all else the queue row is the doubt.  It takes one flush for all changes
+ * that are read together.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +18,7 @@
 #include "base/sql.h"
 #include "base/text.h"
 #include "base/try.h"
+#include "delivery/account.h"
 #include "delivery/intent.h"
 #include "store/departure.h"
 
@@ -138,6 +134,7 @@ store(void *arg)
 		return;
 	cs_sql_enter(&scope);
 	cs_departure_store(lane->endpoint_id, intents->ndepartures, intents->departures);
+	lane->account->removals_at = 0;
 	cs_sql_leave(&scope);
 }
 

@@ -217,6 +217,18 @@ sql(q{SELECT contactsync_reconcile('waits', 'waits'); CALL contactsync_wait('wai
 wait_for_removals('waits');
 is(contacts('waits') . sql(q{SELECT reason FROM contactsync.status WHERE server = 'waits'}), '2', 'then it is removed');
 
+# a contact that follows its row to another address leaves nothing to be removed
+create_server($node, $sandbox, 'owlat', account => 'follows', role => 'shop', server => { on_email_change => 'follow' });
+sql(q{
+	CREATE TABLE follows (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('follows', 'follows', '{"email": "email"}', on_delete => 'delete', delete_delay => '0');
+	INSERT INTO follows VALUES (1, 'before@example.com');
+	CALL contactsync_wait('follows');
+	UPDATE follows SET email = 'after@example.com';
+	CALL contactsync_wait('follows')});
+wait_for_removals('follows');
+is(state('follows') . join(' ', map { $_->{email} } @{ $sandbox->contacts('owlat', account => 'follows') }), 'idleafter@example.com', 'a contact that follows its row leaves nothing to be removed');
+
 # a claim that is held, and a contact that is withheld
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'waits', contacts => [ { email => 'w2@example.com', externalId => '2', optIn => JSON::PP::true } ] });
 sql(q{SELECT contactsync_alter_watch('waits', 'waits', mapping => '{"email": "format(''w%s@example.com'', id)", "external_id": "id", "opt_in": "opt_in"}'),
