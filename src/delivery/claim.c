@@ -11,7 +11,9 @@
  *
  * A row that is new to its contact turns to true if the contact was last said to be
  * no or null, and no other row says no.  If a row that said true leaves the contact
- * at the same time, it is taken for that row under another key.
+ * at the same time, it is taken for that row under another key.  A row that has not
+ * been read before need not be new: all rows must have been, or one that did not say
+ * true leaves at the same time.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,7 +58,7 @@ said_not_true(const CsClaimFacts *facts)
 	const CsKnown *known = facts->known;
 
 	if (known->found && known->opt_in != CS_CONSENT_UNKNOWN)
-		return was_not_true(known->opt_in);
+		return was_not_true(known->opt_in) && (facts->rows_known || facts->others.left_not_true);
 	return facts->others.left_not_true;
 }
 

@@ -19,6 +19,8 @@
 typedef struct CsClaimOthers
 {
 	bool		say_no;			/* one that still stands for it says no */
+	bool		say_null;		/* ... null */
+	bool		say_yes;		/* ... true, or did before it said null */
 	bool		left_yes;		/* one that is leaving it said true */
 	bool		left_not_true;	/* one that is leaving it said no, or null */
 } CsClaimOthers;
@@ -29,6 +31,7 @@ typedef struct CsClaimFacts
 	char		consent;		/* CS_CONSENT_..., of the contact to be sent */
 	TimestampTz opt_in_at;		/* the person's word, or 0 */
 	const CsRowState *row;		/* NULL: contactsync_upsert() */
+	bool		rows_known;		/* what all rows of the watch said is stored */
 	const CsKnown *known;		/* the contact */
 	CsClaimOthers others;		/* if cs_claim_asks_others() */
 	const CsPerson *person;

@@ -22,37 +22,15 @@
 #include "postgres.h"
 
 #include "base/sql.h"
-#include "base/clock.h"
 #include "base/text.h"
-#include "delivery/claim.h"
 #include "delivery/decide.h"
 #include "delivery/intent.h"
+#include "delivery/known.h"
 #include "delivery/pull.h"
-#include "delivery/standing.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
 #include "store/failure.h"
 #include "store/row_state.h"
-
-/* One change, its row, and what is stored of them. */
-typedef struct CsItem
-{
-	CsChange   *change;			/* NULL: it is settled or postponed already */
-	CsContact  *contact;		/* NULL: the row has gone, or is filtered out */
-	CsRefusal  *refusal;		/* why it cannot be sent, or NULL */
-	char	   *upsert_key;		/* of the contact, or of that of the row that
-								 * has gone; in the database's encoding, or
-								 * NULL */
-	CsRowState	row;
-	CsKnown		known;			/* the contact */
-	CsKnown		left;			/* that of row.upsert_key, if it is another
-								 * one */
-	CsPerson	person;			/* if the contact says anything of consent */
-	const CsRowNow *rows;		/* of all items */
-	int			nrows;
-	int			index;			/* of this one among them */
-	bool		any_leaves;		/* ... the contact that it stood for */
-} CsItem;
 
 /*
  * What is stored
@@ -75,13 +53,6 @@ prepare(const CsLane *lane, int n, CsItem *items)
 		if (item->refusal == NULL)
 			item->upsert_key = cs_text_from_utf8(contact->upsert_key);
 	}
-}
-
-/* Does the row stand for another contact than it is mapped to now? */
-static bool
-has_left(const CsItem *item)
-{
-	return item->row.found && item->upsert_key && strcmp(item->row.upsert_key, item->upsert_key) != 0;
 }
 
 /*
@@ -133,7 +104,7 @@ read_states(const CsLane *lane, int n, CsItem *items)
 	{
 		items[i].row = rows[i];
 		items[i].known = known[i];
-		if (has_left(&items[i]))
+		if (cs_known_has_left(&items[i]))
 			cs_contact_state_read(lane->endpoint_id, 1, &items[i].row.upsert_key, &items[i].left);
 	}
 }
@@ -158,7 +129,7 @@ list_rows(int n, CsItem *items)
 		rows[i].key = item->change->key;
 		rows[i].upsert_key = item->contact ? item->upsert_key : NULL;
 		rows[i].consent = item->contact ? item->contact->consent : CS_CONSENT_UNKNOWN;
-		any_leaves |= item->row.found && (item->contact == NULL || has_left(item));
+		any_leaves |= item->row.found && (item->contact == NULL || cs_known_has_left(item));
 	}
 	for (int i = 0; i < n; i++)
 		items[i].any_leaves = any_leaves;
@@ -191,125 +162,6 @@ read_people(const CsAccount *account, int n, CsItem *items)
 }
 
 /*
- * Consent
- */
-
-static bool
-claims_all(const CsChange *change)
-{
-	return (change->origins & CS_ORIGIN_CLAIMS) != 0 ||
-		(change->lane->watch && change->lane->watch->claims_all);
-}
-
-/*
- * Decide whether the contact may claim consent.  What other rows say is kept with
- * the change, since they may have gone when it is read again.
- */
-static CsClaim
-decide_claim(const CsItem *item, CsClaimFacts *facts)
-{
-	CsChange   *change = item->change;
-	bool		asks = cs_claim_asks_others(facts) && (item->known.found || item->any_leaves);
-	CsClaim		claim;
-
-	if (asks)
-	{
-		cs_standing_read(change->lane, item->nrows, item->rows, item->index, &facts->others);
-		if (facts->others.left_yes)
-			change->origins |= CS_ORIGIN_RENAMED;
-		facts->others.left_yes = (change->origins & CS_ORIGIN_RENAMED) != 0;
-	}
-	claim = cs_claim_decide(facts);
-	if (asks && claim == CS_CLAIM)
-		change->origins |= CS_ORIGIN_WORD;
-	return claim;
-}
-
-/*
- * A claim that the provider has to prove first: where contacts can be listed, that
- * they have been tells.
- */
-static void
-resolve_claim(const CsAccount *account, const CsPerson *person, CsContact *contact)
-{
-	if (contact->claim == CS_CLAIM_IF_NEW && account->endpoint->provider->build_pull)
-		contact->claim = account->learning == CS_LEARNING_DONE && !person->listed.found ?
-			CS_CLAIM : CS_CLAIM_NOT;
-}
-
-/*
- * Put what is known into the contact, and decide whether it may claim consent.
- * Return false if it has to wait for a pull.
- */
-static bool
-apply_known(const CsItem *item)
-{
-	const CsChange *change = item->change;
-	CsAccount  *account = change->lane->account;
-	CsContact  *contact = item->contact;
-	CsClaimFacts facts = {
-		.consent = contact->consent,
-		.opt_in_at = contact->opt_in_at,
-		.row = change->lane->watch ? &item->row : NULL,
-		.known = &item->known,
-		.person = &item->person,
-		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
-		.word = (change->origins & CS_ORIGIN_WORD) != 0,
-		.all = claims_all(change)
-	};
-
-	contact->known = item->known.synced_at != 0 && item->known.action == 'u';
-	contact->claim = decide_claim(item, &facts);
-	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && !contact->known);
-	contact->opted_out = cs_claim_is_closed(&facts);
-	contact->remote_id = item->known.remote_id;
-	contact->topics = item->known.topics;
-
-	/*
-	 * libcurl repeats a call by itself if a connection ends that was used
-	 * before
-	 */
-	contact->maybe_ours = change->unconfirmed || (change->origins & CS_ORIGIN_LIVE);
-	contact->queued_at = cs_clock_of(change->queued_at);
-	item->change->row_opt_in = cs_claim_seen(item->row.found ? item->row.opt_in : CS_CONSENT_UNKNOWN,
-											 contact->consent);
-	item->change->contact_opt_in = cs_claim_seen(item->known.found ? item->known.opt_in : CS_CONSENT_UNKNOWN,
-												 contact->consent);
-	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))
-		return false;
-	resolve_claim(account, &item->person, contact);
-	return true;
-}
-
-/* A contact that is to be moved takes along what is known of it. */
-static void
-apply_left(const CsItem *item)
-{
-	const CsLane *lane = item->change->lane;
-	const CsProvider *provider = lane->account->endpoint->provider;
-	CsContact  *contact = item->contact;
-	int			watch;
-	char	   *key;
-
-	if (!has_left(item) || item->left.synced_at == 0 || item->left.action != 'u')
-		return;
-	contact->previous_key = cs_text_to_utf8(item->row.upsert_key, strlen(item->row.upsert_key));
-	contact->previous_shared = item->left.direct ||
-		cs_row_state_find_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id,
-								item->change->key, &watch, &key);
-	if (item->known.found || provider->moves == NULL ||
-		!provider->moves(lane->account->endpoint, contact))
-		return;
-	contact->remote_id = item->left.remote_id;
-	contact->topics = item->left.topics;
-	contact->claimed |= item->left.claimed;
-	contact->opted_out |= item->left.opted_out;
-	contact->known = true;
-	if (contact->claim == CS_CLAIM_IF_NEW)
-		contact->claim = CS_CLAIM_NOT;
-}
-
-/*
  * Contacts that several rows share
  */
 
@@ -326,7 +178,7 @@ another_speaks(const CsItem *item)
 static bool
 is_silent(const CsItem *item)
 {
-	return item->change->lane->watch && !has_left(item) && item->row.has_digest &&
+	return item->change->lane->watch && !cs_known_has_left(item) && item->row.has_digest &&
 		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0 && another_speaks(item);
 }
 
@@ -366,7 +218,7 @@ is_left_to_speaker(const CsItem *item)
 static bool
 is_recorded(const CsItem *item)
 {
-	return !has_left(item) && item->row.has_digest &&
+	return !cs_known_has_left(item) && item->row.has_digest &&
 		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0 &&
 		item->row.opt_in == item->change->row_opt_in;
 }
@@ -479,10 +331,9 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	CsContact  *contact = item->contact;
 
 	cs_contact_digest(contact, change->lane->account->endpoint->payload, &change->digest);
-	if (!apply_known(item))
+	if (!cs_known_apply(item))
 		return wait_for_pull(change, now);
-	apply_left(item);
-	change->is_recorded = item->row.found && !has_left(item) && !item->row.withheld &&
+	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&
 		item->row.opt_in == change->row_opt_in;
 	contact->withheld = is_updated_withheld(item);
 	if (is_withheld(item) && !may_be_there(item) && (!contact->withheld || is_withheld_already(item)))
@@ -522,7 +373,7 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, do
 
 	memset(&change->digest, 0, sizeof(change->digest));
 	change->upsert_key = item->upsert_key;
-	change->previous_key = has_left(item) ? item->row.upsert_key : NULL;
+	change->previous_key = cs_known_has_left(item) ? item->row.upsert_key : NULL;
 	change->previous_maybe_sent = change->unconfirmed;
 	change->has_row = item->row.found;
 	change->was_known = item->known.synced_at != 0;

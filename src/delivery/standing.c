@@ -42,6 +42,14 @@ consent_of(const CsLane *lane, int n, const CsRowNow *rows, const CsRowStanding 
 	return is_leaving(now, upsert_key) ? CS_CONSENT_UNKNOWN : now->consent;
 }
 
+static void
+add_consent(CsClaimOthers *others, char consent)
+{
+	others->say_no |= consent == CS_CONSENT_NO;
+	others->say_null |= consent == CS_CONSENT_NULL;
+	others->say_yes |= consent == CS_CONSENT_YES || consent == CS_CONSENT_NULLED;
+}
+
 void
 cs_standing_read(const CsLane *lane, int n, const CsRowNow *rows, int self, CsClaimOthers *others)
 {
@@ -54,12 +62,21 @@ cs_standing_read(const CsLane *lane, int n, const CsRowNow *rows, int self, CsCl
 	{
 		char		before = rows[i].before->opt_in;
 
-		if (i == self || !is_leaving(&rows[i], upsert_key))
+		if (i == self)
+			continue;
+		if (rows[i].key && rows[i].upsert_key && strcmp(rows[i].upsert_key, upsert_key) == 0)
+			add_consent(others, rows[i].consent);
+		if (!is_leaving(&rows[i], upsert_key))
 			continue;
 		others->left_yes |= before == CS_CONSENT_YES || before == CS_CONSENT_NULLED;
 		others->left_not_true |= before == CS_CONSENT_NO || before == CS_CONSENT_NULL;
 	}
 	for (int i = 0; i < nstanding; i++)
-		if (standing[i].watch != lane->watch_id || strcmp(standing[i].key, rows[self].key) != 0)
-			others->say_no |= consent_of(lane, n, rows, &standing[i], upsert_key) == CS_CONSENT_NO;
+	{
+		char		consent = consent_of(lane, n, rows, &standing[i], upsert_key);
+
+		if (standing[i].watch == lane->watch_id && strcmp(standing[i].key, rows[self].key) == 0)
+			continue;
+		add_consent(others, consent);
+	}
 }

@@ -421,10 +421,8 @@ cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome, MemoryCon
 bool
 cs_provider_withholds(const CsProvider *provider, const CsContact *contact)
 {
-	bool		mapped = (contact->present & CS_FIELD_BIT(CS_OPT_IN)) != 0;
-
 	if (provider->mails_whoever_exists == NULL || contact->known)
 		return false;
-	return (mapped && contact->consent != CS_CONSENT_YES) ||
+	return contact->consent == CS_CONSENT_NO || contact->consent == CS_CONSENT_NULL ||
 		(contact->claim == CS_CLAIM_NOT && (contact->opted_out || contact->claimed));
 }

@@ -76,10 +76,12 @@ class Memory:
     def __init__(self):
         self.known = False          # a row or an upsert had this address
         self.said = None            # the last opt_in that was not NULL
+        self.rest_said_no = False   # the rows that stayed when one left said no, and none has said true since
         self.settled = None         # said, at the last quiet point
         self.newest = None          # the newest opt_in_at
         self.words = []
         self.claimed = False        # a request has claimed it before
+        self.removed = False        # ... and one removed the contact since, because its row had gone
         self.topics = set()         # the topics that were claimed
         self.no_step = None         # the opt-out of a person who has not come back
         self.no_mark = None
@@ -160,7 +162,14 @@ class Ledger:
             if old and old.live and old.uid in self.seen and not (new and new.live and new.address == old.address):
                 if new and new.live and not self.account.address_follows(old, new):
                     self.memories[old.address].abandoned = True
+                self._leave(old.address)
         self.look(after)
+
+    def _leave(self, address):
+        """Record that a row has left an address: what the others say is what its contact is said to say."""
+        rows = [row for row in self.standing(self.rows) if row.address == address]
+        said = {self.says(row) for row in rows}
+        self.memories[address].rest_said_no |= False in said and True not in said
 
     def look(self, rows):
         """Note for each address whether it has a row, and whether a row says no."""
@@ -186,6 +195,7 @@ class Ledger:
             return
         if says is not None:
             memory.said = says
+        memory.rest_said_no &= says is not True
         memory.known = True
         if self.account.maps_opt_at and new.opt_at and says is not None:
             memory.newest = max(filter(None, [memory.newest, new.opt_at]))
@@ -200,6 +210,8 @@ class Ledger:
         newer = self.account.maps_opt_at and new.opt_at and (memory.newest is None or new.opt_at > memory.newest)
         if newer and memory.known:
             memory.words.append(Word(step, mark, "a newer opt_in_at", True))
+        elif same and old.key != new.key and before is not True and not self._nobody_says_no(new):
+            word("opt_in became true together with the key, while another row says no", None)
         elif same and before is False:
             word("opt_in became true", memory.said is not True)
         elif same and before is None and memory.said is not True:
@@ -216,7 +228,7 @@ class Ledger:
                  not free and not self.restored and self.account.proves_absence)
         elif not memory.known and self.claims_all:
             word("claims => 'all'")
-        elif not old and memory.known and memory.said is not True and self._nobody_says_no(new):
+        elif not old and memory.known and (memory.said is not True or memory.rest_said_no) and self._nobody_says_no(new):
             word("a new row takes the address from not true to true", None)
         elif self.claims_all or old is not None and before is not True:
             word("changed together with the key, or out of sight", None)
@@ -343,6 +355,7 @@ class Ledger:
             self.ours.add(event["new"])
         if kind == "withdrawn":
             memory.withdrawn_at = event["journal"]
+        memory.removed |= kind == "removed"
         if kind in ("claimed", "asked") or gained:
             self._judge_claim(memory, address, event, gained, over)
         if kind == "removed" or kind == "withdrawn" and set(event.get("lost", ())) - {UNASKED}:
@@ -356,7 +369,7 @@ class Ledger:
         for word in words:
             word.carried = True
         why = "; ".join(word.why for word in words) or "no word"
-        memory.claimed = True
+        memory.claimed, memory.removed = True, False
         new_topic = event.get("topic") and memory.topics and event["topic"] not in memory.topics
         memory.topics |= {event.get("topic")} - {None}
         if over == "person" or memory.no_step is not None and event["kind"] == "claimed" and gained:
@@ -457,7 +470,7 @@ class Ledger:
     def _counts(self, row):
         """Whether the provider must have a contact for this row. Where creating claims, it may be withheld."""
         memory = self.memories[row.address]
-        return not self.account.withholds or self.says(row) is True and memory.claimed and memory.no_step is None
+        return not self.account.withholds or self.says(row) is True and memory.claimed and memory.no_step is None and not memory.removed
 
     def finish(self, rows, contacts, people):
         """Check at the end of the history that nothing is left over."""

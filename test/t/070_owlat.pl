@@ -80,6 +80,8 @@ is(change("INSERT INTO people VALUES (4, 'kim\@acme.io', 'Kim', NULL, NULL), (5,
 is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.source_row WHERE withheld}), 2, 'these rows are withheld');
 is(change("UPDATE people SET id = 6 WHERE id = 4"), 'PUT /contacts/kim@acme.io 404', 'nor is a row with another key');
 is(change("UPDATE people SET wants = wants WHERE id IN (5, 6)"), '', 'what did not change is not sent again');
+is(change(q{SELECT contactsync_upsert('owltest', '{"email": "kim@acme.io", "first_name": "K"}'), contactsync_upsert('owltest', '{"email": "lee@acme.io", "first_name": "L"}')}),
+	"PUT /contacts/kim\@acme.io 404\nPUT /contacts/lee\@acme.io 404", 'contactsync_upsert() without opt_in creates nobody whose row does not say true');
 $sandbox->call('POST', 'owlat/contacts', { account => 'owltest', contacts => [ { email => 'pat@acme.io', firstName => 'Pat', topics => { $topic => 'not_required' } } ] });
 is(change("INSERT INTO people VALUES (7, 'pat\@acme.io', 'Patricia', NULL, false)"),
 	"PUT /contacts/pat\@acme.io 200\nDELETE /topics/$topic/contacts/pat\@acme.io 200", 'where it exists, it is updated, and leaves the topic');
@@ -127,7 +129,7 @@ $sandbox->config('owlat', { account => 'owltest', topics => { $topic => { double
 $node->safe_psql('postgres', q{ALTER SERVER owltest OPTIONS (SET topic_id 'topicmissing00000000000000000000')});
 change(q{INSERT INTO people VALUES (3, 'ada@acme.io', 'Ada', NULL, false)});
 $node->safe_psql('postgres', q{UPDATE people SET wants = true WHERE id = 3});
-$node->poll_query_until('postgres', q{SELECT state = 'halted' AND reason LIKE 'unknown_topic%' FROM contactsync.status}) or die 'timed out waiting for the halt';
+$node->poll_query_until('postgres', q{SELECT bool_and(state = 'halted' AND reason LIKE 'unknown_topic%') FROM contactsync.status}) or die 'timed out waiting for the halt';
 is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'an unknown topic causes no failure');
 $node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$topic'); CALL contactsync_wait('owltest')");
 is_deeply([ keys %{ contact('ada@acme.io')->{topics} } ], [$topic], 'delivery resumes when the option is corrected');

@@ -1,0 +1,161 @@
+/*-------------------------------------------------------------------------
+ *
+ * known.c
+ *		What is known of a contact that may be sent, and of its person's consent.
+ *
+ * claim.c has the rules of consent.  This file gathers the facts that they are
+ * about, and puts into the contact what the provider's adapter goes by.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "delivery/account.h"
+#include "delivery/claim.h"
+#include "delivery/known.h"
+#include "delivery/pull.h"
+#include "provider/provider.h"
+#include "store/row_state.h"
+
+bool
+cs_known_has_left(const CsItem *item)
+{
+	return item->row.found && item->upsert_key && strcmp(item->row.upsert_key, item->upsert_key) != 0;
+}
+
+static bool
+claims_all(const CsChange *change)
+{
+	return (change->origins & CS_ORIGIN_CLAIMS) != 0 ||
+		(change->lane->watch && change->lane->watch->claims_all);
+}
+
+/*
+ * Decide whether the contact may claim consent.  What other rows say is kept with
+ * the change, since they may have gone when it is read again.
+ */
+static CsClaim
+decide_claim(const CsItem *item, CsClaimFacts *facts)
+{
+	CsChange   *change = item->change;
+	bool		asks = cs_claim_asks_others(facts) && (item->known.found || item->any_leaves);
+	CsClaim		claim;
+
+	if (asks)
+	{
+		cs_standing_read(change->lane, item->nrows, item->rows, item->index, &facts->others);
+		if (facts->others.left_yes)
+			change->origins |= CS_ORIGIN_RENAMED;
+		facts->others.left_yes = (change->origins & CS_ORIGIN_RENAMED) != 0;
+	}
+	claim = cs_claim_decide(facts);
+	if (asks && claim == CS_CLAIM)
+		change->origins |= CS_ORIGIN_WORD;
+	return claim;
+}
+
+/*
+ * contactsync_upsert() without opt_in says nothing, even where everybody is taken to
+ * consent, if the contact or its rows say otherwise.
+ */
+static void
+mute_upsert(const CsItem *item)
+{
+	CsContact  *contact = item->contact;
+	CsClaimOthers others = {0};
+
+	if (item->change->lane->watch || contact->consent != CS_CONSENT_YES ||
+		(contact->present & CS_FIELD_BIT(CS_OPT_IN)))
+		return;
+	if (item->known.found && item->known.opt_in != CS_CONSENT_UNKNOWN)
+		others.say_null = item->known.opt_in == CS_CONSENT_NO || item->known.opt_in == CS_CONSENT_NULL;
+	else
+		cs_standing_read(item->change->lane, item->nrows, item->rows, item->index, &others);
+	if ((others.say_no || others.say_null) && !others.say_yes)
+		contact->consent = CS_CONSENT_NULL;
+}
+
+/*
+ * A claim that the provider has to prove first: where contacts can be listed, that
+ * they have been tells.
+ */
+static void
+resolve_claim(const CsAccount *account, const CsPerson *person, CsContact *contact)
+{
+	if (contact->claim == CS_CLAIM_IF_NEW && account->endpoint->provider->build_pull)
+		contact->claim = account->learning == CS_LEARNING_DONE && !person->listed.found ?
+			CS_CLAIM : CS_CLAIM_NOT;
+}
+
+/* A contact that is to be moved takes along what is known of it. */
+static void
+apply_left(const CsItem *item)
+{
+	const CsLane *lane = item->change->lane;
+	const CsProvider *provider = lane->account->endpoint->provider;
+	CsContact  *contact = item->contact;
+	int			watch;
+	char	   *key;
+
+	if (!cs_known_has_left(item) || item->left.synced_at == 0 || item->left.action != 'u')
+		return;
+	contact->previous_key = cs_text_to_utf8(item->row.upsert_key, strlen(item->row.upsert_key));
+	contact->previous_shared = item->left.direct ||
+		cs_row_state_find_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id,
+								item->change->key, &watch, &key);
+	if (item->known.found || provider->moves == NULL ||
+		!provider->moves(lane->account->endpoint, contact))
+		return;
+	contact->remote_id = item->left.remote_id;
+	contact->topics = item->left.topics;
+	contact->claimed |= item->left.claimed;
+	contact->opted_out |= item->left.opted_out;
+	contact->known = true;
+	if (contact->claim == CS_CLAIM_IF_NEW)
+		contact->claim = CS_CLAIM_NOT;
+}
+
+bool
+cs_known_apply(const CsItem *item)
+{
+	const CsChange *change = item->change;
+	CsAccount  *account = change->lane->account;
+	CsContact  *contact = item->contact;
+	CsClaimFacts facts = {
+		.opt_in_at = contact->opt_in_at,
+		.row = change->lane->watch ? &item->row : NULL,
+		.rows_known = change->lane->watch && change->lane->watch->complete,
+		.known = &item->known,
+		.person = &item->person,
+		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
+		.word = (change->origins & CS_ORIGIN_WORD) != 0,
+		.all = claims_all(change)
+	};
+
+	mute_upsert(item);
+	facts.consent = contact->consent;
+	contact->known = item->known.synced_at != 0 && item->known.action == 'u';
+	contact->claim = decide_claim(item, &facts);
+	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && !contact->known);
+	contact->opted_out = cs_claim_is_closed(&facts);
+	contact->remote_id = item->known.remote_id;
+	contact->topics = item->known.topics;
+
+	/*
+	 * libcurl repeats a call by itself if a connection ends that was used
+	 * before
+	 */
+	contact->maybe_ours = change->unconfirmed || (change->origins & CS_ORIGIN_LIVE);
+	contact->queued_at = cs_clock_of(change->queued_at);
+	item->change->row_opt_in = cs_claim_seen(item->row.found ? item->row.opt_in : CS_CONSENT_UNKNOWN,
+											 contact->consent);
+	item->change->contact_opt_in = cs_claim_seen(item->known.found ? item->known.opt_in : CS_CONSENT_UNKNOWN,
+												 contact->consent);
+	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))
+		return false;
+	resolve_claim(account, &item->person, contact);
+	apply_left(item);
+	return true;
+}

@@ -1,0 +1,45 @@
+/*-------------------------------------------------------------------------
+ *
+ * known.h
+ *		What is known of a contact that may be sent, and of its person's consent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_KNOWN_H
+#define CS_DELIVERY_KNOWN_H
+
+#include "postgres.h"
+
+#include "delivery/person.h"
+#include "delivery/standing.h"
+
+/* One change, its row, and what is stored of them. */
+typedef struct CsItem
+{
+	CsChange   *change;			/* NULL: it is settled or postponed already */
+	CsContact  *contact;		/* NULL: the row has gone, or is filtered out */
+	CsRefusal  *refusal;		/* why it cannot be sent, or NULL */
+	char	   *upsert_key;		/* of the contact, or of that of the row that
+								 * has gone; in the database's encoding, or
+								 * NULL */
+	CsRowState	row;
+	CsKnown		known;			/* the contact */
+	CsKnown		left;			/* that of row.upsert_key, if it is another
+								 * one */
+	CsPerson	person;			/* if the contact says anything of consent */
+	const CsRowNow *rows;		/* of all items */
+	int			nrows;
+	int			index;			/* of this one among them */
+	bool		any_leaves;		/* ... the contact that it stood for */
+} CsItem;
+
+/* Does the row stand for another contact than it is mapped to now? */
+extern bool cs_known_has_left(const CsItem *item);
+
+/*
+ * Put what is known into the contact, and decide whether it may claim consent.
+ * Return false if it has to wait for a pull.
+ */
+extern bool cs_known_apply(const CsItem *item);
+
+#endif							/* CS_DELIVERY_KNOWN_H */
