@@ -136,7 +136,6 @@ store(void *arg)
 	cs_departure_store(lane->endpoint_id, intents->ndepartures, intents->departures);
 	lane->account->removals_at = 0;
 	cs_sql_leave(&scope);
-	lane->account->removals_at = 0;
 }
 
 bool
