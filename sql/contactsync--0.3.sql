@@ -599,7 +599,7 @@ CREATE TABLE contactsync.consent (
 COMMENT ON TABLE contactsync.consent
 IS 'what is remembered of the consent of persons whose contact row has gone';
 COMMENT ON COLUMN contactsync.consent.hash IS 'of the address, as contactsync.consent_hash() makes it';
-COMMENT ON COLUMN contactsync.consent.state IS 'c claimed, o opted out, withdrawn or forgotten';
+COMMENT ON COLUMN contactsync.consent.state IS 'c claimed, n withdrawn, o opted out, unsubscribed or forgotten';
 
 CREATE TABLE contactsync.consent_key (
 	one			boolean	PRIMARY KEY DEFAULT true CHECK (one),

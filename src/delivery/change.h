@@ -115,8 +115,12 @@ typedef struct CsChange
 								 * one; likewise */
 	bool		previous_maybe_sent;	/* ... and was, perhaps without an
 										 * answer, before this reading */
+	const char *left_address;	/* that the contact had; in the database's
+								 * encoding */
+	char		left_memory;	/* what is to be remembered of it:
+								 * CS_MEMORY_..., or '\0' */
 	char		row_opt_in;		/* to be stored of the row; see
-								 * cs_claim_seen() */
+								 * cs_contact_said() */
 	char		contact_opt_in; /* ... and of the contact */
 	bool		has_row;		/* the row is stored in source_row already */
 	bool		is_recorded;	/* ... as it will be when the contact is

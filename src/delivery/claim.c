@@ -28,19 +28,29 @@ was_not_true(char consent)
 	return consent == CS_CONSENT_NO || consent == CS_CONSENT_NULL;
 }
 
+/* What was said last for the address, whichever contact it was said for. */
 char
-cs_claim_seen(char before, char consent)
+cs_claim_said(const CsClaimFacts *facts)
 {
-	if (consent == CS_CONSENT_NULL && (before == CS_CONSENT_YES || before == CS_CONSENT_NULLED))
-		return CS_CONSENT_NULLED;
-	return consent;
+	const CsKnown *other = &facts->person->contact;
+	const CsKnown *known = facts->known;
+	char		said = known->found ? known->opt_in : CS_CONSENT_UNKNOWN;
+
+	if (facts->person->remembered && facts->person->memory.state == CS_MEMORY_SAID_NO)
+		said = cs_contact_said(CS_CONSENT_NO, said);
+	if (!facts->person->elsewhere)
+		return said;
+	return other->synced_at > known->synced_at ? cs_contact_said(said, other->opt_in) :
+		cs_contact_said(other->opt_in, said);
 }
 
-/* Was true the last word of the contact, whichever row said so? */
+/* Was true the last word for the address, whichever row said so? */
 static bool
-said_yes(const CsKnown *known)
+said_yes(const CsClaimFacts *facts)
 {
-	return known->found && (known->opt_in == CS_CONSENT_YES || known->opt_in == CS_CONSENT_NULLED);
+	char		said = cs_claim_said(facts);
+
+	return said == CS_CONSENT_YES || said == CS_CONSENT_NULLED;
 }
 
 /* Did the row stand for the contact already, and was it seen what it says? */
@@ -51,28 +61,28 @@ is_of_contact(const CsClaimFacts *facts)
 		(!facts->known->found || strcmp(facts->row->upsert_key, facts->known->upsert_key) == 0);
 }
 
-/* Was the last word of the contact, whichever row said so, no or null? */
+/* Was the last word for the address, whichever row said so, no or null? */
 static bool
 said_not_true(const CsClaimFacts *facts)
 {
-	const CsKnown *known = facts->known;
+	char		said = cs_claim_said(facts);
 
-	if (known->found && known->opt_in != CS_CONSENT_UNKNOWN)
-		return was_not_true(known->opt_in) && (facts->rows_known || facts->others.left_not_true);
+	if (said != CS_CONSENT_UNKNOWN)
+		return was_not_true(said) && (facts->rows_known || facts->others.left_not_true);
 	return facts->others.left_not_true;
 }
 
 bool
 cs_claim_asks_others(const CsClaimFacts *facts)
 {
-	const CsKnown *known = facts->known;
+	char		said = cs_claim_said(facts);
 
 	if (!facts->live || facts->word || facts->consent != CS_CONSENT_YES || facts->row == NULL ||
 		is_of_contact(facts))
 		return false;
 	if (facts->row->found && (facts->row->opt_in == CS_CONSENT_YES || facts->row->opt_in == CS_CONSENT_NULLED))
 		return false;
-	return !known->found || known->opt_in == CS_CONSENT_UNKNOWN || was_not_true(known->opt_in);
+	return said == CS_CONSENT_UNKNOWN || was_not_true(said);
 }
 
 /*
@@ -82,18 +92,16 @@ cs_claim_asks_others(const CsClaimFacts *facts)
 static bool
 turns_true(const CsClaimFacts *facts)
 {
-	const CsKnown *known = facts->known;
-
 	if (!facts->live)
 		return false;
 	if (facts->row == NULL)
-		return known->found && was_not_true(known->opt_in);
+		return was_not_true(cs_claim_said(facts));
 	if (facts->word)
 		return true;
 	if (!is_of_contact(facts))
 		return cs_claim_asks_others(facts) && said_not_true(facts) &&
 			!facts->others.say_no && !facts->others.left_yes;
-	if (facts->row->opt_in == CS_CONSENT_NULL && said_yes(known))
+	if (facts->row->opt_in == CS_CONSENT_NULL && said_yes(facts))
 		return false;
 	return was_not_true(facts->row->opt_in);
 }
@@ -102,7 +110,7 @@ turns_true(const CsClaimFacts *facts)
 static bool
 another_withdrew(const CsClaimFacts *facts)
 {
-	return facts->known->found && facts->known->opt_in == CS_CONSENT_NO &&
+	return cs_claim_said(facts) == CS_CONSENT_NO &&
 		!(facts->row && facts->row->found && facts->row->opt_in == CS_CONSENT_NO);
 }
 
@@ -154,7 +162,7 @@ cs_claim_is_closed(const CsClaimFacts *facts)
 	const CsPerson *person = facts->person;
 
 	return facts->known->opted_out || (person->elsewhere && person->contact.opted_out) ||
-		(person->remembered && person->memory.state == CS_MEMORY_CLOSED) ||
+		(person->remembered && person->memory.state != CS_MEMORY_CLAIMED) ||
 		(person->listed.opted_out && facts->known->synced_at == 0);
 }
 

@@ -45,11 +45,8 @@ extern CsClaim cs_claim_decide(const CsClaimFacts *facts);
 /* Is the row new to its contact, and do other rows decide whether it is a word? */
 extern bool cs_claim_asks_others(const CsClaimFacts *facts);
 
-/*
- * What is to be stored as last seen of opt_in, from what was and what is.  Null says
- * nothing, so true, null, true is no change.
- */
-extern char cs_claim_seen(char before, char consent);
+/* What was said last for the address: CS_CONSENT_... */
+extern char cs_claim_said(const CsClaimFacts *facts);
 
 /* Was consent claimed already, and does it stand as far as we know? */
 extern bool cs_claim_stands(const CsClaimFacts *facts);

@@ -214,6 +214,22 @@ is_left_to_speaker(const CsItem *item)
 		is_silent(item);
 }
 
+/*
+ * Does the row leave it to the one that speaks?  A scan makes no row speak that is
+ * not known to have changed, and whose mapping may have.
+ */
+static bool
+defers(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	if ((change->origins & CS_ORIGIN_LIVE) || change->lane->watch == NULL ||
+		item->contact->action != CS_UPSERT || item->contact->claim == CS_CLAIM ||
+		!item->row.found || item->row.withheld || item->row.has_digest || cs_known_has_left(item))
+		return false;
+	return another_speaks(item);
+}
+
 /* Is what a row stored of itself true already? */
 static bool
 is_recorded(const CsItem *item)
@@ -349,6 +365,11 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	if (is_left_to_speaker(item))
 	{
 		cs_settle_left_to(settlement, change, item->known.watch, item->known.key);
+		return false;
+	}
+	if (defers(item))
+	{
+		cs_settle_deferred(settlement, change, item->known.has_digest && !change->unconfirmed);
 		return false;
 	}
 	if (!lock_contact(item))

@@ -96,7 +96,8 @@ cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
 	const CsContact *contact = change->contact;
 	bool		creates = lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE &&
 	!known->found && contact->action == CS_UPSERT && !contact->withheld;
-	bool		withdraws = known->claimed && contact->consent == CS_CONSENT_NO;
+	bool		withdraws = contact->consent == CS_CONSENT_NO && known->found &&
+	(known->claimed || known->opt_in != CS_CONSENT_NO);
 	bool		claims = carries_word(change, known);
 	CsContactIntent *intent;
 
@@ -146,5 +147,8 @@ cs_intent_store(CsIntents *intents)
 	if (cs_try(store, intents, "100ms", NULL) != CS_TRY_OK)
 		return false;
 	ForceSyncCommit();
+	/* a departure that the call does not settle is to be looked at */
+	if (intents->ndepartures > 0)
+		intents->lane->account->removals_at = 0;
 	return true;
 }

@@ -40,12 +40,14 @@ static CsClaim
 decide_claim(const CsItem *item, CsClaimFacts *facts)
 {
 	CsChange   *change = item->change;
-	bool		asks = cs_claim_asks_others(facts) && (item->known.found || item->any_leaves);
+	bool		asks = cs_claim_asks_others(facts) &&
+	(item->known.found || item->person.elsewhere || item->person.remembered || item->any_leaves);
 	CsClaim		claim;
 
 	if (asks)
 	{
-		cs_standing_read(change->lane, item->nrows, item->rows, item->index, &facts->others);
+		cs_standing_read(change->lane, item->nrows, item->rows, item->index,
+						 item->person.elsewhere ? item->person.contact.upsert_key : NULL, &facts->others);
 		if (facts->others.left_yes)
 			change->origins |= CS_ORIGIN_RENAMED;
 		facts->others.left_yes = (change->origins & CS_ORIGIN_RENAMED) != 0;
@@ -72,7 +74,7 @@ mute_upsert(const CsItem *item)
 	if (item->known.found && item->known.opt_in != CS_CONSENT_UNKNOWN)
 		others.say_null = item->known.opt_in == CS_CONSENT_NO || item->known.opt_in == CS_CONSENT_NULL;
 	else
-		cs_standing_read(item->change->lane, item->nrows, item->rows, item->index, &others);
+		cs_standing_read(item->change->lane, item->nrows, item->rows, item->index, NULL, &others);
 	if ((others.say_no || others.say_null) && !others.say_yes)
 		contact->consent = CS_CONSENT_NULL;
 }
@@ -117,6 +119,21 @@ apply_left(const CsItem *item)
 		contact->claim = CS_CLAIM_NOT;
 }
 
+/* If the contact gets another address, what is known of the old one is remembered. */
+static void
+note_left_address(const CsItem *item)
+{
+	const CsKnown *known = &item->known;
+	const char *address = known->email ? known->email : known->upsert_key;
+	const char *email = item->contact->value[CS_EMAIL];
+
+	if (known->synced_at == 0 || email == NULL || strcmp(address, cs_text_from_utf8(email)) == 0)
+		return;
+	item->change->left_address = address;
+	item->change->left_memory = known->opted_out ? CS_MEMORY_CLOSED :
+		known->claimed ? CS_MEMORY_CLAIMED : '\0';
+}
+
 bool
 cs_known_apply(const CsItem *item)
 {
@@ -149,10 +166,10 @@ cs_known_apply(const CsItem *item)
 	 */
 	contact->maybe_ours = change->unconfirmed || (change->origins & CS_ORIGIN_LIVE);
 	contact->queued_at = cs_clock_of(change->queued_at);
-	item->change->row_opt_in = cs_claim_seen(item->row.found ? item->row.opt_in : CS_CONSENT_UNKNOWN,
-											 contact->consent);
-	item->change->contact_opt_in = cs_claim_seen(item->known.found ? item->known.opt_in : CS_CONSENT_UNKNOWN,
-												 contact->consent);
+	item->change->row_opt_in = contact->consent == CS_CONSENT_UNKNOWN ? CS_CONSENT_UNKNOWN :
+		cs_contact_said(item->row.found ? item->row.opt_in : CS_CONSENT_UNKNOWN, contact->consent);
+	item->change->contact_opt_in = cs_contact_said(cs_claim_said(&facts), contact->consent);
+	note_left_address(item);
 	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))
 		return false;
 	resolve_claim(account, &item->person, contact);

@@ -25,13 +25,6 @@
 #include "store/row_state.h"
 #include "store/stats.h"
 
-/* A contact that the provider has no more. */
-typedef struct CsRemoved
-{
-	const char *upsert_key;
-	CsConsent	consent;		/* what is remembered; state '\0': nothing */
-} CsRemoved;
-
 CsLaneOutcomes *
 cs_outcomes_create(MemoryContext parent, CsLane *lane)
 {
@@ -174,7 +167,7 @@ record_speaker(CsLaneOutcomes *outcomes, const CsChange *change)
  * A row has left a contact, which may be the last one that did.  "maybe_sent": it may
  * have been sent as the contact without an answer.
  */
-static void
+static CsLeftTo *
 depart(CsLaneOutcomes *outcomes, const CsChange *change, const char *upsert_key, bool maybe_sent,
 	   char action)
 {
@@ -187,12 +180,13 @@ depart(CsLaneOutcomes *outcomes, const CsChange *change, const char *upsert_key,
 	left->key = copy(outcomes, change->key);
 	left->maybe_sent = maybe_sent;
 	if (lane->watch->on_delete == CS_ON_DELETE_IGNORE && action == '\0')
-		return;
+		return left;
 	departure = add(outcomes, &outcomes->departures, sizeof(CsDeparture));
 	departure->upsert_key = left->upsert_key;
 	departure->watch = lane->watch_id;
 	departure->key = left->key;
 	departure->action = action;
+	return left;
 }
 
 /* The row stands for another contact than before. */
@@ -205,7 +199,8 @@ leave_previous(CsLaneOutcomes *outcomes, const CsChange *change)
 
 	if (change->previous_key)
 		depart(outcomes, change, change->previous_key, change->previous_maybe_sent,
-			   action == CS_UNSUBSCRIBE ? 'n' : action == CS_DELETE ? 'd' : '\0');
+			   action == CS_UNSUBSCRIBE ? 'n' : action == CS_DELETE ? 'd' : '\0')->is_scan =
+			(change->origins & CS_ORIGIN_LIVE) == 0;
 }
 
 /*
@@ -214,22 +209,27 @@ leave_previous(CsLaneOutcomes *outcomes, const CsChange *change)
  * anything later that the provider does not know the address.
  */
 static char
-memory_of(const CsContact *contact)
+memory_of(const CsChange *change)
 {
+	const CsContact *contact = change->contact;
+
+	if (change->contact_opt_in == CS_CONSENT_NO)
+		return CS_MEMORY_SAID_NO;
 	if (contact->action == CS_DELETE && !contact->claimed)
 		return CS_MEMORY_CLOSED;
-	if (contact->opted_out || contact->consent == CS_CONSENT_NO || contact->action == CS_UNSUBSCRIBE)
+	if (contact->opted_out || contact->action == CS_UNSUBSCRIBE)
 		return CS_MEMORY_CLOSED;
 	return contact->claimed ? CS_MEMORY_CLAIMED : '\0';
 }
 
 static CsRemoved *
-add_removed(CsLaneOutcomes *outcomes, const char *upsert_key, const CsContact *contact)
+add_removed(CsLaneOutcomes *outcomes, const CsChange *change)
 {
+	const CsContact *contact = change->contact;
 	CsRemoved  *removed = add(outcomes, &outcomes->removed, sizeof(CsRemoved));
 
-	removed->upsert_key = copy(outcomes, upsert_key);
-	removed->consent.state = memory_of(contact);
+	removed->upsert_key = copy(outcomes, change->upsert_key);
+	removed->consent.state = memory_of(change);
 	removed->consent.opt_in_at = contact->opt_in_at;
 	removed->consent.address = contact->value[CS_EMAIL] ?
 		copy(outcomes, cs_text_from_utf8(contact->value[CS_EMAIL])) : NULL;
@@ -245,12 +245,40 @@ remove_unremembered(CsLaneOutcomes *outcomes, const char *upsert_key)
 	removed->upsert_key = copy(outcomes, upsert_key);
 }
 
+/*
+ * The contact got another address.  What is known of the old one is remembered.  Where
+ * the provider has one contact for an address, a contact that we know by the old one
+ * was the same there, and has to be made again.
+ */
+static void
+leave_address(CsLaneOutcomes *outcomes, const CsChange *change)
+{
+	CsConsent  *consent;
+
+	if (change->left_address == NULL)
+		return;
+	if (outcomes->lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL)
+	{
+		CsLeftTo   *left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
+
+		left->upsert_key = copy(outcomes, change->left_address);
+		left->is_moved_over = true;
+	}
+	if (change->left_memory == '\0')
+		return;
+	consent = add(outcomes, &outcomes->left_addresses, sizeof(CsConsent));
+	consent->address = copy(outcomes, change->left_address);
+	consent->state = change->left_memory;
+	consent->opt_in_at = change->contact->opt_in_at;
+}
+
 static void
 add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *outcome)
 {
 	const CsContact *contact = change->contact;
 	CsContactStored *stored = add(outcomes, &outcomes->contacts, sizeof(CsContactStored));
 
+	leave_address(outcomes, change);
 	stored->contact = contact;
 	stored->upsert_key = copy(outcomes, change->upsert_key);
 	if (outcomes->lane->removals)
@@ -286,7 +314,7 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	if (outcomes->lane->removals)
 		*(int *) add(outcomes, &outcomes->removed_for, sizeof(int)) = change->removal_watch;
 	if (contact->action == CS_DELETE)
-		(void) add_removed(outcomes, change->upsert_key, contact);
+		(void) add_removed(outcomes, change);
 	else
 		add_contact(outcomes, change, outcome);
 	if (outcomes->lane->removals)
@@ -332,6 +360,28 @@ cs_outcomes_add_left_to(CsLaneOutcomes *outcomes, CsChange *change, int watch, c
 	cs_outcomes_add_unchanged(outcomes, change, false);
 }
 
+/*
+ * Another row speaks for the contact.  If what the provider has is not known, that
+ * one is to be sent.
+ */
+void
+cs_outcomes_add_deferred(CsLaneOutcomes *outcomes, CsChange *change, bool is_known)
+{
+	CsLeftTo   *left;
+
+	outcomes->unchanged++;
+	record_row(outcomes, change, false);
+	if (!is_known)
+	{
+		left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
+		left->upsert_key = copy(outcomes, change->upsert_key);
+		left->is_speakers = true;
+		add_text(outcomes, &outcomes->unknown, change->upsert_key);
+	}
+	clear_failure(outcomes, change);
+	finish(outcomes, change);
+}
+
 /* Another row that changed later was sent as the contact already. */
 void
 cs_outcomes_add_outdated(CsLaneOutcomes *outcomes, CsChange *change)
@@ -370,7 +420,7 @@ cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change)
 	record_row(outcomes, change, true);
 	if (change->was_known)
 	{
-		removed = add_removed(outcomes, change->upsert_key, change->contact);
+		removed = add_removed(outcomes, change);
 		if (removed->consent.state == '\0')
 			removed->consent.state = CS_MEMORY_CLOSED;
 	}
@@ -463,89 +513,4 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		left->has_no_address = strcmp(stored->reason, CS_REASON_INVALID_EMAIL) == 0;
 	}
 	finish(outcomes, change);
-}
-
-/*
- * Storing
- */
-
-/* Forget contacts that the provider has no more, but what has to be remembered. */
-static void
-remove_contacts(CsLaneOutcomes *outcomes)
-{
-	CsAccount  *account = outcomes->lane->account;
-	CsRemoved  *removed = outcomes->removed.items;
-	char	  **keys = palloc(outcomes->removed.n * sizeof(char *));
-	CsConsent  *consents = palloc(outcomes->removed.n * sizeof(CsConsent));
-	int			n = 0;
-
-	for (int i = 0; i < outcomes->removed.n; i++)
-	{
-		keys[i] = unconstify(char *, removed[i].upsert_key);
-		if (removed[i].consent.state && removed[i].consent.address)
-			consents[n++] = removed[i].consent;
-	}
-	cs_contact_state_remove(account->id, outcomes->removed.n, keys);
-	if (n == 0 || account->consents.account == 0)
-		return;
-	cs_consent_remember(account->consents.account, n, consents);
-	account->consents.has_consents = true;
-}
-
-/* Removals count for the watch whose row left the contact. */
-static void
-count_removals(const CsLaneOutcomes *outcomes)
-{
-	const int  *watches = outcomes->removed_for.items;
-	const CsFailureStored *failed = outcomes->failed.items;
-	int			endpoint = outcomes->lane->endpoint_id;
-
-	for (int i = 0, n; i < outcomes->removed_for.n; i += n)
-	{
-		for (n = 1; i + n < outcomes->removed_for.n && watches[i + n] == watches[i];)
-			n++;
-		cs_stats_count(endpoint, watches[i], n, 0, 0, NULL);
-	}
-	for (int i = 0; i < outcomes->failed.n; i++)
-		cs_stats_count(endpoint, failed[i].watch, 0, 0, 1,
-					   failed[i].message && !failed[i].erases ? failed[i].message : failed[i].reason);
-}
-
-void
-cs_outcomes_store(CsLaneOutcomes *outcomes)
-{
-	CsLane	   *lane = outcomes->lane;
-	int			endpoint = lane->endpoint_id;
-	CsLeftTo   *left = outcomes->left_to.items;
-
-	cs_contact_state_invalidate(endpoint, outcomes->unknown.n, outcomes->unknown.items);
-	cs_contact_state_store(endpoint, outcomes->contacts.n, outcomes->contacts.items);
-	cs_row_state_store(endpoint, lane->watch_id, outcomes->rows.n, outcomes->rows.items);
-	cs_row_state_remove(lane->watch_id, outcomes->gone.n, outcomes->gone.items);
-	for (int i = 0; i < outcomes->left_to.n; i++)
-		cs_speaker_leave(lane, &left[i]);
-	for (int i = 0; i < outcomes->speakers.n; i++)
-		cs_speaker_queue(lane, ((CsRowKey *) outcomes->speakers.items)[i].watch,
-						 ((CsRowKey *) outcomes->speakers.items)[i].key);
-	cs_departure_store(endpoint, outcomes->departures.n, outcomes->departures.items);
-	if (outcomes->departures.n > 0)
-		lane->account->removals_at = 0;
-	if (outcomes->removed.n > 0)
-		remove_contacts(outcomes);
-	cs_departure_remove(endpoint, outcomes->decided.n, outcomes->decided.items);
-	cs_departure_refuse(endpoint, outcomes->refused.n, outcomes->refused.items);
-	if (outcomes->cleared.n > 0)
-		cs_failure_clear(endpoint, lane->watch_id, outcomes->cleared.n, outcomes->cleared.items);
-	if (outcomes->failed.n > 0)
-	{
-		lane->has_failures = true;
-		cs_failure_store(endpoint, outcomes->failed.n, outcomes->failed.items);
-	}
-	if (outcomes->done.n > 0)
-		cs_queue_delete(endpoint, lane->watch_id, outcomes->done.n, outcomes->done.items);
-	if (lane->removals)
-		count_removals(outcomes);
-	else
-		cs_stats_count(endpoint, lane->watch_id, outcomes->synced, outcomes->unchanged,
-					   outcomes->failed.n, outcomes->last_error);
 }

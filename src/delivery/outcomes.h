@@ -13,6 +13,7 @@
 #include "delivery/account.h"
 #include "delivery/lane.h"
 #include "provider/provider.h"
+#include "store/consent.h"
 
 /* A growing array. */
 typedef struct CsArray
@@ -21,6 +22,13 @@ typedef struct CsArray
 	int			n;
 	int			max;
 } CsArray;
+
+/* A contact that the provider has no more. */
+typedef struct CsRemoved
+{
+	const char *upsert_key;
+	CsConsent	consent;		/* what is remembered; state '\0': nothing */
+} CsRemoved;
 
 typedef struct CsLaneOutcomes
 {
@@ -46,6 +54,8 @@ typedef struct CsLaneOutcomes
 	CsArray		refused;		/* likewise, that could not be removed */
 	CsArray		left_to;		/* of CsLeftTo */
 	CsArray		speakers;		/* of CsRowKey: rows to be sent again */
+	CsArray		left_addresses; /* of CsConsent: of contacts that have another
+								 * address now */
 	CsArray		failed;			/* of CsFailureStored */
 	CsArray		cleared;		/* of char *: keys whose failure is over */
 	CsArray		done;			/* of CsQueuePosition: rows to delete */
@@ -60,6 +70,7 @@ extern void cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change,
 								   const CsOutcome *outcome);
 extern void cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change, bool record);
 extern void cs_outcomes_add_left_to(CsLaneOutcomes *outcomes, CsChange *change, int watch, const char *key);
+extern void cs_outcomes_add_deferred(CsLaneOutcomes *outcomes, CsChange *change, bool is_known);
 extern void cs_outcomes_add_outdated(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change);
@@ -67,8 +78,5 @@ extern void cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_gone(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change,
 								   const CsOutcome *outcome, const char *request_id);
-
-/* Needs a transaction and the scope of cs_sql_enter(). */
-extern void cs_outcomes_store(CsLaneOutcomes *outcomes);
 
 #endif							/* CS_DELIVERY_OUTCOMES_H */

@@ -302,6 +302,7 @@ decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *se
 	change->read_batch = read_batch;
 	change->upsert_key = known.upsert_key;
 	change->was_known = known.synced_at != 0;
+	change->contact_opt_in = known.opt_in;
 	memset(&change->digest, 0, sizeof(change->digest));
 	refusal = cs_provider_prepare(lane->account->endpoint, change->contact);
 	if (refusal)

@@ -26,6 +26,7 @@
 #include "base/sql.h"
 #include "base/text.h"
 #include "base/try.h"
+#include "delivery/outcome_writer.h"
 #include "delivery/outcomes.h"
 #include "delivery/settle.h"
 #include "store/call_log.h"
@@ -104,6 +105,12 @@ void
 cs_settle_left_to(CsSettlement *settlement, CsChange *change, int watch, const char *key)
 {
 	cs_outcomes_add_left_to(outcomes_of(settlement, change), change, watch, key);
+}
+
+void
+cs_settle_deferred(CsSettlement *settlement, CsChange *change, bool is_known)
+{
+	cs_outcomes_add_deferred(outcomes_of(settlement, change), change, is_known);
 }
 
 void
@@ -263,7 +270,7 @@ store_job(void *arg)
 
 	cs_sql_enter(&scope);
 	foreach(lc, job->lanes)
-		cs_outcomes_store(lfirst(lc));
+		cs_outcome_writer_store(lfirst(lc));
 	foreach(lc, job->calls)
 	{
 		const CsCallRecord *record = lfirst(lc);

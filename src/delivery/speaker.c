@@ -39,6 +39,19 @@ cs_speaker_queue(const CsLane *lane, int watch, const char *key)
 }
 
 /*
+ * Is the row that speaks for the contact to be sent again?  If a scan found another
+ * row that has left it, the mapping may have changed what the provider finds the
+ * contact by, and that row was sent over what the other says.
+ */
+static bool
+is_speakers(const CsLeftTo *left, const CsKnown *known, bool spoke)
+{
+	return known->key && (left->is_speakers || left->is_moved_over ||
+						  (left->is_scan && !spoke &&
+						   cs_row_state_is_other(known->watch, known->key, left->upsert_key, 0, "")));
+}
+
+/*
  * A contact whose last speaker has left is spoken for by another row that stands
  * for it: by one that says the same, such as that row under its new key, or else by
  * one that is queued.
@@ -54,8 +67,15 @@ leave_to_another(const CsLane *lane, const CsLeftTo *left)
 	cs_contact_state_read(lane->endpoint_id, 1, (char **) &left->upsert_key, &known);
 	if (!known.found)
 		return;
-	spoke = known.watch == lane->watch_id && known.key && strcmp(known.key, left->key) == 0;
-	if (!spoke && !left->maybe_sent)
+	spoke = left->key && known.key && known.watch == lane->watch_id &&
+		strcmp(known.key, left->key) == 0;
+	if (is_speakers(left, &known, spoke))
+	{
+		if (!left->is_speakers)
+			cs_contact_state_invalidate(lane->endpoint_id, 1, (char **) &left->upsert_key);
+		cs_speaker_queue(lane, known.watch, known.key);
+	}
+	if (left->is_speakers || left->is_moved_over || (!spoke && !left->maybe_sent))
 		return;
 	if (!left->maybe_sent && known.has_digest &&
 		cs_row_state_find_same(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,

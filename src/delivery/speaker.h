@@ -27,6 +27,10 @@ typedef struct CsLeftTo
 	bool		has_no_address; /* the row stands for nobody */
 	bool		maybe_sent;		/* ... and may have been sent as the contact
 								 * without an answer */
+	bool		is_scan;		/* a scan found that the row has left */
+	bool		is_moved_over;	/* nobody left it, but its address was that of
+								 * another contact, which took it along */
+	bool		is_speakers;	/* nobody left it: its speaker is to be sent */
 } CsLeftTo;
 
 /*

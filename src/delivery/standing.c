@@ -50,12 +50,24 @@ add_consent(CsClaimOthers *others, char consent)
 	others->say_yes |= consent == CS_CONSENT_YES || consent == CS_CONSENT_NULLED;
 }
 
-void
-cs_standing_read(const CsLane *lane, int n, const CsRowNow *rows, int self, CsClaimOthers *others)
+/* Add what other rows say that are stored as standing for a contact. */
+static void
+add_standing(const CsLane *lane, int n, const CsRowNow *rows, int self, const char *upsert_key,
+			 CsClaimOthers *others)
 {
-	const char *upsert_key = rows[self].upsert_key;
 	CsRowStanding *standing;
 	int			nstanding = cs_row_state_read_standing(lane->endpoint_id, upsert_key, &standing);
+
+	for (int i = 0; i < nstanding; i++)
+		if (standing[i].watch != lane->watch_id || strcmp(standing[i].key, rows[self].key) != 0)
+			add_consent(others, consent_of(lane, n, rows, &standing[i], upsert_key));
+}
+
+void
+cs_standing_read(const CsLane *lane, int n, const CsRowNow *rows, int self, const char *elsewhere,
+				 CsClaimOthers *others)
+{
+	const char *upsert_key = rows[self].upsert_key;
 
 	memset(others, 0, sizeof(CsClaimOthers));
 	for (int i = 0; i < n; i++)
@@ -71,12 +83,7 @@ cs_standing_read(const CsLane *lane, int n, const CsRowNow *rows, int self, CsCl
 		others->left_yes |= before == CS_CONSENT_YES || before == CS_CONSENT_NULLED;
 		others->left_not_true |= before == CS_CONSENT_NO || before == CS_CONSENT_NULL;
 	}
-	for (int i = 0; i < nstanding; i++)
-	{
-		char		consent = consent_of(lane, n, rows, &standing[i], upsert_key);
-
-		if (standing[i].watch == lane->watch_id && strcmp(standing[i].key, rows[self].key) == 0)
-			continue;
-		add_consent(others, consent);
-	}
+	add_standing(lane, n, rows, self, upsert_key, others);
+	if (elsewhere)
+		add_standing(lane, n, rows, self, elsewhere, others);
 }

@@ -24,10 +24,10 @@ typedef struct CsRowNow
 } CsRowNow;
 
 /*
- * Find out what rows other than rows[self] say of its contact.  Needs a
- * transaction.
+ * Find out what rows other than rows[self] say of its contact.  "elsewhere": the
+ * upsert key of another contact with its address, or NULL.  Needs a transaction.
  */
 extern void cs_standing_read(const CsLane *lane, int n, const CsRowNow *rows, int self,
-							 CsClaimOthers *others);
+							 const char *elsewhere, CsClaimOthers *others);
 
 #endif							/* CS_DELIVERY_STANDING_H */

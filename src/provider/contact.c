@@ -169,6 +169,16 @@ allows_mail(const char *status)
 }
 
 char
+cs_contact_said(char before, char consent)
+{
+	if (consent == CS_CONSENT_UNKNOWN)
+		return before;
+	if (consent == CS_CONSENT_NULL && (before == CS_CONSENT_YES || before == CS_CONSENT_NULLED))
+		return CS_CONSENT_NULLED;
+	return consent;
+}
+
+char
 cs_contact_consent(const CsContact *contact)
 {
 	const char *status = contact->value[CS_STATUS];

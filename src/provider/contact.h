@@ -183,6 +183,12 @@ extern bool cs_contact_parse_time(const char *text, TimestampTz *time);
 /* What opt_in and status say: CS_CONSENT_... */
 extern char cs_contact_consent(const CsContact *contact);
 
+/*
+ * What was said last, from what was and what is said.  Null says nothing, so true,
+ * null, true is no change.
+ */
+extern char cs_contact_said(char before, char consent);
+
 /* Find an attribute by its name; return NULL if there is none. */
 extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const char *name);
 

@@ -142,9 +142,9 @@ cs_consent_remember_endpoint(int endpoint)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.consent AS c (account, hash, state, opt_in_at)"
-		" SELECT account, hash, CASE WHEN bool_or(closed) THEN 'o' ELSE 'c' END::\"char\", max(opt_in_at)"
+		" SELECT account, hash, CASE WHEN bool_or(said_no) THEN 'n' WHEN bool_or(closed) THEN 'o' ELSE 'c' END::\"char\", max(opt_in_at)"
 		" FROM (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash,"
-		" t.opted_out OR t.opt_in = 'f' OR t.action = 'n' AS closed, t.opt_in_at"
+		" t.opt_in = 'f' AS said_no, t.opted_out OR t.action = 'n' AS closed, t.opt_in_at"
 		" FROM contactsync.contact t JOIN contactsync.endpoint e ON e.id = t.endpoint"
 		" WHERE t.endpoint = $1 AND e.account IS NOT NULL"
 		" AND (t.claimed OR t.opted_out OR t.opt_in = 'f' OR t.action = 'n')) m GROUP BY account, hash"

@@ -16,8 +16,9 @@
 
 #include "datatype/timestamp.h"
 
-/* What is remembered; the first wins over the second. */
-#define CS_MEMORY_CLOSED	'o' /* opted out, withdrawn, or forgotten */
+/* What is remembered; the first wins over the others. */
+#define CS_MEMORY_CLOSED	'o' /* opted out, unsubscribed, or forgotten */
+#define CS_MEMORY_SAID_NO	'n' /* withdrawn: a row that says yes is a word */
 #define CS_MEMORY_CLAIMED	'c'
 
 typedef struct CsConsent

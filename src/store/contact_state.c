@@ -118,6 +118,8 @@ cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKnown *known)
 static void
 add_consent(CsKnown *known, const CsKnown *other)
 {
+	known->opt_in = other->synced_at > known->synced_at ? cs_contact_said(known->opt_in, other->opt_in) :
+		cs_contact_said(other->opt_in, known->opt_in);
 	known->claimed |= other->claimed;
 	known->opted_out |= other->opted_out;
 	known->opt_in_at = Max(known->opt_in_at, other->opt_in_at);
@@ -305,7 +307,11 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set(writer, CONTACT_SYNCED_AT, TimestampTzGetDatum(now));
 	cs_keyed_table_set(writer, CONTACT_WATCH, Int32GetDatum(stored->watch));
 	cs_keyed_table_set_text(writer, CONTACT_KEY, stored->key);
-	cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(stored->opt_in));
+	/* what was said last is not forgotten when the contact is unsubscribed */
+	if (found && contact->action != CS_UPSERT)
+		cs_keyed_table_keep(writer, CONTACT_OPT_IN);
+	else
+		cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(stored->opt_in));
 	set_opt_in_at(writer, stored, found);
 	cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(stored->claimed));
 	cs_keyed_table_set(writer, CONTACT_OPTED_OUT,

@@ -187,30 +187,57 @@ check_result(CsKeyedWriter *writer, TM_Result result)
 						RelationGetRelationName(writer->table.rel))));
 }
 
-void
-cs_keyed_table_update(CsKeyedWriter *writer)
+/* Update the row that was found, unless this command has changed it. */
+static TM_Result
+try_to_update(CsKeyedWriter *writer)
 {
 	TM_FailureData failure;
 	LockTupleMode lockmode;
 	CsUpdateIndexes update_indexes;
-
-	fill_slot(writer, writer->update_slot);
-	check_result(writer, table_tuple_update(writer->table.rel, &writer->table.slot->tts_tid,
+	TM_Result	result = table_tuple_update(writer->table.rel, &writer->table.slot->tts_tid,
 											writer->update_slot, GetCurrentCommandId(true),
 											writer->table.snapshot, InvalidSnapshot, true, &failure,
-											&lockmode, &update_indexes));
-	if (update_indexes)
+											&lockmode, &update_indexes);
+
+	if (result == TM_Ok && update_indexes)
 		insert_index_entries(writer, writer->update_slot, true);
+	return result;
 }
 
+/* Begin another command, which sees what this one has written, and find the row anew. */
+static bool
+find_again(CsKeyedTable *table)
+{
+	CommandCounterIncrement();
+	table->snapshot->curcid = GetCurrentCommandId(false);
+	index_rescan(table->scan, NULL, table->nkeys, NULL, 0);
+	return cs_keyed_table_next(table);
+}
+
+/* Update the row that was found.  It may be written more than once. */
+void
+cs_keyed_table_update(CsKeyedWriter *writer)
+{
+	TM_Result	result;
+
+	fill_slot(writer, writer->update_slot);
+	result = try_to_update(writer);
+	if (result == TM_SelfModified && find_again(&writer->table))
+		result = try_to_update(writer);
+	check_result(writer, result);
+}
+
+/* Delete the row that was found, unless that has been done. */
 void
 cs_keyed_table_delete(CsKeyedWriter *writer)
 {
 	TM_FailureData failure;
-
-	check_result(writer, table_tuple_delete(writer->table.rel, &writer->table.slot->tts_tid,
+	TM_Result	result = table_tuple_delete(writer->table.rel, &writer->table.slot->tts_tid,
 											GetCurrentCommandId(true), writer->table.snapshot,
-											InvalidSnapshot, true, &failure, false));
+											InvalidSnapshot, true, &failure, false);
+
+	if (result != TM_SelfModified)
+		check_result(writer, result);
 }
 
 void

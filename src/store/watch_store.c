@@ -93,6 +93,9 @@ cs_watch_store_changed(const CsWatch *watch)
 		" WHERE id = $1",
 		6, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID}
 	};
+	static CsStatement forget_digests = {
+		"UPDATE contactsync.source_row SET digest = NULL WHERE watch = $1 AND digest IS NOT NULL", 1, {INT4OID}
+	};
 	Datum		args[6];
 
 	args[0] = Int32GetDatum(watch->id);
@@ -102,6 +105,8 @@ cs_watch_store_changed(const CsWatch *watch)
 	args[4] = CStringGetTextDatum(cs_watch_on_delete_words[watch->on_delete]);
 	args[5] = CStringGetTextDatum(watch->search_path);
 	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n  ");
+	/* a row that is mapped in another way has not changed */
+	cs_sql_execute(&forget_digests, args, NULL);
 	cs_invalidation_send(CS_DEFINITIONS);
 }
 

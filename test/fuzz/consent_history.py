@@ -535,7 +535,7 @@ class History(World):
             self.attempt(None, "SELECT * FROM contactsync_forget(%s)", (row.address,))
             self.note("contactsync_forget(), but the row stays", {row.address})
             for ledger in self.ledgers.values():
-                ledger.forgotten(row.address)
+                ledger.forgotten(row.address, self.rows)
 
     # Actions and their weights
 

@@ -216,7 +216,7 @@ class Ledger:
             word("opt_in became true", memory.said is not True)
         elif same and before is None and memory.said is not True:
             word("opt_in became true")
-        elif same and memory.said is False:
+        elif same and memory.said is False and self._nobody_says_no(new):
             word("the row that says yes spoke again", None)
         elif same:
             pass
@@ -238,6 +238,8 @@ class Ledger:
             word("a row of an address that was never claimed", None)
 
     def _nobody_says_no(self, row):
+        if self.upserted.get(row.address, (None,))[0] is False:
+            return False
         return not any(self.says(other) is False for other in self.standing(self.rows, seen_only=False)
                        if other.address == row.address and other.uid != row.uid)
 
@@ -271,10 +273,11 @@ class Ledger:
             if address not in self.upserted and address not in others:
                 memory.abandoned = memory.gap = True
 
-    def forgotten(self, address):
-        """Record an erasure; on_delete does not apply until a row with this address is sent again."""
+    def forgotten(self, address, rows):
+        """Record an erasure. Rows with this address are as good as new; on_delete does not apply until one is sent again."""
         self.memories[address].abandoned = True
         self.loose.add(address)
+        self.seen -= {row.uid for row in rows.values() if row.address == address}
 
     def crashed(self):
         """Record a crash, which can lose the latest outcomes, so that calls are repeated."""
@@ -361,7 +364,10 @@ class Ledger:
         if kind == "removed" or kind == "withdrawn" and set(event.get("lost", ())) - {UNASKED}:
             self._judge_removal(memory, address, event)
         if event.get("before") == "COMPLAINED" and event.get("status") == "UNSUBSCRIBED":
-            self.verdict("stale", address, event["journal"], "COMPLAINED was overwritten by UNSUBSCRIBED")
+            told = memory.told is not None and memory.told < event["journal"]
+            self.verdict("stale" if told else "window", address, event["journal"],
+                         "COMPLAINED, which was known, was overwritten by UNSUBSCRIBED" if told else
+                         "COMPLAINED, which nothing had told, was overwritten by UNSUBSCRIBED")
 
     def _judge_claim(self, memory, address, event, gained, over):
         request, what = event["journal"], f"{event['kind']}{' ' + ', '.join(sorted(gained)) if gained else ''}"
@@ -431,7 +437,7 @@ class Ledger:
         undone, memory.withdrawn_at = memory.withdrawn_at is not None, None
         for word in memory.words:
             late = memory.no_step is not None and memory.no_step > word.step
-            if (word.required or undone and not word.again) and self.account.carries and not word.carried and not there and not failed and not late and rows:
+            if (word.required or undone and word.required is False and not word.again) and self.account.carries and not word.carried and not there and not failed and not late and rows:
                 if memory.said is True:
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]

@@ -173,5 +173,15 @@ $sandbox->clear_faults('campaignlark');
 $node->safe_psql('postgres', q{CALL contactsync_wait('campaignlark')});
 like(at_provider('last@example.com'), qr/^(Ann|Bea|Cid) \d SUBSCRIBED$/, 'the contact shows one of the remaining rows again');
 
+# two rows of a contact that may both have been sent, and have gone, are stored together
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (30, 'twice@example.com', 'One'), (31, 'twice@example.com', 'Two'); CALL contactsync_wait('campaignlark')});
+$sandbox->fault('campaignlark', { effect => 'after', times => undef, action => { status => 503 } });
+my $since = $sandbox->count('campaignlark')->{requests};
+$node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Both' WHERE id IN (30, 31)});
+wait_for('a lost answer', sub { $sandbox->count('campaignlark')->{requests} > $since });
+$node->safe_psql('postgres', q{DELETE FROM customers WHERE id IN (30, 31); ALTER SERVER campaignlark OPTIONS (ADD timeout '61s')});
+$sandbox->clear_faults('campaignlark');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM contactsync.queue}), 'the lane does not stand still');
+
 $node->stop;
 done_testing();

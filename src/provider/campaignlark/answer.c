@@ -109,8 +109,9 @@ judge_found(const CsContact *contact, const CsOutcome *outcome, CsJudgement *jud
 	if (contact->action == CS_UNSUBSCRIBE && gone)
 		return;					/* nothing is left to be done */
 	cs_answer_conclude(judgement, CS_STEP, NULL, "the contact is %s", outcome->remote_status);
-	judgement->next_step = CS_LARK_STEP(contact->action == CS_UNSUBSCRIBE ? CS_LARK_SET :
-										CS_LARK_KEEP, 0);
+	judgement->next_step = CS_LARK_STEP(contact->action == CS_UNSUBSCRIBE ||
+										(contact->consent == CS_CONSENT_NO && !gone) ?
+										CS_LARK_SET : CS_LARK_KEEP, 0);
 }
 
 /*

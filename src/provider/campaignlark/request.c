@@ -140,9 +140,10 @@ cs_campaignlark_looks_up(const CsCampaignLark *lark, const CsContact *contact)
 
 	if (contact->action == CS_UNSUBSCRIBE)
 		return true;			/* a complaint is not to be overwritten */
-	if (contact->opted_out && contact->claim != CS_CLAIM && (status == NULL || is_claim(status)))
+	if (contact->opted_out && contact->claim != CS_CLAIM &&
+		(status == NULL || is_claim(status) || strcmp(status, "UNSUBSCRIBED") == 0))
 		return true;			/* it may be gone, and would be subscribed
-								 * again */
+								 * again; or its complaint is known */
 	if (status == NULL)
 		return lark->new_status == NULL || strcmp(lark->new_status, "SUBSCRIBED") != 0 ||
 			(!contact->known && contact->claimed);

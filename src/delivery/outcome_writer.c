@@ -1,0 +1,106 @@
+/*-------------------------------------------------------------------------
+ *
+ * outcome_writer.c
+ *		Storing the outcomes of one lane.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "delivery/outcome_writer.h"
+#include "delivery/speaker.h"
+#include "store/consent.h"
+#include "store/contact_state.h"
+#include "store/departure.h"
+#include "store/failure.h"
+#include "store/queue.h"
+#include "store/row_state.h"
+#include "store/stats.h"
+
+static void
+remember(CsAccount *account, int n, const CsConsent *consents)
+{
+	if (n == 0 || account->consents.account == 0)
+		return;
+	cs_consent_remember(account->consents.account, n, consents);
+	account->consents.has_consents = true;
+}
+
+/* Forget contacts that the provider has no more, but what has to be remembered. */
+static void
+remove_contacts(CsLaneOutcomes *outcomes)
+{
+	CsAccount  *account = outcomes->lane->account;
+	CsRemoved  *removed = outcomes->removed.items;
+	char	  **keys = palloc(outcomes->removed.n * sizeof(char *));
+	CsConsent  *consents = palloc(outcomes->removed.n * sizeof(CsConsent));
+	int			n = 0;
+
+	for (int i = 0; i < outcomes->removed.n; i++)
+	{
+		keys[i] = unconstify(char *, removed[i].upsert_key);
+		if (removed[i].consent.state && removed[i].consent.address)
+			consents[n++] = removed[i].consent;
+	}
+	cs_contact_state_remove(account->id, outcomes->removed.n, keys);
+	remember(account, n, consents);
+}
+
+/* Removals count for the watch whose row left the contact. */
+static void
+count_removals(const CsLaneOutcomes *outcomes)
+{
+	const int  *watches = outcomes->removed_for.items;
+	const CsFailureStored *failed = outcomes->failed.items;
+	int			endpoint = outcomes->lane->endpoint_id;
+
+	for (int i = 0, n; i < outcomes->removed_for.n; i += n)
+	{
+		for (n = 1; i + n < outcomes->removed_for.n && watches[i + n] == watches[i];)
+			n++;
+		cs_stats_count(endpoint, watches[i], n, 0, 0, NULL);
+	}
+	for (int i = 0; i < outcomes->failed.n; i++)
+		cs_stats_count(endpoint, failed[i].watch, 0, 0, 1,
+					   failed[i].message && !failed[i].erases ? failed[i].message : failed[i].reason);
+}
+
+void
+cs_outcome_writer_store(CsLaneOutcomes *outcomes)
+{
+	CsLane	   *lane = outcomes->lane;
+	int			endpoint = lane->endpoint_id;
+	const CsLeftTo *left = outcomes->left_to.items;
+
+	cs_contact_state_invalidate(endpoint, outcomes->unknown.n, outcomes->unknown.items);
+	cs_contact_state_store(endpoint, outcomes->contacts.n, outcomes->contacts.items);
+	cs_row_state_store(endpoint, lane->watch_id, outcomes->rows.n, outcomes->rows.items);
+	cs_row_state_remove(lane->watch_id, outcomes->gone.n, outcomes->gone.items);
+	for (int i = 0; i < outcomes->left_to.n; i++)
+		cs_speaker_leave(lane, &left[i]);
+	for (int i = 0; i < outcomes->speakers.n; i++)
+		cs_speaker_queue(lane, ((CsRowKey *) outcomes->speakers.items)[i].watch,
+						 ((CsRowKey *) outcomes->speakers.items)[i].key);
+	cs_departure_store(endpoint, outcomes->departures.n, outcomes->departures.items);
+	if (outcomes->departures.n > 0)
+		lane->account->removals_at = 0;
+	if (outcomes->removed.n > 0)
+		remove_contacts(outcomes);
+	remember(lane->account, outcomes->left_addresses.n, outcomes->left_addresses.items);
+	cs_departure_remove(endpoint, outcomes->decided.n, outcomes->decided.items);
+	cs_departure_refuse(endpoint, outcomes->refused.n, outcomes->refused.items);
+	if (outcomes->cleared.n > 0)
+		cs_failure_clear(endpoint, lane->watch_id, outcomes->cleared.n, outcomes->cleared.items);
+	if (outcomes->failed.n > 0)
+	{
+		lane->has_failures = true;
+		cs_failure_store(endpoint, outcomes->failed.n, outcomes->failed.items);
+	}
+	if (outcomes->done.n > 0)
+		cs_queue_delete(endpoint, lane->watch_id, outcomes->done.n, outcomes->done.items);
+	if (lane->removals)
+		count_removals(outcomes);
+	else
+		cs_stats_count(endpoint, lane->watch_id, outcomes->synced, outcomes->unchanged,
+					   outcomes->failed.n, outcomes->last_error);
+}
