@@ -227,7 +227,7 @@ report_trouble(int elevel, const CsProgress *progress)
 static void
 deliver(Oid serverid, Oid roleid)
 {
-	CsDelivery *delivery = cs_delivery_open(&transactions, serverid, roleid, NULL);
+	CsDelivery *delivery = cs_delivery_open(&transactions, serverid, roleid);
 	CsTarget	target;
 	int			done = 0;
 

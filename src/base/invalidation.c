@@ -87,6 +87,14 @@ cs_invalidation_begin(void)
 	}
 }
 
+/* Return whether cs_invalidation_take() would return true. */
+bool
+cs_invalidation_pending(CsDefinition definition)
+{
+	AcceptInvalidationMessages();
+	return changed[definition];
+}
+
 /*
  * Return whether the definition has changed since the last call.  Needs no
  * transaction; in one that began earlier it also sees what was committed since.

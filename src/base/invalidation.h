@@ -23,6 +23,7 @@ typedef enum CsDefinition
 } CsDefinition;
 
 extern void cs_invalidation_begin(void);
+extern bool cs_invalidation_pending(CsDefinition definition);
 extern bool cs_invalidation_take(CsDefinition definition);
 extern void cs_invalidation_send(CsDefinition definition);
 extern void cs_invalidation_hold(bool hold);

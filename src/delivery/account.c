@@ -31,25 +31,32 @@
 #include "store/notify.h"
 #include "store/watch_store.h"
 
-/* Create an account in the current context, without an endpoint yet. */
+/*
+ * Create an account without an endpoint yet, in a context of its own, which becomes
+ * the current one.
+ */
 CsAccount *
 cs_account_create(const CsEndpointState *state)
 {
-	CsAccount  *account = palloc0(sizeof(CsAccount));
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync account",
+												  ALLOCSET_DEFAULT_SIZES);
+	CsAccount  *account = MemoryContextAllocZero(context, sizeof(CsAccount));
 
+	MemoryContextSwitchTo(context);
 	account->id = state->id;
 	account->serverid = state->serverid;
 	account->roleid = state->roleid;
 	account->busy = state->busy;
 	account->stale_before = state->stale_before;
 	account->learned_pace = state->pace;
-	account->limitation = state->limitation;
+	account->limitation = state->limitation ? pstrdup(state->limitation) : NULL;
 	account->halt_notified = state->halt_notified;
-	account->context = CurrentMemoryContext;
+	account->context = context;
 	account->health_changed = true;
 	account->pull_error = state->pull_error;
 	account->published = -1;
 	dlist_init(&account->ready);
+	dlist_init(&account->flying);
 	return account;
 }
 
@@ -62,21 +69,6 @@ set_health(CsAccount *account, CsHealth health, double resume_at, const char *re
 	if (account->reason)
 		pfree(account->reason);
 	account->reason = reason ? MemoryContextStrdup(account->context, reason) : NULL;
-}
-
-/* Go on as the account that this one replaces. */
-void
-cs_account_carry_over(CsAccount *account, const CsAccount *before)
-{
-	account->failures = before->failures;
-	account->last_success = before->last_success;
-	account->last_batch = before->last_batch;
-	account->synced_since_halt = before->synced_since_halt;
-	if (account->unreadable)
-		return;
-	account->pace.tokens = before->pace.tokens;
-	account->pace.at = before->pace.at;
-	set_health(account, before->health, before->resume_at, before->reason);
 }
 
 /*
@@ -100,6 +92,7 @@ set_pace(CsAccount *account, double now)
 	if (account->learned_pace > 0)
 		rate = Min(rate, account->learned_pace);
 	cs_pace_set(&account->pace, rate, rate < endpoint->pace ? 1 : endpoint->burst, now);
+	account->published = -1;
 }
 
 /*
@@ -119,23 +112,6 @@ cs_account_remember(CsAccount *account, const char *limitation, double now)
 	set_pace(account, now);
 }
 
-/* Forget what the provider taught us: its options were changed. */
-void
-cs_account_unlearn(CsAccount *account, double now)
-{
-	if (account->learned_pace == 0 && account->limitation == NULL)
-		return;
-	account->learned_pace = 0;
-	if (account->limitation)
-		pfree(account->limitation);
-	account->limitation = NULL;
-	account->learned_changed = true;
-	if (account->endpoint == NULL)
-		return;
-	account->endpoint->limitation = NULL;
-	set_pace(account, now);
-}
-
 /* After a first 429 a provider may have to be called less often for good. */
 static void
 learn_pace(CsAccount *account, double now)
@@ -148,6 +124,10 @@ learn_pace(CsAccount *account, double now)
 	account->learned_changed = true;
 	set_pace(account, now);
 }
+
+/*
+ * Versions of the server
+ */
 
 typedef struct CsEndpointJob
 {
@@ -166,6 +146,65 @@ read_endpoint(void *arg)
 	MemoryContextSwitchTo(old);
 }
 
+/* The version that is used now, which is kept until it is released. */
+CsServerVersion *
+cs_account_hold_version(CsAccount *account)
+{
+	account->version->users++;
+	return account->version;
+}
+
+void
+cs_account_release_version(CsServerVersion *version)
+{
+	if (--version->users == 0)
+		MemoryContextDelete(version->context);
+}
+
+/* Are both the same account at the provider? */
+static bool
+is_same_account(const CsEndpoint *a, const CsEndpoint *b)
+{
+	const char *option = a->provider->account_option;
+	const char *name = option ? cs_endpoint_option(a, option) : NULL;
+	const char *other = option ? cs_endpoint_option(b, option) : NULL;
+
+	return a->provider == b->provider && strcmp(a->base_url, b->base_url) == 0 &&
+		strcmp(name ? name : "", other ? other : "") == 0;
+}
+
+/* Stop using the present version; calls in flight may still need it. */
+static void
+leave_version(CsAccount *account, const CsEndpoint *next)
+{
+	CsServerVersion *version = account->version;
+
+	if (version == NULL)
+		return;
+	version->superseded = !cs_endpoint_equal(version->endpoint, next);
+	version->moved = !is_same_account(version->endpoint, next);
+	account->reconfigured |= version->superseded;
+	account->moved |= version->moved;
+	if (version->endpoint->limitation)
+		version->endpoint->limitation = MemoryContextStrdup(version->context,
+															version->endpoint->limitation);
+	cs_account_release_version(version);
+}
+
+static void
+use_version(CsAccount *account, MemoryContext context, CsEndpoint *endpoint, double now)
+{
+	CsServerVersion *version = MemoryContextAllocZero(context, sizeof(CsServerVersion));
+
+	version->context = context;
+	version->endpoint = endpoint;
+	version->users = 1;
+	account->version = version;
+	account->endpoint = endpoint;
+	endpoint->limitation = account->limitation;
+	set_pace(account, now);
+}
+
 /*
  * Read server and user mapping anew.  If that fails, halt the account with the
  * error as the reason; what was read before serves to judge answers that are
@@ -177,37 +216,58 @@ cs_account_read_endpoint(CsAccount *account, double now)
 	MemoryContext fresh = AllocSetContextCreate(account->context, "contactsync endpoint",
 												ALLOCSET_SMALL_SIZES);
 	CsEndpointJob job = {account, fresh};
-	CsEndpoint *endpoint = NULL;
 	ErrorData  *error;
 
-	if (cs_try(read_endpoint, &job, NULL, &error) == CS_TRY_OK)
-		endpoint = job.endpoint;
-	else
+	account->unreadable = cs_try(read_endpoint, &job, NULL, &error) != CS_TRY_OK;
+	account->denied = account->unreadable && error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE;
+	if (account->unreadable)
+	{
 		cs_account_halt(account, now, -1, "configuration",
 						error->hint ? psprintf("%s (%s)", error->message, error->hint) :
 						error->message);
-	account->unreadable = endpoint == NULL;
-	if (endpoint == NULL)
-	{
 		/* what a dropped role left is removed when definitions are reloaded */
 		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(account->roleid)))
 			cs_invalidation_send(CS_DEFINITIONS);
 		MemoryContextDelete(fresh);
 		return;
 	}
-	if (account->endpoint && !cs_endpoint_equal(account->endpoint, endpoint))
-		account->reconfigured = true;
-	if (account->endpoint_context)
-		MemoryContextDelete(account->endpoint_context);
-	account->endpoint_context = fresh;
-	account->endpoint = endpoint;
-	endpoint->limitation = account->limitation;
-	set_pace(account, now);
+	if (cs_endpoint_equal(account->endpoint, job.endpoint) &&
+		strcmp(account->endpoint->server_name, job.endpoint->server_name) == 0)
+	{
+		MemoryContextDelete(fresh);
+		return;
+	}
+	leave_version(account, job.endpoint);
+	use_version(account, fresh, job.endpoint, now);
 }
 
 /*
  * Health
  */
+
+/*
+ * Somebody has changed the server: forget what the provider taught us, and what
+ * became of earlier calls.
+ */
+void
+cs_account_start_anew(CsAccount *account, double now)
+{
+	account->learned_changed |= account->learned_pace != 0 || account->limitation != NULL;
+	account->learned_pace = 0;
+	if (account->limitation)
+		pfree(account->limitation);
+	account->limitation = NULL;
+	account->failures = 0;
+	account->synced_since_halt = false;
+	account->refresh_wanted = false;
+	account->refresh_at = 0;
+	account->reconfigured = account->moved = false;
+	if (account->endpoint == NULL || account->unreadable)
+		return;
+	account->endpoint->limitation = NULL;
+	set_pace(account, now);
+	set_health(account, CS_RUNNING, 0, NULL);
+}
 
 /* Go on with a wait that the provider demanded before a restart. */
 void

@@ -39,6 +39,19 @@ typedef enum CsLearning
 	CS_LEARNING_DONE
 } CsLearning;
 
+/*
+ * The options of a server and a user mapping, as they were once.  What was started
+ * under them is judged by them, and uses them until then.
+ */
+typedef struct CsServerVersion
+{
+	MemoryContext context;
+	CsEndpoint *endpoint;
+	int			users;
+	bool		superseded;		/* somebody has changed an option since */
+	bool		moved;			/* ... and it is another account since */
+} CsServerVersion;
+
 typedef struct CsAccount
 {
 	int			id;				/* contactsync.endpoint.id */
@@ -46,9 +59,13 @@ typedef struct CsAccount
 	Oid			roleid;
 	MemoryContext context;
 	CsEndpoint *endpoint;		/* NULL: it could never be read */
-	MemoryContext endpoint_context;
+	CsServerVersion *version;	/* that endpoint belongs to, or NULL */
 	bool		unreadable;		/* the last attempt failed, so it is HALTED */
-	bool		reconfigured;	/* an option has changed since it was loaded */
+	bool		denied;			/* ... because the role may not use the server
+								 * any more */
+	bool		reconfigured;	/* an option has changed since definitions
+								 * were loaded */
+	bool		moved;			/* ... and it is another account since */
 
 	/* what the provider taught us; stored in contactsync.endpoint */
 	CsPace		pace;
@@ -82,6 +99,8 @@ typedef struct CsAccount
 	int64		nwaiting;		/* how many */
 
 	List	   *lanes;
+	List	   *retired;		/* lanes of watches that were dropped, while
+								 * their calls are in flight */
 	CsLane	   *removals;		/* contacts that no row stands for; not in
 								 * lanes */
 	double		removals_at;	/* when they are looked for again */
@@ -94,6 +113,7 @@ typedef struct CsAccount
 	int			published;		/* in_flight as status shows it */
 	int64		nwaiting_published;
 	dlist_head	ready;			/* calls that wait for their time */
+	dlist_head	flying;			/* calls in flight */
 	int64		last_batch;		/* number of the last batch */
 
 	/* of an OAuth access token; token.c */
@@ -121,11 +141,12 @@ typedef struct CsRequestOwner
 } CsRequestOwner;
 
 extern CsAccount *cs_account_create(const CsEndpointState *state);
-extern void cs_account_carry_over(CsAccount *account, const CsAccount *before);
 extern void cs_account_read_endpoint(CsAccount *account, double now);
+extern CsServerVersion *cs_account_hold_version(CsAccount *account);
+extern void cs_account_release_version(CsServerVersion *version);
 
 extern void cs_account_remember(CsAccount *account, const char *limitation, double now);
-extern void cs_account_unlearn(CsAccount *account, double now);
+extern void cs_account_start_anew(CsAccount *account, double now);
 
 extern void cs_account_resume_throttle(CsAccount *account, double now, double until,
 									   const char *reason);

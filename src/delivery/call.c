@@ -1,20 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * call.c
- *		One HTTP request about some contacts, from its making to its verdict.
+ *		One HTTP request about some contacts: making, starting and ending it.
  *
- * This file decides what a verdict means for the contacts, for the batch and for
- * the account, and does so for all providers alike:
- *
- *		DONE	each contact has its outcome
- *		STEP	the same contacts go on with the provider's next request
- *		RETRY	the contacts are read again and batched again; the very call is
- *				repeated where the provider knows it by an idempotency key
- *		REKEY	the same call under a new key, once
- *		REAUTH	the same call with a fresh token, once
- *		SPLIT	two halves, until the contact at fault is alone
- *		REJECT	every contact fails
- *		HALT	no contact fails: the account waits, or the watch does
+ * What its answer means is decided by verdict.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,22 +12,16 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/clock.h"
-#include "base/settings.h"
 #include "delivery/call.h"
-#include "delivery/token.h"
-#include "http/url.h"
+#include "delivery/settle.h"
 #include "provider/provider.h"
 
 /* A call is full when its contacts have this much text. */
 #define CALL_BYTES	(4 * 1024 * 1024)
 
-/* A batch gets so many new idempotency keys before it is split. */
-#define MAX_REKEYS	1
-
 /* Create a call about n ACTIVE changes, as a user of their read batches. */
-static CsCall *
-create_call(CsAccount *account, int n, CsChange **changes, CsAction action, int step)
+CsCall *
+cs_call_create(CsAccount *account, int n, CsChange **changes, CsAction action, int step)
 {
 	MemoryContext context = AllocSetContextCreate(account->context, "contactsync call",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -69,7 +52,7 @@ make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t 
 
 	if (*n == 0)
 		return;
-	call = create_call(account, *n, group, action, 0);
+	call = cs_call_create(account, *n, group, action, 0);
 	if (cs_account_is_probing(account))
 		dlist_push_head(&account->ready, &call->node);
 	else
@@ -116,8 +99,8 @@ cs_call_make(CsAccount *account, int n, CsChange **changes)
  * The read batches of a call's changes, palloc'd.  The call is their user, but its
  * changes may be finished, and not name them any more, when it is freed.
  */
-static CsReadBatch **
-read_batches_of(const CsCall *call)
+CsReadBatch **
+cs_call_read_batches(const CsCall *call)
 {
 	CsReadBatch **read_batches = palloc(call->batch.ncontacts * sizeof(CsReadBatch *));
 
@@ -127,8 +110,8 @@ read_batches_of(const CsCall *call)
 }
 
 /* Free a call whose changes have gone elsewhere. */
-static void
-free_call(CsCall *call, CsReadBatch **read_batches)
+void
+cs_call_free(CsCall *call, CsReadBatch **read_batches)
 {
 	for (int i = 0; i < call->batch.ncontacts; i++)
 		cs_read_batch_release(read_batches[i]);
@@ -155,7 +138,9 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	}
 	call->started_at = now;
 	call->started = GetCurrentTimestamp();
-	(void) cs_http_start(http, &account->endpoint->http, &call->request, auth, call);
+	call->transfer = cs_http_start(http, &account->endpoint->http, &call->request, auth, call);
+	call->version = cs_account_hold_version(account);
+	dlist_push_tail(&account->flying, &call->node);
 	account->in_flight++;
 	cs_provider_auth_wipe(auth);
 	MemoryContextSwitchTo(old);
@@ -169,8 +154,8 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
  * Have the call started again as it is, ahead of any other; but while the account
  * only probes, behind the others, so that another one is tried first.
  */
-static void
-repeat(CsCall *call, double not_before)
+void
+cs_call_repeat(CsCall *call, double not_before)
 {
 	CsAccount  *account = call->account;
 
@@ -182,28 +167,46 @@ repeat(CsCall *call, double not_before)
 }
 
 /*
- * Have the contacts read and batched again.  "last": behind the others, so that
- * another one is tried first.
+ * Have a contact read and batched again.  "last": behind the others, so that
+ * another one is tried first.  It keeps its locks, so that no change of another
+ * value overtakes it, unless its lane waits for somebody.
  */
-static void
-release_contacts(CsCall *call, double not_before, bool last)
+void
+cs_call_release_contact(CsChange *change, double not_before, bool last)
 {
-	for (int i = call->batch.ncontacts - 1; i >= 0; i--)
-	{
-		call->changes[i]->read_batch = NULL;
-		cs_change_postpone(call->changes[i], not_before, !last);
-	}
+	change->read_batch = NULL;
+	if (cs_lane_is_stopped(change->lane))
+		cs_change_release_locks(change);
+	cs_change_postpone(change, not_before, !last);
 }
 
-/* Give up a call that is ready. */
+/* The same for all contacts of a call. */
+void
+cs_call_release_contacts(CsCall *call, double not_before, bool last)
+{
+	for (int i = call->batch.ncontacts - 1; i >= 0; i--)
+		cs_call_release_contact(call->changes[i], not_before, last);
+}
+
+/* Is one of its contacts not to be sent any more? */
+bool
+cs_call_is_abandoned(const CsCall *call)
+{
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		if (call->changes[i]->set->closed || call->changes[i]->forgotten)
+			return true;
+	return false;
+}
+
+/* Give up a call that is ready, or that was in flight. */
 static void
 withdraw(CsCall *call)
 {
-	CsReadBatch **read_batches = read_batches_of(call);
+	CsReadBatch **read_batches = cs_call_read_batches(call);
 
 	dlist_delete(&call->node);
-	release_contacts(call, 0, false);
-	free_call(call, read_batches);
+	cs_call_release_contacts(call, 0, false);
+	cs_call_free(call, read_batches);
 }
 
 /*
@@ -227,349 +230,53 @@ cs_call_withdraw_paused(CsAccount *account)
 	}
 }
 
-/* The first call about a contact was refused: the provider has nothing of it. */
-static void
-confirm_refusal(const CsCall *call, int i)
-{
-	if (call->batch.step == 0)
-		call->changes[i]->unconfirmed = call->changes[i]->was_unconfirmed;
-}
-
-static void
-reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
-{
-	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
-
-	outcome.reason = judgement->reason;
-	outcome.code = judgement->code;
-	outcome.message = judgement->message;
-	outcome.field = judgement->field;
-	for (int i = 0; i < call->batch.ncontacts; i++)
-	{
-		if (judgement->verdict == CS_REJECT || judgement->verdict == CS_SPLIT)
-			confirm_refusal(call, i);
-		cs_settle_failed(settlement, call->changes[i], &outcome, judgement->request_id);
-	}
-}
-
-/* Make a part of the call ready, ahead of any other. */
-static void
-split_off(CsCall *call, int from, int n)
-{
-	CsCall	   *part = create_call(call->account, n, call->changes + from,
-								   call->batch.action, call->batch.step);
-
-	part->indivisible = true;
-	repeat(part, 0);
-}
-
-/* Split the call into halves, or reject its only contact. */
-static void
-split(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
-{
-	int			half = call->batch.ncontacts / 2;
-
-	if (call->batch.ncontacts == 1)
-	{
-		reject(call, settlement, judgement);
-		return;
-	}
-	for (int i = 0; i < call->batch.ncontacts && judgement->verdict == CS_SPLIT; i++)
-		confirm_refusal(call, i);
-	split_off(call, half, call->batch.ncontacts - half);
-	split_off(call, 0, half);
-}
-
 /*
- * Verdicts
+ * Give up calls that wait to be started, or repeated: the definition of the server
+ * has changed, and their contacts are to be read again; or, unless "all", only those
+ * with contacts that are not to be sent any more.  A sequence of steps that has
+ * begun goes on, unless "steps".
  */
-
-static bool
-is_tried_enough(const CsCall *call)
-{
-	return call->changes[0]->attempts > call->account->endpoint->max_retries;
-}
-
-/*
- * Has the call failed unrefused more often than is allowed, while other contacts had
- * their outcome?  Then its contacts are at fault after all; otherwise the provider is.
- */
-static bool
-is_given_up(const CsCall *call)
-{
-	return is_tried_enough(call) && call->account->last_success > call->changes[0]->failed_at;
-}
-
-/* Was one of the contacts queued again meanwhile? */
-static bool
-is_queued_again(const CsCall *call)
-{
-	for (int i = 0; i < call->batch.ncontacts; i++)
-		if (call->changes[i]->next_rows != NIL)
-			return true;
-	return false;
-}
-
-/* Return true if the call is repeated as it is. */
-static bool
-retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
-{
-	CsAccount  *account = call->account;
-	bool		same = call->indivisible;
-	double		not_before = 0;
-
-	if (judgement->throttled)
-		cs_account_throttle(account, now, judgement->retry_after, judgement->message);
-	else
-	{
-		for (int i = 0; i < call->batch.ncontacts; i++)
-		{
-			call->changes[i]->attempts++;
-			if (call->changes[i]->failed_at == 0)
-				call->changes[i]->failed_at = now;
-		}
-		if (is_given_up(call))
-		{
-			cs_account_recover(account, now);
-			judgement->reason = judgement->reason ? judgement->reason : CS_REASON_UNAVAILABLE;
-			split(call, settlement, judgement);
-			return false;
-		}
-		not_before = now + (judgement->retry_after >= 0 ? judgement->retry_after :
-							cs_pace_backoff(call->changes[0]->attempts));
-		cs_account_fail(account, now, judgement->retry_after, judgement->message);
-	}
-	/* once it was tried enough, only single contacts show which is at fault */
-	if ((account->endpoint->provider->abilities & CS_HAS_IDEMPOTENCY) && !is_queued_again(call) &&
-		!is_tried_enough(call))
-		same = true;
-	if (same)
-		repeat(call, not_before);
-	else
-		release_contacts(call, not_before, cs_account_is_probing(account));
-	return same;
-}
-
-/* Do what an outcome says of one contact of a call. */
-static void
-settle_contact(const CsCall *call, int i, CsOutcome *outcome, CsSettlement *settlement,
-			   const CsJudgement *judgement, double now)
-{
-	CsChange   *change = call->changes[i];
-
-	if (outcome->kind == CS_OUTCOME_RETRY &&
-		++change->attempts > call->account->endpoint->max_retries)
-		outcome->kind = CS_OUTCOME_REJECTED;
-	switch (outcome->kind)
-	{
-		case CS_OUTCOME_OK:
-			if (change->lane->broken)
-				cs_lane_repair(change->lane);
-			cs_settle_synced(settlement, change, outcome);
-			break;
-		case CS_OUTCOME_REJECTED:
-			confirm_refusal(call, i);
-			cs_settle_failed(settlement, change, outcome, judgement->request_id);
-			break;
-		case CS_OUTCOME_RETRY:
-			change->read_batch = NULL;
-			cs_change_postpone(change, now + (judgement->retry_after >= 0 ? judgement->retry_after :
-											  cs_pace_backoff(change->attempts)), false);
-			break;
-	}
-}
-
-static void
-done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
-{
-	for (int i = 0; i < call->batch.ncontacts; i++)
-		settle_contact(call, i, &judgement->outcomes[i], settlement, judgement, now);
-}
-
-/* Continue the contacts with the next step, in as many calls as it takes; those
- * that failed have their outcome. */
-static void
-step(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
-{
-	int			limit = cs_provider_batch_limit(call->account->endpoint, call->batch.action,
-												judgement->next_step);
-	CsChange  **changes = palloc(call->batch.ncontacts * sizeof(CsChange *));
-	int			n = 0;
-
-	for (int i = 0; i < call->batch.ncontacts; i++)
-	{
-		CsOutcome  *outcome = &judgement->outcomes[i];
-
-		if (outcome->kind != CS_OUTCOME_OK)
-		{
-			settle_contact(call, i, outcome, settlement, judgement, now);
-			continue;
-		}
-		cs_provider_keep_outcome(call->changes[i]->contact, outcome,
-								 call->changes[i]->read_batch->context);
-		changes[n++] = call->changes[i];
-	}
-	for (int from = (n - 1) / limit * limit; n > 0 && from >= 0; from -= limit)
-	{
-		CsCall	   *next = create_call(call->account, Min(limit, n - from), changes + from,
-									   call->batch.action, judgement->next_step);
-
-		next->indivisible = true;
-		repeat(next, 0);
-	}
-}
-
-/* The watch waits, with its changes; others of the account go on. */
-static void
-break_lanes(CsCall *call, const CsJudgement *judgement, double now)
-{
-	for (int i = 0; i < call->batch.ncontacts; i++)
-	{
-		CsLane	   *lane = call->changes[i]->lane;
-
-		if (lane->watch)
-			cs_lane_break(lane, judgement->message, now + cs_probe_interval);
-	}
-	release_contacts(call, 0, false);
-}
-
-static void
-halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
-{
-	bool		direct = call->changes[0]->lane->watch == NULL;
-
-	if (judgement->mapping_error && direct)
-		reject(call, settlement, judgement);
-	else if (judgement->mapping_error)
-		break_lanes(call, judgement, now);
-	else
-	{
-		cs_account_halt(call->account, now, judgement->retry_after,
-						judgement->reason ? judgement->reason : "halted", judgement->message);
-		release_contacts(call, 0, judgement->contact_suspected);
-	}
-}
-
-/*
- * Repeat the call with a fresh token.  If it had one already, or the token cannot
- * be refreshed, somebody has to sign in.  Return true if it is repeated.
- */
-static bool
-reauthorize(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
-{
-	CsAccount  *account = call->account;
-
-	if (call->reauthorized || !cs_token_is_refreshable(account->endpoint))
-	{
-		halt(call, settlement, judgement, now);
-		return false;
-	}
-	if (account->refreshed_at < call->started_at)
-		account->refresh_wanted = true;
-	call->reauthorized = true;
-	repeat(call, 0);
-	return true;
-}
-
-/* Do what the verdict says.  Return true if the call is repeated. */
-static bool
-execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double now)
-{
-	switch (judgement->verdict)
-	{
-		case CS_DONE:
-			cs_account_succeed(call->account, now);
-			done(call, settlement, judgement, now);
-			return false;
-		case CS_STEP:
-			step(call, settlement, judgement, now);
-			return false;
-		case CS_RETRY:
-			return retry(call, settlement, judgement, now);
-		case CS_REKEY:
-			if (call->batch.rekeys++ >= MAX_REKEYS)
-			{
-				split(call, settlement, judgement);
-				return false;
-			}
-			repeat(call, 0);
-			return true;
-		case CS_SPLIT:
-			cs_account_recover(call->account, now);
-			split(call, settlement, judgement);
-			return false;
-		case CS_REJECT:
-			cs_account_succeed(call->account, now);
-			reject(call, settlement, judgement);
-			return false;
-		case CS_REAUTH:
-			return reauthorize(call, settlement, judgement, now);
-		case CS_HALT:
-			halt(call, settlement, judgement, now);
-			return false;
-	}
-	return false;
-}
-
-/*
- * The answer
- */
-
-static void
-log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judgement,
-		 CsSettlement *settlement, double now)
-{
-	CsCallRecord record = {0};
-
-	record.endpoint = call->account->id;
-	record.started_at = call->started;
-	record.duration = now - call->started_at;
-	record.method = call->request.method;
-	record.path = cs_url_path(call->request.url);
-	record.status = response->status;
-	record.verdict = judgement->verdict == CS_RETRY && judgement->throttled ? "throttled" :
-		cs_provider_verdict_name(judgement->verdict);
-	record.contacts = call->batch.ncontacts;
-	record.created = judgement->created;
-	record.updated = judgement->updated;
-	record.attempt = call->changes[0]->attempts + 1;
-	record.sent = call->request.body.data ? call->request.body.len : 0;
-	record.received = response->body_len;
-	record.idempotency_key = call->request.idempotency_key;
-	record.request_id = judgement->request_id;
-	record.error = judgement->message;
-	for (int i = 0; i < call->batch.ncontacts; i++)
-	{
-		record.failed += judgement->verdict == CS_REJECT ||
-			(judgement->verdict == CS_DONE && judgement->outcomes[i].kind == CS_OUTCOME_REJECTED);
-		/* the log does not name who is forgotten */
-		if (!call->changes[i]->removal_erases)
-			continue;
-		record.path = "***";
-		record.error = judgement->reason;
-	}
-	record.traces = cs_settle_make_traces(settlement, call->batch.ncontacts, call->changes, &call->request, response);
-	cs_settle_call(settlement, &record);
-}
-
-/* The call has its answer: its contacts have outcomes, go on, or wait.  The
- * response may be in any context. */
 void
-cs_call_answered(CsCall *call, const CsResponse *response, CsSettlement *settlement, double now)
+cs_call_withdraw(CsAccount *account, bool all, bool steps)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync answer",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	CsReadBatch **read_batches = read_batches_of(call);
-	CsJudgement judgement;
+	dlist_mutable_iter iter;
 
-	call->account->in_flight--;
-	cs_provider_judge(call->account->endpoint, &call->batch, response, &judgement);
-	log_call(call, response, &judgement, settlement, now);
-	if (judgement.limitation)
-		cs_account_remember(call->account, judgement.limitation, now);
-	if (!execute(call, &judgement, settlement, now))
-		free_call(call, read_batches);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
+	dlist_foreach_modify(iter, &account->ready)
+	{
+		CsCall	   *call = dlist_container(CsCall, node, iter.cur);
+
+		if ((all || cs_call_is_abandoned(call)) && (steps || call->batch.step == 0))
+			withdraw(call);
+	}
+}
+
+/* The call is not in flight any more. */
+void
+cs_call_land(CsCall *call)
+{
+	CsAccount  *account = call->account;
+
+	dlist_delete(&call->node);
+	account->in_flight--;
+	cs_account_release_version(call->version);
+	call->version = NULL;
+}
+
+/*
+ * End all calls of the account without waiting for their answers: what became of
+ * their contacts is not known.
+ */
+void
+cs_call_abort_all(CsAccount *account, CsHttp *http)
+{
+	cs_call_withdraw(account, true, true);
+	while (!dlist_is_empty(&account->flying))
+	{
+		CsCall	   *call = dlist_container(CsCall, node, dlist_head_node(&account->flying));
+
+		cs_http_cancel(http, call->transfer);
+		cs_call_land(call);
+		dlist_push_head(&account->ready, &call->node);
+		withdraw(call);
+	}
 }

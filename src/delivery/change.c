@@ -132,8 +132,9 @@ cs_change_release_taken(CsIdentityLocks *locks, List *taken)
 		release(locks, lfirst(lc));
 }
 
-static void
-release_locks(CsChange *change)
+/* Give up all locks of a change. */
+void
+cs_change_release_locks(CsChange *change)
 {
 	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
 		release_lock(change, i);
@@ -166,7 +167,7 @@ cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot)
 	lock = cs_identity_lock_find(change->set->locks, key);
 	if (lock->owner != NULL)
 	{
-		release_locks(change);
+		cs_change_release_locks(change);
 		change->state = CS_CHANGE_BLOCKED;
 		dlist_push_tail(&lock->waiters, &change->node);
 		return false;
@@ -199,7 +200,7 @@ cs_change_mark_sent(CsChange *change)
 }
 
 /*
- * Adding what was queued
+ * What is in the set
  */
 
 /*
@@ -212,163 +213,36 @@ cs_change_room(const CsChangeSet *set)
 	return cs_max_pending - Max(set->nchanges, cs_read_row_count(set->rows));
 }
 
-static CsChange *
-create_change(CsChangeSet *set, const char *key)
+/* The change of a key, made PENDING if there is none. */
+CsChange *
+cs_change_make(CsChangeSet *set, const char *key, bool *found)
 {
-	CsChange   *change = MemoryContextAllocZero(set->context, sizeof(CsChange));
+	CsChangeSlot *slot = changeset_insert(set->by_key, key, found);
+	CsChange   *change;
 
+	if (*found)
+		return slot->change;
+	change = slot->change = MemoryContextAllocZero(set->context, sizeof(CsChange));
 	change->set = set;
 	change->lane = set->lane;
 	change->key = MemoryContextStrdup(set->context, key);
+	slot->key = change->key;
 	make_pending(change, false);
 	change->arrived = change->sequence;
 	set->nchanges++;
 	return change;
 }
 
-static List *
-append_row(CsChangeSet *set, List *rows, CsReadRow *row)
-{
-	MemoryContext old = MemoryContextSwitchTo(set->context);
-
-	rows = lappend(rows, row);
-	MemoryContextSwitchTo(old);
-	return rows;
-}
-
-/*
- * Make the key PENDING on account of a queue row, now or when it is not ACTIVE
- * any more.  "forced": send it whatever is stored of it.
- */
-static CsChange *
-add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 origin,
-		TimestampTz queued_at)
-{
-	CsChangeSlot *slot;
-	CsChange   *change;
-	bool		found;
-
-	slot = changeset_insert(set->by_key, key, &found);
-	if (!found)
-	{
-		slot->change = create_change(set, key);
-		slot->key = slot->change->key;
-	}
-	change = slot->change;
-	if (change->state == CS_CHANGE_ACTIVE)
-	{
-		change->next_rows = append_row(set, change->next_rows, row);
-		change->next_latest_sequence = ++set->last_sequence;
-		change->next_unconfirmed |= forced;
-		change->next_origins |= origin;
-	}
-	else
-	{
-		change->rows = append_row(set, change->rows, row);
-		change->origins |= origin;
-		change->latest_sequence = found ? ++set->last_sequence : change->sequence;
-		change->queue_id = cs_queue_position_id(&row->position);
-		change->unconfirmed |= forced;
-	}
-	if (change->queued_at == 0)
-		change->queued_at = queued_at;
-	row->unfinished++;
-	return change;
-}
-
-static void
-set_direct(CsChange *change, Jsonb *contact)
-{
-	MemoryContext old;
-
-	if (change->direct)
-		return;
-	old = MemoryContextSwitchTo(change->set->context);
-	change->direct = (Jsonb *) PG_DETOAST_DATUM_COPY(PointerGetDatum(contact));
-	MemoryContextSwitchTo(old);
-}
-
-static void
-count_change(CsChange *change)
-{
-	if (change->is_counted)
-		return;
-	change->is_counted = true;
-	change->set->counted++;
-	change->set->newly_counted++;
-}
-
-static uint8
-origin_of(const CsQueueRow *row)
-{
-	switch (row->origin)
-	{
-		case CS_QUEUE_SCAN:
-		case CS_QUEUE_TOUCH:
-			return CS_ORIGIN_SCAN;
-		case CS_QUEUE_CLAIMS:
-			return CS_ORIGIN_SCAN | CS_ORIGIN_CLAIMS;
-		default:
-			return CS_ORIGIN_LIVE;
-	}
-}
-
-/*
- * Add the keys of a queue row, or its contact.  "unconfirmed": they may have
- * been sent before; "counted": the bulk guard counts them.
- */
+/* Visit all changes.  The visitor may finish the one that it is given. */
 void
-cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool counted)
+cs_change_visit(CsChangeSet *set, void (*visit) (CsChange *change, void *arg), void *arg)
 {
-	int			n = row->nkeys == 0 && row->contact ? 1 : row->nkeys;
-	bool		found;
-	CsReadRow  *read = cs_read_row_add(set->rows, row->position, &found);
-
-	if (found && !read->kept)
-		return;					/* read twice */
-	read->kept = false;
-	for (int i = 0; i < n; i++)
-	{
-		CsChange   *change;
-
-		if (row->nkeys > 0)
-			change = add_key(set, row->keys[i], read, row->contact != NULL, origin_of(row),
-							 row->queued_at);
-		else
-		{
-			change = add_key(set, psprintf(INT64_FORMAT, row->position.id), read, false, CS_ORIGIN_LIVE,
-							 row->queued_at);
-			set_direct(change, row->contact);
-		}
-		change->unconfirmed |= unconfirmed;
-		if (counted)
-			count_change(change);
-	}
-	if (read->unfinished == 0)
-		cs_read_row_free(set->rows, read);
-}
-
-/*
- * Add a contact that is to be removed, unless it is there.  It has no queue row:
- * contactsync.departure has it until it is removed.
- */
-void
-cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch, const char *key,
-					  char action, bool erases)
-{
+	changeset_iterator iterator;
 	CsChangeSlot *slot;
-	CsChange   *change;
-	bool		found;
 
-	slot = changeset_insert(set->by_key, upsert_key, &found);
-	if (found)
-		return;
-	change = slot->change = create_change(set, upsert_key);
-	slot->key = change->key;
-	change->removal_watch = watch;
-	change->removal_key = MemoryContextStrdup(set->context, key);
-	change->removal_action = action;
-	change->removal_erases = erases;
+	changeset_start_iterate(set->by_key, &iterator);
+	while ((slot = changeset_iterate(set->by_key, &iterator)) != NULL)
+		visit(slot->change, arg);
 }
 
 /* The least sequence of a change that is not finished; UINT64_MAX: there is none. */
@@ -477,32 +351,9 @@ take_next_rows(CsChange *change)
 	change->next_unconfirmed = false;
 	change->origins |= change->next_origins;
 	change->next_origins = 0;
+	change->forgotten = change->next_forgotten;
+	change->next_forgotten = false;
 	MemoryContextSwitchTo(old);
-}
-
-/*
- * Make an ACTIVE change PENDING, to be read again, but not before the given
- * time.  It keeps its locks, so that no other change overtakes it.  "first":
- * ahead of those that are PENDING.
- */
-void
-cs_change_postpone(CsChange *change, double not_before, bool first)
-{
-	CsChangeSet *set = change->set;
-
-	take_next_rows(change);
-	change->contact = NULL;
-	change->not_before = not_before;
-	change->last = !first;
-	if (not_before <= 0)
-	{
-		make_pending(change, first);
-		return;
-	}
-	change->state = CS_CHANGE_PENDING;
-	dlist_push_tail(&set->postponed, &change->node);
-	set->postponed_until = dlist_has_next(&set->postponed, dlist_head_node(&set->postponed)) ?
-		Min(set->postponed_until, not_before) : not_before;
 }
 
 /*
@@ -540,14 +391,14 @@ cs_change_finish(CsChange *change)
 	CsChangeSet *set = change->set;
 
 	Assert(change->rows == NIL);
-	release_locks(change);
+	cs_change_release_locks(change);
 	change->contact = NULL;
 	change->attempts = 0;
 	change->failed_at = 0;
-	change->unconfirmed = false;
+	change->unconfirmed = change->forgotten = false;
 	change->origins = 0;
 	change->queued_at = 0;
-	if (change->next_rows != NIL)
+	if (change->next_rows != NIL && !set->closed)
 	{
 		take_next_rows(change);
 		make_pending(change, false);
@@ -592,4 +443,119 @@ cs_change_set_aside(CsChange *change)
 	while (cs_change_release_row(change, &position))
 		Assert(false);
 	cs_change_finish(change);
+}
+
+/* End a change in whatever state, without an outcome. */
+static void
+drop(CsChange *change)
+{
+	CsQueuePosition position;
+
+	if (change->state != CS_CHANGE_ACTIVE)
+		dlist_delete(&change->node);
+	while (cs_change_release_row(change, &position))
+		;
+	cs_change_finish(change);
+}
+
+/*
+ * Make an ACTIVE change PENDING, to be read again, but not before the given
+ * time.  It keeps its locks, so that no other change overtakes it.  "first":
+ * ahead of those that are PENDING.  In a set that is closed it ends instead.
+ */
+void
+cs_change_postpone(CsChange *change, double not_before, bool first)
+{
+	CsChangeSet *set = change->set;
+
+	if (set->closed)
+	{
+		drop(change);
+		return;
+	}
+	take_next_rows(change);
+	change->contact = NULL;
+	change->not_before = not_before;
+	change->last = !first;
+	if (not_before <= 0)
+	{
+		make_pending(change, first);
+		return;
+	}
+	change->state = CS_CHANGE_PENDING;
+	dlist_push_tail(&set->postponed, &change->node);
+	set->postponed_until = dlist_has_next(&set->postponed, dlist_head_node(&set->postponed)) ?
+		Min(set->postponed_until, not_before) : not_before;
+}
+
+static void
+drop_unless_active(CsChange *change, void *arg)
+{
+	if (change->state != CS_CHANGE_ACTIVE)
+		drop(change);
+}
+
+/*
+ * Close the set: its lane is no more.  The changes that are ACTIVE end when their
+ * calls do.
+ */
+void
+cs_change_close_set(CsChangeSet *set)
+{
+	set->closed = true;
+	cs_change_visit(set, drop_unless_active, NULL);
+	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, PG_UINT64_MAX);
+}
+
+static void
+drop_any(CsChange *change, void *arg)
+{
+	drop(change);
+}
+
+/* The same, but end all changes: no call is in flight. */
+void
+cs_change_drop_set(CsChangeSet *set)
+{
+	set->closed = true;
+	cs_change_visit(set, drop_any, NULL);
+	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, PG_UINT64_MAX);
+}
+
+static void
+release_if_pending(CsChange *change, void *arg)
+{
+	if (change->state == CS_CHANGE_PENDING)
+		cs_change_release_locks(change);
+}
+
+/* Have no change hold a lock, but for those in flight: the lane waits for somebody. */
+void
+cs_change_release_pending(CsChangeSet *set)
+{
+	cs_change_visit(set, release_if_pending, NULL);
+}
+
+static void
+recount(CsChange *change, void *arg)
+{
+	uint64		released = *(uint64 *) arg;
+	bool		counted = false;
+	ListCell   *lc;
+
+	foreach(lc, change->rows)
+		counted |= ((CsReadRow *) lfirst(lc))->position.xact >= released;
+	foreach(lc, change->next_rows)
+		counted |= ((CsReadRow *) lfirst(lc))->position.xact >= released;
+	if (counted || !change->is_counted)
+		return;
+	change->is_counted = false;
+	change->set->counted--;
+}
+
+/* Do not count what transactions before that one queued. */
+void
+cs_change_recount(CsChangeSet *set, uint64 released)
+{
+	cs_change_visit(set, recount, &released);
 }

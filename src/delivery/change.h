@@ -59,6 +59,7 @@ typedef struct CsChangeSet
 	struct changeset_hash *by_key;
 	CsReadRows *rows;			/* queue rows that still have a change here */
 	int			nchanges;
+	bool		closed;			/* the lane is no more */
 	dlist_head	pending;		/* PENDING, in the order of reading */
 	dlist_head	postponed;		/* PENDING, but with a not_before */
 	double		postponed_until;	/* the least not_before of these */
@@ -99,6 +100,9 @@ typedef struct CsChange
 	uint8		origins;		/* CS_ORIGIN_... bits of rows */
 	uint8		next_origins;	/* of next_rows */
 	bool		is_counted;		/* one of set->counted */
+	bool		forgotten;		/* contactsync_forget() took its queue rows:
+								 * it ends, and nothing is stored of it */
+	bool		next_forgotten; /* ... and next_rows */
 	Jsonb	   *direct;			/* of contactsync_upsert(): the contact itself */
 	int			attempts;
 	double		failed_at;		/* of the first failed attempt, or 0 */
@@ -140,9 +144,9 @@ extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdenti
 								 MemoryContext context);
 
 extern int	cs_change_room(const CsChangeSet *set);
-extern void cs_change_add(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool counted);
-extern void cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch,
-								  const char *key, char action, bool erases);
+extern CsChange *cs_change_make(CsChangeSet *set, const char *key, bool *found);
+extern void cs_change_visit(CsChangeSet *set, void (*visit) (CsChange *change, void *arg),
+							void *arg);
 extern uint64 cs_change_oldest(const CsChangeSet *set);
 extern ArrayType *cs_change_active_keys(const CsChangeSet *set);
 
@@ -161,5 +165,11 @@ extern void cs_change_release_taken(CsIdentityLocks *locks, List *taken);
 extern void cs_change_finish(CsChange *change);
 extern bool cs_change_is_before(const CsChange *change, uint64 xact);
 extern void cs_change_set_aside(CsChange *change);
+
+extern void cs_change_release_locks(CsChange *change);
+extern void cs_change_release_pending(CsChangeSet *set);
+extern void cs_change_recount(CsChangeSet *set, uint64 released);
+extern void cs_change_close_set(CsChangeSet *set);
+extern void cs_change_drop_set(CsChangeSet *set);
 
 #endif							/* CS_DELIVERY_CHANGE_H */

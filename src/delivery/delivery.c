@@ -36,6 +36,7 @@
 #include "delivery/account.h"
 #include "delivery/accounts.h"
 #include "delivery/call.h"
+#include "delivery/definitions.h"
 #include "delivery/delivery.h"
 #include "delivery/pull.h"
 #include "delivery/reader.h"
@@ -43,6 +44,7 @@
 #include "delivery/scan.h"
 #include "delivery/settle.h"
 #include "delivery/token.h"
+#include "delivery/verdict.h"
 #include "http/http.h"
 #include "provider/server.h"
 #include "store/forget.h"
@@ -58,7 +60,8 @@ struct CsDelivery
 	MemoryContext run_context;	/* emptied by each run of the cycle */
 	CsHttp	   *http;
 	CsSettlement *settlement;
-	List	   *accounts;		/* of CsAccount */
+	CsDefinitions definitions;
+	bool		forgetting;		/* what was forgotten is to be swept */
 	bool		draining;		/* no call starts any more */
 	double		active_at;		/* when there was last something to do */
 	TimestampTz queue_read_at;	/* when lanes were last told to read on */
@@ -92,56 +95,65 @@ commit_lazily(CsDelivery *delivery)
 	commit(delivery);
 }
 
-/* Delete what earlier processes could not. */
+/* Delete what earlier processes could not, and calls in flight have stored. */
 static void
-sweep(void)
+sweep(bool forgotten)
 {
 	CsSqlScope	scope;
 
 	cs_queue_adopt();
 	cs_sql_enter(&scope);
 	cs_watch_store_sweep();
-	cs_forget_sweep();
+	if (forgotten)
+		cs_forget_sweep();
 	cs_sql_leave(&scope);
+}
+
+/* Load what is defined, in a transaction. */
+static void
+load_definitions(CsDelivery *delivery)
+{
+	cs_trace_load();
+	cs_definitions_load(&delivery->definitions, cs_clock_now());
+	MemoryContextSwitchTo(delivery->run_context);
+	cs_reader_check(delivery->definitions.accounts, cs_clock_now());
 }
 
 /*
  * Open a delivery for one server, or for all with InvalidOid, and for the roles
- * that a role belongs to, or for all with InvalidOid.  "before" is the drained
- * delivery that this one replaces, or NULL; it has to be closed after.
+ * that a role belongs to, or for all with InvalidOid.
  *
  * The caller owns the queue, and has begun no transaction but by
  * transactions->begin().
  */
 CsDelivery *
-cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_of,
-				 const CsDelivery *before)
+cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_of)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "contactsync delivery",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CsDelivery *delivery = palloc0(sizeof(CsDelivery));
-	CsAccountsFilter filter = {.serverid = only_server,.member = roles_of};
 
 	delivery->transactions = transactions;
 	delivery->context = context;
 	delivery->run_context = AllocSetContextCreate(context, "contactsync delivery run",
 												  ALLOCSET_DEFAULT_SIZES);
 	delivery->settlement = cs_settle_create();
+	delivery->http = cs_http_open();
+	delivery->definitions = (CsDefinitions)
+	{
+		.context = context,.http = delivery->http,.settlement = delivery->settlement,
+			.locks = cs_identity_lock_create(context),.serverid = only_server,.member = roles_of
+	};
 	transactions->begin();
 	cs_invalidation_begin();
-	sweep();
+	sweep(true);
 	transactions->commit();
 	transactions->begin();
-	cs_trace_load();
-	delivery->accounts = cs_accounts_load(context, &filter, cs_identity_lock_create(context),
-										  before ? before->accounts : NIL);
-	MemoryContextSwitchTo(delivery->run_context);
-	cs_reader_check(delivery->accounts, cs_clock_now());
+	load_definitions(delivery);
 	transactions->commit();
 	if (OidIsValid(roles_of))
-		cs_accounts_poll_now(delivery->accounts);
-	delivery->http = cs_http_open();
+		cs_accounts_poll_now(delivery->definitions.accounts);
 	MemoryContextSwitchTo(old);
 	return delivery;
 }
@@ -150,7 +162,7 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 void
 cs_delivery_close(CsDelivery *delivery)
 {
-	cs_accounts_close(delivery->accounts);
+	cs_definitions_close(&delivery->definitions);
 	cs_http_close(delivery->http);
 	MemoryContextDelete(delivery->context);
 }
@@ -170,7 +182,7 @@ take_answers(CsDelivery *delivery)
 		double		now = cs_clock_now();
 
 		if (owner->kind == CS_OWNER_CALL)
-			cs_call_answered((CsCall *) owner, &response, delivery->settlement, now);
+			cs_verdict_take((CsCall *) owner, &response, delivery->settlement, now);
 		else if (owner->kind == CS_OWNER_PULL)
 			cs_pull_answered((CsPuller *) owner, &response, now);
 		else
@@ -181,14 +193,8 @@ take_answers(CsDelivery *delivery)
 static bool
 has_to_store(const CsDelivery *delivery)
 {
-	ListCell   *lc;
-
-	if (cs_settle_due_at(delivery->settlement) <= cs_clock_now())
-		return true;
-	foreach(lc, delivery->accounts)
-		if (cs_account_has_to_store(lfirst(lc)))
-		return true;
-	return false;
+	return cs_settle_due_at(delivery->settlement) <= cs_clock_now() ||
+		cs_accounts_any_to_store(delivery->definitions.accounts);
 }
 
 static void
@@ -198,7 +204,7 @@ settle(CsDelivery *delivery)
 		return;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: storing outcomes");
 	delivery->transactions->begin();
-	cs_settle_store(delivery->settlement, delivery->accounts, cs_clock_now());
+	cs_settle_store(delivery->settlement, delivery->definitions.accounts, cs_clock_now());
 	commit_lazily(delivery);
 	cs_settle_free_stored(delivery->settlement);
 }
@@ -209,12 +215,12 @@ store_tokens(CsDelivery *delivery)
 {
 	ListCell   *lc;
 
-	foreach(lc, delivery->accounts)
+	foreach(lc, delivery->definitions.accounts)
 	{
 		if (!cs_token_has_to_store(lfirst(lc)))
 			continue;
 		delivery->transactions->begin();
-		cs_token_store(lfirst(lc), delivery->accounts, cs_clock_now());
+		cs_token_store(lfirst(lc), delivery->definitions.accounts, cs_clock_now());
 		commit(delivery);
 	}
 }
@@ -225,7 +231,7 @@ store_pulled(CsDelivery *delivery)
 {
 	ListCell   *lc;
 
-	foreach(lc, delivery->accounts)
+	foreach(lc, delivery->definitions.accounts)
 	{
 		if (!cs_pull_has_to_store(lfirst(lc), cs_clock_now()))
 			continue;
@@ -240,10 +246,10 @@ static void
 store_idle(CsDelivery *delivery)
 {
 	if (cs_http_in_flight(delivery->http) > 0 || !cs_settle_is_empty(delivery->settlement) ||
-		!cs_accounts_any_idle_but_busy(delivery->accounts))
+		!cs_accounts_any_idle_but_busy(delivery->definitions.accounts))
 		return;
 	delivery->transactions->begin();
-	cs_accounts_store_idle(delivery->accounts);
+	cs_accounts_store_idle(delivery->definitions.accounts);
 	commit(delivery);
 }
 
@@ -263,15 +269,14 @@ take_changes(CsDelivery *delivery, double now)
 
 	if (cs_invalidation_take(CS_DEFINITION_PAUSES))
 	{
-		cs_accounts_load_pauses(delivery->accounts);
-		foreach(lc, delivery->accounts)
+		cs_accounts_load_pauses(delivery->definitions.accounts);
+		foreach(lc, delivery->definitions.accounts)
 			cs_call_withdraw_paused(lfirst(lc));
 	}
 	if (cs_invalidation_take(CS_DEFINITION_TRACED))
 		cs_trace_load();
 	if (cs_invalidation_take(CS_DEFINITION_SERVERS))
-		foreach(lc, delivery->accounts)
-			cs_account_read_endpoint(lfirst(lc), now);
+		cs_definitions_read_servers(&delivery->definitions, now);
 }
 
 /* The same in a transaction of its own. */
@@ -281,6 +286,43 @@ take_changes_now(CsDelivery *delivery)
 	delivery->transactions->begin();
 	take_changes(delivery, cs_clock_now());
 	commit(delivery);
+}
+
+/*
+ * Definitions have changed: load them again.  Calls in flight of what has not
+ * changed go on.  What has its outcome is stored first.
+ */
+void
+cs_delivery_reload(CsDelivery *delivery)
+{
+	MemoryContext old = MemoryContextSwitchTo(delivery->run_context);
+
+	take_answers(delivery);
+	settle(delivery);
+	pgstat_report_activity(STATE_RUNNING, "contactsync: reading definitions");
+	delivery->transactions->begin();
+	cs_invalidation_begin();
+	load_definitions(delivery);
+	delivery->forgetting = !cs_settle_is_empty(delivery->settlement);
+	sweep(!delivery->forgetting);
+	commit(delivery);
+	MemoryContextSwitchTo(old);
+}
+
+/* Finish what had to wait for outcomes of calls that were in flight. */
+static void
+finish_reload(CsDelivery *delivery)
+{
+	bool		forget = delivery->forgetting && cs_settle_is_empty(delivery->settlement);
+
+	if (!forget && !cs_definitions_any_to_free(&delivery->definitions))
+		return;
+	delivery->transactions->begin();
+	if (forget)
+		sweep(true);
+	cs_definitions_free_retired(&delivery->definitions);
+	commit(delivery);
+	delivery->forgetting &= !forget;
 }
 
 /* Have the queue read on if something was queued, and once in a while. */
@@ -293,9 +335,9 @@ reread_queue(CsDelivery *delivery)
 		!TimestampDifferenceExceeds(delivery->queue_read_at, now, REREAD_MS))
 		return;
 	delivery->queue_read_at = now;
-	cs_accounts_reread_queue(delivery->accounts);
+	cs_accounts_reread_queue(delivery->definitions.accounts);
 	/* nothing else begins a transaction for what is paused */
-	if (cs_accounts_any_paused(delivery->accounts))
+	if (cs_accounts_any_paused(delivery->definitions.accounts))
 		take_changes_now(delivery);
 }
 
@@ -415,7 +457,7 @@ send_account(CsDelivery *delivery, CsAccount *account)
 		read_endpoint_again(delivery, account, now);
 	if (cs_token_is_due(account, now))
 	{
-		cs_token_refresh(account, delivery->accounts, delivery->http, now);
+		cs_token_refresh(account, delivery->definitions.accounts, delivery->http, now);
 		return;
 	}
 	pull(delivery, account, now);
@@ -453,38 +495,19 @@ cs_delivery_run(CsDelivery *delivery)
 	store_tokens(delivery);
 	store_pulled(delivery);
 	reread_queue(delivery);
-	cs_token_take_stale(delivery->accounts);
+	cs_token_take_stale(delivery->definitions.accounts);
 	if (!delivery->draining)
-		foreach(lc, delivery->accounts)
+		foreach(lc, delivery->definitions.accounts)
 			send_account(delivery, lfirst(lc));
 	settle(delivery);
-	cs_accounts_publish(delivery->accounts);
+	finish_reload(delivery);
+	cs_accounts_publish(delivery->definitions.accounts);
 	MemoryContextSwitchTo(old);
 }
 
 /*
  * Waiting
  */
-
-/* When the account can go on by itself; DBL_MAX: an answer or a wake-up comes
- * first. */
-static double
-account_ready_at(CsAccount *account, double now)
-{
-	double		at;
-	dlist_iter	iter;
-
-	if (account->paused)
-		return DBL_MAX;
-	at = cs_accounts_lanes_ready_at(account, now);
-	dlist_foreach(iter, &account->ready)
-		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
-	if (at == DBL_MAX)
-		return cs_pull_ready_at(account, now);
-	if (cs_token_is_due(account, now))
-		return cs_token_ready_at(account, now);
-	return Min(Max(at, cs_account_ready_at(account, now)), cs_pull_ready_at(account, now));
-}
 
 /* Milliseconds until there is something to do, at most "timeout" (-1: no limit). */
 static long
@@ -494,8 +517,8 @@ time_to_wait(CsDelivery *delivery, long timeout)
 	double		at = DBL_MAX;
 	ListCell   *lc;
 
-	foreach(lc, delivery->accounts)
-		at = Min(at, account_ready_at(lfirst(lc), now));
+	foreach(lc, delivery->definitions.accounts)
+		at = Min(at, cs_accounts_ready_at(lfirst(lc), now));
 	at = Min(at, cs_settle_due_at(delivery->settlement));
 	if (at == DBL_MAX)
 		return timeout;
@@ -518,9 +541,9 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 		delivery->active_at = now;
 	else if (now - delivery->active_at > IDLE_SECONDS)
 		store_idle(delivery);
-	else if (cs_accounts_any_idle_but_busy(delivery->accounts))
+	else if (cs_accounts_any_idle_but_busy(delivery->definitions.accounts))
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
-	possible_at = cs_accounts_call_possible_at(delivery->accounts, now);
+	possible_at = cs_accounts_call_possible_at(delivery->definitions.accounts, now);
 	if (possible_at > now)
 		wait = possible_at == DBL_MAX ? wait : Min(wait, cs_clock_wait_ms(possible_at - now));
 	else if (wait > 0 && !cs_shmem_may_sleep())
@@ -538,12 +561,7 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 bool
 cs_delivery_is_refreshing(const CsDelivery *delivery)
 {
-	ListCell   *lc;
-
-	foreach(lc, delivery->accounts)
-		if (((CsAccount *) lfirst(lc))->refresh)
-		return true;
-	return false;
+	return cs_accounts_any_refreshing(delivery->definitions.accounts);
 }
 
 /* Start no more calls.  Wait for those in flight, up to "timeout" ms, and return
@@ -566,22 +584,6 @@ cs_delivery_drain(CsDelivery *delivery, long timeout)
 	return true;
 }
 
-static bool
-account_has_work(CsAccount *account)
-{
-	ListCell   *lc;
-
-	/* somebody has to act first */
-	if (account->paused || account->health == CS_HALTED)
-		return false;
-	if (!dlist_is_empty(&account->ready) || account->refresh || account->puller)
-		return true;
-	foreach(lc, account->lanes)
-		if (cs_scan_lane_has_work(lfirst(lc), cs_clock_now()))
-		return true;
-	return cs_removal_has_work(account, cs_clock_now());
-}
-
 /* Does everything that is queued have an outcome, but for what cannot go on by
  * itself? */
 bool
@@ -591,8 +593,8 @@ cs_delivery_is_done(const CsDelivery *delivery)
 
 	if (cs_http_in_flight(delivery->http) > 0 || !cs_settle_is_empty(delivery->settlement))
 		return false;
-	foreach(lc, delivery->accounts)
-		if (account_has_work(lfirst(lc)))
+	foreach(lc, delivery->definitions.accounts)
+		if (cs_accounts_has_work(lfirst(lc)))
 		return false;
 	return true;
 }

@@ -20,7 +20,8 @@ typedef struct CsTransactions
 typedef struct CsDelivery CsDelivery;
 
 extern CsDelivery *cs_delivery_open(const CsTransactions *transactions, Oid only_server,
-									Oid roles_of, const CsDelivery *before);
+									Oid roles_of);
+extern void cs_delivery_reload(CsDelivery *delivery);
 extern void cs_delivery_close(CsDelivery *delivery);
 
 extern void cs_delivery_run(CsDelivery *delivery);

@@ -15,6 +15,7 @@
 
 #include "utils/memutils.h"
 
+#include "delivery/change_add.h"
 #include "delivery/lane.h"
 #include "store/queue.h"
 #include "store/source_row.h"
@@ -27,7 +28,7 @@
 
 /*
  * Create a lane without changes in the current context.  The watch, NULL for
- * direct upserts, is not copied.
+ * direct upserts, belongs to the lane from now on.
  */
 CsLane *
 cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatch *watch, CsIdentityLocks *locks)
@@ -40,6 +41,8 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatch *watch, CsIde
 	lane->endpoint_id = endpoint_id;
 	lane->watch_id = watch ? watch->id : 0;
 	lane->watch = watch;
+	if (watch)
+		MemoryContextSetParent(watch->context, context);
 	lane->context = context;
 	lane->cursor.context = context;
 	lane->cursor.position.id = PG_INT64_MIN;
@@ -79,8 +82,8 @@ add_row(CsLane *lane, const CsQueueRow *row)
 	int			newly_counted = lane->changes.newly_counted;
 
 	/* the guard counts what a scan queued by the scan */
-	cs_change_add(&lane->changes, row, xact < lane->unconfirmed_below,
-				  xact >= lane->guard.released && xact != lane->scan_xact);
+	cs_change_add_row(&lane->changes, row, xact < lane->unconfirmed_below,
+					  xact >= lane->guard.released && xact != lane->scan_xact);
 	/* what is read again did not arrive just now */
 	if (xact < lane->reread_until.xact ||
 		(xact == lane->reread_until.xact && row->position.id <= lane->reread_until.id))
@@ -202,6 +205,7 @@ cs_lane_break(CsLane *lane, const char *reason, double until)
 	if (lane->reason)
 		pfree(lane->reason);
 	lane->reason = MemoryContextStrdup(lane->context, reason);
+	cs_lane_let_go(lane);
 }
 
 /* The watch works again. */
@@ -213,16 +217,62 @@ cs_lane_repair(CsLane *lane)
 }
 
 /*
- * Take over from a lane of the same watch that this one replaces.  If the
- * provider refuses the watch as it is, it goes on waiting; whether its rows can
- * be read is cheap to find out again.
+ * Whether it waits for somebody
+ */
+
+/* Is nothing of the lane sent until somebody does something? */
+bool
+cs_lane_is_stopped(const CsLane *lane)
+{
+	return lane->paused || lane->broken || lane->guard.closed;
+}
+
+/*
+ * If the lane is stopped, have its changes that are not in flight give up their
+ * identity locks: another watch may have something to say of the same contact.
  */
 void
-cs_lane_carry_over(CsLane *lane, const CsLane *before)
+cs_lane_let_go(CsLane *lane)
 {
-	/* it is not stored as broken any more if somebody altered it */
-	if (before->broken && !before->source_error && lane->broken)
-		cs_lane_break(lane, before->reason, before->not_before);
-	lane->source_error &= before->source_error;
-	cs_guard_carry_over(&lane->guard, &before->guard);
+	if (cs_lane_is_stopped(lane))
+		cs_change_release_pending(&lane->changes);
+}
+
+/*
+ * Changes of definitions
+ */
+
+/*
+ * Read the rows by another definition of the watch, which belongs to the lane from
+ * now on.  The lane is closed.  What is in flight goes on.  If the provider refused the watch as it was,
+ * that is tried again only if somebody altered it, which ends its being stored as
+ * broken.
+ */
+void
+cs_lane_use_watch(CsLane *lane, CsWatch *watch)
+{
+	CsGuard		before = lane->guard;
+
+	MemoryContextDelete(lane->watch->context);
+	MemoryContextSetParent(watch->context, lane->context);
+	lane->watch = watch;
+	if (lane->broken && !watch->broken && !lane->broken_changed)
+	{
+		lane->broken = false;
+		lane->not_before = 0;
+	}
+	cs_guard_create(&lane->guard, watch);
+	cs_guard_carry_over(&lane->guard, &before);
+	if (lane->guard.released != before.released)
+		cs_change_recount(&lane->changes, lane->guard.released);
+}
+
+/* The server was changed: try again whatever was wrong. */
+void
+cs_lane_start_anew(CsLane *lane)
+{
+	lane->not_before = 0;
+	lane->source_error |= lane->broken;
+	if (lane->watch)
+		cs_guard_create(&lane->guard, lane->watch);
 }

@@ -59,7 +59,8 @@ typedef struct CsLane
 
 extern CsLane *cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatch *watch,
 							  CsIdentityLocks *locks);
-extern void cs_lane_carry_over(CsLane *lane, const CsLane *before);
+extern void cs_lane_use_watch(CsLane *lane, CsWatch *watch);
+extern void cs_lane_start_anew(CsLane *lane);
 extern void cs_lane_close(CsLane *lane);
 extern void cs_lane_load(CsLane *lane);
 extern void cs_lane_set_aside(CsLane *lane, CsChange *change, double now);
@@ -69,5 +70,8 @@ extern double cs_lane_ready_at(const CsLane *lane, double now);
 extern bool cs_lane_is_empty(const CsLane *lane);
 extern void cs_lane_break(CsLane *lane, const char *reason, double until);
 extern void cs_lane_repair(CsLane *lane);
+
+extern bool cs_lane_is_stopped(const CsLane *lane);
+extern void cs_lane_let_go(CsLane *lane);
 
 #endif							/* CS_DELIVERY_LANE_H */

@@ -432,11 +432,13 @@ cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change)
 	finish(outcomes, change);
 }
 
-/* A contact is not removed after all. */
+/* A contact is not removed after all, or a change was forgotten: that it has been
+ * decided on is all that is stored. */
 void
 cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change)
 {
-	add_text(outcomes, &outcomes->decided, change->upsert_key);
+	if (outcomes->lane->removals)
+		add_text(outcomes, &outcomes->decided, change->key);
 	finish(outcomes, change);
 }
 

@@ -238,7 +238,7 @@ cs_pull_request(CsAccount *account, CsHttp *http, double now)
 	old = MemoryContextSwitchTo(puller->page_context);
 	account->endpoint->provider->build_pull(account->endpoint, &puller->pull, &request);
 	authorization = cs_provider_auth_value(account->endpoint);
-	(void) cs_http_start(http, &account->endpoint->http, &request, authorization, puller);
+	puller->transfer = cs_http_start(http, &account->endpoint->http, &request, authorization, puller);
 	cs_provider_auth_wipe(authorization);
 	puller->in_flight = account->listing = account->listed_last = true;
 	MemoryContextSwitchTo(old);
@@ -253,6 +253,22 @@ end_pull(CsPuller *puller)
 {
 	puller->account->puller = NULL;
 	MemoryContextDelete(puller->context);
+}
+
+/* End a pull: the account is another one now, or no more. */
+void
+cs_pull_abort(CsAccount *account, CsHttp *http)
+{
+	CsPuller   *puller = account->puller;
+
+	if (puller == NULL)
+		return;
+	if (puller->in_flight)
+	{
+		cs_http_cancel(http, puller->transfer);
+		account->in_flight--;
+	}
+	end_pull(puller);
 }
 
 /* The provider cannot list its contacts.  What that means is stored later. */

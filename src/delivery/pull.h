@@ -27,6 +27,7 @@ typedef struct CsPuller
 	int64		total;			/* contacts, according to the last page */
 	double		ahead;			/* see cs_message_clock_ahead() */
 	bool		in_flight;
+	CsHttpCall *transfer;		/* while it is in flight */
 	int			failures;		/* of the page that is wanted, in a row */
 	double		not_before;		/* it is not asked for before, after a failure */
 	bool		halted;			/* the account, by an answer to this */
@@ -46,6 +47,7 @@ extern void cs_pull_add_waiting(CsAccount *account, const CsContact *contact);
 extern double cs_pull_ready_at(const CsAccount *account, double now);
 extern bool cs_pull_has_turn(const CsAccount *account, double now);
 extern void cs_pull_request(CsAccount *account, CsHttp *http, double now);
+extern void cs_pull_abort(CsAccount *account, CsHttp *http);
 extern void cs_pull_answered(CsPuller *puller, const CsResponse *response, double now);
 
 /* These need one. */

@@ -359,6 +359,8 @@ load_lane(CsLane *lane, double now)
 	cs_guard_check(&lane->guard, lane->account->endpoint, lane->changes.counted,
 				   lane->changes.newly_counted, now);
 	lane->changes.newly_counted = 0;
+	if (lane->guard.closed)
+		cs_lane_let_go(lane);
 }
 
 /*

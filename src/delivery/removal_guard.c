@@ -95,6 +95,7 @@ cs_removal_guard_check(CsLane *lane)
 	cs_watch_store_guard(lane->watch_id, reason_of(lane, &counts));
 	cs_notify("guarded", lane->endpoint_id, lane->watch_id, "removals", counts.removed + counts.recently);
 	lane->guard.closed = true;
+	cs_lane_let_go(lane);
 }
 
 void

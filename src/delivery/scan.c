@@ -40,50 +40,11 @@
 static void
 add_scan(CsLane *lane, const CsScanRow *row, double now)
 {
+	CsScan	   *scan = cs_scan_page_make(lane, row, now);
 	MemoryContext old = MemoryContextSwitchTo(lane->context);
-	CsScan	   *scan = palloc(sizeof(CsScan));
 
-	cs_scan_page_init(scan, lane, row, now);
 	lane->scans = lappend(lane->scans, scan);
-	lane->is_walked |= row->kind != CS_POLL;
 	MemoryContextSwitchTo(old);
-}
-
-/* Load the scans of the lane's watch that are running.  Within cs_sql_enter(). */
-void
-cs_scan_load(CsLane *lane)
-{
-	ListCell   *lc;
-	List	   *rows;
-
-	if (lane->watch == NULL)
-		return;
-	MemoryContextSwitchTo(lane->context);
-	rows = cs_scan_store_load(lane->endpoint_id, lane->watch_id);
-	foreach(lc, rows)
-		add_scan(lane, lfirst(lc), cs_clock_now());
-	lane->reconcile_at = lane->watch->reconcile_next;
-}
-
-/* Release what is not in the lane's memory. */
-void
-cs_scan_close(CsLane *lane)
-{
-	ListCell   *lc;
-
-	foreach(lc, lane->scans)
-		cs_scan_page_unprepare(lfirst(lc));
-	lane->scans = NIL;
-}
-
-/* Make the next round of polling due now. */
-void
-cs_scan_poll_now(CsLane *lane)
-{
-	ListCell   *lc;
-
-	foreach(lc, lane->scans)
-		((CsScan *) lfirst(lc))->row.next_at = 0;
 }
 
 /* Is there an import or a reconciliation?  Only one at a time runs. */
@@ -96,6 +57,85 @@ has_walk(const CsLane *lane)
 		if (((CsScan *) lfirst(lc))->row.kind != CS_POLL)
 		return true;
 	return false;
+}
+
+static CsScanRow *
+find_row(const List *rows, int id)
+{
+	ListCell   *lc;
+
+	foreach(lc, rows)
+		if (((CsScanRow *) lfirst(lc))->id == id)
+		return lfirst(lc);
+	return NULL;
+}
+
+/* End the scans that have ended, or were cancelled, and take over what was said of
+ * the others. */
+static void
+keep_running(CsLane *lane, List **rows)
+{
+	ListCell   *lc;
+
+	foreach(lc, lane->scans)
+	{
+		CsScan	   *scan = lfirst(lc);
+		CsScanRow  *row = find_row(*rows, scan->row.id);
+
+		if (row == NULL)
+		{
+			lane->scans = foreach_delete_current(lane->scans, lc);
+			cs_scan_page_free(scan);
+			continue;
+		}
+		scan->row.accepted |= row->accepted;
+		*rows = list_delete_ptr(*rows, row);
+	}
+}
+
+/*
+ * Load the scans of the lane's watch that are running; those that are loaded go on.
+ * "changed": the watch is another one now.  Within cs_sql_enter().
+ */
+void
+cs_scan_load(CsLane *lane, bool changed)
+{
+	ListCell   *lc;
+	List	   *rows;
+
+	if (lane->watch == NULL)
+		return;
+	foreach(lc, lane->scans)
+		(void) cs_scan_page_unprepare(lfirst(lc));
+	rows = cs_scan_store_load(lane->endpoint_id, lane->watch_id);
+	keep_running(lane, &rows);
+	foreach(lc, rows)
+		add_scan(lane, lfirst(lc), cs_clock_now());
+	lane->is_walked = has_walk(lane);
+	if (changed)
+		lane->reconcile_at = lane->watch->reconcile_next;
+}
+
+/* Release what is not in the lane's memory. */
+void
+cs_scan_close(CsLane *lane)
+{
+	ListCell   *lc;
+
+	foreach(lc, lane->scans)
+		cs_scan_page_free(lfirst(lc));
+	list_free(lane->scans);
+	lane->scans = NIL;
+}
+
+/* Make the next round of polling due now. */
+void
+cs_scan_poll_now(CsLane *lane)
+{
+	ListCell   *lc;
+
+	foreach(lc, lane->scans)
+		((CsScan *) lfirst(lc))->row.next_at = 0;
 }
 
 /* Is there a scan, or a round of polling, that will end? */
@@ -180,8 +220,10 @@ begin_reconcile(CsLane *lane, double now)
 	row.id = cs_scan_store_create(lane->watch, CS_RECONCILE, NULL, 0, NULL,
 								  lane->watch->claims_all ? "all" : "new", total);
 	cs_sql_leave(&scope);
-	if (row.id > 0)
-		add_scan(lane, &row, now);
+	if (row.id == 0)
+		return;
+	add_scan(lane, &row, now);
+	lane->is_walked = true;
 }
 
 typedef struct CsBeginJob
@@ -306,6 +348,8 @@ run_scan(CsScan *scan, int room, double now)
 	}
 	scan->prepared_again = false;
 	free_position(&before.position, &scan->row.position);
+	if (before.watermark && before.watermark != scan->row.watermark)
+		pfree(before.watermark);
 	for (int i = 0; i < page.queued && scan->row.rate > 0; i++)
 		cs_pace_take(&scan->pace, now);
 	if (scan->lane->source_error)
@@ -335,8 +379,8 @@ run_lane(CsLane *lane, int room, double now)
 	queued = run_scan(scan, room, now);
 	if (scan->over)
 	{
-		(void) cs_scan_page_unprepare(scan);
 		lane->scans = list_delete_ptr(lane->scans, scan);
+		cs_scan_page_free(scan);
 		lane->is_walked = has_walk(lane);
 	}
 	return queued;

@@ -12,7 +12,7 @@
 
 #include "delivery/account.h"
 
-extern void cs_scan_load(CsLane *lane);
+extern void cs_scan_load(CsLane *lane, bool changed);
 extern void cs_scan_close(CsLane *lane);
 extern void cs_scan_poll_now(CsLane *lane);
 

@@ -47,16 +47,42 @@
 /* While somebody else has the scan locked it is tried again after (s). */
 #define PAUSE			1.0
 
-/* Initialize a scan of the lane; the strings of the row are not copied. */
-void
-cs_scan_page_init(CsScan *scan, CsLane *lane, const CsScanRow *row, double now)
+static char *
+copy(const char *text)
 {
-	memset(scan, 0, sizeof(CsScan));
-	scan->row = *row;
+	return text ? pstrdup(text) : NULL;
+}
+
+/* Make a scan of the lane, in a context of its own. */
+CsScan *
+cs_scan_page_make(CsLane *lane, const CsScanRow *row, double now)
+{
+	MemoryContext context = AllocSetContextCreate(lane->context, "contactsync scan",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	CsScan	   *scan = palloc0(sizeof(CsScan));
+
+	scan->context = context;
 	scan->lane = lane;
+	scan->row = *row;
+	scan->row.position.key = copy(row->position.key);
+	scan->row.position.value = copy(row->position.value);
+	scan->row.watermark = copy(row->watermark);
+	scan->row.since = copy(row->since);
+	scan->row.filter = copy(row->filter);
 	scan->page_size = FIRST_PAGE;
 	if (row->rate > 0)
 		cs_pace_set(&scan->pace, row->rate, Max(row->rate, 1.0), now);
+	MemoryContextSwitchTo(old);
+	return scan;
+}
+
+/* Free a scan that has ended here. */
+void
+cs_scan_page_free(CsScan *scan)
+{
+	(void) cs_scan_page_unprepare(scan);
+	MemoryContextDelete(scan->context);
 }
 
 /*
@@ -79,7 +105,7 @@ begin_phase(CsScan *scan, CsScanPhase phase, int64 total)
 	row->phase = phase;
 	row->position.key = NULL;
 	row->position.value = row->watermark ?
-		MemoryContextStrdup(scan->lane->context, row->watermark) : NULL;
+		MemoryContextStrdup(scan->context, row->watermark) : NULL;
 	row->changes = 0;
 	scan->page_size = FIRST_PAGE;
 	cs_scan_store_begin_phase(row, total);
@@ -124,7 +150,7 @@ static void
 end_round(CsScan *scan, double now)
 {
 	CsScanRow  *row = &scan->row;
-	MemoryContext old = MemoryContextSwitchTo(scan->lane->context);
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
 
 	row->watermark = watermark_of(scan);
 	MemoryContextSwitchTo(old);
@@ -182,7 +208,7 @@ prepare(CsScan *scan)
 {
 	CsLane	   *lane = scan->lane;
 	CsPageOrder order = {.filter = scan->row.filter};
-	MemoryContext old = MemoryContextSwitchTo(lane->context);
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
 
 	if (scan->row.kind == CS_POLL)
 	{
@@ -211,8 +237,11 @@ cs_scan_page_unprepare(CsScan *scan)
 		cs_source_page_close(scan->pages);
 	if (scan->presence_source)
 		cs_source_row_close(scan->presence_source);
+	if (scan->presence)
+		pfree(scan->presence);
 	scan->pages = NULL;
 	scan->presence_source = NULL;
+	scan->presence = NULL;
 	return prepared;
 }
 
@@ -356,7 +385,7 @@ adapt_page_size(CsScanPage *page, int limit)
 static void
 move_to(CsScan *scan, const CsPagePosition *row)
 {
-	MemoryContext old = MemoryContextSwitchTo(scan->lane->context);
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
 
 	/* the caller frees the position before, once this one is stored */
 	scan->row.position.value = row->value ? pstrdup(row->value) : NULL;

@@ -17,6 +17,7 @@
 /* A scan that is running. */
 typedef struct CsScan
 {
+	MemoryContext context;		/* of this and all in it */
 	CsScanRow	row;
 	CsLane	   *lane;
 	CsPace		pace;			/* by row.rate */
@@ -41,7 +42,8 @@ typedef struct CsScanPage
 	bool		ended;			/* the phase has */
 } CsScanPage;
 
-extern void cs_scan_page_init(CsScan *scan, CsLane *lane, const CsScanRow *row, double now);
+extern CsScan *cs_scan_page_make(CsLane *lane, const CsScanRow *row, double now);
+extern void cs_scan_page_free(CsScan *scan);
 extern bool cs_scan_page_lock(CsScan *scan, double now);
 extern void cs_scan_page_walk(void *page);
 extern bool cs_scan_page_unprepare(CsScan *scan);

@@ -86,9 +86,28 @@ outcomes_of(CsSettlement *settlement, const CsChange *change)
 	return lane->outcomes;
 }
 
+/* Of what contactsync_forget() has forgotten meanwhile nothing is stored. */
+static bool
+is_forgotten(CsSettlement *settlement, CsChange *change)
+{
+	if (!change->forgotten)
+		return false;
+	cs_outcomes_add_kept(outcomes_of(settlement, change), change);
+	return true;
+}
+
+/* End a change that was forgotten while it waited.  Return false if it was not. */
+bool
+cs_settle_forgotten(CsSettlement *settlement, CsChange *change)
+{
+	return is_forgotten(settlement, change);
+}
+
 void
 cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome)
 {
+	if (is_forgotten(settlement, change))
+		return;
 	if (outcome->withheld)
 		cs_outcomes_add_absent(outcomes_of(settlement, change), change);
 	else
@@ -98,6 +117,8 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 void
 cs_settle_unchanged(CsSettlement *settlement, CsChange *change, bool record)
 {
+	if (is_forgotten(settlement, change))
+		return;
 	cs_outcomes_add_unchanged(outcomes_of(settlement, change), change, record);
 }
 
@@ -116,24 +137,32 @@ cs_settle_deferred(CsSettlement *settlement, CsChange *change, bool is_known)
 void
 cs_settle_outdated(CsSettlement *settlement, CsChange *change)
 {
+	if (is_forgotten(settlement, change))
+		return;
 	cs_outcomes_add_outdated(outcomes_of(settlement, change), change);
 }
 
 void
 cs_settle_withheld(CsSettlement *settlement, CsChange *change)
 {
+	if (is_forgotten(settlement, change))
+		return;
 	cs_outcomes_add_withheld(outcomes_of(settlement, change), change);
 }
 
 void
 cs_settle_kept(CsSettlement *settlement, CsChange *change)
 {
+	if (is_forgotten(settlement, change))
+		return;
 	cs_outcomes_add_kept(outcomes_of(settlement, change), change);
 }
 
 void
 cs_settle_gone(CsSettlement *settlement, CsChange *change)
 {
+	if (is_forgotten(settlement, change))
+		return;
 	cs_outcomes_add_gone(outcomes_of(settlement, change), change);
 }
 
@@ -141,6 +170,8 @@ void
 cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
 				 const char *request_id)
 {
+	if (is_forgotten(settlement, change))
+		return;
 	cs_outcomes_add_failed(outcomes_of(settlement, change), change, outcome, request_id);
 }
 
@@ -153,13 +184,13 @@ copy(MemoryContext context, const char *text)
 bool
 cs_settle_is_traced(const CsChange *change)
 {
-	return !change->removal_erases &&
+	return !change->removal_erases && !change->forgotten &&
 		cs_trace_is_wanted(change->lane->endpoint_id, change->lane->watch_id, change->key, change->contact);
 }
 
 List *
-cs_settle_make_traces(CsSettlement *settlement, int n, CsChange **changes, const CsRequest *request,
-					  const CsResponse *response)
+cs_settle_make_traces(CsSettlement *settlement, const CsEndpoint *endpoint, int n, CsChange **changes,
+					  const CsRequest *request, const CsResponse *response)
 {
 	MemoryContext old = MemoryContextSwitchTo(settlement->call_context);
 	List	   *traces = NIL;
@@ -169,7 +200,7 @@ cs_settle_make_traces(CsSettlement *settlement, int n, CsChange **changes, const
 		const CsChange *change = changes[i];
 
 		if (cs_settle_is_traced(change))
-			traces = lappend(traces, cs_trace_make(settlement->call_context, change->lane->account->endpoint,
+			traces = lappend(traces, cs_trace_make(settlement->call_context, endpoint,
 												   change->lane->watch_id, change->key, change->contact,
 												   request, response));
 	}
@@ -360,6 +391,17 @@ cs_settle_free_stored(CsSettlement *settlement)
 		settlement->calls = NIL;
 		MemoryContextReset(settlement->call_context);
 	}
+}
+
+/* Drop what is to be stored of a lane that is no more. */
+void
+cs_settle_drop(CsSettlement *settlement, CsLane *lane)
+{
+	if (lane->outcomes == NULL)
+		return;
+	settlement->lanes = list_delete_ptr(settlement->lanes, lane->outcomes);
+	cs_outcomes_free(lane->outcomes);
+	lane->outcomes = NULL;
 }
 
 double

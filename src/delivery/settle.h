@@ -34,11 +34,16 @@ extern void cs_settle_gone(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
 							 const char *request_id);
 
+extern bool cs_settle_forgotten(CsSettlement *settlement, CsChange *change);
+
+extern void cs_settle_drop(CsSettlement *settlement, CsLane *lane);
+
 /* Are calls about the contact to be kept in full? */
 extern bool cs_settle_is_traced(const CsChange *change);
 
 /* What to keep of a call for each contact that is traced; for its record. */
-extern List *cs_settle_make_traces(CsSettlement *settlement, int n, CsChange **changes, const CsRequest *request,
+extern List *cs_settle_make_traces(CsSettlement *settlement, const CsEndpoint *endpoint, int n,
+								   CsChange **changes, const CsRequest *request,
 								   const CsResponse *response);
 
 /* Copies the record, but for its traces. */

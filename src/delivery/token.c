@@ -196,7 +196,9 @@ cs_token_refresh(CsAccount *account, const List *accounts, CsHttp *http, double 
 	account->refresh->account = account;
 	account->refresh->context = context;
 	build(account->endpoint, &request);
-	(void) cs_http_start(http, &account->endpoint->http, &request, NULL, account->refresh);
+	account->refresh->transfer = cs_http_start(http, &account->endpoint->http, &request, NULL,
+											   account->refresh);
+	account->refresh->version = cs_account_hold_version(account);
 	explicit_bzero(request.body.data, request.body.maxlen);
 	MemoryContextSwitchTo(old);
 }
@@ -294,12 +296,25 @@ static void
 end_refresh(CsTokenRefresh *refresh)
 {
 	refresh->account->refresh = NULL;
+	cs_account_release_version(refresh->version);
 	wipe(refresh->token.access_token);
 	wipe(refresh->token.refresh_token);
 	MemoryContextDelete(refresh->context);
 }
 
-/* Keep the token to be stored, or have the account wait or halt. */
+/* End a refresh without its token: the account is no more. */
+void
+cs_token_abort(CsAccount *account, CsHttp *http)
+{
+	if (account->refresh == NULL)
+		return;
+	if (!account->refresh->received)
+		cs_http_cancel(http, account->refresh->transfer);
+	end_refresh(account->refresh);
+}
+
+/* Keep the token to be stored, or have the account wait or halt, unless somebody has
+ * signed in again. */
 void
 cs_token_answered(CsTokenRefresh *refresh, const CsResponse *response, double now)
 {
@@ -307,13 +322,20 @@ cs_token_answered(CsTokenRefresh *refresh, const CsResponse *response, double no
 	MemoryContext old = MemoryContextSwitchTo(refresh->context);
 	CsJudgement judgement;
 
-	judge(account->endpoint, response, &judgement, &refresh->token);
+	judge(refresh->version->endpoint, response, &judgement, &refresh->token);
 	MemoryContextSwitchTo(old);
+	if (judgement.verdict == CS_DONE)
+	{
+		refresh->received = true;
+		return;
+	}
+	if (refresh->version->superseded)
+	{
+		end_refresh(refresh);
+		return;
+	}
 	switch (judgement.verdict)
 	{
-		case CS_DONE:
-			refresh->received = true;
-			return;
 		case CS_HALT:
 			cs_account_halt(account, now, judgement.retry_after,
 							judgement.reason ? judgement.reason : "unauthorized",
@@ -451,7 +473,7 @@ write_as_owner(void *arg)
 	cs_invalidation_hold(true);
 	PG_TRY();
 	{
-		write_token(account->endpoint, &account->refresh->token);
+		write_token(account->refresh->version->endpoint, &account->refresh->token);
 	}
 	PG_FINALLY();
 	{
@@ -478,12 +500,16 @@ try_to_write(CsAccount *account)
 static void
 use_token(CsAccount *account, double now)
 {
+	CsServerVersion *version = cs_account_hold_version(account);
 	bool		reconfigured = account->reconfigured;
 
 	account->refresh_wanted = false;
 	account->refreshed_at = now;
 	cs_account_read_endpoint(account, now);
-	account->reconfigured = reconfigured;	/* the token is our own change */
+	/* the token is our own change */
+	account->reconfigured = reconfigured;
+	version->superseded = false;
+	cs_account_release_version(version);
 }
 
 /* Has a token been received that is not stored? */

@@ -29,6 +29,8 @@ typedef struct CsTokenRefresh
 	CsRequestOwner owner;
 	CsAccount  *account;
 	MemoryContext context;
+	CsHttpCall *transfer;		/* while it is under way */
+	CsServerVersion *version;	/* that it was started under */
 	bool		received;		/* "token" is here, and nowhere else */
 	CsToken		token;
 } CsTokenRefresh;
@@ -40,6 +42,7 @@ extern void cs_token_take_stale(const List *accounts);
 
 extern void cs_token_refresh(CsAccount *account, const List *accounts, CsHttp *http, double now);
 extern void cs_token_answered(CsTokenRefresh *refresh, const CsResponse *response, double now);
+extern void cs_token_abort(CsAccount *account, CsHttp *http);
 extern bool cs_token_has_to_store(const CsAccount *account);
 extern void cs_token_store(CsAccount *account, const List *accounts, double now);
 

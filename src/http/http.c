@@ -269,9 +269,8 @@ detach(CsHttp *http, CsHttpCall *call)
 	http->nflying--;
 }
 
-/* End a call and free it. */
-static void
-cancel(CsHttp *http, CsHttpCall *call)
+void
+cs_http_cancel(CsHttp *http, CsHttpCall *call)
 {
 	if (call->flying)
 		detach(http, call);
@@ -287,9 +286,9 @@ void
 cs_http_close(CsHttp *http)
 {
 	while (!dlist_is_empty(&http->flying))
-		cancel(http, dlist_head_element(CsHttpCall, node, &http->flying));
+		cs_http_cancel(http, dlist_head_element(CsHttpCall, node, &http->flying));
 	while (!dlist_is_empty(&http->ended))
-		cancel(http, dlist_head_element(CsHttpCall, node, &http->ended));
+		cs_http_cancel(http, dlist_head_element(CsHttpCall, node, &http->ended));
 	while (!dlist_is_empty(&http->idle))
 		cs_transfer_free(dlist_container(CsHttpCall, node, dlist_pop_head_node(&http->idle)));
 	WITH_SIGNALS_BLOCKED(curl_multi_cleanup(http->multi));

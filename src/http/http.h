@@ -39,6 +39,9 @@ extern CsHttpCall *cs_http_start(CsHttp *http, const CsHttpOptions *options,
 								 const CsRequest *request,
 								 const char *authorization, void *owner);
 
+/* End a call that is not harvested yet, and free it.  Never errors out. */
+extern void cs_http_cancel(CsHttp *http, CsHttpCall *call);
+
 /* Return the number of calls that are not harvested yet. */
 extern int	cs_http_in_flight(const CsHttp *http);
 

@@ -205,3 +205,14 @@ cs_departure_keep(int endpoint, int watch)
 
 	cs_sql_execute(&statement, args, NULL);
 }
+
+bool
+cs_departure_erases(int endpoint, const char *upsert_key)
+{
+	static CsStatement statement = {
+		"SELECT FROM contactsync.departure WHERE endpoint = $1 AND upsert_key = $2 AND erase", 2, {INT4OID, TEXTOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), CStringGetTextDatum(upsert_key)};
+
+	return cs_sql_execute(&statement, args, NULL) > 0;
+}

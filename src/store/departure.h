@@ -81,4 +81,7 @@ extern uint64 cs_departure_list_due(Oid roleid);
 /* Keep at the provider what has left a watch, except what is to be erased. */
 extern void cs_departure_keep(int endpoint, int watch);
 
+/* Is the contact to be removed because it was forgotten? */
+extern bool cs_departure_erases(int endpoint, const char *upsert_key);
+
 #endif							/* CS_STORE_DEPARTURE_H */

@@ -10,9 +10,9 @@
  * What is remembered of the person's consent stays, as a keyed hash that says that it
  * is closed, so that nobody who left is subscribed again by a row that is still there.
  *
- * When a person is forgotten, a call in flight may store its outcome afterwards.  So
- * what was forgotten is noted, definitions are reloaded, and it is forgotten again
- * then.
+ * When a person is forgotten, a call in flight may have its outcome afterwards.  So
+ * what was forgotten is noted, and definitions are reloaded: whoever delivers stores
+ * nothing of it any more, and what was stored until then is forgotten again.
  *
  *-------------------------------------------------------------------------
  */
@@ -367,6 +367,31 @@ cs_forget_row(const CsForgetRow *row, bool suppression, int64 *forgotten)
 	set_rows(args, &rows);
 	forget(args, InvalidOid, suppression, forgotten);
 	(void) run(&remove, key);
+}
+
+List *
+cs_forget_notes(void)
+{
+	/* a row that was queued since, or is somebody else now, is sent */
+	static CsStatement statement = {
+		"SELECT f.endpoint, f.watch, f.key FROM contactsync.forgotten f WHERE f.watch = 0 OR NOT EXISTS (SELECT FROM"
+		" contactsync.queue q WHERE q.endpoint = f.endpoint AND q.watch = f.watch AND q.keys @> ARRAY[f.key])"
+	};
+	MemoryContext context = CurrentMemoryContext;
+	List	   *notes = NIL;
+	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+	{
+		CsForgetNote *note = palloc(sizeof(CsForgetNote));
+
+		note->endpoint = cs_sql_int(i, 1);
+		note->watch = cs_sql_int(i, 2);
+		note->key = cs_sql_text(i, 3);
+		notes = lappend(notes, note);
+	}
+	return notes;
 }
 
 void

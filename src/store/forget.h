@@ -12,6 +12,8 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
+
 typedef enum CsForgetKind
 {
 	CS_FORGET_CONTACT,
@@ -57,13 +59,24 @@ extern void cs_forget_find_rows(const char *email, Oid roleid, CsForgetRows *row
  * Forget a person at these endpoints, or a row of a watch and the contact that no
  * other row stands for; and add to "forgotten", by kind, how many rows that were.
  * Unless "suppression" is false, contactsync.consent remembers that consent is
- * closed.  It is forgotten again when the calls in flight have ended.
+ * closed.  Of calls in flight nothing is stored.
  */
 extern void cs_forget_email(const char *email, Oid roleid, bool suppression, const CsForgetRows *rows,
 							int64 *forgotten);
 extern void cs_forget_row(const CsForgetRow *row, bool suppression, int64 *forgotten);
 
-/* Forget the outcomes of calls that were in flight then. */
+/* A row, or with watch 0 an address or a contact, that was forgotten. */
+typedef struct CsForgetNote
+{
+	int			endpoint;
+	int			watch;
+	char	   *key;
+} CsForgetNote;
+
+/* What was forgotten, not swept, and not queued since; a list of CsForgetNote. */
+extern List *cs_forget_notes(void);
+
+/* Forget what calls that were in flight then have stored. */
 extern void cs_forget_sweep(void);
 
 /*

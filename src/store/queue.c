@@ -505,3 +505,15 @@ cs_queue_expand(int endpoint, int watch, ArrayType *others)
 	args[2] = PointerGetDatum(others);
 	cs_sql_execute(&statement, args, NULL);
 }
+
+/* Is the contact that contactsync_upsert() returned that number for still queued? */
+bool
+cs_queue_has_direct(int endpoint, int64 id)
+{
+	static CsStatement statement = {
+		"SELECT FROM contactsync.queue WHERE endpoint = $1 AND watch = 0 AND id = $2", 2, {INT4OID, INT8OID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), Int64GetDatum(id)};
+
+	return cs_sql_execute(&statement, args, NULL) > 0;
+}

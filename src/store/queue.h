@@ -85,6 +85,7 @@ extern void cs_queue_adopt(void);
 extern int	cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 						  CsQueueRow **rows);
 extern void cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions);
+extern bool cs_queue_has_direct(int endpoint, int64 id);
 extern void cs_queue_expand(int endpoint, int watch, ArrayType *others);
 
 #endif							/* CS_STORE_QUEUE_H */

@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "base/contactsync.h"
@@ -218,7 +219,8 @@ enum
 	WATCH_CLAIMS_ALL,
 	WATCH_COMPLETE,
 	WATCH_DELETE_GUARD,
-	WATCH_REMOVALS_UNTIL
+	WATCH_REMOVALS_UNTIL,
+	WATCH_VERSION
 };
 
 /* Return a number of the result; 0 for null. */
@@ -267,6 +269,7 @@ watch_of_row(int row)
 	released = cs_sql_value(row, WATCH_REMOVALS_UNTIL, &isnull);
 	watch->removals_until = isnull ? 0 : DatumGetTimestampTz(released);
 	watch->stale_before = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
+	watch->version = DatumGetInt64(cs_sql_value(row, WATCH_VERSION, &isnull));
 	return watch;
 }
 
@@ -274,9 +277,13 @@ watch_of_row(int row)
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
 	" w.state, COALESCE(w.reason, ''), w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
 	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity()," \
-	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until," \
+	" hashtextextended(ROW(w.*, e.role, e.stale_before, e.database)::text, 0) FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
-/* Return all watches, palloc'd in the current context.  Within cs_sql_enter(). */
+/*
+ * Return all watches, each in a context of its own below the current one.  Within
+ * cs_sql_enter().
+ */
 List *
 cs_watch_load_all(void)
 {
@@ -285,9 +292,17 @@ cs_watch_load_all(void)
 	List	   *watches = NIL;
 	uint64		n = cs_sql_execute(&statement, NULL, NULL);
 
-	MemoryContextSwitchTo(context);
 	for (uint64 i = 0; i < n; i++)
-		watches = lappend(watches, watch_of_row(i));
+	{
+		MemoryContext own = AllocSetContextCreate(context, "contactsync watch", ALLOCSET_SMALL_SIZES);
+		CsWatch    *watch;
+
+		MemoryContextSwitchTo(own);
+		watch = watch_of_row(i);
+		watch->context = own;
+		MemoryContextSwitchTo(context);
+		watches = lappend(watches, watch);
+	}
 	return watches;
 }
 

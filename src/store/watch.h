@@ -61,6 +61,10 @@ typedef struct CsWatch
 	double		reconcile_next; /* Unix seconds; 0: not scheduled */
 
 	struct Bitmapset *used;		/* columns that it uses, while it is made */
+
+	/* of those of cs_watch_load_all() */
+	MemoryContext context;		/* of this watch */
+	int64		version;		/* differs if anything that is stored does */
 } CsWatch;
 
 #define CS_ON_DELETE_WORDS	3

@@ -40,8 +40,7 @@
 /* The cycle runs this often even without a wake-up, which can be lost (ms). */
 #define FALLBACK_MS		10000
 
-/* How long calls in flight may take when definitions change or the process ends
- * (ms). */
+/* How long calls in flight may take when the process ends (ms). */
 #define DRAIN_MS		1000
 
 /* While contactsync_run() owns the queue, the worker tries this often (ms). */
@@ -192,18 +191,26 @@ drain(CsDelivery *delivery)
 		;
 }
 
-/*
- * Deliver until definitions change, or the process is to end.  "before" is the
- * delivery that this one replaces, or NULL; return the one that the next replaces.
- */
-static CsDelivery *
-deliver(CsDelivery *before)
+/* Have definitions changed?  Then load them again.  Return false if the tables are
+ * not of this library's version any more. */
+static bool
+reload_if_changed(CsDelivery *delivery)
 {
-	CsDelivery *delivery = cs_delivery_open(&transactions, InvalidOid, InvalidOid, before);
+	if (!cs_invalidation_take(CS_DEFINITIONS))
+		return true;
+	if (!is_ready())
+		return false;
+	cs_delivery_reload(delivery);
+	return true;
+}
 
-	if (before)
-		cs_delivery_close(before);
-	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && !cs_invalidation_take(CS_DEFINITIONS))
+/* Deliver until the process is to end, or the extension is updated. */
+static void
+deliver(void)
+{
+	CsDelivery *delivery = cs_delivery_open(&transactions, InvalidOid, InvalidOid);
+
+	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && reload_if_changed(delivery))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -214,13 +221,12 @@ deliver(CsDelivery *before)
 		cs_delivery_run(delivery);
 		prune();
 		/* the turn may have taken the wake-up that came with a change */
-		if (cs_invalidation_take(CS_DEFINITIONS))
-			break;
-		cs_delivery_wait(delivery, FALLBACK_MS);
+		if (!cs_invalidation_pending(CS_DEFINITIONS))
+			cs_delivery_wait(delivery, FALLBACK_MS);
 	}
 	if (is_ready())
 		drain(delivery);
-	return delivery;
+	cs_delivery_close(delivery);
 }
 
 /* The worker process of a database. */
@@ -228,7 +234,6 @@ void
 contactsync_worker_main(Datum arg)
 {
 	Oid			dboid = DatumGetObjectId(arg);
-	CsDelivery *delivery = NULL;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -248,7 +253,7 @@ contactsync_worker_main(Datum arg)
 	{
 		wait_for_update();
 		if (is_ready())
-			delivery = deliver(delivery);
+			deliver();
 	}
 	proc_exit(1);
 }

@@ -1,0 +1,145 @@
+/*-------------------------------------------------------------------------
+ *
+ * change_add.c
+ *		Adding what was queued to the changes of a lane.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "delivery/change_add.h"
+
+static List *
+append_row(CsChangeSet *set, List *rows, CsReadRow *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(set->context);
+
+	rows = lappend(rows, row);
+	MemoryContextSwitchTo(old);
+	return rows;
+}
+
+/*
+ * Make the key PENDING on account of a queue row, now or when it is not ACTIVE
+ * any more.  "forced": send it whatever is stored of it.
+ */
+static CsChange *
+add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 origin,
+		TimestampTz queued_at)
+{
+	bool		found;
+	CsChange   *change = cs_change_make(set, key, &found);
+
+	if (change->state == CS_CHANGE_ACTIVE)
+	{
+		change->next_rows = append_row(set, change->next_rows, row);
+		change->next_latest_sequence = ++set->last_sequence;
+		change->next_unconfirmed |= forced;
+		change->next_origins |= origin;
+		change->next_forgotten = false;
+	}
+	else
+	{
+		change->rows = append_row(set, change->rows, row);
+		change->origins |= origin;
+		change->latest_sequence = found ? ++set->last_sequence : change->sequence;
+		change->queue_id = cs_queue_position_id(&row->position);
+		change->unconfirmed |= forced;
+		change->forgotten = false;
+	}
+	if (change->queued_at == 0)
+		change->queued_at = queued_at;
+	row->unfinished++;
+	return change;
+}
+
+static void
+set_direct(CsChange *change, Jsonb *contact)
+{
+	MemoryContext old;
+
+	if (change->direct)
+		return;
+	old = MemoryContextSwitchTo(change->set->context);
+	change->direct = (Jsonb *) PG_DETOAST_DATUM_COPY(PointerGetDatum(contact));
+	MemoryContextSwitchTo(old);
+}
+
+static void
+count_change(CsChange *change)
+{
+	if (change->is_counted)
+		return;
+	change->is_counted = true;
+	change->set->counted++;
+	change->set->newly_counted++;
+}
+
+static uint8
+origin_of(const CsQueueRow *row)
+{
+	switch (row->origin)
+	{
+		case CS_QUEUE_SCAN:
+		case CS_QUEUE_TOUCH:
+			return CS_ORIGIN_SCAN;
+		case CS_QUEUE_CLAIMS:
+			return CS_ORIGIN_SCAN | CS_ORIGIN_CLAIMS;
+		default:
+			return CS_ORIGIN_LIVE;
+	}
+}
+
+/*
+ * Add the keys of a queue row, or its contact.  "unconfirmed": they may have
+ * been sent before; "counted": the bulk guard counts them.
+ */
+void
+cs_change_add_row(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, bool counted)
+{
+	int			n = row->nkeys == 0 && row->contact ? 1 : row->nkeys;
+	bool		found;
+	CsReadRow  *read = cs_read_row_add(set->rows, row->position, &found);
+
+	if (found && !read->kept)
+		return;					/* read twice */
+	read->kept = false;
+	for (int i = 0; i < n; i++)
+	{
+		CsChange   *change;
+
+		if (row->nkeys > 0)
+			change = add_key(set, row->keys[i], read, row->contact != NULL, origin_of(row),
+							 row->queued_at);
+		else
+		{
+			change = add_key(set, psprintf(INT64_FORMAT, row->position.id), read, false, CS_ORIGIN_LIVE,
+							 row->queued_at);
+			set_direct(change, row->contact);
+		}
+		change->unconfirmed |= unconfirmed;
+		if (counted)
+			count_change(change);
+	}
+	if (read->unfinished == 0)
+		cs_read_row_free(set->rows, read);
+}
+
+/*
+ * Add a contact that is to be removed, unless it is there.  It has no queue row:
+ * contactsync.departure has it until it is removed.
+ */
+void
+cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch, const char *key,
+					  char action, bool erases)
+{
+	bool		found;
+	CsChange   *change = cs_change_make(set, upsert_key, &found);
+
+	if (found)
+		return;
+	change->removal_watch = watch;
+	change->removal_key = MemoryContextStrdup(set->context, key);
+	change->removal_action = action;
+	change->removal_erases = erases;
+}

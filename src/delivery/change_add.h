@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * change_add.h
+ *		Adding what was queued to the changes of a lane.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_CHANGE_ADD_H
+#define CS_DELIVERY_CHANGE_ADD_H
+
+#include "postgres.h"
+
+#include "delivery/change.h"
+
+extern void cs_change_add_row(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed,
+							  bool counted);
+extern void cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch,
+								  const char *key, char action, bool erases);
+
+#endif							/* CS_DELIVERY_CHANGE_ADD_H */

@@ -1,0 +1,582 @@
+/*-------------------------------------------------------------------------
+ *
+ * definitions.c
+ *		The accounts and lanes of a delivery, as they are defined.
+ *
+ * Definitions are loaded when a delivery begins, and again whenever one of them
+ * has changed.  Accounts and lanes are found again by the ids of their endpoints
+ * and watches, and go on: with their calls in flight, their place in the queue,
+ * pace, pauses and connections.  Of what has changed only this is replaced:
+ *
+ *	- the options of a server: what is in flight is answered under the old ones,
+ *	  see verdict.c; what waits to be sent is read again, and whatever was wrong
+ *	  is tried again;
+ *	- a watch: its rows are read by the new definition from then on.  What is in
+ *	  flight is answered, for it is a contact, and not a row of the watch;
+ *	- a watch that was dropped retires: no call about it starts, unless it is a
+ *	  later step, and what the calls in flight did is stored of the contacts,
+ *	  so that it is known later whose consent was claimed;
+ *	- a server or role that has gone, or has no right any more, has its calls
+ *	  aborted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "postmaster/bgworker.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+
+#include "base/sql.h"
+#include "base/text.h"
+#include "base/try.h"
+#include "capture/ddl.h"
+#include "delivery/account.h"
+#include "delivery/accounts.h"
+#include "delivery/call.h"
+#include "delivery/database_identity.h"
+#include "delivery/definitions.h"
+#include "delivery/pull.h"
+#include "delivery/scan.h"
+#include "delivery/token.h"
+#include "provider/email.h"
+#include "provider/provider.h"
+#include "store/departure.h"
+#include "store/endpoint_state.h"
+#include "store/failure.h"
+#include "store/forget.h"
+#include "store/queue.h"
+#include "store/watch.h"
+#include "store/watch_store.h"
+
+/* What is stored at present. */
+typedef struct CsStoredDefinitions
+{
+	List	   *endpoints;		/* of CsEndpointState */
+	List	   *watches;		/* of CsWatch */
+	List	   *notes;			/* of CsForgetNote */
+} CsStoredDefinitions;
+
+static CsAccount *
+find_account(const List *accounts, int id)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		if (((CsAccount *) lfirst(lc))->id == id)
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
+static CsLane *
+find_lane(const List *lanes, int watch)
+{
+	ListCell   *lc;
+
+	foreach(lc, lanes)
+	{
+		if (((CsLane *) lfirst(lc))->watch_id == watch)
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
+/*
+ * What belongs to roles that do not exist any more
+ */
+
+static void
+drop_watch(void *arg)
+{
+	const CsOrphan *orphan = arg;
+
+	cs_watch_store_drop(orphan->endpoint, orphan->watch);
+}
+
+/* Drop a watch; if somebody has a lock on its table, leave the triggers there,
+ * which do nothing then. */
+static void
+drop_watch_or_row(CsOrphan *orphan)
+{
+	if (cs_try(drop_watch, orphan, "100ms", NULL) != CS_TRY_OK)
+		cs_watch_store_abandon(orphan->endpoint, orphan->watch);
+}
+
+static void
+drop_orphans(void)
+{
+	CsOrphan   *orphans;
+	int			n = cs_endpoint_state_find_orphans(&orphans);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (orphans[i].watch != 0)
+			drop_watch_or_row(&orphans[i]);
+		if (i + 1 == n || orphans[i + 1].endpoint != orphans[i].endpoint)
+			cs_endpoint_state_drop(orphans[i].endpoint);
+	}
+}
+
+/*
+ * Lanes
+ */
+
+/* "unconfirmed_below": earlier transactions may have queued what was sent before
+ * the process ended. */
+static void
+add_lane(CsDefinitions *definitions, CsAccount *account, CsWatch *watch, uint64 unconfirmed_below)
+{
+	CsLane	   *lane;
+
+	MemoryContextSwitchTo(account->context);
+	lane = cs_lane_create(account, account->id, watch, definitions->locks);
+	lane->unconfirmed_below = unconfirmed_below;
+	account->lanes = lappend(account->lanes, lane);
+	lane->has_failures = cs_failure_exists(account->id, lane->watch_id);
+	cs_scan_load(lane, true);
+}
+
+static void
+add_removals(CsDefinitions *definitions, CsAccount *account)
+{
+	MemoryContextSwitchTo(account->context);
+	account->removals = cs_lane_create(account, account->id, NULL, definitions->locks);
+	account->removals->removals = account->removals->exhausted = true;
+}
+
+/* The watch as it is stored now, of a lane that is there. */
+static void
+update_lane(CsLane *lane, CsWatch *watch)
+{
+	bool		changed = watch->version != lane->watch->version;
+
+	/*
+	 * the table may have changed, too; it is checked now whether it can be
+	 * read
+	 */
+	cs_lane_close(lane);
+	if (lane->source_error)
+		lane->not_before = 0;
+	if (changed)
+	{
+		cs_lane_use_watch(lane, watch);
+		lane->has_failures |= cs_failure_exists(lane->endpoint_id, lane->watch_id);
+	}
+	cs_scan_load(lane, changed);
+}
+
+/* The watch was dropped. */
+static void
+retire_lane(CsAccount *account, CsLane *lane)
+{
+	MemoryContextSwitchTo(account->context);
+	account->lanes = list_delete_ptr(account->lanes, lane);
+	account->retired = lappend(account->retired, lane);
+	cs_scan_close(lane);
+	cs_lane_close(lane);
+	cs_change_close_set(&lane->changes);
+	cs_call_withdraw(account, false, false);
+}
+
+static bool
+is_over(const CsLane *lane)
+{
+	return lane->changes.nchanges == 0 && lane->outcomes == NULL;
+}
+
+/* Has a lane of a watch that was dropped no more calls in flight? */
+bool
+cs_definitions_any_to_free(const CsDefinitions *definitions)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	foreach(lc, definitions->accounts)
+		foreach(other, ((CsAccount *) lfirst(lc))->retired)
+		if (is_over(lfirst(other)))
+		return true;
+	return false;
+}
+
+/* Free these lanes, and delete what their calls have stored of the watches. */
+void
+cs_definitions_free_retired(CsDefinitions *definitions)
+{
+	CsSqlScope	scope;
+	ListCell   *lc;
+	ListCell   *other;
+
+	cs_sql_enter(&scope);
+	foreach(lc, definitions->accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		foreach(other, account->retired)
+		{
+			CsLane	   *lane = lfirst(other);
+
+			if (!is_over(lane))
+				continue;
+			cs_watch_store_forget(lane->endpoint_id, lane->watch_id);
+			account->retired = foreach_delete_current(account->retired, other);
+			MemoryContextDelete(lane->context);
+		}
+	}
+	cs_sql_leave(&scope);
+}
+
+/*
+ * Accounts
+ */
+
+static bool
+is_chosen(const CsDefinitions *definitions, const CsEndpointState *state)
+{
+	return (!OidIsValid(definitions->serverid) || state->serverid == definitions->serverid) &&
+		(!OidIsValid(definitions->member) || has_privs_of_role(definitions->member, state->roleid));
+}
+
+static void
+free_ints(int *ints)
+{
+	if (ints)
+		pfree(ints);
+}
+
+/* Find out which account it is at the provider, and whose memory of consent counts. */
+static void
+load_consents(CsAccount *account)
+{
+	const CsEndpoint *endpoint = account->endpoint;
+	CsConsentScope *scope = &account->consents;
+	const char *option;
+
+	if (endpoint)
+	{
+		option = endpoint->provider->account_option ? endpoint->provider->account_option : "account";
+		cs_consent_set_account(account->id, endpoint->provider->name, endpoint->base_url,
+							   cs_endpoint_option(endpoint, option), endpoint->server_name,
+							   account->roleid);
+	}
+	free_ints(scope->accounts);
+	free_ints(scope->endpoints);
+	MemoryContextSwitchTo(account->context);
+	cs_consent_load_scope(account->id, scope);
+}
+
+static void
+add_account(CsDefinitions *definitions, const CsEndpointState *state, double now)
+{
+	CsAccount  *account;
+
+	MemoryContextSwitchTo(definitions->context);
+	account = cs_account_create(state);
+	cs_account_read_endpoint(account, now);
+	cs_account_resume_throttle(account, now, state->throttled_until, state->reason);
+	load_consents(account);
+	cs_pull_init(account, state, now);
+	MemoryContextSwitchTo(definitions->context);
+	definitions->accounts = lappend(definitions->accounts, account);
+	add_removals(definitions, account);
+	add_lane(definitions, account, NULL, account->busy ?
+			 U64FromFullTransactionId(ReadNextFullTransactionId()) : 0);
+}
+
+/* Read the options again.  What waits to be sent was made for the old ones. */
+static void
+read_server(CsDefinitions *definitions, CsAccount *account, double now)
+{
+	cs_account_read_endpoint(account, now);
+	if (account->reconfigured)
+		cs_call_withdraw(account, true, account->moved);
+	if (account->denied)
+		cs_call_abort_all(account, definitions->http);
+}
+
+static void
+update_account(CsDefinitions *definitions, CsAccount *account, const CsEndpointState *state,
+			   double now)
+{
+	bool		was_unreadable = account->unreadable;
+	ListCell   *lc;
+
+	account->serverid = state->serverid;
+	account->roleid = state->roleid;
+	account->stale_before = state->stale_before;
+	read_server(definitions, account, now);
+	if (account->reconfigured || (was_unreadable && !account->unreadable))
+	{
+		cs_pull_abort(account, definitions->http);
+		cs_account_start_anew(account, now);
+		foreach(lc, account->lanes)
+			cs_lane_start_anew(lfirst(lc));
+	}
+	load_consents(account);
+	if (account->puller == NULL)
+		cs_pull_init(account, state, now);
+}
+
+static void
+drop_lane(CsDefinitions *definitions, CsLane *lane)
+{
+	cs_scan_close(lane);
+	cs_lane_close(lane);
+	cs_settle_drop(definitions->settlement, lane);
+	cs_change_drop_set(&lane->changes);
+}
+
+/* The server or the role has gone. */
+static void
+drop_account(CsDefinitions *definitions, CsAccount *account)
+{
+	ListCell   *lc;
+
+	cs_call_abort_all(account, definitions->http);
+	cs_pull_abort(account, definitions->http);
+	cs_token_abort(account, definitions->http);
+	foreach(lc, account->lanes)
+		drop_lane(definitions, lfirst(lc));
+	foreach(lc, account->retired)
+		drop_lane(definitions, lfirst(lc));
+	drop_lane(definitions, account->removals);
+	cs_account_publish(account);
+	MemoryContextDelete(account->context);
+}
+
+/* Read the options of all servers again. */
+void
+cs_definitions_read_servers(CsDefinitions *definitions, double now)
+{
+	ListCell   *lc;
+
+	foreach(lc, definitions->accounts)
+		read_server(definitions, lfirst(lc), now);
+}
+
+/*
+ * What was forgotten
+ */
+
+/* Is what is in flight, or was given to contactsync_upsert(), about the address? */
+static bool
+is_about(const CsChange *change, const char *key)
+{
+	const CsContact *contact = change->direct ? cs_contact_from_jsonb(change->direct) : change->contact;
+
+	if (contact && contact->value[CS_EMAIL])
+		return strcmp(cs_text_from_utf8(cs_email_normalize(contact->value[CS_EMAIL])), key) == 0;
+	return change->upsert_key && strcmp(change->upsert_key, key) == 0;
+}
+
+/* Was the change forgotten? */
+static bool
+is_forgotten(const CsChange *change, const CsForgetNote *note)
+{
+	const CsLane *lane = change->lane;
+
+	if (note->endpoint != lane->endpoint_id)
+		return false;
+	if (note->watch != 0)
+		return note->watch == lane->watch_id && strcmp(note->key, change->key) == 0;
+	if (change->direct)
+		return is_about(change, note->key) &&
+			!cs_queue_has_direct(lane->endpoint_id, strtoll(change->key, NULL, 10));
+	return change->state == CS_CHANGE_ACTIVE && is_about(change, note->key);
+}
+
+/* Mark a change that was forgotten.  The removal of who is forgotten goes on. */
+static void
+forget_change(CsChange *change, void *arg)
+{
+	ListCell   *lc;
+
+	foreach(lc, (List *) arg)
+	{
+		if (!is_forgotten(change, lfirst(lc)))
+			continue;
+		if (change->lane->removals && cs_departure_erases(change->lane->endpoint_id, change->key))
+			change->removal_erases = true;
+		else
+		{
+			change->forgotten = true;
+			change->next_forgotten = change->next_rows != NIL;
+		}
+	}
+}
+
+/* Have nothing stored of what was forgotten, and is queued or in flight. */
+static void
+forget_changes(CsAccount *account, List *notes)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		cs_change_visit(&((CsLane *) lfirst(lc))->changes, forget_change, notes);
+	foreach(lc, account->retired)
+		cs_change_visit(&((CsLane *) lfirst(lc))->changes, forget_change, notes);
+	cs_change_visit(&account->removals->changes, forget_change, notes);
+	cs_call_withdraw(account, false, false);
+}
+
+/*
+ * Loading
+ */
+
+static CsEndpointState *
+find_state(const CsDefinitions *definitions, const CsStoredDefinitions *stored, int id)
+{
+	ListCell   *lc;
+
+	foreach(lc, stored->endpoints)
+	{
+		CsEndpointState *state = lfirst(lc);
+
+		if (state->id == id && is_chosen(definitions, state))
+			return state;
+	}
+	return NULL;
+}
+
+static bool
+has_watch(const CsStoredDefinitions *stored, int endpoint, int id)
+{
+	ListCell   *lc;
+
+	foreach(lc, stored->watches)
+	{
+		const CsWatch *watch = lfirst(lc);
+
+		if (watch->id == id && watch->endpoint == endpoint)
+			return true;
+	}
+	return false;
+}
+
+/* Drop accounts, and retire lanes, that are not defined any more. */
+static void
+drop_gone(CsDefinitions *definitions, const CsStoredDefinitions *stored)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	foreach(lc, definitions->accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (find_state(definitions, stored, account->id) == NULL)
+		{
+			definitions->accounts = foreach_delete_current(definitions->accounts, lc);
+			drop_account(definitions, account);
+			continue;
+		}
+		foreach(other, list_copy(account->lanes))
+		{
+			CsLane	   *lane = lfirst(other);
+
+			if (lane->watch && !has_watch(stored, account->id, lane->watch_id))
+				retire_lane(account, lane);
+		}
+	}
+}
+
+/* Load what is stored, into the current context. */
+static void
+load_stored(CsStoredDefinitions *stored)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	cs_database_identity_check_timeline();
+	drop_orphans();
+	(void) cs_ddl_follow_renames();
+	if (MyBgworkerEntry != NULL)
+		cs_database_identity_warn();
+	MemoryContextSwitchTo(context);
+	stored->endpoints = cs_endpoint_state_load_all();
+	MemoryContextSwitchTo(context);
+	stored->watches = cs_watch_load_all();
+	MemoryContextSwitchTo(context);
+	stored->notes = cs_forget_notes();
+	MemoryContextSwitchTo(context);
+}
+
+static void
+use_endpoint(CsDefinitions *definitions, const CsEndpointState *state, double now)
+{
+	CsAccount  *account = find_account(definitions->accounts, state->id);
+
+	if (account)
+		update_account(definitions, account, state, now);
+	else if (is_chosen(definitions, state))
+		add_account(definitions, state, now);
+}
+
+/* "is_first": nothing was loaded before. */
+static void
+use_watch(CsDefinitions *definitions, CsWatch *watch, bool is_first)
+{
+	CsAccount  *account = find_account(definitions->accounts, watch->endpoint);
+	CsLane	   *lane = account ? find_lane(account->lanes, watch->id) : NULL;
+
+	if (lane)
+		update_lane(lane, watch);
+	else if (account)
+		add_lane(definitions, account, watch, is_first && account->busy ?
+				 U64FromFullTransactionId(ReadNextFullTransactionId()) : 0);
+}
+
+/*
+ * Load the accounts with their lanes, or bring those that were loaded before up to
+ * date.
+ */
+void
+cs_definitions_load(CsDefinitions *definitions, double now)
+{
+	MemoryContext scratch = AllocSetContextCreate(definitions->context, "contactsync definitions",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	bool		is_first = definitions->accounts == NIL;
+	CsStoredDefinitions stored;
+	CsSqlScope	scope;
+	ListCell   *lc;
+
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(scratch);
+	load_stored(&stored);
+	drop_gone(definitions, &stored);
+	foreach(lc, stored.endpoints)
+	{
+		MemoryContextSwitchTo(scratch);
+		use_endpoint(definitions, lfirst(lc), now);
+	}
+	foreach(lc, stored.watches)
+	{
+		MemoryContextSwitchTo(scratch);
+		use_watch(definitions, lfirst(lc), is_first);
+	}
+	MemoryContextSwitchTo(scratch);
+	foreach(lc, stored.notes ? definitions->accounts : NIL)
+		forget_changes(lfirst(lc), stored.notes);
+	cs_sql_leave(&scope);
+	cs_accounts_load_pauses(definitions->accounts);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+}
+
+/* Release what is not in the memory of what is defined. */
+void
+cs_definitions_close(CsDefinitions *definitions)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	foreach(lc, definitions->accounts)
+		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
+	{
+		cs_scan_close(lfirst(other));
+		cs_lane_close(lfirst(other));
+	}
+}

@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * definitions.h
+ *		The accounts and lanes of a delivery, as they are defined.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_DEFINITIONS_H
+#define CS_DELIVERY_DEFINITIONS_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+#include "delivery/identity_lock.h"
+#include "delivery/settle.h"
+#include "http/http.h"
+
+typedef struct CsDefinitions
+{
+	MemoryContext context;		/* of all that is defined */
+	CsHttp	   *http;
+	CsSettlement *settlement;
+	CsIdentityLocks *locks;
+
+	/*
+	 * Which accounts: of one server and of the roles that a role belongs to,
+	 * or all where an OID is InvalidOid.
+	 */
+	Oid			serverid;
+	Oid			member;
+
+	List	   *accounts;		/* of CsAccount */
+} CsDefinitions;
+
+/* These need a transaction. */
+extern void cs_definitions_load(CsDefinitions *definitions, double now);
+extern void cs_definitions_read_servers(CsDefinitions *definitions, double now);
+extern void cs_definitions_free_retired(CsDefinitions *definitions);
+
+extern bool cs_definitions_any_to_free(const CsDefinitions *definitions);
+extern void cs_definitions_close(CsDefinitions *definitions);
+
+#endif							/* CS_DELIVERY_DEFINITIONS_H */

@@ -1,0 +1,411 @@
+/*-------------------------------------------------------------------------
+ *
+ * verdict.c
+ *		What the answer to a call means for its contacts.
+ *
+ * This file decides what a verdict means for the contacts, for the batch and for
+ * the account, and does so for all providers alike:
+ *
+ *		DONE	each contact has its outcome
+ *		STEP	the same contacts go on with the provider's next request
+ *		RETRY	the contacts are read again and batched again; the very call is
+ *				repeated where the provider knows it by an idempotency key
+ *		REKEY	the same call under a new key, once
+ *		REAUTH	the same call with a fresh token, once
+ *		SPLIT	two halves, until the contact at fault is alone
+ *		REJECT	every contact fails
+ *		HALT	no contact fails: the account waits, or the watch does
+ *
+ * A call is judged by the definition of the server that it was started under.  If
+ * that has changed meanwhile, an outcome is an outcome, but nothing else is
+ * concluded: contacts that have none are read again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/settings.h"
+#include "delivery/call.h"
+#include "delivery/token.h"
+#include "delivery/verdict.h"
+#include "http/url.h"
+#include "provider/provider.h"
+
+/* A batch gets so many new idempotency keys before it is split. */
+#define MAX_REKEYS	1
+
+/* The first call about a contact was refused: the provider has nothing of it. */
+static void
+confirm_refusal(const CsCall *call, int i)
+{
+	if (call->batch.step == 0)
+		call->changes[i]->unconfirmed = call->changes[i]->was_unconfirmed;
+}
+
+static void
+reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
+{
+	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
+
+	outcome.reason = judgement->reason;
+	outcome.code = judgement->code;
+	outcome.message = judgement->message;
+	outcome.field = judgement->field;
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		if (judgement->verdict == CS_REJECT || judgement->verdict == CS_SPLIT)
+			confirm_refusal(call, i);
+		cs_settle_failed(settlement, call->changes[i], &outcome, judgement->request_id);
+	}
+}
+
+/* Make a part of the call ready, ahead of any other. */
+static void
+split_off(CsCall *call, int from, int n)
+{
+	CsCall	   *part = cs_call_create(call->account, n, call->changes + from,
+									  call->batch.action, call->batch.step);
+
+	part->indivisible = true;
+	cs_call_repeat(part, 0);
+}
+
+/* Split the call into halves, or reject its only contact. */
+static void
+split(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
+{
+	int			half = call->batch.ncontacts / 2;
+
+	if (call->batch.ncontacts == 1)
+	{
+		reject(call, settlement, judgement);
+		return;
+	}
+	for (int i = 0; i < call->batch.ncontacts && judgement->verdict == CS_SPLIT; i++)
+		confirm_refusal(call, i);
+	split_off(call, half, call->batch.ncontacts - half);
+	split_off(call, 0, half);
+}
+
+/*
+ * Verdicts
+ */
+
+static bool
+is_tried_enough(const CsCall *call)
+{
+	return call->changes[0]->attempts > call->account->endpoint->max_retries;
+}
+
+/*
+ * Has the call failed unrefused more often than is allowed, while other contacts had
+ * their outcome?  Then its contacts are at fault after all; otherwise the provider is.
+ */
+static bool
+is_given_up(const CsCall *call)
+{
+	return is_tried_enough(call) && call->account->last_success > call->changes[0]->failed_at;
+}
+
+/* Was one of the contacts queued again meanwhile? */
+static bool
+is_queued_again(const CsCall *call)
+{
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		if (call->changes[i]->next_rows != NIL)
+			return true;
+	return false;
+}
+
+/* Return true if the call is repeated as it is. */
+static bool
+retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
+{
+	CsAccount  *account = call->account;
+	bool		abandoned = cs_call_is_abandoned(call);
+	bool		same = call->indivisible;
+	double		not_before = 0;
+
+	if (judgement->throttled)
+		cs_account_throttle(account, now, judgement->retry_after, judgement->message);
+	else
+	{
+		for (int i = 0; i < call->batch.ncontacts; i++)
+		{
+			call->changes[i]->attempts++;
+			if (call->changes[i]->failed_at == 0)
+				call->changes[i]->failed_at = now;
+		}
+		if (is_given_up(call))
+		{
+			cs_account_recover(account, now);
+			judgement->reason = judgement->reason ? judgement->reason : CS_REASON_UNAVAILABLE;
+			split(call, settlement, judgement);
+			return false;
+		}
+		not_before = now + (judgement->retry_after >= 0 ? judgement->retry_after :
+							cs_pace_backoff(call->changes[0]->attempts));
+		cs_account_fail(account, now, judgement->retry_after, judgement->message);
+	}
+	/* once it was tried enough, only single contacts show which is at fault */
+	if ((account->endpoint->provider->abilities & CS_HAS_IDEMPOTENCY) && !is_queued_again(call) &&
+		!is_tried_enough(call))
+		same = true;
+	same &= !abandoned;
+	if (same)
+		cs_call_repeat(call, not_before);
+	else
+		cs_call_release_contacts(call, not_before, cs_account_is_probing(account));
+	return same;
+}
+
+/* Do what an outcome says of one contact of a call. */
+static void
+settle_contact(const CsCall *call, int i, CsOutcome *outcome, CsSettlement *settlement,
+			   const CsJudgement *judgement, double now)
+{
+	CsChange   *change = call->changes[i];
+
+	if (outcome->kind == CS_OUTCOME_RETRY &&
+		++change->attempts > call->account->endpoint->max_retries)
+		outcome->kind = CS_OUTCOME_REJECTED;
+	switch (outcome->kind)
+	{
+		case CS_OUTCOME_OK:
+			if (change->lane->broken)
+				cs_lane_repair(change->lane);
+			cs_settle_synced(settlement, change, outcome);
+			break;
+		case CS_OUTCOME_REJECTED:
+			confirm_refusal(call, i);
+			cs_settle_failed(settlement, change, outcome, judgement->request_id);
+			break;
+		case CS_OUTCOME_RETRY:
+			cs_call_release_contact(change, now + (judgement->retry_after >= 0 ? judgement->retry_after :
+												   cs_pace_backoff(change->attempts)), true);
+			break;
+	}
+}
+
+static void
+done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
+{
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		settle_contact(call, i, &judgement->outcomes[i], settlement, judgement, now);
+}
+
+/* Continue the contacts with the next step, in as many calls as it takes; those
+ * that failed have their outcome. */
+static void
+step(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
+{
+	int			limit = cs_provider_batch_limit(call->account->endpoint, call->batch.action,
+												judgement->next_step);
+	CsChange  **changes = palloc(call->batch.ncontacts * sizeof(CsChange *));
+	int			n = 0;
+
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		CsOutcome  *outcome = &judgement->outcomes[i];
+
+		if (outcome->kind != CS_OUTCOME_OK)
+		{
+			settle_contact(call, i, outcome, settlement, judgement, now);
+			continue;
+		}
+		cs_provider_keep_outcome(call->changes[i]->contact, outcome,
+								 call->changes[i]->read_batch->context);
+		changes[n++] = call->changes[i];
+	}
+	for (int from = (n - 1) / limit * limit; n > 0 && from >= 0; from -= limit)
+	{
+		CsCall	   *next = cs_call_create(call->account, Min(limit, n - from), changes + from,
+										  call->batch.action, judgement->next_step);
+
+		next->indivisible = true;
+		cs_call_repeat(next, 0);
+	}
+}
+
+/* The watch waits, with its changes; others of the account go on. */
+static void
+break_lanes(CsCall *call, const CsJudgement *judgement, double now)
+{
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		CsLane	   *lane = call->changes[i]->lane;
+
+		if (lane->watch)
+			cs_lane_break(lane, judgement->message, now + cs_probe_interval);
+	}
+	cs_call_release_contacts(call, 0, false);
+}
+
+static void
+halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
+{
+	bool		direct = call->changes[0]->lane->watch == NULL;
+
+	if (judgement->mapping_error && direct)
+		reject(call, settlement, judgement);
+	else if (judgement->mapping_error)
+		break_lanes(call, judgement, now);
+	else
+	{
+		cs_account_halt(call->account, now, judgement->retry_after,
+						judgement->reason ? judgement->reason : "halted", judgement->message);
+		cs_call_release_contacts(call, 0, judgement->contact_suspected);
+	}
+}
+
+/*
+ * Repeat the call with a fresh token.  If it had one already, or the token cannot
+ * be refreshed, somebody has to sign in.  Return true if it is repeated.
+ */
+static bool
+reauthorize(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
+{
+	CsAccount  *account = call->account;
+
+	if (call->reauthorized || !cs_token_is_refreshable(account->endpoint))
+	{
+		halt(call, settlement, judgement, now);
+		return false;
+	}
+	if (account->refreshed_at < call->started_at)
+		account->refresh_wanted = true;
+	call->reauthorized = true;
+	cs_call_repeat(call, 0);
+	return true;
+}
+
+/*
+ * Do what the verdict says, but conclude nothing about the account, which is
+ * defined differently now.
+ */
+static void
+execute_superseded(CsCall *call, bool moved, const CsJudgement *judgement,
+				   CsSettlement *settlement, double now)
+{
+	if (judgement->verdict == CS_DONE)
+		done(call, settlement, judgement, now);
+	else if (judgement->verdict == CS_STEP && !moved)
+		step(call, settlement, judgement, now);
+	else
+		cs_call_release_contacts(call, 0, false);
+}
+
+/* Do what the verdict says.  Return true if the call is repeated. */
+static bool
+execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double now)
+{
+	switch (judgement->verdict)
+	{
+		case CS_DONE:
+			cs_account_succeed(call->account, now);
+			done(call, settlement, judgement, now);
+			return false;
+		case CS_STEP:
+			step(call, settlement, judgement, now);
+			return false;
+		case CS_RETRY:
+			return retry(call, settlement, judgement, now);
+		case CS_REKEY:
+			if (call->batch.rekeys++ >= MAX_REKEYS)
+			{
+				split(call, settlement, judgement);
+				return false;
+			}
+			cs_call_repeat(call, 0);
+			return true;
+		case CS_SPLIT:
+			cs_account_recover(call->account, now);
+			split(call, settlement, judgement);
+			return false;
+		case CS_REJECT:
+			cs_account_succeed(call->account, now);
+			reject(call, settlement, judgement);
+			return false;
+		case CS_REAUTH:
+			return reauthorize(call, settlement, judgement, now);
+		case CS_HALT:
+			halt(call, settlement, judgement, now);
+			return false;
+	}
+	return false;
+}
+
+/*
+ * The answer
+ */
+
+static void
+log_call(const CsCall *call, const CsResponse *response, const CsJudgement *judgement,
+		 CsSettlement *settlement, double now)
+{
+	CsCallRecord record = {0};
+
+	record.endpoint = call->account->id;
+	record.started_at = call->started;
+	record.duration = now - call->started_at;
+	record.method = call->request.method;
+	record.path = cs_url_path(call->request.url);
+	record.status = response->status;
+	record.verdict = judgement->verdict == CS_RETRY && judgement->throttled ? "throttled" :
+		cs_provider_verdict_name(judgement->verdict);
+	record.contacts = call->batch.ncontacts;
+	record.created = judgement->created;
+	record.updated = judgement->updated;
+	record.attempt = call->changes[0]->attempts + 1;
+	record.sent = call->request.body.data ? call->request.body.len : 0;
+	record.received = response->body_len;
+	record.idempotency_key = call->request.idempotency_key;
+	record.request_id = judgement->request_id;
+	record.error = judgement->message;
+	for (int i = 0; i < call->batch.ncontacts; i++)
+	{
+		record.failed += judgement->verdict == CS_REJECT ||
+			(judgement->verdict == CS_DONE && judgement->outcomes[i].kind == CS_OUTCOME_REJECTED);
+		/* the log does not name who is forgotten */
+		if (!call->changes[i]->removal_erases && !call->changes[i]->forgotten)
+			continue;
+		record.path = "***";
+		record.error = judgement->reason;
+	}
+	record.traces = cs_settle_make_traces(settlement, call->version->endpoint, call->batch.ncontacts,
+										  call->changes, &call->request, response);
+	cs_settle_call(settlement, &record);
+}
+
+/* The call has its answer: its contacts have outcomes, go on, or wait.  The
+ * response may be in any context. */
+void
+cs_verdict_take(CsCall *call, const CsResponse *response, CsSettlement *settlement, double now)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync answer",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	CsReadBatch **read_batches = cs_call_read_batches(call);
+	CsServerVersion *version = call->version;
+	bool		repeated = false;
+	CsJudgement judgement;
+
+	cs_provider_judge(version->endpoint, &call->batch, response, &judgement);
+	log_call(call, response, &judgement, settlement, now);
+	version->users++;
+	cs_call_land(call);
+	if (judgement.limitation && !version->superseded)
+		cs_account_remember(call->account, judgement.limitation, now);
+	if (version->superseded)
+		execute_superseded(call, version->moved, &judgement, settlement, now);
+	else
+		repeated = execute(call, &judgement, settlement, now);
+	if (!repeated)
+		cs_call_free(call, read_batches);
+	cs_account_release_version(version);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
