@@ -216,6 +216,7 @@ cs_account_read_endpoint(CsAccount *account, double now)
 	MemoryContext fresh = AllocSetContextCreate(account->context, "contactsync endpoint",
 												ALLOCSET_SMALL_SIZES);
 	CsEndpointJob job = {account, fresh};
+	bool		was_unreadable = account->unreadable;
 	ErrorData  *error;
 
 	account->unreadable = cs_try(read_endpoint, &job, NULL, &error) != CS_TRY_OK;
@@ -230,6 +231,11 @@ cs_account_read_endpoint(CsAccount *account, double now)
 			cs_invalidation_send(CS_DEFINITIONS);
 		MemoryContextDelete(fresh);
 		return;
+	}
+	if (was_unreadable)
+	{
+		account->failures = 0;
+		set_health(account, CS_RUNNING, 0, NULL);
 	}
 	if (cs_endpoint_equal(account->endpoint, job.endpoint) &&
 		strcmp(account->endpoint->server_name, job.endpoint->server_name) == 0)

@@ -213,6 +213,15 @@ cs_change_room(const CsChangeSet *set)
 	return cs_max_pending - Max(set->nchanges, cs_read_row_count(set->rows));
 }
 
+/* The change of a key, or NULL. */
+CsChange *
+cs_change_find(const CsChangeSet *set, const char *key)
+{
+	CsChangeSlot *slot = changeset_lookup(set->by_key, key);
+
+	return slot ? slot->change : NULL;
+}
+
 /* The change of a key, made PENDING if there is none. */
 CsChange *
 cs_change_make(CsChangeSet *set, const char *key, bool *found)
@@ -393,7 +402,8 @@ cs_change_finish(CsChange *change)
 	Assert(change->rows == NIL);
 	cs_change_release_locks(change);
 	change->contact = NULL;
-	change->attempts = 0;
+	change->attempts = change->conflicts = 0;
+	change->entangled = change->conflicts_here = false;
 	change->failed_at = 0;
 	change->unconfirmed = change->forgotten = false;
 	change->origins = 0;

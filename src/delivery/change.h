@@ -105,6 +105,9 @@ typedef struct CsChange
 	bool		next_forgotten; /* ... and next_rows */
 	Jsonb	   *direct;			/* of contactsync_upsert(): the contact itself */
 	int			attempts;
+	int			conflicts;		/* in a row: another contact has its address */
+	bool		conflicts_here; /* ... and is a contact of another row of ours */
+	bool		entangled;		/* ... whose change is in conflict, too */
 	double		failed_at;		/* of the first failed attempt, or 0 */
 	bool		last;			/* goes behind the others when it is due */
 	double		not_before;
@@ -144,6 +147,7 @@ extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdenti
 								 MemoryContext context);
 
 extern int	cs_change_room(const CsChangeSet *set);
+extern CsChange *cs_change_find(const CsChangeSet *set, const char *key);
 extern CsChange *cs_change_make(CsChangeSet *set, const char *key, bool *found);
 extern void cs_change_visit(CsChangeSet *set, void (*visit) (CsChange *change, void *arg),
 							void *arg);

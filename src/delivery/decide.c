@@ -23,6 +23,7 @@
 
 #include "base/sql.h"
 #include "base/text.h"
+#include "delivery/conflict.h"
 #include "delivery/decide.h"
 #include "delivery/intent.h"
 #include "delivery/known.h"
@@ -247,31 +248,6 @@ is_withheld_already(const CsItem *item)
 }
 
 /*
- * Locks
- */
-
-/* Lock the identities of the contact.  Return false if the change is BLOCKED. */
-static bool
-lock_contact(const CsItem *item)
-{
-	CsChange   *change = item->change;
-	const CsAccount *account = change->lane->account;
-	const CsContact *contact = item->contact;
-	const CsKnown *before = item->known.found ? &item->known : &item->left;
-	bool		unique = (account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0;
-	const char *email = unique ? contact->value[CS_EMAIL] : NULL;
-	const char *left = unique && before->found && before->email ?
-	cs_text_to_utf8(before->email, strlen(before->email)) : NULL;
-
-	if (left && email && strcmp(left, email) == 0)
-		left = NULL;
-	return cs_change_lock(change, account->id, contact->upsert_key, CS_LOCK_KEY) &&
-		cs_change_lock(change, account->id, email, CS_LOCK_EMAIL) &&
-		cs_change_lock(change, account->id, contact->previous_key, CS_LOCK_PREVIOUS) &&
-		cs_change_lock(change, account->id, left, CS_LOCK_PREVIOUS_EMAIL);
-}
-
-/*
  * Deciding
  */
 
@@ -372,13 +348,15 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		cs_settle_deferred(settlement, change, item->known.has_digest && !change->unconfirmed);
 		return false;
 	}
-	if (!lock_contact(item))
+	if (!cs_conflict_lock(change, contact, item->known.found ? &item->known : &item->left))
 		return drop_contact(change);
 	if (cs_change_is_outdated(change))
 	{
 		cs_settle_outdated(settlement, change);
 		return false;
 	}
+	if (cs_conflict_waits(change, contact, now))
+		return drop_contact(change);
 	if (is_to_be_deleted(item))
 		contact->action = CS_DELETE;
 	else if (is_withheld(item) && !contact->withheld)

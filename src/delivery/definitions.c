@@ -302,22 +302,23 @@ update_account(CsDefinitions *definitions, CsAccount *account, const CsEndpointS
 			   double now)
 {
 	bool		was_unreadable = account->unreadable;
+	bool		anew;
 	ListCell   *lc;
 
 	account->serverid = state->serverid;
 	account->roleid = state->roleid;
 	account->stale_before = state->stale_before;
+	account->removals_at = 0;
 	read_server(definitions, account, now);
-	if (account->reconfigured || (was_unreadable && !account->unreadable))
+	anew = account->reconfigured || (was_unreadable && !account->unreadable);
+	if (anew)
 	{
-		cs_pull_abort(account, definitions->http);
 		cs_account_start_anew(account, now);
 		foreach(lc, account->lanes)
 			cs_lane_start_anew(lfirst(lc));
 	}
 	load_consents(account);
-	if (account->puller == NULL)
-		cs_pull_init(account, state, now);
+	cs_pull_update(account, state, definitions->http, anew, now);
 }
 
 static void

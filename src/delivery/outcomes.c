@@ -478,7 +478,9 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	stored->watch = outcomes->lane->removals ? change->removal_watch : outcomes->lane->watch_id;
 	stored->key = failure_key(outcomes, change);
 	stored->upsert_key = copy(outcomes, change->upsert_key);
-	stored->digest = change->digest;
+	/* a row of ours may leave the address: a reconciliation is to try again */
+	if (!change->conflicts_here)
+		stored->digest = change->digest;
 	stored->reason = outcome->reason ? copy(outcomes, outcome->reason) : CS_REASON_REJECTED;
 	stored->code = copy(outcomes, outcome->code);
 	stored->message = copy(outcomes, outcome->message);

@@ -271,6 +271,24 @@ cs_pull_abort(CsAccount *account, CsHttp *http)
 	end_pull(puller);
 }
 
+/*
+ * Definitions were loaded again: another session may have pulled, or somebody may
+ * have changed the server ("anew").
+ */
+void
+cs_pull_update(CsAccount *account, const CsEndpointState *state, CsHttp *http, bool anew, double now)
+{
+	bool		is_due = account->learning == CS_LEARNING_DUE;
+
+	if (anew || (is_due && (state->learned_at != 0 || state->unlearnable)))
+		cs_pull_abort(account, http);
+	if (account->puller)
+		return;
+	cs_pull_init(account, state, now);
+	if (anew || (is_due && account->learning != CS_LEARNING_DUE))
+		end_waiting(account);
+}
+
 /* The provider cannot list its contacts.  What that means is stored later. */
 static void
 give_up(CsPuller *puller, const char *reason)

@@ -48,6 +48,8 @@ extern double cs_pull_ready_at(const CsAccount *account, double now);
 extern bool cs_pull_has_turn(const CsAccount *account, double now);
 extern void cs_pull_request(CsAccount *account, CsHttp *http, double now);
 extern void cs_pull_abort(CsAccount *account, CsHttp *http);
+extern void cs_pull_update(CsAccount *account, const CsEndpointState *state, CsHttp *http,
+						   bool anew, double now);
 extern void cs_pull_answered(CsPuller *puller, const CsResponse *response, double now);
 
 /* These need one. */

@@ -45,8 +45,33 @@ confirm_refusal(const CsCall *call, int i)
 		call->changes[i]->unconfirmed = call->changes[i]->was_unconfirmed;
 }
 
+/*
+ * Was the contact refused because another one has its address, and may that pass?
+ * The first time it has to be found out whose it is (decide.c).
+ */
+static bool
+may_conflict_pass(const CsCall *call, CsChange *change, const char *reason)
+{
+	const CsEndpoint *endpoint = call->account->endpoint;
+
+	if (reason == NULL || strcmp(reason, CS_REASON_CONFLICT) != 0 ||
+		(endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0)
+		return false;
+	return change->conflicts++ == 0 || (change->entangled && change->conflicts <= endpoint->max_retries);
+}
+
+/* Let whoever is about to leave the address have its turn. */
 static void
-reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
+yield_to_other(CsChange *change, double now)
+{
+	double		not_before = change->conflicts > 1 ? now + cs_pace_backoff(change->conflicts) : 0;
+
+	cs_change_release_locks(change);
+	cs_call_release_contact(change, not_before, true);
+}
+
+static void
+reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
 {
 	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
 
@@ -58,7 +83,10 @@ reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
 	{
 		if (judgement->verdict == CS_REJECT || judgement->verdict == CS_SPLIT)
 			confirm_refusal(call, i);
-		cs_settle_failed(settlement, call->changes[i], &outcome, judgement->request_id);
+		if (may_conflict_pass(call, call->changes[i], outcome.reason))
+			yield_to_other(call->changes[i], now);
+		else
+			cs_settle_failed(settlement, call->changes[i], &outcome, judgement->request_id);
 	}
 }
 
@@ -75,13 +103,13 @@ split_off(CsCall *call, int from, int n)
 
 /* Split the call into halves, or reject its only contact. */
 static void
-split(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement)
+split(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
 {
 	int			half = call->batch.ncontacts / 2;
 
 	if (call->batch.ncontacts == 1)
 	{
-		reject(call, settlement, judgement);
+		reject(call, settlement, judgement, now);
 		return;
 	}
 	for (int i = 0; i < call->batch.ncontacts && judgement->verdict == CS_SPLIT; i++)
@@ -143,7 +171,7 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 		{
 			cs_account_recover(account, now);
 			judgement->reason = judgement->reason ? judgement->reason : CS_REASON_UNAVAILABLE;
-			split(call, settlement, judgement);
+			split(call, settlement, judgement, now);
 			return false;
 		}
 		not_before = now + (judgement->retry_after >= 0 ? judgement->retry_after :
@@ -181,7 +209,10 @@ settle_contact(const CsCall *call, int i, CsOutcome *outcome, CsSettlement *sett
 			break;
 		case CS_OUTCOME_REJECTED:
 			confirm_refusal(call, i);
-			cs_settle_failed(settlement, change, outcome, judgement->request_id);
+			if (may_conflict_pass(call, change, outcome->reason))
+				yield_to_other(change, now);
+			else
+				cs_settle_failed(settlement, change, outcome, judgement->request_id);
 			break;
 		case CS_OUTCOME_RETRY:
 			cs_call_release_contact(change, now + (judgement->retry_after >= 0 ? judgement->retry_after :
@@ -250,7 +281,7 @@ halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 	bool		direct = call->changes[0]->lane->watch == NULL;
 
 	if (judgement->mapping_error && direct)
-		reject(call, settlement, judgement);
+		reject(call, settlement, judgement, now);
 	else if (judgement->mapping_error)
 		break_lanes(call, judgement, now);
 	else
@@ -316,18 +347,18 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 		case CS_REKEY:
 			if (call->batch.rekeys++ >= MAX_REKEYS)
 			{
-				split(call, settlement, judgement);
+				split(call, settlement, judgement, now);
 				return false;
 			}
 			cs_call_repeat(call, 0);
 			return true;
 		case CS_SPLIT:
 			cs_account_recover(call->account, now);
-			split(call, settlement, judgement);
+			split(call, settlement, judgement, now);
 			return false;
 		case CS_REJECT:
 			cs_account_succeed(call->account, now);
-			reject(call, settlement, judgement);
+			reject(call, settlement, judgement, now);
 			return false;
 		case CS_REAUTH:
 			return reauthorize(call, settlement, judgement, now);

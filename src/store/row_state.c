@@ -292,6 +292,38 @@ cs_row_state_has_address(int endpoint, const char *address, const char *but_upse
 }
 
 int
+cs_row_state_find_holders(int endpoint, const char *address, const char *but_upsert_key,
+						  CsRowStanding **rows)
+{
+	static CsStatement statement = {
+		"SELECT s.watch, s.key FROM contactsync.contact c JOIN contactsync.source_row s"
+		" ON s.upsert_key = c.upsert_key AND s.endpoint = c.endpoint"
+		" WHERE c.endpoint = $1 AND (c.email = $2 OR c.upsert_key = $2 AND c.email IS NULL) AND c.upsert_key <> $3"
+		" UNION SELECT c.watch, c.key FROM contactsync.contact c WHERE c.endpoint = $1"
+		" AND (c.email = $2 OR c.upsert_key = $2 AND c.email IS NULL) AND c.upsert_key <> $3 AND c.key IS NOT NULL",
+		3, {INT4OID, TEXTOID, TEXTOID}
+	};
+	Datum		args[3] = {Int32GetDatum(endpoint), CStringGetTextDatum(address),
+	CStringGetTextDatum(but_upsert_key)};
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	int			n;
+
+	cs_sql_enter(&scope);
+	n = (int) cs_sql_execute(&statement, args, NULL);
+	MemoryContextSwitchTo(context);
+	*rows = palloc0(Max(n, 1) * sizeof(CsRowStanding));
+	for (int i = 0; i < n; i++)
+	{
+		(*rows)[i].watch = cs_sql_int(i, 1);
+		(*rows)[i].key = cs_sql_text(i, 2);
+	}
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+	return n;
+}
+
+int
 cs_row_state_next_keys(int endpoint, int watch, bool only_failures, const char *after, int limit,
 					   char **keys)
 {

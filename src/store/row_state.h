@@ -121,4 +121,9 @@ extern int	cs_row_state_next_keys(int endpoint, int watch, bool only_failures, c
  */
 extern int64 cs_row_state_count(int watch, int64 limit);
 
+/* Find the rows of other contacts that have the address at the provider; palloc'd.
+ * Needs no scope. */
+extern int	cs_row_state_find_holders(int endpoint, const char *address, const char *but_upsert_key,
+									  CsRowStanding **rows);
+
 #endif							/* CS_STORE_ROW_STATE_H */

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use ContactSync;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $sandbox = start_sandbox();
@@ -86,7 +87,6 @@ stall('campaignlark', 'slow');
 sql(q{INSERT INTO customers SELECT i, format('c%s@example.com', i), 'A' FROM generate_series(1, 5) i});
 my @emails = map { "c$_\@example.com" } 1 .. 5;
 wait_for_flight('campaignlark', 'slow', @emails);
-my $since = $sandbox->journal('campaignlark', account => 'slow')->[-1]{seq};
 change_definition($_) foreach @unrelated;
 is(scalar(grep { $_->{in_flight} } @{ $sandbox->journal('campaignlark', account => 'slow') }), 5, 'all calls are still in flight');
 sql(q{UPDATE customers SET first_name = 'B' WHERE id = 1});
@@ -95,6 +95,124 @@ sql(q{CALL contactsync_wait('slow')});
 is(names('campaignlark', 'slow'), join(',', @emails), 'all contacts arrive');
 is(requests('campaignlark', $_, 'slow'), join(', ', ('POST /upsert') x ($_ eq 'c1@example.com' ? 2 : 1)), "$_ is requested once for each of its values")
   foreach @emails;
+
+#
+# What has changed: an answer that arrives is an answer
+#
+
+# Insert a row whose call waits.
+sub start_call
+{
+	my ($id) = @_;
+
+	stall('campaignlark', 'slow');
+	sql("INSERT INTO customers VALUES ($id, 'c$id\@example.com', 'A')");
+	wait_for_flight('campaignlark', 'slow', "c$id\@example.com");
+	return;
+}
+
+sub answer
+{
+	$sandbox->clear_faults('campaignlark');
+	sql(q{CALL contactsync_wait('slow')});
+	return;
+}
+
+start_call(10);
+change_definition(q{ALTER SERVER slow OPTIONS (SET concurrency '15')});
+answer();
+is(requests('campaignlark', 'c10@example.com', 'slow'), 'POST /upsert', 'a call that started under other options of its server is not repeated');
+is(sql(q{SELECT count(*) FROM contactsync.contact WHERE upsert_key = 'c10@example.com' AND synced_at IS NOT NULL}), '1', 'its outcome is stored');
+
+start_call(11);
+change_definition(q{SELECT contactsync_alter_watch('customers', 'slow', mapping => '{"email": "email", "first_name": "upper(first_name)"}')});
+answer();
+is(requests('campaignlark', 'c11@example.com', 'slow'), 'POST /upsert', 'nor is one that started under another mapping of its watch');
+sql(q{UPDATE customers SET first_name = 'b' WHERE id = 11; CALL contactsync_wait('slow')});
+is((grep { $_->{email_address} eq 'c11@example.com' } @{ $sandbox->contacts('campaignlark', account => 'slow') })[0]{fields}{first_name},
+	'B', 'the new mapping is used from then on');
+
+# the old key is refused while a new one has taken its place
+my ($grant) = values %{ $sandbox->call('GET', 'campaignlark/config', undef, account => 'slow')->{keys} };
+$sandbox->config('campaignlark', { account => 'slow', keys => { cl_slow2 => $grant } });
+$sandbox->fault('campaignlark', { match => { account => 'slow', method => 'POST' }, action => { stall => \1, status => 401 } });
+sql(q{INSERT INTO customers VALUES (12, 'c12@example.com', 'A')});
+wait_for_flight('campaignlark', 'slow', 'c12@example.com');
+change_definition(q{ALTER USER MAPPING FOR CURRENT_USER SERVER slow OPTIONS (SET api_key 'cl_slow2')});
+answer();
+is(requests('campaignlark', 'c12@example.com', 'slow'), 'POST /upsert, POST /upsert', 'a contact that was refused with the old key is sent with the new one');
+is(sql(q{SELECT count(*) FROM contactsync.call WHERE verdict = 'halt'}), '1', 'the refusal is logged');
+is(sql(q{SELECT count(*) FROM contactsync.status WHERE server = 'slow' AND state = 'halted'}), '0', 'it does not halt the server');
+
+# a watch that is dropped
+start_call(13);
+change_definition(q{SELECT contactsync_unwatch('customers', 'slow')});
+$sandbox->clear_faults('campaignlark');
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM contactsync.contact WHERE upsert_key = 'c13@example.com' AND synced_at IS NOT NULL})
+  or die 'timed out waiting for the outcome';
+pass('what became of a contact whose watch was dropped is remembered');
+$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM contactsync.source_row r WHERE NOT EXISTS (SELECT FROM contactsync.watch w WHERE w.id = r.watch)})
+  or die 'timed out waiting for the rows to go';
+pass('of its row nothing is');
+
+# contactsync_forget(): nothing is stored of what was in flight
+sql(q{SELECT contactsync_watch('customers', 'slow', '{"email": "email", "first_name": "first_name"}')});
+start_call(14);
+sql(q{DELETE FROM customers WHERE id = 14});
+change_definition(q{SELECT contactsync_forget('c14@example.com')});
+answer();
+is(sql(q{SELECT count(*) FROM contactsync_find('c14@example.com')}), '0', 'nothing is stored of a person who was forgotten while a call was under way');
+is(requests('campaignlark', 'c14@example.com', 'slow'), 'POST /upsert', 'the call is not repeated');
+is(sql(q{SELECT count(*) FROM contactsync.forgotten}), '0', 'nothing is left to forget');
+
+# a role that may not use the server any more, and a server that is dropped: the calls are aborted
+sql(q{GRANT USAGE ON FOREIGN SERVER slow TO clerk; CREATE USER MAPPING FOR clerk SERVER slow OPTIONS (api_key 'cl_slow2')});
+stall('campaignlark', 'slow');
+sql(q{SET ROLE clerk; SELECT contactsync_upsert('slow', '{"email": "denied@example.com"}')});
+wait_for_flight('campaignlark', 'slow', 'denied@example.com');
+change_definition(q{REVOKE USAGE ON FOREIGN SERVER slow FROM clerk});
+$node->poll_query_until('postgres', 'SELECT sum(in_flight) = 0 FROM contactsync.runtime()') or die 'timed out waiting for the end of the call';
+$sandbox->clear_faults('campaignlark');
+unlike(names('campaignlark', 'slow'), qr/\bdenied@/, 'a call of a role that lost its right is aborted');
+change_definition(q{GRANT USAGE ON FOREIGN SERVER slow TO clerk});
+wait_for('the contact to arrive', sub { names('campaignlark', 'slow') =~ /\bdenied@/ });
+pass('it is made when the role has its right again');
+
+stall('campaignlark', 'slow');
+sql(q{INSERT INTO customers VALUES (15, 'c15@example.com', 'A')});
+wait_for_flight('campaignlark', 'slow', 'c15@example.com');
+my $worker = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
+change_definition(q{DROP SERVER slow CASCADE});
+$node->poll_query_until('postgres', 'SELECT sum(in_flight) = 0 FROM contactsync.runtime()') or die 'timed out waiting for the end of the call';
+$sandbox->clear_faults('campaignlark');
+unlike(names('campaignlark', 'slow'), qr/\bc15@/, 'so is a call to a server that was dropped');
+is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'}), $worker, 'the worker went on all the time');
+
+# the worker's memory does not grow with the number of changes
+sub worker_memory
+{
+	my $before = -s $node->logfile;
+
+	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($worker)");
+	my ($bytes) = wait_for('the memory of the worker in the log',
+		sub { slurp_file($node->logfile, $before) =~ /Grand total: \d+ bytes in \d+ blocks; \d+ free \(\d+ chunks\); (\d+) used/ ? $1 : undef });
+	return $bytes;
+}
+
+sub change_often
+{
+	my ($n) = @_;
+
+	$node->safe_psql('postgres', join(';', map { "ALTER SERVER other OPTIONS (SET max_retries '" . ($_ % 5) . "')" } 1 .. 10)) foreach 1 .. $n / 10;
+	change_definition(q{SELECT contactsync_watch('visitors', 'other', '{"email": "email"}')});
+	change_definition(q{SELECT contactsync_unwatch('visitors', 'other')});
+	return;
+}
+
+change_often(50);
+my $memory = worker_memory();
+change_often(100) foreach 1 .. 5;
+cmp_ok(worker_memory() - $memory, '<', 256 * 1024, 'the memory of the worker does not grow with the number of changes');
 
 $node->stop;
 done_testing();

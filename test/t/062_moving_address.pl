@@ -1,0 +1,126 @@
+# An address that moves from one row to another, at a provider that knows contacts by external id and address: whoever takes
+# it waits until the other has left it, in whatever order that is sent.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $sandbox = start_sandbox(clock_speed => 20);
+my $node = start_node('shared_preload_libraries' => '', 'contactsync.clock_speed' => 20, restart_after_crash => 'on');
+
+sub sql { my ($sql) = @_; return $node->safe_psql('postgres', "SET client_min_messages = warning; $sql"); }
+
+# The contacts of a group of rows at the provider, as "1:a1 2:b1".
+sub at_provider
+{
+	my ($group) = @_;
+
+	return join(' ',
+		map { "$_->{externalId}:" . $_->{email} =~ s/\@.*//r }
+		sort { $a->{externalId} <=> $b->{externalId} }
+		grep { $_->{email} =~ /\D$group@/ } @{ $sandbox->contacts('mailingcore', account => 'mc') });
+}
+
+sub failures { return sql(q{SELECT string_agg(key || ' ' || reason, ', ' ORDER BY key) FROM contactsync.failures}); }
+
+create_server($node, $sandbox, 'mailingcore', account => 'mc', server => { pace => 1000, burst => 1000 });
+sql(q{
+	CREATE TABLE customers (id int PRIMARY KEY, email text, first_name text);
+	SELECT contactsync_watch('customers', 'mc', '{"email": "email", "external_id": "id", "first_name": "first_name"}');
+});
+
+# Rows 10 * group + 1 .. 3, with the addresses a, b and c; then the moves, each committed on its own; then deliver.
+sub move
+{
+	my ($group, @moves) = @_;
+
+	sql(join(';', map { "INSERT INTO customers VALUES ($group$_->[0], '$_->[1]$group\@example.com')" } [ 1, 'a' ], [ 2, 'b' ], [ 3, 'c' ])
+		  . '; CALL contactsync_run()');
+	sql("UPDATE customers SET email = '$_->[1]$group\@example.com' WHERE id = $group$_->[0]") foreach @moves;
+	return;
+}
+
+sub deliver { sql('CALL contactsync_run()'); return; }
+
+move(1, [ 1, 'x' ], [ 2, 'a' ]);
+deliver();
+is(at_provider(1), '11:x1 12:a1 13:c1', 'the row that leaves the address is sent first');
+
+move(2, [ 2, 'a' ], [ 1, 'x' ]);
+deliver();
+is(at_provider(2), '21:x2 22:a2 23:c2', 'the row that takes the address is sent first');
+
+move(3, [ 3, 'b' ], [ 2, 'a' ], [ 1, 'x' ]);
+deliver();
+is(at_provider(3), '31:x3 32:a3 33:b3', 'a chain');
+
+# one call a contact
+sql(q{ALTER SERVER mc OPTIONS (ADD batch_size '1')});
+move(4, [ 3, 'b' ], [ 2, 'a' ], [ 1, 'x' ]);
+deliver();
+is(at_provider(4), '41:x4 42:a4 43:b4', 'a chain, one contact a call');
+is(failures(), '', 'nothing fails');
+sql(q{ALTER SERVER mc OPTIONS (DROP batch_size)});
+
+# two rows that exchange their addresses cannot both go first
+move(5, [ 1, 'b' ], [ 2, 'a' ]);
+deliver();
+is(failures(), '51 conflict, 52 conflict', 'an exchange is a conflict, and not tried for ever');
+sql(q{UPDATE customers SET email = 'x5@example.com' WHERE id = 51; CALL contactsync_run()});
+is(failures(), '52 conflict', 'one of them gives way');
+sql(q{SELECT contactsync_reconcile('customers', 'mc'); CALL contactsync_run()});
+is(at_provider(5) . failures(), '51:x5 52:a5 53:c5', 'then a reconciliation has the other sent');
+
+# two rows that have the same address
+move(6, [ 2, 'a' ]);
+deliver();
+is(failures(), '62 conflict', 'a row with the address of another is a conflict');
+my $requests = $sandbox->count('mailingcore')->{requests};
+sql(q{UPDATE customers SET email = 'x6@example.com' WHERE id = 61; CALL contactsync_run()});
+sql(q{SELECT contactsync_reconcile('customers', 'mc'); CALL contactsync_run()});
+is(at_provider(6) . failures(), '61:x6 62:a6 63:c6', 'a reconciliation has it sent when the other has left');
+
+# with the worker
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'");
+$node->stop;
+$node->start;
+
+foreach my $case (
+	[ 7, 'is slow', {}, 'before' ],
+	[ 8, 'is lost', { status => 500 }, 'after' ],
+	[ 9, 'is refused for a while', { status => 503 }, 'before' ])
+{
+	my ($group, $title, $action, $effect) = @$case;
+
+	sql(join(';', map { "INSERT INTO customers VALUES ($group$_->[0], '$_->[1]$group\@example.com')" } [ 1, 'a' ], [ 2, 'b' ]) . q{; CALL contactsync_wait('mc')});
+	my $since = $sandbox->journal('mailingcore')->[-1]{seq};
+	$sandbox->fault('mailingcore', { match => { key => "x$group\@example.com" }, effect => $effect, action => { %$action, stall => \1 } });
+	sql("UPDATE customers SET email = 'x$group\@example.com' WHERE id = ${group}1");
+	$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{seq} > $since && $_[-1]{in_flight} });
+	sql("UPDATE customers SET email = 'a$group\@example.com' WHERE id = ${group}2");
+	sql("SELECT contactsync_upsert('mc', '{\"email\": \"later$group\@example.com\", \"external_id\": \"later$group\"}')");
+	$sandbox->wait_for_journal('mailingcore', sub { grep { grep { $_ eq "later$group\@example.com" } @{ $_->{keys} } } @_ });
+	sql(q{ALTER SERVER mc OPTIONS (ADD max_retries '6')}) if $group == 7;
+	$sandbox->clear_faults('mailingcore');
+	sql(q{CALL contactsync_wait('mc')});
+	is(at_provider("(?<!later)$group"), "${group}1:x$group ${group}2:a$group", "the call that leaves the address $title: the other waits");
+}
+is(failures(), '', 'nothing fails');
+
+# the worker is killed while the call that leaves the address is under way
+sql(q{INSERT INTO customers VALUES (101, 'a10@example.com'), (102, 'b10@example.com'); CALL contactsync_wait('mc')});
+$sandbox->fault('mailingcore', { match => { key => 'x10@example.com' }, effect => 'before', action => { stall => \1 } });
+my $since = $sandbox->journal('mailingcore')->[-1]{seq};
+sql(q{UPDATE customers SET email = 'x10@example.com' WHERE id = 101});
+$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{seq} > $since && $_[-1]{in_flight} });
+sql(q{UPDATE customers SET email = 'a10@example.com' WHERE id = 102});
+flush_wal($node);
+crash_worker($node, 'postgres');
+$sandbox->clear_faults('mailingcore');
+sql(q{CALL contactsync_wait('mc')});
+is(at_provider(10) . failures(), '101:x10 102:a10', 'so it does after a crash');
+
+$node->stop;
+done_testing();
