@@ -125,12 +125,16 @@ cs_settle_unchanged(CsSettlement *settlement, CsChange *change, bool record)
 void
 cs_settle_left_to(CsSettlement *settlement, CsChange *change, int watch, const char *key)
 {
+	if (is_forgotten(settlement, change))
+		return;
 	cs_outcomes_add_left_to(outcomes_of(settlement, change), change, watch, key);
 }
 
 void
 cs_settle_deferred(CsSettlement *settlement, CsChange *change, bool is_known)
 {
+	if (is_forgotten(settlement, change))
+		return;
 	cs_outcomes_add_deferred(outcomes_of(settlement, change), change, is_known);
 }
 
