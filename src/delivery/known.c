@@ -104,7 +104,8 @@ apply_left(const CsItem *item)
 	if (!cs_known_has_left(item) || item->left.synced_at == 0 || item->left.action != 'u')
 		return;
 	contact->previous_key = cs_text_to_utf8(item->row.upsert_key, strlen(item->row.upsert_key));
-	contact->previous_shared = item->left.direct ||
+	/* what is at the new address already does not become another contact */
+	contact->previous_shared = item->left.direct || item->known.synced_at != 0 ||
 		cs_row_state_find_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id,
 								item->change->key, &watch, &key);
 	if (item->known.found || provider->moves == NULL ||

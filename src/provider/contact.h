@@ -99,8 +99,9 @@ typedef struct CsContact
 	char	   *remote_id;		/* the provider's own id, if it told us */
 	char	   *previous_key;	/* the upsert key last sent for this source
 								 * row, if it was another one */
-	bool		previous_shared;	/* another row has that key still: what
-									 * became of it is not to be told there */
+	bool		previous_shared;	/* another row has that key still, or the
+									 * provider has both contacts: what became
+									 * of the row is not to be told there */
 	bool		moved;			/* it has become this one already, in an
 								 * earlier step */
 	char	   *topics;			/* Owlat: those that membership was asked for,

@@ -220,14 +220,20 @@ is(contacts('waits') . sql(q{SELECT reason FROM contactsync.status WHERE server 
 # a contact that follows its row to another address leaves nothing to be removed
 create_server($node, $sandbox, 'owlat', account => 'follows', role => 'shop', server => { on_email_change => 'follow' });
 sql(q{
-	CREATE TABLE follows (id int PRIMARY KEY, email text);
-	SELECT contactsync_watch('follows', 'follows', '{"email": "email"}', on_delete => 'delete', delete_delay => '0');
+	CREATE TABLE follows (id int PRIMARY KEY, email text, name text DEFAULT 'A');
+	SELECT contactsync_watch('follows', 'follows', '{"email": "email", "first_name": "name"}', on_delete => 'delete', delete_delay => '0');
 	INSERT INTO follows VALUES (1, 'before@example.com');
 	CALL contactsync_wait('follows');
 	UPDATE follows SET email = 'after@example.com';
 	CALL contactsync_wait('follows')});
 wait_for_removals('follows');
 is(state('follows') . join(' ', map { $_->{email} } @{ $sandbox->contacts('owlat', account => 'follows') }), 'idleafter@example.com', 'a contact that follows its row leaves nothing to be removed');
+
+# a contact whose row has gone to the contact of another row is removed
+sql(q{INSERT INTO follows VALUES (2, 'taken@example.com', 'B'); CALL contactsync_wait('follows');
+	UPDATE follows SET email = 'taken@example.com' WHERE id = 1; CALL contactsync_wait('follows')});
+wait_for_removals('follows');
+is(join(' ', map { $_->{email} } @{ $sandbox->contacts('owlat', account => 'follows') }), 'taken@example.com', 'a contact does not follow to an address that has a contact, but is removed');
 
 # a claim that is held, and a contact that is withheld
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'waits', contacts => [ { email => 'w2@example.com', externalId => '2', optIn => JSON::PP::true } ] });
