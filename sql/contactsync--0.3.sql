@@ -907,7 +907,7 @@ SELECT e.server, w.source, c.key, c.upsert_key,
 	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' END AS action,
 	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics,
 	c.remote_status, c.remote_updated_at,
-	CASE WHEN c.opted_out THEN 'opted out' WHEN c.claimed THEN 'claimed' WHEN c.held THEN 'held' END AS consent
+	CASE WHEN c.opted_out THEN 'opted out' WHEN c.held THEN 'held' WHEN c.claimed THEN 'claimed' END AS consent
 FROM contactsync.contact c
 	JOIN contactsync.endpoint e ON e.id = c.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = c.watch

@@ -80,8 +80,13 @@ cs_call_make(CsAccount *account, int n, CsChange **changes)
 
 			if (changes[i]->contact->action != action)
 				continue;
-			/* nobody else's data is kept with what is traced */
-			alone = cs_settle_is_traced(changes[i]);
+
+			/*
+			 * nobody else's data is kept with what is traced; what is
+			 * withheld begins otherwise
+			 */
+			alone = cs_settle_is_traced(changes[i]) || changes[i]->contact->withheld ||
+				changes[i]->contact->opts_out_first;
 			if (alone)
 				make_call(account, action, group, &ngroup, &size);
 			group[ngroup++] = changes[i];

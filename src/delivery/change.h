@@ -133,6 +133,7 @@ typedef struct CsChange
 	bool		is_recorded;	/* ... as it will be when the contact is
 								 * synced */
 	bool		refused;		/* its row cannot be sent as it is */
+	bool		takes_over;		/* nobody else speaks for the contact */
 	bool		was_known;		/* the contact is stored, and was synced */
 	bool		was_unconfirmed;	/* before the call that is under way */
 

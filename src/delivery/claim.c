@@ -34,8 +34,10 @@ cs_claim_said(const CsClaimFacts *facts)
 {
 	const CsKnown *other = &facts->person->contact;
 	const CsKnown *known = facts->known;
-	char		said = known->found ? known->opt_in : CS_CONSENT_UNKNOWN;
+	char		said = known->found && !facts->other_address ? known->opt_in : CS_CONSENT_UNKNOWN;
 
+	if (facts->person->remembered && facts->person->memory.state == CS_MEMORY_CLAIMED)
+		said = cs_contact_said(CS_CONSENT_YES, said);
 	if (facts->person->remembered && facts->person->memory.state == CS_MEMORY_SAID_NO)
 		said = cs_contact_said(CS_CONSENT_NO, said);
 	if (!facts->person->elsewhere)
@@ -127,14 +129,15 @@ static TimestampTz
 last_word(const CsClaimFacts *facts)
 {
 	const CsPerson *person = facts->person;
-	TimestampTz at = facts->known->opt_in_at;
+	bool		other = facts->other_address && (person->elsewhere || person->remembered);
+	TimestampTz at = other ? 0 : facts->known->opt_in_at;
 
 	if (person->elsewhere)
 		at = Max(at, person->contact.opt_in_at);
 	if (person->remembered)
 		at = Max(at, person->memory.opt_in_at);
 	if (at == 0)
-		at = Max(facts->known->synced_at, person->elsewhere ? person->contact.synced_at : 0);
+		at = Max(other ? 0 : facts->known->synced_at, person->elsewhere ? person->contact.synced_at : 0);
 	return at;
 }
 

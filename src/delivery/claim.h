@@ -35,6 +35,8 @@ typedef struct CsClaimFacts
 	const CsKnown *known;		/* the contact */
 	CsClaimOthers others;		/* if cs_claim_asks_others() */
 	const CsPerson *person;
+	bool		other_address;	/* the contact had another one, and is to be
+								 * mailed at this one */
 	bool		live;			/* a committed change, not a scan */
 	bool		word;			/* which was found to be a word before */
 	bool		all;			/* the user said claims => 'all' */

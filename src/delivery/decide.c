@@ -21,6 +21,8 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
+
 #include "base/sql.h"
 #include "base/text.h"
 #include "delivery/conflict.h"
@@ -28,6 +30,7 @@
 #include "delivery/intent.h"
 #include "delivery/known.h"
 #include "delivery/pull.h"
+#include "delivery/withhold.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
 #include "store/failure.h"
@@ -48,7 +51,7 @@ prepare(const CsLane *lane, int n, CsItem *items)
 
 		if (item->change == NULL || contact == NULL)
 			continue;
-		contact->change_id = item->change->queue_id;
+		contact->change_id = hash_combine64(item->change->queue_id, lane->account->stale_before);
 		contact->retries = item->change->attempts;
 		item->refusal = cs_provider_prepare(lane->account->endpoint, contact);
 		if (item->refusal == NULL)
@@ -175,6 +178,17 @@ another_speaks(const CsItem *item)
 							  item->change->lane->watch_id, item->change->key);
 }
 
+/* Has the row that spoke for the contact gone, and is it not this one? */
+static bool
+is_unspoken(const CsItem *item)
+{
+	const CsKnown *known = &item->known;
+
+	return known->found && known->key &&
+		!(known->watch == item->change->lane->watch_id && strcmp(known->key, item->change->key) == 0) &&
+		!another_speaks(item);
+}
+
 /* Has the row not changed, and does another one speak for the contact? */
 static bool
 is_silent(const CsItem *item)
@@ -244,7 +258,7 @@ is_recorded(const CsItem *item)
 static bool
 is_withheld_already(const CsItem *item)
 {
-	return item->row.withheld && is_recorded(item);
+	return item->row.withheld && is_recorded(item) && !item->known.found;
 }
 
 /*
@@ -279,33 +293,6 @@ wait_for_pull(CsChange *change, double now)
 	return false;
 }
 
-/* A contact that nobody consented to, or not any more. */
-static bool
-is_withheld(const CsItem *item)
-{
-	return cs_provider_withholds(item->change->lane->account->endpoint->provider, item->contact);
-}
-
-/* Is it updated where it exists, without being created? */
-static bool
-is_updated_withheld(const CsItem *item)
-{
-	const CsEndpoint *endpoint = item->change->lane->account->endpoint;
-
-	return is_withheld(item) && endpoint->provider->updates_withheld &&
-		endpoint->provider->updates_withheld(endpoint, item->contact);
-}
-
-/* May a call that was not answered have created it, and can that be made good? */
-static bool
-may_be_there(const CsItem *item)
-{
-	const CsProvider *provider = item->change->lane->account->endpoint->provider;
-
-	return (provider->abilities & CS_CAN_UNSUBSCRIBE) != 0 &&
-		(item->change->unconfirmed || (item->known.found && item->known.synced_at == 0));
-}
-
 static bool
 is_to_be_deleted(const CsItem *item)
 {
@@ -321,20 +308,25 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 {
 	CsChange   *change = item->change;
 	CsContact  *contact = item->contact;
+	const CsEndpoint *endpoint = change->lane->account->endpoint;
+	bool		withheld;
 
-	cs_contact_digest(contact, change->lane->account->endpoint->payload, &change->digest);
+	cs_contact_digest(contact, endpoint->payload, &change->digest);
 	if (!cs_known_apply(item))
 		return wait_for_pull(change, now);
 	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&
 		item->row.opt_in == change->row_opt_in;
-	contact->withheld = is_updated_withheld(item);
-	if (is_withheld(item) && !may_be_there(item) && (!contact->withheld || is_withheld_already(item)))
+	withheld = cs_withhold_applies(endpoint, contact);
+	contact->withheld = withheld && cs_withhold_updates(endpoint, contact);
+	if (withheld && !(contact->withheld ? !is_withheld_already(item) :
+					  cs_withhold_may_be_there(endpoint, change, &item->known)))
 	{
 		cs_settle_withheld(settlement, change);
 		return false;
 	}
 	if (is_unchanged(item))
 	{
+		change->takes_over = change->lane->watch && is_unspoken(item);
 		cs_settle_unchanged(settlement, change, change->lane->watch && !is_recorded(item));
 		return false;
 	}
@@ -348,6 +340,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		cs_settle_deferred(settlement, change, item->known.has_digest && !change->unconfirmed);
 		return false;
 	}
+	cs_withhold_address(endpoint, change, &item->known, &item->person);
 	if (!cs_conflict_lock(change, contact, item->known.found ? &item->known : &item->left))
 		return drop_contact(change);
 	if (cs_change_is_outdated(change))
@@ -359,7 +352,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		return drop_contact(change);
 	if (is_to_be_deleted(item))
 		contact->action = CS_DELETE;
-	else if (is_withheld(item) && !contact->withheld)
+	else if (withheld && !contact->withheld)
 		contact->action = CS_UNSUBSCRIBE;
 	return true;
 }

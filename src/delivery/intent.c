@@ -75,7 +75,7 @@ joins_another(const CsLane *lane, const CsChange *change, const CsRowState *row,
 	int			watch;
 	char	   *key;
 
-	return lane->watch && !row->found && known->found && known->key &&
+	return lane->watch && !row->found && (!known->found || known->key) &&
 		cs_row_state_find_other(lane->endpoint_id, change->upsert_key, lane->watch_id,
 								change->key, &watch, &key);
 }

@@ -10,12 +10,15 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
+
 #include "base/clock.h"
 #include "base/text.h"
 #include "delivery/account.h"
 #include "delivery/claim.h"
 #include "delivery/known.h"
 #include "delivery/pull.h"
+#include "delivery/withhold.h"
 #include "provider/provider.h"
 #include "store/row_state.h"
 
@@ -147,6 +150,7 @@ cs_known_apply(const CsItem *item)
 		.rows_known = change->lane->watch && change->lane->watch->complete,
 		.known = &item->known,
 		.person = &item->person,
+		.other_address = cs_withhold_is_other_address(account->endpoint, contact, &item->known),
 		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
 		.word = (change->origins & CS_ORIGIN_WORD) != 0,
 		.all = claims_all(change)
@@ -160,6 +164,8 @@ cs_known_apply(const CsItem *item)
 	contact->opted_out = cs_claim_is_closed(&facts);
 	contact->remote_id = item->known.remote_id;
 	contact->topics = item->known.topics;
+	if (item->person.remembered)
+		contact->change_id = hash_combine64(contact->change_id, item->person.memory.opt_in_at);
 
 	/*
 	 * libcurl repeats a call by itself if a connection ends that was used
@@ -174,6 +180,8 @@ cs_known_apply(const CsItem *item)
 	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))
 		return false;
 	resolve_claim(account, &item->person, contact);
+	contact->reopens = contact->claim == CS_CLAIM && item->person.remembered &&
+		item->person.memory.state != CS_MEMORY_CLAIMED;
 	apply_left(item);
 	return true;
 }

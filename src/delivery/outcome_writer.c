@@ -71,11 +71,14 @@ cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 	CsLane	   *lane = outcomes->lane;
 	int			endpoint = lane->endpoint_id;
 	const CsLeftTo *left = outcomes->left_to.items;
+	const CsTakenOver *taken_over = outcomes->taken_over.items;
 
 	cs_contact_state_invalidate(endpoint, outcomes->unknown.n, outcomes->unknown.items);
 	cs_contact_state_store(endpoint, outcomes->contacts.n, outcomes->contacts.items);
 	cs_row_state_store(endpoint, lane->watch_id, outcomes->rows.n, outcomes->rows.items);
 	cs_row_state_remove(lane->watch_id, outcomes->gone.n, outcomes->gone.items);
+	for (int i = 0; i < outcomes->taken_over.n; i++)
+		cs_contact_state_set_speaker(endpoint, taken_over[i].upsert_key, lane->watch_id, taken_over[i].key);
 	for (int i = 0; i < outcomes->left_to.n; i++)
 		cs_speaker_leave(lane, &left[i]);
 	for (int i = 0; i < outcomes->speakers.n; i++)
@@ -87,6 +90,8 @@ cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 	if (outcomes->removed.n > 0)
 		remove_contacts(outcomes);
 	remember(lane->account, outcomes->left_addresses.n, outcomes->left_addresses.items);
+	if (outcomes->reopened.n > 0)
+		cs_consent_reopen(&lane->account->consents, outcomes->reopened.n, outcomes->reopened.items);
 	cs_departure_remove(endpoint, outcomes->decided.n, outcomes->decided.items);
 	cs_departure_refuse(endpoint, outcomes->refused.n, outcomes->refused.items);
 	if (outcomes->cleared.n > 0)

@@ -13,6 +13,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "base/text.h"
 #include "delivery/outcomes.h"
@@ -230,7 +231,14 @@ add_removed(CsLaneOutcomes *outcomes, const CsChange *change)
 
 	removed->upsert_key = copy(outcomes, change->upsert_key);
 	removed->consent.state = memory_of(change);
+
+	/*
+	 * where no time is known, what comes later is newer; of the forgotten
+	 * none is kept
+	 */
 	removed->consent.opt_in_at = contact->opt_in_at;
+	if (contact->opt_in_at == 0 && !change->removal_erases)
+		removed->consent.opt_in_at = GetCurrentTimestamp();
 	removed->consent.address = contact->value[CS_EMAIL] ?
 		copy(outcomes, cs_text_from_utf8(contact->value[CS_EMAIL])) : NULL;
 	return removed;
@@ -272,6 +280,16 @@ leave_address(CsLaneOutcomes *outcomes, const CsChange *change)
 	consent->opt_in_at = change->contact->opt_in_at;
 }
 
+/* The word ends what is remembered as closed. */
+static void
+reopen(CsLaneOutcomes *outcomes, const CsContact *contact)
+{
+	CsConsent  *consent = add(outcomes, &outcomes->reopened, sizeof(CsConsent));
+
+	consent->address = copy(outcomes, cs_text_from_utf8(contact->value[CS_EMAIL]));
+	consent->opt_in_at = contact->opt_in_at ? contact->opt_in_at : GetCurrentTimestamp();
+}
+
 static void
 add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *outcome)
 {
@@ -279,6 +297,8 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	CsContactStored *stored = add(outcomes, &outcomes->contacts, sizeof(CsContactStored));
 
 	leave_address(outcomes, change);
+	if (contact->reopens && outcome->claimed && contact->value[CS_EMAIL])
+		reopen(outcomes, contact);
 	stored->contact = contact;
 	stored->upsert_key = copy(outcomes, change->upsert_key);
 	if (outcomes->lane->removals)
@@ -296,12 +316,14 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	stored->opt_in = contact->action == CS_UPSERT ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
 	stored->claimed = contact->action == CS_UPSERT && outcome->claimed;
 	stored->opted_out = outcome->opted_out;
-	stored->held = contact->action == CS_UPSERT && contact->consent == CS_CONSENT_YES &&
-		!outcome->claimed && !outcome->opted_out;
+	stored->held = contact->keeps_address ||
+		(contact->action == CS_UPSERT && contact->consent == CS_CONSENT_YES &&
+		 !outcome->claimed && !outcome->opted_out);
 	stored->remote_id = copy(outcomes, outcome->remote_id ? outcome->remote_id : contact->remote_id);
 	stored->remote_status = copy(outcomes, outcome->remote_status);
 	stored->remote_updated_at = copy(outcomes, outcome->remote_updated_at);
-	stored->note = copy(outcomes, outcome->note);
+	stored->note = copy(outcomes, contact->keeps_address ?
+						"the address is not changed without a consent for the new one" : outcome->note);
 	stored->topics = copy(outcomes, outcome->topics);
 }
 
@@ -344,6 +366,13 @@ cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change, bool recor
 	{
 		record_row(outcomes, change, false);
 		leave_previous(outcomes, change);
+	}
+	if (change->takes_over)
+	{
+		CsTakenOver *taken_over = add(outcomes, &outcomes->taken_over, sizeof(CsTakenOver));
+
+		taken_over->upsert_key = copy(outcomes, change->upsert_key);
+		taken_over->key = copy(outcomes, change->key);
 	}
 	clear_failure(outcomes, change);
 	finish(outcomes, change);

@@ -30,6 +30,13 @@ typedef struct CsRemoved
 	CsConsent	consent;		/* what is remembered; state '\0': nothing */
 } CsRemoved;
 
+/* A contact that a row, which was not sent, speaks for from now on. */
+typedef struct CsTakenOver
+{
+	const char *upsert_key;
+	const char *key;
+} CsTakenOver;
+
 typedef struct CsLaneOutcomes
 {
 	CsLane	   *lane;
@@ -53,6 +60,8 @@ typedef struct CsLaneOutcomes
 	CsArray		decided;		/* of char *: upsert keys of departures */
 	CsArray		refused;		/* likewise, that could not be removed */
 	CsArray		left_to;		/* of CsLeftTo */
+	CsArray		taken_over;		/* of CsTakenOver */
+	CsArray		reopened;		/* of CsConsent: closed before this word */
 	CsArray		speakers;		/* of CsRowKey: rows to be sent again */
 	CsArray		left_addresses; /* of CsConsent: of contacts that have another
 								 * address now */

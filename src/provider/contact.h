@@ -85,8 +85,10 @@ typedef struct CsContact
 
 	char	   *upsert_key;		/* what the provider matches on; NULL until
 								 * cs_provider_prepare() */
-	uint64		change_id;		/* the newest change that it is sent for; the
-								 * same again after a crash */
+	uint64		change_id;		/* of the newest change that it is sent for;
+								 * the same again after a crash, but not if
+								 * the contact was removed or the database
+								 * restored meanwhile */
 	int			retries;		/* how often it was sent for that change
 								 * before; makes its batch a different one */
 
@@ -111,6 +113,11 @@ typedef struct CsContact
 								 * we know */
 	char	   *remote_status;	/* the provider's own status, or NULL */
 	bool		withheld;		/* not to be created: updated where it exists */
+	bool		reopens;		/* the claim ends what is remembered as closed */
+	bool		keeps_address;	/* the address is the one that the provider
+								 * has, since nobody consented to the new one */
+	bool		opts_out_first; /* its opt-out is to be recorded before the
+								 * address changes */
 	bool		maybe_ours;		/* if it exists, a call about this change may
 								 * have created it */
 	double		queued_at;		/* when its change was queued, in Unix seconds

@@ -416,6 +416,11 @@ cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome, MemoryCon
 		contact->remote_status = MemoryContextStrdup(context, outcome->remote_status);
 	contact->moved |= outcome->moved;
 	contact->untouched |= outcome->untouched;
+	if (outcome->address)
+	{
+		contact->value[CS_EMAIL] = MemoryContextStrdup(context, outcome->address);
+		contact->keeps_address = true;
+	}
 }
 
 bool

@@ -81,6 +81,8 @@ typedef struct CsOutcome
 								 * CsContact.claim says */
 	bool		moved;			/* the contact of previous_key has become this
 								 * one */
+	const char *address;		/* that the contact has and keeps, since it is
+								 * withheld */
 	bool		untouched;		/* the contact has not changed since it was
 								 * created */
 	bool		withheld;		/* the provider does not have the contact, and
@@ -296,6 +298,9 @@ typedef struct CsProvider
 	 * without being created?  build() and judge() then see it.
 	 */
 	bool		(*updates_withheld) (const CsEndpoint *endpoint, const CsContact *contact);
+
+	/* MAY be set: is an opt-out recorded with the contact, which it keeps? */
+	bool		(*records_opt_outs) (const CsEndpoint *endpoint);
 
 	/* MAY be set: does every contact without opt_in claim consent? */
 	bool		(*implies_consent) (const CsEndpoint *endpoint);

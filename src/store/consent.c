@@ -144,7 +144,7 @@ cs_consent_remember_endpoint(int endpoint)
 		"INSERT INTO contactsync.consent AS c (account, hash, state, opt_in_at)"
 		" SELECT account, hash, CASE WHEN bool_or(said_no) THEN 'n' WHEN bool_or(closed) THEN 'o' ELSE 'c' END::\"char\", max(opt_in_at)"
 		" FROM (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash,"
-		" t.opt_in = 'f' AS said_no, t.opted_out OR t.action = 'n' AS closed, t.opt_in_at"
+		" t.opt_in = 'f' AS said_no, t.opted_out OR t.action = 'n' AS closed, COALESCE(t.opt_in_at, t.synced_at) AS opt_in_at"
 		" FROM contactsync.contact t JOIN contactsync.endpoint e ON e.id = t.endpoint"
 		" WHERE t.endpoint = $1 AND e.account IS NOT NULL"
 		" AND (t.claimed OR t.opted_out OR t.opt_in = 'f' OR t.action = 'n')) m GROUP BY account, hash"
@@ -332,6 +332,31 @@ cs_consent_read(const CsConsentScope *scope_of, int n, char **addresses, CsConse
 		}
 	}
 	cs_keyed_table_close(&table);
+}
+
+void
+cs_consent_reopen(const CsConsentScope *scope, int n, const CsConsent *consents)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.consent SET state = 'c', opt_in_at = GREATEST(opt_in_at, $3) WHERE account = $1 AND hash = $2",
+		3, {INT4OID, BYTEAOID, TIMESTAMPTZOID}
+	};
+	MemoryContext context = CurrentMemoryContext;
+	bytea	   *key = read_key();
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		args[3];
+
+		MemoryContextSwitchTo(context);
+		args[1] = hash_of(key, consents[i].address);
+		args[2] = TimestampTzGetDatum(consents[i].opt_in_at);
+		for (int j = 0; j < scope->naccounts; j++)
+		{
+			args[0] = Int32GetDatum(scope->accounts[j]);
+			cs_sql_execute(&statement, args, NULL);
+		}
+	}
 }
 
 void

@@ -67,6 +67,9 @@ extern void cs_consent_set_account(int endpoint, const char *provider, const cha
 /* What is remembered of addresses, which may be NULL; the state is '\0' where nothing is. */
 extern void cs_consent_read(const CsConsentScope *scope, int n, char **addresses, CsConsent *consents);
 
+/* The persons gave consent after it was closed. */
+extern void cs_consent_reopen(const CsConsentScope *scope, int n, const CsConsent *consents);
+
 extern void cs_consent_remember(int account, int n, const CsConsent *consents);
 
 #endif							/* CS_STORE_CONSENT_H */

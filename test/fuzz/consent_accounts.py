@@ -28,6 +28,7 @@ class Account:
         self.attribute = False          # whether the mapping has an additional field
         self.options = {"pace": "500", "burst": "100", "bulk_guard": "0", "max_retries": "30", "timeout": "60s"}
         self.watched = {}               # the arguments of contactsync_watch() by table
+        self.imported = set()           # tables that were imported or reconciled since then
         self.quiet_mark = 0
         self.choose()
 
@@ -91,6 +92,18 @@ class Account:
     def told_by(self, entry):
         """Addresses whose opt-out a successful answer to this request shows."""
         return ()
+
+    def identity_of(self, contact):
+        """The identity of a contact at the provider, where that is not its address."""
+        return None
+
+    def carries_to(self, address, contacts):
+        """Whether the product can send a consent to this address."""
+        return self.carries
+
+    def removed_identity(self, event):
+        """The identity of the contact that a request removed or withdrew, where an address can have several contacts."""
+        return None
 
     def may_fail(self, reason, row, standing):
         return False
@@ -235,6 +248,16 @@ class Spotzee(Account):
 
     def is_of(self, contact, row):
         return contact["external_id"] == row.ext
+
+    def identity_of(self, contact):
+        return contact["external_id"]
+
+    def carries_to(self, address, contacts):
+        """Without a subscription, consent is claimed by creating a contact, and by nothing else."""
+        return "subscription_id" in self.options or not any(self.address_of(contact) == address for contact in contacts)
+
+    def removed_identity(self, event):
+        return event.get("external_id")
 
     def name_of(self, contact):
         return contact["first_name"] or (contact["data"] or {}).get("first_name")

@@ -58,6 +58,11 @@ class History(World):
                 self.attempt(account, f"SELECT contactsync_retry('{account.server}')")
             self.note("failures are tried again")
             self.quiet()
+        # a removal waits for the first import of all watches of its server
+        for account in self.accounts.values():
+            for table in account.watched.keys() - account.imported:
+                self.import_(account, table)
+        self.quiet()
         if self.place.features["delete_delay"]:
             time.sleep(15 / self.place.SPEED + 0.2)
             self.quiet()
@@ -118,6 +123,7 @@ class History(World):
             self.broken.append(f"{account.describe()}: {error}")
             return
         account.watched[table] = arguments
+        account.imported.discard(table)
         self.ledgers[account.provider].claims_all = any(watch.get("claims") == "all" for watch in account.watched.values())
         self.note(f"watch of {table}" + (f", claims {claims}" if "claims" in arguments else ""), None, account.provider)
 
@@ -126,6 +132,7 @@ class History(World):
             return
         ledger, marks = self.ledgers[account.provider], self.marks()
         arguments = ", automations => 'accepted'"
+        account.imported.add(table)
         ledger.imported(self.step_number, marks[account.provider], self.rows, self.present(account), {table})
         self.note(f"{function} of {table}", None, account.provider, marks)
         self.attempt(account, f"SELECT * FROM contactsync_{function}('{table}', '{account.server}'{arguments})")

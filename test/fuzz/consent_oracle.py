@@ -81,7 +81,7 @@ class Memory:
         self.newest = None          # the newest opt_in_at
         self.words = []
         self.claimed = False        # a request has claimed it before
-        self.removed = False        # ... and one removed the contact since, because its row had gone
+        self.claimed_by = set()     # the identities of contacts that such a request created or changed, where it tells
         self.topics = set()         # the topics that were claimed
         self.no_step = None         # the opt-out of a person who has not come back
         self.no_mark = None
@@ -91,6 +91,8 @@ class Memory:
         self.row_said_no = False    # a row said false at some moment since the last quiet point
         self.abandoned = False      # the watch ended or the row got another address, so on_delete does not apply
         self.withdrawn_at = None    # the newest withdrawing request since the last quiet point
+        self.undecided = False      # the rules do not say whether there was a word, and none was carried since
+        self.removed = False        # a request removed the contact, and none has made the address reachable since
 
 
 class Verdict:
@@ -116,6 +118,10 @@ class Ledger:
         self.echo = {}              # the step of the last change of the key only, by uid
         self.loose = set()          # addresses whose last changed row is no longer watched
         self.ours = set()           # ids of contacts that a request created
+        self.stood = set()          # identities that rows have stood for
+        self.lacking = set()        # those without a row at some moment since the last quiet point
+        self.refusing = set()       # identities with a row that said false at some moment since the last quiet point
+        self.given_up = set()       # identities whose watch ended, so that on_delete does not apply
         self.upserted = {}          # address: (opt, name, step)
         self.events_read = 0
         self.claims_all = False
@@ -172,16 +178,24 @@ class Ledger:
         self.memories[address].rest_said_no |= False in said and True not in said
 
     def look(self, rows):
-        """Note for each address whether it has a row, and whether a row says no."""
+        """Note for each address and identity whether it has a row, and for each address whether a row says no."""
         standing = collections.defaultdict(list)
         for row in self.standing(rows, seen_only=False):
             standing[row.address].append(row)
+        present = {self.account.identity(row) for row in self.standing(rows, seen_only=False)}
+        self.given_up -= present
+        self.refusing |= self._refusing(rows)
+        self.stood |= present
+        self.lacking |= self.stood - present
         for address in {*self.memories, *standing}:
             memory = self.memories[address]
             if not standing[address] and address not in self.upserted:
                 memory.gap = True
             if any(self.says(row) is False for row in standing[address]):
                 memory.row_said_no = True
+
+    def _refusing(self, rows):
+        return {self.account.identity(row) for row in self.standing(rows, seen_only=False) if self.says(row) is False}
 
     def _speak(self, step, mark, old, new, present):
         memory, says = self.memories[new.address], self.says(new)
@@ -206,6 +220,7 @@ class Ledger:
     def _yes(self, step, mark, memory, same, old, before, new, present):
         def word(why, required=True):
             memory.words.append(Word(step, mark, why, required and memory.settled is not True))
+            memory.undecided |= required is None
 
         newer = self.account.maps_opt_at and new.opt_at and (memory.newest is None or new.opt_at > memory.newest)
         if newer and memory.known:
@@ -268,6 +283,7 @@ class Ledger:
             if row.table == table and row.uid in self.seen:
                 self.seen.discard(row.uid)
                 self.loose.add(row.address)
+        self.given_up |= self.stood - {self.account.identity(row) for row in self.standing(rows)}
         others = {row.address for row in self.standing(rows)}
         for address, memory in self.memories.items():
             if address not in self.upserted and address not in others:
@@ -360,6 +376,8 @@ class Ledger:
             memory.withdrawn_at = event["journal"]
         memory.removed |= kind == "removed"
         if kind in ("claimed", "asked") or gained:
+            memory.removed = memory.undecided = False
+            memory.claimed_by.add(event.get("external_id"))
             self._judge_claim(memory, address, event, gained, over)
         if kind == "removed" or kind == "withdrawn" and set(event.get("lost", ())) - {UNASKED}:
             self._judge_removal(memory, address, event)
@@ -397,6 +415,11 @@ class Ledger:
 
     def _judge_removal(self, memory, address, event):
         request, kind = event["journal"], event["kind"]
+        memory.removed |= kind == "removed"
+        identity = self.account.removed_identity(event)
+        if identity and (identity not in self.stood or identity in self.lacking
+                         or kind == "withdrawn" and identity in self.refusing):
+            return
         if memory.gap or kind == "withdrawn" and memory.row_said_no or not memory.known:
             return
         self.verdict("removed", address, request, f"{kind}, though a row stood for it all the time, and none said no")
@@ -412,12 +435,14 @@ class Ledger:
         failed = self._failed(standing, failures)
         for address, memory in self.memories.items():
             there = self.account.subscribed(reach.get(address), contacts)
-            self._quiet_words(address, memory, there, address in failed, standing[address])
+            self._quiet_words(address, memory, there, address in failed, standing[address], contacts)
             if standing[address]:
                 memory.settled = memory.said
             anybody = [row for row in self.standing(rows, seen_only=False) if row.address == address]
             memory.gap = not anybody and address not in self.upserted
             memory.row_said_no = any(self.says(row) is False for row in anybody)
+        self.lacking = self.stood - {self.account.identity(row) for row in self.standing(rows, seen_only=False)}
+        self.refusing = self._refusing(rows)
         self._quiet_values(standing, contacts, failed)
         self.lasting, self.lasting_now = self.lasting_now, set()
 
@@ -433,17 +458,20 @@ class Ledger:
                         self.lasting_verdict("stale", address, f"failed as {reason}")
         return failed
 
-    def _quiet_words(self, address, memory, there, failed, rows):
+    def _quiet_words(self, address, memory, there, failed, rows, contacts):
         undone, memory.withdrawn_at = memory.withdrawn_at is not None, None
+        last = max((self.spoke.get(row.uid, 0) for row in rows), default=0)
+        divided = any(self.says(row) is False and self.spoke.get(row.uid, 0) == last for row in rows)   # equal in time
         for word in memory.words:
             late = memory.no_step is not None and memory.no_step > word.step
-            if (word.required or undone and word.required is False and not word.again) and self.account.carries and not word.carried and not there and not failed and not late and rows:
-                if memory.said is True:
+            if (word.required or undone and word.required is False and not word.again) and self.account.carries_to(address, contacts) and not word.carried and not there and not failed and not late and rows:
+                if memory.said is True and not divided:
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]
         # an optional word stays valid, for example until a failure is retried
         memory.words = [word for word in memory.words if not word.carried and not (there and word.required)]
-        withdrawn = rows and all(self.says(row) is False for row in rows) and memory.said is False
+        unread = [row for row in self.standing(self.rows, seen_only=False) if row.address == address]
+        withdrawn = rows and all(self.says(row) is False for row in rows + unread) and memory.said is False
         came = memory.yes_step is not None and memory.yes_step > max((self.spoke.get(row.uid, 0) for row in rows), default=0)
         ours = memory.claimed or not self.account.withholds
         if withdrawn and there and ours and not came and not failed and self.account.can_withdraw:
@@ -459,7 +487,7 @@ class Ledger:
                 there[group] = found
         for group, rows in groups.items():
             last = max(self.spoke[row.uid] for row in rows)
-            speakers = [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) > last]
+            speakers = [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) >= last]
             address = speakers[0].address
             upserted = self.upserted.get(address)
             if any(row.address in failed or row.address in self.loose for row in rows) or upserted and upserted[2] >= last:
@@ -467,6 +495,8 @@ class Ledger:
             if not there[group] and not any(self._counts(row) for row in rows):
                 continue
             expected = {(row.address, row.name) for row in speakers}
+            expected |= {(self.account.values(contact)[0], row.name) for row in speakers for contact in there[group]
+                         if self._keeps_address(row)}
             has = [self.account.values(contact) for contact in there[group]]
             if not has:
                 self.lasting_verdict("stale", address, f"the provider has no contact for {sorted(expected)}")
@@ -476,7 +506,15 @@ class Ledger:
     def _counts(self, row):
         """Whether the provider must have a contact for this row. Where creating claims, it may be withheld."""
         memory = self.memories[row.address]
-        return not self.account.withholds or self.says(row) is True and memory.claimed and memory.no_step is None and not memory.removed
+        return not self.account.withholds or (
+            self.says(row) is True and memory.claimed and memory.no_step is None and not memory.removed
+            and (self.account.identity(row) == row.address or self.account.identity(row) in memory.claimed_by))
+
+    def _keeps_address(self, row):
+        """Whether a contact that is found by an ID may keep another address: nobody consented to that of the row."""
+        memory = self.memories[row.address]
+        return self.account.withholds and self.account.identity(row) != row.address and (
+            self.says(row) is not True or memory.removed or memory.undecided or not self._nobody_says_no(row))
 
     def finish(self, rows, contacts, people):
         """Check at the end of the history that nothing is left over."""
@@ -487,7 +525,7 @@ class Ledger:
             address = self.account.values(contact)[0]
             memory = self.memories.get(address)
             if (any(self.account.is_of(contact, row) for row in standing) or address in self.upserted or memory is None
-                    or memory.abandoned or not memory.known or contact["id"] not in self.ours):
+                    or memory.abandoned or self.account.identity_of(contact) in self.given_up or not memory.known or contact["id"] not in self.ours):
                 continue
             if self.account.on_delete == "delete" and self.account.can_delete(contact):
                 self.verdict("left", address, None, "the contact is still there, and no row stands for it")

@@ -70,8 +70,14 @@ SELECT status, headers, verdict, retry_after, throttled FROM (VALUES (429, '{"Re
 	contactsync_judge('spot', status, headers, problem(status, 'rate_limited'), three());
 
 -- deletions
-SELECT status, verdict, outcome, reason, note FROM (VALUES (204, ''), (200, '{}'), (404, problem(404, 'resource_missing')), (404, problem(404, NULL)), (409, problem(409, 'state_conflict')), (403, '')) AS t (status, body), contactsync_judge('spot', status, NULL, body, '{"external_id": "c1"}', action => 'delete');
+SELECT rekeys, status, verdict, outcome, reason, note FROM (VALUES (0), (1)) AS r (rekeys), (VALUES (204, ''), (200, '{}'), (404, problem(404, 'resource_missing')), (404, problem(404, NULL)), (409, problem(409, 'state_conflict')), (403, '')) AS t (status, body), contactsync_judge('spot', status, NULL, body, '{"external_id": "c1"}', action => 'delete', state => jsonb_build_object('rekeys', rekeys));
 
+-- a contact that is not to be created: looked up in the API that was found, or in both, and updated if it exists
+SELECT step, limitation, status, verdict, next_step, outcome, reason, learnt FROM (VALUES (0), (2)) AS s (step), (VALUES (NULL), ('users: the API has /users, not /contacts')) AS l (limitation),
+	(VALUES (200, '{"id": 1, "external_id": "c1"}'), (200, '[]'), (404, problem(404, 'resource_missing')), (404, ''), (503, '')) AS t (status, body),
+	LATERAL (SELECT verdict, next_step, outcome, reason, j.limitation AS learnt FROM contactsync_judge('spot', status, NULL, body, '{"external_id": "c1", "opt_in": false}', step, state => jsonb_strip_nulls(jsonb_build_object('withheld', true, 'limitation', limitation))) AS j) AS j
+	WHERE step = 0 OR limitation IS NULL;
+SELECT verdict, next_step, outcome FROM contactsync_judge('spot', 200, NULL, '{"succeeded": 1, "failed": 0}', '{"external_id": "c1", "opt_in": false}', 3, state => '{"withheld": true}');
 -- undocumented answers: a web page, nothing, a redirect, 418, JSON of another structure
 SELECT status, coalesce(nullif(left(body, 24), ''), headers #>> '{}', '-') AS answer, verdict, at_fault, outcome, reason, message FROM (VALUES
 	(200, NULL::jsonb, '<html><title>Hotel WLAN</title>'), (502, NULL, '<html><title>Bad gateway</title>'), (403, NULL, '<html><title>Blocked</title>'), (404, NULL, '<!DOCTYPE html>'), (200, NULL, ''), (204, NULL, ''), (202, NULL, '{}'), (200, NULL, 'OK'), (200, NULL, 'null'), (200, NULL, '"x"'), (200, NULL, '[[]]'),
@@ -88,6 +94,9 @@ SELECT opt_in, state, verdict, next_step, claimed, opted_out FROM (VALUES (true)
 	contactsync_judge('spot', 200, NULL, '{"errors": []}', two(opt_in), state => state) WHERE contact = 1;
 SELECT verdict, contact, outcome, claimed FROM contactsync_judge('spot', 200, NULL, '{"succeeded": 2, "failed": 0}', two(false), 1, state => '{"claimed": true}');
 SELECT verdict, contact, outcome, reason FROM contactsync_judge('spot', 200, NULL, '{"results": [{"index": 0, "external_id": "c1"}, {"index": 1, "external_id": "c2", "error": {"code": "validation_failed"}}], "succeeded": 1, "failed": 1}', two(false), 1, state => '{"claimed": true}');
+-- an opt-out that is recorded before the address changes, whether or not the contact is still there
+SELECT body, verdict, next_step FROM (VALUES ('{"succeeded": 1, "failed": 0}'), ('{"results": [{"index": 0, "external_id": "c1", "error": {"code": "resource_missing"}}], "succeeded": 0, "failed": 1}')) AS t (body),
+	contactsync_judge('spot', 200, NULL, body, '{"external_id": "c1", "opt_in": false}', 0, state => '{"known": true, "opts_out_first": true}');
 -- positions count the contacts of this request only
 SELECT verdict, contact, outcome, code, remote_id FROM contactsync_judge('spot', 200, NULL, '{"results": [{"index": 0, "error": {"code": "validation_failed"}}, {"index": 1, "id": "s3"}]}', '[{"external_id": "c1"}, {"external_id": "c2", "opt_in": false}, {"external_id": "c3", "opt_in": false}]', 1, state => '{"claimed": true}');
 SELECT verdict, contact, outcome, code FROM contactsync_judge('spot', 200, NULL, '{"succeeded": 0, "failed": 1}', '[{"external_id": "c1"}, {"external_id": "c2", "opt_in": false}]', 1, state => '{"claimed": true}');

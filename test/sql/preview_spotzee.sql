@@ -44,10 +44,14 @@ SELECT opt_in, url, body FROM (VALUES (true), (false), (NULL)) AS o (opt_in), co
 ALTER SERVER spot OPTIONS (ADD subscription_id '7');
 SELECT claim, known, method, url, headers ? 'Idempotency-Key' AS has_key, body FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim), (VALUES (false), (true)) AS k (known),
 	contactsync_preview('spot', '[{"external_id": "1", "opt_in": true}, {"external_id": "2", "opt_in": false}, {"external_id": "3", "opt_in": null}]', 1, state => jsonb_build_object('claim', claim, 'known', known));
+-- an opt-out is recorded before the address changes
+SELECT step, url, body FROM (VALUES (0), (3), (1)) AS s (step), contactsync_preview('spot', '{"external_id": "1", "email": "b@example.com", "opt_in": false}', step, state => '{"known": true, "opts_out_first": true}');
 ALTER SERVER spot OPTIONS (SET subscription_id 'news');
 SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "opt_in": false}', 1);
 ALTER SERVER spot OPTIONS (DROP subscription_id);
 
+-- a contact that is not to be created is looked up, in both APIs if need be, and updated if it exists
+SELECT step, method, url, body FROM (VALUES (0), (2), (3)) AS s (step), contactsync_preview('spot', '{"external_id": "1", "email": "a@example.com", "opt_in": false}', step, state => '{"withheld": true}');
 -- null: omitted, or sent
 SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "email": null, "first_name": null, "attributes": {"plan": null}}');
 ALTER SERVER spot OPTIONS (ADD nulls 'clear');

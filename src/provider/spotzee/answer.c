@@ -9,6 +9,7 @@
 
 #include "provider/answer.h"
 #include "provider/batch_results.h"
+#include "provider/email.h"
 #include "provider/spotzee/answer.h"
 #include "provider/spotzee/request.h"
 
@@ -42,7 +43,7 @@ contacts_asked(const CsSpotzee *spotzee, const CsBatch *batch, int **indexes)
 	*indexes = palloc(batch->ncontacts * sizeof(int));
 	for (int i = 0; i < batch->ncontacts; i++)
 	{
-		if (batch->step == CS_SPOTZEE_STEP_SUBSCRIPTION &&
+		if (cs_spotzee_call(batch) == CS_SPOTZEE_CALL_SUBSCRIPTION &&
 			cs_spotzee_subscription_state(spotzee, batch->contacts[i]) < 0)
 			continue;
 		(*indexes)[asked->ncontacts] = i;
@@ -103,7 +104,7 @@ judge_consent(const CsSpotzee *spotzee, const CsBatch *batch, CsJudgement *judge
 		record |= judgement->outcomes[i].kind == CS_OUTCOME_OK &&
 			cs_spotzee_subscription_state(spotzee, contact) >= 0;
 	}
-	if (batch->step == CS_SPOTZEE_STEP_UPSERT && record)
+	if (batch->step != CS_SPOTZEE_STEP_SUBSCRIPTION && record)
 	{
 		cs_answer_conclude(judgement, CS_STEP, NULL, "the contacts are written, subscriptions are next");
 		judgement->next_step = CS_SPOTZEE_STEP_SUBSCRIPTION;
@@ -168,6 +169,15 @@ judge_conflict(const CsResponse *response, const char *code, CsJson *doc,
 	return true;
 }
 
+/* Repeat the call by the path of the other API, which is remembered. */
+static void
+try_other_path(const CsSpotzee *spotzee, const CsBatch *batch, CsJudgement *judgement)
+{
+	cs_answer_conclude(judgement, CS_REKEY, CS_HALT_URL, "there is no %s; the other path is next",
+					   cs_spotzee_path(spotzee, batch->limitation));
+	judgement->limitation = cs_spotzee_other(spotzee, batch->limitation);
+}
+
 /* [SRC]: a refusal has top-level errors[] per field: {param, code, message}. */
 static void
 judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
@@ -186,25 +196,74 @@ judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_REQUEST,
 						   "Spotzee does not accept the value of the option version: %s", message ? message : code);
 	else if (response->status == 404 && spotzee->auto_api && batch->rekeys == 0 &&
-			 batch->step == CS_SPOTZEE_STEP_UPSERT)
-	{
-		cs_answer_conclude(judgement, CS_REKEY, CS_HALT_URL, "there is no %s; the other path is next",
-						   cs_spotzee_path(spotzee, batch->limitation));
-		judgement->limitation = cs_spotzee_has_users(spotzee, batch->limitation) ? "" : CS_SPOTZEE_USERS;
-	}
+			 cs_spotzee_call(batch) == CS_SPOTZEE_CALL_UPSERT)
+		try_other_path(spotzee, batch, judgement);
 	else if (response->status == 404)
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_URL,
 						   "nothing exists at this URL, check the options base_url and api: %s",
 						   message ? message : "HTTP status 404");
 }
 
+/* May a 404 be about the path, which was not seen to exist? */
+static bool
+is_path_doubtful(const CsSpotzee *spotzee, const CsBatch *batch)
+{
+	return spotzee->auto_api && !cs_spotzee_has_users(spotzee, batch->limitation);
+}
+
 /* [SRC]: 204, asynchronous; a contact that does not exist counts as deleted. */
 static bool
-judge_deletion(const CsResponse *response, const char *code, CsJudgement *judgement)
+judge_deletion(const CsSpotzee *spotzee, const CsBatch *batch, const CsResponse *response,
+			   const char *code, CsJudgement *judgement)
 {
-	if (response->status == 404 && is_code(code, "resource_missing"))
+	if (response->status == 404 && is_path_doubtful(spotzee, batch) && batch->rekeys == 0)
+		try_other_path(spotzee, batch, judgement);
+	else if (response->status == 404 && is_code(code, "resource_missing"))
 		judgement->outcomes[0].note = "there was no such contact";
 	else if (response->status >= 300)
+		return false;
+	return true;
+}
+
+/* The address that a contact has, if it is not to get the one that it would be sent with. */
+static const char *
+kept_address(const CsContact *contact, CsJson *doc)
+{
+	CsJson	   *user = cs_json_get(doc, "user");
+	const char *address = cs_json_string(cs_json_get(user ? user : doc, "email"));
+
+	if (address == NULL || contact->value[CS_EMAIL] == NULL)
+		return NULL;
+	address = cs_email_normalize(address);
+	return strcmp(address, contact->value[CS_EMAIL]) == 0 ? NULL : address;
+}
+
+/*
+ * A contact that is not to be created is updated if it exists.  A 404 may also be
+ * about the path, which is not remembered before a contact was found there.
+ */
+static bool
+judge_lookup(const CsSpotzee *spotzee, const CsBatch *batch, const CsResponse *response,
+			 const char *code, CsJson *doc, CsJudgement *judgement)
+{
+	bool		other = batch->step == CS_SPOTZEE_STEP_OTHER_LOOKUP;
+
+	if (response->status == 404 && !other && is_path_doubtful(spotzee, batch))
+	{
+		cs_answer_conclude(judgement, CS_STEP, NULL, "there is no such contact, or no such path");
+		judgement->next_step = CS_SPOTZEE_STEP_OTHER_LOOKUP;
+	}
+	else if (response->status == 404 && (other || is_code(code, "resource_missing")))
+		judgement->outcomes[0].withheld = true;
+	else if (response->status < 300 && cs_json_is_object(doc))
+	{
+		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact exists, and is updated next");
+		judgement->next_step = CS_SPOTZEE_STEP_UPDATE;
+		judgement->outcomes[0].address = kept_address(batch->contacts[0], doc);
+		if (other)
+			judgement->limitation = cs_spotzee_other(spotzee, batch->limitation);
+	}
+	else
 		return false;
 	return true;
 }
@@ -213,8 +272,10 @@ void
 cs_spotzee_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
 				 CsJudgement *judgement)
 {
+	const CsSpotzee *spotzee = cs_provider_settings(endpoint);
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 	const char *code = error_code(doc);
+	CsSpotzeeCall call = cs_spotzee_call(batch);
 
 	judgement->request_id = cs_json_string(cs_json_get(doc, "request_id"));
 	if (judgement->request_id == NULL)
@@ -227,12 +288,22 @@ cs_spotzee_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespo
 		if (response->status == 429 && judgement->retry_after < 0)
 			judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 	}
-	else if (batch->action == CS_DELETE && judge_deletion(response, code, judgement))
+	else if (call == CS_SPOTZEE_CALL_DELETE && judge_deletion(spotzee, batch, response, code, judgement))
+		return;
+	else if (call == CS_SPOTZEE_CALL_LOOKUP && judge_lookup(spotzee, batch, response, code, doc, judgement))
 		return;
 	else if (response->status >= 300 && judge_conflict(response, code, doc, judgement))
 		return;
 	else if (response->status >= 300)
 		judge_refusal(endpoint, batch, response, code, doc, judgement);
+	else if (call == CS_SPOTZEE_CALL_SUBSCRIPTION && batch->step == CS_SPOTZEE_STEP_FIRST)
+	{
+		/* a contact that has gone is created next, and opts out after that */
+		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact has opted out, and is updated next");
+		judgement->next_step = CS_SPOTZEE_STEP_UPDATE;
+	}
+	else if (call == CS_SPOTZEE_CALL_LOOKUP)
+		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else
 		judge_batch(endpoint, batch, response, doc, judgement);
 }

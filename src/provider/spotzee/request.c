@@ -33,6 +33,12 @@ cs_spotzee_path(const CsSpotzee *spotzee, const char *limitation)
 	return cs_spotzee_has_users(spotzee, limitation) ? "/users" : "/contacts";
 }
 
+const char *
+cs_spotzee_other(const CsSpotzee *spotzee, const char *limitation)
+{
+	return cs_spotzee_has_users(spotzee, limitation) ? "" : CS_SPOTZEE_USERS;
+}
+
 /* ---------- contacts ---------- */
 
 static CsRefusal *
@@ -88,8 +94,8 @@ cs_spotzee_subscription_state(const CsSpotzee *spotzee, const CsContact *contact
 		return -1;
 	if (contact->consent == CS_CONSENT_NO)
 		return STATE_OPTED_OUT;
-	return contact->consent == CS_CONSENT_YES && contact->claim == CS_CLAIM && contact->known ?
-		STATE_SUBSCRIBED : -1;
+	return contact->consent == CS_CONSENT_YES && contact->claim == CS_CLAIM &&
+		(contact->known || contact->claimed || contact->opted_out) ? STATE_SUBSCRIBED : -1;
 }
 
 /* [SRC]: an array of {external_id, subscription_id, state}. */
@@ -117,6 +123,21 @@ write_subscriptions(StringInfo out, const CsSpotzee *spotzee, const CsBatch *bat
 }
 
 /* ---------- requests ---------- */
+
+/* [DOC]: a batch creates what does not exist, so what must not be is looked up first. */
+CsSpotzeeCall
+cs_spotzee_call(const CsBatch *batch)
+{
+	if (batch->action == CS_DELETE)
+		return CS_SPOTZEE_CALL_DELETE;
+	if (batch->step == CS_SPOTZEE_STEP_SUBSCRIPTION ||
+		(batch->step == CS_SPOTZEE_STEP_FIRST && batch->contacts[0]->opts_out_first))
+		return CS_SPOTZEE_CALL_SUBSCRIPTION;
+	if (batch->step == CS_SPOTZEE_STEP_OTHER_LOOKUP ||
+		(batch->step == CS_SPOTZEE_STEP_FIRST && batch->contacts[0]->withheld))
+		return CS_SPOTZEE_CALL_LOOKUP;
+	return CS_SPOTZEE_CALL_UPSERT;
+}
 
 /* Write a field, unless it is null and nulls are left out. */
 static void
@@ -199,32 +220,44 @@ cs_spotzee_add_headers(const CsSpotzee *spotzee, CsRequest *request)
 		cs_message_add_header(request, "Spotzee-Version", spotzee->version);
 }
 
+/* The path of a call about one contact. */
+static char *
+contact_url(const CsEndpoint *endpoint, const CsSpotzee *spotzee, const CsBatch *batch)
+{
+	const char *limitation = batch->limitation;
+
+	if (batch->step == CS_SPOTZEE_STEP_OTHER_LOOKUP)
+		limitation = cs_spotzee_other(spotzee, limitation);
+	return psprintf("%s%s/%s", endpoint->base_url, cs_spotzee_path(spotzee, limitation),
+					cs_url_encode(batch->contacts[0]->upsert_key));
+}
+
 void
 cs_spotzee_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request)
 {
 	const CsSpotzee *spotzee = cs_provider_settings(endpoint);
-	const char *path = cs_spotzee_path(spotzee, batch->limitation);
+	CsSpotzeeCall call = cs_spotzee_call(batch);
 
 	cs_spotzee_add_headers(spotzee, request);
-	if (batch->action == CS_DELETE)
+	if (call == CS_SPOTZEE_CALL_DELETE || call == CS_SPOTZEE_CALL_LOOKUP)
 	{
-		request->method = "DELETE";
-		request->url = psprintf("%s%s/%s", endpoint->base_url, path,
-								cs_url_encode(batch->contacts[0]->upsert_key));
+		request->method = call == CS_SPOTZEE_CALL_DELETE ? "DELETE" : "GET";
+		request->url = contact_url(endpoint, spotzee, batch);
 		return;
 	}
 
 	request->method = "POST";
 	cs_message_add_header(request, "Content-Type", "application/json");
 	initStringInfo(&request->body);
-	if (batch->step == CS_SPOTZEE_STEP_SUBSCRIPTION)
+	if (call == CS_SPOTZEE_CALL_SUBSCRIPTION)
 	{
 		request->url = psprintf("%s/subscriptions/batch", endpoint->base_url);
 		write_subscriptions(&request->body, spotzee, batch);
 	}
 	else
 	{
-		request->url = psprintf("%s%s/batch", endpoint->base_url, path);
+		request->url = psprintf("%s%s/batch", endpoint->base_url,
+								cs_spotzee_path(spotzee, batch->limitation));
 		write_batch(&request->body, cs_spotzee_has_users(spotzee, batch->limitation), batch,
 					endpoint->nulls_clear);
 	}

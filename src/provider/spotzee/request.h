@@ -20,9 +20,21 @@
 /* Steps of an upsert. */
 enum
 {
-	CS_SPOTZEE_STEP_UPSERT,
-	CS_SPOTZEE_STEP_SUBSCRIPTION	/* record what became of consent */
+	CS_SPOTZEE_STEP_FIRST,		/* upsert; or look up a contact that is not to
+								 * be created, or record its opt-out */
+	CS_SPOTZEE_STEP_SUBSCRIPTION,	/* record what became of consent */
+	CS_SPOTZEE_STEP_OTHER_LOOKUP,	/* look it up by the path of the other API */
+	CS_SPOTZEE_STEP_UPDATE		/* upsert what exists */
 };
+
+/* What a call does. */
+typedef enum CsSpotzeeCall
+{
+	CS_SPOTZEE_CALL_UPSERT,
+	CS_SPOTZEE_CALL_SUBSCRIPTION,
+	CS_SPOTZEE_CALL_LOOKUP,
+	CS_SPOTZEE_CALL_DELETE
+} CsSpotzeeCall;
 
 /* The parsed options. */
 typedef struct CsSpotzee
@@ -44,6 +56,11 @@ extern bool cs_spotzee_has_users(const CsSpotzee *spotzee, const char *limitatio
 
 /* Return the path of contacts in that API. */
 extern const char *cs_spotzee_path(const CsSpotzee *spotzee, const char *limitation);
+
+/* Return what is to be remembered if the API turns out to be of the other generation. */
+extern const char *cs_spotzee_other(const CsSpotzee *spotzee, const char *limitation);
+
+extern CsSpotzeeCall cs_spotzee_call(const CsBatch *batch);
 
 /*
  * Return the state of the subscription that is to be recorded, or -1.  A new

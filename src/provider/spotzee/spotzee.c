@@ -103,6 +103,21 @@ deletes_opt_outs(const CsEndpoint *endpoint)
 	return spotzee->delete_opt_outs && spotzee->subscription_id == NULL;
 }
 
+static bool
+records_opt_outs(const CsEndpoint *endpoint)
+{
+	const CsSpotzee *spotzee = cs_provider_settings(endpoint);
+
+	return spotzee->subscription_id != NULL;
+}
+
+/* Whether it exists is looked up first. */
+static bool
+updates_withheld(const CsEndpoint *endpoint, const CsContact *contact)
+{
+	return cs_contact_check_path("external_id", contact->upsert_key) == NULL;
+}
+
 /* Whoever is created is subscribed. */
 static bool
 implies_consent(const CsEndpoint *endpoint)
@@ -225,6 +240,8 @@ const CsProvider cs_spotzee = {
 	.batch_limit = batch_limit,
 	.configure = configure,
 	.deletes_opt_outs = deletes_opt_outs,
+	.updates_withheld = updates_withheld,
+	.records_opt_outs = records_opt_outs,
 	.implies_consent = implies_consent,
 	.build_check = build_check,
 	.judge_check = judge_check,

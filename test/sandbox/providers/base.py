@@ -266,7 +266,8 @@ class Provider:
         """Remove a contact for good."""
         account.contacts.remove(contact)
         self.felt(account, contact[self.address_field], "removed", request,
-                  "request" if request else "dashboard", contact=contact["id"])
+                  "request" if request else "dashboard", contact=contact["id"],
+                  external_id=contact.get("external_id"))
 
 
 def fits(pattern, segments):

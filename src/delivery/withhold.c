@@ -1,0 +1,91 @@
+/*-------------------------------------------------------------------------
+ *
+ * withhold.c
+ *		What a provider is not to have, because it would mail people.
+ *
+ * Where creating a contact is enough to have it mailed, a contact that nobody
+ * consented to is not created.  Where such a contact is found by an ID, its address
+ * is withheld likewise, since consent belongs to the address: a contact whose
+ * address changes keeps the one that the provider has until there is a consent for
+ * the new one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/text.h"
+#include "delivery/withhold.h"
+#include "provider/provider.h"
+
+bool
+cs_withhold_applies(const CsEndpoint *endpoint, const CsContact *contact)
+{
+	return cs_provider_withholds(endpoint->provider, contact);
+}
+
+bool
+cs_withhold_updates(const CsEndpoint *endpoint, const CsContact *contact)
+{
+	return endpoint->provider->updates_withheld && endpoint->provider->updates_withheld(endpoint, contact);
+}
+
+bool
+cs_withhold_may_be_there(const CsEndpoint *endpoint, const CsChange *change, const CsKnown *known)
+{
+	return (endpoint->provider->abilities & CS_CAN_UNSUBSCRIBE) != 0 &&
+		(change->unconfirmed || (known->found && known->synced_at == 0));
+}
+
+bool
+cs_withhold_is_other_address(const CsEndpoint *endpoint, const CsContact *contact, const CsKnown *known)
+{
+	const char *before = known->email ? known->email : known->upsert_key;
+
+	return endpoint->provider->mails_whoever_exists && contact->action == CS_UPSERT &&
+		known->found && known->synced_at != 0 && contact->value[CS_EMAIL] &&
+		strcmp(cs_text_from_utf8(contact->value[CS_EMAIL]), before) != 0;
+}
+
+/* Is it remembered that the person of the address said no? */
+static bool
+is_closed(const CsPerson *person)
+{
+	return (person->elsewhere && (person->contact.opted_out ||
+								  (person->contact.opt_in == CS_CONSENT_NO && !person->contact.claimed))) ||
+		(person->remembered && person->memory.state != CS_MEMORY_CLAIMED);
+}
+
+/* Have the contact keep its address, or opt out first, unless somebody consented to the new one. */
+static void
+keep_address(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known,
+			 const CsPerson *person)
+{
+	if (contact->claim == CS_CLAIM || (contact->consent == CS_CONSENT_YES && !is_closed(person)))
+		return;
+	if (contact->consent == CS_CONSENT_NO && endpoint->provider->records_opt_outs &&
+		endpoint->provider->records_opt_outs(endpoint))
+	{
+		/* whoever has opted out is not mailed, at whatever address */
+		contact->opts_out_first = !known->has_digest || known->claimed || known->opt_in != CS_CONSENT_NO;
+		return;
+	}
+	contact->value[CS_EMAIL] = known->email ? cs_text_to_utf8(known->email, strlen(known->email)) : NULL;
+	if (known->email == NULL)
+		contact->present &= ~CS_FIELD_BIT(CS_EMAIL);
+	contact->keeps_address = true;
+}
+
+void
+cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown *known,
+					const CsPerson *person)
+{
+	CsContact  *contact = change->contact;
+
+	if (!contact->known || contact->previous_key || !cs_withhold_is_other_address(endpoint, contact, known))
+		return;
+	keep_address(endpoint, contact, known, person);
+	if (!contact->keeps_address)
+		return;
+	change->left_address = NULL;
+	change->left_memory = '\0';
+}

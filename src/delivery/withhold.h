@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * withhold.h
+ *		What a provider is not to have, because it would mail people.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_WITHHOLD_H
+#define CS_DELIVERY_WITHHOLD_H
+
+#include "postgres.h"
+
+#include "delivery/change.h"
+#include "delivery/person.h"
+
+/* Is it a contact that nobody consented to, or not any more, and not to be created? */
+extern bool cs_withhold_applies(const CsEndpoint *endpoint, const CsContact *contact);
+
+/* Is it updated where it exists, without being created? */
+extern bool cs_withhold_updates(const CsEndpoint *endpoint, const CsContact *contact);
+
+/* May a call that was not answered have created it, and can that be made good? */
+extern bool cs_withhold_may_be_there(const CsEndpoint *endpoint, const CsChange *change,
+									 const CsKnown *known);
+
+/* Is a contact, which is found by an ID, to be mailed at another address than before? */
+extern bool cs_withhold_is_other_address(const CsEndpoint *endpoint, const CsContact *contact,
+										 const CsKnown *known);
+
+/*
+ * Have the contact of a change keep the address that the provider has, if it would be
+ * mailed at the new one and nobody consented to that; so it leaves none.
+ */
+extern void cs_withhold_address(const CsEndpoint *endpoint, CsChange *change,
+								const CsKnown *known, const CsPerson *person);
+
+#endif							/* CS_DELIVERY_WITHHOLD_H */

@@ -1,0 +1,184 @@
+# Consent at Spotzee, where whoever exists is mailed: who is created, who is updated only, and what becomes of opt-outs.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use JSON::PP;
+use Test::More;
+
+my $sandbox = start_sandbox();
+my $node = start_node();
+
+$node->safe_psql('postgres', 'CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop');
+
+sub sql { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'shop' ]); }
+
+# Create a server and a watched table of that name.
+sub prepare
+{
+	my ($name, %server) = @_;
+
+	create_server($node, $sandbox, 'spotzee', account => $name, role => 'shop', server => { pace => 500, burst => 50, account => $name, %server });
+	sql(qq{CREATE TABLE $name (id int PRIMARY KEY, customer text, email text, name text, wants boolean)});
+	watch($name);
+	return;
+}
+
+sub watch
+{
+	my ($name) = @_;
+
+	sql(qq{
+		SET client_min_messages = warning;
+		SELECT contactsync_watch('$name', '$name', '{"external_id": "customer", "email": "email", "first_name": "name", "opt_in": "wants"}',
+			on_delete => 'delete', delete_delay => '0')});
+	return;
+}
+
+# Change something, wait, and return what was called, such as "GET c1 200, POST users 200".
+sub change
+{
+	my ($name, $sql) = @_;
+	my $since = @{ $sandbox->journal('spotzee', account => $name) };
+
+	sql("$sql; CALL contactsync_wait('$name')");
+	my @calls = @{ $sandbox->journal('spotzee', account => $name) };
+	return join(', ', map { "$_->{method} " . (($_->{path} =~ s{^/api/client/}{}r) =~ s{/batch$}{}r) . " $_->{status}" } @calls[ $since .. $#calls ]);
+}
+
+# Return the contact with an ID, such as "Ann a@example.com", and its subscription if one is recorded.
+sub contact
+{
+	my ($name, $id) = @_;
+	my ($contact) = grep { $_->{external_id} eq $id } @{ $sandbox->contacts('spotzee', account => $name) };
+
+	return 'nobody' unless $contact;
+	my $state = $contact->{subscriptions}{5};
+	return join(' ', $contact->{first_name} // $contact->{data}{first_name}, $contact->{email}, defined $state ? $state : ());
+}
+
+sub act
+{
+	my ($name, $act, $email) = @_;
+
+	return $sandbox->call('POST', 'spotzee/people', { account => $name, email => $email, act => $act });
+}
+
+# create a contact that somebody else created there
+sub older
+{
+	my ($name, $id, $email) = @_;
+
+	return $sandbox->call('POST', 'spotzee/contacts',
+		{ account => $name, contacts => [ { external_id => $id, email => $email, first_name => 'Old', data => {} } ] });
+}
+
+# with a subscription
+prepare('paper', subscription_id => 5, api => 'contacts');
+is(change('paper', q{INSERT INTO paper VALUES (1, 'c1', 'a@example.com', 'Ann', false)}), 'GET contacts/c1 404', 'whoever says no is looked up, and not created');
+is(contact('paper', 'c1'), 'nobody', 'there is no contact');
+is(change('paper', q{SELECT contactsync_reconcile('paper', 'paper')}), '', 'nor is the contact looked up again before its row changes');
+is(change('paper', q{UPDATE paper SET wants = true}), 'POST contacts 200', 'with a consent the contact is created');
+is(contact('paper', 'c1'), 'Ann a@example.com', 'by which it is subscribed');
+is(change('paper', q{UPDATE paper SET wants = false}), 'POST contacts 200, POST subscriptions 200', 'an opt-out is recorded');
+is(contact('paper', 'c1'), 'Ann a@example.com 0', 'state 0 is recorded, and the contact stays');
+is(change('paper', q{UPDATE paper SET name = 'Anna'}), 'POST contacts 200, POST subscriptions 200', 'other fields are updated');
+is(contact('paper', 'c1'), 'Anna a@example.com 0', 'without a subscription');
+is(change('paper', q{UPDATE paper SET wants = true}), 'POST contacts 200, POST subscriptions 200', 'a new consent is recorded');
+is(contact('paper', 'c1'), 'Anna a@example.com 1', 'as state 1');
+act('paper', 'opt_out', 'a@example.com');
+is(change('paper', q{UPDATE paper SET name = 'Ann'}), 'POST contacts 200', 'a change of the row');
+is(contact('paper', 'c1'), 'Ann a@example.com 0', 'does not undo an opt-out at Spotzee');
+
+# people whom Spotzee knows, and we do not
+older('paper', 'c2', 'b@example.com');
+is(change('paper', q{INSERT INTO paper VALUES (2, 'c2', 'b@example.com', 'Bob', NULL)}), 'GET contacts/c2 200, POST contacts 200', 'a contact that exists is updated');
+is(contact('paper', 'c2'), 'Bob b@example.com', 'although its consent is not known');
+older('paper', 'c3', 'c@example.com');
+is( change('paper', q{INSERT INTO paper VALUES (3, 'c3', 'c@example.com', 'Cid', false)}),
+	'GET contacts/c3 200, POST contacts 200, POST subscriptions 200',
+	'the opt-out of a contact that exists is recorded');
+is(contact('paper', 'c3'), 'Cid c@example.com 0', 'as state 0');
+
+# what is remembered when the server is made anew
+sql(q{SELECT contactsync_unwatch('paper', 'paper'); DROP SERVER paper CASCADE});
+create_server($node, $sandbox, 'spotzee', name => 'paper', role => 'shop',
+	server => { pace => 500, burst => 50, account => 'paper', subscription_id => 5, api => 'contacts' }, mapping => { api_key => 'sk_paper' });
+watch('paper');
+change('paper', q{SELECT contactsync_import('paper', 'paper')});
+is(contact('paper', 'c1'), 'Ann a@example.com 0', 'an import by a new server does not undo the opt-out');
+change('paper', q{UPDATE paper SET wants = false WHERE id = 1});
+is( change('paper', q{UPDATE paper SET wants = true, name = 'Ann again' WHERE id = 1}),
+	'POST contacts 200, POST subscriptions 200',
+	'a new consent of a contact that the former server made is recorded');
+is(contact('paper', 'c1'), 'Ann again a@example.com 1', 'as state 1');
+
+# consent belongs to the address
+is(change('paper', q{UPDATE paper SET wants = NULL, email = 'new@example.com', name = 'Ann 2' WHERE id = 1}), 'POST contacts 200', 'without a consent for a new address');
+is(contact('paper', 'c1'), 'Ann 2 a@example.com 1', 'the contact keeps the previous one');
+is( sql(q{SELECT consent, error FROM contactsync.contacts WHERE upsert_key = 'c1'}), 'held|the address is not changed without a consent for the new one', 'which is shown')
+  or diag(sql('SELECT * FROM contactsync.contacts'));
+change('paper', q{UPDATE paper SET wants = true WHERE id = 1});
+like(contact('paper', 'c1'), qr/^Ann 2 new\@example.com/, 'with a consent it gets the new one');
+is( change('paper', q{UPDATE paper SET wants = false, email = 'other@example.com' WHERE id = 1}),
+	'POST subscriptions 200, POST contacts 200, POST subscriptions 200',
+	'an opt-out is recorded before the address changes');
+is(contact('paper', 'c1'), 'Ann 2 other@example.com 0', 'so that nobody is mailed there');
+
+# a contact that was deleted and is created again by a change of the same number, as after a restore of an old backup
+sub create_by
+{
+	my ($number) = @_;
+
+	change('paper', q{INSERT INTO paper VALUES (9, 'c9', 'z@example.com', 'Zoe', false)});
+	sql(q{SELECT contactsync_pause('paper'); UPDATE paper SET wants = true WHERE id = 9});
+	$node->safe_psql('postgres', "UPDATE contactsync.queue SET (xact, id) = ($number)") if $number;
+	$number = $node->safe_psql('postgres', q{SELECT concat_ws(', ', quote_literal(xact), id) FROM contactsync.queue});
+	$node->stop;
+	$node->start;
+	change('paper', q{SELECT contactsync_resume('paper')});
+	return ($number, grep { $_->{method} eq 'POST' && $_->{path} =~ /contacts/ && $_->{body} =~ /"c9"/ } @{ $sandbox->journal('spotzee', account => 'paper') });
+}
+
+sub key_of { my ($header) = grep { lc $_->[0] eq 'idempotency-key' } @{ $_[0]{headers} }; return $header->[1]; }
+
+my ($number) = create_by();
+is(contact('paper', 'c9'), 'Zoe z@example.com', 'a contact is created');
+change('paper', q{DELETE FROM paper WHERE id = 9});
+wait_for('the contact to go', sub { contact('paper', 'c9') eq 'nobody' });
+my ($same, @posts) = create_by($number);
+is($same, $number, 'a change has the number of an earlier one');
+is(scalar(@posts), 2, 'the contact is sent twice');
+is($posts[0]{body}, $posts[1]{body}, 'with the same body');
+isnt(key_of($posts[0]), key_of($posts[1]), 'but with different keys');
+like(contact('paper', 'c9'), qr/^Zoe z\@example.com/, 'so that it is created again, not answered from memory');
+
+# without a subscription
+foreach my $case ([ 'kept', 'keep' ], [ 'deleted', 'delete' ])
+{
+	my ($name, $on_opt_out) = @$case;
+
+	prepare($name, on_opt_out => $on_opt_out, api => 'users');
+	change($name, qq{INSERT INTO $name VALUES (1, 'c1', 'a\@example.com', 'Ann', true)});
+	is(contact($name, 'c1'), 'Ann a@example.com', "$on_opt_out: a consent creates the contact");
+	change($name, qq{UPDATE $name SET wants = NULL});
+	is(contact($name, 'c1'), 'Ann a@example.com', "$on_opt_out: null says nothing");
+	change($name, qq{UPDATE $name SET wants = false, name = 'Anna'});
+	is(contact($name, 'c1'), $on_opt_out eq 'keep' ? 'Anna a@example.com' : 'nobody', "$on_opt_out: an opt-out");
+	change($name, qq{UPDATE $name SET wants = true, name = 'Ann'});
+	is(contact($name, 'c1'), 'Ann a@example.com', "$on_opt_out: a new consent");
+	change($name, qq{UPDATE $name SET wants = false, email = 'b\@example.com'});
+	is(contact($name, 'c1'), $on_opt_out eq 'keep' ? 'Ann a@example.com' : 'nobody', "$on_opt_out: nobody is mailed at a new address after an opt-out");
+}
+
+# which API there is is not known any more when an option was changed
+prepare('auto');
+$sandbox->config('spotzee', { account => 'auto', paths => 'users' });
+is(change('auto', q{INSERT INTO auto VALUES (1, 'c1', 'a@example.com', 'Ann', false)}), 'GET contacts/c1 404, GET users/c1 404', 'a contact is looked up in both APIs');
+is(change('auto', q{UPDATE auto SET wants = true}), 'POST contacts 404, POST users 200', 'it is created in the one that there is');
+is(change('auto', q{ALTER SERVER auto OPTIONS (ADD timeout '60s'); DELETE FROM auto; SELECT pg_sleep(0)}) =~ /GET/ ? 1 : 0, 0, 'a deletion');
+wait_for('the contact to go', sub { contact('auto', 'c1') eq 'nobody' });
+pass('is also tried in both');
+
+done_testing();
