@@ -1220,7 +1220,7 @@ IS 'event trigger function that ends the watches of dropped tables and servers';
 REVOKE ALL ON FUNCTION contactsync.note_drop() FROM PUBLIC;
 
 CREATE EVENT TRIGGER contactsync_ddl ON ddl_command_end
-WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SERVER')
+WHEN TAG IN ('CREATE SCHEMA', 'CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SERVER')
 EXECUTE FUNCTION contactsync.note_ddl();
 COMMENT ON EVENT TRIGGER contactsync_ddl IS 'lets watches follow their tables and servers';
 

@@ -197,6 +197,16 @@ subtransactions() {
     grep -nE '\b(BeginInternalSubTransaction|ERRCODE_TO_CATEGORY) *\(' "${sources[@]}" | grep -v '^src/base/try\.c:'
 }
 
+# Names become part of a statement in one place, which quotes them, and definitions that the server prints are not taken
+# apart. The SQL of a watch is put together with its expressions, and runs as the owner of the watch.
+statements() {
+    grep -nE '\bpg_get_[a-z]+def\b' "${sources[@]}" | sed 's/$/: build it from values/'
+    grep -nE '\bSPI_(exec|prepare)[a-z_]*\(' "${sources[@]}" |
+        grep -vE '^src/(base/sql|store/(source|source_row|source_page|schedule|watch_store)|api/report_data)\.c:'
+    grep -nE '\b(psprintf|appendStringInfo|snprintf)\(.*"(CREATE|ALTER|DROP|INSERT INTO|UPDATE|DELETE FROM) ' src/{base,store,capture}/*.c |
+        sed 's/$/: use base\/statement.c/'
+}
+
 # ---------------------------------------------------------------------------
 # Symbols
 # ---------------------------------------------------------------------------
@@ -382,6 +392,7 @@ check libraries "only the files that hide libcurl and json-c include them"
 check registry "only the registry distinguishes providers by name"
 check current_user "code that runs as the owner of the extension does not use the current user"
 check subtransactions "only cs_try() starts subtransactions"
+check statements "names are quoted in one place, and no definition is taken apart"
 check declarations "extern functions are declared in headers"
 check file_sizes "no file is longer than $max_file lines"
 check function_sizes "no function is longer than $max_function lines"

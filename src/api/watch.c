@@ -15,7 +15,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -147,7 +146,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_store_new(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
 	cs_sql_enter(&scope);
-	(void) cs_ddl_follow_renames();
+	(void) cs_ddl_follow_renames(watch->id);
 	cs_sql_leave(&scope);
 	cs_schedule_store(watch, &schedule);
 	cs_policy_store(watch->id, &policy);
@@ -243,8 +242,9 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 	cs_watch_store_changed(watch);
 	(void) cs_watch_store_set_state(watch->id, false, NULL);
 	cs_table_trigger_alter(watch);
+	cs_table_trigger_follow(watch, list_make1_oid(watch->source));
 	if (!PG_ARGISNULL(ARG_ALWAYS))
-		cs_table_trigger_enable(watch->id, PG_GETARG_BOOL(ARG_ALWAYS));
+		cs_table_trigger_enable(watch, PG_GETARG_BOOL(ARG_ALWAYS));
 	cs_ddl_reset_columns(watch->endpoint);
 	cs_sql_leave(&scope);
 }
@@ -328,8 +328,7 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	 * wait for changes that the present triggers ignore and the altered ones
 	 * would not
 	 */
-	LockRelationOid(source, ShareRowExclusiveLock);
-	(void) find_all_inheritors(source, ShareRowExclusiveLock, NULL);
+	cs_table_trigger_lock(source);
 	cs_schedule_alter(fcinfo, ARG_SCHEDULE, watch, &schedule);
 	cs_policy_read(fcinfo, ARG_POLICY, &policy);
 	altered = make_altered(fcinfo, watch, endpoint, &schedule);

@@ -27,6 +27,7 @@
 
 #include "base/contactsync.h"
 #include "base/sql.h"
+#include "base/statement.h"
 #include "base/text.h"
 
 typedef struct CsExtension
@@ -192,16 +193,16 @@ cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls)
 	return SPI_processed;
 }
 
-/* Do the same with a command that is made up each time. */
+/* Do the same with a command that is built each time; statement.c has the format. */
 uint64
-cs_sql_execute_text(const char *fmt,...)
+cs_sql_execute_command(const char *fmt,...)
 {
 	va_list		args;
 	char	   *command;
 	int			result;
 
 	va_start(args, fmt);
-	command = cs_text_format(fmt, args);
+	command = cs_statement_build(fmt, args);
 	va_end(args);
 	result = SPI_execute(command, false, 0);
 	if (result < 0)

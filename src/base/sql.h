@@ -43,7 +43,7 @@ extern Oid	cs_sql_enter_any_version(CsSqlScope *scope);
 extern void cs_sql_leave(CsSqlScope *scope);
 extern void cs_sql_plan_by_index(void);
 extern uint64 cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls);
-extern uint64 cs_sql_execute_text(const char *fmt,...) cs_attribute_printf(1, 2);
+extern uint64 cs_sql_execute_command(const char *fmt,...);
 
 extern Datum cs_sql_value(int row, int column, bool *isnull);
 extern char *cs_sql_text(int row, int column);	/* NULL for null */

@@ -43,6 +43,9 @@
 #include "store/watch.h"
 #include "store/watch_store.h"
 
+/* How long somebody's DDL, or whoever delivers, waits for a lock of a watch. */
+#define LOCK_TIMEOUT	"100ms"
+
 CS_FUNCTION(contactsync_note_ddl);
 CS_FUNCTION(contactsync_note_drop);
 
@@ -177,6 +180,17 @@ rename_in_expression(char *expression, const char *table, const CsRenames *renam
 	return result.data;
 }
 
+static void
+store_poll_column(int watch, const char *name)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET poll_column = $2 WHERE id = $1", 2, {INT4OID, TEXTOID}
+	};
+	Datum		args[2] = {Int32GetDatum(watch), CStringGetTextDatum(name)};
+
+	cs_sql_execute(&statement, args, NULL);
+}
+
 /* Put the new names into the watch, its stored definition and its triggers. */
 static void
 rename_in_watch(CsWatch *watch, const CsRenames *renames)
@@ -196,9 +210,8 @@ rename_in_watch(CsWatch *watch, const CsRenames *renames)
 		watch->filter = rename_in_expression(watch->filter, table, renames);
 	cs_watch_store_changed(watch);
 	if (watch->poll_column && cs_table_trigger_new_name(renames, watch->poll_column))
-		cs_sql_execute_text("UPDATE contactsync.watch SET poll_column = %s WHERE id = %d",
-							quote_literal_cstr(cs_table_trigger_new_name(renames, watch->poll_column)), watch->id);
-	cs_table_trigger_rename(watch->id, renames);
+		store_poll_column(watch->id, cs_table_trigger_new_name(renames, watch->poll_column));
+	cs_table_trigger_rename(watch, renames);
 }
 
 /* The columns of a watch's table whose names are not those that are stored. */
@@ -232,29 +245,52 @@ renames_of(int watch)
 	" LEFT JOIN pg_attribute a ON a.attrelid = " table " AND a.attnum = n AND NOT a.attisdropped" \
 	" WHERE c.oid = " table ")"
 
-/*
- * Have watches follow columns that were renamed.  Return whether a watched table
- * has other columns than before.  Within cs_sql_enter().
- */
-bool
-cs_ddl_follow_renames(void)
+/* Have a watch follow columns that were renamed. */
+static void
+follow_columns(void *arg)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.watch w SET columns = " COLUMNS_OF("w.source") " FROM contactsync.endpoint e"
-		" WHERE e.id = w.endpoint AND e.database = contactsync.database_identity() AND w.columns IS DISTINCT FROM " COLUMNS_OF("w.source")
+		"UPDATE contactsync.watch w SET columns = " COLUMNS_OF("w.source") " WHERE w.id = $1", 1, {INT4OID}
 	};
-	List	   *watches = cs_watch_load_all();
-	ListCell   *lc;
+	int			id = *(int *) arg;
+	Datum		number = Int32GetDatum(id);
+	CsRenames  *renames = renames_of(id);
 
-	foreach(lc, watches)
+	if (renames->n > 0)
+		rename_in_watch(cs_watch_load(id), renames);
+	cs_sql_execute(&statement, &number, NULL);
+}
+
+/*
+ * Have watches follow columns that were renamed: one, or with 0 all.  Return whether
+ * a watched table has other columns than before.  One watch that cannot follow holds up
+ * no other.  Within cs_sql_enter().
+ */
+bool
+cs_ddl_follow_renames(int watch)
+{
+	static CsStatement statement = {
+		"SELECT w.id FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+		" WHERE ($1 = 0 OR w.id = $1) AND e.database = contactsync.database_identity()"
+		" AND w.columns IS DISTINCT FROM " COLUMNS_OF("w.source"),
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(watch);
+	uint64		n = cs_sql_execute(&statement, &arg, NULL);
+	int		   *ids = palloc(Max(n, 1) * sizeof(int));
+
+	for (uint64 i = 0; i < n; i++)
+		ids[i] = cs_sql_int(i, 1);
+	for (uint64 i = 0; i < n; i++)
 	{
-		CsWatch    *watch = lfirst(lc);
-		CsRenames  *renames = watch->away ? NULL : renames_of(watch->id);
+		ErrorData  *error;
 
-		if (renames && renames->n > 0)
-			rename_in_watch(watch, renames);
+		if (cs_try(follow_columns, &ids[i], LOCK_TIMEOUT, &error) != CS_TRY_OK)
+			ereport(WARNING,
+					(errcode(error->sqlerrcode),
+					 errmsg("contactsync could not follow the renamed columns of a watched table: %s", error->message)));
 	}
-	return cs_sql_execute(&statement, NULL, NULL) > 0;
+	return n > 0;
 }
 
 /*
@@ -285,42 +321,81 @@ require_event_trigger(FunctionCallInfo fcinfo, const char *name)
 				 errmsg("function \"%s\" must be called as an event trigger", name)));
 }
 
+/* A watch that a command concerns, and the table by which; InvalidOid if that is not
+ * the source or a table that inherits from it. */
+typedef struct CsConcern
+{
+	int			watch;
+	Oid			relid;
+} CsConcern;
+
 /*
- * After DDL: give tables that inherit from watched ones their triggers, and follow
- * the new names of columns and servers.
+ * Find the watches that the tables of a command concern: they inherit from the source,
+ * or the source from them.  Those of other tables are left alone.  Return how many.
+ */
+static int
+find_concerns(CsConcern **concerns)
+{
+	static CsStatement statement = {
+		"WITH RECURSIVE command AS MATERIALIZED (SELECT DISTINCT objid FROM pg_event_trigger_ddl_commands()"
+		" WHERE classid = 'pg_class'::regclass AND EXISTS (SELECT FROM contactsync.watch)),"
+		" above (relid, objid) AS (SELECT objid, objid FROM command UNION"
+		" SELECT i.inhparent, a.objid FROM above a JOIN pg_inherits i ON i.inhrelid = a.relid),"
+		" below (relid) AS (SELECT objid FROM command UNION"
+		" SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.relid),"
+		" concern (source, objid) AS (SELECT relid, objid FROM above UNION ALL"
+		" SELECT relid, 0::oid FROM below WHERE relid NOT IN (SELECT objid FROM command))"
+		" SELECT w.id, c.objid FROM concern c JOIN contactsync.watch w ON w.source = c.source"
+		" JOIN contactsync.endpoint e ON e.id = w.endpoint AND e.database = contactsync.database_identity()"
+		" ORDER BY w.id, c.objid"
+	};
+	int			n = (int) cs_sql_execute(&statement, NULL, NULL);
+	bool		isnull;
+
+	*concerns = palloc(Max(n, 1) * sizeof(CsConcern));
+	for (int i = 0; i < n; i++)
+	{
+		(*concerns)[i].watch = cs_sql_int(i, 1);
+		(*concerns)[i].relid = DatumGetObjectId(cs_sql_value(i, 2, &isnull));
+	}
+	return n;
+}
+
+/* Follow the new names of servers; return whether a command concerns one. */
+static bool
+follow_servers(void)
+{
+	static CsStatement statement = {
+		"SELECT FROM pg_event_trigger_ddl_commands() WHERE classid = 'pg_foreign_server'::regclass"
+		" AND EXISTS (SELECT FROM contactsync.watch) LIMIT 1"
+	};
+
+	if (cs_sql_execute(&statement, NULL, NULL) == 0)
+		return false;
+	cs_endpoint_state_follow_servers();
+	return true;
+}
+
+/*
+ * After DDL: follow the new names of columns and servers, and give tables that inherit
+ * from watched ones their triggers.
  */
 static void
 follow_commands(void)
 {
-	static CsStatement commands = {
-		"SELECT COALESCE(bool_or(d.classid = 'pg_foreign_server'::regclass), false),"
-		" COALESCE(bool_or(d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_inherits"
-		" WHERE d.objid IN (inhrelid, inhparent))), false)"
-		" FROM pg_event_trigger_ddl_commands() d WHERE EXISTS (SELECT FROM contactsync.watch)"
-	};
-	static CsStatement watched = {
-		"SELECT FROM pg_event_trigger_ddl_commands() d JOIN contactsync.watch w ON w.source = d.objid"
-		" WHERE d.classid = 'pg_class'::regclass LIMIT 1"
-	};
-	bool		isnull;
-	bool		servers;
-	bool		inherits;
+	CsConcern  *concerns;
+	int			n = find_concerns(&concerns);
 
-	cs_sql_execute(&commands, NULL, NULL);
-	servers = DatumGetBool(cs_sql_value(0, 1, &isnull));
-	inherits = DatumGetBool(cs_sql_value(0, 2, &isnull));
-	if (servers)
+	for (int i = 0; i < n; i++)
 	{
-		cs_endpoint_state_follow_servers();
-		cs_invalidation_send(CS_DEFINITIONS);
+		if (i == 0 || concerns[i].watch != concerns[i - 1].watch)
+			(void) cs_ddl_follow_renames(concerns[i].watch);
+		if (OidIsValid(concerns[i].relid))
+			cs_table_trigger_follow(cs_watch_load(concerns[i].watch), list_make1_oid(concerns[i].relid));
 	}
-	if (inherits)
-		cs_table_trigger_follow();
-	if (cs_sql_execute(&watched, NULL, NULL) == 0 && !inherits)
-		return;
-	(void) cs_ddl_follow_renames();
-	cs_invalidation_send(CS_DEFINITIONS);	/* to see at once what broke or
-											 * works again */
+	/* to see at once what broke or works again */
+	if (follow_servers() || n > 0)
+		cs_invalidation_send(CS_DEFINITIONS);
 }
 
 static void

@@ -11,7 +11,7 @@
 #include "postgres.h"
 
 /* Both within cs_sql_enter(). */
-extern bool cs_ddl_follow_renames(void);
+extern bool cs_ddl_follow_renames(int watch);
 extern void cs_ddl_reset_columns(int endpoint);
 
 #endif							/* CS_CAPTURE_DDL_H */

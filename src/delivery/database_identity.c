@@ -55,6 +55,22 @@ contactsync_database_identity(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(identity()));
 }
 
+/* Create triggers that are missing: tables may have begun to inherit meanwhile. */
+static void
+follow_tables(int endpoint)
+{
+	List	   *watches = cs_watch_load_all();
+	ListCell   *lc;
+
+	foreach(lc, watches)
+	{
+		CsWatch    *watch = lfirst(lc);
+
+		if (watch->endpoint == endpoint)
+			cs_table_trigger_follow(watch, list_make1_oid(watch->source));
+	}
+}
+
 /*
  * Make this the database that the endpoint sends from.  Return false if it is
  * already.  Ereports if there is no server of its name.
@@ -85,7 +101,7 @@ cs_database_identity_claim(int endpoint)
 				 errmsg("server \"%s\" does not exist", cs_sql_text(0, 1))));
 	cs_sql_execute(&claim, args, NULL);
 	cs_ddl_reset_columns(endpoint);
-	cs_table_trigger_follow();
+	follow_tables(endpoint);
 	cs_invalidation_send(CS_DEFINITIONS);
 	return true;
 }

@@ -492,7 +492,7 @@ load_stored(CsStoredDefinitions *stored)
 
 	cs_database_identity_check_timeline();
 	drop_orphans();
-	(void) cs_ddl_follow_renames();
+	(void) cs_ddl_follow_renames(0);
 	if (MyBgworkerEntry != NULL)
 		cs_database_identity_warn();
 	MemoryContextSwitchTo(context);

@@ -72,8 +72,8 @@ cs_endpoint_state_drop(int endpoint)
 
 	cs_consent_remember_endpoint(endpoint);
 	for (int i = 0; i < lengthof(tables); i++)
-		cs_sql_execute_text("DELETE FROM contactsync.%s WHERE endpoint = %d", tables[i], endpoint);
-	cs_sql_execute_text("DELETE FROM contactsync.endpoint WHERE id = %d", endpoint);
+		cs_sql_execute_command("DELETE FROM contactsync.%I WHERE endpoint = %d", tables[i], endpoint);
+	cs_sql_execute_command("DELETE FROM contactsync.endpoint WHERE id = %d", endpoint);
 }
 
 /* Return the endpoints that this database sends from, palloc'd in the current context. */

@@ -8,56 +8,135 @@
  * TRUNCATE, nor any to tables that inherit otherwise.  Those get theirs here, also if
  * they are created after the watch.
  *
- * A trigger is identified by its function and arguments: it may be renamed, and a
- * partition that is detached keeps its trigger.
+ * Other roles own tables, create triggers of any name and with any arguments, and
+ * lock what is theirs.  So only the tables of the watch's own tree are touched: its
+ * source and what inherits from that.  Temporary tables are not part of it, since
+ * nobody but their session can read them.  A trigger elsewhere does nothing, and
+ * whether it is dropped does not matter.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/sysattr.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_trigger.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "nodes/bitmapset.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "base/sql.h"
+#include "base/try.h"
 #include "store/table_trigger.h"
+#include "store/trigger_catalog.h"
 
-/* Conditions on a row of pg_trigger: is it ours, and of which watch? */
-#define IS_OURS(t)	t ".tgfoid = 'contactsync.capture'::regproc AND " t ".tgparentid = 0"
-#define WATCH_OF(t)	"split_part(encode(" t ".tgargs, 'escape'), chr(92) || '000', 2)"
+/* How long somebody's DDL waits for a table that inherits from what it concerns. */
+#define LOCK_TIMEOUT	"100ms"
 
-/* Run the commands that a query returns. */
-static void
-execute_result(const char *query)
+/*
+ * The tree of a watch
+ */
+
+/* What matters here of a relation. */
+typedef struct CsTable
 {
-	uint64		n = cs_sql_execute_text("%s", query);
-	char	  **commands = palloc(Max(n, 1) * sizeof(char *));
+	Oid			relid;
+	Oid			owner;
+	bool		is_partition;
+} CsTable;
 
-	for (uint64 i = 0; i < n; i++)
-		commands[i] = cs_sql_text(i, 1);
-	for (uint64 i = 0; i < n; i++)
-		cs_sql_execute_text("%s", commands[i]);
+/* Fill "table"; return false unless it exists and can have triggers of ours. */
+static bool
+read_table(Oid relid, CsTable *table)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Form_pg_class form;
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	table->relid = relid;
+	table->owner = form->relowner;
+	table->is_partition = form->relispartition;
+	result = (form->relkind == RELKIND_RELATION || form->relkind == RELKIND_PARTITIONED_TABLE) &&
+		form->relpersistence != RELPERSISTENCE_TEMP;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* Return the OIDs of a table and of all tables that inherit from it, itself first. */
+static List *
+tree_of(Oid relid)
+{
+	List	   *all = find_all_inheritors(relid, NoLock, NULL);
+	List	   *tables = NIL;
+	CsTable		table;
+	ListCell   *lc;
+
+	foreach(lc, all)
+		if (read_table(lfirst_oid(lc), &table))
+		tables = lappend_oid(tables, lfirst_oid(lc));
+	return tables;
+}
+
+/* Return the triggers of a watch on all tables of its tree. */
+static List *
+triggers_of(const CsWatch *watch)
+{
+	List	   *tables = tree_of(watch->source);
+	List	   *triggers = NIL;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+		triggers = list_concat(triggers, cs_trigger_catalog_of_table(lfirst_oid(lc), watch->endpoint, watch->id));
+	return triggers;
+}
+
+/*
+ * Lock a table, and all tables that inherit from it, against writes: after that, all
+ * changes that fired other triggers than there are now are committed.
+ */
+void
+cs_table_trigger_lock(Oid source)
+{
+	List	   *tables;
+	ListCell   *lc;
+
+	/* after that, no table begins to inherit from it */
+	LockRelationOid(source, ShareRowExclusiveLock);
+	tables = tree_of(source);
+	foreach(lc, tables)
+		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
+}
+
+/*
+ * Arguments
+ */
+
+/* Return the arguments that name the watch and its key. */
+static List *
+key_arguments(const CsWatch *watch)
+{
+	List	   *args = list_make3(psprintf("%d", watch->endpoint), psprintf("%d", watch->id),
+								  psprintf("%d", watch->nkeys));
+
+	for (int i = 0; i < watch->nkeys; i++)
+		args = lappend(args, watch->keys[i]);
+	return args;
 }
 
 /* Return the arguments of a trigger as capture.c reads them: of char *, palloc'd. */
 static List *
 trigger_arguments(const CsWatch *watch)
 {
-	List	   *args = list_make3(psprintf("%d", watch->endpoint), psprintf("%d", watch->id),
-								  psprintf("%d", watch->nkeys));
+	List	   *args = key_arguments(watch);
 	int			column = -1;
 
-	for (int i = 0; i < watch->nkeys; i++)
-		args = lappend(args, watch->keys[i]);
 	/* a whole row or a system column means all columns: name none */
 	while ((column = bms_next_member(watch->used, column)) >= 0)
 		if (column + FirstLowInvalidHeapAttributeNumber <= 0)
@@ -68,41 +147,149 @@ trigger_arguments(const CsWatch *watch)
 	return args;
 }
 
-/* Return the same as literals separated by commas. */
-static char *
-quoted_arguments(const CsWatch *watch)
+static bool
+has_argument(List *args, const char *name)
 {
-	StringInfoData quoted;
 	ListCell   *lc;
-	List	   *args = trigger_arguments(watch);
 
-	initStringInfo(&quoted);
 	foreach(lc, args)
-		appendStringInfo(&quoted, "%s%s", foreach_current_index(lc) > 0 ? ", " : "",
-						 quote_literal_cstr(lfirst(lc)));
-	return quoted.data;
+		if (strcmp(lfirst(lc), name) == 0)
+		return true;
+	return false;
+}
+
+static bool
+same_arguments(List *a, List *b)
+{
+	ListCell   *lc;
+	ListCell   *other;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(lc, a, other, b)
+		if (strcmp(lfirst(lc), lfirst(other)) != 0)
+		return false;
+	return true;
+}
+
+/*
+ * Return the arguments that the triggers of a stored watch have, by those on its
+ * source; NIL if there are none.  Whoever may create triggers there may have added
+ * some, so triggers whose key is not the watch's do not count, and of the others a
+ * column counts that any of them uses.
+ */
+static List *
+stored_arguments(const CsWatch *watch, bool *always)
+{
+	List	   *triggers = cs_trigger_catalog_of_table(watch->source, watch->endpoint, watch->id);
+	List	   *key = key_arguments(watch);
+	List	   *used = NIL;
+	bool		all_columns = false;
+	bool		found = false;
+	ListCell   *lc;
+
+	*always = false;
+	foreach(lc, triggers)
+	{
+		CsOwnTrigger *trigger = lfirst(lc);
+		List	   *args = trigger->args;
+
+		if (trigger->on_truncate || list_length(args) < list_length(key) ||
+			!same_arguments(list_truncate(list_copy(args), list_length(key)), key))
+			continue;
+		found = true;
+		*always |= trigger->enabled == TRIGGER_FIRES_ALWAYS;
+		all_columns |= list_length(args) == list_length(key);
+		for (int i = list_length(key); i < list_length(args); i++)
+			if (!has_argument(used, list_nth(args, i)))
+				used = lappend(used, list_nth(args, i));
+	}
+	return !found ? NIL : all_columns ? key : list_concat(key, used);
+}
+
+/*
+ * Creating
+ */
+
+/* Return a name that no trigger on a table, or on what inherits from it, has; palloc'd. */
+static char *
+free_name(Oid relid, int watch, const char *suffix)
+{
+	List	   *tables = find_all_inheritors(relid, NoLock, NULL);
+
+	for (int i = 1;; i++)
+	{
+		char	   *name = i == 1 ? psprintf("contactsync_%d%s", watch, suffix) :
+		psprintf("contactsync_%d_%d%s", watch, i, suffix);
+		bool		taken = false;
+		ListCell   *lc;
+
+		foreach(lc, tables)
+			taken |= OidIsValid(get_trigger_oid(lfirst_oid(lc), name, true));
+		if (!taken)
+			return name;
+	}
+}
+
+static void
+create_row_trigger(const CsTable *table, int watch, List *args)
+{
+	cs_sql_execute_command("CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %R"
+						   " FOR EACH ROW EXECUTE FUNCTION contactsync.capture(%A)",
+						   free_name(table->relid, watch, ""), table->relid, args);
+}
+
+static void
+create_truncate_trigger(const CsTable *table, int watch, List *args)
+{
+	cs_sql_execute_command("CREATE TRIGGER %I AFTER TRUNCATE ON %R"
+						   " FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture(%A)",
+						   free_name(table->relid, watch, "_truncate"), table->relid, args);
+}
+
+/* Have triggers fire for rows that logical replication applies, or not. */
+static void
+enable_triggers(List *triggers, bool always)
+{
+	ListCell   *lc;
+
+	foreach(lc, triggers)
+	{
+		CsOwnTrigger *trigger = lfirst(lc);
+
+		if (always)
+			cs_sql_execute_command("ALTER TABLE ONLY %R ENABLE ALWAYS TRIGGER %I", trigger->relid, trigger->name);
+		else
+			cs_sql_execute_command("ALTER TABLE ONLY %R ENABLE TRIGGER %I", trigger->relid, trigger->name);
+	}
 }
 
 /* Create the triggers of a watch on its table and on all tables that inherit from it. */
 void
 cs_table_trigger_create(const CsWatch *watch, bool always)
 {
-	char	   *args = quoted_arguments(watch);
-	char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->source)),
-												   get_rel_name(watch->source));
+	List	   *args = trigger_arguments(watch);
+	List	   *tables;
+	CsTable		table;
+	ListCell   *lc;
 
-	cs_sql_execute_text("CREATE TRIGGER contactsync_%d AFTER INSERT OR UPDATE OR DELETE ON %s"
-						" FOR EACH ROW EXECUTE FUNCTION contactsync.capture(%s)",
-						watch->id, table, args);
-	cs_sql_execute_text("CREATE TRIGGER contactsync_%d_truncate AFTER TRUNCATE ON %s"
-						" FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture(%s)",
-						watch->id, table, args);
+	cs_table_trigger_lock(watch->source);
+	tables = tree_of(watch->source);
+	foreach(lc, tables)
+	{
+		if (!read_table(lfirst_oid(lc), &table))
+			continue;
+		if (!table.is_partition || table.relid == watch->source)
+			create_row_trigger(&table, watch->id, args);
+		create_truncate_trigger(&table, watch->id, args);
+	}
 	if (always)
-		cs_sql_execute_text("ALTER TABLE %s ENABLE ALWAYS TRIGGER contactsync_%d,"
-							" ENABLE ALWAYS TRIGGER contactsync_%d_truncate",
-							table, watch->id, watch->id);
-	cs_table_trigger_follow();
+		enable_triggers(triggers_of(watch), true);
 }
+
+/*
+ * Altering
+ */
 
 const char *
 cs_table_trigger_new_name(const CsRenames *renames, const char *older)
@@ -113,157 +300,250 @@ cs_table_trigger_new_name(const CsRenames *renames, const char *older)
 	return NULL;
 }
 
-/* Return the arguments of an existing trigger: of char *, palloc'd. */
-static List *
-read_arguments(Relation catalog, HeapTuple tuple)
-{
-	bool		isnull;
-	Datum		datum = heap_getattr(tuple, Anum_pg_trigger_tgargs, RelationGetDescr(catalog), &isnull);
-	bytea	   *packed = DatumGetByteaPP(datum);
-	const char *argument = VARDATA_ANY(packed);
-	List	   *args = NIL;
-
-	for (int i = 0; i < ((Form_pg_trigger) GETSTRUCT(tuple))->tgnargs; i++)
-	{
-		args = lappend(args, pstrdup(argument));
-		argument += strlen(argument) + 1;
-	}
-	return args;
-}
-
-/*
- * Change the arguments of a trigger in the catalog.  To create the trigger again is
- * not possible while it has pending events, and takes locks that a session that
- * renames a column may not expect.
- */
-static void
-write_arguments(Relation catalog, HeapTuple tuple, List *args)
-{
-	Datum		values[Natts_pg_trigger] = {0};
-	bool		nulls[Natts_pg_trigger] = {0};
-	bool		replaced[Natts_pg_trigger] = {0};
-	StringInfoData bytes;
-	ListCell   *lc;
-
-	initStringInfo(&bytes);
-	appendStringInfoSpaces(&bytes, VARHDRSZ);
-	foreach(lc, args)
-		appendBinaryStringInfo(&bytes, lfirst(lc), strlen(lfirst(lc)) + 1);
-	SET_VARSIZE(bytes.data, bytes.len);
-	values[Anum_pg_trigger_tgargs - 1] = PointerGetDatum(bytes.data);
-	values[Anum_pg_trigger_tgnargs - 1] = Int16GetDatum(list_length(args));
-	replaced[Anum_pg_trigger_tgargs - 1] = replaced[Anum_pg_trigger_tgnargs - 1] = true;
-	CatalogTupleUpdate(catalog, &tuple->t_self,
-					   heap_modify_tuple(tuple, RelationGetDescr(catalog), values, nulls, replaced));
-	CacheInvalidateRelcacheByRelid(((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid);
-}
-
-/* Give a trigger these arguments; if they are NIL, rename columns in those it has. */
-static void
-update_trigger(Relation catalog, Oid oid, List *args, const CsRenames *renames)
-{
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	ListCell   *lc;
-
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		if (args == NIL)
-		{
-			args = read_arguments(catalog, tuple);
-			/* the first three are numbers */
-			for_each_from(lc, args, 3)
-			{
-				const char *name = cs_table_trigger_new_name(renames, lfirst(lc));
-
-				if (name)
-					lfirst(lc) = pstrdup(name);
-			}
-		}
-		write_arguments(catalog, tuple, args);
-	}
-	systable_endscan(scan);
-}
-
-/* Do the same with all triggers of a watch, wherever they are. */
-static void
-update_triggers(int watch, List *args, const CsRenames *renames)
-{
-	uint64		n = cs_sql_execute_text("SELECT t.oid FROM pg_trigger t"
-										" WHERE t.tgfoid = 'contactsync.capture'::regproc AND " WATCH_OF("t") " = '%d'",
-										watch);
-	Relation	catalog = table_open(TriggerRelationId, RowExclusiveLock);
-	Oid		   *oids = palloc(Max(n, 1) * sizeof(Oid));
-	bool		isnull;
-
-	for (uint64 i = 0; i < n; i++)
-		oids[i] = DatumGetObjectId(cs_sql_value(i, 1, &isnull));
-	for (uint64 i = 0; i < n; i++)
-		update_trigger(catalog, oids[i], args, renames);
-	table_close(catalog, RowExclusiveLock);
-	CommandCounterIncrement();
-}
-
 /* Have the triggers refer to columns by their new names. */
 void
-cs_table_trigger_rename(int watch, const CsRenames *renames)
+cs_table_trigger_rename(const CsWatch *watch, const CsRenames *renames)
 {
-	update_triggers(watch, NIL, renames);
+	List	   *triggers = triggers_of(watch);
+	ListCell   *lc;
+	ListCell   *arg;
+
+	foreach(lc, triggers)
+	{
+		CsOwnTrigger *trigger = lfirst(lc);
+
+		/* the first three are numbers */
+		for_each_from(arg, trigger->args, 3)
+		{
+			const char *name = cs_table_trigger_new_name(renames, lfirst(arg));
+
+			if (name)
+				lfirst(arg) = pstrdup(name);
+		}
+		cs_trigger_catalog_set_arguments(trigger, trigger->args);
+	}
 }
 
 /* Have the triggers look at the columns that the watch uses now. */
 void
 cs_table_trigger_alter(const CsWatch *watch)
 {
-	update_triggers(watch->id, trigger_arguments(watch), NULL);
+	List	   *triggers = triggers_of(watch);
+	List	   *args = trigger_arguments(watch);
+	ListCell   *lc;
+
+	foreach(lc, triggers)
+		cs_trigger_catalog_set_arguments(lfirst(lc), args);
 }
 
 /* Have the triggers fire for rows that logical replication applies, or not. */
 void
-cs_table_trigger_enable(int watch, bool always)
+cs_table_trigger_enable(const CsWatch *watch, bool always)
 {
-	execute_result(psprintf("SELECT format('ALTER TABLE ONLY %%s ENABLE %s TRIGGER %%I', t.tgrelid::regclass, t.tgname)"
-							" FROM pg_trigger t WHERE t.tgfoid = 'contactsync.capture'::regproc AND " WATCH_OF("t")
-							" = '%d' ORDER BY t.tgrelid, t.oid", always ? "ALWAYS" : "", watch));
-}
-
-/* Drop the triggers of a watch, wherever they are. */
-void
-cs_table_trigger_drop(int watch)
-{
-	execute_result(psprintf("SELECT format('DROP TRIGGER %%I ON %%s', t.tgname, t.tgrelid::regclass)"
-							" FROM pg_trigger t WHERE " IS_OURS("t") " AND " WATCH_OF("t") " = '%d'"
-							" ORDER BY t.tgrelid, t.oid", watch));
+	enable_triggers(triggers_of(watch), always);
 }
 
 /*
- * Create the triggers of watched tables on the tables that inherit from them, unless
- * the server has cloned them.  In a database that is being restored the dump creates
- * them.
+ * Following
+ */
+
+/* A table that inherits from a watched one, and what its triggers should be. */
+typedef struct CsHeir
+{
+	CsTable		table;
+	const CsWatch *watch;
+	List	   *args;
+	bool		always;
+} CsHeir;
+
+/* Has the table both triggers, with these arguments? */
+static bool
+is_complete(const CsHeir *heir)
+{
+	List	   *triggers = cs_trigger_catalog_of_table(heir->table.relid, heir->watch->endpoint, heir->watch->id);
+	bool		row = false;
+	bool		truncate = false;
+	ListCell   *lc;
+
+	foreach(lc, triggers)
+	{
+		CsOwnTrigger *trigger = lfirst(lc);
+
+		if (!same_arguments(trigger->args, heir->args))
+			return false;
+		if (trigger->on_truncate)
+			truncate = true;
+		else
+			row = true;
+	}
+	return truncate && (row || heir->table.is_partition);
+}
+
+/* Create what is missing, and correct what is there: a table may have inherited before. */
+static void
+complete(void *arg)
+{
+	CsHeir	   *heir = arg;
+	Oid			relid = heir->table.relid;
+	int			watch = heir->watch->id;
+	bool		row;
+	bool		truncate = false;
+	List	   *triggers;
+	ListCell   *lc;
+
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	if (!read_table(relid, &heir->table))
+		return;
+	row = heir->table.is_partition;
+	triggers = cs_trigger_catalog_of_table(relid, heir->watch->endpoint, watch);
+	foreach(lc, triggers)
+	{
+		CsOwnTrigger *trigger = lfirst(lc);
+
+		if (!same_arguments(trigger->args, heir->args))
+			cs_trigger_catalog_set_arguments(trigger, heir->args);
+		if (trigger->on_truncate)
+			truncate = true;
+		else
+			row = true;
+	}
+	if (!row)
+		create_row_trigger(&heir->table, watch, heir->args);
+	if (!truncate)
+		create_truncate_trigger(&heir->table, watch, heir->args);
+	if (heir->always && !(row && truncate))
+		enable_triggers(cs_trigger_catalog_of_table(relid, heir->watch->endpoint, watch), true);
+}
+
+/* Do that, or warn: the command that somebody runs must not fail for us. */
+static void
+complete_or_warn(CsHeir *heir)
+{
+	ErrorData  *error;
+
+	if (cs_try(complete, heir, LOCK_TIMEOUT, &error) != CS_TRY_OK)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("contactsync could not create its triggers on table \"%s\": %s",
+						get_rel_name(heir->table.relid), error->message),
+				 errdetail("Changes of it are not captured."),
+				 errhint("contactsync_alter_watch() creates the triggers that are missing.")));
+}
+
+/*
+ * Create the triggers of a watch on tables of its tree that have none, unless the
+ * server has cloned them: on these tables and on what inherits from them.
  */
 void
-cs_table_trigger_follow(void)
+cs_table_trigger_follow(const CsWatch *watch, List *tables)
 {
-	execute_result("WITH RECURSIVE tree AS ("
-				   "SELECT w.id::text AS watch, w.source::oid AS source, w.source::oid AS relid FROM contactsync.watch w"
-				   " JOIN contactsync.endpoint e ON e.id = w.endpoint AND e.database = contactsync.database_identity()"
-				   " UNION SELECT t.watch, t.source, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relid)"
-				   ", missing AS (SELECT c.oid::regclass AS relation, p.tgname AS name, p.tgenabled = 'A' AS always,"
-				   " p.tgtype & 32 <> 0 AS is_truncate,"
-				   " substring(pg_get_triggerdef(p.oid) FROM 'EXECUTE FUNCTION .*') AS execute"
-				   " FROM tree t JOIN pg_class c ON c.oid = t.relid AND c.relkind IN ('r', 'p')"
-				   " JOIN pg_trigger p ON p.tgrelid = t.source AND " IS_OURS("p") " AND " WATCH_OF("p") " = t.watch"
-				   " WHERE (NOT c.relispartition OR p.tgtype & 32 <> 0) AND NOT EXISTS ("
-				   "SELECT FROM pg_trigger o WHERE o.tgrelid = c.oid AND o.tgtype = p.tgtype AND " IS_OURS("o")
-				   " AND " WATCH_OF("o") " = t.watch)"
-				   " ORDER BY c.oid, p.oid)"
-				   " SELECT format('CREATE TRIGGER %I AFTER %s ON %s FOR EACH %s %s', name,"
-				   " CASE WHEN is_truncate THEN 'TRUNCATE' ELSE 'INSERT OR UPDATE OR DELETE' END, relation,"
-				   " CASE WHEN is_truncate THEN 'STATEMENT' ELSE 'ROW' END, execute) FROM missing"
-				   " UNION ALL SELECT format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', relation, name)"
-				   " FROM missing WHERE always");
+	CsHeir		heir = {.watch = watch};
+	ListCell   *lc;
+	ListCell   *member;
+
+	heir.args = stored_arguments(watch, &heir.always);
+	if (heir.args == NIL)
+		return;
+	foreach(lc, tables)
+	{
+		List	   *tree = tree_of(lfirst_oid(lc));
+
+		foreach(member, tree)
+			if (read_table(lfirst_oid(member), &heir.table) && !is_complete(&heir))
+			complete_or_warn(&heir);
+	}
+}
+
+/*
+ * Dropping
+ */
+
+/* A watch that is dropped, and a table that may have triggers of it. */
+typedef struct CsLeft
+{
+	int			endpoint;
+	int			watch;
+	Oid			relid;
+	bool		wait;			/* for a lock on the table */
+} CsLeft;
+
+static void
+drop_triggers(void *arg)
+{
+	const CsLeft *left = arg;
+	List	   *triggers;
+	ListCell   *lc;
+
+	if (left->wait)
+		LockRelationOid(left->relid, AccessExclusiveLock);
+	else if (!ConditionalLockRelationOid(left->relid, AccessExclusiveLock))
+		return;
+	triggers = cs_trigger_catalog_of_table(left->relid, left->endpoint, left->watch);
+	foreach(lc, triggers)
+	{
+		CsOwnTrigger *trigger = lfirst(lc);
+
+		if (!trigger->is_clone)
+			cs_sql_execute_command("DROP TRIGGER %I ON %R", trigger->name, trigger->relid);
+	}
+}
+
+/* Return the source of a watch, and its owner: that of the watch if the source is gone. */
+static CsTable
+source_of(int watch)
+{
+	static CsStatement statement = {
+		"SELECT w.source::oid, e.role::oid FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+		" WHERE w.id = $1", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(watch);
+	CsTable		table = {0};
+	Oid			owner;
+	Oid			relid;
+	bool		isnull;
+
+	if (cs_sql_execute(&statement, &arg, NULL) == 0)
+		return table;
+	relid = DatumGetObjectId(cs_sql_value(0, 1, &isnull));
+	owner = DatumGetObjectId(cs_sql_value(0, 2, &isnull));
+	if (!read_table(relid, &table))
+	{
+		table.relid = InvalidOid;
+		table.owner = owner;
+	}
+	return table;
+}
+
+/*
+ * Drop the triggers of a watch: on its tree, and on tables of the same owner that have
+ * left the tree.  Wait for locks on tables of that owner, as any DDL does that concerns
+ * the tree.  Leave what is on tables of others if it cannot be dropped at once.
+ */
+void
+cs_table_trigger_drop(int endpoint, int watch)
+{
+	CsTable		source = source_of(watch);
+	List	   *tree = OidIsValid(source.relid) ? tree_of(source.relid) : NIL;
+	List	   *elsewhere;
+	CsLeft		left = {endpoint, watch};
+	CsTable		table;
+	ListCell   *lc;
+
+	foreach(lc, tree)
+	{
+		left.relid = lfirst_oid(lc);
+		left.wait = left.relid == source.relid || (read_table(left.relid, &table) && table.owner == source.owner);
+		if (left.wait)
+			drop_triggers(&left);
+		else
+			(void) cs_try(drop_triggers, &left, LOCK_TIMEOUT, NULL);
+	}
+	left.wait = false;
+	elsewhere = cs_trigger_catalog_tables(endpoint, watch);
+	foreach(lc, elsewhere)
+	{
+		left.relid = lfirst_oid(lc);
+		if (read_table(left.relid, &table) && table.owner == source.owner)
+			(void) cs_try(drop_triggers, &left, LOCK_TIMEOUT, NULL);
+	}
 }

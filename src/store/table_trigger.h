@@ -23,12 +23,14 @@ typedef struct CsRenames
 /* Return the new name of a column, or NULL. */
 extern const char *cs_table_trigger_new_name(const CsRenames *renames, const char *older);
 
+extern void cs_table_trigger_lock(Oid source);
+
 /* All within cs_sql_enter(). */
 extern void cs_table_trigger_create(const CsWatch *watch, bool always);
 extern void cs_table_trigger_alter(const CsWatch *watch);
-extern void cs_table_trigger_enable(int watch, bool always);
-extern void cs_table_trigger_rename(int watch, const CsRenames *renames);
-extern void cs_table_trigger_drop(int watch);
-extern void cs_table_trigger_follow(void);
+extern void cs_table_trigger_enable(const CsWatch *watch, bool always);
+extern void cs_table_trigger_rename(const CsWatch *watch, const CsRenames *renames);
+extern void cs_table_trigger_follow(const CsWatch *watch, List *tables);
+extern void cs_table_trigger_drop(int endpoint, int watch);
 
 #endif							/* CS_STORE_TABLE_TRIGGER_H */

@@ -280,17 +280,13 @@ watch_of_row(int row)
 	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until," \
 	" hashtextextended(ROW(w.*, e.role, e.stale_before, e.database)::text, 0) FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
-/*
- * Return all watches, each in a context of its own below the current one.  Within
- * cs_sql_enter().
- */
-List *
-cs_watch_load_all(void)
+/* Return what the statement finds: each in a context of its own below the current one. */
+static List *
+load(CsStatement *statement, Datum *args)
 {
-	static CsStatement statement = {SELECT_WATCH " ORDER BY w.id"};
 	MemoryContext context = CurrentMemoryContext;
 	List	   *watches = NIL;
-	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+	uint64		n = cs_sql_execute(statement, args, NULL);
 
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -304,6 +300,29 @@ cs_watch_load_all(void)
 		watches = lappend(watches, watch);
 	}
 	return watches;
+}
+
+/*
+ * Return all watches, each in a context of its own below the current one.  Within
+ * cs_sql_enter().
+ */
+List *
+cs_watch_load_all(void)
+{
+	static CsStatement statement = {SELECT_WATCH " ORDER BY w.id"};
+
+	return load(&statement, NULL);
+}
+
+/* Return a watch, likewise; NULL if there is none. */
+CsWatch *
+cs_watch_load(int id)
+{
+	static CsStatement statement = {SELECT_WATCH " WHERE w.id = $1", 1, {INT4OID}};
+	Datum		arg = Int32GetDatum(id);
+	List	   *watches = load(&statement, &arg);
+
+	return watches == NIL ? NULL : linitial(watches);
 }
 
 /* Name a table in a message, even if it does not exist. */

@@ -71,6 +71,7 @@ typedef struct CsWatch
 extern const char *const cs_watch_on_delete_words[CS_ON_DELETE_WORDS];	/* by CsOnDelete */
 
 extern List *cs_watch_load_all(void);
+extern CsWatch *cs_watch_load(int id);
 extern CsWatch *cs_watch_find(Oid source, const char *server, Oid roleid);
 extern bool cs_watch_covers(int endpoint, int id, Oid relid);
 

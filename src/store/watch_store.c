@@ -22,6 +22,7 @@
 
 #include "base/invalidation.h"
 #include "base/sql.h"
+#include "base/statement.h"
 #include "store/departure.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
@@ -249,8 +250,8 @@ cs_watch_store_is_dropped(int id)
 static void
 delete_of_watch(const char *table, int endpoint, int id)
 {
-	char	   *command = psprintf("DELETE FROM contactsync.%s WHERE watch = %d AND endpoint = %d",
-								   table, id, endpoint);
+	char	   *command = cs_statement_make("DELETE FROM contactsync.%I WHERE watch = %d AND endpoint = %d",
+											table, id, endpoint);
 	SPIPlanPtr	plan = SPI_prepare(command, 0, NULL);
 	int			result = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(),
 											  InvalidSnapshot, false, true, 0);
@@ -280,9 +281,9 @@ cs_watch_store_drop(int endpoint, int id)
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
-	cs_table_trigger_drop(id);
+	cs_table_trigger_drop(endpoint, id);
 	cs_watch_store_forget(endpoint, id);
-	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
+	cs_sql_execute_command("DELETE FROM contactsync.watch WHERE id = %d", id);
 	cs_sql_leave(&scope);
 	note_dropped(id);
 	cs_invalidation_send(CS_DEFINITIONS);
@@ -294,7 +295,7 @@ void
 cs_watch_store_abandon(int endpoint, int id)
 {
 	cs_watch_store_forget(endpoint, id);
-	cs_sql_execute_text("DELETE FROM contactsync.watch WHERE id = %d", id);
+	cs_sql_execute_command("DELETE FROM contactsync.watch WHERE id = %d", id);
 }
 
 /*
