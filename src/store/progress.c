@@ -15,6 +15,10 @@
 #include "store/departure.h"
 #include "store/progress.h"
 
+/*
+ * Read what is left.  The changes of a dump from another cluster count whatever the
+ * snapshot says: their transactions may be in the future here.
+ */
 void
 cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz until,
 				 TimestampTz left_until, CsProgress *progress)
@@ -25,7 +29,8 @@ cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz unt
 		" COALESCE(sum(q.scans), 0)::int8, COALESCE(sum(q.removals), 0)::int8"
 		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(n) AS n, sum(scans) AS scans, sum(removals) AS removals FROM ("
 		"SELECT watch, greatest(n, 1) AS n, 0 AS scans, 0 AS removals FROM contactsync.queue"
-		" WHERE endpoint = e.id AND ($3 IS NULL OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
+		" WHERE endpoint = e.id AND ($3 IS NULL OR e.database <> contactsync.database_identity()"
+		" OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
 		" UNION ALL SELECT watch, GREATEST(total - done, 1), 1, 0 FROM contactsync.scan"
 		" WHERE endpoint = e.id AND state = 'running' AND kind <> 'poll' AND started_at <= $4"
 		" UNION ALL SELECT watch, 1, 0, 1 FROM " CS_DUE_REMOVALS " r"
