@@ -246,11 +246,12 @@ AS 'MODULE_PATHNAME', 'contactsync_forget_row';
 COMMENT ON FUNCTION @extschema@.contactsync_forget(regclass, name, "any", boolean)
 IS 'erases everything that contactsync stores about a row of a watched table, and about the contact if no other row stands for it, except, unless suppression is false, a keyed hash of the address; completes the removal at the provider if the row has gone, and erases nothing else there; returns the number of rows by kind';
 
-CREATE FUNCTION @extschema@.contactsync_mark_stale(server name, before timestamptz DEFAULT pg_catalog.clock_timestamp())
+CREATE FUNCTION @extschema@.contactsync_mark_stale(server name, before timestamptz DEFAULT pg_catalog.clock_timestamp(),
+	claims text DEFAULT 'keep')
 RETURNS void LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'contactsync_mark_stale';
-COMMENT ON FUNCTION @extschema@.contactsync_mark_stale(name, timestamptz)
-IS 'stops trusting what was sent to a server before a time, so that a reconciliation sends all of it again; -infinity trusts all of it, as after a failover without loss';
+COMMENT ON FUNCTION @extschema@.contactsync_mark_stale(name, timestamptz, text)
+IS 'stops trusting what was sent to a server before a time, so that a reconciliation sends all of it again; with claims => ''again'', consent that was claimed before is claimed again, except of people who are known to have opted out; -infinity trusts all of it, as after a failover without loss';
 
 CREATE FUNCTION @extschema@.contactsync_export(source regclass, server name)
 RETURNS TABLE (
@@ -337,6 +338,7 @@ CREATE TABLE contactsync.endpoint (
 	database		text	NOT NULL DEFAULT '',
 	timeline	integer	NOT NULL DEFAULT 0,
 	stale_before	timestamptz,
+	reclaim_before	timestamptz,
 	halt_notified		boolean	NOT NULL DEFAULT false,
 	UNIQUE (server_oid, role, database)
 );
@@ -357,6 +359,8 @@ COMMENT ON COLUMN contactsync.endpoint.timeline
 IS 'timeline of the cluster when the worker last looked';
 COMMENT ON COLUMN contactsync.endpoint.stale_before
 IS 'what was sent before this time is not trusted to be what the provider has';
+COMMENT ON COLUMN contactsync.endpoint.reclaim_before
+IS 'consent of contacts that were sent before that time is claimed again, where the row still says yes; null: of none';
 COMMENT ON COLUMN contactsync.endpoint.halt_notified
 IS 'NOTIFY reported that the server halted, and has not yet reported that it recovered';
 COMMENT ON COLUMN contactsync.endpoint.limitation

@@ -199,16 +199,30 @@ contactsync_resume_watch(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* contactsync_mark_stale(server, before) */
+/* Are claims to be made again? */
+static bool
+claims_again(const char *claims)
+{
+	if (strcmp(claims, "keep") != 0 && strcmp(claims, "again") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for \"claims\": \"%s\"", claims),
+				 errhint("Use 'keep' to claim no consent again that was claimed before; or 'again' if the provider lost it, to "
+						 "claim it again of everybody whose opt_in is still true and who is not known to have opted out.")));
+	return strcmp(claims, "again") == 0;
+}
+
+/* contactsync_mark_stale(server, before, claims) */
 Datum
 contactsync_mark_stale(PG_FUNCTION_ARGS)
 {
+	bool		again = claims_again(text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	CsSqlScope	scope;
 	Oid			roleid = cs_sql_enter(&scope);
 	ListCell   *lc;
 
 	foreach(lc, endpoints_at(PG_GETARG_NAME(0), roleid))
-		cs_database_identity_mark_stale(lfirst_int(lc), PG_GETARG_TIMESTAMPTZ(1));
+		cs_database_identity_mark_stale(lfirst_int(lc), PG_GETARG_TIMESTAMPTZ(1), again);
 	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }

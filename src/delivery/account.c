@@ -48,6 +48,7 @@ cs_account_create(const CsEndpointState *state)
 	account->roleid = state->roleid;
 	account->busy = state->busy;
 	account->stale_before = state->stale_before;
+	account->reclaim_before = state->reclaim_before;
 	account->learned_pace = state->pace;
 	account->limitation = state->limitation ? pstrdup(state->limitation) : NULL;
 	account->halt_notified = state->halt_notified;

@@ -109,6 +109,8 @@ typedef struct CsAccount
 	int			next_lane;		/* index of the lane to be asked first */
 	bool		busy;			/* as stored: calls may be under way */
 	TimestampTz stale_before;	/* what was synced earlier is not trusted */
+	TimestampTz reclaim_before; /* ... and what it claimed may be claimed
+								 * again */
 	int			in_flight;		/* calls */
 	int			published;		/* in_flight as status shows it */
 	int64		nwaiting_published;

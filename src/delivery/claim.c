@@ -169,6 +169,7 @@ cs_claim_is_closed(const CsClaimFacts *facts)
 		(person->listed.opted_out && facts->known->synced_at == 0);
 }
 
+/* What contactsync_mark_stale() says the provider has lost is claimed again. */
 CsClaim
 cs_claim_decide(const CsClaimFacts *facts)
 {
@@ -176,7 +177,11 @@ cs_claim_decide(const CsClaimFacts *facts)
 		return CS_CLAIM_NOT;
 	if (turns_true(facts) || (cs_claim_is_remembered(facts) && is_newer_word(facts)))
 		return CS_CLAIM;
-	if (cs_claim_stands(facts) || cs_claim_is_closed(facts))
+	if (cs_claim_is_closed(facts))
+		return CS_CLAIM_NOT;
+	if (facts->known->claim_again && !another_withdrew(facts))
+		return CS_CLAIM;
+	if (cs_claim_stands(facts))
 		return CS_CLAIM_NOT;
 	if (facts->all && !another_withdrew(facts))
 		return CS_CLAIM;

@@ -171,14 +171,18 @@ cs_database_identity_warn(void)
 	warned = n;
 }
 
-/* Do not trust what was stored of an endpoint before that time. */
+/*
+ * Do not trust what was stored of an endpoint before that time.  "again": what was
+ * claimed before that time may be claimed again.
+ */
 void
-cs_database_identity_mark_stale(int endpoint, TimestampTz before)
+cs_database_identity_mark_stale(int endpoint, TimestampTz before, bool again)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.endpoint SET stale_before = $2 WHERE id = $1", 2, {INT4OID, TIMESTAMPTZOID}
+		"UPDATE contactsync.endpoint SET stale_before = $2, reclaim_before = CASE WHEN $3 THEN $2 END WHERE id = $1",
+		3, {INT4OID, TIMESTAMPTZOID, BOOLOID}
 	};
-	Datum		args[2] = {Int32GetDatum(endpoint), TimestampTzGetDatum(before)};
+	Datum		args[3] = {Int32GetDatum(endpoint), TimestampTzGetDatum(before), BoolGetDatum(again)};
 
 	cs_sql_execute(&statement, args, NULL);
 	cs_invalidation_send(CS_DEFINITIONS);

@@ -17,6 +17,6 @@ extern bool cs_database_identity_claim(int endpoint);
 extern void cs_database_identity_require(int endpoint);
 extern void cs_database_identity_check_timeline(void);
 extern void cs_database_identity_warn(void);
-extern void cs_database_identity_mark_stale(int endpoint, TimestampTz before);
+extern void cs_database_identity_mark_stale(int endpoint, TimestampTz before, bool again);
 
 #endif							/* CS_DELIVERY_DATABASE_IDENTITY_H */

@@ -104,6 +104,7 @@ read_states(const CsLane *lane, int n, CsItem *items)
 	cs_contact_state_read(lane->endpoint_id, n, keys, known);
 	cs_contact_state_add_digests(lane->watch_id, n, row_keys, known, rows);
 	cs_contact_state_expire(n, known, lane->account->stale_before);
+	cs_contact_state_reclaim(n, known, lane->account->reclaim_before);
 	for (int i = 0; i < n; i++)
 	{
 		items[i].row = rows[i];

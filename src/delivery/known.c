@@ -138,6 +138,19 @@ note_left_address(const CsItem *item)
 		known->claimed ? CS_MEMORY_CLAIMED : '\0';
 }
 
+/*
+ * Is it not trusted that the provider still has the contact, so that it could be
+ * created anew?  That would subscribe somebody who opted out, or where an adapter can
+ * find out, anybody.
+ */
+static bool
+may_be_lost(const CsItem *item)
+{
+	const CsProvider *provider = item->change->lane->account->endpoint->provider;
+
+	return item->known.is_stale && (item->contact->opted_out || provider->mails_whoever_exists == NULL);
+}
+
 bool
 cs_known_apply(const CsItem *item)
 {
@@ -158,10 +171,10 @@ cs_known_apply(const CsItem *item)
 
 	mute_upsert(item);
 	facts.consent = contact->consent;
-	contact->known = item->known.synced_at != 0 && item->known.action == 'u';
 	contact->claim = decide_claim(item, &facts);
-	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && !contact->known);
+	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && item->known.synced_at == 0);
 	contact->opted_out = cs_claim_is_closed(&facts);
+	contact->known = item->known.synced_at != 0 && item->known.action == 'u' && !may_be_lost(item);
 	contact->remote_id = item->known.remote_id;
 	contact->topics = item->known.topics;
 	if (item->person.remembered)

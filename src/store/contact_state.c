@@ -185,7 +185,18 @@ cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
 {
 	for (int i = 0; i < n; i++)
 		if (known[i].found && known[i].synced_at < before)
+		{
 			known[i].has_digest = false;
+			known[i].is_stale = true;
+		}
+}
+
+void
+cs_contact_state_reclaim(int n, CsKnown *known, TimestampTz before)
+{
+	for (int i = 0; i < n; i++)
+		known[i].claim_again = known[i].found && known[i].claimed && known[i].synced_at != 0 &&
+			known[i].synced_at < before;
 }
 
 /*

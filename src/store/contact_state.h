@@ -37,6 +37,8 @@ typedef struct CsKnown
 	TimestampTz opt_in_at;		/* the person's last word, where it is mapped */
 	bool		claimed;		/* consent was claimed, and stands as far as
 								 * we know */
+	bool		claim_again;	/* ... and may be claimed again */
+	bool		is_stale;		/* whether the provider has it is not trusted */
 	bool		opted_out;		/* the person opted out at the provider */
 	bool		held;			/* a claim was held back */
 	bool		direct;			/* contactsync_upsert() made it */
@@ -97,6 +99,10 @@ extern void cs_contact_state_add_digests(int watch, int n, char **keys, const Cs
 
 /* Trust nothing that was synced before. */
 extern void cs_contact_state_expire(int n, CsKnown *known, TimestampTz before);
+
+/* Consent that was claimed by contacts that were sent before that time may be claimed
+ * again. */
+extern void cs_contact_state_reclaim(int n, CsKnown *known, TimestampTz before);
 
 /* Store contacts as the provider has them; no key is there twice. */
 extern void cs_contact_state_store(int endpoint, int n, const CsContactStored *stored);

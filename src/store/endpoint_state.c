@@ -83,7 +83,7 @@ cs_endpoint_state_load_all(void)
 	static CsStatement statement = {
 		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.limitation #>> '{}', e.stale_before,"
 		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.halt_notified,"
-		" e.learned_at, e.unlearnable, e.pull_error"
+		" e.learned_at, e.unlearnable, e.pull_error, e.reclaim_before"
 		" FROM contactsync.endpoint e WHERE e.database = contactsync.database_identity() ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -119,6 +119,8 @@ cs_endpoint_state_load_all(void)
 		endpoint->learned_at = isnull ? 0 : DatumGetTimestampTz(until);
 		endpoint->unlearnable = cs_sql_text(i, 13);
 		endpoint->pull_error = cs_sql_text(i, 14);
+		until = cs_sql_value(i, 15, &isnull);
+		endpoint->reclaim_before = isnull ? 0 : DatumGetTimestampTz(until);
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;

@@ -26,6 +26,8 @@ typedef struct CsEndpointState
 	double		pace;			/* that the provider taught us; 0: none */
 	char	   *limitation;		/* see CsJudgement; or NULL */
 	TimestampTz stale_before;	/* what was synced before is not trusted */
+	TimestampTz reclaim_before; /* ... and what it claimed may be claimed
+								 * again */
 	double		throttled_until;	/* on our clock; 0: not throttled */
 	char	   *reason;			/* what the provider said then, or NULL */
 	TimestampTz learned_at;		/* when who is there was last listed; 0: never */
