@@ -308,6 +308,7 @@ update_account(CsDefinitions *definitions, CsAccount *account, const CsEndpointS
 	account->serverid = state->serverid;
 	account->roleid = state->roleid;
 	account->stale_before = state->stale_before;
+	account->reclaim_before = state->reclaim_before;
 	account->removals_at = 0;
 	read_server(definitions, account, now);
 	anew = account->reconfigured || (was_unreadable && !account->unreadable);

@@ -266,7 +266,7 @@ cs_pull_abort(CsAccount *account, CsHttp *http)
 	if (puller->in_flight)
 	{
 		cs_http_cancel(http, puller->transfer);
-		account->in_flight--;
+		account->listing = false;
 	}
 	end_pull(puller);
 }
