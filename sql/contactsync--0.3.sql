@@ -499,7 +499,7 @@ ALTER TABLE contactsync.queue REPLICA IDENTITY USING INDEX queue_position;
 COMMENT ON TABLE contactsync.queue
 IS 'changes that have no outcome yet: many keys a row, or one contact; neither means that every known contact of the watch is to be looked at';
 COMMENT ON COLUMN contactsync.queue.contact IS 'beside keys: they are to be sent whatever was sent before';
-COMMENT ON COLUMN contactsync.queue.origin IS 'null: a change; s: a scan; r: contactsync_retry(); t: contactsync_touch()';
+COMMENT ON COLUMN contactsync.queue.origin IS 'null: a change; s: a scan; r: contactsync_retry(); t: contactsync_touch(); p: a row that is to speak for its contact';
 COMMENT ON COLUMN contactsync.queue.watch IS '0 for contactsync_upsert()';
 COMMENT ON COLUMN contactsync.queue.xact
 IS 'transaction that wrote the row; IDs alone are not in commit order';

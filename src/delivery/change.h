@@ -37,6 +37,7 @@ struct CsLane;
 #define CS_ORIGIN_LIVE		0x01	/* a committed change, or a retry of one */
 #define CS_ORIGIN_SCAN		0x02
 #define CS_ORIGIN_CLAIMS	0x04	/* an import with claims => 'all' */
+#define CS_ORIGIN_SPEAKER	0x20	/* the row is to speak for its contact */
 
 /* Known of its row since a first reading: rows that tell may have gone by the next. */
 #define CS_ORIGIN_WORD		0x08	/* it has turned to true */

@@ -83,6 +83,8 @@ origin_of(const CsQueueRow *row)
 		case CS_QUEUE_SCAN:
 		case CS_QUEUE_TOUCH:
 			return CS_ORIGIN_SCAN;
+		case CS_QUEUE_SPEAKER:
+			return CS_ORIGIN_SCAN | CS_ORIGIN_SPEAKER;
 		case CS_QUEUE_CLAIMS:
 			return CS_ORIGIN_SCAN | CS_ORIGIN_CLAIMS;
 		default:

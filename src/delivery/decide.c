@@ -220,13 +220,13 @@ is_unchanged(const CsItem *item)
 
 /*
  * The same, but what the contact has is not known, so that the row that speaks for
- * it has to be sent again.  If that row cannot be sent, this one is, by a change that
- * is not live.
+ * it has to be sent again.  If that row cannot be sent, this one is queued to speak
+ * for the contact.
  */
 static bool
 is_left_to_speaker(const CsItem *item)
 {
-	return !item->known.has_digest && item->change->origins == CS_ORIGIN_LIVE && is_plain(item) &&
+	return !item->known.has_digest && !(item->change->origins & CS_ORIGIN_SPEAKER) && is_plain(item) &&
 		is_silent(item);
 }
 
@@ -239,7 +239,7 @@ defers(const CsItem *item)
 {
 	const CsChange *change = item->change;
 
-	if ((change->origins & CS_ORIGIN_LIVE) || change->lane->watch == NULL ||
+	if ((change->origins & (CS_ORIGIN_LIVE | CS_ORIGIN_SPEAKER)) || change->lane->watch == NULL ||
 		item->contact->action != CS_UPSERT || item->contact->claim == CS_CLAIM ||
 		!item->row.found || item->row.withheld || item->row.has_digest || cs_known_has_left(item))
 		return false;

@@ -27,7 +27,7 @@ cs_speaker_queue(const CsLane *lane, int watch, const char *key)
 	ListCell   *lc;
 
 	cs_queue_write(writer, lane->endpoint_id, watch, 1,
-				   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL, CS_QUEUE_SCAN);
+				   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL, CS_QUEUE_SPEAKER);
 	cs_queue_end_write(writer);
 	foreach(lc, lane->account->lanes)
 	{

@@ -22,6 +22,7 @@
 #define CS_QUEUE_CLAIMS		'a' /* an import with claims => 'all' */
 #define CS_QUEUE_RETRY		'r'
 #define CS_QUEUE_TOUCH		't'
+#define CS_QUEUE_SPEAKER	'p' /* the row that is to speak for its contact */
 
 /* Size limit of the keys of a queue row, so that it is not toasted. */
 #define CS_QUEUE_ROW_BYTES	7600

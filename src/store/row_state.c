@@ -367,3 +367,15 @@ cs_row_state_count(int watch, int64 limit)
 	cs_sql_execute(&statement, args, NULL);
 	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
 }
+
+void
+cs_row_state_forget_digests(int watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.source_row SET digest = NULL WHERE watch = $1 AND digest IS NOT NULL AND NOT withheld",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(watch);
+
+	cs_sql_execute(&statement, &arg, NULL);
+}

@@ -126,4 +126,11 @@ extern int64 cs_row_state_count(int watch, int64 limit);
 extern int	cs_row_state_find_holders(int endpoint, const char *address, const char *but_upsert_key,
 									  CsRowStanding **rows);
 
+/*
+ * What rows of a watch said is not known any more, because they say it in another way;
+ * those that speak for their contacts have the digests of these.  Needs the scope of
+ * cs_sql_enter().
+ */
+extern void cs_row_state_forget_digests(int watch);
+
 #endif							/* CS_STORE_ROW_STATE_H */

@@ -268,7 +268,10 @@ class Ledger:
     def upsert(self, step, mark, address, opt, name, present):
         """Record a contactsync_upsert(), whose contact needs no row."""
         memory = self.memories[address]
-        if opt is True and memory.said is not True or not memory.known:
+        nobody = not any(row.address == address for row in self.standing(self.rows, seen_only=False))
+        # nothing is remembered of an address that no row stands for any more, and that was never sent
+        never = memory.said is None and not memory.claimed and address not in present and nobody
+        if opt is True and memory.said is not True or not memory.known or never:
             known = memory.known or address in present
             memory.words.append(Word(step, mark, "an upsert with opt_in true", not known and opt is True))
         if opt is not None:

@@ -131,6 +131,20 @@ is(name_at('pat@example.com'), 'Pat 12 again', 'a row that has not changed does 
 $node->safe_psql('postgres', q{SELECT contactsync_mark_stale('campaignlark')});
 change(q{SELECT contactsync_reconcile('customers', 'campaignlark')});
 is(name_at('pat@example.com'), 'Pat 12 again', 'neither does it if all contacts are sent again');
+$node->safe_psql('postgres', q{
+	CREATE TABLE guests (LIKE customers INCLUDING ALL);
+	SELECT contactsync_watch('guests', 'campaignlark', mapping, on_delete => 'unsubscribe', delete_delay => '0') FROM contactsync.watches WHERE source::text = 'customers'});
+change(q{INSERT INTO guests VALUES (1, 'pat@example.com', 'Guest')});
+is(name_at('pat@example.com'), 'Guest', 'a row of another watch speaks');
+$node->safe_psql('postgres', q{SELECT contactsync_mark_stale('campaignlark')});
+change(q{SELECT contactsync_reconcile('customers', 'campaignlark')});
+is(name_at('pat@example.com'), 'Guest', 'it still does when all contacts of the first watch are sent again');
+my $mapping = $node->safe_psql('postgres', q{SELECT mapping FROM contactsync.watches WHERE source::text = 'customers'});
+change(q{SET client_min_messages = error; SELECT contactsync_alter_watch('customers', 'campaignlark', mapping => mapping || '{"first_name": "upper(first_name)"}') FROM contactsync.watches WHERE source::text = 'customers'},
+	q{SELECT contactsync_reconcile('customers', 'campaignlark')});
+is(name_at('pat@example.com'), 'Guest', '... or when they are mapped in another way');
+$node->safe_psql('postgres', qq{SET client_min_messages = error; SELECT contactsync_alter_watch('customers', 'campaignlark', mapping => '$mapping')});
+change(q{DELETE FROM guests}, q{SELECT contactsync_reconcile('customers', 'campaignlark')});
 change(q{DELETE FROM customers WHERE id IN (11, 12, 13)});
 
 # the remaining rows do not undo an opt-out
