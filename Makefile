@@ -62,8 +62,11 @@ REGRESS        := $(patsubst $(TOP)test/sql/%.sql,%,$(sort $(wildcard $(TOP)test
 ISOLATION      := $(patsubst $(TOP)test/specs/%.spec,%,$(sort $(wildcard $(TOP)test/specs/*.spec)))
 TAP_TESTS       = $(wildcard test/t/*.pl)
 PROVE_TESTS     = $(TAP_TESTS)
+# of the databases of the tests; exported to those in test/t and to the launcher
+ENCODING        = UTF8
+export ENCODING
 CHECK_OPTS      = --inputdir=test --outputdir=. $(if $(filter-out 13 14 15,$(MAJORVERSION)),--expecteddir=.) \
-                  --temp-config=test/regress.conf --encoding=UTF8 --no-locale --load-extension=contactsync
+                  --temp-config=test/regress.conf --encoding=$(ENCODING) --no-locale --load-extension=contactsync
 REGRESS_OPTS    = $(CHECK_OPTS) --temp-instance=./tmp_check --launcher=test/own-database.sh
 ISOLATION_OPTS  = $(CHECK_OPTS) --temp-instance=./tmp_check_iso
 

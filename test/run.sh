@@ -3,12 +3,15 @@
 #
 # usage: test/run.sh [OPTION...] [NAME...]
 #
-#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan), or the beginning of the name of a test
-#                 in regress, isolation or tap, as in: test/run.sh email 010. The group asan runs regress and some tests
-#                 of the worker with --asan
+#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding), or the beginning of the name of a
+#                 test in regress, isolation or tap, as in: test/run.sh email 010. The groups asan and encoding run regress
+#                 and some tests of the worker with --asan and with --encoding EUC_JP
 #   --accept      accept the output of the regression tests as their expected output
 #   --keep        keep the temporary directory with logs and data
 #   --installed   test the extension installed for PG_CONFIG instead of building; same as 'make installcheck' as root
+#   --encoding NAME
+#                 run regress and the main tests of the worker, or those that are named, in databases of that encoding
+#                 instead of UTF8, such as LATIN1, EUC_JP or SQL_ASCII
 #   --asan, --valgrind, --coverage
 #                 check the server's memory with either tool, or measure the line coverage
 #
@@ -21,9 +24,12 @@ usage() {
     sed -n '/^# usage/,/^$/{/^#/!d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
 }
 
-names=() accept=false keep=false installed=false check=
-for arg; do
+names=() accept=false keep=false installed=false encoding=UTF8 check=
+while [ $# -gt 0 ]; do
+    arg=$1
+    shift
     case $arg in
+        --encoding) encoding=${1:?"$(usage)"}; shift ;;
         --accept) accept=true ;;
         --keep) keep=true ;;
         --installed) installed=true ;;
@@ -33,6 +39,7 @@ for arg; do
         *) names+=("$arg") ;;
     esac
 done
+[ "$encoding" = UTF8 ] || [ ${#names[@]} -gt 0 ] || names=(regress 010 020 040 060 07 09 101 104 110 120)
 
 # ---------------------------------------------------------------------------
 # Selection of tests
@@ -62,7 +69,7 @@ mapfile -t isolation < <(chosen isolation "$top"/test/specs/*.spec)
 mapfile -t tap < <(chosen tap "$top"/test/t/*.pl)
 
 for want in "${names[@]}"; do
-    case " build lint sandbox regress isolation tap asan : ${regress[*]} ${isolation[*]} ${tap[*]}" in
+    case " build lint sandbox regress isolation tap asan encoding : ${regress[*]} ${isolation[*]} ${tap[*]}" in
         *" $want "*:* | *:*" $want"*) ;;
         *) echo "there is no test called \"$want\"" >&2; exit 2 ;;
     esac
@@ -108,7 +115,7 @@ count() {
 }
 
 in_tree() {
-    as_server make --no-print-directory -s -C "$tree" PG_CONFIG="$PG_CONFIG" "$@"
+    as_server make --no-print-directory -s -C "$tree" PG_CONFIG="$PG_CONFIG" ENCODING="$encoding" "$@"
 }
 
 # Print the ends of those log files that exist.
@@ -146,6 +153,12 @@ tap() {
 # Run the regression tests, and those of the worker that deliver, fail and crash, with the server's memory checked.
 asan() {
     "$top/test/run.sh" --asan regress 010 020 040
+}
+
+# Run the regression tests, and those of the worker that deliver, crash, remember consent and forget, in another encoding:
+# one with several bytes a character, which lacks characters of UTF-8, and in which the bytes of UTF-8 are no text.
+encoding() {
+    "$top/test/run.sh" --encoding EUC_JP regress 010 040 078 104
 }
 
 build() {
@@ -229,7 +242,9 @@ fi
 [ ${#isolation[@]} -eq 0 ] || regression ISOLATION "${isolation[@]}"
 [ ${#tap[@]} -eq 0 ] || tap "${tap[@]}"
 finish_check
-! wanted asan || $installed || [ -n "$check" ] || PG_CONFIG=$config step asan asan
+for group in asan encoding; do
+    ! wanted $group || $installed || [ -n "$check" ] || PG_CONFIG=$config step $group $group
+done
 if $keep; then
     trap - EXIT
     printf '\nkeeping %s\n' "$work"

@@ -81,8 +81,7 @@ texts_of_array(Datum value, Oid element_type, int *n)
 static char **
 texts_of_json(const char *text, int *n)
 {
-	char	   *utf8 = (char *) pg_do_encoding_conversion((unsigned char *) unconstify(char *, text), strlen(text),
-														  GetDatabaseEncoding(), PG_UTF8);
+	char	   *utf8 = cs_text_to_utf8(text, strlen(text));
 	CsJson	   *array = cs_json_parse(utf8, strlen(utf8));
 	char	  **texts;
 

@@ -25,6 +25,7 @@
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "delivery/delivery.h"
 #include "provider/provider.h"
 #include "provider/server.h"
@@ -66,7 +67,7 @@ check_contact(const CsEndpoint *endpoint, Jsonb *jsonb)
 	if (refusal)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("contact cannot be sent: %s", refusal->message)));
+				 errmsg("contact cannot be sent: %s", cs_text_from_utf8(refusal->message))));
 }
 
 /* contactsync_upsert(server, contact): queue a contact in the caller's transaction. */

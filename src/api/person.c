@@ -37,7 +37,9 @@ contact_argument(FunctionCallInfo fcinfo, int arg)
 {
 	char	   *contact = text_to_cstring(PG_GETARG_TEXT_PP(arg));
 
-	return strchr(contact, '@') ? cs_email_normalize(contact) : contact;
+	if (strchr(contact, '@') == NULL)
+		return contact;
+	return cs_text_from_utf8(cs_email_normalize(cs_text_to_utf8(contact, strlen(contact))));
 }
 
 /* contactsync_trace(server, contact, on) */
@@ -148,7 +150,7 @@ look_in_source(void *arg)
 	}
 	email = row.contact->value[CS_EMAIL];
 	if (lookup->email && email && strchr(lookup->email, '@') &&
-		strcmp(cs_email_normalize(cs_text_from_utf8(email)), lookup->email) != 0)
+		strcmp(cs_text_from_utf8(cs_email_normalize(email)), lookup->email) != 0)
 		lookup->fate = CS_FATE_OTHER;
 	else
 		lookup->fate = CS_FATE_HERE;

@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/text.h"
 #include "http/json.h"
 #include "provider/email.h"
 #include "provider/provider.h"
@@ -148,9 +149,10 @@ prepare_contact(const CsEndpoint *endpoint, CsAction action, Jsonb *jsonb, CsJso
 	if (refusal)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("contact cannot be sent: %s", refusal->message),
+				 errmsg("contact cannot be sent: %s", cs_text_from_utf8(refusal->message)),
 				 refusal->field ?
-				 errdetail("The reason is %s, and the field is %s.", refusal->reason, refusal->field) :
+				 errdetail("The reason is %s, and the field is %s.", refusal->reason,
+						   cs_text_from_utf8(refusal->field)) :
 				 errdetail("The reason is %s.", refusal->reason)));
 	return contact;
 }
@@ -211,7 +213,7 @@ make_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const char *ac
 
 	if (text)
 	{
-		char	   *utf8 = pg_server_to_any(text, (int) strlen(text), PG_UTF8);
+		char	   *utf8 = cs_text_to_utf8(text, strlen(text));
 
 		doc = cs_json_parse(utf8, strlen(utf8));
 	}
@@ -289,14 +291,13 @@ headers_as_jsonb(const CsProvider *provider, const CsRequest *request)
 	for (int i = 0; i < request->nheaders; i++)
 		cs_json_member(&json, request->headers[i].name, request->headers[i].value);
 	appendStringInfoChar(&json, '}');
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(cs_text_from_utf8(json.data)));
 }
 
-/* Convert UTF-8 to a text datum; it is an error if the database encoding lacks a character. */
 static Datum
 text_from_utf8(const char *utf8)
 {
-	return CStringGetTextDatum(pg_any_to_server(utf8, (int) strlen(utf8), PG_UTF8));
+	return CStringGetTextDatum(cs_text_from_utf8(utf8));
 }
 
 /* Return the upsert keys of the contacts, or their digests. */
@@ -403,7 +404,7 @@ take_response(FunctionCallInfo fcinfo, CsResponse *response)
 	memset(response, 0, sizeof(CsResponse));
 	response->status = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	response->headers = PG_ARGISNULL(2) ? "" : header_lines(PG_GETARG_JSONB_P(2));
-	response->body = pg_server_to_any(body, (int) strlen(body), PG_UTF8);
+	response->body = cs_text_to_utf8(body, strlen(body));
 	response->body_len = strlen(response->body);
 	if (response->status == 0)
 		response->error = response->body;
@@ -438,10 +439,10 @@ typedef struct Row
 } Row;
 
 static void
-set_text(Row *row, int column, const char *text)
+set_text(Row *row, int column, const char *utf8)
 {
-	row->nulls[column] = (text == NULL);
-	row->values[column] = text ? CStringGetTextDatum(text) : (Datum) 0;
+	row->nulls[column] = (utf8 == NULL);
+	row->values[column] = utf8 ? text_from_utf8(utf8) : (Datum) 0;
 }
 
 /* Fill in the judgement of the whole call; columns of outcomes are null. */
@@ -536,7 +537,7 @@ Datum
 contactsync_normalize_email(PG_FUNCTION_ARGS)
 {
 	char	   *email = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *utf8 = pg_server_to_any(email, (int) strlen(email), PG_UTF8);
+	char	   *utf8 = cs_text_to_utf8(email, strlen(email));
 
 	PG_RETURN_DATUM(text_from_utf8(cs_email_normalize(utf8)));
 }

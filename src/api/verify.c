@@ -84,7 +84,7 @@ add_mapped(CsLocalCounts *local, const CsWatch *watch)
 
 		local->fields |= CS_FIELD_BIT(mapped->field);
 		if (mapped->attribute)
-			local->attributes[local->nattributes++] = mapped->attribute;
+			local->attributes[local->nattributes++] = mapped->attribute_utf8;
 	}
 }
 
@@ -342,7 +342,7 @@ spot_check(CsVerification *verification, const CsSample *sample)
 	CsFinding	finding = {.name = "contact"};
 
 	finding.ours = sample->contact ? sample->contact->upsert_key :
-		cs_text_to_utf8(sample->sent->key, strlen(sample->sent->key));
+		cs_text_message_to_utf8(sample->sent->key);
 	if (sample->sent->queued)
 		finding.detail = "a change is queued";
 	else if (sample->problem || sample->contact == NULL)

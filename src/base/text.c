@@ -3,51 +3,201 @@
  * text.c
  *		Converting and formatting text.
  *
- * Contacts are UTF-8; what is stored is in the database's encoding.
+ * Contacts are UTF-8; what is stored is in the database's encoding.  The server's
+ * own functions for that look up the conversion in the catalogs and the search path
+ * each time, which takes a transaction.  Calls are made and answered outside
+ * transactions, so here the conversion is looked up once in each process, and the
+ * conversions are those of pg_catalog.
+ *
+ * In a database in SQL_ASCII, text that is valid UTF-8 is taken for UTF-8.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
+#include "access/xact.h"
+#include "catalog/pg_conversion.h"
+#include "catalog/pg_namespace.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "utils/memutils.h"
 
 #include "base/text.h"
+
+/* Conversions between the database's encoding and UTF-8; fn_oid is 0 if there is none. */
+static struct
+{
+	bool		known;
+	FmgrInfo	from_utf8;
+	FmgrInfo	to_utf8;
+}			conversions;
+
+static void
+look_up(FmgrInfo *function, int from, int to)
+{
+	Oid			oid = FindDefaultConversion(PG_CATALOG_NAMESPACE, from, to);
+
+	if (OidIsValid(oid))
+		fmgr_info_cxt(oid, function, TopMemoryContext);
+}
+
+void
+cs_text_init(void)
+{
+	int			encoding = GetDatabaseEncoding();
+
+	if (conversions.known)
+		return;
+	if (encoding != PG_UTF8 && encoding != PG_SQL_ASCII)
+	{
+		if (!IsTransactionState())
+			elog(ERROR, "conversions were not looked up");
+		look_up(&conversions.from_utf8, PG_UTF8, encoding);
+		look_up(&conversions.to_utf8, encoding, PG_UTF8);
+	}
+	conversions.known = true;
+}
+
+static int
+ascii_length(const char *text, int len)
+{
+	int			n = 0;
+
+	while (n < len && !IS_HIGHBIT_SET(text[n]))
+		n++;
+	return n;
+}
+
+/*
+ * Convert as much as possible.  Return how many bytes that were.  There must be room for
+ * MAX_CONVERSION_GROWTH bytes for each, and a zero.
+ */
+static int
+convert(FmgrInfo *function, int from, int to, const char *text, int len, char *result)
+{
+	int			n = ascii_length(text, len);
+
+	if (n < len && OidIsValid(function->fn_oid))
+		return DatumGetInt32(FunctionCall6(function, Int32GetDatum(from), Int32GetDatum(to),
+										   CStringGetDatum(text), CStringGetDatum(result),
+										   Int32GetDatum(len), BoolGetDatum(true)));
+	memcpy(result, text, n);
+	result[n] = '\0';
+	return n;
+}
+
+static char *
+room_for(size_t len)
+{
+	if (len > (MaxAllocSize - 1) / MAX_CONVERSION_GROWTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a text of %zu bytes is too long to be converted", len)));
+	return palloc(len * MAX_CONVERSION_GROWTH + 1);
+}
+
+/* Write a character that the database's encoding lacks.  Return its length. */
+static int
+write_code_point(const char *utf8, int len, char *out)
+{
+	int			length = pg_utf_mblen((const unsigned char *) utf8);
+
+	if (length > len || !pg_utf8_islegal((const unsigned char *) utf8, length))
+	{
+		strcpy(out, "?");
+		return 1;
+	}
+	StaticAssertStmt(MAX_CONVERSION_GROWTH * 2 >= 8, "<U+00E9> may take the place of two bytes");
+	sprintf(out, "<U+%04X>", utf8_to_unicode((const unsigned char *) utf8));
+	return length;
+}
 
 char *
 cs_text_from_utf8(const char *utf8)
 {
 	int			encoding = GetDatabaseEncoding();
-	int			len = strlen(utf8);
+	int			len;
+	int			done = 0;
 	char	   *result;
-	int			converted;
+	char	   *out;
 
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return unconstify(char *, utf8);
-	result = palloc(len * MAX_CONVERSION_GROWTH + 1);
-	converted = pg_do_encoding_conversion_buf(FindDefaultConversionProc(PG_UTF8, encoding),
-											  PG_UTF8, encoding,
-											  (unsigned char *) unconstify(char *, utf8), len,
-											  (unsigned char *) result,
-											  len * MAX_CONVERSION_GROWTH + 1, true);
-	if (converted == len)
+	len = strlen(utf8);
+	if (ascii_length(utf8, len) == len)
+		return unconstify(char *, utf8);
+	cs_text_init();
+	result = out = room_for(len);
+	for (;;)
+	{
+		done += convert(&conversions.from_utf8, PG_UTF8, encoding, utf8 + done, len - done, out);
+		if (done >= len)
+			return result;
+		out += strlen(out);
+		done += write_code_point(utf8 + done, len - done, out);
+		out += strlen(out);
+	}
+}
+
+bool
+cs_text_is_storable(const char *utf8)
+{
+	char	   *stored = cs_text_from_utf8(utf8);
+	char	   *again;
+
+	if (stored == utf8)
+		return true;
+	again = cs_text_try_to_utf8(stored, strlen(stored));
+	return again && strcmp(again, utf8) == 0;
+}
+
+char *
+cs_text_try_to_utf8(const char *data, size_t len)
+{
+	int			encoding = GetDatabaseEncoding();
+	char	   *result;
+
+	if (encoding == PG_UTF8 || ascii_length(data, len) == len)
+		return pnstrdup(data, len);
+	if (encoding == PG_SQL_ASCII)
+		return pg_verify_mbstr(PG_UTF8, data, len, true) ? pnstrdup(data, len) : NULL;
+	cs_text_init();
+	result = room_for(len);
+	if (convert(&conversions.to_utf8, encoding, PG_UTF8, data, len, result) == len)
 		return result;
-	for (int i = 0; i <= len; i++)
-		result[i] = IS_HIGHBIT_SET(utf8[i]) ? '?' : utf8[i];
-	return result;
+	pfree(result);
+	return NULL;
 }
 
 char *
 cs_text_to_utf8(const char *data, size_t len)
 {
-	if (GetDatabaseEncoding() != PG_UTF8)
-	{
-		char	   *utf8 = pg_server_to_any(data, len, PG_UTF8);
+	char	   *utf8 = cs_text_try_to_utf8(data, len);
 
-		if (utf8 != data)
-			return utf8;
-	}
-	return pnstrdup(data, len);
+	if (utf8 == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+				 GetDatabaseEncoding() == PG_SQL_ASCII ?
+				 errmsg("text in a database with encoding %s is not valid UTF-8",
+						GetDatabaseEncodingName()) :
+				 errmsg("text in encoding %s has a character that UTF-8 lacks",
+						GetDatabaseEncodingName())));
+	return utf8;
+}
+
+char *
+cs_text_message_to_utf8(const char *message)
+{
+	char	   *utf8 = cs_text_try_to_utf8(message, strlen(message));
+
+	if (utf8)
+		return utf8;
+	utf8 = pstrdup(message);
+	for (char *c = utf8; *c; c++)
+		if (IS_HIGHBIT_SET(*c))
+			*c = '?';
+	return utf8;
 }
 
 char *

@@ -13,14 +13,30 @@
 #include "base/contactsync.h"
 
 /*
+ * Look up the conversions, in a transaction.  The functions below do so when they are
+ * first called; a process that calls them outside transactions must call this before.
+ */
+extern void cs_text_init(void);
+
+/*
  * Return the text in the database's encoding: palloc'd, or the argument itself if
- * nothing has to be converted.  A text that cannot be converted has its non-ASCII
- * bytes replaced; that is not an error.
+ * nothing has to be converted.  A character that the encoding lacks becomes its code
+ * point, as in "<U+20AC>"; that is not an error.
  */
 extern char *cs_text_from_utf8(const char *utf8);
 
-/* Return the text in UTF-8, palloc'd; an error if it cannot be converted. */
+/* Is the text the same after it was converted to the database's encoding and back? */
+extern bool cs_text_is_storable(const char *utf8);
+
+/*
+ * Return the text in UTF-8, palloc'd.  If that is not possible, as for arbitrary bytes in
+ * a database in SQL_ASCII, it is an error, or NULL.
+ */
 extern char *cs_text_to_utf8(const char *data, size_t len);
+extern char *cs_text_try_to_utf8(const char *data, size_t len);
+
+/* Return a message in UTF-8, palloc'd, with question marks if it cannot be converted. */
+extern char *cs_text_message_to_utf8(const char *message);
 
 /* psprintf(), for a function that has variable arguments itself. */
 extern char *cs_text_format(const char *fmt, va_list args) cs_attribute_printf(1, 0);

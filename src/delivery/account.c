@@ -23,6 +23,7 @@
 #include "base/invalidation.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "base/try.h"
 #include "delivery/account.h"
 #include "provider/provider.h"
@@ -54,7 +55,7 @@ cs_account_create(const CsEndpointState *state)
 	account->halt_notified = state->halt_notified;
 	account->context = context;
 	account->health_changed = true;
-	account->pull_error = state->pull_error;
+	account->pull_error = state->pull_error ? cs_text_message_to_utf8(state->pull_error) : NULL;
 	account->published = -1;
 	dlist_init(&account->ready);
 	dlist_init(&account->flying);
@@ -225,8 +226,9 @@ cs_account_read_endpoint(CsAccount *account, double now)
 	if (account->unreadable)
 	{
 		cs_account_halt(account, now, -1, "configuration",
-						error->hint ? psprintf("%s (%s)", error->message, error->hint) :
-						error->message);
+						cs_text_message_to_utf8(error->hint ?
+												psprintf("%s (%s)", error->message, error->hint) :
+												error->message));
 		/* what a dropped role left is removed when definitions are reloaded */
 		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(account->roleid)))
 			cs_invalidation_send(CS_DEFINITIONS);

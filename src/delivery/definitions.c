@@ -254,13 +254,14 @@ load_consents(CsAccount *account)
 	const CsEndpoint *endpoint = account->endpoint;
 	CsConsentScope *scope = &account->consents;
 	const char *option;
+	const char *name;
 
 	if (endpoint)
 	{
 		option = endpoint->provider->account_option ? endpoint->provider->account_option : "account";
+		name = cs_endpoint_option(endpoint, option);
 		cs_consent_set_account(account->id, endpoint->provider->name, endpoint->base_url,
-							   cs_endpoint_option(endpoint, option), endpoint->server_name,
-							   account->roleid);
+							   name ? cs_text_from_utf8(name) : NULL, endpoint->server_name, account->roleid);
 	}
 	free_ints(scope->accounts);
 	free_ints(scope->endpoints);
@@ -276,7 +277,8 @@ add_account(CsDefinitions *definitions, const CsEndpointState *state, double now
 	MemoryContextSwitchTo(definitions->context);
 	account = cs_account_create(state);
 	cs_account_read_endpoint(account, now);
-	cs_account_resume_throttle(account, now, state->throttled_until, state->reason);
+	cs_account_resume_throttle(account, now, state->throttled_until,
+							   state->reason ? cs_text_message_to_utf8(state->reason) : NULL);
 	load_consents(account);
 	cs_pull_init(account, state, now);
 	MemoryContextSwitchTo(definitions->context);

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "base/try.h"
 #include "delivery/decide.h"
 #include "delivery/reader.h"
@@ -101,7 +102,7 @@ try_to_read(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	CsTryResult result = cs_try(read_part, &part, NULL, &error);
 
 	if (result != CS_TRY_OK)
-		job->message = error->message;
+		job->message = cs_text_message_to_utf8(error->message);
 	return result;
 }
 

@@ -75,7 +75,8 @@ read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowConta
 	memset(rows, 0, n * sizeof(CsSourceRow));
 	if (n == 1 && (result == CS_TRY_ROW_ERROR || result == CS_TRY_TIMEOUT))
 	{
-		current->refusal = cs_contact_refuse(CS_REASON_MAPPING_ERROR, NULL, "%s", error->message);
+		current->refusal = cs_contact_refuse(CS_REASON_MAPPING_ERROR, NULL, "%s",
+											 cs_text_message_to_utf8(error->message));
 		return;
 	}
 	if (result != CS_TRY_ROW_ERROR)

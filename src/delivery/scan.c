@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "base/try.h"
 #include "delivery/scan.h"
 #include "delivery/scan_page.h"
@@ -244,7 +245,7 @@ try_to_begin(void *arg)
 static void
 break_lane(CsLane *lane, const ErrorData *error, double now)
 {
-	cs_lane_break(lane, error->message, now + cs_probe_interval);
+	cs_lane_break(lane, cs_text_message_to_utf8(error->message), now + cs_probe_interval);
 	lane->source_error = true;
 }
 

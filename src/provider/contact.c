@@ -383,15 +383,6 @@ cs_contact_digest(const CsContact *contact, uint64 payload, pg_uuid_t *digest)
 
 /* ---------- from jsonb ---------- */
 
-/* Convert text in the database encoding to UTF-8; zero-terminated, palloc'd. */
-static char *
-to_utf8(const char *text, int len)
-{
-	char	   *copy = pnstrdup(text, len);
-
-	return pg_server_to_any(copy, len, PG_UTF8);
-}
-
 static const char *
 type_name(const JsonbValue *value)
 {
@@ -428,7 +419,7 @@ value_to_json(JsonbValue *value)
 	Jsonb	   *jsonb = JsonbValueToJsonb(value);
 	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 
-	return pg_server_to_any(text, (int) strlen(text), PG_UTF8);
+	return cs_text_to_utf8(text, strlen(text));
 }
 
 /* Read a string; also a number for an ID or a phone number. */
@@ -438,7 +429,7 @@ text_field(CsField field, JsonbValue *value)
 	bool		number_ok = (field == CS_EXTERNAL_ID || field == CS_PHONE);
 
 	if (value->type == jbvString)
-		return to_utf8(value->val.string.val, value->val.string.len);
+		return cs_text_to_utf8(value->val.string.val, value->val.string.len);
 	if (value->type == jbvNumeric && number_ok)
 		return value_to_json(value);
 	wrong_type(field, value, number_ok ? "a string or a number" : "a string");
@@ -461,7 +452,7 @@ set_attributes(CsContact *contact, JsonbValue *value)
 	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
-			name = to_utf8(item.val.string.val, item.val.string.len);
+			name = cs_text_to_utf8(item.val.string.val, item.val.string.len);
 		else if (token == WJB_VALUE)
 			cs_contact_add_attribute(contact, name, value_to_json(&item));
 	}

@@ -81,6 +81,8 @@ typedef struct CsContact
 	int			nattributes;
 	CsAttribute *attributes;
 	bool		too_large;		/* too large a value, which was not read */
+	const char *undecodable;	/* field or attribute whose text cannot be
+								 * converted to UTF-8, or NULL */
 	size_t		size;			/* bytes of text, once it is prepared */
 
 	char	   *upsert_key;		/* what the provider matches on; NULL until

@@ -154,17 +154,12 @@ cs_endpoint_redact(const CsEndpoint *endpoint, const char *text)
 	return out.data;
 }
 
-/*
- * The text is made valid in the database encoding by hand: there may be no
- * transaction in which to look up a conversion, and a character that cannot be
- * converted would be an error.
- */
 char *
 cs_endpoint_clean(const CsEndpoint *endpoint, const char *text)
 {
 	int			len;
 	char	   *copy;
-	bool		keep_utf8 = (GetDatabaseEncoding() == PG_UTF8);
+	bool		is_utf8;
 
 	if (text == NULL)
 		return NULL;
@@ -173,12 +168,12 @@ cs_endpoint_clean(const CsEndpoint *endpoint, const char *text)
 	if (len > MAX_TEXT)
 		len = pg_encoding_mbcliplen(PG_UTF8, copy, len, MAX_TEXT);
 	copy[len] = '\0';
-	keep_utf8 = keep_utf8 && pg_verify_mbstr(PG_UTF8, copy, len, true);
+	is_utf8 = pg_verify_mbstr(PG_UTF8, copy, len, true);
 	for (int i = 0; i < len; i++)
 	{
 		if ((unsigned char) copy[i] < 0x20 || copy[i] == 0x7F)
 			copy[i] = ' ';
-		else if (IS_HIGHBIT_SET(copy[i]) && !keep_utf8)
+		else if (IS_HIGHBIT_SET(copy[i]) && !is_utf8)
 			copy[i] = '?';
 	}
 	return copy;

@@ -15,6 +15,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/text.h"
 #include "provider/email.h"
 #include "provider/provider.h"
 
@@ -93,34 +94,28 @@ cs_provider_auth_wipe(char *value)
 
 /* ---------- preparing a contact ---------- */
 
-static bool
-is_utf8(const char *text)
-{
-	return text == NULL || pg_verify_mbstr(PG_UTF8, text, (int) strlen(text), true);
-}
-
-/*
- * Refuse text that is not UTF-8.  A database in UTF-8 has checked its text; one in
- * SQL_ASCII may hold anything.
- */
+/* Refuse text that could not be converted, as arbitrary bytes in a database in SQL_ASCII. */
 static CsRefusal *
 check_encoding(const CsContact *contact)
 {
-	if (GetDatabaseEncoding() == PG_UTF8)
+	if (contact->undecodable == NULL)
 		return NULL;
-	for (int i = 0; i < CS_FIELD_COUNT; i++)
-	{
-		if (!is_utf8(contact->value[i]))
-			return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(i),
-									 "%s is not valid UTF-8", cs_contact_field_name(i));
-	}
-	for (int i = 0; i < contact->nattributes; i++)
-	{
-		if (!is_utf8(contact->attributes[i].name) || !is_utf8(contact->attributes[i].json))
-			return cs_contact_refuse(CS_REASON_INVALID_FIELD, "attributes",
-									 "attributes are not valid UTF-8");
-	}
-	return NULL;
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, contact->undecodable,
+							 GetDatabaseEncoding() == PG_SQL_ASCII ? "%s is not valid UTF-8" :
+							 "%s has a character that UTF-8 lacks", contact->undecodable);
+}
+
+/* Refuse what the contact would be known by here if that changes when it is stored. */
+static CsRefusal *
+check_stored(const CsContact *contact)
+{
+	const char *email = contact->value[CS_EMAIL];
+
+	if ((contact->upsert_key == NULL || cs_text_is_storable(contact->upsert_key)) &&
+		(email == NULL || cs_text_is_storable(email)))
+		return NULL;
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
+							 "the key of the contact has a character that the encoding of the database lacks");
 }
 
 /* Normalize the email address, and refuse one that cannot be valid. */
@@ -250,7 +245,7 @@ cs_provider_prepare(const CsEndpoint *endpoint, CsContact *contact)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, NULL,
 								 "the key of the contact is longer than %d bytes",
 								 CS_KEY_MAX_BYTES);
-	return refusal;
+	return refusal ? refusal : check_stored(contact);
 }
 
 /* ---------- idempotency keys ---------- */
@@ -379,7 +374,7 @@ cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement)
 static const char *
 clean_id(const CsEndpoint *endpoint, const char *id)
 {
-	return id && *id && strlen(id) <= MAX_ID ? cs_endpoint_clean(endpoint, id) : NULL;
+	return id && *id && strlen(id) <= MAX_ID && cs_text_is_storable(id) ? cs_endpoint_clean(endpoint, id) : NULL;
 }
 
 void

@@ -28,6 +28,7 @@
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "base/settings.h"
+#include "base/text.h"
 #include "provider/registry.h"
 #include "provider/server.h"
 
@@ -138,7 +139,7 @@ store_options(CsEndpoint *endpoint, CsOptionPlace place, List *given)
 		if (problem != NULL)
 			report_invalid(endpoint, option, problem);
 		value->option = option;
-		value->value = pstrdup(text);
+		value->value = cs_text_to_utf8(text, strlen(text));
 		endpoint->nvalues++;
 	}
 }
@@ -278,7 +279,8 @@ check_combination(const CsEndpoint *endpoint)
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid options of server \"%s\": %s", endpoint->server_name, problem),
+				 errmsg("invalid options of server \"%s\": %s", endpoint->server_name,
+						cs_text_from_utf8(problem)),
 				 errhint("Use ALTER SERVER %s OPTIONS (ADD ... '...').",
 						 quote_identifier(endpoint->server_name))));
 }

@@ -23,6 +23,7 @@
 
 #include "base/compat.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "provider/email.h"
 #include "store/consent.h"
 #include "store/keyed_table.h"
@@ -236,7 +237,7 @@ read_key(void)
 	return key;
 }
 
-/* The hash of a normalized address, as bytea; palloc'd. */
+/* The hash of a normalized address in UTF-8, as bytea; palloc'd. */
 static Datum
 hash_of(const bytea *key, const char *address)
 {
@@ -263,7 +264,7 @@ contactsync_consent_hash(PG_FUNCTION_ARGS)
 {
 	CsSqlScope	scope;
 	Datum		hash;
-	char	   *address = cs_email_normalize(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	char	   *address = cs_email_normalize(cs_text_message_to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(0))));
 	MemoryContext context = CurrentMemoryContext;
 	bytea	   *key;
 
@@ -323,7 +324,8 @@ cs_consent_read(const CsConsentScope *scope_of, int n, char **addresses, CsConse
 		if (addresses[i] == NULL)
 			continue;
 		consents[i].address = addresses[i];
-		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ, hash_of(key, addresses[i]));
+		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ,
+					hash_of(key, cs_text_message_to_utf8(addresses[i])));
 		for (int j = 0; j < scope_of->naccounts; j++)
 		{
 			cs_keyed_table_int_key(keys, 0, scope_of->accounts[j]);
@@ -381,7 +383,7 @@ cs_consent_remember(int account, int n, const CsConsent *consents)
 
 		MemoryContextSwitchTo(context);
 		args[0] = Int32GetDatum(account);
-		args[1] = hash_of(key, consents[i].address);
+		args[1] = hash_of(key, cs_text_message_to_utf8(consents[i].address));
 		args[2] = CharGetDatum(consents[i].state);
 		args[3] = TimestampTzGetDatum(consents[i].opt_in_at);
 		cs_sql_execute(&statement, args, consents[i].opt_in_at == 0 ? "   n" : NULL);

@@ -74,6 +74,15 @@ time_of(CsKeyedTable *table, int column)
 	return isnull ? 0 : DatumGetTimestampTz(datum);
 }
 
+/* Return a text that is the provider's in UTF-8, as contacts have it, or NULL. */
+static char *
+utf8_of(CsKeyedTable *table, int column)
+{
+	char	   *text = cs_keyed_table_text(table, column);
+
+	return text ? cs_text_message_to_utf8(text) : NULL;
+}
+
 static void
 fill_known(CsKeyedTable *table, CsKnown *known)
 {
@@ -97,8 +106,8 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->opted_out = cs_keyed_table_bool(table, CONTACT_OPTED_OUT);
 	known->held = cs_keyed_table_bool(table, CONTACT_HELD);
 	known->direct = cs_keyed_table_bool(table, CONTACT_DIRECT);
-	known->remote_id = cs_keyed_table_text(table, CONTACT_REMOTE_ID);
-	known->topics = cs_keyed_table_text(table, CONTACT_TOPICS);
+	known->remote_id = utf8_of(table, CONTACT_REMOTE_ID);
+	known->topics = utf8_of(table, CONTACT_TOPICS);
 }
 
 void

@@ -20,7 +20,7 @@
 #include "provider/contact.h"
 #include "store/row_state.h"
 
-/* What is known of a contact; texts in the database's encoding. */
+/* What is known of a contact; texts of ours in the database's encoding. */
 typedef struct CsKnown
 {
 	bool		found;
@@ -42,7 +42,7 @@ typedef struct CsKnown
 	bool		opted_out;		/* the person opted out at the provider */
 	bool		held;			/* a claim was held back */
 	bool		direct;			/* contactsync_upsert() made it */
-	char	   *remote_id;
+	char	   *remote_id;		/* UTF-8, like the next */
 	char	   *topics;
 } CsKnown;
 

@@ -18,6 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "base/text.h"
 #include "provider/provider.h"
 #include "store/mapping.h"
 #include "store/source.h"
@@ -180,9 +181,9 @@ cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
 
 		fields |= CS_FIELD_BIT(mapped->field);
 		if (mapped->attribute && provider->check_attribute)
-			doubt = provider->check_attribute(endpoint, mapped->attribute);
+			doubt = provider->check_attribute(endpoint, mapped->attribute_utf8);
 		if (doubt)
-			ereport(WARNING, (errmsg("%s: %s", mapped_label(mapped), doubt)));
+			ereport(WARNING, (errmsg("%s: %s", mapped_label(mapped), cs_text_from_utf8(doubt))));
 	}
 	if (fields & ~provider->fields)
 		ereport(ERROR,
@@ -204,6 +205,6 @@ cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
 	if (refusal)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s", refusal),
-				 hint ? errhint("%s", hint) : 0));
+				 errmsg("%s", cs_text_from_utf8(refusal)),
+				 hint ? errhint("%s", cs_text_from_utf8(hint)) : 0));
 }

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 
 #include "base/sql.h"
+#include "base/text.h"
 #include "store/notify.h"
 
 void
@@ -32,7 +33,7 @@ cs_notify(const char *event, int endpoint, int watch, const char *reason, int64 
 	args[0] = CStringGetTextDatum(event);
 	args[1] = Int32GetDatum(endpoint);
 	args[2] = Int32GetDatum(watch);
-	args[3] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
+	args[3] = reason ? CStringGetTextDatum(cs_text_from_utf8(reason)) : (Datum) 0;
 	args[4] = Int64GetDatum(failed);
 	cs_sql_execute(&statement, args, reason ? NULL : "   n ");
 }

@@ -162,6 +162,63 @@ cs_row_key_make(MemoryContext context, int ncolumns, CsKeyColumn *columns, Tuple
 	return isnull ? NULL : make_single_key(context, &columns[0], value);
 }
 
+/* Append what a backslash and the next character stand for.  Return the rest. */
+static const char *
+read_escape(const char *c, StringInfo part)
+{
+	static const char letters[] = "bfnrt";
+	static const char meanings[] = "\b\f\n\r\t";
+	const char *letter = *c ? strchr(letters, *c) : NULL;
+	unsigned int code;
+
+	if (*c == 'u' && sscanf(c + 1, "%4x", &code) == 1)
+	{
+		appendStringInfoChar(part, (char) code);
+		return c + 5;
+	}
+	appendStringInfoChar(part, letter ? meanings[letter - letters] : *c);
+	return *c ? c + 1 : c;
+}
+
+/*
+ * Read one text of an array that escape_json() made.  All encodings of servers leave
+ * ASCII characters alone, so this is done without converting anything, which may not be
+ * possible.
+ */
+static const char *
+read_part(const char *c, StringInfo part)
+{
+	resetStringInfo(part);
+	while (*c && *c != '"')
+	{
+		if (*c == '\\')
+			c = read_escape(c + 1, part);
+		else
+			appendStringInfoChar(part, *c++);
+	}
+	return c;
+}
+
+char *
+cs_row_key_part(const char *key, int column)
+{
+	StringInfoData part;
+	const char *c = key;
+
+	initStringInfo(&part);
+	for (int i = 0; i <= column; i++)
+	{
+		/* the text before ended at a quotation mark */
+		c = strchr(i == 0 ? c : c + 1, '"');
+		if (c == NULL)
+			return NULL;
+		c = read_part(c + 1, &part);
+		if (*c == '\0')
+			return NULL;
+	}
+	return part.data;
+}
+
 char *
 cs_row_key_from_texts(Relation rel, int ncolumns, char **names, char **texts)
 {

@@ -29,6 +29,12 @@ extern text * cs_row_key_make(MemoryContext context, int ncolumns, CsKeyColumn *
 							  TupleTableSlot *slot);
 
 /*
+ * Return the text of a column (from 0) of a key of several columns, palloc'd; NULL if
+ * there is none.
+ */
+extern char *cs_row_key_part(const char *key, int column);
+
+/*
  * Return the key of a row whose key columns have these texts, palloc'd.  Raises an
  * error if the table has no such column, or its type no such value.
  */

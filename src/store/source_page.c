@@ -237,10 +237,8 @@ fill_args(const CsPages *pages, const CsPagePosition *position, int limit, Datum
 		args[nargs++] = CStringGetTextDatum(position->value);
 	for (int i = 0; i < pages->watch->nkeys && position->key; i++)
 	{
-		const char *part = position->key;
+		const char *part = pages->watch->nkeys == 1 ? position->key : cs_row_key_part(position->key, i);
 
-		if (pages->watch->nkeys > 1)
-			part = cs_json_string(cs_json_item(cs_json_parse(part, strlen(part)), i));
 		if (part == NULL)
 			elog(ERROR, "\"%s\" is not a key of table \"%s\"", position->key,
 				 get_rel_name(pages->watch->source));

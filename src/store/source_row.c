@@ -21,6 +21,7 @@
 #include "base/sql.h"
 #include "base/text.h"
 #include "http/json.h"
+#include "store/row_key.h"
 #include "store/source.h"
 #include "store/source_row.h"
 
@@ -232,20 +233,23 @@ cs_source_row_close(CsSource *source)
  * Rows as contacts
  */
 
-/* Return the UTF-8 of a text in the database's encoding, palloc'd. */
+/* Return the UTF-8 of a text, palloc'd; NULL if it cannot be converted. */
 static char *
 text_to_utf8(Datum datum)
 {
 	text	   *packed = DatumGetTextPP(datum);
 
-	return cs_text_to_utf8(VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+	return cs_text_try_to_utf8(VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
 }
 
+/* The same as JSON; NULL for NULL. */
 static char *
 quote_json(const char *utf8)
 {
 	StringInfoData out;
 
+	if (utf8 == NULL)
+		return NULL;
 	initStringInfo(&out);
 	cs_json_quote(&out, utf8);
 	return out.data;
@@ -262,15 +266,14 @@ number_to_json(CsColumn *column, Datum datum)
 	return text;
 }
 
+/* Return the UTF-8 of a document; NULL if it cannot be converted. */
 static char *
 jsonb_to_utf8(Datum datum)
 {
 	Jsonb	   *jsonb = DatumGetJsonbP(datum);
 	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 
-	if (GetDatabaseEncoding() != PG_UTF8)
-		return pg_server_to_any(text, strlen(text), PG_UTF8);
-	return text;
+	return GetDatabaseEncoding() == PG_UTF8 ? text : cs_text_try_to_utf8(text, strlen(text));
 }
 
 /* Set one field or attribute; texts are palloc'd in the current context. */
@@ -307,8 +310,13 @@ set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
 				value = jsonb_to_utf8(datum);
 				break;
 		}
+	if (value == NULL && !isnull)
+	{
+		contact->undecodable = is_attribute ? mapped->attribute_utf8 : cs_contact_field_name(mapped->field);
+		value = is_attribute ? pstrdup("null") : NULL;
+	}
 	if (is_attribute)
-		cs_contact_add_attribute(contact, mapped->attribute, value);
+		cs_contact_add_attribute(contact, mapped->attribute_utf8, value);
 	else
 		cs_contact_set(contact, mapped->field, value);
 }
@@ -338,8 +346,7 @@ key_arrays(const CsWatch *watch, int n, char **keys, Datum *args)
 	for (int column = 0; column < watch->nkeys; column++)
 	{
 		for (int i = 0; i < n; i++)
-			parts[i] = watch->nkeys == 1 ? keys[i] :
-				unconstify(char *, cs_json_string(cs_json_item(cs_json_parse(keys[i], strlen(keys[i])), column)));
+			parts[i] = watch->nkeys == 1 ? keys[i] : cs_row_key_part(keys[i], column);
 		args[column] = cs_sql_make_text_array(n, parts);
 	}
 }

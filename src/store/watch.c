@@ -22,6 +22,7 @@
 
 #include "base/contactsync.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "store/watch.h"
 
 const char *const cs_watch_on_delete_words[CS_ON_DELETE_WORDS] = {"ignore", "unsubscribe", "delete"};
@@ -47,6 +48,7 @@ cs_watch_add_mapped(CsWatch *watch, CsField field, char *attribute, char *expres
 	mapped = &watch->mapped[watch->nmapped++];
 	mapped->field = field;
 	mapped->attribute = attribute;
+	mapped->attribute_utf8 = attribute ? cs_text_to_utf8(attribute, strlen(attribute)) : NULL;
 	mapped->expression = expression;
 }
 

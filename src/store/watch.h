@@ -21,6 +21,7 @@ typedef struct CsMapped
 {
 	CsField		field;
 	char	   *attribute;		/* name of the attribute, or NULL */
+	char	   *attribute_utf8; /* the same as contacts have it */
 	char	   *expression;		/* SQL over the row */
 } CsMapped;
 

@@ -30,6 +30,7 @@
 #include "base/invalidation.h"
 #include "base/shmem.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "delivery/delivery.h"
 #include "store/call_log.h"
 #include "store/failure.h"
@@ -126,6 +127,7 @@ is_ready(void)
 	bool		ready;
 
 	begin();
+	cs_text_init();
 	ready = cs_sql_is_ready();
 	commit();
 	return ready;

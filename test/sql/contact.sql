@@ -13,12 +13,12 @@ SELECT body('{"email": "a@example.com", "attributes": null, "locale": null, "ext
 
 -- all JSON values are kept unchanged
 SELECT body($${"email": "a@example.com", "attributes": {
-	"text": "quote \" backslash \\ slash / tab \t newline \n bell \u0007 é 用 😀",
+	"text": "quote \" backslash \\ slash / tab \t newline \n bell \u0007 é",
 	"number": 1.50, "big": 123456789012345678901234567890, "tiny": 1e-7, "yes": true, "no": false,
 	"list": [1, "two", null, {"three": 3}], "object": {"b": {"c": [{}]}, "a": []}, "empty": "",
 	"": "no name", "na\"me": 1, "null": null}}$$);
 SELECT body($${"email": "a@example.com", "attributes": {
-	"text": "quote \" backslash \\ slash / tab \t newline \n bell \u0007 é 用 😀"}}$$)::jsonb
+	"text": "quote \" backslash \\ slash / tab \t newline \n bell \u0007 é"}}$$)::jsonb
 	-> 'contacts' -> 0 -> 'attributes' ->> 'text';
 
 -- rejected, with the name of the invalid field

@@ -1,3 +1,4 @@
+-- needs UTF-8
 -- contactsync_normalize_email(), and the addresses that are rejected
 -- the width of invisible characters depends on the version of psql: avoid columns
 \pset format unaligned

@@ -171,7 +171,7 @@ SELECT status, body, verdict, outcome, reason, note FROM (VALUES
 SELECT verdict, contact, outcome FROM contactsync_judge('mail', 200, NULL, '{"created": 0, "updated": 1, "failed": 0}', '{"email": "a@example.com"}', action => 'unsubscribe');
 
 -- texts of the provider are shortened and made printable; an id is stored completely or not at all
-SELECT length(message), message ~ '[[:cntrl:]]' AS control, request_id FROM contactsync_judge('mail', 400, '{"X-Request-Id": "req_1"}',
+SELECT length(replace(message, 'é', '.')) AS length, message ~ '[[:cntrl:]]' AS control, request_id FROM contactsync_judge('mail', 400, '{"X-Request-Id": "req_1"}',
 	jsonb_build_object('message', E'line\nline\ttab ' || repeat('é', 5000))::text);
 SELECT request_id FROM contactsync_judge('mail', 400, jsonb_build_object('X-Request-Id', repeat('x', 5000)), '{"message": "x"}');
 

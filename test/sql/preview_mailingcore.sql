@@ -17,7 +17,7 @@ SELECT upsert_key FROM contactsync_preview('mail', '[
 	{"email": "a@example.com", "external_id": "crm-1"}, {"email": "B@example.com"},
 	{"email": "c@example.com", "external_id": null}, {"email": "d@example.com", "external_id": ""}]');
 SELECT body FROM contactsync_preview('mail', '[{"email": "c@example.com", "external_id": null}, {"email": "d@example.com", "external_id": ""}]');
-SELECT length(body) FROM contactsync_preview('mail', jsonb_build_object('email', 'a@example.com', 'external_id', repeat('é', 128)));
+SELECT length(replace(body, 'é', '.')) AS length FROM contactsync_preview('mail', jsonb_build_object('email', 'a@example.com', 'external_id', repeat('é', 128)));
 SELECT body FROM contactsync_preview('mail', jsonb_build_object('email', 'a@example.com', 'external_id', repeat('é', 129)));
 
 -- optIn is a boolean, and is sent only if it is mapped and known

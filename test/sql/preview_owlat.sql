@@ -30,7 +30,7 @@ SELECT method, body FROM contactsync_preview('owl', '{"email": "a@example.com", 
 ALTER SERVER owl OPTIONS (DROP nulls);
 
 -- at most 200 characters
-SELECT length(body) FROM contactsync_preview('owl', jsonb_build_object('email', 'a@example.com', 'first_name', repeat('é', 200)));
+SELECT length(replace(body, 'é', '.')) AS length FROM contactsync_preview('owl', jsonb_build_object('email', 'a@example.com', 'first_name', repeat('é', 200)));
 SELECT body FROM contactsync_preview('owl', jsonb_build_object('email', 'a@example.com', 'first_name', repeat('é', 201)));
 SELECT body FROM contactsync_preview('owl', jsonb_build_object('email', 'a@' || repeat('abcdefghi.', 20) || 'com'));
 

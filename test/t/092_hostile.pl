@@ -9,7 +9,7 @@ use ContactSync;
 use Test::More;
 
 my $sandbox = start_sandbox();
-my $node = start_node('contactsync.clock_speed' => 50, 'contactsync.source_timeout' => '500ms');
+my $node = start_node(-encoding => 'UTF8', 'contactsync.clock_speed' => 50, 'contactsync.source_timeout' => '500ms');
 
 sub sql { my ($sql) = @_; return $node->safe_psql('postgres', encode('UTF-8', $sql)); }
 

@@ -42,6 +42,11 @@ $ENV{PGUSER} = 'postgres';
 
 our @EXPORT = qw(start_node start_sandbox create_server crash_worker flush_wal wait_for quote_literal);
 
+# The encoding of the databases (see --encoding of test/run.sh). What the tests send and receive is UTF-8; this is not set in
+# PGCLIENTENCODING, because the server would take that as its default, and so would the worker.
+my $encoding = $ENV{ENCODING} || 'UTF8';
+$ENV{PGOPTIONS} = '-c client_encoding=UTF8' if $encoding ne 'UTF8';
+
 # The path of each provider in the sandbox, and the options and keys of its default account.
 my %provider = (
 	caramel => {
@@ -76,8 +81,8 @@ my %provider = (
 =item start_node(%settings)
 
 Start a server with the worker; %settings are those of postgresql.conf. Names that begin with a dash are not settings:
--name is the name of the node (default "main"), all others are passed to C<init> of PostgreSQL::Test::Cluster, as in
-C<< -allows_streaming => 'logical' >>.
+-name is the name of the node (default "main"), -encoding that of its databases, for a test with characters that not every
+encoding has, and all others are passed to C<init> of PostgreSQL::Test::Cluster, as in C<< -allows_streaming => 'logical' >>.
 
 =cut
 
@@ -100,7 +105,7 @@ sub start_node
 	}
 
 	my $node = PostgreSQL::Test::Cluster->new(delete $init{name} // 'main');
-	$node->init(extra => [ '--encoding=UTF8', '--no-locale', '--username=postgres' ], %init);
+	$node->init(extra => [ '--encoding=' . (delete $init{encoding} // $encoding), '--no-locale', '--username=postgres' ], %init);
 	$node->append_conf('postgresql.conf',
 		join('', map { "$_ = " . quote_literal($settings{$_}) . "\n" } sort keys %settings));
 	$node->start;
