@@ -36,8 +36,6 @@ cs_claim_said(const CsClaimFacts *facts)
 	const CsKnown *known = facts->known;
 	char		said = known->found && !facts->other_address ? known->opt_in : CS_CONSENT_UNKNOWN;
 
-	if (facts->person->remembered && facts->person->memory.state == CS_MEMORY_CLAIMED)
-		said = cs_contact_said(CS_CONSENT_YES, said);
 	if (facts->person->remembered && facts->person->memory.state == CS_MEMORY_SAID_NO)
 		said = cs_contact_said(CS_CONSENT_NO, said);
 	if (!facts->person->elsewhere)
@@ -52,6 +50,8 @@ said_yes(const CsClaimFacts *facts)
 {
 	char		said = cs_claim_said(facts);
 
+	if (said == CS_CONSENT_UNKNOWN)
+		return facts->person->remembered && facts->person->memory.state == CS_MEMORY_CLAIMED;
 	return said == CS_CONSENT_YES || said == CS_CONSENT_NULLED;
 }
 

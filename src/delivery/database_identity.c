@@ -72,6 +72,23 @@ follow_tables(int endpoint)
 }
 
 /*
+ * What was withheld is looked up again when it is reconciled: the provider may have it
+ * by now.
+ */
+static void
+forget_withheld(int endpoint)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.source_row SET digest = NULL WHERE withheld AND digest IS NOT NULL"
+		" AND watch IN (SELECT id FROM contactsync.watch WHERE endpoint = $1)",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint);
+
+	cs_sql_execute(&statement, &arg, NULL);
+}
+
+/*
  * Make this the database that the endpoint sends from.  Return false if it is
  * already.  Ereports if there is no server of its name.
  */
@@ -100,6 +117,7 @@ cs_database_identity_claim(int endpoint)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("server \"%s\" does not exist", cs_sql_text(0, 1))));
 	cs_sql_execute(&claim, args, NULL);
+	forget_withheld(endpoint);
 	cs_ddl_reset_columns(endpoint);
 	follow_tables(endpoint);
 	cs_invalidation_send(CS_DEFINITIONS);
@@ -133,7 +151,9 @@ cs_database_identity_check_timeline(void)
 {
 	static CsStatement statement = {
 		"WITH old AS (SELECT id, timeline FROM contactsync.endpoint"
-		" WHERE database = contactsync.database_identity() AND timeline <> $1)"
+		" WHERE database = contactsync.database_identity() AND timeline <> $1),"
+		" withheld AS (UPDATE contactsync.source_row r SET digest = NULL FROM old JOIN contactsync.watch w ON w.endpoint = old.id"
+		" WHERE r.watch = w.id AND r.withheld AND r.digest IS NOT NULL AND old.timeline <> 0)"
 		" UPDATE contactsync.endpoint e SET timeline = $1,"
 		" stale_before = CASE WHEN old.timeline = 0 THEN stale_before ELSE clock_timestamp() END"
 		" FROM old WHERE old.id = e.id RETURNING e.server::text, old.timeline",
@@ -185,5 +205,6 @@ cs_database_identity_mark_stale(int endpoint, TimestampTz before, bool again)
 	Datum		args[3] = {Int32GetDatum(endpoint), TimestampTzGetDatum(before), BoolGetDatum(again)};
 
 	cs_sql_execute(&statement, args, NULL);
+	forget_withheld(endpoint);
 	cs_invalidation_send(CS_DEFINITIONS);
 }

@@ -215,7 +215,7 @@ class Ledger:
             memory.newest = max(filter(None, [memory.newest, new.opt_at]))
         self.seen.add(new.uid)
         self.spoke[new.uid] = step
-        self.loose.discard(new.address)
+        self.loose -= {new.address, self.account.identity(new)}
 
     def _yes(self, step, mark, memory, same, old, before, new, present):
         def word(why, required=True):
@@ -285,7 +285,7 @@ class Ledger:
         for row in rows.values():
             if row.table == table and row.uid in self.seen:
                 self.seen.discard(row.uid)
-                self.loose.add(row.address)
+                self.loose |= {row.address, self.account.identity(row)}
         self.given_up |= self.stood - {self.account.identity(row) for row in self.standing(rows)}
         others = {row.address for row in self.standing(rows)}
         for address, memory in self.memories.items():
@@ -493,7 +493,7 @@ class Ledger:
             speakers = [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) >= last]
             address = speakers[0].address
             upserted = self.upserted.get(address)
-            if any(row.address in failed or row.address in self.loose for row in rows) or upserted and upserted[2] >= last:
+            if any(row.address in failed or {row.address, self.account.identity(row)} & self.loose for row in rows) or upserted and upserted[2] >= last:
                 continue
             if not there[group] and not any(self._counts(row) for row in rows):
                 continue

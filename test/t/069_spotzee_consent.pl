@@ -79,6 +79,7 @@ prepare('paper', subscription_id => 5, api => 'contacts');
 is(change('paper', q{INSERT INTO paper VALUES (1, 'c1', 'a@example.com', 'Ann', false)}), 'GET contacts/c1 404', 'whoever says no is looked up, and not created');
 is(contact('paper', 'c1'), 'nobody', 'there is no contact');
 is(change('paper', q{SELECT contactsync_reconcile('paper', 'paper')}), '', 'nor is the contact looked up again before its row changes');
+is(change('paper', q{SELECT contactsync_mark_stale('paper'), contactsync_reconcile('paper', 'paper')}), 'GET contacts/c1 404', 'but it is if nothing is trusted any more');
 is(change('paper', q{UPDATE paper SET wants = true}), 'POST contacts 200', 'with a consent the contact is created');
 is(contact('paper', 'c1'), 'Ann a@example.com', 'by which it is subscribed');
 is(change('paper', q{UPDATE paper SET wants = false}), 'POST contacts 200, POST subscriptions 200', 'an opt-out is recorded');
