@@ -230,9 +230,25 @@ is_left_to_speaker(const CsItem *item)
 		is_silent(item);
 }
 
+/* Can the row that speaks for the contact not be sent? */
+static bool
+speaker_has_failed(const CsItem *item)
+{
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	bool		failed;
+
+	cs_sql_enter(&scope);
+	failed = cs_failure_upsert_key(item->change->lane->endpoint_id, item->known.watch, item->known.key) != NULL;
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+	return failed;
+}
+
 /*
  * Does the row leave it to the one that speaks?  A scan makes no row speak that is
- * not known to have changed, and whose mapping may have.
+ * not known to have changed, and whose mapping may have, unless the one that speaks
+ * cannot be sent.
  */
 static bool
 defers(const CsItem *item)
@@ -241,9 +257,11 @@ defers(const CsItem *item)
 
 	if ((change->origins & (CS_ORIGIN_LIVE | CS_ORIGIN_SPEAKER)) || change->lane->watch == NULL ||
 		item->contact->action != CS_UPSERT || item->contact->claim == CS_CLAIM ||
-		!item->row.found || item->row.withheld || item->row.has_digest || cs_known_has_left(item))
+		!item->row.found || item->row.withheld || cs_known_has_left(item))
 		return false;
-	return another_speaks(item);
+	if (item->row.has_digest && memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) != 0)
+		return false;
+	return another_speaks(item) && !speaker_has_failed(item);
 }
 
 /* Is what a row stored of itself true already? */
