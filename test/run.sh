@@ -3,9 +3,10 @@
 #
 # usage: test/run.sh [OPTION...] [NAME...]
 #
-#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding), or the beginning of the name of a
-#                 test in regress, isolation or tap, as in: test/run.sh email 010. The groups asan and encoding run regress
-#                 and some tests of the worker with --asan and with --encoding EUC_JP
+#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding, consent), or the beginning of the
+#                 name of a test in regress, isolation or tap, as in: test/run.sh email 010. The groups asan and encoding run
+#                 regress and some tests of the worker with --asan and with --encoding EUC_JP; consent runs some histories of
+#                 test/fuzz/consent.sh
 #   --accept      accept the output of the regression tests as their expected output
 #   --keep        keep the temporary directory with logs and data
 #   --installed   test the extension installed for PG_CONFIG instead of building; same as 'make installcheck' as root
@@ -69,7 +70,7 @@ mapfile -t isolation < <(chosen isolation "$top"/test/specs/*.spec)
 mapfile -t tap < <(chosen tap "$top"/test/t/*.pl)
 
 for want in "${names[@]}"; do
-    case " build lint sandbox regress isolation tap asan encoding : ${regress[*]} ${isolation[*]} ${tap[*]}" in
+    case " build lint sandbox regress isolation tap asan encoding consent : ${regress[*]} ${isolation[*]} ${tap[*]}" in
         *" $want "*:* | *:*" $want"*) ;;
         *) echo "there is no test called \"$want\"" >&2; exit 2 ;;
     esac
@@ -148,6 +149,11 @@ tap() {
     while read -r name; do
         show_logs "$tree"/tmp_check/log/{regress_log_,}"$name"*
     done < <(sed -n 's/^test\/t\/\(.*\)\.pl  *(Wstat.*/\1/p' "$work/log/step")
+}
+
+# Run the first few histories of the long form.
+consent() {
+    "$top/test/fuzz/consent.sh" --seed 1 --seeds 6 --jobs 2
 }
 
 # Run the regression tests, and those of the worker that deliver, fail and crash, with the server's memory checked.
@@ -242,7 +248,7 @@ fi
 [ ${#isolation[@]} -eq 0 ] || regression ISOLATION "${isolation[@]}"
 [ ${#tap[@]} -eq 0 ] || tap "${tap[@]}"
 finish_check
-for group in asan encoding; do
+for group in asan encoding consent; do
     ! wanted $group || $installed || [ -n "$check" ] || PG_CONFIG=$config step $group $group
 done
 if $keep; then
