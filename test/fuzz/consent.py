@@ -15,6 +15,7 @@ claims, delete_delay, ...) are left out; they are recognised by the arguments of
 
 import argparse
 import collections
+import os
 import random
 import re
 import shutil
@@ -109,6 +110,14 @@ class Installation:
         return features
 
 
+def kept_seeds():
+    """Return (seed, provider or None) of the lines of consent_seeds.txt."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "consent_seeds.txt")
+    with open(path, encoding="utf-8") as file:
+        lines = [line.split(maxsplit=2) for line in file if line.strip() and not line.startswith("#")]
+    return [(int(seed), None if provider == "all" else provider) for seed, provider, _ in lines]
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bindir", required=True)
@@ -121,9 +130,12 @@ def arguments():
     parser.add_argument("--acts", help="comma-separated names of functions in consent_history.py; run only these")
     parser.add_argument("--show", type=int, default=3, help="number of histories to print for each kind of verdict and provider")
     parser.add_argument("--until", metavar="KIND,...", help="stop after the first history with one of these verdicts")
+    parser.add_argument("--kept", action="store_true", help="run the seeds of consent_seeds.txt, which failed once")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
+    if options.kept:
+        options.jobs, options.seeds = 1, len(kept_seeds())
     if options.seed is None:
         options.seed = random.randrange(10**6)
     return options
@@ -188,7 +200,8 @@ def run_seeds(options, tally):
     print(f"seeds {options.seed} to {options.seed + options.seeds - 1}, {options.steps} steps"
           + (f"; the product does not have yet: {', '.join(missing)}" if missing else ""), flush=True)
     try:
-        for seed in range(options.seed, options.seed + options.seeds):
+        seeds = [(seed, options.provider) for seed in range(options.seed, options.seed + options.seeds)]
+        for seed, options.provider in kept_seeds() if options.kept else seeds:
             run_history(place, seed, tally)
             if options.until and any(tally.counts[name, kind] for name in PROVIDERS for kind in options.until.split(",")):
                 break
