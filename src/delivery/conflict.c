@@ -102,8 +102,12 @@ find_conflict(CsChange *change, const CsContact *contact)
 	change->conflicts_here = n > 0;
 	for (int i = 0; i < n; i++)
 	{
-		CsConflict	found = look_at_row(find_lane(lane->account, rows[i].watch), rows[i].key);
+		CsConflict	found;
 
+		if (rows[i].watch == lane->watch_id && strcmp(rows[i].key, change->key) == 0)
+			continue;			/* the row itself, which is to leave that
+								 * contact */
+		found = look_at_row(find_lane(lane->account, rows[i].watch), rows[i].key);
 		if (found == CS_CONFLICT_PASSES)
 			return found;
 		if (found == CS_CONFLICT_ENTANGLED)

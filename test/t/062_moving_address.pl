@@ -82,6 +82,18 @@ sql(q{UPDATE customers SET email = 'x6@example.com' WHERE id = 61; CALL contacts
 sql(q{SELECT contactsync_reconcile('customers', 'mc'); CALL contactsync_run()});
 is(at_provider(6) . failures(), '61:x6 62:a6 63:c6', 'a reconciliation has it sent when the other has left');
 
+# a row whose own contact has the address that it is to have under an external id that is another row's
+sql(q{
+	CREATE TABLE leads (id int PRIMARY KEY, email text, crm_id text);
+	SELECT contactsync_watch('leads', 'mc', '{"email": "email", "external_id": "crm_id"}');
+	INSERT INTO leads VALUES (1, 'lead1@example.com', NULL), (2, 'lead2@example.com', 'crm-2');
+	CALL contactsync_run()});
+$requests = $sandbox->count('mailingcore')->{requests};
+sql(q{UPDATE leads SET crm_id = 'crm-2' WHERE id = 1; CALL contactsync_run()});
+is(sql(q{SELECT key, reason FROM contactsync.failures WHERE source = 'leads'::regclass}), '1|conflict', 'such a row is a conflict');
+is($sandbox->count('mailingcore')->{requests} - $requests, 2, 'which does not wait for itself');
+sql(q{SELECT contactsync_unwatch('leads', 'mc')});
+
 # with the worker
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'");
 $node->stop;
