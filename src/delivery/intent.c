@@ -67,17 +67,23 @@ add_departure(CsIntents *intents, const CsChange *change)
 	departure->key = change->key;
 }
 
-/* Is the row new to a contact that another row stands for? */
+/*
+ * Is the row new to a contact that is known, or that another row stands for?  If it
+ * goes before the call is answered, nothing else tells that the contact may have its
+ * values.
+ */
 static bool
-joins_another(const CsLane *lane, const CsChange *change, const CsRowState *row,
-			  const CsKnown *known)
+is_new_to_contact(const CsLane *lane, const CsChange *change, const CsRowState *row,
+				  const CsKnown *known)
 {
 	int			watch;
 	char	   *key;
 
-	return lane->watch && !row->found && (!known->found || known->key) &&
-		cs_row_state_find_other(lane->endpoint_id, change->upsert_key, lane->watch_id,
-								change->key, &watch, &key);
+	if (lane->watch == NULL || (row->found && strcmp(row->upsert_key, change->upsert_key) == 0))
+		return false;
+	return known->found ||
+		(!row->found && cs_row_state_find_other(lane->endpoint_id, change->upsert_key, lane->watch_id,
+												change->key, &watch, &key));
 }
 
 /* Does a row's word claim consent of a contact that was said not to give it? */
@@ -101,7 +107,7 @@ cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
 	bool		claims = carries_word(change, known);
 	CsContactIntent *intent;
 
-	if (!creates && !withdraws && !claims && !joins_another(lane, change, row, known))
+	if (!creates && !withdraws && !claims && !is_new_to_contact(lane, change, row, known))
 		return;
 	intent = &intents->contacts[intents->ncontacts++];
 	memset(intent, 0, sizeof(CsContactIntent));

@@ -10,7 +10,7 @@ import psycopg2
 from consent_accounts import CLASSES, PROVIDERS, TOPICS
 from consent_oracle import Ledger, Row, shorten
 
-QUIET_SECONDS = 20
+QUIET_SECONDS = 60
 
 
 class Stuck(Exception):

@@ -197,5 +197,23 @@ $node->safe_psql('postgres', q{DELETE FROM customers WHERE id IN (30, 31); ALTER
 $sandbox->clear_faults('campaignlark');
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM contactsync.queue}), 'the lane does not stand still');
 
+# a row of a new watch is sent, the answer is lost, and the row goes and comes back as it was
+$node->safe_psql(
+	'postgres', q{
+	SET client_min_messages = warning;
+	CREATE TABLE members (id int PRIMARY KEY, email text, first_name text, opt_in bool DEFAULT true, live bool DEFAULT true);
+	SELECT contactsync_watch('members', 'campaignlark', filter => 'live');
+	INSERT INTO members VALUES (1, 'mem@example.com', 'Mem');
+	CALL contactsync_wait('campaignlark');
+	SELECT contactsync_unwatch('members', 'campaignlark'), contactsync_watch('members', 'campaignlark', filter => 'live')});
+$sandbox->fault('campaignlark', { effect => 'after', times => 100, action => { status => 503 } });
+$node->safe_psql('postgres', q{UPDATE members SET first_name = 'Lost'});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /Lost/ });
+$node->safe_psql('postgres', q{UPDATE members SET live = false});
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', q{CALL contactsync_wait('campaignlark')});
+$node->safe_psql('postgres', q{UPDATE members SET live = true, first_name = 'Mem'; CALL contactsync_wait('campaignlark')});
+is(name_at('mem@example.com'), 'Mem', 'what may have arrived is overwritten when the row is as it was before');
+
 $node->stop;
 done_testing();
