@@ -117,6 +117,7 @@ cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
 		intent->email = NULL;
 	intent->watch = lane->watch_id;
 	intent->key = lane->watch ? change->key : NULL;
+	intent->upserts = contact->action == CS_UPSERT;
 	intent->withdraws = withdraws;
 	intent->claims = claims;
 	if (lane->watch == NULL)

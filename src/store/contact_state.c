@@ -412,6 +412,8 @@ intend(CsContactWriter *to, int n, const void *arg)
 		keep_speaker(to);
 		keep_all(writer);
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
+		if (intents[i].upserts)
+			cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum('u'));
 		if (intents[i].withdraws)
 		{
 			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_NO));

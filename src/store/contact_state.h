@@ -74,6 +74,7 @@ typedef struct CsContactIntent
 	const char *email;			/* NULL: it is the upsert key */
 	int			watch;
 	const char *key;
+	bool		upserts;		/* rather than removes */
 	bool		withdraws;		/* consent that was claimed is over */
 	bool		claims;			/* consent is claimed by a word */
 } CsContactIntent;

@@ -197,6 +197,21 @@ $node->safe_psql('postgres', q{DELETE FROM customers WHERE id IN (30, 31); ALTER
 $sandbox->clear_faults('campaignlark');
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM contactsync.queue}), 'the lane does not stand still');
 
+# a row brings back a contact that was unsubscribed, the answer is lost, and the row goes
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (21, 'ned@example.com', 'Ned'); CALL contactsync_wait('campaignlark')});
+$node->safe_psql('postgres', q{DELETE FROM customers WHERE id = 21; CALL contactsync_wait('campaignlark')});
+is(at_provider('ned@example.com'), 'Ned UNSUBSCRIBED', 'a contact is unsubscribed with its row');
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (22, 'ned@example.com', 'Ned', false); CALL contactsync_wait('campaignlark')});
+$node->safe_psql('postgres', q{DELETE FROM customers WHERE id = 22; CALL contactsync_wait('campaignlark')});
+$sandbox->fault('campaignlark', { effect => 'after', times => 100, action => { status => 503 } });
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (23, 'ned@example.com', 'Ned again')});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /SUBSCRIBED/ && $_[-1]{body} =~ /Ned again/ && $_[-1]{status} });
+is(at_provider('ned@example.com'), 'Ned again SUBSCRIBED', 'a new row that says yes subscribes it, without an answer');
+$node->safe_psql('postgres', q{DELETE FROM customers WHERE id = 23});
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', q{CALL contactsync_wait('campaignlark')});
+is(at_provider('ned@example.com'), 'Ned again UNSUBSCRIBED', 'it is unsubscribed when that row goes');
+
 # a row of a new watch is sent, the answer is lost, and the row goes and comes back as it was
 $node->safe_psql(
 	'postgres', q{
