@@ -129,7 +129,6 @@ def arguments():
     parser.add_argument("--provider", choices=PROVIDERS, help="run only this provider; this is faster, but makes other choices")
     parser.add_argument("--acts", help="comma-separated names of functions in consent_history.py; run only these")
     parser.add_argument("--show", type=int, default=3, help="number of histories to print for each kind of verdict and provider")
-    parser.add_argument("--until", metavar="KIND,...", help="stop after the first history with one of these verdicts")
     parser.add_argument("--kept", action="store_true", help="run the seeds of consent_seeds.txt, which failed once")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", action="store_true")
@@ -203,8 +202,6 @@ def run_seeds(options, tally):
         seeds = [(seed, options.provider) for seed in range(options.seed, options.seed + options.seeds)]
         for seed, options.provider in kept_seeds() if options.kept else seeds:
             run_history(place, seed, tally)
-            if options.until and any(tally.counts[name, kind] for name in PROVIDERS for kind in options.until.split(",")):
-                break
     finally:
         place.server.stop("immediate")
         place.sandbox.process.stdin.close()
