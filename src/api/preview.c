@@ -25,6 +25,7 @@
 #include "utils/formatting.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/text.h"
 #include "http/json.h"
@@ -408,8 +409,7 @@ take_response(FunctionCallInfo fcinfo, CsResponse *response)
 	response->body_len = strlen(response->body);
 	if (response->status == 0)
 		response->error = response->body;
-	response->received_at = (double) GetCurrentTimestamp() / USECS_PER_SEC +
-		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY;
+	response->received_at = cs_clock_unix(GetCurrentTimestamp());
 }
 
 /* Return what is at fault for a halt, or NULL. */

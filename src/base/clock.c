@@ -18,10 +18,10 @@
 #include "base/clock.h"
 #include "base/settings.h"
 
-static double
-real_now(void)
+double
+cs_clock_unix(TimestampTz real)
 {
-	return (double) GetCurrentTimestamp() / USECS_PER_SEC +
+	return (double) real / USECS_PER_SEC +
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY;
 }
 
@@ -29,7 +29,7 @@ double
 cs_clock_now(void)
 {
 	static double started_at = 0;
-	double		now = real_now();
+	double		now = cs_clock_unix(GetCurrentTimestamp());
 
 	if (cs_clock_speed == 1.0)
 		return now;

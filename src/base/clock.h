@@ -21,6 +21,9 @@ extern long cs_clock_wait_ms(double seconds);
 /* Convert a real time to Unix seconds on our clock; 0 stays 0. */
 extern double cs_clock_of(TimestampTz real);
 
+/* Convert a real time to Unix seconds. */
+extern double cs_clock_unix(TimestampTz real);
+
 /* Convert a time on our clock to a timestamp to show. */
 extern TimestampTz cs_clock_timestamp(double unix_seconds);
 

@@ -15,6 +15,7 @@
 #include "pgtime.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 #include "http/json.h"
 #include "provider/contact.h"
@@ -159,6 +160,14 @@ cs_contact_parse_time(const char *text, TimestampTz *time)
 		return false;
 	*time -= offset * USECS_PER_MINUTE;
 	return true;
+}
+
+double
+cs_contact_unix_time(const char *text)
+{
+	TimestampTz time;
+
+	return text && cs_contact_parse_time(text, &time) ? cs_clock_unix(time) : -1;
 }
 
 /* Does the status allow mail, now or after a confirmation? */

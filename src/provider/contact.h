@@ -190,6 +190,9 @@ extern bool cs_contact_is(const CsContact *contact, CsField field, const char *v
  */
 extern bool cs_contact_parse_time(const char *text, TimestampTz *time);
 
+/* The same in Unix seconds; -1 if it is none, or NULL. */
+extern double cs_contact_unix_time(const char *text);
+
 /* What opt_in and status say: CS_CONSENT_... */
 extern char cs_contact_consent(const CsContact *contact);
 

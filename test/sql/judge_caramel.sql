@@ -61,7 +61,7 @@ SELECT state, consents, verdict, next_step, claimed, opted_out FROM (VALUES ('{}
 	contactsync_judge('car', 200, NULL, rpc(jsonb_build_object('id', 'con_1', 'marketing_consent', consents)::text), '{"email": "a@example.com", "opt_in": true}', state => state);
 -- with the form as the only way, a contact that turned out to be new is submitted next; no other is, without a claim
 ALTER SERVER car OPTIONS (ADD route 'form');
-SELECT claim, created_at, verdict, next_step, claimed, outcome FROM (VALUES ('if_new'), ('no')) AS c (claim), (VALUES ('1994-11-06T08:49:36Z'), ('1994-11-06T08:49:35Z'), ('1994-11-06T08:49:30Z'), ('yesterday'), (NULL)) AS t (created_at),
+SELECT claim, created_at, verdict, next_step, claimed, outcome FROM (VALUES ('if_new'), ('no')) AS c (claim), (VALUES ('1994-11-06T08:49:36Z'), ('1994-11-06T10:49:36.5+02:00'), ('1994-11-06T08:49:35Z'), ('1994-11-06T08:49:30Z'), ('1994-11-06T09:49:36+02:00'), ('yesterday'), (NULL)) AS t (created_at),
 	contactsync_judge('car', 200, '{"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}', rpc(jsonb_build_object('id', 'con_1', 'created_at', created_at, 'marketing_consent', false)::text), '{"email": "a@example.com", "opt_in": true}', state => jsonb_build_object('claim', claim));
 -- nor is one that came by a form, however short ago: somebody signed up
 SELECT source, verdict, next_step FROM (VALUES ('api'), ('form_submit')) AS s (source),

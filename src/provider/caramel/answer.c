@@ -13,8 +13,6 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "provider/answer.h"
 #include "provider/caramel/answer.h"
 #include "provider/caramel/request.h"
@@ -337,21 +335,6 @@ find_member(CsJson *result, const char *name)
 	return found;
 }
 
-/* Unix seconds of a time such as 2026-06-06T14:23:11Z; -1 if it is none. */
-static double
-parse_time(const char *text)
-{
-	struct tm	tm = {0};
-
-	if (text == NULL ||
-		sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-			   &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
-		return -1;
-	tm.tm_year -= 1900;
-	tm.tm_mon -= 1;
-	return (double) timegm(&tm);
-}
-
 /*
  * Has the call created the contact?  [DOC]: the contact object has created_at,
  * which is compared with the Date of the answer, by the same clock; and source, which
@@ -360,7 +343,7 @@ parse_time(const char *text)
 static bool
 is_new(const CsResponse *response, CsJson *result)
 {
-	double		created_at = parse_time(cs_json_string(find_member(result, "created_at")));
+	double		created_at = cs_contact_unix_time(cs_json_string(find_member(result, "created_at")));
 	double		date = cs_message_date(response);
 	const char *source = cs_json_string(find_member(result, "source"));
 

@@ -77,14 +77,10 @@ read_contact(const CsResponse *response, CsJson *doc, CsOutcome *outcome)
 static double
 read_time(CsJson *value)
 {
-	const char *text = cs_json_string(value);
-	TimestampTz time;
+	double		time = cs_contact_unix_time(cs_json_string(value));
 	double		milliseconds;
 
-	if (text && cs_contact_parse_time(text, &time))
-		return (double) time / USECS_PER_SEC +
-			(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY;
-	return cs_json_number(value, &milliseconds) ? milliseconds / 1000.0 : -1;
+	return time < 0 && cs_json_number(value, &milliseconds) ? milliseconds / 1000.0 : time;
 }
 
 /*
