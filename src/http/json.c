@@ -432,3 +432,15 @@ cs_json_member_raw(StringInfo out, const char *name, const char *json)
 	cs_json_key(out, name);
 	appendBinaryStringInfo(out, json, (int) strlen(json));
 }
+
+void
+cs_json_end_member(StringInfo out, int start)
+{
+	if (out->data[out->len - 1] != '{')
+	{
+		appendStringInfoCharMacro(out, '}');
+		return;
+	}
+	out->len = start;
+	out->data[start] = '\0';
+}

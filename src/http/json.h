@@ -77,6 +77,9 @@ extern void cs_json_quote(StringInfo out, const char *utf8);
 extern void cs_json_member(StringInfo out, const char *name, const char *utf8); /* NULL: null */
 extern void cs_json_member_raw(StringInfo out, const char *name, const char *json);
 
+/* Close the object of the member that begins at "start"; leave the member out if it is empty. */
+extern void cs_json_end_member(StringInfo out, int start);
+
 /* Write a comma unless the last byte opens an object or an array. */
 extern void cs_json_comma(StringInfo out);
 

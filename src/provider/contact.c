@@ -263,6 +263,17 @@ cs_contact_text_length(const char *text)
 	return n;
 }
 
+CsRefusal *
+cs_contact_check_length(const CsContact *contact, CsField field, size_t max)
+{
+	const char *value = contact->value[field];
+
+	if (value == NULL || strlen(value) <= max || cs_contact_text_length(value) <= max)
+		return NULL;
+	return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
+							 "%s has more than %zu characters", cs_contact_field_name(field), max);
+}
+
 /* ---------- from a provider's JSON ---------- */
 
 void

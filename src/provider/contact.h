@@ -225,6 +225,9 @@ extern CsRefusal *cs_contact_check_path(const char *field, const char *text);
 /* Return the length of a UTF-8 text in characters. */
 extern size_t cs_contact_text_length(const char *text);
 
+/* Refuse a field that has more characters than "max". */
+extern CsRefusal *cs_contact_check_length(const CsContact *contact, CsField field, size_t max);
+
 /* Set a field from a provider's JSON, unless the value is absent or null. */
 extern void cs_contact_set_json(CsContact *contact, CsField field, CsJson *value);
 

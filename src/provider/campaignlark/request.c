@@ -222,13 +222,7 @@ write_fields(StringInfo out, const CsCampaignLark *lark, bool nulls, uint32 drop
 			cs_json_member_raw(out, attribute->name, attribute->json);
 	}
 
-	if (out->data[out->len - 1] == '{')
-	{
-		out->len = start;		/* empty: leave the member out */
-		out->data[start] = '\0';
-	}
-	else
-		appendStringInfoCharMacro(out, '}');
+	cs_json_end_member(out, start);
 }
 
 /*

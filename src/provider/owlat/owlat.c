@@ -202,7 +202,6 @@ const CsProvider cs_owlat = {
 	.auth = CS_AUTH_BEARER,
 	.fields = FIELDS,
 	.required = CS_FIELD_BIT(CS_EMAIL),
-
 	.abilities = CS_CAN_DELETE | CS_CAN_UNSUBSCRIBE,
 	/* [SRC] */
 	.mails_whoever_exists = "Owlat sends campaigns to segments to every contact that has not opted out of all mail, whatever topics it is in.",

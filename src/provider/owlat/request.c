@@ -10,22 +10,13 @@
 #include "http/url.h"
 #include "provider/owlat/request.h"
 
-#define MAX_LENGTH	200			/* characters of a name or an address */
+/*
+ * Characters of a name or an address.  [SRC]: the create mutation accepts this many,
+ * an update more.
+ */
+#define MAX_LENGTH	200
 
 /* ---------- contacts ---------- */
-
-/* [SRC]: the create mutation accepts 200 characters, an update more. */
-static CsRefusal *
-check_length(const CsContact *contact, CsField field)
-{
-	const char *value = contact->value[field];
-
-	if (value == NULL || strlen(value) <= MAX_LENGTH || cs_contact_text_length(value) <= MAX_LENGTH)
-		return NULL;
-	return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
-							 "%s has more than %d characters",
-							 cs_contact_field_name(field), MAX_LENGTH);
-}
 
 CsRefusal *
 cs_owlat_prepare(const CsEndpoint *endpoint, CsContact *contact)
@@ -45,11 +36,11 @@ cs_owlat_prepare(const CsEndpoint *endpoint, CsContact *contact)
 	if ((contact->present & CS_FIELD_BIT(CS_OPT_IN)) && owlat->topic_id == NULL)
 		return cs_contact_refuse(CS_REASON_INVALID_FIELD, "opt_in",
 								 "Owlat keeps consent in topics, and the option topic_id is not set");
-	refusal = check_length(contact, CS_EMAIL);
+	refusal = cs_contact_check_length(contact, CS_EMAIL, MAX_LENGTH);
 	if (refusal == NULL)
-		refusal = check_length(contact, CS_FIRST_NAME);
+		refusal = cs_contact_check_length(contact, CS_FIRST_NAME, MAX_LENGTH);
 	if (refusal == NULL)
-		refusal = check_length(contact, CS_LAST_NAME);
+		refusal = cs_contact_check_length(contact, CS_LAST_NAME, MAX_LENGTH);
 	return refusal;
 }
 

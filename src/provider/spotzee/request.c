@@ -41,18 +41,6 @@ cs_spotzee_other(const CsSpotzee *spotzee, const char *limitation)
 
 /* ---------- contacts ---------- */
 
-static CsRefusal *
-check_length(const CsContact *contact, CsField field, int max)
-{
-	const char *value = contact->value[field];
-
-	if (value == NULL || cs_contact_text_length(value) <= max)
-		return NULL;
-	return cs_contact_refuse(CS_REASON_INVALID_FIELD, cs_contact_field_name(field),
-							 "%s has more than %d characters",
-							 cs_contact_field_name(field), max);
-}
-
 /*
  * [SEED]: "a field ... that uniquely identifies a customer and never changes".
  * [SRC]: "Don't use the email as external_id (emails change)".
@@ -81,8 +69,8 @@ cs_spotzee_prepare(const CsEndpoint *endpoint, CsContact *contact)
 	if (contact->action == CS_DELETE)
 		return cs_contact_check_path("external_id", id);
 
-	refusal = check_length(contact, CS_LOCALE, MAX_LOCALE);
-	return refusal ? refusal : check_length(contact, CS_TIMEZONE, MAX_TIMEZONE);
+	refusal = cs_contact_check_length(contact, CS_LOCALE, MAX_LOCALE);
+	return refusal ? refusal : cs_contact_check_length(contact, CS_TIMEZONE, MAX_TIMEZONE);
 }
 
 /* ---------- subscriptions ---------- */
@@ -172,13 +160,7 @@ write_data(StringInfo out, bool users, const CsContact *contact, bool nulls)
 			cs_json_member_raw(out, attribute->name, attribute->json);
 	}
 
-	if (out->data[out->len - 1] == '{')
-	{
-		out->len = start;		/* empty: leave the member out */
-		out->data[start] = '\0';
-	}
-	else
-		appendStringInfoCharMacro(out, '}');
+	cs_json_end_member(out, start);
 }
 
 static void
@@ -220,16 +202,12 @@ cs_spotzee_add_headers(const CsSpotzee *spotzee, CsRequest *request)
 		cs_message_add_header(request, "Spotzee-Version", spotzee->version);
 }
 
-/* The path of a call about one contact. */
-static char *
-contact_url(const CsEndpoint *endpoint, const CsSpotzee *spotzee, const CsBatch *batch)
+char *
+cs_spotzee_contact_url(const CsEndpoint *endpoint, const char *limitation, const CsContact *contact)
 {
-	const char *limitation = batch->limitation;
-
-	if (batch->step == CS_SPOTZEE_STEP_OTHER_LOOKUP)
-		limitation = cs_spotzee_other(spotzee, limitation);
-	return psprintf("%s%s/%s", endpoint->base_url, cs_spotzee_path(spotzee, limitation),
-					cs_url_encode(batch->contacts[0]->upsert_key));
+	return psprintf("%s%s/%s", endpoint->base_url,
+					cs_spotzee_path(cs_provider_settings(endpoint), limitation),
+					cs_url_encode(contact->upsert_key));
 }
 
 void
@@ -237,12 +215,15 @@ cs_spotzee_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *re
 {
 	const CsSpotzee *spotzee = cs_provider_settings(endpoint);
 	CsSpotzeeCall call = cs_spotzee_call(batch);
+	const char *limitation = batch->limitation;
 
+	if (batch->step == CS_SPOTZEE_STEP_OTHER_LOOKUP)
+		limitation = cs_spotzee_other(spotzee, limitation);
 	cs_spotzee_add_headers(spotzee, request);
 	if (call == CS_SPOTZEE_CALL_DELETE || call == CS_SPOTZEE_CALL_LOOKUP)
 	{
 		request->method = call == CS_SPOTZEE_CALL_DELETE ? "DELETE" : "GET";
-		request->url = contact_url(endpoint, spotzee, batch);
+		request->url = cs_spotzee_contact_url(endpoint, limitation, batch->contacts[0]);
 		return;
 	}
 
@@ -256,9 +237,8 @@ cs_spotzee_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *re
 	}
 	else
 	{
-		request->url = psprintf("%s%s/batch", endpoint->base_url,
-								cs_spotzee_path(spotzee, batch->limitation));
-		write_batch(&request->body, cs_spotzee_has_users(spotzee, batch->limitation), batch,
+		request->url = psprintf("%s%s/batch", endpoint->base_url, cs_spotzee_path(spotzee, limitation));
+		write_batch(&request->body, cs_spotzee_has_users(spotzee, limitation), batch,
 					endpoint->nulls_clear);
 	}
 	request->idempotency_key = cs_provider_idempotency_key(batch, &request->body);

@@ -68,6 +68,10 @@ extern CsSpotzeeCall cs_spotzee_call(const CsBatch *batch);
  */
 extern int	cs_spotzee_subscription_state(const CsSpotzee *spotzee, const CsContact *contact);
 
+/* Return the URL of a contact. */
+extern char *cs_spotzee_contact_url(const CsEndpoint *endpoint, const char *limitation,
+									const CsContact *contact);
+
 /* Add the headers that every call has. */
 extern void cs_spotzee_add_headers(const CsSpotzee *spotzee, CsRequest *request);
 
