@@ -225,12 +225,21 @@ judge_deletion(const CsSpotzee *spotzee, const CsBatch *batch, const CsResponse 
 	return true;
 }
 
+CsJson *
+cs_spotzee_find_contact(CsJson *doc)
+{
+	CsJson	   *user = cs_json_get(doc, "user");
+
+	if (user == NULL)
+		user = cs_json_get(doc, "contact");
+	return user ? user : doc;
+}
+
 /* The address that a contact has, if it is not to get the one that it would be sent with. */
 static const char *
 kept_address(const CsContact *contact, CsJson *doc)
 {
-	CsJson	   *user = cs_json_get(doc, "user");
-	const char *address = cs_json_string(cs_json_get(user ? user : doc, "email"));
+	const char *address = cs_json_string(cs_json_get(cs_spotzee_find_contact(doc), "email"));
 
 	if (address == NULL || contact->value[CS_EMAIL] == NULL)
 		return NULL;

@@ -12,6 +12,9 @@
 
 #include "provider/provider.h"
 
+/* Return the contact in an answer about one; the older API has it as it is, or calls it otherwise. */
+extern CsJson *cs_spotzee_find_contact(CsJson *doc);
+
 extern void cs_spotzee_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 							 const CsResponse *response, CsJudgement *judgement);
 

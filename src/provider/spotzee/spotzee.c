@@ -27,7 +27,6 @@
  */
 #include "postgres.h"
 
-#include "http/url.h"
 #include "provider/answer.h"
 #include "provider/spotzee/answer.h"
 #include "provider/spotzee/request.h"
@@ -173,8 +172,7 @@ build_lookup(const CsEndpoint *endpoint, const CsContact *contact, CsRequest *re
 		return false;
 	request->method = "GET";
 	cs_spotzee_add_headers(spotzee, request);
-	request->url = psprintf("%s%s/%s", endpoint->base_url, cs_spotzee_path(spotzee, endpoint->limitation),
-							cs_url_encode(contact->upsert_key));
+	request->url = cs_spotzee_contact_url(endpoint, endpoint->limitation, contact);
 	return true;
 }
 
@@ -188,12 +186,8 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 	static const char *const names[CS_FIELD_COUNT] = {
 		[CS_FIRST_NAME] = "first_name",[CS_LAST_NAME] = "last_name"
 	};
-	CsJson	   *user = cs_json_get(doc, "user");
+	CsJson	   *user = cs_spotzee_find_contact(doc);
 
-	if (user == NULL)
-		user = cs_json_get(doc, "contact");
-	if (user == NULL)
-		user = doc;
 	remote->contact = palloc0(sizeof(CsContact));
 	remote->id = cs_json_text(cs_json_get(user, "id"));
 	remote->updated_at = cs_json_text(cs_json_get(user, "updated_at"));
