@@ -20,6 +20,7 @@
 #include "base/text.h"
 #include "base/try.h"
 #include "delivery/row_contact.h"
+#include "delivery/withhold.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
 #include "store/failure.h"
@@ -180,7 +181,7 @@ static bool
 is_withheld(const CsComparer *comparer, const CsContact *contact)
 {
 	return contact->consent != CS_CONSENT_YES &&
-		cs_provider_withholds(comparer->endpoint->provider, contact);
+		cs_withhold_applies(comparer->endpoint, contact);
 }
 
 static void

@@ -20,7 +20,10 @@
 bool
 cs_withhold_applies(const CsEndpoint *endpoint, const CsContact *contact)
 {
-	return cs_provider_withholds(endpoint->provider, contact);
+	if (endpoint->provider->mails_whoever_exists == NULL || contact->known)
+		return false;
+	return contact->consent == CS_CONSENT_NO || contact->consent == CS_CONSENT_NULL ||
+		(contact->claim == CS_CLAIM_NOT && (contact->opted_out || contact->claimed));
 }
 
 bool

@@ -13,7 +13,10 @@
 #include "delivery/change.h"
 #include "delivery/person.h"
 
-/* Is it a contact that nobody consented to, or not any more, and not to be created? */
+/*
+ * Is the contact not to be created, because the provider would mail somebody who did
+ * not consent, or somebody again without a word?
+ */
 extern bool cs_withhold_applies(const CsEndpoint *endpoint, const CsContact *contact);
 
 /* Is it updated where it exists, without being created? */

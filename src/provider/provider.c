@@ -417,12 +417,3 @@ cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome, MemoryCon
 		contact->keeps_address = true;
 	}
 }
-
-bool
-cs_provider_withholds(const CsProvider *provider, const CsContact *contact)
-{
-	if (provider->mails_whoever_exists == NULL || contact->known)
-		return false;
-	return contact->consent == CS_CONSENT_NO || contact->consent == CS_CONSENT_NULL ||
-		(contact->claim == CS_CLAIM_NOT && (contact->opted_out || contact->claimed));
-}

@@ -366,12 +366,6 @@ typedef struct CsProvider
 
 /* ---------- provider.c ---------- */
 
-/*
- * Is the contact not to be created, because the provider would mail somebody who did
- * not consent, or somebody again without a word?
- */
-extern bool cs_provider_withholds(const CsProvider *provider, const CsContact *contact);
-
 /* Keep what a step said of a contact for the next one, in a memory context. */
 extern void cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome,
 									 MemoryContext context);
