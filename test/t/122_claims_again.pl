@@ -54,7 +54,7 @@ foreach my $name (sort keys %provider)
 {
 	lose($name, "${name}keep");
 	sql(qq{SELECT contactsync_mark_stale('${name}keep'); SELECT contactsync_reconcile('${name}keep', '${name}keep', automations => 'accepted'); CALL contactsync_wait('${name}keep')});
-	# Spotzee takes whoever exists for subscribed, and cannot be told to update only
+	# Spotzee takes whoever exists for subscribed
 	is(can_be_mailed($name, "${name}keep"), $name eq 'spotzee' ? 'yes' : '', "$name: no consent is claimed again");
 
 	lose($name, "${name}again");
