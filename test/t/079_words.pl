@@ -9,21 +9,25 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node();
 
+# everything is done by a role that owns nothing but its servers and tables
+$node->safe_psql('postgres', q{CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop});
+
+sub sql { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'shop' ]); }
+
 foreach my $name (qw(mailingcore campaignlark))
 {
 	my $account = "words$name";
 	my ($key, $is_in, $out) = $name eq 'mailingcore' ? ('email', sub { $_[0]{optIn} }, { optIn => JSON::PP::false }) :
 		('email_address', sub { $_[0]{status} eq 'SUBSCRIBED' }, { status => 'UNSUBSCRIBED' });
-	my $settle = sub { $node->safe_psql('postgres', "$_[0]; CALL contactsync_wait('$account')"); };
+	my $settle = sub { sql("$_[0]; CALL contactsync_wait('$account')") };
 	my $is_in_now = sub {
 		my ($contact) = grep { $_->{$key} eq $_[0] } @{ $sandbox->contacts($name, account => $account) };
 		return $is_in->($contact) ? 1 : 0;
 	};
 	my $opt_out = sub { $sandbox->call('POST', "$name/people", { account => $account, email => $_[0], act => 'opt_out' }) };
 
-	create_server($node, $sandbox, $name, account => $account, server => { pace => 500, burst => 50 });
-	$node->safe_psql(
-		'postgres', qq{
+	create_server($node, $sandbox, $name, account => $account, role => 'shop', server => { pace => 500, burst => 50 });
+	sql(qq{
 		CREATE TABLE $name (id int PRIMARY KEY, email text, wants boolean, first_name text);
 		SELECT contactsync_watch('$name', '$account', '{"email": "email", "opt_in": "wants", "first_name": "first_name"}')});
 
@@ -63,4 +67,5 @@ foreach my $name (qw(mailingcore campaignlark))
 	is($is_in_now->('e@example.com'), 0, "$name: a row that always said true says nothing new under another key");
 }
 
+$node->stop;
 done_testing();

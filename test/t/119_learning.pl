@@ -10,7 +10,11 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node('contactsync.clock_speed' => 20, 'restart_after_crash' => 'on');
 
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+# everything is done by a role that owns nothing but its servers and tables
+$node->safe_psql('postgres', q{CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop});
+
+sub sql { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'shop' ]); }
+sub admin { return $node->safe_psql('postgres', $_[0]); }
 sub lists { my ($name) = @_; return grep { $_->{method} eq 'GET' } @{ $sandbox->journal('mailingcore', account => $name) }; }
 
 # Return what the provider has of an address, as "name in" or "name out"; "-" if it has nothing.
@@ -37,7 +41,7 @@ my %fault = (
 
 foreach my $name (sort keys %fault)
 {
-	create_server($node, $sandbox, 'mailingcore', account => $name, server => { pace => 100, burst => 10, concurrency => 1, bulk_guard => 0 });
+	create_server($node, $sandbox, 'mailingcore', account => $name, role => 'shop', server => { pace => 100, burst => 10, concurrency => 1, bulk_guard => 0 });
 	$sandbox->call('POST', 'mailingcore/contacts', { account => $name, contacts => [ { email => 'left@example.com', optIn => \0, attributes => { firstName => 'L' } } ] });
 	$sandbox->fault('mailingcore', { match => { account => $name, method => 'GET' }, times => undef, action => $fault{$name} });
 	sql(qq{
@@ -63,7 +67,7 @@ foreach my $name (sort keys %fault)
 	arrives($name, 'word', 'W2 out');
 	sql(qq{SELECT contactsync_upsert('$name', '{"email": "direct\@example.com", "first_name": "D"}')});
 	arrives($name, 'direct', 'D out');
-	wait_for('the removal', sub { sql(qq{SELECT count(*) FROM contactsync.contact c JOIN contactsync.endpoint e ON e.id = c.endpoint
+	wait_for('the removal', sub { admin(qq{SELECT count(*) FROM contactsync.contact c JOIN contactsync.endpoint e ON e.id = c.endpoint
 		WHERE e.server = '$name' AND c.upsert_key = 'gone\@example.com' AND c.action = 'n'}) });
 	pass("$name: fields, withdrawals, words, removals and other contacts are sent meanwhile");
 	is(at_provider($name, 'new') . at_provider($name, 'left'), '-L out', "$name: contacts that wait do so as a whole");
@@ -86,12 +90,12 @@ foreach my $name (sort keys %fault)
 	is(at_provider($name, 'new'), 'N2 in', "$name: when they are listed, an address that is not there is claimed, and the last row speaks");
 	is(at_provider($name, 'left'), 'L2 out', "$name: one that is there is not");
 	like(status($name), qr/^(idle|running)$/, "$name: all is well then");
-	is(sql(qq{SELECT count(*) FROM contactsync.queue q JOIN contactsync.endpoint e ON e.id = q.endpoint WHERE e.server = '$name'}), '0', "$name: nothing is left in the queue");
+	is(admin(qq{SELECT count(*) FROM contactsync.queue q JOIN contactsync.endpoint e ON e.id = q.endpoint WHERE e.server = '$name'}), '0', "$name: nothing is left in the queue");
 }
 
 # more contacts than there is room for in memory
-sql(q{ALTER SYSTEM SET contactsync.max_pending = 1000; SELECT pg_reload_conf()});
-create_server($node, $sandbox, 'mailingcore', account => 'many', server => { pace => 1000, burst => 100, bulk_guard => 0 });
+admin(q{ALTER SYSTEM SET contactsync.max_pending = 1000; SELECT pg_reload_conf()});
+create_server($node, $sandbox, 'mailingcore', account => 'many', role => 'shop', server => { pace => 1000, burst => 100, bulk_guard => 0 });
 $sandbox->fault('mailingcore', { match => { account => 'many', method => 'GET' }, times => undef, action => { status => 500 } });
 sql(q{
 	CREATE TABLE many (id int PRIMARY KEY, email text, first_name text, opt_in boolean);
@@ -114,7 +118,7 @@ is(scalar(grep { $_->{optIn} } @{ $sandbox->contacts('mailingcore', account => '
 is($sandbox->count('mailingcore', account => 'many')->{contacts}, 6001, 'and nobody is missing');
 
 # contactsync_pull() of a session ends the wait as well
-create_server($node, $sandbox, 'mailingcore', account => 'session', server => { pace => 100 });
+create_server($node, $sandbox, 'mailingcore', account => 'session', role => 'shop', server => { pace => 100 });
 $sandbox->fault('mailingcore', { match => { account => 'session', method => 'GET' }, times => 1, action => { status => 503, retry_after => '100000' } });
 sql(q{
 	CREATE TABLE session (id int PRIMARY KEY, email text, first_name text, opt_in boolean);
@@ -126,7 +130,7 @@ arrives('session', 'one', 'O in');
 pass('contactsync_pull() ends the wait');
 
 # a key that may not list contacts
-create_server($node, $sandbox, 'mailingcore', account => 'scope', server => { pace => 100 });
+create_server($node, $sandbox, 'mailingcore', account => 'scope', role => 'shop', server => { pace => 100 });
 $sandbox->fault('mailingcore', { match => { account => 'scope', method => 'GET' }, times => undef, action => { status => 403 } });
 sql(q{
 	CREATE TABLE scope (id int PRIMARY KEY, email text, first_name text, opt_in boolean);

@@ -10,7 +10,10 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node('contactsync.clock_speed' => 20);
 
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+# everything is done by a role that owns nothing but its servers and tables
+$node->safe_psql('postgres', q{CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop});
+
+sub sql { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'shop' ]); }
 
 my %provider = (
 	mailingcore => { mapping => '"first_name": "name"' },
@@ -31,7 +34,7 @@ sub lose
 	my ($name, $account) = @_;
 	my $p = $provider{$name};
 
-	create_server($node, $sandbox, $name, account => $account, server => { pace => 500, burst => 50, bulk_guard => 0, %{ $p->{server} // {} } });
+	create_server($node, $sandbox, $name, account => $account, role => 'shop', server => { pace => 500, burst => 50, bulk_guard => 0, %{ $p->{server} // {} } });
 	$sandbox->config('owlat', { account => $account, topics => { topicsingle000000000000000000000 => { double_opt_in => JSON::PP::false } } }) if $name eq 'owlat';
 	sql(qq{
 		CREATE TABLE $account (id int PRIMARY KEY, email text, name text, wants boolean);
@@ -40,7 +43,7 @@ sub lose
 		INSERT INTO $account VALUES (1, 'yes\@$account.example', 'Y', true), (2, 'left\@$account.example', 'L', true), (3, 'no\@$account.example', 'N', false);
 		CALL contactsync_wait('$account')});
 	is(can_be_mailed($name, $account), 'left yes', "$account: those who consent can be mailed");
-	sql(qq{UPDATE contactsync.contact c SET opted_out = true FROM contactsync.endpoint e
+	$node->safe_psql('postgres', qq{UPDATE contactsync.contact c SET opted_out = true FROM contactsync.endpoint e
 		WHERE e.id = c.endpoint AND e.server = '$account' AND 'left\@$account.example' IN (c.upsert_key, c.email)});
 	foreach my $person (qw(yes left no))
 	{
@@ -65,7 +68,7 @@ foreach my $name (sort keys %provider)
 	is($sandbox->count($name, account => "${name}again")->{requests}, $calls, "$name: once");
 }
 
-my ($status, undef, $err) = $node->psql('postgres', q{SELECT contactsync_mark_stale('mailingcoreagain', claims => 'all')});
+my ($status, undef, $err) = $node->psql('postgres', q{SELECT contactsync_mark_stale('mailingcoreagain', claims => 'all')}, extra_params => [ '-U', 'shop' ]);
 like($err, qr/invalid value for "claims": "all"\nHINT:  Use 'keep' to claim no consent again/, 'another value is rejected');
 
 $node->stop;
