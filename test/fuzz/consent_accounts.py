@@ -101,9 +101,17 @@ class Account:
         """Whether the product can send a consent to this address."""
         return self.carries
 
-    def removed_identity(self, event):
-        """The identity of the contact that a request removed or withdrew, where an address can have several contacts."""
-        return None
+    def contacts_of(self, row, contacts):
+        """The contacts that belong to a row."""
+        return [contact for contact in contacts if self.is_of(contact, row)]
+
+    def is_mailed(self, contact):
+        """Whether this contact can be mailed, where an address can have several."""
+        return True
+
+    def removed_identities(self, event, address):
+        """What rows of the contact that a request removed or withdrew have as identities, where that can be something else than the address."""
+        return set()
 
     def may_fail(self, reason, row, standing):
         return False
@@ -144,6 +152,14 @@ class MailingCore(Account):
         if self.external and row.mc_ext and contact["externalId"] is not None:
             return contact["externalId"] == row.mc_ext
         return self.address_of(contact) == row.address
+
+    def contacts_of(self, row, contacts):
+        """Without a contact of its external id, that of the address."""
+        found = super().contacts_of(row, contacts)
+        return [contact for contact in found if contact["externalId"] and contact["externalId"] == row.mc_ext] or found
+
+    def removed_identities(self, event, address):
+        return {event.get("external_id"), address} - {None} if self.external else set()
 
     def can_delete(self, contact):
         return contact["externalId"] is not None
@@ -256,8 +272,11 @@ class Spotzee(Account):
         """Without a subscription, consent is claimed by creating a contact, and by nothing else."""
         return "subscription_id" in self.options or not any(self.address_of(contact) == address for contact in contacts)
 
-    def removed_identity(self, event):
-        return event.get("external_id")
+    def is_mailed(self, contact):
+        return contact["subscriptions"].get("5") != 0
+
+    def removed_identities(self, event, address):
+        return {event.get("external_id")} - {None}
 
     def name_of(self, contact):
         return contact["first_name"] or (contact["data"] or {}).get("first_name")

@@ -288,6 +288,7 @@ class History(World):
             return
         if account.provider == "mailingcore" and self.rng.random() < 0.5 and account.on_delete != "delete":
             account.external = not account.external
+            self.ledgers[account.provider].remap(self.rows)
         else:
             account.attribute = not account.attribute
         for table in account.watched:
@@ -343,7 +344,7 @@ class History(World):
         self.quiet()
         for table in list(account.watched):
             self.unwatch(account, table)
-        self.ledgers[account.provider].upserted.clear()
+        self.ledgers[account.provider].dropped()
         self.attempt(account, f"DROP SERVER {account.server} CASCADE")
         self.make_server(account)
         self.note("the server is created again", None, account.provider)

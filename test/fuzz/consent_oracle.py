@@ -93,6 +93,8 @@ class Memory:
         self.withdrawn_at = None    # the newest withdrawing request since the last quiet point
         self.undecided = False      # the rules do not say whether there was a word, and none was carried since
         self.removed = False        # a request removed the contact, and none has made the address reachable since
+        self.last_reads = None      # the mapped values of the row that spoke last
+        self.changed_step = 0       # when they became what they are
 
 
 class Verdict:
@@ -122,6 +124,7 @@ class Ledger:
         self.lacking = set()        # those without a row at some moment since the last quiet point
         self.refusing = set()       # identities with a row that said false at some moment since the last quiet point
         self.given_up = set()       # identities whose watch ended, so that on_delete does not apply
+        self.remapped = set()       # uids of rows whose identity another mapping changed, and that were not read since
         self.upserted = {}          # address: (opt, name, step)
         self.events_read = 0
         self.claims_all = False
@@ -211,11 +214,14 @@ class Ledger:
             memory.said = says
         memory.rest_said_no &= says is not True
         memory.known = True
+        if memory.last_reads != self.account.reads(new):
+            memory.last_reads, memory.changed_step = self.account.reads(new), step
         if self.account.maps_opt_at and new.opt_at and says is not None:
             memory.newest = max(filter(None, [memory.newest, new.opt_at]))
         self.seen.add(new.uid)
         self.spoke[new.uid] = step
         self.loose -= {new.address, self.account.identity(new)}
+        self.remapped.discard(new.uid)
 
     def _yes(self, step, mark, memory, same, old, before, new, present):
         def word(why, required=True):
@@ -261,8 +267,10 @@ class Ledger:
     def imported(self, step, mark, rows, present, tables):
         """Record an import or a reconciliation, which reads the rows that the watch has not read yet."""
         for row in self.standing(rows, seen_only=False):
-            if row.table in tables and row.uid not in self.seen:
-                self._speak(step, mark, None, row, present)
+            if row.table in tables:
+                self.remapped.discard(row.uid)
+                if row.uid not in self.seen:
+                    self._speak(step, mark, None, row, present)
         self.look(rows)
 
     def upsert(self, step, mark, address, opt, name, present):
@@ -292,10 +300,20 @@ class Ledger:
             if address not in self.upserted and address not in others:
                 memory.abandoned = memory.gap = True
 
+    def remap(self, rows):
+        """Record that another mapping changed the identities of rows, which are not read again for that."""
+        self.remapped |= {row.uid for row in self.standing(rows)}
+
+    def dropped(self):
+        """Record the end of the server. What contactsync_upsert() made stands until an upsert or forget ends it."""
+        for address in self.upserted:
+            self.memories[address].abandoned = True
+        self.upserted.clear()
+
     def forgotten(self, address, rows):
         """Record an erasure. Rows with this address are as good as new; on_delete does not apply until one is sent again."""
         self.memories[address].abandoned = True
-        self.loose.add(address)
+        self.loose |= {address} | {self.account.identity(row) for row in rows.values() if row.address == address}
         self.seen -= {row.uid for row in rows.values() if row.address == address}
 
     def crashed(self):
@@ -419,9 +437,9 @@ class Ledger:
     def _judge_removal(self, memory, address, event):
         request, kind = event["journal"], event["kind"]
         memory.removed |= kind == "removed"
-        identity = self.account.removed_identity(event)
-        if identity and (identity not in self.stood or identity in self.lacking
-                         or kind == "withdrawn" and identity in self.refusing):
+        identities = self.account.removed_identities(event, address)
+        if identities and not any(identity in self.stood and identity not in self.lacking
+                                  and not (kind == "withdrawn" and identity in self.refusing) for identity in identities):
             return
         if memory.gap or kind == "withdrawn" and memory.row_said_no or not memory.known:
             return
@@ -475,16 +493,25 @@ class Ledger:
         memory.words = [word for word in memory.words if not word.carried and not (there and word.required)]
         unread = [row for row in self.standing(self.rows, seen_only=False) if row.address == address]
         withdrawn = rows and all(self.says(row) is False for row in rows + unread) and memory.said is False
-        came = memory.yes_step is not None and memory.yes_step > max((self.spoke.get(row.uid, 0) for row in rows), default=0)
+        # what has not changed is not sent, so that a row inserted anew with the same values withdraws nothing again
+        came = memory.yes_step is not None and memory.yes_step > memory.changed_step
         ours = memory.claimed or not self.account.withholds
-        if withdrawn and there and ours and not came and not failed and self.account.can_withdraw:
+        if (withdrawn and there and ours and not came and not failed and self.account.can_withdraw
+                and not self._is_left_behind(address, contacts)):
             self.lasting_verdict("stale", address, "consent was withdrawn in the table, and not at the provider")
+
+    def _is_left_behind(self, address, contacts):
+        """Whether the contacts that can be mailed at the address are those of rows that have gone, which on_delete leaves as they are."""
+        identities = {self.account.identity(row) for row in self.standing(self.rows, seen_only=False)}
+        return self.account.on_delete == "ignore" and all(
+            self.account.identity_of(contact) not in identities | {None}
+            for contact in contacts if self.account.address_of(contact) == address and self.account.is_mailed(contact))
 
     def _quiet_values(self, standing, contacts, failed):
         groups, there = collections.defaultdict(list), {}
         for rows in standing.values():
             for row in rows:
-                found = [contact for contact in contacts if self.account.is_of(contact, row)]
+                found = self.account.contacts_of(row, contacts)
                 group = found[0]["id"] if found else self.account.identity(row)
                 groups[group].append(row)
                 there[group] = found
@@ -493,7 +520,8 @@ class Ledger:
             speakers = [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) >= last]
             address = speakers[0].address
             upserted = self.upserted.get(address)
-            if any(row.address in failed or {row.address, self.account.identity(row)} & self.loose for row in rows) or upserted and upserted[2] >= last:
+            if any(row.address in failed or row.uid in self.remapped or {row.address, self.account.identity(row)} & self.loose
+                   for row in rows) or upserted and upserted[2] >= last:
                 continue
             if not there[group] and not any(self._counts(row) for row in rows):
                 continue

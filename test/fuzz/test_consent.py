@@ -292,6 +292,30 @@ class Removals(OracleTest):
         self.quiet()
         self.assert_found("stale")
 
+    def test_a_row_inserted_anew_with_the_same_values_withdraws_nothing_again(self):
+        self.claimed()
+        self.commit(self.row(1, opt=False))
+        self.withdraw()
+        self.quiet()
+        self.step += 1
+        self.event("opted_in", by="person", gained=["campaigns"])["mailable"] = True
+        self.ledger.person(self.step, JANE, "opt_in", self.request)
+        self.commit(self.row(1, opt=False, key=("a", "1001")))
+        self.quiet()
+        self.assert_found()
+        self.commit(self.row(1, opt=False, key=("a", "1001"), name="M"))
+        self.contacts[JANE]["attributes"]["name"] = "M"
+        self.quiet()
+        self.assert_found("stale")
+
+    def test_the_end_of_a_server_ends_no_upsert(self):
+        self.ledger.upsert(1, 0, JANE, True, "N", set())
+        self.claim()
+        self.quiet()
+        self.ledger.dropped()
+        self.ledger.finish(self.rows, list(self.contacts.values()), list(self.people.values()))
+        self.assert_found()
+
 
 class Values(OracleTest):
     def test_the_row_that_spoke_last_counts(self):
@@ -320,6 +344,83 @@ class Values(OracleTest):
 
     def test_a_contact_that_is_missing(self):
         self.commit(self.row(1, opt=None))
+        self.quiet()
+        self.assert_found("stale")
+
+
+class ExternalIds(OracleTest):
+    """A contact is found by its external id where a row has one."""
+
+    def setUp(self):
+        super().setUp()
+        self.account.external = True
+
+    def claimed(self):
+        self.commit(self.row(1))
+        self.claim()
+        self.contacts[JANE]["externalId"] = "M1"
+        self.quiet()
+        self.assert_found()
+
+    def test_who_has_a_row_of_that_id_is_not_removed(self):
+        self.claimed()
+        self.requested("removed", lost=["campaigns"], external_id="M1")
+        self.ledger.read(self.people.values())
+        self.assert_found("removed")
+
+    def test_another_row_of_the_address_does_not_stand_for_it(self):
+        self.claimed()
+        self.commit(self.row(2))
+        self.commit(gone=[1])
+        self.requested("removed", lost=["campaigns"], external_id="M1")
+        self.ledger.read(self.people.values())
+        self.assert_found()
+
+    def test_one_without_an_id_does(self):
+        self.commit(self.row(1, mc_ext=None))
+        self.claim()
+        self.quiet()
+        self.requested("removed", lost=["campaigns"], external_id="M1")
+        self.ledger.read(self.people.values())
+        self.assert_found("removed")
+
+    def test_an_older_contact_of_the_address_is_not_the_one_of_the_id(self):
+        older = {"id": "a", "email": JANE, "externalId": None, "attributes": {"name": "N"}}
+        newer = {"id": "b", "email": "new@example.org", "externalId": "M1", "attributes": {"name": "M"}}
+        self.assertEqual(self.account.contacts_of(self.row(1), [older, newer]), [newer])
+        self.assertEqual(self.account.contacts_of(self.row(1), [older]), [older])
+
+    def test_another_mapping_counts_when_the_row_is_read_again(self):
+        self.account.external = False
+        self.commit(self.row(1, opt=None))
+        self.contacts[JANE] = {"id": "a", "email": JANE, "externalId": "other", "attributes": {"name": "N"}}
+        self.quiet()
+        self.account.external = True
+        self.ledger.remap(self.rows)
+        self.quiet()
+        self.assert_found()
+        self.ledger.imported(self.step, self.request, self.rows, set(self.contacts), {"w"})
+        self.quiet()
+        self.assert_found("stale")
+
+
+class Spotzee(OracleTest):
+    """An address can have several contacts."""
+
+    provider = "spotzee"
+
+    def test_a_contact_whose_row_has_gone_may_stay(self):
+        self.account.on_delete, self.account.can_withdraw = "ignore", True
+        self.commit(self.row(1))
+        self.requested("created", gained=["subscription 5"], external_id="E1")
+        self.contacts[JANE].update(external_id="E1", first_name="N", data={}, subscriptions={})
+        self.people[JANE].update(mailable=True)
+        self.quiet()
+        self.commit(self.row(2, opt=False))
+        self.commit(gone=[1])
+        self.quiet()
+        self.assert_found()
+        self.contacts[JANE]["external_id"] = "E2"
         self.quiet()
         self.assert_found("stale")
 

@@ -267,7 +267,7 @@ class Provider:
         account.contacts.remove(contact)
         self.felt(account, contact[self.address_field], "removed", request,
                   "request" if request else "dashboard", contact=contact["id"],
-                  external_id=contact.get("external_id"))
+                  external_id=contact.get("external_id") or contact.get("externalId"))
 
 
 def fits(pattern, segments):
