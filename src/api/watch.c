@@ -32,7 +32,6 @@
 #include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/policy.h"
-#include "store/row_state.h"
 #include "store/schedule.h"
 #include "store/source.h"
 #include "store/table_trigger.h"
@@ -247,8 +246,6 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 	if (!PG_ARGISNULL(ARG_ALWAYS))
 		cs_table_trigger_enable(watch, PG_GETARG_BOOL(ARG_ALWAYS));
 	cs_ddl_reset_columns(watch->endpoint);
-	if (!PG_ARGISNULL(ARG_MAPPING))
-		cs_row_state_forget_digests(watch->id);
 	cs_sql_leave(&scope);
 }
 

@@ -372,8 +372,7 @@ void
 cs_row_state_forget_digests(int watch)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.source_row SET digest = NULL WHERE watch = $1 AND digest IS NOT NULL AND NOT withheld",
-		1, {INT4OID}
+		"UPDATE contactsync.source_row SET digest = NULL WHERE watch = $1 AND digest IS NOT NULL", 1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(watch);
 

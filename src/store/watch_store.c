@@ -24,6 +24,7 @@
 #include "base/sql.h"
 #include "base/statement.h"
 #include "store/departure.h"
+#include "store/row_state.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
 #include "store/watch_store.h"
@@ -94,9 +95,6 @@ cs_watch_store_changed(const CsWatch *watch)
 		" WHERE id = $1",
 		6, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID}
 	};
-	static CsStatement forget_digests = {
-		"UPDATE contactsync.source_row SET digest = NULL WHERE watch = $1 AND digest IS NOT NULL", 1, {INT4OID}
-	};
 	Datum		args[6];
 
 	args[0] = Int32GetDatum(watch->id);
@@ -107,7 +105,7 @@ cs_watch_store_changed(const CsWatch *watch)
 	args[5] = CStringGetTextDatum(watch->search_path);
 	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n  ");
 	/* a row that is mapped in another way has not changed */
-	cs_sql_execute(&forget_digests, args, NULL);
+	cs_row_state_forget_digests(watch->id);
 	cs_invalidation_send(CS_DEFINITIONS);
 }
 
