@@ -161,17 +161,13 @@ static CsWatch *
 load_watch(int id)
 {
 	MemoryContext context = CurrentMemoryContext;
-	CsWatch    *watch = NULL;
+	CsWatch    *watch;
 	CsSqlScope	scope;
-	ListCell   *lc;
 
 	cs_sql_enter(&scope);
+	/* what is loaded outlives the scope */
 	MemoryContextSwitchTo(context);
-	foreach(lc, cs_watch_load_all())
-	{
-		if (((CsWatch *) lfirst(lc))->id == id)
-			watch = lfirst(lc);
-	}
+	watch = cs_watch_load(id);
 	cs_sql_leave(&scope);
 	return watch;
 }

@@ -352,24 +352,22 @@ find_all(Oid source, const char *server, Oid roleid)
 	NameData	name;
 	Datum		args[3];
 	MemoryContext context = CurrentMemoryContext;
-	List	   *watches = NIL;
+	List	   *watches;
 	CsSqlScope	scope;
-	uint64		n;
 
 	namestrcpy(&name, server);
 	args[0] = ObjectIdGetDatum(source);
 	args[1] = NameGetDatum(&name);
 	args[2] = ObjectIdGetDatum(roleid);
 	cs_sql_enter(&scope);
-	n = cs_sql_execute(&statement, args, NULL);
-	if (n == 0)
+	/* what is loaded outlives the scope */
+	MemoryContextSwitchTo(context);
+	watches = load(&statement, args);
+	if (watches == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("watch on table %s for server \"%s\" does not exist", table_name(source), server),
 				 errhint("SELECT * FROM contactsync.watches lists your watches.")));
-	MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < n; i++)
-		watches = lappend(watches, watch_of_row(i));
 	cs_sql_leave(&scope);
 	return watches;
 }
