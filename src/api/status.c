@@ -85,9 +85,9 @@ contactsync_worker_state(PG_FUNCTION_ARGS)
 									 "waiting for ALTER EXTENSION contactsync UPDATE"));
 }
 
-/* contactsync.backlog(); contactsync.status must work with tables of any version. */
-Datum
-contactsync_backlog(PG_FUNCTION_ARGS)
+/* Return the rows that "list" reads; contactsync.status must work with tables of any version. */
+static Datum
+put_list(FunctionCallInfo fcinfo, uint64 (*list) (Oid roleid))
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	CsSqlScope	scope;
@@ -96,29 +96,25 @@ contactsync_backlog(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	roleid = cs_sql_enter_any_version(&scope);
-	n = cs_stats_backlog(roleid);
+	n = list(roleid);
 	for (uint64 i = 0; i < n; i++)
 		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
 	cs_sql_leave(&scope);
 	return (Datum) 0;
 }
 
+/* contactsync.backlog() */
+Datum
+contactsync_backlog(PG_FUNCTION_ARGS)
+{
+	return put_list(fcinfo, cs_stats_backlog);
+}
+
 /* contactsync.due_removals() */
 Datum
 contactsync_due_removals(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	CsSqlScope	scope;
-	Oid			roleid;
-	uint64		n;
-
-	InitMaterializedSRF(fcinfo, 0);
-	roleid = cs_sql_enter_any_version(&scope);
-	n = cs_departure_list_due(roleid);
-	for (uint64 i = 0; i < n; i++)
-		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
-	cs_sql_leave(&scope);
-	return (Datum) 0;
+	return put_list(fcinfo, cs_departure_list_due);
 }
 
 /* contactsync.latency_bounds(), without the last, which is infinite */
