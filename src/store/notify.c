@@ -15,7 +15,6 @@
 #include "utils/builtins.h"
 
 #include "base/sql.h"
-#include "base/text.h"
 #include "store/notify.h"
 
 void
@@ -29,11 +28,12 @@ cs_notify(const char *event, int endpoint, int watch, const char *reason, int64 
 		5, {TEXTOID, INT4OID, INT4OID, TEXTOID, INT8OID}
 	};
 	Datum		args[5];
+	char		nulls[6] = "     ";
 
 	args[0] = CStringGetTextDatum(event);
 	args[1] = Int32GetDatum(endpoint);
 	args[2] = Int32GetDatum(watch);
-	args[3] = reason ? CStringGetTextDatum(cs_text_from_utf8(reason)) : (Datum) 0;
+	args[3] = cs_sql_utf8_or_null(reason, &nulls[3]);
 	args[4] = Int64GetDatum(failed);
-	cs_sql_execute(&statement, args, reason ? NULL : "   n ");
+	cs_sql_execute(&statement, args, nulls);
 }

@@ -24,7 +24,6 @@
 #include "utils/plancache.h"
 #include "utils/rel.h"
 
-#include "http/json.h"
 #include "store/row_key.h"
 #include "store/source.h"
 #include "store/source_page.h"
