@@ -25,6 +25,12 @@ typedef enum CsTryResult
 	CS_TRY_CANCELLED			/* somebody ends us; cs_try() throws it */
 } CsTryResult;
 
+/*
+ * How long a statement of ours waits for a lock that a session of a user may have: on a
+ * table, or on what is stored of a watch.
+ */
+#define CS_LOCK_TIMEOUT		"100ms"
+
 extern CsTryResult cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout,
 						  ErrorData **error);
 extern void cs_try_and_undo(void (*run) (void *arg), void *arg);

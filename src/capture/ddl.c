@@ -43,9 +43,6 @@
 #include "store/watch.h"
 #include "store/watch_store.h"
 
-/* How long somebody's DDL, or whoever delivers, waits for a lock of a watch. */
-#define LOCK_TIMEOUT	"100ms"
-
 CS_FUNCTION(contactsync_note_ddl);
 CS_FUNCTION(contactsync_note_drop);
 
@@ -285,7 +282,7 @@ cs_ddl_follow_renames(int watch)
 	{
 		ErrorData  *error;
 
-		if (cs_try(follow_columns, &ids[i], LOCK_TIMEOUT, &error) != CS_TRY_OK)
+		if (cs_try(follow_columns, &ids[i], CS_LOCK_TIMEOUT, &error) != CS_TRY_OK)
 			ereport(WARNING,
 					(errcode(error->sqlerrcode),
 					 errmsg("contactsync could not follow the renamed columns of a watched table: %s", error->message)));

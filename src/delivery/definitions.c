@@ -102,7 +102,7 @@ drop_watch(void *arg)
 static void
 drop_watch_or_row(CsOrphan *orphan)
 {
-	if (cs_try(drop_watch, orphan, "100ms", NULL) != CS_TRY_OK)
+	if (cs_try(drop_watch, orphan, CS_LOCK_TIMEOUT, NULL) != CS_TRY_OK)
 		cs_watch_store_abandon(orphan->endpoint, orphan->watch);
 }
 

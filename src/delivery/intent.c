@@ -151,7 +151,7 @@ cs_intent_store(CsIntents *intents)
 {
 	if (intents->ncontacts == 0)
 		return true;
-	if (cs_try(store, intents, "100ms", NULL) != CS_TRY_OK)
+	if (cs_try(store, intents, CS_LOCK_TIMEOUT, NULL) != CS_TRY_OK)
 		return false;
 	ForceSyncCommit();
 	/* a departure that the call does not settle is to be looked at */

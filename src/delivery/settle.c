@@ -36,8 +36,7 @@
 #include "store/trace.h"
 #include "store/watch_store.h"
 
-/* How long to wait for what somebody has locked, and then until the next try (s). */
-#define LOCK_TIMEOUT	"100ms"
+/* How long to wait until the next try to store what somebody has locked (s). */
 #define LOCKED_PAUSE	1.0
 
 struct CsSettlement
@@ -326,7 +325,7 @@ static bool
 try_to_store(CsStoreJob *job)
 {
 	ErrorData  *error;
-	bool		stored = cs_try(store_job, job, LOCK_TIMEOUT, &error) == CS_TRY_OK;
+	bool		stored = cs_try(store_job, job, CS_LOCK_TIMEOUT, &error) == CS_TRY_OK;
 	ListCell   *lc;
 
 	if (!stored && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&

@@ -35,9 +35,6 @@
 #include "base/try.h"
 #include "store/source.h"
 
-/* All deliveries stop while this process waits for a lock on a table. */
-#define LOCK_TIMEOUT	"100ms"
-
 /*
  * Become the owner of the watch, read-only and connected to SPI, until
  * cs_source_leave() or until the (sub)transaction aborts.
@@ -69,7 +66,8 @@ cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 	(void) set_config_option("search_path", watch->search_path, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	cs_sql_plan_by_index();
-	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
+	/* all deliveries stop while this process waits for a lock on a table */
+	(void) set_config_option("lock_timeout", CS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	scope->read_only = XactReadOnly;
 	XactReadOnly = true;

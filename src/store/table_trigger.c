@@ -34,9 +34,6 @@
 #include "store/table_trigger.h"
 #include "store/trigger_catalog.h"
 
-/* How long somebody's DDL waits for a table that inherits from what it concerns. */
-#define LOCK_TIMEOUT	"100ms"
-
 /*
  * The tree of a watch
  */
@@ -421,7 +418,7 @@ complete_or_warn(CsHeir *heir)
 {
 	ErrorData  *error;
 
-	if (cs_try(complete, heir, LOCK_TIMEOUT, &error) != CS_TRY_OK)
+	if (cs_try(complete, heir, CS_LOCK_TIMEOUT, &error) != CS_TRY_OK)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("contactsync could not create its triggers on table \"%s\": %s",
@@ -536,7 +533,7 @@ cs_table_trigger_drop(int endpoint, int watch)
 		if (left.wait)
 			drop_triggers(&left);
 		else
-			(void) cs_try(drop_triggers, &left, LOCK_TIMEOUT, NULL);
+			(void) cs_try(drop_triggers, &left, CS_LOCK_TIMEOUT, NULL);
 	}
 	left.wait = false;
 	elsewhere = cs_trigger_catalog_tables(endpoint, watch);
@@ -544,6 +541,6 @@ cs_table_trigger_drop(int endpoint, int watch)
 	{
 		left.relid = lfirst_oid(lc);
 		if (read_table(left.relid, &table) && table.owner == source.owner)
-			(void) cs_try(drop_triggers, &left, LOCK_TIMEOUT, NULL);
+			(void) cs_try(drop_triggers, &left, CS_LOCK_TIMEOUT, NULL);
 	}
 }
