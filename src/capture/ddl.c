@@ -382,13 +382,17 @@ follow_commands(void)
 {
 	CsConcern  *concerns;
 	int			n = find_concerns(&concerns);
+	const CsWatch *watch = NULL;
 
 	for (int i = 0; i < n; i++)
 	{
-		if (i == 0 || concerns[i].watch != concerns[i - 1].watch)
+		if (watch == NULL || watch->id != concerns[i].watch)
+		{
 			(void) cs_ddl_follow_renames(concerns[i].watch);
+			watch = cs_watch_load(concerns[i].watch);
+		}
 		if (OidIsValid(concerns[i].relid))
-			cs_table_trigger_follow(cs_watch_load(concerns[i].watch), list_make1_oid(concerns[i].relid));
+			cs_table_trigger_follow(watch, list_make1_oid(concerns[i].relid));
 	}
 	/* to see at once what broke or works again */
 	if (follow_servers() || n > 0)
