@@ -402,7 +402,7 @@ COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
 COMMENT ON COLUMN contactsync.watch.columns IS 'of the table, by number, with the names that key, mapping and filter know them by';
 COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
 
-COMMENT ON COLUMN contactsync.watch.state IS 'broken: cannot be read; guarded: held by the bulk guard until contactsync_resume()';
+COMMENT ON COLUMN contactsync.watch.state IS 'broken: cannot be read; guarded: held by the bulk guard or by delete_guard until contactsync_resume()';
 COMMENT ON COLUMN contactsync.watch.released IS 'the transaction of the last contactsync_resume() of a held watch: the guard does not count what was queued before';
 COMMENT ON COLUMN contactsync.watch.poll_column IS 'tells when a row of the source changed, which is polled; null: it has triggers';
 COMMENT ON COLUMN contactsync.watch.claims IS 'new: consent is claimed of contacts that the provider does not know, and by words of the person; all: of every contact without an opt-out';
