@@ -62,6 +62,22 @@ cs_account_create(const CsEndpointState *state)
 	return account;
 }
 
+/* The lane of a watch, or NULL. */
+CsLane *
+cs_account_find_lane(const CsAccount *account, int watch)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+	{
+		CsLane	   *lane = lfirst(lc);
+
+		if (lane->watch && lane->watch_id == watch)
+			return lane;
+	}
+	return NULL;
+}
+
 static void
 set_health(CsAccount *account, CsHealth health, double resume_at, const char *reason)
 {

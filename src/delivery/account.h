@@ -143,6 +143,7 @@ typedef struct CsRequestOwner
 } CsRequestOwner;
 
 extern CsAccount *cs_account_create(const CsEndpointState *state);
+extern CsLane *cs_account_find_lane(const CsAccount *account, int watch);
 extern void cs_account_read_endpoint(CsAccount *account, double now);
 extern CsServerVersion *cs_account_hold_version(CsAccount *account);
 extern void cs_account_release_version(CsServerVersion *version);

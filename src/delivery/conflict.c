@@ -53,21 +53,6 @@ cs_conflict_lock(CsChange *change, const CsContact *contact, const CsKnown *befo
 		cs_change_lock(change, account->id, left, CS_LOCK_PREVIOUS_EMAIL);
 }
 
-static const CsLane *
-find_lane(const CsAccount *account, int watch)
-{
-	ListCell   *lc;
-
-	foreach(lc, account->lanes)
-	{
-		const CsLane *lane = lfirst(lc);
-
-		if (lane->watch && lane->watch_id == watch)
-			return lane;
-	}
-	return NULL;
-}
-
 /* Is the row to be sent, of a watch that does not wait for somebody? */
 static CsConflict
 look_at_row(const CsLane *lane, const char *key)
@@ -107,7 +92,7 @@ find_conflict(CsChange *change, const CsContact *contact)
 		if (rows[i].watch == lane->watch_id && strcmp(rows[i].key, change->key) == 0)
 			continue;			/* the row itself, which is to leave that
 								 * contact */
-		found = look_at_row(find_lane(lane->account, rows[i].watch), rows[i].key);
+		found = look_at_row(cs_account_find_lane(lane->account, rows[i].watch), rows[i].key);
 		if (found == CS_CONFLICT_PASSES)
 			return found;
 		if (found == CS_CONFLICT_ENTANGLED)

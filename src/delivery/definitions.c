@@ -72,19 +72,6 @@ find_account(const List *accounts, int id)
 	return NULL;
 }
 
-static CsLane *
-find_lane(const List *lanes, int watch)
-{
-	ListCell   *lc;
-
-	foreach(lc, lanes)
-	{
-		if (((CsLane *) lfirst(lc))->watch_id == watch)
-			return lfirst(lc);
-	}
-	return NULL;
-}
-
 /*
  * What belongs to roles that do not exist any more
  */
@@ -523,7 +510,7 @@ static void
 use_watch(CsDefinitions *definitions, CsWatch *watch, bool is_first)
 {
 	CsAccount  *account = find_account(definitions->accounts, watch->endpoint);
-	CsLane	   *lane = account ? find_lane(account->lanes, watch->id) : NULL;
+	CsLane	   *lane = account ? cs_account_find_lane(account, watch->id) : NULL;
 
 	if (lane)
 		update_lane(lane, watch);

@@ -110,17 +110,6 @@ is_complete(const CsAccount *account)
 	return true;
 }
 
-static CsLane *
-find_lane(const CsAccount *account, int watch)
-{
-	ListCell   *lc;
-
-	foreach(lc, account->lanes)
-		if (((CsLane *) lfirst(lc))->watch_id == watch && ((CsLane *) lfirst(lc))->watch)
-		return lfirst(lc);
-	return NULL;
-}
-
 static void
 check_guards(CsAccount *account)
 {
@@ -154,7 +143,7 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 	for (int i = 0; i < n; i++)
 	{
 		CsDeparture *departure = &departures[i];
-		CsLane	   *lane = find_lane(account, departure->watch);
+		CsLane	   *lane = cs_account_find_lane(account, departure->watch);
 
 		if (departure->departed_at > account->removal_cutoff && !departure->erase)
 		{

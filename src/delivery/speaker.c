@@ -24,18 +24,13 @@ cs_speaker_queue(const CsLane *lane, int watch, const char *key)
 {
 	Datum		element = CStringGetTextDatum(key);
 	CsQueueWriter *writer = cs_queue_begin_write(NULL);
-	ListCell   *lc;
+	CsLane	   *speaker = cs_account_find_lane(lane->account, watch);
 
 	cs_queue_write(writer, lane->endpoint_id, watch, 1,
 				   construct_array(&element, 1, TEXTOID, -1, false, TYPALIGN_INT), NULL, CS_QUEUE_SPEAKER);
 	cs_queue_end_write(writer);
-	foreach(lc, lane->account->lanes)
-	{
-		CsLane	   *other = lfirst(lc);
-
-		if (other->watch_id == watch)
-			other->exhausted = false;
-	}
+	if (speaker)
+		speaker->exhausted = false;
 }
 
 /*
