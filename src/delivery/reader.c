@@ -106,14 +106,6 @@ try_to_read(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	return result;
 }
 
-static void
-close_source(CsLane *lane)
-{
-	if (lane->source)
-		cs_source_row_close(lane->source);
-	lane->source = NULL;
-}
-
 /* The same, but prepare the query again if that may help: a table or column that
  * was renamed breaks only what was prepared before. */
 static CsTryResult
@@ -124,7 +116,7 @@ try_to_read_or_prepare(CsReadJob *job, int n, CsChange **changes, CsSourceRow *r
 
 	if (result != CS_TRY_BROKEN || !prepared)
 		return result;
-	close_source(job->lane);
+	cs_lane_close(job->lane);
 	return try_to_read(job, n, changes, rows);
 }
 
@@ -164,7 +156,7 @@ break_lane(CsReadJob *job)
 {
 	cs_lane_break(job->lane, job->message, job->now + cs_probe_interval);
 	job->lane->source_error = true;
-	close_source(job->lane);
+	cs_lane_close(job->lane);
 }
 
 static void

@@ -26,7 +26,6 @@
 #include "delivery/scan.h"
 #include "delivery/scan_page.h"
 #include "store/source_page.h"
-#include "store/source_row.h"
 
 /* After an error that passes by itself, a scan is tried again after (s). */
 #define PAUSE			1.0
@@ -289,9 +288,7 @@ handle_error(CsScan *scan, CsTryResult result, const ErrorData *error, double no
 		scan->page_size = Max(scan->page_size / TIMEOUT_DIVISOR, 1);
 		return;
 	}
-	if (lane->source)
-		cs_source_row_close(lane->source);
-	lane->source = NULL;
+	cs_lane_close(lane);
 	scan->prepared_again = result == CS_TRY_BROKEN && was_prepared;
 	if (scan->prepared_again)
 		scan->not_before = now;
