@@ -85,9 +85,8 @@ outcomes_of(CsSettlement *settlement, const CsChange *change)
 	return lane->outcomes;
 }
 
-/* Of what contactsync_forget() has forgotten meanwhile nothing is stored. */
-static bool
-is_forgotten(CsSettlement *settlement, CsChange *change)
+bool
+cs_settle_forgotten(CsSettlement *settlement, CsChange *change)
 {
 	if (!change->forgotten)
 		return false;
@@ -95,17 +94,10 @@ is_forgotten(CsSettlement *settlement, CsChange *change)
 	return true;
 }
 
-/* End a change that was forgotten while it waited.  Return false if it was not. */
-bool
-cs_settle_forgotten(CsSettlement *settlement, CsChange *change)
-{
-	return is_forgotten(settlement, change);
-}
-
 void
 cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome)
 {
-	if (is_forgotten(settlement, change))
+	if (cs_settle_forgotten(settlement, change))
 		return;
 	if (outcome->withheld)
 		cs_outcomes_add_absent(outcomes_of(settlement, change), change);
@@ -116,7 +108,7 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 void
 cs_settle_unchanged(CsSettlement *settlement, CsChange *change, bool record)
 {
-	if (is_forgotten(settlement, change))
+	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_outcomes_add_unchanged(outcomes_of(settlement, change), change, record);
 }
@@ -124,7 +116,7 @@ cs_settle_unchanged(CsSettlement *settlement, CsChange *change, bool record)
 void
 cs_settle_left_to(CsSettlement *settlement, CsChange *change, int watch, const char *key)
 {
-	if (is_forgotten(settlement, change))
+	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_outcomes_add_left_to(outcomes_of(settlement, change), change, watch, key);
 }
@@ -132,7 +124,7 @@ cs_settle_left_to(CsSettlement *settlement, CsChange *change, int watch, const c
 void
 cs_settle_deferred(CsSettlement *settlement, CsChange *change, bool is_known)
 {
-	if (is_forgotten(settlement, change))
+	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_outcomes_add_deferred(outcomes_of(settlement, change), change, is_known);
 }
@@ -140,7 +132,7 @@ cs_settle_deferred(CsSettlement *settlement, CsChange *change, bool is_known)
 void
 cs_settle_outdated(CsSettlement *settlement, CsChange *change)
 {
-	if (is_forgotten(settlement, change))
+	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_outcomes_add_outdated(outcomes_of(settlement, change), change);
 }
@@ -148,7 +140,7 @@ cs_settle_outdated(CsSettlement *settlement, CsChange *change)
 void
 cs_settle_withheld(CsSettlement *settlement, CsChange *change)
 {
-	if (is_forgotten(settlement, change))
+	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_outcomes_add_withheld(outcomes_of(settlement, change), change);
 }
@@ -156,7 +148,7 @@ cs_settle_withheld(CsSettlement *settlement, CsChange *change)
 void
 cs_settle_kept(CsSettlement *settlement, CsChange *change)
 {
-	if (is_forgotten(settlement, change))
+	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_outcomes_add_kept(outcomes_of(settlement, change), change);
 }
@@ -164,7 +156,7 @@ cs_settle_kept(CsSettlement *settlement, CsChange *change)
 void
 cs_settle_gone(CsSettlement *settlement, CsChange *change)
 {
-	if (is_forgotten(settlement, change))
+	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_outcomes_add_gone(outcomes_of(settlement, change), change);
 }
@@ -173,7 +165,7 @@ void
 cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
 				 const char *request_id)
 {
-	if (is_forgotten(settlement, change))
+	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_outcomes_add_failed(outcomes_of(settlement, change), change, outcome, request_id);
 }

@@ -34,6 +34,10 @@ extern void cs_settle_gone(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
 							 const char *request_id);
 
+/*
+ * End a change that contactsync_forget() has forgotten meanwhile, of which nothing is
+ * stored.  Return false if it has not.
+ */
 extern bool cs_settle_forgotten(CsSettlement *settlement, CsChange *change);
 
 extern void cs_settle_drop(CsSettlement *settlement, CsLane *lane);
