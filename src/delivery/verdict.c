@@ -70,6 +70,19 @@ yield_to_other(CsChange *change, double now)
 	cs_call_release_contact(change, not_before, true);
 }
 
+/* The contact fails, unless what it was refused for may pass. */
+static void
+refuse(const CsCall *call, int i, const CsOutcome *outcome, CsSettlement *settlement,
+	   const CsJudgement *judgement, double now)
+{
+	CsChange   *change = call->changes[i];
+
+	if (may_conflict_pass(call, change, outcome->reason))
+		yield_to_other(change, now);
+	else
+		cs_settle_failed(settlement, change, outcome, judgement->request_id);
+}
+
 static void
 reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
 {
@@ -83,10 +96,7 @@ reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, dou
 	{
 		if (judgement->verdict == CS_REJECT || judgement->verdict == CS_SPLIT)
 			confirm_refusal(call, i);
-		if (may_conflict_pass(call, call->changes[i], outcome.reason))
-			yield_to_other(call->changes[i], now);
-		else
-			cs_settle_failed(settlement, call->changes[i], &outcome, judgement->request_id);
+		refuse(call, i, &outcome, settlement, judgement, now);
 	}
 }
 
@@ -209,10 +219,7 @@ settle_contact(const CsCall *call, int i, CsOutcome *outcome, CsSettlement *sett
 			break;
 		case CS_OUTCOME_REJECTED:
 			confirm_refusal(call, i);
-			if (may_conflict_pass(call, change, outcome->reason))
-				yield_to_other(change, now);
-			else
-				cs_settle_failed(settlement, change, outcome, judgement->request_id);
+			refuse(call, i, outcome, settlement, judgement, now);
 			break;
 		case CS_OUTCOME_RETRY:
 			cs_call_release_contact(change, now + (judgement->retry_after >= 0 ? judgement->retry_after :
