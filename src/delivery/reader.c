@@ -341,6 +341,7 @@ load_lane(CsLane *lane, double now)
 {
 	MemoryContext context = CurrentMemoryContext;
 	CsSqlScope	scope;
+	bool		was_closed = lane->guard.closed;
 
 	if (lane->exhausted)
 		return;
@@ -352,7 +353,7 @@ load_lane(CsLane *lane, double now)
 	cs_guard_check(&lane->guard, lane->account->endpoint, lane->changes.counted,
 				   lane->changes.newly_counted, now);
 	lane->changes.newly_counted = 0;
-	if (lane->guard.closed)
+	if (lane->guard.closed && !was_closed)
 		cs_lane_let_go(lane);
 }
 

@@ -303,8 +303,10 @@ count_page(CsScanPage *page, int n, const CsComparison *found)
 
 	for (int i = 0; i < n; i++)
 		row->changes += found[i].difference == CS_IS_NEW || found[i].difference == CS_IS_CHANGED;
-	if (row->changes > cs_guard_limit(lane->account->endpoint))
-		cs_guard_close(&lane->guard, lane->account->endpoint, row->changes);
+	if (row->changes <= cs_guard_limit(lane->account->endpoint))
+		return;
+	cs_guard_close(&lane->guard, lane->account->endpoint, row->changes);
+	cs_lane_let_go(lane);
 }
 
 /* Where the keys come from: what is polled has changed. */

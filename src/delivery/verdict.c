@@ -276,7 +276,8 @@ break_lanes(CsCall *call, const CsJudgement *judgement, double now)
 	{
 		CsLane	   *lane = call->changes[i]->lane;
 
-		if (lane->watch)
+		/* contacts of a watch mostly follow each other */
+		if (lane->watch && (i == 0 || lane != call->changes[i - 1]->lane))
 			cs_lane_break(lane, judgement->message, now + cs_probe_interval);
 	}
 	cs_call_release_contacts(call, 0, false);
