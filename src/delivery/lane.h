@@ -49,7 +49,6 @@ typedef struct CsLane
 	int			max_read;		/* the same after a timeout; 0: no limit */
 	bool		has_failures;	/* there may be rows in contactsync.failure */
 
-	bool		is_walked;		/* an import or a reconciliation is running */
 	List	   *scans;			/* of the watch that are running; scan.c */
 	uint64		scan_xact;		/* the last that queued keys for one of them */
 	double		reconcile_at;	/* when the next reconciliation is due; 0:

@@ -33,6 +33,7 @@
 #include "delivery/pull.h"
 #include "delivery/removal.h"
 #include "delivery/removal_guard.h"
+#include "delivery/scan.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
 #include "store/departure.h"
@@ -104,7 +105,7 @@ is_complete(const CsAccount *account)
 	{
 		const CsLane *lane = lfirst(lc);
 
-		if (is_running(lane) && (!lane->watch->complete || lane->is_walked))
+		if (is_running(lane) && (!lane->watch->complete || cs_scan_is_walking(lane)))
 			return false;
 	}
 	return true;

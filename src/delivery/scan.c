@@ -48,8 +48,8 @@ add_scan(CsLane *lane, const CsScanRow *row, double now)
 }
 
 /* Is there an import or a reconciliation?  Only one at a time runs. */
-static bool
-has_walk(const CsLane *lane)
+bool
+cs_scan_is_walking(const CsLane *lane)
 {
 	ListCell   *lc;
 
@@ -111,7 +111,6 @@ cs_scan_load(CsLane *lane, bool changed)
 	keep_running(lane, &rows);
 	foreach(lc, rows)
 		add_scan(lane, lfirst(lc), cs_clock_now());
-	lane->is_walked = has_walk(lane);
 	if (changed)
 		lane->reconcile_at = lane->watch->reconcile_next;
 }
@@ -181,7 +180,7 @@ lane_ready_at(const CsLane *lane, double now)
 		return DBL_MAX;
 	foreach(lc, lane->scans)
 		at = Min(at, scan_ready_at(lfirst(lc), now));
-	if (lane->reconcile_at > 0 && !has_walk(lane))
+	if (lane->reconcile_at > 0 && !cs_scan_is_walking(lane))
 		at = Min(at, Max(now, lane->reconcile_at));
 	return at == DBL_MAX ? at : Max(at, lane->not_before);
 }
@@ -220,10 +219,8 @@ begin_reconcile(CsLane *lane, double now)
 	row.id = cs_scan_store_create(lane->watch, CS_RECONCILE, NULL, 0, NULL,
 								  lane->watch->claims_all ? "all" : "new", total);
 	cs_sql_leave(&scope);
-	if (row.id == 0)
-		return;
-	add_scan(lane, &row, now);
-	lane->is_walked = true;
+	if (row.id > 0)
+		add_scan(lane, &row, now);
 }
 
 typedef struct CsBeginJob
@@ -254,7 +251,7 @@ begin_if_due(CsLane *lane, double now)
 	CsBeginJob	job = {lane, now};
 	ErrorData  *error;
 
-	if (lane->reconcile_at <= 0 || lane->reconcile_at > now || has_walk(lane))
+	if (lane->reconcile_at <= 0 || lane->reconcile_at > now || cs_scan_is_walking(lane))
 		return;
 	switch (cs_try(try_to_begin, &job, NULL, &error))
 	{
@@ -379,7 +376,6 @@ run_lane(CsLane *lane, int room, double now)
 	{
 		lane->scans = list_delete_ptr(lane->scans, scan);
 		cs_scan_page_free(scan);
-		lane->is_walked = has_walk(lane);
 	}
 	return queued;
 }
