@@ -329,22 +329,15 @@ cs_token_answered(CsTokenRefresh *refresh, const CsResponse *response, double no
 		refresh->received = true;
 		return;
 	}
-	if (refresh->version->superseded)
+	if (!refresh->version->superseded)
 	{
-		end_refresh(refresh);
-		return;
-	}
-	switch (judgement.verdict)
-	{
-		case CS_HALT:
+		if (judgement.verdict == CS_HALT)
 			cs_account_halt(account, now, judgement.retry_after,
 							judgement.reason ? judgement.reason : "unauthorized",
 							judgement.message);
-			account->refresh_at = account->resume_at;
-			break;
-		default:
+		else
 			cs_account_throttle(account, now, judgement.retry_after, judgement.message);
-			account->refresh_at = account->resume_at;
+		account->refresh_at = account->resume_at;
 	}
 	end_refresh(refresh);
 }
