@@ -321,12 +321,15 @@ cs_account_succeed(CsAccount *account, double now)
 	cs_account_recover(account, now);
 }
 
-/* Seconds to wait: what the provider said, within bounds, or longer each time. */
-static double
-time_to_wait(const CsAccount *account, double retry_after)
+/*
+ * Seconds to wait after that many failures: what the provider said, within bounds, or
+ * longer each time.
+ */
+double
+cs_account_time_to_wait(const CsAccount *account, double retry_after, int failures)
 {
 	if (retry_after < 0)
-		return cs_pace_backoff(account->failures);
+		return cs_pace_backoff(failures);
 	if (account->endpoint)
 		retry_after = Min(retry_after, account->endpoint->max_retry_after);
 	return retry_after + cs_pace_jitter();
@@ -340,7 +343,7 @@ cs_account_throttle(CsAccount *account, double now, double retry_after, const ch
 
 	learn_pace(account, now);
 	account->failures++;
-	wait = time_to_wait(account, retry_after);
+	wait = cs_account_time_to_wait(account, retry_after, account->failures);
 	if (account->health == CS_THROTTLED && now + wait < account->resume_at)
 		return;
 	set_health(account, CS_THROTTLED, now + wait, message);
@@ -358,7 +361,7 @@ cs_account_fail(CsAccount *account, double now, double retry_after, const char *
 	account->failures++;
 	if (account->failures == 1 && retry_after < 0 && account->health == CS_RUNNING)
 		return;
-	wait = time_to_wait(account, retry_after);
+	wait = cs_account_time_to_wait(account, retry_after, account->failures);
 	set_health(account, CS_UNAVAILABLE, now + wait, message);
 }
 

@@ -155,6 +155,7 @@ extern void cs_account_resume_throttle(CsAccount *account, double now, double un
 									   const char *reason);
 extern void cs_account_succeed(CsAccount *account, double now);
 extern void cs_account_recover(CsAccount *account, double now);
+extern double cs_account_time_to_wait(const CsAccount *account, double retry_after, int failures);
 extern void cs_account_throttle(CsAccount *account, double now, double retry_after,
 								const char *message);
 extern void cs_account_fail(CsAccount *account, double now, double retry_after,

@@ -307,6 +307,8 @@ set_error(CsAccount *account, const char *error)
 {
 	if (strcmp(account->pull_error ? account->pull_error : "", error ? error : "") == 0)
 		return;
+	if (account->pull_error)
+		pfree(account->pull_error);
 	account->pull_error = error ? MemoryContextStrdup(account->context, error) : NULL;
 	account->pull_error_changed = true;
 }
@@ -315,11 +317,9 @@ set_error(CsAccount *account, const char *error)
 static void
 fail_page(CsPuller *puller, const CsJudgement *judgement, double now)
 {
-	double		wait = cs_pace_backoff(++puller->failures);
-
-	if (judgement->retry_after >= 0)
-		wait = Min(judgement->retry_after, puller->account->endpoint->max_retry_after) + cs_pace_jitter();
-	puller->not_before = now + wait;
+	puller->failures++;
+	puller->not_before = now + cs_account_time_to_wait(puller->account, judgement->retry_after,
+													   puller->failures);
 	set_error(puller->account, judgement->message ? judgement->message : "it was not answered");
 }
 
