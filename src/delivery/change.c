@@ -527,9 +527,8 @@ drop_any(CsChange *change, void *arg)
 void
 cs_change_drop_set(CsChangeSet *set)
 {
-	set->closed = true;
+	cs_change_close_set(set);
 	cs_change_visit(set, drop_any, NULL);
-	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, PG_UINT64_MAX);
 }
 
 static void

@@ -78,7 +78,6 @@ static void
 add_row(CsLane *lane, const CsQueueRow *row)
 {
 	uint64		xact = row->position.xact;
-
 	int			newly_counted = lane->changes.newly_counted;
 
 	/* the guard counts what a scan queued by the scan */
@@ -244,9 +243,9 @@ cs_lane_let_go(CsLane *lane)
 
 /*
  * Read the rows by another definition of the watch, which belongs to the lane from
- * now on.  The lane is closed.  What is in flight goes on.  If the provider refused the watch as it was,
- * that is tried again only if somebody altered it, which ends its being stored as
- * broken.
+ * now on.  The lane is closed.  What is in flight goes on.  If the provider refused
+ * the watch as it was, that is tried again only if somebody altered it, which ends its
+ * being stored as broken.
  */
 void
 cs_lane_use_watch(CsLane *lane, CsWatch *watch)
