@@ -324,7 +324,7 @@ cs_change_next(CsChangeSet *set, double now)
 	change->state = CS_CHANGE_ACTIVE;
 	change->upsert_key = change->previous_key = change->left_address = NULL;
 	change->left_memory = '\0';
-	change->has_row = change->was_known = change->refused = false;
+	change->has_row = change->was_known = change->refused = change->takes_over = false;
 	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, change->sequence);
 	return change;
 }
