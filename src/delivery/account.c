@@ -183,9 +183,8 @@ cs_account_release_version(CsServerVersion *version)
 static bool
 is_same_account(const CsEndpoint *a, const CsEndpoint *b)
 {
-	const char *option = a->provider->account_option;
-	const char *name = option ? cs_endpoint_option(a, option) : NULL;
-	const char *other = option ? cs_endpoint_option(b, option) : NULL;
+	const char *name = cs_provider_account_name(a);
+	const char *other = cs_provider_account_name(b);
 
 	return a->provider == b->provider && strcmp(a->base_url, b->base_url) == 0 &&
 		strcmp(name ? name : "", other ? other : "") == 0;

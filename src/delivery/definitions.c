@@ -240,13 +240,11 @@ load_consents(CsAccount *account)
 {
 	const CsEndpoint *endpoint = account->endpoint;
 	CsConsentScope *scope = &account->consents;
-	const char *option;
 	const char *name;
 
 	if (endpoint)
 	{
-		option = endpoint->provider->account_option ? endpoint->provider->account_option : "account";
-		name = cs_endpoint_option(endpoint, option);
+		name = cs_provider_account_name(endpoint);
 		cs_consent_set_account(account->id, endpoint->provider->name, endpoint->base_url,
 							   name ? cs_text_from_utf8(name) : NULL, endpoint->server_name, account->roleid);
 	}

@@ -58,6 +58,14 @@ cs_provider_settings(const CsEndpoint *endpoint)
 	return endpoint->settings;
 }
 
+const char *
+cs_provider_account_name(const CsEndpoint *endpoint)
+{
+	const char *option = endpoint->provider->account_option;
+
+	return cs_endpoint_option(endpoint, option ? option : "account");
+}
+
 /* ---------- authorization ---------- */
 
 const char *

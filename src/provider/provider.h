@@ -314,7 +314,10 @@ typedef struct CsProvider
 	 */
 	CsAction	(*left_behind) (const CsEndpoint *endpoint);
 
-	/* MAY be set: the option that tells accounts at one base_url apart */
+	/*
+	 * MAY be set: the option that tells accounts at one base_url apart, if
+	 * that is not "account"
+	 */
 	const char *account_option;
 
 	/* MAY be set: an option beside base_url that decides where calls go */
@@ -378,6 +381,12 @@ extern int	cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, 
  * the memory context of the endpoint, and kept with that.
  */
 extern const void *cs_provider_settings(const CsEndpoint *endpoint);
+
+/*
+ * Return the value of the option that tells accounts at one base_url apart; NULL: the
+ * server's name does, as it was when the account was first used.
+ */
+extern const char *cs_provider_account_name(const CsEndpoint *endpoint);
 
 /* Return the name of the header that carries the secret. */
 extern const char *cs_provider_auth_header(const CsProvider *provider);
