@@ -32,6 +32,7 @@
 #include "base/sql.h"
 #include "capture/ddl.h"
 #include "delivery/database_identity.h"
+#include "store/row_state.h"
 #include "store/table_trigger.h"
 
 CS_FUNCTION(contactsync_database_identity);
@@ -72,23 +73,6 @@ follow_tables(int endpoint)
 }
 
 /*
- * What was withheld is looked up again when it is reconciled: the provider may have it
- * by now.
- */
-static void
-forget_withheld(int endpoint)
-{
-	static CsStatement statement = {
-		"UPDATE contactsync.source_row SET digest = NULL WHERE withheld AND digest IS NOT NULL"
-		" AND watch IN (SELECT id FROM contactsync.watch WHERE endpoint = $1)",
-		1, {INT4OID}
-	};
-	Datum		arg = Int32GetDatum(endpoint);
-
-	cs_sql_execute(&statement, &arg, NULL);
-}
-
-/*
  * Make this the database that the endpoint sends from.  Return false if it is
  * already.  Ereports if there is no server of its name.
  */
@@ -117,7 +101,7 @@ cs_database_identity_claim(int endpoint)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("server \"%s\" does not exist", cs_sql_text(0, 1))));
 	cs_sql_execute(&claim, args, NULL);
-	forget_withheld(endpoint);
+	cs_row_state_forget_withheld(endpoint);
 	cs_ddl_reset_columns(endpoint);
 	follow_tables(endpoint);
 	cs_invalidation_send(CS_DEFINITIONS);
@@ -151,24 +135,30 @@ cs_database_identity_check_timeline(void)
 {
 	static CsStatement statement = {
 		"WITH old AS (SELECT id, timeline FROM contactsync.endpoint"
-		" WHERE database = contactsync.database_identity() AND timeline <> $1),"
-		" withheld AS (UPDATE contactsync.source_row r SET digest = NULL FROM old JOIN contactsync.watch w ON w.endpoint = old.id"
-		" WHERE r.watch = w.id AND r.withheld AND r.digest IS NOT NULL AND old.timeline <> 0)"
+		" WHERE database = contactsync.database_identity() AND timeline <> $1)"
 		" UPDATE contactsync.endpoint e SET timeline = $1,"
 		" stale_before = CASE WHEN old.timeline = 0 THEN stale_before ELSE clock_timestamp() END"
-		" FROM old WHERE old.id = e.id RETURNING e.server::text, old.timeline",
+		" FROM old WHERE old.id = e.id RETURNING e.server::text, old.timeline, e.id",
 		1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	uint64		n = cs_sql_execute(&statement, &arg, NULL);
+	int		   *stale = palloc(Max(n, 1) * sizeof(int));
+	int			nstale = 0;
 
 	for (uint64 i = 0; i < n; i++)
-		if (cs_sql_int(i, 2) != 0)
-			ereport(WARNING,
-					(errmsg("contactsync may not know all that was sent to server \"%s\", because this cluster was promoted or recovered (timeline %d, before: %d)",
-							cs_sql_text(i, 1), DatumGetInt32(arg), cs_sql_int(i, 2)),
-					 errhint("contactsync_reconcile() sends every row again. If nothing was lost, use SELECT contactsync_mark_stale(%s, '-infinity') first.",
-							 quote_literal_cstr(cs_sql_text(i, 1)))));
+	{
+		if (cs_sql_int(i, 2) == 0)
+			continue;
+		ereport(WARNING,
+				(errmsg("contactsync may not know all that was sent to server \"%s\", because this cluster was promoted or recovered (timeline %d, before: %d)",
+						cs_sql_text(i, 1), DatumGetInt32(arg), cs_sql_int(i, 2)),
+				 errhint("contactsync_reconcile() sends every row again. If nothing was lost, use SELECT contactsync_mark_stale(%s, '-infinity') first.",
+						 quote_literal_cstr(cs_sql_text(i, 1)))));
+		stale[nstale++] = cs_sql_int(i, 3);
+	}
+	for (int i = 0; i < nstale; i++)
+		cs_row_state_forget_withheld(stale[i]);
 }
 
 /* Say in the log, once per process, what is not sent and what to type. */
@@ -205,6 +195,6 @@ cs_database_identity_mark_stale(int endpoint, TimestampTz before, bool again)
 	Datum		args[3] = {Int32GetDatum(endpoint), TimestampTzGetDatum(before), BoolGetDatum(again)};
 
 	cs_sql_execute(&statement, args, NULL);
-	forget_withheld(endpoint);
+	cs_row_state_forget_withheld(endpoint);
 	cs_invalidation_send(CS_DEFINITIONS);
 }

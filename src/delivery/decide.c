@@ -118,26 +118,25 @@ read_states(const CsLane *lane, int n, CsItem *items)
 static void
 list_rows(int n, CsItem *items)
 {
-	CsRowNow   *rows = palloc0(n * sizeof(CsRowNow));
-	bool		any_leaves = false;
+	CsRowsNow  *now = palloc0(sizeof(CsRowsNow));
 
+	now->n = n;
+	now->rows = palloc0(n * sizeof(CsRowNow));
 	for (int i = 0; i < n; i++)
 	{
 		CsItem	   *item = &items[i];
+		CsRowNow   *row = &now->rows[i];
 
-		item->rows = rows;
-		item->nrows = n;
+		item->now = now;
 		item->index = i;
-		rows[i].before = &item->row;
+		row->before = &item->row;
 		if (item->change == NULL || item->refusal)
 			continue;
-		rows[i].key = item->change->key;
-		rows[i].upsert_key = item->contact ? item->upsert_key : NULL;
-		rows[i].consent = item->contact ? item->contact->consent : CS_CONSENT_UNKNOWN;
-		any_leaves |= item->row.found && (item->contact == NULL || cs_known_has_left(item));
+		row->key = item->change->key;
+		row->upsert_key = item->contact ? item->upsert_key : NULL;
+		row->consent = item->contact ? item->contact->consent : CS_CONSENT_UNKNOWN;
+		now->any_leaves |= item->row.found && (item->contact == NULL || cs_known_has_left(item));
 	}
-	for (int i = 0; i < n; i++)
-		items[i].any_leaves = any_leaves;
 }
 
 /* Read what is known of the persons whose consent the contacts speak of. */
@@ -170,24 +169,27 @@ read_people(const CsAccount *account, int n, CsItem *items)
  * Contacts that several rows share
  */
 
-/* Does another row speak for the contact, and still stand for it? */
+/* Did another row speak for the contact last? */
+static bool
+another_spoke(const CsItem *item)
+{
+	return item->known.key &&
+		!cs_contact_state_is_speaker(&item->known, item->change->lane->watch_id, item->change->key);
+}
+
+/* ... and does it still stand for it? */
 static bool
 another_speaks(const CsItem *item)
 {
-	return item->known.found && item->known.key &&
-		cs_row_state_is_other(item->known.watch, item->known.key, item->known.upsert_key,
-							  item->change->lane->watch_id, item->change->key);
+	return another_spoke(item) &&
+		cs_row_state_stands(item->known.watch, item->known.key, item->known.upsert_key);
 }
 
-/* Has the row that spoke for the contact gone, and is it not this one? */
+/* ... or has it gone? */
 static bool
 is_unspoken(const CsItem *item)
 {
-	const CsKnown *known = &item->known;
-
-	return known->found && known->key &&
-		!(known->watch == item->change->lane->watch_id && strcmp(known->key, item->change->key) == 0) &&
-		!another_speaks(item);
+	return another_spoke(item) && !another_speaks(item);
 }
 
 /* Has the row not changed, and does another one speak for the contact? */
@@ -427,7 +429,6 @@ cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
 {
 	CsItem	   *items = palloc0(n * sizeof(CsItem));
 	CsItem	  **kept = palloc(n * sizeof(CsItem *));
-	CsIntents  *intents;
 	int			nkept = 0;
 
 	for (int i = 0; i < n; i++)
@@ -443,10 +444,7 @@ cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
 	for (int i = 0; i < n; i++)
 		if (items[i].change && decide(settlement, &items[i], read_batch, now))
 			kept[nkept++] = &items[i];
-	intents = cs_intent_begin(lane, nkept);
-	for (int i = 0; i < nkept; i++)
-		cs_intent_add(intents, kept[i]->change, &kept[i]->row, &kept[i]->known);
-	if (!cs_intent_store(intents))
+	if (!cs_intent_store(lane, nkept, kept))
 	{
 		for (int i = nkept - 1; i >= 0; i--)
 		{

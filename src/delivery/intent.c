@@ -22,7 +22,7 @@
 #include "delivery/intent.h"
 #include "store/departure.h"
 
-struct CsIntents
+typedef struct CsIntents
 {
 	const CsLane *lane;
 	int			ncontacts;
@@ -31,19 +31,7 @@ struct CsIntents
 	CsRowStored *rows;
 	int			ndepartures;
 	CsDeparture *departures;
-};
-
-CsIntents *
-cs_intent_begin(const CsLane *lane, int n)
-{
-	CsIntents  *intents = palloc0(sizeof(CsIntents));
-
-	intents->lane = lane;
-	intents->contacts = palloc(n * sizeof(CsContactIntent));
-	intents->rows = palloc(n * sizeof(CsRowStored));
-	intents->departures = palloc0(n * sizeof(CsDeparture));
-	return intents;
-}
+} CsIntents;
 
 /* The row stands for the contact from now on, as far as that is known. */
 static void
@@ -67,66 +55,95 @@ add_departure(CsIntents *intents, const CsChange *change)
 	departure->key = change->key;
 }
 
-/*
- * Is the row new to a contact that is known, or that another row stands for?  If it
- * goes before the call is answered, nothing else tells that the contact may have its
- * values.
- */
+/* May the call create a contact that would have to be removed with its row? */
 static bool
-is_new_to_contact(const CsLane *lane, const CsChange *change, const CsRowState *row,
-				  const CsKnown *known)
+creates(const CsLane *lane, const CsItem *item)
 {
-	int			watch;
-	char	   *key;
+	return lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE && !item->known.found &&
+		item->contact->action == CS_UPSERT && !item->contact->withheld;
+}
 
-	if (lane->watch == NULL || (row->found && strcmp(row->upsert_key, change->upsert_key) == 0))
-		return false;
-	return known->found ||
-		(!row->found && cs_row_state_find_other(lane->endpoint_id, change->upsert_key, lane->watch_id,
-												change->key, &watch, &key));
+/* May it withdraw consent? */
+static bool
+withdraws(const CsItem *item)
+{
+	const CsContact *contact = item->contact;
+	const CsKnown *known = &item->known;
+
+	return contact->consent == CS_CONSENT_NO && known->found &&
+		(known->claimed || known->opt_in != CS_CONSENT_NO);
+}
+
+/*
+ * Find out which rows are new to a contact that is known, or that another row stands
+ * for.  If one goes before the call is answered, nothing else tells that the contact may
+ * have its values.
+ */
+static void
+find_new_to_contact(const CsLane *lane, int n, CsItem **items, bool *is_new)
+{
+	char	  **upsert_keys = palloc0(n * sizeof(char *));
+	char	  **keys = palloc(n * sizeof(char *));
+
+	for (int i = 0; i < n; i++)
+	{
+		const CsItem *item = items[i];
+
+		keys[i] = item->change->key;
+		if (!item->known.found && !item->row.found && !creates(lane, item))
+			upsert_keys[i] = item->upsert_key;
+	}
+	cs_row_state_have_others(lane->endpoint_id, n, upsert_keys, lane->watch_id, keys, is_new);
+	for (int i = 0; i < n; i++)
+		is_new[i] |= items[i]->known.found && (!items[i]->row.found || cs_known_has_left(items[i]));
 }
 
 /* Does a row's word claim consent of a contact that was said not to give it? */
 static bool
-carries_word(const CsChange *change, const CsKnown *known)
+claims(const CsLane *lane, const CsItem *item)
 {
-	return change->lane->watch && change->contact->claim == CS_CLAIM && known->synced_at != 0 &&
+	const CsKnown *known = &item->known;
+
+	return lane->watch && item->contact->claim == CS_CLAIM && known->synced_at != 0 &&
 		(known->opt_in == CS_CONSENT_NO || known->opt_in == CS_CONSENT_NULL);
 }
 
-void
-cs_intent_add(CsIntents *intents, const CsChange *change, const CsRowState *row,
-			  const CsKnown *known)
+static void
+add_contact(CsIntents *intents, const CsItem *item)
 {
 	const CsLane *lane = intents->lane;
-	const CsContact *contact = change->contact;
-	bool		creates = lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE &&
-	!known->found && contact->action == CS_UPSERT && !contact->withheld;
-	bool		withdraws = contact->consent == CS_CONSENT_NO && known->found &&
-	(known->claimed || known->opt_in != CS_CONSENT_NO);
-	bool		claims = carries_word(change, known);
-	CsContactIntent *intent;
+	const CsContact *contact = item->contact;
+	CsContactIntent *intent = &intents->contacts[intents->ncontacts++];
 
-	if (!creates && !withdraws && !claims && !is_new_to_contact(lane, change, row, known))
-		return;
-	intent = &intents->contacts[intents->ncontacts++];
 	memset(intent, 0, sizeof(CsContactIntent));
-	intent->upsert_key = change->upsert_key;
+	intent->upsert_key = item->upsert_key;
 	intent->email = contact->value[CS_EMAIL] ? cs_text_from_utf8(contact->value[CS_EMAIL]) : NULL;
-	if (intent->email && strcmp(intent->email, change->upsert_key) == 0)
+	if (intent->email && strcmp(intent->email, item->upsert_key) == 0)
 		intent->email = NULL;
 	intent->watch = lane->watch_id;
-	intent->key = lane->watch ? change->key : NULL;
+	intent->key = lane->watch ? item->change->key : NULL;
 	intent->upserts = contact->action == CS_UPSERT;
-	intent->withdraws = withdraws;
-	intent->claims = claims;
-	if (lane->watch == NULL)
+	intent->withdraws = withdraws(item);
+	intent->claims = claims(lane, item);
+}
+
+/* Add an item, if that is needed. */
+static void
+add(CsIntents *intents, const CsItem *item, bool is_new)
+{
+	bool		is_word = withdraws(item) || claims(intents->lane, item);
+	bool		is_created = creates(intents->lane, item);
+
+	if (!is_created && !is_word && !is_new)
+		return;
+	add_contact(intents, item);
+	if (intents->lane->watch == NULL)
 		return;
 	/* the word is this row's, which can repeat it: it has not said true yet */
-	if (withdraws || claims || !row->found)
-		add_row(intents, change, row, withdraws || claims ? CS_CONSENT_NO : CS_CONSENT_UNKNOWN);
-	if (creates && row->found)
-		add_departure(intents, change);
+	if (is_word || !item->row.found)
+		add_row(intents, item->change, &item->row, is_word ? CS_CONSENT_NO : CS_CONSENT_UNKNOWN);
+	if (is_created && item->row.found)
+		add_departure(intents, item->change);
 }
 
 static void
@@ -142,20 +159,29 @@ store(void *arg)
 		return;
 	cs_sql_enter(&scope);
 	cs_departure_store(lane->endpoint_id, intents->ndepartures, intents->departures);
-	lane->account->removals_at = 0;
 	cs_sql_leave(&scope);
 }
 
 bool
-cs_intent_store(CsIntents *intents)
+cs_intent_store(const CsLane *lane, int n, CsItem **items)
 {
-	if (intents->ncontacts == 0)
+	CsIntents	intents = {.lane = lane};
+	bool	   *is_new = palloc0(n * sizeof(bool));
+
+	intents.contacts = palloc(n * sizeof(CsContactIntent));
+	intents.rows = palloc(n * sizeof(CsRowStored));
+	intents.departures = palloc0(n * sizeof(CsDeparture));
+	if (lane->watch && n > 0)
+		find_new_to_contact(lane, n, items, is_new);
+	for (int i = 0; i < n; i++)
+		add(&intents, items[i], is_new[i]);
+	if (intents.ncontacts == 0)
 		return true;
-	if (cs_try(store, intents, CS_LOCK_TIMEOUT, NULL) != CS_TRY_OK)
+	if (cs_try(store, &intents, CS_LOCK_TIMEOUT, NULL) != CS_TRY_OK)
 		return false;
 	ForceSyncCommit();
 	/* a departure that the call does not settle is to be looked at */
-	if (intents->ndepartures > 0)
-		intents->lane->account->removals_at = 0;
+	if (intents.ndepartures > 0)
+		lane->account->removals_at = 0;
 	return true;
 }

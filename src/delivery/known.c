@@ -44,12 +44,12 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 {
 	CsChange   *change = item->change;
 	bool		asks = cs_claim_asks_others(facts) &&
-	(item->known.found || item->person.elsewhere || item->person.remembered || item->any_leaves);
+	(item->known.found || item->person.elsewhere || item->person.remembered || item->now->any_leaves);
 	CsClaim		claim;
 
 	if (asks)
 	{
-		cs_standing_read(change->lane, item->nrows, item->rows, item->index,
+		cs_standing_read(change->lane, item->now, item->index,
 						 item->person.elsewhere ? item->person.contact.upsert_key : NULL, &facts->others);
 		if (facts->others.left_yes)
 			change->origins |= CS_ORIGIN_RENAMED;
@@ -77,7 +77,7 @@ mute_upsert(const CsItem *item)
 	if (item->known.found && item->known.opt_in != CS_CONSENT_UNKNOWN)
 		others.say_null = item->known.opt_in == CS_CONSENT_NO || item->known.opt_in == CS_CONSENT_NULL;
 	else
-		cs_standing_read(item->change->lane, item->nrows, item->rows, item->index, NULL, &others);
+		cs_standing_read(item->change->lane, item->now, item->index, NULL, &others);
 	if ((others.say_no || others.say_null) && !others.say_yes)
 		contact->consent = CS_CONSENT_NULL;
 }
@@ -101,16 +101,13 @@ apply_left(const CsItem *item)
 	const CsLane *lane = item->change->lane;
 	const CsProvider *provider = lane->account->endpoint->provider;
 	CsContact  *contact = item->contact;
-	int			watch;
-	char	   *key;
 
 	if (!cs_known_has_left(item) || item->left.synced_at == 0 || item->left.action != 'u')
 		return;
 	contact->previous_key = cs_text_to_utf8(item->row.upsert_key, strlen(item->row.upsert_key));
 	/* what is at the new address already does not become another contact */
 	contact->previous_shared = item->left.direct || item->known.synced_at != 0 ||
-		cs_row_state_find_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id,
-								item->change->key, &watch, &key);
+		cs_row_state_has_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id, item->change->key);
 	if (item->known.found || provider->moves == NULL ||
 		!provider->moves(lane->account->endpoint, contact))
 		return;
@@ -128,12 +125,12 @@ static void
 note_left_address(const CsItem *item)
 {
 	const CsKnown *known = &item->known;
-	const char *address = known->email ? known->email : known->upsert_key;
 	const char *email = item->contact->value[CS_EMAIL];
 
-	if (known->synced_at == 0 || email == NULL || strcmp(address, cs_text_from_utf8(email)) == 0)
+	if (known->synced_at == 0 || email == NULL ||
+		strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) == 0)
 		return;
-	item->change->left_address = address;
+	item->change->left_address = cs_contact_state_address(known);
 	item->change->left_memory = known->opted_out ? CS_MEMORY_CLOSED :
 		known->claimed ? CS_MEMORY_CLAIMED : '\0';
 }

@@ -27,10 +27,8 @@ typedef struct CsItem
 	CsKnown		left;			/* that of row.upsert_key, if it is another
 								 * one */
 	CsPerson	person;			/* if the contact says anything of consent */
-	const CsRowNow *rows;		/* of all items */
-	int			nrows;
+	const CsRowsNow *now;		/* of all items */
 	int			index;			/* of this one among them */
-	bool		any_leaves;		/* ... the contact that it stood for */
 } CsItem;
 
 /* Does the row stand for another contact than it is mapped to now? */

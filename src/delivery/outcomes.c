@@ -312,7 +312,6 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 		stored->key = copy(outcomes, change->key);
 	}
 	stored->digest = change->digest;
-	stored->has_digest = true;
 	stored->opt_in = contact->action == CS_UPSERT ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
 	stored->claimed = contact->action == CS_UPSERT && outcome->claimed;
 	stored->opted_out = outcome->opted_out;

@@ -264,13 +264,10 @@ static bool
 is_stood_for(const CsLane *lane, const CsKnown *known)
 {
 	bool		unique = (lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0;
-	int			watch;
-	char	   *key;
 
-	if (cs_row_state_find_other(lane->endpoint_id, known->upsert_key, 0, NULL, &watch, &key))
+	if (cs_row_state_has_other(lane->endpoint_id, known->upsert_key, 0, NULL))
 		return true;
-	return unique && cs_row_state_has_address(lane->endpoint_id,
-											  known->email ? known->email : known->upsert_key,
+	return unique && cs_row_state_has_address(lane->endpoint_id, cs_contact_state_address(known),
 											  known->upsert_key);
 }
 

@@ -173,7 +173,8 @@ is_unchanged(const CsComparer *comparer, const CsRowContact *current, const char
 		return false;
 	return current->row.found && current->row.has_digest && is_digest(&current->row.digest, digest) &&
 		strcmp(current->row.upsert_key, current->upsert_key) == 0 && known->key &&
-		cs_row_state_is_other(known->watch, known->key, known->upsert_key, comparer->watch->id, key);
+		!cs_contact_state_is_speaker(known, comparer->watch->id, key) &&
+		cs_row_state_stands(known->watch, known->key, known->upsert_key);
 }
 
 /* Is the contact not created, lest somebody be mailed who did not consent? */

@@ -43,7 +43,7 @@ is_speakers(const CsLeftTo *left, const CsKnown *known, bool spoke)
 {
 	return known->key && (left->is_speakers || left->is_moved_over ||
 						  (left->is_scan && !spoke &&
-						   cs_row_state_is_other(known->watch, known->key, left->upsert_key, 0, "")));
+						   cs_row_state_stands(known->watch, known->key, left->upsert_key)));
 }
 
 /*
@@ -62,8 +62,7 @@ leave_to_another(const CsLane *lane, const CsLeftTo *left)
 	cs_contact_state_read(lane->endpoint_id, 1, (char **) &left->upsert_key, &known);
 	if (!known.found)
 		return;
-	spoke = left->key && known.key && known.watch == lane->watch_id &&
-		strcmp(known.key, left->key) == 0;
+	spoke = cs_contact_state_is_speaker(&known, lane->watch_id, left->key);
 	if (is_speakers(left, &known, spoke))
 	{
 		if (!left->is_speakers)
@@ -91,12 +90,8 @@ leave_to_another(const CsLane *lane, const CsLeftTo *left)
 static void
 end_standing(const CsLane *lane, const CsLeftTo *left)
 {
-	int			watch;
-	char	   *key = unconstify(char *, left->key);
-
-	if (cs_row_state_is_other(lane->watch_id, key, left->upsert_key, 0, "") &&
-		cs_row_state_find_other(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,
-								&watch, &key))
+	if (cs_row_state_stands(lane->watch_id, left->key, left->upsert_key) &&
+		cs_row_state_has_other(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key))
 		cs_row_state_remove(lane->watch_id, 1, (char **) &left->key);
 }
 

@@ -22,24 +22,23 @@ is_leaving(const CsRowNow *row, const char *upsert_key)
 
 /* Find a row of the watch among those that are decided on; NULL: it is none. */
 static const CsRowNow *
-find_row(int n, const CsRowNow *rows, const char *key)
+find_row(const CsRowsNow *now, const char *key)
 {
-	for (int i = 0; i < n; i++)
-		if (rows[i].key && strcmp(rows[i].key, key) == 0)
-			return &rows[i];
+	for (int i = 0; i < now->n; i++)
+		if (now->rows[i].key && strcmp(now->rows[i].key, key) == 0)
+			return &now->rows[i];
 	return NULL;
 }
 
 /* What a row that is stored as standing for the contact says, unless it leaves. */
 static char
-consent_of(const CsLane *lane, int n, const CsRowNow *rows, const CsRowStanding *row,
-		   const char *upsert_key)
+consent_of(const CsLane *lane, const CsRowsNow *now, const CsRowStanding *stored, const char *upsert_key)
 {
-	const CsRowNow *now = row->watch == lane->watch_id ? find_row(n, rows, row->key) : NULL;
+	const CsRowNow *row = stored->watch == lane->watch_id ? find_row(now, stored->key) : NULL;
 
-	if (now == NULL)
-		return row->opt_in;
-	return is_leaving(now, upsert_key) ? CS_CONSENT_UNKNOWN : now->consent;
+	if (row == NULL)
+		return stored->opt_in;
+	return is_leaving(row, upsert_key) ? CS_CONSENT_UNKNOWN : row->consent;
 }
 
 static void
@@ -52,38 +51,39 @@ add_consent(CsClaimOthers *others, char consent)
 
 /* Add what other rows say that are stored as standing for a contact. */
 static void
-add_standing(const CsLane *lane, int n, const CsRowNow *rows, int self, const char *upsert_key,
+add_standing(const CsLane *lane, const CsRowsNow *now, int self, const char *upsert_key,
 			 CsClaimOthers *others)
 {
 	CsRowStanding *standing;
 	int			nstanding = cs_row_state_read_standing(lane->endpoint_id, upsert_key, &standing);
 
 	for (int i = 0; i < nstanding; i++)
-		if (standing[i].watch != lane->watch_id || strcmp(standing[i].key, rows[self].key) != 0)
-			add_consent(others, consent_of(lane, n, rows, &standing[i], upsert_key));
+		if (standing[i].watch != lane->watch_id || strcmp(standing[i].key, now->rows[self].key) != 0)
+			add_consent(others, consent_of(lane, now, &standing[i], upsert_key));
 }
 
 void
-cs_standing_read(const CsLane *lane, int n, const CsRowNow *rows, int self, const char *elsewhere,
+cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self, const char *elsewhere,
 				 CsClaimOthers *others)
 {
-	const char *upsert_key = rows[self].upsert_key;
+	const char *upsert_key = now->rows[self].upsert_key;
 
 	memset(others, 0, sizeof(CsClaimOthers));
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < now->n; i++)
 	{
-		char		before = rows[i].before->opt_in;
+		const CsRowNow *row = &now->rows[i];
+		char		before = row->before->opt_in;
 
 		if (i == self)
 			continue;
-		if (rows[i].key && rows[i].upsert_key && strcmp(rows[i].upsert_key, upsert_key) == 0)
-			add_consent(others, rows[i].consent);
-		if (!is_leaving(&rows[i], upsert_key))
+		if (row->key && row->upsert_key && strcmp(row->upsert_key, upsert_key) == 0)
+			add_consent(others, row->consent);
+		if (!is_leaving(row, upsert_key))
 			continue;
 		others->left_yes |= before == CS_CONSENT_YES || before == CS_CONSENT_NULLED;
 		others->left_not_true |= before == CS_CONSENT_NO || before == CS_CONSENT_NULL;
 	}
-	add_standing(lane, n, rows, self, upsert_key, others);
+	add_standing(lane, now, self, upsert_key, others);
 	if (elsewhere)
-		add_standing(lane, n, rows, self, elsewhere, others);
+		add_standing(lane, now, self, elsewhere, others);
 }

@@ -23,11 +23,18 @@ typedef struct CsRowNow
 	char		consent;		/* CS_CONSENT_..., of that */
 } CsRowNow;
 
+typedef struct CsRowsNow
+{
+	int			n;
+	CsRowNow   *rows;
+	bool		any_leaves;		/* ... the contact that it stood for */
+} CsRowsNow;
+
 /*
  * Find out what rows other than rows[self] say of its contact.  "elsewhere": the
  * upsert key of another contact with its address, or NULL.  Needs a transaction.
  */
-extern void cs_standing_read(const CsLane *lane, int n, const CsRowNow *rows, int self,
+extern void cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self,
 							 const char *elsewhere, CsClaimOthers *others);
 
 #endif							/* CS_DELIVERY_STANDING_H */

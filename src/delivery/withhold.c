@@ -42,11 +42,9 @@ cs_withhold_may_be_there(const CsEndpoint *endpoint, const CsChange *change, con
 bool
 cs_withhold_is_other_address(const CsEndpoint *endpoint, const CsContact *contact, const CsKnown *known)
 {
-	const char *before = known->email ? known->email : known->upsert_key;
-
 	return endpoint->provider->mails_whoever_exists && contact->action == CS_UPSERT &&
 		known->found && known->synced_at != 0 && contact->value[CS_EMAIL] &&
-		strcmp(cs_text_from_utf8(contact->value[CS_EMAIL]), before) != 0;
+		strcmp(cs_text_from_utf8(contact->value[CS_EMAIL]), cs_contact_state_address(known)) != 0;
 }
 
 /* Is it remembered that the person of the address said no? */

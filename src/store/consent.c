@@ -293,14 +293,9 @@ enum
 static void
 add(CsKeyedTable *table, CsConsent *consent)
 {
-	bool		isnull;
-	Datum		at = cs_keyed_table_get(table, CONSENT_OPT_IN_AT, &isnull);
-	char		state = cs_keyed_table_char(table, CONSENT_STATE);
-
 	if (consent->state != CS_MEMORY_CLOSED)
-		consent->state = state;
-	if (!isnull)
-		consent->opt_in_at = Max(consent->opt_in_at, DatumGetTimestampTz(at));
+		consent->state = cs_keyed_table_char(table, CONSENT_STATE);
+	consent->opt_in_at = Max(consent->opt_in_at, cs_keyed_table_time(table, CONSENT_OPT_IN_AT));
 }
 
 void

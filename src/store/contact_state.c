@@ -65,15 +65,6 @@ find(CsKeyedTable *table, int endpoint, const char *upsert_key)
  * Reading
  */
 
-static TimestampTz
-time_of(CsKeyedTable *table, int column)
-{
-	bool		isnull;
-	Datum		datum = cs_keyed_table_get(table, column, &isnull);
-
-	return isnull ? 0 : DatumGetTimestampTz(datum);
-}
-
 /* Return a text that is the provider's in UTF-8, as contacts have it, or NULL. */
 static char *
 utf8_of(CsKeyedTable *table, int column)
@@ -86,22 +77,16 @@ utf8_of(CsKeyedTable *table, int column)
 static void
 fill_known(CsKeyedTable *table, CsKnown *known)
 {
-	bool		isnull;
-	Datum		datum = cs_keyed_table_get(table, CONTACT_DIGEST, &isnull);
-
 	known->found = true;
-	known->has_digest = !isnull;
-	if (!isnull)
-		known->digest = *DatumGetUUIDP(datum);
+	known->has_digest = cs_keyed_table_uuid(table, CONTACT_DIGEST, &known->digest);
 	known->action = cs_keyed_table_char(table, CONTACT_ACTION);
-	known->synced_at = time_of(table, CONTACT_SYNCED_AT);
+	known->synced_at = cs_keyed_table_time(table, CONTACT_SYNCED_AT);
 	known->upsert_key = cs_keyed_table_text(table, CONTACT_UPSERT_KEY);
 	known->email = cs_keyed_table_text(table, CONTACT_EMAIL);
-	datum = cs_keyed_table_get(table, CONTACT_WATCH, &isnull);
-	known->watch = isnull ? 0 : DatumGetInt32(datum);
+	known->watch = cs_keyed_table_int(table, CONTACT_WATCH);
 	known->key = cs_keyed_table_text(table, CONTACT_KEY);
 	known->opt_in = cs_keyed_table_char(table, CONTACT_OPT_IN);
-	known->opt_in_at = time_of(table, CONTACT_OPT_IN_AT);
+	known->opt_in_at = cs_keyed_table_time(table, CONTACT_OPT_IN_AT);
 	known->claimed = cs_keyed_table_bool(table, CONTACT_CLAIMED);
 	known->opted_out = cs_keyed_table_bool(table, CONTACT_OPTED_OUT);
 	known->held = cs_keyed_table_bool(table, CONTACT_HELD);
@@ -137,13 +122,11 @@ add_consent(CsKnown *known, const CsKnown *other)
 
 /* Add what the contact that was found, which is of the same person, knows. */
 static void
-add_found(CsKeyedTable *table, CsKnown *known, const char *but)
+add_found(CsKeyedTable *table, CsKnown *known)
 {
 	CsKnown		other = {0};
 
 	fill_known(table, &other);
-	if (but && strcmp(other.upsert_key, but) == 0)
-		return;
 	if (known->found)
 		add_consent(known, &other);
 	else
@@ -163,16 +146,31 @@ cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but, 
 	cs_keyed_table_int_key(keys, 1, endpoint);
 	for (int i = 0; i < n; i++)
 	{
+		const char *left_out = but ? but[i] : NULL;
+
 		if (emails[i] == NULL)
 			continue;
-		if (find(&by_key, endpoint, emails[i]))
-			add_found(&by_key, &known[i], but ? but[i] : NULL);
+		if ((left_out == NULL || strcmp(emails[i], left_out) != 0) && find(&by_key, endpoint, emails[i]))
+			add_found(&by_key, &known[i]);
 		cs_keyed_table_text_key(keys, 0, emails[i]);
 		for (bool there = cs_keyed_table_find(&by_email, keys); there; there = cs_keyed_table_next(&by_email))
-			add_found(&by_email, &known[i], but ? but[i] : NULL);
+			if (left_out == NULL || strcmp(cs_keyed_table_text(&by_email, CONTACT_UPSERT_KEY), left_out) != 0)
+				add_found(&by_email, &known[i]);
 	}
 	cs_keyed_table_close(&by_email);
 	cs_keyed_table_close(&by_key);
+}
+
+const char *
+cs_contact_state_address(const CsKnown *known)
+{
+	return known->email ? known->email : known->upsert_key;
+}
+
+bool
+cs_contact_state_is_speaker(const CsKnown *known, int watch, const char *key)
+{
+	return known->key && key && known->watch == watch && strcmp(known->key, key) == 0;
 }
 
 void
@@ -180,8 +178,8 @@ cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (!rows[i].found || rows[i].withheld || !known[i].has_digest || known[i].watch != watch ||
-			known[i].key == NULL || strcmp(known[i].key, keys[i]) != 0 ||
+		if (!rows[i].found || rows[i].withheld || !known[i].has_digest ||
+			!cs_contact_state_is_speaker(&known[i], watch, keys[i]) ||
 			strcmp(known[i].upsert_key, rows[i].upsert_key) != 0)
 			continue;
 		rows[i].has_digest = true;
@@ -230,18 +228,15 @@ keep_speaker(CsContactWriter *to)
 {
 	CsKeyedTable *table = &to->writer->table;
 	CsSpeaker  *speaker = &to->speakers[to->nspeakers];
-	bool		isnull;
-	Datum		digest = cs_keyed_table_get(table, CONTACT_DIGEST, &isnull);
 
-	if (isnull)
+	if (!cs_keyed_table_uuid(table, CONTACT_DIGEST, &speaker->digest))
 		return;
-	speaker->digest = *DatumGetUUIDP(digest);
-	speaker->watch = DatumGetInt32(cs_keyed_table_get(table, CONTACT_WATCH, &isnull));
+	speaker->watch = cs_keyed_table_int(table, CONTACT_WATCH);
 	speaker->key = cs_keyed_table_text(table, CONTACT_KEY);
-	if (isnull || speaker->watch == 0 || speaker->key == NULL)
+	if (speaker->watch == 0 || speaker->key == NULL)
 		return;
 	speaker->upsert_key = cs_keyed_table_text(table, CONTACT_UPSERT_KEY);
-	speaker->spoke_at = time_of(table, CONTACT_SYNCED_AT);
+	speaker->spoke_at = cs_keyed_table_time(table, CONTACT_SYNCED_AT);
 	to->nspeakers++;
 }
 
@@ -249,11 +244,9 @@ keep_speaker(CsContactWriter *to)
 static bool
 is_speaker(CsKeyedTable *table, int watch, const char *key)
 {
-	bool		isnull;
-	Datum		datum = cs_keyed_table_get(table, CONTACT_WATCH, &isnull);
 	char	   *speaker;
 
-	if (isnull || DatumGetInt32(datum) != watch || key == NULL)
+	if (cs_keyed_table_int(table, CONTACT_WATCH) != watch || key == NULL)
 		return false;
 	speaker = cs_keyed_table_text(table, CONTACT_KEY);
 	return speaker && strcmp(speaker, key) == 0;
@@ -298,7 +291,7 @@ opted_out(const CsContactStored *stored, CsKeyedTable *older)
 static void
 set_opt_in_at(CsKeyedWriter *writer, const CsContactStored *stored, bool found)
 {
-	TimestampTz older = found ? time_of(&writer->table, CONTACT_OPT_IN_AT) : 0;
+	TimestampTz older = found ? cs_keyed_table_time(&writer->table, CONTACT_OPT_IN_AT) : 0;
 	TimestampTz newest = Max(older, stored->contact->opt_in_at);
 
 	if (newest == 0)
@@ -320,10 +313,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set_text(writer, CONTACT_UPSERT_KEY, stored->upsert_key);
 	cs_keyed_table_set_text(writer, CONTACT_EMAIL, email_if_not_key(contact, stored->upsert_key));
 	cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum(contact->action == CS_UPSERT ? 'u' : 'n'));
-	if (stored->has_digest)
-		cs_keyed_table_set(writer, CONTACT_DIGEST, UUIDPGetDatum(&stored->digest));
-	else
-		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
+	cs_keyed_table_set(writer, CONTACT_DIGEST, UUIDPGetDatum(&stored->digest));
 	cs_keyed_table_set(writer, CONTACT_SYNCED_AT, TimestampTzGetDatum(now));
 	cs_keyed_table_set(writer, CONTACT_WATCH, Int32GetDatum(stored->watch));
 	cs_keyed_table_set_text(writer, CONTACT_KEY, stored->key);
@@ -433,7 +423,12 @@ invalidate(CsContactWriter *to, int n, const void *arg)
 
 	for (int i = 0; i < n; i++)
 	{
+		bool		unknown;
+
 		if (!find(&writer->table, to->endpoint, upsert_keys[i]))
+			continue;
+		(void) cs_keyed_table_get(&writer->table, CONTACT_DIGEST, &unknown);
+		if (unknown)
 			continue;
 		keep_speaker(to);
 		keep_all(writer);

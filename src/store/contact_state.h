@@ -55,7 +55,6 @@ typedef struct CsContactStored
 	int			watch;
 	const char *key;
 	pg_uuid_t	digest;
-	bool		has_digest;
 	char		opt_in;
 	bool		claimed;
 	bool		opted_out;
@@ -93,6 +92,12 @@ extern void cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKno
  */
 extern void cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but,
 											CsKnown *known);
+
+/* The address that it has at the provider, in the database's encoding. */
+extern const char *cs_contact_state_address(const CsKnown *known);
+
+/* Does the row speak for the contact? */
+extern bool cs_contact_state_is_speaker(const CsKnown *known, int watch, const char *key);
 
 /* Give rows that speak for their contacts the digests of these, before they expire. */
 extern void cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known,

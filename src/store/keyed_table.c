@@ -110,6 +110,35 @@ cs_keyed_table_bool(CsKeyedTable *table, int column)
 	return !isnull && DatumGetBool(datum);
 }
 
+int
+cs_keyed_table_int(CsKeyedTable *table, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(table->slot, column + 1, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(datum);
+}
+
+TimestampTz
+cs_keyed_table_time(CsKeyedTable *table, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(table->slot, column + 1, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(datum);
+}
+
+bool
+cs_keyed_table_uuid(CsKeyedTable *table, int column, pg_uuid_t *value)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(table->slot, column + 1, &isnull);
+
+	if (!isnull)
+		*value = *DatumGetUUIDP(datum);
+	return !isnull;
+}
+
 char
 cs_keyed_table_char(CsKeyedTable *table, int column)
 {

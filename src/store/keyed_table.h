@@ -17,6 +17,8 @@
 #include "nodes/execnodes.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 /* Rows that are inserted at a time. */
 #define CS_KEYED_INSERTS	200
@@ -71,6 +73,11 @@ extern bool cs_keyed_table_next(CsKeyedTable *table);
 /* Columns, from 0, of the row that was found. */
 extern char *cs_keyed_table_text(CsKeyedTable *table, int column);	/* palloc'd, or NULL */
 extern bool cs_keyed_table_bool(CsKeyedTable *table, int column);
+extern int	cs_keyed_table_int(CsKeyedTable *table, int column);	/* 0 for null */
+extern TimestampTz cs_keyed_table_time(CsKeyedTable *table, int column);	/* 0 for null */
+
+/* Copy a UUID; false for null. */
+extern bool cs_keyed_table_uuid(CsKeyedTable *table, int column, pg_uuid_t *value);
 extern char cs_keyed_table_char(CsKeyedTable *table, int column);	/* '\0' for null */
 extern Datum cs_keyed_table_get(CsKeyedTable *table, int column, bool *isnull);
 

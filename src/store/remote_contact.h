@@ -50,8 +50,7 @@ extern char *cs_remote_contact_since(int endpoint_id);
 extern bool cs_remote_contact_read_page(const CsEndpoint *endpoint, const CsPull *pull,
 										CsJson *doc, CsPullPage *pulled, StringInfo page);
 
-/* A pull has brought all contacts. */
-/* Return true if that is the first time. */
+/* A pull has brought all contacts.  Return true if that is the first time. */
 extern bool cs_remote_contact_complete(int endpoint_id, TimestampTz pulled_at);
 extern void cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at);
 

@@ -58,74 +58,93 @@ cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 	cs_keyed_table_open(&table, TABLE, NULL, PRIMARY_KEYS, AccessShareLock);
 	for (int i = 0; i < n; i++)
 	{
-		bool		isnull;
-		Datum		digest;
-
 		if (keys[i] == NULL || !find(&table, watch, keys[i]))
 			continue;
 		rows[i].found = true;
 		rows[i].upsert_key = cs_keyed_table_text(&table, ROW_UPSERT_KEY);
-		digest = cs_keyed_table_get(&table, ROW_DIGEST, &isnull);
-		rows[i].has_digest = !isnull;
-		if (!isnull)
-			rows[i].digest = *DatumGetUUIDP(digest);
+		rows[i].has_digest = cs_keyed_table_uuid(&table, ROW_DIGEST, &rows[i].digest);
 		rows[i].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
 		rows[i].withheld = cs_keyed_table_bool(&table, ROW_WITHHELD);
 	}
 	cs_keyed_table_close(&table);
 }
 
-static int
-watch_of(CsKeyedTable *table)
+/* Open the table to find rows by the contact that they stand for. */
+static void
+open_by_contact(CsKeyedTable *table)
 {
-	bool		isnull;
-
-	return DatumGetInt32(cs_keyed_table_get(table, ROW_WATCH, &isnull));
+	cs_keyed_table_open(table, TABLE, "source_row_contact", CONTACT_KEYS, AccessShareLock);
 }
 
-/*
- * Find a row that stands for the contact, other than one; if a digest is given, one
- * that has this digest of its own.
- */
+/* Find the first row that stands for the contact; cs_keyed_table_next() has the others. */
 static bool
-find_standing(int endpoint, const char *upsert_key, int watch, const char *key,
-			  const pg_uuid_t *digest, int *other_watch, char **other_key)
+find_standing(CsKeyedTable *table, int endpoint, const char *upsert_key)
 {
-	CsKeyedTable table;
 	ScanKeyData keys[CONTACT_KEYS];
-	bool		found = false;
 
-	cs_keyed_table_open(&table, TABLE, "source_row_contact", CONTACT_KEYS, AccessShareLock);
 	cs_keyed_table_text_key(keys, 0, upsert_key);
 	cs_keyed_table_int_key(keys, 1, endpoint);
-	for (bool there = cs_keyed_table_find(&table, keys); there && !found;
-		 there = cs_keyed_table_next(&table))
-	{
-		bool		isnull;
-		Datum		datum = cs_keyed_table_get(&table, ROW_DIGEST, &isnull);
+	return cs_keyed_table_find(table, keys);
+}
 
-		if (digest && (isnull || memcmp(DatumGetUUIDP(datum), digest, sizeof(pg_uuid_t)) != 0))
-			continue;
-		*other_watch = watch_of(&table);
-		*other_key = cs_keyed_table_text(&table, ROW_KEY);
-		found = key == NULL || *other_watch != watch || strcmp(*other_key, key) != 0;
-	}
+/* Is it the row that was found? */
+static bool
+is_row(CsKeyedTable *table, int watch, const char *key)
+{
+	return key && cs_keyed_table_int(table, ROW_WATCH) == watch &&
+		strcmp(cs_keyed_table_text(table, ROW_KEY), key) == 0;
+}
+
+static bool
+has_other(CsKeyedTable *table, int endpoint, const char *upsert_key, int watch, const char *key)
+{
+	for (bool there = find_standing(table, endpoint, upsert_key); there; there = cs_keyed_table_next(table))
+		if (!is_row(table, watch, key))
+			return true;
+	return false;
+}
+
+void
+cs_row_state_have_others(int endpoint, int n, char **upsert_keys, int watch, char **keys, bool *have)
+{
+	CsKeyedTable table;
+
+	open_by_contact(&table);
+	for (int i = 0; i < n; i++)
+		have[i] = upsert_keys[i] && has_other(&table, endpoint, upsert_keys[i], watch, keys[i]);
 	cs_keyed_table_close(&table);
-	return found;
 }
 
 bool
-cs_row_state_find_other(int endpoint, const char *upsert_key, int watch, const char *key,
-						int *other_watch, char **other_key)
+cs_row_state_has_other(int endpoint, const char *upsert_key, int watch, const char *key)
 {
-	return find_standing(endpoint, upsert_key, watch, key, NULL, other_watch, other_key);
+	bool		has;
+
+	cs_row_state_have_others(endpoint, 1, (char **) &upsert_key, watch, (char **) &key, &has);
+	return has;
 }
 
 bool
 cs_row_state_find_same(int endpoint, const char *upsert_key, int watch, const char *key,
 					   const pg_uuid_t *digest, int *other_watch, char **other_key)
 {
-	return find_standing(endpoint, upsert_key, watch, key, digest, other_watch, other_key);
+	CsKeyedTable table;
+	pg_uuid_t	own;
+	bool		found = false;
+
+	open_by_contact(&table);
+	for (bool there = find_standing(&table, endpoint, upsert_key); there && !found;
+		 there = cs_keyed_table_next(&table))
+	{
+		if (is_row(&table, watch, key) || !cs_keyed_table_uuid(&table, ROW_DIGEST, &own) ||
+			memcmp(&own, digest, sizeof(pg_uuid_t)) != 0)
+			continue;
+		found = true;
+		*other_watch = cs_keyed_table_int(&table, ROW_WATCH);
+		*other_key = cs_keyed_table_text(&table, ROW_KEY);
+	}
+	cs_keyed_table_close(&table);
+	return found;
 }
 
 bool
@@ -133,26 +152,20 @@ cs_row_state_find_speaker(int endpoint, const char *upsert_key, int watch, const
 						  int *other_watch, char **other_key)
 {
 	CsKeyedTable table;
-	ScanKeyData keys[CONTACT_KEYS];
-	TimestampTz newest = DT_NOBEGIN;
+	TimestampTz newest = 0;
 	bool		found = false;
 
-	cs_keyed_table_open(&table, TABLE, "source_row_contact", CONTACT_KEYS, AccessShareLock);
-	cs_keyed_table_text_key(keys, 0, upsert_key);
-	cs_keyed_table_int_key(keys, 1, endpoint);
-	for (bool there = cs_keyed_table_find(&table, keys); there; there = cs_keyed_table_next(&table))
+	open_by_contact(&table);
+	for (bool there = find_standing(&table, endpoint, upsert_key); there; there = cs_keyed_table_next(&table))
 	{
-		bool		isnull;
-		Datum		datum = cs_keyed_table_get(&table, ROW_SPOKE_AT, &isnull);
-		TimestampTz spoke_at = isnull ? DT_NOBEGIN : DatumGetTimestampTz(datum);
-		char	   *other = cs_keyed_table_text(&table, ROW_KEY);
+		TimestampTz spoke_at = cs_keyed_table_time(&table, ROW_SPOKE_AT);
 
-		if ((watch_of(&table) == watch && strcmp(other, key) == 0) || (found && spoke_at <= newest))
+		if ((found && spoke_at <= newest) || is_row(&table, watch, key))
 			continue;
 		found = true;
 		newest = spoke_at;
-		*other_watch = watch_of(&table);
-		*other_key = other;
+		*other_watch = cs_keyed_table_int(&table, ROW_WATCH);
+		*other_key = cs_keyed_table_text(&table, ROW_KEY);
 	}
 	cs_keyed_table_close(&table);
 	return found;
@@ -162,21 +175,16 @@ int
 cs_row_state_read_standing(int endpoint, const char *upsert_key, CsRowStanding **rows)
 {
 	CsKeyedTable table;
-	ScanKeyData keys[CONTACT_KEYS];
 	int			n = 0;
 	int			max = 4;
 
 	*rows = palloc(max * sizeof(CsRowStanding));
-	cs_keyed_table_open(&table, TABLE, "source_row_contact", CONTACT_KEYS, AccessShareLock);
-	cs_keyed_table_text_key(keys, 0, upsert_key);
-	cs_keyed_table_int_key(keys, 1, endpoint);
-	for (bool there = cs_keyed_table_find(&table, keys); there; there = cs_keyed_table_next(&table))
+	open_by_contact(&table);
+	for (bool there = find_standing(&table, endpoint, upsert_key); there; there = cs_keyed_table_next(&table))
 	{
-		bool		isnull;
-
 		if (n == max)
 			*rows = repalloc(*rows, (max *= 2) * sizeof(CsRowStanding));
-		(*rows)[n].watch = DatumGetInt32(cs_keyed_table_get(&table, ROW_WATCH, &isnull));
+		(*rows)[n].watch = cs_keyed_table_int(&table, ROW_WATCH);
 		(*rows)[n].key = cs_keyed_table_text(&table, ROW_KEY);
 		(*rows)[n++].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
 	}
@@ -185,12 +193,11 @@ cs_row_state_read_standing(int endpoint, const char *upsert_key, CsRowStanding *
 }
 
 bool
-cs_row_state_is_other(int watch, const char *key, const char *upsert_key, int but_watch,
-					  const char *but_key)
+cs_row_state_stands(int watch, const char *key, const char *upsert_key)
 {
 	CsRowState	row;
 
-	if (watch == 0 || (watch == but_watch && strcmp(key, but_key) == 0))
+	if (watch == 0)
 		return false;
 	cs_row_state_read(watch, 1, (char **) &key, &row);
 	return row.found && strcmp(row.upsert_key, upsert_key) == 0;
@@ -271,13 +278,17 @@ cs_row_state_remove(int watch, int n, char **keys)
 	cs_keyed_table_end_write(&writer);
 }
 
+/* The contacts c of an endpoint with an address, but one. */
+#define OTHERS_OF_ADDRESS \
+	"c.endpoint = $1 AND (c.email = $2 OR c.upsert_key = $2 AND c.email IS NULL) AND c.upsert_key <> $3"
+
 bool
 cs_row_state_has_address(int endpoint, const char *address, const char *but_upsert_key)
 {
 	static CsStatement statement = {
 		"SELECT FROM contactsync.contact c JOIN contactsync.source_row s"
 		" ON s.upsert_key = c.upsert_key AND s.endpoint = c.endpoint"
-		" WHERE c.endpoint = $1 AND (c.email = $2 OR c.upsert_key = $2 AND c.email IS NULL) AND c.upsert_key <> $3 LIMIT 1",
+		" WHERE " OTHERS_OF_ADDRESS " LIMIT 1",
 		3, {INT4OID, TEXTOID, TEXTOID}
 	};
 	Datum		args[3] = {Int32GetDatum(endpoint), CStringGetTextDatum(address),
@@ -298,9 +309,8 @@ cs_row_state_find_holders(int endpoint, const char *address, const char *but_ups
 	static CsStatement statement = {
 		"SELECT s.watch, s.key FROM contactsync.contact c JOIN contactsync.source_row s"
 		" ON s.upsert_key = c.upsert_key AND s.endpoint = c.endpoint"
-		" WHERE c.endpoint = $1 AND (c.email = $2 OR c.upsert_key = $2 AND c.email IS NULL) AND c.upsert_key <> $3"
-		" UNION SELECT c.watch, c.key FROM contactsync.contact c WHERE c.endpoint = $1"
-		" AND (c.email = $2 OR c.upsert_key = $2 AND c.email IS NULL) AND c.upsert_key <> $3 AND c.key IS NOT NULL",
+		" WHERE " OTHERS_OF_ADDRESS
+		" UNION SELECT c.watch, c.key FROM contactsync.contact c WHERE " OTHERS_OF_ADDRESS " AND c.key IS NOT NULL",
 		3, {INT4OID, TEXTOID, TEXTOID}
 	};
 	Datum		args[3] = {Int32GetDatum(endpoint), CStringGetTextDatum(address),
@@ -375,6 +385,19 @@ cs_row_state_forget_digests(int watch)
 		"UPDATE contactsync.source_row SET digest = NULL WHERE watch = $1 AND digest IS NOT NULL", 1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(watch);
+
+	cs_sql_execute(&statement, &arg, NULL);
+}
+
+void
+cs_row_state_forget_withheld(int endpoint)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.source_row SET digest = NULL WHERE withheld AND digest IS NOT NULL"
+		" AND watch IN (SELECT id FROM contactsync.watch WHERE endpoint = $1)",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint);
 
 	cs_sql_execute(&statement, &arg, NULL);
 }

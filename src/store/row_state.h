@@ -62,12 +62,8 @@ extern void cs_row_state_read(int watch, int n, char **keys, CsRowState *rows);
  */
 extern void cs_row_state_keep_digests(int n, const CsSpeaker *speakers);
 
-/*
- * Does a row, which is not the one of "but_watch" and "but_key", stand for the
- * contact?  watch 0 is no row.
- */
-extern bool cs_row_state_is_other(int watch, const char *key, const char *upsert_key,
-								  int but_watch, const char *but_key);
+/* Does the row stand for the contact?  watch 0 is no row. */
+extern bool cs_row_state_stands(int watch, const char *key, const char *upsert_key);
 
 /* Store what rows stand for; no key is there twice. */
 extern void cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored);
@@ -76,16 +72,24 @@ extern void cs_row_state_store(int endpoint, int watch, int n, const CsRowStored
 extern void cs_row_state_remove(int watch, int n, char **keys);
 
 /*
- * Find a row that stands for the contact, other than one; false if there is
- * none.  Its key is palloc'd.  A NULL key excludes nobody.
+ * Does a row stand for the contact, other than one?  A NULL key excludes nobody; a
+ * contact that is NULL has no rows.
  */
-extern bool cs_row_state_find_other(int endpoint, const char *upsert_key, int watch,
-									const char *key, int *other_watch, char **other_key);
+extern bool cs_row_state_has_other(int endpoint, const char *upsert_key, int watch, const char *key);
+extern void cs_row_state_have_others(int endpoint, int n, char **upsert_keys, int watch, char **keys,
+									 bool *have);
 
-/* Find such a row that has this digest of its own. */
+/*
+ * Find such a row that has this digest of its own; false if there is none.  Its key is
+ * palloc'd.
+ */
 extern bool cs_row_state_find_same(int endpoint, const char *upsert_key, int watch,
 								   const char *key, const pg_uuid_t *digest, int *other_watch,
 								   char **other_key);
+
+/* The same, but whatever its digest; if there are several, the one that spoke last. */
+extern bool cs_row_state_find_speaker(int endpoint, const char *upsert_key, int watch,
+									  const char *key, int *other_watch, char **other_key);
 
 /* A row that stands for a contact, and what it said last. */
 typedef struct CsRowStanding
@@ -97,10 +101,6 @@ typedef struct CsRowStanding
 
 /* Return the number of rows that stand for the contact; they are palloc'd. */
 extern int	cs_row_state_read_standing(int endpoint, const char *upsert_key, CsRowStanding **rows);
-
-/* The same, but if there are several find the one that spoke for the contact last. */
-extern bool cs_row_state_find_speaker(int endpoint, const char *upsert_key, int watch,
-									  const char *key, int *other_watch, char **other_key);
 
 /*
  * Does a row stand for another contact with that address?  Needs no scope.
@@ -132,5 +132,11 @@ extern int	cs_row_state_find_holders(int endpoint, const char *address, const ch
  * cs_sql_enter().
  */
 extern void cs_row_state_forget_digests(int watch);
+
+/*
+ * What was withheld of an endpoint is looked up again when it is reconciled: the
+ * provider may have it by now.  Needs the scope of cs_sql_enter().
+ */
+extern void cs_row_state_forget_withheld(int endpoint);
 
 #endif							/* CS_STORE_ROW_STATE_H */
