@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import psycopg2
@@ -211,21 +212,35 @@ def run_seeds(options, tally):
         shutil.rmtree(work)
 
 
+def follow(job, tally, lock):
+    """Print the output of a process, a seed at a time, and add its report."""
+    text, unprinted = "", ""
+    for line in job.stdout:
+        text, unprinted = text + line, unprinted + line
+        if re.match(r"seed \d+: ", line):
+            with lock:
+                print(unprinted, end="", flush=True)
+            unprinted = ""
+    with lock:
+        print(unprinted, flush=True)
+        tally.add_report(text)
+        if job.wait() not in (0, 1):
+            tally.broken += 1
+
+
 def run_jobs(options, tally):
-    """Run the seeds in several processes, and print the output of each when it ends."""
+    """Run the seeds in several processes."""
     share, rest = divmod(options.seeds, options.jobs)
-    first, jobs = options.seed, []
+    first, threads, lock = options.seed, [], threading.Lock()
     for number in range(min(options.jobs, options.seeds)):
         seeds = share + (number < rest)
-        jobs.append(subprocess.Popen([sys.executable, *sys.argv, "--jobs", "1", "--seed", str(first), "--seeds", str(seeds)],
-                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        job = subprocess.Popen([sys.executable, *sys.argv, "--jobs", "1", "--seed", str(first), "--seeds", str(seeds)],
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        threads.append(threading.Thread(target=follow, args=(job, tally, lock)))
+        threads[-1].start()
         first += seeds
-    for job in jobs:
-        text, _ = job.communicate()
-        print(text, flush=True)
-        tally.add_report(text)
-        if job.returncode not in (0, 1):
-            tally.broken += 1
+    for thread in threads:
+        thread.join()
 
 
 def main():
