@@ -322,8 +322,9 @@ cs_change_next(CsChangeSet *set, double now)
 		return NULL;
 	change = dlist_container(CsChange, node, dlist_pop_head_node(&set->pending));
 	change->state = CS_CHANGE_ACTIVE;
-	change->upsert_key = change->previous_key = change->left_address = NULL;
-	change->left_memory = '\0';
+	change->upsert_key = change->previous_key = NULL;
+	memset(&change->left, 0, sizeof(CsConsent));
+	memset(&change->moved_from, 0, sizeof(CsConsent));
 	change->has_row = change->was_known = change->refused = change->takes_over = false;
 	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, change->sequence);
 	return change;

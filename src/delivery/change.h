@@ -20,6 +20,7 @@
 #include "delivery/read_batch.h"
 #include "delivery/read_row.h"
 #include "provider/contact.h"
+#include "store/consent.h"
 #include "store/queue.h"
 
 struct CsLane;
@@ -123,10 +124,10 @@ typedef struct CsChange
 								 * one; likewise */
 	bool		previous_maybe_sent;	/* ... and was, perhaps without an
 										 * answer, before this reading */
-	const char *left_address;	/* that the contact had; in the database's
-								 * encoding */
-	char		left_memory;	/* what is to be remembered of it:
-								 * CS_MEMORY_..., or '\0' */
+	CsConsent	left;			/* the address that the contact had, and what
+								 * is to be remembered of it */
+	CsConsent	moved_from;		/* the same, if the contact is moved to
+								 * another address with its row */
 	char		row_opt_in;		/* to be stored of the row; see
 								 * cs_contact_said() */
 	char		contact_opt_in; /* ... and of the contact */

@@ -169,6 +169,15 @@ cs_claim_is_closed(const CsClaimFacts *facts)
 		(person->listed.opted_out && facts->known->synced_at == 0);
 }
 
+bool
+cs_claim_is_refused(const CsClaimFacts *facts)
+{
+	const CsPerson *person = facts->person;
+
+	return person->remembered && person->memory.state == CS_MEMORY_SAID_NO && !facts->known->opted_out &&
+		!(person->elsewhere && person->contact.opted_out) && !person->listed.opted_out;
+}
+
 /* What contactsync_mark_stale() says the provider has lost is claimed again. */
 CsClaim
 cs_claim_decide(const CsClaimFacts *facts)

@@ -59,4 +59,7 @@ extern bool cs_claim_is_remembered(const CsClaimFacts *facts);
 /* Is it known that the person opted out? */
 extern bool cs_claim_is_closed(const CsClaimFacts *facts);
 
+/* ... or is it only remembered that a row said no, of a contact that there is not? */
+extern bool cs_claim_is_refused(const CsClaimFacts *facts);
+
 #endif							/* CS_DELIVERY_CLAIM_H */

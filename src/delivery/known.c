@@ -63,19 +63,20 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 
 /*
  * contactsync_upsert() without opt_in says nothing, even where everybody is taken to
- * consent, if the contact or its rows say otherwise.
+ * consent, if what was said last for the address, or its rows, say otherwise.
  */
 static void
-mute_upsert(const CsItem *item)
+mute_upsert(const CsItem *item, const CsClaimFacts *facts)
 {
 	CsContact  *contact = item->contact;
 	CsClaimOthers others = {0};
+	char		said = cs_claim_said(facts);
 
 	if (item->change->lane->watch || contact->consent != CS_CONSENT_YES ||
 		(contact->present & CS_FIELD_BIT(CS_OPT_IN)))
 		return;
-	if (item->known.found && item->known.opt_in != CS_CONSENT_UNKNOWN)
-		others.say_null = item->known.opt_in == CS_CONSENT_NO || item->known.opt_in == CS_CONSENT_NULL;
+	if (said != CS_CONSENT_UNKNOWN)
+		others.say_null = said == CS_CONSENT_NO || said == CS_CONSENT_NULL;
 	else
 		cs_standing_read(item->change->lane, item->now, item->index, NULL, &others);
 	if ((others.say_no || others.say_null) && !others.say_yes)
@@ -94,7 +95,26 @@ resolve_claim(const CsAccount *account, const CsPerson *person, CsContact *conta
 			CS_CLAIM : CS_CLAIM_NOT;
 }
 
-/* A contact that is to be moved takes along what is known of it. */
+/* What is remembered of the address of a contact that gets another one. */
+static CsConsent
+memory_of(const char *address, const CsKnown *known)
+{
+	CsConsent	consent = {.address = address};
+
+	if (known->opt_in == CS_CONSENT_NO)
+		consent.state = CS_MEMORY_SAID_NO;
+	else if (known->opted_out)
+		consent.state = CS_MEMORY_CLOSED;
+	else if (known->claimed)
+		consent.state = CS_MEMORY_CLAIMED;
+	consent.opt_in_at = known->opt_in_at ? known->opt_in_at : known->synced_at;
+	return consent;
+}
+
+/*
+ * A contact that is to be moved takes along what is known of it.  The address that it
+ * leaves keeps that, too.
+ */
 static void
 apply_left(const CsItem *item)
 {
@@ -118,6 +138,7 @@ apply_left(const CsItem *item)
 	contact->known = true;
 	if (contact->claim == CS_CLAIM_IF_NEW)
 		contact->claim = CS_CLAIM_NOT;
+	item->change->moved_from = memory_of(item->row.upsert_key, &item->left);
 }
 
 /* If the contact gets another address, what is known of the old one is remembered. */
@@ -130,9 +151,7 @@ note_left_address(const CsItem *item)
 	if (known->synced_at == 0 || email == NULL ||
 		strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) == 0)
 		return;
-	item->change->left_address = cs_contact_state_address(known);
-	item->change->left_memory = known->opted_out ? CS_MEMORY_CLOSED :
-		known->claimed ? CS_MEMORY_CLAIMED : '\0';
+	item->change->left = memory_of(cs_contact_state_address(known), known);
 }
 
 /*
@@ -166,11 +185,12 @@ cs_known_apply(const CsItem *item)
 		.all = claims_all(change)
 	};
 
-	mute_upsert(item);
+	mute_upsert(item, &facts);
 	facts.consent = contact->consent;
 	contact->claim = decide_claim(item, &facts);
 	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && item->known.synced_at == 0);
 	contact->opted_out = cs_claim_is_closed(&facts);
+	contact->refused = cs_claim_is_refused(&facts);
 	contact->known = item->known.synced_at != 0 && item->known.action == 'u' && !may_be_lost(item);
 	contact->remote_id = item->known.remote_id;
 	contact->topics = item->known.topics;

@@ -89,7 +89,7 @@ cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 		lane->account->removals_at = 0;
 	if (outcomes->removed.n > 0)
 		remove_contacts(outcomes);
-	remember(lane->account, outcomes->left_addresses.n, outcomes->left_addresses.items);
+	remember(lane->account, outcomes->remembered.n, outcomes->remembered.items);
 	if (outcomes->reopened.n > 0)
 		cs_consent_reopen(&lane->account->consents, outcomes->reopened.n, outcomes->reopened.items);
 	cs_departure_remove(endpoint, outcomes->decided.n, outcomes->decided.items);

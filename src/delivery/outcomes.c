@@ -253,6 +253,18 @@ remove_unremembered(CsLaneOutcomes *outcomes, const char *upsert_key)
 	removed->upsert_key = copy(outcomes, upsert_key);
 }
 
+static void
+remember(CsLaneOutcomes *outcomes, const CsConsent *consent)
+{
+	CsConsent  *stored;
+
+	if (consent->state == '\0')
+		return;
+	stored = add(outcomes, &outcomes->remembered, sizeof(CsConsent));
+	*stored = *consent;
+	stored->address = copy(outcomes, consent->address);
+}
+
 /*
  * The contact got another address.  What is known of the old one is remembered.  Where
  * the provider has one contact for an address, a contact that we know by the old one
@@ -261,23 +273,33 @@ remove_unremembered(CsLaneOutcomes *outcomes, const char *upsert_key)
 static void
 leave_address(CsLaneOutcomes *outcomes, const CsChange *change)
 {
-	CsConsent  *consent;
-
-	if (change->left_address == NULL)
+	if (change->left.address == NULL)
 		return;
 	if (outcomes->lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL)
 	{
 		CsLeftTo   *left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
 
-		left->upsert_key = copy(outcomes, change->left_address);
+		left->upsert_key = copy(outcomes, change->left.address);
 		left->is_moved_over = true;
 	}
-	if (change->left_memory == '\0')
+	remember(outcomes, &change->left);
+}
+
+/*
+ * A contact that said no is not created.  No row of it remembers that, so the address
+ * does.
+ */
+static void
+remember_refusal(CsLaneOutcomes *outcomes, const CsChange *change)
+{
+	const CsContact *contact = change->contact;
+	CsConsent	consent = {.state = CS_MEMORY_SAID_NO};
+
+	if (contact->consent != CS_CONSENT_NO || contact->value[CS_EMAIL] == NULL)
 		return;
-	consent = add(outcomes, &outcomes->left_addresses, sizeof(CsConsent));
-	consent->address = copy(outcomes, change->left_address);
-	consent->state = change->left_memory;
-	consent->opt_in_at = change->contact->opt_in_at;
+	consent.address = cs_text_from_utf8(contact->value[CS_EMAIL]);
+	consent.opt_in_at = contact->opt_in_at ? contact->opt_in_at : GetCurrentTimestamp();
+	remember(outcomes, &consent);
 }
 
 /* The word ends what is remembered as closed. */
@@ -347,7 +369,10 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		else
 			record_row(outcomes, change, true);
 		if (outcome->moved && change->previous_key)
+		{
 			remove_unremembered(outcomes, change->previous_key);
+			remember(outcomes, &change->moved_from);
+		}
 		else
 			leave_previous(outcomes, change);
 	}
@@ -427,6 +452,7 @@ cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change)
 {
 	outcomes->unchanged++;
 	record_row(outcomes, change, true);
+	remember_refusal(outcomes, change);
 	if (change->unconfirmed)
 		add_text(outcomes, &outcomes->unknown, change->upsert_key);
 	if (outcomes->lane->watch)
@@ -453,7 +479,10 @@ cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change)
 			removed->consent.state = CS_MEMORY_CLOSED;
 	}
 	else
+	{
 		remove_unremembered(outcomes, change->upsert_key);
+		remember_refusal(outcomes, change);
+	}
 	if (outcomes->lane->watch)
 		leave_previous(outcomes, change);
 	clear_failure(outcomes, change);

@@ -63,8 +63,8 @@ typedef struct CsLaneOutcomes
 	CsArray		taken_over;		/* of CsTakenOver */
 	CsArray		reopened;		/* of CsConsent: closed before this word */
 	CsArray		speakers;		/* of CsRowKey: rows to be sent again */
-	CsArray		left_addresses; /* of CsConsent: of contacts that have another
-								 * address now */
+	CsArray		remembered;		/* of CsConsent: of addresses that no contact
+								 * has any more, or never had */
 	CsArray		failed;			/* of CsFailureStored */
 	CsArray		cleared;		/* of char *: keys whose failure is over */
 	CsArray		done;			/* of CsQueuePosition: rows to delete */

@@ -87,6 +87,5 @@ cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown 
 	keep_address(endpoint, contact, known, person);
 	if (!contact->keeps_address)
 		return;
-	change->left_address = NULL;
-	change->left_memory = '\0';
+	memset(&change->left, 0, sizeof(CsConsent));
 }

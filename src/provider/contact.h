@@ -111,6 +111,8 @@ typedef struct CsContact
 	char	   *topics;			/* Owlat: those that membership was asked for,
 								 * parted by spaces, or NULL */
 	bool		opted_out;		/* the person opted out there */
+	bool		refused;		/* ... or rather, a row said no, of which the
+								 * provider has no trace */
 	bool		claimed;		/* consent was claimed, and stands as far as
 								 * we know */
 	char	   *remote_status;	/* the provider's own status, or NULL */

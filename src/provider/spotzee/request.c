@@ -83,7 +83,7 @@ cs_spotzee_subscription_state(const CsSpotzee *spotzee, const CsContact *contact
 	if (contact->consent == CS_CONSENT_NO)
 		return STATE_OPTED_OUT;
 	return contact->consent == CS_CONSENT_YES && contact->claim == CS_CLAIM &&
-		(contact->known || contact->claimed || contact->opted_out) ? STATE_SUBSCRIBED : -1;
+		(contact->known || contact->claimed || (contact->opted_out && !contact->refused)) ? STATE_SUBSCRIBED : -1;
 }
 
 /* [SRC]: an array of {external_id, subscription_id, state}. */

@@ -1,0 +1,62 @@
+# What is remembered of consent at Owlat when the contact has another address, or was never created: it belongs to the address.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use Test::More;
+
+my $topic = 'topicsingle000000000000000000000';
+my $sandbox = start_sandbox();
+my $node = start_node();
+
+create_server($node, $sandbox, 'owlat', account => 'owltest', server => { topic_id => $topic, on_email_change => 'follow', pace => 500, burst => 50 });
+$sandbox->config('owlat', { account => 'owltest', topics => { $topic => { double_opt_in => JSON::PP::false } } });
+
+my $seen = 0;
+
+# Run it, and return the requests that it makes, as lines.
+sub change
+{
+	my ($sql) = @_;
+
+	$node->safe_psql('postgres', "$sql; CALL contactsync_wait('owltest')");
+	my @journal = grep { $_->{seq} > $seen } @{ $sandbox->journal('owlat', account => 'owltest') };
+	$seen = $journal[-1]{seq} if @journal;
+	return join("\n", map { "$_->{method} $_->{path} $_->{status}" =~ s{/(owlat/)?api/v1}{}r =~ s{%40}{@}r =~ s{contact0\d+}{ID}r } @journal);
+}
+
+sub upsert { return change(qq{SELECT contactsync_upsert('owltest', '{"email": "$_[0]\@acme.io", "first_name": "U"}')}); }
+
+my $watch = q{SELECT contactsync_watch('%s', 'owltest', '{"email": "email", "first_name": "name", "opt_in": "wants"}', on_delete => 'delete', delete_delay => '0')};
+$node->safe_psql('postgres', "CREATE TABLE $_ (id int PRIMARY KEY, email text, name text, wants boolean); " . sprintf($watch, $_)) foreach qw(people others);
+
+# a contact gets another address, and then another row the first one
+change(q{INSERT INTO people VALUES (1, 'ann@acme.io', 'Ann', true), (2, 'ben@acme.io', 'Ben', true)});
+$sandbox->call('POST', 'owlat/people', { account => 'owltest', email => 'ann@acme.io', act => 'opt_out' });
+is(change(q{UPDATE people SET email = 'anna@acme.io' WHERE id = 1}), 'PUT /contacts/ID 200', 'a contact gets another address');
+is(change(q{DELETE FROM people WHERE id = 1}), 'DELETE /contacts/anna@acme.io 200', 'and is deleted with its row');
+change(q{INSERT INTO people VALUES (3, 'ann@acme.io', 'Ann', NULL)});
+is(change(q{UPDATE people SET wants = true WHERE id = 3}), 'PUT /contacts/ann@acme.io 404', 'a row with the first address, whose null becomes true, is no word: the consent was claimed before');
+change(q{UPDATE people SET wants = false WHERE id = 3});
+is(change(q{UPDATE people SET wants = true WHERE id = 3}), "POST /contacts 201\nPOST /topics/$topic/contacts 201", '... but false that becomes true is');
+change(q{UPDATE people SET email = 'benny@acme.io' WHERE id = 2});
+is(change(q{INSERT INTO people VALUES (4, 'ben@acme.io', 'Ben', true)}), 'PUT /contacts/ben@acme.io 404', 'nor is a new row that says true');
+is(change(q{DELETE FROM people WHERE id = 4; UPDATE people SET email = 'ben@acme.io' WHERE id = 2}), 'PUT /contacts/ID 200', 'the contact moves back');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures}), 0, 'nothing fails');
+
+# who said no, and was not created, is known to have said no when the row has gone
+change(q{INSERT INTO people VALUES (10, 'kim@acme.io', 'Kim', false), (11, 'lee@acme.io', 'Lee', false), (12, 'max@acme.io', 'Max', false), (13, 'ned@acme.io', 'Ned', false)});
+change(q{DELETE FROM people WHERE id = 10});
+is(upsert('kim'), 'PUT /contacts/kim@acme.io 404', 'contactsync_upsert() without opt_in creates nobody whose row said no before it went');
+is(change(q{INSERT INTO others VALUES (1, 'lee@acme.io', 'Lee', true)}), 'PUT /contacts/lee@acme.io 404', 'another row creates nobody while one says no');
+change(q{UPDATE people SET email = 'maxi@acme.io' WHERE id = 12});
+is(upsert('max'), 'PUT /contacts/max@acme.io 404', '... nor whose row has another address');
+change(q{SELECT contactsync_unwatch('people', 'owltest')});
+is(upsert('ned'), 'PUT /contacts/ned@acme.io 404', '... nor whose row is not watched any more');
+change(q{UPDATE others SET wants = false});
+is(change(q{UPDATE others SET wants = true}),
+	"POST /contacts 201\nPOST /topics/$topic/contacts 201", 'a word creates the contact');
+
+$node->stop;
+done_testing();
