@@ -103,6 +103,7 @@ start_server() {
 listen_addresses = ''
 unix_socket_directories = '$work'
 shared_preload_libraries = 'contactsync'
+contactsync.allowed_networks = '127.0.0.0/8'
 track_commit_timestamp = on             # to determine which row changed last
 contactsync.clock_speed = $speed
 CONF

@@ -317,7 +317,7 @@ sql_documented() {
 
 tests_exist() {
     local name
-    for name in $(grep -ohE '`(sql|t|specs)/[0-9a-z_]+`' docs/providers.md docs/consent.md | tr -d '`' | sort -u); do
+    for name in $(grep -ohE '`(sql|t|specs)/[0-9a-z_]+`' docs/providers.md docs/consent.md docs/security.md | tr -d '`' | sort -u); do
         compgen -G "test/$name.*" >/dev/null || echo "docs: there is no test/$name"
     done
     for name in $(grep -oE '`test/[a-z/_]+\.[a-z]+`' docs/providers.md | tr -d '`' | sort -u); do
@@ -329,13 +329,13 @@ test_numbers() {
     printf '%s\n' test/t/*.pl | cut -d_ -f1 | uniq -d | sed 's/$/: several tests have this number/'
 }
 
-# The checks that docs/consent.md quotes exist: `t/NAME` "title", "another title".
+# The checks that docs/consent.md and docs/security.md quote exist: `t/NAME` "title", "another title".
 titles_exist() {
     local name title
-    grep -oE '`(sql|t)/[0-9a-z_]+`( "[^"]+",?)+' docs/consent.md | while IFS= read -r quote; do
+    grep -ohE '`(sql|t)/[0-9a-z_]+`( "[^"]+",?)+' docs/consent.md docs/security.md | while IFS= read -r quote; do
         name=$(cut -d '`' -f 2 <<<"$quote")
         grep -oE '"[^"]+"' <<<"$quote" | tr -d '"' | while IFS= read -r title; do
-            cat "test/$name".* | tr '\n' ' ' | sed 's/ -- / /g' | grep -qF "$title" || echo "docs/consent.md: test/$name has no \"$title\""
+            cat "test/$name".* | tr '\n' ' ' | sed 's/ -- / /g' | grep -qF "$title" || echo "docs: test/$name has no \"$title\""
         done
     done
 }
@@ -406,8 +406,8 @@ check sql_comments "all objects in the SQL scripts have comments"
 check sql_pinned "the SQL scripts resolve names only in pg_catalog"
 check sql_search_path "functions do not depend on the search_path of the caller"
 check sql_documented "README.md names all functions and views"
-check tests_exist "the tests that docs/providers.md and docs/consent.md name exist"
-check titles_exist "the checks that docs/consent.md quotes exist"
+check tests_exist "the tests that docs/providers.md, docs/consent.md and docs/security.md name exist"
+check titles_exist "the checks that docs/consent.md and docs/security.md quote exist"
 check test_numbers "the numbers of TAP tests are unique"
 check functions_exist "the functions that docs/architecture.md names exist"
 check marks "there are no marks of unfinished work"

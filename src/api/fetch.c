@@ -154,7 +154,7 @@ pause_after(const CsResponse *response)
 {
 	double		seconds = cs_message_retry_after(response);
 
-	if (response->status != 0 && response->status != 429 && response->status < 500)
+	if (response->refused || (response->status != 0 && response->status != 429 && response->status < 500))
 		return -1;
 	if (seconds < 0 && response->status == 429)
 		seconds = cs_message_reset_after(response, "x-ratelimit-reset");
@@ -189,6 +189,8 @@ cs_fetch_problem(const CsEndpoint *endpoint, const CsResponse *response, CsJson 
 
 	if (response->status >= 200 && response->status < 300)
 		return NULL;
+	if (response->refused)
+		return response->error;
 	if (response->status == 0)
 		return psprintf("no answer: %s",
 						response->error ? cs_endpoint_clean(endpoint, response->error) : "unknown");

@@ -21,7 +21,9 @@
 
 #include "api/argument.h"
 #include "base/compat.h"
+#include "base/network.h"
 #include "provider/registry.h"
+#include "provider/server.h"
 
 CS_FUNCTION(contactsync_hint);
 
@@ -170,6 +172,18 @@ alter_named(const CsHintSubject *subject)
 	return statements;
 }
 
+/* Return the statements that allow the networks that a reason names, or NULL. */
+static char *
+allow_networks(const char *reason)
+{
+	const char *networks = strstr(reason, CS_NETWORK_REFUSAL);
+
+	if (networks == NULL)
+		return NULL;
+	networks += strlen(CS_NETWORK_REFUSAL);
+	return cs_server_allow_networks(pnstrdup(networks, strspn(networks, "0123456789abcdef.:/, ")));
+}
+
 /*
  * Hints
  */
@@ -183,6 +197,7 @@ typedef enum CsHintAction
 	CS_HINT_URL,
 	CS_HINT_TOPIC,
 	CS_HINT_FORM,
+	CS_HINT_NETWORK,
 	CS_HINT_NAMED				/* the options that the reason names */
 } CsHintAction;
 
@@ -200,6 +215,7 @@ static const CsHaltHint halts[] = {
 	{CS_HALT_SCOPE, "Create a key with the scope that the reason names, and set it", CS_HINT_SECRET},
 	{CS_HALT_TENANT, "Correct the ID of the account, or use a key of that account", CS_HINT_ACCOUNT},
 	{CS_HALT_ADDRESS, "Allow the address of this machine for the key at the provider; delivery is then retried automatically.", CS_HINT_NOTHING},
+	{CS_HALT_NETWORK, "Correct the URL or the proxy, or as a superuser allow the address", CS_HINT_NETWORK},
 	{CS_HALT_PLAN, "Upgrade the plan at the provider; delivery is then retried automatically.", CS_HINT_NOTHING},
 	{CS_HALT_QUOTA, "Wait for the next period or raise the quota at the provider; delivery is then retried automatically.", CS_HINT_NOTHING},
 	{CS_HALT_URL, "Correct the URL", CS_HINT_URL},
@@ -237,11 +253,14 @@ hint_of_action(const CsHintSubject *subject, const CsHaltHint *halt)
 		case CS_HINT_FORM:
 			statement = alter_server(subject, "form_id");
 			break;
+		case CS_HINT_NETWORK:
+			statement = allow_networks(subject->reason);
+			break;
 		case CS_HINT_NAMED:
 			statement = alter_named(subject);
 			return statement ? psprintf("%s Correct the option: %s.", halt->text, statement) : pstrdup(halt->text);
 	}
-	return psprintf("%s: %s.", halt->text, statement);
+	return statement ? psprintf("%s: %s.", halt->text, statement) : psprintf("%s.", halt->text);
 }
 
 static char *
@@ -252,6 +271,10 @@ hint_of_halt(const CsHintSubject *subject)
 	for (int i = 0; i < lengthof(halts); i++)
 		if (strlen(halts[i].reason) == len && strncmp(halts[i].reason, subject->reason, len) == 0)
 			return hint_of_action(subject, &halts[i]);
+	if (len == strlen("configuration") && strncmp("configuration", subject->reason, len) == 0 &&
+		allow_networks(subject->reason))
+		return psprintf("Correct the option that the reason names, or as a superuser allow the address: %s.",
+						allow_networks(subject->reason));
 	if (len == strlen("configuration") && strncmp("configuration", subject->reason, len) == 0)
 		return psprintf("Do what the reason says with CREATE USER MAPPING, ALTER USER MAPPING or ALTER SERVER %s; delivery then continues automatically.",
 						subject->identifier);

@@ -46,6 +46,15 @@ typedef bool CsUpdateIndexes;
 	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL)
 #endif
 
+/* 16 gave the settings a memory context of their own. */
+#if PG_VERSION_NUM >= 160000
+#define cs_guc_malloc(size)	guc_malloc(LOG, size)
+#define cs_guc_free(pointer)	guc_free(pointer)
+#else
+#define cs_guc_malloc(size)	malloc(size)
+#define cs_guc_free(pointer)	free(pointer)
+#endif
+
 /* 17 can also look for a stronger lock. */
 #if PG_VERSION_NUM >= 170000
 #define cs_lock_held(tag, mode)	LockHeldByMe(tag, mode, false)

@@ -77,6 +77,8 @@ cs_invalidation_begin(void)
 		CacheRegisterRelcacheCallback(note_relation, (Datum) 0);
 		CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_server, (Datum) 0);
 		CacheRegisterSyscacheCallback(USERMAPPINGOID, note_server, (Datum) 0);
+		/* what a server may do depends on whether its owner is a superuser */
+		CacheRegisterSyscacheCallback(AUTHOID, note_server, (Datum) 0);
 		registered = true;
 	}
 	for (int i = 0; i < lengthof(relations); i++)

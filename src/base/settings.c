@@ -9,10 +9,12 @@
 
 #include <limits.h>
 
+#include "common/hashfn.h"
 #include "utils/guc.h"
 
 #include "base/compat.h"
 #include "base/contactsync.h"
+#include "base/network.h"
 #include "base/settings.h"
 
 double		cs_clock_speed = 1.0;
@@ -29,9 +31,41 @@ int			cs_failure_age = 90 * 24 * 60;
 int			cs_history_age = 7 * 24 * 60;
 int			cs_notify_failures = 100;
 
-/* Define the settings.  Called once, when the library is loaded. */
-void
-cs_settings_define(void)
+static char *allowed_networks;	/* cs_allowed_networks is what it says */
+
+/* Parse contactsync.allowed_networks; the result goes to the assign hook. */
+static bool
+check_networks(char **value, void **extra, GucSource source)
+{
+	CsNetworks *networks = cs_guc_malloc(offsetof(CsNetworks, network) +
+										 cs_network_count(*value) * sizeof(CsNetwork));
+	const char *problem;
+	const char *item;
+	int			len;
+
+	if (networks == NULL)
+		return false;
+	networks->version = hash_bytes((const unsigned char *) *value, (int) strlen(*value));
+	problem = cs_network_parse_list(*value, networks, &item, &len);
+	if (problem)
+	{
+		GUC_check_errdetail("\"%.*s\" %s.", len, item, problem);
+		cs_guc_free(networks);
+		return false;
+	}
+	*extra = networks;
+	return true;
+}
+
+static void
+assign_networks(const char *value, void *extra)
+{
+	cs_allowed_networks = extra;
+}
+
+/* Define the settings that restrict where servers connect to. */
+static void
+define_where_to_connect(void)
 {
 	/*
 	 * contactsync.allow_http: plain http is for tests, and for a proxy on the
@@ -42,6 +76,25 @@ cs_settings_define(void)
 							 "Allows servers with an http URL that is not on the loopback interface.",
 							 NULL, &cs_allow_http, false,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.allowed_networks: what servers of non-superusers may
+	 * connect to beside public addresses.  The worker connects from this
+	 * machine, which may reach what those roles cannot.  Servers that a
+	 * superuser owns may connect to any address.
+	 */
+	DefineCustomStringVariable("contactsync.allowed_networks",
+							   "Sets the networks that servers of non-superusers may connect to beside public addresses.",
+							   "A list such as \"10.1.0.0/16, fd12::/16\".",
+							   &allowed_networks, "",
+							   PGC_SUSET, 0, check_networks, assign_networks, NULL);
+}
+
+/* Define the settings.  Called once, when the library is loaded. */
+void
+cs_settings_define(void)
+{
+	define_where_to_connect();
 
 	/*
 	 * contactsync.call_log_age, contactsync.call_log_rows: what the table

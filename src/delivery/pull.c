@@ -371,7 +371,7 @@ cs_pull_answered(CsPuller *puller, const CsResponse *response, double now)
 	else if (!cs_answer_judge_common(account->endpoint, response, doc, &judgement) ||
 			 response->status == 403)
 		give_up(puller, psprintf("HTTP status %d", response->status));
-	else if (response->status == 401)
+	else if (response->status == 401 || response->refused)
 	{
 		puller->halted = true;
 		cs_account_halt(account, now, judgement.retry_after,

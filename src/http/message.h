@@ -37,6 +37,8 @@ typedef struct CsResponse
 	const char *error;			/* why there is no answer, or NULL */
 	bool		unsent;			/* no answer because there was no connection:
 								 * nothing was sent either */
+	bool		refused;		/* no answer because the address may not be
+								 * connected to */
 	const char *headers;		/* lines "name: value\n", names in lower case */
 	const char *body;			/* zero-terminated as well */
 	size_t		body_len;
@@ -55,6 +57,9 @@ typedef struct CsHttpOptions
 								 * system's */
 	bool		allow_http;		/* plain http to any host, not to loopback
 								 * only */
+	bool		restricted;		/* only to addresses that base/network.h
+								 * allows */
+	uint32		networks;		/* the version of that list, if restricted */
 } CsHttpOptions;
 
 /* Append a header; the strings are not copied. */

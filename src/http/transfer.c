@@ -92,6 +92,17 @@ real_ms(int ms)
 
 /* ---------- callbacks of libcurl: no ereport, no palloc ---------- */
 
+/* May the call connect to the address?  Note it if not. */
+static bool
+may_connect(CsHttpCall *call, const CsAddress *address)
+{
+	if (!call->restricted || cs_network_is_allowed(address))
+		return true;
+	if (call->nrefused < CS_MAX_REFUSED)
+		call->refused[call->nrefused++] = *address;
+	return false;
+}
+
 /*
  * Open a socket that child processes do not inherit and that fd.c counts.  Have
  * the kernel close it when the peer has vanished; otherwise libcurl would reuse
@@ -101,8 +112,12 @@ static curl_socket_t
 open_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	CsHttpCall *call = arg;
+	CsAddress	to;
 	int			fd;
 
+	if (call->restricted &&
+		(!cs_network_take_address(&address->addr, &to) || !may_connect(call, &to)))
+		return CURL_SOCKET_BAD;
 	if (!AcquireExternalFD())
 	{
 		call->cut = "too many open connections";
@@ -114,6 +129,7 @@ open_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		ReleaseExternalFD();
 		return CURL_SOCKET_BAD;
 	}
+	call->connected = true;
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 #ifdef TCP_USER_TIMEOUT
 	{
@@ -131,6 +147,27 @@ close_callback(void *arg, curl_socket_t fd)
 	ReleaseExternalFD();
 	return close(fd);
 }
+
+#if LIBCURL_VERSION_NUM >= 0x075000
+/*
+ * Check the connection that the request is about to be sent on: another call may
+ * have opened it, which was allowed more.
+ */
+static int
+request_callback(void *arg, char *remote, char *local, int remote_port, int local_port)
+{
+	CsHttpCall *call = arg;
+	CsAddress	address;
+
+	if (call->restricted &&
+		(!cs_network_read_address(remote, &address) || !may_connect(call, &address)))
+	{
+		call->connected = false;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	return CURL_PREREQFUNC_OK;
+}
+#endif
 
 /*
  * Append received bytes to a buffer.  If they do not fit, note why and have
@@ -294,6 +331,10 @@ set_constant_options(CsHttpCall *call)
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_callback);
 	SET(CURLOPT_OPENSOCKETDATA, call);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_callback);
+#if LIBCURL_VERSION_NUM >= 0x075000
+	SET(CURLOPT_PREREQFUNCTION, request_callback);
+	SET(CURLOPT_PREREQDATA, call);
+#endif
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_NOPROGRESS, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075700
@@ -320,6 +361,11 @@ set_server_options(CsHttpCall *call, const CsHttpOptions *options, const char *u
 	bool		plain = pg_strncasecmp(url, "http:", 5) == 0;
 	CURLcode	rc = CURLE_OK;
 
+	call->restricted = options->restricted;
+#if LIBCURL_VERSION_NUM < 0x075000
+	/* use no connection that another call has opened */
+	SET(CURLOPT_FRESH_CONNECT, call->restricted ? 1L : 0L);
+#endif
 	call->timeout = real_ms(options->timeout);
 	SET(CURLOPT_TIMEOUT_MS, (long) call->timeout);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) real_ms(options->connect_timeout));
@@ -372,6 +418,8 @@ cs_transfer_prepare(CsHttpCall *call, const CsHttpOptions *options,
 	call->header_bytes = 0;
 	call->header_done = false;
 	call->status = 0;
+	call->connected = false;
+	call->nrefused = 0;
 	call->cut = NULL;
 	call->error[0] = '\0';
 
@@ -438,20 +486,41 @@ cs_transfer_end(CsHttpCall *call, CURLcode rc)
 	forget_request(call);
 }
 
+/* Return why there is no answer, palloc'd. */
+static char *
+describe_error(const CsHttpCall *call)
+{
+	const char *error = call->cut != NULL ? call->cut : call->error;
+	char	   *printable = cs_message_printable(error, strlen(error), MAX_ERROR);
+	char		text[CS_NETWORK_TEXT];
+	StringInfoData out;
+
+	if (call->nrefused == 0)
+		return printable;
+	initStringInfo(&out);
+	if (call->connected)
+		appendStringInfo(&out, "%s; ", printable);
+	appendStringInfoString(&out, "addresses are " CS_NETWORK_REFUSAL);
+	for (int i = 0; i < call->nrefused; i++)
+		appendStringInfo(&out, "%s%s", i > 0 ? ", " : "", cs_network_print_address(&call->refused[i], text));
+	return out.data;
+}
+
 void
 cs_transfer_answer(const CsHttpCall *call, CsResponse *response)
 {
 	bool		whole = call->status != 0;
 	size_t		len = whole ? call->body.len : 0;
 	char	   *body = palloc(len + 1);
-	const char *error = call->cut != NULL ? call->cut : call->error;
 
 	if (len > 0)
 		memcpy(body, call->body.data, len);
 	body[len] = '\0';
 
 	response->status = call->status;
-	response->error = whole ? NULL : cs_message_printable(error, strlen(error), MAX_ERROR);
+	response->error = whole ? NULL : describe_error(call);
+	/* if one of the addresses was connected to, it is a failure like others */
+	response->refused = !whole && call->nrefused > 0 && !call->connected;
 	response->unsent = call->unsent;
 	response->headers = cs_message_normalize_headers(call->header.data, whole ? call->header.len : 0);
 	response->body = body;

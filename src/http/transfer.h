@@ -19,11 +19,15 @@
 #include "lib/ilist.h"
 #include "libpq/pqsignal.h"
 
+#include "base/network.h"
 #include "http/message.h"
 
 /* An answer that is longer than this is cut off and counts as no answer. */
 #define CS_HTTP_MAX_BODY	(8 * 1024 * 1024)
 #define CS_HTTP_MAX_HEADER	(64 * 1024)
+
+/* So many addresses that a call may not connect to are named. */
+#define CS_MAX_REFUSED		4
 
 /* A bounded, malloc'd buffer.  A zeroed one is valid and empty. */
 typedef struct CsBuffer
@@ -51,6 +55,10 @@ struct CsHttpCall
 	bool		header_done;	/* what follows are trailers */
 	int			status;			/* of the last response; 0: it is incomplete */
 	bool		unsent;			/* there was no connection */
+	bool		restricted;		/* see CsHttpOptions */
+	bool		connected;		/* it has got a socket */
+	int			nrefused;		/* addresses that it may not connect to */
+	CsAddress	refused[CS_MAX_REFUSED];	/* the first of them */
 	const char *cut;			/* why it was cut off, or NULL */
 	char		error[CURL_ERROR_SIZE]; /* libcurl's message */
 	double		received_at;	/* Unix seconds, by base/clock.h */

@@ -167,6 +167,37 @@ cs_url_proxy_problem(const char *value)
 		"with http, https or socks5h and without user name, password or path";
 }
 
+/* Parse what was accepted before. */
+static Url
+read_accepted(const char *value)
+{
+	Url			url = {"", 0, ""};
+	const char *authority = strstr(value, "://");
+
+	if (authority)
+		(void) read_authority(authority + 3, &url);
+	return url;
+}
+
+const char *
+cs_url_proxied_problem(const char *value, const char *proxy, bool allow_http)
+{
+	Url			url = read_accepted(proxy);
+
+	if (allow_http || pg_strncasecmp(value, "http://", 7) != 0 || is_loopback(&url))
+		return NULL;
+	return "must begin with \"https://\" if the proxy is another machine, unless a superuser sets "
+		"contactsync.allow_http";
+}
+
+char *
+cs_url_host(const char *value)
+{
+	Url			url = read_accepted(value);
+
+	return pnstrdup(url.host, url.host_len);
+}
+
 char *
 cs_url_encode(const char *text)
 {

@@ -27,6 +27,15 @@ extern const char *cs_url_base_problem(const char *url, bool allow_http);
 /* The same for a proxy: http://, https:// or socks5h://, without a path. */
 extern const char *cs_url_proxy_problem(const char *url);
 
+/*
+ * The same for a URL that is called through a proxy: http only if the proxy is on
+ * this machine too, because the secret would leave the machine in plain text.
+ */
+extern const char *cs_url_proxied_problem(const char *url, const char *proxy, bool allow_http);
+
+/* Return the host of a URL or proxy that was accepted, palloc'd, without brackets. */
+extern char *cs_url_host(const char *url);
+
 /* Percent-encode everything but the unreserved characters of RFC 3986. */
 extern char *cs_url_encode(const char *text);
 

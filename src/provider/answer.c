@@ -183,7 +183,9 @@ cs_answer_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
 {
 	int			status = response->status;
 
-	if (status == 0)
+	if (response->refused)
+		cs_answer_conclude(judgement, CS_HALT, CS_HALT_NETWORK, "%s", response->error);
+	else if (status == 0)
 		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE,
 						   "no answer: %s", response->error ? response->error : "unknown cause");
 	else if (status == 429)

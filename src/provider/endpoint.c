@@ -26,7 +26,8 @@ cs_endpoint_equal(const CsEndpoint *a, const CsEndpoint *b)
 		return a == b;
 	if (a->serverid != b->serverid || a->roleid != b->roleid ||
 		a->mapping_roleid != b->mapping_roleid || a->provider != b->provider ||
-		a->http.allow_http != b->http.allow_http || a->nvalues != b->nvalues)
+		a->http.allow_http != b->http.allow_http || a->http.restricted != b->http.restricted ||
+		a->http.networks != b->http.networks || a->nvalues != b->nvalues)
 		return false;
 	for (int i = 0; i < a->nvalues; i++)
 		if (a->values[i].option != b->values[i].option ||

@@ -258,6 +258,12 @@ cs_option_check(const CsOption *option, const char *value)
 	return option->check != NULL ? option->check(value) : NULL;
 }
 
+bool
+cs_option_is_url(const CsOption *option)
+{
+	return option->check == check_base_url || option->check == cs_option_check_url;
+}
+
 int
 cs_option_unit(const CsOption *option)
 {

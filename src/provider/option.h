@@ -51,6 +51,9 @@ extern const CsOption cs_option_oauth[];
 /* Check a value; see CsOptionCheck for what is returned. */
 extern const char *cs_option_check(const CsOption *option, const char *value);
 
+/* Is its value a URL that is called? */
+extern bool cs_option_is_url(const CsOption *option);
+
 /*
  * Return the unit of an option's value, GUC_UNIT_MS or GUC_UNIT_S, or 0 if it is
  * not a time.

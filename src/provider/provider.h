@@ -122,6 +122,7 @@ typedef struct CsJudgement
 #define CS_HALT_SCOPE			"missing_scope"
 #define CS_HALT_TENANT			"wrong_tenant"
 #define CS_HALT_ADDRESS			"address_not_allowed"	/* of this machine */
+#define CS_HALT_NETWORK			"network_not_allowed"	/* see base/network.h */
 #define CS_HALT_PLAN			"plan_too_low"
 #define CS_HALT_QUOTA			"quota_exceeded"
 #define CS_HALT_URL				"wrong_url"

@@ -22,13 +22,16 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "base/contactsync.h"
+#include "base/network.h"
 #include "base/settings.h"
 #include "base/text.h"
+#include "http/url.h"
 #include "provider/registry.h"
 #include "provider/server.h"
 
@@ -91,6 +94,20 @@ report_unknown(const CsEndpoint *endpoint, CsOptionPlace place, const char *name
 			 errhint("Use ALTER SERVER %s OPTIONS (DROP %s).", server, quote_identifier(name)) :
 			 errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (DROP %s).",
 					 role_word(endpoint->mapping_roleid), server, quote_identifier(name))));
+}
+
+/* Report that the server may not connect to the address in one of its options. */
+static void
+report_network(const CsEndpoint *endpoint, const CsOption *option, const CsAddress *address)
+{
+	char		text[CS_NETWORK_TEXT];
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("option \"%s\" of server \"%s\" has an address that is " CS_NETWORK_REFUSAL "%s",
+					option->name, endpoint->server_name, cs_network_print_address(address, text)),
+			 errdetail("A server that no superuser owns connects only to public addresses, and to those that a superuser allows."),
+			 errhint("As a superuser, use: %s.", cs_server_allow_networks(text))));
 }
 
 /* ---------- servers ---------- */
@@ -204,6 +221,7 @@ parse_common(CsEndpoint *endpoint)
 	endpoint->http.proxy = strcmp(proxy, "none") == 0 ? NULL : pstrdup(proxy);
 	endpoint->http.ca_file = ca_file != NULL ? pstrdup(ca_file) : NULL;
 	endpoint->http.allow_http = cs_allow_http;
+	endpoint->http.networks = endpoint->http.restricted ? cs_allowed_networks->version : 0;
 	endpoint->http.server_name = endpoint->server_name;
 	endpoint->http.auth_header = cs_provider_auth_header(provider);
 	endpoint->payload = hash_payload(endpoint);
@@ -252,6 +270,7 @@ read_server(Oid serverid)
 	endpoint = palloc0(sizeof(CsEndpoint));
 	endpoint->serverid = serverid;
 	endpoint->server_name = pstrdup(server->servername);
+	endpoint->http.restricted = !superuser_arg(server->owner);
 	foreach(cell, server->options)
 	{
 		DefElem    *def = lfirst(cell);
@@ -283,6 +302,48 @@ check_combination(const CsEndpoint *endpoint)
 						cs_text_from_utf8(problem)),
 				 errhint("Use ALTER SERVER %s OPTIONS (ADD ... '...').",
 						 quote_identifier(endpoint->server_name))));
+}
+
+/*
+ * Check where calls go.  What a name means is checked when a connection is made
+ * (http/transfer.c), but only an address can be checked that a proxy connects to.
+ */
+static void
+check_urls(const CsEndpoint *endpoint)
+{
+	const char *proxy = endpoint->http.proxy;
+
+	for (int i = 0; i < endpoint->nvalues; i++)
+	{
+		const CsOption *option = endpoint->values[i].option;
+		const char *value = endpoint->values[i].value;
+		const char *problem = NULL;
+		CsAddress	address;
+
+		if (!cs_option_is_url(option) && !(proxy && strcmp(option->name, "proxy") == 0))
+			continue;
+		if (proxy && cs_option_is_url(option))
+			problem = cs_url_proxied_problem(value, proxy, cs_allow_http);
+		if (problem)
+			report_invalid(endpoint, option, problem);
+		if (endpoint->http.restricted && cs_network_read_address(cs_url_host(value), &address) &&
+			!cs_network_is_allowed(&address))
+			report_network(endpoint, option, &address);
+	}
+}
+
+char *
+cs_server_allow_networks(const char *networks)
+{
+	const char *list = GetConfigOption("contactsync.allowed_networks", true, false);
+	int			len = list ? strlen(list) : 0;
+
+	while (len > 0 && strchr(", ", list[len - 1]))
+		len--;
+	if (len > 0)
+		networks = psprintf("%.*s, %s", len, list, networks);
+	return psprintf("ALTER SYSTEM SET contactsync.allowed_networks = %s; SELECT pg_reload_conf()",
+					quote_literal_cstr(networks));
 }
 
 CsEndpoint *
@@ -367,5 +428,6 @@ cs_server_read(Oid serverid, Oid roleid)
 	endpoint->roleid = roleid;
 	store_mapping(endpoint);
 	check_combination(endpoint);
+	check_urls(endpoint);
 	return endpoint;
 }

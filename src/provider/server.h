@@ -31,4 +31,7 @@ extern CsEndpoint *cs_server_read(Oid serverid, Oid roleid);
 /* Read a server without a user mapping; checks no privileges, reads no secret. */
 extern CsEndpoint *cs_server_read_unmapped(Oid serverid);
 
+/* Return what a superuser types to have networks such as "10.0.0.1/32" allowed. */
+extern char *cs_server_allow_networks(const char *networks);
+
 #endif							/* CS_PROVIDER_SERVER_H */

@@ -22,6 +22,8 @@
 
 #include "base/compat.h"
 #include "base/invalidation.h"
+#include "base/settings.h"
+#include "http/url.h"
 #include "provider/registry.h"
 #include "provider/server.h"
 
@@ -202,6 +204,41 @@ validate_batch_size(const CsProvider *provider, List *options)
 	}
 }
 
+/* Return the URL of the proxy, or NULL. */
+static const char *
+read_proxy(List *options)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *def = lfirst(cell);
+
+		if (strcmp(def->defname, "proxy") == 0 && strcmp(defGetString(def), "none") != 0)
+			return defGetString(def);
+	}
+	return NULL;
+}
+
+/* Refuse to send secrets in plain text to a proxy. */
+static void
+validate_urls(List *valid, List *options)
+{
+	const char *proxy = read_proxy(options);
+	ListCell   *cell;
+
+	foreach(cell, proxy ? options : NIL)
+	{
+		DefElem    *def = lfirst(cell);
+		const CsOption *option = find_option(valid, def->defname);
+		const char *problem = cs_option_is_url(option) ?
+		cs_url_proxied_problem(defGetString(def), proxy, cs_allow_http) : NULL;
+
+		if (problem)
+			refuse_value(option, problem);
+	}
+}
+
 /* Validate the options of one object; the catalog tells its kind. */
 static void
 validate_options(List *options, Oid catalog)
@@ -234,7 +271,10 @@ validate_options(List *options, Oid catalog)
 		refuse_unknown(valid, def->defname);
 	}
 	if (provider != NULL)
+	{
 		validate_batch_size(provider, options);
+		validate_urls(valid, options);
+	}
 }
 
 /*

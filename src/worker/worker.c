@@ -193,12 +193,26 @@ drain(CsDelivery *delivery)
 		;
 }
 
-/* Have definitions changed?  Then load them again.  Return false if the tables are
- * not of this library's version any more. */
+/* Return whether settings have been read, which may concern servers. */
+static bool
+read_settings(void)
+{
+	if (!ConfigReloadPending)
+		return false;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	return true;
+}
+
+/* Have definitions or settings changed?  Then load them again.  Return false if the
+ * tables are not of this library's version any more. */
 static bool
 reload_if_changed(CsDelivery *delivery)
 {
-	if (!cs_invalidation_take(CS_DEFINITIONS))
+	bool		reload = read_settings();
+
+	reload |= cs_invalidation_take(CS_DEFINITIONS);
+	if (!reload)
 		return true;
 	if (!is_ready())
 		return false;
@@ -215,11 +229,6 @@ deliver(void)
 	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && reload_if_changed(delivery))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
 		cs_delivery_run(delivery);
 		prune();
 		/* the turn may have taken the wake-up that came with a change */

@@ -20,6 +20,7 @@ as_server tee -a "$work/data/postgresql.conf" >/dev/null <<EOF
 listen_addresses = ''
 unix_socket_directories = '$work'
 shared_preload_libraries = 'contactsync'
+contactsync.allowed_networks = '127.0.0.0/8'
 shared_buffers = 512MB
 max_wal_size = 4GB
 checkpoint_timeout = 30min

@@ -42,7 +42,8 @@ class Installation:
         self.options = options
         self.sandbox = Sandbox(self.SPEED)
         self.server = Server(options.bindir, work, {
-            "shared_preload_libraries": "contactsync", "listen_addresses": "", "unix_socket_directories": work,
+            "shared_preload_libraries": "contactsync", "contactsync.allowed_networks": "127.0.0.0/8",
+            "listen_addresses": "", "unix_socket_directories": work,
             "fsync": "off", "shared_buffers": "32MB", "max_connections": "40", "max_worker_processes": "16",
             "contactsync.clock_speed": self.SPEED, "contactsync.launcher_naptime": "1s", "contactsync.probe_interval": "5",
             "log_line_prefix": "%m %b[%p] %d ", "log_statement": "none", "autovacuum_naptime": "60s",

@@ -349,7 +349,8 @@ class Torture:
         self.cuts = []                      # times at which this script interrupted calls
         self.sandbox = Sandbox(options.clock_speed)
         self.server = Server(options.bindir, work, {
-            "shared_preload_libraries": "contactsync", "listen_addresses": "", "unix_socket_directories": work,
+            "shared_preload_libraries": "contactsync", "contactsync.allowed_networks": "127.0.0.0/8",
+            "listen_addresses": "", "unix_socket_directories": work,
             "fsync": "off", "shared_buffers": "32MB", "max_connections": "30", "max_prepared_transactions": "20",
             "contactsync.clock_speed": options.clock_speed, "contactsync.launcher_naptime": "1s",
             "contactsync.max_pending": "1000", "contactsync.source_timeout": "5s",

@@ -91,6 +91,8 @@ sub start_node
 	my %settings = (
 		'shared_preload_libraries' => 'contactsync',
 		'contactsync.launcher_naptime' => '1s',
+		# where the sandbox is
+		'contactsync.allowed_networks' => '127.0.0.0/8',
 		'shared_buffers' => '16MB',
 		'max_connections' => 20,
 		'max_worker_processes' => 16,
