@@ -518,6 +518,7 @@ CREATE TABLE contactsync.contact (
 	claimed		boolean	NOT NULL,
 	opted_out	boolean	NOT NULL,
 	held		boolean	NOT NULL,
+	inherited	boolean	NOT NULL DEFAULT false,
 	direct		boolean	NOT NULL,
 	remote_id	text,
 	remote_status text,
@@ -540,6 +541,7 @@ COMMENT ON COLUMN contactsync.contact.opt_in_at IS 'when the person gave consent
 COMMENT ON COLUMN contactsync.contact.claimed IS 'consent was claimed, and stands as far as is known';
 COMMENT ON COLUMN contactsync.contact.opted_out IS 'the person opted out at the provider';
 COMMENT ON COLUMN contactsync.contact.held IS 'opt_in is true and was not claimed: it is not known whether the person opted out there before';
+COMMENT ON COLUMN contactsync.contact.inherited IS 'the claim was made for another contact with the address, before this one was created without it';
 COMMENT ON COLUMN contactsync.contact.direct IS 'contactsync_upsert() made it';
 COMMENT ON COLUMN contactsync.contact.remote_updated_at IS 'as the provider writes it';
 COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to, separated by spaces';
@@ -917,7 +919,7 @@ FROM contactsync.contact c
 	LEFT JOIN contactsync.watch w ON w.id = c.watch
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE') AND c.synced_at IS NOT NULL;
 COMMENT ON VIEW contactsync.contacts IS 'contacts as the provider has them, one row per contact, with the source row that was sent last';
-COMMENT ON COLUMN contactsync.contacts.consent IS 'claimed: the provider was told that the person wants mail; held: opt_in is true and that was not told; opted out: the person opted out at the provider';
+COMMENT ON COLUMN contactsync.contacts.consent IS 'claimed: the provider was told that the person wants mail, perhaps for another contact that had the address before; held: opt_in is true and that was not told; opted out: the person opted out at the provider';
 
 CREATE VIEW contactsync.duplicates WITH (security_barrier) AS
 SELECT e.server, e.role AS owner, s.upsert_key, pg_catalog.sum(s.rows)::bigint AS rows,

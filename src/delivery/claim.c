@@ -117,11 +117,13 @@ another_withdrew(const CsClaimFacts *facts)
 }
 
 /* Is anything known of the person?  A contact whose first call may be under way is
- * not one that the provider had. */
+ * not one that the provider had, and one that inherited its claim is of the address
+ * that it leaves. */
 bool
 cs_claim_is_remembered(const CsClaimFacts *facts)
 {
-	return facts->known->synced_at != 0 || facts->person->elsewhere || facts->person->remembered;
+	return (facts->known->synced_at != 0 && !facts->moves_on) ||
+		facts->person->elsewhere || facts->person->remembered;
 }
 
 /* The person's last known word, or else when the contact was last synced. */
@@ -155,7 +157,7 @@ cs_claim_stands(const CsClaimFacts *facts)
 {
 	const CsPerson *person = facts->person;
 
-	return facts->known->claimed || (person->elsewhere && person->contact.claimed) ||
+	return (facts->known->claimed && !facts->moves_on) || (person->elsewhere && person->contact.claimed) ||
 		(person->remembered && person->memory.state == CS_MEMORY_CLAIMED);
 }
 

@@ -37,6 +37,8 @@ typedef struct CsClaimFacts
 	const CsPerson *person;
 	bool		other_address;	/* the contact had another one, and is to be
 								 * mailed at this one */
+	bool		moves_on;		/* it only inherited a claim with the address
+								 * that it leaves */
 	bool		live;			/* a committed change, not a scan */
 	bool		word;			/* which was found to be a word before */
 	bool		all;			/* the user said claims => 'all' */

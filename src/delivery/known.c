@@ -88,11 +88,42 @@ mute_upsert(const CsItem *item, const CsClaimFacts *facts)
  * they have been tells.
  */
 static void
-resolve_claim(const CsAccount *account, const CsPerson *person, CsContact *contact)
+resolve_claim(const CsAccount *account, const CsListed *listed, bool moves_on, CsContact *contact)
 {
 	if (contact->claim == CS_CLAIM_IF_NEW && account->endpoint->provider->build_pull)
-		contact->claim = account->learning == CS_LEARNING_DONE && !person->listed.found ?
-			CS_CLAIM : CS_CLAIM_NOT;
+		contact->claim = account->learning == CS_LEARNING_DONE &&
+			!(moves_on ? listed->address : listed->found) ? CS_CLAIM : CS_CLAIM_NOT;
+}
+
+/*
+ * Is the contact new at the provider, and created without consent, which was claimed
+ * for another contact with the address?  That one has left the address, where an
+ * address has one contact.
+ */
+static bool
+inherits_claim(const CsAccount *account, const CsItem *item)
+{
+	const CsContact *contact = item->contact;
+
+	if (contact->claim == CS_CLAIM || !contact->claimed)
+		return false;
+	if (item->known.synced_at != 0)
+		return item->known.inherited;
+	return (account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) &&
+		account->consents.nendpoints == 1 &&
+		account->learning == CS_LEARNING_DONE && !item->person.listed.found;
+}
+
+/*
+ * Does a contact that only inherited its claim leave the address that it was claimed
+ * for?  Then a live change of its row is the first one of another address.
+ */
+static bool
+moves_on(const CsItem *item)
+{
+	return item->known.inherited && !item->known.opted_out && item->contact->value[CS_EMAIL] &&
+		(item->change->origins & CS_ORIGIN_LIVE) != 0 && item->known.email &&
+		strcmp(item->known.email, cs_text_from_utf8(item->contact->value[CS_EMAIL])) != 0;
 }
 
 /* What is remembered of the address of a contact that gets another one. */
@@ -180,6 +211,7 @@ cs_known_apply(const CsItem *item)
 		.known = &item->known,
 		.person = &item->person,
 		.other_address = cs_withhold_is_other_address(account->endpoint, contact, &item->known),
+		.moves_on = moves_on(item),
 		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
 		.word = (change->origins & CS_ORIGIN_WORD) != 0,
 		.all = claims_all(change)
@@ -209,7 +241,8 @@ cs_known_apply(const CsItem *item)
 	note_left_address(item);
 	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))
 		return false;
-	resolve_claim(account, &item->person, contact);
+	resolve_claim(account, &item->person.listed, facts.moves_on, contact);
+	contact->inherits = inherits_claim(account, item);
 	contact->reopens = contact->claim == CS_CLAIM && item->person.remembered &&
 		item->person.memory.state != CS_MEMORY_CLAIMED;
 	apply_left(item);

@@ -340,6 +340,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	stored->held = contact->keeps_address ||
 		(contact->action == CS_UPSERT && contact->consent == CS_CONSENT_YES &&
 		 !outcome->claimed && !outcome->opted_out);
+	stored->inherited = stored->claimed && contact->inherits;
 	stored->remote_id = copy(outcomes, outcome->remote_id ? outcome->remote_id : contact->remote_id);
 	stored->remote_status = copy(outcomes, outcome->remote_status);
 	stored->remote_updated_at = copy(outcomes, outcome->remote_updated_at);

@@ -115,6 +115,8 @@ typedef struct CsContact
 								 * provider has no trace */
 	bool		claimed;		/* consent was claimed, and stands as far as
 								 * we know */
+	bool		inherits;		/* ... for another contact, which had the
+								 * address before */
 	char	   *remote_status;	/* the provider's own status, or NULL */
 	bool		withheld;		/* not to be created: updated where it exists */
 	bool		reopens;		/* the claim ends what is remembered as closed */

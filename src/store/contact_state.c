@@ -38,6 +38,7 @@ enum
 	CONTACT_CLAIMED,
 	CONTACT_OPTED_OUT,
 	CONTACT_HELD,
+	CONTACT_INHERITED,
 	CONTACT_DIRECT,
 	CONTACT_REMOTE_ID,
 	CONTACT_REMOTE_STATUS,
@@ -90,6 +91,7 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->claimed = cs_keyed_table_bool(table, CONTACT_CLAIMED);
 	known->opted_out = cs_keyed_table_bool(table, CONTACT_OPTED_OUT);
 	known->held = cs_keyed_table_bool(table, CONTACT_HELD);
+	known->inherited = cs_keyed_table_bool(table, CONTACT_INHERITED);
 	known->direct = cs_keyed_table_bool(table, CONTACT_DIRECT);
 	known->remote_id = utf8_of(table, CONTACT_REMOTE_ID);
 	known->topics = utf8_of(table, CONTACT_TOPICS);
@@ -327,6 +329,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set(writer, CONTACT_OPTED_OUT,
 					   BoolGetDatum(opted_out(stored, found ? &writer->table : NULL)));
 	cs_keyed_table_set(writer, CONTACT_HELD, BoolGetDatum(stored->held));
+	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(stored->inherited));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(direct));
 	set_remote(writer, CONTACT_REMOTE_ID, stored->remote_id, found);
 	set_remote(writer, CONTACT_REMOTE_STATUS, stored->remote_status, found);
@@ -382,6 +385,7 @@ fill_unknown(CsKeyedWriter *writer, int endpoint, const CsContactIntent *intent)
 	cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_OPTED_OUT, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_HELD, BoolGetDatum(false));
+	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(intent->watch == 0));
 }
 

@@ -41,6 +41,8 @@ typedef struct CsKnown
 	bool		is_stale;		/* whether the provider has it is not trusted */
 	bool		opted_out;		/* the person opted out at the provider */
 	bool		held;			/* a claim was held back */
+	bool		inherited;		/* the claim was another contact's, which had
+								 * the address before */
 	bool		direct;			/* contactsync_upsert() made it */
 	char	   *remote_id;		/* UTF-8, like the next */
 	char	   *topics;
@@ -59,6 +61,7 @@ typedef struct CsContactStored
 	bool		claimed;
 	bool		opted_out;
 	bool		held;
+	bool		inherited;
 	const char *remote_id;
 	const char *remote_status;
 	const char *remote_updated_at;	/* as the provider writes it */

@@ -73,6 +73,8 @@ cs_remote_contact_find(int endpoint_id, int n, char **emails, char **external_id
 {
 	memset(listed, 0, n * sizeof(CsListed));
 	find_listed(NULL, endpoint_id, n, emails, listed);
+	for (int i = 0; i < n; i++)
+		listed[i].address = listed[i].found;
 	find_listed("remote_contact_external_id", endpoint_id, n, external_ids, listed);
 }
 
@@ -240,7 +242,7 @@ cs_remote_contact_learn(int endpoint_id, TimestampTz pulled_at, double ahead)
 		" AND c.opted_out = r.opt_in AND COALESCE(c.synced_at, '-infinity') < $2" \
 		" AND (r.pulled_at = $2 OR NOT r.opt_in AND c.synced_at >= COALESCE((SELECT max(b.pulled_at)" \
 		" FROM contactsync.remote_contact b WHERE b.endpoint = $1 AND b.pulled_at < $2), '-infinity'))" \
-		" AND (r.opt_in OR c.claimed OR c.synced_at IS NULL" \
+		" AND (r.opt_in OR c.claimed AND NOT c.inherited OR c.synced_at IS NULL" \
 		" OR r.updated_at - make_interval(secs => $3) > c.synced_at + interval '1 min')"
 	static CsStatement by_email = {
 		LEARN("r.email = COALESCE(c.email COLLATE \"C\", c.upsert_key)"), 3, {INT4OID, TIMESTAMPTZOID, FLOAT8OID}

@@ -21,6 +21,7 @@
 typedef struct CsListed
 {
 	bool		found;
+	bool		address;		/* ... by the address */
 	bool		opted_in;		/* by one of the contacts that were found */
 	bool		opted_out;
 } CsListed;

@@ -67,5 +67,36 @@ foreach my $name (qw(mailingcore campaignlark))
 	is($is_in_now->('e@example.com'), 0, "$name: a row that always said true says nothing new under another key");
 }
 
+# at MailingCore a contact that is found by an external id keeps it when its address changes; an address has one contact
+create_server($node, $sandbox, 'mailingcore', account => 'heirs', role => 'shop', server => { pace => 500, burst => 50 });
+sql(q{
+	CREATE TABLE heirs (id int PRIMARY KEY, email text, wants boolean);
+	SELECT contactsync_watch('heirs', 'heirs', '{"email": "email", "opt_in": "wants", "external_id": "id"}')});
+
+sub settle { return sql("$_[0]; CALL contactsync_wait('heirs')"); }
+
+# The contacts as "1:a in, 2:b out".
+sub heirs
+{
+	return join(', ', map { "$_->{externalId}:" . $_->{email} =~ s/\@.*//r . ($_->{optIn} ? ' in' : ' out') }
+		  sort { $a->{externalId} <=> $b->{externalId} } @{ $sandbox->contacts('mailingcore', account => 'heirs') });
+}
+
+foreach my $pull ('', q{; SELECT contactsync_pull('heirs')})
+{
+	my ($one, $two, @to) = $pull ? (3, 4, 'k', 'l', 'm') : (1, 2, 'h', 'i', 'j');
+
+	settle("INSERT INTO heirs VALUES ($one, '$to[0]\@example.com', true)");
+	settle("INSERT INTO heirs VALUES ($two, '$to[0]\@example.com', true)");
+	settle("UPDATE heirs SET email = '$to[1]\@example.com' WHERE id = $one");
+	settle(q{SELECT contactsync_retry('heirs')} . $pull);
+	like(heirs(), qr/$one:$to[1] in, $two:$to[0] out$/, 'consent of an address is not claimed again for the contact that has it next' . ($pull && ', also if it is listed'));
+	settle("UPDATE heirs SET email = '$to[2]\@example.com' WHERE id = $two");
+	like(heirs(), qr/$one:$to[1] in, $two:$to[2] in$/, '... but when that one gets an address that nobody has had');
+}
+$sandbox->call('POST', 'mailingcore/people', { account => 'heirs', email => 'i@example.com', act => 'opt_out' });
+settle(q{UPDATE heirs SET email = 'n@example.com' WHERE id = 1});
+like(heirs(), qr/^1:n out, 2:j in,/, 'a contact that carried its own consent may have opted out since, and gets none with another address');
+
 $node->stop;
 done_testing();
