@@ -46,6 +46,16 @@ typedef bool CsUpdateIndexes;
 	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL)
 #endif
 
+/*
+ * Until 16, whoever may create roles administers all of them.  An SQL condition; its
+ * argument is a row of pg_authid.
+ */
+#if PG_VERSION_NUM >= 160000
+#define CS_SQL_ADMINISTERS_ALL(role)	role ".rolsuper"
+#else
+#define CS_SQL_ADMINISTERS_ALL(role)	"(" role ".rolsuper OR " role ".rolcreaterole)"
+#endif
+
 /* 16 gave the settings a memory context of their own. */
 #if PG_VERSION_NUM >= 160000
 #define cs_guc_malloc(size)	guc_malloc(LOG, size)

@@ -54,6 +54,13 @@ note_server(Datum arg, int cacheid, uint32 hashvalue)
 	changed[CS_DEFINITION_SERVERS] = true;
 }
 
+/* Roles share what is remembered of consent if one is a member of the other. */
+static void
+note_membership(Datum arg, int cacheid, uint32 hashvalue)
+{
+	changed[CS_DEFINITIONS] = true;
+}
+
 /* InvalidOid if the extension is not there. */
 static Oid
 relid_of(CsDefinition definition)
@@ -79,6 +86,7 @@ cs_invalidation_begin(void)
 		CacheRegisterSyscacheCallback(USERMAPPINGOID, note_server, (Datum) 0);
 		/* what a server may do depends on whether its owner is a superuser */
 		CacheRegisterSyscacheCallback(AUTHOID, note_server, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, note_membership, (Datum) 0);
 		registered = true;
 	}
 	for (int i = 0; i < lengthof(relations); i++)
