@@ -599,13 +599,15 @@ CREATE TABLE contactsync.consent (
 	account		integer	NOT NULL,
 	hash		bytea	NOT NULL,
 	state		"char"	NOT NULL,
+	said		"char"	NOT NULL DEFAULT '-',
 	opt_in_at	timestamptz,
 	PRIMARY KEY (account, hash)
 );
 COMMENT ON TABLE contactsync.consent
 IS 'what is remembered of the consent of persons whose contact row has gone';
 COMMENT ON COLUMN contactsync.consent.hash IS 'of the address, as contactsync.consent_hash() makes it';
-COMMENT ON COLUMN contactsync.consent.state IS 'c claimed, n withdrawn, o opted out, unsubscribed or forgotten';
+COMMENT ON COLUMN contactsync.consent.state IS 'c claimed, h said yes and not claimed, n withdrawn, o opted out, unsubscribed or forgotten';
+COMMENT ON COLUMN contactsync.consent.said IS 'opt_in as it was said last: t, f, n for null, N for null after t, - for not known';
 
 CREATE TABLE contactsync.consent_key (
 	one			boolean	PRIMARY KEY DEFAULT true CHECK (one),

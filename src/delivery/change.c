@@ -322,7 +322,7 @@ cs_change_next(CsChangeSet *set, double now)
 		return NULL;
 	change = dlist_container(CsChange, node, dlist_pop_head_node(&set->pending));
 	change->state = CS_CHANGE_ACTIVE;
-	change->upsert_key = change->previous_key = NULL;
+	change->upsert_key = change->previous_key = change->alias_key = NULL;
 	memset(&change->left, 0, sizeof(CsConsent));
 	memset(&change->moved_from, 0, sizeof(CsConsent));
 	change->has_row = change->was_known = change->refused = change->takes_over = false;

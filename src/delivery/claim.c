@@ -28,31 +28,46 @@ was_not_true(char consent)
 	return consent == CS_CONSENT_NO || consent == CS_CONSENT_NULL;
 }
 
-/* What was said last for the address, whichever contact it was said for. */
-char
-cs_claim_said(const CsClaimFacts *facts)
+/*
+ * What was said last for the address by contacts that are there, or was withdrawn before.
+ * A contact whose first call may be under way was said later than any other.
+ */
+static char
+said_here(const CsClaimFacts *facts, char said)
 {
 	const CsKnown *other = &facts->person->contact;
 	const CsKnown *known = facts->known;
-	char		said = known->found && !facts->other_address ? known->opt_in : CS_CONSENT_UNKNOWN;
+	bool		is_later = known->found && (known->synced_at == 0 || known->synced_at >= other->synced_at);
 
 	if (facts->person->remembered && facts->person->memory.state == CS_MEMORY_SAID_NO)
 		said = cs_contact_said(CS_CONSENT_NO, said);
 	if (!facts->person->elsewhere)
 		return said;
-	return other->synced_at > known->synced_at ? cs_contact_said(said, other->opt_in) :
-		cs_contact_said(other->opt_in, said);
+	return is_later ? cs_contact_said(other->opt_in, said) : cs_contact_said(said, other->opt_in);
 }
 
-/* Was true the last word for the address, whichever row said so? */
-static bool
-said_yes(const CsClaimFacts *facts)
+/* The same.  What was said of a contact at another address counts only where nothing
+ * is known of this one, and the contact takes its consent along. */
+static char
+said_of_contacts(const CsClaimFacts *facts)
 {
-	char		said = cs_claim_said(facts);
+	char		said = CS_CONSENT_UNKNOWN;
 
-	if (said == CS_CONSENT_UNKNOWN)
-		return facts->person->remembered && facts->person->memory.state == CS_MEMORY_CLAIMED;
-	return said == CS_CONSENT_YES || said == CS_CONSENT_NULLED;
+	if (facts->known->found && !facts->moves)
+		return said_here(facts, facts->known->opt_in);
+	said = said_here(facts, said);
+	if (said == CS_CONSENT_UNKNOWN && facts->known->found && !facts->other_address &&
+		!(facts->person->remembered && facts->person->memory.said != CS_CONSENT_UNKNOWN))
+		said = facts->known->opt_in;
+	return said;
+}
+
+char
+cs_claim_said(const CsClaimFacts *facts)
+{
+	char		said = said_of_contacts(facts);
+
+	return said == CS_CONSENT_UNKNOWN && facts->person->remembered ? facts->person->memory.said : said;
 }
 
 /* Did the row stand for the contact already, and was it seen what it says? */
@@ -67,7 +82,7 @@ is_of_contact(const CsClaimFacts *facts)
 static bool
 said_not_true(const CsClaimFacts *facts)
 {
-	char		said = cs_claim_said(facts);
+	char		said = said_of_contacts(facts);
 
 	if (said != CS_CONSENT_UNKNOWN)
 		return was_not_true(said) && (facts->rows_known || facts->others.left_not_true);
@@ -77,14 +92,22 @@ said_not_true(const CsClaimFacts *facts)
 bool
 cs_claim_asks_others(const CsClaimFacts *facts)
 {
-	char		said = cs_claim_said(facts);
+	char		said = said_of_contacts(facts);
 
 	if (!facts->live || facts->word || facts->consent != CS_CONSENT_YES || facts->row == NULL ||
 		is_of_contact(facts))
 		return false;
-	if (facts->row->found && (facts->row->opt_in == CS_CONSENT_YES || facts->row->opt_in == CS_CONSENT_NULLED))
+	if (facts->row->found && cs_contact_says_yes(facts->row->opt_in))
 		return false;
 	return said == CS_CONSENT_UNKNOWN || was_not_true(said);
+}
+
+/* Does contactsync_upsert(), whose contact stands until it is forgotten, say no? */
+static bool
+says_no_by_upsert(const CsClaimFacts *facts)
+{
+	return (facts->known->direct || (facts->person->elsewhere && facts->person->contact.direct)) &&
+		was_not_true(said_of_contacts(facts));
 }
 
 /*
@@ -102,10 +125,12 @@ turns_true(const CsClaimFacts *facts)
 		return true;
 	if (!is_of_contact(facts))
 		return cs_claim_asks_others(facts) && said_not_true(facts) &&
-			!facts->others.say_no && !facts->others.left_yes;
-	if (facts->row->opt_in == CS_CONSENT_NULL && said_yes(facts))
-		return false;
-	return was_not_true(facts->row->opt_in);
+			!facts->others.say_no && !facts->others.left_yes && !says_no_by_upsert(facts);
+	if (facts->row->opt_in == CS_CONSENT_NULL)
+		return !cs_contact_says_yes(cs_claim_said(facts));
+	if (facts->row->opt_in == CS_CONSENT_NULLED)
+		return was_not_true(cs_claim_said(facts));
+	return facts->row->opt_in == CS_CONSENT_NO;
 }
 
 /* Has another row, or contactsync_upsert(), withdrawn what this one says? */
@@ -167,7 +192,7 @@ cs_claim_is_closed(const CsClaimFacts *facts)
 	const CsPerson *person = facts->person;
 
 	return facts->known->opted_out || (person->elsewhere && person->contact.opted_out) ||
-		(person->remembered && person->memory.state != CS_MEMORY_CLAIMED) ||
+		(person->remembered && cs_consent_is_closed(&person->memory)) ||
 		(person->listed.opted_out && facts->known->synced_at == 0);
 }
 

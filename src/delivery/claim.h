@@ -35,8 +35,8 @@ typedef struct CsClaimFacts
 	const CsKnown *known;		/* the contact */
 	CsClaimOthers others;		/* if cs_claim_asks_others() */
 	const CsPerson *person;
-	bool		other_address;	/* the contact had another one, and is to be
-								 * mailed at this one */
+	bool		moves;			/* the contact has another address so far */
+	bool		other_address;	/* ... and would be mailed at this one */
 	bool		moves_on;		/* it only inherited a claim with the address
 								 * that it leaves */
 	bool		live;			/* a committed change, not a scan */
@@ -49,7 +49,8 @@ extern CsClaim cs_claim_decide(const CsClaimFacts *facts);
 /* Is the row new to its contact, and do other rows decide whether it is a word? */
 extern bool cs_claim_asks_others(const CsClaimFacts *facts);
 
-/* What was said last for the address: CS_CONSENT_... */
+/* What was said last for the address, whichever contact it was said for, also if that
+ * has gone: CS_CONSENT_... */
 extern char cs_claim_said(const CsClaimFacts *facts);
 
 /* Was consent claimed already, and does it stand as far as we know? */

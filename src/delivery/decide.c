@@ -139,10 +139,12 @@ list_rows(int n, CsItem *items)
 	}
 }
 
-/* Read what is known of the persons whose consent the contacts speak of. */
+/* Read what is known of the persons whose consent the contacts speak of, or who have one
+ * contact at the provider whatever we know it by. */
 static void
 read_people(const CsAccount *account, int n, CsItem *items)
 {
+	bool		is_unique = (account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0;
 	CsContact **contacts = palloc0(n * sizeof(CsContact *));
 	char	  **upsert_keys = palloc0(n * sizeof(char *));
 	CsPerson   *people = palloc(n * sizeof(CsPerson));
@@ -154,7 +156,7 @@ read_people(const CsAccount *account, int n, CsItem *items)
 
 		upsert_keys[i] = item->upsert_key;
 		if (item->change && item->contact && !item->refusal &&
-			item->contact->consent != CS_CONSENT_UNKNOWN)
+			(item->contact->consent != CS_CONSENT_UNKNOWN || is_unique))
 			contacts[i] = item->contact;
 		any |= contacts[i] != NULL;
 	}
@@ -169,20 +171,44 @@ read_people(const CsAccount *account, int n, CsItem *items)
  * Contacts that several rows share
  */
 
+/*
+ * Where the provider has one contact for an address, we can know it by the address and
+ * by an ID: what is known of it is what was sent last.
+ */
+static bool
+is_known_as_alias(const CsItem *item)
+{
+	const CsProvider *provider = item->change->lane->account->endpoint->provider;
+	const CsKnown *alias = &item->person.alias;
+
+	return (provider->abilities & CS_UNIQUE_EMAIL) != 0 && alias->found && alias->action == 'u' &&
+		alias->key && alias->synced_at > item->known.synced_at &&
+		cs_row_state_stands(alias->watch, alias->key, alias->upsert_key);
+}
+
+static const CsKnown *
+sent_last(const CsItem *item)
+{
+	return is_known_as_alias(item) ? &item->person.alias : &item->known;
+}
+
 /* Did another row speak for the contact last? */
 static bool
 another_spoke(const CsItem *item)
 {
-	return item->known.key &&
-		!cs_contact_state_is_speaker(&item->known, item->change->lane->watch_id, item->change->key);
+	const CsKnown *known = sent_last(item);
+
+	return known->key &&
+		!cs_contact_state_is_speaker(known, item->change->lane->watch_id, item->change->key);
 }
 
 /* ... and does it still stand for it? */
 static bool
 another_speaks(const CsItem *item)
 {
-	return another_spoke(item) &&
-		cs_row_state_stands(item->known.watch, item->known.key, item->known.upsert_key);
+	const CsKnown *known = sent_last(item);
+
+	return another_spoke(item) && cs_row_state_stands(known->watch, known->key, known->upsert_key);
 }
 
 /* ... or has it gone? */
@@ -217,7 +243,7 @@ is_unchanged(const CsItem *item)
 	bool		same = known->has_digest && known->action == 'u' &&
 	memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
 
-	return is_plain(item) && (same || (known->has_digest && is_silent(item)));
+	return is_plain(item) && (same || (sent_last(item)->has_digest && is_silent(item)));
 }
 
 /*
@@ -228,7 +254,7 @@ is_unchanged(const CsItem *item)
 static bool
 is_left_to_speaker(const CsItem *item)
 {
-	return !item->known.has_digest && !(item->change->origins & CS_ORIGIN_SPEAKER) && is_plain(item) &&
+	return !sent_last(item)->has_digest && !(item->change->origins & CS_ORIGIN_SPEAKER) && is_plain(item) &&
 		is_silent(item);
 }
 
@@ -237,14 +263,29 @@ static bool
 speaker_has_failed(const CsItem *item)
 {
 	MemoryContext context = CurrentMemoryContext;
+	const CsKnown *known = sent_last(item);
 	CsSqlScope	scope;
 	bool		failed;
 
 	cs_sql_enter(&scope);
-	failed = cs_failure_upsert_key(item->change->lane->endpoint_id, item->known.watch, item->known.key) != NULL;
+	failed = cs_failure_upsert_key(item->change->lane->endpoint_id, known->watch, known->key) != NULL;
 	cs_sql_leave(&scope);
 	MemoryContextSwitchTo(context);
 	return failed;
+}
+
+/*
+ * May the row have changed since it was read last?  Another mapping may have given it
+ * another contact, which it leaves to the row that spoke for its previous one.
+ */
+static bool
+has_changed(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	if (cs_known_has_left(item))
+		return cs_contact_state_is_speaker(&item->left, change->lane->watch_id, change->key);
+	return item->row.has_digest && memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) != 0;
 }
 
 /*
@@ -257,11 +298,10 @@ defers(const CsItem *item)
 {
 	const CsChange *change = item->change;
 
-	if ((change->origins & (CS_ORIGIN_LIVE | CS_ORIGIN_SPEAKER)) || change->lane->watch == NULL ||
+	if ((change->origins & CS_ORIGIN_LIVE) || change->lane->watch == NULL ||
+		((change->origins & CS_ORIGIN_SPEAKER) && !is_known_as_alias(item)) ||
 		item->contact->action != CS_UPSERT || item->contact->claim == CS_CLAIM ||
-		!item->row.found || item->row.withheld || cs_known_has_left(item))
-		return false;
-	if (item->row.has_digest && memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) != 0)
+		!item->row.found || (item->row.withheld && item->known.synced_at == 0) || has_changed(item))
 		return false;
 	return another_speaks(item) && !speaker_has_failed(item);
 }
@@ -353,15 +393,19 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	}
 	if (is_left_to_speaker(item))
 	{
-		cs_settle_left_to(settlement, change, item->known.watch, item->known.key);
+		cs_settle_left_to(settlement, change, sent_last(item)->watch, sent_last(item)->key);
 		return false;
 	}
 	if (defers(item))
 	{
-		cs_settle_deferred(settlement, change, item->known.has_digest && !change->unconfirmed);
+		cs_settle_deferred(settlement, change, sent_last(item)->upsert_key,
+						   sent_last(item)->has_digest && !change->unconfirmed);
 		return false;
 	}
 	cs_withhold_address(endpoint, change, &item->known, &item->person);
+	cs_withhold_consent(endpoint, contact, &item->known, &item->person);
+	if ((endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0 && item->person.alias.found)
+		change->alias_key = item->person.alias.upsert_key;
 	if (!cs_conflict_lock(change, contact, item->known.found ? &item->known : &item->left))
 		return drop_contact(change);
 	if (cs_change_is_outdated(change))

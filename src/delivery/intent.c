@@ -98,13 +98,17 @@ find_new_to_contact(const CsLane *lane, int n, CsItem **items, bool *is_new)
 		is_new[i] |= items[i]->known.found && (!items[i]->row.found || cs_known_has_left(items[i]));
 }
 
-/* Does a row's word claim consent of a contact that was said not to give it? */
+/* Does a row's word claim consent of a contact, or an address, that was said not to give it? */
 static bool
 claims(const CsLane *lane, const CsItem *item)
 {
 	const CsKnown *known = &item->known;
 
-	return lane->watch && item->contact->claim == CS_CLAIM && known->synced_at != 0 &&
+	if (lane->watch == NULL || item->contact->claim != CS_CLAIM)
+		return false;
+	if (!known->found)
+		return (item->change->origins & CS_ORIGIN_WORD) != 0;
+	return known->synced_at != 0 &&
 		(known->opt_in == CS_CONSENT_NO || known->opt_in == CS_CONSENT_NULL);
 }
 
@@ -122,6 +126,7 @@ add_contact(CsIntents *intents, const CsItem *item)
 		intent->email = NULL;
 	intent->watch = lane->watch_id;
 	intent->key = lane->watch ? item->change->key : NULL;
+	intent->opt_in = item->change->contact_opt_in;
 	intent->upserts = contact->action == CS_UPSERT;
 	intent->withdraws = withdraws(item);
 	intent->claims = claims(lane, item);

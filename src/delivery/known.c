@@ -138,6 +138,9 @@ memory_of(const char *address, const CsKnown *known)
 		consent.state = CS_MEMORY_CLOSED;
 	else if (known->claimed)
 		consent.state = CS_MEMORY_CLAIMED;
+	else if (cs_contact_says_yes(known->opt_in))
+		consent.state = CS_MEMORY_HELD;
+	consent.said = known->opt_in;
 	consent.opt_in_at = known->opt_in_at ? known->opt_in_at : known->synced_at;
 	return consent;
 }
@@ -172,15 +175,24 @@ apply_left(const CsItem *item)
 	item->change->moved_from = memory_of(item->row.upsert_key, &item->left);
 }
 
+/* Does the contact have another address so far? */
+static bool
+is_moving(const CsItem *item)
+{
+	const CsKnown *known = &item->known;
+	const char *email = item->contact->value[CS_EMAIL];
+
+	return known->found && email &&
+		strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) != 0;
+}
+
 /* If the contact gets another address, what is known of the old one is remembered. */
 static void
 note_left_address(const CsItem *item)
 {
 	const CsKnown *known = &item->known;
-	const char *email = item->contact->value[CS_EMAIL];
 
-	if (known->synced_at == 0 || email == NULL ||
-		strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) == 0)
+	if (known->synced_at == 0 || !is_moving(item))
 		return;
 	item->change->left = memory_of(cs_contact_state_address(known), known);
 }
@@ -210,6 +222,7 @@ cs_known_apply(const CsItem *item)
 		.rows_known = change->lane->watch && change->lane->watch->complete,
 		.known = &item->known,
 		.person = &item->person,
+		.moves = is_moving(item),
 		.other_address = cs_withhold_is_other_address(account->endpoint, contact, &item->known),
 		.moves_on = moves_on(item),
 		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
@@ -236,7 +249,7 @@ cs_known_apply(const CsItem *item)
 	contact->maybe_ours = change->unconfirmed || (change->origins & CS_ORIGIN_LIVE);
 	contact->queued_at = cs_clock_of(change->queued_at);
 	item->change->row_opt_in = contact->consent == CS_CONSENT_UNKNOWN ? CS_CONSENT_UNKNOWN :
-		cs_contact_said(item->row.found ? item->row.opt_in : CS_CONSENT_UNKNOWN, contact->consent);
+		cs_contact_said(item->row.found ? item->row.opt_in : cs_claim_said(&facts), contact->consent);
 	item->change->contact_opt_in = cs_contact_said(cs_claim_said(&facts), contact->consent);
 	note_left_address(item);
 	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))

@@ -220,7 +220,8 @@ memory_of(const CsChange *change)
 		return CS_MEMORY_CLOSED;
 	if (contact->opted_out || contact->action == CS_UNSUBSCRIBE)
 		return CS_MEMORY_CLOSED;
-	return contact->claimed ? CS_MEMORY_CLAIMED : '\0';
+	return contact->claimed ? CS_MEMORY_CLAIMED :
+		cs_contact_says_yes(change->contact_opt_in) ? CS_MEMORY_HELD : '\0';
 }
 
 static CsRemoved *
@@ -231,6 +232,7 @@ add_removed(CsLaneOutcomes *outcomes, const CsChange *change)
 
 	removed->upsert_key = copy(outcomes, change->upsert_key);
 	removed->consent.state = memory_of(change);
+	removed->consent.said = change->removal_erases ? CS_CONSENT_UNKNOWN : change->contact_opt_in;
 
 	/*
 	 * where no time is known, what comes later is newer; of the forgotten
@@ -293,7 +295,7 @@ static void
 remember_refusal(CsLaneOutcomes *outcomes, const CsChange *change)
 {
 	const CsContact *contact = change->contact;
-	CsConsent	consent = {.state = CS_MEMORY_SAID_NO};
+	CsConsent	consent = {.state = CS_MEMORY_SAID_NO,.said = CS_CONSENT_NO};
 
 	if (contact->consent != CS_CONSENT_NO || contact->value[CS_EMAIL] == NULL)
 		return;
@@ -345,7 +347,8 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	stored->remote_status = copy(outcomes, outcome->remote_status);
 	stored->remote_updated_at = copy(outcomes, outcome->remote_updated_at);
 	stored->note = copy(outcomes, contact->keeps_address ?
-						"the address is not changed without a consent for the new one" : outcome->note);
+						"the address is not changed without a consent for the new one" :
+						contact->drops_consent ? "consent does not pass to the new address" : outcome->note);
 	stored->topics = copy(outcomes, outcome->topics);
 }
 
@@ -377,6 +380,8 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		else
 			leave_previous(outcomes, change);
 	}
+	if (change->alias_key)
+		add_text(outcomes, &outcomes->unknown, change->alias_key);
 	clear_failure(outcomes, change);
 	cs_change_mark_sent(change);
 	finish(outcomes, change);
@@ -419,18 +424,20 @@ cs_outcomes_add_left_to(CsLaneOutcomes *outcomes, CsChange *change, int watch, c
  * one is to be sent.
  */
 void
-cs_outcomes_add_deferred(CsLaneOutcomes *outcomes, CsChange *change, bool is_known)
+cs_outcomes_add_deferred(CsLaneOutcomes *outcomes, CsChange *change, const char *speaks_for,
+						 bool is_known)
 {
 	CsLeftTo   *left;
 
 	outcomes->unchanged++;
 	record_row(outcomes, change, false);
+	leave_previous(outcomes, change);
 	if (!is_known)
 	{
 		left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
-		left->upsert_key = copy(outcomes, change->upsert_key);
+		left->upsert_key = copy(outcomes, speaks_for);
 		left->is_speakers = true;
-		add_text(outcomes, &outcomes->unknown, change->upsert_key);
+		add_text(outcomes, &outcomes->unknown, speaks_for);
 	}
 	clear_failure(outcomes, change);
 	finish(outcomes, change);
@@ -476,7 +483,7 @@ cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change)
 	if (change->was_known)
 	{
 		removed = add_removed(outcomes, change);
-		if (removed->consent.state == '\0')
+		if (removed->consent.state == '\0' || removed->consent.state == CS_MEMORY_HELD)
 			removed->consent.state = CS_MEMORY_CLOSED;
 	}
 	else

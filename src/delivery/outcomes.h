@@ -79,7 +79,8 @@ extern void cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change,
 								   const CsOutcome *outcome);
 extern void cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change, bool record);
 extern void cs_outcomes_add_left_to(CsLaneOutcomes *outcomes, CsChange *change, int watch, const char *key);
-extern void cs_outcomes_add_deferred(CsLaneOutcomes *outcomes, CsChange *change, bool is_known);
+extern void cs_outcomes_add_deferred(CsLaneOutcomes *outcomes, CsChange *change, const char *speaks_for,
+									 bool is_known);
 extern void cs_outcomes_add_outdated(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change);

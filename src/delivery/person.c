@@ -52,8 +52,12 @@ cs_person_read(const CsConsentScope *scope, const CsEndpoint *endpoint, int n,
 	{
 		cs_contact_state_read_addresses(scope->endpoints[i], n, addresses, i == 0 ? upsert_keys : NULL, known);
 		for (int j = 0; j < n; j++)
+		{
 			if (known[j].found)
 				add_contact(&people[j], &known[j]);
+			if (i == 0)
+				people[j].alias = known[j];
+		}
 	}
 	if (scope->has_consents)
 	{

@@ -22,6 +22,9 @@ typedef struct CsPerson
 	CsKnown		contact;		/* ... and what it knows of consent */
 	bool		remembered;		/* the address is, its contact has gone */
 	CsConsent	memory;
+	CsKnown		alias;			/* another contact of the address at this
+								 * endpoint, the one sent last; where an
+								 * address has one contact there, it is this */
 	CsListed	listed;			/* by a pull, the address or the ID */
 } CsPerson;
 

@@ -122,11 +122,11 @@ cs_settle_left_to(CsSettlement *settlement, CsChange *change, int watch, const c
 }
 
 void
-cs_settle_deferred(CsSettlement *settlement, CsChange *change, bool is_known)
+cs_settle_deferred(CsSettlement *settlement, CsChange *change, const char *speaks_for, bool is_known)
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
-	cs_outcomes_add_deferred(outcomes_of(settlement, change), change, is_known);
+	cs_outcomes_add_deferred(outcomes_of(settlement, change), change, speaks_for, is_known);
 }
 
 void

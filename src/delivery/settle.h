@@ -26,7 +26,8 @@ extern void cs_settle_unchanged(CsSettlement *settlement, CsChange *change, bool
 
 /* The row has not changed; that of "watch" and "key" speaks for the contact, and is sent again. */
 extern void cs_settle_left_to(CsSettlement *settlement, CsChange *change, int watch, const char *key);
-extern void cs_settle_deferred(CsSettlement *settlement, CsChange *change, bool is_known);
+extern void cs_settle_deferred(CsSettlement *settlement, CsChange *change, const char *speaks_for,
+							   bool is_known);
 extern void cs_settle_outdated(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_withheld(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_kept(CsSettlement *settlement, CsChange *change);

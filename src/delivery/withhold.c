@@ -53,7 +53,7 @@ is_closed(const CsPerson *person)
 {
 	return (person->elsewhere && (person->contact.opted_out ||
 								  (person->contact.opt_in == CS_CONSENT_NO && !person->contact.claimed))) ||
-		(person->remembered && person->memory.state != CS_MEMORY_CLAIMED);
+		(person->remembered && cs_consent_is_closed(&person->memory));
 }
 
 /* Have the contact keep its address, or opt out first, unless somebody consented to the new one. */
@@ -88,4 +88,16 @@ cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown 
 	if (!contact->keeps_address)
 		return;
 	memset(&change->left, 0, sizeof(CsConsent));
+}
+
+void
+cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known,
+					const CsPerson *person)
+{
+	if ((endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0 || contact->action != CS_UPSERT ||
+		known->synced_at == 0 || !known->claimed || contact->value[CS_EMAIL] == NULL ||
+		strcmp(cs_contact_state_address(known), cs_text_from_utf8(contact->value[CS_EMAIL])) == 0)
+		return;
+	contact->drops_consent = contact->claim != CS_CLAIM &&
+		(contact->consent == CS_CONSENT_NULL || (contact->consent == CS_CONSENT_YES && is_closed(person)));
 }

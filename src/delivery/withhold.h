@@ -37,4 +37,11 @@ extern bool cs_withhold_is_other_address(const CsEndpoint *endpoint, const CsCon
 extern void cs_withhold_address(const CsEndpoint *endpoint, CsChange *change,
 								const CsKnown *known, const CsPerson *person);
 
+/*
+ * Where a contact takes its consent along to another address, have it taken back unless
+ * the row says true, and nobody is known to have said no there.
+ */
+extern void cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known,
+								const CsPerson *person);
+
 #endif							/* CS_DELIVERY_WITHHOLD_H */

@@ -122,6 +122,8 @@ typedef struct CsContact
 	bool		reopens;		/* the claim ends what is remembered as closed */
 	bool		keeps_address;	/* the address is the one that the provider
 								 * has, since nobody consented to the new one */
+	bool		drops_consent;	/* it was given for the previous address, and
+								 * would pass to the new one */
 	bool		opts_out_first; /* its opt-out is to be recorded before the
 								 * address changes */
 	bool		maybe_ours;		/* if it exists, a call about this change may
@@ -205,6 +207,13 @@ extern char cs_contact_consent(const CsContact *contact);
  * null, true is no change.
  */
 extern char cs_contact_said(char before, char consent);
+
+/* Was true the last word? */
+static inline bool
+cs_contact_says_yes(char said)
+{
+	return said == CS_CONSENT_YES || said == CS_CONSENT_NULLED;
+}
 
 /* Find an attribute by its name; return NULL if there is none. */
 extern const CsAttribute *cs_contact_attribute(const CsContact *contact, const char *name);

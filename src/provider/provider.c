@@ -371,6 +371,7 @@ cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement)
 		CsOutcome  *outcome = &judgement->outcomes[i];
 
 		outcome->claimed = batch->action == CS_UPSERT && contact->consent != CS_CONSENT_NO &&
+			!contact->drops_consent &&
 			(contact->claimed || contact->claim == CS_CLAIM);
 		outcome->moved = contact->moved;
 		outcome->topics = contact->topics;

@@ -24,6 +24,7 @@
 #include "base/compat.h"
 #include "base/sql.h"
 #include "base/text.h"
+#include "provider/contact.h"
 #include "provider/email.h"
 #include "store/consent.h"
 #include "store/keyed_table.h"
@@ -148,20 +149,28 @@ cs_consent_load_scope(int endpoint, CsConsentScope *scope)
 	MemoryContextSwitchTo(context);
 }
 
+/* What is closed stays so; a yes that was not claimed says nothing new of the claim. */
+#define MERGE \
+		" ON CONFLICT (account, hash) DO UPDATE SET" \
+		" state = CASE WHEN 'o' IN (c.state, excluded.state) THEN 'o'::\"char\"" \
+		" WHEN excluded.state = 'h' THEN c.state ELSE excluded.state END," \
+		" said = CASE excluded.said WHEN '-' THEN c.said ELSE excluded.said END," \
+		" opt_in_at = GREATEST(c.opt_in_at, excluded.opt_in_at)"
+
 void
 cs_consent_remember_endpoint(int endpoint)
 {
 	static CsStatement statement = {
-		"INSERT INTO contactsync.consent AS c (account, hash, state, opt_in_at)"
-		" SELECT account, hash, CASE WHEN bool_or(said_no) THEN 'n' WHEN bool_or(closed) THEN 'o' ELSE 'c' END::\"char\", max(opt_in_at)"
-		" FROM (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash,"
-		" t.opt_in = 'f' AS said_no, t.opted_out OR t.action = 'n' AS closed, COALESCE(t.opt_in_at, t.synced_at) AS opt_in_at"
+		"INSERT INTO contactsync.consent AS c (account, hash, state, said, opt_in_at)"
+		" SELECT account, hash, CASE WHEN bool_or(said = 'f') THEN 'n' WHEN bool_or(closed) THEN 'o'"
+		" WHEN bool_or(claimed) THEN 'c' ELSE 'h' END::\"char\","
+		" (array_agg(said ORDER BY said = '-', synced_at DESC NULLS FIRST))[1], max(opt_in_at)"
+		" FROM (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash, t.opt_in AS said,"
+		" t.opted_out OR t.action = 'n' AS closed, t.claimed, t.synced_at, COALESCE(t.opt_in_at, t.synced_at) AS opt_in_at"
 		" FROM contactsync.contact t JOIN contactsync.endpoint e ON e.id = t.endpoint"
 		" WHERE t.endpoint = $1 AND e.account IS NOT NULL"
-		" AND (t.claimed OR t.opted_out OR t.opt_in = 'f' OR t.action = 'n')) m GROUP BY account, hash"
-		" ON CONFLICT (account, hash) DO UPDATE SET"
-		" state = CASE WHEN 'o' IN (c.state, excluded.state) THEN 'o'::\"char\" ELSE excluded.state END,"
-		" opt_in_at = GREATEST(c.opt_in_at, excluded.opt_in_at)",
+		" AND (t.claimed OR t.opted_out OR t.opt_in IN ('f', 't', 'N') OR t.action = 'n')) m GROUP BY account, hash"
+		MERGE,
 		1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(endpoint);
@@ -188,13 +197,13 @@ cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, D
 		" UNION SELECT e.account, contactsync.consent_hash(r.email), 'o' FROM contactsync.remote_contact r"
 		" JOIN contactsync.endpoint e ON e.id = r.endpoint WHERE r.endpoint = ANY ($3) AND r.email = $4"
 		" AND e.account IS NOT NULL"
-		" ON CONFLICT (account, hash) DO UPDATE SET state = excluded.state, opt_in_at = NULL",
+		" ON CONFLICT (account, hash) DO UPDATE SET state = excluded.state, said = excluded.said, opt_in_at = NULL",
 		FORGET_TYPES
 	};
 
 	/* times of what is only remembered are forgotten as well */
 	static CsStatement redact = {
-		"UPDATE contactsync.consent c SET state = 'o', opt_in_at = NULL FROM (" ACCOUNTS ") a"
+		"UPDATE contactsync.consent c SET state = 'o', said = '-', opt_in_at = NULL FROM (" ACCOUNTS ") a"
 		" WHERE c.account = a.account AND c.hash = contactsync.consent_hash($4)",
 		FORGET_TYPES
 	};
@@ -296,6 +305,7 @@ enum
 	CONSENT_ACCOUNT,
 	CONSENT_HASH,
 	CONSENT_STATE,
+	CONSENT_SAID,
 	CONSENT_OPT_IN_AT
 };
 
@@ -303,8 +313,13 @@ enum
 static void
 add(CsKeyedTable *table, CsConsent *consent)
 {
-	if (consent->state != CS_MEMORY_CLOSED)
-		consent->state = cs_keyed_table_char(table, CONSENT_STATE);
+	char		state = cs_keyed_table_char(table, CONSENT_STATE);
+	char		said = cs_keyed_table_char(table, CONSENT_SAID);
+
+	if (consent->state == '\0' || (consent->state != CS_MEMORY_CLOSED && state != CS_MEMORY_HELD))
+		consent->state = state;
+	if (said != CS_CONSENT_UNKNOWN)
+		consent->said = said;
 	consent->opt_in_at = Max(consent->opt_in_at, cs_keyed_table_time(table, CONSENT_OPT_IN_AT));
 }
 
@@ -329,6 +344,7 @@ cs_consent_read(const CsConsentScope *scope_of, int n, char **addresses, CsConse
 		if (addresses[i] == NULL)
 			continue;
 		consents[i].address = addresses[i];
+		consents[i].said = CS_CONSENT_UNKNOWN;
 		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BYTEAEQ,
 					hash_of(key, cs_text_message_to_utf8(addresses[i])));
 		for (int j = 0; j < scope_of->naccounts; j++)
@@ -345,7 +361,7 @@ void
 cs_consent_reopen(const CsConsentScope *scope, int n, const CsConsent *consents)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.consent SET state = 'c', opt_in_at = GREATEST(opt_in_at, $3) WHERE account = $1 AND hash = $2",
+		"UPDATE contactsync.consent SET state = 'c', said = 't', opt_in_at = GREATEST(opt_in_at, $3) WHERE account = $1 AND hash = $2",
 		3, {INT4OID, BYTEAOID, TIMESTAMPTZOID}
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -370,11 +386,9 @@ void
 cs_consent_remember(int account, int n, const CsConsent *consents)
 {
 	static CsStatement statement = {
-		"INSERT INTO contactsync.consent AS c (account, hash, state, opt_in_at) VALUES ($1, $2, $3, $4)"
-		" ON CONFLICT (account, hash) DO UPDATE SET"
-		" state = CASE WHEN 'o' IN (c.state, excluded.state) THEN 'o'::\"char\" ELSE excluded.state END,"
-		" opt_in_at = GREATEST(c.opt_in_at, excluded.opt_in_at)",
-		4, {INT4OID, BYTEAOID, CHAROID, TIMESTAMPTZOID}
+		"INSERT INTO contactsync.consent AS c (account, hash, state, opt_in_at, said) VALUES ($1, $2, $3, $4, $5)"
+		MERGE,
+		5, {INT4OID, BYTEAOID, CHAROID, TIMESTAMPTZOID, CHAROID}
 	};
 	MemoryContext context = CurrentMemoryContext;
 	bytea	   *key;
@@ -384,13 +398,14 @@ cs_consent_remember(int account, int n, const CsConsent *consents)
 	key = read_key();
 	for (int i = 0; i < n; i++)
 	{
-		Datum		args[4];
+		Datum		args[5];
 
 		MemoryContextSwitchTo(context);
 		args[0] = Int32GetDatum(account);
 		args[1] = hash_of(key, cs_text_message_to_utf8(consents[i].address));
 		args[2] = CharGetDatum(consents[i].state);
 		args[3] = TimestampTzGetDatum(consents[i].opt_in_at);
-		cs_sql_execute(&statement, args, consents[i].opt_in_at == 0 ? "   n" : NULL);
+		args[4] = CharGetDatum(consents[i].said ? consents[i].said : CS_CONSENT_UNKNOWN);
+		cs_sql_execute(&statement, args, consents[i].opt_in_at == 0 ? "   n " : NULL);
 	}
 }

@@ -20,13 +20,22 @@
 #define CS_MEMORY_CLOSED	'o' /* opted out, unsubscribed, or forgotten */
 #define CS_MEMORY_SAID_NO	'n' /* withdrawn: a row that says yes is a word */
 #define CS_MEMORY_CLAIMED	'c'
+#define CS_MEMORY_HELD		'h' /* said yes, and was not claimed */
 
 typedef struct CsConsent
 {
 	const char *address;		/* in the database's encoding */
 	char		state;
+	char		said;			/* CS_CONSENT_..., as it was said last */
 	TimestampTz opt_in_at;		/* 0: not known */
 } CsConsent;
+
+/* Is consent closed, so that only a word opens it again? */
+static inline bool
+cs_consent_is_closed(const CsConsent *consent)
+{
+	return consent->state == CS_MEMORY_CLOSED || consent->state == CS_MEMORY_SAID_NO;
+}
 
 /* Whose memory counts for an endpoint. */
 typedef struct CsConsentScope

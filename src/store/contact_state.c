@@ -110,16 +110,21 @@ cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKnown *known)
 	cs_keyed_table_close(&table);
 }
 
-/* Take what another contact of the same person knows of consent. */
+/* Take what another contact of the same person knows of consent, and all of it if that
+ * was sent later. */
 static void
 add_consent(CsKnown *known, const CsKnown *other)
 {
-	known->opt_in = other->synced_at > known->synced_at ? cs_contact_said(known->opt_in, other->opt_in) :
-		cs_contact_said(other->opt_in, known->opt_in);
-	known->claimed |= other->claimed;
-	known->opted_out |= other->opted_out;
-	known->opt_in_at = Max(known->opt_in_at, other->opt_in_at);
-	known->synced_at = Max(known->synced_at, other->synced_at);
+	CsKnown		older = *known;
+
+	if (other->synced_at > known->synced_at)
+		*known = *other;
+	else
+		older = *other;
+	known->opt_in = cs_contact_said(older.opt_in, known->opt_in);
+	known->claimed |= older.claimed;
+	known->opted_out |= older.opted_out;
+	known->opt_in_at = Max(known->opt_in_at, older.opt_in_at);
 }
 
 /* Add what the contact that was found, which is of the same person, knows. */
@@ -223,15 +228,17 @@ typedef struct CsContactWriter
 
 /*
  * The row that spoke for the contact that was found has to keep what it said: another
- * row speaks now, or what the provider has is not known any more.
+ * row speaks now, or what the provider has is not known any more.  "without_digest": what
+ * it said is not known already, but when it did is.
  */
 static void
-keep_speaker(CsContactWriter *to)
+keep_speaker(CsContactWriter *to, bool without_digest)
 {
 	CsKeyedTable *table = &to->writer->table;
 	CsSpeaker  *speaker = &to->speakers[to->nspeakers];
 
-	if (!cs_keyed_table_uuid(table, CONTACT_DIGEST, &speaker->digest))
+	speaker->has_digest = cs_keyed_table_uuid(table, CONTACT_DIGEST, &speaker->digest);
+	if (!speaker->has_digest && !without_digest)
 		return;
 	speaker->watch = cs_keyed_table_int(table, CONTACT_WATCH);
 	speaker->key = cs_keyed_table_text(table, CONTACT_KEY);
@@ -352,7 +359,7 @@ store(CsContactWriter *to, int n, const void *arg)
 		bool		found = find(&writer->table, to->endpoint, stored[i].upsert_key);
 
 		if (found && !is_speaker(&writer->table, stored[i].watch, stored[i].key))
-			keep_speaker(to);
+			keep_speaker(to, true);
 		fill_stored(writer, to->endpoint, &stored[i], found, now);
 		if (found)
 			cs_keyed_table_update(writer);
@@ -381,7 +388,7 @@ fill_unknown(CsKeyedWriter *writer, int endpoint, const CsContactIntent *intent)
 	cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum('u'));
 	cs_keyed_table_set(writer, CONTACT_WATCH, Int32GetDatum(intent->watch));
 	cs_keyed_table_set_text(writer, CONTACT_KEY, intent->key);
-	cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_UNKNOWN));
+	cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(intent->opt_in));
 	cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_OPTED_OUT, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_HELD, BoolGetDatum(false));
@@ -403,7 +410,7 @@ intend(CsContactWriter *to, int n, const void *arg)
 			cs_keyed_table_insert(writer);
 			continue;
 		}
-		keep_speaker(to);
+		keep_speaker(to, false);
 		keep_all(writer);
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 		if (intents[i].upserts)
@@ -434,7 +441,7 @@ invalidate(CsContactWriter *to, int n, const void *arg)
 		(void) cs_keyed_table_get(&writer->table, CONTACT_DIGEST, &unknown);
 		if (unknown)
 			continue;
-		keep_speaker(to);
+		keep_speaker(to, false);
 		keep_all(writer);
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 		cs_keyed_table_update(writer);

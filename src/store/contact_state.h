@@ -76,6 +76,8 @@ typedef struct CsContactIntent
 	const char *email;			/* NULL: it is the upsert key */
 	int			watch;
 	const char *key;
+	char		opt_in;			/* what is said, of a contact that is not
+								 * known */
 	bool		upserts;		/* rather than removes */
 	bool		withdraws;		/* consent that was claimed is over */
 	bool		claims;			/* consent is claimed by a word */

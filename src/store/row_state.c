@@ -257,7 +257,8 @@ cs_row_state_keep_digests(int n, const CsSpeaker *speakers)
 			continue;
 		for (int column = 0; column < ROW_COLUMNS; column++)
 			cs_keyed_table_keep(&writer, column);
-		cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&speakers[i].digest));
+		if (speakers[i].has_digest)
+			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&speakers[i].digest));
 		cs_keyed_table_set(&writer, ROW_SPOKE_AT, TimestampTzGetDatum(speakers[i].spoke_at));
 		cs_keyed_table_update(&writer);
 	}
@@ -384,9 +385,18 @@ cs_row_state_forget_digests(int watch)
 	static CsStatement statement = {
 		"UPDATE contactsync.source_row SET digest = NULL WHERE watch = $1 AND digest IS NOT NULL", 1, {INT4OID}
 	};
+
+	/* these would become those of rows, when another row speaks */
+	static CsStatement shared = {
+		"UPDATE contactsync.contact c SET digest = NULL WHERE c.watch = $1 AND c.digest IS NOT NULL"
+		" AND EXISTS (SELECT FROM contactsync.source_row s WHERE s.upsert_key = c.upsert_key AND s.endpoint = c.endpoint"
+		" AND (s.watch <> c.watch OR s.key <> c.key))",
+		1, {INT4OID}
+	};
 	Datum		arg = Int32GetDatum(watch);
 
 	cs_sql_execute(&statement, &arg, NULL);
+	cs_sql_execute(&shared, &arg, NULL);
 }
 
 void

@@ -46,6 +46,7 @@ typedef struct CsSpeaker
 	int			watch;
 	const char *key;
 	const char *upsert_key;
+	bool		has_digest;		/* false: what it said is not known */
 	pg_uuid_t	digest;
 	TimestampTz spoke_at;
 } CsSpeaker;
@@ -128,7 +129,7 @@ extern int	cs_row_state_find_holders(int endpoint, const char *address, const ch
 
 /*
  * What rows of a watch said is not known any more, because they say it in another way;
- * those that speak for their contacts have the digests of these.  Needs the scope of
+ * those that alone stand for their contacts have the digests of these.  Needs the scope of
  * cs_sql_enter().
  */
 extern void cs_row_state_forget_digests(int watch);

@@ -134,6 +134,33 @@ is( change('paper', q{UPDATE paper SET wants = false, email = 'other@example.com
 	'an opt-out is recorded before the address changes');
 is(contact('paper', 'c1'), 'Ann 2 other@example.com 0', 'so that nobody is mailed there');
 
+# several rows of one contact with several addresses: what was said for one of them is remembered when the contact leaves it
+change('paper', q{INSERT INTO paper VALUES (20, 'c20', 'x1@example.com', 'Xu', true)});
+sql(q{SELECT contactsync_forget('x1@example.com')});
+change('paper', q{INSERT INTO paper VALUES (21, 'c20', 'x2@example.com', 'Xu 2', false)});
+change('paper', q{UPDATE paper SET name = 'Xu 3' WHERE id = 20});
+change('paper', q{UPDATE paper SET name = 'Xu 4' WHERE id = 21});
+is(contact('paper', 'c20'), 'Xu 4 x2@example.com 0', 'a contact passes from one address to another');
+change('paper', q{INSERT INTO paper VALUES (22, 'c20', 'x1@example.com', 'Xu 5', NULL)});
+change('paper', q{UPDATE paper SET wants = true WHERE id = 22});
+like(contact('paper', 'c20'), qr/ 0$/, 'null and true of an address that had said true is no word');
+change('paper', q{DELETE FROM paper WHERE id IN (20, 21, 22)});
+
+# a row that was withheld before another row of the contact created it does not speak because it is reconciled
+change('paper', q{INSERT INTO paper VALUES (30, 'c30', 'y0@example.com', 'No', false)});
+change('paper', q{INSERT INTO paper VALUES (31, 'c30', 'y@example.com', 'Yes', true)});
+is(contact('paper', 'c30'), 'Yes y@example.com', 'another row of the contact consents');
+change('paper', q{SELECT contactsync_mark_stale('paper'), contactsync_reconcile('paper', 'paper')});
+is(contact('paper', 'c30'), 'Yes y@example.com', 'a withheld row leaves it to that one when nothing is trusted');
+change('paper', q{SELECT contactsync_alter_watch('paper', 'paper',
+	mapping => '{"external_id": "customer", "email": "email", "first_name": "name", "opt_in": "wants", "attributes": {"n": "id"}}')});
+change('paper', q{UPDATE paper SET name = 'Yes 2' WHERE id = 31});
+change('paper', q{SELECT contactsync_reconcile('paper', 'paper')});
+is(contact('paper', 'c30'), 'Yes 2 y@example.com', '... or another mapping says it in another way');
+change('paper', q{DELETE FROM paper WHERE id IN (30, 31)});
+change('paper', q{SELECT contactsync_alter_watch('paper', 'paper',
+	mapping => '{"external_id": "customer", "email": "email", "first_name": "name", "opt_in": "wants"}')});
+
 # a contact that was deleted and is created again by a change of the same number, as after a restore of an old backup
 sub create_by
 {

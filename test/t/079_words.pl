@@ -7,7 +7,7 @@ use ContactSync;
 use Test::More;
 
 my $sandbox = start_sandbox();
-my $node = start_node();
+my $node = start_node(restart_after_crash => 'on');
 
 # everything is done by a role that owns nothing but its servers and tables
 $node->safe_psql('postgres', q{CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop});
@@ -65,6 +65,23 @@ foreach my $name (qw(mailingcore campaignlark))
 	is($is_in_now->('e@example.com'), 0, "$name: so does no of another row");
 	$settle->("BEGIN; DELETE FROM $name WHERE id = 41; UPDATE $name SET id = 42 WHERE id = 40; COMMIT");
 	is($is_in_now->('e@example.com'), 0, "$name: a row that always said true says nothing new under another key");
+
+	# contactsync_upsert() said no, and its contact stands
+	$settle->("SELECT contactsync_upsert('$account', '{\"email\": \"g\@example.com\", \"opt_in\": false}')");
+	$settle->("INSERT INTO $name VALUES (60, 'g\@example.com', true, 'G')");
+	is($is_in_now->('g@example.com'), 0, "$name: a new row says nothing while contactsync_upsert() says no");
+
+	# null says nothing, whatever becomes of the contact in between
+	$settle->("INSERT INTO $name VALUES (50, 'f\@example.com', true, 'F'), (51, 'h\@example.com', NULL, 'H')");
+	$opt_out->('f@example.com');
+	$settle->("UPDATE $name SET wants = NULL WHERE id = 50");
+	sql("SELECT contactsync_unwatch('$name', '$account'); DROP SERVER $account CASCADE");
+	create_server($node, $sandbox, $name, account => $account, role => 'shop', server => { pace => 500, burst => 50 });
+	sql(qq{SELECT contactsync_watch('$name', '$account', '{"email": "email", "opt_in": "wants", "first_name": "first_name"}')});
+	$settle->("SELECT contactsync_import('$name', '$account', automations => 'accepted')");
+	$settle->("UPDATE $name SET wants = true WHERE id IN (50, 51)");
+	is($is_in_now->('f@example.com'), 0, "$name: true, null and true again is no word, also with another server in between");
+	is($is_in_now->('h@example.com'), 1, "$name: null and true is one");
 }
 
 # at MailingCore a contact that is found by an external id keeps it when its address changes; an address has one contact
@@ -97,6 +114,77 @@ foreach my $pull ('', q{; SELECT contactsync_pull('heirs')})
 $sandbox->call('POST', 'mailingcore/people', { account => 'heirs', email => 'i@example.com', act => 'opt_out' });
 settle(q{UPDATE heirs SET email = 'n@example.com' WHERE id = 1});
 like(heirs(), qr/^1:n out, 2:j in,/, 'a contact that carried its own consent may have opted out since, and gets none with another address');
+# an external id: a lost call, an address that another one had
+create_server($node, $sandbox, 'mailingcore', account => 'ids', role => 'shop', server => { pace => 500, burst => 50 });
+sql(q{
+	CREATE TABLE ids (id int PRIMARY KEY, customer text, email text, wants boolean);
+	SELECT contactsync_watch('ids', 'ids', '{"email": "email", "external_id": "customer", "opt_in": "wants"}', on_delete => 'unsubscribe', delete_delay => '0')});
+
+sub ids
+{
+	my ($sql) = @_;
+
+	sql("$sql; CALL contactsync_wait('ids')");
+	return;
+}
+
+sub has_joined
+{
+	my ($email) = @_;
+
+	return join(',', map { $_->{optIn} ? 1 : 0 } grep { $_->{email} eq $email } @{ $sandbox->contacts('mailingcore', account => 'ids') });
+}
+
+sub claims_of
+{
+	my ($email) = @_;
+
+	return scalar grep { ($_->{body} // '') =~ /"$email"[^}]*"optIn":true/ } @{ $sandbox->journal('mailingcore', account => 'ids') };
+}
+
+# an address that said yes under one external id is taken by a row of another one that says null
+ids(q{INSERT INTO ids VALUES (1, 'c1', 'p@example.com', true), (2, 'c2', 'q@example.com', NULL)});
+is(has_joined('p@example.com'), 1, 'external ids: yes arrives');
+ids(q{UPDATE ids SET email = 'r@example.com' WHERE id = 1});
+$sandbox->call('POST', 'mailingcore/people', { account => 'ids', email => 'p@example.com', act => 'opt_out' });
+ids(q{UPDATE ids SET email = 'p@example.com' WHERE id = 2});
+ids(q{UPDATE ids SET wants = true WHERE id = 2});
+is(has_joined('p@example.com'), 0, 'external ids: true, null and true again of an address is no word, whichever id it has');
+ids(q{UPDATE ids SET wants = false WHERE id = 2});
+ids(q{UPDATE ids SET wants = true WHERE id = 2});
+is(has_joined('p@example.com'), 1, 'external ids: from no to yes it is');
+
+# a new row of an id takes an address that said yes under another id
+ids(q{INSERT INTO ids VALUES (3, 'c3', 's@example.com', true), (4, 'c4', 't@example.com', NULL)});
+ids(q{UPDATE ids SET email = 'u@example.com' WHERE id = 3});
+ids(q{INSERT INTO ids VALUES (5, 'c4', 's@example.com', true)});
+is(has_joined('s@example.com'), 0, 'external ids: nor is a row of an id that said null at another address');
+
+# several rows of one id: consent was given for an address, and does not pass to another one that says null or left
+ids(q{INSERT INTO ids VALUES (9, 'c9', 'w1@example.com', NULL)});
+ids(q{INSERT INTO ids VALUES (10, 'c9', 'w2@example.com', true)});
+is(has_joined('w2@example.com'), 1, 'external ids: a second row says yes for another address');
+ids(q{DELETE FROM ids WHERE id = 10});
+is(has_joined('w1@example.com'), 0, 'external ids: the consent does not pass to the address of the row that says null');
+ids(q{INSERT INTO ids VALUES (11, 'c11', 'w3@example.com', true), (12, 'c12', 'w4@example.com', true)});
+$sandbox->call('POST', 'mailingcore/people', { account => 'ids', email => 'w3@example.com', act => 'opt_out' });
+sql(q{SELECT contactsync_pull('ids')});
+ids(q{UPDATE ids SET email = 'w5@example.com' WHERE id = 11});
+ids(q{UPDATE ids SET email = 'w3@example.com' WHERE id = 12});
+is(has_joined('w3@example.com'), 0, 'external ids: nor to an address whose person has left');
+
+# a word whose answer is lost, with its row: another row does not repeat it
+ids(q{INSERT INTO ids VALUES (6, NULL, 'v@example.com', false)});
+ids(q{DELETE FROM ids WHERE id = 6});
+$sandbox->fault('mailingcore', { match => { account => 'ids' }, times => 1, effect => 'after', action => { stall => \1 } });
+sql(q{INSERT INTO ids VALUES (7, 'c7', 'v@example.com', true)});
+wait_for('the word', sub { claims_of('v@example.com') == 1 });
+sql(q{SELECT contactsync_pause('ids')});
+crash_worker($node, 'postgres');
+sql(q{DELETE FROM ids WHERE id = 7; INSERT INTO ids VALUES (8, 'c7', 'v@example.com', true)});
+$sandbox->clear_faults('mailingcore');
+ids(q{SELECT contactsync_resume('ids')});
+is(claims_of('v@example.com'), 1, 'external ids: a word whose answer was lost is not repeated by another row');
 
 $node->stop;
 done_testing();

@@ -152,13 +152,14 @@ write_attributes(StringInfo out, const CsMailingCore *settings, bool nulls, cons
 
 /*
  * Return the value of optIn, or NULL to leave it out.  True is sent only where
- * this sending may claim consent.  [DOC unsubscribe]: who opted out there must not
+ * this sending may claim consent; false also where consent would pass to an address
+ * for which nobody gave it.  [DOC unsubscribe]: who opted out there must not
  * be imported again with optIn true without fresh consent.
  */
 static const char *
 opt_in_of(const CsContact *contact)
 {
-	if (contact->action == CS_UNSUBSCRIBE)
+	if (contact->action == CS_UNSUBSCRIBE || contact->drops_consent)
 		return "false";
 	if (cs_contact_is(contact, CS_OPT_IN, "true") && contact->claim != CS_CLAIM)
 		return NULL;
