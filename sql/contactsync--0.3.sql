@@ -403,6 +403,7 @@ COMMENT ON COLUMN contactsync.watch.columns IS 'of the table, by number, with th
 COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
 
 COMMENT ON COLUMN contactsync.watch.state IS 'broken: cannot be read; guarded: held by the bulk guard or by delete_guard until contactsync_resume()';
+COMMENT ON COLUMN contactsync.watch.reason IS 'why it is broken or guarded; running: what keeps rows from being read for now';
 COMMENT ON COLUMN contactsync.watch.released IS 'the transaction of the last contactsync_resume() of a held watch: the guard does not count what was queued before';
 COMMENT ON COLUMN contactsync.watch.poll_column IS 'tells when a row of the source changed, which is polled; null: it has triggers';
 COMMENT ON COLUMN contactsync.watch.claims IS 'new: consent is claimed of contacts that the provider does not know, and by words of the person; all: of every contact without an opt-out';
@@ -1032,7 +1033,7 @@ WITH lane AS (
 			 THEN pg_catalog.format('this database was restored or copied; if no other sends to the server: SELECT contactsync_resume(%L)', e.server)
 			 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
 			 WHEN w.state <> 'running' THEN w.reason
-			 ELSE COALESCE(e.reason, CASE WHEN NOT w.complete AND EXISTS (SELECT FROM contactsync.due_removals() d WHERE d.endpoint = e.id AND d.waits)
+			 ELSE COALESCE(e.reason, CASE WHEN q.contacts > 0 THEN w.reason END, CASE WHEN NOT w.complete AND EXISTS (SELECT FROM contactsync.due_removals() d WHERE d.endpoint = e.id AND d.waits)
 					THEN 'removals wait until all rows were read once, by an import or a reconciliation' END,
 				e.limitation OPERATOR(pg_catalog.#>>) '{}',
 				'learning: ' || NULLIF(r.waiting, 0) || ' contacts wait until all contacts at the provider are listed'

@@ -148,6 +148,8 @@ read_sample(const CsEndpoint *endpoint, const CsWatch *watch, CsSample *sample)
 		cs_source_row_close(source);
 	}
 	PG_END_TRY();
+	if (current.later)
+		ReThrowError(current.later);
 	sample->contact = current.contact;
 	if (current.refusal)
 		sample->problem = psprintf("it can no longer be sent: %s", current.refusal->message);

@@ -4,7 +4,9 @@
  *		Running something that may fail in a subtransaction.
  *
  * Nothing else begins a subtransaction, and nothing else decides what an error
- * means: the table below does.
+ * means.  What ended code from outside (our time limit, a termination, somebody's
+ * cancellation) is known by marks, see interrupt.c; everything else is the code's
+ * own error, and the table below says what it means.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "base/interrupt.h"
 #include "base/try.h"
 
 /* An SQLSTATE, or its class, and what it means; the first that fits counts. */
@@ -24,12 +27,10 @@ static const struct
 	bool		whole_class;
 	CsTryResult result;
 }			meanings[] = {
-	{ERRCODE_QUERY_CANCELED, false, CS_TRY_CANCELLED},
-	{CS_ERRCODE_SOURCE_TIMEOUT, false, CS_TRY_TIMEOUT},
-	{ERRCODE_TRANSACTION_ROLLBACK, true, CS_TRY_LATER},
+	{ERRCODE_LOCK_NOT_AVAILABLE, false, CS_TRY_LATER},
+	{ERRCODE_T_R_SERIALIZATION_FAILURE, false, CS_TRY_LATER},
+	{ERRCODE_T_R_DEADLOCK_DETECTED, false, CS_TRY_LATER},
 	{ERRCODE_INSUFFICIENT_RESOURCES, true, CS_TRY_LATER},
-	{ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, true, CS_TRY_LATER},
-	{ERRCODE_SYSTEM_ERROR, true, CS_TRY_LATER},
 	{ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION, true, CS_TRY_BROKEN},
 	{ERRCODE_INVALID_SCHEMA_NAME, true, CS_TRY_BROKEN},
 	{ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, true, CS_TRY_BROKEN},
@@ -37,12 +38,24 @@ static const struct
 
 /* Return what an error means; what is not in the table is a row's own error. */
 static CsTryResult
-classify(int sqlerrcode)
+classify(ErrorData *error)
 {
+	switch (cs_interrupt_of(error))
+	{
+		case CS_INTERRUPT_TIMEOUT:
+			error->message = CS_TRY_TIMEOUT_MESSAGE;
+			return CS_TRY_TIMEOUT;
+		case CS_INTERRUPT_ENDING:
+			return CS_TRY_LATER;
+		case CS_INTERRUPT_CANCEL:
+			return CS_TRY_CANCELLED;
+		case CS_INTERRUPT_NONE:
+			break;
+	}
 	for (int i = 0; i < lengthof(meanings); i++)
 		if (meanings[i].whole_class ?
-			ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TO_CATEGORY(meanings[i].sqlstate) :
-			sqlerrcode == meanings[i].sqlstate)
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(meanings[i].sqlstate) :
+			error->sqlerrcode == meanings[i].sqlstate)
 			return meanings[i].result;
 	return CS_TRY_ROW_ERROR;
 }
@@ -78,8 +91,8 @@ cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout, ErrorData *
 		MemoryContextSwitchTo(context);
 		caught = CopyErrorData();
 		FlushErrorState();
+		result = classify(caught);
 		RollbackAndReleaseCurrentSubTransaction();
-		result = classify(caught->sqlerrcode);
 		if (result == CS_TRY_CANCELLED)
 			ReThrowError(caught);
 		if (error)
@@ -91,6 +104,24 @@ cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout, ErrorData *
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	return result;
+}
+
+/*
+ * Say what an error of reading some rows of a watch means, where reading none of them
+ * had the other result.  What fails without any row is the fault of none of them.
+ */
+CsTryResult
+cs_try_narrow(CsTryResult result, CsTryResult without_rows)
+{
+	switch (without_rows)
+	{
+		case CS_TRY_OK:
+			return result == CS_TRY_BROKEN ? CS_TRY_ROW_ERROR : result;
+		case CS_TRY_LATER:
+			return CS_TRY_LATER;
+		default:
+			return CS_TRY_BROKEN;
+	}
 }
 
 /*

@@ -10,8 +10,11 @@
 
 #include "postgres.h"
 
-/* A query over a source took longer than contactsync.source_timeout. */
-#define CS_ERRCODE_SOURCE_TIMEOUT	MAKE_SQLSTATE('C', 'S', '0', '0', '1')
+/* A row that a lock or the like keeps from being read is given up after so many tries. */
+#define CS_TRY_LATER_LIMIT	12
+
+/* What is said of code that took too long. */
+#define CS_TRY_TIMEOUT_MESSAGE	"mapping and filter took longer than contactsync.source_timeout"
 
 /* What an error means to the caller. */
 typedef enum CsTryResult
@@ -19,10 +22,11 @@ typedef enum CsTryResult
 	CS_TRY_OK,
 	CS_TRY_ROW_ERROR,			/* a single row can cause it */
 	CS_TRY_TIMEOUT,				/* likewise, but finding the row takes long */
-	CS_TRY_LATER,				/* a lock, a conflict, or lack of resources */
+	CS_TRY_LATER,				/* a lock, a conflict, lack of resources, or
+								 * the process is to end */
 	CS_TRY_BROKEN,				/* the definition does not fit its table, or
 								 * the role lost a right */
-	CS_TRY_CANCELLED			/* somebody ends us; cs_try() throws it */
+	CS_TRY_CANCELLED			/* somebody cancelled; cs_try() throws it */
 } CsTryResult;
 
 /*
@@ -33,6 +37,7 @@ typedef enum CsTryResult
 
 extern CsTryResult cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout,
 						  ErrorData **error);
+extern CsTryResult cs_try_narrow(CsTryResult result, CsTryResult without_rows);
 extern void cs_try_and_undo(void (*run) (void *arg), void *arg);
 
 #endif							/* CS_BASE_TRY_H */

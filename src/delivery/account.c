@@ -440,8 +440,12 @@ cs_account_has_to_store(const CsAccount *account)
 	if (account->health_changed || account->learned_changed || account->pull_error_changed)
 		return true;
 	foreach(lc, account->lanes)
-		if (((CsLane *) lfirst(lc))->broken_changed)
-		return true;
+	{
+		const CsLane *lane = lfirst(lc);
+
+		if (lane->broken_changed || lane->waiting_changed)
+			return true;
+	}
 	return false;
 }
 
@@ -479,8 +483,8 @@ cs_account_store_health(const CsAccount *account)
 	{
 		CsLane	   *lane = lfirst(lc);
 
-		if (lane->broken_changed &&
-			cs_watch_store_set_state(lane->watch_id, lane->broken, lane->broken ? lane->reason : NULL))
+		if ((lane->broken_changed || lane->waiting_changed) &&
+			cs_watch_store_set_state(lane->watch_id, lane->broken, lane->broken ? lane->reason : lane->waits_for))
 			cs_notify(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
 					  lane->broken ? "broken" : NULL, 0);
 	}
@@ -501,7 +505,11 @@ cs_account_health_stored(CsAccount *account)
 	ListCell   *lc;
 
 	foreach(lc, account->lanes)
-		((CsLane *) lfirst(lc))->broken_changed = false;
+	{
+		CsLane	   *lane = lfirst(lc);
+
+		lane->broken_changed = lane->waiting_changed = false;
+	}
 	if (has_to_notify(account))
 		account->halt_notified = !account->halt_notified;
 	account->learned_changed = account->health_changed = account->pull_error_changed = false;

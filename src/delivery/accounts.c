@@ -142,9 +142,18 @@ void
 cs_accounts_publish(const List *accounts)
 {
 	ListCell   *lc;
+	ListCell   *other;
 
 	foreach(lc, accounts)
-		cs_account_publish(lfirst(lc));
+	{
+		CsAccount  *account = lfirst(lc);
+
+		cs_account_publish(account);
+		foreach(other, account->lanes)
+			if (((CsLane *) lfirst(other))->waiting_since != 0 &&
+				cs_clock_now() > ((CsLane *) lfirst(other))->waits_until)
+			cs_lane_wait_is_over(lfirst(other));
+	}
 }
 
 /* When the lanes of an account have something to send or to compare. */

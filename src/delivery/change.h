@@ -107,6 +107,8 @@ typedef struct CsChange
 	bool		next_forgotten; /* ... and next_rows */
 	Jsonb	   *direct;			/* of contactsync_upsert(): the contact itself */
 	int			attempts;
+	int			later;			/* tries to read its row that a lock or the
+								 * like ended */
 	int			conflicts;		/* in a row: another contact has its address */
 	bool		conflicts_here; /* ... and is a contact of another row of ours */
 	bool		entangled;		/* ... whose change is in conflict, too */

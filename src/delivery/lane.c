@@ -15,6 +15,7 @@
 
 #include "utils/memutils.h"
 
+#include "base/text.h"
 #include "delivery/change_add.h"
 #include "delivery/lane.h"
 #include "store/queue.h"
@@ -25,6 +26,11 @@
 
 /* What cannot be set aside looks again whether it still has to wait after (s). */
 #define WAITING_PAUSE	1.0
+
+/* A wait for a lock is told once it has lasted for (s), and until it is over, or it is
+ * that long that nothing was heard of it. */
+#define WAIT_UNTOLD		1.0
+#define WAIT_TOLD_FOR	60.0
 
 /*
  * Create a lane without changes in the current context.  The watch, NULL for
@@ -213,6 +219,42 @@ cs_lane_repair(CsLane *lane)
 {
 	lane->broken_changed |= lane->broken;
 	lane->broken = false;
+}
+
+/*
+ * A lock or the like keeps the row with that key, or with NULL the whole table, from
+ * being read, until the given time or longer.  A wait that is short is not told.
+ */
+void
+cs_lane_wait(CsLane *lane, const char *key, const char *message, double now, double until)
+{
+	char	   *what = key ? psprintf("row %s has to wait: %s", cs_text_message_to_utf8(key), message) :
+	psprintf("rows cannot be read for now: %s", message);
+
+	if (lane->waiting_since == 0)
+		lane->waiting_since = now;
+	lane->waits_until = Max(lane->waits_until, until + WAIT_TOLD_FOR);
+	lane->waits_for_table = key == NULL;
+	if (now - lane->waiting_since < WAIT_UNTOLD ||
+		(lane->waits_for && strcmp(lane->waits_for, what) == 0))
+		return;
+	if (lane->waits_for)
+		pfree(lane->waits_for);
+	lane->waits_for = MemoryContextStrdup(lane->context, what);
+	lane->waiting_changed = true;
+}
+
+void
+cs_lane_wait_is_over(CsLane *lane)
+{
+	if (lane->waits_for)
+	{
+		pfree(lane->waits_for);
+		lane->waiting_changed = true;
+	}
+	lane->waits_for = NULL;
+	lane->waits_for_table = false;
+	lane->waiting_since = lane->waits_until = 0;
 }
 
 /*

@@ -43,6 +43,13 @@ typedef struct CsLane
 	bool		broken_changed; /* since it was last stored */
 	bool		source_error;	/* broken because its rows cannot be read */
 	char	   *reason;
+	char	   *waits_for;		/* what keeps rows from being read for now, or
+								 * NULL; stored in watch.reason */
+	bool		waits_for_table;	/* ... and not single rows */
+	double		waiting_since;
+	double		waits_until;	/* of what is not heard by then, nothing is
+								 * said any more */
+	bool		waiting_changed;	/* since it was last stored */
 	CsGuard		guard;
 
 	int			read_size;		/* rows to read at a time, by their size */
@@ -69,6 +76,9 @@ extern double cs_lane_ready_at(const CsLane *lane, double now);
 extern bool cs_lane_is_empty(const CsLane *lane);
 extern void cs_lane_break(CsLane *lane, const char *reason, double until);
 extern void cs_lane_repair(CsLane *lane);
+extern void cs_lane_wait(CsLane *lane, const char *key, const char *message, double now,
+						 double until);
+extern void cs_lane_wait_is_over(CsLane *lane);
 
 extern bool cs_lane_is_stopped(const CsLane *lane);
 extern void cs_lane_let_go(CsLane *lane);

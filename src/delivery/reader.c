@@ -34,16 +34,18 @@
  * what is in flight however large the rows are. */
 #define READ_AHEAD_BYTES	(16 * 1024 * 1024)
 
-/* Each read that times out holds up everybody, so a slow row must be alone after
- * few of them. */
-#define TIMEOUT_DIVISOR	16
+/* Each read that times out, or waits for a lock, holds up everybody, so the row that
+ * causes it must be alone after few of them. */
+#define SLOW_DIVISOR	16
 
 /* A lane that timed out waits for this many times what that cost, so that others
  * have most of the time, however slow its mapping is. */
 #define TIMEOUT_PAUSE	4
 
-/* A lane whose table is locked is tried again after (s). */
+/* A lane whose table is locked is tried again after (s), and a row that is locked
+ * after this, twice this and so on, up to the maximum. */
 #define LOCKED_PAUSE	1.0
+#define MAX_LATER_PAUSE	30.0
 
 /* One read of a lane. */
 typedef struct CsReadJob
@@ -53,6 +55,8 @@ typedef struct CsReadJob
 	CsSettlement *settlement;
 	double		now;
 	char	   *message;		/* of the last error */
+	bool		checked;		/* whether reading no rows succeeds */
+	CsTryResult without_rows;
 } CsReadJob;
 
 /*
@@ -106,33 +110,42 @@ try_to_read(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	return result;
 }
 
-/* The same, but prepare the query again if that may help: a table or column that
- * was renamed breaks only what was prepared before. */
-static CsTryResult
-try_to_read_or_prepare(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
+/*
+ * Find out whether reading no rows succeeds: what fails then is the fault of no row.
+ * Prepare the query again if that may help, for a table or column that was renamed
+ * breaks only what was prepared before.  Return whether it was.
+ */
+static bool
+check_without_rows(CsReadJob *job)
 {
 	bool		prepared = job->lane->source != NULL;
-	CsTryResult result = try_to_read(job, n, changes, rows);
+	char	   *message = job->message;
 
-	if (result != CS_TRY_BROKEN || !prepared)
-		return result;
-	cs_lane_close(job->lane);
-	return try_to_read(job, n, changes, rows);
+	job->without_rows = try_to_read(job, 0, NULL, NULL);
+	if (prepared && job->without_rows != CS_TRY_OK && job->without_rows != CS_TRY_LATER)
+	{
+		cs_lane_close(job->lane);
+		job->without_rows = try_to_read(job, 0, NULL, NULL);
+	}
+	else
+		prepared = false;
+	job->checked = true;
+	if (job->without_rows == CS_TRY_OK)
+		job->message = message;
+	return prepared;
 }
 
-/*
- * An error usually means that the watch is broken, but what a row holds can cause
- * it as well, as in 'x'::regclass.  The watch is broken if reading no rows fails
- * too.
- */
+/* Read rows, and tell the fault of a row from that of the watch. */
 static CsTryResult
-tell_broken(CsReadJob *job)
+read_and_tell(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 {
-	char	   *message = job->message;
-	CsTryResult result = try_to_read(job, 0, NULL, NULL);
+	CsTryResult result = try_to_read(job, n, changes, rows);
 
-	job->message = message;
-	return result == CS_TRY_OK ? CS_TRY_ROW_ERROR : CS_TRY_BROKEN;
+	if (result == CS_TRY_OK)
+		return result;
+	if (!job->checked && check_without_rows(job) && job->without_rows == CS_TRY_OK)
+		result = try_to_read(job, n, changes, rows);
+	return result == CS_TRY_OK ? result : cs_try_narrow(result, job->without_rows);
 }
 
 /*
@@ -174,16 +187,47 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsTryResult result)
 
 	for (int i = n - 1; i >= 0; i--)
 		cs_change_postpone(changes[i], 0, true);
-	switch (result)
+	if (result == CS_TRY_BROKEN)
 	{
-		case CS_TRY_BROKEN:
-			break_lane(job);
-			break;
-		case CS_TRY_TIMEOUT:
-			lane->max_read = Max(n / TIMEOUT_DIVISOR, 1);
-			break;
-		default:
-			lane->not_before = job->now + LOCKED_PAUSE;
+		break_lane(job);
+		return;
+	}
+	if (result == CS_TRY_LATER)
+		lane->not_before = job->now + LOCKED_PAUSE;
+	if (job->without_rows == CS_TRY_LATER)
+		cs_lane_wait(lane, NULL, job->message, job->now, lane->not_before);
+	else
+		lane->max_read = Max(n / SLOW_DIVISOR, 1);
+}
+
+/* Try to read a row again later, each time later than before, or give it up. */
+static void
+postpone_row(CsReadJob *job, CsChange *change)
+{
+	double		pause = Min(LOCKED_PAUSE * (1 << change->later), MAX_LATER_PAUSE);
+
+	if (++change->later >= CS_TRY_LATER_LIMIT)
+	{
+		job->message = psprintf("%s (tried %d times)", job->message, change->later);
+		fail_mapping(job, change);
+		return;
+	}
+	cs_change_postpone(change, job->now + pause, true);
+	if (change->later > 1)
+		cs_lane_wait(job->lane, change->key, job->message, job->now, job->now + pause);
+}
+
+/* The rows were read. */
+static void
+note_success(CsReadJob *job, int n, CsChange **changes)
+{
+	if (n >= job->lane->max_read)
+		job->lane->max_read *= 2;
+	for (int i = 0; i < n; i++)
+	{
+		if (changes[i]->later > 0)
+			cs_lane_wait_is_over(job->lane);
+		changes[i]->later = 0;
 	}
 }
 
@@ -192,20 +236,19 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsTryResult result)
 static void
 read_halving(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 {
-	CsTryResult result = try_to_read_or_prepare(job, n, changes, rows);
+	CsTryResult result = read_and_tell(job, n, changes, rows);
 
 	if (result == CS_TRY_OK)
 	{
-		if (n >= job->lane->max_read)
-			job->lane->max_read *= 2;
+		note_success(job, n, changes);
 		return;
 	}
-	if (result == CS_TRY_BROKEN)
-		result = tell_broken(job);
 	if (result == CS_TRY_TIMEOUT)
 		job->lane->not_before = cs_clock_now() + TIMEOUT_PAUSE * cs_source_timeout / 1000.0;
 	if (n == 1 && (result == CS_TRY_ROW_ERROR || result == CS_TRY_TIMEOUT))
 		fail_mapping(job, changes[0]);
+	else if (n == 1 && result == CS_TRY_LATER && job->without_rows == CS_TRY_OK)
+		postpone_row(job, changes[0]);
 	else if (result != CS_TRY_ROW_ERROR)
 		postpone_all(job, n, changes, result);
 	else
@@ -231,10 +274,10 @@ check_lane(CsLane *lane, double now)
 		return;
 	job.read_batch = cs_read_batch_create(lane->context);
 	result = try_to_read(&job, 0, NULL, NULL);
-	if (result == CS_TRY_BROKEN)
-		break_lane(&job);
-	else if (result == CS_TRY_OK)
+	if (result == CS_TRY_OK)
 		repair_lane(lane);
+	else if (result != CS_TRY_LATER)
+		break_lane(&job);
 	cs_read_batch_release(job.read_batch);
 }
 
@@ -295,6 +338,8 @@ read_changes(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement, 
 	}
 	if (lane->source_error && lane->source)
 		repair_lane(lane);
+	if (lane->waits_for_table && lane->source && job.without_rows != CS_TRY_LATER)
+		cs_lane_wait_is_over(lane);
 	MemoryContextSwitchTo(old);
 	adapt_read_size(lane, n, MemoryContextMemAllocated(job.read_batch->context, true));
 

@@ -47,26 +47,31 @@ read_part(void *arg)
 	cs_source_row_read(part->source, part->n, part->keys, part->rows);
 }
 
-/*
- * Read rows in a subtransaction.  An error that usually means that the watch is
- * broken is caused by a row, as in 'x'::regclass, if reading no rows succeeds.
- */
+/* Read rows in a subtransaction, and tell the fault of a row from that of the watch. */
 static CsTryResult
 try_to_read(CsSource *source, int n, char **keys, CsSourceRow *rows, ErrorData **error)
 {
 	CsRowContactPart part = {source, n, keys, rows};
 	CsTryResult result = cs_try(read_part, &part, NULL, error);
+	CsTryResult without_rows;
 	ErrorData  *other;
 
-	if (result != CS_TRY_BROKEN)
+	if (result == CS_TRY_OK)
 		return result;
 	part.n = 0;
-	return cs_try(read_part, &part, NULL, &other) == CS_TRY_OK ? CS_TRY_ROW_ERROR : result;
+	without_rows = cs_try(read_part, &part, NULL, &other);
+	if (without_rows != CS_TRY_OK)
+		*error = other;
+	return cs_try_narrow(result, without_rows);
 }
 
-/* Read rows[i] for keys[i], halving if that fails. */
+/*
+ * Read rows[i] for keys[i], halving if that fails.  Each row that waits for a lock holds
+ * up everybody, so this ends with the first, unless it was read alone.
+ */
 static void
-read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowContact *current)
+read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowContact *current,
+			 bool alone)
 {
 	ErrorData  *error;
 	CsTryResult result = try_to_read(source, n, keys, rows, &error);
@@ -80,11 +85,16 @@ read_halving(CsSource *source, int n, char **keys, CsSourceRow *rows, CsRowConta
 											 cs_text_message_to_utf8(error->message));
 		return;
 	}
+	if (n == 1 && result == CS_TRY_LATER && alone)
+	{
+		current->later = error;
+		return;
+	}
 	if (result != CS_TRY_ROW_ERROR)
 		ReThrowError(error);
 	CHECK_FOR_INTERRUPTS();
-	read_halving(source, n / 2, keys, rows, current);
-	read_halving(source, n - n / 2, keys + n / 2, rows + n / 2, current + n / 2);
+	read_halving(source, n / 2, keys, rows, current, false);
+	read_halving(source, n - n / 2, keys + n / 2, rows + n / 2, current + n / 2, false);
 }
 
 /*
@@ -103,7 +113,7 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
 	char	  **upsert_keys = palloc0(n * sizeof(char *));
 
 	memset(current, 0, n * sizeof(CsRowContact));
-	read_halving(source, n, keys, rows, current);
+	read_halving(source, n, keys, rows, current, n == 1);
 	cs_row_state_read(watch->id, n, keys, states);
 	for (int i = 0; i < n; i++)
 	{
@@ -224,7 +234,13 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const char 
 			const CsFailed *failed, CsComparison *result)
 {
 	memset(result, 0, sizeof(CsComparison));
-	if (current->contact)
+	if (current->later)
+	{
+		/* the reader tries again, or gives it up */
+		result->difference = CS_IS_CHANGED;
+		result->pending = true;
+	}
+	else if (current->contact)
 		compare_contact(comparer, current, key, failed, result);
 	else if (current->refusal)
 	{

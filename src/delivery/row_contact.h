@@ -27,6 +27,8 @@ typedef struct CsRowContact
 {
 	CsContact  *contact;		/* prepared; its upsert_key is set */
 	CsRefusal  *refusal;		/* why it cannot be sent */
+	ErrorData  *later;			/* what keeps it from being read for now; only
+								 * of a row that is read alone */
 	char	   *upsert_key;		/* of the contact, in the database's encoding */
 	CsKnown		known;			/* what the provider has of the contact */
 	CsRowState	row;			/* what the row stands for */

@@ -279,8 +279,8 @@ handle_error(CsScan *scan, CsTryResult result, const ErrorData *error, double no
 
 	scan->not_before = now + PAUSE;
 	if (result == CS_TRY_LATER)
-		return;
-	if (result == CS_TRY_TIMEOUT && scan->page_size > 1)
+		cs_lane_wait(lane, NULL, cs_text_message_to_utf8(error->message), now, scan->not_before);
+	if (result == CS_TRY_LATER || (result == CS_TRY_TIMEOUT && scan->page_size > 1))
 	{
 		scan->page_size = Max(scan->page_size / TIMEOUT_DIVISOR, 1);
 		return;

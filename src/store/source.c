@@ -27,9 +27,9 @@
 #include "utils/plancache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 #include "utils/typcache.h"
 
+#include "base/interrupt.h"
 #include "base/settings.h"
 #include "base/sql.h"
 #include "base/try.h"
@@ -72,53 +72,35 @@ cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 	scope->read_only = XactReadOnly;
 	XactReadOnly = true;
 	SPI_connect();
+	scope->timed = cs_interrupt_begin(cs_source_timeout);
 }
 
+/* Raise an error if the SQL took too long, even if it caught what should have ended it. */
 void
 cs_source_leave(const CsOwnerScope *scope)
 {
+	bool		believed = !scope->timed || cs_interrupt_end();
+
 	SPI_finish();
 	XactReadOnly = scope->read_only;
 	AtEOXact_GUC(false, scope->guc_level);	/* also what the SQL has set */
 	SetUserIdAndSecContext(scope->userid, scope->sec_context);
+	if (!believed)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("%s", CS_TRY_TIMEOUT_MESSAGE)));
 }
 
-/*
- * Run a query within source_timeout.  An error must not leave the timer running, or
- * it would cancel something else later.
- */
+/* Run a query. */
 void
 cs_source_execute(SPIPlanPtr plan, Datum *args)
 {
-	bool		own_timeout = !get_timeout_active(STATEMENT_TIMEOUT);
-	volatile int result = 0;
+	int			result;
 
-	if (own_timeout)
-		enable_timeout_after(STATEMENT_TIMEOUT, cs_source_timeout);
-	PG_TRY();
-	{
-		/* a snapshot no older than that with which the queue was read */
-		PushActiveSnapshot(GetTransactionSnapshot());
-		result = SPI_execute_plan(plan, args, NULL, true, 0);
-		PopActiveSnapshot();
-	}
-	PG_CATCH();
-	{
-		bool		expired = own_timeout && !get_timeout_active(STATEMENT_TIMEOUT) &&
-		geterrcode() == ERRCODE_QUERY_CANCELED;
-
-		if (own_timeout)
-			disable_timeout(STATEMENT_TIMEOUT, false);
-		if (!expired)
-			PG_RE_THROW();
-		FlushErrorState();
-		ereport(ERROR,
-				(errcode(CS_ERRCODE_SOURCE_TIMEOUT),
-				 errmsg("mapping and filter took longer than contactsync.source_timeout")));
-	}
-	PG_END_TRY();
-	if (own_timeout)
-		disable_timeout(STATEMENT_TIMEOUT, false);
+	/* a snapshot no older than that with which the queue was read */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = SPI_execute_plan(plan, args, NULL, true, 0);
+	PopActiveSnapshot();
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "could not read a source: %s", SPI_result_code_string(result));
 }

@@ -23,6 +23,7 @@ typedef struct CsOwnerScope
 	int			sec_context;
 	int			guc_level;
 	bool		read_only;
+	bool		timed;			/* its time limit began with it */
 } CsOwnerScope;
 
 /*

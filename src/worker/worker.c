@@ -27,6 +27,7 @@
 
 #include "base/activity.h"
 #include "base/contactsync.h"
+#include "base/interrupt.h"
 #include "base/invalidation.h"
 #include "base/shmem.h"
 #include "base/sql.h"
@@ -61,7 +62,10 @@ lock_extension(void)
 {
 	Oid			now;
 
+	/* whoever drops it may take as long as they like */
+	cs_interrupt_allow_end(true);
 	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	cs_interrupt_allow_end(false);
 	now = get_extension_oid(CS_EXTENSION, true);
 	if (now == extension)
 		return;
@@ -247,7 +251,7 @@ contactsync_worker_main(Datum arg)
 	Oid			dboid = DatumGetObjectId(arg);
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	cs_interrupt_init_worker();
 	BackgroundWorkerUnblockSignals();
 	cs_shmem_attach_worker(dboid);
 	before_shmem_exit(detach, (Datum) 0);
