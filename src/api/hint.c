@@ -310,6 +310,10 @@ hint_of_worker(const char *worker)
 		return "Nothing is sent automatically: set shared_preload_libraries = 'contactsync' and restart the server, or use CALL contactsync_run().";
 	if (strcmp(worker, "too many databases") == 0)
 		return "There are too many databases for each to have a background worker: use CALL contactsync_run().";
+	if (strcmp(worker, "none on a standby") == 0)
+		return "This server is a standby; its primary sends.";
+	if (strcmp(worker, "restarting after an error") == 0)
+		return "The background worker ended with an error, which the server log shows. It is started again after a pause; until then, use CALL contactsync_run().";
 	if (strncmp(worker, "waiting for ", 12) == 0)
 		return "ALTER EXTENSION contactsync UPDATE;";
 	return "The background worker is starting. If it does not start, see the server log (max_worker_processes may be too low).";

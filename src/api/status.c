@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/array.h"
@@ -81,7 +82,8 @@ contactsync_runtime(PG_FUNCTION_ARGS)
 Datum
 contactsync_worker_state(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(cs_sql_is_ready() ? cs_shmem_worker_state() :
+	PG_RETURN_TEXT_P(cstring_to_text(RecoveryInProgress() ? "none on a standby" :
+									 cs_sql_is_ready() ? cs_shmem_worker_state() :
 									 "waiting for ALTER EXTENSION contactsync UPDATE"));
 }
 

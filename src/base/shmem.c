@@ -367,6 +367,8 @@ cs_shmem_worker_state(void)
 	slot = find_slot(MyDatabaseId);
 	if (slot && slot->state == CS_SLOT_RUNNING)
 		word = "running";
+	else if (slot && slot->state == CS_SLOT_BACKOFF && slot->failures > 0)
+		word = "restarting after an error";
 	else if (shared->nslots == MAX_DATABASES && slot == NULL)
 		word = "too many databases";
 	LWLockRelease(shared->lock);
@@ -472,6 +474,7 @@ cs_shmem_start_failed(Oid dboid, TimestampTz until)
 	if (slot)
 	{
 		slot->state = CS_SLOT_BACKOFF;
+		slot->failures = 0;
 		slot->until = until;
 	}
 	LWLockRelease(shared->lock);

@@ -284,3 +284,10 @@ cs_sql_utf8_or_null(const char *utf8, char *isnull)
 {
 	return cs_sql_text_or_null(utf8 ? cs_text_from_utf8(utf8) : NULL, isnull);
 }
+
+/* Do the same with a message, which is to be seen whole. */
+Datum
+cs_sql_message_or_null(const char *utf8, char *isnull)
+{
+	return cs_sql_utf8_or_null(utf8 ? cs_text_make_visible(utf8) : NULL, isnull);
+}

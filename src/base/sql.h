@@ -53,5 +53,6 @@ extern char **cs_sql_text_array(Datum array, int *n);
 extern Datum cs_sql_make_text_array(int n, char *const *texts);
 extern Datum cs_sql_text_or_null(const char *text, char *isnull);
 extern Datum cs_sql_utf8_or_null(const char *utf8, char *isnull);
+extern Datum cs_sql_message_or_null(const char *utf8, char *isnull);
 
 #endif							/* CS_BASE_SQL_H */

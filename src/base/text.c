@@ -200,6 +200,60 @@ cs_text_message_to_utf8(const char *message)
 	return utf8;
 }
 
+/*
+ * Invisible characters: white space, control characters, and the marks for
+ * joining, direction and byte order that are copied from documents along with
+ * texts.
+ */
+static const struct
+{
+	pg_wchar	first;
+	pg_wchar	last;
+}			invisible[] = {
+	{0x0000, 0x0020}, {0x007F, 0x00A0}, {0x00AD, 0x00AD}, {0x034F, 0x034F},
+	{0x061C, 0x061C}, {0x115F, 0x1160}, {0x1680, 0x1680}, {0x17B4, 0x17B5},
+	{0x180B, 0x180F}, {0x2000, 0x200F}, {0x2028, 0x202F}, {0x205F, 0x206F},
+	{0x2800, 0x2800}, {0x3000, 0x3000}, {0x3164, 0x3164}, {0xFE00, 0xFE0F},
+	{0xFEFF, 0xFEFF}, {0xFFA0, 0xFFA0}, {0xFFF0, 0xFFFB}, {0x1BCA0, 0x1BCA3},
+	{0x1D173, 0x1D17A}, {0xE0000, 0xE0FFF}
+};
+
+bool
+cs_text_is_invisible(pg_wchar c)
+{
+	if (c > 0x20 && c < 0x7F)
+		return false;
+	for (int i = 0; i < lengthof(invisible); i++)
+	{
+		if (c <= invisible[i].last)
+			return c >= invisible[i].first;
+	}
+	return false;
+}
+
+char *
+cs_text_make_visible(const char *utf8)
+{
+	char	   *result = palloc(strlen(utf8) + 1);
+	char	   *out = result;
+
+	while (*utf8)
+	{
+		int			len = pg_utf_mblen((const unsigned char *) utf8);
+
+		if (cs_text_is_invisible(utf8_to_unicode((const unsigned char *) utf8)))
+			*out++ = ' ';
+		else
+		{
+			memcpy(out, utf8, len);
+			out += len;
+		}
+		utf8 += len;
+	}
+	*out = '\0';
+	return result;
+}
+
 char *
 cs_text_format(const char *fmt, va_list args)
 {

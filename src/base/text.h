@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
+
 #include "base/contactsync.h"
 
 /*
@@ -37,6 +39,15 @@ extern char *cs_text_try_to_utf8(const char *data, size_t len);
 
 /* Return a message in UTF-8, palloc'd, with question marks if it cannot be converted. */
 extern char *cs_text_message_to_utf8(const char *message);
+
+/* Is it white space, a control character, or one that cannot be seen? */
+extern bool cs_text_is_invisible(pg_wchar c);
+
+/*
+ * Return a copy of a message with a space for each invisible character, so that nobody
+ * can hide what it says, or change its direction.  It must be valid UTF-8.
+ */
+extern char *cs_text_make_visible(const char *utf8);
 
 /* psprintf(), for a function that has variable arguments itself. */
 extern char *cs_text_format(const char *fmt, va_list args) cs_attribute_printf(1, 0);

@@ -336,7 +336,7 @@ run_scan(CsScan *scan, int room, double now)
 		scan->over = false;
 		/* the filter of a scan is not part of the watch */
 		if (result == CS_TRY_ROW_ERROR && scan->row.filter)
-			fail_scan(scan, error->message);
+			fail_scan(scan, cs_text_message_to_utf8(error->message));
 		else
 			handle_error(scan, result, error, now);
 		return 0;

@@ -18,6 +18,7 @@
 
 #include "mb/pg_wchar.h"
 
+#include "base/text.h"
 #include "provider/email.h"
 
 /* RFC 5321, in bytes. */
@@ -30,19 +31,6 @@ typedef struct CodeRange
 	pg_wchar	first;
 	pg_wchar	last;
 } CodeRange;
-
-/*
- * Invisible characters: white space, control characters, and the marks for
- * joining, direction and byte order that are copied from documents along with
- * addresses.
- */
-static const CodeRange invisible[] = {
-	{0x0000, 0x0020}, {0x007F, 0x00A0}, {0x00AD, 0x00AD}, {0x034F, 0x034F},
-	{0x061C, 0x061C}, {0x115F, 0x1160}, {0x1680, 0x1680}, {0x17B4, 0x17B5},
-	{0x180B, 0x180F}, {0x2000, 0x200F}, {0x2028, 0x202F}, {0x205F, 0x206F},
-	{0x2800, 0x2800}, {0x3000, 0x3000}, {0x3164, 0x3164}, {0xFE00, 0xFE0F},
-	{0xFEFF, 0xFEFF}, {0xFFA0, 0xFFA0}, {0xFFF0, 0xFFFB}, {0xE0000, 0xE007F}
-};
 
 /*
  * Letters outside ASCII that have a lower-case form which is the same in every
@@ -79,24 +67,11 @@ static const char *const artifacts[] = {
 	"=20", "=09", "=0d", "=0a", "=c2=a0", "=a0", "%20", "%09", "%0d", "%0a", "%c2%a0", "%a0"
 };
 
-static bool
-is_invisible(pg_wchar c)
-{
-	if (c > 0x20 && c < 0x7F)
-		return false;
-	for (int i = 0; i < (int) lengthof(invisible); i++)
-	{
-		if (c <= invisible[i].last)
-			return c >= invisible[i].first;
-	}
-	return false;
-}
-
 /* Return the length of the invisible character at the beginning, or 0. */
 static int
 invisible_at(const char *text)
 {
-	if (*text == '\0' || !is_invisible(utf8_to_unicode((const unsigned char *) text)))
+	if (*text == '\0' || !cs_text_is_invisible(utf8_to_unicode((const unsigned char *) text)))
 		return 0;
 	return pg_utf_mblen((const unsigned char *) text);
 }
@@ -109,7 +84,7 @@ invisible_before(const char *text, int len)
 
 	while (start > 0 && ((unsigned char) text[start] & 0xC0) == 0x80)
 		start--;
-	if (start < 0 || !is_invisible(utf8_to_unicode((const unsigned char *) text + start)))
+	if (start < 0 || !cs_text_is_invisible(utf8_to_unicode((const unsigned char *) text + start)))
 		return 0;
 	return len - start;
 }

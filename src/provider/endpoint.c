@@ -11,6 +11,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "base/text.h"
 #include "provider/endpoint.h"
 
 /* Texts that come from outside are cut off after this many bytes. */
@@ -160,7 +161,6 @@ cs_endpoint_clean(const CsEndpoint *endpoint, const char *text)
 {
 	int			len;
 	char	   *copy;
-	bool		is_utf8;
 
 	if (text == NULL)
 		return NULL;
@@ -169,13 +169,9 @@ cs_endpoint_clean(const CsEndpoint *endpoint, const char *text)
 	if (len > MAX_TEXT)
 		len = pg_encoding_mbcliplen(PG_UTF8, copy, len, MAX_TEXT);
 	copy[len] = '\0';
-	is_utf8 = pg_verify_mbstr(PG_UTF8, copy, len, true);
-	for (int i = 0; i < len; i++)
-	{
-		if ((unsigned char) copy[i] < 0x20 || copy[i] == 0x7F)
-			copy[i] = ' ';
-		else if (IS_HIGHBIT_SET(copy[i]) && !is_utf8)
-			copy[i] = '?';
-	}
-	return copy;
+	if (!pg_verify_mbstr(PG_UTF8, copy, len, true))
+		for (int i = 0; i < len; i++)
+			if (IS_HIGHBIT_SET(copy[i]))
+				copy[i] = '?';
+	return cs_text_make_visible(copy);
 }

@@ -77,7 +77,7 @@ extern char *cs_endpoint_redact(const CsEndpoint *endpoint, const char *text);
 
 /*
  * Return a copy of a text that came from outside, fit to be stored and shown:
- * redacted, at most 500 bytes, without control characters, and in UTF-8.
+ * redacted, at most 500 bytes, without invisible characters, and in UTF-8.
  * Returns NULL for NULL.
  */
 extern char *cs_endpoint_clean(const CsEndpoint *endpoint, const char *text);

@@ -43,7 +43,7 @@ cs_call_log_add(const CsCallRecord *record)
 	args[11] = Int32GetDatum(record->received);
 	args[12] = cs_sql_utf8_or_null(record->idempotency_key, &nulls[12]);
 	args[13] = cs_sql_utf8_or_null(record->request_id, &nulls[13]);
-	args[14] = cs_sql_utf8_or_null(record->error, &nulls[14]);
+	args[14] = cs_sql_message_or_null(record->error, &nulls[14]);
 	args[15] = Int32GetDatum(record->created);
 	nulls[15] = record->created < 0 ? 'n' : ' ';
 	args[16] = Int32GetDatum(record->updated);

@@ -274,7 +274,7 @@ cs_endpoint_state_set_health(int endpoint, const char *state, const char *reason
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = CStringGetTextDatum(state);
-	args[2] = cs_sql_utf8_or_null(reason, &nulls[2]);
+	args[2] = cs_sql_message_or_null(reason, &nulls[2]);
 	args[3] = TimestampTzGetDatum(until);
 	nulls[3] = until == 0 ? 'n' : ' ';
 	cs_sql_execute(&statement, args, nulls);
@@ -291,7 +291,7 @@ cs_endpoint_state_set_pull_error(int endpoint, const char *error)
 	char		nulls[3] = "  ";
 
 	args[0] = Int32GetDatum(endpoint);
-	args[1] = cs_sql_utf8_or_null(error, &nulls[1]);
+	args[1] = cs_sql_message_or_null(error, &nulls[1]);
 	cs_sql_execute(&statement, args, nulls);
 }
 
@@ -307,6 +307,6 @@ cs_endpoint_state_set_unlearnable(int endpoint, const char *reason)
 	char		nulls[3] = "  ";
 
 	args[0] = Int32GetDatum(endpoint);
-	args[1] = cs_sql_utf8_or_null(reason, &nulls[1]);
+	args[1] = cs_sql_message_or_null(reason, &nulls[1]);
 	cs_sql_execute(&statement, args, nulls);
 }

@@ -113,9 +113,9 @@ store_failure(int endpoint, const CsFailureStored *stored)
 	args[3] = stored->upsert_key ? CStringGetTextDatum(stored->upsert_key) : (Datum) 0;
 	nulls[3] = stored->upsert_key ? ' ' : 'n';
 	args[4] = CStringGetTextDatum(stored->reason);
-	args[5] = cs_sql_utf8_or_null(stored->code, &nulls[5]);
-	args[6] = cs_sql_utf8_or_null(stored->message, &nulls[6]);
-	args[7] = cs_sql_utf8_or_null(stored->field, &nulls[7]);
+	args[5] = cs_sql_message_or_null(stored->code, &nulls[5]);
+	args[6] = cs_sql_message_or_null(stored->message, &nulls[6]);
+	args[7] = cs_sql_message_or_null(stored->field, &nulls[7]);
 	args[8] = Int32GetDatum(stored->attempts);
 	args[9] = cs_sql_utf8_or_null(stored->request_id, &nulls[9]);
 	args[10] = PointerGetDatum(stored->direct);

@@ -33,7 +33,7 @@ cs_notify(const char *event, int endpoint, int watch, const char *reason, int64 
 	args[0] = CStringGetTextDatum(event);
 	args[1] = Int32GetDatum(endpoint);
 	args[2] = Int32GetDatum(watch);
-	args[3] = cs_sql_utf8_or_null(reason, &nulls[3]);
+	args[3] = cs_sql_message_or_null(reason, &nulls[3]);
 	args[4] = Int64GetDatum(failed);
 	cs_sql_execute(&statement, args, nulls);
 }

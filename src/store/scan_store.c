@@ -205,7 +205,7 @@ cs_scan_store_end(int id, const char *reason)
 	bool		isnull;
 
 	args[0] = Int32GetDatum(id);
-	args[1] = cs_sql_text_or_null(reason, &nulls[1]);
+	args[1] = cs_sql_message_or_null(reason, &nulls[1]);
 	n = cs_sql_execute(&statement, args, nulls);
 	if (n == 0 || reason)
 		return;

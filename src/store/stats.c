@@ -214,7 +214,7 @@ cs_stats_count(int endpoint, int watch, int64 synced, int64 unchanged, int64 fai
 	args[2] = Int64GetDatum(synced);
 	args[3] = Int64GetDatum(unchanged);
 	args[4] = Int64GetDatum(failed);
-	args[5] = cs_sql_utf8_or_null(last_error, &nulls[5]);
+	args[5] = cs_sql_message_or_null(last_error, &nulls[5]);
 	cs_sql_execute(&statement, args, nulls);
 }
 

@@ -124,7 +124,7 @@ cs_watch_store_set_state(int watch, bool broken, const char *reason)
 
 	args[0] = Int32GetDatum(watch);
 	args[1] = CStringGetTextDatum(broken ? "broken" : "running");
-	args[2] = cs_sql_utf8_or_null(reason, &nulls[2]);
+	args[2] = cs_sql_message_or_null(reason, &nulls[2]);
 	return cs_sql_execute(&statement, args, nulls) > 0 && DatumGetBool(cs_sql_value(0, 1, &isnull));
 }
 
