@@ -25,7 +25,6 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -40,32 +39,15 @@
 #include "delivery/delivery.h"
 #include "delivery/pull.h"
 #include "delivery/reader.h"
-#include "delivery/removal.h"
-#include "delivery/scan.h"
+#include "delivery/sender.h"
 #include "delivery/settle.h"
 #include "delivery/token.h"
 #include "delivery/verdict.h"
 #include "http/http.h"
-#include "provider/server.h"
 #include "store/forget.h"
-#include "store/pause.h"
 #include "store/queue.h"
 #include "store/trace.h"
 #include "store/watch_store.h"
-
-struct CsDelivery
-{
-	const CsTransactions *transactions;
-	MemoryContext context;
-	MemoryContext run_context;	/* emptied by each run of the cycle */
-	CsHttp	   *http;
-	CsSettlement *settlement;
-	CsDefinitions definitions;
-	bool		forgetting;		/* what was forgotten is to be swept */
-	bool		draining;		/* no call starts any more */
-	double		active_at;		/* when there was last something to do */
-	TimestampTz queue_read_at;	/* when lanes were last told to read on */
-};
 
 /* The queue is read this often even without a wake-up, which can be lost (ms). */
 #define REREAD_MS		10000
@@ -76,24 +58,6 @@ struct CsDelivery
 /*
  * Opening and closing
  */
-
-/* The end of a transaction leaves us in a context that is never emptied. */
-static void
-commit(CsDelivery *delivery)
-{
-	delivery->transactions->commit();
-	MemoryContextSwitchTo(delivery->run_context);
-}
-
-/* Commit without waiting for the disk: an outcome that is lost in a crash costs
- * a repeated call, not a change. */
-static void
-commit_lazily(CsDelivery *delivery)
-{
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-	commit(delivery);
-}
 
 /* Delete what earlier processes could not, and calls in flight have stored. */
 static void
@@ -205,7 +169,7 @@ settle(CsDelivery *delivery)
 	pgstat_report_activity(STATE_RUNNING, "contactsync: storing outcomes");
 	delivery->transactions->begin();
 	cs_settle_store(delivery->settlement, delivery->definitions.accounts, cs_clock_now());
-	commit_lazily(delivery);
+	cs_sender_commit_lazily(delivery);
 	cs_settle_free_stored(delivery->settlement);
 }
 
@@ -221,7 +185,7 @@ store_tokens(CsDelivery *delivery)
 			continue;
 		delivery->transactions->begin();
 		cs_token_store(lfirst(lc), delivery->definitions.accounts, cs_clock_now());
-		commit(delivery);
+		cs_sender_commit(delivery);
 	}
 }
 
@@ -237,7 +201,7 @@ store_pulled(CsDelivery *delivery)
 			continue;
 		delivery->transactions->begin();
 		cs_pull_store(lfirst(lc), cs_clock_now());
-		commit(delivery);
+		cs_sender_commit(delivery);
 	}
 }
 
@@ -250,43 +214,12 @@ store_idle(CsDelivery *delivery)
 		return;
 	delivery->transactions->begin();
 	cs_accounts_store_idle(delivery->definitions.accounts);
-	commit(delivery);
+	cs_sender_commit(delivery);
 }
 
 /*
  * Learning of changes
  */
-
-/*
- * Take over what sessions have changed: pauses, traces, options, keys and rights.
- * The transaction that reads what to send does this first, so that nothing is
- * sent by a key or a right that was taken away before.
- */
-static void
-take_changes(CsDelivery *delivery, double now)
-{
-	ListCell   *lc;
-
-	if (cs_invalidation_take(CS_DEFINITION_PAUSES))
-	{
-		cs_accounts_load_pauses(delivery->definitions.accounts);
-		foreach(lc, delivery->definitions.accounts)
-			cs_call_withdraw_paused(lfirst(lc));
-	}
-	if (cs_invalidation_take(CS_DEFINITION_TRACED))
-		cs_trace_load();
-	if (cs_invalidation_take(CS_DEFINITION_SERVERS))
-		cs_definitions_read_servers(&delivery->definitions, now);
-}
-
-/* The same in a transaction of its own. */
-static void
-take_changes_now(CsDelivery *delivery)
-{
-	delivery->transactions->begin();
-	take_changes(delivery, cs_clock_now());
-	commit(delivery);
-}
 
 /*
  * Definitions have changed: load them again.  Calls in flight of what has not
@@ -305,7 +238,7 @@ cs_delivery_reload(CsDelivery *delivery)
 	load_definitions(delivery);
 	delivery->forgetting = !cs_settle_is_empty(delivery->settlement);
 	sweep(!delivery->forgetting);
-	commit(delivery);
+	cs_sender_commit(delivery);
 	MemoryContextSwitchTo(old);
 }
 
@@ -321,7 +254,7 @@ finish_reload(CsDelivery *delivery)
 	if (forget)
 		sweep(true);
 	cs_definitions_free_retired(&delivery->definitions);
-	commit(delivery);
+	cs_sender_commit(delivery);
 	delivery->forgetting &= !forget;
 }
 
@@ -338,149 +271,12 @@ reread_queue(CsDelivery *delivery)
 	cs_accounts_reread_queue(delivery->definitions.accounts);
 	/* nothing else begins a transaction for what is paused */
 	if (cs_accounts_any_paused(delivery->definitions.accounts))
-		take_changes_now(delivery);
+		cs_sender_take_changes_now(delivery);
 }
 
 /*
- * Sending
+ * The cycle
  */
-
-/* Start calls that are ready and due.  Return how many slots are left. */
-static int
-start_ready(CsDelivery *delivery, CsAccount *account, int slots, double now)
-{
-	dlist_mutable_iter iter;
-
-	dlist_foreach_modify(iter, &account->ready)
-	{
-		CsCall	   *call = dlist_container(CsCall, node, iter.cur);
-
-		if (slots == 0)
-			break;
-		if (call->not_before > now)
-			continue;
-		if (!cs_pace_take(&account->pace, now))
-			return 0;
-		dlist_delete(&call->node);
-		account->listed_last = false;
-		cs_call_start(call, delivery->http, now);
-		slots--;
-	}
-	return slots;
-}
-
-/* Read as many contacts as can be sent now, and start their calls. */
-static void
-send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
-{
-	int			calls = Min(slots, cs_pace_available(&account->pace, now));
-	int			wanted = cs_account_is_probing(account) ? 1 :
-	calls * account->endpoint->batch_size;
-	CsChange  **changes;
-	int			n = 0;
-
-	if (calls == 0 ||
-		(!cs_account_has_changes(account, now) && cs_removal_ready_at(account, now) > now))
-		return;
-	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
-	changes = palloc((wanted + 1) * sizeof(CsChange *));
-	delivery->transactions->begin();
-	cs_queue_protect();
-	take_changes(delivery, now);
-	MemoryContextSwitchTo(delivery->run_context);
-	if (cs_account_free_slots(account, now) > 0)
-		n = cs_reader_read(account, wanted, changes, delivery->settlement, now);
-	cs_queue_recover();
-	if (n > 0)
-		cs_account_store_busy(account, true);
-	commit(delivery);
-	if (n == 0)
-		return;
-	cs_call_make(account, n, changes);
-	start_ready(delivery, account, slots, now);
-}
-
-/*
- * Have scans queue what the account can send beside live changes, if none of
- * these can be sent now; while it only probes, if there is nothing else to probe
- * with.  Return whether anything was queued.
- */
-static bool
-run_scans(CsDelivery *delivery, CsAccount *account, double now)
-{
-	int			calls = Min(cs_account_free_slots(account, now), cs_pace_available(&account->pace, now));
-	bool		queued;
-
-	if (calls == 0 || (cs_account_is_probing(account) && !dlist_is_empty(&account->ready)) ||
-		cs_scan_ready_at(account, now) > now || cs_account_has_changes(account, now))
-		return false;
-	pgstat_report_activity(STATE_RUNNING, "contactsync: comparing rows");
-	delivery->transactions->begin();
-	take_changes(delivery, now);
-	MemoryContextSwitchTo(delivery->run_context);
-	queued = cs_scan_run(account, calls, now);
-	commit_lazily(delivery);
-	return queued;
-}
-
-static void
-read_endpoint_again(CsDelivery *delivery, CsAccount *account, double now)
-{
-	delivery->transactions->begin();
-	cs_account_read_endpoint(account, now);
-	commit(delivery);
-}
-
-/* Ask for the contacts at the provider if that is due. */
-static void
-pull(CsDelivery *delivery, CsAccount *account, double now)
-{
-	if (cs_pull_is_to_begin(account, now))
-	{
-		delivery->transactions->begin();
-		cs_pull_begin(account);
-		commit(delivery);
-	}
-	if (cs_pull_has_turn(account, now))
-		cs_pull_request(account, delivery->http, now);
-}
-
-static void
-send_account(CsDelivery *delivery, CsAccount *account)
-{
-	double		now = cs_clock_now();
-	int			slots;
-
-	if (account->paused)
-		return;
-	if (account->unreadable && now >= account->resume_at)
-		read_endpoint_again(delivery, account, now);
-	if (cs_token_is_due(account, now))
-	{
-		cs_token_refresh(account, delivery->definitions.accounts, delivery->http, now);
-		return;
-	}
-	pull(delivery, account, now);
-	if (!dlist_is_empty(&account->ready))
-		take_changes_now(delivery);
-	slots = cs_account_free_slots(account, now);
-	if (slots == 0)
-		return;
-	/* probes are a repeated call and a new one in turn */
-	if (cs_account_is_probing(account) && account->probed_by_repeat && cs_account_has_changes(account, now))
-		account->probed_by_repeat = false;
-	else
-	{
-		int			left = start_ready(delivery, account, slots, now);
-
-		account->probed_by_repeat = left < slots;
-		slots = left;
-	}
-	if (slots > 0)
-		send_new(delivery, account, slots, now);
-	if (run_scans(delivery, account, now))
-		send_new(delivery, account, cs_account_free_slots(account, now), now);
-}
 
 /* Run the cycle once: do what can be done now. */
 void
@@ -498,7 +294,7 @@ cs_delivery_run(CsDelivery *delivery)
 	cs_token_take_stale(delivery->definitions.accounts);
 	if (!delivery->draining)
 		foreach(lc, delivery->definitions.accounts)
-			send_account(delivery, lfirst(lc));
+			cs_sender_send(delivery, lfirst(lc));
 	settle(delivery);
 	finish_reload(delivery);
 	cs_accounts_publish(delivery->definitions.accounts);

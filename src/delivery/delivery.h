@@ -10,14 +10,7 @@
 
 #include "postgres.h"
 
-/* How the process that runs the cycle begins and ends transactions. */
-typedef struct CsTransactions
-{
-	void		(*begin) (void);
-	void		(*commit) (void);
-} CsTransactions;
-
-typedef struct CsDelivery CsDelivery;
+#include "delivery/transactions.h"
 
 extern CsDelivery *cs_delivery_open(const CsTransactions *transactions, Oid only_server,
 									Oid roles_of);

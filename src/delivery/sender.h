@@ -1,0 +1,40 @@
+/*-------------------------------------------------------------------------
+ *
+ * sender.h
+ *		Sending what one account can send now.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_SENDER_H
+#define CS_DELIVERY_SENDER_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "delivery/account.h"
+#include "delivery/definitions.h"
+#include "delivery/settle.h"
+#include "delivery/transactions.h"
+#include "http/http.h"
+
+struct CsDelivery
+{
+	const CsTransactions *transactions;
+	MemoryContext context;
+	MemoryContext run_context;	/* emptied by each run of the cycle */
+	CsHttp	   *http;
+	CsSettlement *settlement;
+	CsDefinitions definitions;
+	bool		forgetting;		/* what was forgotten is to be swept */
+	bool		draining;		/* no call starts any more */
+	double		active_at;		/* when there was last something to do */
+	TimestampTz queue_read_at;	/* when lanes were last told to read on */
+};
+
+extern void cs_sender_commit(CsDelivery *delivery);
+extern void cs_sender_commit_lazily(CsDelivery *delivery);
+extern void cs_sender_take_changes_now(CsDelivery *delivery);
+extern void cs_sender_send(CsDelivery *delivery, CsAccount *account);
+
+#endif							/* CS_DELIVERY_SENDER_H */

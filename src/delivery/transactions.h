@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * transactions.h
+ *		How the process that delivers begins and ends transactions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CS_DELIVERY_TRANSACTIONS_H
+#define CS_DELIVERY_TRANSACTIONS_H
+
+#include "postgres.h"
+
+typedef struct CsTransactions
+{
+	void		(*begin) (void);
+	void		(*commit) (void);
+} CsTransactions;
+
+typedef struct CsDelivery CsDelivery;
+
+#endif							/* CS_DELIVERY_TRANSACTIONS_H */
