@@ -306,6 +306,33 @@ defers(const CsItem *item)
 	return another_speaks(item) && !speaker_has_failed(item);
 }
 
+/*
+ * Is a row tried again that failed as it is, and has another one spoken for the contact
+ * since?
+ */
+static bool
+is_overtaken(const CsItem *item)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const CsChange *change = item->change;
+	CsFailed	failed = {0};
+
+	if (!change->lane->has_failures || change->lane->watch == NULL || !is_plain(item) ||
+		cs_known_has_left(item) || !another_speaks(item) || speaker_has_failed(item))
+		return false;
+	cs_failure_read(change->lane->endpoint_id, change->lane->watch_id, 1, (char **) &change->key, &failed);
+	MemoryContextSwitchTo(context);
+	return failed.found && failed.has_digest && failed.last_at < item->known.synced_at &&
+		memcmp(&failed.digest, &change->digest, sizeof(pg_uuid_t)) == 0;
+}
+
+/* Is consent over that was claimed? */
+static bool
+is_withdrawn(const CsContact *contact)
+{
+	return contact->consent == CS_CONSENT_NO && contact->claimed;
+}
+
 /* Is what a row stored of itself true already? */
 static bool
 is_recorded(const CsItem *item)
@@ -400,6 +427,15 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	{
 		cs_settle_deferred(settlement, change, sent_last(item)->upsert_key,
 						   sent_last(item)->has_digest && !change->unconfirmed);
+		return false;
+	}
+	if (is_overtaken(item))
+	{
+		/* a failure to withdraw consent is one until it arrives */
+		if (is_withdrawn(contact))
+			cs_settle_kept(settlement, change);
+		else
+			cs_settle_deferred(settlement, change, sent_last(item)->upsert_key, sent_last(item)->has_digest);
 		return false;
 	}
 	cs_withhold_address(endpoint, change, &item->known, &item->person);

@@ -74,6 +74,13 @@ withdraws(const CsItem *item)
 		(known->claimed || known->opt_in != CS_CONSENT_NO);
 }
 
+/* Has the provider a call that ends consent? */
+static bool
+can_withdraw(const CsProvider *provider)
+{
+	return (provider->abilities & (CS_CAN_UNSUBSCRIBE | CS_CAN_DELETE)) != 0;
+}
+
 /*
  * Find out which rows are new to a contact that is known, or that another row stands
  * for.  If one goes before the call is answered, nothing else tells that the contact may
@@ -129,6 +136,7 @@ add_contact(CsIntents *intents, const CsItem *item)
 	intent->opt_in = item->change->contact_opt_in;
 	intent->upserts = contact->action == CS_UPSERT;
 	intent->withdraws = withdraws(item);
+	intent->ends_claim = intent->withdraws && can_withdraw(lane->account->endpoint->provider);
 	intent->claims = claims(lane, item);
 }
 

@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include "delivery/account.h"
+#include "delivery/outcomes.h"
 #include "delivery/standing.h"
 
 /* Did the row stand for the contact until now? */
@@ -30,23 +32,63 @@ find_row(const CsRowsNow *now, const char *key)
 	return NULL;
 }
 
-/* What a row that is stored as standing for the contact says, unless it leaves. */
-static char
-consent_of(const CsLane *lane, const CsRowsNow *now, const CsRowStanding *stored, const char *upsert_key)
-{
-	const CsRowNow *row = stored->watch == lane->watch_id ? find_row(now, stored->key) : NULL;
-
-	if (row == NULL)
-		return stored->opt_in;
-	return is_leaving(row, upsert_key) ? CS_CONSENT_UNKNOWN : row->consent;
-}
-
 static void
 add_consent(CsClaimOthers *others, char consent)
 {
 	others->say_no |= consent == CS_CONSENT_NO;
 	others->say_null |= consent == CS_CONSENT_NULL;
 	others->say_yes |= consent == CS_CONSENT_YES || consent == CS_CONSENT_NULLED;
+}
+
+/* Add what a row said that is leaving the contact. */
+static void
+add_left(CsClaimOthers *others, char before)
+{
+	others->left_yes |= before == CS_CONSENT_YES || before == CS_CONSENT_NULLED;
+	others->left_not_true |= before == CS_CONSENT_NO || before == CS_CONSENT_NULL;
+}
+
+/*
+ * Find what is to be stored of a row: the contact that it stands for, or NULL if it has
+ * gone.  Return false if nothing is.
+ */
+static bool
+find_settled(const CsLaneOutcomes *outcomes, const char *key, const CsRowStored **row)
+{
+	const CsRowStored *rows = outcomes->rows.items;
+	char	  **gone = outcomes->gone.items;
+
+	*row = NULL;
+	for (int i = 0; i < outcomes->gone.n; i++)
+		if (strcmp(gone[i], key) == 0)
+			return true;
+	for (int i = outcomes->rows.n - 1; i >= 0 && *row == NULL; i--)
+		if (strcmp(rows[i].key, key) == 0)
+			*row = &rows[i];
+	return *row != NULL;
+}
+
+/*
+ * Add what a row says that is stored as standing for the contact.  Whether it left the
+ * contact may have been decided in an earlier reading, and is not stored yet.
+ */
+static void
+add_stored(const CsLane *lane, const CsRowsNow *now, const CsRowStanding *stored, const char *upsert_key,
+		   CsClaimOthers *others)
+{
+	const CsRowNow *row = stored->watch == lane->watch_id ? find_row(now, stored->key) : NULL;
+	const CsLane *other = cs_account_find_lane(lane->account, stored->watch);
+	const CsRowStored *settled;
+
+	if (row)
+		add_consent(others, is_leaving(row, upsert_key) ? CS_CONSENT_UNKNOWN : row->consent);
+	else if (other == NULL || other->outcomes == NULL ||
+			 !find_settled(other->outcomes, stored->key, &settled))
+		add_consent(others, stored->opt_in);
+	else if (settled && strcmp(settled->upsert_key, upsert_key) == 0)
+		add_consent(others, settled->opt_in);
+	else
+		add_left(others, stored->opt_in);
 }
 
 /* Add what other rows say that are stored as standing for a contact. */
@@ -59,7 +101,7 @@ add_standing(const CsLane *lane, const CsRowsNow *now, int self, const char *ups
 
 	for (int i = 0; i < nstanding; i++)
 		if (standing[i].watch != lane->watch_id || strcmp(standing[i].key, now->rows[self].key) != 0)
-			add_consent(others, consent_of(lane, now, &standing[i], upsert_key));
+			add_stored(lane, now, &standing[i], upsert_key, others);
 }
 
 void
@@ -72,16 +114,13 @@ cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self, const char 
 	for (int i = 0; i < now->n; i++)
 	{
 		const CsRowNow *row = &now->rows[i];
-		char		before = row->before->opt_in;
 
 		if (i == self)
 			continue;
 		if (row->key && row->upsert_key && strcmp(row->upsert_key, upsert_key) == 0)
 			add_consent(others, row->consent);
-		if (!is_leaving(row, upsert_key))
-			continue;
-		others->left_yes |= before == CS_CONSENT_YES || before == CS_CONSENT_NULLED;
-		others->left_not_true |= before == CS_CONSENT_NO || before == CS_CONSENT_NULL;
+		if (is_leaving(row, upsert_key))
+			add_left(others, row->before->opt_in);
 	}
 	add_standing(lane, now, self, upsert_key, others);
 	if (elsewhere)

@@ -416,10 +416,9 @@ intend(CsContactWriter *to, int n, const void *arg)
 		if (intents[i].upserts)
 			cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum('u'));
 		if (intents[i].withdraws)
-		{
 			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_NO));
+		if (intents[i].ends_claim)
 			cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(false));
-		}
 		if (intents[i].claims)
 			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_YES));
 		cs_keyed_table_update(writer);

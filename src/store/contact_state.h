@@ -79,7 +79,8 @@ typedef struct CsContactIntent
 	char		opt_in;			/* what is said, of a contact that is not
 								 * known */
 	bool		upserts;		/* rather than removes */
-	bool		withdraws;		/* consent that was claimed is over */
+	bool		withdraws;		/* a row says no */
+	bool		ends_claim;		/* ... and consent that was claimed is over */
 	bool		claims;			/* consent is claimed by a word */
 } CsContactIntent;
 

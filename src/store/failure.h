@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "utils/array.h"
 
 #include "utils/jsonb.h"
@@ -44,6 +45,7 @@ typedef struct CsFailed
 	char	   *message;
 	bool		has_digest;
 	pg_uuid_t	digest;
+	TimestampTz last_at;
 } CsFailed;
 
 extern bool cs_failure_exists(int endpoint, int watch);

@@ -279,9 +279,11 @@ class Ledger:
         nobody = not any(row.address == address for row in self.standing(self.rows, seen_only=False))
         # nothing is remembered of an address that no row stands for any more, and that was never sent
         never = memory.said is None and not memory.claimed and address not in present and nobody
-        if opt is True and memory.said is not True or not memory.known or never:
-            known = memory.known or address in present
-            memory.words.append(Word(step, mark, "an upsert with opt_in true", not known and opt is True))
+        # "the first live row of an address without memory that the provider does not know either"; without opt_in, "consent is
+        # never claimed ... by omission" of an address that is known
+        new = (not memory.known or never) and address not in present
+        if new or opt is True and memory.known and memory.said is not True:
+            memory.words.append(Word(step, mark, "an upsert with opt_in true", not memory.known and opt is True))
         if opt is not None:
             memory.said = opt
         memory.known, memory.abandoned = True, False
@@ -395,7 +397,9 @@ class Ledger:
             self.ours.add(event["new"])
         if kind == "withdrawn":
             memory.withdrawn_at = event["journal"]
-        memory.removed |= kind == "removed"
+        # "a consent is claimed once per word of the person, whatever rows, keys, ... come and go in between": who was claimed at
+        # an address that the contact has left is not expected there again without a word
+        memory.removed |= kind == "removed" or self.account.leaves(address, event)
         if kind in ("claimed", "asked") or gained:
             memory.removed = memory.undecided = False
             memory.claimed_by.add(event.get("external_id"))

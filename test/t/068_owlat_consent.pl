@@ -58,5 +58,25 @@ change(q{UPDATE others SET wants = false});
 is(change(q{UPDATE others SET wants = true}),
 	"POST /contacts 201\nPOST /topics/$topic/contacts 201", 'a word creates the contact');
 
+# a contact gets the address of a row that is withheld, and everything is sent again
+$node->safe_psql('postgres', sprintf($watch, 'people'));
+change(q{SELECT contactsync_import('people', 'owltest', automations => 'accepted')});
+change(q{INSERT INTO people VALUES (20, 'quin@acme.io', 'Quin', true), (21, 'rob@acme.io', 'Rob', true)});
+change(q{DELETE FROM people WHERE id = 20});
+is(change(q{INSERT INTO people VALUES (22, 'quin@acme.io', 'Quinn', true)}), 'PUT /contacts/quin@acme.io 404', 'who was removed is withheld without a word');
+is(change(q{UPDATE people SET email = 'quin@acme.io' WHERE id = 21}), 'PUT /contacts/ID 200', 'a contact gets the address');
+change(q{SELECT contactsync_mark_stale('owltest')});
+unlike(change(q{SELECT contactsync_reconcile('people', 'owltest', automations => 'accepted')}), qr{quin.*quin}s, 'the row that was withheld leaves it to the one that speaks');
+is_deeply([ map { $_->{firstName} } grep { $_->{email} eq 'quin@acme.io' } @{ $sandbox->contacts('owlat', account => 'owltest') } ], ['Rob'], 'which is sent');
+
+# true, null, true is no change, although the server is made again
+change(q{INSERT INTO people VALUES (30, 'tom@acme.io', 'Tom', true)});
+change(q{UPDATE people SET wants = NULL WHERE id = 30});
+$node->safe_psql('postgres', q{SELECT contactsync_unwatch('people', 'owltest'), contactsync_unwatch('others', 'owltest'); DROP SERVER owltest CASCADE});
+create_server($node, $sandbox, 'owlat', account => 'owltest', server => { topic_id => $topic, on_email_change => 'follow', pace => 500, burst => 50 });
+$node->safe_psql('postgres', sprintf($watch, 'people'));
+change(q{SELECT contactsync_import('people', 'owltest', automations => 'accepted')});
+is(change(q{UPDATE people SET wants = true WHERE id = 30}), 'PUT /contacts/tom@acme.io 200', 'true, null, true is no change for a server that is made again');
+
 $node->stop;
 done_testing();

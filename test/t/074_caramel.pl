@@ -85,6 +85,13 @@ foreach my $shape (
 	settle(q{UPDATE customers SET consent = false WHERE id IN (1, 9)});
 	is($node->safe_psql('postgres', 'SELECT key, code FROM contactsync.failures'), '9|consent_kept', "$name: an opt-out that cannot be delivered is a failure, unless Caramel knows it already");
 
+	settle(q{SELECT contactsync_retry('car')});
+	is($node->safe_psql('postgres', 'SELECT key, code FROM contactsync.failures'), '9|consent_kept', "$name: it remains one while Caramel has the consent");
+	settle("INSERT INTO customers VALUES (10, 'kay$person\@example.com', 'Kai', NULL, NULL)");
+	settle(q{SELECT contactsync_retry('car')});
+	is(contact("kay$person\@example.com")->{first_name}, 'Kai', "$name: to try it again has no row speak that another one spoke after");
+	is($node->safe_psql('postgres', 'SELECT key, code FROM contactsync.failures'), '9|consent_kept', "$name: it is still a failure");
+
 	$sandbox->call('POST', 'caramel/reset', { account => 'car' });
 	$node->safe_psql('postgres', q{
 		DELETE FROM customers; SELECT contactsync_unwatch('customers', 'car');

@@ -82,6 +82,13 @@ foreach my $name (qw(mailingcore campaignlark))
 	$settle->("UPDATE $name SET wants = true WHERE id IN (50, 51)");
 	is($is_in_now->('f@example.com'), 0, "$name: true, null and true again is no word, also with another server in between");
 	is($is_in_now->('h@example.com'), 1, "$name: null and true is one");
+
+	# rows of one transaction that are read one after the other
+	sql("ALTER SERVER $account OPTIONS (ADD concurrency '1', ADD batch_size '1')");
+	$settle->("INSERT INTO $name VALUES (80, 'p\@example.com', true, 'F'), (81, 'q\@example.com', true, 'G')");
+	$settle->("UPDATE $name SET wants = false WHERE id IN (80, 81)");
+	$settle->("UPDATE $name SET id = id + 10, wants = true WHERE id IN (80, 81)");
+	is($is_in_now->('p@example.com') . $is_in_now->('q@example.com'), 11, "$name: so it is if one row is read at a time");
 }
 
 # at MailingCore a contact that is found by an external id keeps it when its address changes; an address has one contact

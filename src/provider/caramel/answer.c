@@ -367,7 +367,7 @@ judge_consent(const CsCaramel *caramel, const CsContact *contact, const CsRespon
 	if (cs_json_bool(find_member(result, "marketing_consent"), &consents))
 	{
 		outcome->opted_out = contact->claimed && !consents;
-		outcome->claimed = consents && contact->consent == CS_CONSENT_YES;
+		outcome->claimed = consents && (contact->claimed || contact->consent == CS_CONSENT_YES);
 		if (consents)
 			return;
 	}
@@ -377,6 +377,20 @@ judge_consent(const CsCaramel *caramel, const CsContact *contact, const CsRespon
 		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact is new; the form is next");
 		judgement->next_step = CS_CARAMEL_FORM;
 	}
+}
+
+/*
+ * Has Caramel consent that the row withdraws?  If the answer does not tell, it has what
+ * was submitted.
+ */
+static bool
+keeps_consent(const CsContact *contact, CsJson *result)
+{
+	bool		consents;
+
+	if (contact->consent != CS_CONSENT_NO)
+		return false;
+	return cs_json_bool(find_member(result, "marketing_consent"), &consents) ? consents : contact->claimed;
 }
 
 /* [SEED]: the response is the contact object; [INFER]: with the ID of the request. */
@@ -409,9 +423,9 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	if (batch->limitation && *batch->limitation)
 		judgement->limitation = ""; /* the plan allows upserts now */
 	judge_consent(caramel, contact, response, result, judgement);
-	if (contact->claimed && contact->consent == CS_CONSENT_NO && !outcome->opted_out)
+	if (keeps_consent(contact, result))
 		cs_answer_reject_contact(outcome, CS_REASON_REJECTED, "consent_kept",
-								 "the contact has been written, but Caramel has no call to withdraw the consent that was submitted through the form: change it in the dashboard");
+								 "the contact has been written, but Caramel has no call to withdraw the consent that it has: change it in the dashboard");
 }
 
 void
