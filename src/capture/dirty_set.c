@@ -141,6 +141,7 @@ enter_level(void)
 
 	if (dirty.nlevels > 0 && dirty.levels[dirty.nlevels - 1].nest_level >= nest_level)
 		return;
+	cs_queue_prepare_write();
 	if (dirty.nlevels == dirty.max_levels)
 	{
 		dirty.max_levels *= 2;

@@ -71,6 +71,28 @@ struct CsQueueWriter
  * Writing
  */
 
+static Oid
+find_queue(void)
+{
+	Oid			schema = get_namespace_oid(CS_SCHEMA, true);
+
+	return OidIsValid(schema) ? get_relname_relid("queue", schema) : InvalidOid;
+}
+
+/*
+ * Take the lock that cs_queue_begin_write() needs, until the (sub)transaction ends.
+ * Who writes when the transaction commits takes it before, so that the commit does
+ * not wait, and is not the victim of a deadlock.
+ */
+void
+cs_queue_prepare_write(void)
+{
+	Oid			relid = find_queue();
+
+	if (OidIsValid(relid))
+		LockRelationOid(relid, RowExclusiveLock);
+}
+
 /*
  * Open the queue.  Rows are numbered by *counter, which need be unique within the
  * transaction only, or with NULL by a sequence.  Return NULL if there is no such
@@ -79,8 +101,7 @@ struct CsQueueWriter
 CsQueueWriter *
 cs_queue_begin_write(int64 *counter)
 {
-	Oid			schema = get_namespace_oid(CS_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid("queue", schema) : InvalidOid;
+	Oid			relid = find_queue();
 	CsQueueWriter *writer;
 	Relation	rel;
 
@@ -96,6 +117,23 @@ cs_queue_begin_write(int64 *counter)
 	return writer;
 }
 
+/*
+ * The id of a row, which is unique within the lane and the transaction.  Those of a
+ * counter are positive, so what a sequence numbers for a watch becomes negative, in
+ * the same order.  In the lane of contactsync_upsert(), which returns them, nothing
+ * is counted.
+ */
+static int64
+make_id(CsQueueWriter *writer, int watch)
+{
+	int64		id;
+
+	if (writer->counter)
+		return ++* writer->counter;
+	id = nextval_internal(get_relname_relid("queue_id", RelationGetNamespace(writer->rel)), false);
+	return watch == 0 ? id : PG_INT64_MIN + id;
+}
+
 /* Add a row: n keys, or a contact, or neither.  Return its id. */
 int64
 cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
@@ -104,13 +142,7 @@ cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
 	Datum		values[QUEUE_COLUMNS];
 	bool		nulls[QUEUE_COLUMNS] = {0};
 	HeapTuple	tuple;
-	int64		id;
-
-	if (writer->counter)
-		id = ++*writer->counter;
-	else
-		id = nextval_internal(get_relname_relid("queue_id", RelationGetNamespace(writer->rel)),
-							  false);
+	int64		id = make_id(writer, watch);
 
 	values[QUEUE_ENDPOINT] = Int32GetDatum(endpoint);
 	values[QUEUE_WATCH] = Int32GetDatum(watch);

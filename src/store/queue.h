@@ -33,6 +33,7 @@
  */
 typedef struct CsQueueWriter CsQueueWriter;
 
+extern void cs_queue_prepare_write(void);
 extern CsQueueWriter *cs_queue_begin_write(int64 *counter);
 extern int64 cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
 							ArrayType *keys, Jsonb *contact, char origin);
@@ -51,7 +52,7 @@ typedef struct CsQueuePosition
 static inline uint64
 cs_queue_position_id(const CsQueuePosition *position)
 {
-	return position->xact ^ ((uint64) position->id << 40);
+	return position->xact ^ ((uint64) position->id << 40) ^ ((uint64) position->id >> 40);
 }
 
 /*

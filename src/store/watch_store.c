@@ -234,7 +234,7 @@ cs_watch_store_is_dropped(int id)
 		return false;
 	/* at commit there may be none */
 	PushActiveSnapshot(GetTransactionSnapshot());
-	cs_sql_enter(&scope);
+	cs_sql_enter_any_version(&scope);
 	found = cs_sql_execute(&statement, &arg, NULL) > 0;
 	cs_sql_leave(&scope);
 	PopActiveSnapshot();

@@ -529,6 +529,32 @@ RESET search_path;
 SELECT * FROM queued();
 DROP TABLE unlogged;
 
+-- What else is queued in the same transaction, which is numbered by a sequence, has other numbers.
+ALTER SEQUENCE contactsync.queue_id RESTART;
+BEGIN;
+INSERT INTO customers VALUES (60, 't@example.com');
+SELECT contactsync_touch('customers', 'mail', 60);
+COMMIT;
+SELECT * FROM queued();
+ALTER SEQUENCE contactsync.queue_id RESTART;
+BEGIN;
+SELECT contactsync_touch('customers', 'mail', 60), contactsync_touch('customers', 'mail', 61);
+SAVEPOINT a;
+UPDATE customers SET name = 'T' WHERE id = 60;
+TRUNCATE customers;
+SELECT contactsync_touch('customers', 'mail', 62);
+ROLLBACK TO a;
+SELECT contactsync_touch('customers', 'mail', 62);
+UPDATE customers SET name = 'U' WHERE id = 60;
+INSERT INTO contactsync.failure (endpoint, watch, key, reason, message, attempts, first_at, last_at)
+	SELECT endpoint, id, '63', 'rejected', 'no', 1, now(), now() FROM contactsync.watch WHERE source = 'customers'::regclass;
+SELECT contactsync_retry('mail');
+COMMIT;
+SELECT * FROM queued();
+DELETE FROM customers WHERE id = 60;
+DELETE FROM contactsync.failure;
+SELECT * FROM queued();
+
 -- A read-only transaction
 BEGIN READ ONLY;
 SELECT count(*) FROM customers;
