@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 
 #include "http/json.h"
+#include "http/message.h"
 
 /* What the callback of the memory context frees. */
 typedef struct Owned
@@ -128,9 +129,12 @@ is_too_large(const char *text, size_t len)
 CsJson *
 cs_json_parse(const char *text, size_t len)
 {
+	size_t		mark = text ? cs_message_mark_length(text, len) : 0;
 	Owned	   *owned;
 	size_t		end;
 
+	text += mark;
+	len -= mark;
 	if (text == NULL || len == 0 || len >= PG_INT32_MAX)
 		return NULL;
 	if (!pg_verify_mbstr(PG_UTF8, text, (int) len, true))

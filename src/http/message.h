@@ -62,6 +62,13 @@ typedef struct CsHttpOptions
 	uint32		networks;		/* the version of that list, if restricted */
 } CsHttpOptions;
 
+/* Return the length of the byte order mark that a text begins with, or 0. */
+static inline size_t
+cs_message_mark_length(const char *text, size_t len)
+{
+	return len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+}
+
 /* Append a header; the strings are not copied. */
 extern void cs_message_add_header(CsRequest *request, const char *name, const char *value);
 

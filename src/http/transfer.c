@@ -341,6 +341,12 @@ set_constant_options(CsHttpCall *call)
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
 	SET(CURLOPT_USERAGENT, CS_EXTENSION "/" CS_VERSION);
+
+	/*
+	 * "": all that libcurl can decode; CS_HTTP_MAX_BODY applies to what is
+	 * decoded
+	 */
+	SET(CURLOPT_ACCEPT_ENCODING, "");
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);

@@ -112,6 +112,7 @@ is_web_page(const CsResponse *response)
 
 	if (cs_answer_mentions(type, "text/html"))
 		return true;
+	body += cs_message_mark_length(body, response->body_len);
 	while (isspace((unsigned char) *body))
 		body++;
 	return *body == '<';
@@ -275,6 +276,15 @@ cs_answer_judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch,
 					   "%s answered with status %d and %s, so it is unknown what happened to the contacts",
 					   endpoint->provider->title, response->status,
 					   response->body_len == 0 ? "no body" : "a body that is not understood");
+}
+
+void
+cs_answer_judge_contradictory(const CsEndpoint *endpoint, const CsResponse *response,
+							  const char *what, CsJudgement *judgement)
+{
+	cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNREADABLE,
+					   "%s answered with status %d and %s, so it is unknown what happened to the contacts",
+					   endpoint->provider->title, response->status, what);
 }
 
 /* ---------- counts ---------- */

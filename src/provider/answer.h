@@ -38,6 +38,13 @@ extern void cs_answer_judge_unreadable(const CsEndpoint *endpoint, const CsBatch
 									   const CsResponse *response, bool accept,
 									   CsJudgement *judgement);
 
+/*
+ * Judge a 2xx whose summary cannot be true of this call, such as more successes than
+ * contacts: nothing is known, and the call is repeated.
+ */
+extern void cs_answer_judge_contradictory(const CsEndpoint *endpoint, const CsResponse *response,
+										  const char *what, CsJudgement *judgement);
+
 /* Set verdict, reason and message. */
 extern void cs_answer_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reason,
 							   const char *fmt,...) cs_attribute_printf(4, 5);

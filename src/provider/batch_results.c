@@ -111,12 +111,14 @@ text_of(CsJson *entry, const char *const *names)
 	return NULL;
 }
 
+static const char *const id_names[] = {"externalId", "external_id", "key", NULL};
+static const char *const email_names[] = {"email", "email_address", NULL};
+
 static int
 find_contact(CsBatchResults *items, CsJson *entry)
 {
-	static const char *const id_names[] = {"externalId", "external_id", "key", NULL};
-	static const char *const email_names[] = {"email", "email_address", NULL};
 	const char *id = text_of(entry, id_names);
+	const char *here;
 	int64		position = -1;
 	int			index;
 
@@ -132,7 +134,18 @@ find_contact(CsBatchResults *items, CsJson *entry)
 	index = find_by_key(items, id);
 	if (index < 0)
 		index = find_by_key(items, text_of(entry, email_names));
-	return index >= 0 ? index : (int) position;
+	if (index >= 0 || position < 0)
+		return index;
+	/* what names somebody else is not about the contact at that position */
+	here = field_of(items->batch, (int) position, CS_EXTERNAL_ID);
+	return id && *here ? -1 : (int) position;
+}
+
+/* Does an entry say of whom it is? */
+static bool
+names_contact(CsJson *entry)
+{
+	return text_of(entry, id_names) || text_of(entry, email_names);
 }
 
 /* ---------- reading an entry ---------- */
@@ -242,7 +255,7 @@ is_failure(CsJson *entry)
 static void
 note_result(CsBatchResults *items, int index, CsJson *entry)
 {
-	static const char *const id_names[] = {"id", NULL};
+	static const char *const remote_id_names[] = {"id", NULL};
 
 	if (index >= 0 && !items->seen[index])
 	{
@@ -252,7 +265,9 @@ note_result(CsBatchResults *items, int index, CsJson *entry)
 	if (is_failure(entry))
 		note_failure(items, index, entry);
 	else if (index >= 0)
-		items->outcomes[index].remote_id = text_of(entry, id_names);
+		items->outcomes[index].remote_id = text_of(entry, remote_id_names);
+	else if (names_contact(entry))
+		items->nforeign++;
 }
 
 /* ---------- lists ---------- */

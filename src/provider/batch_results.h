@@ -24,6 +24,8 @@ typedef struct CsBatchResults
 	int			nfailed;		/* contacts that failed */
 	int			nunattributed;	/* failures that name no contact of the batch */
 	const char *unattributed_message;	/* the first message of those */
+	int			nforeign;		/* successes of contacts that are not of the
+								 * batch */
 } CsBatchResults;
 
 extern void cs_batch_results_begin(CsBatchResults *items, const CsBatch *batch,

@@ -6,6 +6,8 @@ then the answer is replaced or damaged. Latency and stall alone only delay.
 """
 
 import asyncio
+import codecs
+import gzip
 import itertools
 from fnmatch import fnmatchcase
 
@@ -16,7 +18,8 @@ REPLACING = {"status", "body", "html", "huge", "redirect"}  # replace the answer
 MANGLING = {"reset", "truncate", "invalid_json"}            # damage the answer in transit
 DELAYING = {"latency", "stall", "stall_at"}
 ADDING = {"headers", "retry_after", "reject_items"}
-ACTIONS = REPLACING | MANGLING | DELAYING | ADDING
+ENCODING = {"gzip", "byte_order_mark"}                      # the same answer in other bytes
+ACTIONS = REPLACING | MANGLING | DELAYING | ADDING | ENCODING
 
 
 class Fault:
@@ -134,7 +137,10 @@ class Faults:
         headers = {**answer.headers, **fault.action.get("headers", {})}
         if "retry_after" in fault.action:
             headers["Retry-After"] = self._retry_after(fault.action["retry_after"])
-        return Answer(answer.status, answer.body, headers, answer.media_type)
+        body = answer.body
+        if ENCODING & set(fault.action):
+            body = encode(fault.action, answer.content(), headers)
+        return Answer(answer.status, body, headers, answer.media_type)
 
     def _retry_after(self, value):
         """Return Retry-After: seconds, or an HTTP date for date:+N."""
@@ -142,6 +148,16 @@ class Faults:
         if text.startswith("date:"):
             return self._clock.http_date(float(text[len("date:"):]))
         return text
+
+
+def encode(action, content, headers):
+    """Return the bytes of an answer with a byte order mark, or compressed, whether asked for or not."""
+    if "byte_order_mark" in action:
+        content = codecs.BOM_UTF8 + content
+    if "gzip" in action:
+        content = gzip.compress(content)
+        headers["Content-Encoding"] = "gzip"
+    return content
 
 
 def made_up_answer(action, provider, request):

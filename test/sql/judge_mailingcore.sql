@@ -82,6 +82,15 @@ SELECT * FROM judge('{"created": 1, "failed": 2, "errors": [{"index": 1, "messag
 SELECT * FROM judge('{"failed": 1}', contacts => '{"email": "a@example.com"}');
 ALTER SERVER mail OPTIONS (DROP on_unattributed_failure);
 
+-- summaries that cannot be true of these contacts, that leave some out, and results of others: never a success
+SELECT body, verdict, next_step, reason, message FROM (VALUES
+	('{"created": 50, "updated": 0, "failed": 0}'), ('{"created": 2, "updated": 2, "failed": 0}'), ('{"imported": 50}'), ('{"created": -1, "updated": 3, "failed": 0}'), ('{"created": 3, "failed": -1}'), ('{"failed": -1}'),
+	('{"created": 0, "updated": 0, "failed": 0}'), ('{"created": 1, "updated": 1, "failed": 0}'), ('{"created": 3, "updated": 0, "failed": 3}'),
+	('{"created": [{"externalId": "x1"}, {"externalId": "x2"}, {"email": "x@example.com"}], "failed": 0}'), ('{"results": [{"index": 0, "externalId": "x1", "status": "created"}], "created": 3, "failed": 0}')
+) AS t (body), judge(body) WHERE contact IS NULL OR contact = 1 ORDER BY body COLLATE "C";
+SELECT * FROM judge('{"created": 0, "updated": 0, "failed": 0}', contacts => '{"email": "a@example.com"}');
+SELECT verdict, reason, message FROM judge('{"id": "x1", "externalId": "crm-2"}', contacts => '{"email": "a@example.com", "external_id": "crm-1"}', step => 1);
+
 -- answers without results: never a success
 SELECT verdict, reason, message, left(body, 30) AS body
 FROM (VALUES (''), ('{}'), ('[]'), ('null'), ('true'), ('42'), ('"ok"'), ('OK'), ('{"ok": true}'), ('{"success": true}'), ('{"created": 1'), ('{"created": -1}'),

@@ -37,6 +37,12 @@ SELECT * FROM judge('{"errors": [{"code": "validation_failed", "message": "one o
 SELECT * FROM judge('{"errors": [{"external_id": "c9", "code": "validation_failed"}]}');
 SELECT * FROM judge('{"errors": [{"code": "validation_failed", "message": "this one"}]}', 200, '{"external_id": "c1"}');
 SELECT * FROM judge('{"succeeded": 0, "failed": 1}', 200, '{"external_id": "c1"}');
+-- summaries that cannot be true of these contacts, and results of others: never a success
+SELECT body, verdict, reason, message FROM (VALUES
+	('{"succeeded": 0, "failed": 0}'), ('{"succeeded": 2, "failed": 0}'), ('{"succeeded": 5, "failed": 0}'), ('{"succeeded": -1, "failed": 0}'), ('{"succeeded": 3, "failed": -1}'), ('{"succeeded": 3, "failed": 1}'), ('{"failed": 0, "results": []}'),
+	('{"results": [{"external_id": "x1"}, {"external_id": "x2"}, {"external_id": "x3"}], "succeeded": 3, "failed": 0}'), ('{"results": [{"index": 0, "external_id": "x1"}, {"index": 1, "external_id": "x2"}, {"index": 2, "external_id": "x3"}]}'), ('{"users": [{"user": {"email": "x@example.com"}}], "errors": []}')
+) AS t (body), judge(body) WHERE contact IS NULL OR contact = 1 ORDER BY body COLLATE "C";
+SELECT verdict, outcome, reason, message FROM (VALUES ('{"succeeded": 0, "failed": 0}'), ('{"failed": 1, "succeeded": 1}')) AS t (body), judge(body, 200, '{"external_id": "c1"}');
 -- answers that are not understood
 SELECT verdict, reason, body FROM (VALUES (''), ('{}'), ('[]'), ('{"status": "ok"}'), ('{"results": []}'), ('{"contacts": [{"external_id": "c1"}]}'), ('{"errors": null}')) AS t (body), judge(body);
 ALTER SERVER spot OPTIONS (ADD unreadable_answer 'accept');

@@ -70,6 +70,20 @@ foreach my $provider (sort keys %mapping)
 		ok(has_arrived($provider), "$title: $what: the contact arrives");
 		like(sql(qq{SELECT error FROM contactsync.calls WHERE server = '$name' AND verdict = 'retry' ORDER BY id DESC LIMIT 1}), $error, 'the call log contains the error');
 	}
+	my $retries = sql(qq{SELECT count(*) FROM contactsync.calls WHERE server = '$name' AND verdict = 'retry'});
+
+	# the provider's own answer, in other bytes
+	foreach my $case ([ 'a compressed answer', { gzip => \1 } ], [ 'a byte order mark', { byte_order_mark => \1 } ], [ 'both', { gzip => \1, byte_order_mark => \1 } ])
+	{
+		my ($what, $action) = @$case;
+
+		$n++;
+		begin($provider, undef, $action);
+		sql("CALL contactsync_wait('$name')");
+		ok(has_arrived($provider), "$title: $what: the contact arrives");
+		is(sql(qq{SELECT count(*) FROM contactsync.calls WHERE server = '$name' AND verdict = 'retry'}), $retries, 'no call is repeated');
+		$sandbox->clear_faults($provider, account => $name);
+	}
 
 	# errors of the account: the server halts, with the reason
 	foreach my $case (
@@ -90,7 +104,7 @@ foreach my $provider (sort keys %mapping)
 		like(sql(qq{SELECT reason FROM contactsync.status WHERE server = '$name'}), $reason, "$title: $what: the server halts with the reason");
 		is(sql(qq{SELECT backlog, failures FROM contactsync.status WHERE server = '$name'}), '1|0', 'the change stays queued');
 		$sandbox->clear_faults($provider, account => $name);
-		sql(qq{ALTER SERVER $name OPTIONS (SET pace '@{[500 - $n % 2]}'); CALL contactsync_wait('$name')});
+		sql(qq{ALTER SERVER $name OPTIONS (SET pace '@{[500 + $n]}'); CALL contactsync_wait('$name')});
 		ok(has_arrived($provider), 'the contact arrives when the error is over');
 	}
 

@@ -91,6 +91,7 @@ cs_caramel_parse(const CsResponse *response)
 	if (doc || line == NULL)
 		return doc;
 	end = line + response->body_len;
+	line += cs_message_mark_length(line, response->body_len);
 	while (line < end)
 	{
 		const char *newline = memchr(line, '\n', end - line);

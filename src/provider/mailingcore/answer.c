@@ -27,6 +27,7 @@ typedef struct Summary
 	int64		updated;
 	int64		others;			/* successes that are neither */
 	int64		failed;
+	bool		impossible;		/* one of them is negative */
 } Summary;
 
 static const char *const created_names[] = {"created", "inserted", "createdCount", NULL};
@@ -54,7 +55,7 @@ find_places(Summary *summary, CsJson *doc)
  * errors may be shorter than the number of failures.
  */
 static int64
-count_of(const Summary *summary, const char *const *names)
+count_of(Summary *summary, const char *const *names)
 {
 	for (int i = 0; names[i]; i++)
 	{
@@ -64,7 +65,8 @@ count_of(const Summary *summary, const char *const *names)
 			int64		count;
 
 			if (cs_json_int(value, &count) && count >= 0)
-				return Min(count, CS_MAILINGCORE_BATCH);
+				return Min(count, 2 * CS_MAILINGCORE_BATCH);
+			summary->impossible |= cs_json_int(value, &count) && count < 0;
 			if (cs_json_length(value) >= 0)
 				return cs_json_length(value);
 		}
@@ -109,9 +111,25 @@ read_entries(const Summary *summary, CsJson *doc, CsBatchResults *items)
 	}
 }
 
+static bool
+is_counted(const Summary *summary)
+{
+	return summary->created >= 0 || summary->updated >= 0 || summary->others >= 0;
+}
+
+/* Return what of an answer cannot be true of these contacts, or NULL. */
+static const char *
+find_contradiction(const CsBatch *batch, const Summary *summary, const CsBatchResults *items)
+{
+	if (summary->impossible || summary->others > batch->ncontacts ||
+		Max(summary->created, 0) + Max(summary->updated, 0) > batch->ncontacts)
+		return "numbers that are not those of the contacts";
+	return items->nforeign > 0 ? "results of other contacts" : NULL;
+}
+
 /*
- * Count the contacts that failed without being named; return -1 if the answer
- * does not say anything about the contacts.
+ * Count the contacts that failed without being named, or of which a summary says
+ * nothing; return -1 if the answer does not say anything about the contacts.
  */
 static int
 count_unattributed(const CsBatch *batch, const Summary *summary, const CsBatchResults *items)
@@ -120,9 +138,12 @@ count_unattributed(const CsBatch *batch, const Summary *summary, const CsBatchRe
 	Max(summary->others, 0);
 	int64		failed = Max(summary->failed, items->nfailed + items->nunattributed);
 
+	if (is_counted(summary) && items->nseen < batch->ncontacts)
+		failed = Max(failed, batch->ncontacts - succeeded);
+
 	if (summary->failed < 0 && items->nfailed + items->nunattributed == 0)
 	{
-		if (summary->created >= 0 || summary->updated >= 0 || summary->others >= 0)
+		if (is_counted(summary))
 			failed = batch->ncontacts - succeeded;
 		else if (items->nseen == batch->ncontacts)
 			failed = 0;
@@ -198,11 +219,18 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	const CsMailingCore *settings = cs_provider_settings(endpoint);
 	Summary		summary = {{NULL}, -1, -1, -1, -1};
 	CsBatchResults items;
+	const char *contradiction;
 	int			unattributed;
 
 	read_summary(doc, &summary);
 	cs_batch_results_begin(&items, batch, judgement);
 	read_entries(&summary, doc, &items);
+	contradiction = find_contradiction(batch, &summary, &items);
+	if (contradiction)
+	{
+		cs_answer_judge_contradictory(endpoint, response, contradiction, judgement);
+		return;
+	}
 	unattributed = count_unattributed(batch, &summary, &items);
 	if (unattributed < 0)
 	{
@@ -230,13 +258,20 @@ judge_single(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 			 CsJson *doc, CsJudgement *judgement)
 {
 	const CsMailingCore *settings = cs_provider_settings(endpoint);
+	const char *sent_id = batch->contacts[0]->value[CS_EXTERNAL_ID];
 	static const char *const paths[] = {"", "data", "contact", "data.contact"};
 
 	for (int i = 0; i < (int) lengthof(paths); i++)
 	{
 		CsJson	   *place = *paths[i] ? cs_json_path(doc, paths[i]) : doc;
 		const char *id = cs_json_text(cs_json_get(place, "id"));
+		const char *external_id = cs_json_text(cs_json_get(place, "externalId"));
 
+		if (external_id && sent_id && strcmp(external_id, sent_id) != 0)
+		{
+			cs_answer_judge_contradictory(endpoint, response, "another contact", judgement);
+			return;
+		}
 		if (id || cs_json_text(cs_json_get(place, "email")))
 		{
 			judgement->outcomes[0].remote_id = id;

@@ -89,6 +89,27 @@ judge_unattributed(const CsBatch *asked, const int *indexes, int count,
 								 message ? message : "Spotzee refused the contact without a reason");
 }
 
+/*
+ * Return what of an answer cannot be true of these contacts, or NULL.  A number that
+ * is absent is -1.
+ */
+static const char *
+find_contradiction(const CsBatch *asked, CsJson *doc, int64 succeeded, int64 failed,
+				   const CsBatchResults *items)
+{
+	bool		counted = cs_json_text(cs_json_get(doc, "succeeded")) != NULL;
+
+	if ((counted && succeeded < 0) || succeeded > asked->ncontacts ||
+		(failed < 0 && cs_json_text(cs_json_get(doc, "failed")) != NULL))
+		return "numbers that are not those of the contacts";
+	if (items->nforeign > 0)
+		return "results of other contacts";
+	if (failed == 0 && items->nseen + items->nfailed + items->nunattributed == 0 &&
+		(succeeded == 0 || (!counted && cs_json_length(cs_json_get(doc, "results")) == 0)))
+		return "no result of any contact";
+	return NULL;
+}
+
 /* The contacts are written: consent is claimed by that, or is to be recorded. */
 static void
 judge_consent(const CsSpotzee *spotzee, const CsBatch *batch, CsJudgement *judgement)
@@ -126,11 +147,18 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	int64		succeeded = -1;
 	int64		failed = -1;
 	int64		missing;
+	const char *contradiction;
 
 	read_entries(asked, indexes, doc, &items, judgement);
 	(void) cs_json_int(cs_json_get(doc, "succeeded"), &succeeded);
 	(void) cs_json_int(cs_json_get(doc, "failed"), &failed);
 
+	contradiction = find_contradiction(asked, doc, succeeded, failed, &items);
+	if (contradiction)
+	{
+		cs_answer_judge_contradictory(endpoint, response, contradiction, judgement);
+		return;
+	}
 	if (cs_json_length(cs_json_get(doc, "errors")) < 0 && failed < 0 && succeeded < 0 &&
 		items.nseen < asked->ncontacts)
 	{
@@ -138,8 +166,8 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 								   judgement);
 		return;
 	}
-	if (failed < 0 && succeeded >= 0)
-		failed = asked->ncontacts - succeeded;
+	if (succeeded >= 0)
+		failed = Max(failed, asked->ncontacts - succeeded);
 	failed = Max(failed, items.nfailed + items.nunattributed);
 	missing = Min(failed, asked->ncontacts) - items.nfailed;
 	if (missing > 0)
