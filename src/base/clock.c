@@ -3,8 +3,8 @@
  * clock.c
  *		The time that pacing and backoff go by.
  *
- * It starts at real time when the process first asks and runs
- * contactsync.clock_speed times as fast from there.
+ * It starts at real time when the process first asks, and goes on by the system's
+ * monotonic clock: setting the clock neither stops delivery nor lets it hurry.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,6 +12,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <time.h>
 
 #include "utils/timestamp.h"
 
@@ -25,17 +26,27 @@ cs_clock_unix(TimestampTz real)
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY;
 }
 
+TimestampTz
+cs_clock_steady(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (TimestampTz) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
+}
+
 double
 cs_clock_now(void)
 {
 	static double started_at = 0;
-	double		now = cs_clock_unix(GetCurrentTimestamp());
+	static TimestampTz steady;
 
-	if (cs_clock_speed == 1.0)
-		return now;
 	if (started_at == 0)
-		started_at = now;
-	return started_at + (now - started_at) * cs_clock_speed;
+	{
+		started_at = cs_clock_unix(GetCurrentTimestamp());
+		steady = cs_clock_steady();
+	}
+	return started_at + (cs_clock_steady() - steady) / (double) USECS_PER_SEC * cs_clock_speed;
 }
 
 double
@@ -56,9 +67,24 @@ cs_clock_wait_ms(double seconds)
 	return ms > INT_MAX / 2 ? INT_MAX / 2 : (long) ceil(ms);
 }
 
+/* By how much the system's clock has been set ahead of ours, in seconds. */
+static double
+set_ahead(void)
+{
+	return cs_clock_speed == 1.0 ? cs_clock_unix(GetCurrentTimestamp()) - cs_clock_now() : 0;
+}
+
 TimestampTz
 cs_clock_timestamp(double unix_seconds)
 {
-	return (TimestampTz) ((unix_seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+	double		real = unix_seconds + set_ahead();
+
+	return (TimestampTz) ((real - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
 						   (double) SECS_PER_DAY) * USECS_PER_SEC);
+}
+
+double
+cs_clock_of_stored(double unix_seconds)
+{
+	return unix_seconds == 0 ? 0 : unix_seconds - set_ahead();
 }

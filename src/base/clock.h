@@ -12,7 +12,17 @@
 
 #include "datatype/timestamp.h"
 
-/* Return Unix seconds on our clock: real time, or contactsync.clock_speed times as fast. */
+/*
+ * Return microseconds on a clock that nobody sets, and that all processes share.  Only
+ * differences mean anything; they are never to be stored in a table.
+ */
+extern TimestampTz cs_clock_steady(void);
+
+/*
+ * Return Unix seconds on our clock, which goes on evenly from when the process asked
+ * first, whatever the system's clock is set to; or contactsync.clock_speed times as
+ * fast.
+ */
 extern double cs_clock_now(void);
 
 /* Convert seconds on our clock to milliseconds of real time, rounded up, for a wait. */
@@ -24,7 +34,10 @@ extern double cs_clock_of(TimestampTz real);
 /* Convert a real time to Unix seconds. */
 extern double cs_clock_unix(TimestampTz real);
 
-/* Convert a time on our clock to a timestamp to show. */
+/* Convert a time on our clock to a timestamp to show or to store. */
 extern TimestampTz cs_clock_timestamp(double unix_seconds);
+
+/* Convert back what that has made, in Unix seconds; 0 stays 0. */
+extern double cs_clock_of_stored(double unix_seconds);
 
 #endif							/* CS_BASE_CLOCK_H */

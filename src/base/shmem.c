@@ -27,6 +27,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "base/shmem.h"
@@ -296,7 +297,7 @@ cs_shmem_ask_to_leave(Oid dboid)
 	slot = find_slot(dboid);
 	if (slot)
 	{
-		slot->until = GetCurrentTimestamp() + LEAVE_SECONDS * USECS_PER_SEC;
+		slot->until = cs_clock_steady() + LEAVE_SECONDS * USECS_PER_SEC;
 		slot->leave = true;
 		if (slot->state == CS_SLOT_RUNNING)
 			procno = slot->procno;
@@ -321,7 +322,7 @@ cs_shmem_let_return(Oid dboid)
 	slot = find_slot(dboid);
 	if (slot && slot->leave && slot->state != CS_SLOT_RUNNING)
 	{
-		slot->until = GetCurrentTimestamp();
+		slot->until = cs_clock_steady();
 		procno = shared->launcher_procno;
 	}
 	LWLockRelease(shared->lock);
@@ -480,16 +481,18 @@ cs_shmem_start_failed(Oid dboid, TimestampTz until)
 	LWLockRelease(shared->lock);
 }
 
-/* Have the slot wait for its next worker, longer while workers die young. */
+/* Have the slot wait for its next worker, longer while workers die young, which one
+ * that was asked to end has not. */
 static void
-back_off(CsSlot *slot)
+back_off(CsSlot *slot, bool asked)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = cs_clock_steady();
 
-	if (TimestampDifferenceExceeds(slot->started_at, now, LONG_LIFE_SECONDS * 1000))
+	if (asked || TimestampDifferenceExceeds(slot->started_at, now, LONG_LIFE_SECONDS * 1000))
 		slot->failures = 0;
 	if (!slot->leave)
-		slot->until = now + (INT64CONST(1) << Min(slot->failures++, 6)) * USECS_PER_SEC;
+		slot->until = now + (INT64CONST(1) << Min(slot->failures, 6)) * USECS_PER_SEC;
+	slot->failures += !asked && !slot->leave;
 	slot->state = CS_SLOT_BACKOFF;
 	slot->pid = 0;
 	slot->procno = -1;
@@ -507,7 +510,7 @@ cs_shmem_reap(Oid dboid)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot = find_slot(dboid);
 	if (slot && (slot->state == CS_SLOT_STARTING || slot->state == CS_SLOT_RUNNING))
-		back_off(slot);
+		back_off(slot, false);
 	LWLockRelease(shared->lock);
 }
 
@@ -527,9 +530,9 @@ cs_shmem_attach_worker(Oid dboid)
 	LWLockRelease(shared->lock);
 }
 
-/* Give the slot back; "absent": the extension is not there. */
+/* Give the slot back; "absent": the extension is not there; "asked": by SIGTERM. */
 void
-cs_shmem_detach_worker(bool absent)
+cs_shmem_detach_worker(bool absent, bool asked)
 {
 	int			procno = -1;
 
@@ -538,7 +541,7 @@ cs_shmem_detach_worker(bool absent)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	if (my_slot->state == CS_SLOT_RUNNING && my_slot->pid == MyProcPid)
 	{
-		back_off(my_slot);
+		back_off(my_slot, asked);
 		if (absent)
 		{
 			my_slot->state = CS_SLOT_ABSENT;

@@ -49,7 +49,7 @@ extern void cs_shmem_reap(Oid dboid);
 
 /* The worker of a database. */
 extern void cs_shmem_attach_worker(Oid dboid);
-extern void cs_shmem_detach_worker(bool absent);
+extern void cs_shmem_detach_worker(bool absent, bool asked);
 extern bool cs_shmem_is_worker(void);
 extern bool cs_shmem_asked_to_leave(void);
 extern bool cs_shmem_take_news(void);

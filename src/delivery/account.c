@@ -48,6 +48,8 @@ cs_account_create(const CsEndpointState *state)
 	account->serverid = state->serverid;
 	account->roleid = state->roleid;
 	account->busy = state->busy;
+	/* what the bucket held before the process started is not known */
+	account->pace.tokens = state->busy ? 0 : 1;
 	account->stale_before = state->stale_before;
 	account->reclaim_before = state->reclaim_before;
 	account->learned_pace = state->pace;

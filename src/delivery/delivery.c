@@ -262,7 +262,7 @@ finish_reload(CsDelivery *delivery)
 static void
 reread_queue(CsDelivery *delivery)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = cs_clock_steady();
 
 	if (!cs_shmem_take_news() &&
 		!TimestampDifferenceExceeds(delivery->queue_read_at, now, REREAD_MS))

@@ -27,11 +27,11 @@ tokens_at(const CsPace *pace, double now)
 	return Min(pace->burst, pace->tokens + Max(now - pace->at, 0) * pace->rate);
 }
 
-/* Set rate and size of the bucket.  It is full only the first time. */
+/* Set rate and size of the bucket.  At first it has the tokens that it was created with. */
 void
 cs_pace_set(CsPace *pace, double rate, double burst, double now)
 {
-	double		tokens = pace->rate > 0 ? tokens_at(pace, now) : burst;
+	double		tokens = pace->rate > 0 ? tokens_at(pace, now) : pace->tokens;
 
 	pace->rate = rate;
 	pace->burst = Max(burst, 1.0);

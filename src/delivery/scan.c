@@ -112,7 +112,7 @@ cs_scan_load(CsLane *lane, bool changed)
 	foreach(lc, rows)
 		add_scan(lane, lfirst(lc), cs_clock_now());
 	if (changed)
-		lane->reconcile_at = lane->watch->reconcile_next;
+		lane->reconcile_at = cs_clock_of_stored(lane->watch->reconcile_next);
 }
 
 /* Release what is not in the lane's memory. */

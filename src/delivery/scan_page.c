@@ -72,7 +72,10 @@ cs_scan_page_make(CsLane *lane, const CsScanRow *row, double now)
 	scan->row.filter = copy(row->filter);
 	scan->page_size = FIRST_PAGE;
 	if (row->rate > 0)
-		cs_pace_set(&scan->pace, row->rate, Max(row->rate, 1.0), now);
+	{
+		scan->pace.tokens = Max(row->rate, 1.0);
+		cs_pace_set(&scan->pace, row->rate, scan->pace.tokens, now);
+	}
 	MemoryContextSwitchTo(old);
 	return scan;
 }

@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/invalidation.h"
 #include "base/sql.h"
 #include "store/consent.h"
@@ -112,7 +113,7 @@ cs_endpoint_state_load_all(void)
 		stale_before = cs_sql_value(i, 8, &isnull);
 		endpoint->stale_before = isnull ? 0 : DatumGetTimestampTz(stale_before);
 		until = cs_sql_value(i, 9, &isnull);
-		endpoint->throttled_until = isnull ? 0 : DatumGetFloat8(until);
+		endpoint->throttled_until = isnull ? 0 : cs_clock_of_stored(DatumGetFloat8(until));
 		endpoint->reason = cs_sql_text(i, 10);
 		endpoint->halt_notified = DatumGetBool(cs_sql_value(i, 11, &isnull));
 		until = cs_sql_value(i, 12, &isnull);

@@ -77,7 +77,7 @@ cs_scan_store_load(int endpoint, int watch)
 		row->rate = float_value(i, 8);
 		row->accepted = bool_value(i, 9);
 		row->changes = DatumGetInt64(cs_sql_value(i, 10, &isnull));
-		row->next_at = float_value(i, 11);
+		row->next_at = cs_clock_of_stored(float_value(i, 11));
 		row->since = cs_sql_text(i, 12);
 		row->claims_all = bool_value(i, 13);
 		rows = lappend(rows, row);
@@ -269,5 +269,5 @@ cs_scan_store_next_reconcile(int watch, double now)
 	};
 	Datum		args[2] = {Int32GetDatum(watch), TimestampTzGetDatum(cs_clock_timestamp(now))};
 
-	return cs_sql_execute(&statement, args, NULL) > 0 ? float_value(0, 1) : 0;
+	return cs_sql_execute(&statement, args, NULL) > 0 ? cs_clock_of_stored(float_value(0, 1)) : 0;
 }

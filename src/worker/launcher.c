@@ -41,6 +41,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "base/settings.h"
@@ -167,7 +168,7 @@ start_worker(Oid dboid)
 static TimestampTz
 start_workers(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = cs_clock_steady();
 	TimestampTz wake_at = now + cs_launcher_naptime * USECS_PER_SEC;
 	Oid			dboid;
 
@@ -210,7 +211,7 @@ contactsync_launcher_main(Datum arg)
 		wake_at = start_workers();
 		pgstat_report_activity(STATE_IDLE, NULL);
 
-		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake_at);
+		timeout = TimestampDifferenceMilliseconds(cs_clock_steady(), wake_at);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Max(timeout, 10), PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

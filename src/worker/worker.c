@@ -26,6 +26,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/activity.h"
+#include "base/clock.h"
 #include "base/contactsync.h"
 #include "base/interrupt.h"
 #include "base/invalidation.h"
@@ -98,7 +99,7 @@ static void
 detach(int code, Datum arg)
 {
 	cs_activity_clear();
-	cs_shmem_detach_worker(extension_absent);
+	cs_shmem_detach_worker(extension_absent, ShutdownRequestPending || ProcDiePending);
 }
 
 /*
@@ -167,7 +168,7 @@ static void
 prune(void)
 {
 	static TimestampTz pruned_at = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = cs_clock_steady();
 	CsSqlScope	scope;
 
 	if (!TimestampDifferenceExceeds(pruned_at, now, PRUNE_MS))
@@ -190,10 +191,10 @@ prune(void)
 static void
 drain(CsDelivery *delivery)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DRAIN_MS);
+	TimestampTz end = TimestampTzPlusMilliseconds(cs_clock_steady(), DRAIN_MS);
 
 	while (!cs_delivery_drain(delivery, 100) &&
-		   (GetCurrentTimestamp() < end || cs_delivery_is_refreshing(delivery)))
+		   (cs_clock_steady() < end || cs_delivery_is_refreshing(delivery)))
 		;
 }
 
@@ -244,6 +245,24 @@ deliver(void)
 	cs_delivery_close(delivery);
 }
 
+/*
+ * Whatever the database or the role presets for its sessions, the worker writes, and
+ * takes no part in the conflicts of serializable transactions, which would make those
+ * of applications fail.
+ */
+static void
+override_presets(void)
+{
+	static const char *const settings[][2] = {
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
+}
+
 /* The worker process of a database. */
 void
 contactsync_worker_main(Datum arg)
@@ -256,6 +275,7 @@ contactsync_worker_main(Datum arg)
 	cs_shmem_attach_worker(dboid);
 	before_shmem_exit(detach, (Datum) 0);
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
+	override_presets();
 
 	begin();
 	extension = get_extension_oid(CS_EXTENSION, true);

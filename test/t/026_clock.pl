@@ -1,0 +1,130 @@
+# What delivery goes by is neither the system's clock, which somebody may set, nor the start of the process.
+
+use strict;
+use warnings;
+
+use ContactSync;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $directory = PostgreSQL::Test::Utils::tempdir;
+my $offset = "$directory/offset";
+
+# Set the clock of the server's processes, by so many seconds.
+sub set_clock
+{
+	my ($seconds) = @_;
+
+	open my $file, '>', "$offset.new" or die $!;
+	print $file $seconds;
+	close $file or die $!;
+	rename "$offset.new", $offset or die $!;
+	return;
+}
+
+open my $source, '>', "$directory/clock.c" or die $!;
+print $source <<'END';
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static long offset(void)
+{
+	char text[32] = {0};
+	int fd = open(getenv("CLOCK_OFFSET"), O_RDONLY);
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+		_exit(99);
+	close(fd);
+	return atol(text);
+}
+
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+	int result = syscall(SYS_clock_gettime, id, now);
+
+	if (id == CLOCK_REALTIME)
+		now->tv_sec += offset();
+	return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+	struct timespec spec;
+
+	clock_gettime(CLOCK_REALTIME, &spec);
+	now->tv_sec = spec.tv_sec;
+	now->tv_usec = spec.tv_nsec / 1000;
+	return 0;
+}
+
+time_t time(time_t *result)
+{
+	struct timespec spec;
+
+	clock_gettime(CLOCK_REALTIME, &spec);
+	if (result)
+		*result = spec.tv_sec;
+	return spec.tv_sec;
+}
+END
+close $source or die $!;
+system_or_bail(qw(cc -shared -fPIC -o), "$directory/clock.so", "$directory/clock.c");
+set_clock(0);
+
+my $sandbox = start_sandbox();
+my $node;
+{
+	local $ENV{LD_PRELOAD} = "$directory/clock.so";
+	local $ENV{CLOCK_OFFSET} = $offset;
+	$node = start_node('contactsync.clock_speed' => 10, 'restart_after_crash' => 'on');
+}
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+sub deliver
+{
+	my ($first, $last) = @_;
+
+	sql("INSERT INTO customers SELECT g, format('c%s\@example.com', g) FROM generate_series($first, $last) g");
+	$sandbox->wait_for_contacts('mailingcore', $last, account => 'mail');
+	return;
+}
+
+my ($pace, $burst) = (0.5, 4);
+create_server($node, $sandbox, 'mailingcore', account => 'mail', server => { batch_size => 1, concurrency => 1, pace => $pace, burst => $burst });
+sql(q{
+	CREATE TABLE customers (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('customers', 'mail', '{"external_id": "id", "email": "email"}')});
+deliver(1, 4);
+set_clock(-3600);
+is(sql(q{SELECT now() < max(started_at) FROM contactsync.calls}), 't', 'the clock was set back');
+deliver(5, 6);
+pass('delivery goes on');
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
+deliver(7, 7);
+pass('a worker that ends is started again');
+set_clock(3600);
+deliver(8, 9);
+pass('delivery goes on after the clock was set forward');
+# a worker that was killed may just have made calls
+crash_worker($node, 'postgres');
+deliver(10, 14);
+
+# calls follow the bucket, whatever process makes them
+my @clock = map { $_->{clock} * 10 } @{ $sandbox->journal('mailingcore', account => 'mail') };
+my $lowest = $burst;
+my $tokens = $burst;
+foreach my $i (1 .. $#clock)
+{
+	$tokens = $tokens - 1 + ($clock[$i] - $clock[ $i - 1 ]) * $pace;
+	$tokens = $burst if $tokens > $burst;
+	$lowest = $tokens if $tokens < $lowest;
+}
+cmp_ok($lowest, '>', -2, 'a new process does not begin with a full bucket');
+
+$node->stop;
+done_testing();
