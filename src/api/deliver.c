@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -114,9 +115,11 @@ typedef struct CsTarget
 	TimestampTz trouble_at;		/* when now.trouble was first seen */
 } CsTarget;
 
+/* Begin a transaction, which writes even if the session's do not by default. */
 static void
 begin(void)
 {
+	XactReadOnly = RecoveryInProgress();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 

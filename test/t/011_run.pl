@@ -52,9 +52,14 @@ like(stderr_of('CALL contactsync_run()'), qr{NOTICE: +10/45 +22 % +[\d.]+/s +ETA
 is($sandbox->count('mailingcore')->{contacts}, 45, 'contactsync_run() delivers all rows');
 is($node->safe_psql('postgres', 'SELECT backlog, synced, in_flight FROM contactsync.status'), '0|45|0', 'status shows the delivery');
 
+# the transactions of run write, whatever the session presets
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (46, 'c46@example.com')});
+is(stderr_of('SET default_transaction_read_only = on; CALL contactsync_run(); CALL contactsync_wait(NULL)'), '', 'contactsync_run() writes');
+is($sandbox->count('mailingcore')->{contacts}, 46, 'the row has arrived');
+
 # run and wait return at once if there is nothing to do
 is(stderr_of(q{CALL contactsync_run('mailingcore'); CALL contactsync_wait('mailingcore')}), '', 'nothing is printed if the queue is empty');
-is($sandbox->count('mailingcore')->{requests}, 5, 'nothing is sent if the queue is empty');
+is($sandbox->count('mailingcore')->{requests}, 6, 'nothing is sent if the queue is empty');
 
 # run fails inside a transaction
 like(stderr_of('BEGIN; CALL contactsync_run()'), qr/ERROR: +contactsync_run\(\) cannot run inside a transaction block/, 'contactsync_run() refuses to run inside a transaction');
