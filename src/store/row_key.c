@@ -68,6 +68,15 @@ cs_row_key_read_column(Relation rel, const char *name, CsKeyColumn *column, Memo
 static char *
 canonical_output(CsKeyColumn *column, Datum value)
 {
+	/* as in cs_source_enter(), which reads it again */
+	static const char *const settings[][2] = {
+		{"bytea_output", "hex"},
+		{"datestyle", "ISO, YMD"},
+		{"extra_float_digits", "3"},
+		{"intervalstyle", "postgres"},
+		{"lc_monetary", "C"},
+		{"timezone", "UTC"},
+	};
 	char	   *result;
 	int			nest_level;
 
@@ -75,16 +84,9 @@ canonical_output(CsKeyColumn *column, Datum value)
 		return OutputFunctionCall(&column->output, value);
 
 	nest_level = NewGUCNestLevel();
-	(void) set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("extra_float_digits", "3", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("bytea_output", "hex", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	result = OutputFunctionCall(&column->output, value);
 	AtEOXact_GUC(true, nest_level);
 	return result;

@@ -42,14 +42,26 @@
 void
 cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 {
-	/* a row is the same contact, whichever session delivers it */
+	/*
+	 * a row is the same contact, and an expression the same, whichever
+	 * session delivers it
+	 */
 	static const char *const settings[][2] = {
+		{"array_nulls", "on"},
 		{"bytea_output", "hex"},
 		{"datestyle", "ISO, YMD"},
+		{"default_text_search_config", "pg_catalog.simple"},
 		{"extra_float_digits", "1"},
 		{"intervalstyle", "postgres"},
+		{"lc_monetary", "C"},
+		{"lc_numeric", "C"},
+		{"lc_time", "C"},
 		{"row_security", "on"},
+		{"standard_conforming_strings", "on"},
 		{"timezone", "UTC"},
+		{"transform_null_equals", "off"},
+		{"xmlbinary", "base64"},
+		{"xmloption", "content"},
 	};
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(watch->owner)))

@@ -23,6 +23,35 @@ SET extra_float_digits = 3;
 RESET bytea_output;
 CALL contactsync_run();
 SELECT message FROM contactsync.failures;
+-- also what the locale decides, and what decides how an expression is read
+CREATE TABLE locales (price money PRIMARY KEY, at date, words text[]);
+SELECT contactsync_watch('locales', 'mail', '{"email": "concat_ws(''|'', price, to_char(at, ''TMMon''), current_setting(''lc_monetary''), current_setting(''lc_numeric''), current_setting(''lc_time''), length(''\\t''), to_tsvector(''the''), current_setting(''xmlbinary''), NULL = NULL)"}') > 0 AS watched;
+SET lc_monetary = 'POSIX';
+SET lc_numeric = 'POSIX';
+SET lc_time = 'POSIX';
+SET transform_null_equals = on;
+SET default_text_search_config = 'english';
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SET array_nulls = off;
+SET xmlbinary = hex;
+SET xmloption = document;
+INSERT INTO locales VALUES (1234.5, '2024-03-01');
+CALL contactsync_run();
+SELECT key, message FROM contactsync.failures WHERE source = 'locales'::regclass;
+SELECT current_setting('lc_monetary'), current_setting('lc_numeric'), current_setting('lc_time'), current_setting('transform_null_equals'), current_setting('standard_conforming_strings');
+RESET lc_monetary;
+RESET lc_numeric;
+RESET lc_time;
+RESET transform_null_equals;
+RESET default_text_search_config;
+RESET standard_conforming_strings;
+RESET escape_string_warning;
+RESET array_nulls;
+RESET xmlbinary;
+RESET xmloption;
+SELECT contactsync_unwatch('locales', 'mail') IS NOT NULL AS unwatched;
+DROP TABLE locales;
 -- and the settings of the session are restored
 SELECT current_setting('datestyle'), current_setting('timezone'), current_setting('intervalstyle'), current_setting('extra_float_digits'),
 	current_setting('enable_seqscan'), current_setting('search_path'), current_setting('transaction_read_only'), current_setting('lock_timeout');
