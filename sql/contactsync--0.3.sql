@@ -340,6 +340,7 @@ CREATE TABLE contactsync.endpoint (
 	stale_before	timestamptz,
 	reclaim_before	timestamptz,
 	halt_notified		boolean	NOT NULL DEFAULT false,
+	breaker		text	CHECK (breaker IN ('open', 'released')),
 	UNIQUE (server_oid, role, database)
 );
 COMMENT ON TABLE contactsync.endpoint
@@ -363,6 +364,8 @@ COMMENT ON COLUMN contactsync.endpoint.reclaim_before
 IS 'consent of contacts that were sent before that time is claimed again, where the row still says yes; null: of none';
 COMMENT ON COLUMN contactsync.endpoint.halt_notified
 IS 'NOTIFY reported that the server halted, and has not yet reported that it recovered';
+COMMENT ON COLUMN contactsync.endpoint.breaker
+IS 'open: halted because contacts were refused one like another; released: they are to fail, until one does not; null: neither';
 COMMENT ON COLUMN contactsync.endpoint.limitation
 IS 'what the account does not allow, as the provider''s answers show; the reason in contactsync.status';
 

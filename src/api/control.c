@@ -83,6 +83,7 @@ resume_server(Name server)
 	{
 		done |= cs_pause_end(lfirst_int(lc), 0);
 		done |= cs_database_identity_claim(lfirst_int(lc));
+		done |= cs_endpoint_state_release_breaker(lfirst_int(lc));
 	}
 	cs_sql_leave(&scope);
 	return done;

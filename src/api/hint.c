@@ -31,7 +31,8 @@ CS_FUNCTION(contactsync_hint);
 typedef struct CsHintSubject
 {
 	const char *reason;			/* never NULL */
-	const char *identifier;		/* the server, quoted */
+	const char *server;
+	const char *identifier;		/* the same, quoted */
 	const CsProvider *provider; /* NULL: not known */
 	List	   *server_options; /* of DefElem */
 	const char *role;			/* of the user mapping, as it is typed */
@@ -69,6 +70,7 @@ read_subject(CsHintSubject *subject, const char *server, Oid owner)
 	ForeignServer *foreign = GetForeignServerByName(server, true);
 	ListCell   *lc;
 
+	subject->server = server;
 	subject->identifier = quote_identifier(server);
 	subject->role = "CURRENT_USER";
 	if (foreign == NULL)
@@ -198,6 +200,7 @@ typedef enum CsHintAction
 	CS_HINT_TOPIC,
 	CS_HINT_FORM,
 	CS_HINT_NETWORK,
+	CS_HINT_RESUME,
 	CS_HINT_NAMED				/* the options that the reason names */
 } CsHintAction;
 
@@ -224,6 +227,7 @@ static const CsHaltHint halts[] = {
 	{CS_HALT_REQUEST, "The provider refuses every request; SELECT * FROM contactsync.calls shows its answers.", CS_HINT_NAMED},
 	{CS_HALT_FIELD, "Create the field at the provider, or map it to another one; delivery is then retried automatically.", CS_HINT_NOTHING},
 	{CS_HALT_TOPIC, "Create the topic at the provider, or set another one", CS_HINT_TOPIC},
+	{CS_HALT_REFUSALS, "Correct at the provider, or in the mapping, what the reason says; one contact in a while is tried, and when it is accepted, delivery continues. If the contacts are at fault, have them fail", CS_HINT_RESUME},
 	{CS_HALT_FORM, "Create the form at the provider, or set another one", CS_HINT_FORM}
 };
 
@@ -255,6 +259,9 @@ hint_of_action(const CsHintSubject *subject, const CsHaltHint *halt)
 			break;
 		case CS_HINT_NETWORK:
 			statement = allow_networks(subject->reason);
+			break;
+		case CS_HINT_RESUME:
+			statement = psprintf("SELECT contactsync_resume(%s)", quote_literal_cstr(subject->server));
 			break;
 		case CS_HINT_NAMED:
 			statement = alter_named(subject);

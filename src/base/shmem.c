@@ -3,9 +3,8 @@
  * shmem.c
  *		What backends, launcher and workers know of each other.
  *
- * There is one slot per database.  Nothing here outlives a restart, and nothing
- * is needed for correctness: what is queued is in tables, and a wake-up that is
- * lost costs a delay, not a change.
+ * There is one slot per database.  Nothing here outlives a restart.  What is queued
+ * is in tables: a wake-up that is lost costs a delay, not a change.
  *
  * shared->lock protects all fields but slot->attention.  A backend that commits
  * changes sets it to NEWS, and sets the latch only if it was ASLEEP.  The worker
@@ -25,7 +24,6 @@
 #include "storage/proc.h"
 #include "storage/shmem.h"
 #include "utils/resowner.h"
-#include "utils/timestamp.h"
 
 #include "base/clock.h"
 #include "base/compat.h"
@@ -481,14 +479,13 @@ cs_shmem_start_failed(Oid dboid, TimestampTz until)
 	LWLockRelease(shared->lock);
 }
 
-/* Have the slot wait for its next worker, longer while workers die young, which one
- * that was asked to end has not. */
+/* Have the slot wait for its next worker, longer while workers die young, unasked. */
 static void
 back_off(CsSlot *slot, bool asked)
 {
 	TimestampTz now = cs_clock_steady();
 
-	if (asked || TimestampDifferenceExceeds(slot->started_at, now, LONG_LIFE_SECONDS * 1000))
+	if (asked || now - slot->started_at > LONG_LIFE_SECONDS * USECS_PER_SEC)
 		slot->failures = 0;
 	if (!slot->leave)
 		slot->until = now + (INT64CONST(1) << Min(slot->failures, 6)) * USECS_PER_SEC;

@@ -57,6 +57,7 @@ cs_account_create(const CsEndpointState *state)
 	account->halt_notified = state->halt_notified;
 	account->context = context;
 	account->health_changed = true;
+	cs_breaker_load(&account->breaker, state->breaker);
 	account->pull_error = state->pull_error ? cs_text_message_to_utf8(state->pull_error) : NULL;
 	account->published = -1;
 	dlist_init(&account->ready);
@@ -283,7 +284,8 @@ cs_account_start_anew(CsAccount *account, double now)
 	if (account->limitation)
 		pfree(account->limitation);
 	account->limitation = NULL;
-	account->failures = 0;
+	account->failures = account->suspects = 0;
+	cs_breaker_start_anew(&account->breaker);
 	account->synced_since_halt = false;
 	account->refresh_wanted = false;
 	account->refresh_at = 0;
@@ -303,10 +305,12 @@ cs_account_resume_throttle(CsAccount *account, double now, double until, const c
 		set_health(account, CS_THROTTLED, Min(until, now + account->endpoint->max_retry_after), reason);
 }
 
-/* The provider answered well. */
+/* The provider answered well; but that does not end a halt because of refusals. */
 void
 cs_account_recover(CsAccount *account, double now)
 {
+	if (account->breaker.open)
+		return;
 	account->failures = 0;
 	/* an answer to an older call does not end a throttle */
 	if (account->health != CS_RUNNING && now >= account->resume_at)
@@ -317,7 +321,10 @@ cs_account_recover(CsAccount *account, double now)
 void
 cs_account_succeed(CsAccount *account, double now)
 {
+	if (account->breaker.open)
+		return;
 	account->last_success = now;
+	account->suspects = 0;
 	account->synced_since_halt = true;
 	cs_account_recover(account, now);
 }
@@ -364,6 +371,16 @@ cs_account_fail(CsAccount *account, double now, double retry_after, const char *
 		return;
 	wait = cs_account_time_to_wait(account, retry_after, account->failures);
 	set_health(account, CS_UNAVAILABLE, now + wait, message);
+}
+
+/*
+ * A contact that cannot be compared with another one waits, and the account is halted:
+ * another one may be tried at once.
+ */
+void
+cs_account_let_probe(CsAccount *account, double now)
+{
+	account->resume_at = now;
 }
 
 /* Only probe once in a while, until somebody fixes the configuration. */
@@ -439,7 +456,8 @@ cs_account_has_to_store(const CsAccount *account)
 {
 	ListCell   *lc;
 
-	if (account->health_changed || account->learned_changed || account->pull_error_changed)
+	if (account->health_changed || account->learned_changed || account->pull_error_changed ||
+		account->breaker.changed)
 		return true;
 	foreach(lc, account->lanes)
 	{
@@ -493,6 +511,8 @@ cs_account_store_health(const CsAccount *account)
 	notify_health(account);
 	if (account->learned_changed)
 		cs_endpoint_state_set_learned(account->id, account->learned_pace, account->limitation);
+	if (account->breaker.changed)
+		cs_endpoint_state_set_breaker(account->id, cs_breaker_to_store(&account->breaker));
 	if (account->pull_error_changed)
 		cs_endpoint_state_set_pull_error(account->id, account->pull_error);
 	if (account->health_changed)
@@ -515,6 +535,7 @@ cs_account_health_stored(CsAccount *account)
 	if (has_to_notify(account))
 		account->halt_notified = !account->halt_notified;
 	account->learned_changed = account->health_changed = account->pull_error_changed = false;
+	account->breaker.changed = false;
 }
 
 /*

@@ -13,10 +13,11 @@
 #include "lib/ilist.h"
 #include "nodes/pg_list.h"
 
+#include "delivery/breaker.h"
 #include "delivery/lane.h"
-#include "store/consent.h"
 #include "delivery/pace.h"
 #include "provider/endpoint.h"
+#include "store/consent.h"
 #include "store/endpoint_state.h"
 
 /* Any state but RUNNING ends with a call that the provider answers well. */
@@ -79,6 +80,9 @@ typedef struct CsAccount
 	double		resume_at;		/* no call before, unless RUNNING */
 	int			failures;		/* in a row */
 	double		last_success;	/* when a contact last had its outcome */
+	CsBreaker	breaker;		/* of refusals */
+	int			suspects;		/* contacts since then that may be at fault,
+								 * or else the account is */
 	bool		paused;			/* by contactsync_pause(): no call at all */
 	bool		probed_by_repeat;	/* the last probe was a repeated call */
 	bool		halt_notified;	/* as stored: listeners were told of the halt */
@@ -162,6 +166,7 @@ extern void cs_account_fail(CsAccount *account, double now, double retry_after,
 							const char *message);
 extern void cs_account_halt(CsAccount *account, double now, double retry_after,
 							const char *reason, const char *message);
+extern void cs_account_let_probe(CsAccount *account, double now);
 
 extern bool cs_account_is_probing(const CsAccount *account);
 extern int	cs_account_free_slots(const CsAccount *account, double now);

@@ -113,6 +113,8 @@ typedef struct CsChange
 	bool		conflicts_here; /* ... and is a contact of another row of ours */
 	bool		entangled;		/* ... whose change is in conflict, too */
 	double		failed_at;		/* of the first failed attempt, or 0 */
+	double		suspected_at;	/* when it was last counted in
+								 * account->suspects, or 0 */
 	bool		last;			/* goes behind the others when it is due */
 	double		not_before;
 	CsIdentityLock *locks[CS_CHANGE_LOCKS];

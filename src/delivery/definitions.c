@@ -305,6 +305,9 @@ update_account(CsDefinitions *definitions, CsAccount *account, const CsEndpointS
 		foreach(lc, account->lanes)
 			cs_lane_start_anew(lfirst(lc));
 	}
+	cs_breaker_take_word(&account->breaker, state->breaker);
+	if (account->breaker.released && !account->unreadable && account->health == CS_HALTED)
+		cs_account_recover(account, account->resume_at);
 	load_consents(account);
 	cs_pull_update(account, state, definitions->http, anew, now);
 }

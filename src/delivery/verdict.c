@@ -28,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "base/settings.h"
+#include "delivery/breaker.h"
 #include "delivery/call.h"
 #include "delivery/token.h"
 #include "delivery/verdict.h"
@@ -36,6 +37,9 @@
 
 /* A batch gets so many new idempotency keys before it is split. */
 #define MAX_REKEYS	1
+
+/* So many contacts in a row with an answer that is not the API's are not at fault. */
+#define MAX_SUSPECTS	3
 
 /* The first call about a contact was refused: the provider has nothing of it. */
 static void
@@ -70,6 +74,25 @@ yield_to_other(CsChange *change, double now)
 	cs_call_release_contact(change, not_before, true);
 }
 
+/*
+ * A contact was refused.  If all are, one like another, the account is halted; then
+ * the contact does not fail, but is tried again after others.
+ */
+static bool
+stays(CsAccount *account, const CsOutcome *outcome, double now)
+{
+	CsRefused	refused = cs_breaker_count(&account->breaker, account->endpoint, outcome);
+	const char *said = outcome->message ? outcome->message : outcome->reason;
+
+	if (refused == CS_REFUSED_FAILS)
+		return false;
+	cs_account_halt(account, now, -1, CS_HALT_REFUSALS,
+					outcome->code ? psprintf("contacts are refused alike (%s): %s", outcome->code, said) :
+					psprintf("contacts are refused alike: %s", said));
+	cs_call_withdraw(account, true, false);
+	return refused == CS_REFUSED_STAYS;
+}
+
 /* The contact fails, unless what it was refused for may pass. */
 static void
 refuse(const CsCall *call, int i, const CsOutcome *outcome, CsSettlement *settlement,
@@ -79,6 +102,8 @@ refuse(const CsCall *call, int i, const CsOutcome *outcome, CsSettlement *settle
 
 	if (may_conflict_pass(call, change, outcome->reason))
 		yield_to_other(change, now);
+	else if (!change->forgotten && stays(call->account, outcome, now))
+		cs_call_release_contact(change, 0, true);
 	else
 		cs_settle_failed(settlement, change, outcome, judgement->request_id);
 }
@@ -92,6 +117,7 @@ reject(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, dou
 	outcome.code = judgement->code;
 	outcome.message = judgement->message;
 	outcome.field = judgement->field;
+	outcome.ours = judgement->ours;
 	for (int i = 0; i < call->batch.ncontacts; i++)
 	{
 		if (judgement->verdict == CS_REJECT || judgement->verdict == CS_SPLIT)
@@ -228,6 +254,16 @@ settle_contact(const CsCall *call, int i, CsOutcome *outcome, CsSettlement *sett
 	}
 }
 
+/* Was a contact not refused? */
+static bool
+has_success(const CsCall *call, const CsJudgement *judgement)
+{
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		if (judgement->outcomes[i].kind == CS_OUTCOME_OK || judgement->outcomes[i].ours)
+			return true;
+	return false;
+}
+
 static void
 done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
 {
@@ -283,6 +319,71 @@ break_lanes(CsCall *call, const CsJudgement *judgement, double now)
 	cs_call_release_contacts(call, 0, false);
 }
 
+/* Count the contacts that drew such an answer since there was a success. */
+static int
+count_suspects(CsAccount *account, CsChange *change, double now)
+{
+	if (change->suspected_at == 0 || change->suspected_at <= account->last_success)
+		account->suspects++;
+	change->suspected_at = now;
+	return account->suspects;
+}
+
+/* Are there contacts, beside one whose call has just ended, that can be tried? */
+static bool
+has_others(const CsAccount *account, double now)
+{
+	return account->in_flight > 0 || !dlist_is_empty(unconstify(dlist_head *, &account->ready)) ||
+		cs_account_has_changes(account, now);
+}
+
+/*
+ * An answer that is not the API's, such as a firewall's page, may be due to one contact.
+ * Return false if it is not.  A contact that draws it alone is tried again after others;
+ * it fails once it was tried enough and others had their outcome.  If there are no
+ * others to compare it with, the account is halted, but tries another one at once.
+ */
+static bool
+find_culprit(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
+{
+	CsAccount  *account = call->account;
+	CsChange   *change = call->changes[0];
+	double		wait;
+
+	for (int i = 0; i < call->batch.ncontacts; i++)
+		if (call->changes[i]->failed_at == 0)
+			call->changes[i]->failed_at = now;
+	if (call->batch.ncontacts > 1)
+	{
+		split(call, settlement, judgement, now);
+		return true;
+	}
+	change->attempts++;
+	if (is_given_up(call))
+	{
+		judgement->reason = CS_REASON_REJECTED;
+		cs_account_recover(account, now);
+		reject(call, settlement, judgement, now);
+		return true;
+	}
+	if (count_suspects(account, change, now) >= MAX_SUSPECTS)
+	{
+		cs_account_halt(account, now, judgement->retry_after, judgement->reason, judgement->message);
+		cs_call_withdraw(account, true, false);
+		wait = 0;
+	}
+	else if (is_tried_enough(call) && !has_others(account, now))
+	{
+		cs_account_halt(account, now, judgement->retry_after, judgement->reason, judgement->message);
+		cs_account_let_probe(account, now);
+		wait = cs_probe_interval;
+	}
+	else
+		wait = cs_pace_backoff(change->attempts);
+	cs_call_release_contact(change, wait > 0 ? now + wait : 0, true);
+	return true;
+}
+
 static void
 halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 {
@@ -292,11 +393,11 @@ halt(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now)
 		reject(call, settlement, judgement, now);
 	else if (judgement->mapping_error)
 		break_lanes(call, judgement, now);
-	else
+	else if (!judgement->contact_suspected || !find_culprit(call, settlement, judgement, now))
 	{
 		cs_account_halt(call->account, now, judgement->retry_after,
 						judgement->reason ? judgement->reason : "halted", judgement->message);
-		cs_call_release_contacts(call, 0, judgement->contact_suspected);
+		cs_call_release_contacts(call, 0, false);
 	}
 }
 
@@ -344,6 +445,8 @@ execute(CsCall *call, CsJudgement *judgement, CsSettlement *settlement, double n
 	switch (judgement->verdict)
 	{
 		case CS_DONE:
+			if (has_success(call, judgement))
+				cs_breaker_close(&call->account->breaker);
 			cs_account_succeed(call->account, now);
 			done(call, settlement, judgement, now);
 			return false;

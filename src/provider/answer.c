@@ -178,6 +178,13 @@ judge_redirect(const CsEndpoint *endpoint, const CsResponse *response, CsJudgeme
 					   location ? location : "an unnamed address");
 }
 
+/* Is the request too large, whoever says so, and however? */
+static bool
+is_too_large(int status)
+{
+	return status == 413 || status == 414 || status == 431;
+}
+
 bool
 cs_answer_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
 					   CsJson *doc, CsJudgement *judgement)
@@ -204,13 +211,13 @@ cs_answer_judge_common(const CsEndpoint *endpoint, const CsResponse *response,
 						   "the proxy asks for a user name and a password");
 	else if (status >= 300 && status < 400)
 		judge_redirect(endpoint, response, judgement);
-	else if (doc == NULL && is_web_page(response))
+	else if (doc == NULL && is_web_page(response) && !is_too_large(status))
 	{
 		cs_answer_conclude(judgement, CS_HALT,
 						   status == 404 ? CS_HALT_URL : CS_HALT_NOT_API,
 						   "a web page answers instead of %s (status %d, \"%s\"): check base_url, proxies and firewalls",
 						   endpoint->provider->title, status, page_title(response));
-		judgement->contact_suspected = (status >= 400 && status != 404);
+		judgement->contact_suspected = status >= 400;
 	}
 	else
 		return false;
@@ -250,8 +257,12 @@ cs_answer_judge_refusal(const CsEndpoint *endpoint, const CsBatch *batch,
 	const char *reason = halt_reason(response->status);
 
 	if (reason)
+	{
 		cs_answer_conclude(judgement, CS_HALT, reason, "%s refused the request: HTTP status %d%s",
 						   endpoint->provider->title, response->status, quoted(doc));
+		/* something in between, such as a firewall, does not speak JSON */
+		judgement->contact_suspected = doc == NULL;
+	}
 	else
 	{
 		const char *message = cs_answer_error_message(doc);

@@ -213,6 +213,8 @@ const CsOption cs_option_common[] = {
 	.help = "how null values are sent: \"omit\" or \"clear\""},
 	{.name = "bulk_guard",.place = CS_ON_SERVER,.check = check_nonnegative_int,.preset = "1000",
 	.help = "the number of contacts that may be sent in bulk where that could send mail to people, or 0 for no limit"},
+	{.name = "refusal_guard",.place = CS_ON_SERVER,.check = check_nonnegative_int,.preset = "20",
+	.help = "after how many contacts in a row that are refused alike the server is halted, or 0 for never"},
 	{.name = "account",.place = CS_ON_SERVER,
 	.help = "the name of the account, which tells accounts at one URL apart; the server's name when it was made"},
 	{.name = "pull_every",.place = CS_ON_SERVER,.check = check_seconds,

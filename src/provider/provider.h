@@ -87,6 +87,8 @@ typedef struct CsOutcome
 								 * created */
 	bool		withheld;		/* the provider does not have the contact, and
 								 * it is not created */
+	bool		ours;			/* REJECTED, but not by the provider, which
+								 * may have done what it was asked to */
 	bool		opted_out;		/* the provider has an opt-out that did not
 								 * come from here; initially what is known,
 								 * unless this sending may claim */
@@ -100,8 +102,9 @@ typedef struct CsJudgement
 	bool		mapping_error;	/* HALT: the mapping of the watch is at fault,
 								 * not the account */
 	bool		contact_suspected;	/* HALT: a contact may be at fault instead
-									 * (a firewall's page), so probe with
-									 * another contact as well */
+									 * (a firewall's page): find out on which
+									 * it depends, if on any */
+	bool		ours;			/* REJECT: the decision is ours, see CsOutcome */
 	int			next_step;
 	const char *reason;			/* of the call: CS_REASON_ word, or CS_HALT_
 								 * word */
@@ -130,6 +133,7 @@ typedef struct CsJudgement
 #define CS_HALT_NOT_API			"not_the_api"	/* a web page answers */
 #define CS_HALT_REQUEST			"request_refused"	/* whatever the contact */
 #define CS_HALT_FIELD			"unknown_field"
+#define CS_HALT_REFUSALS		"refused_alike" /* contacts, one like another */
 #define CS_HALT_TOPIC			"unknown_topic"
 #define CS_HALT_FORM			"unknown_form"
 

@@ -84,7 +84,7 @@ cs_endpoint_state_load_all(void)
 	static CsStatement statement = {
 		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.limitation #>> '{}', e.stale_before,"
 		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.halt_notified,"
-		" e.learned_at, e.unlearnable, e.pull_error, e.reclaim_before"
+		" e.learned_at, e.unlearnable, e.pull_error, e.reclaim_before, e.breaker"
 		" FROM contactsync.endpoint e WHERE e.database = contactsync.database_identity() ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -122,6 +122,7 @@ cs_endpoint_state_load_all(void)
 		endpoint->pull_error = cs_sql_text(i, 14);
 		until = cs_sql_value(i, 15, &isnull);
 		endpoint->reclaim_before = isnull ? 0 : DatumGetTimestampTz(until);
+		endpoint->breaker = cs_sql_text(i, 16);
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;
@@ -229,6 +230,36 @@ cs_endpoint_state_set_busy(int endpoint, bool busy)
 	Datum		args[2] = {Int32GetDatum(endpoint), BoolGetDatum(busy)};
 
 	cs_sql_execute(&statement, args, NULL);
+}
+
+/* Store the state of the breaker of refusals; NULL: closed. */
+void
+cs_endpoint_state_set_breaker(int endpoint, const char *state)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET breaker = $2 WHERE id = $1", 2, {INT4OID, TEXTOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint)};
+	char		nulls[3] = "  ";
+
+	args[1] = cs_sql_text_or_null(state, &nulls[1]);
+	cs_sql_execute(&statement, args, nulls);
+}
+
+/* Have contacts fail although they are refused alike.  Return false if that is not
+ * what halts the endpoint. */
+bool
+cs_endpoint_state_release_breaker(int endpoint)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET breaker = 'released' WHERE id = $1 AND breaker = 'open'", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint);
+
+	if (cs_sql_execute(&statement, &arg, NULL) == 0)
+		return false;
+	cs_invalidation_send(CS_DEFINITIONS);
+	return true;
 }
 
 /* Store whether the last NOTIFY said that the endpoint is halted. */

@@ -34,6 +34,7 @@ typedef struct CsEndpointState
 	char	   *pull_error;		/* why the last pull failed, or NULL */
 	char	   *unlearnable;	/* why that cannot be listed, or NULL */
 	bool		halt_notified;	/* the last NOTIFY said that it is halted */
+	char	   *breaker;		/* of refusals: "open", "released" or NULL */
 } CsEndpointState;
 
 extern void cs_endpoint_state_follow_servers(void);
@@ -58,6 +59,8 @@ extern void cs_endpoint_state_set_health(int endpoint, const char *state, const 
 extern void cs_endpoint_state_set_learned(int endpoint, double pace, const char *limitation);
 extern void cs_endpoint_state_set_pull_error(int endpoint, const char *error);
 extern void cs_endpoint_state_set_unlearnable(int endpoint, const char *reason);
+extern void cs_endpoint_state_set_breaker(int endpoint, const char *state);
+extern bool cs_endpoint_state_release_breaker(int endpoint);
 extern void cs_endpoint_state_set_halt_notified(int endpoint, bool halt_notified);
 
 #endif							/* CS_STORE_ENDPOINT_STATE_H */

@@ -221,12 +221,15 @@ judge_tier(const CsEndpoint *endpoint, const CsBatch *batch, const char *message
 		judgement->next_step = CS_CARAMEL_FORM;
 	}
 	else
+	{
+		judgement->ours = true;
 		cs_answer_conclude(judgement, CS_REJECT, CS_REASON_REJECTED,
 						   "%s, and the form would claim consent that %s", message,
 						   batch->contacts[0]->consent != CS_CONSENT_YES ? "this contact has not given" :
 						   batch->contacts[0]->claim == CS_CLAIM_IF_NEW ?
 						   "may have been withdrawn there before (claims => 'all' submits it all the same)" :
 						   "may have been withdrawn since it was submitted");
+	}
 }
 
 static bool
@@ -425,8 +428,11 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 		judgement->limitation = ""; /* the plan allows upserts now */
 	judge_consent(caramel, contact, response, result, judgement);
 	if (keeps_consent(contact, result))
+	{
+		outcome->ours = true;
 		cs_answer_reject_contact(outcome, CS_REASON_REJECTED, "consent_kept",
 								 "the contact has been written, but Caramel has no call to withdraw the consent that it has: change it in the dashboard");
+	}
 }
 
 void
