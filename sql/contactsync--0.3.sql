@@ -1025,31 +1025,42 @@ WITH lane AS (
 		FROM contactsync.minute o
 		WHERE o.at >= pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() - interval '1 min')
 		GROUP BY o.endpoint) m
+), walk AS (
+	SELECT s.watch, s.kind,
+		pg_catalog.format('%s: %s %% of %s rows %s', s.kind, pg_catalog.floor(100.0 * s.done / GREATEST(s.total, s.done, 1)), GREATEST(s.total, s.done),
+			CASE s.phase WHEN 'counting' THEN 'counted' WHEN 'missing' THEN 'looked for that were sent' ELSE 'read' END) AS progress,
+		CASE WHEN s.done > 0 THEN pg_catalog.date_trunc('second', pg_catalog.now() + LEAST(GREATEST(s.total - s.done, 0)
+				* pg_catalog.date_part('epoch', s.updated_at - s.started_at) / s.done, 1e9) * interval '1 second') END AS eta
+	FROM contactsync.scan s WHERE s.state = 'running' AND s.kind <> 'poll'
 ), health AS (
 	SELECT e.id AS endpoint, l.watch, e.server, l.source, e.role, pg_catalog.pg_has_role(e.role, 'USAGE') AS mine,
 		CASE WHEN e.database <> contactsync.database_identity() OR p.paused_at IS NOT NULL THEN 'paused'
 			 WHEN w.state <> 'running' THEN w.state
 			 WHEN e.state <> 'running' THEN e.state
-			 WHEN q.contacts > 0 THEN 'running'
+			 WHEN q.contacts > 0 OR s.kind IS NOT NULL THEN 'running'
 			 ELSE 'idle' END AS state,
 		CASE WHEN e.database <> contactsync.database_identity()
 			 THEN pg_catalog.format('this database was restored or copied; if no other sends to the server: SELECT contactsync_resume(%L)', e.server)
 			 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
 			 WHEN w.state <> 'running' THEN w.reason
-			 ELSE COALESCE(e.reason, CASE WHEN q.contacts > 0 THEN w.reason END, CASE WHEN NOT w.complete AND EXISTS (SELECT FROM contactsync.due_removals() d WHERE d.endpoint = e.id AND d.waits)
+			 ELSE COALESCE(e.reason, CASE WHEN q.contacts > 0 THEN w.reason END,
+				NULLIF(pg_catalog.concat_ws('; ', s.progress,
+					'learning: ' || NULLIF(r.waiting, 0) || ' contacts wait until all contacts at the provider are listed'
+					|| COALESCE('; the last request failed: ' || e.pull_error, '')), ''),
+				CASE WHEN NOT w.complete AND EXISTS (SELECT FROM contactsync.due_removals() d WHERE d.endpoint = e.id AND d.waits)
 					THEN 'removals wait until all rows were read once, by an import or a reconciliation' END,
 				e.limitation OPERATOR(pg_catalog.#>>) '{}',
-				'learning: ' || NULLIF(r.waiting, 0) || ' contacts wait until all contacts at the provider are listed'
-					|| COALESCE('; the last request failed: ' || e.pull_error, ''),
 				'pulling: the last request failed: ' || e.pull_error,
 				'learning is off: the contacts at the provider cannot be listed: ' || e.unlearnable) END AS reason,
 		COALESCE(p.paused_at, CASE WHEN w.state <> 'running' THEN w.since END, e.since, w.created_at) AS since,
-		e.until, CASE WHEN e.database <> contactsync.database_identity() THEN 0 ELSE p.watch END AS paused, COALESCE(q.contacts, 0) AS backlog, q.oldest, COALESCE(r.in_flight, 0) AS in_flight, r.pace
+		e.until, CASE WHEN e.database <> contactsync.database_identity() THEN 0 ELSE p.watch END AS paused, COALESCE(q.contacts, 0) AS backlog, q.oldest, COALESCE(r.in_flight, 0) AS in_flight, r.pace,
+		s.eta
 	FROM lane l
 		JOIN contactsync.endpoint e ON e.id = l.endpoint
 		LEFT JOIN contactsync.watch w ON w.id = l.watch
 		LEFT JOIN LATERAL (SELECT p.watch, p.paused_by, p.paused_at, p.reason FROM contactsync.pause p
 						   WHERE p.endpoint = l.endpoint AND p.watch IN (0, l.watch) ORDER BY p.watch LIMIT 1) p ON true
+		LEFT JOIN walk s ON s.watch = l.watch
 		LEFT JOIN contactsync.backlog() q ON q.endpoint = l.endpoint AND q.watch = l.watch
 		LEFT JOIN contactsync.runtime() r ON r.endpoint = l.endpoint
 	WHERE pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
@@ -1061,9 +1072,9 @@ SELECT h.server, h.source, h.role AS owner, h.state,
 	h.in_flight,
 	COALESCE(n.calls, 0) AS rate,
 	h.pace,
-	CASE WHEN h.backlog > 0 AND n.contacts > 0 AND h.state = 'running' THEN
+	CASE WHEN h.state = 'running' THEN GREATEST(h.eta, CASE WHEN h.backlog > 0 AND n.contacts > 0 THEN
 		pg_catalog.date_trunc('second', pg_catalog.now() + LEAST(pg_catalog.sum(h.backlog) OVER (PARTITION BY h.endpoint)::float8 / n.contacts, 1e9)
-			* interval '1 second') END AS eta,
+			* interval '1 second') END) END AS eta,
 	COALESCE(c.synced, 0) AS synced,
 	COALESCE(c.unchanged, 0) AS unchanged,
 	COALESCE(c.failed, 0) AS failed,
@@ -1086,12 +1097,13 @@ COMMENT ON VIEW contactsync.status
 IS 'one row per server and watch: its state, the reason, since when, until when, and the command to run';
 COMMENT ON COLUMN contactsync.status.source IS 'watched table; null: contacts of contactsync_upsert()';
 COMMENT ON COLUMN contactsync.status.owner IS 'role that sends through the server';
+COMMENT ON COLUMN contactsync.status.reason IS 'why it is in this state, what an import or reconciliation has done so far, or what waits';
 COMMENT ON COLUMN contactsync.status.state IS 'idle, running, throttled, unavailable, halted, paused, broken or guarded';
 COMMENT ON COLUMN contactsync.status.since IS 'time at which the state began';
 COMMENT ON COLUMN contactsync.status.until IS 'time at which the next call is made, if the server has to wait';
 COMMENT ON COLUMN contactsync.status.oldest IS 'age of the oldest queued change';
 COMMENT ON COLUMN contactsync.status.in_flight IS 'number of calls in flight to the server';
-COMMENT ON COLUMN contactsync.status.eta IS 'estimated time at which the queue will be empty';
+COMMENT ON COLUMN contactsync.status.eta IS 'estimated time at which the queue will be empty, and an import or reconciliation complete';
 COMMENT ON COLUMN contactsync.status.synced IS 'number of contacts that the provider accepted';
 COMMENT ON COLUMN contactsync.status.unchanged IS 'number of changes that made no call, because the provider had the same contact';
 COMMENT ON COLUMN contactsync.status.failed IS 'number of times that a contact was given up on';

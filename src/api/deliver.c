@@ -164,7 +164,8 @@ read_progress(CsTarget *target)
 	begin();
 	roleid = cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
-	cs_progress_read(target->serverid, roleid, target->snapshot,
+	/* a scan queues rows that are left as before, whatever the snapshot says */
+	cs_progress_read(target->serverid, roleid, target->now.scans > 0 ? NULL : target->snapshot,
 					 target->snapshot ? target->started_at : DT_NOEND, target->left_until, &target->now);
 	target->total = Max(target->total, target->now.left);
 	cs_sql_leave(&scope);

@@ -195,7 +195,7 @@ my %seen;
 is_deeply([ grep { $seen{$_}++ } @{ $wide->{ids} } ], [], 'ids are unique');
 like($wide->{text}, qr/times in Europe\/Madrid \(CES?T\)/, 'the time zone is named');
 is_deeply([ map { "$_->{name}: $_->{state}, $_->{charts}" } @{ $wide->{servers} } ],
-	[ 'newsletter: idle, 3', 'test account: idle, 0', 'webshop: halted, 3' ], 'each server has its state, and charts if there were calls');
+	[ 'newsletter: idle, 3', 'test account: running, 0', 'webshop: halted, 3' ], 'each server has its state, and charts if there were calls');
 like($wide->{servers}[0]{hint} // '', qr/shared_preload_libraries/, 'the hint is shown');
 like($wide->{servers}[2]{hint}, qr/ALTER USER MAPPING/, 'the hint of a halted server is shown');
 like($wide->{text}, qr/unauthorized: the key was revoked/, 'the reason is shown');
