@@ -33,12 +33,13 @@ CREATE TABLE truth.spelling (
 	fault	text
 );
 
--- The history of each row, with the transaction that made each change.
+-- The history of each row, with the transaction that made each change; "there" is false where it was deleted.
 CREATE TABLE truth.history (
 	seq		bigint	GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	id		bigint	NOT NULL,
 	email	text,
 	newsletter boolean NOT NULL,
+	there	boolean	NOT NULL,
 	xact	xid		NOT NULL
 );
 CREATE INDEX ON truth.history (id, seq);
@@ -46,11 +47,16 @@ CREATE INDEX ON truth.history (id, seq);
 CREATE FUNCTION truth.note_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog AS $$
 BEGIN
-	INSERT INTO truth.history (id, email, newsletter, xact)
-	VALUES (NEW.id, NEW.email, NEW.newsletter, pg_current_xact_id()::xid);
+	IF TG_OP = 'DELETE' THEN
+		INSERT INTO truth.history (id, email, newsletter, there, xact)
+		VALUES (OLD.id, OLD.email, OLD.newsletter, false, pg_current_xact_id()::xid);
+	ELSE
+		INSERT INTO truth.history (id, email, newsletter, there, xact)
+		VALUES (NEW.id, NEW.email, NEW.newsletter, true, pg_current_xact_id()::xid);
+	END IF;
 	RETURN NULL;
 END $$;
-CREATE TRIGGER note_insert AFTER INSERT ON shop.customers
+CREATE TRIGGER note_insert AFTER INSERT OR DELETE ON shop.customers
 	FOR EACH ROW EXECUTE FUNCTION truth.note_change();
 CREATE TRIGGER note_update AFTER UPDATE ON shop.customers
 	FOR EACH ROW WHEN ((OLD.email, OLD.first_name, OLD.last_name, OLD.language, OLD.plan, OLD.points, OLD.newsletter)
