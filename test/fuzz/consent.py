@@ -131,12 +131,16 @@ def arguments():
     parser.add_argument("--provider", choices=PROVIDERS, help="run only this provider; this is faster, but makes other choices")
     parser.add_argument("--acts", help="comma-separated names of functions in consent_history.py; run only these")
     parser.add_argument("--show", type=int, default=3, help="number of histories to print for each kind of verdict and provider")
+    parser.add_argument("--these", metavar="SEED,...", help="run these seeds")
     parser.add_argument("--kept", action="store_true", help="run the seeds of consent_seeds.txt, which failed once")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     if options.kept:
         options.jobs, options.seeds = 1, len(kept_seeds())
+    if options.these:
+        options.these = [int(seed) for seed in options.these.split(",")]
+        options.jobs, options.seed, options.seeds = 1, min(options.these), len(options.these)
     if options.seed is None:
         options.seed = random.randrange(10**6)
     return options
@@ -201,7 +205,7 @@ def run_seeds(options, tally):
     print(f"seeds {options.seed} to {options.seed + options.seeds - 1}, {options.steps} steps"
           + (f"; the product does not have yet: {', '.join(missing)}" if missing else ""), flush=True)
     try:
-        seeds = [(seed, options.provider) for seed in range(options.seed, options.seed + options.seeds)]
+        seeds = [(seed, options.provider) for seed in options.these or range(options.seed, options.seed + options.seeds)]
         for seed, options.provider in kept_seeds() if options.kept else seeds:
             run_history(place, seed, tally)
     finally:

@@ -133,7 +133,7 @@ class History(World):
         ledger, marks = self.ledgers[account.provider], self.marks()
         arguments = ", automations => 'accepted'"
         account.imported.add(table)
-        ledger.imported(self.step_number, marks[account.provider], self.rows, self.present(account), {table})
+        ledger.imported(self.next_moment(), marks[account.provider], self.rows, self.present(account), {table})
         self.note(f"{function} of {table}", None, account.provider, marks)
         self.attempt(account, f"SELECT * FROM contactsync_{function}('{table}', '{account.server}'{arguments})")
 
@@ -250,6 +250,21 @@ class History(World):
             self.change("leave an address", f"UPDATE {one.table} SET email = 'left{self.fresh()}@s{self.seed}.example' WHERE uid = {one.uid}")
             self.change("... and another row takes it", f"UPDATE {two.table} SET email = {literal(left)} WHERE uid = {two.uid}")
 
+    def change_in_turn(self):
+        """Change two rows of one address in turn before any change is read: the first one changed last. Only --acts chooses this."""
+        rows = [row for row in self.rows.values() if row.live]
+        pairs = [(one, two) for one in rows for two in rows if one.uid != two.uid and (one.table, one.address) == (two.table, two.address)]
+        if not pairs:
+            self.duplicate()
+            return
+        one, two = self.rng.choice(pairs)
+        for account in self.accounts.values():
+            self.attempt(account, f"SELECT contactsync_pause('{account.server}')")
+        for row in (one, two, one):
+            self.change("change in turn", f"UPDATE {row.table} SET name = 'N{self.fresh()}' WHERE uid = {row.uid}")
+        for account in self.accounts.values():
+            self.attempt(account, f"SELECT contactsync_resume('{account.server}')")
+
     def truncate(self):
         self.stash += [row for row in self.rows.values() if row.table == "w"]
         self.change("truncate", "TRUNCATE w")
@@ -321,7 +336,7 @@ class History(World):
         contact = {"email": address, **({"attributes": {"name": name}} if account.provider == "mailingcore" else {"first_name": name})}
         if opt is not None:
             contact["opt_in"] = opt
-        self.ledgers[account.provider].upsert(self.step_number, marks[account.provider], address, opt, name, self.present(account))
+        self.ledgers[account.provider].upsert(self.next_moment(), marks[account.provider], address, opt, name, self.present(account))
         self.note(f"upsert {json.dumps(contact)}", {address}, account.provider, marks)
         self.attempt(account, "SELECT contactsync_upsert(%s, %s)", (account.server, json.dumps(contact)))
 

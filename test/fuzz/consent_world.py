@@ -25,6 +25,7 @@ class World:
         self.rng = random.Random(seed)
         self.database = f"w{seed}"
         self.step_number = 0
+        self.latest = 0             # the step of the last commit or act, with a fraction that orders those of one step
         self.lines = []             # (step, {provider: mark}, addresses or None, provider or None, text)
         self.rows = {}
         self.uids = 0
@@ -113,6 +114,11 @@ class World:
     def address(self, person):
         return f"{person}@s{self.seed}.example"
 
+    def next_moment(self):
+        """Return a number for a commit, an act or an import, between this step and the next."""
+        self.latest = max(self.latest, self.step_number) + 0.001
+        return round(self.latest, 3)
+
     def fresh(self):
         self.uids += 1
         return self.uids
@@ -131,8 +137,9 @@ class World:
         touched = {row.address for uid in differing for row in (before.get(uid), self.rows.get(uid)) if row}
         self.note(f"{text}: " + ("; ".join(difference(before.get(uid), self.rows.get(uid)) for uid in sorted(differing)) or "nothing"),
                   touched, None, marks)
+        moment = self.next_moment()
         for name in self.accounts:
-            self.ledgers[name].committed(self.step_number, marks[name], before, self.rows, present[name])
+            self.ledgers[name].committed(moment, marks[name], before, self.rows, present[name])
 
     def some_row(self, table=None):
         rows = [row for row in self.rows.values() if table in (None, row.table)]
@@ -145,7 +152,7 @@ class World:
     def act(self, account, address, act, **options):
         report = self.call("POST", f"{account.provider}/people",
                            {"account": account.name, "email": address, "act": act, **options})
-        self.ledgers[account.provider].person(self.step_number, address, act, report["events"][-1]["journal"])
+        self.ledgers[account.provider].person(self.next_moment(), address, act, report["events"][-1]["journal"])
         self.note(f"{act} at {account.provider}", {address}, account.provider)
 
     def quiet(self):

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Break the rules of consent in the source, one at a time, and check that the histories of consent.py notice; see mutants.py.
 #
-# usage: test/fuzz/mutants.sh [--seed N] [--seeds N] [NAME ...]
+# usage: test/fuzz/mutants.sh [--find N] [NAME ...]
 #
-# It takes a few minutes for each mutant that is hard to notice. Needs python3-psycopg2 in addition to the packages of the tests.
+# It takes a few minutes. Needs python3-psycopg2 in addition to the packages of the tests.
 set -u
 # shellcheck source=test/prefix.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../prefix.sh"
