@@ -186,6 +186,13 @@ cs_change_is_outdated(const CsChange *change)
 	return lock && cs_identity_lock_sent(lock, &change->set->sent_ahead) > change->latest_sequence;
 }
 
+/* Did what was sent instead claim consent that its row had just given? */
+bool
+cs_change_word_was_sent(const CsChange *change)
+{
+	return change->locks[CS_LOCK_KEY]->sent_word;
+}
+
 /*
  * The provider has the value of the change.  If that is newer than its place in
  * line, the changes of the same contact in between are outdated.
@@ -196,7 +203,7 @@ cs_change_mark_sent(CsChange *change)
 	CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
 
 	if (lock && change->latest_sequence > change->sequence && !cs_change_is_outdated(change))
-		cs_identity_lock_mark_sent(lock, &change->set->sent_ahead, change->latest_sequence);
+		cs_identity_lock_mark_sent(lock, &change->set->sent_ahead, change->latest_sequence, change->is_word);
 }
 
 /*

@@ -135,6 +135,9 @@ typedef struct CsChange
 	char		row_opt_in;		/* to be stored of the row; see
 								 * cs_contact_said() */
 	char		contact_opt_in; /* ... and of the contact */
+	bool		is_word;		/* its row said no or null, and claims consent */
+	bool		is_late_no;		/* something newer was sent already: only that
+								 * the row says no is to be sent */
 	bool		has_row;		/* the row is stored in source_row already */
 	bool		is_recorded;	/* ... as it will be when the contact is
 								 * synced */
@@ -169,6 +172,7 @@ extern double cs_change_ready_at(const CsChangeSet *set);
 extern bool cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot);
 
 extern bool cs_change_is_outdated(const CsChange *change);
+extern bool cs_change_word_was_sent(const CsChange *change);
 extern void cs_change_mark_sent(CsChange *change);
 
 extern void cs_change_postpone(CsChange *change, double not_before, bool first);

@@ -390,6 +390,21 @@ is_to_be_deleted(const CsItem *item)
 		endpoint->provider->deletes_opt_outs && endpoint->provider->deletes_opt_outs(endpoint);
 }
 
+/*
+ * Does the row say no since then, of which what was sent instead of it knows nothing?
+ * That is not outdated by other values of another row, but by a word.
+ */
+static bool
+is_late_no(const CsItem *item)
+{
+	const CsChange *change = item->change;
+	bool		is_new = !item->row.found || cs_known_has_left(item) || item->row.opt_in != CS_CONSENT_NO;
+
+	return item->contact->consent == CS_CONSENT_NO && item->known.key && item->known.action == 'u' &&
+		(change->lane->account->endpoint->provider->abilities & CS_CAN_UNSUBSCRIBE) != 0 &&
+		(is_new || change->unconfirmed) && !cs_change_word_was_sent(change);
+}
+
 /* Send the contact, unless the provider has it, or a newer value of it. */
 static bool
 decide_contact(CsSettlement *settlement, const CsItem *item, double now)
@@ -444,7 +459,8 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		change->alias_key = item->person.alias.upsert_key;
 	if (!cs_conflict_lock(change, contact, item->known.found ? &item->known : &item->left))
 		return drop_contact(change);
-	if (cs_change_is_outdated(change))
+	change->is_late_no = cs_change_is_outdated(change) && is_late_no(item);
+	if (cs_change_is_outdated(change) && !change->is_late_no)
 	{
 		cs_settle_outdated(settlement, change);
 		return false;
@@ -453,8 +469,13 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		return drop_contact(change);
 	if (is_to_be_deleted(item))
 		contact->action = CS_DELETE;
-	else if (withheld && !contact->withheld)
+	else if (change->is_late_no || (withheld && !contact->withheld))
 		contact->action = CS_UNSUBSCRIBE;
+	if (change->is_late_no)
+	{
+		change->removal_watch = item->known.watch;
+		change->removal_key = item->known.key;
+	}
 	return true;
 }
 

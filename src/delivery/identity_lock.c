@@ -118,13 +118,15 @@ cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock)
  * line whose list is sent_ahead.  The list is in the order of the sequences.
  */
 void
-cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence)
+cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence,
+						   bool is_word)
 {
 	dlist_node *before = &sent_ahead->head;
 
 	if (lock->sent_sequence > 0)
 		dlist_delete(&lock->node);
 	lock->sent_sequence = sequence;
+	lock->sent_word = is_word;
 	lock->sent_ahead = sent_ahead;
 	while (before->prev != &sent_ahead->head &&
 		   dlist_container(CsIdentityLock, node, before->prev)->sent_sequence > sequence)

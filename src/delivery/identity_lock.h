@@ -26,6 +26,8 @@ typedef struct CsIdentityLock
 	 * new as this.  Sequences of different lines do not compare.
 	 */
 	uint64		sent_sequence;
+	bool		sent_word;		/* it claimed consent, which its row had just
+								 * given */
 	dlist_head *sent_ahead;		/* the list of that line */
 	dlist_node	node;			/* of sent_ahead */
 } CsIdentityLock;
@@ -37,7 +39,8 @@ extern const char *cs_identity_lock_identity(const CsIdentityLock *lock);
 extern CsIdentityLock *cs_identity_lock_find(CsIdentityLocks *locks, const char *key);
 extern void cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock);
 
-extern void cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence);
+extern void cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence,
+									   bool is_word);
 extern uint64 cs_identity_lock_sent(const CsIdentityLock *lock, const dlist_head *sent_ahead);
 extern void cs_identity_lock_forget_sent(CsIdentityLocks *locks, dlist_head *sent_ahead, uint64 sequence);
 

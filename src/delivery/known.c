@@ -233,6 +233,8 @@ cs_known_apply(const CsItem *item)
 	mute_upsert(item, &facts);
 	facts.consent = contact->consent;
 	contact->claim = decide_claim(item, &facts);
+	item->change->is_word = contact->claim == CS_CLAIM && item->row.found && !cs_known_has_left(item) &&
+		(item->row.opt_in == CS_CONSENT_NO || item->row.opt_in == CS_CONSENT_NULL);
 	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && item->known.synced_at == 0);
 	contact->opted_out = cs_claim_is_closed(&facts);
 	contact->refused = cs_claim_is_refused(&facts);

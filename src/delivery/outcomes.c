@@ -325,7 +325,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 		reopen(outcomes, contact);
 	stored->contact = contact;
 	stored->upsert_key = copy(outcomes, change->upsert_key);
-	if (outcomes->lane->removals)
+	if (outcomes->lane->removals || change->is_late_no)
 	{
 		stored->watch = change->removal_watch;
 		stored->key = copy(outcomes, change->removal_key);
@@ -337,6 +337,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	}
 	stored->digest = change->digest;
 	stored->opt_in = contact->action == CS_UPSERT ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
+	stored->only_withdrawn = change->is_late_no;
 	stored->claimed = contact->action == CS_UPSERT && outcome->claimed;
 	stored->opted_out = outcome->opted_out;
 	stored->held = contact->keeps_address ||
@@ -350,6 +351,16 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 						"the address is not changed without a consent for the new one" :
 						contact->drops_consent ? "consent does not pass to the new address" : outcome->note);
 	stored->topics = copy(outcomes, outcome->topics);
+}
+
+/* Queue the row that speaks for the contact. */
+static void
+speak_again(CsLaneOutcomes *outcomes, const char *upsert_key)
+{
+	CsLeftTo   *left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
+
+	left->upsert_key = copy(outcomes, upsert_key);
+	left->is_speakers = true;
 }
 
 void
@@ -371,7 +382,9 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		if (contact->action == CS_UPSERT)
 			record_speaker(outcomes, change);
 		else
-			record_row(outcomes, change, true);
+			record_row(outcomes, change, !change->is_late_no);
+		if (change->is_late_no)
+			speak_again(outcomes, change->upsert_key);
 		if (outcome->moved && change->previous_key)
 		{
 			remove_unremembered(outcomes, change->previous_key);
@@ -427,16 +440,12 @@ void
 cs_outcomes_add_deferred(CsLaneOutcomes *outcomes, CsChange *change, const char *speaks_for,
 						 bool is_known)
 {
-	CsLeftTo   *left;
-
 	outcomes->unchanged++;
 	record_row(outcomes, change, false);
 	leave_previous(outcomes, change);
 	if (!is_known)
 	{
-		left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
-		left->upsert_key = copy(outcomes, speaks_for);
-		left->is_speakers = true;
+		speak_again(outcomes, speaks_for);
 		add_text(outcomes, &outcomes->unknown, speaks_for);
 	}
 	clear_failure(outcomes, change);

@@ -60,6 +60,7 @@ typedef struct CsContactStored
 	char		opt_in;
 	bool		claimed;
 	bool		opted_out;
+	bool		only_withdrawn; /* what else the provider has is not known */
 	bool		held;
 	bool		inherited;
 	const char *remote_id;

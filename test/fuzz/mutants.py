@@ -28,7 +28,7 @@ MUTANTS = [
            [("src/delivery/claim.c", "\tif (cs_claim_is_closed(facts))\n\t\treturn CS_CLAIM_NOT;\n", "\treturn CS_CLAIM;\n")],
            "mailingcore", "rename,everybody_leaves", "1 2", "resubscribed claimed"),
     Mutant("take every live change for a word",
-           [("src/delivery/claim.c", "return was_not_true(facts->row->opt_in);\n}", "return true;\n}")],
+           [("src/delivery/claim.c", "return facts->row->opt_in == CS_CONSENT_NO;\n}", "return true;\n}")],
            "campaignlark", "rename,everybody_leaves", "1 2", "resubscribed claimed"),
     Mutant("do not list who is at the provider before the first claim",
            [("src/delivery/known.c", "\tif (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))\n\t\treturn false;\n"

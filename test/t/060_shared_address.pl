@@ -120,6 +120,27 @@ is($node->safe_psql('postgres', q{SELECT key, reason FROM contactsync.failures})
 change(q{UPDATE customers SET email = 'lou@example.com' WHERE id = 9});
 is(at_provider('kim@example.com'), 'Lou UNSUBSCRIBED', 'the row with the invalid address does not keep the contact');
 
+# a row that says no between two changes of another, which is sent in its old position
+change(
+	q{INSERT INTO customers VALUES (21, 'max@example.com', 'Max', true)},
+	q{INSERT INTO customers VALUES (22, 'max@example.com', 'Ned', false)},
+	q{UPDATE customers SET first_name = 'Max 2' WHERE id = 21});
+is(at_provider('max@example.com'), 'Max 2 UNSUBSCRIBED', 'other values of another row do not outdate a no');
+is($node->safe_psql('postgres', 'SELECT backlog FROM contactsync.status'), '0', 'the queue is empty then');
+change(q{UPDATE customers SET first_name = 'Max 3' WHERE id = 21});
+is(at_provider('max@example.com'), 'Max 3 UNSUBSCRIBED', '... nor do later ones');
+change(q{UPDATE customers SET opt_in = true WHERE id = 22});
+is(at_provider('max@example.com'), 'Ned SUBSCRIBED', 'a word does');
+change(q{UPDATE customers SET opt_in = false WHERE id = 21});
+change(
+	q{UPDATE customers SET first_name = 'Max 4' WHERE id = 21},
+	q{UPDATE customers SET opt_in = false WHERE id = 22},
+	q{UPDATE customers SET opt_in = true WHERE id = 21});
+is(at_provider('max@example.com'), 'Max 4 SUBSCRIBED', '... also one that comes after the no and is sent before');
+change(q{UPDATE customers SET first_name = 'Max 5' WHERE id = 21});
+is(at_provider('max@example.com'), 'Max 5 SUBSCRIBED', '... and stands');
+change(q{DELETE FROM customers WHERE id IN (21, 22)});
+
 # of the rows that remain, the one that was sent last speaks for the contact
 change(qq{INSERT INTO customers VALUES ($_, 'pat\@example.com', 'Pat $_')}) foreach 11 .. 14;
 change(qq{UPDATE customers SET first_name = 'Pat $_ again' WHERE id = $_}) foreach 13, 12, 14;
