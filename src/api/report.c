@@ -315,10 +315,11 @@ put_watches(StringInfo page, SPITupleTable *rows, uint64 first, uint64 end)
 	appendStringInfoString(page, "<div class=\"wide\"><table class=\"watches\"><caption>Watches; contacts synced and failed since the watch was created</caption><thead><tr>"
 						   "<th scope=\"col\">source</th><th scope=\"col\">state</th><th scope=\"col\" class=\"n\">backlog</th>"
 						   "<th scope=\"col\" class=\"n\">synced</th><th scope=\"col\" class=\"n\">failed</th>"
-						   "<th scope=\"col\" class=\"n\">failures open</th><th scope=\"col\">last success</th><th scope=\"col\">ETA</th></tr></thead><tbody>\n");
+						   "<th scope=\"col\" class=\"n\">failures open</th><th scope=\"col\" class=\"n\">consent held</th>"
+						   "<th scope=\"col\" class=\"n\">withheld</th><th scope=\"col\">last success</th><th scope=\"col\">ETA</th></tr></thead><tbody>\n");
 	for (uint64 row = first; row < end; row++)
 	{
-		static const char *const counts[] = {"backlog", "synced", "failed", "failures"};
+		static const char *const counts[] = {"backlog", "synced", "failed", "failures", "held", "withheld"};
 		char	   *source = cs_report_data_text(rows, row, "source");
 		char	   *success = cs_report_data_text(rows, row, "last_success");
 		char	   *eta = cs_report_data_text(rows, row, "eta");

@@ -78,7 +78,7 @@ cs_report_data_status(void)
 				 " to_char(until, 'YYYY-MM-DD HH24:MI') AS until, backlog,"
 				 " EXTRACT(epoch FROM oldest)::float8 AS oldest,"
 				 " round(rate::numeric, 1) AS rate, round(pace::numeric, 1) AS pace,"
-				 " to_char(eta, 'YYYY-MM-DD HH24:MI') AS eta, synced, failed, failures,"
+				 " to_char(eta, 'YYYY-MM-DD HH24:MI') AS eta, synced, failed, failures, held, withheld,"
 				 " to_char(last_success, 'YYYY-MM-DD HH24:MI') AS last_success, worker, hint"
 				 " FROM contactsync.status ORDER BY server, owner, source::text NULLS FIRST",
 				 0, NULL, NULL);

@@ -80,7 +80,8 @@ window.onload = () => {
 				reasons: [...s.querySelectorAll('.bars tbody tr')].map(r => r.cells[0].textContent + '=' + r.querySelector('data').value),
 				data: [...s.querySelectorAll('.data tbody tr')].map(r => [...r.cells].map(c => c.textContent)),
 				scans: [...s.querySelectorAll('.scans tbody tr')].map(r => [...r.cells].map(c => c.textContent).slice(0, 7).join('|')),
-				watches: texts(s, '.watches tbody th')})),
+				watches: texts(s, '.watches tbody th'),
+				consent: [...s.querySelectorAll('.watches tbody tr')].map(r => [0, 6, 7].map(i => r.cells[i].textContent).join(' '))})),
 			failures: [...d.querySelectorAll('#failures tbody tr')].map(r => [...r.cells].map(c => c.textContent))
 		};
 	});
@@ -150,6 +151,8 @@ sql(q{
 		until = now() + interval '5 min' WHERE server = 'webshop';
 	INSERT INTO buyers SELECT g, format('b%s@example.com', g) FROM generate_series(6, 1250) g;
 	UPDATE contactsync.queue SET queued_at = now() - interval '40 min';
+	UPDATE contactsync.contact SET held = true WHERE key IN ('1', '2', '3') AND upsert_key NOT LIKE '%@%';
+	UPDATE contactsync.source_row SET withheld = true WHERE key IN ('4', '5') AND upsert_key LIKE '%@%';
 	INSERT INTO contactsync.scan (endpoint, watch, kind, phase, total, done, started_at, updated_at)
 	SELECT endpoint, id, 'import', 'comparing', 20000, 8000, now() - interval '40 s', now() FROM contactsync.watch WHERE source = 'quiet'::regclass;
 	UPDATE contactsync.counter SET synced = 1204331, unchanged = 90210, failed = 311 WHERE synced = 60;
@@ -200,6 +203,10 @@ like($wide->{servers}[0]{hint} // '', qr/shared_preload_libraries/, 'the hint is
 like($wide->{servers}[2]{hint}, qr/ALTER USER MAPPING/, 'the hint of a halted server is shown');
 like($wide->{text}, qr/unauthorized: the key was revoked/, 'the reason is shown');
 is_deeply($wide->{servers}[1]{scans}, ["public.quiet|import|comparing|8,000|20,000|40.0 % 40.0\x{a0}%|200"], 'a running import is shown');
+is(join(', ', map { @{ $_->{consent} } } @{ $wide->{servers} }[ 0, 2 ]),
+	sql(q{SELECT string_agg(format('public.%s %s %s', source, held, withheld), ', ' ORDER BY server) FROM contactsync.status WHERE source::text IN ('customers', 'buyers')}),
+	'... held consent and withheld contacts are those of SQL');
+like(sql(q{SELECT string_agg(format('%s %s', held, withheld), ', ' ORDER BY server) FROM contactsync.status WHERE source::text IN ('customers', 'buyers')}), qr/^3 0, 0 2$/, '... there are some');
 like($wide->{text}, qr/There were no calls in this period/, 'a period without calls is described');
 
 foreach my $server ($wide->{servers}[0], $wide->{servers}[2])
