@@ -110,6 +110,13 @@ says_no_by_upsert(const CsClaimFacts *facts)
 		was_not_true(said_of_contacts(facts));
 }
 
+bool
+cs_claim_asks_for_all(const CsClaimFacts *facts)
+{
+	return facts->all && facts->consent == CS_CONSENT_YES && !cs_claim_asks_others(facts) &&
+		!cs_claim_stands(facts) && !cs_claim_is_closed(facts);
+}
+
 /*
  * Does the row, or the contact of contactsync_upsert(), turn to true?  Null says
  * nothing, so a row that takes it back says nothing new if another row had said yes.
@@ -219,7 +226,7 @@ cs_claim_decide(const CsClaimFacts *facts)
 		return CS_CLAIM;
 	if (cs_claim_stands(facts))
 		return CS_CLAIM_NOT;
-	if (facts->all && !another_withdrew(facts))
+	if (facts->all && !another_withdrew(facts) && !facts->others.say_no)
 		return CS_CLAIM;
 	return cs_claim_is_remembered(facts) ? CS_CLAIM_NOT : CS_CLAIM_IF_NEW;
 }

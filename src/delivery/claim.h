@@ -49,6 +49,9 @@ extern CsClaim cs_claim_decide(const CsClaimFacts *facts);
 /* Is the row new to its contact, and do other rows decide whether it is a word? */
 extern bool cs_claim_asks_others(const CsClaimFacts *facts);
 
+/* Do other rows decide whether claims => 'all' claims it? */
+extern bool cs_claim_asks_for_all(const CsClaimFacts *facts);
+
 /* What was said last for the address, whichever contact it was said for, also if that
  * has gone: CS_CONSENT_... */
 extern char cs_claim_said(const CsClaimFacts *facts);

@@ -43,7 +43,7 @@ static CsClaim
 decide_claim(const CsItem *item, CsClaimFacts *facts)
 {
 	CsChange   *change = item->change;
-	bool		asks = cs_claim_asks_others(facts) &&
+	bool		asks = (cs_claim_asks_others(facts) || cs_claim_asks_for_all(facts)) &&
 	(item->known.found || item->person.elsewhere || item->person.remembered || item->now->any_leaves);
 	CsClaim		claim;
 
@@ -56,7 +56,7 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 		facts->others.left_yes = (change->origins & CS_ORIGIN_RENAMED) != 0;
 	}
 	claim = cs_claim_decide(facts);
-	if (asks && claim == CS_CLAIM)
+	if (asks && claim == CS_CLAIM && !cs_claim_asks_for_all(facts))
 		change->origins |= CS_ORIGIN_WORD;
 	return claim;
 }
@@ -159,8 +159,13 @@ apply_left(const CsItem *item)
 	if (!cs_known_has_left(item) || item->left.synced_at == 0 || item->left.action != 'u')
 		return;
 	contact->previous_key = cs_text_to_utf8(item->row.upsert_key, strlen(item->row.upsert_key));
-	/* what is at the new address already does not become another contact */
+
+	/*
+	 * what is at the new address already does not become another contact; and
+	 * nobody is mailed there again who said no
+	 */
 	contact->previous_shared = item->left.direct || item->known.synced_at != 0 ||
+		(contact->opted_out && contact->claim != CS_CLAIM) ||
 		cs_row_state_has_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id, item->change->key);
 	if (item->known.found || provider->moves == NULL ||
 		!provider->moves(lane->account->endpoint, contact))

@@ -225,10 +225,9 @@ class Owlat(Account):
         return reason.startswith("conflict") and "has another address now" in reason and row.address in self.left
 
     def leaves(self, address, event):
-        if self.follow and event["kind"] == "changed" and "segments" in event.get("lost", ()):
+        if event.get("left"):
             self.left.add(address)
-            return True
-        return False
+        return event.get("left", False)
 
     def subscribed(self, person, contacts):
         return bool(person) and any(

@@ -79,6 +79,7 @@ class Memory:
         self.rest_said_no = False   # the rows that stayed when one left said no, and none has said true since
         self.settled = None         # said, at the last quiet point
         self.newest = None          # the newest opt_in_at
+        self.timeless = False       # the person was forgotten, and nothing was claimed since
         self.words = []
         self.claimed = False        # a request has claimed it before
         self.claimed_by = set()     # the identities of contacts that such a request created or changed, where it tells
@@ -230,7 +231,10 @@ class Ledger:
 
         newer = self.account.maps_opt_at and new.opt_at and (memory.newest is None or new.opt_at > memory.newest)
         if newer and memory.known:
-            memory.words.append(Word(step, mark, "a newer opt_in_at", True))
+            # forget keeps 'hash and "closed" (no times, no topics)', so that nothing is known to be newer; and where no time is
+            # known of this (account, address), one that the row had before it got the address need not be
+            timed = memory.newest is not None or same and old.opt_at != new.opt_at
+            memory.words.append(Word(step, mark, "a newer opt_in_at", timed and not memory.timeless))
         elif same and old.key != new.key and before is not True and not self._nobody_says_no(new):
             word("opt_in became true together with the key, while another row says no", None)
         elif same and before is False:
@@ -314,7 +318,7 @@ class Ledger:
 
     def forgotten(self, address, rows):
         """Record an erasure. Rows with this address are as good as new; on_delete does not apply until one is sent again."""
-        self.memories[address].abandoned = True
+        self.memories[address].abandoned = self.memories[address].timeless = True
         self.loose |= {address} | {self.account.identity(row) for row in rows.values() if row.address == address}
         self.seen -= {row.uid for row in rows.values() if row.address == address}
 
@@ -401,7 +405,7 @@ class Ledger:
         # an address that the contact has left is not expected there again without a word
         memory.removed |= kind == "removed" or self.account.leaves(address, event)
         if kind in ("claimed", "asked") or gained:
-            memory.removed = memory.undecided = False
+            memory.removed = memory.undecided = memory.timeless = False
             memory.claimed_by.add(event.get("external_id"))
             self._judge_claim(memory, address, event, gained, over)
         if kind == "removed" or kind == "withdrawn" and set(event.get("lost", ())) - {UNASKED}:

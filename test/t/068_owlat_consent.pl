@@ -44,6 +44,19 @@ change(q{UPDATE people SET email = 'benny@acme.io' WHERE id = 2});
 is(change(q{INSERT INTO people VALUES (4, 'ben@acme.io', 'Ben', true)}), 'PUT /contacts/ben@acme.io 404', 'nor is a new row that says true');
 is(change(q{DELETE FROM people WHERE id = 4; UPDATE people SET email = 'ben@acme.io' WHERE id = 2}), 'PUT /contacts/ID 200', 'the contact moves back');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures}), 0, 'nothing fails');
+change(q{INSERT INTO people VALUES (5, 'cal@acme.io', 'Cal', false), (6, 'dot@acme.io', 'Dot', true)});
+change(q{DELETE FROM people WHERE id = 5});
+is(change(q{UPDATE people SET email = 'cal@acme.io' WHERE id = 6}), "PUT /contacts/cal\@acme.io 404\nDELETE /contacts/dot\@acme.io 200", 'no contact gets the address of somebody who said no');
+
+# a move whose answer was lost, of a contact that has nothing but an address
+$node->safe_psql('postgres', q{
+	CREATE TABLE plain (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('plain', 'owltest', '{"email": "email"}');
+	INSERT INTO plain VALUES (1, 'eve@acme.io'); CALL contactsync_wait('owltest')});
+$node->safe_psql('postgres', q{UPDATE contactsync.contact SET remote_id = NULL WHERE upsert_key = 'eve@acme.io'});
+$sandbox->fault('owlat', { match => { account => 'owltest', method => 'PUT' }, effect => 'after', action => { reset => 'before' } });
+like(change(q{UPDATE plain SET email = 'eva@acme.io'}), qr{^PUT /contacts/eve\@acme.io 404\nPUT /contacts/eva\@acme.io 200$}m, 'a move that is repeated finds the contact at the new address');
+is(scalar(grep { $_->{email} eq 'eva@acme.io' } @{ $sandbox->contacts('owlat', account => 'owltest') }), 1, 'a move that is repeated makes no second contact');
 
 # who said no, and was not created, is known to have said no when the row has gone
 change(q{INSERT INTO people VALUES (10, 'kim@acme.io', 'Kim', false), (11, 'lee@acme.io', 'Lee', false), (12, 'max@acme.io', 'Max', false), (13, 'ned@acme.io', 'Ned', false)});

@@ -89,6 +89,13 @@ foreach my $name (qw(mailingcore campaignlark))
 	$settle->("UPDATE $name SET wants = false WHERE id IN (80, 81)");
 	$settle->("UPDATE $name SET id = id + 10, wants = true WHERE id IN (80, 81)");
 	is($is_in_now->('p@example.com') . $is_in_now->('q@example.com'), 11, "$name: so it is if one row is read at a time");
+
+	# claims => 'all' does not claim what a row says no to
+	$settle->("INSERT INTO $name VALUES (95, 'r\@example.com', true, 'R'), (96, 'r\@example.com', NULL, 'R')");
+	$settle->("UPDATE $name SET wants = false WHERE id = 96");
+	$settle->("UPDATE $name SET first_name = 'S' WHERE id = 95");
+	$settle->("SELECT contactsync_reconcile('$name', '$account', claims => 'all', automations => 'accepted')");
+	is($is_in_now->('r@example.com'), 0, "$name: claims => 'all' does not claim what a row says no to");
 }
 
 # at MailingCore a contact that is found by an external id keeps it when its address changes; an address has one contact

@@ -148,18 +148,18 @@ judge_create(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 /*
  * Create the contact again, once, if it no longer exists and may be.  A move that was made
  * already, or to an address that another contact has, goes on with that address.
+ * [SRC]: creating does not find a contact that was moved, so it is updated, even
+ * with nothing.
  */
 static bool
-judge_update(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
-			 CsJson *doc, CsOwlatCall call, CsJudgement *judgement)
+judge_update(const CsBatch *batch, const CsResponse *response, CsJson *doc, CsOwlatCall call,
+			 CsJudgement *judgement)
 {
 	const CsContact *contact = batch->contacts[0];
 	bool		gone = is_not_found(response, doc);
-	bool		has_data = cs_owlat_has_data(contact, endpoint->nulls_clear);
 
-	if (call == CS_OWLAT_CALL_MOVE && (gone || response->status == 409) &&
-		(has_data || !gone || cs_owlat_may_create(contact)))
-		continue_with(judgement, has_data ? CS_OWLAT_STEP_UPDATE : CS_OWLAT_STEP_CREATE,
+	if (call == CS_OWLAT_CALL_MOVE && (gone || response->status == 409))
+		continue_with(judgement, CS_OWLAT_STEP_UPDATE,
 					  gone ? "no contact has the previous address" :
 					  "another contact has the new address already");
 	else if (gone && cs_owlat_may_create(contact))
@@ -318,7 +318,7 @@ cs_owlat_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespons
 	else if (call == CS_OWLAT_CALL_CREATE && judge_create(endpoint, batch, response, judgement))
 		return;
 	else if ((call == CS_OWLAT_CALL_UPDATE || call == CS_OWLAT_CALL_MOVE) &&
-			 judge_update(endpoint, batch, response, doc, call, judgement))
+			 judge_update(batch, response, doc, call, judgement))
 		return;
 	else
 		judge_refusal(endpoint, batch, response, doc, judgement);

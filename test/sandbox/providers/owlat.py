@@ -153,8 +153,9 @@ class Owlat(Provider):
             if contact[name] != value:
                 self.record(account, "contact_updated", contact, property=name)
         self.touch(account, contact, **changes)
-        for address in {before, contact["email"]}:
-            self.felt(account, address, "changed", request)
+        if contact["email"] != before:
+            self.felt(account, before, "changed", request, left=True)
+        self.felt(account, contact["email"], "changed", request)
         return Answer(200, {"data": present(contact)})
 
     @route("GET", CONTACTS + "/{idOrEmail}", scope="contacts:read")
