@@ -418,7 +418,7 @@ try_to_follow_commands(void)
 {
 	ErrorData  *error;
 
-	if (cs_try(follow_commands_as_owner, NULL, NULL, &error) != CS_TRY_OK)
+	if (cs_try(follow_commands_as_owner, NULL, CS_LOCK_TIMEOUT, &error) != CS_TRY_OK)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("contactsync could not follow this command: %s", error->message)));
@@ -480,57 +480,68 @@ refuse_to_drop_watches(void)
 				 errhint("End the watches with contactsync_unwatch(), or use DROP SERVER ... CASCADE to end them, too.")));
 }
 
-/* Drop the watches whose table or server was dropped, and return their number. */
-static uint64
-drop_watches(void)
+/* The watches and endpoints whose table or server was dropped. */
+typedef struct CsDropped
 {
-	static CsStatement statement = {
+	int			nwatches;
+	int		   *watches;
+	int		   *endpoints_of_watches;
+	int			nendpoints;
+	int		   *endpoints;
+} CsDropped;
+
+/* Find them.  This waits for nobody. */
+static void
+find_dropped(CsDropped *dropped)
+{
+	static CsStatement watches = {
 		"SELECT w.id, w.endpoint FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 		" JOIN pg_event_trigger_dropped_objects() d ON d.objsubid = 0 AND"
 		" (d.classid = 'pg_class'::regclass AND d.objid = w.source OR"
 		" d.classid = 'pg_foreign_server'::regclass AND " IS_SERVER_OF("e") ")"
 		" GROUP BY w.id, w.endpoint"
 	};
-	uint64		n = cs_sql_execute(&statement, NULL, NULL);
-	int		   *ids = palloc(Max(n, 1) * sizeof(int));
-	int		   *endpoints = palloc(Max(n, 1) * sizeof(int));
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		ids[i] = cs_sql_int(i, 1);
-		endpoints[i] = cs_sql_int(i, 2);
-	}
-	for (uint64 i = 0; i < n; i++)
-		cs_watch_store_drop(endpoints[i], ids[i]);
-	return n;
-}
-
-/* Delete what is stored of servers that were dropped, and return their number. */
-static uint64
-drop_endpoints(void)
-{
-	static CsStatement statement = {
+	static CsStatement endpoints = {
 		"SELECT e.id FROM contactsync.endpoint e, pg_event_trigger_dropped_objects() d"
 		" WHERE d.classid = 'pg_foreign_server'::regclass AND " IS_SERVER_OF("e")
 	};
-	uint64		n = cs_sql_execute(&statement, NULL, NULL);
-	int		   *ids = palloc(Max(n, 1) * sizeof(int));
 
-	for (uint64 i = 0; i < n; i++)
-		ids[i] = cs_sql_int(i, 1);
-	for (uint64 i = 0; i < n; i++)
-		cs_endpoint_state_drop(ids[i]);
-	return n;
+	dropped->nwatches = (int) cs_sql_execute(&watches, NULL, NULL);
+	dropped->watches = palloc(Max(dropped->nwatches, 1) * sizeof(int));
+	dropped->endpoints_of_watches = palloc(Max(dropped->nwatches, 1) * sizeof(int));
+	for (int i = 0; i < dropped->nwatches; i++)
+	{
+		dropped->watches[i] = cs_sql_int(i, 1);
+		dropped->endpoints_of_watches[i] = cs_sql_int(i, 2);
+	}
+	dropped->nendpoints = (int) cs_sql_execute(&endpoints, NULL, NULL);
+	dropped->endpoints = palloc(Max(dropped->nendpoints, 1) * sizeof(int));
+	for (int i = 0; i < dropped->nendpoints; i++)
+		dropped->endpoints[i] = cs_sql_int(i, 1);
+}
+
+/* Drop what is stored of them. */
+static void
+drop_stored(void *arg)
+{
+	const CsDropped *dropped = arg;
+
+	for (int i = 0; i < dropped->nwatches; i++)
+		cs_watch_store_drop(dropped->endpoints_of_watches[i], dropped->watches[i]);
+	for (int i = 0; i < dropped->nendpoints; i++)
+		cs_endpoint_state_drop(dropped->endpoints[i]);
 }
 
 /*
  * contactsync.note_drop(), on sql_drop: a watch goes with its table, or with its
- * server if CASCADE says so.
+ * server if CASCADE says so.  A command does not wait for what somebody has locked of
+ * it: whoever delivers drops that later.
  */
 Datum
 contactsync_note_drop(PG_FUNCTION_ARGS)
 {
 	CsSqlScope	scope;
+	CsDropped	dropped;
 
 	require_event_trigger(fcinfo, "contactsync.note_drop");
 	if (!cs_sql_is_ready())
@@ -538,8 +549,12 @@ contactsync_note_drop(PG_FUNCTION_ARGS)
 	cs_sql_enter(&scope);
 	if (keeps_watches((EventTriggerData *) fcinfo->context))
 		refuse_to_drop_watches();
-	if (drop_watches() + drop_endpoints() > 0)
+	find_dropped(&dropped);
+	if (dropped.nwatches + dropped.nendpoints > 0)
+	{
+		(void) cs_try(drop_stored, &dropped, CS_LOCK_TIMEOUT, NULL);
 		cs_invalidation_send(CS_DEFINITIONS);
+	}
 	cs_sql_leave(&scope);
 	PG_RETURN_VOID();
 }

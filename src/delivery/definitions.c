@@ -73,7 +73,7 @@ find_account(const List *accounts, int id)
 }
 
 /*
- * What belongs to roles that do not exist any more
+ * What belongs to roles, servers or tables that do not exist any more
  */
 
 static void
@@ -84,13 +84,30 @@ drop_watch(void *arg)
 	cs_watch_store_drop(orphan->endpoint, orphan->watch);
 }
 
-/* Drop a watch; if somebody has a lock on its table, leave the triggers there,
- * which do nothing then. */
 static void
+abandon_watch(void *arg)
+{
+	const CsOrphan *orphan = arg;
+
+	cs_watch_store_abandon(orphan->endpoint, orphan->watch);
+}
+
+static void
+drop_endpoint(void *arg)
+{
+	cs_endpoint_state_drop(((const CsOrphan *) arg)->endpoint);
+}
+
+/*
+ * Drop a watch; if somebody has a lock on its table, leave the triggers there,
+ * which do nothing then.  Return false if somebody has a lock on what is stored of
+ * it: it goes the next time.
+ */
+static bool
 drop_watch_or_row(CsOrphan *orphan)
 {
-	if (cs_try(drop_watch, orphan, CS_LOCK_TIMEOUT, NULL) != CS_TRY_OK)
-		cs_watch_store_abandon(orphan->endpoint, orphan->watch);
+	return cs_try(drop_watch, orphan, CS_LOCK_TIMEOUT, NULL) == CS_TRY_OK ||
+		cs_try(abandon_watch, orphan, CS_LOCK_TIMEOUT, NULL) == CS_TRY_OK;
 }
 
 static void
@@ -99,12 +116,17 @@ drop_orphans(void)
 	CsOrphan   *orphans;
 	int			n = cs_endpoint_state_find_orphans(&orphans);
 
+	bool		dropped = true;
+
 	for (int i = 0; i < n; i++)
 	{
 		if (orphans[i].watch != 0)
-			drop_watch_or_row(&orphans[i]);
-		if (i + 1 == n || orphans[i + 1].endpoint != orphans[i].endpoint)
-			cs_endpoint_state_drop(orphans[i].endpoint);
+			dropped &= drop_watch_or_row(&orphans[i]);
+		if (i + 1 < n && orphans[i + 1].endpoint == orphans[i].endpoint)
+			continue;
+		if (orphans[i].whole && dropped)
+			(void) cs_try(drop_endpoint, &orphans[i], CS_LOCK_TIMEOUT, NULL);
+		dropped = true;
 	}
 }
 

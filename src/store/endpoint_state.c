@@ -49,17 +49,22 @@ int
 cs_endpoint_state_find_orphans(CsOrphan **orphans)
 {
 	static CsStatement statement = {
-		"SELECT e.id, w.id FROM contactsync.endpoint e LEFT JOIN contactsync.watch w ON w.endpoint = e.id"
-		" WHERE e.database = contactsync.database_identity() AND NOT EXISTS (SELECT FROM pg_authid r WHERE r.oid = e.role)"
+		"SELECT e.id, w.id, g.whole FROM contactsync.endpoint e LEFT JOIN contactsync.watch w ON w.endpoint = e.id,"
+		" LATERAL (SELECT NOT EXISTS (SELECT FROM pg_authid r WHERE r.oid = e.role)"
+		" OR NOT EXISTS (SELECT FROM pg_foreign_server s WHERE s.oid = e.server_oid OR s.srvname = e.server) AS whole) g"
+		" WHERE e.database = contactsync.database_identity()"
+		" AND (g.whole OR w.id IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.source))"
 		" ORDER BY e.id, w.id"
 	};
 	int			n = (int) cs_sql_execute(&statement, NULL, NULL);
+	bool		isnull;
 
 	*orphans = palloc(Max(n, 1) * sizeof(CsOrphan));
 	for (int i = 0; i < n; i++)
 	{
 		(*orphans)[i].endpoint = cs_sql_int(i, 1);
 		(*orphans)[i].watch = cs_sql_int(i, 2);
+		(*orphans)[i].whole = DatumGetBool(cs_sql_value(i, 3, &isnull));
 	}
 	return n;
 }

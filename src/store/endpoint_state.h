@@ -39,11 +39,12 @@ typedef struct CsEndpointState
 
 extern void cs_endpoint_state_follow_servers(void);
 
-/* What belongs to a role that does not exist any more. */
+/* What belongs to a role, a server or a table that does not exist any more. */
 typedef struct CsOrphan
 {
 	int			endpoint;
 	int			watch;			/* 0: the endpoint has none */
+	bool		whole;			/* the endpoint as well */
 } CsOrphan;
 
 extern int	cs_endpoint_state_find_orphans(CsOrphan **orphans);
