@@ -12,6 +12,8 @@
  * the same kind opens it again.  contactsync_resume() has contacts fail until there
  * is a success.
  *
+ * A conflict does not count: it is between two contacts, however many there are.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -81,7 +83,8 @@ cs_breaker_count(CsBreaker *breaker, const CsEndpoint *endpoint, const CsOutcome
 	int			limit = cs_endpoint_option_int(endpoint, "refusal_guard", REFUSAL_GUARD);
 	char		kind[sizeof(breaker->kind)];
 
-	if (outcome->ours || breaker->released || limit == 0)
+	if (outcome->ours || breaker->released || limit == 0 ||
+		(outcome->reason && strcmp(outcome->reason, CS_REASON_CONFLICT) == 0))
 		return CS_REFUSED_FAILS;
 	snprintf(kind, sizeof(kind), "%s %s", outcome->reason ? outcome->reason : "",
 			 outcome->code ? outcome->code : "");

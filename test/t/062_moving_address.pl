@@ -82,6 +82,12 @@ sql(q{UPDATE customers SET email = 'x6@example.com' WHERE id = 61; CALL contacts
 sql(q{SELECT contactsync_reconcile('customers', 'mc'); CALL contactsync_run()});
 is(at_provider(6) . failures(), '61:x6 62:a6 63:c6', 'a reconciliation has it sent when the other has left');
 
+# however many such rows there are: the account does not refuse everybody
+sql(q{INSERT INTO customers SELECT 700 + g, 'many' || g || 'x@example.com' FROM generate_series(1, 30) g; CALL contactsync_run()});
+sql(q{INSERT INTO customers SELECT 800 + g, 'many' || g || 'x@example.com' FROM generate_series(1, 30) g; CALL contactsync_run()});
+is(sql(q{SELECT count(*) FROM contactsync.failures WHERE reason = 'conflict'}), '30', 'many conflicts in a row do not halt the server');
+sql(q{DELETE FROM customers WHERE id BETWEEN 700 AND 899; CALL contactsync_run()});
+
 # a row whose own contact has the address that it is to have under an external id that is another row's
 sql(q{
 	CREATE TABLE leads (id int PRIMARY KEY, email text, crm_id text);
