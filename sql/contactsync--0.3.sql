@@ -655,10 +655,15 @@ CREATE TABLE contactsync.failure (
 	contact		jsonb,
 	ignored		boolean	NOT NULL DEFAULT false,
 	digest		uuid,
+	conflict	bigint,
+	removal		boolean	NOT NULL DEFAULT false,
 	UNIQUE (watch, key, endpoint)
 );
 COMMENT ON TABLE contactsync.failure
 IS 'one row per contact that was given up on, with the reason; contactsync_retry() queues them again';
+CREATE INDEX failure_conflict ON contactsync.failure (endpoint, conflict) WHERE conflict IS NOT NULL;
+COMMENT ON COLUMN contactsync.failure.removal IS 'the contact was to be removed; the failure ends when a row stands for it again';
+COMMENT ON COLUMN contactsync.failure.conflict IS 'hash of the address that another contact has; the row is sent again when a contact leaves the address';
 COMMENT ON COLUMN contactsync.failure.ignored
 IS 'hidden by contactsync_ignore() until the contact fails differently';
 

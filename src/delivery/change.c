@@ -329,6 +329,8 @@ cs_change_next(CsChangeSet *set, double now)
 		return NULL;
 	change = dlist_container(CsChange, node, dlist_pop_head_node(&set->pending));
 	change->state = CS_CHANGE_ACTIVE;
+	change->last_read_at = change->read_at;
+	change->read_at = GetCurrentTimestamp();
 	change->upsert_key = change->previous_key = change->alias_key = NULL;
 	memset(&change->left, 0, sizeof(CsConsent));
 	memset(&change->moved_from, 0, sizeof(CsConsent));

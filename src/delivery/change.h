@@ -119,6 +119,9 @@ typedef struct CsChange
 	double		not_before;
 	CsIdentityLock *locks[CS_CHANGE_LOCKS];
 
+	TimestampTz read_at;		/* when it became ACTIVE the last time, or 0 */
+	TimestampTz last_read_at;	/* ... and the time before that */
+
 	/* while ACTIVE */
 	CsReadBatch *read_batch;	/* that "contact" was allocated in */
 	CsContact  *contact;

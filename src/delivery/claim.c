@@ -46,20 +46,11 @@ said_here(const CsClaimFacts *facts, char said)
 	return is_later ? cs_contact_said(other->opt_in, said) : cs_contact_said(said, other->opt_in);
 }
 
-/* The same.  What was said of a contact at another address counts only where nothing
- * is known of this one, and the contact takes its consent along. */
+/* The same; what was said of a contact at another address does not count for this one. */
 static char
 said_of_contacts(const CsClaimFacts *facts)
 {
-	char		said = CS_CONSENT_UNKNOWN;
-
-	if (facts->known->found && !facts->moves)
-		return said_here(facts, facts->known->opt_in);
-	said = said_here(facts, said);
-	if (said == CS_CONSENT_UNKNOWN && facts->known->found && !facts->other_address &&
-		!(facts->person->remembered && facts->person->memory.said != CS_CONSENT_UNKNOWN))
-		said = facts->known->opt_in;
-	return said;
+	return said_here(facts, facts->known->found && !facts->moves ? facts->known->opt_in : CS_CONSENT_UNKNOWN);
 }
 
 char
@@ -158,20 +149,26 @@ cs_claim_is_remembered(const CsClaimFacts *facts)
 		facts->person->elsewhere || facts->person->remembered;
 }
 
-/* The person's last known word, or else when the contact was last synced. */
+/*
+ * The person's last known word, or else when the contact was last synced; or rather when
+ * its row was read for that, since a word that came later was not sent with it.
+ */
 static TimestampTz
 last_word(const CsClaimFacts *facts)
 {
 	const CsPerson *person = facts->person;
-	bool		other = facts->other_address && (person->elsewhere || person->remembered);
+	bool		other = facts->moves && (person->elsewhere || person->remembered);
+	TimestampTz synced_at = facts->known->synced_at;
 	TimestampTz at = other ? 0 : facts->known->opt_in_at;
 
 	if (person->elsewhere)
 		at = Max(at, person->contact.opt_in_at);
 	if (person->remembered)
 		at = Max(at, person->memory.opt_in_at);
+	if (facts->read_at != 0)
+		synced_at = Min(synced_at, facts->read_at);
 	if (at == 0)
-		at = Max(other ? 0 : facts->known->synced_at, person->elsewhere ? person->contact.synced_at : 0);
+		at = Max(other ? 0 : synced_at, person->elsewhere ? person->contact.synced_at : 0);
 	return at;
 }
 

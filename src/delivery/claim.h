@@ -30,6 +30,8 @@ typedef struct CsClaimFacts
 {
 	char		consent;		/* CS_CONSENT_..., of the contact to be sent */
 	TimestampTz opt_in_at;		/* the person's word, or 0 */
+	TimestampTz read_at;		/* when the row was read the last time, if it
+								 * is known, or 0 */
 	const CsRowState *row;		/* NULL: contactsync_upsert() */
 	bool		rows_known;		/* what all rows of the watch said is stored */
 	const CsKnown *known;		/* the contact */
@@ -37,8 +39,9 @@ typedef struct CsClaimFacts
 	const CsPerson *person;
 	bool		moves;			/* the contact has another address so far */
 	bool		other_address;	/* ... and would be mailed at this one */
-	bool		moves_on;		/* it only inherited a claim with the address
-								 * that it leaves */
+	bool		moves_on;		/* ... for which nobody claimed its consent:
+								 * it only inherited a claim, or its row is
+								 * new to it */
 	bool		live;			/* a committed change, not a scan */
 	bool		word;			/* which was found to be a word before */
 	bool		all;			/* the user said claims => 'all' */

@@ -182,6 +182,7 @@ is_known_as_alias(const CsItem *item)
 	const CsKnown *alias = &item->person.alias;
 
 	return (provider->abilities & CS_UNIQUE_EMAIL) != 0 && alias->found && alias->action == 'u' &&
+		(alias->email == NULL || strcmp(item->upsert_key, alias->email) == 0) &&
 		alias->key && alias->synced_at > item->known.synced_at &&
 		cs_row_state_stands(alias->watch, alias->key, alias->upsert_key);
 }

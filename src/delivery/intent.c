@@ -20,6 +20,7 @@
 #include "base/try.h"
 #include "delivery/account.h"
 #include "delivery/intent.h"
+#include "delivery/remember.h"
 #include "store/departure.h"
 
 typedef struct CsIntents
@@ -31,6 +32,8 @@ typedef struct CsIntents
 	CsRowStored *rows;
 	int			ndepartures;
 	CsDeparture *departures;
+	int			nreopened;
+	CsConsent  *reopened;
 } CsIntents;
 
 /* The row stands for the contact from now on, as far as that is known. */
@@ -113,7 +116,7 @@ claims(const CsLane *lane, const CsItem *item)
 
 	if (lane->watch == NULL || item->contact->claim != CS_CLAIM)
 		return false;
-	if (!known->found)
+	if (!known->found || item->contact->reopens)
 		return (item->change->origins & CS_ORIGIN_WORD) != 0;
 	return known->synced_at != 0 &&
 		(known->opt_in == CS_CONSENT_NO || known->opt_in == CS_CONSENT_NULL);
@@ -140,6 +143,13 @@ add_contact(CsIntents *intents, const CsItem *item)
 	intent->claims = claims(lane, item);
 }
 
+/* The address is not remembered as closed any more, so that no other row repeats the word. */
+static void
+add_reopened(CsIntents *intents, const CsItem *item)
+{
+	intents->reopened[intents->nreopened++] = cs_remember_word(item->contact);
+}
+
 /* Add an item, if that is needed. */
 static void
 add(CsIntents *intents, const CsItem *item, bool is_new)
@@ -152,6 +162,8 @@ add(CsIntents *intents, const CsItem *item, bool is_new)
 	add_contact(intents, item);
 	if (intents->lane->watch == NULL)
 		return;
+	if (item->contact->reopens && claims(intents->lane, item) && item->contact->value[CS_EMAIL])
+		add_reopened(intents, item);
 	/* the word is this row's, which can repeat it: it has not said true yet */
 	if (is_word || !item->row.found)
 		add_row(intents, item->change, &item->row, is_word ? CS_CONSENT_NO : CS_CONSENT_UNKNOWN);
@@ -168,10 +180,12 @@ store(void *arg)
 
 	cs_contact_state_intend(lane->endpoint_id, intents->ncontacts, intents->contacts);
 	cs_row_state_store(lane->endpoint_id, lane->watch_id, intents->nrows, intents->rows);
-	if (intents->ndepartures == 0)
+	if (intents->ndepartures == 0 && intents->nreopened == 0)
 		return;
 	cs_sql_enter(&scope);
-	cs_departure_store(lane->endpoint_id, intents->ndepartures, intents->departures);
+	if (intents->ndepartures > 0)
+		cs_departure_store(lane->endpoint_id, intents->ndepartures, intents->departures);
+	cs_consent_reopen(&lane->account->consents, intents->nreopened, intents->reopened);
 	cs_sql_leave(&scope);
 }
 
@@ -184,6 +198,7 @@ cs_intent_store(const CsLane *lane, int n, CsItem **items)
 	intents.contacts = palloc(n * sizeof(CsContactIntent));
 	intents.rows = palloc(n * sizeof(CsRowStored));
 	intents.departures = palloc0(n * sizeof(CsDeparture));
+	intents.reopened = palloc0(n * sizeof(CsConsent));
 	if (lane->watch && n > 0)
 		find_new_to_contact(lane, n, items, is_new);
 	for (int i = 0; i < n; i++)

@@ -18,6 +18,7 @@
 #include "delivery/claim.h"
 #include "delivery/known.h"
 #include "delivery/pull.h"
+#include "delivery/remember.h"
 #include "delivery/withhold.h"
 #include "provider/provider.h"
 #include "store/row_state.h"
@@ -114,35 +115,28 @@ inherits_claim(const CsAccount *account, const CsItem *item)
 		account->learning == CS_LEARNING_DONE && !item->person.listed.found;
 }
 
+/* Does the contact have another address so far? */
+static bool
+is_moving(const CsItem *item)
+{
+	const CsKnown *known = &item->known;
+	const char *email = item->contact->value[CS_EMAIL];
+
+	return known->found && email &&
+		strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) != 0;
+}
+
 /*
  * Does a contact that only inherited its claim leave the address that it was claimed
- * for?  Then a live change of its row is the first one of another address.
+ * for, or does another row give it its address?  Then a live change of the row is the
+ * first one of another address.
  */
 static bool
 moves_on(const CsItem *item)
 {
-	return item->known.inherited && !item->known.opted_out && item->contact->value[CS_EMAIL] &&
-		(item->change->origins & CS_ORIGIN_LIVE) != 0 && item->known.email &&
-		strcmp(item->known.email, cs_text_from_utf8(item->contact->value[CS_EMAIL])) != 0;
-}
-
-/* What is remembered of the address of a contact that gets another one. */
-static CsConsent
-memory_of(const char *address, const CsKnown *known)
-{
-	CsConsent	consent = {.address = address};
-
-	if (known->opt_in == CS_CONSENT_NO)
-		consent.state = CS_MEMORY_SAID_NO;
-	else if (known->opted_out)
-		consent.state = CS_MEMORY_CLOSED;
-	else if (known->claimed)
-		consent.state = CS_MEMORY_CLAIMED;
-	else if (cs_contact_says_yes(known->opt_in))
-		consent.state = CS_MEMORY_HELD;
-	consent.said = known->opt_in;
-	consent.opt_in_at = known->opt_in_at ? known->opt_in_at : known->synced_at;
-	return consent;
+	return is_moving(item) && !item->known.opted_out && item->known.email &&
+		(item->change->origins & CS_ORIGIN_LIVE) != 0 &&
+		(item->known.inherited || (item->change->lane->watch && !item->row.found));
 }
 
 /*
@@ -177,18 +171,7 @@ apply_left(const CsItem *item)
 	contact->known = true;
 	if (contact->claim == CS_CLAIM_IF_NEW)
 		contact->claim = CS_CLAIM_NOT;
-	item->change->moved_from = memory_of(item->row.upsert_key, &item->left);
-}
-
-/* Does the contact have another address so far? */
-static bool
-is_moving(const CsItem *item)
-{
-	const CsKnown *known = &item->known;
-	const char *email = item->contact->value[CS_EMAIL];
-
-	return known->found && email &&
-		strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) != 0;
+	item->change->moved_from = cs_remember_left(item->row.upsert_key, &item->left);
 }
 
 /* If the contact gets another address, what is known of the old one is remembered. */
@@ -197,9 +180,11 @@ note_left_address(const CsItem *item)
 {
 	const CsKnown *known = &item->known;
 
+	if (!known->found && item->person.listed.other_address)
+		item->change->left.address = item->person.listed.other_address;
 	if (known->synced_at == 0 || !is_moving(item))
 		return;
-	item->change->left = memory_of(cs_contact_state_address(known), known);
+	item->change->left = cs_remember_left(cs_contact_state_address(known), known);
 }
 
 /*
@@ -223,6 +208,7 @@ cs_known_apply(const CsItem *item)
 	CsContact  *contact = item->contact;
 	CsClaimFacts facts = {
 		.opt_in_at = contact->opt_in_at,
+		.read_at = change->last_read_at,
 		.row = change->lane->watch ? &item->row : NULL,
 		.rows_known = change->lane->watch && change->lane->watch->complete,
 		.known = &item->known,

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "delivery/outcome_writer.h"
+#include "delivery/pull.h"
 #include "delivery/speaker.h"
 #include "store/consent.h"
 #include "store/contact_state.h"
@@ -65,6 +66,21 @@ count_removals(const CsLaneOutcomes *outcomes)
 					   failed[i].message && !failed[i].erases ? failed[i].message : failed[i].reason);
 }
 
+/* What was refused because a contact had one of these addresses is sent again. */
+static void
+retry_conflicts(const CsAccount *account, int n, char **addresses)
+{
+	bool		has_failures = false;
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		has_failures |= ((const CsLane *) lfirst(lc))->has_failures;
+	if (!has_failures || !cs_failure_retry_conflicts(account->id, n, addresses))
+		return;
+	foreach(lc, account->lanes)
+		((CsLane *) lfirst(lc))->exhausted = false;
+}
+
 void
 cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 {
@@ -94,6 +110,12 @@ cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 		cs_consent_reopen(&lane->account->consents, outcomes->reopened.n, outcomes->reopened.items);
 	cs_departure_remove(endpoint, outcomes->decided.n, outcomes->decided.items);
 	cs_departure_refuse(endpoint, outcomes->refused.n, outcomes->refused.items);
+	if (outcomes->standing.n > 0)
+		cs_failure_clear_removals(endpoint, outcomes->standing.n, (char **) outcomes->standing.items);
+	if (outcomes->relearns)
+		cs_pull_learn_again(lane->account);
+	if (outcomes->freed.n > 0)
+		retry_conflicts(lane->account, outcomes->freed.n, outcomes->freed.items);
 	if (outcomes->cleared.n > 0)
 		cs_failure_clear(endpoint, lane->watch_id, outcomes->cleared.n, outcomes->cleared.items);
 	if (outcomes->failed.n > 0)

@@ -17,6 +17,7 @@
 
 #include "base/text.h"
 #include "delivery/outcomes.h"
+#include "delivery/remember.h"
 #include "delivery/speaker.h"
 #include "store/consent.h"
 #include "store/contact_state.h"
@@ -134,6 +135,11 @@ failure_key(CsLaneOutcomes *outcomes, const CsChange *change)
 static void
 clear_failure(CsLaneOutcomes *outcomes, const CsChange *change)
 {
+	const CsAccount *account = outcomes->lane->account;
+
+	if ((account->removals->has_failures || outcomes->lane->has_failures) && outcomes->lane->watch &&
+		change->upsert_key && change->contact)
+		add_text(outcomes, &outcomes->standing, change->upsert_key);
 	if (outcomes->lane->has_failures)
 		*(const char **) add(outcomes, &outcomes->cleared, sizeof(char *)) = failure_key(outcomes, change);
 }
@@ -204,45 +210,14 @@ leave_previous(CsLaneOutcomes *outcomes, const CsChange *change)
 			(change->origins & CS_ORIGIN_LIVE) == 0;
 }
 
-/*
- * What is remembered of a person whose contact has gone.  If we deleted it, whatever
- * the provider knew of an opt-out may have gone with it, so that it does not prove
- * anything later that the provider does not know the address.
- */
-static char
-memory_of(const CsChange *change)
-{
-	const CsContact *contact = change->contact;
-
-	if (change->contact_opt_in == CS_CONSENT_NO)
-		return CS_MEMORY_SAID_NO;
-	if (contact->action == CS_DELETE && !contact->claimed)
-		return CS_MEMORY_CLOSED;
-	if (contact->opted_out || contact->action == CS_UNSUBSCRIBE)
-		return CS_MEMORY_CLOSED;
-	return contact->claimed ? CS_MEMORY_CLAIMED :
-		cs_contact_says_yes(change->contact_opt_in) ? CS_MEMORY_HELD : '\0';
-}
-
 static CsRemoved *
 add_removed(CsLaneOutcomes *outcomes, const CsChange *change)
 {
-	const CsContact *contact = change->contact;
 	CsRemoved  *removed = add(outcomes, &outcomes->removed, sizeof(CsRemoved));
 
 	removed->upsert_key = copy(outcomes, change->upsert_key);
-	removed->consent.state = memory_of(change);
-	removed->consent.said = change->removal_erases ? CS_CONSENT_UNKNOWN : change->contact_opt_in;
-
-	/*
-	 * where no time is known, what comes later is newer; of the forgotten
-	 * none is kept
-	 */
-	removed->consent.opt_in_at = contact->opt_in_at;
-	if (contact->opt_in_at == 0 && !change->removal_erases)
-		removed->consent.opt_in_at = GetCurrentTimestamp();
-	removed->consent.address = contact->value[CS_EMAIL] ?
-		copy(outcomes, cs_text_from_utf8(contact->value[CS_EMAIL])) : NULL;
+	removed->consent = cs_remember_removed(change);
+	removed->consent.address = copy(outcomes, removed->consent.address);
 	return removed;
 }
 
@@ -256,15 +231,19 @@ remove_unremembered(CsLaneOutcomes *outcomes, const char *upsert_key)
 }
 
 static void
-remember(CsLaneOutcomes *outcomes, const CsConsent *consent)
+remember(CsLaneOutcomes *outcomes, CsArray *array, CsConsent consent)
 {
-	CsConsent  *stored;
-
-	if (consent->state == '\0')
+	if (consent.state == '\0')
 		return;
-	stored = add(outcomes, &outcomes->remembered, sizeof(CsConsent));
-	*stored = *consent;
-	stored->address = copy(outcomes, consent->address);
+	consent.address = copy(outcomes, consent.address);
+	*(CsConsent *) add(outcomes, array, sizeof(CsConsent)) = consent;
+}
+
+/* Has the provider one contact for an address? */
+static bool
+is_unique(const CsLaneOutcomes *outcomes)
+{
+	return (outcomes->lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0;
 }
 
 /*
@@ -277,41 +256,15 @@ leave_address(CsLaneOutcomes *outcomes, const CsChange *change)
 {
 	if (change->left.address == NULL)
 		return;
-	if (outcomes->lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL)
+	if (is_unique(outcomes))
 	{
 		CsLeftTo   *left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
 
+		add_text(outcomes, &outcomes->freed, change->left.address);
 		left->upsert_key = copy(outcomes, change->left.address);
 		left->is_moved_over = true;
 	}
-	remember(outcomes, &change->left);
-}
-
-/*
- * A contact that said no is not created.  No row of it remembers that, so the address
- * does.
- */
-static void
-remember_refusal(CsLaneOutcomes *outcomes, const CsChange *change)
-{
-	const CsContact *contact = change->contact;
-	CsConsent	consent = {.state = CS_MEMORY_SAID_NO,.said = CS_CONSENT_NO};
-
-	if (contact->consent != CS_CONSENT_NO || contact->value[CS_EMAIL] == NULL)
-		return;
-	consent.address = cs_text_from_utf8(contact->value[CS_EMAIL]);
-	consent.opt_in_at = contact->opt_in_at ? contact->opt_in_at : GetCurrentTimestamp();
-	remember(outcomes, &consent);
-}
-
-/* The word ends what is remembered as closed. */
-static void
-reopen(CsLaneOutcomes *outcomes, const CsContact *contact)
-{
-	CsConsent  *consent = add(outcomes, &outcomes->reopened, sizeof(CsConsent));
-
-	consent->address = copy(outcomes, cs_text_from_utf8(contact->value[CS_EMAIL]));
-	consent->opt_in_at = contact->opt_in_at ? contact->opt_in_at : GetCurrentTimestamp();
+	remember(outcomes, &outcomes->remembered, change->left);
 }
 
 static void
@@ -322,7 +275,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 
 	leave_address(outcomes, change);
 	if (contact->reopens && outcome->claimed && contact->value[CS_EMAIL])
-		reopen(outcomes, contact);
+		remember(outcomes, &outcomes->reopened, cs_remember_word(contact));
 	stored->contact = contact;
 	stored->upsert_key = copy(outcomes, change->upsert_key);
 	if (outcomes->lane->removals || change->is_late_no)
@@ -372,7 +325,12 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	if (outcomes->lane->removals)
 		*(int *) add(outcomes, &outcomes->removed_for, sizeof(int)) = change->removal_watch;
 	if (contact->action == CS_DELETE)
-		(void) add_removed(outcomes, change);
+	{
+		const char *address = add_removed(outcomes, change)->consent.address;
+
+		if (is_unique(outcomes) && address)
+			add_text(outcomes, &outcomes->freed, address);
+	}
 	else
 		add_contact(outcomes, change, outcome);
 	if (outcomes->lane->removals)
@@ -388,12 +346,14 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		if (outcome->moved && change->previous_key)
 		{
 			remove_unremembered(outcomes, change->previous_key);
-			remember(outcomes, &change->moved_from);
+			remember(outcomes, &outcomes->remembered, change->moved_from);
 		}
 		else
 			leave_previous(outcomes, change);
 	}
-	if (change->alias_key)
+	if (change->alias_key && contact->action == CS_DELETE)
+		remove_unremembered(outcomes, change->alias_key);
+	else if (change->alias_key)
 		add_text(outcomes, &outcomes->unknown, change->alias_key);
 	clear_failure(outcomes, change);
 	cs_change_mark_sent(change);
@@ -469,7 +429,7 @@ cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change)
 {
 	outcomes->unchanged++;
 	record_row(outcomes, change, true);
-	remember_refusal(outcomes, change);
+	remember(outcomes, &outcomes->remembered, cs_remember_withheld(change->contact));
 	if (change->unconfirmed)
 		add_text(outcomes, &outcomes->unknown, change->upsert_key);
 	if (outcomes->lane->watch)
@@ -498,7 +458,7 @@ cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change)
 	else
 	{
 		remove_unremembered(outcomes, change->upsert_key);
-		remember_refusal(outcomes, change);
+		remember(outcomes, &outcomes->remembered, cs_remember_withheld(change->contact));
 	}
 	if (outcomes->lane->watch)
 		leave_previous(outcomes, change);
@@ -526,6 +486,7 @@ cs_outcomes_add_gone(CsLaneOutcomes *outcomes, CsChange *change)
 	outcomes->unchanged++;
 	if (change->unconfirmed && change->upsert_key)
 		add_text(outcomes, &outcomes->unknown, change->upsert_key);
+	outcomes->relearns |= change->unconfirmed && !change->was_known;
 	if (change->has_row)
 		add_text(outcomes, &outcomes->gone, change->key);
 	if (outcomes->lane->watch && change->upsert_key)
@@ -560,6 +521,10 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	stored->message = copy(outcomes, outcome->message);
 	stored->field = copy(outcomes, outcome->field);
 	stored->request_id = copy(outcomes, request_id);
+	if (strcmp(stored->reason, CS_REASON_CONFLICT) == 0 && is_unique(outcomes) && change->contact &&
+		change->contact->value[CS_EMAIL])
+		stored->conflict = copy(outcomes, cs_text_from_utf8(change->contact->value[CS_EMAIL]));
+	stored->removal = outcomes->lane->removals && !change->removal_erases;
 	stored->attempts = Max(change->attempts, 1);
 	stored->erases = change->removal_erases;
 	if (change->direct)

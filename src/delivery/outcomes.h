@@ -65,6 +65,12 @@ typedef struct CsLaneOutcomes
 	CsArray		speakers;		/* of CsRowKey: rows to be sent again */
 	CsArray		remembered;		/* of CsConsent: of addresses that no contact
 								 * has any more, or never had */
+	CsArray		standing;		/* of char *: contacts of rows, if a removal
+								 * has failed */
+	bool		relearns;		/* it is not known whom a call may have
+								 * created */
+	CsArray		freed;			/* of char *: addresses that contacts had,
+								 * where an address has one contact */
 	CsArray		failed;			/* of CsFailureStored */
 	CsArray		cleared;		/* of char *: keys whose failure is over */
 	CsArray		done;			/* of CsQueuePosition: rows to delete */

@@ -8,7 +8,10 @@
  * may have opted out.  After that, the contacts that changed are listed once in a
  * while, as contactsync_pull() does.
  *
- * Only the contacts whose consent would be claimed wait for the first listing.  They
+ * They are listed again, too, when a row goes whose call may have created a contact and
+ * was not answered: who was sent by it is not known.
+ *
+ * Only the contacts whose consent would be claimed wait for a listing.  They
  * wait as a whole, since the call that created one of them without consent would have
  * it listed as one that the provider had.  So does a contact of the same identity,
  * unless it says no; a Bloom filter tells that, so that any number can wait.
@@ -212,14 +215,20 @@ cs_pull_begin(CsAccount *account)
 	puller->pulled_at = GetCurrentTimestamp();
 	puller->round = 1;
 	puller->pull.page = 1;
-	if (account->learning == CS_LEARNING_DONE)
-	{
-		cs_sql_enter(&scope);
-		since = cs_remote_contact_since(account->id);
-		puller->pull.since = since ? MemoryContextStrdup(context, since) : NULL;
-		cs_sql_leave(&scope);
-	}
+	cs_sql_enter(&scope);
+	since = cs_remote_contact_since(account->id);
+	puller->pull.since = since ? MemoryContextStrdup(context, since) : NULL;
+	cs_sql_leave(&scope);
 	account->puller = puller;
+}
+
+void
+cs_pull_learn_again(CsAccount *account)
+{
+	if (account->learning != CS_LEARNING_DONE)
+		return;
+	cs_endpoint_state_forget_learned(account->id);
+	account->learning = CS_LEARNING_DUE;
 }
 
 /* Ask for the page that is wanted, unless its time has not come. */

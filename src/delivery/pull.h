@@ -55,6 +55,10 @@ extern void cs_pull_answered(CsPuller *puller, const CsResponse *response, doubl
 /* These need one. */
 extern bool cs_pull_is_to_begin(const CsAccount *account, double now);
 extern void cs_pull_begin(CsAccount *account);
+
+/* The provider may have contacts that we do not know of: list them before anybody is
+ * taken for new.  Needs the scope of cs_sql_enter(). */
+extern void cs_pull_learn_again(CsAccount *account);
 extern bool cs_pull_has_to_store(const CsAccount *account, double now);
 extern void cs_pull_store(CsAccount *account, double now);
 

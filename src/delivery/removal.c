@@ -257,8 +257,33 @@ make_contact(const CsChange *change, const CsKnown *known)
 }
 
 /*
+ * Where the provider has one contact for an address, it is deleted with everything that
+ * we know it by: if that is the address, by the ID that it had before its row had none.
+ */
+static void
+add_alias(const CsLane *lane, CsChange *change, CsKnown *known)
+{
+	CsContact  *contact = change->contact;
+	CsKnown		alias;
+
+	if ((lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0)
+		return;
+	cs_contact_state_read_alias(lane->endpoint_id, known, &alias);
+	if (!alias.found)
+		return;
+	change->alias_key = alias.upsert_key;
+	contact->claimed |= alias.claimed;
+	contact->opted_out |= alias.opted_out;
+	if (known->email)
+		return;
+	cs_contact_set(contact, CS_EXTERNAL_ID, cs_text_to_utf8(alias.upsert_key, strlen(alias.upsert_key)));
+	cs_contact_set(contact, CS_EMAIL, contact->upsert_key);
+}
+
+/*
  * Does a row stand for it?  Where the provider has one contact for an address, a row
- * of another key with the same address stands for it, too.
+ * with the same address that is known by the address rather than by an ID, or the other
+ * way round, stands for it, too.
  */
 static bool
 is_stood_for(const CsLane *lane, const CsKnown *known)
@@ -267,8 +292,8 @@ is_stood_for(const CsLane *lane, const CsKnown *known)
 
 	if (cs_row_state_has_other(lane->endpoint_id, known->upsert_key, 0, NULL))
 		return true;
-	return unique && cs_row_state_has_address(lane->endpoint_id, cs_contact_state_address(known),
-											  known->upsert_key);
+	return unique && cs_row_state_has_alias(lane->endpoint_id, cs_contact_state_address(known),
+											known->upsert_key);
 }
 
 /* Return true if the contact has to be removed at the provider. */
@@ -287,6 +312,8 @@ decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *se
 		return false;
 	}
 	change->contact = make_contact(change, &known);
+	if (change->contact->action == CS_DELETE)
+		add_alias(lane, change, &known);
 	change->read_batch = read_batch;
 	change->upsert_key = known.upsert_key;
 	change->was_known = known.synced_at != 0;

@@ -15,6 +15,7 @@
 
 #include "delivery/account.h"
 #include "delivery/speaker.h"
+#include "provider/provider.h"
 #include "store/contact_state.h"
 #include "store/queue.h"
 #include "store/row_state.h"
@@ -44,6 +45,23 @@ is_speakers(const CsLeftTo *left, const CsKnown *known, bool spoke)
 	return known->key && (left->is_speakers || left->is_moved_over ||
 						  (left->is_scan && !spoke &&
 						   cs_row_state_stands(known->watch, known->key, left->upsert_key)));
+}
+
+/*
+ * No row of the contact is left.  Rows that know it by something else have it sent again,
+ * since what they said was overwritten.
+ */
+static void
+leave_to_alias(const CsLane *lane, const CsKnown *known)
+{
+	CsKnown		alias;
+	int			watch;
+	char	   *key;
+
+	cs_contact_state_read_alias(lane->endpoint_id, known, &alias);
+	if (alias.found && alias.synced_at < known->synced_at &&
+		cs_row_state_find_speaker(lane->endpoint_id, alias.upsert_key, 0, "", &watch, &key))
+		cs_speaker_queue(lane, watch, key);
 }
 
 /*
@@ -81,6 +99,8 @@ leave_to_another(const CsLane *lane, const CsLeftTo *left)
 		cs_contact_state_invalidate(lane->endpoint_id, 1, (char **) &left->upsert_key);
 		cs_speaker_queue(lane, watch, key);
 	}
+	else if (lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL)
+		leave_to_alias(lane, &known);
 }
 
 /*

@@ -49,6 +49,9 @@ confirm_refusal(const CsCall *call, int i)
 		call->changes[i]->unconfirmed = call->changes[i]->was_unconfirmed;
 }
 
+/* How often contacts that are in each other's way are sent again. */
+#define MAX_CONFLICTS	6
+
 /*
  * Was the contact refused because another one has its address, and may that pass?
  * The first time it has to be found out whose it is (decide.c).
@@ -61,7 +64,8 @@ may_conflict_pass(const CsCall *call, CsChange *change, const char *reason)
 	if (reason == NULL || strcmp(reason, CS_REASON_CONFLICT) != 0 ||
 		(endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0)
 		return false;
-	return change->conflicts++ == 0 || (change->entangled && change->conflicts <= endpoint->max_retries);
+	return change->conflicts++ == 0 ||
+		(change->entangled && change->conflicts <= Min(endpoint->max_retries, MAX_CONFLICTS));
 }
 
 /* Let whoever is about to leave the address have its turn. */

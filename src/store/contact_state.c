@@ -181,6 +181,18 @@ cs_contact_state_is_speaker(const CsKnown *known, int watch, const char *key)
 }
 
 void
+cs_contact_state_read_alias(int endpoint, const CsKnown *known, CsKnown *alias)
+{
+	char	   *upsert_key = known->upsert_key;
+	char	   *email = known->email;
+
+	if (email)
+		cs_contact_state_read(endpoint, 1, &email, alias);
+	else
+		cs_contact_state_read_addresses(endpoint, 1, &upsert_key, &upsert_key, alias);
+}
+
+void
 cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known, CsRowState *rows)
 {
 	for (int i = 0; i < n; i++)

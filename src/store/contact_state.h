@@ -106,6 +106,12 @@ extern const char *cs_contact_state_address(const CsKnown *known);
 /* Does the row speak for the contact? */
 extern bool cs_contact_state_is_speaker(const CsKnown *known, int watch, const char *key);
 
+/*
+ * Where an address has one contact: the same one under another key, if we know it both by
+ * its address and by an ID.
+ */
+extern void cs_contact_state_read_alias(int endpoint, const CsKnown *known, CsKnown *alias);
+
 /* Give rows that speak for their contacts the digests of these, before they expire. */
 extern void cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known,
 										 CsRowState *rows);

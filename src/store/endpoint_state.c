@@ -347,3 +347,14 @@ cs_endpoint_state_set_unlearnable(int endpoint, const char *reason)
 	args[1] = cs_sql_message_or_null(reason, &nulls[1]);
 	cs_sql_execute(&statement, args, nulls);
 }
+
+void
+cs_endpoint_state_forget_learned(int endpoint)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.endpoint SET learned_at = NULL WHERE id = $1", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint);
+
+	cs_sql_execute(&statement, &arg, NULL);
+}

@@ -64,4 +64,7 @@ extern void cs_endpoint_state_set_breaker(int endpoint, const char *state);
 extern bool cs_endpoint_state_release_breaker(int endpoint);
 extern void cs_endpoint_state_set_halt_notified(int endpoint, bool halt_notified);
 
+/* Not all contacts of the provider have been listed, as far as is known. */
+extern void cs_endpoint_state_forget_learned(int endpoint);
+
 #endif							/* CS_STORE_ENDPOINT_STATE_H */

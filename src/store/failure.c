@@ -94,20 +94,21 @@ store_failure(int endpoint, const CsFailureStored *stored)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.failure AS f (endpoint, watch, key, upsert_key, reason, code, message, field,"
-		" attempts, first_at, last_at, request_id, contact, digest)"
-		" SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, t, t, $10, $11, $12 FROM clock_timestamp() t"
+		" attempts, first_at, last_at, request_id, contact, digest, conflict, removal)"
+		" SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, t, t, $10, $11, $12, hashtextextended($13, 0), $14 FROM clock_timestamp() t"
 		" ON CONFLICT (watch, key, endpoint) DO UPDATE SET upsert_key = excluded.upsert_key,"
 		" reason = excluded.reason, code = excluded.code, message = excluded.message, field = excluded.field,"
 		" attempts = f.attempts + excluded.attempts, last_at = excluded.last_at,"
 		" request_id = excluded.request_id, contact = excluded.contact, digest = excluded.digest,"
+		" conflict = excluded.conflict, removal = excluded.removal,"
 		" ignored = f.ignored AND (f.upsert_key, f.reason, f.code, f.message, f.contact) IS NOT DISTINCT FROM"
 		" (excluded.upsert_key, excluded.reason, excluded.code, excluded.message, excluded.contact)",
-		12, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, JSONBOID,
-		UUIDOID}
+		14, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, JSONBOID,
+		UUIDOID, TEXTOID, BOOLOID}
 	};
 	static const pg_uuid_t none = {{0}};
-	Datum		args[12];
-	char		nulls[13] = "            ";
+	Datum		args[14];
+	char		nulls[15] = "              ";
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(stored->watch);
@@ -124,6 +125,9 @@ store_failure(int endpoint, const CsFailureStored *stored)
 	nulls[10] = stored->direct ? ' ' : 'n';
 	args[11] = UUIDPGetDatum(&stored->digest);
 	nulls[11] = memcmp(&stored->digest, &none, sizeof(none)) == 0 ? 'n' : ' ';
+	args[12] = stored->conflict ? CStringGetTextDatum(stored->conflict) : (Datum) 0;
+	nulls[12] = stored->conflict ? ' ' : 'n';
+	args[13] = BoolGetDatum(stored->removal);
 	cs_sql_execute(&statement, args, nulls);
 }
 
@@ -132,6 +136,35 @@ cs_failure_store(int endpoint, int n, const CsFailureStored *stored)
 {
 	for (int i = 0; i < n; i++)
 		store_failure(endpoint, &stored[i]);
+}
+
+void
+cs_failure_clear_removals(int endpoint, int n, char **upsert_keys)
+{
+	static CsStatement statement = {
+		"DELETE FROM contactsync.failure WHERE removal AND endpoint = $1 AND upsert_key = ANY ($2)",
+		2, {INT4OID, TEXTARRAYOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), cs_sql_make_text_array(n, upsert_keys)};
+
+	cs_sql_execute(&statement, args, NULL);
+}
+
+bool
+cs_failure_retry_conflicts(int endpoint, int n, char **addresses)
+{
+	static CsStatement statement = {
+		"INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact, origin)"
+		" SELECT f.endpoint, f.watch, pg_current_xact_id(),"
+		" nextval('contactsync.queue_id') * CASE WHEN f.watch <> 0 THEN -1 ELSE 1 END, clock_timestamp(), 1,"
+		" CASE WHEN f.watch <> 0 THEN ARRAY[f.key] END, f.contact, 'r' FROM contactsync.failure f"
+		" WHERE f.endpoint = $1 AND f.conflict IN (SELECT hashtextextended(a, 0) FROM unnest($2) a)"
+		" AND (f.watch <> 0 OR f.contact IS NOT NULL)",
+		2, {INT4OID, TEXTARRAYOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), cs_sql_make_text_array(n, addresses)};
+
+	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
 char *

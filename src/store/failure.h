@@ -32,6 +32,9 @@ typedef struct CsFailureStored
 	const char *field;
 	const char *request_id;
 	int			attempts;
+	const char *conflict;		/* the address that another contact has, or
+								 * NULL */
+	bool		removal;
 	Jsonb	   *direct;			/* of contactsync_upsert() */
 	bool		erases;			/* the person is to be erased: nothing else
 								 * keeps the message */
@@ -54,6 +57,15 @@ extern void cs_failure_store(int endpoint, int n, const CsFailureStored *stored)
 
 /* The upsert key that failed, palloc'd, or NULL. */
 extern char *cs_failure_upsert_key(int endpoint, int watch, const char *key);
+
+/*
+ * Contacts do not have these addresses any more: queue the rows that failed because they
+ * had.  Return whether there were any.
+ */
+extern bool cs_failure_retry_conflicts(int endpoint, int n, char **addresses);
+
+/* Rows stand for these contacts: that they could not be removed is over. */
+extern void cs_failure_clear_removals(int endpoint, int n, char **upsert_keys);
 
 extern void cs_failure_clear(int endpoint, int watch, int n, char **keys);
 extern void cs_failure_prune(void);

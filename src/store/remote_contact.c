@@ -34,6 +34,7 @@
 /* Columns of contactsync.remote_contact that are read by number. */
 enum
 {
+	REMOTE_EMAIL = 1,
 	REMOTE_OPT_IN = 4
 };
 
@@ -63,7 +64,10 @@ find_listed(const char *index, int endpoint_id, int n, char **texts, CsListed *l
 			continue;
 		cs_keyed_table_text_key(keys, 1, texts[i]);
 		for (bool there = cs_keyed_table_find(&table, keys); there; there = cs_keyed_table_next(&table))
+		{
 			add_listed(&table, &listed[i]);
+			listed[i].other_address = cs_keyed_table_text(&table, REMOTE_EMAIL);
+		}
 	}
 	cs_keyed_table_close(&table);
 }
@@ -76,6 +80,9 @@ cs_remote_contact_find(int endpoint_id, int n, char **emails, char **external_id
 	for (int i = 0; i < n; i++)
 		listed[i].address = listed[i].found;
 	find_listed("remote_contact_external_id", endpoint_id, n, external_ids, listed);
+	for (int i = 0; i < n; i++)
+		if (listed[i].other_address && emails[i] && strcmp(listed[i].other_address, emails[i]) == 0)
+			listed[i].other_address = NULL;
 }
 
 /* Append a contact to a page. */

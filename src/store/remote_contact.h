@@ -22,6 +22,7 @@ typedef struct CsListed
 {
 	bool		found;
 	bool		address;		/* ... by the address */
+	char	   *other_address;	/* of a contact with the ID, or NULL */
 	bool		opted_in;		/* by one of the contacts that were found */
 	bool		opted_out;
 } CsListed;

@@ -284,16 +284,16 @@ cs_row_state_remove(int watch, int n, char **keys)
 	"c.endpoint = $1 AND (c.email = $2 OR c.upsert_key = $2 AND c.email IS NULL) AND c.upsert_key <> $3"
 
 bool
-cs_row_state_has_address(int endpoint, const char *address, const char *but_upsert_key)
+cs_row_state_has_alias(int endpoint, const char *address, const char *upsert_key)
 {
 	static CsStatement statement = {
 		"SELECT FROM contactsync.contact c JOIN contactsync.source_row s"
 		" ON s.upsert_key = c.upsert_key AND s.endpoint = c.endpoint"
-		" WHERE " OTHERS_OF_ADDRESS " LIMIT 1",
+		" WHERE " OTHERS_OF_ADDRESS " AND $2 IN ($3, c.upsert_key) LIMIT 1",
 		3, {INT4OID, TEXTOID, TEXTOID}
 	};
 	Datum		args[3] = {Int32GetDatum(endpoint), CStringGetTextDatum(address),
-	CStringGetTextDatum(but_upsert_key)};
+	CStringGetTextDatum(upsert_key)};
 	CsSqlScope	scope;
 	bool		found;
 

@@ -104,9 +104,10 @@ typedef struct CsRowStanding
 extern int	cs_row_state_read_standing(int endpoint, const char *upsert_key, CsRowStanding **rows);
 
 /*
- * Does a row stand for another contact with that address?  Needs no scope.
+ * Does a row stand for another contact with that address that is keyed by it, or if the
+ * contact itself is, by anything?  Needs no scope.
  */
-extern bool cs_row_state_has_address(int endpoint, const char *address, const char *but_upsert_key);
+extern bool cs_row_state_has_alias(int endpoint, const char *address, const char *upsert_key);
 
 /*
  * Return in keys the next ones of a watch after "after" ("" at first) that stand for

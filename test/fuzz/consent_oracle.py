@@ -124,6 +124,7 @@ class Ledger:
         self.stood = set()          # identities that rows have stood for
         self.lacking = set()        # those without a row at some moment since the last quiet point
         self.refusing = set()       # identities with a row that said false at some moment since the last quiet point
+        self.erased = set()         # identities that a request removed, and none has created since
         self.given_up = set()       # identities whose watch ended, so that on_delete does not apply
         self.remapped = set()       # uids of rows whose identity another mapping changed, and that were not read since
         self.upserted = {}          # address: (opt, name, step)
@@ -319,6 +320,7 @@ class Ledger:
     def forgotten(self, address, rows):
         """Record an erasure. Rows with this address are as good as new; on_delete does not apply until one is sent again."""
         self.memories[address].abandoned = self.memories[address].timeless = True
+        self.memories[address].said = None      # only that consent is closed is kept
         self.loose |= {address} | {self.account.identity(row) for row in rows.values() if row.address == address}
         self.seen -= {row.uid for row in rows.values() if row.address == address}
 
@@ -404,6 +406,7 @@ class Ledger:
         # "a consent is claimed once per word of the person, whatever rows, keys, ... come and go in between": who was claimed at
         # an address that the contact has left is not expected there again without a word
         memory.removed |= kind == "removed" or self.account.leaves(address, event)
+        (self.erased.add if kind == "removed" else self.erased.discard)(event.get("external_id"))
         if kind in ("claimed", "asked") or gained:
             memory.removed = memory.undecided = memory.timeless = False
             memory.claimed_by.add(event.get("external_id"))
@@ -547,6 +550,7 @@ class Ledger:
         memory = self.memories[row.address]
         return not self.account.withholds or (
             self.says(row) is True and memory.claimed and memory.no_step is None and not memory.removed
+            and self.account.identity(row) not in self.erased
             and (self.account.identity(row) == row.address or self.account.identity(row) in memory.claimed_by))
 
     def _keeps_address(self, row):

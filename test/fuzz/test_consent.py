@@ -166,6 +166,15 @@ class Words(OracleTest):
         self.claim()
         self.assert_found()
 
+    def test_what_was_said_is_forgotten(self):
+        self.claimed()
+        self.commit(self.row(1, opt=None))
+        self.ledger.forgotten(JANE, self.rows)
+        self.commit(self.row(1, opt=None, name="M"))
+        self.commit(self.row(1, name="M"))
+        self.claim(name="M")
+        self.assert_found()
+
     def test_a_newer_opt_in_at_is_one(self):
         self.account.maps_opt_at = True
         self.commit(self.row(1, opt_at=10))
@@ -408,6 +417,18 @@ class Spotzee(OracleTest):
     """An address can have several contacts."""
 
     provider = "spotzee"
+
+    def test_who_was_removed_at_another_address_is_not_created_again_without_a_word(self):
+        self.commit(self.row(1))
+        self.requested("created", gained=["subscription 5"], external_id="E1")
+        self.contacts[JANE].update(external_id="E1", first_name="N", data={}, subscriptions={})
+        self.quiet()
+        self.commit(gone=[1])
+        self.requested("removed", "new@example.org", external_id="E1")
+        self.contacts.clear()
+        self.commit(self.row(1))
+        self.quiet()
+        self.assert_found()
 
     def test_a_contact_whose_row_has_gone_may_stay(self):
         self.account.on_delete, self.account.can_withdraw = "ignore", True

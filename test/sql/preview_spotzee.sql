@@ -52,6 +52,8 @@ ALTER SERVER spot OPTIONS (DROP subscription_id);
 
 -- a contact that is not to be created is looked up, in both APIs if need be, and updated if it exists
 SELECT step, method, url, body FROM (VALUES (0), (2), (3)) AS s (step), contactsync_preview('spot', '{"external_id": "1", "email": "a@example.com", "opt_in": false}', step, state => '{"withheld": true}');
+-- ... also if another call has found the API meanwhile
+SELECT url FROM contactsync_preview('spot', '{"external_id": "1", "email": "a@example.com", "opt_in": false}', 2, state => '{"withheld": true, "limitation": "users: the API has /users, not /contacts"}');
 -- null: omitted, or sent
 SELECT body FROM contactsync_preview('spot', '{"external_id": "1", "email": null, "first_name": null, "attributes": {"plan": null}}');
 ALTER SERVER spot OPTIONS (ADD nulls 'clear');

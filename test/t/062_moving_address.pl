@@ -69,18 +69,17 @@ move(5, [ 1, 'b' ], [ 2, 'a' ]);
 deliver();
 is(failures(), '51 conflict, 52 conflict', 'an exchange is a conflict, and not tried for ever');
 sql(q{UPDATE customers SET email = 'x5@example.com' WHERE id = 51; CALL contactsync_run()});
-is(failures(), '52 conflict', 'one of them gives way');
-sql(q{SELECT contactsync_reconcile('customers', 'mc'); CALL contactsync_run()});
-is(at_provider(5) . failures(), '51:x5 52:a5 53:c5', 'then a reconciliation has the other sent');
+is(at_provider(5) . failures(), '51:x5 52:a5 53:c5', 'when one of them gives way, the other is sent by itself');
 
 # two rows that have the same address
 move(6, [ 2, 'a' ]);
 deliver();
 is(failures(), '62 conflict', 'a row with the address of another is a conflict');
 my $requests = $sandbox->count('mailingcore')->{requests};
-sql(q{UPDATE customers SET email = 'x6@example.com' WHERE id = 61; CALL contactsync_run()});
 sql(q{SELECT contactsync_reconcile('customers', 'mc'); CALL contactsync_run()});
-is(at_provider(6) . failures(), '61:x6 62:a6 63:c6', 'a reconciliation has it sent when the other has left');
+is(failures(), '62 conflict', 'also when it is reconciled');
+sql(q{UPDATE customers SET email = 'x6@example.com' WHERE id = 61; CALL contactsync_run()});
+is(at_provider(6) . failures(), '61:x6 62:a6 63:c6', 'it is sent when the other has left');
 
 # however many such rows there are: the account does not refuse everybody
 sql(q{INSERT INTO customers SELECT 700 + g, 'many' || g || 'x@example.com' FROM generate_series(1, 30) g; CALL contactsync_run()});
@@ -99,6 +98,27 @@ sql(q{UPDATE leads SET crm_id = 'crm-2' WHERE id = 1; CALL contactsync_run()});
 is(sql(q{SELECT key, reason FROM contactsync.failures WHERE source = 'leads'::regclass}), '1|conflict', 'such a row is a conflict');
 is($sandbox->count('mailingcore')->{requests} - $requests, 2, 'which does not wait for itself');
 sql(q{SELECT contactsync_unwatch('leads', 'mc')});
+
+# a row is deleted, and another one is inserted with its address
+sql(q{
+	CREATE TABLE guests (id int PRIMARY KEY, email text, crm_id text, wants boolean);
+	SELECT contactsync_watch('guests', 'mc', '{"email": "email", "external_id": "crm_id", "opt_in": "wants"}', on_delete => 'delete', delete_delay => '10 s');
+	INSERT INTO guests VALUES (1, 'guest@example.com', 'g1', true);
+	CALL contactsync_run()});
+sql(q{DELETE FROM guests; CALL contactsync_run(); INSERT INTO guests VALUES (2, 'guest@example.com', 'g2', NULL); CALL contactsync_run()});
+my $guests = q{SELECT string_agg(key || ' ' || reason, ', ') FROM contactsync.failures WHERE source = 'guests'::regclass};
+is(sql($guests), '2 conflict', 'the address of a contact that is not removed yet is a conflict');
+my $guest = sub { join ' ', map { $_->{externalId} // '' } grep { $_->{email} eq 'guest@example.com' } @{ $sandbox->contacts('mailingcore', account => 'mc') } };
+wait_for('the removal', sub { sql(q{CALL contactsync_run()}); $guest->() ne 'g1' });
+sql(q{CALL contactsync_run()});
+is($guest->() . sql($guests), 'g2', 'when it is removed, the row is sent by itself');
+
+# a contact whose row has no external id any more is deleted by the one that it had
+sql(q{UPDATE guests SET crm_id = NULL; CALL contactsync_run(); DELETE FROM guests; CALL contactsync_run()});
+wait_for('the removal', sub { sql(q{CALL contactsync_run()}); $guest->() eq '' });
+is(sql($guests), '', 'a contact is deleted by the external id that it had');
+is(sql(q{SELECT count(*) FROM contactsync.contacts WHERE source = 'guests'::regclass}), 0, 'nothing is left of it here');
+sql(q{SELECT contactsync_unwatch('guests', 'mc')});
 
 # with the worker
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'");

@@ -205,6 +205,15 @@ foreach my $case ([ 'kept', 'keep' ], [ 'deleted', 'delete' ])
 	is(contact($name, 'c1'), 'Ann a@example.com', "$on_opt_out: a new consent");
 	change($name, qq{UPDATE $name SET wants = false, email = 'b\@example.com'});
 	is(contact($name, 'c1'), $on_opt_out eq 'keep' ? 'Ann a@example.com' : 'nobody', "$on_opt_out: nobody is mailed at a new address after an opt-out");
+
+	# a contact that somebody else created, and whose row says no
+	older($name, 'c2', 'c@example.com');
+	change($name, qq{INSERT INTO $name VALUES (2, 'c2', 'c\@example.com', 'Cid', NULL)});
+	like(contact($name, 'c2'), qr/ c\@example.com$/, "$on_opt_out: a contact that was there, of a row that says null, stays");
+	older($name, 'c3', 'd@example.com');
+	change($name, qq{INSERT INTO $name VALUES (3, 'c3', 'd\@example.com', 'Dan', false)});
+	like(contact($name, 'c3'), $on_opt_out eq 'keep' ? qr/ d\@example.com$/ : qr/^nobody$/, "$on_opt_out: ... and of one that says no");
+	is(sql(qq{SELECT count(*) FROM contactsync.failures WHERE server = '$name'}), 0, "$on_opt_out: nothing fails");
 }
 
 # which API there is is not known any more when an option was changed

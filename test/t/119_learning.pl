@@ -140,5 +140,39 @@ sql(q{
 is(at_provider('scope', 'one'), 'O out', 'without the scope nobody is claimed who is not known');
 like(status('scope'), qr/^idle\|learning is off: the contacts at the provider cannot be listed: HTTP status 403$/, 'status says that learning is off');
 
+# a call that may have created a contact is not answered, and its row goes: who that was is not known, so the contacts are listed
+create_server($node, $sandbox, 'mailingcore', account => 'lost', role => 'shop', server => { pace => 100, burst => 10, bulk_guard => 0 });
+sql(q{
+	CREATE TABLE lost (id int PRIMARY KEY, email text, first_name text, opt_in boolean);
+	SELECT contactsync_watch('lost', 'lost', '{"email": "email", "first_name": "first_name", "opt_in": "opt_in"}');
+	INSERT INTO lost VALUES (1, 'first@example.com', 'F', true);
+	CALL contactsync_wait('lost')});
+is(at_provider('lost', 'first') . ', ' . scalar lists('lost'), 'F in, 1', 'the contacts were listed once');
+$sandbox->fault('mailingcore', { match => { account => 'lost', method => 'POST' }, times => undef, effect => 'after', action => { status => 503 } });
+sql(q{INSERT INTO lost VALUES (2, 'unanswered@example.com', 'U', true)});
+arrives('lost', 'unanswered', 'U in');
+sql(q{DELETE FROM lost WHERE id = 2});
+$sandbox->call('POST', 'mailingcore/people', { account => 'lost', email => 'unanswered@example.com', act => 'opt_out' });
+$sandbox->clear_faults('mailingcore');
+sql(q{CALL contactsync_wait('lost')});
+sql(q{INSERT INTO lost VALUES (3, 'unanswered@example.com', 'U2', true), (4, 'other@example.com', 'O', true); CALL contactsync_wait('lost')});
+is(at_provider('lost', 'unanswered'), 'U2 out', 'another row of the address is not taken for the first one');
+is(at_provider('lost', 'other'), 'O in', 'whoever is new is');
+is(scalar lists('lost'), 2, 'only what has changed is listed, once');
+
+# a newer opt_in_at that is given while a call is in flight
+create_server($node, $sandbox, 'mailingcore', account => 'newer', role => 'shop', server => { pace => 100, burst => 10, bulk_guard => 0 });
+$sandbox->call('POST', 'mailingcore/contacts', { account => 'newer', contacts => [ { email => 'left@example.com', optIn => \0, attributes => { firstName => 'L' } } ] });
+sql(q{
+	CREATE TABLE newer (id int PRIMARY KEY, email text, first_name text, opt_in boolean, at timestamptz);
+	SELECT contactsync_watch('newer', 'newer', '{"email": "email", "first_name": "first_name", "opt_in": "opt_in", "opt_in_at": "at"}')});
+$sandbox->fault('mailingcore', { match => { account => 'newer', method => 'POST' }, effect => 'before', action => { stall => \1 } });
+sql(q{INSERT INTO newer VALUES (1, 'left@example.com', 'N', true)});
+$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{account} eq 'newer' && $_[-1]{in_flight} && $_[-1]{method} eq 'POST' });
+sql(q{UPDATE newer SET at = clock_timestamp()});
+$sandbox->clear_faults('mailingcore');
+sql(q{CALL contactsync_wait('newer')});
+is(at_provider('newer', 'left'), 'N in', 'a newer opt_in_at that is given while a call is in flight is a word');
+
 $node->stop;
 done_testing();

@@ -250,6 +250,8 @@ judge_deletion(const CsSpotzee *spotzee, const CsBatch *batch, const CsResponse 
 		judgement->outcomes[0].note = "there was no such contact";
 	else if (response->status >= 300)
 		return false;
+	/* the contact of a row that says no */
+	judgement->outcomes[0].withheld = batch->action != CS_DELETE && judgement->verdict == CS_DONE;
 	return true;
 }
 
@@ -294,10 +296,15 @@ judge_lookup(const CsSpotzee *spotzee, const CsBatch *batch, const CsResponse *r
 		judgement->outcomes[0].withheld = true;
 	else if (response->status < 300 && cs_json_is_object(doc))
 	{
-		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact exists, and is updated next");
-		judgement->next_step = CS_SPOTZEE_STEP_UPDATE;
-		judgement->outcomes[0].address = kept_address(batch->contacts[0], doc);
-		if (other)
+		bool		deletes = spotzee->delete_opt_outs && spotzee->subscription_id == NULL &&
+		batch->contacts[0]->consent == CS_CONSENT_NO;
+
+		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact exists, and is %s next",
+						   deletes ? "deleted" : "updated");
+		judgement->next_step = deletes ? CS_SPOTZEE_STEP_DELETE : CS_SPOTZEE_STEP_UPDATE;
+		if (batch->contacts[0]->consent != CS_CONSENT_YES || batch->contacts[0]->opted_out)
+			judgement->outcomes[0].address = kept_address(batch->contacts[0], doc);
+		if (other && !cs_spotzee_has_users(spotzee, batch->limitation))
 			judgement->limitation = cs_spotzee_other(spotzee, batch->limitation);
 	}
 	else

@@ -116,7 +116,7 @@ write_subscriptions(StringInfo out, const CsSpotzee *spotzee, const CsBatch *bat
 CsSpotzeeCall
 cs_spotzee_call(const CsBatch *batch)
 {
-	if (batch->action == CS_DELETE)
+	if (batch->action == CS_DELETE || batch->step == CS_SPOTZEE_STEP_DELETE)
 		return CS_SPOTZEE_CALL_DELETE;
 	if (batch->step == CS_SPOTZEE_STEP_SUBSCRIPTION ||
 		(batch->step == CS_SPOTZEE_STEP_FIRST && batch->contacts[0]->opts_out_first))
@@ -217,7 +217,8 @@ cs_spotzee_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *re
 	CsSpotzeeCall call = cs_spotzee_call(batch);
 	const char *limitation = batch->limitation;
 
-	if (batch->step == CS_SPOTZEE_STEP_OTHER_LOOKUP)
+	/* another call may have found the path meanwhile */
+	if (batch->step == CS_SPOTZEE_STEP_OTHER_LOOKUP && !cs_spotzee_has_users(spotzee, limitation))
 		limitation = cs_spotzee_other(spotzee, limitation);
 	cs_spotzee_add_headers(spotzee, request);
 	if (call == CS_SPOTZEE_CALL_DELETE || call == CS_SPOTZEE_CALL_LOOKUP)

@@ -24,7 +24,8 @@ enum
 								 * be created, or record its opt-out */
 	CS_SPOTZEE_STEP_SUBSCRIPTION,	/* record what became of consent */
 	CS_SPOTZEE_STEP_OTHER_LOOKUP,	/* look it up by the path of the other API */
-	CS_SPOTZEE_STEP_UPDATE		/* upsert what exists */
+	CS_SPOTZEE_STEP_UPDATE,		/* upsert what exists */
+	CS_SPOTZEE_STEP_DELETE		/* ... or delete it, since it has opted out */
 };
 
 /* What a call does. */
