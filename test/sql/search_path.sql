@@ -129,6 +129,12 @@ SELECT contactsync_mark_stale('mail');
 SELECT external_id FROM contactsync_export('public.customers', 'mail');
 SELECT event FROM contactsync_find('eight@example.com');
 SELECT pg_catalog.length(contactsync_report(personal => true)) IS NULL AS failed;
+SELECT contactsync_normalize_email('=20Eight@Example.com ');
+SELECT method, url FROM contactsync_preview('mail', '{"email": "eight@example.com", "attributes": {"plan": "A"}}');
+SELECT verdict, outcome, reason FROM contactsync_judge('mail', 422, '{"retry-after": "1"}', '{"message": "no"}', '{"email": "eight@example.com"}');
+-- nobody answers
+SELECT check_name, result FROM contactsync_verify('mail');
+DO $$ BEGIN PERFORM contactsync_pull('mail'); EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', pg_catalog.split_part(SQLERRM, ' after ', 1); END $$;
 SELECT what FROM contactsync_forget('eight@example.com');
 SELECT what FROM contactsync_forget('public.customers', 'mail', 1);
 SELECT contactsync_cancel('public.customers', 'mail');
