@@ -93,7 +93,7 @@ CREATE PROCEDURE @extschema@.contactsync_run(server name DEFAULT NULL)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_run';
 COMMENT ON PROCEDURE @extschema@.contactsync_run(name)
-IS 'delivers the queue in this session until the queue is empty';
+IS 'delivers what the caller has queued, in this session, until nothing is left; where a worker runs, has that deliver and waits';
 
 CREATE PROCEDURE @extschema@.contactsync_wait(server name, timeout interval DEFAULT NULL)
 LANGUAGE c
@@ -1037,6 +1037,13 @@ WITH lane AS (
 		CASE WHEN s.done > 0 THEN pg_catalog.date_trunc('second', pg_catalog.now() + LEAST(GREATEST(s.total - s.done, 0)
 				* pg_catalog.date_part('epoch', s.updated_at - s.started_at) / s.done, 1e9) * interval '1 second') END AS eta
 	FROM contactsync.scan s WHERE s.state = 'running' AND s.kind <> 'poll'
+), session AS (
+	SELECT k.objid::int8 AS endpoint, pg_catalog.min(k.pid) AS pid
+	FROM pg_catalog.pg_lock_status() k
+	WHERE k.locktype = 'object' AND k.objsubid = 3 AND k.granted AND k.mode = 'ExclusiveLock'
+		AND k.classid = (SELECT x.oid FROM pg_catalog.pg_extension x WHERE x.extname = 'contactsync')
+		AND k.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+	GROUP BY k.objid
 ), health AS (
 	SELECT e.id AS endpoint, l.watch, e.server, l.source, e.role, pg_catalog.pg_has_role(e.role, 'USAGE') AS mine,
 		CASE WHEN e.database <> contactsync.database_identity() OR p.paused_at IS NOT NULL THEN 'paused'
@@ -1048,7 +1055,8 @@ WITH lane AS (
 			 THEN pg_catalog.format('this database was restored or copied; if no other sends to the server: SELECT contactsync_resume(%L)', e.server)
 			 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
 			 WHEN w.state <> 'running' THEN w.reason
-			 ELSE COALESCE(e.reason, CASE WHEN q.contacts > 0 THEN w.reason END,
+			 ELSE COALESCE(CASE WHEN e.state <> 'running' THEN e.reason END,
+				'contactsync_run() delivers, in the session with pid ' || i.pid, e.reason, CASE WHEN q.contacts > 0 THEN w.reason END,
 				NULLIF(pg_catalog.concat_ws('; ', s.progress,
 					'learning: ' || NULLIF(r.waiting, 0) || ' contacts wait until all contacts at the provider are listed'
 					|| COALESCE('; the last request failed: ' || e.pull_error, '')), ''),
@@ -1068,6 +1076,7 @@ WITH lane AS (
 		LEFT JOIN walk s ON s.watch = l.watch
 		LEFT JOIN contactsync.backlog() q ON q.endpoint = l.endpoint AND q.watch = l.watch
 		LEFT JOIN contactsync.runtime() r ON r.endpoint = l.endpoint
+		LEFT JOIN session i ON i.endpoint = l.endpoint
 	WHERE pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 )
 SELECT h.server, h.source, h.role AS owner, h.state,

@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "executor/spi.h"
+#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
@@ -23,6 +24,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "base/sql.h"
@@ -33,6 +35,7 @@
 #include "store/endpoint_state.h"
 #include "store/progress.h"
 #include "store/queue.h"
+#include "store/queue_owner.h"
 
 /* How often the progress is reported and checked (ms). */
 #define REPORT_MS	1000
@@ -107,6 +110,8 @@ typedef struct CsTarget
 	Oid			serverid;		/* InvalidOid: all servers */
 	char	   *snapshot;		/* of the changes; NULL: all changes */
 	TimestampTz started_at;
+	TimestampTz begun_at;		/* the same, and what follows it, by
+								 * cs_clock_steady() */
 	TimestampTz left_until;		/* removals of contacts that were left later
 								 * are not waited for */
 	TimestampTz reported_at;
@@ -179,7 +184,8 @@ begin_target(CsTarget *target, Oid serverid, char *snapshot)
 	target->serverid = serverid;
 	target->snapshot = snapshot;
 	target->left_until = DT_NOEND;
-	target->started_at = target->reported_at = GetCurrentTimestamp();
+	target->started_at = GetCurrentTimestamp();
+	target->begun_at = target->reported_at = cs_clock_steady();
 	read_progress(target);
 }
 
@@ -194,16 +200,22 @@ duration_text(double seconds)
 	return psprintf("%02d:%02d", (int) (s / 60), (int) (s % 60));
 }
 
+static bool
+is_report_due(const CsTarget *target)
+{
+	return TimestampDifferenceExceeds(target->reported_at, cs_clock_steady(), REPORT_MS);
+}
+
 /* Report the progress once a second, as in "5300/10000  53 %  4.9/s  ETA 16:00". */
 static void
 report_progress(CsTarget *target)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	double		seconds = (now - target->started_at) / (double) USECS_PER_SEC;
+	TimestampTz now = cs_clock_steady();
+	double		seconds = (now - target->begun_at) / (double) USECS_PER_SEC;
 	int64		done = target->total - target->now.left;
 	double		rate = seconds > 0 ? done / seconds : 0;
 
-	if (!TimestampDifferenceExceeds(target->reported_at, now, REPORT_MS))
+	if (!is_report_due(target))
 		return;
 	target->reported_at = now;
 	ereport(NOTICE,
@@ -224,85 +236,6 @@ report_trouble(int elevel, const CsProgress *progress)
 							  progress->left, progress->left)));
 }
 
-/*
- * contactsync_run()
- */
-
-/* Deliver what is queued, until nothing is left but what cannot be delivered now. */
-static void
-deliver(Oid serverid, Oid roleid)
-{
-	CsDelivery *delivery = cs_delivery_open(&transactions, serverid, roleid);
-	CsTarget	target;
-	int			done = 0;
-
-	PG_TRY();
-	{
-		begin_target(&target, serverid, NULL);
-		for (;;)
-		{
-			CHECK_FOR_INTERRUPTS();
-			cs_delivery_run(delivery);
-
-			/*
-			 * look twice: a change may have been committed while the queue
-			 * was read
-			 */
-			done = cs_delivery_is_done(delivery) ? done + 1 : 0;
-			if (done == 1)
-				continue;
-			if (done == 2)
-				break;
-			if (TimestampDifferenceExceeds(target.reported_at, GetCurrentTimestamp(), REPORT_MS))
-				read_progress(&target);
-			report_progress(&target);
-			cs_delivery_wait(delivery, REPORT_MS);
-		}
-		cs_delivery_drain(delivery, 0);
-		read_progress(&target);
-	}
-	PG_FINALLY();
-	{
-		cs_delivery_close(delivery);
-	}
-	PG_END_TRY();
-	if (target.now.trouble)
-		report_trouble(WARNING, &target.now);
-}
-
-/* contactsync_run(server): deliver in the caller's session, for the caller. */
-Datum
-contactsync_run(PG_FUNCTION_ARGS)
-{
-	Oid			serverid;
-
-	require_no_transaction(fcinfo, "contactsync_run");
-	serverid = server_argument(fcinfo);
-	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	begin();
-	if (!cs_queue_lock())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("the background worker or another session is already delivering"),
-				 errhint("Use CALL contactsync_wait('...') to wait for it.")));
-	commit();
-	PG_TRY();
-	{
-		deliver(serverid, GetUserId());
-	}
-	PG_FINALLY();
-	{
-		cs_queue_unlock();
-	}
-	PG_END_TRY();
-	SPI_finish();
-	return (Datum) 0;
-}
-
-/*
- * contactsync_wait()
- */
-
 /* Return the present snapshot as text, palloc'd. */
 static char *
 current_snapshot(void)
@@ -318,39 +251,6 @@ current_snapshot(void)
 	cs_sql_leave(&scope);
 	commit();
 	return snapshot;
-}
-
-/*
- * Raise an error if waiting is of no use.  The user may just have fixed what keeps
- * a server from delivering, so give it the time for one attempt.
- */
-static void
-check_trouble(CsTarget *target)
-{
-	if (target->now.trouble == NULL)
-		target->trouble_at = 0;
-	else if (target->trouble_at == 0)
-		target->trouble_at = GetCurrentTimestamp();
-	else if (TimestampDifferenceExceeds(target->trouble_at, GetCurrentTimestamp(), TROUBLE_MS))
-		report_trouble(ERROR, &target->now);
-	if (!cs_shmem_ready())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the queue is not being delivered because the library of contactsync is not preloaded"),
-				 errhint("Use CALL contactsync_run(), or set shared_preload_libraries = 'contactsync' and restart the server.")));
-}
-
-/* Raise an error if the time is up. */
-static void
-check_timeout(const CsTarget *target, TimestampTz end)
-{
-	if (GetCurrentTimestamp() >= end)
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg_plural("timed out with " INT64_FORMAT " contact still queued",
-							   "timed out with " INT64_FORMAT " contacts still queued",
-							   target->now.left, target->now.left),
-				 errhint("SELECT * FROM contactsync.status shows the state of each server.")));
 }
 
 /*
@@ -370,6 +270,218 @@ read_progress_and_extend(CsTarget *target)
 	}
 	if (target->now.left == target->now.removals)
 		target->left_until = Min(target->left_until, GetCurrentTimestamp());
+}
+
+/*
+ * Is waiting of no use?  The user may just have fixed what keeps a server from
+ * delivering, so give it the time for one attempt.
+ */
+static bool
+is_in_trouble(CsTarget *target)
+{
+	if (target->now.trouble == NULL)
+		target->trouble_at = 0;
+	else if (target->trouble_at == 0)
+		target->trouble_at = cs_clock_steady();
+	return target->trouble_at != 0 &&
+		TimestampDifferenceExceeds(target->trouble_at, cs_clock_steady(), TROUBLE_MS);
+}
+
+/* Wait for a while, or until somebody wakes us. */
+static void
+pause_for(long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/*
+ * contactsync_run()
+ */
+
+/* The endpoints at a server, or with InvalidOid at all, that the caller delivers to. */
+static List *
+endpoints_to_run(Oid serverid)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ForeignServer *server = OidIsValid(serverid) ? GetForeignServer(serverid) : NULL;
+	NameData	name;
+	CsSqlScope	scope;
+	Oid			roleid;
+	List	   *ids;
+
+	if (server)
+		namestrcpy(&name, server->servername);
+	roleid = cs_sql_enter(&scope);
+	MemoryContextSwitchTo(context);
+	ids = cs_endpoint_state_ids(server ? &name : NULL, roleid);
+	cs_sql_leave(&scope);
+	return ids;
+}
+
+/*
+ * Deliver what is queued for an endpoint, until nothing is left but what cannot be
+ * delivered now.
+ */
+static void
+deliver(CsTarget *target, int endpoint)
+{
+	CsDelivery *delivery = cs_delivery_open(&transactions, endpoint);
+	int			done = 0;
+
+	PG_TRY();
+	{
+		for (;;)
+		{
+			CHECK_FOR_INTERRUPTS();
+			cs_delivery_run(delivery);
+
+			/*
+			 * look twice: a change may have been committed while the queue
+			 * was read
+			 */
+			done = cs_delivery_is_done(delivery) ? done + 1 : 0;
+			if (done == 1)
+				continue;
+			if (done == 2)
+				break;
+			if (is_report_due(target))
+				read_progress(target);
+			report_progress(target);
+			cs_delivery_wait(delivery, REPORT_MS);
+		}
+		cs_delivery_drain(delivery, 0);
+	}
+	PG_FINALLY();
+	{
+		cs_delivery_close(delivery);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The worker delivers: have it look at once, and wait for the caller's changes.  Return
+ * false if it does not deliver any more.
+ */
+static bool
+leave_to_worker(CsTarget *target, int endpoint)
+{
+	target->snapshot = current_snapshot();
+	begin();
+	cs_shmem_wake_at_commit();
+	commit();
+	for (;;)
+	{
+		CsQueueOwner owner;
+
+		CHECK_FOR_INTERRUPTS();
+		read_progress_and_extend(target);
+		if (target->now.left == 0 || is_in_trouble(target))
+			return true;
+		report_progress(target);
+		pause_for(POLL_MS);
+		begin();
+		owner = cs_queue_lock_endpoint(endpoint);
+		if (owner == CS_QUEUE_OURS)
+			cs_queue_unlock();
+		commit();
+		if (owner != CS_QUEUE_WORKERS)
+			return false;
+	}
+}
+
+/* Deliver to an endpoint, unless the worker does.  Return false if that has delivered
+ * all. */
+static bool
+run_endpoint(CsTarget *target, int endpoint)
+{
+	CsQueueOwner owner;
+
+	do
+	{
+		begin();
+		owner = cs_queue_lock_endpoint(endpoint);
+		commit();
+		if (owner == CS_QUEUE_WORKERS && leave_to_worker(target, endpoint))
+			return false;
+	} while (owner == CS_QUEUE_WORKERS);
+	if (owner == CS_QUEUE_OTHERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another session is already delivering"),
+				 errhint("Use CALL contactsync_wait('...') to wait for it.")));
+	PG_TRY();
+	{
+		deliver(target, endpoint);
+	}
+	PG_FINALLY();
+	{
+		cs_queue_unlock();
+	}
+	PG_END_TRY();
+	return true;
+}
+
+/*
+ * contactsync_run(server): deliver in the caller's session, to one of its endpoints
+ * after the other; or, where there is a worker, have that deliver.
+ */
+Datum
+contactsync_run(PG_FUNCTION_ARGS)
+{
+	MemoryContext context = CurrentMemoryContext;
+	CsTarget	target;
+	Oid			serverid;
+	List	   *endpoints;
+	ListCell   *lc;
+
+	require_no_transaction(fcinfo, "contactsync_run");
+	serverid = server_argument(fcinfo);
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	begin_target(&target, serverid, NULL);
+	begin();
+	MemoryContextSwitchTo(context);
+	endpoints = endpoints_to_run(serverid);
+	commit();
+	foreach(lc, endpoints)
+		if (!run_endpoint(&target, lfirst_int(lc)))
+		break;
+	target.snapshot = NULL;
+	read_progress(&target);
+	if (target.now.trouble)
+		report_trouble(WARNING, &target.now);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * contactsync_wait()
+ */
+
+/* Raise an error if waiting is of no use. */
+static void
+check_trouble(CsTarget *target)
+{
+	if (is_in_trouble(target))
+		report_trouble(ERROR, &target->now);
+	if (!cs_shmem_ready())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the queue is not being delivered because the library of contactsync is not preloaded"),
+				 errhint("Use CALL contactsync_run(), or set shared_preload_libraries = 'contactsync' and restart the server.")));
+}
+
+/* Raise an error if the time is up. */
+static void
+check_timeout(const CsTarget *target, TimestampTz end)
+{
+	if (GetCurrentTimestamp() >= end)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg_plural("timed out with " INT64_FORMAT " contact still queued",
+							   "timed out with " INT64_FORMAT " contacts still queued",
+							   target->now.left, target->now.left),
+				 errhint("SELECT * FROM contactsync.status shows the state of each server.")));
 }
 
 /* Return when the second argument, an interval, has passed. */
@@ -400,7 +512,7 @@ contactsync_wait(PG_FUNCTION_ARGS)
 	target.snapshot = current_snapshot();
 	for (;;)
 	{
-		TimestampTz read_at = GetCurrentTimestamp();
+		TimestampTz read_at = cs_clock_steady();
 		long		took;
 
 		CHECK_FOR_INTERRUPTS();
@@ -415,10 +527,8 @@ contactsync_wait(PG_FUNCTION_ARGS)
 		 * counting a long queue takes long; leave most of the time to the
 		 * worker
 		 */
-		took = TimestampDifferenceMilliseconds(read_at, GetCurrentTimestamp());
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Max(POLL_MS, took * 20), PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		took = TimestampDifferenceMilliseconds(read_at, cs_clock_steady());
+		pause_for(Max(POLL_MS, took * 20));
 	}
 	SPI_finish();
 	return (Datum) 0;

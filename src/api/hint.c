@@ -27,6 +27,9 @@
 
 CS_FUNCTION(contactsync_hint);
 
+/* What the view status says of an endpoint that a session delivers to. */
+#define CS_SESSION_REASON	"contactsync_run() delivers, in the session with pid "
+
 /* What a hint is about. */
 typedef struct CsHintSubject
 {
@@ -360,6 +363,9 @@ contactsync_hint(PG_FUNCTION_ARGS)
 						alter_server(&subject, "pace"));
 	else if (hint == NULL && strcmp(state, "unavailable") == 0)
 		hint = "No action is needed: calls are repeated until the provider answers, and no contact is given up on. SELECT * FROM contactsync.calls ORDER BY id DESC shows its answers.";
+	else if (strncmp(subject.reason, CS_SESSION_REASON, strlen(CS_SESSION_REASON)) == 0)
+		hint = psprintf("The background worker delivers when that session has ended. If it hangs: SELECT pg_cancel_backend(%d);",
+						atoi(subject.reason + strlen(CS_SESSION_REASON)));
 	else if (source && strncmp(subject.reason, "removals wait", 13) == 0)
 		hint = psprintf("SELECT contactsync_reconcile(%s); reads all rows.", arguments(server, source));
 	else if (hint == NULL && failures > 0)

@@ -38,16 +38,15 @@
 #include "delivery/call.h"
 #include "delivery/database_identity.h"
 #include "delivery/definitions.h"
+#include "delivery/forgotten.h"
 #include "delivery/pull.h"
 #include "delivery/scan.h"
 #include "delivery/token.h"
-#include "provider/email.h"
 #include "provider/provider.h"
-#include "store/departure.h"
 #include "store/endpoint_state.h"
 #include "store/failure.h"
 #include "store/forget.h"
-#include "store/queue.h"
+#include "store/queue_owner.h"
 #include "store/watch.h"
 #include "store/watch_store.h"
 
@@ -245,8 +244,7 @@ cs_definitions_free_retired(CsDefinitions *definitions)
 static bool
 is_chosen(const CsDefinitions *definitions, const CsEndpointState *state)
 {
-	return (!OidIsValid(definitions->serverid) || state->serverid == definitions->serverid) &&
-		(!OidIsValid(definitions->member) || has_privs_of_role(definitions->member, state->roleid));
+	return definitions->only == 0 || state->id == definitions->only;
 }
 
 static void
@@ -372,71 +370,6 @@ cs_definitions_read_servers(CsDefinitions *definitions, double now)
 }
 
 /*
- * What was forgotten
- */
-
-/* Is what is in flight, or was given to contactsync_upsert(), about the address? */
-static bool
-is_about(const CsChange *change, const char *key)
-{
-	const CsContact *contact = change->direct ? cs_contact_from_jsonb(change->direct) : change->contact;
-
-	if (contact && contact->value[CS_EMAIL])
-		return strcmp(cs_text_from_utf8(cs_email_normalize(contact->value[CS_EMAIL])), key) == 0;
-	return change->upsert_key && strcmp(change->upsert_key, key) == 0;
-}
-
-/* Was the change forgotten? */
-static bool
-is_forgotten(const CsChange *change, const CsForgetNote *note)
-{
-	const CsLane *lane = change->lane;
-
-	if (note->endpoint != lane->endpoint_id)
-		return false;
-	if (note->watch != 0)
-		return note->watch == lane->watch_id && strcmp(note->key, change->key) == 0;
-	if (change->direct)
-		return is_about(change, note->key) &&
-			!cs_queue_has_direct(lane->endpoint_id, strtoll(change->key, NULL, 10));
-	return change->state == CS_CHANGE_ACTIVE && is_about(change, note->key);
-}
-
-/* Mark a change that was forgotten.  The removal of who is forgotten goes on. */
-static void
-forget_change(CsChange *change, void *arg)
-{
-	ListCell   *lc;
-
-	foreach(lc, (List *) arg)
-	{
-		if (!is_forgotten(change, lfirst(lc)))
-			continue;
-		if (change->lane->removals && cs_departure_erases(change->lane->endpoint_id, change->key))
-			change->removal_erases = true;
-		else
-		{
-			change->forgotten = true;
-			change->next_forgotten = change->next_rows != NIL;
-		}
-	}
-}
-
-/* Have nothing stored of what was forgotten, and is queued or in flight. */
-static void
-forget_changes(CsAccount *account, List *notes)
-{
-	ListCell   *lc;
-
-	foreach(lc, account->lanes)
-		cs_change_visit(&((CsLane *) lfirst(lc))->changes, forget_change, notes);
-	foreach(lc, account->retired)
-		cs_change_visit(&((CsLane *) lfirst(lc))->changes, forget_change, notes);
-	cs_change_visit(&account->removals->changes, forget_change, notes);
-	cs_call_withdraw(account, false, false);
-}
-
-/*
  * Loading
  */
 
@@ -517,6 +450,29 @@ load_stored(CsStoredDefinitions *stored)
 	MemoryContextSwitchTo(context);
 }
 
+/* Does a session deliver to the endpoint?  Note that. */
+static bool
+is_elsewhere(CsDefinitions *definitions, const CsEndpointState *state)
+{
+	if (definitions->only != 0 || !cs_queue_endpoint_is_locked(state->id))
+		return false;
+	MemoryContextSwitchTo(definitions->context);
+	definitions->elsewhere = lappend_int(definitions->elsewhere, state->id);
+	return true;
+}
+
+/* Has such a session ended?  Needs a transaction. */
+bool
+cs_definitions_any_returned(const CsDefinitions *definitions)
+{
+	ListCell   *lc;
+
+	foreach(lc, definitions->elsewhere)
+		if (!cs_queue_endpoint_is_locked(lfirst_int(lc)))
+		return true;
+	return false;
+}
+
 static void
 use_endpoint(CsDefinitions *definitions, const CsEndpointState *state, double now)
 {
@@ -524,7 +480,7 @@ use_endpoint(CsDefinitions *definitions, const CsEndpointState *state, double no
 
 	if (account)
 		update_account(definitions, account, state, now);
-	else if (is_chosen(definitions, state))
+	else if (is_chosen(definitions, state) && !is_elsewhere(definitions, state))
 		add_account(definitions, state, now);
 }
 
@@ -560,6 +516,8 @@ cs_definitions_load(CsDefinitions *definitions, double now)
 	cs_sql_enter(&scope);
 	MemoryContextSwitchTo(scratch);
 	load_stored(&stored);
+	list_free(definitions->elsewhere);
+	definitions->elsewhere = NIL;
 	drop_gone(definitions, &stored);
 	foreach(lc, stored.endpoints)
 	{
@@ -573,7 +531,7 @@ cs_definitions_load(CsDefinitions *definitions, double now)
 	}
 	MemoryContextSwitchTo(scratch);
 	foreach(lc, stored.notes ? definitions->accounts : NIL)
-		forget_changes(lfirst(lc), stored.notes);
+		cs_forgotten_mark(lfirst(lc), stored.notes);
 	cs_sql_leave(&scope);
 	cs_accounts_load_pauses(definitions->accounts);
 	MemoryContextSwitchTo(old);

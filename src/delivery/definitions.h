@@ -23,12 +23,9 @@ typedef struct CsDefinitions
 	CsSettlement *settlement;
 	CsIdentityLocks *locks;
 
-	/*
-	 * Which accounts: of one server and of the roles that a role belongs to,
-	 * or all where an OID is InvalidOid.
-	 */
-	Oid			serverid;
-	Oid			member;
+	int			only;			/* the account of this endpoint; 0: all that
+								 * no other session delivers to */
+	List	   *elsewhere;		/* of int: endpoints that one does deliver to */
 
 	List	   *accounts;		/* of CsAccount */
 } CsDefinitions;
@@ -37,6 +34,8 @@ typedef struct CsDefinitions
 extern void cs_definitions_load(CsDefinitions *definitions, double now);
 extern void cs_definitions_read_servers(CsDefinitions *definitions, double now);
 extern void cs_definitions_free_retired(CsDefinitions *definitions);
+
+extern bool cs_definitions_any_returned(const CsDefinitions *definitions);
 
 extern bool cs_definitions_any_to_free(const CsDefinitions *definitions);
 extern void cs_definitions_close(CsDefinitions *definitions);

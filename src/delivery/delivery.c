@@ -61,15 +61,14 @@
 
 /* Delete what earlier processes could not, and calls in flight have stored. */
 static void
-sweep(bool forgotten)
+sweep(const CsDefinitions *definitions, bool forgotten)
 {
 	CsSqlScope	scope;
 
-	cs_queue_adopt();
 	cs_sql_enter(&scope);
 	cs_watch_store_sweep();
 	if (forgotten)
-		cs_forget_sweep();
+		cs_forget_sweep(definitions->only, definitions->elsewhere);
 	cs_sql_leave(&scope);
 }
 
@@ -84,14 +83,11 @@ load_definitions(CsDelivery *delivery)
 }
 
 /*
- * Open a delivery for one server, or for all with InvalidOid, and for the roles
- * that a role belongs to, or for all with InvalidOid.
- *
- * The caller owns the queue, and has begun no transaction but by
- * transactions->begin().
+ * Open a delivery to one endpoint, or with 0 to all.  The caller owns what is queued
+ * for it, or the queue, and has begun no transaction but by transactions->begin().
  */
 CsDelivery *
-cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_of)
+cs_delivery_open(const CsTransactions *transactions, int only)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "contactsync delivery",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -107,16 +103,17 @@ cs_delivery_open(const CsTransactions *transactions, Oid only_server, Oid roles_
 	delivery->definitions = (CsDefinitions)
 	{
 		.context = context,.http = delivery->http,.settlement = delivery->settlement,
-			.locks = cs_identity_lock_create(context),.serverid = only_server,.member = roles_of
+			.locks = cs_identity_lock_create(context),.only = only
 	};
 	transactions->begin();
 	cs_invalidation_begin();
-	sweep(true);
+	cs_queue_adopt();
 	transactions->commit();
 	transactions->begin();
 	load_definitions(delivery);
+	sweep(&delivery->definitions, true);
 	transactions->commit();
-	if (OidIsValid(roles_of))
+	if (only != 0)
 		cs_accounts_poll_now(delivery->definitions.accounts);
 	MemoryContextSwitchTo(old);
 	return delivery;
@@ -237,9 +234,29 @@ cs_delivery_reload(CsDelivery *delivery)
 	cs_invalidation_begin();
 	load_definitions(delivery);
 	delivery->forgetting = !cs_settle_is_empty(delivery->settlement);
-	sweep(!delivery->forgetting);
+	cs_queue_adopt();
+	sweep(&delivery->definitions, !delivery->forgetting);
 	cs_sender_commit(delivery);
 	MemoryContextSwitchTo(old);
+}
+
+/* Does a session deliver to an endpoint that this process is to deliver to then? */
+bool
+cs_delivery_waits_for_session(const CsDelivery *delivery)
+{
+	return delivery->definitions.elsewhere != NIL;
+}
+
+/* Has such a session ended? */
+bool
+cs_delivery_session_has_ended(CsDelivery *delivery)
+{
+	bool		ended;
+
+	delivery->transactions->begin();
+	ended = cs_definitions_any_returned(&delivery->definitions);
+	delivery->transactions->commit();
+	return ended;
 }
 
 /* Finish what had to wait for outcomes of calls that were in flight. */
@@ -252,7 +269,7 @@ finish_reload(CsDelivery *delivery)
 		return;
 	delivery->transactions->begin();
 	if (forget)
-		sweep(true);
+		sweep(&delivery->definitions, true);
 	cs_definitions_free_retired(&delivery->definitions);
 	cs_sender_commit(delivery);
 	delivery->forgetting &= !forget;

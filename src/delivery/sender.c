@@ -27,6 +27,7 @@
 #include "delivery/token.h"
 #include "http/http.h"
 #include "store/queue.h"
+#include "store/queue_owner.h"
 #include "store/trace.h"
 
 /* The end of a transaction leaves us in a context that is never emptied. */

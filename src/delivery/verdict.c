@@ -352,7 +352,7 @@ find_culprit(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, dou
 {
 	CsAccount  *account = call->account;
 	CsChange   *change = call->changes[0];
-	double		wait;
+	double		wait = cs_pace_backoff(change->attempts);
 
 	for (int i = 0; i < call->batch.ncontacts; i++)
 		if (call->changes[i]->failed_at == 0)
@@ -380,10 +380,7 @@ find_culprit(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, dou
 	{
 		cs_account_halt(account, now, judgement->retry_after, judgement->reason, judgement->message);
 		cs_account_let_probe(account, now);
-		wait = cs_probe_interval;
 	}
-	else
-		wait = cs_pace_backoff(change->attempts);
 	cs_call_release_contact(change, wait > 0 ? now + wait : 0, true);
 	return true;
 }

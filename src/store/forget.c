@@ -395,19 +395,28 @@ cs_forget_notes(void)
 }
 
 void
-cs_forget_sweep(void)
+cs_forget_sweep(int only, List *except)
 {
 	static CsStatement statement = {
-		"WITH p AS (DELETE FROM contactsync.forgotten RETURNING endpoint, watch, key),"
+		"WITH p AS (DELETE FROM contactsync.forgotten WHERE ($1 = 0 OR endpoint = $1) AND endpoint <> ALL ($2) RETURNING endpoint, watch, key),"
 		" c AS (DELETE FROM contactsync.contact c USING p WHERE p.watch = 0 AND c.endpoint = p.endpoint"
 		" AND (c.upsert_key = p.key OR c.email = p.key) AND NOT " IS_ERASED("c") "),"
 		" s AS (DELETE FROM contactsync.source_row s USING p WHERE p.watch = 0 AND s.endpoint = p.endpoint"
 		" AND s.upsert_key = p.key),"
 		" f AS (DELETE FROM contactsync.failure f USING p WHERE " OF_ROW("f") " AND NOT " IS_ERASED("f") ")"
-		" DELETE FROM contactsync.trace t USING p WHERE " OF_ROW("t")
+		" DELETE FROM contactsync.trace t USING p WHERE " OF_ROW("t"),
+		2, {INT4OID, INT4ARRAYOID}
 	};
+	Datum	   *ids = palloc((list_length(except) + 1) * sizeof(Datum));
+	int			n = 0;
+	Datum		args[2];
+	ListCell   *lc;
 
-	cs_sql_execute(&statement, NULL, NULL);
+	foreach(lc, except)
+		ids[n++] = Int32GetDatum(lfirst_int(lc));
+	args[0] = Int32GetDatum(only);
+	args[1] = PointerGetDatum(construct_array(ids, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	cs_sql_execute(&statement, args, NULL);
 }
 
 uint64

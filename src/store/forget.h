@@ -76,8 +76,11 @@ typedef struct CsForgetNote
 /* What was forgotten, not swept, and not queued since; a list of CsForgetNote. */
 extern List *cs_forget_notes(void);
 
-/* Forget what calls that were in flight then have stored. */
-extern void cs_forget_sweep(void);
+/*
+ * Forget what calls that were in flight then have stored: of one endpoint, or with 0
+ * of all, but not of those in a list of int, where calls of others may be in flight.
+ */
+extern void cs_forget_sweep(int only, List *except);
 
 /*
  * List what is stored of a person, in the order of time, as rows of the last

@@ -24,9 +24,7 @@
 #include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -44,6 +42,7 @@
 #include "base/contactsync.h"
 #include "base/sql.h"
 #include "store/queue.h"
+#include "store/queue_owner.h"
 
 /* Columns of contactsync.queue. */
 enum
@@ -173,81 +172,8 @@ cs_queue_end_write(CsQueueWriter *writer)
 }
 
 /*
- * Owning
+ * Reading
  */
-
-/*
- * Unlike an advisory lock the lock on the queue cannot be taken by SQL, so that
- * nobody can keep us out.  But its method is that of an advisory lock: other session
- * locks are released when a transaction aborts, and are left in the PGPROC of a
- * process that exits between transactions.
- */
-static void
-set_lock_tag(LOCKTAG *tag, uint16 which)
-{
-	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId,
-					   get_extension_oid(CS_EXTENSION, false), which);
-	tag->locktag_lockmethodid = USER_LOCKMETHOD;
-}
-
-/*
- * The owner of the queue has the first as a session lock.  No process becomes the
- * owner while another has the second, which the owner takes as a transaction lock
- * while it might lose the first.  There are two, so that a lock held on the first is
- * known to be the session lock.
- */
-static LOCKTAG held_tag;
-static LOCKTAG guard_tag;
-
-/*
- * Own the queue until cs_queue_unlock() or the end of the session.  Return false if
- * another session owns it.  Needs a transaction.
- */
-bool
-cs_queue_lock(void)
-{
-	set_lock_tag(&held_tag, 1);
-	set_lock_tag(&guard_tag, 2);
-	if (LockAcquire(&held_tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
-		return false;
-	if (LockAcquire(&guard_tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
-		return true;
-	(void) LockRelease(&held_tag, ExclusiveLock, true);
-	return false;
-}
-
-/*
- * Keep the queue until the transaction ends, whatever a mapping calls.
- * pg_advisory_unlock_all() releases the session lock, which it takes for one of its
- * own, but cannot release a transaction lock.
- */
-void
-cs_queue_protect(void)
-{
-	(void) LockAcquire(&guard_tag, ExclusiveLock, false, false);
-}
-
-/*
- * Own the queue as before, in the transaction of cs_queue_protect().  In a worker all
- * other session locks are released: advisory locks that a mapping has left.
- */
-void
-cs_queue_recover(void)
-{
-	if (MyBackendType == B_BG_WORKER)
-		LockReleaseSession(USER_LOCKMETHOD);
-
-	/* another session may hold it briefly, until it finds the second taken */
-	(void) LockAcquire(&held_tag, ExclusiveLock, true, false);
-}
-
-void
-cs_queue_unlock(void)
-{
-	/* each recovery has taken it once more */
-	while (cs_lock_held(&held_tag, ExclusiveLock) && LockRelease(&held_tag, ExclusiveLock, true))
-		;
-}
 
 /*
  * Make rows readable that a dump brought from another cluster, whose transactions
@@ -269,10 +195,6 @@ cs_queue_adopt(void)
 	cs_sql_execute(&statement, NULL, NULL);
 	cs_sql_leave(&scope);
 }
-
-/*
- * Reading
- */
 
 /* Append the rows of the current SPI result. */
 static int

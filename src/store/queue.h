@@ -79,10 +79,6 @@ typedef struct CsQueueRow
 								 * known of them */
 } CsQueueRow;
 
-extern bool cs_queue_lock(void);
-extern void cs_queue_unlock(void);
-extern void cs_queue_protect(void); /* before SQL of a user is run */
-extern void cs_queue_recover(void); /* afterwards */
 extern void cs_queue_adopt(void);
 extern int	cs_queue_read(CsQueueCursor *cursor, int endpoint, int watch, int max_keys,
 						  CsQueueRow **rows);

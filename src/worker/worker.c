@@ -37,6 +37,7 @@
 #include "store/call_log.h"
 #include "store/failure.h"
 #include "store/queue.h"
+#include "store/queue_owner.h"
 #include "store/stats.h"
 #include "store/trace.h"
 
@@ -46,7 +47,7 @@
 /* How long calls in flight may take when the process ends (ms). */
 #define DRAIN_MS		1000
 
-/* While contactsync_run() owns the queue, the worker tries this often (ms). */
+/* While contactsync_run() delivers to an endpoint, the worker tries this often (ms). */
 #define OWN_MS			1000
 
 /* Logs are pruned this often (ms). */
@@ -118,7 +119,7 @@ own_queue(void)
 		commit();
 		if (owned)
 			break;
-		pgstat_report_activity(STATE_IDLE, "contactsync: waiting for contactsync_run() to end");
+		pgstat_report_activity(STATE_IDLE, "contactsync: waiting for another worker to end");
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, OWN_MS,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -217,6 +218,7 @@ reload_if_changed(CsDelivery *delivery)
 	bool		reload = read_settings();
 
 	reload |= cs_invalidation_take(CS_DEFINITIONS);
+	reload |= cs_delivery_waits_for_session(delivery) && cs_delivery_session_has_ended(delivery);
 	if (!reload)
 		return true;
 	if (!is_ready())
@@ -229,7 +231,7 @@ reload_if_changed(CsDelivery *delivery)
 static void
 deliver(void)
 {
-	CsDelivery *delivery = cs_delivery_open(&transactions, InvalidOid, InvalidOid);
+	CsDelivery *delivery = cs_delivery_open(&transactions, 0);
 
 	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && reload_if_changed(delivery))
 	{
@@ -238,7 +240,7 @@ deliver(void)
 		prune();
 		/* the turn may have taken the wake-up that came with a change */
 		if (!cs_invalidation_pending(CS_DEFINITIONS))
-			cs_delivery_wait(delivery, FALLBACK_MS);
+			cs_delivery_wait(delivery, cs_delivery_waits_for_session(delivery) ? OWN_MS : FALLBACK_MS);
 	}
 	if (is_ready())
 		drain(delivery);

@@ -87,7 +87,7 @@ is( $node->safe_psql(
 			(SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid AND l.locktype IN ('relation', 'tuple', 'transactionid'))
 		FROM pg_stat_activity a WHERE application_name = 'hanging'}),
 	't|t|0', 'no lock or snapshot is held while a call hangs');
-like(stderr_of('CALL contactsync_run()'), qr/ERROR: +the background worker or another session is already delivering/, 'two sessions cannot deliver at the same time');
+like(stderr_of('CALL contactsync_run()'), qr/ERROR: +another session is already delivering\nHINT: +Use CALL contactsync_wait/, 'two sessions cannot deliver to a server at the same time');
 is($node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'hanging'}), 't', 'the session can be cancelled');
 $session->{run}->finish;
 like($session->{stderr}, qr/ERROR: +canceling statement due to user request/, 'the session ends at once');
