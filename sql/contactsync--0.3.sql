@@ -629,12 +629,14 @@ CREATE TABLE contactsync.remote_contact (
 	attributes	jsonb,
 	updated_at	timestamptz,
 	pulled_at	timestamptz NOT NULL,
+	recreated	boolean	NOT NULL DEFAULT false,
 	PRIMARY KEY (endpoint, email)
 );
 CREATE INDEX remote_contact_external_id ON contactsync.remote_contact (endpoint, external_id);
 CREATE INDEX remote_contact_remote_id ON contactsync.remote_contact (endpoint, remote_id);
 COMMENT ON TABLE contactsync.remote_contact
 IS 'contacts as the provider had them when contactsync_pull() fetched them';
+COMMENT ON COLUMN contactsync.remote_contact.recreated IS 'the provider has it under another ID than before: that it is not opted in may be because it was created anew';
 COMMENT ON COLUMN contactsync.remote_contact.updated_at
 IS 'time of the last change of the contact, on the provider''s clock';
 

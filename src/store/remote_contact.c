@@ -10,7 +10,7 @@
  * That a contact is not opted in there means nothing if we sent it so, or sent
  * nothing and it is the provider's default.  So it counts as an opt-out if we sent
  * something else last, if somebody changed the contact after we wrote it, or if we
- * never wrote it.
+ * never wrote it.  If the provider has lost a contact, it comes back without its consent.
  *
  *-------------------------------------------------------------------------
  */
@@ -148,7 +148,8 @@ cs_remote_contact_store(int endpoint_id, const char *page, TimestampTz pulled_at
 		" FROM " ROWS " ORDER BY j.email, j.updated_at DESC NULLS LAST"
 		" ON CONFLICT (endpoint, email) DO UPDATE SET remote_id = excluded.remote_id,"
 		" external_id = excluded.external_id, opt_in = excluded.opt_in, locale = excluded.locale,"
-		" attributes = excluded.attributes, updated_at = excluded.updated_at, pulled_at = excluded.pulled_at",
+		" attributes = excluded.attributes, updated_at = excluded.updated_at, pulled_at = excluded.pulled_at,"
+		" recreated = r.recreated OR r.remote_id <> excluded.remote_id",
 		3, {INT4OID, JSONBOID, TIMESTAMPTZOID}
 	};
 	Datum		args[3] = {Int32GetDatum(endpoint_id),
@@ -243,13 +244,15 @@ cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at)
 int64
 cs_remote_contact_learn(int endpoint_id, TimestampTz pulled_at, double ahead)
 {
+	/* that the provider has lost its data, somebody said before it was sent again */
+#define CAME_BACK "(r.recreated AND EXISTS (SELECT FROM contactsync.endpoint e WHERE e.id = $1 AND c.synced_at > e.stale_before))"
 #define LEARN(match) \
 		"UPDATE contactsync.contact c SET opted_out = NOT r.opt_in FROM contactsync.remote_contact r" \
 		" WHERE c.endpoint = $1 AND r.endpoint = $1 AND c.action = 'u' AND " match \
 		" AND c.opted_out = r.opt_in AND COALESCE(c.synced_at, '-infinity') < $2" \
 		" AND (r.pulled_at = $2 OR NOT r.opt_in AND c.synced_at >= COALESCE((SELECT max(b.pulled_at)" \
 		" FROM contactsync.remote_contact b WHERE b.endpoint = $1 AND b.pulled_at < $2), '-infinity'))" \
-		" AND (r.opt_in OR c.claimed AND NOT c.inherited OR c.synced_at IS NULL" \
+		" AND (r.opt_in OR c.claimed AND NOT c.inherited AND NOT " CAME_BACK " OR c.synced_at IS NULL" \
 		" OR r.updated_at - make_interval(secs => $3) > c.synced_at + interval '1 min')"
 	static CsStatement by_email = {
 		LEARN("r.email = COALESCE(c.email COLLATE \"C\", c.upsert_key)"), 3, {INT4OID, TIMESTAMPTZOID, FLOAT8OID}

@@ -68,6 +68,21 @@ foreach my $name (sort keys %provider)
 	is($sandbox->count($name, account => "${name}again")->{requests}, $calls, "$name: once");
 }
 
+# a contact that comes back is not opted in, which a pull does not take for an opt-out; one who opts out after that has
+lose('mailingcore', 'mcpulled');
+sql(q{SELECT contactsync_pull('mcpulled')});
+sql(q{UPDATE mcpulled SET wants = false WHERE id < 3; CALL contactsync_wait('mcpulled'); UPDATE mcpulled SET wants = true WHERE id < 3; CALL contactsync_wait('mcpulled'); SELECT contactsync_pull('mcpulled')});
+is(can_be_mailed('mailingcore', 'mcpulled'), 'left yes', 'pulled: both give consent again');
+$sandbox->call('DELETE', 'mailingcore/contacts', undef, account => 'mcpulled', email => "$_\@mcpulled.example") foreach qw(yes left);
+sql(q{SELECT contactsync_mark_stale('mcpulled'); SELECT contactsync_reconcile('mcpulled', 'mcpulled'); CALL contactsync_wait('mcpulled'); SELECT contactsync_pull('mcpulled')});
+is(sql(q{SELECT count(*) FROM contactsync.opt_outs WHERE server = 'mcpulled' AND email LIKE 'yes@%'}), 0, 'pulled: a contact that came back has not opted out');
+$node->safe_psql('postgres', q{UPDATE contactsync.contact SET synced_at = synced_at - interval '1 day' WHERE email LIKE 'left@mcpulled%' OR upsert_key LIKE 'left@mcpulled%'});
+$node->safe_psql('postgres', q{UPDATE contactsync.endpoint SET stale_before = stale_before - interval '2 days' WHERE server = 'mcpulled'});
+$sandbox->call('POST', 'mailingcore/people', { account => 'mcpulled', email => 'left@mcpulled.example', act => 'opt_out' });
+sql(q{SELECT contactsync_pull('mcpulled')});
+sql(q{SELECT contactsync_mark_stale('mcpulled', claims => 'again'); SELECT contactsync_reconcile('mcpulled', 'mcpulled'); CALL contactsync_wait('mcpulled')});
+is(can_be_mailed('mailingcore', 'mcpulled'), 'yes', 'pulled: consent is claimed again, but not of who opted out after that');
+
 my ($status, undef, $err) = $node->psql('postgres', q{SELECT contactsync_mark_stale('mailingcoreagain', claims => 'all')}, extra_params => [ '-U', 'shop' ]);
 like($err, qr/invalid value for "claims": "all"\nHINT:  Use 'keep' to claim no consent again/, 'another value is rejected');
 
