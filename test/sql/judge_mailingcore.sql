@@ -175,6 +175,9 @@ SELECT status, body, verdict, outcome, reason, note FROM (VALUES
 	(200, '{"deleted": true, "externalId": "crm-1"}'), (200, '{"deleted": false}'), (204, ''), (404, '{"statusCode": 404, "message": "Contact not found"}'),
 	(404, '{"statusCode": 404, "message": "Cannot DELETE /contacts/crm-1"}'), (404, ''), (403, '{"message": "Missing required API key scope: contacts:write"}'), (500, '')
 ) AS t (status, body), contactsync_judge('mail', status, NULL, body, '{"external_id": "crm-1"}', action => 'delete');
+-- ... but one of which only the address is known need not have that as its external ID
+SELECT status, verdict, outcome, reason, message, note FROM (VALUES (200, '{"deleted": true, "externalId": "a@example.com"}'), (404, '{"statusCode": 404, "message": "Contact not found"}')
+) AS t (status, body), contactsync_judge('mail', status, NULL, body, '{"email": "a@example.com"}', action => 'delete');
 
 -- the answer to an opt-out by bulk is interpreted like any other
 SELECT verdict, contact, outcome FROM contactsync_judge('mail', 200, NULL, '{"created": 0, "updated": 1, "failed": 0}', '{"email": "a@example.com"}', action => 'unsubscribe');

@@ -88,7 +88,8 @@ SELECT method FROM contactsync_preview('mail', '[{"email": "a@example.com"}, {"e
 -- deleted contacts
 SELECT method, url, headers, body FROM contactsync_preview('mail', '{"external_id": "crm/1 é?#%"}', action => 'delete');
 SELECT method, url FROM contactsync_preview('mail', '{}', action => 'delete', state => '{"upsert_key": "crm-1"}');
-SELECT method FROM contactsync_preview('mail', '{"email": "a@example.com"}', action => 'delete');
+SELECT method, url FROM contactsync_preview('mail', '{"email": "a@example.com"}', action => 'delete');
+SELECT method FROM contactsync_preview('mail', '{}', action => 'delete');
 SELECT method FROM contactsync_preview('mail', '{"external_id": ".."}', action => 'delete');
 SELECT method, url, body FROM contactsync_preview('mail', '[{"email": "a@example.com", "external_id": "crm-1", "opt_in": true, "locale": "en"},
 	{"email": "b@example.com"}]', action => 'unsubscribe');

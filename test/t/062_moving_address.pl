@@ -120,6 +120,16 @@ is(sql($guests), '', 'a contact is deleted by the external id that it had');
 is(sql(q{SELECT count(*) FROM contactsync.contacts WHERE source = 'guests'::regclass}), 0, 'nothing is left of it here');
 sql(q{SELECT contactsync_unwatch('guests', 'mc')});
 
+# the external id is the address
+sql(q{
+	CREATE TABLE members (email text PRIMARY KEY);
+	SELECT contactsync_watch('members', 'mc', '{"email": "email", "external_id": "email"}', on_delete => 'delete', delete_delay => '0');
+	INSERT INTO members VALUES ('member@example.com');
+	CALL contactsync_run(); DELETE FROM members; CALL contactsync_run()});
+is(join('', grep { /member/ } map { $_->{email} } @{ $sandbox->contacts('mailingcore', account => 'mc') }), '', 'a contact whose external id is its address is deleted');
+is(sql(q{SELECT count(*) FROM contactsync.failures WHERE source = 'members'::regclass}), 0, 'without a failure');
+sql(q{SELECT contactsync_unwatch('members', 'mc')});
+
 # with the worker
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'");
 $node->stop;

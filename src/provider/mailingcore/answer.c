@@ -287,11 +287,13 @@ judge_single(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 
 /*
  * [DOC]: {"deleted":true,"externalId":"..."}.  A contact that does not exist counts
- * as deleted, unless it is the route that does not exist.
+ * as deleted, unless it is the route that does not exist, or only its address is known,
+ * which would have been its external ID.
  */
 static bool
-judge_deletion(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
+judge_deletion(const CsContact *contact, const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 {
+	const char *email = contact->value[CS_EMAIL];
 	bool		deleted = true;
 
 	if (response->status >= 200 && response->status < 300)
@@ -301,7 +303,10 @@ judge_deletion(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 		deleted = false;
 	else
 		return false;
-	if (!deleted)
+	if (!deleted && email && strcmp(email, contact->value[CS_EXTERNAL_ID]) == 0)
+		cs_answer_reject_contact(&judgement->outcomes[0], CS_REASON_MISSING_FIELD, NULL,
+								 "MailingCore deletes by external_id, and the contact was sent without one");
+	else if (!deleted)
 		judgement->outcomes[0].note = "there was no such contact";
 	return true;
 }
@@ -359,7 +364,7 @@ cs_mailingcore_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsR
 		if (response->status == 429)
 			refine_throttle(response, doc, judgement);
 	}
-	else if (batch->action == CS_DELETE && judge_deletion(response, doc, judgement))
+	else if (batch->action == CS_DELETE && judge_deletion(batch->contacts[0], response, doc, judgement))
 		return;
 	else if (response->status >= 300)
 	{

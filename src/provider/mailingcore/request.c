@@ -62,11 +62,12 @@ prepare_locale(const CsMailingCore *settings, CsContact *contact)
 static void
 complete_removal(CsContact *contact)
 {
-	if (contact->upsert_key == NULL)
-		return;
-	if (contact->value[CS_EXTERNAL_ID] == NULL && contact->value[CS_EMAIL] == NULL)
+	if (contact->upsert_key && contact->value[CS_EXTERNAL_ID] == NULL && contact->value[CS_EMAIL] == NULL)
 		cs_contact_set(contact, strchr(contact->upsert_key, '@') ? CS_EMAIL : CS_EXTERNAL_ID,
 					   contact->upsert_key);
+	/* its external ID may have been the address; the answer tells */
+	if (contact->action == CS_DELETE && contact->value[CS_EXTERNAL_ID] == NULL)
+		cs_contact_set(contact, CS_EXTERNAL_ID, contact->value[CS_EMAIL]);
 }
 
 static CsRefusal *
@@ -74,7 +75,7 @@ check_removal(const CsContact *contact)
 {
 	if (contact->action == CS_DELETE && contact->value[CS_EXTERNAL_ID] == NULL)
 		return cs_contact_refuse(CS_REASON_MISSING_FIELD, "external_id",
-								 "MailingCore deletes by external_id, and the contact was sent without one");
+								 "MailingCore deletes by external_id, which is not known here");
 	if (contact->action == CS_DELETE)
 		return cs_contact_check_path("external_id", contact->value[CS_EXTERNAL_ID]);
 	if (contact->value[CS_EMAIL] == NULL)
