@@ -513,16 +513,13 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	stored->watch = outcomes->lane->removals ? change->removal_watch : outcomes->lane->watch_id;
 	stored->key = failure_key(outcomes, change);
 	stored->upsert_key = copy(outcomes, change->upsert_key);
-	/* a row of ours may leave the address: a reconciliation is to try again */
-	if (!change->conflicts_here)
-		stored->digest = change->digest;
+	stored->digest = change->digest;
 	stored->reason = outcome->reason ? copy(outcomes, outcome->reason) : CS_REASON_REJECTED;
 	stored->code = copy(outcomes, outcome->code);
 	stored->message = copy(outcomes, outcome->message);
 	stored->field = copy(outcomes, outcome->field);
 	stored->request_id = copy(outcomes, request_id);
-	if (strcmp(stored->reason, CS_REASON_CONFLICT) == 0 && is_unique(outcomes) && change->contact &&
-		change->contact->value[CS_EMAIL])
+	if (strcmp(stored->reason, CS_REASON_CONFLICT) == 0 && change->conflicts_here && change->contact)
 		stored->conflict = copy(outcomes, cs_text_from_utf8(change->contact->value[CS_EMAIL]));
 	stored->removal = outcomes->lane->removals && !change->removal_erases;
 	stored->attempts = Max(change->attempts, 1);

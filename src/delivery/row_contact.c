@@ -155,7 +155,7 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
 static bool
 is_passing(const CsFailed *failed)
 {
-	return strcmp(failed->reason, CS_REASON_UNAVAILABLE) == 0 ||
+	return failed->conflicts || strcmp(failed->reason, CS_REASON_UNAVAILABLE) == 0 ||
 		strcmp(failed->reason, CS_REASON_UNREADABLE) == 0;
 }
 

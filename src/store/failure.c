@@ -39,8 +39,8 @@ void
 cs_failure_read(int endpoint, int watch, int n, char **keys, CsFailed *failed)
 {
 	static CsStatement statement = {
-		"SELECT k.n::int4, f.reason, f.message, f.digest, f.last_at FROM unnest($3) WITH ORDINALITY AS k (key, n),"
-		" LATERAL (SELECT reason, message, digest, last_at FROM contactsync.failure WHERE watch = $2 AND key = k.key"
+		"SELECT k.n::int4, f.reason, f.message, f.digest, f.last_at, f.conflict IS NOT NULL FROM unnest($3) WITH ORDINALITY AS k (key, n),"
+		" LATERAL (SELECT reason, message, digest, last_at, conflict FROM contactsync.failure WHERE watch = $2 AND key = k.key"
 		" AND endpoint = $1 OFFSET 0) f",
 		3, {INT4OID, INT4OID, TEXTARRAYOID}
 	};
@@ -65,6 +65,7 @@ cs_failure_read(int endpoint, int watch, int n, char **keys, CsFailed *failed)
 		if (!isnull)
 			one->digest = *DatumGetUUIDP(digest);
 		one->last_at = DatumGetTimestampTz(cs_sql_value(i, 5, &isnull));
+		one->conflicts = DatumGetBool(cs_sql_value(i, 6, &isnull));
 	}
 	cs_sql_leave(&scope);
 }

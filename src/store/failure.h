@@ -49,6 +49,7 @@ typedef struct CsFailed
 	bool		has_digest;
 	pg_uuid_t	digest;
 	TimestampTz last_at;
+	bool		conflicts;		/* another contact of ours has the address */
 } CsFailed;
 
 extern bool cs_failure_exists(int endpoint, int watch);

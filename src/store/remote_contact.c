@@ -244,7 +244,10 @@ cs_remote_contact_advance(int endpoint_id, TimestampTz pulled_at)
 int64
 cs_remote_contact_learn(int endpoint_id, TimestampTz pulled_at, double ahead)
 {
-	/* that the provider has lost its data, somebody said before it was sent again */
+	/*
+	 * that the provider has lost its data, somebody said before it was sent
+	 * again
+	 */
 #define CAME_BACK "(r.recreated AND EXISTS (SELECT FROM contactsync.endpoint e WHERE e.id = $1 AND c.synced_at > e.stale_before))"
 #define LEARN(match) \
 		"UPDATE contactsync.contact c SET opted_out = NOT r.opt_in FROM contactsync.remote_contact r" \

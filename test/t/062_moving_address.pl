@@ -87,6 +87,20 @@ sql(q{INSERT INTO customers SELECT 800 + g, 'many' || g || 'x@example.com' FROM 
 is(sql(q{SELECT count(*) FROM contactsync.failures WHERE reason = 'conflict'}), '30', 'many conflicts in a row do not halt the server');
 sql(q{DELETE FROM customers WHERE id BETWEEN 700 AND 899; CALL contactsync_run()});
 
+# a row that was in conflict does not speak over one of the same contact that spoke since
+sql(q{INSERT INTO customers VALUES (71, 'a7@example.com', 'Ann'), (72, 'b7@example.com', 'Bob'); CALL contactsync_run()});
+sql(q{
+	CREATE TABLE others (id int PRIMARY KEY, email text, crm_id text, first_name text);
+	SELECT contactsync_watch('others', 'mc', '{"email": "email", "external_id": "crm_id", "first_name": "first_name"}');
+	INSERT INTO others VALUES (1, 'a7@example.com', '72', 'Early');
+	CALL contactsync_run()});
+is(failures(), '1 conflict', 'a second row of a contact has the address of another one');
+sql(q{UPDATE customers SET first_name = 'Late' WHERE id = 72; CALL contactsync_run()});
+sql(q{UPDATE customers SET email = 'x7@example.com' WHERE id = 71; CALL contactsync_run()});
+is(join(' ', map { "$_->{email} $_->{attributes}{firstName}" } grep { $_->{externalId} eq '72' } @{ $sandbox->contacts('mailingcore', account => 'mc') }), 'b7@example.com Late', 'when that is free, it is left to the row that spoke since');
+is(failures(), '', 'and fails no more');
+sql(q{SELECT contactsync_unwatch('others', 'mc'); DELETE FROM customers WHERE id > 70; CALL contactsync_run()});
+
 # a row whose own contact has the address that it is to have under an external id that is another row's
 sql(q{
 	CREATE TABLE leads (id int PRIMARY KEY, email text, crm_id text);
