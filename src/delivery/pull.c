@@ -55,7 +55,7 @@
 static double
 interval(const CsAccount *account)
 {
-	return cs_endpoint_option_number(account->endpoint, "pull_every", 0);
+	return cs_endpoint_option_int(account->endpoint, "pull_every", 0);
 }
 
 void

@@ -3,9 +3,11 @@
 Run with: python3 -m unittest discover -s test/fuzz
 """
 
+import os
 import random
 import unittest
 
+import mutants
 from consent_accounts import CLASSES
 from consent_oracle import Ledger, Row
 
@@ -477,6 +479,13 @@ class Owlat(OracleTest):
         self.commit(self.row(1, opt=None))
         self.create()
         self.assert_found()
+
+
+class MutantTest(unittest.TestCase):
+    """The pieces of source that mutants.py replaces."""
+
+    def test_the_source_has_each_piece_once(self):
+        self.assertEqual(mutants.misfits(os.path.join(mutants.HERE, "..", "..")), [], "change mutants.py with the source")
 
 
 if __name__ == "__main__":

@@ -174,5 +174,18 @@ $sandbox->clear_faults('mailingcore');
 sql(q{CALL contactsync_wait('newer')});
 is(at_provider('newer', 'left'), 'N in', 'a newer opt_in_at that is given while a call is in flight is a word');
 
+# the worker lists by itself what has changed
+create_server($node, $sandbox, 'mailingcore', account => 'regular', role => 'shop', server => { pace => 100, pull_every => '10 s' });
+sql(q{
+	CREATE TABLE regular (id int PRIMARY KEY, email text, first_name text, opt_in boolean);
+	SELECT contactsync_watch('regular', 'regular', '{"email": "email", "first_name": "first_name", "opt_in": "opt_in"}');
+	INSERT INTO regular VALUES (1, 'one@example.com', 'O', true);
+	CALL contactsync_wait('regular')});
+$sandbox->call('POST', 'mailingcore/people', { account => 'regular', email => 'one@example.com', act => 'opt_out' });
+wait_for('the opt-out', sub { sql(q{SELECT consent FROM contactsync.contacts WHERE server = 'regular'}) eq 'opted out' });
+is(sql(q{SELECT key FROM contactsync.opt_outs WHERE source = 'regular'::regclass}), '1', 'pull_every has the worker learn of an opt-out');
+sql(q{UPDATE regular SET first_name = 'O2'; CALL contactsync_wait('regular')});
+is(at_provider('regular', 'one'), 'O2 out', '... which a change does not undo');
+
 $node->stop;
 done_testing();
