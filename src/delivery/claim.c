@@ -69,12 +69,24 @@ is_of_contact(const CsClaimFacts *facts)
 		(!facts->known->found || strcmp(facts->row->upsert_key, facts->known->upsert_key) == 0);
 }
 
-/* Was the last word for the address, whichever row said so, no or null? */
+/* Did contactsync_forget() forget what rows of the address said?  It keeps no times. */
+static bool
+is_forgotten(const CsPerson *person)
+{
+	return person->remembered && person->memory.state == CS_MEMORY_CLOSED && person->memory.opt_in_at == 0;
+}
+
+/*
+ * Was the last word for the address, whichever row said so, no or null?  Of rows that
+ * were forgotten it is not known.
+ */
 static bool
 said_not_true(const CsClaimFacts *facts)
 {
 	char		said = said_of_contacts(facts);
 
+	if (is_forgotten(facts->person))
+		return false;
 	if (said != CS_CONSENT_UNKNOWN)
 		return was_not_true(said) && (facts->rows_known || facts->others.left_not_true);
 	return facts->others.left_not_true;

@@ -540,7 +540,14 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		/* it was only intended */
 		if (!change->was_known)
 			remove_unremembered(outcomes, change->upsert_key);
-		if (outcomes->lane->watch && !change->has_row)
+
+		/*
+		 * ... but no other row is taken to say yes instead of one that says
+		 * no
+		 */
+		if (outcomes->lane->watch && !change->has_row && change->contact->consent == CS_CONSENT_NO)
+			record_row(outcomes, change, false)->has_digest = false;
+		else if (outcomes->lane->watch && !change->has_row)
 			add_text(outcomes, &outcomes->gone, change->key);
 	}
 	/* another row can say what the contact is */

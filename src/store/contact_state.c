@@ -432,6 +432,8 @@ intend(CsContactWriter *to, int n, const void *arg)
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 		if (intents[i].upserts)
 			cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum('u'));
+		if (intents[i].upserts && intents[i].watch == 0)
+			cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(true));
 		if (intents[i].withdraws)
 			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_NO));
 		if (intents[i].ends_claim)

@@ -112,6 +112,7 @@ class Ledger:
 
     def __init__(self, account):
         self.account = account
+        self.partitioned = False
         self.step = 0
         self.memories = collections.defaultdict(Memory)
         self.verdicts = []
@@ -163,6 +164,8 @@ class Ledger:
                    and (before.get(uid) or after.get(uid)).table in self.account.watched]
         for uid in sorted(changed):
             old, new = before.get(uid), after.get(uid)
+            if old and new and uid not in self.seen and self._is_unchanged(old, new):
+                continue            # "a live committed change seen": of what the watch reads, nothing has changed
             if new and not old:     # a row that is deleted and inserted with the same key was updated
                 old = by_key.get((new.table, new.key))
                 if old and old.uid in self.seen:
@@ -175,6 +178,11 @@ class Ledger:
                     self.memories[old.address].abandoned = True
                 self._leave(old.address)
         self.look(after)
+
+    def _is_unchanged(self, old, new):
+        """Whether a row has the same key and mapped values. The region is a part of the key where the table has partitions."""
+        keys = [row.key if self.partitioned and row.table == "w" else row.key[1] for row in (old, new)]
+        return keys[0] == keys[1] and old.live == new.live and self.account.reads(old) == self.account.reads(new)
 
     def _leave(self, address):
         """Record that a row has left an address: what the others say is what its contact is said to say."""
@@ -202,7 +210,7 @@ class Ledger:
     def _refusing(self, rows):
         return {self.account.identity(row) for row in self.standing(rows, seen_only=False) if self.says(row) is False}
 
-    def _speak(self, step, mark, old, new, present):
+    def _speak(self, step, mark, old, new, present, live=True):
         memory, says = self.memories[new.address], self.says(new)
         same = bool(old and old.live and old.uid in self.seen and old.address == new.address)
         before = self.says(old) if old else None
@@ -221,7 +229,10 @@ class Ledger:
         if self.account.maps_opt_at and new.opt_at and says is not None:
             memory.newest = max(filter(None, [memory.newest, new.opt_at]))
         self.seen.add(new.uid)
-        self.spoke[new.uid] = step
+        if live or new.uid not in self.spoke:
+            self.spoke[new.uid] = step
+        else:                       # "an import is no word": what the row says is older, but nothing is stored of it any more
+            self.echo[new.uid] = step
         self.loose -= {new.address, self.account.identity(new)}
         self.remapped.discard(new.uid)
 
@@ -275,7 +286,7 @@ class Ledger:
             if row.table in tables:
                 self.remapped.discard(row.uid)
                 if row.uid not in self.seen:
-                    self._speak(step, mark, None, row, present)
+                    self._speak(step, mark, None, row, present, live=False)
         self.look(rows)
 
     def upsert(self, step, mark, address, opt, name, present):
@@ -319,8 +330,9 @@ class Ledger:
 
     def forgotten(self, address, rows):
         """Record an erasure. Rows with this address are as good as new; on_delete does not apply until one is sent again."""
+        # forget keeps 'hash and "closed"', and not what was said
         self.memories[address].abandoned = self.memories[address].timeless = True
-        self.memories[address].said = None      # only that consent is closed is kept
+        self.memories[address].said = None
         self.loose |= {address} | {self.account.identity(row) for row in rows.values() if row.address == address}
         self.seen -= {row.uid for row in rows.values() if row.address == address}
 

@@ -38,6 +38,8 @@ class World:
         self.every_account = dict(self.accounts)    # including those that got stuck, which the history no longer touches
         self.ledgers = {name: Ledger(account) for name, account in self.accounts.items()}
         self.kind = self.rng.choice(["plain", "plain", "part", "text"])
+        for ledger in self.ledgers.values():
+            ledger.partitioned = self.kind == "part"
         self.people = [f"p{number}" for number in range(6)]
 
     def connect(self, user="sender"):

@@ -28,6 +28,14 @@ sub contact
 	return $contact;
 }
 
+# How often the form was submitted for a person.
+sub submitted
+{
+	my ($name) = @_;
+
+	return scalar(grep { ($_->{body} // '') =~ /form\.submit.*$name\@/ } @{ $sandbox->journal('caramel', account => 'car') });
+}
+
 sub set_tier
 {
 	$sandbox->config('caramel',
@@ -112,6 +120,20 @@ $node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (SET pace '400')});
 settle(q{UPDATE customers SET first_name = 'Kay' WHERE id = 3});
 $node->poll_query_until('postgres', 'SELECT pace IS NULL FROM contactsync.endpoint') or die 'timed out waiting for the pace';
 is(contact('kim@example.com')->{first_name}, 'Kay', 'ALTER SERVER restores the pace');
+
+# with the form as the way, who said no says so although Caramel kept the consent
+set_tier('business');
+settle(q{ALTER SERVER car OPTIONS (ADD route 'form'); INSERT INTO customers VALUES (20, 'lou@example.com', 'Lou', NULL, true), (30, 'moe@example.com', 'Moe', NULL, true)});
+is(submitted('lou') . submitted('moe'), '11', 'new contacts are submitted');
+settle('UPDATE customers SET id = 21, consent = false WHERE id = 20');
+settle(q{INSERT INTO customers VALUES (22, 'lou@example.com', 'Louis', NULL, true)});
+is(submitted('lou'), 1, 'another row is no word while one says no that Caramel kept');
+settle(q{DELETE FROM customers WHERE id = 30; SELECT contactsync_upsert('car', '{"email": "moe@example.com", "opt_in": false}')});
+settle(q{INSERT INTO customers VALUES (31, 'moe@example.com', 'Moe', NULL, NULL)});
+settle(q{DELETE FROM customers WHERE id = 31});
+settle(q{INSERT INTO customers VALUES (32, 'moe@example.com', 'Moe', NULL, true)});
+is(submitted('moe'), 1, 'nor while contactsync_upsert() says no that Caramel kept');
+$node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (DROP route)});
 
 # without a form
 $node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (DROP form_id)});

@@ -90,6 +90,14 @@ foreach my $name (qw(mailingcore campaignlark))
 	$settle->("UPDATE $name SET id = id + 10, wants = true WHERE id IN (80, 81)");
 	is($is_in_now->('p@example.com') . $is_in_now->('q@example.com'), 11, "$name: so it is if one row is read at a time");
 
+	# a row of somebody who was forgotten gets another key, and another row with no word goes
+	$settle->("INSERT INTO $name VALUES (110, 's\@example.com', true, 'S')");
+	sql("SELECT contactsync_forget('s\@example.com')");
+	$opt_out->('s@example.com');
+	$settle->("INSERT INTO $name VALUES (111, 's\@example.com', NULL, 'T')");
+	$settle->("UPDATE $name SET id = id + 10 WHERE id IN (110, 111)");
+	is($is_in_now->('s@example.com'), 0, "$name: a key is no word of somebody who was forgotten");
+
 	# claims => 'all' does not claim what a row says no to
 	$settle->("INSERT INTO $name VALUES (95, 'r\@example.com', true, 'R'), (96, 'r\@example.com', NULL, 'R')");
 	$settle->("UPDATE $name SET wants = false WHERE id = 96");
