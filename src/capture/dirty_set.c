@@ -7,7 +7,10 @@
  * they are written to contactsync.queue, many keys to a row.
  *
  * What a rolled back subtransaction changed must not be sent, so the set is a list
- * in the order of arrival, and a stack remembers where each subtransaction began.
+ * in the order of arrival, and a stack remembers where each subtransaction began.  A
+ * set that has become large is written early: the keys of the current subtransaction
+ * as they come, and, since each of many subtransactions may have few, also those of its
+ * parent when it is about to commit.  Until it has, they are kept in memory as well.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,6 +36,7 @@ typedef struct CsDirtyKey
 	int			endpoint;
 	int			watch;
 	uint32		hash;
+	bool		written;		/* to the queue */
 	text	   *key;
 } CsDirtyKey;
 
@@ -88,6 +92,9 @@ static struct
 	CsLevel    *levels;
 	List	   *markers;		/* of CsMarker */
 	int64		rows_written;	/* numbers the queue rows of the transaction */
+	int			written_from;	/* keys from here on were written by a
+								 * subtransaction that is about to commit; -1:
+								 * none */
 }			dirty;
 
 static inline uint32
@@ -130,6 +137,7 @@ begin_set(void)
 	dirty.levels = palloc(dirty.max_levels * sizeof(CsLevel));
 	dirty.markers = NIL;
 	dirty.rows_written = 0;
+	dirty.written_from = -1;
 	MemoryContextSwitchTo(old);
 }
 
@@ -187,7 +195,7 @@ write_lane(CsQueueWriter *writer, int start, Datum *elements)
 		CsDirtyKey *key = i < dirty.nkeys ? &dirty.keys[i] : NULL;
 		Size		key_size;
 
-		if (key && (key->watch != watch || key->endpoint != endpoint))
+		if (key && (key->written || key->watch != watch || key->endpoint != endpoint))
 			continue;
 		key_size = key ? INTALIGN(VARSIZE(key->key)) : 0;
 		if (n > 0 && (key == NULL || size + key_size > CS_QUEUE_ROW_BYTES))
@@ -204,16 +212,16 @@ write_lane(CsQueueWriter *writer, int start, Datum *elements)
 			break;
 		elements[n++] = PointerGetDatum(key->key);
 		size += key_size;
-		key->watch = -1;
+		key->written = true;
 		written++;
 	}
 	return written;
 }
 
-/* Write the keys from "start" on to the queue, in the current (sub)transaction, and
- * remove them from the set. */
+/* Write the keys from "start" on to the queue, in the current (sub)transaction, but
+ * keep them in the set. */
 static void
-write_keys(int start)
+write_and_keep(int start)
 {
 	MemoryContext old;
 	CsQueueWriter *writer;
@@ -222,29 +230,26 @@ write_keys(int start)
 
 	if (left == 0)
 		return;
-	/* remove them from the hash before write_lane() marks them */
-	if (start > 0)
-		for (int i = start; i < dirty.nkeys; i++)
-			dirtyset_delete(dirty.set, i);
 	writer = cs_queue_begin_write(&dirty.rows_written);
-	if (writer)
-	{
-		old = MemoryContextSwitchTo(dirty.context);
-		elements = palloc(sizeof(Datum) * left);
-		for (int i = start; left > 0; i++)
-			if (dirty.keys[i].watch >= 0)
-				left -= write_lane(writer, i, elements);
-		pfree(elements);
-		MemoryContextSwitchTo(old);
-		cs_queue_end_write(writer);
-		cs_shmem_wake_at_commit();
-	}
-	if (start == 0)
-		drop_keys(0);
-	else
-		for (int i = start; i < dirty.nkeys; i++)
-			pfree(dirty.keys[i].key);
-	dirty.nkeys = start;
+	if (writer == NULL)
+		return;
+	old = MemoryContextSwitchTo(dirty.context);
+	elements = palloc(sizeof(Datum) * left);
+	for (int i = start; left > 0; i++)
+		if (!dirty.keys[i].written)
+			left -= write_lane(writer, i, elements);
+	pfree(elements);
+	MemoryContextSwitchTo(old);
+	cs_queue_end_write(writer);
+	cs_shmem_wake_at_commit();
+}
+
+/* The same, and remove them from the set. */
+static void
+write_keys(int start)
+{
+	write_and_keep(start);
+	drop_keys(start);
 }
 
 /* Add the key of a row.  When there are many, write them to the queue early. */
@@ -267,6 +272,7 @@ cs_dirty_set_add(int endpoint, int watch, int ncolumns, CsKeyColumn *columns,
 	key = &dirty.keys[dirty.nkeys];
 	key->endpoint = endpoint;
 	key->watch = watch;
+	key->written = false;
 	key->key = cs_row_key_make(dirty.key_context, ncolumns, columns, slot);
 	if (key->key == NULL)
 		return;
@@ -354,6 +360,39 @@ at_xact_end(XactEvent event, void *arg)
 	}
 }
 
+/*
+ * A subtransaction is about to commit: write its keys and those of its parent if these
+ * are many.
+ */
+static void
+before_subcommit(const CsLevel *level, int nest_level)
+{
+	int			start = level->start;
+
+	if (dirty.nlevels > 1 && level[-1].nest_level == nest_level - 1)
+		start = level[-1].start;
+	if (dirty.nkeys - start < MAX_KEYS)
+		return;
+	dirty.written_from = start;
+	write_and_keep(start);
+}
+
+/* It has committed, or failed to. */
+static void
+after_subcommit(bool committed)
+{
+	int			start = dirty.written_from;
+
+	if (start < 0)
+		return;
+	dirty.written_from = -1;
+	if (committed)
+		drop_keys(start);
+	else
+		for (int i = start; i < dirty.nkeys; i++)
+			dirty.keys[i].written = false;
+}
+
 static void
 at_subxact_end(SubXactEvent event, SubTransactionId mySubid,
 			   SubTransactionId parentSubid, void *arg)
@@ -366,13 +405,17 @@ at_subxact_end(SubXactEvent event, SubTransactionId mySubid,
 	level = &dirty.levels[dirty.nlevels - 1];
 	if (level->nest_level < nest_level)
 		return;
-	if (event == SUBXACT_EVENT_ABORT_SUB)
+	if (event == SUBXACT_EVENT_PRE_COMMIT_SUB)
+		before_subcommit(level, nest_level);
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
+		after_subcommit(false);
 		drop_keys(level->start);
 		dirty.nlevels--;
 	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
+		after_subcommit(true);
 		if (dirty.nlevels > 1 && level[-1].nest_level == nest_level - 1)
 			dirty.nlevels--;
 		else

@@ -529,6 +529,43 @@ RESET search_path;
 SELECT * FROM queued();
 DROP TABLE unlogged;
 
+-- Many subtransactions with a few rows each are written before the end of the transaction, too, and a rolled back one is not.
+CREATE TABLE many (id integer PRIMARY KEY, email text);
+SELECT contactsync_watch('many', 'mail') > 0 AS watched;
+BEGIN;
+INSERT INTO many VALUES (0);
+SAVEPOINT a;
+DO $$
+BEGIN
+	FOR i IN 1 .. 40000 LOOP
+		BEGIN
+			INSERT INTO many VALUES (i);
+			IF i % 1000 = 0 THEN
+				RAISE division_by_zero;
+			END IF;
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
+	END LOOP;
+END $$;
+SELECT sum(n) BETWEEN 16384 AND 39961 AS "some are written" FROM contactsync.queue;
+SAVEPOINT b;
+DO $$
+BEGIN
+	FOR i IN 50001 .. 70000 LOOP
+		BEGIN
+			INSERT INTO many VALUES (i);
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
+	END LOOP;
+END $$;
+ROLLBACK TO b;
+RELEASE a;
+COMMIT;
+SELECT source, cardinality(keys), (SELECT count(*) FROM many m JOIN unnest(keys) k ON k = m.id::text) AS found, (SELECT count(*) FROM many) AS rows FROM queued();
+DROP TABLE many;
+
 -- What else is queued in the same transaction, which is numbered by a sequence, has other numbers.
 ALTER SEQUENCE contactsync.queue_id RESTART;
 BEGIN;
