@@ -68,7 +68,10 @@ typedef struct CsChangeSet
 	uint64		last_sequence;	/* given out so far */
 	dlist_head	sent_ahead;		/* identity locks with a sent_sequence */
 	int			counted;		/* changes that the bulk guard counts */
-	int			newly_counted;	/* of these, since the guard last looked */
+	int			newly_counted;	/* keys of these, since the guard last looked,
+								 * that are not in "recent" */
+	struct HTAB *recent;		/* hashes of keys that it was told of lately,
+								 * or NULL */
 } CsChangeSet;
 
 /* A row, or a contact, that may differ from what the provider has. */

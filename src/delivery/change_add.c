@@ -7,6 +7,10 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
+#include "utils/hsearch.h"
+
+#include "base/settings.h"
 #include "delivery/change_add.h"
 
 static List *
@@ -65,6 +69,31 @@ set_direct(CsChange *change, Jsonb *contact)
 	MemoryContextSwitchTo(old);
 }
 
+/* Was the key counted lately?  From now on it was. */
+static bool
+is_recent(CsChangeSet *set, const char *key)
+{
+	HASHCTL		ctl = {.keysize = sizeof(uint64),.entrysize = sizeof(uint64),.hcxt = set->context};
+	uint64		hash = hash_bytes_extended((const unsigned char *) key, strlen(key), 0);
+	bool		found;
+
+	if (set->recent == NULL)
+		set->recent = hash_create("contactsync recent keys", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	/* no guard allows more */
+	if (hash_get_num_entries(set->recent) >= cs_max_pending)
+		return hash_search(set->recent, &hash, HASH_FIND, NULL) != NULL;
+	(void) hash_search(set->recent, &hash, HASH_ENTER, &found);
+	return found;
+}
+
+void
+cs_change_forget_recent(CsChangeSet *set)
+{
+	if (set->recent)
+		hash_destroy(set->recent);
+	set->recent = NULL;
+}
+
 static void
 count_change(CsChange *change)
 {
@@ -72,7 +101,8 @@ count_change(CsChange *change)
 		return;
 	change->is_counted = true;
 	change->set->counted++;
-	change->set->newly_counted++;
+	if (!is_recent(change->set, change->key))
+		change->set->newly_counted++;
 }
 
 static uint8

@@ -17,4 +17,7 @@ extern void cs_change_add_row(CsChangeSet *set, const CsQueueRow *row, bool unco
 extern void cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch,
 								  const char *key, char action, bool erases);
 
+/* Forget which keys the bulk guard was told of. */
+extern void cs_change_forget_recent(CsChangeSet *set);
+
 #endif							/* CS_DELIVERY_CHANGE_ADD_H */

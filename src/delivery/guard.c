@@ -128,37 +128,40 @@ rest_of_window_before(const CsGuard *guard, double now)
 	return (int) (guard->arrived_before * Max(0, 1 - (now - guard->window_start) / WINDOW));
 }
 
-static void
+/* Return true if a new window begins. */
+static bool
 advance_window(CsGuard *guard, double now)
 {
 	if (now - guard->window_start <= WINDOW)
-		return;
+		return false;
 	guard->arrived_before = now - guard->window_start > 2 * WINDOW ? 0 : guard->arrived;
 	guard->window_start = guard->arrived_before == 0 ? now : guard->window_start + WINDOW;
 	guard->arrived = 0;
+	return true;
 }
 
 /*
- * Close the watch if more changes wait, or arrived in a short time, than may be
- * sent at once.  "arrived" is how many have since the last call of this.
+ * Close the watch if more contacts wait, or arrived in a short time, than may be sent
+ * at once.  "arrived" is how many have since the last call of this, beside those that
+ * had already arrived in this window.  Return true if another window has begun.
  */
-void
+bool
 cs_guard_check(CsGuard *guard, const CsEndpoint *endpoint, int waiting, int arrived, double now)
 {
+	bool		advanced;
 	int			many;
 
-	if (guard->closed || arrived == 0)
-		return;
-	advance_window(guard, now);
+	if (guard->closed || (arrived == 0 && waiting == 0))
+		return false;
+	advanced = advance_window(guard, now);
 	/* what the process found at its start did not arrive just now */
 	if (guard->opened)
 		guard->arrived += arrived;
 	guard->opened = true;
-	if (guard->arrived == 0 && waiting == 0)
-		return;
 	many = Max(waiting, guard->arrived + rest_of_window_before(guard, now));
 	if (many > cs_guard_limit(endpoint) && cs_guard_risk(endpoint, guard->watch))
 		cs_guard_close(guard, endpoint, many);
+	return advanced;
 }
 
 /* Ereport unless it is what can be said about automations. */

@@ -22,7 +22,7 @@ typedef struct CsGuard
 	uint64		released;		/* what transactions before this one queued
 								 * was released, and is not counted */
 
-	/* changes that arrived in the current window, and in the one before */
+	/* contacts that arrived in the current window, and in the one before */
 	double		window_start;
 	int			arrived;
 	int			arrived_before;
@@ -36,7 +36,7 @@ extern const char *cs_guard_risk(const CsEndpoint *endpoint, const CsWatch *watc
 extern int	cs_guard_limit(const CsEndpoint *endpoint);
 
 extern void cs_guard_close(CsGuard *guard, const CsEndpoint *endpoint, int64 contacts);
-extern void cs_guard_check(CsGuard *guard, const CsEndpoint *endpoint, int waiting, int arrived,
+extern bool cs_guard_check(CsGuard *guard, const CsEndpoint *endpoint, int waiting, int arrived,
 						   double now);
 
 extern void cs_guard_check_automations(const char *automations);

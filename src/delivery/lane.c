@@ -304,6 +304,8 @@ cs_lane_use_watch(CsLane *lane, CsWatch *watch)
 	}
 	cs_guard_create(&lane->guard, watch);
 	cs_guard_carry_over(&lane->guard, &before);
+	if (before.closed)
+		cs_change_forget_recent(&lane->changes);
 	if (lane->guard.released != before.released)
 		cs_change_recount(&lane->changes, lane->guard.released);
 }
@@ -314,6 +316,7 @@ cs_lane_start_anew(CsLane *lane)
 {
 	lane->not_before = 0;
 	lane->source_error |= lane->broken;
+	cs_change_forget_recent(&lane->changes);
 	if (lane->watch)
 		cs_guard_create(&lane->guard, lane->watch);
 }

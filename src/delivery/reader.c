@@ -20,6 +20,7 @@
 #include "base/sql.h"
 #include "base/text.h"
 #include "base/try.h"
+#include "delivery/change_add.h"
 #include "delivery/decide.h"
 #include "delivery/reader.h"
 #include "delivery/removal.h"
@@ -395,8 +396,9 @@ load_lane(CsLane *lane, double now)
 	cs_lane_load(lane);
 	cs_sql_leave(&scope);
 	MemoryContextSwitchTo(context);
-	cs_guard_check(&lane->guard, lane->account->endpoint, lane->changes.counted,
-				   lane->changes.newly_counted, now);
+	if (cs_guard_check(&lane->guard, lane->account->endpoint, lane->changes.counted,
+					   lane->changes.newly_counted, now))
+		cs_change_forget_recent(&lane->changes);
 	lane->changes.newly_counted = 0;
 	if (lane->guard.closed && !was_closed)
 		cs_lane_let_go(lane);
