@@ -198,9 +198,10 @@ wait_for_status('removed', q{state = 'idle' AND hint IS NULL});
 is(scalar @{ $sandbox->contacts('mailingcore', account => 'removed') }, 19, 'and nobody is removed');
 
 # a worker that ends with an error again and again
-$node->poll_query_until('postgres', q{WITH ended AS MATERIALIZED (SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'contactsync worker')
-	SELECT bool_and(worker = 'restarting after an error') FROM contactsync.status, (SELECT count(*) FROM ended) e}) or die 'timed out waiting for a pause of the worker';
+$node->safe_psql('postgres', q{ALTER TABLE contactsync.endpoint RENAME unlearnable TO unknown; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
+$node->poll_query_until('postgres', q{SELECT bool_and(worker = 'restarting after an error') FROM contactsync.status}) or die 'timed out waiting for a pause of the worker';
 my $hint = status('import', 'hint');
+$node->safe_psql('postgres', q{ALTER TABLE contactsync.endpoint RENAME unknown TO unlearnable});
 like($hint, qr/server log/, 'a worker that failed: the hint names the log');
 unlike($hint, qr/max_worker_processes/, 'and not a setting that has nothing to do with it');
 change('import');
