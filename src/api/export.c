@@ -317,7 +317,7 @@ contactsync_export(PG_FUNCTION_ARGS)
 	watch = cs_watch_find(source, server, GetUserId());
 	cs_sql_enter(&scope);
 	MemoryContextSwitchTo(export.context);
-	cs_consent_load_scope(watch->endpoint, &export.consents);
+	cs_consent_load_scope(watch->endpoint, 0, &export.consents);
 	cs_sql_leave(&scope);
 	desc = sort_columns(result->setDesc);
 	export.slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);

@@ -43,6 +43,7 @@
 #include "delivery/scan.h"
 #include "delivery/token.h"
 #include "provider/provider.h"
+#include "store/consent.h"
 #include "store/endpoint_state.h"
 #include "store/failure.h"
 #include "store/forget.h"
@@ -261,17 +262,18 @@ load_consents(CsAccount *account)
 	const CsEndpoint *endpoint = account->endpoint;
 	CsConsentScope *scope = &account->consents;
 	const char *name;
+	int			id = 0;
 
 	if (endpoint)
 	{
 		name = cs_provider_account_name(endpoint);
-		cs_consent_set_account(account->id, endpoint->provider->name, endpoint->base_url,
-							   name ? cs_text_from_utf8(name) : NULL, endpoint->server_name, account->roleid);
+		id = cs_consent_set_account(account->id, endpoint->provider->name, endpoint->base_url,
+									name ? cs_text_from_utf8(name) : NULL, endpoint->server_name, account->roleid);
 	}
 	free_ints(scope->accounts);
 	free_ints(scope->endpoints);
 	MemoryContextSwitchTo(account->context);
-	cs_consent_load_scope(account->id, scope);
+	cs_consent_load_scope(account->id, id, scope);
 }
 
 static void
@@ -443,6 +445,8 @@ load_stored(CsStoredDefinitions *stored)
 		cs_database_identity_warn();
 	MemoryContextSwitchTo(context);
 	stored->endpoints = cs_endpoint_state_load_all();
+	if (stored->endpoints)
+		(void) cs_try(cs_consent_make_key, NULL, CS_LOCK_TIMEOUT, NULL);
 	MemoryContextSwitchTo(context);
 	stored->watches = cs_watch_load_all();
 	MemoryContextSwitchTo(context);

@@ -62,7 +62,7 @@ account_id(const char *provider, const char *base_url, const char *name, Oid rol
 	return cs_sql_int(0, 1);
 }
 
-void
+int
 cs_consent_set_account(int endpoint, const char *provider, const char *base_url,
 					   const char *name, const char *otherwise, Oid roleid)
 {
@@ -72,18 +72,22 @@ cs_consent_set_account(int endpoint, const char *provider, const char *base_url,
 		3, {INT4OID, TEXTOID, TEXTOID}
 	};
 	static CsStatement store = {
-		"UPDATE contactsync.endpoint SET account = $2 WHERE id = $1 AND account IS DISTINCT FROM $2",
+		"UPDATE contactsync.endpoint SET account = $2 WHERE id IN"
+		" (SELECT id FROM contactsync.endpoint WHERE id = $1 AND account IS DISTINCT FROM $2 FOR UPDATE SKIP LOCKED)",
 		2, {INT4OID, INT4OID}
 	};
 	Datum		args[3];
+	int			account;
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = CStringGetTextDatum(provider);
 	args[2] = CStringGetTextDatum(base_url);
 	if (name == NULL)
 		name = cs_sql_execute(&present, args, NULL) > 0 ? cs_sql_text(0, 1) : otherwise;
-	args[1] = Int32GetDatum(account_id(provider, base_url, name, roleid));
+	account = account_id(provider, base_url, name, roleid);
+	args[1] = Int32GetDatum(account);
 	cs_sql_execute(&store, args, NULL);
+	return account;
 }
 
 /* The first column of the last result, palloc'd in the given context. */
@@ -110,9 +114,9 @@ ints_of_result(uint64 n, MemoryContext context)
 	" SELECT FROM held WHERE held.role = " role "::oid)"
 
 void
-cs_consent_load_scope(int endpoint, CsConsentScope *scope)
+cs_consent_load_scope(int endpoint, int account, CsConsentScope *scope)
 {
-	static CsStatement account = {
+	static CsStatement stored = {
 		"SELECT COALESCE(account, 0) FROM contactsync.endpoint WHERE id = $1", 1, {INT4OID}
 	};
 	static CsStatement accounts = {
@@ -133,7 +137,8 @@ cs_consent_load_scope(int endpoint, CsConsentScope *scope)
 	Datum	   *elements;
 
 	memset(scope, 0, sizeof(CsConsentScope));
-	if (cs_sql_execute(&account, args, NULL) > 0)
+	scope->account = account;
+	if (account == 0 && cs_sql_execute(&stored, args, NULL) > 0)
 		scope->account = cs_sql_int(0, 1);
 	args[0] = Int32GetDatum(scope->account);
 	scope->naccounts = (int) cs_sql_execute(&accounts, args, NULL);
@@ -230,16 +235,27 @@ cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, D
  * Hashes
  */
 
+/*
+ * Make the key of the hashes if it is not there.  Whoever delivers does so early, so
+ * that it is not made by a session, for whose transaction all others would wait.
+ */
+void
+cs_consent_make_key(void *arg)
+{
+	static CsStatement make = {
+		"INSERT INTO contactsync.consent_key (key)"
+		" SELECT decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex')"
+		" WHERE NOT EXISTS (SELECT FROM contactsync.consent_key) ON CONFLICT DO NOTHING"
+	};
+
+	cs_sql_execute(&make, NULL, NULL);
+}
+
 /* The key of the hashes, made when it is first needed; palloc'd. */
 static bytea *
 read_key(void)
 {
 	static CsStatement find = {"SELECT key FROM contactsync.consent_key"};
-	static CsStatement make = {
-		"INSERT INTO contactsync.consent_key (key)"
-		" VALUES (decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'))"
-		" ON CONFLICT DO NOTHING"
-	};
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext old;
 	bytea	   *key;
@@ -247,7 +263,7 @@ read_key(void)
 
 	if (cs_sql_execute(&find, NULL, NULL) == 0)
 	{
-		cs_sql_execute(&make, NULL, NULL);
+		cs_consent_make_key(NULL);
 		cs_sql_execute(&find, NULL, NULL);
 	}
 	old = MemoryContextSwitchTo(context);

@@ -53,8 +53,12 @@ typedef struct CsConsentScope
  * cs_sql_enter().
  */
 
-/* Load the scope of an endpoint; arrays are palloc'd in the current context. */
-extern void cs_consent_load_scope(int endpoint, CsConsentScope *scope);
+/* Load the scope of an endpoint; arrays are palloc'd in the current context.
+ * "account" is what cs_consent_set_account() returned, or 0: as stored. */
+extern void cs_consent_load_scope(int endpoint, int account, CsConsentScope *scope);
+
+/* Make the key of the hashes if it is not there; for cs_try(). */
+extern void cs_consent_make_key(void *arg);
 
 /* Remember what all contacts of an endpoint know, before they are deleted. */
 extern void cs_consent_remember_endpoint(int endpoint);
@@ -68,9 +72,10 @@ extern void cs_consent_remember_endpoint(int endpoint);
 extern void cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, Datum address,
 							  Oid roleid, bool suppression);
 
-/* Store which account an endpoint is; "name" is NULL to keep the name it has, if it
- * is at that provider and URL, or else "otherwise". */
-extern void cs_consent_set_account(int endpoint, const char *provider, const char *base_url,
+/* Return which account an endpoint is, and store it, unless somebody has locked the
+ * endpoint; "name" is NULL to keep the name it has, if it is at that provider and URL,
+ * or else "otherwise". */
+extern int	cs_consent_set_account(int endpoint, const char *provider, const char *base_url,
 								   const char *name, const char *otherwise, Oid roleid);
 
 /* What is remembered of addresses, which may be NULL; the state is '\0' where nothing is. */

@@ -20,21 +20,23 @@
 
 /*
  * Have endpoints follow their servers: one that was renamed, and one that was
- * dropped and created again under its name.
+ * dropped and created again under its name.  One that somebody has locked does so
+ * the next time.
  */
 void
 cs_endpoint_state_follow_servers(void)
 {
 	static CsStatement adopt = {
-		"UPDATE contactsync.endpoint e SET server_oid = s.oid FROM pg_foreign_server s"
-		" WHERE s.srvname = e.server AND s.oid <> e.server_oid"
-		" AND NOT EXISTS (SELECT FROM pg_foreign_server o WHERE o.oid = e.server_oid)"
+		"UPDATE contactsync.endpoint e SET server_oid = f.oid FROM (SELECT e.id, s.oid"
+		" FROM contactsync.endpoint e JOIN pg_foreign_server s ON s.srvname = e.server AND s.oid <> e.server_oid"
+		" WHERE NOT EXISTS (SELECT FROM pg_foreign_server o WHERE o.oid = e.server_oid)"
 		" AND NOT EXISTS (SELECT FROM contactsync.endpoint o WHERE o.server_oid = s.oid AND o.role = e.role"
-		" AND o.database = e.database) AND e.database = contactsync.database_identity()"
+		" AND o.database = e.database) AND e.database = contactsync.database_identity() FOR UPDATE OF e SKIP LOCKED) f WHERE f.id = e.id"
 	};
 	static CsStatement follow = {
-		"UPDATE contactsync.endpoint e SET server = s.srvname FROM pg_foreign_server s"
-		" WHERE s.oid = e.server_oid AND s.srvname <> e.server AND e.database = contactsync.database_identity()"
+		"UPDATE contactsync.endpoint e SET server = f.srvname FROM (SELECT e.id, s.srvname"
+		" FROM contactsync.endpoint e JOIN pg_foreign_server s ON s.oid = e.server_oid AND s.srvname <> e.server"
+		" WHERE e.database = contactsync.database_identity() FOR UPDATE OF e SKIP LOCKED) f WHERE f.id = e.id"
 	};
 
 	cs_sql_execute(&adopt, NULL, NULL);

@@ -134,7 +134,7 @@ SELECT method, url FROM contactsync_preview('mail', '{"email": "eight@example.co
 SELECT verdict, outcome, reason FROM contactsync_judge('mail', 422, '{"retry-after": "1"}', '{"message": "no"}', '{"email": "eight@example.com"}');
 -- nobody answers
 SELECT check_name, result FROM contactsync_verify('mail');
-DO $$ BEGIN PERFORM contactsync_pull('mail'); EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', pg_catalog.split_part(SQLERRM, ' after ', 1); END $$;
+DO $$ BEGIN PERFORM contactsync_pull('mail'); EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', pg_catalog.split_part(SQLERRM, ': no answer', 1); END $$;
 SELECT what FROM contactsync_forget('eight@example.com');
 SELECT what FROM contactsync_forget('public.customers', 'mail', 1);
 SELECT contactsync_cancel('public.customers', 'mail');
