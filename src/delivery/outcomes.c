@@ -291,7 +291,8 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	stored->digest = change->digest;
 	stored->opt_in = contact->action == CS_UPSERT ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
 	stored->only_withdrawn = change->is_late_no;
-	stored->claimed = contact->action == CS_UPSERT && outcome->claimed;
+	stored->claimed = contact->action == CS_UPSERT &&
+		(contact->keeps_address ? contact->claimed : outcome->claimed);
 	stored->opted_out = outcome->opted_out;
 	stored->held = contact->keeps_address ||
 		(contact->action == CS_UPSERT && contact->consent == CS_CONSENT_YES &&

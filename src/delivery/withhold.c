@@ -87,6 +87,11 @@ cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown 
 	keep_address(endpoint, contact, known, person);
 	if (!contact->keeps_address)
 		return;
+	/* what is known of the other address does not concern this one */
+	contact->claimed = known->claimed;
+	contact->opted_out = known->opted_out;
+	contact->opt_in_at = 0;
+	change->contact_opt_in = known->opt_in;
 	memset(&change->left, 0, sizeof(CsConsent));
 }
 

@@ -509,7 +509,7 @@ class Ledger:
         for word in memory.words:
             late = memory.no_step is not None and memory.no_step > word.step
             if (word.required or undone and word.required is False and not word.again) and self.account.carries_to(address, contacts) and not word.carried and not there and not failed and not late and rows:
-                if memory.said is True and not divided:
+                if memory.said is True and not divided and not self._is_spoken_elsewhere(address, rows):
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]
         # an optional word stays valid, for example until a failure is retried
@@ -522,6 +522,12 @@ class Ledger:
         if (withdrawn and there and ours and not came and not failed and self.account.can_withdraw
                 and not self._is_left_behind(address, contacts)):
             self.lasting_verdict("stale", address, "consent was withdrawn in the table, and not at the provider")
+
+    def _is_spoken_elsewhere(self, address, rows):
+        """Whether the contacts of these rows have the address of another row, which spoke for them last."""
+        others = [row for row in self.standing(self.rows) if row.address != address]
+        return all(any(self.account.identity(other) == self.account.identity(row) and self.spoke[other.uid] > self.spoke[row.uid]
+                       for other in others) for row in rows)
 
     def _is_left_behind(self, address, contacts):
         """Whether the contacts that can be mailed at the address are those of rows that have gone, which on_delete leaves as they are."""

@@ -420,6 +420,16 @@ class Spotzee(OracleTest):
 
     provider = "spotzee"
 
+    def test_a_consent_need_not_arrive_at_an_address_that_another_row_took_the_contact_from(self):
+        self.account.can_withdraw = True
+        self.account.options["subscription_id"] = "5"
+        self.commit(self.row(1))
+        self.requested("withdrawn", external_id="E1", lost=["subscription 5"])
+        self.commit(self.row(2, email="new@example.org", opt=None, ext="E1"))
+        self.contacts = {"new@example.org": {"id": "a", "email": "new@example.org", "external_id": "E1", "first_name": "N", "data": {}, "subscriptions": {}}}
+        self.quiet()
+        self.assert_found()
+
     def test_who_was_removed_at_another_address_is_not_created_again_without_a_word(self):
         self.commit(self.row(1))
         self.requested("created", gained=["subscription 5"], external_id="E1")

@@ -161,6 +161,13 @@ change('paper', q{DELETE FROM paper WHERE id IN (30, 31)});
 change('paper', q{SELECT contactsync_alter_watch('paper', 'paper',
 	mapping => '{"external_id": "customer", "email": "email", "first_name": "name", "opt_in": "wants"}')});
 
+# a contact that keeps its address, because the person of the new one said no, is not taken for one that opted out
+change('paper', q{INSERT INTO paper VALUES (40, 'c40', 'z1@example.com', 'Zed', true), (41, 'c41', 'z2@example.com', 'Zoe', false)});
+change('paper', q{UPDATE paper SET email = 'z2@example.com' WHERE id = 40});
+is(contact('paper', 'c40'), 'Zed z1@example.com', 'a contact does not get the address of somebody who said no');
+is(sql(q{SELECT consent FROM contactsync.contacts WHERE upsert_key = 'c40'}), 'held', 'which says nothing of the person whose address it keeps');
+change('paper', q{DELETE FROM paper WHERE id IN (40, 41)});
+
 # a contact that was deleted and is created again by a change of the same number, as after a restore of an old backup
 sub create_by
 {
