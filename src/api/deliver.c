@@ -135,7 +135,7 @@ commit(void)
 	SPI_commit();
 }
 
-static const CsTransactions transactions = {begin, commit};
+static const CsTransactions transactions = {begin, commit, NULL};
 
 /* Raise an error unless the procedure can commit. */
 static void
@@ -331,6 +331,7 @@ deliver(CsTarget *target, int endpoint)
 
 	PG_TRY();
 	{
+		cs_delivery_load(delivery);
 		for (;;)
 		{
 			CHECK_FOR_INTERRUPTS();

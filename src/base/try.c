@@ -125,6 +125,41 @@ cs_try_narrow(CsTryResult result, CsTryResult without_rows)
 }
 
 /*
+ * Run something that begins and ends transactions of its own, outside of one.  Return
+ * false if a lock or the like ended it, after its transaction was rolled back by
+ * roll_back(); with NULL, and otherwise, errors are thrown.
+ */
+bool
+cs_try_transactions(void (*run) (void *arg), void *arg, void (*roll_back) (void))
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		run(arg);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (roll_back == NULL || classify(error) != CS_TRY_LATER)
+			PG_RE_THROW();
+		FlushErrorState();
+		roll_back();
+		ereport(DEBUG1,
+				(errmsg_internal("contactsync waits: %s", error->message)));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return done;
+}
+
+/*
  * Run something in a subtransaction that is rolled back afterwards, which gives
  * back its locks.  Memory of the current context is kept; errors are thrown.
  */

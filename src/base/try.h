@@ -38,6 +38,7 @@ typedef enum CsTryResult
 extern CsTryResult cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout,
 						  ErrorData **error);
 extern CsTryResult cs_try_narrow(CsTryResult result, CsTryResult without_rows);
+extern bool cs_try_transactions(void (*run) (void *arg), void *arg, void (*roll_back) (void));
 extern void cs_try_and_undo(void (*run) (void *arg), void *arg);
 
 #endif							/* CS_BASE_TRY_H */

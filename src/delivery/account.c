@@ -456,6 +456,8 @@ cs_account_has_to_store(const CsAccount *account)
 {
 	ListCell   *lc;
 
+	if (account->store_at > 0 && account->store_at > cs_clock_now())
+		return false;
 	if (account->health_changed || account->learned_changed || account->pull_error_changed ||
 		account->breaker.changed)
 		return true;

@@ -84,6 +84,10 @@ typedef struct CsAccount
 	int			suspects;		/* contacts since then that may be at fault,
 								 * or else the account is */
 	bool		paused;			/* by contactsync_pause(): no call at all */
+	bool		is_new;			/* since definitions were last loaded */
+	double		locked_until;	/* somebody has locked what is stored of it:
+								 * nothing is read or stored before */
+	double		store_at;		/* the same of its health, and its lanes' */
 	bool		probed_by_repeat;	/* the last probe was a repeated call */
 	bool		halt_notified;	/* as stored: listeners were told of the halt */
 	bool		synced_since_halt;	/* a contact was */

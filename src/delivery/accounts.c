@@ -126,18 +126,6 @@ cs_accounts_any_idle_but_busy(const List *accounts)
 	return false;
 }
 
-/* Store of idle accounts that no call is under way.  Needs a transaction, to be
- * committed durably. */
-void
-cs_accounts_store_idle(const List *accounts)
-{
-	ListCell   *lc;
-
-	foreach(lc, accounts)
-		if (cs_account_is_idle_but_busy(lfirst(lc)))
-		cs_account_store_busy(lfirst(lc), false);
-}
-
 void
 cs_accounts_publish(const List *accounts)
 {
@@ -179,6 +167,8 @@ cs_accounts_ready_at(CsAccount *account, double now)
 
 	if (account->paused)
 		return DBL_MAX;
+	if (account->locked_until > now)
+		return account->locked_until;
 	at = lanes_ready_at(account, now);
 	dlist_foreach(iter, &account->ready)
 		at = Min(at, dlist_container(CsCall, node, iter.cur)->not_before);
@@ -201,7 +191,7 @@ cs_accounts_call_possible_at(const List *accounts, double now)
 	ListCell   *lc;
 
 	foreach(lc, accounts)
-		at = Min(at, cs_account_ready_at(lfirst(lc), now));
+		at = Min(at, Max(cs_account_ready_at(lfirst(lc), now), ((CsAccount *) lfirst(lc))->locked_until));
 	return at;
 }
 

@@ -22,7 +22,6 @@ extern void cs_accounts_poll_now(const List *accounts);
 extern bool cs_accounts_any_refreshing(const List *accounts);
 extern bool cs_accounts_any_to_store(const List *accounts);
 extern bool cs_accounts_any_idle_but_busy(const List *accounts);
-extern void cs_accounts_store_idle(const List *accounts);
 extern void cs_accounts_publish(const List *accounts);
 
 extern double cs_accounts_ready_at(CsAccount *account, double now);

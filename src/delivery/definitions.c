@@ -29,6 +29,7 @@
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
+#include "base/clock.h"
 #include "base/sql.h"
 #include "base/text.h"
 #include "base/try.h"
@@ -58,6 +59,22 @@ typedef struct CsStoredDefinitions
 	List	   *watches;		/* of CsWatch */
 	List	   *notes;			/* of CsForgetNote */
 } CsStoredDefinitions;
+
+/*
+ * An account whose transaction a lock of somebody else ended.  What was in memory of it
+ * is not to be relied on, so it is loaded again, as after a crash.
+ */
+typedef struct CsHeldUp
+{
+	int			endpoint;
+	int			times;			/* in a row */
+	double		since;
+	double		until;
+} CsHeldUp;
+
+/* It is tried again after (s) this, twice this and so on, up to the maximum. */
+#define HELD_UP_PAUSE		0.5
+#define MAX_HELD_UP_PAUSE	10.0
 
 static CsAccount *
 find_account(const List *accounts, int id)
@@ -134,6 +151,30 @@ drop_orphans(void)
  * Lanes
  */
 
+static CsHeldUp *
+find_held_up(const CsDefinitions *definitions, const CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, definitions->held_up)
+		if (((CsHeldUp *) lfirst(lc))->endpoint == account->id)
+		return lfirst(lc);
+	return NULL;
+}
+
+/* Show in status that a lane waits because its account is held up. */
+static void
+tell_wait(const CsDefinitions *definitions, const CsAccount *account, CsLane *lane)
+{
+	const CsHeldUp *held_up = find_held_up(definitions, account);
+
+	if (held_up == NULL || lane->watch == NULL)
+		return;
+	lane->waiting_since = held_up->since;
+	cs_lane_wait(lane, NULL, "an open transaction has locked what is stored of the server or the watch",
+				 cs_clock_now(), held_up->until);
+}
+
 /* "unconfirmed_below": earlier transactions may have queued what was sent before
  * the process ended. */
 static void
@@ -144,6 +185,7 @@ add_lane(CsDefinitions *definitions, CsAccount *account, CsWatch *watch, uint64 
 	MemoryContextSwitchTo(account->context);
 	lane = cs_lane_create(account, account->id, watch, definitions->locks);
 	lane->unconfirmed_below = unconfirmed_below;
+	tell_wait(definitions, account, lane);
 	account->lanes = lappend(account->lanes, lane);
 	lane->has_failures = cs_failure_exists(account->id, lane->watch_id);
 	cs_scan_load(lane, true);
@@ -283,6 +325,8 @@ add_account(CsDefinitions *definitions, const CsEndpointState *state, double now
 
 	MemoryContextSwitchTo(definitions->context);
 	account = cs_account_create(state);
+	account->is_new = true;
+	account->locked_until = find_held_up(definitions, account) ? find_held_up(definitions, account)->until : 0;
 	cs_account_read_endpoint(account, now);
 	cs_account_resume_throttle(account, now, state->throttled_until,
 							   state->reason ? cs_text_message_to_utf8(state->reason) : NULL);
@@ -319,6 +363,7 @@ update_account(CsDefinitions *definitions, CsAccount *account, const CsEndpointS
 	account->stale_before = state->stale_before;
 	account->reclaim_before = state->reclaim_before;
 	account->removals_at = 0;
+	account->locked_until = account->store_at = 0;
 	read_server(definitions, account, now);
 	anew = account->reconfigured || (was_unreadable && !account->unreadable);
 	if (anew)
@@ -359,6 +404,44 @@ drop_account(CsDefinitions *definitions, CsAccount *account)
 	drop_lane(definitions, account->removals);
 	cs_account_publish(account);
 	MemoryContextDelete(account->context);
+}
+
+/*
+ * A lock of somebody else has ended a transaction of the account: forget what is in
+ * memory of it, and have definitions loaded again.
+ */
+void
+cs_definitions_hold_up(CsDefinitions *definitions, CsAccount *account, double now)
+{
+	MemoryContext old = MemoryContextSwitchTo(definitions->context);
+	CsHeldUp   *held_up = find_held_up(definitions, account);
+
+	if (held_up == NULL)
+	{
+		held_up = palloc0(sizeof(CsHeldUp));
+		held_up->endpoint = account->id;
+		held_up->since = now;
+		definitions->held_up = lappend(definitions->held_up, held_up);
+	}
+	held_up->until = now + Min(HELD_UP_PAUSE * (1 << Min(held_up->times++, 10)), MAX_HELD_UP_PAUSE);
+	definitions->accounts = list_delete_ptr(definitions->accounts, account);
+	drop_account(definitions, account);
+	MemoryContextSwitchTo(old);
+}
+
+/* Nothing has held up the account this time. */
+void
+cs_definitions_go_on(CsDefinitions *definitions, CsAccount *account)
+{
+	CsHeldUp   *held_up = definitions->held_up ? find_held_up(definitions, account) : NULL;
+	ListCell   *lc;
+
+	if (held_up == NULL)
+		return;
+	definitions->held_up = list_delete_ptr(definitions->held_up, held_up);
+	pfree(held_up);
+	foreach(lc, account->lanes)
+		cs_lane_wait_is_over(lfirst(lc));
 }
 
 /* Read the options of all servers again. */
@@ -488,9 +571,8 @@ use_endpoint(CsDefinitions *definitions, const CsEndpointState *state, double no
 		add_account(definitions, state, now);
 }
 
-/* "is_first": nothing was loaded before. */
 static void
-use_watch(CsDefinitions *definitions, CsWatch *watch, bool is_first)
+use_watch(CsDefinitions *definitions, CsWatch *watch)
 {
 	CsAccount  *account = find_account(definitions->accounts, watch->endpoint);
 	CsLane	   *lane = account ? cs_account_find_lane(account, watch->id) : NULL;
@@ -498,7 +580,7 @@ use_watch(CsDefinitions *definitions, CsWatch *watch, bool is_first)
 	if (lane)
 		update_lane(lane, watch);
 	else if (account)
-		add_lane(definitions, account, watch, is_first && account->busy ?
+		add_lane(definitions, account, watch, account->is_new && account->busy ?
 				 U64FromFullTransactionId(ReadNextFullTransactionId()) : 0);
 }
 
@@ -512,7 +594,6 @@ cs_definitions_load(CsDefinitions *definitions, double now)
 	MemoryContext scratch = AllocSetContextCreate(definitions->context, "contactsync definitions",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
-	bool		is_first = definitions->accounts == NIL;
 	CsStoredDefinitions stored;
 	CsSqlScope	scope;
 	ListCell   *lc;
@@ -531,8 +612,10 @@ cs_definitions_load(CsDefinitions *definitions, double now)
 	foreach(lc, stored.watches)
 	{
 		MemoryContextSwitchTo(scratch);
-		use_watch(definitions, lfirst(lc), is_first);
+		use_watch(definitions, lfirst(lc));
 	}
+	foreach(lc, definitions->accounts)
+		((CsAccount *) lfirst(lc))->is_new = false;
 	MemoryContextSwitchTo(scratch);
 	foreach(lc, stored.notes ? definitions->accounts : NIL)
 		cs_forgotten_mark(lfirst(lc), stored.notes);

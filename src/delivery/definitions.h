@@ -12,6 +12,7 @@
 
 #include "nodes/pg_list.h"
 
+#include "delivery/account.h"
 #include "delivery/identity_lock.h"
 #include "delivery/settle.h"
 #include "http/http.h"
@@ -28,6 +29,7 @@ typedef struct CsDefinitions
 	List	   *elsewhere;		/* of int: endpoints that one does deliver to */
 
 	List	   *accounts;		/* of CsAccount */
+	List	   *held_up;		/* of CsHeldUp */
 } CsDefinitions;
 
 /* These need a transaction. */
@@ -37,6 +39,9 @@ extern void cs_definitions_free_retired(CsDefinitions *definitions);
 
 extern bool cs_definitions_any_returned(const CsDefinitions *definitions);
 
+/* These need none. */
+extern void cs_definitions_hold_up(CsDefinitions *definitions, CsAccount *account, double now);
+extern void cs_definitions_go_on(CsDefinitions *definitions, CsAccount *account);
 extern bool cs_definitions_any_to_free(const CsDefinitions *definitions);
 extern void cs_definitions_close(CsDefinitions *definitions);
 

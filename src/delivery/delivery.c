@@ -32,6 +32,7 @@
 #include "base/invalidation.h"
 #include "base/shmem.h"
 #include "base/sql.h"
+#include "base/try.h"
 #include "delivery/account.h"
 #include "delivery/accounts.h"
 #include "delivery/call.h"
@@ -52,6 +53,12 @@
 /* The queue is read this often even without a wake-up, which can be lost (ms). */
 #define REREAD_MS		10000
 
+/* What somebody has locked is tried again after (s): what was received, what is to be
+ * deleted, and that no call is under way. */
+#define LOCKED_PAUSE	1.0
+#define SWEEP_PAUSE		5.0
+#define STORE_PAUSE		10.0
+
 /* After being idle for so long it is stored that no call is under way (s). */
 #define IDLE_SECONDS	5.0
 
@@ -59,17 +66,35 @@
  * Opening and closing
  */
 
-/* Delete what earlier processes could not, and calls in flight have stored. */
-static void
-sweep(const CsDefinitions *definitions, bool forgotten)
+typedef struct CsSweep
 {
+	const CsDefinitions *definitions;
+	bool		forgotten;
+} CsSweep;
+
+static void
+sweep_all(void *arg)
+{
+	const CsSweep *sweep = arg;
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
 	cs_watch_store_sweep();
-	if (forgotten)
-		cs_forget_sweep(definitions->only, definitions->elsewhere);
+	if (sweep->forgotten)
+		cs_forget_sweep(sweep->definitions->only, sweep->definitions->elsewhere);
 	cs_sql_leave(&scope);
+}
+
+/* Delete what earlier processes could not, and calls in flight have stored; later, if
+ * somebody has a lock on it. */
+static void
+sweep(CsDelivery *delivery, bool forgotten)
+{
+	CsSweep		all = {&delivery->definitions, forgotten};
+	bool		done = cs_try(sweep_all, &all, CS_LOCK_TIMEOUT, NULL) == CS_TRY_OK;
+
+	delivery->sweep_at = done ? 0 : cs_clock_now() + SWEEP_PAUSE;
+	delivery->forgetting |= forgotten && !done;
 }
 
 /* Load what is defined, in a transaction. */
@@ -105,18 +130,27 @@ cs_delivery_open(const CsTransactions *transactions, int only)
 		.context = context,.http = delivery->http,.settlement = delivery->settlement,
 			.locks = cs_identity_lock_create(context),.only = only
 	};
-	transactions->begin();
-	cs_invalidation_begin();
-	cs_queue_adopt();
-	transactions->commit();
-	transactions->begin();
-	load_definitions(delivery);
-	sweep(&delivery->definitions, true);
-	transactions->commit();
-	if (only != 0)
-		cs_accounts_poll_now(delivery->definitions.accounts);
 	MemoryContextSwitchTo(old);
 	return delivery;
+}
+
+/* Load what is defined, and delete what earlier processes left.  Call it once. */
+void
+cs_delivery_load(CsDelivery *delivery)
+{
+	MemoryContext old = MemoryContextSwitchTo(delivery->context);
+
+	delivery->transactions->begin();
+	cs_invalidation_begin();
+	cs_queue_adopt();
+	delivery->transactions->commit();
+	delivery->transactions->begin();
+	load_definitions(delivery);
+	sweep(delivery, true);
+	delivery->transactions->commit();
+	if (delivery->definitions.only != 0)
+		cs_accounts_poll_now(delivery->definitions.accounts);
+	MemoryContextSwitchTo(old);
 }
 
 /* End all calls; the changes that they were about are still queued. */
@@ -170,6 +204,32 @@ settle(CsDelivery *delivery)
 	cs_settle_free_stored(delivery->settlement);
 }
 
+typedef struct CsAccountStep
+{
+	CsDelivery *delivery;
+	CsAccount  *account;
+	void		(*run) (CsDelivery *delivery, CsAccount *account);
+} CsAccountStep;
+
+static void
+run_step(void *arg)
+{
+	const CsAccountStep *step = arg;
+
+	step->run(step->delivery, step->account);
+}
+
+/* Do something for an account in transactions of its own.  Return false if a lock of
+ * somebody else has ended one. */
+static bool
+try_account(CsDelivery *delivery, CsAccount *account,
+			void (*run) (CsDelivery *delivery, CsAccount *account))
+{
+	CsAccountStep step = {delivery, account, run};
+
+	return cs_try_transactions(run_step, &step, delivery->transactions->roll_back);
+}
+
 /* Store tokens that were received, each durably in a transaction of its own. */
 static void
 store_tokens(CsDelivery *delivery)
@@ -186,6 +246,14 @@ store_tokens(CsDelivery *delivery)
 	}
 }
 
+static void
+store_page(CsDelivery *delivery, CsAccount *account)
+{
+	delivery->transactions->begin();
+	cs_pull_store(account, cs_clock_now());
+	cs_sender_commit(delivery);
+}
+
 /* Store pages of contacts that were received, each in a transaction of its own. */
 static void
 store_pulled(CsDelivery *delivery)
@@ -194,24 +262,40 @@ store_pulled(CsDelivery *delivery)
 
 	foreach(lc, delivery->definitions.accounts)
 	{
-		if (!cs_pull_has_to_store(lfirst(lc), cs_clock_now()))
-			continue;
-		delivery->transactions->begin();
-		cs_pull_store(lfirst(lc), cs_clock_now());
-		cs_sender_commit(delivery);
+		CsAccount  *account = lfirst(lc);
+		double		now = cs_clock_now();
+
+		if (now >= account->locked_until && cs_pull_has_to_store(account, now) &&
+			!try_account(delivery, account, store_page))
+			account->locked_until = now + LOCKED_PAUSE;
 	}
+}
+
+static void
+store_no_calls(CsDelivery *delivery, CsAccount *account)
+{
+	delivery->transactions->begin();
+	cs_account_store_busy(account, false);
+	cs_sender_commit(delivery);
 }
 
 /* Store durably of accounts that are idle that no call is under way. */
 static void
 store_idle(CsDelivery *delivery)
 {
-	if (cs_http_in_flight(delivery->http) > 0 || !cs_settle_is_empty(delivery->settlement) ||
-		!cs_accounts_any_idle_but_busy(delivery->definitions.accounts))
+	ListCell   *lc;
+
+	if (cs_http_in_flight(delivery->http) > 0 || !cs_settle_is_empty(delivery->settlement))
 		return;
-	delivery->transactions->begin();
-	cs_accounts_store_idle(delivery->definitions.accounts);
-	cs_sender_commit(delivery);
+	foreach(lc, delivery->definitions.accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+		double		now = cs_clock_now();
+
+		if (cs_account_is_idle_but_busy(account) && now >= account->store_at &&
+			!try_account(delivery, account, store_no_calls))
+			account->store_at = now + STORE_PAUSE;
+	}
 }
 
 /*
@@ -235,7 +319,7 @@ cs_delivery_reload(CsDelivery *delivery)
 	load_definitions(delivery);
 	delivery->forgetting = !cs_settle_is_empty(delivery->settlement);
 	cs_queue_adopt();
-	sweep(&delivery->definitions, !delivery->forgetting);
+	sweep(delivery, !delivery->forgetting);
 	cs_sender_commit(delivery);
 	MemoryContextSwitchTo(old);
 }
@@ -264,15 +348,18 @@ static void
 finish_reload(CsDelivery *delivery)
 {
 	bool		forget = delivery->forgetting && cs_settle_is_empty(delivery->settlement);
+	bool		due = delivery->sweep_at == 0 ? forget : delivery->sweep_at <= cs_clock_now();
 
-	if (!forget && !cs_definitions_any_to_free(&delivery->definitions))
+	if (!due && !cs_definitions_any_to_free(&delivery->definitions))
 		return;
 	delivery->transactions->begin();
-	if (forget)
-		sweep(&delivery->definitions, true);
+	if (due)
+	{
+		delivery->forgetting &= !forget;
+		sweep(delivery, forget);
+	}
 	cs_definitions_free_retired(&delivery->definitions);
 	cs_sender_commit(delivery);
-	delivery->forgetting &= !forget;
 }
 
 /* Have the queue read on if something was queued, and once in a while. */
@@ -295,12 +382,39 @@ reread_queue(CsDelivery *delivery)
  * The cycle
  */
 
+/*
+ * Have each account send what it can.  One that a lock of somebody else holds up does
+ * not hold up the others.
+ */
+static void
+send_all(CsDelivery *delivery)
+{
+	bool		held_up = false;
+	ListCell   *lc;
+
+	foreach(lc, list_copy(delivery->definitions.accounts))
+	{
+		CsAccount  *account = lfirst(lc);
+
+		if (account->locked_until > 0 && account->locked_until > cs_clock_now())
+			continue;
+		if (!try_account(delivery, account, cs_sender_send))
+		{
+			cs_definitions_hold_up(&delivery->definitions, account, cs_clock_now());
+			held_up = true;
+		}
+		else if (delivery->definitions.held_up)
+			cs_definitions_go_on(&delivery->definitions, account);
+	}
+	if (held_up)
+		cs_delivery_reload(delivery);
+}
+
 /* Run the cycle once: do what can be done now. */
 void
 cs_delivery_run(CsDelivery *delivery)
 {
 	MemoryContext old = MemoryContextSwitchTo(delivery->run_context);
-	ListCell   *lc;
 
 	MemoryContextReset(delivery->run_context);
 	take_answers(delivery);
@@ -310,8 +424,7 @@ cs_delivery_run(CsDelivery *delivery)
 	reread_queue(delivery);
 	cs_token_take_stale(delivery->definitions.accounts);
 	if (!delivery->draining)
-		foreach(lc, delivery->definitions.accounts)
-			cs_sender_send(delivery, lfirst(lc));
+		send_all(delivery);
 	settle(delivery);
 	finish_reload(delivery);
 	cs_accounts_publish(delivery->definitions.accounts);

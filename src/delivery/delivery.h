@@ -13,6 +13,7 @@
 #include "delivery/transactions.h"
 
 extern CsDelivery *cs_delivery_open(const CsTransactions *transactions, int only);
+extern void cs_delivery_load(CsDelivery *delivery);
 extern void cs_delivery_reload(CsDelivery *delivery);
 extern void cs_delivery_close(CsDelivery *delivery);
 

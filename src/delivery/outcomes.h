@@ -45,6 +45,7 @@ typedef struct CsLaneOutcomes
 	List	   *locks;			/* of CsIdentityLock that are held until it is
 								 * stored */
 	double		not_before;		/* somebody has a lock on it; 0: nobody */
+	double		pause;			/* ... and how long it was waited for that */
 	bool		stored;
 	int			synced;			/* contacts that were sent */
 	int			unchanged;

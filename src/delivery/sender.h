@@ -29,6 +29,8 @@ struct CsDelivery
 	bool		forgetting;		/* what was forgotten is to be swept */
 	bool		draining;		/* no call starts any more */
 	double		active_at;		/* when there was last something to do */
+	double		sweep_at;		/* what could not be deleted is tried again;
+								 * 0: nothing */
 	TimestampTz queue_read_at;	/* when lanes were last told to read on */
 };
 

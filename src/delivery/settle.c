@@ -36,8 +36,13 @@
 #include "store/trace.h"
 #include "store/watch_store.h"
 
-/* How long to wait until the next try to store what somebody has locked (s). */
-#define LOCKED_PAUSE	1.0
+/* What somebody has locked is stored later (s): at first, and at most.  Each try holds
+ * up everybody for as long as it waits for the lock. */
+#define LOCKED_PAUSE		1.0
+#define MAX_LOCKED_PAUSE	10.0
+
+/* How many calls are kept at most until their log can be stored. */
+#define MAX_LOCKED_CALLS	10000
 
 struct CsSettlement
 {
@@ -46,6 +51,8 @@ struct CsSettlement
 	List	   *lanes;			/* of CsLaneOutcomes */
 	List	   *calls;			/* of CsCallRecord */
 	bool		calls_stored;
+	double		calls_at;		/* somebody has locked the rest of them: not
+								 * before */
 };
 
 /*
@@ -330,24 +337,80 @@ try_to_store(CsStoreJob *job)
 	return stored;
 }
 
-/* Store the outcomes of one lane, or keep them for later. */
+/* Store the outcomes of one lane, or keep them for later, each time for longer. */
 static void
-store_or_keep(CsLaneOutcomes *outcomes, double now)
+store_or_keep(CsLaneOutcomes *outcomes)
 {
 	CsStoreJob	job = {.lanes = list_make1(outcomes)};
 
 	if (try_to_store(&job))
 		return;
-	outcomes->not_before = now + LOCKED_PAUSE;
+	outcomes->pause = Max(LOCKED_PAUSE, Min(outcomes->pause * 2, MAX_LOCKED_PAUSE));
+	outcomes->not_before = cs_clock_now() + outcomes->pause;
 	outcomes->lane->not_before = Max(outcomes->lane->not_before, outcomes->not_before);
+}
+
+/* Store the health of each account by itself. */
+static void
+store_healths(List *accounts)
+{
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		CsAccount  *account = lfirst(lc);
+		CsStoreJob	job = {.accounts = list_make1(account)};
+
+		if (!try_to_store(&job))
+			account->store_at = cs_clock_now() + MAX_LOCKED_PAUSE;
+	}
+}
+
+/* Store the calls of each endpoint by themselves, and keep those that are locked. */
+static void
+store_calls(CsSettlement *settlement)
+{
+	List	   *locked = NIL;
+
+	while (settlement->calls != NIL)
+	{
+		CsStoreJob	job = {0};
+		int			endpoint = ((CsCallRecord *) linitial(settlement->calls))->endpoint;
+		ListCell   *lc;
+
+		foreach(lc, settlement->calls)
+		{
+			CsCallRecord *record = lfirst(lc);
+
+			if (record->endpoint != endpoint)
+				continue;
+			job.calls = lappend(job.calls, record);
+			settlement->calls = foreach_delete_current(settlement->calls, lc);
+		}
+		if (!try_to_store(&job))
+			locked = list_concat(locked, job.calls);
+	}
+	/* rather no record of a call than no end of memory */
+	if (list_length(locked) > MAX_LOCKED_CALLS)
+		locked = NIL;
+	MemoryContextSwitchTo(settlement->call_context);
+	settlement->calls = list_copy(locked);
+	settlement->calls_stored = locked == NIL;
+	settlement->calls_at = cs_clock_now() + MAX_LOCKED_PAUSE;
 }
 
 void
 cs_settle_store(CsSettlement *settlement, List *accounts, double now)
 {
-	CsStoreJob	all = {.calls = settlement->calls,.accounts = accounts};
+	MemoryContext context = CurrentMemoryContext;
+	CsStoreJob	all = {0};
+	bool		with_calls = settlement->calls_at <= now;
 	ListCell   *lc;
 
+	all.calls = with_calls ? settlement->calls : NIL;
+	foreach(lc, accounts)
+		if (cs_account_has_to_store(lfirst(lc)))
+		all.accounts = lappend(all.accounts, lfirst(lc));
 	foreach(lc, settlement->lanes)
 	{
 		CsLaneOutcomes *outcomes = lfirst(lc);
@@ -355,15 +418,19 @@ cs_settle_store(CsSettlement *settlement, List *accounts, double now)
 		if (outcomes->not_before == 0)
 			all.lanes = lappend(all.lanes, outcomes);
 		else if (outcomes->not_before <= now)
-			store_or_keep(outcomes, now);
+			store_or_keep(outcomes);
 	}
-	settlement->calls_stored = try_to_store(&all);
-	if (settlement->calls_stored)
+	if (try_to_store(&all))
+	{
+		settlement->calls_stored = with_calls;
 		return;
+	}
 	foreach(lc, all.lanes)
-		store_or_keep(lfirst(lc), now);
-	all.lanes = NIL;
-	settlement->calls_stored = try_to_store(&all);
+		store_or_keep(lfirst(lc));
+	store_healths(all.accounts);
+	if (with_calls)
+		store_calls(settlement);
+	MemoryContextSwitchTo(context);
 }
 
 void
@@ -384,6 +451,8 @@ cs_settle_free_stored(CsSettlement *settlement)
 	if (settlement->calls_stored)
 	{
 		settlement->calls = NIL;
+		settlement->calls_stored = false;
+		settlement->calls_at = 0;
 		MemoryContextReset(settlement->call_context);
 	}
 }
@@ -402,7 +471,7 @@ cs_settle_drop(CsSettlement *settlement, CsLane *lane)
 double
 cs_settle_due_at(const CsSettlement *settlement)
 {
-	double		at = settlement->calls != NIL ? 0 : DBL_MAX;
+	double		at = settlement->calls != NIL ? settlement->calls_at : DBL_MAX;
 	ListCell   *lc;
 
 	foreach(lc, settlement->lanes)

@@ -14,6 +14,9 @@ typedef struct CsTransactions
 {
 	void		(*begin) (void);
 	void		(*commit) (void);
+	void		(*roll_back) (void);	/* after an error, outside of all of
+										 * it; NULL: errors end the process's
+										 * work */
 } CsTransactions;
 
 typedef struct CsDelivery CsDelivery;

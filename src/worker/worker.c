@@ -21,6 +21,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
@@ -33,6 +34,7 @@
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "base/text.h"
+#include "base/try.h"
 #include "delivery/delivery.h"
 #include "store/call_log.h"
 #include "store/failure.h"
@@ -50,6 +52,9 @@
 /* While contactsync_run() delivers to an endpoint, the worker tries this often (ms). */
 #define OWN_MS			1000
 
+/* After a lock of somebody else has ended the cycle it begins anew (ms). */
+#define LOCKED_MS		1000
+
 /* Logs are pruned this often (ms). */
 #define PRUNE_MS		60000
 
@@ -63,11 +68,14 @@ static void
 lock_extension(void)
 {
 	Oid			now;
+	int			lock_timeout = LockTimeout;
 
 	/* whoever drops it may take as long as they like */
+	LockTimeout = 0;
 	cs_interrupt_allow_end(true);
 	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
 	cs_interrupt_allow_end(false);
+	LockTimeout = lock_timeout;
 	now = get_extension_oid(CS_EXTENSION, true);
 	if (now == extension)
 		return;
@@ -94,7 +102,17 @@ commit(void)
 	pgstat_report_stat(false);
 }
 
-static const CsTransactions transactions = {begin, commit};
+/* After an error outside of all of it; a mapping may have let go of the queue. */
+static void
+roll_back(void)
+{
+	AbortCurrentTransaction();
+	begin();
+	cs_queue_recover();
+	commit();
+}
+
+static const CsTransactions transactions = {begin, commit, roll_back};
 
 static void
 detach(int code, Datum arg)
@@ -166,15 +184,10 @@ wait_for_update(void)
 }
 
 static void
-prune(void)
+prune_logs(void *arg)
 {
-	static TimestampTz pruned_at = 0;
-	TimestampTz now = cs_clock_steady();
 	CsSqlScope	scope;
 
-	if (!TimestampDifferenceExceeds(pruned_at, now, PRUNE_MS))
-		return;
-	pruned_at = now;
 	begin();
 	cs_sql_enter(&scope);
 	cs_call_log_prune();
@@ -183,6 +196,18 @@ prune(void)
 	cs_trace_prune();
 	cs_sql_leave(&scope);
 	commit();
+}
+
+static void
+prune(void)
+{
+	static TimestampTz pruned_at = 0;
+	TimestampTz now = cs_clock_steady();
+
+	if (!TimestampDifferenceExceeds(pruned_at, now, PRUNE_MS))
+		return;
+	pruned_at = now;
+	(void) cs_try_transactions(prune_logs, NULL, roll_back);
 }
 
 /*
@@ -227,13 +252,19 @@ reload_if_changed(CsDelivery *delivery)
 	return true;
 }
 
-/* Deliver until the process is to end, or the extension is updated. */
-static void
-deliver(void)
+static bool
+is_ending(void)
 {
-	CsDelivery *delivery = cs_delivery_open(&transactions, 0);
+	return ShutdownRequestPending || cs_shmem_asked_to_leave();
+}
 
-	while (!ShutdownRequestPending && !cs_shmem_asked_to_leave() && reload_if_changed(delivery))
+static void
+deliver_until_end(void *arg)
+{
+	CsDelivery *delivery = arg;
+
+	cs_delivery_load(delivery);
+	while (!is_ending() && reload_if_changed(delivery))
 	{
 		CHECK_FOR_INTERRUPTS();
 		cs_delivery_run(delivery);
@@ -244,7 +275,26 @@ deliver(void)
 	}
 	if (is_ready())
 		drain(delivery);
+}
+
+/*
+ * Deliver until the process is to end, or the extension is updated.  If somebody has
+ * locked what all of it needs, such as a table, begin anew after a while: what was in
+ * flight is sent again then, as after a crash.
+ */
+static void
+deliver(void)
+{
+	CsDelivery *delivery = cs_delivery_open(&transactions, 0);
+	bool		ended = cs_try_transactions(deliver_until_end, delivery, roll_back);
+
 	cs_delivery_close(delivery);
+	if (ended || is_ending())
+		return;
+	pgstat_report_activity(STATE_IDLE, "contactsync: waiting for an open transaction that has locked a table of the extension");
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOCKED_MS,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
 }
 
 /*
@@ -279,6 +329,8 @@ contactsync_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 	override_presets();
 
+	/* no statement of ours waits for a lock for longer */
+	SetConfigOption("lock_timeout", CS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	begin();
 	extension = get_extension_oid(CS_EXTENSION, true);
 	commit();
