@@ -21,6 +21,7 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -34,6 +35,7 @@
 #include "base/sql.h"
 #include "base/try.h"
 #include "store/source.h"
+#include "store/trust.h"
 
 /*
  * Become the owner of the watch, read-only and connected to SPI, until
@@ -69,8 +71,6 @@ cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the owner of the watch does not exist any more")));
 	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
-	SetUserIdAndSecContext(watch->owner, scope->sec_context |
-						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	scope->guc_level = NewGUCNestLevel();
 	for (int i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION,
@@ -81,6 +81,9 @@ cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 	/* all deliveries stop while this process waits for a lock on a table */
 	(void) set_config_option("lock_timeout", CS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	LockRelationOid(watch->source, AccessShareLock);
+	SetUserIdAndSecContext(cs_trust_reader(watch->source, watch->owner), scope->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	scope->read_only = XactReadOnly;
 	XactReadOnly = true;
 	SPI_connect();
@@ -103,11 +106,29 @@ cs_source_leave(const CsOwnerScope *scope)
 				 errmsg("%s", CS_TRY_TIMEOUT_MESSAGE)));
 }
 
-/* Run a query. */
+/* Prepare a query, all of whose code the role that reads can trust. */
+SPIPlanPtr
+cs_source_prepare(const char *query, int nargs, Oid *types)
+{
+	SPIPlanPtr	plan = SPI_prepare(query, nargs, types);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", query, SPI_result_code_string(SPI_result));
+	cs_trust_check_plan(plan, GetUserId());
+	return plan;
+}
+
+/* Run a query.  Raise an error if what it was prepared for has changed: it is to be
+ * prepared again then, for that code may not be trusted. */
 void
 cs_source_execute(SPIPlanPtr plan, Datum *args)
 {
 	int			result;
+
+	if (!SPI_plan_is_valid(plan))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION),
+				 errmsg("a table, or something else that the watch uses, was changed while it was read")));
 
 	/* a snapshot no older than that with which the queue was read */
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -184,9 +205,7 @@ read_any_row(void *arg)
 	SPIPlanPtr	plan;
 
 	cs_source_enter(watch, &scope);
-	plan = SPI_prepare(psprintf("SELECT FROM %s LIMIT 1", cs_source_from(watch->source)), 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare to read a source: %s", SPI_result_code_string(SPI_result));
+	plan = cs_source_prepare(psprintf("SELECT FROM %s LIMIT 1", cs_source_from(watch->source)), 0, NULL);
 	cs_source_execute(plan, NULL);
 	if (SPI_processed > 0)
 		*(const CsWatch **) arg = NULL;

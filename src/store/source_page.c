@@ -166,8 +166,8 @@ prepare(const CsPages *pages, CsPageStart start)
 	for (int i = 0; i < nargs; i++)
 		types[i] = TEXTOID;
 	types[nargs] = INT8OID;
-	plan = SPI_prepare(query.data, nargs + 1, types);
-	if (plan == NULL || SPI_keepplan(plan) != 0)
+	plan = cs_source_prepare(query.data, nargs + 1, types);
+	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare \"%s\": %s", query.data, SPI_result_code_string(SPI_result));
 	return plan;
 }
@@ -296,10 +296,8 @@ count_rows(const CsPages *pages, const char *from)
 {
 	bool		isnull;
 	char	   *query = psprintf("SELECT pg_catalog.count(*) FROM (%s LIMIT %d) AS r", from, COUNT_LIMIT);
-	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
+	SPIPlanPtr	plan = cs_source_prepare(query, 0, NULL);
 
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", query, SPI_result_code_string(SPI_result));
 	cs_source_execute(plan, NULL);
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
@@ -308,12 +306,10 @@ count_rows(const CsPages *pages, const char *from)
 static double
 plan_rows(const char *query)
 {
-	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
+	SPIPlanPtr	plan = cs_source_prepare(query, 0, NULL);
 	CachedPlan *cached;
 	double		rows;
 
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", query, SPI_result_code_string(SPI_result));
 	cached = SPI_plan_get_cached_plan(plan);
 	rows = linitial_node(PlannedStmt, cached->stmt_list)->planTree->plan_rows;
 	ReleaseCachedPlan(cached, NULL);	/* a plan that is not kept has no

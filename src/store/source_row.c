@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -24,6 +25,7 @@
 #include "store/row_key.h"
 #include "store/source.h"
 #include "store/source_row.h"
+#include "store/trust.h"
 
 /* How the value of a mapped expression becomes part of a contact. */
 typedef enum CsConversion
@@ -210,11 +212,13 @@ cs_source_row_open(const CsWatch *watch)
 	source->watch = watch;
 	source->context = context;
 	cs_source_enter(watch, &scope);
+	cs_trust_check_tree(watch->source, GetUserId());
+	cs_trust_check_types(watch);
 	read_columns(source);
 	for (int i = 0; i < watch->nkeys; i++)
 		types[i] = TEXTARRAYOID;
-	source->plan = SPI_prepare(build_query(source), watch->nkeys, types);
-	if (source->plan == NULL || SPI_keepplan(source->plan) != 0)
+	source->plan = cs_source_prepare(build_query(source), watch->nkeys, types);
+	if (SPI_keepplan(source->plan) != 0)
 		elog(ERROR, "could not prepare to read a source: %s",
 			 SPI_result_code_string(SPI_result));
 	cs_source_leave(&scope);

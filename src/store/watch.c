@@ -14,6 +14,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -222,6 +223,7 @@ enum
 	WATCH_COMPLETE,
 	WATCH_DELETE_GUARD,
 	WATCH_REMOVALS_UNTIL,
+	WATCH_TYPES,
 	WATCH_VERSION
 };
 
@@ -233,6 +235,18 @@ number_of_row(int row, int column)
 	Datum		value = cs_sql_value(row, column, &isnull);
 
 	return isnull ? 0 : DatumGetFloat8(value);
+}
+
+static void
+read_types(CsWatch *watch, ArrayType *array)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+
+	deconstruct_array(array, REGTYPEOID, sizeof(Oid), true, TYPALIGN_INT, &elements, &nulls, &watch->ntypes);
+	watch->types = palloc(Max(watch->ntypes, 1) * sizeof(Oid));
+	for (int i = 0; i < watch->ntypes; i++)
+		watch->types[i] = nulls[i] ? InvalidOid : DatumGetObjectId(elements[i]);
 }
 
 static CsWatch *
@@ -270,6 +284,9 @@ watch_of_row(int row)
 	watch->delete_guard = cs_sql_text(row, WATCH_DELETE_GUARD);
 	released = cs_sql_value(row, WATCH_REMOVALS_UNTIL, &isnull);
 	watch->removals_until = isnull ? 0 : DatumGetTimestampTz(released);
+	released = cs_sql_value(row, WATCH_TYPES, &isnull);
+	if (!isnull)
+		read_types(watch, DatumGetArrayTypeP(released));
 	watch->stale_before = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
 	watch->version = DatumGetInt64(cs_sql_value(row, WATCH_VERSION, &isnull));
 	return watch;
@@ -279,7 +296,7 @@ watch_of_row(int row)
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
 	" w.state, COALESCE(w.reason, ''), w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
 	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity()," \
-	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until," \
+	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until, w.types," \
 	" hashtextextended(ROW(w.*, e.role, e.stale_before, e.database)::text, 0) FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
 /* Return what the statement finds: each in a context of its own below the current one. */

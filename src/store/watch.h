@@ -61,6 +61,10 @@ typedef struct CsWatch
 	TimestampTz removals_until; /* removals until then were let go; 0: none */
 	double		reconcile_next; /* Unix seconds; 0: not scheduled */
 
+	int			ntypes;
+	Oid		   *types;			/* by number, of the columns that it uses;
+								 * InvalidOid: of others */
+
 	struct Bitmapset *used;		/* columns that it uses, while it is made */
 
 	/* of those of cs_watch_load_all() */

@@ -12,9 +12,9 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/sysattr.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -42,6 +42,29 @@ name_array(int n, char **names)
 		elements[i] = NameGetDatum(name);
 	}
 	return PointerGetDatum(construct_array(elements, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
+}
+
+/* Store of which types the columns are that the watch uses. */
+static void
+store_types(const CsWatch *watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch w SET types = (SELECT array_agg(CASE WHEN NOT a.attisdropped"
+		" AND (a.attnum = ANY ($2) OR 0 = ANY ($2) OR a.attname = ANY (w.key || w.poll_column))"
+		" THEN a.atttypid::regtype END ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = w.source AND a.attnum > 0)"
+		" WHERE w.id = $1",
+		2, {INT4OID, INT2ARRAYOID}
+	};
+	Datum	   *elements = palloc(Max(bms_num_members(watch->used), 1) * sizeof(Datum));
+	Datum		args[2];
+	int			n = 0;
+	int			member = -1;
+
+	while ((member = bms_next_member(watch->used, member)) >= 0)
+		elements[n++] = Int16GetDatum(member + FirstLowInvalidHeapAttributeNumber);
+	args[0] = Int32GetDatum(watch->id);
+	args[1] = PointerGetDatum(construct_array(elements, n, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
+	cs_sql_execute(&statement, args, NULL);
 }
 
 /*
@@ -77,6 +100,7 @@ cs_watch_store_new(CsWatch *watch, bool always)
 						get_rel_name(watch->source)),
 				 errhint("Use contactsync_alter_watch() to change the watch.")));
 	watch->id = cs_sql_int(0, 1);
+	store_types(watch);
 	if (watch->poll_column == NULL)
 		cs_table_trigger_create(watch, always);
 	cs_sql_leave(&scope);
@@ -104,6 +128,7 @@ cs_watch_store_changed(const CsWatch *watch)
 	args[4] = CStringGetTextDatum(cs_watch_on_delete_words[watch->on_delete]);
 	args[5] = CStringGetTextDatum(watch->search_path);
 	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n  ");
+	store_types(watch);
 	/* a row that is mapped in another way has not changed */
 	cs_row_state_forget_digests(watch->id);
 	cs_invalidation_send(CS_DEFINITIONS);
