@@ -351,6 +351,8 @@ contactsync_hint(PG_FUNCTION_ARGS)
 	hint = hint_of_worker(worker);
 	if (strcmp(state, "paused") == 0)
 		hint = psprintf("SELECT contactsync_resume(%s);", arguments(server, source));
+	else if (strcmp(state, "broken") == 0 && strncmp(subject.reason, "the type of column", 18) == 0)
+		hint = psprintf("If the mapping fits the new type: SELECT contactsync_alter_watch(%s);", arguments(server, source));
 	else if (strcmp(state, "broken") == 0)
 		hint = psprintf("Fix the table or the privileges of the watch's owner, or change the mapping or the filter: SELECT contactsync_alter_watch(%s, mapping => '...'). Delivery then continues automatically with what is queued.",
 						arguments(server, source));

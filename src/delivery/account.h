@@ -14,6 +14,7 @@
 #include "nodes/pg_list.h"
 
 #include "delivery/breaker.h"
+#include "delivery/budget.h"
 #include "delivery/lane.h"
 #include "delivery/pace.h"
 #include "provider/endpoint.h"
@@ -106,6 +107,7 @@ typedef struct CsAccount
 									 * it, or NULL */
 	int64		nwaiting;		/* how many */
 
+	CsBudget   *budget;			/* of the role */
 	List	   *lanes;
 	List	   *retired;		/* lanes of watches that were dropped, while
 								 * their calls are in flight */

@@ -40,6 +40,7 @@
 #include "delivery/database_identity.h"
 #include "delivery/definitions.h"
 #include "delivery/forgotten.h"
+#include "delivery/held_up.h"
 #include "delivery/pull.h"
 #include "delivery/scan.h"
 #include "delivery/token.h"
@@ -59,22 +60,6 @@ typedef struct CsStoredDefinitions
 	List	   *watches;		/* of CsWatch */
 	List	   *notes;			/* of CsForgetNote */
 } CsStoredDefinitions;
-
-/*
- * An account whose transaction a lock of somebody else ended.  What was in memory of it
- * is not to be relied on, so it is loaded again, as after a crash.
- */
-typedef struct CsHeldUp
-{
-	int			endpoint;
-	int			times;			/* in a row */
-	double		since;
-	double		until;
-} CsHeldUp;
-
-/* It is tried again after (s) this, twice this and so on, up to the maximum. */
-#define HELD_UP_PAUSE		0.5
-#define MAX_HELD_UP_PAUSE	10.0
 
 static CsAccount *
 find_account(const List *accounts, int id)
@@ -151,30 +136,6 @@ drop_orphans(void)
  * Lanes
  */
 
-static CsHeldUp *
-find_held_up(const CsDefinitions *definitions, const CsAccount *account)
-{
-	ListCell   *lc;
-
-	foreach(lc, definitions->held_up)
-		if (((CsHeldUp *) lfirst(lc))->endpoint == account->id)
-		return lfirst(lc);
-	return NULL;
-}
-
-/* Show in status that a lane waits because its account is held up. */
-static void
-tell_wait(const CsDefinitions *definitions, const CsAccount *account, CsLane *lane)
-{
-	const CsHeldUp *held_up = find_held_up(definitions, account);
-
-	if (held_up == NULL || lane->watch == NULL)
-		return;
-	lane->waiting_since = held_up->since;
-	cs_lane_wait(lane, NULL, "an open transaction has locked what is stored of the server or the watch",
-				 cs_clock_now(), held_up->until);
-}
-
 /* "unconfirmed_below": earlier transactions may have queued what was sent before
  * the process ended. */
 static void
@@ -184,8 +145,9 @@ add_lane(CsDefinitions *definitions, CsAccount *account, CsWatch *watch, uint64 
 
 	MemoryContextSwitchTo(account->context);
 	lane = cs_lane_create(account, account->id, watch, definitions->locks);
+	lane->budget = watch ? account->budget : NULL;
 	lane->unconfirmed_below = unconfirmed_below;
-	tell_wait(definitions, account, lane);
+	cs_held_up_tell(definitions->held_up, lane, cs_clock_now());
 	account->lanes = lappend(account->lanes, lane);
 	lane->has_failures = cs_failure_exists(account->id, lane->watch_id);
 	cs_scan_load(lane, true);
@@ -326,7 +288,8 @@ add_account(CsDefinitions *definitions, const CsEndpointState *state, double now
 	MemoryContextSwitchTo(definitions->context);
 	account = cs_account_create(state);
 	account->is_new = true;
-	account->locked_until = find_held_up(definitions, account) ? find_held_up(definitions, account)->until : 0;
+	account->budget = cs_budget_of(&definitions->budgets, state->roleid, definitions->context);
+	account->locked_until = cs_held_up_until(definitions->held_up, account->id);
 	cs_account_read_endpoint(account, now);
 	cs_account_resume_throttle(account, now, state->throttled_until,
 							   state->reason ? cs_text_message_to_utf8(state->reason) : NULL);
@@ -359,6 +322,13 @@ update_account(CsDefinitions *definitions, CsAccount *account, const CsEndpointS
 	ListCell   *lc;
 
 	account->serverid = state->serverid;
+	if (account->roleid != state->roleid)
+	{
+		account->budget = cs_budget_of(&definitions->budgets, state->roleid, definitions->context);
+		foreach(lc, account->lanes)
+			if (((CsLane *) lfirst(lc))->watch)
+			((CsLane *) lfirst(lc))->budget = account->budget;
+	}
 	account->roleid = state->roleid;
 	account->stale_before = state->stale_before;
 	account->reclaim_before = state->reclaim_before;
@@ -414,16 +384,8 @@ void
 cs_definitions_hold_up(CsDefinitions *definitions, CsAccount *account, double now)
 {
 	MemoryContext old = MemoryContextSwitchTo(definitions->context);
-	CsHeldUp   *held_up = find_held_up(definitions, account);
 
-	if (held_up == NULL)
-	{
-		held_up = palloc0(sizeof(CsHeldUp));
-		held_up->endpoint = account->id;
-		held_up->since = now;
-		definitions->held_up = lappend(definitions->held_up, held_up);
-	}
-	held_up->until = now + Min(HELD_UP_PAUSE * (1 << Min(held_up->times++, 10)), MAX_HELD_UP_PAUSE);
+	definitions->held_up = cs_held_up_note(definitions->held_up, account->id, now);
 	definitions->accounts = list_delete_ptr(definitions->accounts, account);
 	drop_account(definitions, account);
 	MemoryContextSwitchTo(old);
@@ -433,13 +395,11 @@ cs_definitions_hold_up(CsDefinitions *definitions, CsAccount *account, double no
 void
 cs_definitions_go_on(CsDefinitions *definitions, CsAccount *account)
 {
-	CsHeldUp   *held_up = definitions->held_up ? find_held_up(definitions, account) : NULL;
 	ListCell   *lc;
 
-	if (held_up == NULL)
+	if (cs_held_up_until(definitions->held_up, account->id) == 0)
 		return;
-	definitions->held_up = list_delete_ptr(definitions->held_up, held_up);
-	pfree(held_up);
+	definitions->held_up = cs_held_up_forget(definitions->held_up, account->id);
 	foreach(lc, account->lanes)
 		cs_lane_wait_is_over(lfirst(lc));
 }

@@ -30,6 +30,7 @@ typedef struct CsDefinitions
 
 	List	   *accounts;		/* of CsAccount */
 	List	   *held_up;		/* of CsHeldUp */
+	List	   *budgets;		/* of CsBudget */
 } CsDefinitions;
 
 /* These need a transaction. */

@@ -170,7 +170,7 @@ cs_lane_load(CsLane *lane)
 CsChange *
 cs_lane_next(CsLane *lane, double now)
 {
-	if (now < lane->not_before || lane->guard.closed)
+	if (now < lane->not_before || lane->guard.closed || cs_budget_is_spent(lane->budget, now))
 		return NULL;
 	return cs_change_next(&lane->changes, now);
 }
@@ -186,7 +186,10 @@ cs_lane_ready_at(const CsLane *lane, double now)
 	at = cs_change_ready_at(&lane->changes);
 	if (at == 0 || (!lane->exhausted && cs_change_room(&lane->changes) > 0))
 		at = now;
-	return at == DBL_MAX ? at : Max(at, lane->not_before);
+	if (at == DBL_MAX)
+		return at;
+	at = Max(at, lane->not_before);
+	return cs_budget_is_spent(lane->budget, at) ? lane->budget->not_before : at;
 }
 
 /* Is nothing in memory, and was nothing left in the queue? */

@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 
+#include "delivery/budget.h"
 #include "delivery/change.h"
 #include "delivery/guard.h"
 #include "store/watch.h"
@@ -38,6 +39,8 @@ typedef struct CsLane
 	CsChangeSet changes;
 
 	double		not_before;		/* nothing is read before */
+	CsBudget   *budget;			/* of the role whose code reads rows; NULL:
+								 * none is run */
 	bool		paused;			/* by contactsync_pause() */
 	bool		broken;			/* "reason" says why; stored in watch.state */
 	bool		broken_changed; /* since it was last stored */

@@ -279,6 +279,7 @@ check_lane(CsLane *lane, double now)
 		repair_lane(lane);
 	else if (result != CS_TRY_LATER)
 		break_lane(&job);
+	cs_budget_charge(lane->budget);
 	cs_read_batch_release(job.read_batch);
 }
 
@@ -335,6 +336,7 @@ read_changes(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement, 
 	else
 	{
 		read_halving(&job, n, changes, rows);
+		cs_budget_charge(lane->budget);
 		kept = cs_decide_changes(lane, n, changes, rows, job.read_batch, settlement, now);
 	}
 	if (lane->source_error && lane->source)
@@ -422,7 +424,7 @@ cs_reader_read(CsAccount *account, int wanted, CsChange **changes, CsSettlement 
 	{
 		CsLane	   *lane = list_nth(account->lanes, (account->next_lane + i) % nlanes);
 
-		if (lane->paused || now < lane->not_before)
+		if (lane->paused || now < lane->not_before || cs_budget_is_spent(lane->budget, now))
 			continue;
 		load_lane(lane, now);
 		n += read_lane(lane, wanted - n, &room, changes + n, settlement, now);

@@ -182,7 +182,10 @@ lane_ready_at(const CsLane *lane, double now)
 		at = Min(at, scan_ready_at(lfirst(lc), now));
 	if (lane->reconcile_at > 0 && !cs_scan_is_walking(lane))
 		at = Min(at, Max(now, lane->reconcile_at));
-	return at == DBL_MAX ? at : Max(at, lane->not_before);
+	if (at == DBL_MAX)
+		return at;
+	at = Max(at, lane->not_before);
+	return cs_budget_is_spent(lane->budget, at) ? lane->budget->not_before : at;
 }
 
 /* When a scan of the account can go on: "now", later, or DBL_MAX for never. */
@@ -372,6 +375,7 @@ run_lane(CsLane *lane, int room, double now)
 	if (lc == NULL || now < lane->not_before)
 		return 0;
 	queued = run_scan(scan, room, now);
+	cs_budget_charge(lane->budget);
 	if (scan->over)
 	{
 		lane->scans = list_delete_ptr(lane->scans, scan);

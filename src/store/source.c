@@ -82,7 +82,8 @@ cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 	(void) set_config_option("lock_timeout", CS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	LockRelationOid(watch->source, AccessShareLock);
-	SetUserIdAndSecContext(cs_trust_reader(watch->source, watch->owner), scope->sec_context |
+	scope->reader = cs_trust_reader(watch->source, watch->owner);
+	SetUserIdAndSecContext(scope->reader, scope->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	scope->read_only = XactReadOnly;
 	XactReadOnly = true;
@@ -106,15 +107,15 @@ cs_source_leave(const CsOwnerScope *scope)
 				 errmsg("%s", CS_TRY_TIMEOUT_MESSAGE)));
 }
 
-/* Prepare a query, all of whose code the role that reads can trust. */
+/* Prepare a query as the reader, who can trust all of its code. */
 SPIPlanPtr
-cs_source_prepare(const char *query, int nargs, Oid *types)
+cs_source_prepare(const char *query, int nargs, Oid *types, Oid reader)
 {
 	SPIPlanPtr	plan = SPI_prepare(query, nargs, types);
 
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", query, SPI_result_code_string(SPI_result));
-	cs_trust_check_plan(plan, GetUserId());
+	cs_trust_check_plan(plan, reader);
 	return plan;
 }
 
@@ -205,7 +206,8 @@ read_any_row(void *arg)
 	SPIPlanPtr	plan;
 
 	cs_source_enter(watch, &scope);
-	plan = cs_source_prepare(psprintf("SELECT FROM %s LIMIT 1", cs_source_from(watch->source)), 0, NULL);
+	plan = cs_source_prepare(psprintf("SELECT FROM %s LIMIT 1", cs_source_from(watch->source)), 0, NULL,
+							 scope.reader);
 	cs_source_execute(plan, NULL);
 	if (SPI_processed > 0)
 		*(const CsWatch **) arg = NULL;

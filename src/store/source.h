@@ -19,6 +19,7 @@
 /* What cs_source_leave() restores. */
 typedef struct CsOwnerScope
 {
+	Oid			reader;			/* who reads the rows */
 	Oid			userid;
 	int			sec_context;
 	int			guc_level;
@@ -40,7 +41,7 @@ extern void cs_source_enter(const CsWatch *watch, CsOwnerScope *scope);
 extern void cs_source_leave(const CsOwnerScope *scope);
 
 /* Between cs_source_enter() and cs_source_leave(). */
-extern SPIPlanPtr cs_source_prepare(const char *query, int nargs, Oid *types);
+extern SPIPlanPtr cs_source_prepare(const char *query, int nargs, Oid *types, Oid reader);
 extern void cs_source_execute(SPIPlanPtr plan, Datum *args);
 
 /* Has the source no rows, as far as the owner sees?  false if that cannot be read. */

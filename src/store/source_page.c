@@ -149,7 +149,7 @@ append_conditions(StringInfo query, const CsPages *pages, CsPageStart start)
 }
 
 static SPIPlanPtr
-prepare(const CsPages *pages, CsPageStart start)
+prepare(const CsPages *pages, CsPageStart start, Oid reader)
 {
 	int			nargs = start == CS_AT_FIRST ? 0 : start == CS_AT_VALUE ? 1 : pages->ncolumns;
 	Oid			types[INDEX_MAX_KEYS + 2];
@@ -166,7 +166,7 @@ prepare(const CsPages *pages, CsPageStart start)
 	for (int i = 0; i < nargs; i++)
 		types[i] = TEXTOID;
 	types[nargs] = INT8OID;
-	plan = cs_source_prepare(query.data, nargs + 1, types);
+	plan = cs_source_prepare(query.data, nargs + 1, types, reader);
 	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare \"%s\": %s", query.data, SPI_result_code_string(SPI_result));
 	return plan;
@@ -208,10 +208,10 @@ cs_source_page_open(const CsWatch *watch, const CsPageOrder *order)
 	pages->context = context;
 	cs_source_enter(watch, &scope);
 	read_columns(pages);
-	pages->first = prepare(pages, CS_AT_FIRST);
+	pages->first = prepare(pages, CS_AT_FIRST, scope.reader);
 	if (order->column)
-		pages->from = prepare(pages, CS_AT_VALUE);
-	pages->next = prepare(pages, CS_AFTER_ROW);
+		pages->from = prepare(pages, CS_AT_VALUE, scope.reader);
+	pages->next = prepare(pages, CS_AFTER_ROW, scope.reader);
 	cs_source_leave(&scope);
 	return pages;
 }
@@ -292,11 +292,11 @@ cs_source_page_next(CsPages *pages, const CsPagePosition *after, int limit, CsPa
 
 /* Count rows, up to COUNT_LIMIT. */
 static int64
-count_rows(const CsPages *pages, const char *from)
+count_rows(const CsPages *pages, const char *from, Oid reader)
 {
 	bool		isnull;
 	char	   *query = psprintf("SELECT pg_catalog.count(*) FROM (%s LIMIT %d) AS r", from, COUNT_LIMIT);
-	SPIPlanPtr	plan = cs_source_prepare(query, 0, NULL);
+	SPIPlanPtr	plan = cs_source_prepare(query, 0, NULL, reader);
 
 	cs_source_execute(plan, NULL);
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
@@ -304,9 +304,9 @@ count_rows(const CsPages *pages, const char *from)
 
 /* Return how many rows the planner expects. */
 static double
-plan_rows(const char *query)
+plan_rows(const char *query, Oid reader)
 {
-	SPIPlanPtr	plan = cs_source_prepare(query, 0, NULL);
+	SPIPlanPtr	plan = cs_source_prepare(query, 0, NULL, reader);
 	CachedPlan *cached;
 	double		rows;
 
@@ -329,9 +329,9 @@ cs_source_page_estimate(CsPages *pages)
 	appendStringInfo(&query, "SELECT FROM %s", cs_source_from(pages->watch->source));
 	if (pages->order.filter)
 		appendStringInfo(&query, " WHERE (%s\n)", pages->order.filter);
-	rows = count_rows(pages, query.data);
+	rows = count_rows(pages, query.data, scope.reader);
 	if (rows == COUNT_LIMIT)
-		rows = Max(rows, (int64) plan_rows(query.data));
+		rows = Max(rows, (int64) plan_rows(query.data, scope.reader));
 	cs_source_leave(&scope);
 	return rows;
 }

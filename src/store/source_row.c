@@ -11,7 +11,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -212,12 +211,12 @@ cs_source_row_open(const CsWatch *watch)
 	source->watch = watch;
 	source->context = context;
 	cs_source_enter(watch, &scope);
-	cs_trust_check_tree(watch->source, GetUserId());
+	cs_trust_check_tree(watch->source, scope.reader);
 	cs_trust_check_types(watch);
 	read_columns(source);
 	for (int i = 0; i < watch->nkeys; i++)
 		types[i] = TEXTARRAYOID;
-	source->plan = cs_source_prepare(build_query(source), watch->nkeys, types);
+	source->plan = cs_source_prepare(build_query(source), watch->nkeys, types, scope.reader);
 	if (SPI_keepplan(source->plan) != 0)
 		elog(ERROR, "could not prepare to read a source: %s",
 			 SPI_result_code_string(SPI_result));

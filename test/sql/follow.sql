@@ -167,6 +167,7 @@ CALL contactsync_run();
 SELECT source, owner, state, reason FROM contactsync.watches ORDER BY 1;
 GRANT USAGE ON SCHEMA shop TO regress_holder;
 GRANT SELECT ON shop.clients TO regress_holder;
+GRANT regress_heir TO regress_holder;
 CALL contactsync_run();
 SELECT source, owner, state, reason FROM contactsync.watches ORDER BY 1;
 DROP OWNED BY regress_holder;
