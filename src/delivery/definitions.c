@@ -50,6 +50,7 @@
 #include "store/failure.h"
 #include "store/forget.h"
 #include "store/queue_owner.h"
+#include "store/scan_store.h"
 #include "store/watch.h"
 #include "store/watch_store.h"
 
@@ -59,6 +60,7 @@ typedef struct CsStoredDefinitions
 	List	   *endpoints;		/* of CsEndpointState */
 	List	   *watches;		/* of CsWatch */
 	List	   *notes;			/* of CsForgetNote */
+	List	   *scanned;		/* ids of the watches that have scans */
 } CsStoredDefinitions;
 
 static CsAccount *
@@ -161,17 +163,15 @@ add_removals(CsDefinitions *definitions, CsAccount *account)
 	account->removals->removals = account->removals->exhausted = true;
 }
 
-/* The watch as it is stored now, of a lane that is there. */
+/* The watch as it is stored now, of a lane that is there.  What has not changed stays
+ * as it is; whether the table has is seen by cs_reader_check(). */
 static void
-update_lane(CsLane *lane, CsWatch *watch)
+update_lane(CsLane *lane, CsWatch *watch, bool is_scanned)
 {
 	bool		changed = watch->version != lane->watch->version;
 
-	/*
-	 * the table may have changed, too; it is checked now whether it can be
-	 * read
-	 */
-	cs_lane_close(lane);
+	if (changed)
+		cs_lane_close(lane);
 	if (lane->source_error)
 		lane->not_before = 0;
 	if (changed)
@@ -179,7 +179,8 @@ update_lane(CsLane *lane, CsWatch *watch)
 		cs_lane_use_watch(lane, watch);
 		lane->has_failures |= cs_failure_exists(lane->endpoint_id, lane->watch_id);
 	}
-	cs_scan_load(lane, changed);
+	if (changed || is_scanned || lane->scans != NIL)
+		cs_scan_load(lane, changed);
 }
 
 /* The watch was dropped. */
@@ -495,6 +496,8 @@ load_stored(CsStoredDefinitions *stored)
 	MemoryContextSwitchTo(context);
 	stored->notes = cs_forget_notes();
 	MemoryContextSwitchTo(context);
+	stored->scanned = cs_scan_store_watches();
+	MemoryContextSwitchTo(context);
 }
 
 /* Does a session deliver to the endpoint?  Note that. */
@@ -532,13 +535,13 @@ use_endpoint(CsDefinitions *definitions, const CsEndpointState *state, double no
 }
 
 static void
-use_watch(CsDefinitions *definitions, CsWatch *watch)
+use_watch(CsDefinitions *definitions, const CsStoredDefinitions *stored, CsWatch *watch)
 {
 	CsAccount  *account = find_account(definitions->accounts, watch->endpoint);
 	CsLane	   *lane = account ? cs_account_find_lane(account, watch->id) : NULL;
 
 	if (lane)
-		update_lane(lane, watch);
+		update_lane(lane, watch, list_member_int(stored->scanned, watch->id));
 	else if (account)
 		add_lane(definitions, account, watch, account->is_new && account->busy ?
 				 U64FromFullTransactionId(ReadNextFullTransactionId()) : 0);
@@ -572,7 +575,7 @@ cs_definitions_load(CsDefinitions *definitions, double now)
 	foreach(lc, stored.watches)
 	{
 		MemoryContextSwitchTo(scratch);
-		use_watch(definitions, lfirst(lc));
+		use_watch(definitions, &stored, lfirst(lc));
 	}
 	foreach(lc, definitions->accounts)
 		((CsAccount *) lfirst(lc))->is_new = false;

@@ -273,6 +273,9 @@ check_lane(CsLane *lane, double now)
 
 	if (lane->watch == NULL || (lane->broken && !lane->source_error))
 		return;
+	if (lane->source && !lane->broken && cs_source_row_is_valid(lane->source))
+		return;
+	cs_lane_close(lane);
 	job.read_batch = cs_read_batch_create(lane->context);
 	result = try_to_read(&job, 0, NULL, NULL);
 	if (result == CS_TRY_OK)

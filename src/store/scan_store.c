@@ -46,6 +46,23 @@ bool_value(int row, int column)
 	return !isnull && DatumGetBool(value);
 }
 
+/* The watches that have scans that are running, as a list of integers. */
+List *
+cs_scan_store_watches(void)
+{
+	static CsStatement statement = {
+		"SELECT DISTINCT watch FROM contactsync.scan WHERE state = 'running'"
+	};
+	MemoryContext context = CurrentMemoryContext;
+	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+	List	   *watches = NIL;
+
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < n; i++)
+		watches = lappend_int(watches, cs_sql_int(i, 1));
+	return watches;
+}
+
 /* The scans of a watch that are running, as a list of CsScanRow. */
 List *
 cs_scan_store_load(int endpoint, int watch)

@@ -74,6 +74,7 @@ typedef struct CsScanStep
 	int64		found[CS_DIFFERENCES];
 } CsScanStep;
 
+extern List *cs_scan_store_watches(void);
 extern List *cs_scan_store_load(int endpoint, int watch);
 
 extern int	cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,

@@ -225,6 +225,13 @@ cs_source_row_open(const CsWatch *watch)
 	return source;
 }
 
+/* Is everything that the source was prepared for as it was? */
+bool
+cs_source_row_is_valid(const CsSource *source)
+{
+	return SPI_plan_is_valid(source->plan);
+}
+
 void
 cs_source_row_close(CsSource *source)
 {

@@ -26,6 +26,7 @@ typedef struct CsSourceRow
  * filter no longer fits the table, or the owner has lost a privilege.
  */
 extern CsSource *cs_source_row_open(const CsWatch *watch);
+extern bool cs_source_row_is_valid(const CsSource *source);
 extern void cs_source_row_close(CsSource *source);
 
 /*

@@ -188,6 +188,26 @@ $sandbox->clear_faults('campaignlark');
 unlike(names('campaignlark', 'slow'), qr/\bc15@/, 'so is a call to a server that was dropped');
 is($node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'}), $worker, 'the worker went on all the time');
 
+# a watch that has not changed is not prepared again, and one whose table has changed is: this function runs when that is done
+sql(q{
+	CREATE FUNCTION planned(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE LOG 'the watch is planned'; RETURN $1; END $$;
+	CREATE TABLE calm (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('calm', 'other', '{"email": "email", "first_name": "planned(''x'')"}');
+	INSERT INTO calm VALUES (1, 'calm@example.com');
+	CALL contactsync_wait('other');
+});
+sub plans { return scalar(() = slurp_file($node->logfile) =~ /the watch is planned/g); }
+change_definition(q{SELECT contactsync_watch('visitors', 'other', '{"email": "email"}')});
+my $plans = plans();
+cmp_ok($plans, '>', 0, 'a watch is planned');
+change_definition($_)
+  foreach q{SELECT contactsync_unwatch('visitors', 'other')}, q{SELECT contactsync_watch('visitors', 'other', '{"email": "email"}')},
+  q{SELECT contactsync_alter_watch('visitors', 'other', on_delete => 'unsubscribe')}, q{SELECT contactsync_unwatch('visitors', 'other')}, q{ALTER SERVER other OPTIONS (SET max_retries '4')};
+is(plans(), $plans, 'and not again when others change');
+change_definition(q{ALTER TABLE calm ADD COLUMN note text; SELECT contactsync_watch('visitors', 'other', '{"email": "email"}')});
+cmp_ok(plans(), '>', $plans, 'but when its table does');
+change_definition(q{SELECT contactsync_unwatch('visitors', 'other'); SELECT contactsync_unwatch('calm', 'other')});
+
 # the worker's memory does not grow with the number of changes
 sub worker_memory
 {
