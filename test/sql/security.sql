@@ -3,8 +3,10 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_sec_plain;
-CREATE ROLE regress_sec_shop;
+CREATE ROLE regress_sec_shop NOINHERIT;
 CREATE ROLE regress_sec_owner;
+-- who watches a table has to be a member of the role that owns it, but need not have its rights
+GRANT regress_sec_owner TO regress_sec_shop;
 CREATE ROLE regress_sec_monitor IN ROLE pg_monitor;
 CREATE ROLE regress_sec_reader IN ROLE pg_read_all_data;
 GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO regress_sec_shop;
