@@ -202,7 +202,7 @@ my $plans = plans();
 cmp_ok($plans, '>', 0, 'a watch is planned');
 change_definition($_)
   foreach q{SELECT contactsync_unwatch('visitors', 'other')}, q{SELECT contactsync_watch('visitors', 'other', '{"email": "email"}')},
-  q{SELECT contactsync_alter_watch('visitors', 'other', on_delete => 'unsubscribe')}, q{SELECT contactsync_unwatch('visitors', 'other')}, q{ALTER SERVER other OPTIONS (SET max_retries '4')};
+  q{SELECT contactsync_alter_watch('visitors', 'other', on_delete => 'unsubscribe')}, q{SELECT contactsync_unwatch('visitors', 'other')};
 is(plans(), $plans, 'and not again when others change');
 change_definition(q{ALTER TABLE calm ADD COLUMN note text; SELECT contactsync_watch('visitors', 'other', '{"email": "email"}')});
 cmp_ok(plans(), '>', $plans, 'but when its table does');
