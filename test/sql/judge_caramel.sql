@@ -57,7 +57,7 @@ SELECT verdict, outcome, limitation = '' AS forgotten FROM contactsync_judge('ca
 SELECT verdict, outcome, claimed, note FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}');
 SELECT verdict, outcome, claimed FROM contactsync_judge('car', 200, NULL, rpc('{"id": "con_1"}'), '{"email": "a@example.com", "opt_in": true}', state => '{"claimed": true}');
 -- but says what there is of it
-SELECT state, consents, verdict, next_step, claimed, opted_out FROM (VALUES ('{}'::jsonb), ('{"claimed": true}'), ('{"claim": "if_new"}')) AS s (state), (VALUES (true), (false)) AS c (consents),
+SELECT state, consents, verdict, next_step, claimed, opted_out FROM (VALUES ('{}'::jsonb), ('{"claimed": true}'), ('{"opted_out": true}'), ('{"claim": "if_new"}')) AS s (state), (VALUES (true), (false)) AS c (consents),
 	contactsync_judge('car', 200, NULL, rpc(jsonb_build_object('id', 'con_1', 'marketing_consent', consents)::text), '{"email": "a@example.com", "opt_in": true}', state => state);
 -- with the form as the only way, a contact that turned out to be new is submitted next; no other is, without a claim
 ALTER SERVER car OPTIONS (ADD route 'form');

@@ -370,7 +370,7 @@ judge_consent(const CsCaramel *caramel, const CsContact *contact, const CsRespon
 	outcome->claimed = contact->claimed;
 	if (cs_json_bool(find_member(result, "marketing_consent"), &consents))
 	{
-		outcome->opted_out = contact->claimed && !consents;
+		outcome->opted_out = !consents && (contact->claimed || outcome->opted_out);
 		outcome->claimed = consents && (contact->claimed || contact->consent == CS_CONSENT_YES);
 		if (consents)
 			return;
