@@ -400,6 +400,7 @@ CREATE TABLE contactsync.watch (
 	removed		integer	NOT NULL DEFAULT 0,
 	removed_since timestamptz,
 	types		regtype[],
+	known_as	name[],
 	UNIQUE (source, endpoint)
 );
 COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
@@ -416,6 +417,7 @@ COMMENT ON COLUMN contactsync.watch.delete_delay IS 'how long a contact without 
 COMMENT ON COLUMN contactsync.watch.delete_guard IS 'more removals within a minute or a scan are held: a number, or a share such as 5%; off: never; null: as preset';
 COMMENT ON COLUMN contactsync.watch.complete IS 'all rows of the source were read once, so that it is known whose contact has no row';
 COMMENT ON COLUMN contactsync.watch.removals_until IS 'contactsync_resume() let go on the removals of contacts that were left until then';
+COMMENT ON COLUMN contactsync.watch.known_as IS 'schema and name of the source when the watch was made or altered: another table may have them since';
 COMMENT ON COLUMN contactsync.watch.removed IS 'contacts that were removed since removed_since, for the guard';
 COMMENT ON COLUMN contactsync.watch.reconcile_next IS 'when the next reconciliation begins by itself';
 
@@ -1064,6 +1066,9 @@ WITH lane AS (
 				NULLIF(pg_catalog.concat_ws('; ', s.progress,
 					'learning: ' || NULLIF(r.waiting, 0) || ' contacts wait until all contacts at the provider are listed'
 					|| COALESCE('; the last request failed: ' || e.pull_error, '')), ''),
+				(SELECT pg_catalog.format('replaced: another table is called %s now; what was watched by that name is %s', x.oid::pg_catalog.regclass, w.source)
+					FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace xn ON xn.oid = x.relnamespace
+					WHERE xn.nspname = w.known_as[1] AND x.relname = w.known_as[2] AND x.oid <> w.source),
 				CASE WHEN NOT w.complete AND EXISTS (SELECT FROM contactsync.due_removals() d WHERE d.endpoint = e.id AND d.waits)
 					THEN 'removals wait until all rows were read once, by an import or a reconciliation' END,
 				e.limitation OPERATOR(pg_catalog.#>>) '{}',

@@ -30,6 +30,9 @@ CS_FUNCTION(contactsync_hint);
 /* What the view status says of an endpoint that a session delivers to. */
 #define CS_SESSION_REASON	"contactsync_run() delivers, in the session with pid "
 
+/* ... and of a watch when another table has the name of its source. */
+#define REPLACED_REASON		"replaced: another table is called "
+
 /* What a hint is about. */
 typedef struct CsHintSubject
 {
@@ -310,6 +313,22 @@ hint_of_guard(const char *reason, const char *watch)
 					watch);
 }
 
+/* Return what to do if another table has the name of the source. */
+static char *
+hint_of_replaced(const char *reason, const char *source, const char *server)
+{
+	const char *name = reason + strlen(REPLACED_REASON);
+	const char *end = strstr(name, " now; ");
+	const char *table = quote_literal_cstr(pnstrdup(name, end ? end - name : 0));
+	const char *watch = arguments(server, source);
+
+	server = quote_literal_cstr(server);
+	return psprintf("To watch that one instead: SELECT contactsync_watch(%s, %s, mapping, filter, on_delete => on_delete) FROM contactsync.watches"
+					" WHERE source = %s::regclass AND server = %s; SELECT contactsync_unwatch(%s); SELECT contactsync_import(%s, %s);"
+					" To go on with the other: SELECT contactsync_alter_watch(%s);",
+					table, server, quote_literal_cstr(source), server, watch, table, server, watch);
+}
+
 /* Return what to do about the background worker, or NULL if it is running. */
 static const char *
 hint_of_worker(const char *worker)
@@ -368,6 +387,8 @@ contactsync_hint(PG_FUNCTION_ARGS)
 	else if (strncmp(subject.reason, CS_SESSION_REASON, strlen(CS_SESSION_REASON)) == 0)
 		hint = psprintf("The background worker delivers when that session has ended. If it hangs: SELECT pg_cancel_backend(%d);",
 						atoi(subject.reason + strlen(CS_SESSION_REASON)));
+	else if (hint == NULL && source && strncmp(subject.reason, REPLACED_REASON, strlen(REPLACED_REASON)) == 0)
+		hint = hint_of_replaced(subject.reason, source, server);
 	else if (source && strncmp(subject.reason, "removals wait", 13) == 0)
 		hint = psprintf("SELECT contactsync_reconcile(%s); reads all rows.", arguments(server, source));
 	else if (hint == NULL && failures > 0)

@@ -240,6 +240,7 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 	cs_schedule_store_altered(watch, schedule);
 	cs_sql_enter(&scope);
 	cs_watch_store_changed(watch);
+	cs_watch_store_name(watch->id);
 	(void) cs_watch_store_set_state(watch->id, false, NULL);
 	cs_table_trigger_alter(watch);
 	cs_table_trigger_follow(watch, list_make1_oid(watch->source));

@@ -29,6 +29,10 @@
 #include "store/watch.h"
 #include "store/watch_store.h"
 
+/* Schema and name of a table, as a query. */
+#define NAME_OF(source) \
+	"SELECT ARRAY[n.nspname, c.relname] FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = " source
+
 static Datum
 name_array(int n, char **names)
 {
@@ -76,8 +80,8 @@ void
 cs_watch_store_new(CsWatch *watch, bool always)
 {
 	static CsStatement statement = {
-		"INSERT INTO contactsync.watch (source, endpoint, key, mapping, filter, search_path, on_delete)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (source, endpoint) DO NOTHING RETURNING id",
+		"INSERT INTO contactsync.watch (source, endpoint, key, mapping, filter, search_path, on_delete, known_as)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, (" NAME_OF("$1") ")) ON CONFLICT (source, endpoint) DO NOTHING RETURNING id",
 		7, {REGCLASSOID, INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID}
 	};
 	Datum		args[7];
@@ -132,6 +136,18 @@ cs_watch_store_changed(const CsWatch *watch)
 	/* a row that is mapped in another way has not changed */
 	cs_row_state_forget_digests(watch->id);
 	cs_invalidation_send(CS_DEFINITIONS);
+}
+
+/* Store that the watch is meant for the table by its present name. */
+void
+cs_watch_store_name(int watch)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.watch SET known_as = (" NAME_OF("source") ") WHERE id = $1", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(watch);
+
+	cs_sql_execute(&statement, &arg, NULL);
 }
 
 bool

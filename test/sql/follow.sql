@@ -182,3 +182,32 @@ SELECT count(*) FROM pg_trigger WHERE tgfoid = 'contactsync.capture'::regproc;
 
 DROP OWNED BY regress_heir CASCADE;
 DROP ROLE regress_heir;
+
+-- a table is replaced by another one of its name: the watch stays with the one that it was made for, and status says so
+CREATE SERVER again FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 't1');
+CREATE USER MAPPING FOR CURRENT_USER SERVER again OPTIONS (api_key 'mc_live_secret');
+CREATE TABLE swapped (id integer PRIMARY KEY, email text);
+SELECT contactsync_watch('swapped', 'again', '{"email": "email", "external_id": "id"}', filter => 'email IS NOT NULL', on_delete => 'delete') > 0 AS watched;
+ALTER TABLE swapped RENAME TO elsewhere;
+SELECT source, reason FROM contactsync.status WHERE source = 'elsewhere'::regclass;
+ALTER TABLE elsewhere RENAME TO swapped;
+CREATE TABLE swapped_new (LIKE swapped INCLUDING ALL);
+BEGIN;
+ALTER TABLE swapped RENAME TO swapped_old;
+ALTER TABLE swapped_new RENAME TO swapped;
+COMMIT;
+INSERT INTO swapped VALUES (1, 'x');
+SELECT source, state, reason FROM contactsync.status WHERE source = 'swapped_old'::regclass;
+SELECT (regexp_match(contactsync.hint(state, reason, server::text, source::text, owner, 'running', 0), 'instead: (.*; )To go on with the other: (.*;)'))[1] AS instead,
+	(regexp_match(contactsync.hint(state, reason, server::text, source::text, owner, 'running', 0), 'instead: (.*; )To go on with the other: (.*;)'))[2] AS other
+FROM contactsync.status WHERE source = 'swapped_old'::regclass \gset
+\echo :instead
+\echo :other
+BEGIN;
+:other
+SELECT source, reason FROM contactsync.status WHERE source = 'swapped_old'::regclass;
+ROLLBACK;
+:instead
+SELECT source, reason FROM contactsync.status WHERE source::text LIKE 'swapped%';
+SELECT source, mapping, filter, on_delete FROM contactsync.watches WHERE source::text LIKE 'swapped%';
+DROP TABLE swapped, swapped_old;
