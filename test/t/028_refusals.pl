@@ -85,7 +85,10 @@ state_is('lonelyone', 'halted|0', 'a contact that cannot be compared halts the s
 sql(q{INSERT INTO lonelyone VALUES (2, 'c2@example.com')});
 $node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM contactsync.contacts WHERE server = 'lonelyone' AND key = '2')}) or die 'timed out waiting for the other contact';
 pass('another contact is tried at once');
-sql(q{ALTER SYSTEM SET contactsync.probe_interval = '20s'; SELECT pg_reload_conf(); ALTER SERVER lonelyone OPTIONS (SET pace '999')});
+my $log = -s $node->logfile;
+sql(q{ALTER SYSTEM SET contactsync.probe_interval = '20s'; SELECT pg_reload_conf()});
+$node->wait_for_log(qr/parameter "contactsync.probe_interval" changed to "20s"/, $log);
+sql(q{ALTER SERVER lonelyone OPTIONS (SET pace '999')});
 state_is('lonelyone', 'idle|1', 'then it fails');
 
 # ---------- everybody is refused, in words ----------

@@ -168,7 +168,7 @@ sql(q{
 	SELECT contactsync_watch('newer', 'newer', '{"email": "email", "first_name": "first_name", "opt_in": "opt_in", "opt_in_at": "at"}')});
 $sandbox->fault('mailingcore', { match => { account => 'newer', method => 'POST' }, effect => 'before', action => { stall => \1 } });
 sql(q{INSERT INTO newer VALUES (1, 'left@example.com', 'N', true)});
-$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{account} eq 'newer' && $_[-1]{in_flight} && $_[-1]{method} eq 'POST' });
+$sandbox->wait_for_journal('mailingcore', sub { grep { $_->{account} eq 'newer' && $_->{in_flight} && $_->{method} eq 'POST' } @_ });
 sql(q{UPDATE newer SET at = clock_timestamp()});
 $sandbox->clear_faults('mailingcore');
 sql(q{CALL contactsync_wait('newer')});
