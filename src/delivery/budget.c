@@ -21,6 +21,9 @@
 /* What a role may take beyond its share before it waits (s). */
 #define ALLOWANCE	0.1
 
+/* A role that has had to wait counts as slow for so long after it (s). */
+#define SLOW_FOR	60.0
+
 /* Return the budget of a role, made in the context if there is none. */
 CsBudget *
 cs_budget_of(List **all, Oid role, MemoryContext context)
@@ -45,6 +48,12 @@ cs_budget_of(List **all, Oid role, MemoryContext context)
 }
 
 bool
+cs_budget_is_slow(const CsBudget *budget, double now)
+{
+	return budget && budget->slow_until > now;
+}
+
+bool
 cs_budget_is_spent(const CsBudget *budget, double now)
 {
 	return budget && budget->not_before > now;
@@ -58,7 +67,7 @@ count_slow(const CsBudget *budget, double now)
 	ListCell   *lc;
 
 	foreach(lc, *budget->all)
-		if (lfirst(lc) != budget && cs_budget_is_spent(lfirst(lc), now))
+		if (lfirst(lc) != budget && cs_budget_is_slow(lfirst(lc), now))
 		slow++;
 	return slow;
 }
@@ -78,6 +87,8 @@ cs_budget_charge(CsBudget *budget)
 	/* what was just taken was time that others did not have */
 	budget->spent -= Min(seconds * share, budget->spent);
 	budget->spent_at = now;
-	if (budget->spent > ALLOWANCE * cs_clock_speed)
-		budget->not_before = now + budget->spent / share;
+	if (budget->spent <= ALLOWANCE * cs_clock_speed)
+		return;
+	budget->not_before = now + budget->spent / share;
+	budget->slow_until = budget->not_before + SLOW_FOR;
 }

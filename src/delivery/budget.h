@@ -19,10 +19,13 @@ typedef struct CsBudget
 	double		spent;			/* s, less what was left to others since */
 	double		spent_at;		/* when that was so */
 	double		not_before;		/* no code of the role runs before */
+	double		slow_until;		/* it counts as slow, while nothing is known
+								 * of later */
 } CsBudget;
 
 extern CsBudget *cs_budget_of(List **all, Oid role, MemoryContext context);
 extern void cs_budget_charge(CsBudget *budget);
+extern bool cs_budget_is_slow(const CsBudget *budget, double now);
 extern bool cs_budget_is_spent(const CsBudget *budget, double now);
 
 #endif							/* CS_DELIVERY_BUDGET_H */

@@ -383,31 +383,65 @@ reread_queue(CsDelivery *delivery)
  */
 
 /*
- * Have each account send what it can.  One that a lock of somebody else holds up does
- * not hold up the others.
+ * Have an account send what it can.  If a lock of somebody else holds it up, that does
+ * not hold up the others.  Return whether mappings of its role took long.
+ */
+static bool
+send_one(CsDelivery *delivery, CsAccount *account)
+{
+	CsBudget   *budget = account->budget;
+	double		not_before = budget->not_before;
+
+	if (account->locked_until > 0 && account->locked_until > cs_clock_now())
+		return false;
+	if (!try_account(delivery, account, cs_sender_send))
+	{
+		cs_definitions_hold_up(&delivery->definitions, account, cs_clock_now());
+		delivery->held_up = true;
+	}
+	else if (delivery->definitions.held_up)
+		cs_definitions_go_on(&delivery->definitions, account);
+	return budget->not_before > not_before;
+}
+
+/*
+ * Have accounts send what they can: first those of roles whose mappings are quick, then
+ * the others, which take turns.  After one that took long it is the turn of the former
+ * again.
  */
 static void
 send_all(CsDelivery *delivery)
 {
-	bool		held_up = false;
+	List	   *accounts = list_copy(delivery->definitions.accounts);
+	int			n = list_length(accounts);
+	double		now = cs_clock_now();
+	bool		took_long = false;
 	ListCell   *lc;
 
-	foreach(lc, list_copy(delivery->definitions.accounts))
+	foreach(lc, accounts)
 	{
-		CsAccount  *account = lfirst(lc);
-
-		if (account->locked_until > 0 && account->locked_until > cs_clock_now())
+		if (cs_budget_is_slow(((CsAccount *) lfirst(lc))->budget, now))
 			continue;
-		if (!try_account(delivery, account, cs_sender_send))
-		{
-			cs_definitions_hold_up(&delivery->definitions, account, cs_clock_now());
-			held_up = true;
-		}
-		else if (delivery->definitions.held_up)
-			cs_definitions_go_on(&delivery->definitions, account);
+		took_long = send_one(delivery, lfirst(lc));
+		lfirst(lc) = NULL;
+		if (took_long)
+			break;
 	}
-	if (held_up)
+	for (int i = 0; i < n && !took_long; i++)
+	{
+		CsAccount  *account = list_nth(accounts, (delivery->next_slow + i) % n);
+
+		if (account == NULL)
+			continue;
+		took_long = send_one(delivery, account);
+		if (took_long)
+			delivery->next_slow = (delivery->next_slow + i + 1) % n;
+	}
+	if (delivery->held_up)
+	{
+		delivery->held_up = false;
 		cs_delivery_reload(delivery);
+	}
 }
 
 /* Run the cycle once: do what can be done now. */

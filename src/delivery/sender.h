@@ -27,6 +27,9 @@ struct CsDelivery
 	CsSettlement *settlement;
 	CsDefinitions definitions;
 	bool		forgetting;		/* what was forgotten is to be swept */
+	bool		held_up;		/* an account was dropped, and is to be loaded */
+	int			next_slow;		/* index of the account of slow mappings whose
+								 * turn it is */
 	bool		draining;		/* no call starts any more */
 	double		active_at;		/* when there was last something to do */
 	double		sweep_at;		/* what could not be deleted is tried again;
