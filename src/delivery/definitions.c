@@ -24,9 +24,7 @@
 #include "postgres.h"
 
 #include "access/transam.h"
-#include "access/xact.h"
 #include "postmaster/bgworker.h"
-#include "utils/acl.h"
 #include "utils/memutils.h"
 
 #include "base/clock.h"
@@ -44,8 +42,6 @@
 #include "delivery/pull.h"
 #include "delivery/scan.h"
 #include "delivery/token.h"
-#include "provider/provider.h"
-#include "store/consent.h"
 #include "store/endpoint_state.h"
 #include "store/failure.h"
 #include "store/forget.h"
