@@ -144,6 +144,9 @@ typedef struct CsChange
 	bool		is_word;		/* its row said no or null, and claims consent */
 	bool		is_late_no;		/* something newer was sent already: only that
 								 * the row says no is to be sent */
+	bool		has_others_digest;	/* ... and this is the digest of what was
+									 * sent */
+	pg_uuid_t	others_digest;
 	bool		has_row;		/* the row is stored in source_row already */
 	bool		is_recorded;	/* ... as it will be when the contact is
 								 * synced */

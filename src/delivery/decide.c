@@ -235,6 +235,20 @@ is_plain(const CsItem *item)
 		item->contact->claim != CS_CLAIM;
 }
 
+/*
+ * Is a row that has not changed to speak for the contact, because another had left it,
+ * and has a third one spoken since?
+ */
+static bool
+is_spoken_since(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	return (change->origins & CS_ORIGIN_SPEAKER) != 0 && (change->origins & CS_ORIGIN_LIVE) == 0 &&
+		!cs_known_has_left(item) && another_speaks(item) &&
+		(!item->row.has_digest || memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) == 0);
+}
+
 /* Has the contact what the row says, or what a row said that changed later? */
 static bool
 is_unchanged(const CsItem *item)
@@ -244,7 +258,7 @@ is_unchanged(const CsItem *item)
 	bool		same = known->has_digest && known->action == 'u' &&
 	memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
 
-	return is_plain(item) && (same || (sent_last(item)->has_digest && is_silent(item)));
+	return is_plain(item) && (same || (sent_last(item)->has_digest && (is_silent(item) || is_spoken_since(item))));
 }
 
 /*
@@ -476,6 +490,8 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	{
 		change->removal_watch = item->known.watch;
 		change->removal_key = item->known.key;
+		change->has_others_digest = item->known.has_digest;
+		change->others_digest = item->known.digest;
 	}
 	return true;
 }

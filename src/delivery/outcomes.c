@@ -291,6 +291,9 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	stored->digest = change->digest;
 	stored->opt_in = contact->action == CS_UPSERT ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
 	stored->only_withdrawn = change->is_late_no;
+	stored->has_others_digest = change->has_others_digest;
+	if (change->is_late_no)
+		stored->digest = change->others_digest;
 	stored->claimed = contact->action == CS_UPSERT &&
 		(contact->keeps_address ? contact->claimed : outcome->claimed);
 	stored->opted_out = outcome->opted_out;
@@ -342,7 +345,7 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 			record_speaker(outcomes, change);
 		else
 			record_row(outcomes, change, !change->is_late_no);
-		if (change->is_late_no)
+		if (change->is_late_no && !change->has_others_digest)
 			speak_again(outcomes, change->upsert_key);
 		if (outcome->moved && change->previous_key)
 		{

@@ -334,7 +334,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set_text(writer, CONTACT_UPSERT_KEY, stored->upsert_key);
 	cs_keyed_table_set_text(writer, CONTACT_EMAIL, email_if_not_key(contact, stored->upsert_key));
 	cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum(contact->action == CS_UPSERT || stored->only_withdrawn ? 'u' : 'n'));
-	if (stored->only_withdrawn)
+	if (stored->only_withdrawn && !stored->has_others_digest)
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 	else
 		cs_keyed_table_set(writer, CONTACT_DIGEST, UUIDPGetDatum(&stored->digest));

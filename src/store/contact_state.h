@@ -60,7 +60,8 @@ typedef struct CsContactStored
 	char		opt_in;
 	bool		claimed;
 	bool		opted_out;
-	bool		only_withdrawn; /* what else the provider has is not known */
+	bool		only_withdrawn; /* what else the provider has stays */
+	bool		has_others_digest;	/* ... and is known */
 	bool		held;
 	bool		inherited;
 	const char *remote_id;

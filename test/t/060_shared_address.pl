@@ -46,7 +46,7 @@ $node->safe_psql(
 	'postgres', q{
 	SET client_min_messages = warning;
 	CREATE TABLE customers (id int PRIMARY KEY, email text, first_name text, opt_in bool DEFAULT true);
-	SELECT contactsync_watch('customers', 'campaignlark', on_delete => 'unsubscribe', delete_delay => '0');
+	SELECT contactsync_watch('customers', 'campaignlark', on_delete => 'unsubscribe', delete_delay => '0', delete_guard => 'off');
 });
 
 is( change(
@@ -119,6 +119,12 @@ is(at_provider('kim@example.com'), 'Lou SUBSCRIBED', 'the contact passes to anot
 is($node->safe_psql('postgres', q{SELECT key, reason FROM contactsync.failures}), '8|invalid_email', 'the invalid address is a failure');
 change(q{UPDATE customers SET email = 'lou@example.com' WHERE id = 9});
 is(at_provider('kim@example.com'), 'Lou UNSUBSCRIBED', 'the row with the invalid address does not keep the contact');
+
+# a row that is to speak, because another has gone, but a third one changes before its turn
+change(qq{INSERT INTO customers VALUES ($_, 'ray\@example.com', 'Ray $_')}) foreach 23 .. 25;
+change(q{DELETE FROM customers WHERE id = 25}, q{UPDATE customers SET first_name = 'Ray again' WHERE id = 23});
+is(name_at('ray@example.com'), 'Ray again', 'a row that is to speak for another does not, if a third one has spoken since');
+change(q{DELETE FROM customers WHERE id IN (23, 24)});
 
 # a row that says no between two changes of another, which is sent in its old position
 change(
