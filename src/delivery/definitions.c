@@ -331,6 +331,7 @@ update_account(CsDefinitions *definitions, CsAccount *account, const CsEndpointS
 	account->reclaim_before = state->reclaim_before;
 	account->removals_at = 0;
 	account->locked_until = account->store_at = 0;
+	account->is_new = false;
 	read_server(definitions, account, now);
 	anew = account->reconfigured || (was_unreadable && !account->unreadable);
 	if (anew)
@@ -573,8 +574,6 @@ cs_definitions_load(CsDefinitions *definitions, double now)
 		MemoryContextSwitchTo(scratch);
 		use_watch(definitions, &stored, lfirst(lc));
 	}
-	foreach(lc, definitions->accounts)
-		((CsAccount *) lfirst(lc))->is_new = false;
 	MemoryContextSwitchTo(scratch);
 	foreach(lc, stored.notes ? definitions->accounts : NIL)
 		cs_forgotten_mark(lfirst(lc), stored.notes);
