@@ -267,7 +267,7 @@ bool
 cs_ddl_follow_renames(int watch)
 {
 	static CsStatement statement = {
-		"SELECT w.id FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+		"SELECT w.id, e.role::oid::int4 FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 		" WHERE ($1 = 0 OR w.id = $1) AND e.database = contactsync.database_identity()"
 		" AND w.columns IS DISTINCT FROM " COLUMNS_OF("w.source"),
 		1, {INT4OID}
@@ -275,14 +275,26 @@ cs_ddl_follow_renames(int watch)
 	Datum		arg = Int32GetDatum(watch);
 	uint64		n = cs_sql_execute(&statement, &arg, NULL);
 	int		   *ids = palloc(Max(n, 1) * sizeof(int));
+	int		   *roles = palloc(Max(n, 1) * sizeof(int));
+	List	   *locked = NIL;	/* of roles */
 
 	for (uint64 i = 0; i < n; i++)
+	{
 		ids[i] = cs_sql_int(i, 1);
+		roles[i] = cs_sql_int(i, 2);
+	}
 	for (uint64 i = 0; i < n; i++)
 	{
 		ErrorData  *error;
+		CsTryResult result;
 
-		if (cs_try(follow_columns, &ids[i], CS_LOCK_TIMEOUT, &error) != CS_TRY_OK)
+		if (list_member_int(locked, roles[i]))
+			continue;
+		result = cs_try(follow_columns, &ids[i], CS_LOCK_TIMEOUT, &error);
+		/* wait once for what a role has locked, not for each of its watches */
+		if (result == CS_TRY_LATER)
+			locked = lappend_int(locked, roles[i]);
+		if (result != CS_TRY_OK)
 			ereport(WARNING,
 					(errcode(error->sqlerrcode),
 					 errmsg("contactsync could not follow the renamed columns of a watched table: %s", error->message)));

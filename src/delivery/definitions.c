@@ -37,6 +37,7 @@
 #include "delivery/call.h"
 #include "delivery/database_identity.h"
 #include "delivery/definitions.h"
+#include "delivery/orphans.h"
 #include "delivery/forgotten.h"
 #include "delivery/held_up.h"
 #include "delivery/pull.h"
@@ -70,64 +71,6 @@ find_account(const List *accounts, int id)
 			return lfirst(lc);
 	}
 	return NULL;
-}
-
-/*
- * What belongs to roles, servers or tables that do not exist any more
- */
-
-static void
-drop_watch(void *arg)
-{
-	const CsOrphan *orphan = arg;
-
-	cs_watch_store_drop(orphan->endpoint, orphan->watch);
-}
-
-static void
-abandon_watch(void *arg)
-{
-	const CsOrphan *orphan = arg;
-
-	cs_watch_store_abandon(orphan->endpoint, orphan->watch);
-}
-
-static void
-drop_endpoint(void *arg)
-{
-	cs_endpoint_state_drop(((const CsOrphan *) arg)->endpoint);
-}
-
-/*
- * Drop a watch; if somebody has a lock on its table, leave the triggers there,
- * which do nothing then.  Return false if somebody has a lock on what is stored of
- * it: it goes the next time.
- */
-static bool
-drop_watch_or_row(CsOrphan *orphan)
-{
-	return cs_try(drop_watch, orphan, CS_LOCK_TIMEOUT, NULL) == CS_TRY_OK ||
-		cs_try(abandon_watch, orphan, CS_LOCK_TIMEOUT, NULL) == CS_TRY_OK;
-}
-
-static void
-drop_orphans(void)
-{
-	CsOrphan   *orphans;
-	int			n = cs_endpoint_state_find_orphans(&orphans);
-
-	bool		dropped = true;
-
-	for (int i = 0; i < n; i++)
-	{
-		if (orphans[i].watch != 0)
-			dropped &= drop_watch_or_row(&orphans[i]);
-		if (i + 1 < n && orphans[i + 1].endpoint == orphans[i].endpoint)
-			continue;
-		if (orphans[i].whole && dropped)
-			(void) cs_try(drop_endpoint, &orphans[i], CS_LOCK_TIMEOUT, NULL);
-		dropped = true;
-	}
 }
 
 /*
@@ -480,7 +423,7 @@ load_stored(CsStoredDefinitions *stored)
 	MemoryContext context = CurrentMemoryContext;
 
 	cs_database_identity_check_timeline();
-	drop_orphans();
+	cs_orphans_drop();
 	(void) cs_ddl_follow_renames(0);
 	if (MyBgworkerEntry != NULL)
 		cs_database_identity_warn();
