@@ -100,7 +100,7 @@ cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnow
 					const CsPerson *person)
 {
 	if ((endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0 || contact->action != CS_UPSERT ||
-		known->synced_at == 0 || !known->claimed || contact->value[CS_EMAIL] == NULL ||
+		known->synced_at == 0 || contact->value[CS_EMAIL] == NULL ||
 		strcmp(cs_contact_state_address(known), cs_text_from_utf8(contact->value[CS_EMAIL])) == 0)
 		return;
 	contact->drops_consent = contact->claim != CS_CLAIM &&

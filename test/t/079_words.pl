@@ -194,6 +194,10 @@ sql(q{SELECT contactsync_pull('ids')});
 ids(q{UPDATE ids SET email = 'w5@example.com' WHERE id = 11});
 ids(q{UPDATE ids SET email = 'w3@example.com' WHERE id = 12});
 is(has_joined('w3@example.com'), 0, 'external ids: nor to an address whose person has left');
+ids(q{INSERT INTO ids VALUES (13, 'c13', 'w6@example.com', NULL)});
+$sandbox->call('POST', 'mailingcore/people', { account => 'ids', email => 'w6@example.com', act => 'opt_in' });
+ids(q{UPDATE ids SET email = 'w7@example.com' WHERE id = 13});
+is(has_joined('w7@example.com'), 0, 'external ids: nor does the one that a person gave at the provider');
 
 # a word whose answer is lost, with its row: another row does not repeat it
 ids(q{INSERT INTO ids VALUES (6, NULL, 'v@example.com', false)});
