@@ -450,27 +450,6 @@ cs_account_has_changes(const CsAccount *account, double now)
  * What is stored of it
  */
 
-/* Has its health, or that of a lane, changed since it was last stored? */
-bool
-cs_account_has_to_store(const CsAccount *account)
-{
-	ListCell   *lc;
-
-	if (account->store_at > 0 && account->store_at > cs_clock_now())
-		return false;
-	if (account->health_changed || account->learned_changed || account->pull_error_changed ||
-		account->breaker.changed)
-		return true;
-	foreach(lc, account->lanes)
-	{
-		const CsLane *lane = lfirst(lc);
-
-		if (lane->broken_changed || lane->waiting_changed)
-			return true;
-	}
-	return false;
-}
-
 /*
  * Listeners are told of a halt once, however often the process restarts
  * meanwhile, and of the recovery only when a contact has been synced since.
@@ -481,6 +460,27 @@ has_to_notify(const CsAccount *account)
 	bool		halted = account->health == CS_HALTED;
 
 	return halted != account->halt_notified && (halted || account->synced_since_halt);
+}
+
+/* Has its health, or that of a lane, changed since it was last stored? */
+bool
+cs_account_has_to_store(const CsAccount *account)
+{
+	ListCell   *lc;
+
+	if (account->store_at > 0 && account->store_at > cs_clock_now())
+		return false;
+	if (account->health_changed || account->learned_changed || account->pull_error_changed ||
+		account->breaker.changed || has_to_notify(account))
+		return true;
+	foreach(lc, account->lanes)
+	{
+		const CsLane *lane = lfirst(lc);
+
+		if (lane->broken_changed || lane->waiting_changed)
+			return true;
+	}
+	return false;
 }
 
 static void
