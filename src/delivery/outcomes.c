@@ -537,12 +537,13 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	outcomes->last_error = stored->message ? stored->message : stored->reason;
 	if (outcomes->lane->removals)
 		add_text(outcomes, &outcomes->refused, change->upsert_key);
-	if (change->upsert_key && is_maybe_sent(change, stored->reason))
+	if (change->upsert_key && (outcome->written || is_maybe_sent(change, stored->reason)))
 		add_text(outcomes, &outcomes->unknown, change->upsert_key);
-	else if (change->upsert_key && change->contact && !outcomes->lane->removals)
+	if (change->upsert_key && change->contact && !outcomes->lane->removals &&
+		!is_maybe_sent(change, stored->reason))
 	{
 		/* it was only intended */
-		if (!change->was_known)
+		if (!change->was_known && !outcome->written)
 			remove_unremembered(outcomes, change->upsert_key);
 
 		/*

@@ -89,6 +89,8 @@ typedef struct CsOutcome
 								 * it is not created */
 	bool		ours;			/* REJECTED, but not by the provider, which
 								 * may have done what it was asked to */
+	bool		written;		/* REJECTED, but for its consent the provider
+								 * has the contact as it was sent */
 	bool		opted_out;		/* the provider has an opt-out that did not
 								 * come from here; initially what is known,
 								 * unless this sending may claim */

@@ -113,6 +113,7 @@ class Ledger:
     def __init__(self, account):
         self.account = account
         self.partitioned = False
+        self.rested = {}            # what rows said at the last quiet point, by uid
         self.step = 0
         self.memories = collections.defaultdict(Memory)
         self.verdicts = []
@@ -250,7 +251,8 @@ class Ledger:
         elif same and old.key != new.key and before is not True and not self._nobody_says_no(new):
             word("opt_in became true together with the key, while another row says no", None)
         elif same and before is False:
-            word("opt_in became true", memory.said is not True)
+            # "changes that are read together count as their end state": of a row that said true before, that is no change
+            word("opt_in became true", memory.said is not True and self.rested.get(new.uid) is not True)
         elif same and before is None and memory.said is not True:
             word("opt_in became true")
         elif same and memory.said is False and self._nobody_says_no(new):
@@ -487,6 +489,7 @@ class Ledger:
             memory.row_said_no = any(self.says(row) is False for row in anybody)
         self.lacking = self.stood - {self.account.identity(row) for row in self.standing(rows, seen_only=False)}
         self.refusing = self._refusing(rows)
+        self.rested = {row.uid: self.says(row) for row in self.standing(rows)}
         self._quiet_values(standing, contacts, failed)
         self.lasting, self.lasting_now = self.lasting_now, set()
 

@@ -93,6 +93,9 @@ foreach my $shape (
 	settle(q{UPDATE customers SET consent = false WHERE id IN (1, 9)});
 	is($node->safe_psql('postgres', 'SELECT key, code FROM contactsync.failures'), '9|consent_kept', "$name: an opt-out that cannot be delivered is a failure, unless Caramel knows it already");
 
+	settle("UPDATE customers SET first_name = 'Kate' WHERE id = 9");
+	settle("UPDATE customers SET first_name = 'Kay' WHERE id = 9");
+	is(contact("kay$person\@example.com")->{first_name}, 'Kay', "$name: a value that was sent with it and changes back arrives");
 	settle(q{SELECT contactsync_retry('car')});
 	is($node->safe_psql('postgres', 'SELECT key, code FROM contactsync.failures'), '9|consent_kept', "$name: it remains one while Caramel has the consent");
 	settle("INSERT INTO customers VALUES (10, 'kay$person\@example.com', 'Kai', NULL, NULL)");

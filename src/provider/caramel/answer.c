@@ -429,7 +429,7 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	judge_consent(caramel, contact, response, result, judgement);
 	if (keeps_consent(contact, result))
 	{
-		outcome->ours = true;
+		outcome->ours = outcome->written = true;
 		cs_answer_reject_contact(outcome, CS_REASON_REJECTED, "consent_kept",
 								 "the contact has been written, but Caramel has no call to withdraw the consent that it has: change it in the dashboard");
 	}
