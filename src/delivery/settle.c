@@ -409,7 +409,7 @@ cs_settle_store(CsSettlement *settlement, List *accounts, double now)
 
 	all.calls = with_calls ? settlement->calls : NIL;
 	foreach(lc, accounts)
-		if (((CsAccount *) lfirst(lc))->store_at <= now)
+		if (cs_account_has_to_store(lfirst(lc)))
 		all.accounts = lappend(all.accounts, lfirst(lc));
 	foreach(lc, settlement->lanes)
 	{
