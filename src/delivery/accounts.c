@@ -49,24 +49,6 @@ cs_accounts_load_pauses(const List *accounts)
 	cs_sql_leave(&scope);
 }
 
-/* Is an account or a lane paused? */
-bool
-cs_accounts_any_paused(const List *accounts)
-{
-	ListCell   *lc;
-	ListCell   *other;
-
-	foreach(lc, accounts)
-	{
-		if (((CsAccount *) lfirst(lc))->paused)
-			return true;
-		foreach(other, ((CsAccount *) lfirst(lc))->lanes)
-			if (((CsLane *) lfirst(other))->paused)
-			return true;
-	}
-	return false;
-}
-
 /* Something may have been queued: have lanes that were read to the end read on. */
 void
 cs_accounts_reread_queue(const List *accounts)

@@ -15,7 +15,6 @@
 #include "delivery/account.h"
 
 extern void cs_accounts_load_pauses(const List *accounts);
-extern bool cs_accounts_any_paused(const List *accounts);
 extern void cs_accounts_reread_queue(const List *accounts);
 extern void cs_accounts_poll_now(const List *accounts);
 

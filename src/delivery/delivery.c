@@ -373,9 +373,6 @@ reread_queue(CsDelivery *delivery)
 		return;
 	delivery->queue_read_at = now;
 	cs_accounts_reread_queue(delivery->definitions.accounts);
-	/* nothing else begins a transaction for what is paused */
-	if (cs_accounts_any_paused(delivery->definitions.accounts))
-		cs_sender_take_changes_now(delivery);
 }
 
 /*

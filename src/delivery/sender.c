@@ -75,8 +75,8 @@ take_changes(CsDelivery *delivery, double now)
 }
 
 /* The same in a transaction of its own. */
-void
-cs_sender_take_changes_now(CsDelivery *delivery)
+static void
+take_changes_now(CsDelivery *delivery)
 {
 	delivery->transactions->begin();
 	take_changes(delivery, cs_clock_now());
@@ -193,6 +193,12 @@ cs_sender_send(CsDelivery *delivery, CsAccount *account)
 	double		now = cs_clock_now();
 	int			slots;
 
+	/*
+	 * an account that is paused or halted begins no other transaction that
+	 * could tell
+	 */
+	if (cs_invalidation_pending(CS_DEFINITION_PAUSES) || cs_invalidation_pending(CS_DEFINITION_SERVERS))
+		take_changes_now(delivery);
 	if (account->paused)
 		return;
 	if (account->unreadable && now >= account->resume_at)
@@ -204,7 +210,7 @@ cs_sender_send(CsDelivery *delivery, CsAccount *account)
 	}
 	pull(delivery, account, now);
 	if (!dlist_is_empty(&account->ready))
-		cs_sender_take_changes_now(delivery);
+		take_changes_now(delivery);
 	slots = cs_account_free_slots(account, now);
 	if (slots == 0)
 		return;

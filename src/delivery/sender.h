@@ -39,7 +39,6 @@ struct CsDelivery
 
 extern void cs_sender_commit(CsDelivery *delivery);
 extern void cs_sender_commit_lazily(CsDelivery *delivery);
-extern void cs_sender_take_changes_now(CsDelivery *delivery);
 extern void cs_sender_send(CsDelivery *delivery, CsAccount *account);
 
 #endif							/* CS_DELIVERY_SENDER_H */
