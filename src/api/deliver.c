@@ -169,7 +169,11 @@ read_progress(CsTarget *target)
 	begin();
 	roleid = cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
-	/* a scan queues rows that are left as before, whatever the snapshot says */
+
+	/*
+	 * a scan or a TRUNCATE has rows queued that are left as before, whatever
+	 * the snapshot says
+	 */
 	cs_progress_read(target->serverid, roleid, target->now.scans > 0 ? NULL : target->snapshot,
 					 target->snapshot ? target->started_at : DT_NOEND, target->left_until, &target->now);
 	target->total = Max(target->total, target->now.left);

@@ -28,7 +28,7 @@ cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz unt
 		" (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[2],"
 		" COALESCE(sum(q.scans), 0)::int8, COALESCE(sum(q.removals), 0)::int8"
 		" FROM contactsync.endpoint e JOIN LATERAL (SELECT watch, sum(n) AS n, sum(scans) AS scans, sum(removals) AS removals FROM ("
-		"SELECT watch, greatest(n, 1) AS n, 0 AS scans, 0 AS removals FROM contactsync.queue"
+		"SELECT watch, greatest(n, 1) AS n, (n = 0)::int AS scans, 0 AS removals FROM contactsync.queue"
 		" WHERE endpoint = e.id AND ($3 IS NULL OR e.database <> contactsync.database_identity()"
 		" OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
 		" UNION ALL SELECT watch, GREATEST(total - done, 1), 1, 0 FROM contactsync.scan"

@@ -18,7 +18,9 @@ typedef struct CsProgress
 	int64		left;			/* contacts that are queued, to be scanned or
 								 * removed */
 	int64		removals;		/* that are due, and counted in "left" */
-	int64		scans;			/* that are running, and counted in "left" */
+	int64		scans;			/* that are running, and counted in "left",
+								 * and markers of TRUNCATE, which stand for
+								 * keys as well */
 	char	   *server;			/* of "trouble" */
 	char	   *trouble;		/* what has to be fixed first, or NULL */
 } CsProgress;
