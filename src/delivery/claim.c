@@ -78,7 +78,8 @@ is_forgotten(const CsPerson *person)
 
 /*
  * Was the last word for the address, whichever row said so, no or null?  Of rows that
- * were forgotten it is not known.
+ * were forgotten it is not known, but for a no that was seen since: null may have been
+ * true before.
  */
 static bool
 said_not_true(const CsClaimFacts *facts)
@@ -86,7 +87,7 @@ said_not_true(const CsClaimFacts *facts)
 	char		said = said_of_contacts(facts);
 
 	if (is_forgotten(facts->person))
-		return false;
+		return facts->others.left_no;
 	if (said != CS_CONSENT_UNKNOWN)
 		return was_not_true(said) && (facts->rows_known || facts->others.left_not_true);
 	return facts->others.left_not_true;

@@ -22,7 +22,8 @@ typedef struct CsClaimOthers
 	bool		say_null;		/* ... null */
 	bool		say_yes;		/* ... true, or did before it said null */
 	bool		left_yes;		/* one that is leaving it said true */
-	bool		left_not_true;	/* one that is leaving it said no, or null */
+	bool		left_no;		/* one that is leaving it said no */
+	bool		left_not_true;	/* ... or null */
 } CsClaimOthers;
 
 /* What the decision goes by. */

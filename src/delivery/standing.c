@@ -45,6 +45,7 @@ static void
 add_left(CsClaimOthers *others, char before)
 {
 	others->left_yes |= before == CS_CONSENT_YES || before == CS_CONSENT_NULLED;
+	others->left_no |= before == CS_CONSENT_NO;
 	others->left_not_true |= before == CS_CONSENT_NO || before == CS_CONSENT_NULL;
 }
 

@@ -83,6 +83,13 @@ foreach my $name (qw(mailingcore campaignlark))
 	is($is_in_now->('f@example.com'), 0, "$name: true, null and true again is no word, also with another server in between");
 	is($is_in_now->('h@example.com'), 1, "$name: null and true is one");
 
+	# a no that becomes true together with the key is a word, also of somebody who was forgotten before that no
+	$settle->("INSERT INTO $name VALUES (130, 't\@example.com', true, 'T')");
+	sql("SELECT contactsync_forget('t\@example.com')");
+	$settle->("UPDATE $name SET wants = false WHERE id = 130");
+	$settle->("UPDATE $name SET id = 140, wants = true WHERE id = 130");
+	is($is_in_now->('t@example.com'), 1, "$name: a no that becomes true together with the key is, also after contactsync_forget()");
+
 	# rows of one transaction that are read one after the other
 	sql("ALTER SERVER $account OPTIONS (ADD concurrency '1', ADD batch_size '1')");
 	$settle->("INSERT INTO $name VALUES (80, 'p\@example.com', true, 'F'), (81, 'q\@example.com', true, 'G')");
