@@ -102,7 +102,7 @@ class Installation:
             CREATE SERVER sp FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee', base_url 'http://127.0.0.1:1');
             CREATE USER MAPPING FOR CURRENT_USER SERVER sp OPTIONS (api_key 'sk_x')""")
         server = "CREATE SERVER x FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'spotzee', base_url 'http://127.0.0.1:1', {}); DROP SERVER x"
-        features = {name: name in watch for name in ("claims", "delete_guard", "delete_delay", "pull_every")}
+        features = {name: name in watch for name in ("claims", "delete_guard", "delete_delay")}
         features["forget_suppression"] = "suppression" in arguments["contactsync_forget"]
         features["opt_in_at"] = works("SELECT contactsync_watch('t', 'mc', '{\"email\": \"email\", \"opt_in\": \"opt\", \"opt_in_at\": \"opt_at\"}')")
         features["spotzee_opt_in"] = works("SELECT contactsync_watch('t', 'sp', '{\"external_id\": \"id\", \"email\": \"email\", \"opt_in\": \"opt\"}')")
