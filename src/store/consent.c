@@ -28,6 +28,7 @@
 #include "provider/email.h"
 #include "store/consent.h"
 #include "store/keyed_table.h"
+#include "store/membership.h"
 
 #define HASH_BYTES	16
 
@@ -101,18 +102,6 @@ ints_of_result(uint64 n, MemoryContext context)
 	return ints;
 }
 
-/*
- * Is one role a member of another, and not without being asked?  Whoever administers
- * a role can make anybody a member of it.  So a membership counts if it was granted
- * by a superuser, by the member, or by who administers the member.
- */
-#define IS_MEMBER(member, role) \
-	"EXISTS (WITH RECURSIVE held (role) AS (SELECT " member "::oid" \
-	" UNION SELECT m.roleid FROM held JOIN pg_auth_members m ON m.member = held.role" \
-	" JOIN pg_authid g ON g.oid = m.grantor WHERE g.oid = m.member OR " CS_SQL_ADMINISTERS_ALL("g") \
-	" OR pg_has_role(g.oid, m.member, 'MEMBER WITH ADMIN OPTION'))" \
-	" SELECT FROM held WHERE held.role = " role "::oid)"
-
 void
 cs_consent_load_scope(int endpoint, int account, CsConsentScope *scope)
 {
@@ -121,7 +110,7 @@ cs_consent_load_scope(int endpoint, int account, CsConsentScope *scope)
 	};
 	static CsStatement accounts = {
 		"SELECT o.id FROM contactsync.account a JOIN contactsync.account o USING (provider, base_url, name)"
-		" WHERE a.id = $1 AND (o.id = a.id OR " IS_MEMBER("o.role", "a.role") " OR " IS_MEMBER("a.role", "o.role") ")"
+		" WHERE a.id = $1 AND (o.id = a.id OR " CS_SQL_IS_MEMBER("o.role", "a.role") " OR " CS_SQL_IS_MEMBER("a.role", "o.role") ")"
 		" ORDER BY o.id <> a.id, o.id",
 		1, {INT4OID}
 	};

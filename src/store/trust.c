@@ -19,6 +19,7 @@
  *
  * A superuser's rights include those of every role, but the code of other roles is
  * not to run with them; so memberships that come from being superuser do not count.
+ * Nor does one that somebody else gave the reader, who can then be anybody's victim.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,6 +43,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "store/membership.h"
 #include "store/trust.h"
 
 /* Types within types that are looked into. */
@@ -51,7 +53,8 @@
 static bool
 is_trusted(Oid owner, Oid reader)
 {
-	return owner == reader || superuser_arg(owner) || is_member_of_role_nosuper(reader, owner);
+	return owner == reader || superuser_arg(owner) ||
+		(is_member_of_role_nosuper(reader, owner) && cs_membership_is_given(reader, owner));
 }
 
 /* Return the owner of a relation. */
@@ -75,6 +78,8 @@ refuse(const char *object, Oid owner, Oid reader)
 {
 	const char *name = GetUserNameFromId(owner, true);
 	const char *reader_name = GetUserNameFromId(reader, true);
+	const char *group = quote_identifier(name);
+	const char *member = quote_identifier(reader_name);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -82,8 +87,10 @@ refuse(const char *object, Oid owner, Oid reader)
 					object, name, reader_name),
 			 superuser_arg(reader) ?
 			 errhint("Give it to a superuser, or have role \"%s\" make the watch.", name) :
-			 errhint("Have role \"%s\" make the watch, or use GRANT %s TO %s.", name,
-					 quote_identifier(name), quote_identifier(reader_name))));
+			 is_member_of_role_nosuper(reader, owner) ?
+			 errhint("Another role gave role \"%s\" the membership in role \"%s\"; if it is right, have a superuser use REVOKE %s FROM %s; GRANT %s TO %s.",
+					 reader_name, name, group, member, group, member) :
+			 errhint("Have role \"%s\" make the watch, or use GRANT %s TO %s.", name, group, member)));
 }
 
 /*

@@ -65,6 +65,37 @@ SELECT contactsync_unwatch('hers', 'mail') FROM (SELECT set_config('role', 'regr
 DROP TABLE hers;
 
 --
+-- Groups into which somebody else has drawn the reader
+--
+
+CREATE ROLE regress_club;
+GRANT regress_club TO regress_mallory WITH ADMIN OPTION;
+GRANT ALL ON SCHEMA public TO regress_club;
+SET ROLE regress_mallory;
+GRANT regress_club TO regress_root, regress_shop;
+CREATE TABLE clubs (id int PRIMARY KEY, email text);
+INSERT INTO clubs VALUES (1, 'jane@example.com');
+GRANT SELECT, TRIGGER ON clubs TO regress_shop;
+ALTER TABLE clubs OWNER TO regress_club;
+RESET ROLE;
+SELECT contactsync_watch('clubs', 'mail', '{"email": "email", "first_name": "replace(current_user, ''regress_'', '''')"}') IS NOT NULL AS watched;
+UPDATE clubs SET email = 'joe@example.com';
+SELECT first_name FROM contactsync_export('clubs', 'mail');
+SELECT contactsync_unwatch('clubs', 'mail');
+SET ROLE regress_shop;
+SELECT contactsync_watch('clubs', 'mail', '{"email": "email"}') IS NOT NULL AS watched;
+RESET ROLE;
+-- the hint helps
+REVOKE regress_club FROM regress_shop;
+GRANT regress_club TO regress_shop;
+SET ROLE regress_shop;
+SELECT contactsync_watch('clubs', 'mail', '{"email": "email"}') IS NOT NULL AS watched;
+SELECT contactsync_unwatch('clubs', 'mail');
+RESET ROLE;
+DROP OWNED BY regress_club CASCADE;
+DROP ROLE regress_club;
+
+--
 -- Code of others in one's own tables
 --
 
