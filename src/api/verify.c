@@ -203,10 +203,13 @@ put_finding(const CsVerification *verification, const CsFinding *finding)
 	tuplestore_putvalues(verification->result->setResult, verification->result->setDesc, values, nulls);
 }
 
-/* Make the n-th check of the provider.  Return false if there is none. */
+/*
+ * Make the n-th check of the provider, and return its answer, NULL if it is not usable.
+ * Return false if there is none.
+ */
 static bool
 check(const CsEndpoint *endpoint, CsFetcher *fetcher, int n, const CsLocalCounts *local,
-	  CsFinding *finding)
+	  CsFinding *finding, CsJson **answer)
 {
 	const CsProvider *provider = endpoint->provider;
 	CsRequest	request = {0};
@@ -223,8 +226,9 @@ check(const CsEndpoint *endpoint, CsFetcher *fetcher, int n, const CsLocalCounts
 		doc = cs_json_parse(response.body ? response.body : "", response.body_len);
 		problem = cs_fetch_problem(endpoint, &response, doc);
 	}
+	*answer = problem ? NULL : doc;
 	/* without a usable answer, this only sets the name of the check */
-	provider->judge_check(endpoint, n, local, &response, problem ? NULL : doc, finding);
+	provider->judge_check(endpoint, n, local, &response, *answer, finding);
 	if (problem)
 	{
 		finding->result = CS_FINDING_UNAVAILABLE;
@@ -365,6 +369,7 @@ contactsync_verify(PG_FUNCTION_ARGS)
 	CsVerification verification = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
 	CsSampleJob job;
 	CsFinding	finding;
+	CsJson	   *answer;
 
 	if (wanted < 0 || wanted > MAX_SAMPLES)
 		ereport(ERROR,
@@ -378,25 +383,46 @@ contactsync_verify(PG_FUNCTION_ARGS)
 	/* undo it to release the locks before waiting for the provider */
 	cs_try_and_undo(read_samples, &job);
 	verification.fetcher = cs_fetch_open(verification.endpoint, TRIES);
-	for (int n = 0; check(verification.endpoint, verification.fetcher, n, &verification.local, &finding); n++)
+	for (int n = 0; check(verification.endpoint, verification.fetcher, n, &verification.local, &finding, &answer); n++)
 		put_finding(&verification, &finding);
 	for (int i = 0; i < job.n; i++)
 		spot_check(&verification, &job.samples[i]);
 	return (Datum) 0;
 }
 
+/* Take over the types that fields and attributes have at the provider; "answer" may be NULL. */
+static void
+learn_value_types(const CsEndpoint *endpoint, CsJson *answer, CsWatch *watch)
+{
+	for (int i = 0; endpoint->provider->value_type && i < watch->nmapped; i++)
+	{
+		CsMapped   *mapped = &watch->mapped[i];
+
+		mapped->type = answer ?
+			endpoint->provider->value_type(endpoint, answer, mapped->field, mapped->attribute_utf8) : CS_VALUE_ANY;
+	}
+}
+
 void
-cs_verify_mapping(const CsEndpoint *endpoint, const CsWatch *watch)
+cs_verify_mapping(const CsEndpoint *endpoint, CsWatch *watch)
 {
 	int			n = endpoint->provider->mapping_check - 1;
 	CsLocalCounts local = {0};
 	CsFinding	finding;
+	CsJson	   *answer;
 
-	if (n < 0 || !cs_endpoint_option_bool(endpoint, "check_fields"))
+	if (n < 0)
 		return;
+	if (!cs_endpoint_option_bool(endpoint, "check_fields"))
+	{
+		learn_value_types(endpoint, NULL, watch);
+		return;
+	}
 	add_mapped(&local, watch);
-	if (!check(endpoint, cs_fetch_open(endpoint, 1), n, &local, &finding))
+	if (!check(endpoint, cs_fetch_open(endpoint, 1), n, &local, &finding, &answer))
 		return;
+	if (answer)
+		learn_value_types(endpoint, answer, watch);
 	if (finding.result == CS_FINDING_DIFFERS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -18,6 +18,6 @@
  * watch needs, and a warning if it does not answer.  Do nothing for providers that
  * cannot be asked, and with the server option check_fields off.
  */
-extern void cs_verify_mapping(const CsEndpoint *endpoint, const CsWatch *watch);
+extern void cs_verify_mapping(const CsEndpoint *endpoint, CsWatch *watch);
 
 #endif							/* CS_API_VERIFY_H */

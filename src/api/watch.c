@@ -222,6 +222,7 @@ make_altered(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *en
 							filter_argument(fcinfo, watch), key_of(watch),
 							PG_ARGISNULL(ARG_ON_DELETE) ? cs_watch_on_delete_words[watch->on_delete] :
 							text_to_cstring(PG_GETARG_TEXT_PP(ARG_ON_DELETE)), schedule);
+	cs_watch_keep_value_types(altered, watch);
 	if (!PG_ARGISNULL(ARG_MAPPING))
 		cs_verify_mapping(endpoint, altered);
 	SetUserIdAndSecContext(userid, sec_context);

@@ -62,6 +62,16 @@ typedef enum CsClaim
 	CS_CLAIM
 } CsClaim;
 
+/* The type that a value has at the provider. */
+typedef enum CsValueType
+{
+	CS_VALUE_ANY,				/* not known: it is sent as it is */
+	CS_VALUE_TEXT,
+	CS_VALUE_NUMBER,
+	CS_VALUE_BOOLEAN,
+	CS_VALUE_TIME				/* text in RFC 3339 */
+} CsValueType;
+
 /* A free field: its name, and its value as the text of one JSON value. */
 typedef struct CsAttribute
 {
@@ -78,6 +88,8 @@ typedef struct CsContact
 	CsAction	action;
 	uint32		present;		/* CS_FIELD_BIT()s */
 	char	   *value[CS_FIELD_COUNT];
+	uint32		numbers;		/* CS_FIELD_BIT()s of fields that are numbers
+								 * at the provider */
 	int			nattributes;
 	CsAttribute *attributes;
 	bool		too_large;		/* too large a value, which was not read */

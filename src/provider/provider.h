@@ -356,6 +356,13 @@ typedef struct CsProvider
 	int			mapping_check;
 
 	/*
+	 * MAY be set, with mapping_check: the type of a field, or of an attribute
+	 * if its name is given, according to the answer to that check
+	 */
+	CsValueType (*value_type) (const CsEndpoint *endpoint, CsJson *doc, CsField field,
+							   const char *attribute);
+
+	/*
 	 * MAY be set: make the request that looks up a prepared contact; return
 	 * false if what is known of it is not enough to find it
 	 */

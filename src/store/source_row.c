@@ -37,10 +37,21 @@ typedef enum CsConversion
 	CS_AS_STRING				/* text that becomes a JSON string */
 } CsConversion;
 
+/* Conversions of attributes whose type differs at the provider. */
+typedef struct CsCast
+{
+	CsValueType wanted;
+	char		category;		/* of the SQL type */
+	CsConversion conversion;
+	Oid			type;			/* of the cast */
+	const char *cast;
+} CsCast;
+
 typedef struct CsColumn
 {
 	const CsMapped *mapped;
 	CsConversion conversion;
+	const char *cast;
 	bool		varlena;		/* after conversion */
 	FmgrInfo	output;			/* of CS_AS_NUMBER */
 } CsColumn;
@@ -120,6 +131,39 @@ cast_of(CsConversion conversion)
 	return NULL;
 }
 
+/*
+ * Return the cast for an attribute, or NULL if there is none or need be none: such a
+ * value is sent as it is, and the provider may refuse it.
+ */
+static const CsCast *
+find_cast(CsValueType wanted, Oid type)
+{
+#define TEXT_OF		"(pg_catalog.to_jsonb((%s\n)) OPERATOR(pg_catalog.#>>) '{}')"
+	static const CsCast casts[] = {
+		{CS_VALUE_TEXT, TYPCATEGORY_NUMERIC, CS_AS_STRING, TEXTOID, TEXT_OF},
+		{CS_VALUE_TEXT, TYPCATEGORY_BOOLEAN, CS_AS_STRING, TEXTOID, TEXT_OF},
+		{CS_VALUE_TEXT, TYPCATEGORY_DATETIME, CS_AS_STRING, TEXTOID, TEXT_OF},
+		{CS_VALUE_TEXT, TYPCATEGORY_USER, CS_AS_STRING, TEXTOID, TEXT_OF},
+		{CS_VALUE_NUMBER, TYPCATEGORY_STRING, CS_AS_NUMBER, NUMERICOID, "((%s\n)::pg_catalog.text)::pg_catalog.numeric"},
+		{CS_VALUE_BOOLEAN, TYPCATEGORY_STRING, CS_AS_BOOLEAN, BOOLOID, "((%s\n)::pg_catalog.text)::pg_catalog.bool"},
+		{CS_VALUE_BOOLEAN, TYPCATEGORY_NUMERIC, CS_AS_BOOLEAN, BOOLOID, "((%s\n)::pg_catalog.numeric OPERATOR(pg_catalog.<>) 0)"},
+		{CS_VALUE_TIME, TYPCATEGORY_STRING, CS_AS_JSON, JSONBOID, "pg_catalog.to_jsonb(((%s\n)::pg_catalog.text)::pg_catalog.timestamptz)"},
+		{CS_VALUE_TIME, TYPCATEGORY_DATETIME, CS_AS_JSON, JSONBOID, "pg_catalog.to_jsonb((%s\n)::pg_catalog.timestamptz)"},
+	};
+	Oid			base = getBaseType(type);
+	char		category;
+	bool		preferred;
+
+	get_type_category_preferred(base, &category, &preferred);
+	if (wanted == CS_VALUE_TIME && category == TYPCATEGORY_DATETIME &&
+		base != DATEOID && base != TIMESTAMPOID && base != TIMESTAMPTZOID)
+		return NULL;			/* a time of day */
+	for (int i = 0; i < lengthof(casts); i++)
+		if (casts[i].wanted == wanted && casts[i].category == category)
+			return &casts[i];
+	return NULL;
+}
+
 /* Append the condition that a column of the source equals the text "value". */
 static void
 append_key_condition(StringInfo query, Oid source, const char *column, const char *value)
@@ -161,8 +205,7 @@ build_query(CsSource *source)
 	for (int i = 0; i < watch->nmapped; i++)
 	{
 		appendStringInfoString(&query, i ? ", " : "");
-		appendStringInfo(&query, cast_of(source->columns[i].conversion),
-						 watch->mapped[i].expression);
+		appendStringInfo(&query, source->columns[i].cast, watch->mapped[i].expression);
 	}
 	appendStringInfo(&query, " FROM %s WHERE ", cs_source_from(watch->source));
 	for (int i = 0; i < watch->nkeys; i++)
@@ -188,11 +231,14 @@ read_columns(CsSource *source)
 	{
 		CsColumn   *column = &source->columns[i];
 		Oid			type = cs_source_expression_type(watch->source, watch->mapped[i].expression);
+		const CsCast *cast = watch->mapped[i].attribute ? find_cast(watch->mapped[i].type, type) : NULL;
 		Oid			output;
 		bool		is_varlena;
 
 		column->mapped = &watch->mapped[i];
-		column->conversion = conversion_of(column->mapped, type);
+		column->conversion = cast ? cast->conversion : conversion_of(column->mapped, type);
+		column->cast = cast ? cast->cast : cast_of(column->conversion);
+		type = cast ? cast->type : type;
 		column->varlena = column->conversion != CS_AS_BOOLEAN && column->conversion != CS_AS_NUMBER;
 		getTypeOutputInfo(type, &output, &is_varlena);
 		fmgr_info_cxt(output, &column->output, source->context);
@@ -328,7 +374,11 @@ set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
 	if (is_attribute)
 		cs_contact_add_attribute(contact, mapped->attribute_utf8, value);
 	else
+	{
 		cs_contact_set(contact, mapped->field, value);
+		if (mapped->type == CS_VALUE_NUMBER)
+			contact->numbers |= CS_FIELD_BIT(mapped->field);
+	}
 }
 
 static CsContact *

@@ -51,6 +51,7 @@ cs_watch_add_mapped(CsWatch *watch, CsField field, char *attribute, char *expres
 	mapped->attribute = attribute;
 	mapped->attribute_utf8 = attribute ? cs_text_to_utf8(attribute, strlen(attribute)) : NULL;
 	mapped->expression = expression;
+	mapped->type = CS_VALUE_ANY;
 }
 
 bool
@@ -165,9 +166,9 @@ push_member(JsonbParseState **state, char *name, char *value)
 	pushJsonbValue(state, WJB_VALUE, &json);
 }
 
-/* Return the mapping as it is stored, with all names spelled out. */
-Datum
-cs_watch_mapping_to_jsonb(const CsWatch *watch)
+/* Return something of all that is mapped, with the structure of a mapping. */
+static Datum
+mapped_to_jsonb(const CsWatch *watch, char *(*value_of) (const CsMapped *))
 {
 	JsonbParseState *state = NULL;
 	JsonbValue	name = json_string("attributes");
@@ -180,7 +181,7 @@ cs_watch_mapping_to_jsonb(const CsWatch *watch)
 
 		has_attributes |= mapped->attribute != NULL;
 		if (!mapped->attribute)
-			push_member(&state, pstrdup(cs_contact_field_name(mapped->field)), mapped->expression);
+			push_member(&state, pstrdup(cs_contact_field_name(mapped->field)), value_of(mapped));
 	}
 	if (has_attributes)
 	{
@@ -188,10 +189,90 @@ cs_watch_mapping_to_jsonb(const CsWatch *watch)
 		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 		for (int i = 0; i < watch->nmapped; i++)
 			if (watch->mapped[i].attribute)
-				push_member(&state, watch->mapped[i].attribute, watch->mapped[i].expression);
+				push_member(&state, watch->mapped[i].attribute, value_of(&watch->mapped[i]));
 		pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	}
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
+static char *
+expression_in(const CsMapped *mapped)
+{
+	return mapped->expression;
+}
+
+/* Return the mapping as it is stored, with all names spelled out. */
+Datum
+cs_watch_mapping_to_jsonb(const CsWatch *watch)
+{
+	return mapped_to_jsonb(watch, expression_in);
+}
+
+/*
+ * Types that the provider wants
+ */
+
+static const char *const value_types[] = {
+	[CS_VALUE_ANY] = "any",
+	[CS_VALUE_TEXT] = "text",
+	[CS_VALUE_NUMBER] = "number",
+	[CS_VALUE_BOOLEAN] = "boolean",
+	[CS_VALUE_TIME] = "time"
+};
+
+static char *
+type_in(const CsMapped *mapped)
+{
+	return pstrdup(value_types[mapped->type]);
+}
+
+/* Return the types as they are stored. */
+Datum
+cs_watch_value_types_to_jsonb(const CsWatch *watch)
+{
+	return mapped_to_jsonb(watch, type_in);
+}
+
+/* Find a member of an object; false if it has none. */
+static bool
+find_member(JsonbContainer *object, const char *name, JsonbValue *value)
+{
+	return getKeyJsonValueFromContainer(object, name, strlen(name), value) != NULL;
+}
+
+/* Set the types that are stored; what is not among them is of any. */
+static void
+read_value_types(CsWatch *watch, Jsonb *types)
+{
+	JsonbValue	attributes = {.type = jbvNull};
+	JsonbValue	value;
+
+	(void) find_member(&types->root, "attributes", &attributes);
+	for (int i = 0; i < watch->nmapped; i++)
+	{
+		CsMapped   *mapped = &watch->mapped[i];
+
+		if (mapped->attribute ?
+			attributes.type != jbvBinary || !find_member(attributes.val.binary.data, mapped->attribute, &value) :
+			!find_member(&types->root, cs_contact_field_name(mapped->field), &value))
+			continue;
+		for (int type = 0; value.type == jbvString && type < lengthof(value_types); type++)
+			if (value.val.string.len == strlen(value_types[type]) &&
+				memcmp(value.val.string.val, value_types[type], value.val.string.len) == 0)
+				mapped->type = type;
+	}
+}
+
+/* Give what a watch maps the types that it had in an earlier definition. */
+void
+cs_watch_keep_value_types(CsWatch *watch, const CsWatch *from)
+{
+	for (int i = 0; i < watch->nmapped; i++)
+		for (int j = 0; j < from->nmapped; j++)
+			if (watch->mapped[i].field == from->mapped[j].field &&
+				strcmp(watch->mapped[i].attribute ? watch->mapped[i].attribute : "",
+					   from->mapped[j].attribute ? from->mapped[j].attribute : "") == 0)
+				watch->mapped[i].type = from->mapped[j].type;
 }
 
 /*
@@ -224,6 +305,7 @@ enum
 	WATCH_DELETE_GUARD,
 	WATCH_REMOVALS_UNTIL,
 	WATCH_TYPES,
+	WATCH_VALUE_TYPES,
 	WATCH_VERSION
 };
 
@@ -287,6 +369,9 @@ watch_of_row(int row)
 	released = cs_sql_value(row, WATCH_TYPES, &isnull);
 	if (!isnull)
 		read_types(watch, DatumGetArrayTypeP(released));
+	released = cs_sql_value(row, WATCH_VALUE_TYPES, &isnull);
+	if (!isnull)
+		read_value_types(watch, DatumGetJsonbP(released));
 	watch->stale_before = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
 	watch->version = DatumGetInt64(cs_sql_value(row, WATCH_VERSION, &isnull));
 	return watch;
@@ -296,7 +381,7 @@ watch_of_row(int row)
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
 	" w.state, COALESCE(w.reason, ''), w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
 	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity()," \
-	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until, w.types," \
+	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until, w.types, w.value_types," \
 	" hashtextextended(ROW(w.*, e.role, e.stale_before, e.database)::text, 0) FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
 /* Return what the statement finds: each in a context of its own below the current one. */

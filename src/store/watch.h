@@ -23,6 +23,7 @@ typedef struct CsMapped
 	char	   *attribute;		/* name of the attribute, or NULL */
 	char	   *attribute_utf8; /* the same as contacts have it */
 	char	   *expression;		/* SQL over the row */
+	CsValueType type;			/* that the provider wants */
 } CsMapped;
 
 typedef enum CsOnDelete
@@ -83,7 +84,9 @@ extern bool cs_watch_covers(int endpoint, int id, Oid relid);
 /* The mapping as JSON, as it is given and stored. */
 extern bool cs_watch_read_mapping(CsWatch *watch, Jsonb *mapping);
 extern Datum cs_watch_mapping_to_jsonb(const CsWatch *watch);
+extern Datum cs_watch_value_types_to_jsonb(const CsWatch *watch);
 extern bool cs_watch_maps(const CsWatch *watch, CsField field);
 extern void cs_watch_add_mapped(CsWatch *watch, CsField field, char *attribute, char *expression);
+extern void cs_watch_keep_value_types(CsWatch *watch, const CsWatch *from);
 
 #endif							/* CS_STORE_WATCH_H */

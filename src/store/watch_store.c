@@ -80,12 +80,12 @@ void
 cs_watch_store_new(CsWatch *watch, bool always)
 {
 	static CsStatement statement = {
-		"INSERT INTO contactsync.watch (source, endpoint, key, mapping, filter, search_path, on_delete, known_as)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, (" NAME_OF("$1") ")) ON CONFLICT (source, endpoint) DO NOTHING RETURNING id",
-		7, {REGCLASSOID, INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID}
+		"INSERT INTO contactsync.watch (source, endpoint, key, mapping, filter, search_path, on_delete, value_types, known_as)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (" NAME_OF("$1") ")) ON CONFLICT (source, endpoint) DO NOTHING RETURNING id",
+		8, {REGCLASSOID, INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID}
 	};
-	Datum		args[7];
-	char		nulls[8] = "       ";
+	Datum		args[8];
+	char		nulls[9] = "        ";
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
@@ -97,6 +97,7 @@ cs_watch_store_new(CsWatch *watch, bool always)
 	nulls[4] = watch->filter ? ' ' : 'n';
 	args[5] = CStringGetTextDatum(watch->search_path);
 	args[6] = CStringGetTextDatum(cs_watch_on_delete_words[watch->on_delete]);
+	args[7] = cs_watch_value_types_to_jsonb(watch);
 	if (cs_sql_execute(&statement, args, nulls) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -119,11 +120,11 @@ void
 cs_watch_store_changed(const CsWatch *watch)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.watch SET key = $2, mapping = $3, filter = $4, on_delete = $5, search_path = $6"
-		" WHERE id = $1",
-		6, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID}
+		"UPDATE contactsync.watch SET key = $2, mapping = $3, filter = $4, on_delete = $5, search_path = $6,"
+		" value_types = $7 WHERE id = $1",
+		7, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID}
 	};
-	Datum		args[6];
+	Datum		args[7];
 
 	args[0] = Int32GetDatum(watch->id);
 	args[1] = name_array(watch->nkeys, watch->keys);
@@ -131,7 +132,8 @@ cs_watch_store_changed(const CsWatch *watch)
 	args[3] = watch->filter ? CStringGetTextDatum(watch->filter) : (Datum) 0;
 	args[4] = CStringGetTextDatum(cs_watch_on_delete_words[watch->on_delete]);
 	args[5] = CStringGetTextDatum(watch->search_path);
-	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n  ");
+	args[6] = cs_watch_value_types_to_jsonb(watch);
+	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n   ");
 	store_types(watch);
 	/* a row that is mapped in another way has not changed */
 	cs_row_state_forget_digests(watch->id);

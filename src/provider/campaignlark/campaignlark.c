@@ -55,7 +55,7 @@ static const CsOption options[] = {
 	{.name = "keep_email_case",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
 	.help = "whether email addresses keep their letter case"},
 	{.name = "check_fields",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "true",
-	.help = "whether the merge tags are checked at CampaignLark when a watch is created"},
+	.help = "whether the merge tags and types of fields are retrieved from CampaignLark when a watch is created"},
 	{.name = "external_id_field",.place = CS_ON_SERVER,.payload = true,.preset = "external_id",
 	.help = "the merge tag of external_id"},
 	{.name = "first_name_field",.place = CS_ON_SERVER,.payload = true,.preset = "first_name",
@@ -249,6 +249,32 @@ judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 		finding->detail = psprintf("CampaignLark has no field with the merge tag %s", missing.data);
 }
 
+/*
+ * [DOC fields]: TEXT, NUMBER, BOOL, DATE, which is RFC 3339, and MULTI; or, on the
+ * page of create-field, BOOLEAN, DROPDOWN_SINGLE, DROPDOWN_MULTIPLE and COUNTRY.
+ */
+static CsValueType
+value_type(const CsEndpoint *endpoint, CsJson *doc, CsField field, const char *attribute)
+{
+	static const struct
+	{
+		const char *name;
+		CsValueType type;
+	}			types[] = {
+		{"TEXT", CS_VALUE_TEXT}, {"DROPDOWN_SINGLE", CS_VALUE_TEXT}, {"COUNTRY", CS_VALUE_TEXT},
+		{"NUMBER", CS_VALUE_NUMBER}, {"BOOL", CS_VALUE_BOOLEAN}, {"BOOLEAN", CS_VALUE_BOOLEAN},
+		{"DATE", CS_VALUE_TIME}
+	};
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+	const char *tag = attribute ? attribute : lark->tag[field];
+	const char *name = tag ? cs_json_string(cs_json_get(find_tag(cs_json_get(doc, "data"), tag), "type")) : NULL;
+
+	for (int i = 0; name && i < lengthof(types); i++)
+		if (strcmp(name, types[i].name) == 0)
+			return types[i].type;
+	return CS_VALUE_ANY;
+}
+
 /* [DOC retrieve-contact-by-email]: GET /contacts/by-email. */
 static bool
 build_lookup(const CsEndpoint *endpoint, const CsContact *contact,
@@ -333,6 +359,7 @@ const CsProvider cs_campaignlark = {
 	.build_check = build_check,
 	.judge_check = judge_check,
 	.mapping_check = 1,
+	.value_type = value_type,
 	.build_lookup = build_lookup,
 	.read_contact = read_contact,
 };

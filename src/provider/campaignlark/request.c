@@ -193,6 +193,20 @@ is_dropped(uint32 dropped, int field)
 	return field < CS_LARK_MAX_DROPPED && (dropped & (UINT32_C(1) << field)) != 0;
 }
 
+/* Write a field, as a number if CampaignLark wants one and it is one. */
+static void
+write_field(StringInfo out, const char *tag, const CsContact *contact, CsField field)
+{
+	const char *value = contact->value[field];
+	CsJson	   *number = value && (contact->numbers & CS_FIELD_BIT(field)) ? cs_json_parse(value, strlen(value)) : NULL;
+	double		ignored;
+
+	if (cs_json_string(number) == NULL && cs_json_number(number, &ignored))
+		cs_json_member_raw(out, tag, value);
+	else
+		cs_json_member(out, tag, value);
+}
+
 /*
  * [SEED]: "Key-value map of additional field values keyed by merge_tag.
  * email_address is ignored here if provided", so it is left out.
@@ -210,7 +224,7 @@ write_fields(StringInfo out, const CsCampaignLark *lark, bool nulls, uint32 drop
 		if (lark->tag[i] && (contact->present & CS_FIELD_BIT(i)) &&
 			(contact->value[i] || nulls) && !is_dropped(dropped, i) &&
 			!cs_contact_attribute(contact, lark->tag[i]))
-			cs_json_member(out, lark->tag[i], contact->value[i]);
+			write_field(out, lark->tag[i], contact, i);
 	}
 	for (int i = 0; i < contact->nattributes; i++)
 	{

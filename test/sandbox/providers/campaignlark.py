@@ -54,6 +54,9 @@ FIELD_TYPES = {
     "DATE": Field("string", check=is_date, what="an RFC 3339 date-time"),
     "MULTI": Field("array"),
 }
+# the page on creating fields names others
+FIELD_TYPES.update(BOOLEAN=FIELD_TYPES["BOOL"], DROPDOWN_SINGLE=FIELD_TYPES["TEXT"],
+                   COUNTRY=FIELD_TYPES["TEXT"], DROPDOWN_MULTIPLE=FIELD_TYPES["MULTI"])
 
 
 def workspace_field(number, label, merge_tag, kind="TEXT", **more):
