@@ -651,7 +651,7 @@ CREATE TABLE contactsync.failure (
 	endpoint	integer	NOT NULL,
 	watch		integer	NOT NULL,
 	key			text	COLLATE "C" NOT NULL,
-	upsert_key	text,
+	upsert_key	text	COLLATE "C",
 	reason		text	NOT NULL,
 	code		text,
 	message		text,
@@ -669,6 +669,8 @@ CREATE TABLE contactsync.failure (
 );
 COMMENT ON TABLE contactsync.failure
 IS 'one row per contact that was given up on, with the reason; contactsync_retry() queues them again';
+CREATE INDEX failure_contact ON contactsync.failure (upsert_key, endpoint);
+CREATE INDEX failure_email ON contactsync.failure (lower(btrim(contact ->> 'email'))) WHERE contact IS NOT NULL;
 CREATE INDEX failure_conflict ON contactsync.failure (endpoint, conflict) WHERE conflict IS NOT NULL;
 COMMENT ON COLUMN contactsync.failure.removal IS 'the contact was to be removed; the failure ends when a row stands for it again';
 COMMENT ON COLUMN contactsync.failure.conflict IS 'hash of the address that another contact has; the row is sent again when a contact leaves the address';

@@ -182,15 +182,20 @@ cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, D
 	"SELECT e.account FROM contactsync.endpoint e WHERE e.id = ANY ($3) AND $4 <> ''" \
 	" UNION SELECT a.id FROM contactsync.account a WHERE $5 <> 0 AND pg_has_role($5, a.role, 'USAGE') AND $4 <> ''"
 
+	/* of the contacts */
+#define CONTACT_HASHES \
+	"SELECT e.account, contactsync.consent_hash(t.address) AS hash FROM unnest($1, $2) AS k (endpoint, upsert_key)" \
+	" CROSS JOIN LATERAL (SELECT COALESCE(c.email, c.upsert_key) AS address FROM contactsync.contact c" \
+	" WHERE c.endpoint = k.endpoint AND c.upsert_key = k.upsert_key OFFSET 0) t" \
+	" JOIN contactsync.endpoint e ON e.id = k.endpoint WHERE e.account IS NOT NULL"
+
 	/* what the provider has, was told, or what it listed */
 	static CsStatement close = {
 		"INSERT INTO contactsync.consent AS c (account, hash, state)"
-		" SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)), 'o'"
-		" FROM unnest($1, $2) AS k (endpoint, upsert_key) JOIN contactsync.contact t USING (endpoint, upsert_key)"
-		" JOIN contactsync.endpoint e ON e.id = t.endpoint WHERE e.account IS NOT NULL"
-		" UNION SELECT e.account, contactsync.consent_hash(r.email), 'o' FROM contactsync.remote_contact r"
+		" SELECT account, hash, 'o' FROM (" CONTACT_HASHES
+		" UNION SELECT e.account, contactsync.consent_hash(r.email) FROM contactsync.remote_contact r"
 		" JOIN contactsync.endpoint e ON e.id = r.endpoint WHERE r.endpoint = ANY ($3) AND r.email = $4"
-		" AND e.account IS NOT NULL"
+		" AND e.account IS NOT NULL) m"
 		" ON CONFLICT (account, hash) DO UPDATE SET state = excluded.state, said = excluded.said, opt_in_at = NULL",
 		FORGET_TYPES
 	};
@@ -198,13 +203,11 @@ cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, D
 	/* times of what is only remembered are forgotten as well */
 	static CsStatement redact = {
 		"UPDATE contactsync.consent c SET state = 'o', said = '-', opt_in_at = NULL FROM (" ACCOUNTS ") a"
-		" WHERE c.account = a.account AND c.hash = contactsync.consent_hash($4)",
+		" WHERE c.account = a.account AND c.hash = (SELECT contactsync.consent_hash($4))",
 		FORGET_TYPES
 	};
 	static CsStatement drop = {
-		"DELETE FROM contactsync.consent c USING (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash"
-		" FROM unnest($1, $2) AS k (endpoint, upsert_key) JOIN contactsync.contact t USING (endpoint, upsert_key)"
-		" JOIN contactsync.endpoint e ON e.id = t.endpoint"
+		"DELETE FROM contactsync.consent c USING (" CONTACT_HASHES
 		" UNION SELECT a.account, contactsync.consent_hash($4) FROM (" ACCOUNTS ") a) m"
 		" WHERE c.account = m.account AND c.hash = m.hash",
 		FORGET_TYPES
@@ -286,19 +289,19 @@ CS_FUNCTION(contactsync_consent_hash);
 Datum
 contactsync_consent_hash(PG_FUNCTION_ARGS)
 {
-	CsSqlScope	scope;
-	Datum		hash;
 	char	   *address = cs_email_normalize(cs_text_message_to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(0))));
-	MemoryContext context = CurrentMemoryContext;
-	bytea	   *key;
 
-	cs_sql_enter(&scope);
-	MemoryContextSwitchTo(context);
-	key = read_key();
-	MemoryContextSwitchTo(context);
-	hash = hash_of(key, address);
-	cs_sql_leave(&scope);
-	PG_RETURN_DATUM(hash);
+	/* the key is read once per statement */
+	if (fcinfo->flinfo->fn_extra == NULL)
+	{
+		CsSqlScope	scope;
+
+		cs_sql_enter(&scope);
+		MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+		fcinfo->flinfo->fn_extra = read_key();
+		cs_sql_leave(&scope);
+	}
+	PG_RETURN_DATUM(hash_of(fcinfo->flinfo->fn_extra, address));
 }
 
 /*

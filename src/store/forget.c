@@ -39,8 +39,8 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 
 /* The contacts of a role's endpoints that are, or have the address, $1. */
 #define CONTACTS_OF_PERSON \
-	"SELECT c.endpoint, c.upsert_key FROM contactsync.endpoint e JOIN contactsync.contact c" \
-	" ON c.endpoint = e.id AND c.upsert_key = $1 WHERE pg_has_role($2, e.role, 'USAGE')" \
+	"SELECT c.endpoint, c.upsert_key FROM contactsync.endpoint e CROSS JOIN LATERAL (SELECT c.endpoint, c.upsert_key" \
+	" FROM contactsync.contact c WHERE c.endpoint = e.id AND c.upsert_key = $1 OFFSET 0) c WHERE pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT c.endpoint, c.upsert_key FROM contactsync.endpoint e JOIN contactsync.contact c" \
 	" ON c.endpoint = e.id AND c.email = $1 WHERE pg_has_role($2, e.role, 'USAGE')"
 
@@ -51,7 +51,9 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	" UNION SELECT s.endpoint, s.watch, s.key FROM contactsync.source_row s JOIN contactsync.endpoint e ON e.id = s.endpoint" \
 	" WHERE s.upsert_key = $1 AND pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT f.endpoint, f.watch, f.key FROM contactsync.failure f JOIN contactsync.endpoint e ON e.id = f.endpoint" \
-	" WHERE (f.upsert_key = $1 OR lower(btrim(f.contact ->> 'email')) = $1) AND pg_has_role($2, e.role, 'USAGE')" \
+	" WHERE f.upsert_key = $1 AND pg_has_role($2, e.role, 'USAGE')" \
+	" UNION SELECT f.endpoint, f.watch, f.key FROM contactsync.failure f JOIN contactsync.endpoint e ON e.id = f.endpoint" \
+	" WHERE lower(btrim(f.contact ->> 'email')) = $1 AND pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT t.endpoint, t.watch, t.key FROM contactsync.trace t JOIN contactsync.endpoint e ON e.id = t.endpoint" \
 	" WHERE (t.upsert_key = $1 OR t.email = $1) AND pg_has_role($2, e.role, 'USAGE')"
 
@@ -111,8 +113,8 @@ forget_contacts(const Datum *args)
 		TYPES
 	};
 	static CsStatement departure = {
-		"DELETE FROM contactsync.departure d WHERE NOT d.erase AND (d.endpoint = ANY ($4) AND d.upsert_key = $5"
-		" OR EXISTS (SELECT FROM " CONTACTS " WHERE " OF_CONTACT("d") "))",
+		"DELETE FROM contactsync.departure d USING (SELECT e, $5 FROM unnest($4) AS e UNION SELECT k.* FROM " CONTACTS ")"
+		" AS k (endpoint, upsert_key) WHERE " OF_CONTACT("d") " AND NOT d.erase",
 		TYPES
 	};
 
