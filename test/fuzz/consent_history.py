@@ -271,7 +271,7 @@ class History(World):
 
     def reload(self):
         self.change("truncate and load again", "CREATE TEMP TABLE copy ON COMMIT DROP AS TABLE w; TRUNCATE w; INSERT INTO w SELECT * FROM copy".replace(
-            "CREATE TEMP", "BEGIN; CREATE TEMP") + "; COMMIT")
+            "CREATE TEMP", "BEGIN; CREATE TEMP") + "; COMMIT", rewrites="w")
 
     def reload_anew(self):
         """Delete all rows and insert them with other keys, as a nightly job does."""

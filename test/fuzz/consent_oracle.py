@@ -157,8 +157,9 @@ class Ledger:
         """Return the consent of a row. Without opt_in in the mapping, every row is a yes."""
         return row.opt if self.account.maps_opt_in else True
 
-    def committed(self, step, mark, before, after, present):
-        """Record a commit. before and after have rows by uid; present has the addresses that the provider knows."""
+    def committed(self, step, mark, before, after, present, rewritten=frozenset()):
+        """Record a commit. before and after have rows by uid; present has the addresses that the provider knows; rewritten has
+        the rows that it deleted and inserted again as they were."""
         self.rows = after
         by_key = {(row.table, row.key): row for row in before.values()}
         changed = [uid for uid in {**before, **after} if before.get(uid) != after.get(uid)
@@ -178,12 +179,17 @@ class Ledger:
                 if new and new.live and not self.account.address_follows(old, new):
                     self.memories[old.address].abandoned = True
                 self._leave(old.address)
+        for row in self.standing(after, seen_only=False):
+            if row.uid in rewritten and row.uid not in self.seen:
+                # "the first live row of an address"; what it says may be older, but nothing is stored of it
+                self._speak(step, mark, None, row, present, live=False)
         self.look(after)
 
     def _is_unchanged(self, old, new):
-        """Whether a row has the same key and mapped values. The region is a part of the key where the table has partitions."""
+        """Whether a row has the same key, and the same in what is mapped, also in the case of letters, which a trigger sees. The
+        region is a part of the key where the table has partitions."""
         keys = [row.key if self.partitioned and row.table == "w" else row.key[1] for row in (old, new)]
-        return keys[0] == keys[1] and old.live == new.live and self.account.reads(old) == self.account.reads(new)
+        return keys[0] == keys[1] and (old.live, old.email) == (new.live, new.email) and self.account.reads(old) == self.account.reads(new)
 
     def _leave(self, address):
         """Record that a row has left an address: what the others say is what its contact is said to say."""
@@ -197,7 +203,7 @@ class Ledger:
         for row in self.standing(rows, seen_only=False):
             standing[row.address].append(row)
         present = {self.account.identity(row) for row in self.standing(rows, seen_only=False)}
-        self.given_up -= present
+        self.given_up -= {self.account.identity(row) for row in self.standing(rows)}
         self.refusing |= self._refusing(rows)
         self.stood |= present
         self.lacking |= self.stood - present
@@ -337,6 +343,8 @@ class Ledger:
         self.memories[address].said = None
         self.loose |= {address} | {self.account.identity(row) for row in rows.values() if row.address == address}
         self.seen -= {row.uid for row in rows.values() if row.address == address}
+        # it "erases everything else about a person", so that nothing is left to tell whose contact that of a row was
+        self.given_up |= {self.account.identity(row) for row in rows.values() if row.address == address}
 
     def crashed(self):
         """Record a crash, which can lose the latest outcomes, so that calls are repeated."""
@@ -512,7 +520,9 @@ class Ledger:
         for word in memory.words:
             late = memory.no_step is not None and memory.no_step > word.step
             if (word.required or undone and word.required is False and not word.again) and self.account.carries_to(address, contacts) and not word.carried and not there and not failed and not late and rows:
-                if memory.said is True and not divided and not self._is_spoken_elsewhere(address, rows):
+                # "changes that are read together count as their end state": a word of a row that has gone need not arrive
+                says_yes = any(self.says(row) is True for row in rows)
+                if memory.said is True and says_yes and not divided and not self._is_spoken_elsewhere(address, rows):
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]
         # an optional word stays valid, for example until a failure is retried
@@ -578,7 +588,9 @@ class Ledger:
         """Whether a contact that is found by an ID may keep another address: nobody consented to that of the row."""
         memory = self.memories[row.address]
         return self.account.withholds and self.account.identity(row) != row.address and (
-            self.says(row) is not True or memory.removed or memory.undecided or not self._nobody_says_no(row))
+            self.says(row) is not True or memory.removed or memory.undecided or not self._nobody_says_no(row)
+            # contactsync_forget() "leaves the hash with the state closed, ... so that a row that still exists ... subscribes nobody"
+            or memory.timeless)
 
     def finish(self, rows, contacts, people):
         """Check at the end of the history that nothing is left over."""

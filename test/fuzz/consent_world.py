@@ -125,8 +125,8 @@ class World:
         self.uids += 1
         return self.uids
 
-    def change(self, text, sql):
-        """Commit a change of rows, and inform the ledgers."""
+    def change(self, text, sql, rewrites=None):
+        """Commit a change of rows, and inform the ledgers. rewrites is a table whose rows it deletes and inserts again."""
         marks, before = self.marks(), self.rows
         present = {name: self.present(account) for name, account in self.accounts.items()}
         try:
@@ -139,9 +139,9 @@ class World:
         touched = {row.address for uid in differing for row in (before.get(uid), self.rows.get(uid)) if row}
         self.note(f"{text}: " + ("; ".join(difference(before.get(uid), self.rows.get(uid)) for uid in sorted(differing)) or "nothing"),
                   touched, None, marks)
-        moment = self.next_moment()
+        moment, rewritten = self.next_moment(), {uid for uid, row in self.rows.items() if row.table == rewrites}
         for name in self.accounts:
-            self.ledgers[name].committed(moment, marks[name], before, self.rows, present[name])
+            self.ledgers[name].committed(moment, marks[name], before, self.rows, present[name], rewritten)
 
     def some_row(self, table=None):
         rows = [row for row in self.rows.values() if table in (None, row.table)]

@@ -37,12 +37,12 @@ class OracleTest(unittest.TestCase):
         return Row(**{"table": "w", "uid": uid, "key": ("a", str(uid)), "ext": f"E{uid}", "mc_ext": f"M{uid}", "email": email,
                       "opt": opt, "opt_at": None, "name": name, "live": True, **more})
 
-    def commit(self, *rows, gone=()):
+    def commit(self, *rows, gone=(), rewritten=()):
         self.step += 1
         before, self.rows = self.rows, {**self.rows, **{row.uid: row for row in rows}}
         for uid in gone:
             del self.rows[uid]
-        self.ledger.committed(self.step, self.request, before, self.rows, set(self.contacts))
+        self.ledger.committed(self.step, self.request, before, self.rows, set(self.contacts), set(rewritten))
 
     def event(self, kind, address=JANE, by="request", **details):
         self.seq += 1
@@ -210,6 +210,18 @@ class Words(OracleTest):
         self.claim()
         self.assert_found()
 
+    def test_a_row_that_was_not_read_is_new_when_it_is_loaded_again(self):
+        self.account.watched = {}
+        self.commit(self.row(1))
+        self.account.watched = {"w": {}}
+        self.commit(self.row(1, mc_ext=None))
+        self.quiet()
+        self.assert_found()
+        self.commit(rewritten=[1])
+        self.claim()
+        self.quiet()
+        self.assert_found()
+
     def test_nothing_is_claimed_for_a_row_that_says_no(self):
         self.commit(self.row(1, opt=False))
         self.claim()
@@ -247,6 +259,14 @@ class People(OracleTest):
         self.ledger.pulled()
         self.claim(over="person")
         self.assert_found("resubscribed")
+
+    def test_a_word_of_a_row_that_has_gone_need_not_arrive(self):
+        self.commit(self.row(1))
+        self.commit(gone=[1])
+        self.commit(self.row(2, opt=None))
+        self.requested("changed")
+        self.quiet()
+        self.assert_found()
 
     def test_a_word_that_is_older_than_the_no_need_not_arrive(self):
         self.commit(self.row(1))
@@ -358,6 +378,32 @@ class Values(OracleTest):
         self.quiet()
         self.assert_found("stale")
 
+    def test_a_row_that_is_read_for_the_first_time_speaks_by_a_change_of_what_is_mapped(self):
+        self.account.watched = {}
+        self.commit(self.row(2, name="M"))
+        self.account.watched = {"w": {}}
+        self.claimed()
+        self.commit(self.row(2, name="M", email=JANE.upper()))
+        self.quiet()
+        self.assert_found("stale")
+        self.contacts[JANE]["attributes"]["name"] = "M"
+        self.quiet()
+        self.assert_found()
+
+    def test_a_row_that_was_forgotten_may_speak_when_it_is_loaded_again(self):
+        self.commit(self.row(1, name="M"))
+        self.commit(self.row(2))
+        self.claim()
+        self.quiet()
+        self.ledger.forgotten(JANE, self.rows)
+        self.commit(self.row(2, name="L"))
+        self.contacts[JANE]["attributes"]["name"] = "L"
+        self.commit(rewritten=[1, 2])
+        self.quiet()
+        self.contacts[JANE]["attributes"]["name"] = "M"
+        self.quiet()
+        self.assert_found()
+
 
 class ExternalIds(OracleTest):
     """A contact is found by its external id where a row has one."""
@@ -456,6 +502,41 @@ class Spotzee(OracleTest):
         self.contacts[JANE]["external_id"] = "E2"
         self.quiet()
         self.assert_found("stale")
+
+
+    def create(self, row, **more):
+        """Insert a row, and create its contact."""
+        self.commit(row)
+        self.requested("created", row.address, gained=["subscription 5"], external_id=row.ext)
+        self.contacts[row.address].update(external_id=row.ext, first_name="N", data={}, subscriptions={}, **more)
+        self.quiet()
+        self.assert_found()
+
+    def test_a_contact_keeps_its_address_if_the_person_of_the_new_one_was_forgotten(self):
+        self.create(self.row(1))
+        self.commit(gone=[1])
+        self.create(self.row(2, "new@example.org"))
+        self.ledger.forgotten(JANE, self.rows)
+        self.commit(self.row(2))
+        self.quiet()
+        self.assert_found()
+
+    def test_a_contact_is_not_removed_whose_row_was_forgotten_and_never_read_again(self):
+        self.create(self.row(1))
+        self.create(self.row(2, "new@example.org"))
+        self.commit(self.row(2, ext="E2"))
+        self.contacts["new@example.org"]["email"] = JANE
+        self.ledger.forgotten(JANE, self.rows)
+        self.commit(self.row(1, name="M"))
+        self.contacts[JANE]["first_name"] = "M"
+        self.commit(gone=[2])
+        self.quiet()
+        self.ledger.finish(self.rows, list(self.contacts.values()), list(self.people.values()))
+        self.assert_found()
+        self.commit(gone=[1])
+        self.quiet()
+        self.ledger.finish(self.rows, list(self.contacts.values()), list(self.people.values()))
+        self.assert_found("left")
 
 
 class Owlat(OracleTest):
