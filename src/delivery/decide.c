@@ -135,6 +135,7 @@ list_rows(int n, CsItem *items)
 		row->key = item->change->key;
 		row->upsert_key = item->contact ? item->upsert_key : NULL;
 		row->consent = item->contact ? item->contact->consent : CS_CONSENT_UNKNOWN;
+		row->address = item->contact ? item->contact->value[CS_EMAIL] : NULL;
 		now->any_leaves |= item->row.found && (item->contact == NULL || cs_known_has_left(item));
 	}
 }
@@ -420,6 +421,17 @@ is_late_no(const CsItem *item)
 		(is_new || change->unconfirmed) && !cs_change_word_was_sent(change);
 }
 
+/* Have nobody mailed at an address that the contact gets without a consent for it. */
+static void
+withhold_from_address(const CsItem *item)
+{
+	const CsEndpoint *endpoint = item->change->lane->account->endpoint;
+	bool		refused = cs_known_is_moving(item) && cs_standing_is_refused(item->now, item->index);
+
+	cs_withhold_address(endpoint, item->change, &item->known, &item->person, refused);
+	cs_withhold_consent(endpoint, item->contact, &item->known, &item->person, refused);
+}
+
 /* Send the contact, unless the provider has it, or a newer value of it. */
 static bool
 decide_contact(CsSettlement *settlement, const CsItem *item, double now)
@@ -468,8 +480,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 			cs_settle_deferred(settlement, change, sent_last(item)->upsert_key, sent_last(item)->has_digest);
 		return false;
 	}
-	cs_withhold_address(endpoint, change, &item->known, &item->person);
-	cs_withhold_consent(endpoint, contact, &item->known, &item->person);
+	withhold_from_address(item);
 	if ((endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0 && item->person.alias.found)
 		change->alias_key = item->person.alias.upsert_key;
 	if (!cs_conflict_lock(change, contact, item->known.found ? &item->known : &item->left))

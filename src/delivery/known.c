@@ -115,9 +115,8 @@ inherits_claim(const CsAccount *account, const CsItem *item)
 		account->learning == CS_LEARNING_DONE && !item->person.listed.found;
 }
 
-/* Does the contact have another address so far? */
-static bool
-is_moving(const CsItem *item)
+bool
+cs_known_is_moving(const CsItem *item)
 {
 	const CsKnown *known = &item->known;
 	const char *email = item->contact->value[CS_EMAIL];
@@ -134,7 +133,7 @@ is_moving(const CsItem *item)
 static bool
 moves_on(const CsItem *item)
 {
-	return is_moving(item) && !item->known.opted_out && item->known.email &&
+	return cs_known_is_moving(item) && !item->known.opted_out && item->known.email &&
 		(item->change->origins & CS_ORIGIN_LIVE) != 0 &&
 		(item->known.inherited || (item->change->lane->watch && !item->row.found));
 }
@@ -182,22 +181,25 @@ note_left_address(const CsItem *item)
 
 	if (!known->found && item->person.listed.other_address)
 		item->change->left.address = item->person.listed.other_address;
-	if (known->synced_at == 0 || !is_moving(item))
+	if (known->synced_at == 0 || !cs_known_is_moving(item))
 		return;
 	item->change->left = cs_remember_left(cs_contact_state_address(known), known);
 }
 
 /*
  * Is it not trusted that the provider still has the contact, so that it could be
- * created anew?  That would subscribe somebody who opted out, or where an adapter can
- * find out, anybody.
+ * created anew?  That would subscribe somebody who opted out, whose row does not say
+ * yes, or at an address that its row does not have; or where an adapter can find out,
+ * anybody.
  */
 static bool
 may_be_lost(const CsItem *item)
 {
 	const CsProvider *provider = item->change->lane->account->endpoint->provider;
 
-	return item->known.is_stale && (item->contact->opted_out || provider->mails_whoever_exists == NULL);
+	return item->known.is_stale &&
+		(provider->mails_whoever_exists == NULL || item->contact->opted_out ||
+		 item->contact->consent != CS_CONSENT_YES || cs_known_is_moving(item));
 }
 
 bool
@@ -213,7 +215,7 @@ cs_known_apply(const CsItem *item)
 		.rows_known = change->lane->watch && change->lane->watch->complete,
 		.known = &item->known,
 		.person = &item->person,
-		.moves = is_moving(item),
+		.moves = cs_known_is_moving(item),
 		.other_address = cs_withhold_is_other_address(account->endpoint, contact, &item->known),
 		.moves_on = moves_on(item),
 		.live = (change->origins & CS_ORIGIN_LIVE) != 0,

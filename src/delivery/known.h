@@ -34,6 +34,9 @@ typedef struct CsItem
 /* Does the row stand for another contact than it is mapped to now? */
 extern bool cs_known_has_left(const CsItem *item);
 
+/* Does the contact have another address so far? */
+extern bool cs_known_is_moving(const CsItem *item);
+
 /*
  * Put what is known into the contact, and decide whether it may claim consent.
  * Return false if it has to wait for a pull.

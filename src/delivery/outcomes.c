@@ -274,6 +274,8 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	CsContactStored *stored = add(outcomes, &outcomes->contacts, sizeof(CsContactStored));
 
 	leave_address(outcomes, change);
+	if (contact->keeps_address)
+		remember(outcomes, &outcomes->remembered, cs_remember_withheld(contact));
 	if (contact->reopens && outcome->claimed && contact->value[CS_EMAIL])
 		remember(outcomes, &outcomes->reopened, cs_remember_word(contact));
 	stored->contact = contact;

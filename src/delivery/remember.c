@@ -71,12 +71,14 @@ cs_remember_removed(const CsChange *change)
 	return consent;
 }
 
-/* No row of the contact remembers that it said no, so the address does. */
+/* No contact of the address remembers that a row said no, so the address does. */
 CsConsent
 cs_remember_withheld(const CsContact *contact)
 {
 	CsConsent	consent = cs_remember_word(contact);
 
+	if (contact->keeps_address)
+		consent.address = cs_text_from_utf8(contact->refused_address);
 	consent.state = contact->consent == CS_CONSENT_NO && consent.address ? CS_MEMORY_SAID_NO : '\0';
 	consent.said = CS_CONSENT_NO;
 	return consent;

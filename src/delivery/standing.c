@@ -127,3 +127,15 @@ cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self, const char 
 	if (elsewhere)
 		add_standing(lane, now, self, elsewhere, others);
 }
+
+bool
+cs_standing_is_refused(const CsRowsNow *now, int self)
+{
+	const char *address = now->rows[self].address;
+
+	for (int i = 0; i < now->n; i++)
+		if (i != self && address && now->rows[i].address && now->rows[i].consent == CS_CONSENT_NO &&
+			strcmp(now->rows[i].address, address) == 0)
+			return true;
+	return false;
+}

@@ -20,6 +20,7 @@ typedef struct CsRowNow
 	const CsRowState *before;	/* what is stored of it */
 	const char *upsert_key;		/* of the contact that it stands for now;
 								 * NULL: none */
+	const char *address;		/* of that, in UTF-8, or NULL */
 	char		consent;		/* CS_CONSENT_..., of that */
 } CsRowNow;
 
@@ -36,5 +37,8 @@ typedef struct CsRowsNow
  */
 extern void cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self,
 							 const char *elsewhere, CsClaimOthers *others);
+
+/* Does another one of the rows say no for the address of rows[self]? */
+extern bool cs_standing_is_refused(const CsRowsNow *now, int self);
 
 #endif							/* CS_DELIVERY_STANDING_H */

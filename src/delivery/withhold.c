@@ -59,9 +59,10 @@ is_closed(const CsPerson *person)
 /* Have the contact keep its address, or opt out first, unless somebody consented to the new one. */
 static void
 keep_address(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known,
-			 const CsPerson *person)
+			 const CsPerson *person, bool refused)
 {
-	if (contact->claim == CS_CLAIM || (contact->consent == CS_CONSENT_YES && !is_closed(person)))
+	if (contact->claim == CS_CLAIM ||
+		(contact->consent == CS_CONSENT_YES && !refused && !is_closed(person)))
 		return;
 	if (contact->consent == CS_CONSENT_NO && endpoint->provider->records_opt_outs &&
 		endpoint->provider->records_opt_outs(endpoint))
@@ -70,6 +71,7 @@ keep_address(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *know
 		contact->opts_out_first = !known->has_digest || known->claimed || known->opt_in != CS_CONSENT_NO;
 		return;
 	}
+	contact->refused_address = contact->value[CS_EMAIL];
 	contact->value[CS_EMAIL] = known->email ? cs_text_to_utf8(known->email, strlen(known->email)) : NULL;
 	if (known->email == NULL)
 		contact->present &= ~CS_FIELD_BIT(CS_EMAIL);
@@ -78,13 +80,13 @@ keep_address(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *know
 
 void
 cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown *known,
-					const CsPerson *person)
+					const CsPerson *person, bool refused)
 {
 	CsContact  *contact = change->contact;
 
 	if (!contact->known || contact->previous_key || !cs_withhold_is_other_address(endpoint, contact, known))
 		return;
-	keep_address(endpoint, contact, known, person);
+	keep_address(endpoint, contact, known, person, refused);
 	if (!contact->keeps_address)
 		return;
 	/* what is known of the other address does not concern this one */
@@ -97,12 +99,13 @@ cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown 
 
 void
 cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known,
-					const CsPerson *person)
+					const CsPerson *person, bool refused)
 {
 	if ((endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0 || contact->action != CS_UPSERT ||
 		known->synced_at == 0 || contact->value[CS_EMAIL] == NULL ||
 		strcmp(cs_contact_state_address(known), cs_text_from_utf8(contact->value[CS_EMAIL])) == 0)
 		return;
 	contact->drops_consent = contact->claim != CS_CLAIM &&
-		(contact->consent == CS_CONSENT_NULL || (contact->consent == CS_CONSENT_YES && is_closed(person)));
+		(contact->consent == CS_CONSENT_NULL ||
+		 (contact->consent == CS_CONSENT_YES && (refused || is_closed(person))));
 }

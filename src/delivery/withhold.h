@@ -32,16 +32,17 @@ extern bool cs_withhold_is_other_address(const CsEndpoint *endpoint, const CsCon
 
 /*
  * Have the contact of a change keep the address that the provider has, if it would be
- * mailed at the new one and nobody consented to that; so it leaves none.
+ * mailed at the new one and nobody consented to that; so it leaves none.  "refused":
+ * another row says no for the new one at the same time.
  */
 extern void cs_withhold_address(const CsEndpoint *endpoint, CsChange *change,
-								const CsKnown *known, const CsPerson *person);
+								const CsKnown *known, const CsPerson *person, bool refused);
 
 /*
  * Where a contact takes its consent along to another address, have it taken back unless
- * the row says true, and nobody is known to have said no there.
+ * the row says true, and nobody is known to have said no there, nor another row says so.
  */
 extern void cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known,
-								const CsPerson *person);
+								const CsPerson *person, bool refused);
 
 #endif							/* CS_DELIVERY_WITHHOLD_H */

@@ -422,6 +422,7 @@ cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome, MemoryCon
 	contact->untouched |= outcome->untouched;
 	if (outcome->address)
 	{
+		contact->refused_address = contact->value[CS_EMAIL];
 		contact->value[CS_EMAIL] = MemoryContextStrdup(context, outcome->address);
 		contact->keeps_address = true;
 	}

@@ -223,6 +223,26 @@ foreach my $case ([ 'kept', 'keep' ], [ 'deleted', 'delete' ])
 	is(sql(qq{SELECT count(*) FROM contactsync.failures WHERE server = '$name'}), 0, "$on_opt_out: nothing fails");
 }
 
+# without a subscription nothing but the address keeps a contact from being mailed
+change('kept', q{INSERT INTO kept VALUES (10, 'c10', 'v1@example.com', 'Vic', true)});
+change('kept', q{UPDATE kept SET email = 'v2@example.com' WHERE id = 10});
+change('kept', q{INSERT INTO kept VALUES (11, 'c10', 'v2@example.com', 'Val', false)});
+change('kept', q{UPDATE kept SET email = 'v1@example.com' WHERE id IN (10, 11)});
+like(contact('kept', 'c10'), qr/ v2\@example.com$/, 'a contact gets no address for which another row says no at the same time');
+change('kept', q{UPDATE kept SET name = 'Vic 2' WHERE id = 10});
+is(contact('kept', 'c10'), 'Vic 2 v2@example.com', '... nor later');
+
+# what Spotzee has is not trusted: who said no is not created
+change('kept', q{INSERT INTO kept VALUES (20, 'c20', 'w@example.com', 'Will', true), (21, 'c21', 'w2@example.com', 'Wanda', true), (22, 'c22', 'w3@example.com', 'Wes', true)});
+change('kept', q{UPDATE kept SET wants = false WHERE id = 20});
+change('kept', q{INSERT INTO kept VALUES (23, 'c23', 'w4@example.com', 'No', false); UPDATE kept SET email = 'w4@example.com' WHERE id = 21});
+is(contact('kept', 'c21'), 'Wanda w2@example.com', 'a contact keeps its address');
+$sandbox->call('DELETE', 'spotzee/contacts', undef, account => 'kept', email => "$_\@example.com") foreach qw(w w2 w3);
+change('kept', q{SELECT contactsync_mark_stale('kept'), contactsync_reconcile('kept', 'kept')});
+is(contact('kept', 'c20'), 'nobody', 'a contact that Spotzee has lost is not created again for a row that says no');
+is(contact('kept', 'c21'), 'nobody', '... nor at an address that its row does not have');
+is(contact('kept', 'c22'), 'Wes w3@example.com', '... but for one that says yes as before');
+
 # which API there is is not known any more when an option was changed
 prepare('auto');
 $sandbox->config('spotzee', { account => 'auto', paths => 'users' });
