@@ -323,30 +323,25 @@ defers(const CsItem *item)
 }
 
 /*
- * Is a row tried again that failed as it is, and has another one spoken for the contact
- * since?
+ * Is a row, or contactsync_upsert(), tried again that failed as it is, and has another row
+ * spoken for the contact since?
  */
 static bool
 is_overtaken(const CsItem *item)
 {
 	MemoryContext context = CurrentMemoryContext;
 	const CsChange *change = item->change;
+	const CsLane *lane = change->lane;
+	char	   *key = lane->watch ? (char *) change->key : item->upsert_key;
 	CsFailed	failed = {0};
 
-	if (!change->lane->has_failures || change->lane->watch == NULL || !is_plain(item) ||
-		cs_known_has_left(item) || !another_speaks(item) || speaker_has_failed(item))
+	if (!lane->has_failures || !is_plain(item) || cs_known_has_left(item) || !another_speaks(item) ||
+		speaker_has_failed(item))
 		return false;
-	cs_failure_read(change->lane->endpoint_id, change->lane->watch_id, 1, (char **) &change->key, &failed);
+	cs_failure_read(lane->endpoint_id, lane->watch_id, 1, &key, &failed);
 	MemoryContextSwitchTo(context);
 	return failed.found && failed.has_digest && failed.last_at < item->known.synced_at &&
 		memcmp(&failed.digest, &change->digest, sizeof(pg_uuid_t)) == 0;
-}
-
-/* Is consent over that was claimed? */
-static bool
-is_withdrawn(const CsContact *contact)
-{
-	return contact->consent == CS_CONSENT_NO && contact->claimed;
 }
 
 /* Is what a row stored of itself true already? */
@@ -454,6 +449,15 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		cs_settle_withheld(settlement, change);
 		return false;
 	}
+	if (is_overtaken(item))
+	{
+		/* a no that failed is a failure until it arrives */
+		if (contact->consent == CS_CONSENT_NO)
+			cs_settle_kept(settlement, change);
+		else
+			cs_settle_deferred(settlement, change, sent_last(item)->upsert_key, sent_last(item)->has_digest);
+		return false;
+	}
 	if (is_unchanged(item))
 	{
 		change->takes_over = change->lane->watch && is_unspoken(item);
@@ -469,15 +473,6 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	{
 		cs_settle_deferred(settlement, change, sent_last(item)->upsert_key,
 						   sent_last(item)->has_digest && !change->unconfirmed);
-		return false;
-	}
-	if (is_overtaken(item))
-	{
-		/* a failure to withdraw consent is one until it arrives */
-		if (is_withdrawn(contact))
-			cs_settle_kept(settlement, change);
-		else
-			cs_settle_deferred(settlement, change, sent_last(item)->upsert_key, sent_last(item)->has_digest);
 		return false;
 	}
 	withhold_from_address(item);

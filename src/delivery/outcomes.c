@@ -366,6 +366,16 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	finish(outcomes, change);
 }
 
+/* The row speaks for the contact from now on. */
+static void
+take_over(CsLaneOutcomes *outcomes, const CsChange *change)
+{
+	CsTakenOver *taken_over = add(outcomes, &outcomes->taken_over, sizeof(CsTakenOver));
+
+	taken_over->upsert_key = copy(outcomes, change->upsert_key);
+	taken_over->key = outcomes->lane->watch ? copy(outcomes, change->key) : NULL;
+}
+
 /* No call was needed.  "record": what the row stands for has to be stored. */
 void
 cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change, bool record)
@@ -377,12 +387,7 @@ cs_outcomes_add_unchanged(CsLaneOutcomes *outcomes, CsChange *change, bool recor
 		leave_previous(outcomes, change);
 	}
 	if (change->takes_over)
-	{
-		CsTakenOver *taken_over = add(outcomes, &outcomes->taken_over, sizeof(CsTakenOver));
-
-		taken_over->upsert_key = copy(outcomes, change->upsert_key);
-		taken_over->key = copy(outcomes, change->key);
-	}
+		take_over(outcomes, change);
 	clear_failure(outcomes, change);
 	finish(outcomes, change);
 }
@@ -509,6 +514,17 @@ is_maybe_sent(const CsChange *change, const char *reason)
 		strcmp(reason, CS_REASON_UNREADABLE) == 0;
 }
 
+/* The contact has what the row says, but for its consent. */
+static void
+record_written(CsLaneOutcomes *outcomes, const CsChange *change)
+{
+	take_over(outcomes, change);
+	if (outcomes->lane->watch == NULL)
+		return;
+	record_row(outcomes, change, false);
+	leave_previous(outcomes, change);
+}
+
 void
 cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutcome *outcome,
 					   const char *request_id)
@@ -541,11 +557,13 @@ cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		add_text(outcomes, &outcomes->refused, change->upsert_key);
 	if (change->upsert_key && (outcome->written || is_maybe_sent(change, stored->reason)))
 		add_text(outcomes, &outcomes->unknown, change->upsert_key);
-	if (change->upsert_key && change->contact && !outcomes->lane->removals &&
-		!is_maybe_sent(change, stored->reason))
+	if (outcome->written)
+		record_written(outcomes, change);
+	else if (change->upsert_key && change->contact && !outcomes->lane->removals &&
+			 !is_maybe_sent(change, stored->reason))
 	{
 		/* it was only intended */
-		if (!change->was_known && !outcome->written)
+		if (!change->was_known)
 			remove_unremembered(outcomes, change->upsert_key);
 
 		/*

@@ -74,6 +74,7 @@ leave_to_another(const CsLane *lane, const CsLeftTo *left)
 {
 	CsKnown		known;
 	bool		spoke;
+	bool		nobody_speaks;
 	int			watch;
 	char	   *key;
 
@@ -81,13 +82,19 @@ leave_to_another(const CsLane *lane, const CsLeftTo *left)
 	if (!known.found)
 		return;
 	spoke = cs_contact_state_is_speaker(&known, lane->watch_id, left->key);
+
+	/*
+	 * the one that was queued to speak for it may be this one, which leaves
+	 * it as well
+	 */
+	nobody_speaks = !known.has_digest && known.key && !cs_row_state_stands(known.watch, known.key, left->upsert_key);
 	if (is_speakers(left, &known, spoke))
 	{
 		if (!left->is_speakers)
 			cs_contact_state_invalidate(lane->endpoint_id, 1, (char **) &left->upsert_key);
 		cs_speaker_queue(lane, known.watch, known.key);
 	}
-	if (left->is_speakers || left->is_moved_over || (!spoke && !left->maybe_sent))
+	if (left->is_speakers || left->is_moved_over || (!spoke && !nobody_speaks && !left->maybe_sent))
 		return;
 	if (!left->maybe_sent && known.has_digest &&
 		cs_row_state_find_same(lane->endpoint_id, left->upsert_key, lane->watch_id, left->key,

@@ -126,6 +126,12 @@ change(q{DELETE FROM customers WHERE id = 25}, q{UPDATE customers SET first_name
 is(name_at('ray@example.com'), 'Ray again', 'a row that is to speak for another does not, if a third one has spoken since');
 change(q{DELETE FROM customers WHERE id IN (23, 24)});
 
+# rows that leave an address together: the one that remains speaks, also if it is not the one that spoke before the last
+change(qq{INSERT INTO customers VALUES ($_, 'sam\@example.com', 'Sam $_')}) foreach 31, 33, 32;
+change(q{UPDATE customers SET email = 'sue@example.com' WHERE id = 32; UPDATE customers SET email = 'sue@example.com' WHERE id = 33});
+is(name_at('sam@example.com'), 'Sam 31', 'the row that remains speaks, though the one that spoke before the last leaves as well');
+change(q{DELETE FROM customers WHERE id IN (31, 32, 33)});
+
 # a row that says no between two changes of another, which is sent in its old position
 change(
 	q{INSERT INTO customers VALUES (21, 'max@example.com', 'Max', true)},

@@ -136,6 +136,35 @@ settle(q{INSERT INTO customers VALUES (31, 'moe@example.com', 'Moe', NULL, NULL)
 settle(q{DELETE FROM customers WHERE id = 31});
 settle(q{INSERT INTO customers VALUES (32, 'moe@example.com', 'Moe', NULL, true)});
 is(submitted('moe'), 1, 'nor while contactsync_upsert() says no that Caramel kept');
+
+# a no that Caramel kept was written, so that its row speaks for the contact
+sub name_of { return contact("$_[0]\@example.com")->{first_name}; }
+sub kept { return $node->safe_psql('postgres', qq{SELECT count(*) FROM contactsync.failures WHERE code = 'consent_kept' AND (key = '$_[0]' OR upsert_key = '$_[0]')}); }
+
+settle(q{DELETE FROM customers});
+settle(qq{INSERT INTO customers VALUES (4$_, 'nan\@example.com', 'Nan $_', NULL, true)}) foreach 0, 1;
+settle(q{UPDATE customers SET consent = false WHERE id = 40});
+is(name_of('nan') . kept(40), 'Nan 01', 'a no that Caramel kept was written nevertheless');
+settle(q{DELETE FROM customers WHERE id = 40});
+is(name_of('nan'), 'Nan 1', 'when its row goes, another one speaks for the contact');
+settle(q{INSERT INTO customers VALUES (50, 'pam@example.com', 'Pam', NULL, true), (51, 'pat@example.com', 'Pat', NULL, false)});
+settle(q{UPDATE customers SET email = 'pam@example.com' WHERE id = 51});
+is(name_of('pam') . kept(51), 'Pat1', '... also with another address than before');
+settle(q{UPDATE customers SET first_name = 'Pamela' WHERE id = 50});
+settle(q{INSERT INTO customers VALUES (52, 'pat@example.com', 'Pete', NULL, NULL)});
+settle(q{DELETE FROM customers WHERE id = 52});
+is(name_of('pam'), 'Pamela', 'the row is not taken to stand for the contact of the previous address');
+settle(q{DELETE FROM customers WHERE id = 50});
+is(name_of('pam'), 'Pat', 'but for that of its address');
+
+# likewise of contactsync_upsert(), which is tried again when a row has spoken since
+$sandbox->call('POST', 'caramel/people', { account => 'car', email => 'ron@example.com', act => 'opt_in' });
+settle(q{SELECT contactsync_upsert('car', '{"email": "ron@example.com", "first_name": "Ron", "opt_in": false}')});
+is(name_of('ron') . kept('ron@example.com'), 'Ron1', 'contactsync_upsert() says no, and Caramel keeps the consent that the person gave');
+settle(q{INSERT INTO customers VALUES (60, 'ron@example.com', 'Ronald', NULL, NULL)});
+settle(q{SELECT contactsync_retry('car')});
+is(name_of('ron'), 'Ronald', 'to try it again does not overwrite a row that has spoken since');
+is(kept('ron@example.com'), 1, 'and it is still a failure');
 $node->safe_psql('postgres', q{ALTER SERVER car OPTIONS (DROP route)});
 
 # without a form
