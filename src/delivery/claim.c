@@ -10,10 +10,10 @@
  * a row that is inserted again, nor a watch that is made again, nor an import.
  *
  * A row that is new to its contact turns to true if the contact was last said to be
- * no or null, and no other row says no.  If a row that said true leaves the contact
- * at the same time, it is taken for that row under another key.  A row that has not
- * been read before need not be new: all rows must have been, or one that did not say
- * true leaves at the same time.
+ * no or null, and no other row says no.  As many rows as said true and leave the
+ * contact at the same time are taken for those rows under other keys.  A row that has
+ * not been read before need not be new: all rows must have been, or one that did not
+ * say true leaves at the same time.
  *
  *-------------------------------------------------------------------------
  */
@@ -136,7 +136,7 @@ turns_true(const CsClaimFacts *facts)
 		return true;
 	if (!is_of_contact(facts))
 		return cs_claim_asks_others(facts) && said_not_true(facts) &&
-			!facts->others.say_no && !facts->others.left_yes && !says_no_by_upsert(facts);
+			!facts->others.say_no && !facts->others.is_renamed && !says_no_by_upsert(facts);
 	if (facts->row->opt_in == CS_CONSENT_NULL)
 		return !cs_contact_says_yes(cs_claim_said(facts));
 	if (facts->row->opt_in == CS_CONSENT_NULLED)

@@ -21,9 +21,12 @@ typedef struct CsClaimOthers
 	bool		say_no;			/* one that still stands for it says no */
 	bool		say_null;		/* ... null */
 	bool		say_yes;		/* ... true, or did before it said null */
-	bool		left_yes;		/* one that is leaving it said true */
 	bool		left_no;		/* one that is leaving it said no */
 	bool		left_not_true;	/* ... or null */
+	int			left_yes;		/* how many that are leaving it said true */
+	int			come_before;	/* how many that are new to it and say true
+								 * are taken for those, before this one */
+	bool		is_renamed;		/* this row is taken for one of them */
 } CsClaimOthers;
 
 /* What the decision goes by. */

@@ -66,15 +66,18 @@ creates(const CsLane *lane, const CsItem *item)
 		item->contact->action == CS_UPSERT && !item->contact->withheld;
 }
 
-/* May it withdraw consent? */
+/* May it withdraw consent?  Of a contact that is not known, the address tells. */
 static bool
 withdraws(const CsItem *item)
 {
 	const CsContact *contact = item->contact;
 	const CsKnown *known = &item->known;
 
-	return contact->consent == CS_CONSENT_NO && known->found &&
-		(known->claimed || known->opt_in != CS_CONSENT_NO);
+	if (contact->consent != CS_CONSENT_NO)
+		return false;
+	if (!known->found)
+		return item->person.remembered || item->person.elsewhere;
+	return known->claimed || known->opt_in != CS_CONSENT_NO;
 }
 
 /* Has the provider a call that ends consent? */
@@ -150,6 +153,18 @@ add_reopened(CsIntents *intents, const CsItem *item)
 	intents->reopened[intents->nreopened++] = cs_remember_word(item->contact);
 }
 
+/*
+ * What the row is stored to say until its call is answered.  A word is this row's, which
+ * can repeat it: it has not said true yet.
+ */
+static char
+said_by_row(const CsItem *item, bool is_word)
+{
+	if (is_word)
+		return CS_CONSENT_NO;
+	return item->contact->consent == CS_CONSENT_YES ? CS_CONSENT_UNKNOWN : item->change->row_opt_in;
+}
+
 /* Add an item, if that is needed. */
 static void
 add(CsIntents *intents, const CsItem *item, bool is_new)
@@ -164,9 +179,8 @@ add(CsIntents *intents, const CsItem *item, bool is_new)
 		return;
 	if (item->contact->reopens && claims(intents->lane, item) && item->contact->value[CS_EMAIL])
 		add_reopened(intents, item);
-	/* the word is this row's, which can repeat it: it has not said true yet */
 	if (is_word || !item->row.found)
-		add_row(intents, item->change, &item->row, is_word ? CS_CONSENT_NO : CS_CONSENT_UNKNOWN);
+		add_row(intents, item->change, &item->row, said_by_row(item, is_word));
 	if (is_created && item->row.found)
 		add_departure(intents, item->change);
 }

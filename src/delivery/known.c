@@ -52,14 +52,21 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 	{
 		cs_standing_read(change->lane, item->now, item->index,
 						 item->person.elsewhere ? item->person.contact.upsert_key : NULL, &facts->others);
-		if (facts->others.left_yes)
+		if (facts->others.left_yes > facts->others.come_before)
 			change->origins |= CS_ORIGIN_RENAMED;
-		facts->others.left_yes = (change->origins & CS_ORIGIN_RENAMED) != 0;
+		facts->others.is_renamed = (change->origins & CS_ORIGIN_RENAMED) != 0;
 	}
 	claim = cs_claim_decide(facts);
 	if (asks && claim == CS_CLAIM && !cs_claim_asks_for_all(facts))
 		change->origins |= CS_ORIGIN_WORD;
 	return claim;
+}
+
+/* Does a row only repeat under another key that it says true?  It outdates nobody's no. */
+static bool
+repeats_yes(const CsClaimFacts *facts)
+{
+	return facts->consent == CS_CONSENT_YES && facts->others.is_renamed && !facts->word;
 }
 
 /*
@@ -245,7 +252,8 @@ cs_known_apply(const CsItem *item)
 	contact->queued_at = cs_clock_of(change->queued_at);
 	item->change->row_opt_in = contact->consent == CS_CONSENT_UNKNOWN ? CS_CONSENT_UNKNOWN :
 		cs_contact_said(item->row.found ? item->row.opt_in : cs_claim_said(&facts), contact->consent);
-	item->change->contact_opt_in = cs_contact_said(cs_claim_said(&facts), contact->consent);
+	item->change->contact_opt_in = cs_contact_said(cs_claim_said(&facts),
+												   repeats_yes(&facts) ? CS_CONSENT_UNKNOWN : contact->consent);
 	note_left_address(item);
 	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))
 		return false;

@@ -22,6 +22,15 @@ is_leaving(const CsRowNow *row, const char *upsert_key)
 		(row->upsert_key == NULL || strcmp(row->upsert_key, upsert_key) != 0);
 }
 
+/* Does the row stand for the contact from now on, say true, and did it not say so before? */
+static bool
+comes_with_yes(const CsRowNow *row, const char *upsert_key)
+{
+	return row->key && row->upsert_key && strcmp(row->upsert_key, upsert_key) == 0 &&
+		row->consent == CS_CONSENT_YES &&
+		(!row->before->found || (strcmp(row->before->upsert_key, upsert_key) != 0 && !cs_contact_says_yes(row->before->opt_in)));
+}
+
 /* Find a row of the watch among those that are decided on; NULL: it is none. */
 static const CsRowNow *
 find_row(const CsRowsNow *now, const char *key)
@@ -44,7 +53,7 @@ add_consent(CsClaimOthers *others, char consent)
 static void
 add_left(CsClaimOthers *others, char before)
 {
-	others->left_yes |= before == CS_CONSENT_YES || before == CS_CONSENT_NULLED;
+	others->left_yes += before == CS_CONSENT_YES || before == CS_CONSENT_NULLED;
 	others->left_no |= before == CS_CONSENT_NO;
 	others->left_not_true |= before == CS_CONSENT_NO || before == CS_CONSENT_NULL;
 }
@@ -122,6 +131,7 @@ cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self, const char 
 			add_consent(others, row->consent);
 		if (is_leaving(row, upsert_key))
 			add_left(others, row->before->opt_in);
+		others->come_before += i < self && comes_with_yes(row, upsert_key);
 	}
 	add_standing(lane, now, self, upsert_key, others);
 	if (elsewhere)

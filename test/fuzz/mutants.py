@@ -59,7 +59,7 @@ MUTANTS = [
              "\toutcomes->unchanged++;\n\tif (false)")],
            "campaignlark", "lose_change", "5 6", "stale"),
     Mutant("do not store a withdrawal before the call",
-           [("src/delivery/intent.c", "contact->consent == CS_CONSENT_NO && known->found &&", "false && contact->consent == CS_CONSENT_NO && known->found &&")],
+           [("src/delivery/intent.c", "if (contact->consent != CS_CONSENT_NO)", "if (true)")],
            "mailingcore", "lose_withdrawal", "1 2", "stale"),
     Mutant("let an older row of an address overwrite a newer one",
            [("src/delivery/decide.c", "if (cs_change_is_outdated(change) && !change->is_late_no)", "if (false)")],
