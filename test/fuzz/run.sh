@@ -14,4 +14,4 @@ private_dir
 private_tree
 private_postgres
 as_server make -s -C "$tree" PG_CONFIG="$PG_CONFIG" with_llvm=no -j2 install || exit
-as_server /usr/bin/python3 "$tree/test/fuzz/torture.py" --bindir "$bindir" --work "$work" "$@"
+as_server /usr/bin/python3 "$tree/test/fuzz/torture.py" --bindir "$bindir" --work /tmp "$@"
