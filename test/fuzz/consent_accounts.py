@@ -162,6 +162,9 @@ class MailingCore(Account):
         found = super().contacts_of(row, contacts)
         return [contact for contact in found if contact["externalId"] and contact["externalId"] == row.mc_ext] or found
 
+    def identity_of(self, contact):
+        return contact["externalId"] if self.external else None
+
     def removed_identities(self, event, address):
         return {event.get("external_id"), address} - {None} if self.external else set()
 

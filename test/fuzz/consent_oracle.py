@@ -68,6 +68,7 @@ class Word:
     required: bool      # it must reach the provider, not only may
     carried: bool = False
     again: bool = False     # it was carried before, but a crash may have lost the outcome
+    recent: bool = True     # given since the last quiet point
 
 
 class Memory:
@@ -124,6 +125,8 @@ class Ledger:
         self.loose = set()          # addresses whose last changed row is no longer watched
         self.ours = set()           # ids of contacts that a request created
         self.stood = set()          # identities that rows have stood for
+        self.homes = {}             # the address of the row that spoke last, by identity
+        self.joining = {}           # addresses to which rows that do not say true come with the present commit: their uids
         self.lacking = set()        # those without a row at some moment since the last quiet point
         self.refusing = set()       # identities with a row that said false at some moment since the last quiet point
         self.erased = set()         # identities that a request removed, and none has created since
@@ -164,6 +167,7 @@ class Ledger:
         by_key = {(row.table, row.key): row for row in before.values()}
         changed = [uid for uid in {**before, **after} if before.get(uid) != after.get(uid)
                    and (before.get(uid) or after.get(uid)).table in self.account.watched]
+        self.joining = self._find_joining(before, [after[uid] for uid in changed if uid in after])
         for uid in sorted(changed):
             old, new = before.get(uid), after.get(uid)
             if old and new and uid not in self.seen and self._is_unchanged(old, new):
@@ -184,6 +188,25 @@ class Ledger:
                 # "the first live row of an address"; what it says may be older, but nothing is stored of it
                 self._speak(step, mark, None, row, present, live=False)
         self.look(after)
+
+    def _find_joining(self, before, rows):
+        joining = collections.defaultdict(set)
+        for row in rows:
+            old = before.get(row.uid)
+            if row.live and self.says(row) is not True and not (old and old.live and old.address == row.address):
+                joining[row.address].add(row.uid)
+        return joining
+
+    def _is_first(self, row):
+        """Of two rows that come to an address in one commit, either may be the first one: they "really are equal in time"."""
+        return not self.joining.get(row.address, set()) - {row.uid}
+
+    def _is_of_who_left(self, row):
+        """Whether the contact of a row has been at another address, whose person left: it "carried its own consent", and with that
+        an opt-out, which "gets none with another address"."""
+        identity = self.account.identity(row)
+        home = self.homes.get(identity, row.address)
+        return home != row.address and identity not in self.erased and self.memories[home].no_step is not None
 
     def _is_unchanged(self, old, new):
         """Whether a row has the same key, and the same in what is mapped, also in the case of letters, which a trigger sees. The
@@ -241,6 +264,7 @@ class Ledger:
         else:                       # "an import is no word": what the row says is older, but nothing is stored of it any more
             self.echo[new.uid] = step
         self.loose -= {new.address, self.account.identity(new)}
+        self.homes[self.account.identity(new)] = new.address
         self.remapped.discard(new.uid)
 
     def _yes(self, step, mark, memory, same, old, before, new, present):
@@ -270,7 +294,7 @@ class Ledger:
             left = self.memories[old.address] if moved else None
             free = moved and (self.account.address_follows(old, new) or left.no_step is not None or left.said is not True)
             word("the first row of an address that nobody knows" + (", to which a person moved" if moved else ""),
-                 not free and not self.restored and self.account.proves_absence)
+                 not free and self._is_first(new) and not self._is_of_who_left(new) and not self.restored and self.account.proves_absence)
         elif not memory.known and self.claims_all:
             word("claims => 'all'")
         elif not old and memory.known and (memory.said is not True or memory.rest_said_no) and self._nobody_says_no(new):
@@ -519,14 +543,16 @@ class Ledger:
         divided = any(self.says(row) is False and self.spoke.get(row.uid, 0) == last for row in rows)   # equal in time
         for word in memory.words:
             late = memory.no_step is not None and memory.no_step > word.step
-            if (word.required or undone and word.required is False and not word.again) and self.account.carries_to(address, contacts) and not word.carried and not there and not failed and not late and rows:
+            # a withdrawal undoes what was said since the last quiet point: "changes that are read together count as their end state"
+            undid = undone and word.recent and word.required is False and not word.again
+            if (word.required or undid) and self.account.carries_to(address, contacts) and not word.carried and not there and not failed and not late and rows:
                 # "changes that are read together count as their end state": a word of a row that has gone need not arrive
                 says_yes = any(self.says(row) is True for row in rows)
                 if memory.said is True and says_yes and not divided and not self._is_spoken_elsewhere(address, rows):
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]
         # an optional word stays valid, for example until a failure is retried
-        memory.words = [word for word in memory.words if not word.carried and not (there and word.required)]
+        memory.words = [dataclasses.replace(word, recent=False) for word in memory.words if not word.carried and not (there and word.required)]
         unread = [row for row in self.standing(self.rows, seen_only=False) if row.address == address]
         withdrawn = rows and all(self.says(row) is False for row in rows + unread) and memory.said is False
         # what has not changed is not sent, so that a row inserted anew with the same values withdraws nothing again
@@ -544,9 +570,9 @@ class Ledger:
 
     def _is_left_behind(self, address, contacts):
         """Whether the contacts that can be mailed at the address are those of rows that have gone, which on_delete leaves as they are."""
-        identities = {self.account.identity(row) for row in self.standing(self.rows, seen_only=False)}
+        rows = self.standing(self.rows, seen_only=False)
         return self.account.on_delete == "ignore" and all(
-            self.account.identity_of(contact) not in identities | {None}
+            not any(self.account.is_of(contact, row) for row in rows)
             for contact in contacts if self.account.address_of(contact) == address and self.account.is_mailed(contact))
 
     def _quiet_values(self, standing, contacts, failed):

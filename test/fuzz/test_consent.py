@@ -9,7 +9,7 @@ import unittest
 
 import mutants
 from consent_accounts import CLASSES
-from consent_oracle import Ledger, Row
+from consent_oracle import Ledger, Row, Word
 
 FEATURES = {name: False for name in ("opt_in_at", "claims", "delete_delay", "spotzee_opt_in", "spotzee_auto", "spotzee_subscription")}
 JANE = "jane@example.org"
@@ -201,6 +201,29 @@ class Words(OracleTest):
         self.commit(self.row(1, opt=False))
         self.withdraw()
         self.commit(self.row(1, opt=True))
+        self.quiet()
+        self.assert_found("stale")
+
+    def test_a_withdrawal_undoes_no_older_word_that_need_not_have_arrived(self):
+        self.requested("changed", by="other")
+        self.commit(self.row(1))
+        self.ledger.memories[JANE].words.append(Word(self.step, self.request, "optional", False))
+        self.quiet()
+        self.requested("withdrawn")
+        self.quiet()
+        self.assert_found()
+        self.ledger.memories[JANE].words.append(Word(self.step, self.request, "optional", False))
+        self.requested("withdrawn")
+        self.quiet()
+        self.assert_found("stale")
+
+    def test_of_two_rows_that_come_to_an_address_together_either_may_be_the_first(self):
+        self.commit(self.row(1), self.row(2, opt=None))
+        self.requested("changed")
+        self.quiet()
+        self.assert_found()
+        self.commit(self.row(3, "new@example.org"), self.row(4, "new@example.org"))
+        self.requested("changed", "new@example.org")
         self.quiet()
         self.assert_found("stale")
 
@@ -418,6 +441,45 @@ class ExternalIds(OracleTest):
         self.contacts[JANE]["externalId"] = "M1"
         self.quiet()
         self.assert_found()
+
+    def moved(self):
+        """Filter the row, change its address, and have it pass the filter again."""
+        self.commit(self.row(1, live=False))
+        self.commit(self.row(1, "new@example.org", live=False))
+        self.commit(self.row(1, "new@example.org"))
+        self.requested("changed", "new@example.org")
+        self.contacts.pop(JANE)
+        self.contacts["new@example.org"]["externalId"] = "M1"
+        self.quiet()
+
+    def test_an_opt_out_moves_along_with_a_contact(self):
+        self.claimed()
+        self.leave()
+        self.moved()
+        self.assert_found()
+
+    def test_but_nothing_else_does(self):
+        self.claimed()
+        self.moved()
+        self.assert_found("stale")
+
+    def test_a_contact_is_not_removed_whose_row_was_forgotten_and_never_read_again(self):
+        self.account.on_delete = "unsubscribe"
+        self.claimed()
+        self.ledger.forgotten(JANE, self.rows)
+        self.commit(self.row(2))
+        self.commit(gone=[1])
+        self.commit(gone=[2])
+        self.ledger.finish(self.rows, list(self.contacts.values()), list(self.people.values()))
+        self.assert_found()
+
+    def test_a_row_without_an_id_withdraws_consent_of_the_contact_of_its_address(self):
+        self.account.on_delete = "ignore"
+        self.claimed()
+        self.commit(self.row(2, mc_ext=None, opt=False))
+        self.commit(gone=[1])
+        self.quiet()
+        self.assert_found("stale")
 
     def test_who_has_a_row_of_that_id_is_not_removed(self):
         self.claimed()
