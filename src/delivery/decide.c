@@ -30,6 +30,7 @@
 #include "delivery/intent.h"
 #include "delivery/known.h"
 #include "delivery/pull.h"
+#include "delivery/shared.h"
 #include "delivery/withhold.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
@@ -168,182 +169,6 @@ read_people(const CsAccount *account, int n, CsItem *items)
 		items[i].person = people[i];
 }
 
-/*
- * Contacts that several rows share
- */
-
-/*
- * Where the provider has one contact for an address, we can know it by the address and
- * by an ID: what is known of it is what was sent last.
- */
-static bool
-is_known_as_alias(const CsItem *item)
-{
-	const CsProvider *provider = item->change->lane->account->endpoint->provider;
-	const CsKnown *alias = &item->person.alias;
-
-	return (provider->abilities & CS_UNIQUE_EMAIL) != 0 && alias->found && alias->action == 'u' &&
-		(alias->email == NULL || strcmp(item->upsert_key, alias->email) == 0) &&
-		alias->key && alias->synced_at > item->known.synced_at &&
-		cs_row_state_stands(alias->watch, alias->key, alias->upsert_key);
-}
-
-static const CsKnown *
-sent_last(const CsItem *item)
-{
-	return is_known_as_alias(item) ? &item->person.alias : &item->known;
-}
-
-/* Did another row speak for the contact last? */
-static bool
-another_spoke(const CsItem *item)
-{
-	const CsKnown *known = sent_last(item);
-
-	return known->key &&
-		!cs_contact_state_is_speaker(known, item->change->lane->watch_id, item->change->key);
-}
-
-/* ... and does it still stand for it? */
-static bool
-another_speaks(const CsItem *item)
-{
-	const CsKnown *known = sent_last(item);
-
-	return another_spoke(item) && cs_row_state_stands(known->watch, known->key, known->upsert_key);
-}
-
-/* ... or has it gone? */
-static bool
-is_unspoken(const CsItem *item)
-{
-	return another_spoke(item) && !another_speaks(item);
-}
-
-/* Has the row not changed, and does another one speak for the contact? */
-static bool
-is_silent(const CsItem *item)
-{
-	return item->change->lane->watch && !cs_known_has_left(item) && item->row.has_digest &&
-		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0 && another_speaks(item);
-}
-
-/* May it be that nothing has to be sent? */
-static bool
-is_plain(const CsItem *item)
-{
-	return !item->change->unconfirmed && item->contact->action == CS_UPSERT &&
-		item->contact->claim != CS_CLAIM;
-}
-
-/*
- * Is a row that has not changed to speak for the contact, because another had left it,
- * and has a third one spoken since?
- */
-static bool
-is_spoken_since(const CsItem *item)
-{
-	const CsChange *change = item->change;
-
-	return (change->origins & CS_ORIGIN_SPEAKER) != 0 && (change->origins & CS_ORIGIN_LIVE) == 0 &&
-		!cs_known_has_left(item) && another_speaks(item) &&
-		(!item->row.has_digest || memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) == 0);
-}
-
-/* Has the contact what the row says, or what a row said that changed later? */
-static bool
-is_unchanged(const CsItem *item)
-{
-	const CsChange *change = item->change;
-	const CsKnown *known = &item->known;
-	bool		same = known->has_digest && known->action == 'u' &&
-	memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
-
-	return is_plain(item) && (same || (sent_last(item)->has_digest && (is_silent(item) || is_spoken_since(item))));
-}
-
-/*
- * The same, but what the contact has is not known, so that the row that speaks for
- * it has to be sent again.  If that row cannot be sent, this one is queued to speak
- * for the contact.
- */
-static bool
-is_left_to_speaker(const CsItem *item)
-{
-	return !sent_last(item)->has_digest && !(item->change->origins & CS_ORIGIN_SPEAKER) && is_plain(item) &&
-		is_silent(item);
-}
-
-/* Can the row that speaks for the contact not be sent? */
-static bool
-speaker_has_failed(const CsItem *item)
-{
-	MemoryContext context = CurrentMemoryContext;
-	const CsKnown *known = sent_last(item);
-	CsSqlScope	scope;
-	bool		failed;
-
-	cs_sql_enter(&scope);
-	failed = cs_failure_upsert_key(item->change->lane->endpoint_id, known->watch, known->key) != NULL;
-	cs_sql_leave(&scope);
-	MemoryContextSwitchTo(context);
-	return failed;
-}
-
-/*
- * May the row have changed since it was read last?  Another mapping may have given it
- * another contact, which it leaves to the row that spoke for its previous one.
- */
-static bool
-has_changed(const CsItem *item)
-{
-	const CsChange *change = item->change;
-
-	if (cs_known_has_left(item))
-		return cs_contact_state_is_speaker(&item->left, change->lane->watch_id, change->key);
-	return item->row.has_digest && memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) != 0;
-}
-
-/*
- * Does the row leave it to the one that speaks?  A scan makes no row speak that is
- * not known to have changed, and whose mapping may have, unless the one that speaks
- * cannot be sent.
- */
-static bool
-defers(const CsItem *item)
-{
-	const CsChange *change = item->change;
-
-	if ((change->origins & CS_ORIGIN_LIVE) || change->lane->watch == NULL ||
-		((change->origins & CS_ORIGIN_SPEAKER) && !is_known_as_alias(item)) ||
-		item->contact->action != CS_UPSERT || item->contact->claim == CS_CLAIM ||
-		!item->row.found || (item->row.withheld && item->known.synced_at == 0) || has_changed(item))
-		return false;
-	return another_speaks(item) && !speaker_has_failed(item);
-}
-
-/*
- * Is a row, or contactsync_upsert(), tried again that failed as it is, and has another row
- * spoken for the contact since?
- */
-static bool
-is_overtaken(const CsItem *item)
-{
-	MemoryContext context = CurrentMemoryContext;
-	const CsChange *change = item->change;
-	const CsLane *lane = change->lane;
-	char	   *key = lane->watch ? (char *) change->key : item->upsert_key;
-	CsFailed	failed = {0};
-
-	if (!lane->has_failures || !is_plain(item) || cs_known_has_left(item) || !another_speaks(item) ||
-		speaker_has_failed(item))
-		return false;
-	cs_failure_read(lane->endpoint_id, lane->watch_id, 1, &key, &failed);
-	MemoryContextSwitchTo(context);
-	return failed.found && failed.has_digest && failed.last_at < item->known.synced_at &&
-		memcmp(&failed.digest, &change->digest, sizeof(pg_uuid_t)) == 0;
-}
-
 /* Is what a row stored of itself true already? */
 static bool
 is_recorded(const CsItem *item)
@@ -449,30 +274,30 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		cs_settle_withheld(settlement, change);
 		return false;
 	}
-	if (is_overtaken(item))
+	if (cs_shared_is_overtaken(item))
 	{
 		/* a no that failed is a failure until it arrives */
 		if (contact->consent == CS_CONSENT_NO)
 			cs_settle_kept(settlement, change);
 		else
-			cs_settle_deferred(settlement, change, sent_last(item)->upsert_key, sent_last(item)->has_digest);
+			cs_settle_deferred(settlement, change, cs_shared_sent_last(item)->upsert_key, cs_shared_sent_last(item)->has_digest);
 		return false;
 	}
-	if (is_unchanged(item))
+	if (cs_shared_is_unchanged(item))
 	{
-		change->takes_over = change->lane->watch && is_unspoken(item);
+		change->takes_over = change->lane->watch && cs_shared_is_unspoken(item);
 		cs_settle_unchanged(settlement, change, change->lane->watch && !is_recorded(item));
 		return false;
 	}
-	if (is_left_to_speaker(item))
+	if (cs_shared_is_left_to_speaker(item))
 	{
-		cs_settle_left_to(settlement, change, sent_last(item)->watch, sent_last(item)->key);
+		cs_settle_left_to(settlement, change, cs_shared_sent_last(item)->watch, cs_shared_sent_last(item)->key);
 		return false;
 	}
-	if (defers(item))
+	if (cs_shared_defers(item))
 	{
-		cs_settle_deferred(settlement, change, sent_last(item)->upsert_key,
-						   sent_last(item)->has_digest && !change->unconfirmed);
+		cs_settle_deferred(settlement, change, cs_shared_sent_last(item)->upsert_key,
+						   cs_shared_sent_last(item)->has_digest && !change->unconfirmed);
 		return false;
 	}
 	withhold_from_address(item);

@@ -1,0 +1,176 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared.c
+ *		Whether a row that was read speaks for a contact that several rows share.
+ *
+ * The row that changed last speaks for the contact.  A row that did not change does
+ * not speak, whatever the others said meanwhile.  What a scan reads need not have
+ * changed, nor need what is tried again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/sql.h"
+#include "delivery/account.h"
+#include "delivery/shared.h"
+#include "provider/provider.h"
+#include "store/contact_state.h"
+#include "store/failure.h"
+#include "store/row_state.h"
+
+/*
+ * Where the provider has one contact for an address, we can know it by the address and
+ * by an ID: what is known of it is what was sent last.
+ */
+static bool
+is_known_as_alias(const CsItem *item)
+{
+	const CsProvider *provider = item->change->lane->account->endpoint->provider;
+	const CsKnown *alias = &item->person.alias;
+
+	return (provider->abilities & CS_UNIQUE_EMAIL) != 0 && alias->found && alias->action == 'u' &&
+		(alias->email == NULL || strcmp(item->upsert_key, alias->email) == 0) &&
+		alias->key && alias->synced_at > item->known.synced_at &&
+		cs_row_state_stands(alias->watch, alias->key, alias->upsert_key);
+}
+
+const CsKnown *
+cs_shared_sent_last(const CsItem *item)
+{
+	return is_known_as_alias(item) ? &item->person.alias : &item->known;
+}
+
+/* Did another row speak for the contact last? */
+static bool
+another_spoke(const CsItem *item)
+{
+	const CsKnown *known = cs_shared_sent_last(item);
+
+	return known->key &&
+		!cs_contact_state_is_speaker(known, item->change->lane->watch_id, item->change->key);
+}
+
+/* ... and does it still stand for it? */
+static bool
+another_speaks(const CsItem *item)
+{
+	const CsKnown *known = cs_shared_sent_last(item);
+
+	return another_spoke(item) && cs_row_state_stands(known->watch, known->key, known->upsert_key);
+}
+
+bool
+cs_shared_is_unspoken(const CsItem *item)
+{
+	return another_spoke(item) && !another_speaks(item);
+}
+
+/* Has the row not changed, and does another one speak for the contact? */
+static bool
+is_silent(const CsItem *item)
+{
+	return item->change->lane->watch && !cs_known_has_left(item) && item->row.has_digest &&
+		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0 && another_speaks(item);
+}
+
+/* May it be that nothing has to be sent? */
+static bool
+is_plain(const CsItem *item)
+{
+	return !item->change->unconfirmed && item->contact->action == CS_UPSERT &&
+		item->contact->claim != CS_CLAIM;
+}
+
+/*
+ * Is a row that has not changed to speak for the contact, because another had left it,
+ * and has a third one spoken since?
+ */
+static bool
+is_spoken_since(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	return (change->origins & CS_ORIGIN_SPEAKER) != 0 && (change->origins & CS_ORIGIN_LIVE) == 0 &&
+		!cs_known_has_left(item) && another_speaks(item) &&
+		(!item->row.has_digest || memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) == 0);
+}
+
+bool
+cs_shared_is_unchanged(const CsItem *item)
+{
+	const CsChange *change = item->change;
+	const CsKnown *known = &item->known;
+	bool		same = known->has_digest && known->action == 'u' &&
+	memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
+
+	return is_plain(item) && (same || (cs_shared_sent_last(item)->has_digest && (is_silent(item) || is_spoken_since(item))));
+}
+
+bool
+cs_shared_is_left_to_speaker(const CsItem *item)
+{
+	return !cs_shared_sent_last(item)->has_digest && !(item->change->origins & CS_ORIGIN_SPEAKER) && is_plain(item) &&
+		is_silent(item);
+}
+
+/* Can the row that speaks for the contact not be sent? */
+static bool
+speaker_has_failed(const CsItem *item)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const CsKnown *known = cs_shared_sent_last(item);
+	CsSqlScope	scope;
+	bool		failed;
+
+	cs_sql_enter(&scope);
+	failed = cs_failure_upsert_key(item->change->lane->endpoint_id, known->watch, known->key) != NULL;
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+	return failed;
+}
+
+/*
+ * May the row have changed since it was read last?  Another mapping may have given it
+ * another contact, which it leaves to the row that spoke for its previous one.
+ */
+static bool
+has_changed(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	if (cs_known_has_left(item))
+		return cs_contact_state_is_speaker(&item->left, change->lane->watch_id, change->key);
+	return item->row.has_digest && memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) != 0;
+}
+
+bool
+cs_shared_defers(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	if ((change->origins & CS_ORIGIN_LIVE) || change->lane->watch == NULL ||
+		((change->origins & CS_ORIGIN_SPEAKER) && !is_known_as_alias(item)) ||
+		item->contact->action != CS_UPSERT || item->contact->claim == CS_CLAIM ||
+		!item->row.found || (item->row.withheld && item->known.synced_at == 0) || has_changed(item))
+		return false;
+	return another_speaks(item) && !speaker_has_failed(item);
+}
+
+bool
+cs_shared_is_overtaken(const CsItem *item)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const CsChange *change = item->change;
+	const CsLane *lane = change->lane;
+	char	   *key = lane->watch ? (char *) change->key : item->upsert_key;
+	CsFailed	failed = {0};
+
+	if (!lane->has_failures || !is_plain(item) || cs_known_has_left(item) || !another_speaks(item) ||
+		speaker_has_failed(item))
+		return false;
+	cs_failure_read(lane->endpoint_id, lane->watch_id, 1, &key, &failed);
+	MemoryContextSwitchTo(context);
+	return failed.found && failed.has_digest && failed.last_at < item->known.synced_at &&
+		memcmp(&failed.digest, &change->digest, sizeof(pg_uuid_t)) == 0;
+}
