@@ -530,6 +530,7 @@ CREATE TABLE contactsync.contact (
 	held		boolean	NOT NULL,
 	inherited	boolean	NOT NULL DEFAULT false,
 	direct		boolean	NOT NULL,
+	direct_no	boolean	NOT NULL DEFAULT false,
 	remote_id	text,
 	remote_status text,
 	remote_updated_at text,
@@ -553,6 +554,7 @@ COMMENT ON COLUMN contactsync.contact.opted_out IS 'the person opted out at the 
 COMMENT ON COLUMN contactsync.contact.held IS 'opt_in is true and was not claimed: it is not known whether the person opted out there before';
 COMMENT ON COLUMN contactsync.contact.inherited IS 'the claim was made for another contact with the address, before this one was created without it';
 COMMENT ON COLUMN contactsync.contact.direct IS 'contactsync_upsert() made it';
+COMMENT ON COLUMN contactsync.contact.direct_no IS '... and said false or null last';
 COMMENT ON COLUMN contactsync.contact.remote_updated_at IS 'as the provider writes it';
 COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to, separated by spaces';
 

@@ -110,7 +110,7 @@ cs_claim_asks_others(const CsClaimFacts *facts)
 static bool
 says_no_by_upsert(const CsClaimFacts *facts)
 {
-	return (facts->known->direct || (facts->person->elsewhere && facts->person->contact.direct)) &&
+	return (facts->known->direct_no || (facts->person->elsewhere && facts->person->contact.direct_no)) &&
 		was_not_true(said_of_contacts(facts));
 }
 

@@ -91,6 +91,17 @@ mute_upsert(const CsItem *item, const CsClaimFacts *facts)
 		contact->consent = CS_CONSENT_NULL;
 }
 
+/* Does contactsync_upsert() say false or null?  Without opt_in, it says what it said last. */
+static bool
+is_direct_no(const CsItem *item)
+{
+	const CsContact *contact = item->contact;
+
+	if (item->change->lane->watch || contact->consent == CS_CONSENT_YES)
+		return false;
+	return (contact->present & (CS_FIELD_BIT(CS_OPT_IN) | CS_FIELD_BIT(CS_STATUS))) != 0 || item->known.direct_no;
+}
+
 /*
  * A claim that the provider has to prove first: where contacts can be listed, that
  * they have been tells.
@@ -232,6 +243,7 @@ cs_known_apply(const CsItem *item)
 
 	mute_upsert(item, &facts);
 	facts.consent = contact->consent;
+	contact->direct_no = is_direct_no(item);
 	contact->claim = decide_claim(item, &facts);
 	item->change->is_word = contact->claim == CS_CLAIM && item->row.found && !cs_known_has_left(item) &&
 		(item->row.opt_in == CS_CONSENT_NO || item->row.opt_in == CS_CONSENT_NULL);

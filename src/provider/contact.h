@@ -147,6 +147,8 @@ typedef struct CsContact
 								 * changed since it was created */
 	bool		direct;			/* from cs_contact_from_jsonb(), not a watch:
 								 * there is no mapping that could be at fault */
+	bool		direct_no;		/* ... which says false or null, or said so
+								 * last */
 } CsContact;
 
 /* Why a contact cannot be sent; strings are palloc'd or constant. */

@@ -40,6 +40,7 @@ enum
 	CONTACT_HELD,
 	CONTACT_INHERITED,
 	CONTACT_DIRECT,
+	CONTACT_DIRECT_NO,
 	CONTACT_REMOTE_ID,
 	CONTACT_REMOTE_STATUS,
 	CONTACT_REMOTE_UPDATED_AT,
@@ -93,6 +94,7 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->held = cs_keyed_table_bool(table, CONTACT_HELD);
 	known->inherited = cs_keyed_table_bool(table, CONTACT_INHERITED);
 	known->direct = cs_keyed_table_bool(table, CONTACT_DIRECT);
+	known->direct_no = cs_keyed_table_bool(table, CONTACT_DIRECT_NO);
 	known->remote_id = utf8_of(table, CONTACT_REMOTE_ID);
 	known->topics = utf8_of(table, CONTACT_TOPICS);
 }
@@ -329,6 +331,8 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	const CsContact *contact = stored->contact;
 	bool		direct = stored->watch == 0 ? contact->action == CS_UPSERT :
 	found && cs_keyed_table_bool(&writer->table, CONTACT_DIRECT);
+	bool		direct_no = stored->watch == 0 ? contact->direct_no :
+	found && cs_keyed_table_bool(&writer->table, CONTACT_DIRECT_NO);
 
 	cs_keyed_table_set(writer, CONTACT_ENDPOINT, Int32GetDatum(endpoint));
 	cs_keyed_table_set_text(writer, CONTACT_UPSERT_KEY, stored->upsert_key);
@@ -355,6 +359,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set(writer, CONTACT_HELD, BoolGetDatum(stored->held));
 	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(stored->inherited));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(direct));
+	cs_keyed_table_set(writer, CONTACT_DIRECT_NO, BoolGetDatum(direct_no));
 	set_remote(writer, CONTACT_REMOTE_ID, stored->remote_id, found);
 	set_remote(writer, CONTACT_REMOTE_STATUS, stored->remote_status, found);
 	set_remote(writer, CONTACT_REMOTE_UPDATED_AT, stored->remote_updated_at, found);
@@ -411,6 +416,7 @@ fill_unknown(CsKeyedWriter *writer, int endpoint, const CsContactIntent *intent)
 	cs_keyed_table_set(writer, CONTACT_HELD, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(intent->watch == 0));
+	cs_keyed_table_set(writer, CONTACT_DIRECT_NO, BoolGetDatum(intent->direct_no));
 }
 
 static void
@@ -433,7 +439,10 @@ intend(CsContactWriter *to, int n, const void *arg)
 		if (intents[i].upserts)
 			cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum('u'));
 		if (intents[i].upserts && intents[i].watch == 0)
+		{
 			cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(true));
+			cs_keyed_table_set(writer, CONTACT_DIRECT_NO, BoolGetDatum(intents[i].direct_no));
+		}
 		if (intents[i].withdraws)
 			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_NO));
 		if (intents[i].ends_claim)

@@ -44,6 +44,7 @@ typedef struct CsKnown
 	bool		inherited;		/* the claim was another contact's, which had
 								 * the address before */
 	bool		direct;			/* contactsync_upsert() made it */
+	bool		direct_no;		/* ... and said false or null last */
 	char	   *remote_id;		/* UTF-8, like the next */
 	char	   *topics;
 } CsKnown;
@@ -84,6 +85,7 @@ typedef struct CsContactIntent
 	bool		withdraws;		/* a row says no */
 	bool		ends_claim;		/* ... and consent that was claimed is over */
 	bool		claims;			/* consent is claimed by a word */
+	bool		direct_no;		/* contactsync_upsert() says false or null */
 } CsContactIntent;
 
 /*

@@ -120,7 +120,7 @@ forget_contacts(const Datum *args)
 
 	/* consent of what is left is remembered, or is not to be */
 	static CsStatement leave = {
-		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, inherited = false, direct = false, opt_in_at = NULL"
+		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, inherited = false, direct = false, direct_no = false, opt_in_at = NULL"
 		" FROM " CONTACTS " WHERE " OF_CONTACT("c") " AND " IS_ERASED("c"),
 		TYPES
 	};

@@ -336,7 +336,9 @@ class Ledger:
             memory.said = opt
         memory.known, memory.abandoned = True, False
         memory.row_said_no |= opt is False
-        self.upserted[address] = (opt, name, step)
+        # without opt_in it says nothing, and its contact "stands until an upsert or forget ends it"
+        said = opt if opt is not None else self.upserted.get(address, (None,))[0]
+        self.upserted[address] = (said, name, step)
 
     def unwatched(self, rows, table):
         """Record the end of a watch; its contacts are not removed any more."""

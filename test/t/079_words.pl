@@ -71,6 +71,19 @@ foreach my $name (qw(mailingcore campaignlark))
 	$settle->("INSERT INTO $name VALUES (60, 'g\@example.com', true, 'G')");
 	is($is_in_now->('g@example.com'), 0, "$name: a new row says nothing while contactsync_upsert() says no");
 
+	# ... which says nothing without opt_in; what it said before stands then. CampaignLark needs a status for new contacts
+	$node->safe_psql('postgres', "ALTER SERVER $account OPTIONS (ADD new_contacts 'unsubscribed')") if $name eq 'campaignlark';
+	my $upsert = sub { $settle->("SELECT contactsync_upsert('$account', '{\"email\": \"$_[0]\@example.com\"$_[1]}')") };
+	$settle->("INSERT INTO $name VALUES (64, 'u\@example.com', false, 'U'), (66, 'v\@example.com', false, 'V')");
+	$upsert->('u', '');
+	$settle->("UPDATE $name SET id = 65, wants = true WHERE id = 64");
+	is($is_in_now->('u@example.com'), 1, "$name: contactsync_upsert() without opt_in does not keep a word back");
+	$upsert->('v', ', "opt_in": false');
+	$upsert->('v', '');
+	$settle->("UPDATE $name SET id = 67, wants = true WHERE id = 66");
+	is($is_in_now->('v@example.com'), 0, "$name: nor does it take back the no that it said before");
+	$node->safe_psql('postgres', "ALTER SERVER $account OPTIONS (DROP new_contacts)") if $name eq 'campaignlark';
+
 	# null says nothing, whatever becomes of the contact in between
 	$settle->("INSERT INTO $name VALUES (50, 'f\@example.com', true, 'F'), (51, 'h\@example.com', NULL, 'H')");
 	$opt_out->('f@example.com');
