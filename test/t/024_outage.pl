@@ -15,7 +15,7 @@ sub prepare
 	my ($name, $at, $provider, %server) = @_;
 
 	create_server($node, $at, $provider, account => $name, server => { pace => 1000, burst => 1000, max_retries => 2, %server });
-	my $mapping = $provider eq 'spotzee' ? '"external_id": "id"' : '"opt_in": "consent"';
+	my $mapping = { spotzee => '"external_id": "id"', map { $_ => '"first_name": "email"' } 'caramel', 'owlat' }->{$provider} // '"opt_in": "consent"';
 
 	$node->safe_psql(
 		'postgres', qq{
@@ -122,22 +122,27 @@ $node->safe_psql('postgres', q{INSERT INTO single VALUES (103, 'other@example.co
 is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.failures WHERE server = 'single'}), '102', 'it fails as soon as another one succeeds');
 is(status('single'), 'idle|0|1', 'the server is idle');
 
-# the row that failed is deleted during the outage: the provider is probed with what an import finds
-prepare('emptied', $sandbox, 'mailingcore');
-$node->safe_psql(
-	'postgres', q{
-	ALTER TABLE emptied DISABLE TRIGGER USER;
-	INSERT INTO emptied SELECT g, format('c%s@example.com', g) FROM generate_series(1, 50) g;
-	ALTER TABLE emptied ENABLE TRIGGER USER;
-});
-$sandbox->fault('mailingcore', { match => { account => 'emptied' }, times => undef, action => { status => 503 } });
-$node->safe_psql('postgres', q{INSERT INTO emptied VALUES (100, 'gone@example.com')});
-wait_for('calls that fail', sub { attempts('emptied') >= 3 });
-$node->safe_psql('postgres', q{DELETE FROM emptied WHERE id = 100});
-wait_for('the deletion to be read', sub { status('emptied') =~ /^unavailable\|0\|/ });
-$sandbox->clear_faults('mailingcore', account => 'emptied');
-$node->safe_psql('postgres', q{SELECT * FROM contactsync_import('emptied', 'emptied'); CALL contactsync_wait('emptied')});
-is($sandbox->count('mailingcore', account => 'emptied')->{contacts}, 50, 'an import ends an outage after which nothing was queued');
+# the row that failed is deleted during the outage: each provider is probed with what an import finds
+foreach my $provider ('caramel', 'owlat', 'spotzee', 'mailingcore', 'campaignlark')
+{
+	my $name = "emptied$provider";
+
+	prepare($name, $sandbox, $provider);
+	$node->safe_psql(
+		'postgres', qq{
+		ALTER TABLE $name DISABLE TRIGGER USER;
+		INSERT INTO $name SELECT g, format('c%s\@example.com', g) FROM generate_series(1, 50) g;
+		ALTER TABLE $name ENABLE TRIGGER USER;
+	});
+	$sandbox->fault($provider, { match => { account => $name }, times => undef, action => { status => 503 } });
+	$node->safe_psql('postgres', qq{INSERT INTO $name VALUES (100, 'gone\@example.com')});
+	wait_for('calls that fail', sub { attempts($name) >= 3 });
+	$node->safe_psql('postgres', qq{DELETE FROM $name WHERE id = 100});
+	wait_for('the deletion to be read', sub { status($name) =~ /^unavailable\|0\|/ });
+	$sandbox->clear_faults($provider, account => $name);
+	$node->safe_psql('postgres', qq{SELECT * FROM contactsync_import('$name', '$name', automations => 'paused'); CALL contactsync_wait('$name')});
+	is($sandbox->count($provider, account => $name)->{contacts}, 50, "$provider: an import ends an outage after which nothing was queued");
+}
 
 $node->stop;
 done_testing();
