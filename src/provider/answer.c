@@ -16,6 +16,7 @@
 
 #include "base/text.h"
 #include "provider/answer.h"
+#include "provider/email.h"
 
 /* A list of errors is cut off after this many bytes. */
 #define MAX_TEXT	500
@@ -287,6 +288,25 @@ cs_answer_judge_unreadable(const CsEndpoint *endpoint, const CsBatch *batch,
 					   "%s answered with status %d and %s, so it is unknown what happened to the contacts",
 					   endpoint->provider->title, response->status,
 					   response->body_len == 0 ? "no body" : "a body that is not understood");
+}
+
+static bool
+is_ascii(const char *text)
+{
+	for (; *text; text++)
+		if (IS_HIGHBIT_SET(*text))
+			return false;
+	return true;
+}
+
+bool
+cs_answer_is_another(const CsContact *contact, CsJson *email)
+{
+	const char *ours = contact->value[CS_EMAIL];
+	const char *theirs = cs_json_string(email);
+
+	return ours && theirs && *theirs && is_ascii(ours) && is_ascii(theirs) &&
+		strcmp(cs_email_normalize(ours), cs_email_normalize(theirs)) != 0;
 }
 
 void

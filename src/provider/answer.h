@@ -39,7 +39,13 @@ extern void cs_answer_judge_unreadable(const CsEndpoint *endpoint, const CsBatch
 									   CsJudgement *judgement);
 
 /*
- * Judge a 2xx whose summary cannot be true of this call, such as more successes than
+ * Does an answer name the address of another contact?  It need not name any, and an
+ * address that is not ASCII may come back in another notation.
+ */
+extern bool cs_answer_is_another(const CsContact *contact, CsJson *email);
+
+/*
+ * Judge a 2xx that cannot be true of this call, such as more successes than
  * contacts: nothing is known, and the call is repeated.
  */
 extern void cs_answer_judge_contradictory(const CsEndpoint *endpoint, const CsResponse *response,

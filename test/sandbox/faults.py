@@ -18,7 +18,7 @@ REPLACING = {"status", "body", "html", "huge", "redirect"}  # replace the answer
 MANGLING = {"reset", "truncate", "invalid_json"}            # damage the answer in transit
 DELAYING = {"latency", "stall", "stall_at"}
 ADDING = {"headers", "retry_after", "reject_items"}
-ENCODING = {"gzip", "byte_order_mark"}                      # the same answer in other bytes
+ENCODING = {"gzip", "brotli", "byte_order_mark"}            # the same answer in other bytes
 ACTIONS = REPLACING | MANGLING | DELAYING | ADDING | ENCODING
 
 
@@ -150,6 +150,9 @@ class Faults:
         return text
 
 
+BLOCK = 1 << 16
+
+
 def encode(action, content, headers):
     """Return the bytes of an answer with a byte order mark, or compressed, whether asked for or not."""
     if "byte_order_mark" in action:
@@ -157,7 +160,22 @@ def encode(action, content, headers):
     if "gzip" in action:
         content = gzip.compress(content)
         headers["Content-Encoding"] = "gzip"
+    if "brotli" in action:
+        content = brotli(content)
+        headers["Content-Encoding"] = "br"
     return content
+
+
+def brotli(content):
+    """Return a brotli stream (RFC 7932) of blocks that are not compressed, since Python has no encoder."""
+    stream = bytearray()
+    for start in range(0, len(content), BLOCK):
+        block = content[start:start + BLOCK]
+        # bits: WBITS 0 at the beginning, ISLAST 0, MNIBBLES 00, MLEN - 1 in 16 bits, ISUNCOMPRESSED 1
+        header = (len(block) - 1) << 3 | 1 << 19
+        stream += (header if stream else header << 1).to_bytes(3, "little") + block
+    # ISLAST and ISLASTEMPTY, after WBITS if there was no block
+    return bytes(stream + (b"\x03" if stream else b"\x06"))
 
 
 def made_up_answer(action, provider, request):

@@ -8,7 +8,7 @@ GRANT CREATE ON SCHEMA public TO regress_judge_campaignlark;
 SET SESSION AUTHORIZATION regress_judge_campaignlark;
 CREATE SERVER lark FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'campaignlark');
 CREATE FUNCTION answer(status text, error text DEFAULT '') RETURNS text LANGUAGE sql
-RETURN format('{%s"data": {"id": "64f1a2b3c4d5e6f7a8b9c0d1", "status": "%s", "tags": [{"id": 1, "name": "newsletter"}], "data": {"email_address": "tywin@example.com"}, "created_at": "2024-02-15T10:30:00Z", "updated_at": "2024-02-15T10:30:00Z"}}', error, status);
+RETURN format('{%s"data": {"id": "64f1a2b3c4d5e6f7a8b9c0d1", "status": "%s", "tags": [{"id": 1, "name": "newsletter"}], "data": {"email_address": "jane@example.com"}, "created_at": "2024-02-15T10:30:00Z", "updated_at": "2024-02-15T10:30:00Z"}}', error, status);
 CREATE FUNCTION refusal(message text) RETURNS text LANGUAGE sql
 RETURN jsonb_build_object('error', jsonb_build_object('message', message));
 
@@ -21,15 +21,24 @@ SELECT verdict, outcome, remote_id FROM contactsync_judge('lark', 201, NULL, '{"
 SELECT status, opt_in, state, outcome, opted_out, claimed
 FROM (VALUES ('SUBSCRIBED'), ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS s (status), (VALUES (true), (false)) AS o (opt_in),
 	(VALUES ('{}'::jsonb), ('{"claimed": true}')) AS t (state),
-	contactsync_judge('lark', 200, NULL, answer(status), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => state);
+	contactsync_judge('lark', 200, NULL, answer(status), jsonb_build_object('email', 'jane@example.com', 'opt_in', opt_in), state => state);
 
 -- it stays known until there is a new word
 SELECT opt_in, wanted, opted_out, claimed FROM (VALUES (true, NULL), (NULL, NULL), (false, NULL), (NULL, 'SUBSCRIBED'), (NULL, 'UNSUBSCRIBED')) AS t (opt_in, wanted),
-	contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in, 'status', wanted), 1, state => '{"opted_out": true}');
-SELECT verdict, opted_out, claimed FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), '{"email": "a@example.com", "opt_in": true}', state => '{"opted_out": true, "claim": "yes"}');
+	contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), jsonb_build_object('email', 'jane@example.com', 'opt_in', opt_in, 'status', wanted), 1, state => '{"opted_out": true}');
+SELECT verdict, opted_out, claimed FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), '{"email": "jane@example.com", "opt_in": true}', state => '{"opted_out": true, "claim": "yes"}');
 -- the status that was sent matters, not opt_in alone
 SELECT wanted, opt_in, claimed FROM (VALUES ('SUBSCRIBED', NULL), ('UNCONFIRMED', NULL), ('UNSUBSCRIBED', true), ('SUBSCRIBED', false)) AS t (wanted, opt_in),
-	contactsync_judge('lark', 200, NULL, answer(wanted), jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in, 'status', wanted));
+	contactsync_judge('lark', 200, NULL, answer(wanted), jsonb_build_object('email', 'jane@example.com', 'opt_in', opt_in, 'status', wanted));
+
+-- an answer that cannot be true: about another address, or with a status that was withdrawn
+SELECT verdict, reason, message FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), '{"email": "jaime@example.com", "opt_in": true}');
+SELECT verdict FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), '{"email": "JANE@example.com ", "opt_in": true}');
+SELECT wanted, status, verdict, message, claimed FROM (VALUES ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS w (wanted), (VALUES ('SUBSCRIBED'), ('UNCONFIRMED'), ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS s (status),
+	contactsync_judge('lark', 200, NULL, answer(status), jsonb_build_object('email', 'jane@example.com', 'status', wanted), state => '{"claimed": true}');
+SELECT action, verdict, message FROM (VALUES ('unsubscribe'), ('upsert')) AS a (action), contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), '{"email": "jane@example.com", "status": "UNSUBSCRIBED"}', 2, action);
+-- nor is the contact of another address what was looked up
+SELECT verdict, message FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), '{"email": "jaime@example.com", "opt_in": true}', state => '{"claim": "no"}');
 
 -- the errors on the page
 SELECT verdict, at_fault, reason, field, message FROM (VALUES
@@ -47,7 +56,7 @@ SELECT verdict, at_fault, reason, field FROM contactsync_judge('lark', 400, NULL
 -- with drop_unknown_fields they are omitted one by one
 ALTER SERVER lark OPTIONS (ADD drop_unknown_fields 'true');
 CREATE FUNCTION ann() RETURNS jsonb LANGUAGE sql
-RETURN jsonb '{"email": "a@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "colour": "red"}}';
+RETURN jsonb '{"email": "jane@example.com", "opt_in": true, "first_name": "Ann", "attributes": {"plan": "pro", "colour": "red"}}';
 SELECT verdict, next_step, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag colour'), ann());
 SELECT body FROM contactsync_preview('lark', ann(), 65536);
 SELECT verdict, next_step, message FROM contactsync_judge('lark', 400, NULL, refusal('We were unable to find a field with the merge_tag first_name'), ann(), 65536);
@@ -67,17 +76,17 @@ CREATE FUNCTION nobody() RETURNS text LANGUAGE sql RETURN refusal('We couldn''t 
 SELECT status, opt_in, verdict, next_step, message, outcome, remote_id
 FROM (VALUES (404, nobody()), (200, answer('SUBSCRIBED')), (200, answer('UNSUBSCRIBED')), (200, answer('COMPLAINED')), (200, '{"data": {"id": "1"}}'), (200, ''), (404, ''), (404, refusal('Not found'))) AS s (status, body),
 	(VALUES (NULL::bool), (true)) AS o (opt_in),
-	contactsync_judge('lark', status, NULL, body, jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), state => '{"claim": "no"}');
+	contactsync_judge('lark', status, NULL, body, jsonb_build_object('email', 'jane@example.com', 'opt_in', opt_in), state => '{"claim": "no"}');
 -- after the lookup: a contact that opted out there is not subscribed, and the opt-out is stored
 SELECT claim, verdict, outcome, remote_status, opted_out, claimed FROM (VALUES ('if_new'), ('no')) AS c (claim), (VALUES ('SUBSCRIBED'), ('UNSUBSCRIBED'), ('COMPLAINED')) AS s (there),
-	contactsync_judge('lark', 200, NULL, answer(there), '{"email": "a@example.com", "opt_in": true}', 1, state => jsonb_build_object('claim', claim));
+	contactsync_judge('lark', 200, NULL, answer(there), '{"email": "jane@example.com", "opt_in": true}', 1, state => jsonb_build_object('claim', claim));
 -- a contact that was merged without a status: CampaignLark subscribes it if it is new
 SELECT there, verdict, outcome, opted_out, claimed FROM (VALUES ('SUBSCRIBED'), ('UNSUBSCRIBED'), ('COMPLAINED'), ('CLEANED')) AS s (there),
-	contactsync_judge('lark', 200, NULL, answer(there), '{"email": "a@example.com", "opt_in": true}', state => '{"claim": "if_new"}');
-SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 1);
-SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "a@example.com"}', 2);
+	contactsync_judge('lark', 200, NULL, answer(there), '{"email": "jane@example.com", "opt_in": true}', state => '{"claim": "if_new"}');
+SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "jane@example.com"}', 1);
+SELECT verdict, outcome, remote_status, opted_out FROM contactsync_judge('lark', 200, NULL, answer('UNSUBSCRIBED'), '{"email": "jane@example.com"}', 2);
 -- a 404 of the upsert itself means a wrong URL
-SELECT verdict, reason FROM contactsync_judge('lark', 404, NULL, nobody(), '{"email": "a@example.com"}', 2);
+SELECT verdict, reason FROM contactsync_judge('lark', 404, NULL, nobody(), '{"email": "jane@example.com"}', 2);
 ALTER SERVER lark OPTIONS (DROP new_contacts);
 
 -- another address: with on_email_change the old contact is unsubscribed, by another call

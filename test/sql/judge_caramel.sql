@@ -25,6 +25,11 @@ SELECT verdict, outcome, remote_id, claimed, body FROM (VALUES
 -- an answer to another request, or to none
 SELECT verdict, reason, body FROM (VALUES ('{"jsonrpc": "2.0", "id": 2, "result": {"id": "con_1"}}'), ('{"jsonrpc": "2.0", "id": "x", "result": {}}'), ('{"jsonrpc": "2.0", "id": 1}'), (rpc('null')), (rpc('"ok"')), (''), ('{}'), ('[]'), ('data: x'), (E'data: \n')) AS t (body), contactsync_judge('car', 200, NULL, body);
 
+-- an answer that cannot be true: about the contact of another address, or of another business
+SELECT verdict, reason, message, body FROM (VALUES (rpc('{"id": "con_1", "email": "john@example.com"}')), (rpc('{"content": [{"type": "text", "text": "{\"id\": \"con_2\", \"email\": \"john@example.com\"}"}]}')),
+	(rpc('{"id": "con_1", "email": "Jane@Example.com"}')), (rpc('{"id": "con_1", "business_id": "bus_2", "email": "jane@example.com"}')), (rpc('{"id": "con_1", "business_id": "bus_1"}'))) AS t (body),
+	contactsync_judge('car', 200, NULL, body, '{"email": "jane@example.com"}');
+
 -- the table of the page, by HTTP status
 SELECT status, verdict, at_fault, reason, code, field, message FROM (VALUES
 	(400, rest('email_required', 'Email is required.')), (401, rest('unauthorized')), (403, rest('tier_required', 'Business tier or above.')), (429, rest('rate_limited')), (500, rest('internal_error')),

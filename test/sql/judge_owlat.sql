@@ -45,6 +45,11 @@ SELECT status, verdict, retry_after, throttled, reason, message FROM (VALUES
 -- answers that are not understood
 SELECT verdict, reason, body FROM (VALUES (''), ('{}'), ('{"data": null}'), ('{"data": {}}'), ('[]'), ('ok')) AS t (body), contactsync_judge('owl', 201, NULL, body, mira());
 
+-- an answer that cannot be true: about the contact of another address
+SELECT step, verdict, reason, message FROM (VALUES (0), (2), (3)) AS t (step), contactsync_judge('owl', 200, NULL, contact(), '{"email": "noa@acme.io", "first_name": "Noa"}', step);
+SELECT verdict FROM contactsync_judge('owl', 201, NULL, contact(), '{"email": " MIRA@acme.io"}');
+SELECT body, verdict, message FROM (VALUES ('{"data": {"id": "k1", "deleted": true}}'), ('{"data": {"id": "k1", "deleted": false}}')) AS t (body), contactsync_judge('owl', 200, NULL, body, mira(), action => 'delete');
+
 -- the topic follows after a success, whether created or updated
 ALTER SERVER owl OPTIONS (ADD topic_id 'top1');
 SELECT step, status, verdict, next_step, remote_id FROM (VALUES (0, 201), (2, 200), (3, 201)) AS t (step, status), contactsync_judge('owl', status, NULL, contact(), mira(), step);
@@ -56,6 +61,10 @@ FROM (VALUES (NULL::text), ('null'), ('true'), ('false')) AS o (opt_in), (VALUES
 SELECT verdict, outcome, topics, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "contactId": "k1", "topicId": "top1", "doiStatus": "not_required"}}', mira(), 4);
 SELECT verdict, outcome, note FROM contactsync_judge('owl', 201, NULL, '{"data": {"success": true, "doiStatus": "pending"}}', mira(), 4);
 SELECT verdict, outcome, topics, note FROM contactsync_judge('owl', 200, NULL, '{"data": {"success": true, "removed": true}}', mira() || '{"opt_in": false}', 4, state => '{"topics": "top1"}');
+-- an answer about another topic, or that says that nothing was done, or says nothing
+SELECT opt_in, body, verdict, reason, message FROM (VALUES (true), (false)) AS o (opt_in), (VALUES
+	('{"data": {"success": true, "contactId": "k1", "topicId": "top1"}}'), ('{"data": {"success": true, "contactId": "k1", "topicId": "top9"}}'), ('{"data": {"success": false, "removed": false}}'), ('{"data": {}}'), ('')) AS t (body),
+	contactsync_judge('owl', 201, NULL, body, mira() || jsonb_build_object('opt_in', opt_in), 4, state => '{"topics": "top1", "remote_id": "k1"}');
 -- another topic needs a word as well
 ALTER SERVER owl OPTIONS (SET topic_id 'top2');
 SELECT claim, before, verdict, next_step, topics FROM (VALUES ('yes'), ('no')) AS c (claim), (VALUES ('top1'), ('top1 top2'), ('top2 top1'), ('top22 top')) AS t (before),

@@ -23,6 +23,9 @@ my %title = (map({ $_ => ucfirst } keys %mapping), mailingcore => 'MailingCore',
 my %server = (campaignlark => { new_contacts => 'subscribed' });
 my %account = map { $_ => "strange$_" } keys %mapping;
 
+# libcurl takes brotli where it was built with it
+my $brotli = grep { /^brotli$/ } split /\n/, `curl-config --features`;
+
 foreach my $provider (sort keys %mapping)
 {
 	create_server($node, $sandbox, $provider, account => $account{$provider}, server => { pace => 500, burst => 50, %{ $server{$provider} // {} } });
@@ -73,7 +76,7 @@ foreach my $provider (sort keys %mapping)
 	my $retries = sql(qq{SELECT count(*) FROM contactsync.calls WHERE server = '$name' AND verdict = 'retry'});
 
 	# the provider's own answer, in other bytes
-	foreach my $case ([ 'a compressed answer', { gzip => \1 } ], [ 'a byte order mark', { byte_order_mark => \1 } ], [ 'both', { gzip => \1, byte_order_mark => \1 } ])
+	foreach my $case ([ 'a compressed answer', { gzip => \1 } ], $brotli ? [ 'an answer compressed by brotli', { brotli => \1 } ] : (), [ 'a byte order mark', { byte_order_mark => \1 } ], [ 'both', { gzip => \1, byte_order_mark => \1 } ])
 	{
 		my ($what, $action) = @$case;
 

@@ -70,6 +70,24 @@ read_contact(CsJson *doc, CsOutcome *outcome)
 	return outcome->remote_id != NULL || outcome->remote_status != NULL;
 }
 
+/*
+ * Return what of a success cannot be true, or NULL: that it is about another address,
+ * or that a contact can be mailed that was sent with a status that forbids it.
+ */
+static const char *
+find_contradiction(const CsCampaignLark *lark, const CsBatch *batch, bool lookup, CsJson *doc)
+{
+	const CsContact *contact = batch->contacts[0];
+	const char *sent = lookup ? NULL : cs_campaignlark_status(lark, contact, batch->step);
+	const char *status = cs_json_string(cs_json_path(doc, "data.status"));
+
+	if (cs_answer_is_another(contact, cs_json_path(doc, "data.data.email_address")))
+		return "the contact of another address";
+	if (sent && !cs_campaignlark_allows_mail(sent) && cs_campaignlark_allows_mail(status))
+		return psprintf("the status %s, though %s was sent", status, sent);
+	return NULL;
+}
+
 /* What the status that CampaignLark has now says of consent. */
 static void
 note_consent(const CsCampaignLark *lark, const CsBatch *batch, CsOutcome *outcome)
@@ -276,6 +294,8 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 	const CsContact *contact = batch->contacts[0];
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 	const char *message = cs_answer_error_message(doc);
+	bool		lookup = CS_LARK_KIND(batch->step) == CS_LARK_FIRST && cs_campaignlark_looks_up(lark, contact);
+	const char *contradiction = response->status < 300 ? find_contradiction(lark, batch, lookup, doc) : NULL;
 
 	judgement->request_id = cs_message_header(response, "x-request-id");
 	if (cs_answer_judge_common(endpoint, response, doc, judgement))
@@ -289,9 +309,9 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 		else if (response->status == 429 && judgement->retry_after < 0)
 			judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 	}
-	else if (CS_LARK_KIND(batch->step) == CS_LARK_FIRST &&
-			 cs_campaignlark_looks_up(lark, contact) &&
-			 judge_lookup(endpoint, batch, response, doc, judgement))
+	else if (contradiction)
+		cs_answer_judge_contradictory(endpoint, response, contradiction, judgement);
+	else if (lookup && judge_lookup(endpoint, batch, response, doc, judgement))
 		return;
 	else if (response->status < 300 && read_contact(doc, &judgement->outcomes[0]))
 	{

@@ -73,9 +73,8 @@ prepare_status(CsContact *contact)
 							 value);
 }
 
-/* Does the status allow mail, now or after a confirmation? */
-static bool
-is_claim(const char *status)
+bool
+cs_campaignlark_allows_mail(const char *status)
 {
 	return status && (strcmp(status, "SUBSCRIBED") == 0 || strcmp(status, "UNCONFIRMED") == 0);
 }
@@ -88,7 +87,7 @@ decide_status(const CsCampaignLark *lark, CsContact *contact)
 
 	if (cs_contact_is(contact, CS_OPT_IN, "true") && status == NULL)
 		status = "SUBSCRIBED";
-	if (cs_contact_is(contact, CS_OPT_IN, "false") && (status == NULL || is_claim(status)))
+	if (cs_contact_is(contact, CS_OPT_IN, "false") && (status == NULL || cs_campaignlark_allows_mail(status)))
 		status = "UNSUBSCRIBED";
 	contact->value[CS_STATUS] = unconstify(char *, status);
 
@@ -141,13 +140,13 @@ cs_campaignlark_looks_up(const CsCampaignLark *lark, const CsContact *contact)
 	if (contact->action == CS_UNSUBSCRIBE)
 		return true;			/* a complaint is not to be overwritten */
 	if (contact->opted_out && contact->claim != CS_CLAIM &&
-		(status == NULL || is_claim(status) || strcmp(status, "UNSUBSCRIBED") == 0))
+		(status == NULL || cs_campaignlark_allows_mail(status) || strcmp(status, "UNSUBSCRIBED") == 0))
 		return true;			/* it may be gone, and would be subscribed
 								 * again; or its complaint is known */
 	if (status == NULL)
 		return lark->new_status == NULL || strcmp(lark->new_status, "SUBSCRIBED") != 0 ||
 			(!contact->known && contact->claimed);
-	if (!is_claim(status) || contact->claim == CS_CLAIM)
+	if (!cs_campaignlark_allows_mail(status) || contact->claim == CS_CLAIM)
 		return false;
 	if (contact->claim == CS_CLAIM_IF_NEW)
 		return !lark->partial_update || strcmp(status, "SUBSCRIBED") != 0;
@@ -160,7 +159,7 @@ status_if_new(const CsCampaignLark *lark, const CsContact *contact)
 {
 	const char *status = contact->value[CS_STATUS] ? contact->value[CS_STATUS] : lark->new_status;
 
-	if (status == NULL || (is_claim(status) && contact->claim == CS_CLAIM_NOT &&
+	if (status == NULL || (cs_campaignlark_allows_mail(status) && contact->claim == CS_CLAIM_NOT &&
 						   (contact->value[CS_STATUS] || contact->opted_out || contact->claimed)))
 		return "UNSUBSCRIBED";
 	return status;
@@ -181,7 +180,7 @@ cs_campaignlark_status(const CsCampaignLark *lark, const CsContact *contact, int
 		return lark->partial_update ? NULL : contact->remote_status;
 	if (CS_LARK_KIND(step) == CS_LARK_SET)
 		return status_if_new(lark, contact);
-	if (is_claim(status) && contact->claim != CS_CLAIM)
+	if (cs_campaignlark_allows_mail(status) && contact->claim != CS_CLAIM)
 		return NULL;
 	return status;
 }

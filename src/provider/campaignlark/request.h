@@ -45,6 +45,9 @@ extern CsRefusal *cs_campaignlark_prepare(const CsEndpoint *endpoint, CsContact 
 extern void cs_campaignlark_build(const CsEndpoint *endpoint, const CsBatch *batch,
 								  CsRequest *request);
 
+/* Does the status allow mail, now or after a confirmation? */
+extern bool cs_campaignlark_allows_mail(const char *status);
+
 /* Must the contact be looked up before it can be written? */
 extern bool cs_campaignlark_looks_up(const CsCampaignLark *lark, const CsContact *contact);
 

@@ -397,6 +397,22 @@ keeps_consent(const CsContact *contact, CsJson *result)
 	return cs_json_bool(find_member(result, "marketing_consent"), &consents) ? consents : contact->claimed;
 }
 
+/*
+ * Return what of a success cannot be true, or NULL.  [DOC]: the contact object has
+ * business_id and email.
+ */
+static const char *
+find_contradiction(const CsCaramel *caramel, const CsContact *contact, CsJson *result)
+{
+	const char *business = cs_json_string(find_member(result, "business_id"));
+
+	if (cs_answer_is_another(contact, find_member(result, "email")))
+		return "the contact of another address";
+	if (business && strcmp(business, caramel->business_id) != 0)
+		return "a contact of another business";
+	return NULL;
+}
+
 /* [SEED]: the response is the contact object; [INFER]: with the ID of the request. */
 static void
 judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
@@ -408,12 +424,18 @@ judge_result(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	CsJson	   *result = cs_json_get(doc, "result");
 	CsJson	   *id = cs_json_get(doc, "id");
 	bool		form = cs_caramel_submits(endpoint, batch);
+	const char *contradiction = find_contradiction(caramel, contact, result);
 	int64		number;
 
 	if (!cs_json_is_object(result) ||
 		(!cs_json_is_null(id) && (!cs_json_int(id, &number) || number != batch->number)))
 	{
 		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
+		return;
+	}
+	if (contradiction)
+	{
+		cs_answer_judge_contradictory(endpoint, response, contradiction, judgement);
 		return;
 	}
 

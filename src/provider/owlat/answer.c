@@ -211,6 +211,39 @@ judge_unknown_topic(const CsResponse *response, CsJson *doc, CsJudgement *judgem
 }
 
 /*
+ * Return what of a success cannot be true, or NULL.  [SRC]: a contact has "email", a
+ * deletion "deleted", and a membership "success" and, if it is new, "topicId".
+ */
+static const char *
+find_contradiction(const CsOwlat *owlat, const CsContact *contact, CsOwlatCall call, CsJson *doc)
+{
+	CsJson	   *data = cs_json_get(doc, "data");
+	const char *topic = cs_json_string(cs_json_get(data, "topicId"));
+	bool		membership = call == CS_OWLAT_CALL_JOIN || call == CS_OWLAT_CALL_LEAVE;
+	bool		done;
+
+	if (cs_json_bool(cs_json_get(data, call == CS_OWLAT_CALL_DELETE ? "deleted" : "success"), &done) && !done)
+		return "the statement that nothing was done";
+	if (membership && topic && owlat->topic_id && strcmp(topic, owlat->topic_id) != 0)
+		return "another topic";
+	if (!membership && cs_answer_is_another(contact, cs_json_get(data, "email")))
+		return "the contact of another address";
+	return NULL;
+}
+
+/* Does an answer say anything of a membership? */
+static bool
+is_membership(CsJson *data)
+{
+	static const char *const names[] = {"success", "contactId", "topicId", "doiStatus", "removed"};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (!cs_json_is_null(cs_json_get(data, names[i])))
+			return true;
+	return false;
+}
+
+/*
  * [SRC]: {"removed":false} says that the person had left the topic: after we added
  * them that is an opt-out.
  */
@@ -247,6 +280,8 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	if (is_topic_wrong(response, doc))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_TOPIC,
 						   "Owlat does not accept the topic of the option topic_id: %s", message);
+	else if (response->status < 300 && !is_membership(cs_json_get(doc, "data")))
+		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else if (response->status < 300 || (!join && is_not_found(response, doc)))
 	{
 		note_membership(owlat, contact, doc, join, outcome);
@@ -289,6 +324,7 @@ cs_owlat_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespons
 {
 	CsJson	   *doc = cs_json_parse(response->body, response->body_len);
 	CsOwlatCall call = cs_owlat_call(endpoint, batch);
+	const char *contradiction;
 
 	judgement->request_id = cs_message_header(response, "x-request-id");
 	judgement->code = error_code(doc);
@@ -301,7 +337,11 @@ cs_owlat_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespons
 		return;
 	}
 
-	if (call == CS_OWLAT_CALL_LOOKUP)
+	contradiction = response->status < 300 ?
+		find_contradiction(cs_provider_settings(endpoint), batch->contacts[0], call, doc) : NULL;
+	if (contradiction)
+		cs_answer_judge_contradictory(endpoint, response, contradiction, judgement);
+	else if (call == CS_OWLAT_CALL_LOOKUP)
 		judge_lookup(endpoint, batch, response, doc, judgement);
 	else if (call == CS_OWLAT_CALL_JOIN || call == CS_OWLAT_CALL_LEAVE)
 		judge_topic(endpoint, batch, response, doc, call == CS_OWLAT_CALL_JOIN, judgement);
