@@ -78,6 +78,47 @@ make_pending(CsChange *change, bool first)
 	dlist_push_tail(&set->pending, &change->node);
 }
 
+/* Make it PENDING in its place in line, which is near the first one. */
+static void
+return_to_line(CsChange *change)
+{
+	dlist_head *pending = &change->set->pending;
+	dlist_node *before = &pending->head;
+	dlist_iter	iter;
+
+	change->state = CS_CHANGE_PENDING;
+	dlist_foreach(iter, pending)
+	{
+		if (dlist_container(CsChange, node, iter.cur)->sequence > change->sequence)
+			break;
+		before = iter.cur;
+	}
+	dlist_insert_after(before, &change->node);
+}
+
+/*
+ * What was queued while the change was ACTIVE is PENDING: before all that was queued
+ * later, which can be about the same contact.
+ */
+static void
+join_line(CsChange *change)
+{
+	dlist_head *pending = &change->set->pending;
+	dlist_iter	iter;
+
+	change->sequence = change->arrived = change->latest_sequence;
+	if (dlist_is_empty(pending) || dlist_head_element(CsChange, node, pending)->sequence > change->sequence)
+	{
+		make_pending(change, true);
+		return;
+	}
+	change->state = CS_CHANGE_PENDING;
+	dlist_reverse_foreach(iter, pending)
+		if (dlist_container(CsChange, node, iter.cur)->sequence <= change->sequence)
+		break;
+	dlist_insert_after(iter.cur, &change->node);
+}
+
 /*
  * Locks, and what is outdated
  */
@@ -91,7 +132,7 @@ release(CsIdentityLocks *locks, CsIdentityLock *lock)
 		CsChange   *waiter = dlist_tail_element(CsChange, node, &lock->waiters);
 
 		dlist_delete(&waiter->node);
-		make_pending(waiter, true);
+		return_to_line(waiter);
 	}
 	cs_identity_lock_release(locks, lock);
 }
@@ -421,8 +462,7 @@ cs_change_finish(CsChange *change)
 	if (change->next_rows != NIL && !set->closed)
 	{
 		take_next_rows(change);
-		make_pending(change, false);
-		change->arrived = change->latest_sequence;
+		join_line(change);
 		return;
 	}
 	changeset_delete(set->by_key, change->key);
@@ -553,28 +593,4 @@ void
 cs_change_release_pending(CsChangeSet *set)
 {
 	cs_change_visit(set, release_if_pending, NULL);
-}
-
-static void
-recount(CsChange *change, void *arg)
-{
-	uint64		released = *(uint64 *) arg;
-	bool		counted = false;
-	ListCell   *lc;
-
-	foreach(lc, change->rows)
-		counted |= ((CsReadRow *) lfirst(lc))->position.xact >= released;
-	foreach(lc, change->next_rows)
-		counted |= ((CsReadRow *) lfirst(lc))->position.xact >= released;
-	if (counted || !change->is_counted)
-		return;
-	change->is_counted = false;
-	change->set->counted--;
-}
-
-/* Do not count what transactions before that one queued. */
-void
-cs_change_recount(CsChangeSet *set, uint64 released)
-{
-	cs_change_visit(set, recount, &released);
 }

@@ -194,7 +194,6 @@ extern void cs_change_set_aside(CsChange *change);
 
 extern void cs_change_release_locks(CsChange *change);
 extern void cs_change_release_pending(CsChangeSet *set);
-extern void cs_change_recount(CsChangeSet *set, uint64 released);
 extern void cs_change_close_set(CsChangeSet *set);
 extern void cs_change_drop_set(CsChangeSet *set);
 

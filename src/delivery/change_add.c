@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * change_add.c
- *		Adding what was queued to the changes of a lane.
+ *		Adding what was queued to the changes of a lane, and counting it.
  *
  *-------------------------------------------------------------------------
  */
@@ -103,6 +103,30 @@ count_change(CsChange *change)
 	change->set->counted++;
 	if (!is_recent(change->set, change->key))
 		change->set->newly_counted++;
+}
+
+static void
+recount(CsChange *change, void *arg)
+{
+	uint64		released = *(uint64 *) arg;
+	bool		counted = false;
+	ListCell   *lc;
+
+	foreach(lc, change->rows)
+		counted |= ((CsReadRow *) lfirst(lc))->position.xact >= released;
+	foreach(lc, change->next_rows)
+		counted |= ((CsReadRow *) lfirst(lc))->position.xact >= released;
+	if (counted || !change->is_counted)
+		return;
+	change->is_counted = false;
+	change->set->counted--;
+}
+
+/* Do not count what transactions before that one queued. */
+void
+cs_change_recount(CsChangeSet *set, uint64 released)
+{
+	cs_change_visit(set, recount, &released);
 }
 
 static uint8

@@ -206,6 +206,17 @@ $sandbox->clear_faults('campaignlark');
 $node->safe_psql('postgres', q{CALL contactsync_wait('campaignlark')});
 is(at_provider('last@example.com'), 'Ann 9 SUBSCRIBED', 'the last change wins while a call is in flight');
 
+# a row that changes again while its call is in flight, and then another one
+$sandbox->fault('campaignlark', { action => { stall => \1 } });
+$node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Ann 10' WHERE id = 1});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{in_flight} });
+$node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Ann 11' WHERE id = 1});
+$node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Bea 12' WHERE id = 2});
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', q{CALL contactsync_wait('campaignlark')});
+is(name_at('last@example.com'), 'Bea 12', 'a row that is sent again after another one has changed does not overwrite it');
+$node->safe_psql('postgres', q{UPDATE customers SET first_name = 'Ann 9' WHERE id = 1; CALL contactsync_wait('campaignlark')});
+
 # another key is no other row
 my $calls = $sandbox->count('campaignlark')->{requests};
 $node->safe_psql('postgres', q{UPDATE customers SET id = 11 WHERE id = 1; CALL contactsync_wait('campaignlark')});
