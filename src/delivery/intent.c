@@ -66,7 +66,15 @@ creates(const CsLane *lane, const CsItem *item)
 		item->contact->action == CS_UPSERT && !item->contact->withheld;
 }
 
-/* May it withdraw consent?  Of a contact that is not known, the address tells. */
+/* Does the row say no, and said yes before? */
+static bool
+is_new_no(const CsItem *item)
+{
+	return item->row.found && !cs_known_has_left(item) && cs_contact_says_yes(item->row.opt_in);
+}
+
+/* May it withdraw consent, whichever row gave it?  Of a contact that is not known, the
+ * address tells. */
 static bool
 withdraws(const CsItem *item)
 {
@@ -77,7 +85,7 @@ withdraws(const CsItem *item)
 		return false;
 	if (!known->found)
 		return item->person.remembered || item->person.elsewhere;
-	return known->claimed || known->opt_in != CS_CONSENT_NO;
+	return known->claimed || known->opt_in != CS_CONSENT_NO || is_new_no(item);
 }
 
 /* Has the provider a call that ends consent? */

@@ -62,11 +62,18 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 	return claim;
 }
 
-/* Does a row only repeat under another key that it says true?  It outdates nobody's no. */
+/*
+ * Does a row only repeat that it says true, under another key, or because it speaks for
+ * another one that has left?  It outdates nobody's no.
+ */
 static bool
-repeats_yes(const CsClaimFacts *facts)
+repeats_yes(const CsItem *item, const CsClaimFacts *facts)
 {
-	return facts->consent == CS_CONSENT_YES && facts->others.is_renamed && !facts->word;
+	bool		speaks_again = !facts->live && item->row.found && !cs_known_has_left(item) &&
+	cs_contact_says_yes(item->row.opt_in) && cs_claim_said(facts) == CS_CONSENT_NO;
+
+	return facts->consent == CS_CONSENT_YES && !facts->word && item->contact->claim != CS_CLAIM &&
+		(facts->others.is_renamed || speaks_again);
 }
 
 /*
@@ -265,7 +272,7 @@ cs_known_apply(const CsItem *item)
 	item->change->row_opt_in = contact->consent == CS_CONSENT_UNKNOWN ? CS_CONSENT_UNKNOWN :
 		cs_contact_said(item->row.found ? item->row.opt_in : cs_claim_said(&facts), contact->consent);
 	item->change->contact_opt_in = cs_contact_said(cs_claim_said(&facts),
-												   repeats_yes(&facts) ? CS_CONSENT_UNKNOWN : contact->consent);
+												   repeats_yes(item, &facts) ? CS_CONSENT_UNKNOWN : contact->consent);
 	note_left_address(item);
 	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))
 		return false;

@@ -62,6 +62,21 @@ foreach my $name (sort keys %provider)
 	$sandbox->clear_faults($name);
 	$settle->('SELECT');
 	is($is_in->(), 1, "$name: an opt-in after an opt-out whose answer was lost arrives");
+
+	# the same with a restart in between, and another row that said no before
+	$settle->("INSERT INTO $name VALUES (2, 'jane\@example.com', false, 'Jill')");
+	is($is_in->(), 0, "$name: the opt-out of another row arrives");
+	$sandbox->fault($name, { match => { account => $account }, effect => 'after', times => undef, action => { status => 503 } });
+	$since = $sandbox->count($name, account => $account)->{requests};
+	$node->safe_psql('postgres', "UPDATE $name SET wants = false WHERE id = 1");
+	$sandbox->wait_for_journal($name, sub { @_ > $since }, account => $account);
+	$node->stop;
+	$node->start;
+	$node->safe_psql('postgres', "UPDATE $name SET wants = true WHERE id = 1");
+	$sandbox->clear_faults($name);
+	$settle->('SELECT');
+	is($is_in->(), 1, "$name: an opt-in after an opt-out whose answer was lost arrives, also if another row had said no before");
+	$settle->("DELETE FROM $name WHERE id = 2");
 	$settle->("UPDATE $name SET wants = NULL, first_name = 'J'");
 	is($is_in->(), 1, "$name: an unknown consent changes nothing");
 }

@@ -54,6 +54,15 @@ foreach my $name (qw(mailingcore campaignlark))
 	$settle->("INSERT INTO $name VALUES (21, 'c\@example.com', true, 'C')");
 	is($is_in_now->('c@example.com'), 1, "$name: ... also if it had gone before");
 
+	# ... and another one, which says true as before, speaks for the contact meanwhile
+	$settle->("INSERT INTO $name VALUES (22, 'v\@example.com', true, 'V'), (23, 'v\@example.com', true, 'W')");
+	$settle->("UPDATE $name SET wants = false WHERE id = 22");
+	is($is_in_now->('v@example.com'), 0, "$name: one of two rows says no");
+	$settle->("DELETE FROM $name WHERE id = 22");
+	is($is_in_now->('v@example.com'), 0, "$name: when it has gone, the other one says nothing new");
+	$settle->("INSERT INTO $name VALUES (24, 'v\@example.com', true, 'V')");
+	is($is_in_now->('v@example.com'), 1, "$name: ... but a row does that takes its place");
+
 	# another row says no
 	$settle->("INSERT INTO $name VALUES (30, 'd\@example.com', false, 'D'), (31, 'd\@example.com', false, 'D')");
 	$settle->("UPDATE $name SET id = 32, wants = true WHERE id = 31");
