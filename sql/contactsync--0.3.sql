@@ -548,7 +548,7 @@ COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the 
 COMMENT ON COLUMN contactsync.contact.synced_at IS 'null: a first call may be under way';
 COMMENT ON COLUMN contactsync.contact.watch IS 'with key, the source row that was sent last; 0: contactsync_upsert(). The watch may have been dropped since; no other one gets its id';
 COMMENT ON COLUMN contactsync.contact.opt_in IS 'that it was last sent with: t, f, n for null, N for null after t, - for none';
-COMMENT ON COLUMN contactsync.contact.opt_in_at IS 'when the person gave consent, as far as it is mapped';
+COMMENT ON COLUMN contactsync.contact.opt_in_at IS 'when the person gave or withdrew consent last, if opt_in_at is mapped';
 COMMENT ON COLUMN contactsync.contact.claimed IS 'consent was claimed, and stands as far as is known';
 COMMENT ON COLUMN contactsync.contact.opted_out IS 'the person opted out at the provider';
 COMMENT ON COLUMN contactsync.contact.held IS 'opt_in is true and was not claimed: it is not known whether the person opted out there before';

@@ -98,6 +98,7 @@ typedef struct CsChange
 	uint64		next_latest_sequence;	/* of next_rows */
 	uint64		arrived;		/* when it came, as latest_sequence counts */
 	TimestampTz queued_at;		/* of the oldest of "rows" */
+	TimestampTz last_queued_at; /* of the newest that came */
 
 	bool		unconfirmed;	/* it may have been sent before, or is to be
 								 * sent again: send it whatever is stored */

@@ -53,6 +53,7 @@ add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 or
 	}
 	if (change->queued_at == 0)
 		change->queued_at = queued_at;
+	change->last_queued_at = queued_at;
 	row->unfinished++;
 	return change;
 }

@@ -194,6 +194,29 @@ is_newer_word(const CsClaimFacts *facts)
 	return facts->opt_in_at != 0 && last != 0 && facts->opt_in_at > last;
 }
 
+/* Does the row, or contactsync_upsert(), say no, and did not before? */
+static bool
+is_new_no(const CsClaimFacts *facts)
+{
+	return facts->live && facts->consent == CS_CONSENT_NO &&
+		!(facts->row && is_of_contact(facts) && facts->row->opt_in == CS_CONSENT_NO);
+}
+
+/* What a row keeps saying is as old as it was, whenever the row is sent. */
+TimestampTz
+cs_claim_word_at(const CsClaimFacts *facts, CsClaim claim)
+{
+	TimestampTz last = last_word(facts);
+
+	if (!facts->has_times || is_newer_word(facts))
+		return facts->opt_in_at;
+	if (claim == CS_CLAIM || is_new_no(facts))
+		return Max(facts->opt_in_at, facts->queued_at);
+	if (last != 0)
+		return last;
+	return facts->opt_in_at ? facts->opt_in_at : facts->queued_at;
+}
+
 bool
 cs_claim_stands(const CsClaimFacts *facts)
 {

@@ -34,6 +34,8 @@ typedef struct CsClaimFacts
 {
 	char		consent;		/* CS_CONSENT_..., of the contact to be sent */
 	TimestampTz opt_in_at;		/* the person's word, or 0 */
+	bool		has_times;		/* opt_in_at is mapped */
+	TimestampTz queued_at;		/* when the row changed, or soon after */
 	TimestampTz read_at;		/* when the row was read the last time, if it
 								 * is known, or 0 */
 	const CsRowState *row;		/* NULL: contactsync_upsert() */
@@ -52,6 +54,12 @@ typedef struct CsClaimFacts
 } CsClaimFacts;
 
 extern CsClaim cs_claim_decide(const CsClaimFacts *facts);
+
+/*
+ * When the person's last word was given, once the contact is sent with that claim, as far
+ * as times are mapped; or 0.
+ */
+extern TimestampTz cs_claim_word_at(const CsClaimFacts *facts, CsClaim claim);
 
 /* Is the row new to its contact, and do other rows decide whether it is a word? */
 extern bool cs_claim_asks_others(const CsClaimFacts *facts);

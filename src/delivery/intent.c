@@ -153,6 +153,7 @@ add_contact(CsIntents *intents, const CsItem *item)
 	intent->ends_claim = intent->withdraws && can_withdraw(lane->account->endpoint->provider);
 	intent->claims = claims(lane, item);
 	intent->direct_no = contact->direct_no;
+	intent->withdrawn_at = intent->withdraws ? contact->opt_in_at : 0;
 }
 
 /* The address is not remembered as closed any more, so that no other row repeats the word. */

@@ -235,6 +235,8 @@ cs_known_apply(const CsItem *item)
 	CsContact  *contact = item->contact;
 	CsClaimFacts facts = {
 		.opt_in_at = contact->opt_in_at,
+		.has_times = (contact->present & CS_FIELD_BIT(CS_OPT_IN_AT)) != 0,
+		.queued_at = change->last_queued_at,
 		.read_at = change->last_read_at,
 		.row = change->lane->watch ? &item->row : NULL,
 		.rows_known = change->lane->watch && change->lane->watch->complete,
@@ -252,6 +254,7 @@ cs_known_apply(const CsItem *item)
 	facts.consent = contact->consent;
 	contact->direct_no = is_direct_no(item);
 	contact->claim = decide_claim(item, &facts);
+	contact->opt_in_at = cs_claim_word_at(&facts, contact->claim);
 	item->change->is_word = contact->claim == CS_CLAIM && item->row.found && !cs_known_has_left(item) &&
 		(item->row.opt_in == CS_CONSENT_NO || item->row.opt_in == CS_CONSENT_NULL);
 	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && item->known.synced_at == 0);

@@ -312,10 +312,10 @@ opted_out(const CsContactStored *stored, CsKeyedTable *older)
 }
 
 static void
-set_opt_in_at(CsKeyedWriter *writer, const CsContactStored *stored, bool found)
+set_opt_in_at(CsKeyedWriter *writer, TimestampTz opt_in_at, bool found)
 {
 	TimestampTz older = found ? cs_keyed_table_time(&writer->table, CONTACT_OPT_IN_AT) : 0;
-	TimestampTz newest = Max(older, stored->contact->opt_in_at);
+	TimestampTz newest = Max(older, opt_in_at);
 
 	if (newest == 0)
 		cs_keyed_table_set_null(writer, CONTACT_OPT_IN_AT);
@@ -352,7 +352,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 		cs_keyed_table_keep(writer, CONTACT_OPT_IN);
 	else
 		cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(stored->opt_in));
-	set_opt_in_at(writer, stored, found);
+	set_opt_in_at(writer, contact->opt_in_at, found);
 	cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(stored->claimed));
 	cs_keyed_table_set(writer, CONTACT_OPTED_OUT,
 					   BoolGetDatum(opted_out(stored, found ? &writer->table : NULL)));
@@ -449,6 +449,7 @@ intend(CsContactWriter *to, int n, const void *arg)
 			cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(false));
 		if (intents[i].claims)
 			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_YES));
+		set_opt_in_at(writer, intents[i].withdrawn_at, true);
 		cs_keyed_table_update(writer);
 	}
 }

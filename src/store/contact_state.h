@@ -83,6 +83,7 @@ typedef struct CsContactIntent
 								 * known */
 	bool		upserts;		/* rather than removes */
 	bool		withdraws;		/* a row says no */
+	TimestampTz withdrawn_at;	/* ... since then; 0: it is not known */
 	bool		ends_claim;		/* ... and consent that was claimed is over */
 	bool		claims;			/* consent is claimed by a word */
 	bool		direct_no;		/* contactsync_upsert() says false or null */

@@ -160,6 +160,32 @@ foreach my $name (qw(mailingcore campaignlark))
 	is($is_in_now->('r@example.com'), 0, "$name: claims => 'all' does not claim what a row says no to");
 }
 
+# a newer opt_in_at of a row that is read after another row of the address was sent
+create_server($node, $sandbox, 'campaignlark', account => 'times', role => 'shop', server => { pace => 500, burst => 50 });
+sql(qq{
+	CREATE TABLE $_ (id int PRIMARY KEY, email text, wants boolean, name text, at timestamptz);
+	SELECT contactsync_watch('$_', 'times', '{"email": "email", "opt_in": "wants", "first_name": "name", "opt_in_at": "at"}')}) foreach qw(early late);
+sql(q{
+	INSERT INTO early SELECT n, n || '@example.com', true, 'A' FROM generate_series(1, 3) n;
+	CALL contactsync_wait('times');
+	INSERT INTO late SELECT n, n || '@example.com', true, 'B' FROM generate_series(1, 3) n;
+	CALL contactsync_wait('times');
+	UPDATE late SET wants = false WHERE id = 3;
+	CALL contactsync_wait('times')});
+$sandbox->call('POST', 'campaignlark/people', { account => 'times', email => "$_\@example.com", act => 'opt_out' }) foreach 1 .. 3;
+
+sub status_of { my ($contact) = grep { $_->{email_address} eq "$_[0]\@example.com" } @{ $sandbox->contacts('campaignlark', account => 'times') }; return "$contact->{status} $contact->{fields}{first_name}"; }
+
+sql(q{
+	SELECT contactsync_pause('early', 'times');
+	UPDATE early SET at = clock_timestamp();
+	UPDATE late SET name = 'C', wants = wants AND id <> 2});
+wait_for('the other rows to be sent', sub { (grep { status_of($_) =~ / C$/ } 1 .. 3) == 3 });
+sql(q{SELECT contactsync_resume('early', 'times'); CALL contactsync_wait('times')});
+is(status_of(1), 'SUBSCRIBED A', 'a newer opt_in_at is a word, although another row was sent since');
+like(status_of(2), qr/^UNSUBSCRIBED/, '... but not if that one says no since');
+is(status_of(3), 'SUBSCRIBED A', '... it is if that one said no before');
+
 # at MailingCore a contact that is found by an external id keeps it when its address changes; an address has one contact
 create_server($node, $sandbox, 'mailingcore', account => 'heirs', role => 'shop', server => { pace => 500, burst => 50 });
 sql(q{
