@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "base/compat.h"
 #include "base/contactsync.h"
 #include "base/sql.h"
 #include "base/text.h"
@@ -535,7 +536,7 @@ cs_watch_covers(int endpoint, int id, Oid relid)
 		return false;
 	rel = table_open(watch_relid, AccessShareLock);
 	ScanKeyInit(&key, WATCH_TABLE_ID, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(id));
-	scan = systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 1, &key);
+	scan = systable_beginscan(rel, cs_primary_key_index(rel), true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{

@@ -23,6 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "base/compat.h"
 #include "base/contactsync.h"
 #include "provider/provider.h"
 #include "store/mapping.h"
@@ -122,7 +123,7 @@ static List *
 find_key(Relation source, List *wanted)
 {
 	List	   *indexes = RelationGetIndexList(source);
-	Oid			primary = RelationGetPrimaryKeyIndex(source);
+	Oid			primary = cs_primary_key_index(source);
 	const char *table = RelationGetRelationName(source);
 	ListCell   *lc;
 
