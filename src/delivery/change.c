@@ -181,9 +181,23 @@ cs_change_release_locks(CsChange *change)
 		release_lock(change, i);
 }
 
+/* Take a lock that the change holds in another slot out of that; false: it does not hold it. */
+static bool
+take_from_slot(CsChange *change, const CsIdentityLock *lock)
+{
+	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
+		if (change->locks[i] == lock)
+		{
+			change->locks[i] = NULL;
+			return true;
+		}
+	return false;
+}
+
 /*
  * Lock an identity for an ACTIVE change until it is finished or locks another
- * one in the same slot; NULL only releases what is there.
+ * one in the same slot; NULL only releases what is there.  A row that returns to
+ * an identity that it had may hold its lock in another slot since the last try.
  *
  * If another change has the lock, this one becomes BLOCKED and loses all its
  * locks, so that no two changes wait for each other, and false is returned.
@@ -206,7 +220,7 @@ cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot)
 		return true;
 	release_lock(change, slot);
 	lock = cs_identity_lock_find(change->set->locks, key);
-	if (lock->owner != NULL)
+	if (lock->owner != NULL && !take_from_slot(change, lock))
 	{
 		cs_change_release_locks(change);
 		change->state = CS_CHANGE_BLOCKED;

@@ -8,7 +8,7 @@ use Test::More;
 
 my $sandbox = start_sandbox();
 # with synchronous_commit off, the worker itself must flush
-my $node = start_node('restart_after_crash' => 'on', 'wal_writer_delay' => '10s', 'fsync' => 'off');
+my $node = start_node('restart_after_crash' => 'on', 'wal_writer_delay' => '10s', 'fsync' => 'off', 'contactsync.probe_interval' => '1s');
 
 create_server($node, $sandbox, 'spotzee', server => { pace => 100, burst => 100 });
 create_server($node, $sandbox, 'mailingcore', account => 'mail', server => { pace => 100, burst => 100, timeout => '2s' });
@@ -86,6 +86,24 @@ $node->poll_query_until(
 	AND NOT EXISTS (SELECT FROM contactsync.counter WHERE watch NOT IN (SELECT id FROM contactsync.watch) AND watch <> 0)})
   or die 'timed out waiting for nothing to be left';
 pass('a watch that is dropped while a call is in flight leaves nothing');
+
+# A row that returns to the address that it had does not wait for itself. Its new address was not accepted before the halt, so that
+# it keeps both against others.
+create_server($node, $sandbox, 'mailingcore', account => 'returned', server => { pace => 100, burst => 100 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE returned (id int PRIMARY KEY, email text, name text);
+	SELECT contactsync_watch('returned', 'returned', '{"email": "email", "attributes": {"name": "name"}}');
+	INSERT INTO returned VALUES (1, 'a@example.com', 'first');
+	CALL contactsync_wait('returned');
+});
+$sandbox->fault('mailingcore', { match => { account => 'returned' }, times => 1, action => { status => 401 } });
+$node->safe_psql('postgres', q{UPDATE returned SET email = 'b@example.com'});
+$node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status WHERE server = 'returned'}) or die 'timed out waiting for a halt';
+$node->safe_psql('postgres', q{UPDATE returned SET email = 'a@example.com', name = 'returned'});
+wait_until_done('a row that returns to its address');
+is(join(' ', map { "$_->{email} $_->{attributes}{name}" } @{ $sandbox->contacts('mailingcore', account => 'returned') }),
+	'a@example.com returned', 'a row whose change of address was not accepted, and was taken back, is sent');
 
 # Rows are on disk before they are sent.
 $node->safe_psql(
