@@ -265,7 +265,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	if (!cs_known_apply(item))
 		return wait_for_pull(change, now);
 	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&
-		item->row.opt_in == change->row_opt_in;
+		!item->row.is_outdated && item->row.opt_in == change->row_opt_in;
 	withheld = cs_withhold_applies(endpoint, contact);
 	contact->withheld = withheld && cs_withhold_updates(endpoint, contact);
 	if (withheld && !(contact->withheld ? !is_withheld_already(item) :

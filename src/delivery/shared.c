@@ -144,33 +144,56 @@ has_changed(const CsItem *item)
 	return item->row.has_digest && memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) != 0;
 }
 
+/* When did the row that speaks for the contact say what it says?  To send it again is to
+ * say nothing. */
+static TimestampTz
+spoken_at(const CsItem *item)
+{
+	const CsKnown *known = cs_shared_sent_last(item);
+	TimestampTz spoke_at = cs_row_state_spoke_at(known->watch, known->key,
+												 known->has_digest ? &known->digest : NULL);
+
+	return spoke_at != 0 ? spoke_at : known->synced_at;
+}
+
+/* Read whether the row failed as it is. */
+static bool
+has_failed(const CsItem *item, CsFailed *failed)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const CsChange *change = item->change;
+	const CsLane *lane = change->lane;
+	char	   *key = lane->watch ? (char *) change->key : item->upsert_key;
+
+	memset(failed, 0, sizeof(CsFailed));
+	if (!lane->has_failures)
+		return false;
+	cs_failure_read(lane->endpoint_id, lane->watch_id, 1, &key, failed);
+	MemoryContextSwitchTo(context);
+	return failed->found && failed->has_digest &&
+		memcmp(&failed->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
+}
+
 bool
 cs_shared_defers(const CsItem *item)
 {
 	const CsChange *change = item->change;
+	CsFailed	failed;
 
 	if ((change->origins & CS_ORIGIN_LIVE) || change->lane->watch == NULL ||
 		((change->origins & CS_ORIGIN_SPEAKER) && !is_known_as_alias(item)) ||
 		item->contact->action != CS_UPSERT || item->contact->claim == CS_CLAIM ||
 		!item->row.found || (item->row.withheld && item->known.synced_at == 0) || has_changed(item))
 		return false;
-	return another_speaks(item) && !speaker_has_failed(item);
+	return another_speaks(item) && !speaker_has_failed(item) &&
+		!(has_failed(item, &failed) && failed.last_at >= spoken_at(item));
 }
 
 bool
 cs_shared_is_overtaken(const CsItem *item)
 {
-	MemoryContext context = CurrentMemoryContext;
-	const CsChange *change = item->change;
-	const CsLane *lane = change->lane;
-	char	   *key = lane->watch ? (char *) change->key : item->upsert_key;
-	CsFailed	failed = {0};
+	CsFailed	failed;
 
-	if (!lane->has_failures || !is_plain(item) || cs_known_has_left(item) || !another_speaks(item) ||
-		speaker_has_failed(item))
-		return false;
-	cs_failure_read(lane->endpoint_id, lane->watch_id, 1, &key, &failed);
-	MemoryContextSwitchTo(context);
-	return failed.found && failed.has_digest && failed.last_at < item->known.synced_at &&
-		memcmp(&failed.digest, &change->digest, sizeof(pg_uuid_t)) == 0;
+	return is_plain(item) && !cs_known_has_left(item) && has_failed(item, &failed) && another_speaks(item) &&
+		!speaker_has_failed(item) && failed.last_at < spoken_at(item);
 }

@@ -203,6 +203,8 @@ cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known
 			!cs_contact_state_is_speaker(&known[i], watch, keys[i]) ||
 			strcmp(known[i].upsert_key, rows[i].upsert_key) != 0)
 			continue;
+		rows[i].is_outdated = rows[i].has_digest &&
+			memcmp(&rows[i].digest, &known[i].digest, sizeof(pg_uuid_t)) != 0;
 		rows[i].has_digest = true;
 		rows[i].digest = known[i].digest;
 	}

@@ -158,12 +158,12 @@ cs_row_state_find_speaker(int endpoint, const char *upsert_key, int watch, const
 	open_by_contact(&table);
 	for (bool there = find_standing(&table, endpoint, upsert_key); there; there = cs_keyed_table_next(&table))
 	{
-		TimestampTz spoke_at = cs_keyed_table_time(&table, ROW_SPOKE_AT);
+		TimestampTz at = cs_keyed_table_time(&table, ROW_SPOKE_AT);
 
-		if ((found && spoke_at <= newest) || is_row(&table, watch, key))
+		if ((found && at <= newest) || is_row(&table, watch, key))
 			continue;
 		found = true;
-		newest = spoke_at;
+		newest = at;
 		*other_watch = cs_keyed_table_int(&table, ROW_WATCH);
 		*other_key = cs_keyed_table_text(&table, ROW_KEY);
 	}
@@ -201,6 +201,30 @@ cs_row_state_stands(int watch, const char *key, const char *upsert_key)
 		return false;
 	cs_row_state_read(watch, 1, (char **) &key, &row);
 	return row.found && strcmp(row.upsert_key, upsert_key) == 0;
+}
+
+/* When did the row that was found say this, or if it is NULL, what it said last; if that is stored? */
+static TimestampTz
+spoke_at(CsKeyedTable *table, const pg_uuid_t *digest)
+{
+	pg_uuid_t	own;
+
+	if (!cs_keyed_table_uuid(table, ROW_DIGEST, &own) ||
+		(digest && memcmp(&own, digest, sizeof(pg_uuid_t)) != 0))
+		return 0;
+	return cs_keyed_table_time(table, ROW_SPOKE_AT);
+}
+
+TimestampTz
+cs_row_state_spoke_at(int watch, const char *key, const pg_uuid_t *digest)
+{
+	CsKeyedTable table;
+	TimestampTz at;
+
+	cs_keyed_table_open(&table, TABLE, NULL, PRIMARY_KEYS, AccessShareLock);
+	at = key && find(&table, watch, key) ? spoke_at(&table, digest) : 0;
+	cs_keyed_table_close(&table);
+	return at;
 }
 
 /*
@@ -257,6 +281,9 @@ cs_row_state_keep_digests(int n, const CsSpeaker *speakers)
 			continue;
 		for (int column = 0; column < ROW_COLUMNS; column++)
 			cs_keyed_table_keep(&writer, column);
+		/* a row that was sent again as it was has not spoken again */
+		if (speakers[i].has_digest && spoke_at(&writer.table, &speakers[i].digest) != 0)
+			continue;
 		if (speakers[i].has_digest)
 			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&speakers[i].digest));
 		cs_keyed_table_set(&writer, ROW_SPOKE_AT, TimestampTzGetDatum(speakers[i].spoke_at));

@@ -27,6 +27,8 @@ typedef struct CsRowState
 	pg_uuid_t	digest;
 	char		opt_in;			/* CS_CONSENT_..., as it was last seen */
 	bool		withheld;
+	bool		is_outdated;	/* another digest is stored of it than that of
+								 * the contact that it speaks for */
 } CsRowState;
 
 /* The same, to be stored. */
@@ -62,6 +64,12 @@ extern void cs_row_state_read(int watch, int n, char **keys, CsRowState *rows);
  * contacts have is not known any more.  Rows that have gone or left are skipped.
  */
 extern void cs_row_state_keep_digests(int n, const CsSpeaker *speakers);
+
+/*
+ * When the row spoke, if what it said then is stored, because another row was to speak, or
+ * what its contact has was not known, and has this digest, unless that is NULL; otherwise 0.
+ */
+extern TimestampTz cs_row_state_spoke_at(int watch, const char *key, const pg_uuid_t *digest);
 
 /* Does the row stand for the contact?  watch 0 is no row. */
 extern bool cs_row_state_stands(int watch, const char *key, const char *upsert_key);

@@ -69,6 +69,7 @@ class Word:
     carried: bool = False
     again: bool = False     # it was carried before, but a crash may have lost the outcome
     recent: bool = True     # given since the last quiet point
+    uid: int = 0            # of the row that gave it
 
 
 class Memory:
@@ -269,7 +270,7 @@ class Ledger:
 
     def _yes(self, step, mark, memory, same, old, before, new, present):
         def word(why, required=True):
-            memory.words.append(Word(step, mark, why, required and memory.settled is not True))
+            memory.words.append(Word(step, mark, why, required and memory.settled is not True, uid=new.uid))
             memory.undecided |= required is None
 
         newer = self.account.maps_opt_at and new.opt_at and (memory.newest is None or new.opt_at > memory.newest)
@@ -550,7 +551,9 @@ class Ledger:
             if (word.required or undid) and self.account.carries_to(address, contacts) and not word.carried and not there and not failed and not late and rows:
                 # "changes that are read together count as their end state": a word of a row that has gone need not arrive
                 says_yes = any(self.says(row) is True for row in rows)
-                if memory.said is True and says_yes and not divided and not self._is_spoken_elsewhere(address, rows):
+                # and a row takes the place of one that has gone only "if no other row of the address says false"
+                refused = not any(row.uid == word.uid for row in rows) and any(self.says(row) is False for row in rows)
+                if memory.said is True and says_yes and not refused and not divided and not self._is_spoken_elsewhere(address, rows):
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]
         # an optional word stays valid, for example until a failure is retried

@@ -291,6 +291,18 @@ class People(OracleTest):
         self.quiet()
         self.assert_found()
 
+    def test_nor_does_one_of_a_row_whose_place_another_row_takes_while_one_says_no(self):
+        self.commit(self.row(1))
+        self.commit(self.row(2, opt=False))
+        self.commit(self.row(3), gone=[1])
+        self.requested("changed")
+        self.quiet()
+        self.assert_found()
+        self.commit(gone=[2])
+        self.requested("changed")
+        self.quiet()
+        self.assert_found("stale")
+
     def test_a_word_that_is_older_than_the_no_need_not_arrive(self):
         self.commit(self.row(1))
         self.contacts[JANE] = {"id": "x", "email": JANE, "externalId": "x", "attributes": {"name": "N"}}

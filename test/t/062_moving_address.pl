@@ -184,5 +184,41 @@ $sandbox->clear_faults('mailingcore');
 sql(q{CALL contactsync_wait('mc')});
 is(at_provider(10) . failures(), '101:x10 102:a10', 'so it does after a crash');
 
+# a row that another contact of ours keeps from its address remains a failure as long as it spoke last
+create_server($node, $sandbox, 'mailingcore', account => 'late', server => { pace => 1000, burst => 1000 });
+sql(q{
+	CREATE TABLE late (id int PRIMARY KEY, customer text, email text, first_name text, opt_in boolean);
+	SELECT contactsync_watch('late', 'late', '{"email": "email", "external_id": "customer", "first_name": "first_name", "opt_in": "opt_in"}')});
+
+sub late { sql("$_[0]; CALL contactsync_run('late')"); return; }
+
+sub late_failures { return sql(q{SELECT string_agg(key || ' ' || reason, ', ' ORDER BY key) FROM contactsync.failures WHERE server = 'late'}); }
+
+sub late_contacts { return join(' ', sort map { "$_->{externalId}:" . $_->{email} =~ s/\@.*//r . ":$_->{attributes}{firstName}" } @{ $sandbox->contacts('mailingcore', account => 'late') }); }
+
+foreach my $opt_in ('NULL', 'false')
+{
+	my ($c, $d, $e, $f, $n) = $opt_in eq 'NULL' ? ('c', 'd', 'e', 'f', '') : ('g', 'h', 'i', 'j', 1);
+
+	late("INSERT INTO late VALUES (${n}1, '$c', '$c\@example.com', 'C'), (${n}2, '$d', '$d\@example.com', 'D')");
+	late("INSERT INTO late VALUES (${n}3, '$d', '$c\@example.com', 'E', $opt_in)");
+	is(late_failures(), "${n}3 conflict", "a new row of a contact has the address of another one, opt_in $opt_in");
+	late(q{SELECT contactsync_reconcile('late', 'late', automations => 'accepted')});
+	is(late_failures(), "${n}3 conflict", '... which a reconciliation does not change');
+	late(q{SELECT contactsync_retry('late')});
+	is(late_failures(), "${n}3 conflict", '... nor a retry');
+	late("UPDATE late SET email = '$e\@example.com' WHERE id = ${n}1");
+	late(q{SELECT contactsync_retry('late')});
+	is(late_failures(), '', '... but when that one has another address');
+	like(late_contacts(), qr/$c:$e:C $d:$c:E/, '... it is sent');
+	late("UPDATE late SET email = '$f\@example.com' WHERE id = ${n}3");
+	late("UPDATE late SET email = '$e\@example.com' WHERE id = ${n}2");
+	is(late_failures(), "${n}2 conflict", 'a row has the address of another one');
+	late("UPDATE late SET first_name = '$_' WHERE id = ${n}3") foreach qw(F E);
+	late("UPDATE late SET email = '$c\@example.com' WHERE id = ${n}1");
+	late(q{SELECT contactsync_retry('late')});
+	like(late_contacts(), qr/$c:$c:C $d:$f:E/, 'it does not speak for a contact that another one has spoken for since');
+}
+
 $node->stop;
 done_testing();
