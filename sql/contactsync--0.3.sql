@@ -536,9 +536,11 @@ CREATE TABLE contactsync.contact (
 	remote_updated_at text,
 	topics		text,
 	error		text,
+	refused		bigint,
 	PRIMARY KEY (endpoint, upsert_key)
 ) WITH (fillfactor = 70);
 CREATE INDEX contact_email ON contactsync.contact (email, endpoint) WHERE email IS NOT NULL;
+CREATE INDEX contact_refused ON contactsync.contact (endpoint, refused) WHERE refused IS NOT NULL;
 CREATE INDEX contact_held ON contactsync.contact (endpoint, watch) WHERE held;
 COMMENT ON TABLE contactsync.contact
 IS 'what the provider has of every contact, one row per contact';
@@ -557,6 +559,7 @@ COMMENT ON COLUMN contactsync.contact.direct IS 'contactsync_upsert() made it';
 COMMENT ON COLUMN contactsync.contact.direct_no IS '... and said false or null last';
 COMMENT ON COLUMN contactsync.contact.remote_updated_at IS 'as the provider writes it';
 COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to, separated by spaces';
+COMMENT ON COLUMN contactsync.contact.refused IS 'hash of the address that its row has, if the contact keeps another one because nobody consented to that';
 
 CREATE TABLE contactsync.source_row (
 	watch		integer	NOT NULL,

@@ -15,6 +15,7 @@
 #include "store/departure.h"
 #include "store/failure.h"
 #include "store/queue.h"
+#include "store/refused_address.h"
 #include "store/row_state.h"
 #include "store/stats.h"
 
@@ -66,6 +67,29 @@ count_removals(const CsLaneOutcomes *outcomes)
 					   failed[i].message && !failed[i].erases ? failed[i].message : failed[i].reason);
 }
 
+/*
+ * Contacts that did not get an address get it now that a word has consented, where
+ * creating a contact claims consent.
+ */
+static void
+give_addresses(const CsLaneOutcomes *outcomes)
+{
+	const CsLane *lane = outcomes->lane;
+	CsSpeaker  *speakers;
+	int			n;
+
+	if (outcomes->consented.n == 0 || lane->account->endpoint->provider->mails_whoever_exists == NULL)
+		return;
+	n = cs_refused_address_find(lane->endpoint_id, outcomes->consented.n, outcomes->consented.items, &speakers);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *upsert_key = unconstify(char *, speakers[i].upsert_key);
+
+		cs_contact_state_invalidate(lane->endpoint_id, 1, &upsert_key);
+		cs_speaker_queue(lane, speakers[i].watch, speakers[i].key);
+	}
+}
+
 /* What was refused because a contact had one of these addresses is sent again. */
 static void
 retry_conflicts(const CsAccount *account, int n, char **addresses)
@@ -100,6 +124,7 @@ cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 	for (int i = 0; i < outcomes->speakers.n; i++)
 		cs_speaker_queue(lane, ((CsRowKey *) outcomes->speakers.items)[i].watch,
 						 ((CsRowKey *) outcomes->speakers.items)[i].key);
+	give_addresses(outcomes);
 	cs_departure_store(endpoint, outcomes->departures.n, outcomes->departures.items);
 	if (outcomes->departures.n > 0)
 		lane->account->removals_at = 0;

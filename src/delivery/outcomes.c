@@ -278,6 +278,8 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 		remember(outcomes, &outcomes->remembered, cs_remember_withheld(contact));
 	if (contact->reopens && outcome->claimed && contact->value[CS_EMAIL])
 		remember(outcomes, &outcomes->reopened, cs_remember_word(contact));
+	if (contact->claim == CS_CLAIM && outcome->claimed && contact->value[CS_EMAIL])
+		add_text(outcomes, &outcomes->consented, cs_text_from_utf8(contact->value[CS_EMAIL]));
 	stored->contact = contact;
 	stored->upsert_key = copy(outcomes, change->upsert_key);
 	if (outcomes->lane->removals || change->is_late_no)

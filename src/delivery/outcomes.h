@@ -63,6 +63,7 @@ typedef struct CsLaneOutcomes
 	CsArray		left_to;		/* of CsLeftTo */
 	CsArray		taken_over;		/* of CsTakenOver */
 	CsArray		reopened;		/* of CsConsent: closed before this word */
+	CsArray		consented;		/* of char *: addresses, by this word */
 	CsArray		speakers;		/* of CsRowKey: rows to be sent again */
 	CsArray		remembered;		/* of CsConsent: of addresses that no contact
 								 * has any more, or never had */

@@ -19,6 +19,7 @@
 #include "base/sql.h"
 #include "store/contact_state.h"
 #include "store/keyed_table.h"
+#include "store/refused_address.h"
 #include "store/row_state.h"
 
 #define TABLE	"contact"
@@ -46,6 +47,7 @@ enum
 	CONTACT_REMOTE_UPDATED_AT,
 	CONTACT_TOPICS,
 	CONTACT_ERROR,
+	CONTACT_REFUSED,
 	CONTACT_COLUMNS
 };
 
@@ -369,6 +371,11 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 							stored->topics ? cs_text_from_utf8(stored->topics) : NULL);
 	cs_keyed_table_set_text(writer, CONTACT_ERROR,
 							stored->note ? cs_text_from_utf8(stored->note) : NULL);
+	if (contact->keeps_address)
+		cs_keyed_table_set(writer, CONTACT_REFUSED,
+						   Int64GetDatum(cs_refused_address_hash(cs_text_from_utf8(contact->refused_address))));
+	else
+		cs_keyed_table_set_null(writer, CONTACT_REFUSED);
 }
 
 static void

@@ -232,10 +232,19 @@ like(contact('kept', 'c10'), qr/ v2\@example.com$/, 'a contact gets no address f
 change('kept', q{UPDATE kept SET name = 'Vic 2' WHERE id = 10});
 is(contact('kept', 'c10'), 'Vic 2 v2@example.com', '... nor later');
 
+# a contact that keeps its address gets the new one when another row of that consents
+change('kept', q{INSERT INTO kept VALUES (30, 'c30', 'q1@example.com', 'Quin', true), (31, 'c31', 'q2@example.com', 'Quentin', false)});
+change('kept', q{UPDATE kept SET email = 'q2@example.com' WHERE id = 30});
+is(contact('kept', 'c30'), 'Quin q1@example.com', 'a contact does not get an address whose row says no');
+change('kept', q{UPDATE kept SET wants = true WHERE id = 31});
+is(contact('kept', 'c31'), 'Quentin q2@example.com', 'when that row says yes');
+is(contact('kept', 'c30'), 'Quin q2@example.com', '... the contact gets the address, too');
+
 # what Spotzee has is not trusted: who said no is not created
 change('kept', q{INSERT INTO kept VALUES (20, 'c20', 'w@example.com', 'Will', true), (21, 'c21', 'w2@example.com', 'Wanda', true), (22, 'c22', 'w3@example.com', 'Wes', true)});
 change('kept', q{UPDATE kept SET wants = false WHERE id = 20});
-change('kept', q{INSERT INTO kept VALUES (23, 'c23', 'w4@example.com', 'No', false); UPDATE kept SET email = 'w4@example.com' WHERE id = 21});
+change('kept', q{INSERT INTO kept VALUES (23, 'c23', 'w4@example.com', 'No', false)});
+change('kept', q{UPDATE kept SET email = 'w4@example.com' WHERE id = 21});
 is(contact('kept', 'c21'), 'Wanda w2@example.com', 'a contact keeps its address');
 $sandbox->call('DELETE', 'spotzee/contacts', undef, account => 'kept', email => "$_\@example.com") foreach qw(w w2 w3);
 change('kept', q{SELECT contactsync_mark_stale('kept'), contactsync_reconcile('kept', 'kept')});
