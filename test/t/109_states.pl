@@ -177,6 +177,68 @@ foreach my $provider (qw(caramel owlat spotzee mailingcore campaignlark))
 	wait_for_status($name, q{state = 'idle' AND hint IS NULL});
 }
 
+# halted by what the account does not allow: each is caused as the provider would, its reason and hint are read, what the hint says
+# is done, and delivery goes on
+foreach my $case (
+	{   name => 'scopemc', provider => 'mailingcore', reason => qr/^missing_scope: .*contacts:write/, hint => qr/scope that the reason names/,
+		break => sub { { keys => { mc_test_scopemc => { scopes => ['contacts:read'] } } } },
+		repair => sub { { keys => { mc_test_better => { scopes => [ 'contacts:read', 'contacts:write' ] } } } },
+		type => ['mc_test_better'] },
+	{   name => 'scopeowlat', provider => 'owlat', reason => qr/^missing_scope: .*scope/, hint => qr/scope that the reason names/,
+		break => sub { { keys => { lm_live_scopeowlat0000000000000000000000000 => { scopes => ['contacts:read'] } } } },
+		repair => sub { { keys => { lm_live_betterowlat00000000000000000000000 => { scopes => [ 'contacts:read', 'contacts:write' ] } } } },
+		type => ['lm_live_betterowlat00000000000000000000000'] },
+	{   name => 'scopecar', provider => 'caramel', reason => qr/^missing_scope: /, hint => qr/scope that the reason names/,
+		break => sub { { keys => { caramel_scopecar => { scopes => ['meta:read'] } } } },
+		repair => sub { { keys => { caramel_better => { scopes => ['audience:write'] } }, refresh_tokens => { rt_better => {} } } },
+		type => [ 'caramel_better', 'rt_better' ],
+		server => sub { { token_url => $sandbox->url . '/caramel/token', client_id => 'client_sandbox' } } },
+	{   name => 'tenantmc', provider => 'mailingcore', reason => qr/^wrong_tenant: /, hint => qr/ID of the account/,
+		alter => q{SET tenant_id 'clx_other'}, type => [ 'tenantmc', 'mc_test_tenantmc' ] },
+	{   name => 'tenantcar', provider => 'caramel', reason => qr/^wrong_tenant: check the option business_id/, hint => qr/ID of the account/,
+		alter => q{SET business_id 'bus_other'}, type => [ 'bus_01h7m9k0aabcdefghj1234567', 'caramel_tenantcar', 'rt_tenantcar' ],
+		repair => sub { { refresh_tokens => { rt_tenantcar => {} } } },
+		server => sub { { token_url => $sandbox->url . '/caramel/token', client_id => 'client_sandbox' } } },
+	{   name => 'addresslark', provider => 'campaignlark', reason => qr/^address_not_allowed: /, hint => qr/^Allow the address of this machine for the key/,
+		break => sub { { keys => { cl_addresslark => { addresses => ['192.0.2.1'] } } } },
+		repair => sub { { keys => { cl_addresslark => { addresses => undef } } } } },
+	{   name => 'plancar', provider => 'caramel', reason => qr/^plan_too_low: /, hint => qr/^Upgrade the plan/,
+		break => sub { { businesses => { bus_01h7m9k0aabcdefghj1234567 => { subscription_tier => 'growth' } } } },
+		repair => sub { { businesses => { bus_01h7m9k0aabcdefghj1234567 => { subscription_tier => 'business' } } } } },
+	{   name => 'topicowlat', provider => 'owlat', reason => qr/^unknown_topic: /, hint => qr/^Create the topic at the provider, or set another one/,
+		alter => q{ADD topic_id 'topicunknown00000000000000000000'}, opt_in => 'true', type => ['topicsingle000000000000000000000'] },
+	{   name => 'formcar', provider => 'caramel', reason => qr/^unknown_form: check the option form_id/, hint => qr/^Create the form at the provider, or set another one/,
+		alter => q{ADD route 'form', ADD form_sets_consent 'true', ADD form_id 'frm_unknown'}, opt_in => 'true', type => ['frm_import'] })
+{
+	my ($name, $provider) = @$case{ 'name', 'provider' };
+
+	make($name, $provider, server => $case->{server} ? $case->{server}->() : {});
+	sql(qq{ALTER SERVER $name OPTIONS ($case->{alter})}) if $case->{alter};
+	sql(qq{SELECT contactsync_alter_watch('$name', '$name', mapping => (SELECT mapping || '{"opt_in": "$case->{opt_in}"}' FROM contactsync.watches WHERE server = '$name'), claims => 'all')})
+	  if $case->{opt_in};
+	$sandbox->config($provider, { account => $name, %{ $case->{break}->() } }) if $case->{break};
+	change($name);
+	wait_for_status($name, q{state = 'halted'});
+	like(status($name, 'reason'), $case->{reason}, "$name: the reason");
+	like(status($name, 'hint'), $case->{hint}, "$name: the hint");
+	is(status($name, 'backlog, failures'), '1|0', "$name: nothing is given up on");
+	$sandbox->config($provider, { account => $name, %{ $case->{repair}->() } }) if $case->{repair};
+	cmp_ok(type($name, @{ $case->{type} }), '>=', 1, "$name: there is something to type") if $case->{type};
+	wait_for_status($name, q{state = 'idle' AND hint IS NULL AND synced = 1});
+	is(scalar @{ $sandbox->contacts($provider, account => $name) }, 1, "$name: delivery goes on");
+}
+
+# halted because a web page answers
+make('page', 'mailingcore');
+$sandbox->fault('mailingcore', { match => { account => 'page' }, times => undef, action => { status => 200, html => '<html><title>Log in to the hotel</title>' } });
+change('page');
+wait_for_status('page', q{state = 'halted'});
+like(status('page', 'reason'), qr/^not_the_api: a web page answers instead of MailingCore \(status 200, "Log in to the hotel"\)/, 'a web page: the reason');
+like(status('page', 'hint'), qr/^A web page answers instead of the API\. Check the proxy, or correct the URL: ALTER SERVER/, 'a web page: the hint');
+$sandbox->clear_faults('mailingcore');
+is(type('page', $url), 1, 'a web page: there is something to type');
+wait_for_status('page', q{state = 'idle' AND hint IS NULL AND synced = 1});
+
 # held: many contacts could get mail, or would be removed
 make('held', 'caramel', server => { bulk_guard => 5 });
 sql(q{INSERT INTO held SELECT g, 'h' || g || '@example.com' FROM generate_series(1, 20) g});
@@ -204,7 +266,7 @@ my $hint = status('import', 'hint');
 $node->safe_psql('postgres', q{ALTER TABLE contactsync.endpoint RENAME unknown TO unlearnable});
 like($hint, qr/server log/, 'a worker that failed: the hint names the log');
 unlike($hint, qr/max_worker_processes/, 'and not a setting that has nothing to do with it');
-change('import');
+change('import', 3000);
 my ($call) = $hint =~ /(CALL contactsync_run\(\))/;
 sql($call);
 is(status('import', 'backlog'), '0', 'what the hint says delivers meanwhile');
