@@ -16,14 +16,17 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 
 #include "base/contactsync.h"
 #include "base/sql.h"
@@ -77,6 +80,31 @@ cs_sql_is_ready(void)
 	CsExtension extension;
 
 	return find_extension(&extension) && extension.current && !creating_extension;
+}
+
+/*
+ * Return whether somebody has locked a table that every delivery writes, so that a
+ * statement would wait.  This one does not.  Needs a transaction.
+ */
+bool
+cs_sql_table_is_locked(void)
+{
+	static const char *const tables[] = {
+		"endpoint", "watch", "queue", "contact", "source_row", "departure", "account", "counter", "call", "failure"
+	};
+	Oid			schema = get_namespace_oid("contactsync", true);
+
+	for (int i = 0; i < lengthof(tables); i++)
+	{
+		Oid			table = get_relname_relid(tables[i], schema);
+
+		if (!OidIsValid(table))
+			continue;
+		if (!ConditionalLockRelationOid(table, RowExclusiveLock))
+			return true;
+		UnlockRelationOid(table, RowExclusiveLock);
+	}
+	return false;
 }
 
 /* Find the extension, or raise an error where there is none. */

@@ -42,6 +42,7 @@ extern Oid	cs_sql_enter(CsSqlScope *scope);
 extern Oid	cs_sql_enter_any_version(CsSqlScope *scope);
 extern void cs_sql_leave(CsSqlScope *scope);
 extern void cs_sql_plan_by_index(void);
+extern bool cs_sql_table_is_locked(void);
 extern uint64 cs_sql_execute(CsStatement *statement, Datum *args, const char *nulls);
 extern uint64 cs_sql_execute_command(const char *fmt,...);
 

@@ -38,6 +38,7 @@
 #include "delivery/call.h"
 #include "delivery/definitions.h"
 #include "delivery/delivery.h"
+#include "delivery/held_up.h"
 #include "delivery/pull.h"
 #include "delivery/reader.h"
 #include "delivery/sender.h"
@@ -380,6 +381,32 @@ reread_queue(CsDelivery *delivery)
  */
 
 /*
+ * Is an account that was held up to be left alone for longer?  A lock of a whole table
+ * holds up everybody, and is seen without waiting for it.
+ */
+static bool
+is_still_held_up(CsDelivery *delivery, CsAccount *account)
+{
+	double		now = cs_clock_now();
+
+	if (cs_held_up_until(delivery->definitions.held_up, account->id) == 0)
+		return false;
+	if (now >= delivery->tables_locked_until)
+	{
+		bool		locked;
+
+		delivery->transactions->begin();
+		locked = cs_sql_table_is_locked();
+		cs_sender_commit(delivery);
+		if (!locked)
+			return false;
+		delivery->tables_locked_until = now + LOCKED_PAUSE;
+	}
+	account->locked_until = cs_held_up_wait(delivery->definitions.held_up, account->id, now);
+	return true;
+}
+
+/*
  * Have an account send what it can.  If a lock of somebody else holds it up, that does
  * not hold up the others.  Return whether mappings of its role took long.
  */
@@ -389,7 +416,7 @@ send_one(CsDelivery *delivery, CsAccount *account)
 	CsBudget   *budget = account->budget;
 	double		not_before = budget->not_before;
 
-	if (account->locked_until > 0 && account->locked_until > cs_clock_now())
+	if (account->locked_until > cs_clock_now() || is_still_held_up(delivery, account))
 		return false;
 	if (!try_account(delivery, account, cs_sender_send))
 	{

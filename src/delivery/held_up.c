@@ -52,6 +52,16 @@ cs_held_up_note(List *all, int endpoint, double now)
 	return all;
 }
 
+/*
+ * The lock is still there, as was seen without waiting for it, so that the pause need
+ * not grow.  Return until when the account is left alone.
+ */
+double
+cs_held_up_wait(const List *all, int endpoint, double now)
+{
+	return find(all, endpoint)->until = now + PAUSE;
+}
+
 /* It is not held up any more. */
 List *
 cs_held_up_forget(List *all, int endpoint)

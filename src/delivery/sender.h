@@ -28,6 +28,7 @@ struct CsDelivery
 	CsDefinitions definitions;
 	bool		forgetting;		/* what was forgotten is to be swept */
 	bool		held_up;		/* an account was dropped, and is to be loaded */
+	double		tables_locked_until;	/* a table was locked; look again then */
 	int			next_slow;		/* index of the account of slow mappings whose
 								 * turn it is */
 	bool		draining;		/* no call starts any more */
