@@ -397,6 +397,7 @@ CREATE TABLE contactsync.watch (
 	delete_guard text,
 	complete	boolean	NOT NULL DEFAULT false,
 	removals_until timestamptz,
+	mapped_at	timestamptz,
 	removed		integer	NOT NULL DEFAULT 0,
 	removed_since timestamptz,
 	types		regtype[],
@@ -419,6 +420,7 @@ COMMENT ON COLUMN contactsync.watch.delete_delay IS 'how long a contact without 
 COMMENT ON COLUMN contactsync.watch.delete_guard IS 'more removals within a minute or a scan are held: a number, or a share such as 5%; off: never; null: as preset';
 COMMENT ON COLUMN contactsync.watch.complete IS 'all rows of the source were read once, so that it is known whose contact has no row';
 COMMENT ON COLUMN contactsync.watch.removals_until IS 'contactsync_resume() let go on the removals of contacts that were left until then';
+COMMENT ON COLUMN contactsync.watch.mapped_at IS 'when it was altered: digests that were stored before are of another mapping';
 COMMENT ON COLUMN contactsync.watch.known_as IS 'schema and name of the source when the watch was made or altered: another table may have them since';
 COMMENT ON COLUMN contactsync.watch.removed IS 'contacts that were removed since removed_since, for the guard';
 COMMENT ON COLUMN contactsync.watch.reconcile_next IS 'when the next reconciliation begins by itself';

@@ -490,18 +490,6 @@ cs_change_finish(CsChange *change)
 	set->nchanges--;
 }
 
-/* Were all queue rows of the change written before that transaction? */
-bool
-cs_change_is_before(const CsChange *change, uint64 xact)
-{
-	ListCell   *lc;
-
-	foreach(lc, change->rows)
-		if (((CsReadRow *) lfirst(lc))->position.xact >= xact)
-		return false;
-	return true;
-}
-
 /*
  * Set an ACTIVE change aside, to save memory while it has to wait: its queue rows
  * are kept, and it is added once more when they are read again.

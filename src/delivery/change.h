@@ -190,7 +190,6 @@ extern bool cs_change_release_row(CsChange *change, CsQueuePosition *position);
 extern List *cs_change_take_locks(CsChange *change, List *taken);
 extern void cs_change_release_taken(CsIdentityLocks *locks, List *taken);
 extern void cs_change_finish(CsChange *change);
-extern bool cs_change_is_before(const CsChange *change, uint64 xact);
 extern void cs_change_set_aside(CsChange *change);
 
 extern void cs_change_release_locks(CsChange *change);

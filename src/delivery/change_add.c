@@ -130,6 +130,18 @@ cs_change_recount(CsChangeSet *set, uint64 released)
 	cs_change_visit(set, recount, &released);
 }
 
+/* Were all queue rows of the change written before that transaction? */
+bool
+cs_change_is_before(const CsChange *change, uint64 xact)
+{
+	ListCell   *lc;
+
+	foreach(lc, change->rows)
+		if (((CsReadRow *) lfirst(lc))->position.xact >= xact)
+		return false;
+	return true;
+}
+
 static uint8
 origin_of(const CsQueueRow *row)
 {

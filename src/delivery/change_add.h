@@ -20,5 +20,6 @@ extern void cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int 
 /* Forget which keys the bulk guard was told of. */
 extern void cs_change_forget_recent(CsChangeSet *set);
 extern void cs_change_recount(CsChangeSet *set, uint64 released);
+extern bool cs_change_is_before(const CsChange *change, uint64 xact);
 
 #endif							/* CS_DELIVERY_CHANGE_ADD_H */

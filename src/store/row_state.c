@@ -265,13 +265,36 @@ cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
 	cs_keyed_table_end_write(&writer);
 }
 
+/* When was the watch altered?  0: never. */
+static TimestampTz
+mapped_at(int watch)
+{
+	static CsStatement statement = {"SELECT mapped_at FROM contactsync.watch WHERE id = $1", 1, {INT4OID}};
+	Datum		arg = Int32GetDatum(watch);
+	Datum		at = (Datum) 0;
+	CsSqlScope	scope;
+	bool		isnull = true;
+
+	cs_sql_enter(&scope);
+	if (cs_sql_execute(&statement, &arg, NULL) > 0)
+		at = cs_sql_value(0, 1, &isnull);
+	cs_sql_leave(&scope);
+	return isnull ? 0 : DatumGetTimestampTz(at);
+}
+
 void
 cs_row_state_keep_digests(int n, const CsSpeaker *speakers)
 {
+	MemoryContext context = CurrentMemoryContext;
 	CsKeyedWriter writer;
+	TimestampTz *since;
 
 	if (n == 0)
 		return;
+	since = palloc(n * sizeof(TimestampTz));
+	for (int i = 0; i < n; i++)
+		since[i] = i > 0 && speakers[i].watch == speakers[i - 1].watch ? since[i - 1] : mapped_at(speakers[i].watch);
+	MemoryContextSwitchTo(context);
 	cs_keyed_table_begin_write(&writer, TABLE, PRIMARY_KEYS);
 	for (int i = 0; i < n; i++)
 	{
@@ -284,7 +307,7 @@ cs_row_state_keep_digests(int n, const CsSpeaker *speakers)
 		/* a row that was sent again as it was has not spoken again */
 		if (speakers[i].has_digest && spoke_at(&writer.table, &speakers[i].digest) != 0)
 			continue;
-		if (speakers[i].has_digest)
+		if (speakers[i].has_digest && speakers[i].spoke_at >= since[i])
 			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&speakers[i].digest));
 		cs_keyed_table_set(&writer, ROW_SPOKE_AT, TimestampTzGetDatum(speakers[i].spoke_at));
 		cs_keyed_table_update(&writer);
@@ -412,18 +435,9 @@ cs_row_state_forget_digests(int watch)
 	static CsStatement statement = {
 		"UPDATE contactsync.source_row SET digest = NULL WHERE watch = $1 AND digest IS NOT NULL", 1, {INT4OID}
 	};
-
-	/* these would become those of rows, when another row speaks */
-	static CsStatement shared = {
-		"UPDATE contactsync.contact c SET digest = NULL WHERE c.watch = $1 AND c.digest IS NOT NULL"
-		" AND EXISTS (SELECT FROM contactsync.source_row s WHERE s.upsert_key = c.upsert_key AND s.endpoint = c.endpoint"
-		" AND (s.watch <> c.watch OR s.key <> c.key))",
-		1, {INT4OID}
-	};
 	Datum		arg = Int32GetDatum(watch);
 
 	cs_sql_execute(&statement, &arg, NULL);
-	cs_sql_execute(&shared, &arg, NULL);
 }
 
 void

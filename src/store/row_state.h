@@ -61,7 +61,8 @@ extern void cs_row_state_read(int watch, int n, char **keys, CsRowState *rows);
 
 /*
  * Store what rows said when they cease to speak for their contacts, or when what the
- * contacts have is not known any more.  Rows that have gone or left are skipped.
+ * contacts have is not known any more.  Rows that have gone or left are skipped; of
+ * those that were mapped in another way then, it is not known what they said.
  */
 extern void cs_row_state_keep_digests(int n, const CsSpeaker *speakers);
 

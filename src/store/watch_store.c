@@ -121,7 +121,7 @@ cs_watch_store_changed(const CsWatch *watch)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.watch SET key = $2, mapping = $3, filter = $4, on_delete = $5, search_path = $6,"
-		" value_types = $7 WHERE id = $1",
+		" value_types = $7, mapped_at = clock_timestamp() WHERE id = $1",
 		7, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID}
 	};
 	Datum		args[7];

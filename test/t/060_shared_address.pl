@@ -180,6 +180,18 @@ $node->safe_psql('postgres', qq{SET client_min_messages = error; SELECT contacts
 change(q{DELETE FROM guests}, q{SELECT contactsync_reconcile('customers', 'campaignlark')});
 change(q{DELETE FROM customers WHERE id IN (11, 12, 13)});
 
+# a row that is mapped in another way, and another one that shares its address since
+my $with_mark = q{SET client_min_messages = error; SELECT contactsync_alter_watch('customers', 'campaignlark', mapping => mapping || '{"first_name": "first_name || ''*''"}') FROM contactsync.watches WHERE source::text = 'customers'};
+change(q{INSERT INTO customers VALUES (15, 'kay@example.com', 'Kay')});
+change($with_mark);
+change(q{INSERT INTO customers VALUES (16, 'kay@example.com', 'Kim')});
+change(q{SELECT contactsync_import('customers', 'campaignlark', automations => 'accepted')});
+is(name_at('kay@example.com'), 'Kim*', 'a row has not changed because its mapping has, also if it was the only one of the contact then');
+change(q{DELETE FROM customers WHERE id = 16});
+is(name_at('kay@example.com'), 'Kay*', 'it speaks when the other one goes');
+$node->safe_psql('postgres', qq{SET client_min_messages = error; SELECT contactsync_alter_watch('customers', 'campaignlark', mapping => '$mapping')});
+change(q{DELETE FROM customers WHERE id = 15}, q{SELECT contactsync_reconcile('customers', 'campaignlark')});
+
 # the remaining rows do not undo an opt-out
 change(q{INSERT INTO customers VALUES (7, 'ann@example.com', 'Gil', false)});
 is(at_provider('ann@example.com'), 'Gil UNSUBSCRIBED', 'a row that shares the address opts out');
