@@ -4,6 +4,7 @@
 #   make installcheck      test the installed extension on temporary servers
 #   make tempcheck         build and test in a temporary directory; nothing needs to be installed or configured
 #   make lint indent       check the sources; format the C files
+#   make mutate            break the source in many ways, one at a time, and check that the tests notice
 #   make coverage asan valgrind bench dist
 #   make print-VAR         print the value of a variable
 #
@@ -25,7 +26,7 @@ LIBRARIES  = libcurl json-c
 
 # Stop if something is missing: a library that is linked without the flags of curl and json-c loads into no server. The
 # excepted targets install what they need.
-GOALS := $(filter-out tempcheck coverage asan valgrind bench indent dist,$(or $(MAKECMDGOALS),all))
+GOALS := $(filter-out tempcheck coverage asan valgrind mutate bench indent dist,$(or $(MAKECMDGOALS),all))
 ifneq ($(GOALS),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(wildcard $(PGXS)),)
@@ -96,7 +97,7 @@ $(CURDIR)/src/%/:
 	mkdir -p $@
 endif
 
-.PHONY: tempcheck lint indent bench coverage asan valgrind dist
+.PHONY: tempcheck lint indent bench coverage asan valgrind mutate dist
 tempcheck:
 	$(TOP)test/run.sh
 
@@ -112,6 +113,9 @@ bench:
 
 coverage asan valgrind:
 	$(TOP)test/run.sh --$@
+
+mutate:
+	$(TOP)test/mutate.sh
 
 dist:
 	git $(if $(TOP),-C $(TOP)) archive --format=zip --prefix=contactsync-$(SEMVERSION)/ -o $(CURDIR)/contactsync-$(SEMVERSION).zip HEAD

@@ -325,6 +325,11 @@ tests_exist() {
     done
 }
 
+# A mutation whose piece is not in the source any more breaks nothing: change it with the source.
+mutations_fit() {
+    python3 test/mutations/mutate.py --check
+}
+
 test_numbers() {
     printf '%s\n' test/t/*.pl | cut -d_ -f1 | uniq -d | sed 's/$/: several tests have this number/'
 }
@@ -409,6 +414,7 @@ check sql_documented "README.md names all functions and views"
 check tests_exist "the tests that docs/providers.md, docs/consent.md and docs/security.md name exist"
 check titles_exist "the checks that docs/consent.md and docs/security.md quote exist"
 check test_numbers "the numbers of TAP tests are unique"
+check mutations_fit "each piece of test/mutations/mutations.toml is in the source exactly once, and its tests exist"
 check functions_exist "the functions that docs/architecture.md names exist"
 check marks "there are no marks of unfinished work"
 check whitespace "no line ends with white space"

@@ -3,10 +3,10 @@
 #
 # usage: test/run.sh [OPTION...] [NAME...]
 #
-#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding, consent), or the beginning of the
-#                 name of a test in regress, isolation or tap, as in: test/run.sh email 010. The groups asan and encoding run
+#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding, consent, mutate), or the beginning of
+#                 the name of a test in regress, isolation or tap, as in: test/run.sh email 010. The groups asan and encoding run
 #                 regress and some tests of the worker with --asan and with --encoding EUC_JP; consent runs some histories of
-#                 test/fuzz/consent.sh
+#                 test/fuzz/consent.sh; mutate breaks the source in ten ways, as test/mutate.sh --day does
 #   --accept      accept the output of the regression tests as their expected output
 #   --keep        keep the temporary directory with logs and data
 #   --installed   test the extension installed for PG_CONFIG instead of building; same as 'make installcheck' as root
@@ -70,7 +70,7 @@ mapfile -t isolation < <(chosen isolation "$top"/test/specs/*.spec)
 mapfile -t tap < <(chosen tap "$top"/test/t/*.pl)
 
 for want in "${names[@]}"; do
-    case " build lint sandbox regress isolation tap asan encoding consent : ${regress[*]} ${isolation[*]} ${tap[*]}" in
+    case " build lint sandbox regress isolation tap asan encoding consent mutate : ${regress[*]} ${isolation[*]} ${tap[*]}" in
         *" $want "*:* | *:*" $want"*) ;;
         *) echo "there is no test called \"$want\"" >&2; exit 2 ;;
     esac
@@ -167,6 +167,11 @@ encoding() {
     "$top/test/run.sh" --encoding EUC_JP regress 010 040 078 104
 }
 
+# Break the source in ten ways. This changes and installs the tree, so it comes last.
+mutate() {
+    as_server /usr/bin/python3 "$tree/test/mutations/mutate.py" --tree "$tree" --pg-config "$PG_CONFIG" --day
+}
+
 build() {
     local clang
     clang=$(in_tree print-CLANG)
@@ -251,6 +256,7 @@ finish_check
 for group in asan encoding consent; do
     ! wanted $group || $installed || [ -n "$check" ] || PG_CONFIG=$config step $group $group
 done
+! wanted mutate || $installed || [ -n "$check" ] || step mutate mutate
 if $keep; then
     trap - EXIT
     printf '\nkeeping %s\n' "$work"

@@ -477,7 +477,7 @@ fill_outcome(Row *row, int index, const CsJudgement *judgement)
 	row->values[COL_CONTACT] = Int32GetDatum(index + 1);
 	if (judgement->verdict == CS_DONE)
 	{
-		set_text(row, COL_OUTCOME, outcome_names[outcome->kind]);
+		set_text(row, COL_OUTCOME, outcome->kind == CS_OUTCOME_OK && outcome->withheld ? "withheld" : outcome_names[outcome->kind]);
 		set_text(row, COL_REASON, outcome->reason);
 		set_text(row, COL_CODE, outcome->code);
 		set_text(row, COL_FIELD, outcome->field);
