@@ -181,19 +181,6 @@ cs_change_release_locks(CsChange *change)
 		release_lock(change, i);
 }
 
-/* Take a lock that the change holds in another slot out of that; false: it does not hold it. */
-static bool
-take_from_slot(CsChange *change, const CsIdentityLock *lock)
-{
-	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
-		if (change->locks[i] == lock)
-		{
-			change->locks[i] = NULL;
-			return true;
-		}
-	return false;
-}
-
 /*
  * Lock an identity for an ACTIVE change until it is finished or locks another
  * one in the same slot; NULL only releases what is there.  A row that returns to
@@ -220,7 +207,10 @@ cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot)
 		return true;
 	release_lock(change, slot);
 	lock = cs_identity_lock_find(change->set->locks, key);
-	if (lock->owner != NULL && !take_from_slot(change, lock))
+	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
+		if (change->locks[i] == lock)
+			change->locks[i] = lock->owner = NULL;
+	if (lock->owner != NULL)
 	{
 		cs_change_release_locks(change);
 		change->state = CS_CHANGE_BLOCKED;

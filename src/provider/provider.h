@@ -381,6 +381,10 @@ typedef struct CsProvider
 							   CsPullPage *pulled);
 } CsProvider;
 
+/* Declares an adapter, both where it is defined and in provider/registry.c. */
+#define CS_ADAPTER(name) \
+	extern const CsProvider name
+
 /* ---------- provider.c ---------- */
 
 /* Keep what a step said of a contact for the next one, in a memory context. */

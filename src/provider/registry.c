@@ -12,11 +12,11 @@
 
 #include "provider/registry.h"
 
-extern const CsProvider cs_mailingcore;
-extern const CsProvider cs_campaignlark;
-extern const CsProvider cs_owlat;
-extern const CsProvider cs_spotzee;
-extern const CsProvider cs_caramel;
+CS_ADAPTER(cs_mailingcore);
+CS_ADAPTER(cs_campaignlark);
+CS_ADAPTER(cs_owlat);
+CS_ADAPTER(cs_spotzee);
+CS_ADAPTER(cs_caramel);
 
 static const CsProvider *const providers[] = {
 	&cs_mailingcore,

@@ -333,7 +333,7 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 	 CS_FIELD_BIT(CS_STATUS) | CS_FIELD_BIT(CS_TAGS) | \
 	 CS_FIELD_BIT(CS_ATTRIBUTES))
 
-extern const CsProvider cs_campaignlark;
+CS_ADAPTER(cs_campaignlark);
 
 const CsProvider cs_campaignlark = {
 	.name = "campaignlark",

@@ -218,7 +218,7 @@ judge_check(const CsEndpoint *endpoint, int n, const CsLocalCounts *local,
 	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN) | \
 	 CS_FIELD_BIT(CS_OPT_IN_AT))
 
-extern const CsProvider cs_caramel;
+CS_ADAPTER(cs_caramel);
 
 const CsProvider cs_caramel = {
 	.name = "caramel",

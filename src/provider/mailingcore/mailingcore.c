@@ -357,7 +357,7 @@ judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc,
 	 CS_FIELD_BIT(CS_LOCALE) | CS_FIELD_BIT(CS_OPT_IN) | CS_FIELD_BIT(CS_OPT_IN_AT) | \
 	 CS_FIELD_BIT(CS_ATTRIBUTES))
 
-extern const CsProvider cs_mailingcore;
+CS_ADAPTER(cs_mailingcore);
 
 const CsProvider cs_mailingcore = {
 	.name = "mailingcore",

@@ -190,7 +190,7 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 	 CS_FIELD_BIT(CS_LAST_NAME) | CS_FIELD_BIT(CS_OPT_IN) | \
 	 CS_FIELD_BIT(CS_OPT_IN_AT))
 
-extern const CsProvider cs_owlat;
+CS_ADAPTER(cs_owlat);
 
 const CsProvider cs_owlat = {
 	.name = "owlat",

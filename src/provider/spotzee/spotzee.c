@@ -211,7 +211,7 @@ batch_limit(CsAction action, int step)
 	 CS_FIELD_BIT(CS_TIMEZONE) | CS_FIELD_BIT(CS_OPT_IN) | \
 	 CS_FIELD_BIT(CS_OPT_IN_AT) | CS_FIELD_BIT(CS_ATTRIBUTES))
 
-extern const CsProvider cs_spotzee;
+CS_ADAPTER(cs_spotzee);
 
 const CsProvider cs_spotzee = {
 	.name = "spotzee",
