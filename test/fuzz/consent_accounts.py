@@ -227,6 +227,10 @@ class Owlat(Account):
         # equals "every watched row that may be sent", and not "a row the provider refuses"
         return reason.startswith("conflict") and "has another address now" in reason and row.address in self.left
 
+    def carries_to(self, address, contacts):
+        # "the old address stays taken (409)": nobody can be created there, nor join, while no contact has it
+        return address not in self.left or any(self.address_of(contact) == address for contact in contacts)
+
     def leaves(self, address, event):
         if event.get("left"):
             self.left.add(address)

@@ -632,6 +632,26 @@ class Owlat(OracleTest):
         self.quiet()
         self.assert_found()
 
+    def test_a_word_need_not_arrive_at_an_address_that_owlat_keeps_for_a_contact_with_another(self):
+        self.commit(self.row(1))
+        self.create()
+        self.contacts[JANE]["topics"] = {self.account.topic: "not_required"}
+        self.quiet()
+        self.account.follow = True
+        self.commit(self.row(1, email="new@example.org"))
+        self.requested("changed", left=True)
+        self.contacts = {"new@example.org": {"id": f"id of {JANE}", "email": "new@example.org", "firstName": "N", "topics": {self.account.topic: ""}}}
+        self.ledger.read(self.people.values())
+        self.people[JANE].update(mailable=False, reach=[])
+        self.commit(self.row(2, opt=False))
+        self.quiet()
+        self.commit(self.row(2, opt=True))
+        self.quiet()
+        self.assert_found()
+        self.account.left.clear()
+        self.quiet()
+        self.assert_found("stale")
+
     def test_who_does_not_is_withheld(self):
         self.commit(self.row(1, opt=None))
         self.quiet()

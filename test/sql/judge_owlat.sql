@@ -79,6 +79,9 @@ SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, 
 -- but an opt-out that was not applied is a failure, unless the contact does not exist
 SELECT status, body, verdict, outcome, reason, message, note FROM (VALUES (404, refusal('not_found', 'Contact not found')), (422, refusal('invalid_state', 'blocked')), (400, ''), (404, refusal('not_found', 'Topic not found'))) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, mira() || '{"opt_in": false}', 4);
+-- what is said of a contact repeats its address, which can have any word in it
+SELECT opt_in, verdict, outcome, reason, note FROM (VALUES (true), (false)) AS o (opt_in),
+	contactsync_judge('owl', 404, NULL, refusal('not_found', 'Contact with email "topic.not.found@acme.io" not found'), jsonb_build_object('email', 'topic.not.found@acme.io', 'opt_in', opt_in), 4);
 -- whether somebody joins depends on the claim, and on whether the contact turned out to be new
 SELECT claim, step, status, verdict, next_step, claimed FROM (VALUES ('yes'), ('if_new'), ('no')) AS c (claim), (VALUES (0, 201), (0, 409), (2, 200), (3, 201)) AS t (step, status),
 	contactsync_judge('owl', status, NULL, CASE WHEN status = 409 THEN refusal('already_exists') ELSE contact() END, mira() || '{"opt_in": true}', step, state => jsonb_build_object('claim', claim));

@@ -134,4 +134,27 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0
 $node->safe_psql('postgres', "ALTER SERVER owltest OPTIONS (SET topic_id '$topic'); CALL contactsync_wait('owltest')");
 is_deeply([ keys %{ contact('ada@acme.io')->{topics} } ], [$topic], 'delivery resumes when the option is corrected');
 
+# on_opt_out 'delete', of contacts that were there before
+sub add { $sandbox->call('POST', 'owlat/contacts', { account => 'owltest', contacts => [ { email => "$_[0]\@acme.io", firstName => 'Old', topics => { $topic => 'not_required' } } ] }) }
+$node->safe_psql('postgres', q{ALTER SERVER owltest OPTIONS (ADD on_opt_out 'delete')});
+add($_) foreach qw(gus ian);
+requests();
+like(change(q{INSERT INTO people VALUES (40, 'gus@acme.io', 'Gus', NULL, true)}), qr{^POST /contacts 409\nGET /contacts/gus\@acme\.io 200\nPUT}, 'a contact that was there before is looked up');
+is(change('UPDATE people SET wants = false WHERE id = 40'), 'DELETE /contacts/gus@acme.io 200', "it is deleted with on_opt_out 'delete' when its row says no");
+is(change(q{UPDATE people SET first_name = 'G' WHERE id = 40}), 'PUT /contacts/gus@acme.io 404', 'and not created again');
+is(change(q{INSERT INTO people VALUES (41, 'ian@acme.io', 'Ian', NULL, false)}),
+	"PUT /contacts/ian\@acme.io 200\nDELETE /topics/$topic/contacts/ian\@acme.io 200", 'one whose row says no from the beginning leaves the topic');
+is(change(q{UPDATE people SET first_name = 'I' WHERE id = 41}), 'DELETE /contacts/ian@acme.io 200', '... and is deleted with the next change of the row');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.failures}), 0, 'nothing fails');
+
+# Owlat repeats the address of a contact that it does not find, which can have any word in it
+$node->safe_psql('postgres', q{SELECT contactsync_unwatch('people', 'owltest');
+	CREATE TABLE leavers (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('leavers', 'owltest', '{"email": "email"}', on_delete => 'unsubscribe', delete_delay => '0')});
+change(q{INSERT INTO leavers VALUES (1, 'topics@acme.io'), (2, 'hot.topics@acme.io'), (3, 'ned@acme.io')});
+$sandbox->call('DELETE', 'owlat/contacts', undef, account => 'owltest', email => $_) foreach qw(topics@acme.io hot.topics@acme.io);
+is(join(' ', sort split(/\n/, change('DELETE FROM leavers'))), join(' ', map { "DELETE /topics/$topic/contacts/$_\@acme.io" . ($_ eq 'ned' ? ' 200' : ' 404') } qw(hot.topics ned topics)),
+	'a contact that is not there need not leave the topic, whatever its address is');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state, ' ') FROM contactsync.status WHERE server = 'owltest'}), 'idle', 'the server is not halted');
+
 done_testing();
