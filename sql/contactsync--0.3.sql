@@ -403,12 +403,14 @@ CREATE TABLE contactsync.watch (
 	types		regtype[],
 	known_as	name[],
 	value_types	jsonb,
+	alias		name,
 	UNIQUE (source, endpoint)
 );
 COMMENT ON TABLE contactsync.watch IS 'a source table mirrored to an endpoint';
 COMMENT ON COLUMN contactsync.watch.columns IS 'of the table, by number, with the names that key, mapping and filter know them by';
 COMMENT ON COLUMN contactsync.watch.types IS 'of these columns, as far as the watch uses them, when it was made: it breaks when one changes';
 COMMENT ON COLUMN contactsync.watch.value_types IS 'of fields and attributes at the provider, when the mapping was checked there: values are converted to them';
+COMMENT ON COLUMN contactsync.watch.alias IS 'name by which mapping and filter call the source: the one that it had when they were written';
 COMMENT ON COLUMN contactsync.watch.search_path IS 'of the session that made the watch; mapping and filter are read with it';
 
 COMMENT ON COLUMN contactsync.watch.state IS 'broken: cannot be read; guarded: held by the bulk guard or by delete_guard until contactsync_resume()';

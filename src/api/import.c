@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -68,17 +69,16 @@ typedef struct CsScanOrder
 static void
 read_filter(CsScanOrder *order, text * filter)
 {
-	Relation	rel = relation_open(order->watch->source, AccessShareLock);
 	Bitmapset  *columns = NULL;
 	Oid			type;
 
 	order->filter = text_to_cstring(filter);
-	type = cs_source_check_expression(rel, order->filter, "filter", &columns);
+	LockRelationOid(order->watch->source, AccessShareLock);
+	type = cs_source_check_expression(order->watch, order->filter, "filter", &columns);
 	if (getBaseType(type) != BOOLOID)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("filter must be of type boolean, not %s", format_type_be(type))));
-	relation_close(rel, NoLock);
 }
 
 /* Find the caller's watch and its server. */

@@ -141,7 +141,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 						  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 						  cs_argument_text(fcinfo, 3),
 						  PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
-						  PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule);
+						  PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule, NULL);
 	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_store_new(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
@@ -221,7 +221,8 @@ make_altered(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *en
 							PG_GETARG_JSONB_P(ARG_MAPPING),
 							filter_argument(fcinfo, watch), key_of(watch),
 							PG_ARGISNULL(ARG_ON_DELETE) ? cs_watch_on_delete_words[watch->on_delete] :
-							text_to_cstring(PG_GETARG_TEXT_PP(ARG_ON_DELETE)), schedule);
+							text_to_cstring(PG_GETARG_TEXT_PP(ARG_ON_DELETE)), schedule,
+							PG_ARGISNULL(ARG_MAPPING) ? cs_source_alias(watch) : NULL);
 	cs_watch_keep_value_types(altered, watch);
 	if (!PG_ARGISNULL(ARG_MAPPING))
 		cs_verify_mapping(endpoint, altered);

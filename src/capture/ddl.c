@@ -39,6 +39,7 @@
 #include "base/try.h"
 #include "capture/ddl.h"
 #include "store/endpoint_state.h"
+#include "store/source.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
 #include "store/watch_store.h"
@@ -192,7 +193,7 @@ store_poll_column(int watch, const char *name)
 static void
 rename_in_watch(CsWatch *watch, const CsRenames *renames)
 {
-	const char *table = get_rel_name(watch->source);
+	const char *table = cs_source_alias(watch);
 
 	for (int i = 0; i < watch->nkeys; i++)
 	{

@@ -131,13 +131,13 @@ check_type(const CsMapped *mapped, Oid type)
 
 /* Check every expression, and collect the columns that they use. */
 void
-cs_mapping_check_expressions(CsWatch *watch, Relation source, int from, Bitmapset **used)
+cs_mapping_check_expressions(CsWatch *watch, int from, Bitmapset **used)
 {
 	for (int i = from; i < watch->nmapped; i++)
 	{
 		CsMapped   *mapped = &watch->mapped[i];
 
-		check_type(mapped, cs_source_check_expression(source, mapped->expression,
+		check_type(mapped, cs_source_check_expression(watch, mapped->expression,
 													  mapped_label(mapped), used));
 	}
 }

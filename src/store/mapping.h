@@ -18,8 +18,7 @@
 
 extern void cs_mapping_default(CsWatch *watch, Relation source, uint32 fields);
 extern void cs_mapping_add_remaining(CsWatch *watch, Relation source, const Bitmapset *used);
-extern void cs_mapping_check_expressions(CsWatch *watch, Relation source, int from,
-										 Bitmapset **used);
+extern void cs_mapping_check_expressions(CsWatch *watch, int from, Bitmapset **used);
 extern void cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint);
 
 #endif							/* CS_STORE_MAPPING_H */

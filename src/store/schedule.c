@@ -192,12 +192,12 @@ newest_value(const CsWatch *watch)
 	char	   *column;
 
 	cs_source_enter(watch, &scope);
-	column = psprintf("%s.%s", quote_identifier(get_rel_name(watch->source)),
+	column = psprintf("%s.%s", quote_identifier(cs_source_alias(watch)),
 					  quote_identifier(watch->poll_column));
 	/* a value in the future would hide changes until then */
 	query = psprintf("SELECT CASE WHEN pg_catalog.count(%s) OPERATOR(pg_catalog.>) 0 THEN LEAST(pg_catalog.max(%s)::pg_catalog.timestamp,"
 					 " (pg_catalog.now() AT TIME ZONE 'UTC'))::pg_catalog.text END FROM %s",
-					 column, column, cs_source_from(watch->source));
+					 column, column, cs_source_from(watch));
 	if (SPI_execute(query, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not execute \"%s\"", query);
 	MemoryContextSwitchTo(context);

@@ -183,19 +183,27 @@ cs_source_greater_than(Oid type)
 	return operator_name(lookup_type_cache(type, TYPECACHE_GT_OPR)->gt_opr, type, "ordering");
 }
 
-/* Return "schema.table AS table", under which name expressions refer to the source. */
+/* Return the name by which expressions call the source, which is not that of today if
+ * the table was renamed since they were written. */
 char *
-cs_source_from(Oid source)
+cs_source_alias(const CsWatch *watch)
 {
-	char	   *name = get_rel_name(source);
+	return watch->alias ? watch->alias : get_rel_name(watch->source);
+}
+
+/* Return "schema.table AS alias". */
+char *
+cs_source_from(const CsWatch *watch)
+{
+	char	   *name = get_rel_name(watch->source);
 
 	if (name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the watched table does not exist any more")));
 	return psprintf("%s AS %s",
-					quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)), name),
-					quote_identifier(name));
+					quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->source)), name),
+					quote_identifier(cs_source_alias(watch)));
 }
 
 static void
@@ -206,7 +214,7 @@ read_any_row(void *arg)
 	SPIPlanPtr	plan;
 
 	cs_source_enter(watch, &scope);
-	plan = cs_source_prepare(psprintf("SELECT FROM %s LIMIT 1", cs_source_from(watch->source)), 0, NULL,
+	plan = cs_source_prepare(psprintf("SELECT FROM %s LIMIT 1", cs_source_from(watch)), 0, NULL,
 							 scope.reader);
 	cs_source_execute(plan, NULL);
 	if (SPI_processed > 0)
@@ -291,9 +299,9 @@ collect_columns(Node *node, void *arg)
 
 /* Plan "SELECT (expression) FROM source". */
 static CachedPlanSource *
-prepare_expression(Oid source, const char *expression)
+prepare_expression(const CsWatch *watch, const char *expression)
 {
-	char	   *query = psprintf("SELECT (%s\n) FROM %s", expression, cs_source_from(source));
+	char	   *query = psprintf("SELECT (%s\n) FROM %s", expression, cs_source_from(watch));
 	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
 
 	if (plan == NULL)
@@ -304,13 +312,13 @@ prepare_expression(Oid source, const char *expression)
 
 /* Return the type of an expression over the source, as the current user. */
 Oid
-cs_source_expression_type(Oid source, const char *expression)
+cs_source_expression_type(const CsWatch *watch, const char *expression)
 {
-	return TupleDescAttr(prepare_expression(source, expression)->resultDesc, 0)->atttypid;
+	return TupleDescAttr(prepare_expression(watch, expression)->resultDesc, 0)->atttypid;
 }
 
 Oid
-cs_source_check_expression(Relation source, const char *expression, const char *what,
+cs_source_check_expression(const CsWatch *watch, const char *expression, const char *what,
 						   Bitmapset **columns)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -324,7 +332,7 @@ cs_source_check_expression(Relation source, const char *expression, const char *
 		Query	   *query;
 
 		check_is_expression(expression);
-		plan = prepare_expression(RelationGetRelid(source), expression);
+		plan = prepare_expression(watch, expression);
 		query = linitial_node(Query, plan->query_list);
 		if (query->hasAggs || query->hasWindowFuncs || query->hasTargetSRFs)
 			ereport(ERROR,

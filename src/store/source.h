@@ -32,10 +32,10 @@ typedef struct CsOwnerScope
  * its type, and add the columns of the source that it uses to *columns (attribute
  * numbers minus FirstLowInvalidHeapAttributeNumber).  "what" names it in errors.
  */
-extern Oid	cs_source_check_expression(Relation source, const char *expression,
+extern Oid	cs_source_check_expression(const CsWatch *watch, const char *expression,
 									   const char *what, Bitmapset **columns);
 
-extern Oid	cs_source_expression_type(Oid source, const char *expression);
+extern Oid	cs_source_expression_type(const CsWatch *watch, const char *expression);
 
 extern void cs_source_enter(const CsWatch *watch, CsOwnerScope *scope);
 extern void cs_source_leave(const CsOwnerScope *scope);
@@ -47,7 +47,8 @@ extern void cs_source_execute(SPIPlanPtr plan, Datum *args);
 /* Has the source no rows, as far as the owner sees?  false if that cannot be read. */
 extern bool cs_source_is_empty(const CsWatch *watch);
 
-extern char *cs_source_from(Oid source);
+extern char *cs_source_alias(const CsWatch *watch);
+extern char *cs_source_from(const CsWatch *watch);
 
 extern char *cs_source_type_name(Oid type);
 extern char *cs_source_equality(Oid type);

@@ -61,7 +61,7 @@ parameter(const CsPages *pages, int n)
 static char *
 column(const CsPages *pages, int n)
 {
-	return psprintf("%s.%s", quote_identifier(get_rel_name(pages->watch->source)),
+	return psprintf("%s.%s", quote_identifier(cs_source_alias(pages->watch)),
 					quote_identifier(pages->names[n]));
 }
 
@@ -159,7 +159,7 @@ prepare(const CsPages *pages, CsPageStart start, Oid reader)
 	initStringInfo(&query);
 	for (int i = 0; i < pages->ncolumns; i++)
 		appendStringInfo(&query, "%s%s", i ? ", " : "SELECT ", column(pages, i));
-	appendStringInfo(&query, " FROM %s", cs_source_from(pages->watch->source));
+	appendStringInfo(&query, " FROM %s", cs_source_from(pages->watch));
 	append_conditions(&query, pages, start);
 	appendStringInfo(&query, " LIMIT $%d", nargs + 1);
 
@@ -326,7 +326,7 @@ cs_source_page_estimate(CsPages *pages)
 
 	cs_source_enter(pages->watch, &scope);
 	initStringInfo(&query);
-	appendStringInfo(&query, "SELECT FROM %s", cs_source_from(pages->watch->source));
+	appendStringInfo(&query, "SELECT FROM %s", cs_source_from(pages->watch));
 	if (pages->order.filter)
 		appendStringInfo(&query, " WHERE (%s\n)", pages->order.filter);
 	rows = count_rows(pages, query.data, scope.reader);

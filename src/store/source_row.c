@@ -166,8 +166,9 @@ find_cast(CsValueType wanted, Oid type)
 
 /* Append the condition that a column of the source equals the text "value". */
 static void
-append_key_condition(StringInfo query, Oid source, const char *column, const char *value)
+append_key_condition(StringInfo query, const CsWatch *watch, const char *column, const char *value)
 {
+	Oid			source = watch->source;
 	AttrNumber	attnum = get_attnum(source, column);
 	Oid			type = attnum > 0 ? get_atttype(source, attnum) : InvalidOid;
 
@@ -176,7 +177,7 @@ append_key_condition(StringInfo query, Oid source, const char *column, const cha
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("the key column \"%s\" does not exist any more", column)));
 	type = getBaseType(type);
-	appendStringInfo(query, "%s.%s %s %s::%s", quote_identifier(get_rel_name(source)),
+	appendStringInfo(query, "%s.%s %s %s::%s", quote_identifier(cs_source_alias(watch)),
 					 quote_identifier(column), cs_source_equality(type), value, cs_source_type_name(type));
 }
 
@@ -191,7 +192,7 @@ static char *
 build_query(CsSource *source)
 {
 	const CsWatch *watch = source->watch;
-	const char *keys = strcmp(get_rel_name(watch->source), "contactsync_keys") == 0 ? "contactsync_keys_" : "contactsync_keys";
+	const char *keys = strcmp(cs_source_alias(watch), "contactsync_keys") == 0 ? "contactsync_keys_" : "contactsync_keys";
 	StringInfoData query;
 
 	initStringInfo(&query);
@@ -207,11 +208,11 @@ build_query(CsSource *source)
 		appendStringInfoString(&query, i ? ", " : "");
 		appendStringInfo(&query, source->columns[i].cast, watch->mapped[i].expression);
 	}
-	appendStringInfo(&query, " FROM %s WHERE ", cs_source_from(watch->source));
+	appendStringInfo(&query, " FROM %s WHERE ", cs_source_from(watch));
 	for (int i = 0; i < watch->nkeys; i++)
 	{
 		appendStringInfoString(&query, i ? " AND " : "");
-		append_key_condition(&query, watch->source, watch->keys[i], psprintf("%s.k%d", keys, i));
+		append_key_condition(&query, watch, watch->keys[i], psprintf("%s.k%d", keys, i));
 	}
 	if (watch->filter)
 		appendStringInfo(&query, " AND (%s\n)", watch->filter);
@@ -230,7 +231,7 @@ read_columns(CsSource *source)
 	for (int i = 0; i < watch->nmapped; i++)
 	{
 		CsColumn   *column = &source->columns[i];
-		Oid			type = cs_source_expression_type(watch->source, watch->mapped[i].expression);
+		Oid			type = cs_source_expression_type(watch, watch->mapped[i].expression);
 		const CsCast *cast = watch->mapped[i].attribute ? find_cast(watch->mapped[i].type, type) : NULL;
 		Oid			output;
 		bool		is_varlena;

@@ -307,6 +307,7 @@ enum
 	WATCH_REMOVALS_UNTIL,
 	WATCH_TYPES,
 	WATCH_VALUE_TYPES,
+	WATCH_ALIAS,
 	WATCH_VERSION
 };
 
@@ -373,6 +374,7 @@ watch_of_row(int row)
 	released = cs_sql_value(row, WATCH_VALUE_TYPES, &isnull);
 	if (!isnull)
 		read_value_types(watch, DatumGetJsonbP(released));
+	watch->alias = cs_sql_text(row, WATCH_ALIAS);
 	watch->stale_before = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
 	watch->version = DatumGetInt64(cs_sql_value(row, WATCH_VERSION, &isnull));
 	return watch;
@@ -382,7 +384,7 @@ watch_of_row(int row)
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
 	" w.state, COALESCE(w.reason, ''), w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
 	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity()," \
-	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until, w.types, w.value_types," \
+	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until, w.types, w.value_types, w.alias," \
 	" hashtextextended(ROW(w.*, e.role, e.stale_before, e.database)::text, 0) FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
 /* Return what the statement finds: each in a context of its own below the current one. */

@@ -45,6 +45,8 @@ typedef struct CsWatch
 	CsMapped   *mapped;
 	char	   *filter;			/* or NULL */
 	char	   *search_path;
+	char	   *alias;			/* by which expressions call the source: the
+								 * name that it had; NULL: its name */
 	CsOnDelete	on_delete;
 	bool		broken;
 	bool		away;			/* another database sends; see

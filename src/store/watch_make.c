@@ -280,12 +280,12 @@ check_poll_column(Relation source, const char *name)
 
 /*
  * Make a watch from its definition, checked as the current user; palloc'd, and not
- * stored.  mapping and filter may be NULL.  Errors name the field at fault.
+ * stored.  mapping and filter may be NULL, and alias, which is the table's name then.  Errors name the field at fault.
  */
 CsWatch *
 cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 			  const char *filter, List *key, const char *on_delete,
-			  const CsSchedule *schedule)
+			  const CsSchedule *schedule, const char *alias)
 {
 	CsWatch    *watch = palloc0(sizeof(CsWatch));
 	Relation	rel = try_relation_open(source, AccessShareLock);
@@ -303,6 +303,7 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		check_poll_column(rel, schedule->poll_column);
 	watch->poll_column = schedule->poll ? pstrdup(schedule->poll_column) : NULL;
 	watch->source = source;
+	watch->alias = pstrdup(alias ? alias : RelationGetRelationName(rel));
 	watch->owner = GetUserId();
 	watch->search_path = pstrdup(namespace_search_path);
 	watch->on_delete = find_on_delete(on_delete, endpoint->provider);
@@ -311,19 +312,19 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		all_columns = cs_watch_read_mapping(watch, mapping);
 	else
 		cs_mapping_default(watch, rel, endpoint->provider->fields);
-	cs_mapping_check_expressions(watch, rel, 0, &used);
+	cs_mapping_check_expressions(watch, 0, &used);
 	if (all_columns)
 	{
 		int			from = watch->nmapped;
 
 		cs_mapping_add_remaining(watch, rel, used);
-		cs_mapping_check_expressions(watch, rel, from, &used);
+		cs_mapping_check_expressions(watch, from, &used);
 	}
 	cs_mapping_check_fields(watch, endpoint);
 
 	if (filter)
 	{
-		Oid			type = cs_source_check_expression(rel, filter, "filter", &used);
+		Oid			type = cs_source_check_expression(watch, filter, "filter", &used);
 
 		if (getBaseType(type) != BOOLOID)
 			ereport(ERROR,

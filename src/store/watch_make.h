@@ -19,6 +19,6 @@
 
 extern CsWatch *cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 							  const char *filter, List *key, const char *on_delete,
-							  const CsSchedule *schedule);
+							  const CsSchedule *schedule, const char *alias);
 
 #endif							/* CS_STORE_WATCH_MAKE_H */

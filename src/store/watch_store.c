@@ -80,12 +80,12 @@ void
 cs_watch_store_new(CsWatch *watch, bool always)
 {
 	static CsStatement statement = {
-		"INSERT INTO contactsync.watch (source, endpoint, key, mapping, filter, search_path, on_delete, value_types, known_as)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (" NAME_OF("$1") ")) ON CONFLICT (source, endpoint) DO NOTHING RETURNING id",
-		8, {REGCLASSOID, INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID}
+		"INSERT INTO contactsync.watch (source, endpoint, key, mapping, filter, search_path, on_delete, value_types, alias, known_as)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, (" NAME_OF("$1") ")) ON CONFLICT (source, endpoint) DO NOTHING RETURNING id",
+		9, {REGCLASSOID, INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID}
 	};
-	Datum		args[8];
-	char		nulls[9] = "        ";
+	Datum		args[9];
+	char		nulls[10] = "         ";
 	CsSqlScope	scope;
 
 	cs_sql_enter(&scope);
@@ -98,6 +98,7 @@ cs_watch_store_new(CsWatch *watch, bool always)
 	args[5] = CStringGetTextDatum(watch->search_path);
 	args[6] = CStringGetTextDatum(cs_watch_on_delete_words[watch->on_delete]);
 	args[7] = cs_watch_value_types_to_jsonb(watch);
+	args[8] = CStringGetTextDatum(watch->alias);
 	if (cs_sql_execute(&statement, args, nulls) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -121,10 +122,11 @@ cs_watch_store_changed(const CsWatch *watch)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.watch SET key = $2, mapping = $3, filter = $4, on_delete = $5, search_path = $6,"
-		" value_types = $7, mapped_at = clock_timestamp() WHERE id = $1",
-		7, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID}
+		" value_types = $7, alias = $8, mapped_at = clock_timestamp() WHERE id = $1",
+		8, {INT4OID, NAMEARRAYOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID}
 	};
-	Datum		args[7];
+	Datum		args[8];
+	char		nulls[9] = "        ";
 
 	args[0] = Int32GetDatum(watch->id);
 	args[1] = name_array(watch->nkeys, watch->keys);
@@ -133,7 +135,10 @@ cs_watch_store_changed(const CsWatch *watch)
 	args[4] = CStringGetTextDatum(cs_watch_on_delete_words[watch->on_delete]);
 	args[5] = CStringGetTextDatum(watch->search_path);
 	args[6] = cs_watch_value_types_to_jsonb(watch);
-	cs_sql_execute(&statement, args, watch->filter ? NULL : "   n   ");
+	args[7] = watch->alias ? CStringGetTextDatum(watch->alias) : (Datum) 0;
+	nulls[3] = watch->filter ? ' ' : 'n';
+	nulls[7] = watch->alias ? ' ' : 'n';
+	cs_sql_execute(&statement, args, nulls);
 	store_types(watch);
 	/* a row that is mapped in another way has not changed */
 	cs_row_state_forget_digests(watch->id);

@@ -211,3 +211,29 @@ ROLLBACK;
 SELECT source, reason FROM contactsync.status WHERE source::text LIKE 'swapped%';
 SELECT source, mapping, filter, on_delete FROM contactsync.watches WHERE source::text LIKE 'swapped%';
 DROP TABLE swapped, swapped_old;
+
+-- expressions go on calling a table by the name that it had, until they are written anew
+CREATE TABLE called (id integer PRIMARY KEY, email text, b text);
+INSERT INTO called VALUES (1, 'a@example.com', 'x'), (2, 'b@example.com', NULL);
+SELECT contactsync_watch('called', 'again', '{"email": "called.email", "external_id": "id", "attributes": {"b": "called.b || ''!''", "row": "(called).id", "columns": "to_json(called.*) ->> ''b''"}}',
+	filter => 'called.b IS NOT NULL') > 0 AS watched;
+SELECT email, attributes FROM contactsync_export('called', 'again');
+ALTER TABLE called RENAME TO renamed;
+CREATE TABLE called (other text);
+SELECT email, attributes FROM contactsync_export('renamed', 'again');
+INSERT INTO renamed VALUES (3, 'nobody', 'y');
+CALL contactsync_run();
+SELECT source, key, message FROM contactsync.failures;
+SELECT source, state FROM contactsync.status WHERE source = 'renamed'::regclass;
+-- renamed columns are followed there, too
+ALTER TABLE renamed RENAME b TO c;
+SELECT mapping, filter FROM contactsync.watches WHERE source = 'renamed'::regclass;
+SELECT email, attributes FROM contactsync_export('renamed', 'again');
+-- also if only something else is altered
+SELECT contactsync_alter_watch('renamed', 'again', on_delete => 'delete');
+SELECT email, attributes FROM contactsync_export('renamed', 'again');
+-- the new name is that of a new mapping
+SELECT contactsync_alter_watch('renamed', 'again', mapping => '{"email": "renamed.email", "external_id": "id"}');
+SELECT contactsync_alter_watch('renamed', 'again', mapping => '{"email": "renamed.email", "external_id": "id"}', filter => 'renamed.id < 3');
+SELECT email, attributes FROM contactsync_export('renamed', 'again');
+DROP TABLE called, renamed;
