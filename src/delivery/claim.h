@@ -44,7 +44,6 @@ typedef struct CsClaimFacts
 	CsClaimOthers others;		/* if cs_claim_asks_others() */
 	const CsPerson *person;
 	bool		moves;			/* the contact has another address so far */
-	bool		other_address;	/* ... and would be mailed at this one */
 	bool		moves_on;		/* ... for which nobody claimed its consent:
 								 * it only inherited a claim, or its row is
 								 * new to it */

@@ -19,7 +19,6 @@
 #include "delivery/known.h"
 #include "delivery/pull.h"
 #include "delivery/remember.h"
-#include "delivery/withhold.h"
 #include "provider/provider.h"
 #include "store/row_state.h"
 
@@ -243,7 +242,6 @@ cs_known_apply(const CsItem *item)
 		.known = &item->known,
 		.person = &item->person,
 		.moves = cs_known_is_moving(item),
-		.other_address = cs_withhold_is_other_address(account->endpoint, contact, &item->known),
 		.moves_on = moves_on(item),
 		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
 		.word = (change->origins & CS_ORIGIN_WORD) != 0,

@@ -39,8 +39,9 @@ cs_withhold_may_be_there(const CsEndpoint *endpoint, const CsChange *change, con
 		(change->unconfirmed || (known->found && known->synced_at == 0));
 }
 
-bool
-cs_withhold_is_other_address(const CsEndpoint *endpoint, const CsContact *contact, const CsKnown *known)
+/* Is a contact, which is found by an ID, to be mailed at another address than before? */
+static bool
+is_other_address(const CsEndpoint *endpoint, const CsContact *contact, const CsKnown *known)
 {
 	return endpoint->provider->mails_whoever_exists && contact->action == CS_UPSERT &&
 		known->found && known->synced_at != 0 && contact->value[CS_EMAIL] &&
@@ -84,7 +85,7 @@ cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown 
 {
 	CsContact  *contact = change->contact;
 
-	if (!contact->known || contact->previous_key || !cs_withhold_is_other_address(endpoint, contact, known))
+	if (!contact->known || contact->previous_key || !is_other_address(endpoint, contact, known))
 		return;
 	keep_address(endpoint, contact, known, person, refused);
 	if (!contact->keeps_address)

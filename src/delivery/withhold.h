@@ -26,10 +26,6 @@ extern bool cs_withhold_updates(const CsEndpoint *endpoint, const CsContact *con
 extern bool cs_withhold_may_be_there(const CsEndpoint *endpoint, const CsChange *change,
 									 const CsKnown *known);
 
-/* Is a contact, which is found by an ID, to be mailed at another address than before? */
-extern bool cs_withhold_is_other_address(const CsEndpoint *endpoint, const CsContact *contact,
-										 const CsKnown *known);
-
 /*
  * Have the contact of a change keep the address that the provider has, if it would be
  * mailed at the new one and nobody consented to that; so it leaves none.  "refused":

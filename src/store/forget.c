@@ -120,7 +120,7 @@ forget_contacts(const Datum *args)
 
 	/* consent of what is left is remembered, or is not to be */
 	static CsStatement leave = {
-		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, inherited = false, direct = false, direct_no = false, opt_in_at = NULL"
+		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, inherited = false, direct = false, direct_no = false, opt_in_at = NULL, refused = NULL"
 		" FROM " CONTACTS " WHERE " OF_CONTACT("c") " AND " IS_ERASED("c"),
 		TYPES
 	};
@@ -129,6 +129,9 @@ forget_contacts(const Datum *args)
 	};
 	static CsStatement row = {
 		"DELETE FROM contactsync.source_row s USING " CONTACTS " WHERE " OF_CONTACT("s"), TYPES
+	};
+	static CsStatement refused = {
+		"UPDATE contactsync.contact c SET refused = NULL WHERE c.endpoint = ANY ($4) AND c.refused = hashtextextended($5, 0)", TYPES
 	};
 	static CsStatement withheld = {
 		"DELETE FROM contactsync.source_row s WHERE s.upsert_key = $5 AND s.endpoint = ANY ($4)", TYPES
@@ -142,6 +145,7 @@ forget_contacts(const Datum *args)
 	n = run(&leave, args);
 	(void) run(&row, args);
 	(void) run(&withheld, args);
+	(void) run(&refused, args);
 	return n + run(&contact, args);
 }
 

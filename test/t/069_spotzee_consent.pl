@@ -231,6 +231,10 @@ change('kept', q{UPDATE kept SET email = 'v1@example.com' WHERE id IN (10, 11)})
 like(contact('kept', 'c10'), qr/ v2\@example.com$/, 'a contact gets no address for which another row says no at the same time');
 change('kept', q{UPDATE kept SET name = 'Vic 2' WHERE id = 10});
 is(contact('kept', 'c10'), 'Vic 2 v2@example.com', '... nor later');
+sub refused { return $node->safe_psql('postgres', q{SELECT refused = hashtextextended('v1@example.com', 0) FROM contactsync.contact WHERE upsert_key = 'c10'}) }
+is(refused(), 't', 'a hash of the address that it does not get is stored');
+sql(q{SET client_min_messages = error; SELECT contactsync_forget('v1@example.com')});
+is(refused(), '', '... until the address is forgotten');
 
 # a contact that keeps its address gets the new one when another row of that consents
 change('kept', q{INSERT INTO kept VALUES (30, 'c30', 'q1@example.com', 'Quin', true), (31, 'c31', 'q2@example.com', 'Quentin', false)});
