@@ -17,6 +17,7 @@ mutations whose names begin with it.
 import argparse
 import datetime
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,15 +151,29 @@ def run(options, tests, **limits):
     return None if status is None else status == 0, output
 
 
+def how_it_failed(passed, output):
+    """Name the first check that failed, where a test names its checks."""
+    if passed is None:
+        return " does not end"
+    check = re.search(r"^#   Failed test '(.*)'$", output, re.M) or re.search(r"^(timed out waiting for .*)$", output, re.M)
+    return f' "{check.group(1)}"' if check else ""
+
+
 def try_mutation(options, mutation):
-    """Return the tests that do not notice, and a comment."""
+    """Return the tests that do not notice, and how the others did."""
     path = os.path.join(options.tree, mutation["file"])
     source = read(path)
     try:
         write(path, source.replace(mutation["old"], mutation["new"]))
         install(options)
-        passed = {test: run(options, [test], timeout=TIMEOUT)[0] for test in mutation["tests"]}
-        return [test for test in passed if passed[test]], "".join(f", {test} does not end" for test in passed if passed[test] is None)
+        survivors, noticed = [], ""
+        for test in mutation["tests"]:
+            passed, output = run(options, [test], timeout=TIMEOUT)
+            if passed:
+                survivors.append(test)
+            else:
+                noticed += f": {test}{how_it_failed(passed, output)}"
+        return survivors, noticed
     finally:
         write(path, source)
 
@@ -187,7 +202,7 @@ def main():
             survivors, comment = try_mutation(options, mutation)
         except RuntimeError as error:
             survivors, comment = [name], f": {error}"
-        if survivors and not comment:
+        if survivors and not comment.startswith(": it does not compile"):
             comment = f" survived {', '.join(survivors)}; it breaks: {mutation['breaks']}"
         failed += bool(survivors)
         report(number, name, since, survivors, comment)

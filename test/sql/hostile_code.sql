@@ -20,6 +20,7 @@ CREATE FUNCTION spring(trap) RETURNS text LANGUAGE sql AS 'SELECT reveal()';
 CREATE CAST (trap AS text) WITH FUNCTION spring(trap) AS IMPLICIT;
 CREATE FUNCTION compare(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT reveal() IS NULL';
 CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = compare);
+CREATE OPERATOR ==== (LEFTARG = text, RIGHTARG = text, FUNCTION = texteq);
 CREATE DOMAIN pit AS text CHECK (VALUE <> '' OR reveal() IS NULL);
 CREATE TABLE hers (id int PRIMARY KEY, email text, name text);
 INSERT INTO hers VALUES (1, 'nobody', 'A');
@@ -109,9 +110,16 @@ SELECT contactsync_alter_watch('mine', 'mail', mapping => '{"email": "email", "a
 SELECT contactsync_alter_watch('mine', 'mail', mapping => '{"email": "email", "attributes": {"row": "mine"}}');
 SELECT contactsync_alter_watch('mine', 'mail', mapping => '{"email": "email", "first_name": "pit"}');
 SELECT contactsync_alter_watch('mine', 'mail', mapping => '{"email": "email", "first_name": "name::pit"}');
+-- a domain over hers, which is not
+CREATE DOMAIN deeper AS pit;
+SELECT contactsync_alter_watch('mine', 'mail', mapping => '{"email": "email", "first_name": "name::deeper"}');
+ALTER TABLE mine ADD deepest deeper[];
+SELECT contactsync_alter_watch('mine', 'mail', mapping => '{"email": "email", "attributes": {"deepest": "deepest"}}');
 SELECT contactsync_alter_watch('mine', 'mail', mapping => '{"email": "email", "first_name": "reveal()"}');
 SELECT contactsync_alter_watch('mine', 'mail', mapping => '{"email": "email", "first_name": "(SELECT max(name) FROM mine m WHERE m.id = mine.id AND spring(m.odd) = ''x'')"}');
 SELECT contactsync_alter_watch('mine', 'mail', filter => 'name === email');
+-- an operator that she can have call something else tomorrow
+SELECT contactsync_alter_watch('mine', 'mail', filter => 'name ==== email');
 SELECT contactsync_alter_watch('mine', 'mail', filter => 'EXISTS (SELECT FROM mine m ORDER BY CASE WHEN name === email THEN 1 END)');
 SELECT contactsync_alter_watch('mine', 'mail', filter => 'name IS DISTINCT FROM email');
 -- a view, and a policy

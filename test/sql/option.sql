@@ -18,6 +18,8 @@ ALTER SERVER mail OPTIONS (DROP provider);
 -- placement: every role can read the options of a server
 ALTER SERVER mail OPTIONS (ADD api_key 'mc_live_secret');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret', tenant_id 'clx');
+CREATE SERVER bad FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'bus', access_token 'secret');
+CREATE SERVER bad FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'bus', refresh_token 'secret');
 
 -- values; errors do not repeat them, because they may be a secret in the wrong option
 CREATE FUNCTION try(option text, value text) RETURNS text LANGUAGE plpgsql AS $$

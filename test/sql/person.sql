@@ -140,6 +140,9 @@ SELECT server, count(*) FROM contactsync_find('jane@example.com') GROUP BY 1;
 SELECT what, rows FROM contactsync_forget('jane@example.com') WHERE what = 'contact';
 SELECT server, count(*) FROM contactsync_find('jane@example.com') GROUP BY 1;
 
+-- the hash is that of the normalized address, as long as half a SHA-256, and depends on the key
+SELECT contactsync.consent_hash(E' Jane@Example.COM=20\n') = contactsync.consent_hash('jane@example.com') AS same,
+	contactsync.consent_hash('jane@example.com') = contactsync.consent_hash('joe@example.com') AS joe, length(contactsync.consent_hash('jane@example.com'));
 -- consent is remembered as closed, without a time, unless it is to be forgotten as well
 SELECT empty();
 TRUNCATE contactsync.forgotten, contactsync.consent;
@@ -160,6 +163,32 @@ SELECT what, rows FROM contactsync_forget('jane@example.com', suppression => fal
 RESET SESSION AUTHORIZATION;
 SELECT * FROM memory;
 SELECT count(*) FROM contactsync.consent;
+
+-- so it is by the key of a row, whether anything was remembered of the address or not
+SELECT empty();
+SELECT fill();
+TRUNCATE contactsync.consent;
+INSERT INTO contactsync.consent (account, hash, state, opt_in_at)
+	SELECT account, contactsync.consent_hash(a), 'c', '2026-01-01' FROM contactsync.endpoint, unnest('{jane@example.com,joe@example.com}'::text[]) a
+	WHERE server = 'mail';
+-- the row was sent with another address before
+DELETE FROM contactsync.source_row WHERE endpoint = :endpoint AND upsert_key = 'joe@example.com';
+UPDATE contactsync.contact SET watch = :customers, key = '1', claimed = true WHERE endpoint = :endpoint AND upsert_key = 'joe@example.com';
+SET SESSION AUTHORIZATION regress_person_shop;
+SELECT what, rows FROM contactsync_forget('customers', 'mail', 1) WHERE what = 'contact';
+RESET SESSION AUTHORIZATION;
+SELECT * FROM memory;
+TRUNCATE contactsync.consent;
+SELECT empty();
+SELECT fill();
+SET SESSION AUTHORIZATION regress_person_shop;
+SELECT what, rows FROM contactsync_forget('customers', 'mail', 1) WHERE what = 'contact';
+RESET SESSION AUTHORIZATION;
+SELECT * FROM memory;
+TRUNCATE contactsync.consent, contactsync.forgotten;
+INSERT INTO contactsync.consent (account, hash, state, opt_in_at)
+	SELECT account, contactsync.consent_hash(a), 'c', '2026-01-01' FROM contactsync.endpoint, unnest('{jane@example.com,joe@example.com}'::text[]) a
+	WHERE NOT (server = 'mail' AND a LIKE 'jane%');
 
 -- a row that shares its contact is forgotten, but the contact is not
 SELECT empty();

@@ -1,5 +1,5 @@
 -- What a watch may do at each provider, and what it does unless its arguments say otherwise: what docs/providers.md says
--- that is rejected, and the defaults.
+-- that is rejected, and the defaults of arguments and settings.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_policy;
@@ -59,5 +59,9 @@ DROP TABLE people;
 DROP FUNCTION try;
 DROP SERVER caramel, owlat, spotzee, mailingcore, campaignlark CASCADE;
 RESET SESSION AUTHORIZATION;
+
+-- settings: their defaults, and who may change them
+SELECT substr(name, 13) AS name, boot_val, unit, context FROM pg_settings WHERE name LIKE 'contactsync.%' ORDER BY name COLLATE "C";
+
 DROP OWNED BY regress_policy;
 DROP ROLE regress_policy;

@@ -46,6 +46,10 @@ SELECT contactsync_watch('customers', 'mail', '{"email": "email", "attributes": 
 RESET ROLE;
 DROP SCHEMA hidden CASCADE;
 
+-- functions that are for the owner of the extension alone
+SELECT oid::regprocedure AS function FROM pg_proc WHERE pronamespace = 'contactsync'::regnamespace
+	AND NOT has_function_privilege('regress_priv_rival', oid, 'EXECUTE') ORDER BY proname COLLATE "C";
+
 --
 -- Rows that others see
 --
