@@ -96,6 +96,40 @@ is(names('campaignlark', 'slow'), join(',', @emails), 'all contacts arrive');
 is(requests('campaignlark', $_, 'slow'), join(', ', ('POST /upsert') x ($_ eq 'c1@example.com' ? 2 : 1)), "$_ is requested once for each of its values")
   foreach @emails;
 
+# partitions of the watched table itself, and a dump of all of it that is restored beside it, and in part over it
+sql(q{
+	CREATE TABLE members (id int PRIMARY KEY, email text, first_name text) PARTITION BY RANGE (id);
+	CREATE TABLE members_1 PARTITION OF members FOR VALUES FROM (0) TO (100);
+	SELECT contactsync_watch('members', 'slow', '{"email": "email", "first_name": "first_name"}')});
+stall('campaignlark', 'slow');
+sql(q{INSERT INTO members SELECT i, format('m%s@example.com', i), 'A' FROM generate_series(1, 3) i});
+my @members = map { "m$_\@example.com" } 1 .. 3;
+wait_for_flight('campaignlark', 'slow', @members);
+change_definition($_) foreach (
+	q{CREATE TABLE members_2 PARTITION OF members FOR VALUES FROM (100) TO (200)},
+	q{CREATE TABLE members_3 (LIKE members INCLUDING ALL); ALTER TABLE members ATTACH PARTITION members_3 FOR VALUES FROM (200) TO (300)},
+	q{ALTER TABLE members_2 RENAME TO members_two},
+	q{ALTER TABLE members DETACH PARTITION members_3},
+	q{DROP TABLE members_3},
+	q{ALTER TABLE members ADD COLUMN note text},
+	q{ALTER TABLE members DETACH PARTITION members_1; ALTER TABLE members ATTACH PARTITION members_1 FOR VALUES FROM (0) TO (100)});
+my $dump = PostgreSQL::Test::Utils::tempdir . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, 'postgres' ], 'a dump is made while calls are in flight');
+$node->command_ok([ 'createdb', 'copy' ], 'it gets a database');
+$node->command_ok([ 'pg_restore', '-d', 'copy', $dump ], 'and is restored there');
+sql('DROP TABLE visitors');
+$node->command_ok([ 'pg_restore', '-d', 'postgres', '-t', 'visitors', $dump ], 'a table of it is restored in the database itself');
+change_definition('ALTER TABLE visitors ADD PRIMARY KEY (id)');
+is(scalar(grep { $_->{in_flight} } @{ $sandbox->journal('campaignlark', account => 'slow') }), 3, 'all calls are still in flight');
+sql(q{INSERT INTO members VALUES (150, 'm150@example.com', 'A'); UPDATE members SET first_name = 'B' WHERE id = 1});
+$sandbox->clear_faults('campaignlark');
+sql(q{CALL contactsync_wait('slow')});
+is(requests('campaignlark', $_, 'slow'), join(', ', ('POST /upsert') x ($_ eq 'm1@example.com' ? 2 : 1)), "$_ is requested once for each of its values")
+  foreach @members, 'm150@example.com';
+is($node->safe_psql('copy', q{SELECT string_agg(DISTINCT state, ',') FROM contactsync.status WHERE source IS NOT NULL}), 'paused', 'the restored database sends nothing');
+$node->safe_psql('postgres', 'DROP DATABASE copy WITH (FORCE)');
+sql(q{SELECT contactsync_unwatch('members', 'slow')});
+
 #
 # What has changed: an answer that arrives is an answer
 #
