@@ -355,7 +355,8 @@ find_concerns(CsConcern **concerns)
 		" SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.relid),"
 		" concern (source, objid) AS (SELECT relid, objid FROM above UNION ALL"
 		" SELECT relid, 0::oid FROM below WHERE relid NOT IN (SELECT objid FROM command))"
-		" SELECT w.id, c.objid FROM concern c JOIN contactsync.watch w ON w.source = c.source"
+		" SELECT w.id, c.objid FROM concern c,"
+		" LATERAL (SELECT id, endpoint FROM contactsync.watch WHERE source = c.source OFFSET 0) w"
 		" JOIN contactsync.endpoint e ON e.id = w.endpoint AND e.database = contactsync.database_identity()"
 		" ORDER BY w.id, c.objid"
 	};
@@ -437,6 +438,15 @@ try_to_follow_commands(void)
 				 errmsg("contactsync could not follow this command: %s", error->message)));
 }
 
+/* Does the command make a table that inherits from none?  No watch can concern it. */
+static bool
+makes_new_table(const EventTriggerData *trigger)
+{
+	const		CreateStmt *create = (const CreateStmt *) trigger->parsetree;
+
+	return IsA(create, CreateStmt) && create->inhRelations == NIL && create->partbound == NULL;
+}
+
 /* contactsync.note_ddl(), on ddl_command_end */
 Datum
 contactsync_note_ddl(PG_FUNCTION_ARGS)
@@ -444,7 +454,7 @@ contactsync_note_ddl(PG_FUNCTION_ARGS)
 	static bool busy = false;	/* what we do is DDL as well */
 
 	require_event_trigger(fcinfo, "contactsync.note_ddl");
-	if (busy || !cs_sql_is_ready())
+	if (busy || makes_new_table((EventTriggerData *) fcinfo->context) || !cs_sql_is_ready())
 		PG_RETURN_VOID();
 	busy = true;
 	PG_TRY();
@@ -508,11 +518,13 @@ static void
 find_dropped(CsDropped *dropped)
 {
 	static CsStatement watches = {
-		"SELECT w.id, w.endpoint FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
-		" JOIN pg_event_trigger_dropped_objects() d ON d.objsubid = 0 AND"
-		" (d.classid = 'pg_class'::regclass AND d.objid = w.source OR"
-		" d.classid = 'pg_foreign_server'::regclass AND " IS_SERVER_OF("e") ")"
-		" GROUP BY w.id, w.endpoint"
+		"WITH dropped AS MATERIALIZED (SELECT classid, objid, address_names FROM pg_event_trigger_dropped_objects()"
+		" WHERE objsubid = 0 AND classid IN ('pg_class'::regclass, 'pg_foreign_server'::regclass))"
+		" SELECT w.id, w.endpoint FROM dropped d,"
+		" LATERAL (SELECT id, endpoint FROM contactsync.watch WHERE source = d.objid OFFSET 0) w"
+		" WHERE d.classid = 'pg_class'::regclass UNION"
+		" SELECT w.id, w.endpoint FROM dropped d JOIN contactsync.endpoint e ON " IS_SERVER_OF("e")
+		" JOIN contactsync.watch w ON w.endpoint = e.id WHERE d.classid = 'pg_foreign_server'::regclass"
 	};
 	static CsStatement endpoints = {
 		"SELECT e.id FROM contactsync.endpoint e, pg_event_trigger_dropped_objects() d"
