@@ -525,6 +525,7 @@ CREATE TABLE contactsync.contact (
 	action		"char"	NOT NULL,
 	digest		uuid,
 	synced_at	timestamptz,
+	spoke_at	timestamptz,
 	watch		integer,
 	key			text	COLLATE "C",
 	opt_in		"char"	NOT NULL,
@@ -552,6 +553,7 @@ COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
 COMMENT ON COLUMN contactsync.contact.action IS 'u upserted, n unsubscribed';
 COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: what it has is not known';
 COMMENT ON COLUMN contactsync.contact.synced_at IS 'null: a first call may be under way';
+COMMENT ON COLUMN contactsync.contact.spoke_at IS 'when the source row said so that was sent last, if it was sent again since';
 COMMENT ON COLUMN contactsync.contact.watch IS 'with key, the source row that was sent last; 0: contactsync_upsert(). The watch may have been dropped since; no other one gets its id';
 COMMENT ON COLUMN contactsync.contact.opt_in IS 'that it was last sent with: t, f, n for null, N for null after t, - for none';
 COMMENT ON COLUMN contactsync.contact.opt_in_at IS 'when the person gave or withdrew consent last, if opt_in_at is mapped';

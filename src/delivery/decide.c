@@ -265,7 +265,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	if (!cs_known_apply(item))
 		return wait_for_pull(change, now);
 	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&
-		!item->row.is_outdated && item->row.opt_in == change->row_opt_in;
+		item->row.opt_in == change->row_opt_in;
 	withheld = cs_withhold_applies(endpoint, contact);
 	contact->withheld = withheld && cs_withhold_updates(endpoint, contact);
 	if (withheld && !(contact->withheld ? !is_withheld_already(item) :
@@ -305,6 +305,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		change->alias_key = item->person.alias.upsert_key;
 	if (!cs_conflict_lock(change, contact, item->known.found ? &item->known : &item->left))
 		return drop_contact(change);
+	change->spoke_at = change->origins & CS_ORIGIN_LIVE ? 0 : cs_shared_spoke_at(item);
 	change->is_late_no = cs_change_is_outdated(change) && is_late_no(item);
 	if (cs_change_is_outdated(change) && !change->is_late_no)
 	{
@@ -321,6 +322,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	{
 		change->removal_watch = item->known.watch;
 		change->removal_key = item->known.key;
+		change->spoke_at = item->known.spoke_at;
 		change->has_others_digest = item->known.has_digest;
 		change->others_digest = item->known.digest;
 	}

@@ -293,6 +293,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 		stored->key = copy(outcomes, change->key);
 	}
 	stored->digest = change->digest;
+	stored->spoke_at = change->spoke_at;
 	stored->opt_in = contact->action == CS_UPSERT ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
 	stored->only_withdrawn = change->is_late_no;
 	stored->has_others_digest = change->has_others_digest;
@@ -414,8 +415,16 @@ cs_outcomes_add_deferred(CsLaneOutcomes *outcomes, CsChange *change, const char 
 						 bool is_known)
 {
 	outcomes->unchanged++;
-	record_row(outcomes, change, false);
-	leave_previous(outcomes, change);
+
+	/*
+	 * a row that still stands for that contact has it when the other one
+	 * leaves it
+	 */
+	if (change->previous_key == NULL || strcmp(change->previous_key, speaks_for) != 0)
+	{
+		record_row(outcomes, change, false);
+		leave_previous(outcomes, change);
+	}
 	if (!is_known)
 	{
 		speak_again(outcomes, speaks_for);

@@ -66,12 +66,19 @@ cs_shared_is_unspoken(const CsItem *item)
 	return another_spoke(item) && !another_speaks(item);
 }
 
+/* Is what the row says stored of it? */
+static bool
+says_the_same(const CsItem *item)
+{
+	return item->row.has_digest &&
+		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0;
+}
+
 /* Has the row not changed, and does another one speak for the contact? */
 static bool
 is_silent(const CsItem *item)
 {
-	return item->change->lane->watch && !cs_known_has_left(item) && item->row.has_digest &&
-		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0 && another_speaks(item);
+	return item->change->lane->watch && !cs_known_has_left(item) && says_the_same(item) && another_speaks(item);
 }
 
 /* May it be that nothing has to be sent? */
@@ -93,7 +100,7 @@ is_spoken_since(const CsItem *item)
 
 	return (change->origins & CS_ORIGIN_SPEAKER) != 0 && (change->origins & CS_ORIGIN_LIVE) == 0 &&
 		!cs_known_has_left(item) && another_speaks(item) &&
-		(!item->row.has_digest || memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) == 0);
+		(!item->row.has_digest || says_the_same(item));
 }
 
 bool
@@ -130,9 +137,48 @@ speaker_has_failed(const CsItem *item)
 	return failed;
 }
 
+/* Read the failure of the row, or of contactsync_upsert(). */
+static bool
+read_failure(const CsItem *item, CsFailed *failed)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const CsLane *lane = item->change->lane;
+	char	   *key = lane->watch ? (char *) item->change->key : item->upsert_key;
+
+	memset(failed, 0, sizeof(CsFailed));
+	if (lane->has_failures)
+		cs_failure_read(lane->endpoint_id, lane->watch_id, 1, &key, failed);
+	MemoryContextSwitchTo(context);
+	return failed->found;
+}
+
+/* Did it fail as it is? */
+static bool
+has_failed(const CsItem *item, CsFailed *failed)
+{
+	return read_failure(item, failed) && failed->has_digest &&
+		memcmp(&failed->digest, &item->change->digest, sizeof(pg_uuid_t)) == 0;
+}
+
+TimestampTz
+cs_shared_spoke_at(const CsItem *item)
+{
+	const CsChange *change = item->change;
+	const CsKnown *known = cs_known_has_left(item) ? &item->left : &item->known;
+	TimestampTz spoke_at = 0;
+	CsFailed	failed;
+
+	if (cs_contact_state_is_speaker(known, change->lane->watch_id, change->key))
+		spoke_at = known->spoke_at;
+	if (says_the_same(item) || !read_failure(item, &failed))
+		return spoke_at;
+	return Max(spoke_at, failed.last_at);
+}
+
 /*
- * May the row have changed since it was read last?  Another mapping may have given it
- * another contact, which it leaves to the row that spoke for its previous one.
+ * May the row have changed since the one that speaks for the contact did?  Another
+ * mapping may have given it another contact, which it leaves to the row that spoke for
+ * its previous one.
  */
 static bool
 has_changed(const CsItem *item)
@@ -140,38 +186,9 @@ has_changed(const CsItem *item)
 	const CsChange *change = item->change;
 
 	if (cs_known_has_left(item))
-		return cs_contact_state_is_speaker(&item->left, change->lane->watch_id, change->key);
-	return item->row.has_digest && memcmp(&item->row.digest, &change->digest, sizeof(pg_uuid_t)) != 0;
-}
-
-/* When did the row that speaks for the contact say what it says?  To send it again is to
- * say nothing. */
-static TimestampTz
-spoken_at(const CsItem *item)
-{
-	const CsKnown *known = cs_shared_sent_last(item);
-	TimestampTz spoke_at = cs_row_state_spoke_at(known->watch, known->key,
-												 known->has_digest ? &known->digest : NULL);
-
-	return spoke_at != 0 ? spoke_at : known->synced_at;
-}
-
-/* Read whether the row failed as it is. */
-static bool
-has_failed(const CsItem *item, CsFailed *failed)
-{
-	MemoryContext context = CurrentMemoryContext;
-	const CsChange *change = item->change;
-	const CsLane *lane = change->lane;
-	char	   *key = lane->watch ? (char *) change->key : item->upsert_key;
-
-	memset(failed, 0, sizeof(CsFailed));
-	if (!lane->has_failures)
-		return false;
-	cs_failure_read(lane->endpoint_id, lane->watch_id, 1, &key, failed);
-	MemoryContextSwitchTo(context);
-	return failed->found && failed->has_digest &&
-		memcmp(&failed->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
+		return cs_contact_state_is_speaker(&item->left, change->lane->watch_id, change->key) &&
+			cs_shared_spoke_at(item) >= cs_shared_sent_last(item)->spoke_at;
+	return item->row.has_digest && !says_the_same(item);
 }
 
 bool
@@ -186,7 +203,7 @@ cs_shared_defers(const CsItem *item)
 		!item->row.found || (item->row.withheld && item->known.synced_at == 0) || has_changed(item))
 		return false;
 	return another_speaks(item) && !speaker_has_failed(item) &&
-		!(has_failed(item, &failed) && failed.last_at >= spoken_at(item));
+		!(has_failed(item, &failed) && failed.last_at >= cs_shared_sent_last(item)->spoke_at);
 }
 
 bool
@@ -194,6 +211,6 @@ cs_shared_is_overtaken(const CsItem *item)
 {
 	CsFailed	failed;
 
-	return is_plain(item) && !cs_known_has_left(item) && has_failed(item, &failed) && another_speaks(item) &&
-		!speaker_has_failed(item) && failed.last_at < spoken_at(item);
+	return item->change->lane->has_failures && is_plain(item) && another_speaks(item) &&
+		has_failed(item, &failed) && !speaker_has_failed(item) && failed.last_at < cs_shared_sent_last(item)->spoke_at;
 }

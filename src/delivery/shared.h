@@ -15,6 +15,10 @@
 /* What is known of the contact as it was sent last, whatever we knew it by then. */
 extern const CsKnown *cs_shared_sent_last(const CsItem *item);
 
+/* When did the row say what it says, as far as that is known?  To be sent again is to say
+ * nothing. */
+extern TimestampTz cs_shared_spoke_at(const CsItem *item);
+
 /* Has the row gone that spoke for the contact last? */
 extern bool cs_shared_is_unspoken(const CsItem *item);
 

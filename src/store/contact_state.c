@@ -32,6 +32,7 @@ enum
 	CONTACT_ACTION,
 	CONTACT_DIGEST,
 	CONTACT_SYNCED_AT,
+	CONTACT_SPOKE_AT,
 	CONTACT_WATCH,
 	CONTACT_KEY,
 	CONTACT_OPT_IN,
@@ -85,6 +86,9 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->has_digest = cs_keyed_table_uuid(table, CONTACT_DIGEST, &known->digest);
 	known->action = cs_keyed_table_char(table, CONTACT_ACTION);
 	known->synced_at = cs_keyed_table_time(table, CONTACT_SYNCED_AT);
+	known->spoke_at = cs_keyed_table_time(table, CONTACT_SPOKE_AT);
+	if (known->spoke_at == 0)
+		known->spoke_at = known->synced_at;
 	known->upsert_key = cs_keyed_table_text(table, CONTACT_UPSERT_KEY);
 	known->email = cs_keyed_table_text(table, CONTACT_EMAIL);
 	known->watch = cs_keyed_table_int(table, CONTACT_WATCH);
@@ -205,8 +209,6 @@ cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known
 			!cs_contact_state_is_speaker(&known[i], watch, keys[i]) ||
 			strcmp(known[i].upsert_key, rows[i].upsert_key) != 0)
 			continue;
-		rows[i].is_outdated = rows[i].has_digest &&
-			memcmp(&rows[i].digest, &known[i].digest, sizeof(pg_uuid_t)) != 0;
 		rows[i].has_digest = true;
 		rows[i].digest = known[i].digest;
 	}
@@ -263,7 +265,10 @@ keep_speaker(CsContactWriter *to, bool without_digest)
 	if (speaker->watch == 0 || speaker->key == NULL)
 		return;
 	speaker->upsert_key = cs_keyed_table_text(table, CONTACT_UPSERT_KEY);
-	speaker->spoke_at = cs_keyed_table_time(table, CONTACT_SYNCED_AT);
+	speaker->sent_at = cs_keyed_table_time(table, CONTACT_SYNCED_AT);
+	speaker->spoke_at = cs_keyed_table_time(table, CONTACT_SPOKE_AT);
+	if (speaker->spoke_at == 0)
+		speaker->spoke_at = speaker->sent_at;
 	to->nspeakers++;
 }
 
@@ -319,12 +324,8 @@ static void
 set_opt_in_at(CsKeyedWriter *writer, TimestampTz opt_in_at, bool found)
 {
 	TimestampTz older = found ? cs_keyed_table_time(&writer->table, CONTACT_OPT_IN_AT) : 0;
-	TimestampTz newest = Max(older, opt_in_at);
 
-	if (newest == 0)
-		cs_keyed_table_set_null(writer, CONTACT_OPT_IN_AT);
-	else
-		cs_keyed_table_set(writer, CONTACT_OPT_IN_AT, TimestampTzGetDatum(newest));
+	cs_keyed_table_set_time(writer, CONTACT_OPT_IN_AT, Max(older, opt_in_at));
 }
 
 /* Fill a row; "found": one is there that it replaces. */
@@ -346,7 +347,8 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 	else
 		cs_keyed_table_set(writer, CONTACT_DIGEST, UUIDPGetDatum(&stored->digest));
-	cs_keyed_table_set(writer, CONTACT_SYNCED_AT, TimestampTzGetDatum(now));
+	cs_keyed_table_set_time(writer, CONTACT_SYNCED_AT, now);
+	cs_keyed_table_set_time(writer, CONTACT_SPOKE_AT, stored->spoke_at);
 	cs_keyed_table_set(writer, CONTACT_WATCH, Int32GetDatum(stored->watch));
 	cs_keyed_table_set_text(writer, CONTACT_KEY, stored->key);
 	/* what was said last is not forgotten when the contact is unsubscribed */

@@ -28,6 +28,8 @@ typedef struct CsKnown
 	pg_uuid_t	digest;
 	char		action;			/* 'u' upserted, 'n' unsubscribed */
 	TimestampTz synced_at;		/* 0: a first call may be under way */
+	TimestampTz spoke_at;		/* when the row that was sent last said so: it
+								 * may have been sent again since */
 	char	   *upsert_key;
 	char	   *email;			/* NULL: it is the upsert key */
 	int			watch;			/* the row that was sent last; 0: of
@@ -58,6 +60,8 @@ typedef struct CsContactStored
 	int			watch;
 	const char *key;
 	pg_uuid_t	digest;
+	TimestampTz spoke_at;		/* when the row said so, if it is sent again,
+								 * or 0 */
 	char		opt_in;
 	bool		claimed;
 	bool		opted_out;

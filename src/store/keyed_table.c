@@ -306,6 +306,15 @@ cs_keyed_table_set_text(CsKeyedWriter *writer, int column, const char *text)
 }
 
 void
+cs_keyed_table_set_time(CsKeyedWriter *writer, int column, TimestampTz time)
+{
+	if (time != 0)
+		cs_keyed_table_set(writer, column, TimestampTzGetDatum(time));
+	else
+		cs_keyed_table_set_null(writer, column);
+}
+
+void
 cs_keyed_table_keep(CsKeyedWriter *writer, int column)
 {
 	writer->values[column] = slot_getattr(writer->table.slot, column + 1, &writer->nulls[column]);

@@ -93,6 +93,7 @@ extern void cs_keyed_table_end_write(CsKeyedWriter *writer);
 
 /* Set a column of values and nulls; NULL text is null. */
 extern void cs_keyed_table_set_text(CsKeyedWriter *writer, int column, const char *text);
+extern void cs_keyed_table_set_time(CsKeyedWriter *writer, int column, TimestampTz time);
 extern void cs_keyed_table_set(CsKeyedWriter *writer, int column, Datum value);
 extern void cs_keyed_table_set_null(CsKeyedWriter *writer, int column);
 

@@ -203,30 +203,6 @@ cs_row_state_stands(int watch, const char *key, const char *upsert_key)
 	return row.found && strcmp(row.upsert_key, upsert_key) == 0;
 }
 
-/* When did the row that was found say this, or if it is NULL, what it said last; if that is stored? */
-static TimestampTz
-spoke_at(CsKeyedTable *table, const pg_uuid_t *digest)
-{
-	pg_uuid_t	own;
-
-	if (!cs_keyed_table_uuid(table, ROW_DIGEST, &own) ||
-		(digest && memcmp(&own, digest, sizeof(pg_uuid_t)) != 0))
-		return 0;
-	return cs_keyed_table_time(table, ROW_SPOKE_AT);
-}
-
-TimestampTz
-cs_row_state_spoke_at(int watch, const char *key, const pg_uuid_t *digest)
-{
-	CsKeyedTable table;
-	TimestampTz at;
-
-	cs_keyed_table_open(&table, TABLE, NULL, PRIMARY_KEYS, AccessShareLock);
-	at = key && find(&table, watch, key) ? spoke_at(&table, digest) : 0;
-	cs_keyed_table_close(&table);
-	return at;
-}
-
 /*
  * Writing
  */
@@ -304,12 +280,9 @@ cs_row_state_keep_digests(int n, const CsSpeaker *speakers)
 			continue;
 		for (int column = 0; column < ROW_COLUMNS; column++)
 			cs_keyed_table_keep(&writer, column);
-		/* a row that was sent again as it was has not spoken again */
-		if (speakers[i].has_digest && spoke_at(&writer.table, &speakers[i].digest) != 0)
-			continue;
-		if (speakers[i].has_digest && speakers[i].spoke_at >= since[i])
+		if (speakers[i].has_digest && speakers[i].sent_at >= since[i])
 			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&speakers[i].digest));
-		cs_keyed_table_set(&writer, ROW_SPOKE_AT, TimestampTzGetDatum(speakers[i].spoke_at));
+		cs_keyed_table_set_time(&writer, ROW_SPOKE_AT, speakers[i].spoke_at);
 		cs_keyed_table_update(&writer);
 	}
 	cs_keyed_table_end_write(&writer);

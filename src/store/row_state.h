@@ -27,8 +27,6 @@ typedef struct CsRowState
 	pg_uuid_t	digest;
 	char		opt_in;			/* CS_CONSENT_..., as it was last seen */
 	bool		withheld;
-	bool		is_outdated;	/* another digest is stored of it than that of
-								 * the contact that it speaks for */
 } CsRowState;
 
 /* The same, to be stored. */
@@ -51,6 +49,7 @@ typedef struct CsSpeaker
 	bool		has_digest;		/* false: what it said is not known */
 	pg_uuid_t	digest;
 	TimestampTz spoke_at;
+	TimestampTz sent_at;		/* when it was sent last, perhaps again */
 } CsSpeaker;
 
 /*
@@ -65,12 +64,6 @@ extern void cs_row_state_read(int watch, int n, char **keys, CsRowState *rows);
  * those that were mapped in another way then, it is not known what they said.
  */
 extern void cs_row_state_keep_digests(int n, const CsSpeaker *speakers);
-
-/*
- * When the row spoke, if what it said then is stored, because another row was to speak, or
- * what its contact has was not known, and has this digest, unless that is NULL; otherwise 0.
- */
-extern TimestampTz cs_row_state_spoke_at(int watch, const char *key, const pg_uuid_t *digest);
 
 /* Does the row stand for the contact?  watch 0 is no row. */
 extern bool cs_row_state_stands(int watch, const char *key, const char *upsert_key);

@@ -220,5 +220,40 @@ foreach my $opt_in ('NULL', 'false')
 	like(late_contacts(), qr/$c:$c:C $d:$f:E/, 'it does not speak for a contact that another one has spoken for since');
 }
 
+# another mapping has rows share a contact: it gets what was said last, whichever row is read first, also later
+create_server($node, $sandbox, 'mailingcore', account => 'joined', server => { pace => 1000, burst => 1000 });
+sql(q{
+	CREATE TABLE joined (id int PRIMARY KEY, email text, shared text, first_name text);
+	SELECT contactsync_watch('joined', 'joined', '{"email": "email", "first_name": "first_name"}')});
+
+sub joined
+{
+	my ($sql) = @_;
+
+	sql("$sql; CALL contactsync_run('joined')");
+	return join(' ',
+		sort map { ($_->{externalId} ? "$_->{externalId}:" : '') . $_->{email} =~ s/\@.*//r . ":$_->{attributes}{firstName}" }
+		grep { $_->{email} =~ /^[sx]/ } @{ $sandbox->contacts('mailingcore', account => 'joined') });
+}
+
+joined(q{INSERT INTO joined SELECT g, format('a%s@example.com', g), format('s%s@example.com', (g + 1) / 2), 'A' || g FROM generate_series(1, 4) g});
+joined("UPDATE joined SET first_name = 'B$_' WHERE id = $_") foreach 2, 1, 3, 4;
+is(joined(q{SELECT contactsync_alter_watch('joined', 'joined', mapping => '{"email": "shared", "first_name": "first_name"}'), contactsync_reconcile('joined', 'joined', automations => 'accepted')}),
+	's1:B1 s2:B4', 'another mapping has two rows share a contact, which gets what was said last');
+is(joined(q{SELECT contactsync_mark_stale('joined'), contactsync_reconcile('joined', 'joined', automations => 'accepted')}), 's1:B1 s2:B4', '... which is sent again');
+
+# another mapping gives the rows of one address several contacts, of which only one can have it
+sql(q{
+	SELECT contactsync_unwatch('joined', 'joined');
+	CREATE TABLE split (id int PRIMARY KEY, customer text, email text, first_name text);
+	SELECT contactsync_watch('split', 'joined', '{"email": "email", "first_name": "first_name"}')});
+joined(q{INSERT INTO split SELECT g, 'c' || g, format('x%s@example.com', (g + 1) / 2), 'A' || g FROM generate_series(1, 4) g});
+joined("UPDATE split SET first_name = 'B$_' WHERE id = $_") foreach 2, 1, 3, 4;
+like(joined(q{SELECT contactsync_alter_watch('split', 'joined', mapping => '{"email": "email", "first_name": "first_name", "external_id": "customer"}'), contactsync_reconcile('split', 'joined', automations => 'accepted')}),
+	qr/c1:x1:B1 c4:x2:B4/, 'another mapping gives each row a contact of its own: the one that spoke last has the address');
+is(sql(q{SELECT string_agg(key || ' ' || reason, ', ' ORDER BY key) FROM contactsync.failures WHERE server = 'joined'}), '2 conflict, 3 conflict', '... and the others are failures');
+joined(q{INSERT INTO split VALUES (5, 'c2', 'x5@example.com', 'A5')});
+like(joined(q{UPDATE split SET email = 'x6@example.com' WHERE id = 1}), qr/c2:x5:A5/, '... which do not speak for a contact that another row has spoken for since');
+
 $node->stop;
 done_testing();
