@@ -11,6 +11,8 @@
  * set that has become large is written early: the keys of the current subtransaction
  * as they come, and, since each of many subtransactions may have few, also those of its
  * parent when it is about to commit.  Until it has, they are kept in memory as well.
+ * So are those of savepoints within one another, for each of which the server itself
+ * needs far more memory.
  *
  *-------------------------------------------------------------------------
  */

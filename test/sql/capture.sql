@@ -624,3 +624,48 @@ CREATE TRIGGER wrong AFTER INSERT ON wrong FOR EACH ROW EXECUTE FUNCTION contact
 INSERT INTO wrong VALUES (1);
 DROP TABLE wrong;
 SELECT * FROM queued();
+
+--
+-- Memory
+--
+
+-- a transaction does not need more and more of it for rows that are each changed in a savepoint; one that is released has its keys
+-- written with those of its parent
+CREATE TABLE saved (id integer PRIMARY KEY, email text);
+SELECT contactsync_watch('saved', 'mail', '{"email": "email"}') > 0 AS watched;
+CREATE FUNCTION memory() RETURNS numeric LANGUAGE sql RETURN (SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name LIKE 'contactsync%');
+CREATE PROCEDURE change(low integer, high integer) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN low .. high LOOP
+		BEGIN
+			INSERT INTO saved VALUES (i, 'nobody');
+		EXCEPTION
+			WHEN unique_violation THEN RAISE;
+		END;
+	END LOOP;
+END $$;
+BEGIN;
+CALL change(1, 20000);
+SELECT memory() AS some \gset
+CALL change(20001, 60000);
+-- three times the rows
+SELECT memory() < 2 * :some AS bounded;
+COMMIT;
+SELECT count(*) > 1 AS several, sum(cardinality(keys)) FROM contactsync.queue;
+TRUNCATE contactsync.queue;
+-- of savepoints in one another the keys stay in memory, but the server itself needs far more for each
+CREATE FUNCTION nest(n integer) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO saved VALUES (100000 + n, 'nobody');
+	IF n = 0 THEN
+		RETURN memory() < 0.1 * (SELECT sum(total_bytes) FROM pg_backend_memory_contexts);
+	END IF;
+	RETURN nest(n - 1);
+EXCEPTION
+	WHEN unique_violation THEN RAISE;
+END $$;
+SELECT nest(200) AS little;
+DROP FUNCTION nest(integer);
+DROP PROCEDURE change(integer, integer);
+DROP TABLE saved;
+SELECT count(*) FROM contactsync.queue;
