@@ -91,5 +91,16 @@ $node->safe_psql('postgres', sprintf($watch, 'people'));
 change(q{SELECT contactsync_import('people', 'owltest', automations => 'accepted')});
 is(change(q{UPDATE people SET wants = true WHERE id = 30}), 'PUT /contacts/tom@acme.io 200', 'true, null, true is no change for a server that is made again');
 
+# a contact that has moved is not found by creating it, also for a server that is made again
+my $timed = q{SELECT contactsync_watch('timed', 'owltest', '{"email": "email", "first_name": "name", "opt_in": "wants", "opt_in_at": "at"}')};
+$node->safe_psql('postgres', "CREATE TABLE timed (id int PRIMARY KEY, email text, name text, wants boolean, at timestamptz); $timed");
+change(q{INSERT INTO timed VALUES (1, 'una@acme.io', 'Una', true, '2026-01-01')});
+is(change(q{UPDATE timed SET email = 'uma@acme.io'}), 'PUT /contacts/ID 200', 'a contact moves');
+$node->safe_psql('postgres', q{SELECT contactsync_unwatch('people', 'owltest'), contactsync_unwatch('timed', 'owltest'); DROP SERVER owltest CASCADE});
+create_server($node, $sandbox, 'owlat', account => 'owltest', server => { topic_id => $topic, on_email_change => 'follow', pace => 500, burst => 50 });
+$node->safe_psql('postgres', $timed);
+is(change(q{UPDATE timed SET at = clock_timestamp()}), "PUT /contacts/uma\@acme.io 200\nPOST /topics/$topic/contacts 201", 'a word for it, to a server that is made again, creates no second contact');
+is(scalar(grep { $_->{email} eq 'uma@acme.io' } @{ $sandbox->contacts('owlat', account => 'owltest') }), 1, 'there is one contact with the address');
+
 $node->stop;
 done_testing();

@@ -145,6 +145,20 @@ cs_owlat_topic_call(const CsOwlat *owlat, const CsContact *contact, bool is_new)
 		CS_OWLAT_CALL_JOIN : -1;
 }
 
+/*
+ * May a contact that nothing is known of have been moved to the address, by a server that
+ * was dropped?  Then its person is remembered, since a contact moves with consent only.
+ * [SRC]: creating does not find it.
+ */
+static bool
+may_have_moved(const CsEndpoint *endpoint, const CsContact *contact)
+{
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
+
+	return owlat->follow_email && !contact->known &&
+		(contact->claimed || (contact->opted_out && !contact->refused));
+}
+
 CsOwlatCall
 cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
 {
@@ -161,6 +175,8 @@ cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
 				return CS_OWLAT_CALL_UPDATE;
 			if (cs_owlat_moves(endpoint, contact))
 				return CS_OWLAT_CALL_MOVE;
+			if (may_have_moved(endpoint, contact))
+				return CS_OWLAT_CALL_UPDATE;
 			if (!contact->known)
 				return CS_OWLAT_CALL_CREATE;
 			return !cs_owlat_may_create(contact) ||
