@@ -245,5 +245,14 @@ SET SESSION AUTHORIZATION regress_person_nobody;
 SELECT contactsync_trace('mail', 'jane@example.com');
 RESET SESSION AUTHORIZATION;
 
+-- what is closed stays so when a contact whose consent was claimed goes with its server
+SELECT empty();
+SELECT fill();
+TRUNCATE contactsync.consent;
+INSERT INTO contactsync.consent (account, hash, state) SELECT account, contactsync.consent_hash('jane@example.com'), 'o' FROM contactsync.endpoint WHERE server = 'rival';
+SELECT claimed, opted_out FROM contactsync.contact c JOIN contactsync.endpoint e ON e.id = c.endpoint WHERE server = 'rival' AND upsert_key = 'jane@example.com';
+DROP SERVER rival CASCADE;
+SELECT a.name, c.state FROM contactsync.consent c JOIN contactsync.account a ON a.id = c.account WHERE hash = contactsync.consent_hash('jane@example.com');
+
 DROP OWNED BY regress_person_shop, regress_person_rival, regress_person_nobody CASCADE;
 DROP ROLE regress_person_boss, regress_person_shop, regress_person_rival, regress_person_nobody;

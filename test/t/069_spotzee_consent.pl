@@ -265,5 +265,12 @@ unlike(change('auto', q{ALTER SERVER auto OPTIONS (ADD timeout '60s'); DELETE FR
 wait_for('the contact to go', sub { contact('auto', 'c1') eq 'nobody' });
 pass('is also tried in both');
 
+# consent was claimed for the person by the creation of one contact
+prepare('secondid');
+change('secondid', q{INSERT INTO secondid VALUES (1, 'c1', 'a@example.com', 'Ann', true)});
+is(contact('secondid', 'c1'), 'Ann a@example.com', 'a person is created');
+change('secondid', q{INSERT INTO secondid VALUES (2, 'c2', 'a@example.com', 'Ann', true)});
+is(contact('secondid', 'c2'), 'nobody', '... and not under another ID as well');
+
 $node->stop;
 done_testing();

@@ -158,6 +158,16 @@ foreach my $name (qw(mailingcore campaignlark))
 	$settle->("UPDATE $name SET first_name = 'S' WHERE id = 95");
 	$settle->("SELECT contactsync_reconcile('$name', '$account', claims => 'all', automations => 'accepted')");
 	is($is_in_now->('r@example.com'), 0, "$name: claims => 'all' does not claim what a row says no to");
+	$settle->("INSERT INTO $name VALUES (97, 'q\@example.com', true, 'Q')");
+	$settle->(qq{SELECT contactsync_upsert('$account', '{"email": "q\@example.com", "opt_in": false}')});
+	$settle->("SELECT contactsync_reconcile('$name', '$account', claims => 'all', automations => 'accepted')");
+	is($is_in_now->('q@example.com'), 0, "$name: ... nor what contactsync_upsert() says no to");
+
+	# a change that was not captured
+	$settle->("INSERT INTO $name VALUES (98, 'missed\@example.com', false, 'M')");
+	$node->safe_psql('postgres', "SET session_replication_role = replica; UPDATE $name SET wants = true WHERE id = 98");
+	$settle->("SELECT contactsync_reconcile('$name', '$account', automations => 'accepted')");
+	is($is_in_now->('missed@example.com'), 0, "$name: what a reconciliation finds is no word");
 }
 
 # a newer opt_in_at of a row that is read after another row of the address was sent
@@ -185,6 +195,11 @@ sql(q{SELECT contactsync_resume('early', 'times'); CALL contactsync_wait('times'
 is(status_of(1), 'SUBSCRIBED A', 'a newer opt_in_at is a word, although another row was sent since');
 like(status_of(2), qr/^UNSUBSCRIBED/, '... but not if that one says no since');
 is(status_of(3), 'SUBSCRIBED A', '... it is if that one said no before');
+$sandbox->call('POST', 'campaignlark/people', { account => 'times', email => '1@example.com', act => 'opt_out' });
+sql(q{UPDATE early SET name = 'D' WHERE id = 1; CALL contactsync_wait('times')});
+is(status_of(1), 'UNSUBSCRIBED D', 'the same opt_in_at with other values is no word');
+sql(q{SELECT count(*) FROM contactsync_forget('1@example.com'); UPDATE early SET name = 'E' WHERE id = 1; CALL contactsync_wait('times')});
+is(status_of(1), 'UNSUBSCRIBED E', 'nor is any of somebody who was forgotten');
 
 # at MailingCore a contact that is found by an external id keeps it when its address changes; an address has one contact
 create_server($node, $sandbox, 'mailingcore', account => 'heirs', role => 'shop', server => { pace => 500, burst => 50 });
