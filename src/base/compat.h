@@ -35,6 +35,15 @@
 	pg_database_ownercheck(dboid, roleid)
 #endif
 
+/* 17 wants to know where the lexer of a JSON text in UTF-8 is to be. */
+#if PG_VERSION_NUM >= 170000
+#define cs_json_lexer(text, len) \
+	makeJsonLexContextCstringLen(NULL, text, len, PG_UTF8, false)
+#else
+#define cs_json_lexer(text, len) \
+	makeJsonLexContextCstringLen(unconstify(char *, text), (int) (len), PG_UTF8, false)
+#endif
+
 /* 16 reports which indexes an update concerns. */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes CsUpdateIndexes;

@@ -22,9 +22,11 @@
 #include <json-c/json.h>
 #include <math.h>
 
+#include "common/jsonapi.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
+#include "base/compat.h"
 #include "http/json.h"
 #include "http/message.h"
 
@@ -126,6 +128,18 @@ is_too_large(const char *text, size_t len)
 		containers + values > CS_JSON_MAX_VALUES;
 }
 
+/*
+ * Is the text JSON?  Only the server's parser is asked whether it is, because json-c
+ * accepts more, such as "1." and NaN.
+ */
+static bool
+is_json(const char *text, size_t len)
+{
+	JsonLexContext *lex = cs_json_lexer(text, len);
+
+	return pg_parse_json(lex, &nullSemAction) == JSON_SUCCESS;
+}
+
 CsJson *
 cs_json_parse(const char *text, size_t len)
 {
@@ -163,7 +177,7 @@ cs_json_parse(const char *text, size_t len)
 		end = len;
 	}
 	if (json_tokener_get_error(owned->tokener) != json_tokener_success ||
-		!is_space(text + end, len - end))
+		!is_space(text + end, len - end) || !is_json(text, len))
 	{
 		release(owned);
 		return NULL;

@@ -55,6 +55,20 @@ append_printable(StringInfo out, const char *from, const char *end)
 	}
 }
 
+/* Append what continues a value, which ends with a space if it is empty. */
+static void
+append_folded(StringInfo out, const char *from, const char *end)
+{
+	int			start = out->len;
+	bool		empty = out->data[start - 1] == ' ';
+
+	if (!empty)
+		appendStringInfoChar(out, ' ');
+	append_printable(out, from, end);
+	if (!empty && out->len == start + 1)
+		out->data[out->len = start] = '\0';
+}
+
 /*
  * Append a line if it is a header field, and return whether it is.  The caller
  * appends the newline, once it knows that no folded line follows.
@@ -101,10 +115,7 @@ cs_message_normalize_headers(const char *raw, size_t len)
 		{
 			/* a folded line; drop it if what it continues was dropped */
 			if (open)
-			{
-				appendStringInfoChar(&out, ' ');
-				append_printable(&out, line, end);
-			}
+				append_folded(&out, line, end);
 			continue;
 		}
 		if (open)

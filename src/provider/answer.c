@@ -101,6 +101,51 @@ cs_answer_error_message(CsJson *doc)
 	return NULL;
 }
 
+bool
+cs_answer_says_failed(CsJson *doc)
+{
+	CsJson	   *error = cs_json_get(doc, "error");
+	const char *status = cs_json_string(cs_json_get(doc, "status"));
+	int64		code;
+	bool		truth;
+
+	return (!cs_json_is_null(error) && (!cs_json_bool(error, &truth) || truth)) ||
+		(cs_json_bool(cs_json_get(doc, "success"), &truth) && !truth) ||
+		(cs_json_bool(cs_json_get(doc, "ok"), &truth) && !truth) ||
+		(cs_json_int(cs_json_get(doc, "statusCode"), &code) && code >= 400) ||
+		(cs_json_int(cs_json_get(doc, "status"), &code) && code >= 400) ||
+		(status && (pg_strcasecmp(status, "error") == 0 || pg_strcasecmp(status, "failed") == 0));
+}
+
+bool
+cs_answer_has_errors(CsJson *errors)
+{
+	static const char *const nothing[] = {"[]", "{}", "\"\"", "false", "0"};
+	char	   *text = cs_json_dump(errors);
+
+	for (int i = 0; text && i < (int) lengthof(nothing); i++)
+	{
+		if (strcmp(text, nothing[i]) == 0)
+			return false;
+	}
+	return text != NULL;
+}
+
+bool
+cs_answer_is_empty(const CsResponse *response, CsJson *doc)
+{
+	return response->body_len == 0 || (doc && strcmp(cs_json_dump(doc), "{}") == 0);
+}
+
+const char *
+cs_answer_id(CsJson *value)
+{
+	const char *text = cs_json_text(value);
+	bool		truth;
+
+	return text && *text && !cs_json_bool(value, &truth) ? text : NULL;
+}
+
 /*
  * Is the answer a web page instead of JSON?  It comes from a proxy, a firewall, or
  * whatever is at a wrong address.

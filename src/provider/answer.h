@@ -51,6 +51,18 @@ extern bool cs_answer_is_another(const CsContact *contact, CsJson *email);
 extern void cs_answer_judge_contradictory(const CsEndpoint *endpoint, const CsResponse *response,
 										  const char *what, CsJudgement *judgement);
 
+/* Does a document say that the call failed, whatever the status of the answer is? */
+extern bool cs_answer_says_failed(CsJson *doc);
+
+/* Has an answer no content, that is, no body or "{}"? */
+extern bool cs_answer_is_empty(const CsResponse *response, CsJson *doc);
+
+/* Is there anything in a list of errors, or in what is in its place? */
+extern bool cs_answer_has_errors(CsJson *errors);
+
+/* Return the text of an ID, which is a string or a number, or NULL if there is none. */
+extern const char *cs_answer_id(CsJson *value);
+
 /* Set verdict, reason and message. */
 extern void cs_answer_conclude(CsJudgement *judgement, CsVerdict verdict, const char *reason,
 							   const char *fmt,...) cs_attribute_printf(4, 5);

@@ -237,7 +237,7 @@ is_failure(CsJson *entry)
 	bool		ok;
 
 	if (!cs_json_is_null(cs_json_get(entry, "error")) ||
-		cs_json_length(cs_json_get(entry, "errors")) > 0)
+		cs_answer_has_errors(cs_json_get(entry, "errors")))
 		return true;
 	if ((cs_json_bool(cs_json_get(entry, "success"), &ok) ||
 		 cs_json_bool(cs_json_get(entry, "ok"), &ok)) && !ok)

@@ -13,6 +13,7 @@
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "pgtime.h"
+#include "utils/datetime.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
@@ -114,25 +115,44 @@ cs_contact_is(const CsContact *contact, CsField field, const char *value)
 	return contact->value[field] != NULL && strcmp(contact->value[field], value) == 0;
 }
 
+/*
+ * Does a text begin with this form, in which 0 stands for a digit?  sscanf() would also
+ * take signs and white space.
+ */
+static bool
+has_form(const char *text, const char *form)
+{
+	for (; *form; text++, form++)
+	{
+		if (*form == '0' ? *text < '0' || *text > '9' : *text != *form)
+			return false;
+	}
+	return true;
+}
+
 /* Read "Z", "+02", "+0200" or "+02:00" in minutes, or nothing. */
 static bool
 parse_offset(const char *text, int *minutes)
 {
-	int			hours;
+	static const char *const forms[] = {"00:00", "0000", "00"};
+	int			hours = 0;
 	int			rest = 0;
-	int			end = 0;
+	size_t		len = strlen(text);
 
 	*minutes = 0;
-	if (*text == '\0' || strcmp(text, "Z") == 0)
+	if (len == 0 || strcmp(text, "Z") == 0)
 		return true;
 	if (*text != '+' && *text != '-')
 		return false;
-	if (sscanf(text + 1, "%2d:%2d%n", &hours, &rest, &end) < 2 &&
-		sscanf(text + 1, "%2d%2d%n", &hours, &rest, &end) < 2 &&
-		sscanf(text + 1, "%2d%n", &hours, &end) < 1)
-		return false;
-	*minutes = (hours * 60 + rest) * (*text == '-' ? -1 : 1);
-	return text[1 + end] == '\0' && hours <= 15 && rest < 60;
+	for (int i = 0; i < (int) lengthof(forms); i++)
+	{
+		if (len - 1 != strlen(forms[i]) || !has_form(text + 1, forms[i]))
+			continue;
+		(void) sscanf(text + 1, i == 0 ? "%2d:%2d" : "%2d%2d", &hours, &rest);
+		*minutes = (hours * 60 + rest) * (*text == '-' ? -1 : 1);
+		return hours <= 15 && rest < 60;
+	}
+	return false;
 }
 
 bool
@@ -143,9 +163,10 @@ cs_contact_parse_time(const char *text, TimestampTz *time)
 	int			offset;
 	fsec_t		fraction = 0;
 
-	if (sscanf(text, "%4d-%2d-%2d%*1[T ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-			   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &end) < 6 || end == 0)
+	if (!has_form(text, "0000-00-00T00:00:00") && !has_form(text, "0000-00-00 00:00:00"))
 		return false;
+	(void) sscanf(text, "%4d-%2d-%2d%*c%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+				  &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &end);
 	if (text[end] == '.')
 	{
 		size_t		digits = strspn(text + end + 1, "0123456789");
@@ -154,7 +175,8 @@ cs_contact_parse_time(const char *text, TimestampTz *time)
 			fraction += (text[end + 1 + i] - '0') * unit;
 		end += 1 + (int) digits;
 	}
-	if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 ||
+	if (tm.tm_year < 1 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
+		tm.tm_mday > day_tab[isleap(tm.tm_year)][tm.tm_mon - 1] || tm.tm_hour > 23 ||
 		tm.tm_min > 59 || tm.tm_sec > 60 || !parse_offset(text + end, &offset) ||
 		tm2timestamp(&tm, fraction, NULL, time) != 0)
 		return false;

@@ -173,7 +173,7 @@ read_escape(const char *c, StringInfo part)
 	const char *letter = *c ? strchr(letters, *c) : NULL;
 	unsigned int code;
 
-	if (*c == 'u' && sscanf(c + 1, "%4x", &code) == 1)
+	if (*c == 'u' && strspn(c + 1, "0123456789abcdefABCDEF") >= 4 && sscanf(c + 1, "%4x", &code) == 1)
 	{
 		appendStringInfoChar(part, (char) code);
 		return c + 5;

@@ -72,3 +72,11 @@ SELECT count(*) AS contacts, count(DISTINCT d) AS digests FROM (VALUES
 	(digest('{"email": "a@example.com", "attributes": {"a": 1, "b": 2}}')),
 	(digest('{"email": "a@example.com", "attributes": {"a": 2, "b": 1}}'))
 ) AS t (d);
+
+-- times: in ISO 8601, and none that does not exist
+SELECT digest(jsonb_build_object('email', 'a@example.com', 'opt_in', true, 'opt_in_at', at)) IS NOT NULL AS accepted FROM (VALUES ('2024-02-29 23:59:59.1234567+0530'), ('2024-02-29T23:59:60Z'), ('2024-01-01T00:00:00-15')) AS t (at);
+SELECT digest('{"email": "a@example.com", "opt_in": true, "opt_in_at": "2025-02-29T00:00:00Z"}');
+SELECT digest('{"email": "a@example.com", "opt_in": true, "opt_in_at": "2024-01-01T-5:00:00Z"}');
+SELECT digest('{"email": "a@example.com", "opt_in": true, "opt_in_at": "2024-01- 1T00:00:00Z"}');
+SELECT digest('{"email": "a@example.com", "opt_in": true, "opt_in_at": "2024-01-01T00:00:00+-5:00"}');
+SELECT digest('{"email": "a@example.com", "opt_in": true, "opt_in_at": "0000-01-01T00:00:00Z"}');

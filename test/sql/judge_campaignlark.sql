@@ -40,6 +40,10 @@ SELECT action, verdict, message FROM (VALUES ('unsubscribe'), ('upsert')) AS a (
 -- nor is the contact of another address what was looked up
 SELECT verdict, message FROM contactsync_judge('lark', 200, NULL, answer('SUBSCRIBED'), '{"email": "jaime@example.com", "opt_in": true}', state => '{"claim": "no"}');
 
+-- an answer without an ID, or that says that it failed
+SELECT verdict, outcome, reason, message, body FROM (VALUES ('{"data": {"id": ""}}'), ('{"data": {"id": false, "status": ""}}'), ('{"success": false, "data": {"id": "1"}}'), ('{"status": "error", "data": {"id": "1"}}'), ('{"error": false, "data": {"id": "1"}}')) AS t (body),
+	contactsync_judge('lark', 200, NULL, body, '{"email": "a@example.com", "opt_in": true}');
+
 -- the errors on the page
 SELECT verdict, at_fault, reason, field, message FROM (VALUES
 	('Email address is required for upsert operation.'), ('The status you provided is not valid.'), ('Field ''First name'' is required.'),

@@ -40,6 +40,10 @@ SELECT verdict, at_fault, reason, code, message FROM (VALUES
 	(rpc_error('-32001', 'Unauthorized - access token expired or invalid')), (rpc_error('-32700', 'Parse error')), (rpc_error('-32600', 'Invalid Request')), (rpc_error('-32601', 'Method not found')),
 	(rpc_error('-32602', 'Invalid params')), (rpc_error('-32602', 'Unknown tool: x')), (rpc_error('-32603', 'Internal error')), (rpc_error('-32000', 'Per-token rate cap exceeded.')), (rpc_error('"tier_required"', 'x')), (rpc_error('7', 'Something else')), ('{"error": {}}'), ('{"error": true}')
 ) AS t (body), contactsync_judge('car', 200, NULL, body);
+-- by what is true in JavaScript, as in the page's samples
+SELECT error, verdict, outcome, reason FROM (VALUES ('1'), ('"true"'), ('{}'), ('[]'), ('0'), ('""'), ('false'), ('null')) AS e (error), contactsync_judge('car', 200, NULL, rpc(format('{"id": "con_1", "isError": %s}', error)));
+-- the contact of somebody else
+SELECT verdict, outcome, reason, message FROM (VALUES ('{"id": "con_1", "email": "b@example.com"}'), ('{"structuredContent": {"email": "b@example.com"}}'), ('{"id": "con_1", "email": " A@Example.com"}')) AS t (result), contactsync_judge('car', 200, NULL, rpc(result), '{"email": "a@example.com"}');
 -- by isError and a text
 SELECT verdict, at_fault, reason, code, message FROM (VALUES
 	(text_error('Per-token rate cap exceeded.')), (text_error('email_required')), (text_error('Access token expired')), (text_error('contact.upsert requires the Business tier')), (text_error('Missing scope: audience:write')), (text_error('Missing required scope: audience:write')),

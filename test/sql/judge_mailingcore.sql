@@ -60,6 +60,9 @@ SELECT * FROM judge('{"failed": 1, "errors": [{"index": 0, "externalId": "crm-2"
 -- two errors of one contact are one failure
 SELECT * FROM judge('{"created": 2, "updated": 0, "failed": 1, "errors": [{"index": 1, "message": "x"}, {"index": 1, "message": "y"}]}');
 
+-- a success that says that it failed, what is not quite JSON, and errors of an entry in another form: never a success
+SELECT verdict, contact, outcome, reason, message, body FROM (VALUES ('{"created": 3, "updated": 0, "success": false}'), ('{"created": 3, "failed": 0, "error": "quota"}'), ('{"failed": 0, "error": "quota"}'), ('{"statusCode": 500, "created": 3}'), ('{"created": 3., "failed": 0}'), ('{"created": 3, "failed": NaN}'),
+	('{"results": [{"externalId": "crm-1", "errors": {"email": ["bad"]}}, {"externalId": "crm-2"}, {"email": "c@example.com"}]}')) AS t (body), judge(body) WHERE contact IS NULL OR contact = 1 ORDER BY body COLLATE "C";
 -- failures that are counted but not named: never a success
 SELECT * FROM judge('{"created": 1, "updated": 1, "failed": 1}');
 SELECT * FROM judge('{"created": 1, "updated": 1}');
@@ -169,10 +172,14 @@ SELECT * FROM verdict('{"statusCode": 429, "message": "Monthly email quota excee
 SELECT * FROM judge('{"id": "x1", "email": "a@example.com"}', contacts => '{"email": "a@example.com"}', step => 1);
 SELECT * FROM judge('{"data": {"id": "x1"}}', 201, contacts => '{"email": "a@example.com"}', step => 1);
 SELECT * FROM judge('{}', contacts => '{"email": "a@example.com"}', step => 1);
+-- ... of somebody else, and with an error
+SELECT * FROM judge('{"id": "x1", "email": "b@example.com"}', contacts => '{"email": "a@example.com"}', step => 1);
+SELECT * FROM judge('{"id": "x1", "error": "email is suppressed"}', contacts => '{"email": "a@example.com"}', step => 1);
+SELECT verdict, outcome, body FROM (VALUES ('{"id": "x1", "email": " A@Example.com"}'), ('{"id": "x1", "email": "a@xn--bcher-kva.example"}'), ('{"id": ""}'), ('{"id": true}')) AS t (body), judge(body, contacts => jsonb_build_object('email', CASE WHEN body LIKE '%xn--%' THEN 'a@bücher.example' ELSE 'a@example.com' END), step => 1);
 
 -- DELETE: a missing contact counts as deleted, a missing route does not
 SELECT status, body, verdict, outcome, reason, note FROM (VALUES
-	(200, '{"deleted": true, "externalId": "crm-1"}'), (200, '{"deleted": false}'), (204, ''), (404, '{"statusCode": 404, "message": "Contact not found"}'),
+	(200, '{"deleted": true, "externalId": "crm-1"}'), (200, '{"deleted": false}'), (200, '{"deleted": true, "error": "x"}'), (200, '{"ok": true}'), (200, 'gone'), (204, ''), (404, '{"statusCode": 404, "message": "Contact not found"}'),
 	(404, '{"statusCode": 404, "message": "Cannot DELETE /contacts/crm-1"}'), (404, ''), (403, '{"message": "Missing required API key scope: contacts:write"}'), (500, '')
 ) AS t (status, body), contactsync_judge('mail', status, NULL, body, '{"external_id": "crm-1"}', action => 'delete');
 -- ... but one of which only the address is known need not have that as its external ID

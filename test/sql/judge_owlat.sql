@@ -17,6 +17,11 @@ SELECT verdict, outcome, remote_id, note FROM contactsync_judge('owl', 201, NULL
 SELECT verdict, next_step, code, message FROM contactsync_judge('owl', 409, NULL, refusal('already_exists', 'A contact with this email already exists'), mira());
 SELECT verdict, next_step FROM contactsync_judge('owl', 409, NULL, '', mira());
 SELECT verdict, outcome, remote_id FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 2);
+-- somebody else, an error, or no ID
+SELECT body, verdict, reason, message FROM (VALUES ('{"data": {"id": "k1", "email": "other@acme.io"}}'), ('{"error": {"category": "internal"}, "data": {"id": "k1"}}'), ('{"data": {"id": ""}}'), ('{"data": {"id": true}}')) AS t (body), contactsync_judge('owl', 201, NULL, body, mira());
+-- a step that needs a topic, where there is none
+SELECT method, url, body FROM contactsync_preview('owl', mira(), 4);
+SELECT verdict, outcome FROM contactsync_judge('owl', 200, NULL, contact(), mira(), 4);
 -- nothing to update
 SELECT verdict, next_step, outcome FROM contactsync_judge('owl', 409, NULL, refusal('already_exists'), '{"email": "mira@acme.io"}');
 -- updated, but deleted meanwhile: create it again, once
@@ -65,6 +70,9 @@ SELECT verdict, outcome, topics, note FROM contactsync_judge('owl', 200, NULL, '
 SELECT opt_in, body, verdict, reason, message FROM (VALUES (true), (false)) AS o (opt_in), (VALUES
 	('{"data": {"success": true, "contactId": "k1", "topicId": "top1"}}'), ('{"data": {"success": true, "contactId": "k1", "topicId": "top9"}}'), ('{"data": {"success": false, "removed": false}}'), ('{"data": {}}'), ('')) AS t (body),
 	contactsync_judge('owl', 201, NULL, body, mira() || jsonb_build_object('opt_in', opt_in), 4, state => '{"topics": "top1", "remote_id": "k1"}');
+-- nobody joins or leaves by an answer that does not say so
+SELECT opt_in, status, body, verdict, outcome, reason FROM (VALUES (true), (false)) AS o (opt_in), (VALUES (200, ''), (200, '{}'), (200, '[[]]'), (200, 'OK'), (204, ''), (200, '{"data": {"success": false}}'), (200, '{"error": {"category": "internal"}, "data": {}}')) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, mira() || jsonb_build_object('opt_in', opt_in), 4, state => '{"topics": "top1"}');
 -- another topic needs a word as well
 ALTER SERVER owl OPTIONS (SET topic_id 'top2');
 SELECT claim, before, verdict, next_step, topics FROM (VALUES ('yes'), ('no')) AS c (claim), (VALUES ('top1'), ('top1 top2'), ('top2 top1'), ('top22 top')) AS t (before),
@@ -125,7 +133,7 @@ SELECT status, verdict, next_step FROM (VALUES (404, refusal('not_found')), (409
 ALTER SERVER owl OPTIONS (DROP on_email_change);
 
 -- deletions
-SELECT status, verdict, outcome, reason, note FROM (VALUES (200, '{"data": {"id": "k1", "deleted": true}}'), (204, ''), (404, refusal('not_found')), (404, 'No matching routes found'), (403, '')) AS t (status, body),
+SELECT status, verdict, outcome, reason, note FROM (VALUES (200, '{"data": {"id": "k1", "deleted": true}}'), (200, '{"data": {"deleted": false}}'), (200, '{"ok": true}'), (200, 'gone'), (204, ''), (404, refusal('not_found')), (404, 'No matching routes found'), (403, '')) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, mira(), action => 'delete');
 ALTER SERVER owl OPTIONS (ADD topic_id 'top1');
 SELECT status, verdict, outcome, reason, note FROM (VALUES (200, '{"data": {"success": true, "removed": false}}'), (404, refusal('not_found', 'Contact not found')), (404, 'No matching routes found')) AS t (status, body),

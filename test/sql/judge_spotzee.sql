@@ -43,6 +43,9 @@ SELECT body, verdict, reason, message FROM (VALUES
 	('{"results": [{"external_id": "x1"}, {"external_id": "x2"}, {"external_id": "x3"}], "succeeded": 3, "failed": 0}'), ('{"results": [{"index": 0, "external_id": "x1"}, {"index": 1, "external_id": "x2"}, {"index": 2, "external_id": "x3"}]}'), ('{"users": [{"user": {"email": "x@example.com"}}], "errors": []}')
 ) AS t (body), judge(body) WHERE contact IS NULL OR contact = 1 ORDER BY body COLLATE "C";
 SELECT verdict, outcome, reason, message FROM (VALUES ('{"succeeded": 0, "failed": 0}'), ('{"failed": 1, "succeeded": 1}')) AS t (body), judge(body, 200, '{"external_id": "c1"}');
+-- what says that it failed is no success, whatever else it says; errors of an entry may have any form
+SELECT body, verdict, reason, message FROM (VALUES ('{"errors": [], "error": {"code": "x"}}'), ('{"status": "error", "succeeded": 3, "failed": 0}'), ('{"success": false, "failed": 0}')) AS t (body), judge(body) ORDER BY body COLLATE "C";
+SELECT verdict, contact, outcome, reason FROM judge('{"results": [{"external_id": "c1", "errors": {"email": ["is invalid"]}}, {"external_id": "c2", "errors": {}, "user": {"id": 1}}, {"external_id": "c3", "errors": "no"}]}');
 -- answers that are not understood
 SELECT verdict, reason, body FROM (VALUES (''), ('{}'), ('[]'), ('{"status": "ok"}'), ('{"results": []}'), ('{"contacts": [{"external_id": "c1"}]}'), ('{"errors": null}')) AS t (body), judge(body);
 ALTER SERVER spot OPTIONS (ADD unreadable_answer 'accept');
@@ -76,11 +79,11 @@ SELECT status, headers, verdict, retry_after, throttled FROM (VALUES (429, '{"Re
 	contactsync_judge('spot', status, headers, problem(status, 'rate_limited'), three());
 
 -- deletions
-SELECT rekeys, status, verdict, outcome, reason, note FROM (VALUES (0), (1)) AS r (rekeys), (VALUES (204, ''), (200, '{}'), (404, problem(404, 'resource_missing')), (404, problem(404, NULL)), (409, problem(409, 'state_conflict')), (403, '')) AS t (status, body), contactsync_judge('spot', status, NULL, body, '{"external_id": "c1"}', action => 'delete', state => jsonb_build_object('rekeys', rekeys));
+SELECT rekeys, status, verdict, outcome, reason, note FROM (VALUES (0), (1)) AS r (rekeys), (VALUES (204, ''), (200, '{}'), (200, 'gone'), (200, '{"errors": [{"external_id": "c1", "code": "x"}]}'), (404, problem(404, 'resource_missing')), (404, problem(404, NULL)), (409, problem(409, 'state_conflict')), (403, '')) AS t (status, body), contactsync_judge('spot', status, NULL, body, '{"external_id": "c1"}', action => 'delete', state => jsonb_build_object('rekeys', rekeys));
 
 -- a contact that is not to be created: looked up in the API that was found, or in both, and updated if it exists
 SELECT step, limitation, status, verdict, next_step, outcome, reason, learnt FROM (VALUES (0), (2)) AS s (step), (VALUES (NULL), ('users: the API has /users, not /contacts')) AS l (limitation),
-	(VALUES (200, '{"id": 1, "external_id": "c1"}'), (200, '[]'), (404, problem(404, 'resource_missing')), (404, ''), (503, '')) AS t (status, body),
+	(VALUES (200, '{"id": 1, "external_id": "c1"}'), (200, '{}'), (200, '{"error": "x"}'), (200, '{"external_id": "c2"}'), (200, '[]'), (404, problem(404, 'resource_missing')), (404, ''), (503, '')) AS t (status, body),
 	LATERAL (SELECT verdict, next_step, outcome, reason, j.limitation AS learnt FROM contactsync_judge('spot', status, NULL, body, '{"external_id": "c1", "opt_in": false}', step, state => jsonb_strip_nulls(jsonb_build_object('withheld', true, 'limitation', limitation))) AS j) AS j;
 SELECT verdict, next_step, outcome FROM contactsync_judge('spot', 200, NULL, '{"succeeded": 1, "failed": 0}', '{"external_id": "c1", "opt_in": false}', 3, state => '{"withheld": true}');
 -- undocumented answers: a web page, nothing, a redirect, 418, JSON of another structure

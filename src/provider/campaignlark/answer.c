@@ -62,12 +62,12 @@ read_contact(CsJson *doc, CsOutcome *outcome)
 {
 	CsJson	   *data = cs_json_get(doc, "data");
 
-	if (!cs_json_is_null(cs_json_get(doc, "error")))
+	if (cs_answer_says_failed(doc))
 		return false;
-	outcome->remote_id = cs_json_text(cs_json_get(data, "id"));
+	outcome->remote_id = cs_answer_id(cs_json_get(data, "id"));
 	outcome->remote_status = cs_json_string(cs_json_get(data, "status"));
 	outcome->remote_updated_at = cs_json_string(cs_json_get(data, "updated_at"));
-	return outcome->remote_id != NULL || outcome->remote_status != NULL;
+	return outcome->remote_id || (outcome->remote_status && *outcome->remote_status);
 }
 
 /*
@@ -319,7 +319,7 @@ cs_campaignlark_judge(const CsEndpoint *endpoint, const CsBatch *batch,
 			accept_upsert(lark, batch, judgement);
 	}
 	else if (response->status == 400 ||
-			 (response->status < 300 && !cs_json_is_null(cs_json_get(doc, "error"))))
+			 (response->status < 300 && cs_answer_says_failed(doc)))
 		judge_400(endpoint, batch, response, doc, judgement);
 	else if (response->status < 300)
 		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);

@@ -160,6 +160,21 @@ read_error(CsJson *error, Refusal *refusal)
 		refusal->message = cs_json_string(cs_json_get(error, "message"));
 }
 
+/* Is it true in JavaScript, as the page's samples test it? */
+static bool
+is_truthy(CsJson *value)
+{
+	const char *text = cs_json_text(value);
+	double		number;
+	bool		truth;
+
+	if (cs_json_bool(value, &truth))
+		return truth;
+	if (text && cs_json_string(value) == NULL && cs_json_number(value, &number))
+		return number != 0;
+	return value && (text == NULL || *text);
+}
+
 /*
  * [SEED]: "body.error || body.result?.isError" is a failure, also with status 200.
  * Return false if there is none.
@@ -169,14 +184,13 @@ read_refusal(CsJson *doc, Refusal *refusal)
 {
 	CsJson	   *error = cs_json_get(doc, "error");
 	CsJson	   *result = cs_json_get(doc, "result");
-	bool		is_error = false;
 
 	memset(refusal, 0, sizeof(Refusal));
 	if (cs_json_is_object(error))
 		read_error(error, refusal);
 	else if (!cs_json_is_null(error))
 		read_error(doc, refusal);	/* {"error":"rate_limited","message":...} */
-	else if (cs_json_bool(cs_json_get(result, "isError"), &is_error) && is_error)
+	else if (is_truthy(cs_json_get(result, "isError")))
 	{
 		const char *text = result_text(result);
 		CsJson	   *inner = text ? cs_json_parse(text, strlen(text)) : NULL;

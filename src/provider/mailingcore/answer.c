@@ -119,12 +119,19 @@ is_counted(const Summary *summary)
 
 /* Return what of an answer cannot be true of these contacts, or NULL. */
 static const char *
-find_contradiction(const CsBatch *batch, const Summary *summary, const CsBatchResults *items)
+find_contradiction(const CsBatch *batch, CsJson *doc, const Summary *summary,
+				   const CsBatchResults *items)
 {
 	if (summary->impossible || summary->others > batch->ncontacts ||
 		Max(summary->created, 0) + Max(summary->updated, 0) > batch->ncontacts)
 		return "numbers that are not those of the contacts";
-	return items->nforeign > 0 ? "results of other contacts" : NULL;
+	if (items->nforeign > 0)
+		return "results of other contacts";
+	if (cs_answer_says_failed(doc) && summary->failed <= 0 &&
+		(is_counted(summary) || summary->failed == 0 || items->nseen > 0) &&
+		items->nfailed + items->nunattributed == 0)
+		return "a refusal beside successes";
+	return NULL;
 }
 
 /*
@@ -199,16 +206,7 @@ resend_unattributed(const CsBatch *batch, int count, CsJudgement *judgement)
 static bool
 is_refusal(CsJson *doc)
 {
-	int64		status;
-	bool		success;
-
-	if (!cs_json_is_object(doc))
-		return false;
-	return (cs_json_int(cs_json_get(doc, "statusCode"), &status) && status >= 400) ||
-		(cs_json_bool(cs_json_get(doc, "success"), &success) && !success &&
-		 cs_json_get(doc, "results") == NULL) ||
-		cs_json_string(cs_json_get(doc, "error")) != NULL ||
-		cs_json_is_object(cs_json_get(doc, "error"));
+	return cs_answer_says_failed(doc) && cs_json_get(doc, "results") == NULL;
 }
 
 /* [SEED]: "200 with a summary of created, updated, and failed rows". */
@@ -225,7 +223,7 @@ judge_batch(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	read_summary(doc, &summary);
 	cs_batch_results_begin(&items, batch, judgement);
 	read_entries(&summary, doc, &items);
-	contradiction = find_contradiction(batch, &summary, &items);
+	contradiction = find_contradiction(batch, doc, &summary, &items);
 	if (contradiction)
 	{
 		cs_answer_judge_contradictory(endpoint, response, contradiction, judgement);
@@ -264,15 +262,17 @@ judge_single(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 	for (int i = 0; i < (int) lengthof(paths); i++)
 	{
 		CsJson	   *place = *paths[i] ? cs_json_path(doc, paths[i]) : doc;
-		const char *id = cs_json_text(cs_json_get(place, "id"));
+		const char *id = cs_answer_id(cs_json_get(place, "id"));
+		CsJson	   *email = cs_json_get(place, "email");
 		const char *external_id = cs_json_text(cs_json_get(place, "externalId"));
 
-		if (external_id && sent_id && strcmp(external_id, sent_id) != 0)
+		if ((external_id && sent_id && strcmp(external_id, sent_id) != 0) ||
+			cs_answer_is_another(batch->contacts[0], email))
 		{
 			cs_answer_judge_contradictory(endpoint, response, "another contact", judgement);
 			return;
 		}
-		if (id || cs_json_text(cs_json_get(place, "email")))
+		if (!cs_answer_says_failed(doc) && (id || cs_answer_id(email)))
 		{
 			judgement->outcomes[0].remote_id = id;
 			return;
@@ -295,13 +295,14 @@ judge_deletion(const CsContact *contact, const CsResponse *response, CsJson *doc
 {
 	const char *email = contact->value[CS_EMAIL];
 	bool		deleted = true;
+	bool		told = cs_json_bool(cs_json_get(doc, "deleted"), &deleted) && !cs_answer_says_failed(doc);
 
-	if (response->status >= 200 && response->status < 300)
-		(void) cs_json_bool(cs_json_get(doc, "deleted"), &deleted);
-	else if (response->status == 404 && doc != NULL &&
-			 !cs_answer_mentions(cs_answer_error_message(doc), "Cannot DELETE"))
+	if (response->status < 300 && !told && !cs_answer_is_empty(response, doc))
+		return false;
+	if (response->status == 404 && doc != NULL &&
+		!cs_answer_mentions(cs_answer_error_message(doc), "Cannot DELETE"))
 		deleted = false;
-	else
+	else if (response->status >= 300)
 		return false;
 	if (!deleted && email && strcmp(email, contact->value[CS_EXTERNAL_ID]) == 0)
 		cs_answer_reject_contact(&judgement->outcomes[0], CS_REASON_MISSING_FIELD, NULL,
@@ -371,6 +372,8 @@ cs_mailingcore_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsR
 		cs_answer_judge_refusal(endpoint, batch, response, doc, judgement);
 		refine_refusal(response, doc, judgement);
 	}
+	else if (batch->action == CS_DELETE)
+		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else if (batch->step == CS_MAILINGCORE_SINGLE)
 		judge_single(endpoint, batch, response, doc, judgement);
 	else

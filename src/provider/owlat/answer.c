@@ -66,11 +66,11 @@ read_contact(const CsResponse *response, CsJson *doc, CsOutcome *outcome)
 {
 	CsJson	   *data = cs_json_get(doc, "data");
 
-	if (response->status >= 300)
+	if (response->status >= 300 || cs_answer_says_failed(doc))
 		return false;
-	outcome->remote_id = cs_json_text(cs_json_get(data, "id"));
+	outcome->remote_id = cs_answer_id(cs_json_get(data, "id"));
 	outcome->remote_updated_at = cs_json_text(cs_json_get(data, "updatedAt"));
-	return outcome->remote_id || cs_json_text(cs_json_get(data, "email"));
+	return outcome->remote_id || cs_answer_id(cs_json_get(data, "email"));
 }
 
 /* Unix seconds of a time, which is ISO 8601 or milliseconds; -1 if it is neither. */
@@ -280,7 +280,7 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	if (is_topic_wrong(response, doc))
 		cs_answer_conclude(judgement, CS_HALT, CS_HALT_TOPIC,
 						   "Owlat does not accept the topic of the option topic_id: %s", message);
-	else if (response->status < 300 && !is_membership(cs_json_get(doc, "data")))
+	else if (response->status < 300 && (cs_answer_says_failed(doc) || !is_membership(cs_json_get(doc, "data"))))
 		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else if (response->status < 300 || (!join && is_not_found(response, doc)))
 	{
@@ -297,13 +297,16 @@ judge_topic(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *
 	}
 }
 
-/* [SRC]: a contact that does not exist is deleted. */
+/* [SRC]: 200 with {"data":{"deleted":true}}; a contact that does not exist is deleted. */
 static bool
 judge_deletion(const CsResponse *response, CsJson *doc, CsJudgement *judgement)
 {
+	bool		deleted = response->body_len == 0;
+
+	(void) cs_json_bool(cs_json_path(doc, "data.deleted"), &deleted);
 	if (is_not_found(response, doc))
 		judgement->outcomes[0].note = "there was no such contact";
-	else if (response->status >= 300)
+	else if (response->status >= 300 || cs_answer_says_failed(doc) || !deleted)
 		return false;
 	return true;
 }

@@ -162,6 +162,7 @@ may_have_moved(const CsEndpoint *endpoint, const CsContact *contact)
 CsOwlatCall
 cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
 {
+	const CsOwlat *owlat = cs_provider_settings(endpoint);
 	const CsContact *contact = batch->contacts[0];
 
 	if (batch->action == CS_DELETE)
@@ -185,6 +186,13 @@ cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
 		case CS_OWLAT_STEP_UPDATE:
 			return CS_OWLAT_CALL_UPDATE;
 		case CS_OWLAT_STEP_TOPIC:
+
+			/*
+			 * without a topic only contactsync_preview() and
+			 * contactsync_judge() get here
+			 */
+			if (owlat->topic_id == NULL)
+				return CS_OWLAT_CALL_UPDATE;
 			return contact->consent == CS_CONSENT_NO ? CS_OWLAT_CALL_LEAVE : CS_OWLAT_CALL_JOIN;
 		case CS_OWLAT_STEP_LOOKUP:
 			return CS_OWLAT_CALL_LOOKUP;

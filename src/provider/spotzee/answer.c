@@ -104,6 +104,8 @@ find_contradiction(const CsBatch *asked, CsJson *doc, int64 succeeded, int64 fai
 		return "numbers that are not those of the contacts";
 	if (items->nforeign > 0)
 		return "results of other contacts";
+	if (cs_answer_says_failed(doc) && failed <= 0 && items->nfailed + items->nunattributed == 0)
+		return "a refusal";
 	if (failed == 0 && items->nseen + items->nfailed + items->nunattributed == 0 &&
 		(succeeded == 0 || (!counted && cs_json_length(cs_json_get(doc, "results")) == 0)))
 		return "no result of any contact";
@@ -242,13 +244,13 @@ is_path_doubtful(const CsSpotzee *spotzee, const CsBatch *batch)
 /* [SRC]: 204, asynchronous; a contact that does not exist counts as deleted. */
 static bool
 judge_deletion(const CsSpotzee *spotzee, const CsBatch *batch, const CsResponse *response,
-			   const char *code, CsJudgement *judgement)
+			   const char *code, CsJson *doc, CsJudgement *judgement)
 {
 	if (response->status == 404 && is_path_doubtful(spotzee, batch) && batch->rekeys == 0)
 		try_other_path(spotzee, batch, judgement);
 	else if (response->status == 404 && is_code(code, "resource_missing"))
 		judgement->outcomes[0].note = "there was no such contact";
-	else if (response->status >= 300)
+	else if (response->status >= 300 || !cs_answer_is_empty(response, doc))
 		return false;
 	/* the contact of a row that says no */
 	judgement->outcomes[0].withheld = batch->action != CS_DELETE && judgement->verdict == CS_DONE;
@@ -277,6 +279,15 @@ kept_address(const CsContact *contact, CsJson *doc)
 	return strcmp(address, contact->value[CS_EMAIL]) == 0 ? NULL : address;
 }
 
+/* [DOC]: a lookup answers with the contact. */
+static bool
+has_contact(const CsContact *contact, CsJson *doc)
+{
+	const char *id = cs_answer_id(cs_json_get(cs_spotzee_find_contact(doc), "external_id"));
+
+	return id && strcmp(id, contact->upsert_key) == 0 && !cs_answer_says_failed(doc);
+}
+
 /*
  * A contact that is not to be created is updated if it exists.  A 404 may also be
  * about the path, which is not remembered before a contact was found there.
@@ -294,7 +305,7 @@ judge_lookup(const CsSpotzee *spotzee, const CsBatch *batch, const CsResponse *r
 	}
 	else if (response->status == 404 && (other || is_code(code, "resource_missing")))
 		judgement->outcomes[0].withheld = true;
-	else if (response->status < 300 && cs_json_is_object(doc))
+	else if (response->status < 300 && has_contact(batch->contacts[0], doc))
 	{
 		bool		deletes = spotzee->delete_opt_outs && spotzee->subscription_id == NULL &&
 		batch->contacts[0]->consent == CS_CONSENT_NO;
@@ -332,7 +343,7 @@ cs_spotzee_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespo
 		if (response->status == 429 && judgement->retry_after < 0)
 			judgement->retry_after = cs_message_reset_after(response, "x-ratelimit-reset");
 	}
-	else if (call == CS_SPOTZEE_CALL_DELETE && judge_deletion(spotzee, batch, response, code, judgement))
+	else if (call == CS_SPOTZEE_CALL_DELETE && judge_deletion(spotzee, batch, response, code, doc, judgement))
 		return;
 	else if (call == CS_SPOTZEE_CALL_LOOKUP && judge_lookup(spotzee, batch, response, code, doc, judgement))
 		return;
@@ -346,7 +357,7 @@ cs_spotzee_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespo
 		cs_answer_conclude(judgement, CS_STEP, NULL, "the contact has opted out, and is updated next");
 		judgement->next_step = CS_SPOTZEE_STEP_UPDATE;
 	}
-	else if (call == CS_SPOTZEE_CALL_LOOKUP)
+	else if (call == CS_SPOTZEE_CALL_LOOKUP || call == CS_SPOTZEE_CALL_DELETE)
 		cs_answer_judge_unreadable(endpoint, batch, response, false, judgement);
 	else
 		judge_batch(endpoint, batch, response, doc, judgement);
