@@ -5,7 +5,7 @@
 #   make tempcheck         build and test in a temporary directory; nothing needs to be installed or configured
 #   make lint indent       check the sources; format the C files
 #   make mutate            break the source in many ways, one at a time, and check that the tests notice
-#   make coverage asan valgrind bench dist
+#   make coverage asan valgrind fuzz bench dist
 #   make print-VAR         print the value of a variable
 #
 # To build in another directory, run make -f /path/to/Makefile there.
@@ -26,7 +26,7 @@ LIBRARIES  = libcurl json-c
 
 # Stop if something is missing: a library that is linked without the flags of curl and json-c loads into no server. The
 # excepted targets install what they need.
-GOALS := $(filter-out tempcheck coverage asan valgrind mutate bench indent dist,$(or $(MAKECMDGOALS),all))
+GOALS := $(filter-out tempcheck coverage asan valgrind fuzz mutate bench indent dist,$(or $(MAKECMDGOALS),all))
 ifneq ($(GOALS),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(wildcard $(PGXS)),)
@@ -97,7 +97,7 @@ $(CURDIR)/src/%/:
 	mkdir -p $@
 endif
 
-.PHONY: tempcheck lint indent bench coverage asan valgrind mutate dist
+.PHONY: tempcheck lint indent bench coverage asan valgrind fuzz mutate dist
 tempcheck:
 	$(TOP)test/run.sh
 
@@ -110,6 +110,9 @@ indent:
 
 bench:
 	$(TOP)test/bench/run.sh
+
+fuzz:
+	$(TOP)test/fuzz/coverage.sh
 
 coverage asan valgrind:
 	$(TOP)test/run.sh --$@

@@ -19,16 +19,16 @@ if ! $check && [ -e contactsync.so ]; then
     {
         objdump --dwarf=info contactsync.so |
             sed -n '/DW_TAG_typedef/,/DW_AT_name/s/.*DW_AT_name .*: \([A-Za-z_][A-Za-z0-9_]*\)[[:space:]]*$/\1/p' |
-            grep -xF -f <(grep -ohE '[A-Za-z_][A-Za-z0-9_]*' src/*/*.[ch] src/*/*/*.[ch] | sort -u)
+            grep -xF -f <(grep -ohE '[A-Za-z_][A-Za-z0-9_]*' src/*/*.[ch] src/*/*/*.[ch] test/fuzz/targets/*.[ch] | sort -u)
         echo bool
     } | grep -vxE 'date|interval|reference|string|text|timestamp|type' | LC_ALL=C sort -u >typedefs.list
 fi
 
 types=$(mktemp) new=$(mktemp)
 trap 'rm -f "$types" "$new"' EXIT
-grep -ohE '\bCs[A-Z][A-Za-z0-9]*|^} [A-Z][A-Za-z0-9]*;' src/*/*.[ch] src/*/*/*.[ch] | tr -d '} ;' | sort -u - typedefs.list >"$types"
+grep -ohE '\bCs[A-Z][A-Za-z0-9]*|^} [A-Z][A-Za-z0-9]*;' src/*/*.[ch] src/*/*/*.[ch] test/fuzz/targets/*.[ch] | tr -d '} ;' | sort -u - typedefs.list >"$types"
 
-for file in src/*/*.[ch] src/*/*/*.[ch]; do
+for file in src/*/*.[ch] src/*/*/*.[ch] test/fuzz/targets/*.[ch]; do
     # like pgindent, put a space instead of a tab before the star of a function's return type
     pg_bsd_indent "${options[@]}" -U"$types" -st <"$file" | sed -E 's/^([A-Za-z_][^[:space:]]*)[[:space:]]+\*$/\1 */' >"$new"
     cmp -s "$new" "$file" && continue

@@ -362,7 +362,7 @@ marks() {
 }
 
 whitespace() {
-    grep -rnIE '[[:space:]]+$' src sql test docs README.md Makefile ./*.md META.json contactsync.control 2>/dev/null
+    grep -rnIE --exclude-dir=corpus '[[:space:]]+$' src sql test docs README.md Makefile ./*.md META.json contactsync.control 2>/dev/null
 }
 
 shell() {

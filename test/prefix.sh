@@ -100,15 +100,20 @@ exec $* '$bindir/postgres.bin' \"\$@\""
     as_server chmod +x "$bindir/postgres"
 }
 
-# Build with sanitizers from here on, and report memory errors to $work/log/report.*
+# Build with sanitizers from here on, and report memory errors to $work/log/report.*: private_sanitizers [COMPILER]
 private_sanitizers() {
+    local compiler=${1:-gcc} runtime=libasan.so
     export COPT="-Wno-error -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    if [ "$compiler" = clang ]; then
+        runtime=libclang_rt.asan-$(uname -m).so
+        COPT+=" -shared-libasan -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-unused-command-line-argument"
+    fi
     # p11-kit allocates memory while it is initialized under a lock of the C library, which deadlocks if this
     # allocation initializes the sanitizer; therefore preload a library that allocates earlier
     as_server gcc -shared -fPIC -Wl,-z,initfirst -x c -o "$work/early.so" - <<'EOF'
 #include <stdlib.h>
 static void __attribute__((constructor)) early(void) { free(malloc(1)); }
 EOF
-    private_wrap env LD_PRELOAD="$(gcc -print-file-name=libasan.so):$work/early.so" \
+    private_wrap env LD_PRELOAD="$("$compiler" -print-file-name="$runtime"):$work/early.so" \
         ASAN_OPTIONS="detect_leaks=0:log_path=$work/log/report" UBSAN_OPTIONS=print_stacktrace=1
 }

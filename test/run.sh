@@ -3,10 +3,11 @@
 #
 # usage: test/run.sh [OPTION...] [NAME...]
 #
-#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding, consent, mutate), or the beginning of
-#                 the name of a test in regress, isolation or tap, as in: test/run.sh email 010. The groups asan and encoding run
-#                 regress and some tests of the worker with --asan and with --encoding EUC_JP; consent runs some histories of
-#                 test/fuzz/consent.sh; mutate breaks the source in ten ways, as test/mutate.sh --day does
+#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding, consent, fuzz, mutate), or the
+#                 beginning of the name of a test in regress, isolation or tap, as in: test/run.sh email 010. The groups asan
+#                 and encoding run regress and some tests of the worker with --asan and with --encoding EUC_JP; consent runs
+#                 some histories of test/fuzz/consent.sh; fuzz runs each target of test/fuzz/coverage.sh for a moment; mutate
+#                 breaks the source in ten ways, as test/mutate.sh --day does
 #   --accept      accept the output of the regression tests as their expected output
 #   --keep        keep the temporary directory with logs and data
 #   --installed   test the extension installed for PG_CONFIG instead of building; same as 'make installcheck' as root
@@ -70,7 +71,7 @@ mapfile -t isolation < <(chosen isolation "$top"/test/specs/*.spec)
 mapfile -t tap < <(chosen tap "$top"/test/t/*.pl)
 
 for want in "${names[@]}"; do
-    case " build lint sandbox regress isolation tap asan encoding consent mutate : ${regress[*]} ${isolation[*]} ${tap[*]}" in
+    case " build lint sandbox regress isolation tap asan encoding consent fuzz mutate : ${regress[*]} ${isolation[*]} ${tap[*]}" in
         *" $want "*:* | *:*" $want"*) ;;
         *) echo "there is no test called \"$want\"" >&2; exit 2 ;;
     esac
@@ -167,6 +168,16 @@ encoding() {
     "$top/test/run.sh" --encoding EUC_JP regress 010 040 078 104
 }
 
+# Run each target with a few inputs, the same each time.
+fuzz() {
+    "$top/test/fuzz/coverage.sh" --runs 2000
+}
+
+# Return whether this machine has what a group needs; say so if it has not.
+runnable() {
+    [ "$1" != fuzz ] || "$top/test/fuzz/coverage.sh" --check
+}
+
 # Break the source in ten ways. This changes and installs the tree, so it comes last.
 mutate() {
     as_server /usr/bin/python3 "$tree/test/mutations/mutate.py" --tree "$tree" --pg-config "$PG_CONFIG" --day
@@ -253,8 +264,8 @@ fi
 [ ${#isolation[@]} -eq 0 ] || regression ISOLATION "${isolation[@]}"
 [ ${#tap[@]} -eq 0 ] || tap "${tap[@]}"
 finish_check
-for group in asan encoding consent; do
-    ! wanted $group || $installed || [ -n "$check" ] || PG_CONFIG=$config step $group $group
+for group in asan encoding consent fuzz; do
+    ! wanted $group || $installed || [ -n "$check" ] || ! runnable $group || PG_CONFIG=$config step $group $group
 done
 ! wanted mutate || $installed || [ -n "$check" ] || step mutate mutate
 if $keep; then
