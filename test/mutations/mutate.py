@@ -9,8 +9,8 @@ this breaks, and the tests each of which has to fail then. A run builds the sour
 tests of the mutations that are chosen, which have to pass; then it applies these mutations one by one. It prints a line "ok" or
 "not ok" for each.
 
---day chooses up to ten from all parts of the list by the day, so that all take their turn within two weeks; a NAME chooses the
-mutations whose names begin with it.
+--day chooses up to ten from all parts of the list by the day, so that all take their turn within three weeks, except for those that
+are "slow", because their tests wait until they time out; a NAME chooses the mutations whose names begin with it.
 --check only looks whether the list fits the source and the tests.
 """
 
@@ -102,6 +102,7 @@ def chosen(options):
     """Return the mutations to try."""
     every = mutations()
     if options.day:
+        every = [mutation for mutation in every if not mutation.get("slow")]
         stride = -(-len(every) // OF_A_DAY)
         return every[datetime.date.today().toordinal() % stride::stride]
     for name in options.names:
