@@ -30,6 +30,8 @@ OF_A_DAY = 10
 # A mutation may have a test wait for what never comes, or the product go on for ever.
 TIMEOUT_OF_WAITS = "60"
 TIMEOUT = 400
+# What is broken on purpose may leave a variable unused, so test/run.sh's -Werror is not for it.
+ENVIRONMENT = dict(os.environ, PG_TEST_TIMEOUT_DEFAULT=TIMEOUT_OF_WAITS, COPT="")
 KINDS = {"REGRESS": ("test/sql", ".sql"), "ISOLATION": ("test/specs", ".spec"), "TAP_TESTS": ("test/t", ".pl")}
 
 
@@ -126,7 +128,7 @@ def make(options, *goals, **limits):
     """Run make, and return its exit status and its output; status None: it did not end."""
     with subprocess.Popen(["make", "--no-print-directory", "-s", "-C", options.tree, f"PG_CONFIG={options.pg_config}", *goals],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                          start_new_session=True, env=dict(os.environ, PG_TEST_TIMEOUT_DEFAULT=TIMEOUT_OF_WAITS)) as process:
+                          start_new_session=True, env=ENVIRONMENT) as process:
         try:
             output, _ = process.communicate(**limits)
             return process.returncode, output

@@ -76,16 +76,21 @@ foreach my $provider (sort keys %limits)
 	is(sql("SELECT max(contacts) FROM contactsync.calls WHERE server = 'large$provider'"), $limits{$provider}{batch_size}, "$provider: contacts in a call");
 }
 
-# a contact for which the provider fails, while it takes others, is tried again as often as allowed
+# a contact for which the provider fails, while it takes another one that is in flight, is tried again as often as allowed
 foreach my $provider (sort keys %limits)
 {
-	my $of = { account => "large$provider", $provider eq 'spotzee' ? (key => '5001') : (email => '5001@example.com') };
+	my $of = sub { return { account => "large$provider", $provider eq 'spotzee' ? (key => "$_[0]") : (email => "$_[0]\@example.com") } };
+	my $fail = sub { $sandbox->fault($provider, { match => $of->(5001), times => undef, action => { status => 503, retry_after => 40 } }) };
 
-	sql("ALTER SERVER large$provider OPTIONS (ADD batch_size '1')");
-	$sandbox->fault($provider, { match => $of, times => undef, action => { status => 503 } });
-	insert("large$provider", 5001, 5001);
-	$sandbox->wait_for_journal($provider, sub { @_ > 0 && grep { grep { $_ eq ($of->{key} // $of->{email}) } @{ $_->{keys} } } @_ }, account => "large$provider");
+	sql("ALTER SERVER large$provider OPTIONS (ADD batch_size '1', ADD timeout '1h')");
+	$fail->();
+	$sandbox->fault($provider, { match => $of->(5002), action => { stall => \1 } });
 	insert("large$provider", 5002, 5002);
+	$sandbox->wait_for_journal($provider, sub { $_[-1]{in_flight} }, account => "large$provider");
+	insert("large$provider", 5001, 5001);
+	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM contactsync.calls WHERE server = 'large$provider' AND status = 503") or die 'timed out waiting for a failure';
+	$sandbox->clear_faults($provider);
+	$fail->();
 }
 foreach my $provider (sort keys %limits)
 {
