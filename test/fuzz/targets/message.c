@@ -197,7 +197,8 @@ run_dates(char *data, size_t len)
 	if (expected >= 0 && cs_message_date(&response) != expected)
 		fuzz_fail("the date is %f and not %f", cs_message_date(&response), expected);
 
-	if (!cs_contact_parse_time(iso, &time))
+	/* the server takes no fraction of a leap second, and no hundred digits */
+	if (!cs_contact_parse_time(iso, &time) || strlen(iso) > 64 || strncmp(iso + strlen("0000-00-00T00:00:"), "60", 2) == 0)
 		return;
 	/* an error says that the server does not take it for a time */
 	PG_TRY();
