@@ -161,7 +161,7 @@ is(at_provider('lost', 'other'), 'O in', 'whoever is new is');
 is(scalar lists('lost'), 2, 'only what has changed is listed, once');
 
 # a newer opt_in_at that is given while a call is in flight
-create_server($node, $sandbox, 'mailingcore', account => 'newer', role => 'shop', server => { pace => 100, burst => 10, bulk_guard => 0 });
+create_server($node, $sandbox, 'mailingcore', account => 'newer', role => 'shop', server => { pace => 100, burst => 10, bulk_guard => 0, timeout => '1h' });
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'newer', contacts => [ { email => 'left@example.com', optIn => \0, attributes => { firstName => 'L' } } ] });
 sql(q{
 	CREATE TABLE newer (id int PRIMARY KEY, email text, first_name text, opt_in boolean, at timestamptz);
