@@ -87,7 +87,9 @@ SET ROLE regress_shop;
 SELECT contactsync_watch('clubs', 'mail', '{"email": "email"}') IS NOT NULL AS watched;
 RESET ROLE;
 -- the hint helps
+SET client_min_messages = error; -- since 16 there are two memberships then, and a warning
 REVOKE regress_club FROM regress_shop;
+SET client_min_messages = warning;
 GRANT regress_club TO regress_shop;
 SET ROLE regress_shop;
 SELECT contactsync_watch('clubs', 'mail', '{"email": "email"}') IS NOT NULL AS watched;

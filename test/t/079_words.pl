@@ -125,16 +125,18 @@ foreach my $name (qw(mailingcore campaignlark))
 	$settle->("SELECT contactsync_resume('$account')");
 	is($is_in_now->('x@example.com'), 1, "$name: so is one whose no was lost in a crash");
 
-	# of two rows that get other keys, one says yes anew
-	foreach my $before ('', "UPDATE $name SET id = id - 10 WHERE id IN (170, 171); CALL contactsync_wait('$account'); ")
+	# of two rows that get other keys, one says yes anew, in whatever order they are read
+	foreach my $case ([ 170, 171 ], [ 171, 170 ], [ 170, 171, 'before' ])
 	{
+		my ($no, $yes, $before) = @$case;
 		my $which = $before ? '= 160' : 'IN (170, 171)';
+		my $change = $before ? "UPDATE $name SET id = id - 10 WHERE id IN (170, 171); CALL contactsync_wait('$account'); " : '';
 
-		$settle->("DELETE FROM $name WHERE email = 'y\@example.com'; INSERT INTO $name VALUES (170, 'y\@example.com', NULL, 'V'), (171, 'y\@example.com', true, 'V')");
-		$settle->("UPDATE $name SET wants = false, first_name = 'W' WHERE id = 170");
+		$settle->("DELETE FROM $name WHERE email = 'y\@example.com'; INSERT INTO $name VALUES ($no, 'y\@example.com', NULL, 'V'), ($yes, 'y\@example.com', true, 'V')");
+		$settle->("UPDATE $name SET wants = false, first_name = 'W' WHERE id = $no");
 		is($is_in_now->('y@example.com'), 0, "$name: one of two rows says no");
-		$settle->($before . "UPDATE $name SET id = id + 20, wants = true WHERE id $which");
-		is($is_in_now->('y@example.com'), 1, "$name: if it says yes, together with both keys, that is a word" . ($before && ', also if they changed before'));
+		$settle->($change . "UPDATE $name SET id = id + 20, wants = true WHERE id $which");
+		is($is_in_now->('y@example.com'), 1, "$name: if it says yes, together with both keys, that is a word" . ($before ? ', also if they changed before' : " ($no)"));
 	}
 
 	# rows of one transaction that are read one after the other
