@@ -65,13 +65,6 @@ typedef bool CsUpdateIndexes;
 #define CS_SQL_ADMINISTERS_ALL(role)	"(" role ".rolsuper OR " role ".rolcreaterole)"
 #endif
 
-/* 18 asks whether a deferrable primary key will do. */
-#if PG_VERSION_NUM >= 180000
-#define cs_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel, false)
-#else
-#define cs_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
-#endif
-
 /* 16 gave the settings a memory context of their own. */
 #if PG_VERSION_NUM >= 160000
 #define cs_guc_malloc(size)	guc_malloc(LOG, size)

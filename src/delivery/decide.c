@@ -115,7 +115,7 @@ read_states(const CsLane *lane, int n, CsItem *items)
 	}
 }
 
-/* List the rows for each other. */
+/* List the rows for each other, with keys that outlive the changes that end meanwhile. */
 static void
 list_rows(int n, CsItem *items)
 {
@@ -133,7 +133,7 @@ list_rows(int n, CsItem *items)
 		row->before = &item->row;
 		if (item->change == NULL || item->refusal)
 			continue;
-		row->key = item->change->key;
+		row->key = pstrdup(item->change->key);
 		row->upsert_key = item->contact ? item->upsert_key : NULL;
 		row->consent = item->contact ? item->contact->consent : CS_CONSENT_UNKNOWN;
 		row->address = item->contact ? item->contact->value[CS_EMAIL] : NULL;
