@@ -82,18 +82,13 @@ make_pending(CsChange *change, bool first)
 static void
 return_to_line(CsChange *change)
 {
-	dlist_head *pending = &change->set->pending;
-	dlist_node *before = &pending->head;
 	dlist_iter	iter;
 
 	change->state = CS_CHANGE_PENDING;
-	dlist_foreach(iter, pending)
-	{
+	dlist_foreach(iter, &change->set->pending)
 		if (dlist_container(CsChange, node, iter.cur)->sequence > change->sequence)
-			break;
-		before = iter.cur;
-	}
-	dlist_insert_after(before, &change->node);
+		break;
+	dlist_insert_before(iter.cur, &change->node);
 }
 
 /*
@@ -103,17 +98,11 @@ return_to_line(CsChange *change)
 static void
 join_line(CsChange *change)
 {
-	dlist_head *pending = &change->set->pending;
 	dlist_iter	iter;
 
-	change->sequence = change->arrived = change->latest_sequence;
-	if (dlist_is_empty(pending) || dlist_head_element(CsChange, node, pending)->sequence > change->sequence)
-	{
-		make_pending(change, true);
-		return;
-	}
 	change->state = CS_CHANGE_PENDING;
-	dlist_reverse_foreach(iter, pending)
+	change->sequence = change->arrived = change->latest_sequence;
+	dlist_reverse_foreach(iter, &change->set->pending)
 		if (dlist_container(CsChange, node, iter.cur)->sequence <= change->sequence)
 		break;
 	dlist_insert_after(iter.cur, &change->node);
