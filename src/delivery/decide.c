@@ -173,8 +173,7 @@ read_people(const CsAccount *account, int n, CsItem *items)
 static bool
 is_recorded(const CsItem *item)
 {
-	return !cs_known_has_left(item) && item->row.has_digest &&
-		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0 &&
+	return !cs_known_has_left(item) && cs_shared_says_the_same(item) &&
 		item->row.opt_in == item->change->row_opt_in;
 }
 

@@ -66,9 +66,8 @@ cs_shared_is_unspoken(const CsItem *item)
 	return another_spoke(item) && !another_speaks(item);
 }
 
-/* Is what the row says stored of it? */
-static bool
-says_the_same(const CsItem *item)
+bool
+cs_shared_says_the_same(const CsItem *item)
 {
 	return item->row.has_digest &&
 		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0;
@@ -78,7 +77,7 @@ says_the_same(const CsItem *item)
 static bool
 is_silent(const CsItem *item)
 {
-	return item->change->lane->watch && !cs_known_has_left(item) && says_the_same(item) && another_speaks(item);
+	return item->change->lane->watch && !cs_known_has_left(item) && cs_shared_says_the_same(item) && another_speaks(item);
 }
 
 /* May it be that nothing has to be sent? */
@@ -100,7 +99,7 @@ is_spoken_since(const CsItem *item)
 
 	return (change->origins & CS_ORIGIN_SPEAKER) != 0 && (change->origins & CS_ORIGIN_LIVE) == 0 &&
 		!cs_known_has_left(item) && another_speaks(item) &&
-		(!item->row.has_digest || says_the_same(item));
+		(!item->row.has_digest || cs_shared_says_the_same(item));
 }
 
 bool
@@ -170,7 +169,7 @@ cs_shared_spoke_at(const CsItem *item)
 
 	if (cs_contact_state_is_speaker(known, change->lane->watch_id, change->key))
 		spoke_at = known->spoke_at;
-	if (says_the_same(item) || !read_failure(item, &failed))
+	if (cs_shared_says_the_same(item) || !read_failure(item, &failed))
 		return spoke_at;
 	return Max(spoke_at, failed.last_at);
 }
@@ -188,7 +187,7 @@ has_changed(const CsItem *item)
 	if (cs_known_has_left(item))
 		return cs_contact_state_is_speaker(&item->left, change->lane->watch_id, change->key) &&
 			cs_shared_spoke_at(item) >= cs_shared_sent_last(item)->spoke_at;
-	return item->row.has_digest && !says_the_same(item);
+	return item->row.has_digest && !cs_shared_says_the_same(item);
 }
 
 bool

@@ -19,6 +19,9 @@ extern const CsKnown *cs_shared_sent_last(const CsItem *item);
  * nothing. */
 extern TimestampTz cs_shared_spoke_at(const CsItem *item);
 
+/* Is what the row says stored of it? */
+extern bool cs_shared_says_the_same(const CsItem *item);
+
 /* Has the row gone that spoke for the contact last? */
 extern bool cs_shared_is_unspoken(const CsItem *item);
 
