@@ -66,9 +66,9 @@ creates(const CsLane *lane, const CsItem *item)
 		item->contact->action == CS_UPSERT && !item->contact->withheld;
 }
 
-/* Does the row say no, and said yes before? */
+/* Did the row say yes before? */
 static bool
-is_new_no(const CsItem *item)
+said_yes(const CsItem *item)
 {
 	return item->row.found && !cs_known_has_left(item) && cs_contact_says_yes(item->row.opt_in);
 }
@@ -85,7 +85,7 @@ withdraws(const CsItem *item)
 		return false;
 	if (!known->found)
 		return item->person.remembered || item->person.elsewhere;
-	return known->claimed || known->opt_in != CS_CONSENT_NO || is_new_no(item);
+	return known->claimed || known->opt_in != CS_CONSENT_NO || said_yes(item);
 }
 
 /* Has the provider a call that ends consent? */
