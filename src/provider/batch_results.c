@@ -231,18 +231,11 @@ note_failure(CsBatchResults *items, int index, CsJson *entry)
 static bool
 is_failure(CsJson *entry)
 {
-	static const char *const bad[] = {"failed", "failure", "error", "rejected", "invalid"};
+	static const char *const bad[] = {"failure", "rejected", "invalid"};
 	const char *status = cs_json_string(cs_json_get(entry, "status"));
-	int64		number;
-	bool		ok;
 
-	if (!cs_json_is_null(cs_json_get(entry, "error")) ||
+	if (cs_answer_says_failed(entry) || !cs_json_is_null(cs_json_get(entry, "error")) ||
 		cs_answer_has_errors(cs_json_get(entry, "errors")))
-		return true;
-	if ((cs_json_bool(cs_json_get(entry, "success"), &ok) ||
-		 cs_json_bool(cs_json_get(entry, "ok"), &ok)) && !ok)
-		return true;
-	if (cs_json_int(cs_json_get(entry, "status"), &number) && number >= 400)
 		return true;
 	for (int i = 0; status && i < (int) lengthof(bad); i++)
 	{
