@@ -442,7 +442,7 @@ try_to_follow_commands(void)
 static bool
 makes_new_table(const EventTriggerData *trigger)
 {
-	const		CreateStmt *create = (const CreateStmt *) trigger->parsetree;
+	const CreateStmt *create = (const CreateStmt *) trigger->parsetree;
 
 	return IsA(create, CreateStmt) && create->inhRelations == NIL && create->partbound == NULL;
 }

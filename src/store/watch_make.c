@@ -280,7 +280,8 @@ check_poll_column(Relation source, const char *name)
 
 /*
  * Make a watch from its definition, checked as the current user; palloc'd, and not
- * stored.  mapping and filter may be NULL, and alias, which is the table's name then.  Errors name the field at fault.
+ * stored.  mapping and filter may be NULL, and so may alias, which is the name of
+ * the table then.  Errors name the field at fault.
  */
 CsWatch *
 cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
