@@ -12,9 +12,6 @@ my %limits = (
 	spotzee => { pace => 50, burst => 10 },
 	mailingcore => { pace => 4.9, burst => 5 },
 	campaignlark => { pace => 50, burst => 10 });
-my %mapping = (
-	campaignlark => '{"email": "email", "opt_in": "consent"}',
-	spotzee => '{"external_id": "id", "email": "email"}');
 my ($sandbox, $speed);
 my $node = start_node('contactsync.clock_speed' => 1);
 
@@ -33,25 +30,8 @@ sub use_clock
 	return;
 }
 
-sub prepare
-{
-	my ($provider, $name, %server) = @_;
-	my $mapping = $mapping{$provider} // '{"email": "email"}';
-
-	create_server($node, $sandbox, $provider, account => $name, server => \%server);
-	sql(qq{
-		CREATE TABLE $name (id int PRIMARY KEY, email text, consent boolean DEFAULT true);
-		SELECT contactsync_watch('$name', '$name', '$mapping')});
-	return;
-}
-
-sub insert
-{
-	my ($name, $from, $to) = @_;
-
-	sql("INSERT INTO $name SELECT n, n || '\@example.com' FROM generate_series($from, $to) n");
-	return;
-}
+sub prepare { watch_customers($node, $sandbox, @_); return; }
+sub insert { insert_customers($node, @_); return; }
 
 # With the bucket full, insert contacts into servers of these providers, one contact per call, and check that the calls, of which
 # the bucket lets a number pass at once, take the time that the pace demands.

@@ -14,9 +14,6 @@ my %limits = (
 	spotzee => { concurrency => 4, max_retries => 5, batch_size => 100 },
 	mailingcore => { concurrency => 4, max_retries => 5, batch_size => 1000 },
 	campaignlark => { concurrency => 10, max_retries => 5, batch_size => 1 });
-my %mapping = (
-	campaignlark => '{"email": "email", "opt_in": "consent"}',
-	spotzee => '{"external_id": "id", "email": "email"}');
 my $speed = 30;
 my $sandbox = start_sandbox(clock_speed => $speed);
 my $node = start_node('contactsync.clock_speed' => $speed);
@@ -24,26 +21,8 @@ my $node = start_node('contactsync.clock_speed' => $speed);
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub wait_for_all { sql("CALL contactsync_wait('$_')") foreach @_; return; }
 sub clock { return $sandbox->call('GET', 'clock')->{now}; }
-
-sub prepare
-{
-	my ($provider, $name, %server) = @_;
-	my $mapping = $mapping{$provider} // '{"email": "email"}';
-
-	create_server($node, $sandbox, $provider, account => $name, server => \%server);
-	sql(qq{
-		CREATE TABLE $name (id int PRIMARY KEY, email text, consent boolean DEFAULT true);
-		SELECT contactsync_watch('$name', '$name', '$mapping')});
-	return;
-}
-
-sub insert
-{
-	my ($name, $from, $to) = @_;
-
-	sql("INSERT INTO $name SELECT n, n || '\@example.com' FROM generate_series($from, $to) n");
-	return;
-}
+sub prepare { watch_customers($node, $sandbox, @_); return; }
+sub insert { insert_customers($node, @_); return; }
 
 # as many calls in flight as allowed, while none is answered; and although there is time for more
 foreach my $provider (sort keys %limits)

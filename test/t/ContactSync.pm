@@ -40,7 +40,7 @@ use Time::HiRes qw(sleep time);
 # Connect as postgres, whoever runs the tests.
 $ENV{PGUSER} = 'postgres';
 
-our @EXPORT = qw(start_node start_sandbox create_server crash_worker flush_wal wait_for quote_literal);
+our @EXPORT = qw(start_node start_sandbox create_server watch_customers insert_customers crash_worker flush_wal wait_for quote_literal);
 
 # The encoding of the databases (see --encoding of test/run.sh). What the tests send and receive is UTF-8; this is not set in
 # PGCLIENTENCODING, because the server would take that as its default, and so would the worker.
@@ -196,6 +196,37 @@ sub options
 	my @list = map { "$_ " . quote_literal($option{$_}) } grep { defined $option{$_} } sort keys %option;
 
 	return @list ? 'OPTIONS (' . join(', ', @list) . ')' : '';
+}
+
+=item watch_customers($node, $sandbox, $provider, $name, %server), insert_customers($node, $name, $from, $to)
+
+Create a server with these options and a table, both with this name, and watch the table in the simplest way that the provider
+allows; insert rows with these numbers into it, which become their addresses.
+
+=cut
+
+sub watch_customers
+{
+	my ($node, $sandbox, $provider, $name, %server) = @_;
+	my $mapping = {
+		campaignlark => '{"email": "email", "opt_in": "consent"}',
+		spotzee => '{"external_id": "id", "email": "email"}'
+	}->{$provider} // '{"email": "email"}';
+
+	create_server($node, $sandbox, $provider, account => $name, server => \%server);
+	$node->safe_psql(
+		'postgres', qq{
+		CREATE TABLE $name (id int PRIMARY KEY, email text, consent boolean DEFAULT true);
+		SELECT contactsync_watch('$name', '$name', '$mapping')});
+	return;
+}
+
+sub insert_customers
+{
+	my ($node, $name, $from, $to) = @_;
+
+	$node->safe_psql('postgres', "INSERT INTO $name SELECT n, n || '\@example.com' FROM generate_series($from, $to) n");
+	return;
 }
 
 =item crash_worker($node, $dbname)
