@@ -88,15 +88,16 @@ $node->poll_query_until(
 pass('a watch that is dropped while a call is in flight leaves nothing');
 
 # A row that returns to the address that it had does not wait for itself. Its new address was not accepted before the halt, so that
-# it keeps both against others.
-create_server($node, $sandbox, 'mailingcore', account => 'returned', server => { pace => 100, burst => 100 });
+# it keeps both against others. As a plain role.
+$node->safe_psql('postgres', 'CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop');
+create_server($node, $sandbox, 'mailingcore', account => 'returned', role => 'shop', server => { pace => 100, burst => 100 });
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE returned (id int PRIMARY KEY, email text, name text);
 	SELECT contactsync_watch('returned', 'returned', '{"email": "email", "attributes": {"name": "name"}}');
 	INSERT INTO returned VALUES (1, 'a@example.com', 'first');
 	CALL contactsync_wait('returned');
-});
+}, extra_params => [ '-U', 'shop' ]);
 $sandbox->fault('mailingcore', { match => { account => 'returned' }, times => 1, action => { status => 401 } });
 $node->safe_psql('postgres', q{UPDATE returned SET email = 'b@example.com'});
 $node->poll_query_until('postgres', q{SELECT state = 'halted' FROM contactsync.status WHERE server = 'returned'}) or die 'timed out waiting for a halt';
