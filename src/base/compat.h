@@ -102,6 +102,13 @@ typedef bool CsUpdateIndexes;
 #define cs_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
 #endif
 
+/* 18 has generated columns that are computed when they are read, and null in a row. */
+#if PG_VERSION_NUM >= 180000
+#define CS_IS_VIRTUAL(attribute)	((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define CS_IS_VIRTUAL(attribute)	((void) (attribute), false)
+#endif
+
 /* 18 can leave out a deferrable primary key, and counts index searches. */
 #if PG_VERSION_NUM >= 180000
 #define cs_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel, false)

@@ -88,6 +88,13 @@ create_trigger_cache(void)
 	CacheRegisterRelcacheCallback(forget_triggers, (Datum) 0);
 }
 
+/* Return whether the column is there, and has a value in the rows of the trigger. */
+static bool
+has_value(Relation rel, AttrNumber attnum)
+{
+	return attnum > 0 && !CS_IS_VIRTUAL(TupleDescAttr(RelationGetDescr(rel), attnum - 1));
+}
+
 /* Fill an entry from the trigger's arguments. */
 static void
 read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
@@ -121,8 +128,8 @@ read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
 	for (int i = 0; i < trigger->tgnargs - 3 - nkeys; i++)
 	{
 		entry->used[i] = get_attnum(RelationGetRelid(rel), trigger->tgargs[3 + nkeys + i]);
-		if (entry->used[i] <= 0)
-			entry->nused = 0;	/* renamed or dropped: any change counts */
+		if (!has_value(rel, entry->used[i]))
+			entry->nused = 0;	/* any change counts */
 	}
 }
 

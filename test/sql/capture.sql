@@ -346,6 +346,29 @@ COMMIT;
 SELECT * FROM queued();
 DROP TABLE documents;
 
+-- generated columns without a value of their own, which PostgreSQL 18 introduced: in mapping, filter and a partition
+SELECT CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'VIRTUAL' ELSE 'STORED' END AS kind \gset
+CREATE TABLE virtual (
+	id		integer	PRIMARY KEY,
+	first	text,
+	visits	integer	NOT NULL DEFAULT 0,
+	email	text	GENERATED ALWAYS AS (lower(first) || '@example.com') :kind,
+	regular	boolean	GENERATED ALWAYS AS (visits > 2) :kind
+) PARTITION BY RANGE (id);
+CREATE TABLE virtual_1 PARTITION OF virtual FOR VALUES FROM (0) TO (10);
+SELECT contactsync_watch('virtual', 'mail', '{"email": "email"}', filter => 'regular') > 0 AS watched;
+INSERT INTO virtual VALUES (1, 'Jane', 3), (2, 'Joe', 2);
+SELECT * FROM queued();
+SELECT * FROM contactsync_export('virtual', 'mail');
+UPDATE virtual SET first = 'Joan' WHERE id = 1;
+SELECT * FROM queued();
+UPDATE virtual_1 SET visits = visits + 1 WHERE id = 2;
+SELECT * FROM queued();
+UPDATE virtual SET visits = visits WHERE id = 2;
+SELECT * FROM queued();
+SELECT * FROM contactsync_export('virtual', 'mail');
+DROP TABLE virtual;
+
 -- the whole row
 CREATE TABLE whole (id integer PRIMARY KEY, email text, note text);
 SELECT contactsync_watch('whole', 'mail', '{"email": "email", "attributes": {"row": "to_jsonb(whole)"}}') > 0 AS watched;
