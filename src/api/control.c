@@ -15,8 +15,8 @@
 
 #include "api/argument.h"
 #include "base/compat.h"
-#include "base/shmem.h"
 #include "base/sql.h"
+#include "base/wakeup.h"
 #include "delivery/database_identity.h"
 #include "delivery/guard.h"
 #include "delivery/removal_guard.h"
@@ -232,7 +232,7 @@ contactsync_mark_stale(PG_FUNCTION_ARGS)
 Datum
 contactsync_launch(PG_FUNCTION_ARGS)
 {
-	cs_shmem_launch_at_commit();
+	cs_wakeup_launch_at_commit();
 	PG_RETURN_VOID();
 }
 

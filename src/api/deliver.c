@@ -29,6 +29,7 @@
 #include "base/shmem.h"
 #include "base/sql.h"
 #include "base/text.h"
+#include "base/wakeup.h"
 #include "delivery/delivery.h"
 #include "provider/provider.h"
 #include "provider/server.h"
@@ -96,7 +97,7 @@ contactsync_upsert(PG_FUNCTION_ARGS)
 		elog(ERROR, "table contactsync.queue does not exist");
 	id = cs_queue_write(writer, endpoint_id, 0, 1, NULL, contact, CS_QUEUE_CHANGE);
 	cs_queue_end_write(writer);
-	cs_shmem_wake_at_commit();
+	cs_wakeup_at_commit();
 	PG_RETURN_INT64(id);
 }
 
@@ -276,6 +277,15 @@ read_progress_and_extend(CsTarget *target)
 		target->left_until = Min(target->left_until, GetCurrentTimestamp());
 }
 
+/* Does this database have no worker, and nothing to start one with? */
+static bool
+lacks_worker(void)
+{
+	const char *worker = cs_shmem_worker_state();
+
+	return strcmp(worker, "too many databases") == 0 || strcmp(worker, "too few processes") == 0;
+}
+
 /*
  * Is waiting of no use?  The user may just have fixed what keeps a server from
  * delivering, so give it the time for one attempt.
@@ -283,7 +293,7 @@ read_progress_and_extend(CsTarget *target)
 static bool
 is_in_trouble(CsTarget *target)
 {
-	if (target->now.trouble == NULL)
+	if (target->now.trouble == NULL && !lacks_worker())
 		target->trouble_at = 0;
 	else if (target->trouble_at == 0)
 		target->trouble_at = cs_clock_steady();
@@ -373,7 +383,7 @@ leave_to_worker(CsTarget *target, int endpoint)
 {
 	target->snapshot = current_snapshot();
 	begin();
-	cs_shmem_wake_at_commit();
+	cs_wakeup_at_commit();
 	commit();
 	for (;;)
 	{
@@ -467,8 +477,15 @@ contactsync_run(PG_FUNCTION_ARGS)
 static void
 check_trouble(CsTarget *target)
 {
-	if (is_in_trouble(target))
+	bool		in_trouble = is_in_trouble(target);
+
+	if (in_trouble && target->now.trouble)
 		report_trouble(ERROR, &target->now);
+	if (in_trouble)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the queue is not being delivered because no background worker can be started for this database"),
+				 errhint("Use CALL contactsync_run(). SELECT hint FROM contactsync.status shows how to have a background worker.")));
 	if (!cs_shmem_ready())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

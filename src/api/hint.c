@@ -22,6 +22,7 @@
 #include "api/argument.h"
 #include "base/compat.h"
 #include "base/network.h"
+#include "base/settings.h"
 #include "provider/registry.h"
 #include "provider/server.h"
 
@@ -338,7 +339,11 @@ hint_of_worker(const char *worker)
 	if (strcmp(worker, "not preloaded") == 0)
 		return "Nothing is sent automatically: set shared_preload_libraries = 'contactsync' and restart the server, or use CALL contactsync_run().";
 	if (strcmp(worker, "too many databases") == 0)
-		return "There are too many databases for each to have a background worker: use CALL contactsync_run().";
+		return psprintf("The server has more databases than can have a background worker: ALTER SYSTEM SET contactsync.max_databases = %d; and restart the server. Until then, use CALL contactsync_run().",
+						cs_max_databases * 2);
+	if (strcmp(worker, "too few processes") == 0)
+		return psprintf("No process is left for the background worker of this database: ALTER SYSTEM SET max_worker_processes = %d; and restart the server. Until then, use CALL contactsync_run().",
+						max_worker_processes * 2);
 	if (strcmp(worker, "none on a standby") == 0)
 		return "This server is a standby; its primary sends.";
 	if (strcmp(worker, "restarting after an error") == 0)

@@ -15,8 +15,8 @@
 
 #include "api/argument.h"
 #include "base/compat.h"
-#include "base/shmem.h"
 #include "base/sql.h"
+#include "base/wakeup.h"
 #include "provider/server.h"
 #include "store/failure.h"
 #include "store/queue.h"
@@ -42,7 +42,7 @@ retry(CsFailureFilter *filter)
 	filter->roleid = cs_sql_enter(&scope);
 	n = cs_failure_retry(filter);
 	cs_sql_leave(&scope);
-	cs_shmem_wake_at_commit();
+	cs_wakeup_at_commit();
 	return n;
 }
 
@@ -130,6 +130,6 @@ contactsync_touch(PG_FUNCTION_ARGS)
 	keys = cs_argument_keys(fcinfo, 2, watch, &n);
 	if (n > 0)
 		queue_touched(watch, n, keys);
-	cs_shmem_wake_at_commit();
+	cs_wakeup_at_commit();
 	PG_RETURN_INT64(n);
 }

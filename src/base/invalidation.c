@@ -26,7 +26,7 @@
 
 #include "base/contactsync.h"
 #include "base/invalidation.h"
-#include "base/shmem.h"
+#include "base/wakeup.h"
 
 /* By CsDefinition: the relation that stands for it; NULL: the server's caches do. */
 static const char *const relations[] = {
@@ -135,7 +135,7 @@ cs_invalidation_send(CsDefinition definition)
 	/* the drop of the relation, as with the extension, is such a message too */
 	if (OidIsValid(relid))
 		CacheInvalidateRelcacheByRelid(relid);
-	cs_shmem_interrupt_at_commit();
+	cs_wakeup_interrupt_at_commit();
 }
 
 /* Send nothing for now: this process makes the change, and need not learn of it. */

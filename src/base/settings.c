@@ -10,6 +10,7 @@
 #include <limits.h>
 
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "base/compat.h"
@@ -22,6 +23,7 @@ bool		cs_allow_http = false;
 int			cs_launcher_naptime = 10;
 int			cs_probe_interval = 60;
 int			cs_source_timeout = 30000;
+int			cs_max_databases = 256;
 int			cs_max_pending = 20000;
 int			cs_trace_rows = 1000;
 int			cs_call_log_rows = 100000;
@@ -150,6 +152,17 @@ cs_settings_define(void)
 							"Sets how often the launcher looks for new databases.",
 							NULL, &cs_launcher_naptime, 10, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.max_databases: sizes the shared memory in which a database
+	 * that accepts connections has a place, whether or not the extension is
+	 * in it.  Without shared_preload_libraries it has no effect.
+	 */
+	DefineCustomIntVariable("contactsync.max_databases",
+							"Sets how many databases of the cluster can have a background worker.",
+							NULL, &cs_max_databases, 256, 1, 100000,
+							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
 
 	/*
 	 * contactsync.max_pending: bounds the memory of a worker, however large

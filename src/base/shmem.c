@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
@@ -23,15 +22,12 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
-#include "utils/resowner.h"
 
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/contactsync.h"
+#include "base/settings.h"
 #include "base/shmem.h"
-
-/* Databases of a cluster that can have a worker. */
-#define MAX_DATABASES	256
 
 /* How long a database is left alone at most after its worker was asked to leave. */
 #define LEAVE_SECONDS	10
@@ -56,6 +52,7 @@ typedef struct CsSlot
 	TimestampTz started_at;		/* of the last worker */
 	TimestampTz until;			/* end of a BACKOFF */
 	int			failures;		/* workers that did not live long, in a row */
+	bool		no_process;		/* there was none left for the worker */
 	Oid			stale_server;	/* the access token of this server and user */
 	Oid			stale_role;		/* ... mapping is to be refreshed */
 	pg_atomic_uint32 attention;
@@ -66,7 +63,7 @@ typedef struct CsShared
 	LWLock	   *lock;
 	int			launcher_procno;	/* -1: not running */
 	int			nslots;			/* ever used; slots below may be FREE */
-	CsSlot		slots[MAX_DATABASES];
+	CsSlot		slots[FLEXIBLE_ARRAY_MEMBER];	/* cs_max_databases */
 } CsShared;
 
 static CsShared *shared = NULL;
@@ -74,17 +71,18 @@ static CsSlot *my_slot = NULL;	/* the worker's own */
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
-/* What is to be done when this transaction commits. */
-static bool wake_pending = false;
-static bool interrupt_pending = false;
-static bool launch_pending = false;
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(CsShared, slots), mul_size(cs_max_databases, sizeof(CsSlot)));
+}
 
 static void
 request_shmem(void)
 {
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(CsShared)));
+	RequestAddinShmemSpace(MAXALIGN(shared_size()));
 	RequestNamedLWLockTranche(CS_EXTENSION, 1);
 }
 
@@ -97,13 +95,13 @@ startup_shmem(void)
 		prev_shmem_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct(CS_EXTENSION, sizeof(CsShared), &found);
+	shared = ShmemInitStruct(CS_EXTENSION, shared_size(), &found);
 	if (!found)
 	{
-		memset(shared, 0, sizeof(CsShared));
+		memset(shared, 0, shared_size());
 		shared->lock = &GetNamedLWLockTranche(CS_EXTENSION)->lock;
 		shared->launcher_procno = -1;
-		for (int i = 0; i < MAX_DATABASES; i++)
+		for (int i = 0; i < cs_max_databases; i++)
 			pg_atomic_init_u32(&shared->slots[i].attention, CS_ASLEEP);
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -159,8 +157,8 @@ wake(bool interrupt)
  * Have the worker of this database read the queue soon; if there is no worker,
  * have the launcher find out why.  Cheap when the worker is awake.
  */
-static void
-wake_for_news(void)
+void
+cs_shmem_wake(void)
 {
 	static int	cached = -1;
 	CsSlot	   *slot;
@@ -187,34 +185,6 @@ cs_shmem_launch(void)
 	LWLockRelease(shared->lock);
 }
 
-static void
-at_xact_end(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_COMMIT && wake_pending)
-		wake_for_news();
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		wake_pending = false;
-	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		interrupt_pending = launch_pending = false;
-}
-
-/*
- * Wake for a changed definition after the invalidation messages have been sent,
- * which is later than the callbacks of the transaction.
- */
-static void
-at_resource_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
-{
-	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel ||
-		!(interrupt_pending || launch_pending))
-		return;
-	if (isCommit && launch_pending)
-		cs_shmem_launch();
-	if (isCommit)
-		cs_shmem_interrupt();
-	interrupt_pending = launch_pending = false;
-}
-
 /* Ask for shared memory; only while shared_preload_libraries are loaded. */
 void
 cs_shmem_init(void)
@@ -223,8 +193,6 @@ cs_shmem_init(void)
 	shmem_request_hook = request_shmem;
 	prev_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = startup_shmem;
-	RegisterXactCallback(at_xact_end, NULL);
-	RegisterResourceReleaseCallback(at_resource_release, NULL);
 }
 
 /* Return whether the library was preloaded. */
@@ -245,18 +213,6 @@ cs_shmem_interrupt(void)
 		(void) wake(true);
 }
 
-void
-cs_shmem_wake_at_commit(void)
-{
-	wake_pending = shared != NULL;
-}
-
-void
-cs_shmem_interrupt_at_commit(void)
-{
-	interrupt_pending = shared != NULL;
-}
-
 /* Return whether this database has no worker because the extension was not there. */
 bool
 cs_shmem_is_absent(void)
@@ -271,12 +227,6 @@ cs_shmem_is_absent(void)
 	absent = slot && slot->state == CS_SLOT_ABSENT;
 	LWLockRelease(shared->lock);
 	return absent;
-}
-
-void
-cs_shmem_launch_at_commit(void)
-{
-	launch_pending = shared != NULL;
 }
 
 /*
@@ -368,7 +318,9 @@ cs_shmem_worker_state(void)
 		word = "running";
 	else if (slot && slot->state == CS_SLOT_BACKOFF && slot->failures > 0)
 		word = "restarting after an error";
-	else if (shared->nslots == MAX_DATABASES && slot == NULL)
+	else if (slot && slot->no_process)
+		word = "too few processes";
+	else if (shared->nslots == cs_max_databases && slot == NULL)
 		word = "too many databases";
 	LWLockRelease(shared->lock);
 	return word;
@@ -395,7 +347,7 @@ cs_shmem_note_database(Oid dboid)
 		for (int i = 0; i < shared->nslots && slot == NULL; i++)
 			if (shared->slots[i].state == CS_SLOT_FREE)
 				slot = &shared->slots[i];
-		if (slot == NULL && shared->nslots < MAX_DATABASES)
+		if (slot == NULL && shared->nslots < cs_max_databases)
 			slot = &shared->slots[shared->nslots++];
 		if (slot)
 		{
@@ -405,6 +357,7 @@ cs_shmem_note_database(Oid dboid)
 			slot->procno = -1;
 			slot->leave = false;
 			slot->failures = 0;
+			slot->no_process = false;
 			pg_atomic_write_u32(&slot->attention, CS_ASLEEP);
 		}
 	}
@@ -450,6 +403,7 @@ cs_shmem_next_to_start(TimestampTz now, Oid *dboid, TimestampTz *wake_at)
 			(slot->state == CS_SLOT_BACKOFF && slot->until <= now))
 		{
 			slot->state = CS_SLOT_STARTING;
+			slot->no_process = false;
 			slot->leave = false;
 			slot->started_at = now;
 			*dboid = slot->dboid;
@@ -474,6 +428,7 @@ cs_shmem_start_failed(Oid dboid, TimestampTz until)
 	{
 		slot->state = CS_SLOT_BACKOFF;
 		slot->failures = 0;
+		slot->no_process = true;
 		slot->until = until;
 	}
 	LWLockRelease(shared->lock);

@@ -28,12 +28,10 @@ extern void cs_shmem_init(void);
 extern bool cs_shmem_ready(void);
 
 /* Any backend. */
+extern void cs_shmem_wake(void);
 extern void cs_shmem_interrupt(void);
-extern void cs_shmem_wake_at_commit(void);
-extern void cs_shmem_interrupt_at_commit(void); /* after invalidation messages */
 extern bool cs_shmem_is_absent(void);
 extern void cs_shmem_launch(void);
-extern void cs_shmem_launch_at_commit(void);
 extern bool cs_shmem_ask_to_leave(Oid dboid);
 extern void cs_shmem_let_return(Oid dboid);
 extern bool cs_shmem_ask_to_refresh(Oid serverid, Oid mapping_roleid);

@@ -24,7 +24,7 @@
 #include "utils/array.h"
 #include "utils/memutils.h"
 
-#include "base/shmem.h"
+#include "base/wakeup.h"
 #include "capture/dirty_set.h"
 #include "store/queue.h"
 #include "store/watch_store.h"
@@ -243,7 +243,7 @@ write_and_keep(int start)
 	pfree(elements);
 	MemoryContextSwitchTo(old);
 	cs_queue_end_write(writer);
-	cs_shmem_wake_at_commit();
+	cs_wakeup_at_commit();
 }
 
 /* The same, and remove them from the set. */
@@ -334,7 +334,7 @@ cs_dirty_set_mark(int endpoint, int watch, Oid tgoid)
 		return;
 	cs_queue_write(writer, endpoint, watch, 0, NULL, NULL, CS_QUEUE_CHANGE);
 	cs_queue_end_write(writer);
-	cs_shmem_wake_at_commit();
+	cs_wakeup_at_commit();
 }
 
 /*

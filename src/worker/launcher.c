@@ -106,9 +106,9 @@ update_slots(void)
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
+	cs_shmem_forget_databases(dboids, n);
 	for (int i = 0; i < n; i++)
 		cs_shmem_note_database(dboids[i]);
-	cs_shmem_forget_databases(dboids, n);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

@@ -273,5 +273,34 @@ is(status('import', 'backlog'), '0', 'what the hint says delivers meanwhile');
 $node->poll_query_until('postgres', q{SELECT bool_and(worker = 'running' AND hint IS NULL) FROM contactsync.status}) or die 'timed out waiting for the worker';
 pass('and the worker returns');
 
+# no worker, because there are more databases, or fewer processes, than it takes
+$node->safe_psql('postgres', 'CREATE DATABASE more; GRANT ALL ON DATABASE more TO shop');
+$node->safe_psql('more', 'GRANT ALL ON SCHEMA public TO shop');
+create_server($node, $sandbox, 'mailingcore', account => 'more', role => 'shop', dbname => 'more', server => \%fast);
+sub more { my ($sql, %param) = @_; return $node->safe_psql('more', $sql, extra_params => [ '-U', 'shop' ], %param); }
+more(q{CREATE TABLE more (id int PRIMARY KEY, email text); SELECT contactsync_watch('more', 'more', '{"email": "email"}')});
+foreach my $case ([ 'too many databases', 'contactsync.max_databases', 1 ], [ 'too few processes', 'max_worker_processes', 3 ])
+{
+	my ($worker, $setting, $limit) = @$case;
+
+	$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = $limit");
+	$node->stop;
+	$node->start;
+	$node->poll_query_until('more', qq{SELECT bool_and(worker = '$worker') FROM contactsync.status}) or die "timed out waiting for $worker";
+	more(q{INSERT INTO more SELECT coalesce(max(id), 0) + 1, 'm' || count(*) || '@example.com' FROM more});
+	my (undef, undef, $error) = $node->psql('more', q{CALL contactsync_wait('more')}, extra_params => [ '-U', 'shop' ]);
+	like($error, qr/no background worker can be started for this database.*contactsync_run/s, "$worker: waiting is of no use");
+	my $hint = more(q{SELECT DISTINCT hint FROM contactsync.status WHERE source IS NOT NULL});
+	my ($alter) = $hint =~ /(ALTER SYSTEM SET \Q$setting\E = \d+)/ or die "nothing to type in: $hint";
+	my ($call) = $hint =~ /(CALL contactsync_run\(\))/ or die "nothing to type in: $hint";
+	more($call);
+	is(more('SELECT backlog, worker FROM contactsync.status WHERE source IS NOT NULL'), "0|$worker", "$worker: the call in the hint delivers");
+	$node->safe_psql('postgres', $alter);
+	$node->stop;
+	$node->start;
+	$node->poll_query_until('more', q{SELECT bool_and(worker = 'running' AND hint IS NULL) FROM contactsync.status}) or die "timed out waiting for the worker after $alter";
+	pass("$worker: the setting in the hint brings the worker");
+}
+
 $node->stop;
 done_testing();
