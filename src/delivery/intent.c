@@ -3,11 +3,11 @@
  * intent.c
  *		What is stored before calls that could leave behind what nobody knows of.
  *
- * A contact that may be created, and would have to be removed when its row has
- * gone; one that another row would have to speak for again then; consent that may be
- * withdrawn; or a word that may be carried, which the next row of the contact must not
- * repeat.  Of all else the queue row is the doubt.  It takes one flush for all changes
- * that are read together.
+ * A contact that may be created, or be there already, and would have to be removed
+ * when its row has gone; one that another row would have to speak for again then;
+ * consent that may be withdrawn; or a word that may be carried, which the next row of
+ * the contact must not repeat.  Of all else the queue row is the doubt.  It takes one
+ * flush for all changes that are read together.
  *
  *-------------------------------------------------------------------------
  */
@@ -58,12 +58,15 @@ add_departure(CsIntents *intents, const CsChange *change)
 	departure->key = change->key;
 }
 
-/* May the call create a contact that would have to be removed with its row? */
+/*
+ * May the call leave a contact that would have to be removed with its row, and is not
+ * known?  It is created, or is there already, as one that is withheld can be.
+ */
 static bool
-creates(const CsLane *lane, const CsItem *item)
+leaves_contact(const CsLane *lane, const CsItem *item)
 {
 	return lane->watch && lane->watch->on_delete != CS_ON_DELETE_IGNORE && !item->known.found &&
-		item->contact->action == CS_UPSERT && !item->contact->withheld;
+		item->contact->action == CS_UPSERT;
 }
 
 /* Did the row say yes before? */
@@ -111,7 +114,7 @@ find_new_to_contact(const CsLane *lane, int n, CsItem **items, bool *is_new)
 		const CsItem *item = items[i];
 
 		keys[i] = item->change->key;
-		if (!item->known.found && !item->row.found && !creates(lane, item))
+		if (!item->known.found && !item->row.found && !leaves_contact(lane, item))
 			upsert_keys[i] = item->upsert_key;
 	}
 	cs_row_state_have_others(lane->endpoint_id, n, upsert_keys, lane->watch_id, keys, is_new);
@@ -180,9 +183,9 @@ static void
 add(CsIntents *intents, const CsItem *item, bool is_new)
 {
 	bool		is_word = withdraws(item) || claims(intents->lane, item);
-	bool		is_created = creates(intents->lane, item);
+	bool		is_left = leaves_contact(intents->lane, item);
 
-	if (!is_created && !is_word && !is_new)
+	if (!is_left && !is_word && !is_new)
 		return;
 	add_contact(intents, item);
 	if (intents->lane->watch == NULL)
@@ -191,7 +194,7 @@ add(CsIntents *intents, const CsItem *item, bool is_new)
 		add_reopened(intents, item);
 	if (is_word || !item->row.found)
 		add_row(intents, item->change, &item->row, said_by_row(item, is_word));
-	if (is_created && item->row.found)
+	if (is_left && item->row.found)
 		add_departure(intents, item->change);
 }
 

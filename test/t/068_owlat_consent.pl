@@ -101,6 +101,25 @@ create_server($node, $sandbox, 'owlat', account => 'owltest', server => { topic_
 $node->safe_psql('postgres', $timed);
 is(change(q{UPDATE timed SET at = clock_timestamp()}), "PUT /contacts/uma\@acme.io 200\nPOST /topics/$topic/contacts 201", 'a word for it, to a server that is made again, creates no second contact');
 is(scalar(grep { $_->{email} eq 'uma@acme.io' } @{ $sandbox->contacts('owlat', account => 'owltest') }), 1, 'there is one contact with the address');
+$node->safe_psql('postgres', 'CREATE TABLE deleted (id int PRIMARY KEY, email text, name text, wants boolean); ' . sprintf($watch, 'deleted'));
+change(q{SELECT contactsync_unwatch('timed', 'owltest')});
+
+# a contact that was there before is updated for a row that is withheld; the answer is lost, and the row goes
+$sandbox->call('POST', 'owlat/people', { account => 'owltest', email => "$_\@acme.io", act => 'opt_in', topic => $topic }) foreach qw(wim xia);
+foreach my $lost (0, 1)
+{
+	my $name = $lost ? 'xia' : 'wim';
+
+	$sandbox->fault('owlat', { match => { account => 'owltest', method => 'PUT' }, effect => 'after', times => 1000, action => { status => 503 } }) if $lost;
+	$node->safe_psql('postgres', qq{INSERT INTO deleted VALUES (1, '$name\@acme.io', '\u$name', NULL)});
+	wait_for('an update', sub { grep { $_->{email} eq "$name\@acme.io" && ($_->{firstName} // '') eq "\u$name" } @{ $sandbox->contacts('owlat', account => 'owltest') } });
+	change(q{CALL contactsync_wait('owltest')}) unless $lost;
+	$node->safe_psql('postgres', q{DELETE FROM deleted});
+	$sandbox->clear_faults('owlat', account => 'owltest');
+	change('SELECT');
+	is(scalar(grep { $_->{email} eq "$name\@acme.io" } @{ $sandbox->contacts('owlat', account => 'owltest') }), 0,
+		'a contact that was updated for a row that is withheld goes with it' . ($lost ? ', although the answer was lost' : ''));
+}
 
 $node->stop;
 done_testing();

@@ -196,6 +196,17 @@ is($posts[0]{body}, $posts[1]{body}, 'with the same body');
 isnt(key_of($posts[0]), key_of($posts[1]), 'but with different keys');
 like(contact('paper', 'c9'), qr/^Zoe z\@example.com/, 'so that it is created again, not answered from memory');
 
+# a contact that was there before is updated for a row that is withheld; the answer is lost, and the row goes
+older('paper', 'c50', 'u@example.com');
+$sandbox->fault('spotzee', { match => { account => 'paper', method => 'POST' }, effect => 'after', action => { stall => JSON::PP::true } });
+sql(q{INSERT INTO paper VALUES (50, 'c50', 'u@example.com', 'Una', NULL)});
+wait_for('an update', sub { contact('paper', 'c50') =~ /^Una/ });
+sql(q{DELETE FROM paper WHERE id = 50});
+$node->stop;
+$node->start;
+change('paper', 'SELECT');
+is(contact('paper', 'c50'), 'nobody', 'a contact that was updated for a row that is withheld goes with it, although the answer was lost');
+
 # without a subscription
 foreach my $case ([ 'kept', 'keep' ], [ 'deleted', 'delete' ])
 {
