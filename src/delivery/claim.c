@@ -226,12 +226,19 @@ cs_claim_stands(const CsClaimFacts *facts)
 		(person->remembered && person->memory.state == CS_MEMORY_CLAIMED);
 }
 
+/* Did the person of the contact, at the address that it gets, opt out? */
+static bool
+is_opted_out(const CsClaimFacts *facts)
+{
+	return facts->known->opted_out && !facts->leaves_opt_out;
+}
+
 bool
 cs_claim_is_closed(const CsClaimFacts *facts)
 {
 	const CsPerson *person = facts->person;
 
-	return facts->known->opted_out || (person->elsewhere && person->contact.opted_out) ||
+	return is_opted_out(facts) || (person->elsewhere && person->contact.opted_out) ||
 		(person->remembered && cs_consent_is_closed(&person->memory)) ||
 		(person->listed.opted_out && facts->known->synced_at == 0);
 }
@@ -241,7 +248,7 @@ cs_claim_is_refused(const CsClaimFacts *facts)
 {
 	const CsPerson *person = facts->person;
 
-	return person->remembered && person->memory.state == CS_MEMORY_SAID_NO && !facts->known->opted_out &&
+	return person->remembered && person->memory.state == CS_MEMORY_SAID_NO && !is_opted_out(facts) &&
 		!(person->elsewhere && person->contact.opted_out) && !person->listed.opted_out;
 }
 

@@ -47,6 +47,8 @@ typedef struct CsClaimFacts
 	bool		moves_on;		/* ... for which nobody claimed its consent:
 								 * it only inherited a claim, or its row is
 								 * new to it */
+	bool		leaves_opt_out; /* what is closed is the address that it
+								 * leaves */
 	bool		live;			/* a committed change, not a scan */
 	bool		word;			/* which was found to be a word before */
 	bool		all;			/* the user said claims => 'all' */

@@ -163,6 +163,18 @@ moves_on(const CsItem *item)
 }
 
 /*
+ * Does a contact, which is found by an ID, leave its opt-out behind with its address?  A
+ * provider that does not list who opted out told nothing of it: it is what the address
+ * remembers, and goes on remembering.
+ */
+static bool
+leaves_opt_out(const CsItem *item)
+{
+	return cs_known_is_moving(item) && item->known.opted_out &&
+		item->change->lane->account->endpoint->provider->build_pull == NULL;
+}
+
+/*
  * A contact that is to be moved takes along what is known of it.  The address that it
  * leaves keeps that, too.
  */
@@ -243,6 +255,7 @@ cs_known_apply(const CsItem *item)
 		.person = &item->person,
 		.moves = cs_known_is_moving(item),
 		.moves_on = moves_on(item),
+		.leaves_opt_out = leaves_opt_out(item),
 		.live = (change->origins & CS_ORIGIN_LIVE) != 0,
 		.word = (change->origins & CS_ORIGIN_WORD) != 0,
 		.all = claims_all(change)
@@ -257,6 +270,7 @@ cs_known_apply(const CsItem *item)
 		(item->row.opt_in == CS_CONSENT_NO || item->row.opt_in == CS_CONSENT_NULL);
 	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && item->known.synced_at == 0);
 	contact->opted_out = cs_claim_is_closed(&facts);
+	contact->leaves_opt_out = facts.leaves_opt_out;
 	contact->refused = cs_claim_is_refused(&facts);
 	contact->known = item->known.synced_at != 0 && item->known.action == 'u' && !may_be_lost(item);
 	contact->remote_id = item->known.remote_id;

@@ -93,6 +93,7 @@ cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown 
 	/* what is known of the other address does not concern this one */
 	contact->claimed = known->claimed;
 	contact->opted_out = known->opted_out;
+	contact->leaves_opt_out = false;
 	contact->opt_in_at = 0;
 	change->contact_opt_in = known->opt_in;
 	memset(&change->left, 0, sizeof(CsConsent));

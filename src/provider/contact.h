@@ -125,6 +125,8 @@ typedef struct CsContact
 	bool		opted_out;		/* the person opted out there */
 	bool		refused;		/* ... or rather, a row said no, of which the
 								 * provider has no trace */
+	bool		leaves_opt_out; /* the opt-out known so far is of the previous
+								 * address */
 	bool		claimed;		/* consent was claimed, and stands as far as
 								 * we know */
 	bool		inherits;		/* ... for another contact, which had the

@@ -313,11 +313,10 @@ email_if_not_key(const CsContact *contact, const char *upsert_key)
  * was under way is newer than what the call began with.
  */
 static bool
-opted_out(const CsContactStored *stored, CsKeyedTable *older)
+opted_out(const CsContactStored *stored, bool before)
 {
-	if (older && cs_keyed_table_bool(older, CONTACT_OPTED_OUT) && !stored->contact->opted_out)
-		return true;
-	return stored->opted_out;
+	return stored->opted_out ||
+		(before && !stored->contact->opted_out && !stored->contact->leaves_opt_out);
 }
 
 static void
@@ -361,7 +360,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	set_opt_in_at(writer, contact->opt_in_at, found);
 	cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(stored->claimed));
 	cs_keyed_table_set(writer, CONTACT_OPTED_OUT,
-					   BoolGetDatum(opted_out(stored, found ? &writer->table : NULL)));
+					   BoolGetDatum(opted_out(stored, found && cs_keyed_table_bool(&writer->table, CONTACT_OPTED_OUT))));
 	cs_keyed_table_set(writer, CONTACT_HELD, BoolGetDatum(stored->held));
 	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(stored->inherited));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(direct));

@@ -146,6 +146,22 @@ change('paper', q{UPDATE paper SET wants = true WHERE id = 22});
 like(contact('paper', 'c20'), qr/ 0$/, 'null and true of an address that had said true is no word');
 change('paper', q{DELETE FROM paper WHERE id IN (20, 21, 22)});
 
+# what contactsync_forget() leaves of one address does not pass to the next address of the contact
+change('paper', q{INSERT INTO paper VALUES (25, 'c25', 'm1@example.com', 'Mo', true)});
+change('paper', q{UPDATE paper SET email = 'm2@example.com' WHERE id = 25});
+sql(q{SET client_min_messages = error; SELECT contactsync_forget('m2@example.com')});
+change('paper', q{UPDATE paper SET name = 'Mo 2' WHERE id = 25});
+change('paper', q{INSERT INTO paper VALUES (26, 'c25', 'm1@example.com', 'Mo 3', true)});
+is(contact('paper', 'c25'), 'Mo 3 m1@example.com', 'a contact whose person was forgotten returns to the address that consented before');
+is(sql(q{SELECT consent FROM contactsync.contacts WHERE upsert_key = 'c25'}), 'claimed', '... which is not closed');
+change('paper', q{UPDATE paper SET email = 'm3@example.com' WHERE id = 25});
+is(contact('paper', 'c25'), 'Mo 2 m3@example.com', 'it leaves that');
+change('paper', q{UPDATE paper SET name = 'Mo 4' WHERE id = 26});
+is(contact('paper', 'c25'), 'Mo 4 m1@example.com', '... and returns, since nobody was forgotten there');
+change('paper', q{UPDATE paper SET email = 'm2@example.com', name = 'Mo 5' WHERE id = 26});
+is(contact('paper', 'c25'), 'Mo 5 m1@example.com', '... but not to the address that was forgotten');
+change('paper', q{DELETE FROM paper WHERE id IN (25, 26)});
+
 # a row that was withheld before another row of the contact created it does not speak because it is reconciled
 change('paper', q{INSERT INTO paper VALUES (30, 'c30', 'y0@example.com', 'No', false)});
 change('paper', q{INSERT INTO paper VALUES (31, 'c30', 'y@example.com', 'Yes', true)});
