@@ -449,7 +449,7 @@ cs_change_finish(CsChange *change)
 	change->attempts = change->conflicts = 0;
 	change->entangled = change->conflicts_here = false;
 	change->failed_at = 0;
-	change->unconfirmed = change->forgotten = false;
+	change->unconfirmed = change->forgotten = change->renamed = false;
 	change->origins = 0;
 	change->queued_at = 0;
 	if (change->next_rows != NIL && !set->closed)

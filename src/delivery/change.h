@@ -155,6 +155,8 @@ typedef struct CsChange
 								 * synced */
 	bool		refused;		/* its row cannot be sent as it is */
 	bool		takes_over;		/* nobody else speaks for the contact */
+	bool		renamed;		/* its row is leaving a contact, and another
+								 * one is taken for it */
 	const char *alias_key;		/* of another contact of ours that is the same
 								 * at the provider, or NULL */
 	bool		was_known;		/* the contact is stored, and was synced */

@@ -23,10 +23,10 @@ typedef struct CsClaimOthers
 	bool		say_yes;		/* ... true, or did before it said null */
 	bool		left_no;		/* one that is leaving it said no */
 	bool		left_not_true;	/* ... or null */
-	int			left_yes;		/* how many that are leaving it said true */
-	int			come_before;	/* how many that are new to it and say true
-								 * are taken for those, before this one */
-	bool		is_renamed;		/* this row is taken for one of them */
+	int			left_watch;		/* one that is leaving it said true, and no
+								 * other row is taken for it: its watch, */
+	const char *left_key;		/* ... and its key; NULL: there is none */
+	bool		is_renamed;		/* this row is taken for one of those */
 } CsClaimOthers;
 
 /* What the decision goes by. */

@@ -51,8 +51,11 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 	{
 		cs_standing_read(change->lane, item->now, item->index,
 						 item->person.elsewhere ? item->person.contact.upsert_key : NULL, &facts->others);
-		if (facts->others.left_yes > facts->others.come_before)
+		if (facts->others.left_key && (change->origins & CS_ORIGIN_RENAMED) == 0)
+		{
+			cs_standing_rename(change->lane->account, facts->others.left_watch, facts->others.left_key);
 			change->origins |= CS_ORIGIN_RENAMED;
+		}
 		facts->others.is_renamed = (change->origins & CS_ORIGIN_RENAMED) != 0;
 	}
 	claim = cs_claim_decide(facts);

@@ -103,6 +103,8 @@ finish(CsLaneOutcomes *outcomes, CsChange *change)
 	}
 	change->read_batch = NULL;
 	outcomes->locks = cs_change_take_locks(change, outcomes->locks);
+	if (change->renamed)
+		outcomes->renamed = lappend(outcomes->renamed, pstrdup(change->key));
 	MemoryContextSwitchTo(old);
 	while (cs_change_release_row(change, &position))
 		*(CsQueuePosition *) add(outcomes, &outcomes->done, sizeof(CsQueuePosition)) = position;
@@ -454,8 +456,7 @@ cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change)
 	remember(outcomes, &outcomes->remembered, cs_remember_withheld(change->contact));
 	if (change->unconfirmed)
 		add_text(outcomes, &outcomes->unknown, change->upsert_key);
-	if (outcomes->lane->watch)
-		leave_previous(outcomes, change);
+	leave_previous(outcomes, change);
 	clear_failure(outcomes, change);
 	finish(outcomes, change);
 }
@@ -482,8 +483,7 @@ cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change)
 		remove_unremembered(outcomes, change->upsert_key);
 		remember(outcomes, &outcomes->remembered, cs_remember_withheld(change->contact));
 	}
-	if (outcomes->lane->watch)
-		leave_previous(outcomes, change);
+	leave_previous(outcomes, change);
 	clear_failure(outcomes, change);
 	finish(outcomes, change);
 }

@@ -42,6 +42,8 @@ typedef struct CsLaneOutcomes
 	CsLane	   *lane;
 	MemoryContext context;		/* of this and all in it */
 	List	   *read_batches;	/* of CsReadBatch that are used here */
+	List	   *renamed;		/* of char *: keys of rows that have left a
+								 * contact, for which other rows are taken */
 	List	   *locks;			/* of CsIdentityLock that are held until it is
 								 * stored */
 	double		not_before;		/* somebody has a lock on it; 0: nobody */

@@ -22,15 +22,6 @@ is_leaving(const CsRowNow *row, const char *upsert_key)
 		(row->upsert_key == NULL || strcmp(row->upsert_key, upsert_key) != 0);
 }
 
-/* Does the row stand for the contact from now on, say true, and did it not say so before? */
-static bool
-comes_with_yes(const CsRowNow *row, const char *upsert_key)
-{
-	return row->key && row->upsert_key && strcmp(row->upsert_key, upsert_key) == 0 &&
-		row->consent == CS_CONSENT_YES &&
-		(!row->before->found || (strcmp(row->before->upsert_key, upsert_key) != 0 && !cs_contact_says_yes(row->before->opt_in)));
-}
-
 /* Find a row of the watch among those that are decided on; NULL: it is none. */
 static const CsRowNow *
 find_row(const CsRowsNow *now, const char *key)
@@ -47,15 +38,6 @@ add_consent(CsClaimOthers *others, char consent)
 	others->say_no |= consent == CS_CONSENT_NO;
 	others->say_null |= consent == CS_CONSENT_NULL;
 	others->say_yes |= consent == CS_CONSENT_YES || consent == CS_CONSENT_NULLED;
-}
-
-/* Add what a row said that is leaving the contact. */
-static void
-add_left(CsClaimOthers *others, char before)
-{
-	others->left_yes += before == CS_CONSENT_YES || before == CS_CONSENT_NULLED;
-	others->left_no |= before == CS_CONSENT_NO;
-	others->left_not_true |= before == CS_CONSENT_NO || before == CS_CONSENT_NULL;
 }
 
 /*
@@ -78,6 +60,66 @@ find_settled(const CsLaneOutcomes *outcomes, const char *key, const CsRowStored 
 	return *row != NULL;
 }
 
+static bool
+is_settled(const CsLane *lane, const char *key)
+{
+	const CsRowStored *settled;
+
+	return lane->outcomes && find_settled(lane->outcomes, key, &settled);
+}
+
+/* Is another row taken for this one, which is leaving its contact, already? */
+static bool
+is_renamed(const CsLane *lane, const char *key)
+{
+	const CsChange *change;
+	ListCell   *lc;
+
+	if (!is_settled(lane, key))
+	{
+		change = cs_change_find(&lane->changes, key);
+		return change && change->renamed;
+	}
+	foreach(lc, lane->outcomes->renamed)
+	{
+		if (strcmp(lfirst(lc), key) == 0)
+			return true;
+	}
+	return false;
+}
+
+void
+cs_standing_rename(const CsAccount *account, int watch, const char *key)
+{
+	CsLane	   *lane = cs_account_find_lane(account, watch);
+	MemoryContext old;
+	CsChange   *change;
+
+	if (!is_settled(lane, key))
+	{
+		change = cs_change_find(&lane->changes, key);
+		if (change)
+			change->renamed = true;
+		return;
+	}
+	old = MemoryContextSwitchTo(lane->outcomes->context);
+	lane->outcomes->renamed = lappend(lane->outcomes->renamed, pstrdup(key));
+	MemoryContextSwitchTo(old);
+}
+
+/* Add what a row said that is leaving the contact. */
+static void
+add_left(const CsLane *lane, const char *key, char before, CsClaimOthers *others)
+{
+	others->left_no |= before == CS_CONSENT_NO;
+	others->left_not_true |= before == CS_CONSENT_NO || before == CS_CONSENT_NULL;
+	if (others->left_key == NULL && cs_contact_says_yes(before) && !is_renamed(lane, key))
+	{
+		others->left_watch = lane->watch_id;
+		others->left_key = key;
+	}
+}
+
 /*
  * Add what a row says that is stored as standing for the contact.  Whether it left the
  * contact may have been decided in an earlier reading, and is not stored yet.
@@ -98,7 +140,7 @@ add_stored(const CsLane *lane, const CsRowsNow *now, const CsRowStanding *stored
 	else if (settled && strcmp(settled->upsert_key, upsert_key) == 0)
 		add_consent(others, settled->opt_in);
 	else
-		add_left(others, stored->opt_in);
+		add_left(other, stored->key, stored->opt_in, others);
 }
 
 /* Add what other rows say that are stored as standing for a contact. */
@@ -130,8 +172,7 @@ cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self, const char 
 		if (row->key && row->upsert_key && strcmp(row->upsert_key, upsert_key) == 0)
 			add_consent(others, row->consent);
 		if (is_leaving(row, upsert_key))
-			add_left(others, row->before->opt_in);
-		others->come_before += i < self && comes_with_yes(row, upsert_key);
+			add_left(lane, row->key, row->before->opt_in, others);
 	}
 	add_standing(lane, now, self, upsert_key, others);
 	if (elsewhere)

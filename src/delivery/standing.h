@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "delivery/account.h"
 #include "delivery/claim.h"
 #include "delivery/lane.h"
 
@@ -37,6 +38,10 @@ typedef struct CsRowsNow
  */
 extern void cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self,
 							 const char *elsewhere, CsClaimOthers *others);
+
+/* A row of the watch that said true, and is leaving its contact, has got another key:
+ * from now on another row is taken for it. */
+extern void cs_standing_rename(const CsAccount *account, int watch, const char *key);
 
 /* Does another one of the rows say no for the address of rows[self]? */
 extern bool cs_standing_is_refused(const CsRowsNow *now, int self);

@@ -294,8 +294,10 @@ class Ledger:
             moved = old and old.live and old.uid in self.seen and before is True
             left = self.memories[old.address] if moved else None
             free = moved and (self.account.address_follows(old, new) or left.no_step is not None or left.said is not True)
+            # of two rows that come together, the other one may be the first; then "a second row with the same address" is no word
             word("the first row of an address that nobody knows" + (", to which a person moved" if moved else ""),
-                 not free and self._is_first(new) and not self._is_of_who_left(new) and not self.restored and self.account.proves_absence)
+                 None if not self._is_first(new) else
+                 not free and not self._is_of_who_left(new) and not self.restored and self.account.proves_absence)
         elif not memory.known and self.claims_all:
             word("claims => 'all'")
         elif not old and memory.known and (memory.said is not True or memory.rest_said_no) and self._nobody_says_no(new):
@@ -553,11 +555,13 @@ class Ledger:
                 says_yes = any(self.says(row) is True for row in rows)
                 # and a row takes the place of one that has gone only "if no other row of the address says false"
                 refused = not any(row.uid == word.uid for row in rows) and any(self.says(row) is False for row in rows)
-                if memory.said is True and says_yes and not refused and not divided and not self._is_spoken_elsewhere(address, rows):
+                unsaid = refused or self._is_unsaid(word, rows)
+                if memory.said is True and says_yes and not unsaid and not divided and not self._is_spoken_elsewhere(address, rows):
                     self.lasting_verdict("stale", address, f"consent did not arrive ({word.why}, step {word.step})")
         self.recent += [(time.monotonic(), address, word) for word in memory.words if word.carried]
         # an optional word stays valid, for example until a failure is retried
-        memory.words = [dataclasses.replace(word, recent=False) for word in memory.words if not word.carried and not (there and word.required)]
+        memory.words = [dataclasses.replace(word, recent=False, required=word.required and not self._is_unsaid(word, rows))
+                        for word in memory.words if not word.carried and not (there and word.required)]
         unread = [row for row in self.standing(self.rows, seen_only=False) if row.address == address]
         withdrawn = rows and all(self.says(row) is False for row in rows + unread) and memory.said is False
         # what has not changed is not sent, so that a row inserted anew with the same values withdraws nothing again
@@ -566,6 +570,12 @@ class Ledger:
         if (withdrawn and there and ours and not came and not failed and self.account.can_withdraw
                 and not self._is_left_behind(address, contacts)):
             self.lasting_verdict("stale", address, "consent was withdrawn in the table, and not at the provider")
+
+    def _is_unsaid(self, word, rows):
+        """Whether the row of a word left its address before that was read for sure, and all rows there that say true did so before:
+        "changes that are read together count as their end state", and "a second row with the same address" is no word."""
+        said = [self.rested.get(row.uid) for row in rows if self.says(row) is True]
+        return bool(word.uid and word.recent and said) and not any(row.uid == word.uid for row in rows) and all(said)
 
     def _is_spoken_elsewhere(self, address, rows):
         """Whether the contacts of these rows have the address of another row, which spoke for them last."""

@@ -227,6 +227,15 @@ class Words(OracleTest):
         self.quiet()
         self.assert_found("stale")
 
+    def test_and_the_other_one_may_come_without_consent(self):
+        self.commit(self.row(1, "other@example.org"), self.row(2, "other@example.org", opt=None))
+        self.claim("other@example.org")
+        self.quiet()
+        self.commit(self.row(1), self.row(2, opt=None))
+        self.requested("withdrawn")
+        self.quiet()
+        self.assert_found()
+
     def test_a_crash_may_forget_the_last_moments(self):
         self.claimed()
         self.ledger.crashed()
@@ -299,6 +308,33 @@ class People(OracleTest):
         self.quiet()
         self.assert_found()
         self.commit(gone=[2])
+        self.requested("changed")
+        self.quiet()
+        self.assert_found("stale")
+
+    def test_nor_does_one_of_a_row_whose_place_a_row_takes_that_said_yes_before(self):
+        self.commit(self.row(1, opt=None))
+        self.requested("created")
+        self.commit(self.row(2, "other@example.org"))
+        self.claim("other@example.org")
+        self.quiet()
+        self.commit(self.row(1))
+        self.commit(self.row(1, "left@example.org"))
+        self.commit(self.row(2))
+        self.requested("changed")
+        self.claim("left@example.org")
+        self.quiet()
+        self.quiet()
+        self.assert_found()
+
+    def test_but_one_does_whose_place_a_row_takes_that_did_not(self):
+        self.commit(self.row(1, opt=None))
+        self.requested("created")
+        self.commit(self.row(2, "other@example.org", opt=None))
+        self.requested("created", "other@example.org")
+        self.quiet()
+        self.commit(self.row(1))
+        self.commit(self.row(2), gone=[1])
         self.requested("changed")
         self.quiet()
         self.assert_found("stale")

@@ -146,6 +146,21 @@ foreach my $name (qw(mailingcore campaignlark))
 	$settle->("UPDATE $name SET id = id + 10, wants = true WHERE id IN (80, 81)");
 	is($is_in_now->('p@example.com') . $is_in_now->('q@example.com'), 11, "$name: so it is if one row is read at a time");
 
+	# ... and if some of several rows are read together
+	foreach my $together (1 .. 4)
+	{
+		sql("ALTER SERVER $account OPTIONS (SET concurrency '$together')");
+		foreach my $order ([ 280, 281 ], [ 281, 280 ])
+		{
+			$settle->("DELETE FROM $name WHERE email = 'z\@example.com'; INSERT INTO $name VALUES (280, 'z\@example.com', NULL, 'Y'), (281, 'z\@example.com', true, 'Z')");
+			$settle->("UPDATE $name SET wants = false WHERE id = 280");
+			is($is_in_now->('z@example.com'), 0, "$name: one of two rows says no");
+			$settle->('BEGIN; ' . join('', map { "UPDATE $name SET id = id + 10, wants = true WHERE id = $_; " } @$order) . 'COMMIT');
+			is($is_in_now->('z@example.com'), 1, "$name: a word together with the keys of two rows is one, if $together are read at a time ($order->[0])");
+		}
+	}
+	sql("ALTER SERVER $account OPTIONS (SET concurrency '1')");
+
 	# a row of somebody who was forgotten gets another key, and another row with no word goes
 	$settle->("INSERT INTO $name VALUES (110, 's\@example.com', true, 'S')");
 	sql("SELECT contactsync_forget('s\@example.com')");
