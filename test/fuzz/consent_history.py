@@ -10,7 +10,7 @@ import time
 import psycopg2
 
 from consent_accounts import TOPICS
-from consent_world import Stuck, World, brief, literal
+from consent_world import QUIET_SECONDS, Stuck, World, brief, literal
 
 
 class History(World):
@@ -191,6 +191,18 @@ class History(World):
         if row:
             self.stash.append(row)
             self.change("delete", f"DELETE FROM {row.table} WHERE uid = {row.uid}")
+
+    def delete_for_good(self):
+        """Delete a row, and wait until its contact is removed. Only --acts chooses this."""
+        self.delete()
+        for account in self.accounts.values():
+            for table in account.watched.keys() - account.imported:
+                self.import_(account, table)
+        self.quiet()
+        end = time.monotonic() + QUIET_SECONDS
+        while time.monotonic() < end and self.sql("SELECT 1 FROM contactsync.departure WHERE NOT failed", user="admin"):
+            time.sleep(0.03)
+        self.quiet()
 
     def come_back(self):
         """Insert a deleted row again, with the same or another key."""

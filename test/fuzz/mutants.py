@@ -37,7 +37,7 @@ MUTANTS = [
            "mailingcore", "insert,rename", "2", "resubscribed claimed"),
     Mutant("forget consent when a contact has gone",
            [("src/delivery/outcome_writer.c", "if (n == 0 || account->consents.account == 0)", "if (true)")],
-           "mailingcore", "import_again,delete,come_back", "11", "resubscribed claimed"),
+           "mailingcore", "delete_for_good,come_back", "11", "resubscribed claimed"),
     Mutant("remember consent by the key of a contact only, not by the address",
            [("src/delivery/person.c", "if (known->synced_at == 0)\n\t\treturn;", "if (true)\n\t\treturn;")],
            "mailingcore", "new_address,external,delete,come_back", "1", "resubscribed claimed"),
