@@ -369,6 +369,8 @@ cs_change_next(CsChangeSet *set, double now)
 	memset(&change->left, 0, sizeof(CsConsent));
 	memset(&change->moved_from, 0, sizeof(CsConsent));
 	change->has_row = change->was_known = change->refused = change->takes_over = false;
+	change->is_late_no = change->has_others_digest = false;
+	change->others_key = NULL;
 	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, change->sequence);
 	return change;
 }

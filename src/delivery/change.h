@@ -148,6 +148,8 @@ typedef struct CsChange
 	bool		has_others_digest;	/* ... and this is the digest of what was
 									 * sent */
 	pg_uuid_t	others_digest;
+	int			others_watch;	/* ... and the row that it was sent of */
+	const char *others_key;
 	TimestampTz spoke_at;		/* when the row said what it says, of one that
 								 * is sent again, or 0 */
 	bool		has_row;		/* the row is stored in source_row already */

@@ -319,8 +319,8 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		contact->action = CS_UNSUBSCRIBE;
 	if (change->is_late_no)
 	{
-		change->removal_watch = item->known.watch;
-		change->removal_key = item->known.key;
+		change->others_watch = item->known.watch;
+		change->others_key = item->known.key;
 		change->spoke_at = item->known.spoke_at;
 		change->has_others_digest = item->known.has_digest;
 		change->others_digest = item->known.digest;

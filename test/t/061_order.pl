@@ -6,6 +6,9 @@ use warnings;
 use ContactSync;
 use Test::More;
 
+# memory that is freed has other contents then, and is no more to be used
+$ENV{MALLOC_PERTURB_} = 165;
+
 my $sandbox = start_sandbox(clock_speed => 20);
 my $node = start_node('contactsync.clock_speed' => 20);
 
@@ -126,6 +129,29 @@ foreach my $provider ('mailingcore', 'campaignlark')
 	is_deeply(\@backward, [], 'no value is older than one sent before');
 }
 is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.failures'), '0', 'no contact fails');
+
+# a row says no between two changes of another, and changes again while that is in flight: the worker survives what it sends next
+my $worker = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'};
+my $pid = $node->safe_psql('postgres', $worker);
+$node->safe_psql('postgres', q{INSERT INTO customers VALUES (101, 'twins@example.com', 1, true), (102, 'twins@example.com', 1, true)});
+deliver();
+foreach my $round (1 .. 3)
+{
+	my $last = last_seq('campaignlark');
+	my $is_no = sub { $_[0]{seq} > $last && $_[0]{body} =~ /twins.*UNSUBSCRIBED/ };
+
+	$node->safe_psql('postgres', $_) foreach q{SELECT contactsync_pause('single')}, q{UPDATE customers SET version = version + 1 WHERE id = 101},
+		q{UPDATE customers SET consent = false WHERE id = 102}, q{UPDATE customers SET version = version + 1 WHERE id <> 102};
+	$sandbox->fault('campaignlark', { match => { email => 'twins@example.com', nth => 2 }, action => { stall => \1 } });
+	$node->safe_psql('postgres', q{SELECT contactsync_resume('single')});
+	$sandbox->wait_for_journal('campaignlark', sub { grep { $is_no->($_) && $_->{in_flight} } @_ });
+	$node->safe_psql('postgres', q{UPDATE customers SET version = version + 1 WHERE id = 102});
+	$sandbox->clear_faults('campaignlark');
+	deliver();
+	$node->safe_psql('postgres', q{UPDATE customers SET consent = true WHERE id = 102});
+	deliver();
+}
+is($node->safe_psql('postgres', $worker), $pid, 'the worker survives that the row changes again meanwhile');
 
 $node->stop;
 done_testing();
