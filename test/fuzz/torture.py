@@ -23,108 +23,23 @@ With --gentle there are faults but no disruptions. Requires python3-psycopg2, an
 
 import argparse
 import collections
-import copy
 import json
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 
 import psycopg2
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+from installation import Sandbox, Server, cpu_seconds
+
 ODD = ["a", "b c", "d'e", 'f"g', "h\\i", "{j,k}", "NULL", "l\nm", "ñ–ü", "[1]", "%s", "", "\U0001f600", "tab\there"]
 ACCOUNT = "torture"
-
-
-class Sandbox:
-    def __init__(self, clock_speed):
-        self.process = subprocess.Popen(
-            [sys.executable, os.path.join(HERE, "..", "sandbox"), "--exit-with-stdin",
-             "--clock-speed", str(clock_speed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.url = "http://" + re.match(r"listening on (\S+)", self.process.stdout.readline())[1]
-
-    def call(self, method, path, document=None):
-        request = urllib.request.Request(
-            f"{self.url}/control/{path}", method=method, headers={"Content-Type": "application/json"},
-            data=None if document is None else json.dumps(document).encode())
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
-
-
-class Server:
-    def __init__(self, bindir, work, settings):
-        self.bindir, self.data, self.log = bindir, f"{work}/data", f"{work}/server.log"
-        self.sockets = work
-        self.expected_crashes = 0
-        self.run("initdb", "-D", self.data, "-U", "admin", "--encoding=UTF8", "--no-locale", "--no-sync", "-A", "trust")
-        with open(f"{self.data}/postgresql.conf", "a") as conf:
-            for name, value in settings.items():
-                conf.write(f"{name} = '{value}'\n")
-        self.start()
-
-    def run(self, program, *arguments, check=True):
-        return subprocess.run([f"{self.bindir}/{program}", *arguments], check=check,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def start(self):
-        self.run("pg_ctl", "-D", self.data, "-l", self.log, "-w", "-t", "60", "start")
-
-    def stop(self, mode):
-        self.run("pg_ctl", "-D", self.data, "-m", mode, "-w", "stop", check=False)
-
-    def standby(self):
-        """Return a standby on another port, which has caught up."""
-        standby = copy.copy(self)
-        standby.data, standby.log = f"{self.data}_", f"{self.log}_"
-        self.run("pg_basebackup", "-h", self.sockets, "-U", "admin", "-D", standby.data, "-R", "-X", "stream", "-c", "fast")
-        self.run("pg_ctl", "-D", standby.data, "-l", standby.log, "-o", "-p 5433", "-w", "-t", "60", "start")
-        sent, = self.query("SELECT pg_current_wal_lsn()")[0]
-        caught_up = ["psql", "-h", self.sockets, "-p", "5433", "-U", "admin", "-d", "postgres", "-Atc", f"SELECT pg_last_wal_replay_lsn() >= '{sent}'"]
-        while subprocess.run([f"{self.bindir}/{caught_up[0]}", *caught_up[1:]], check=True, stdout=subprocess.PIPE).stdout.strip() != b"t":
-            time.sleep(0.05)
-        return standby
-
-    def promote(self):
-        """Promote a standby, on the port of the primary that has gone."""
-        self.stop("fast")
-        self.start()
-        self.run("pg_ctl", "-D", self.data, "-w", "promote")
-
-    def connect(self, user="admin"):
-        connection = psycopg2.connect(host=self.sockets, dbname="postgres", user=user, connect_timeout=5)
-        connection.autocommit = True
-        return connection
-
-    def patient(self, user="admin", seconds=60):
-        end = time.time() + seconds
-        while True:
-            try:
-                return self.connect(user)
-            except psycopg2.OperationalError:
-                if time.time() > end:
-                    raise
-                time.sleep(0.1)
-
-    def query(self, sql, *parameters):
-        connection = self.patient()
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(sql, parameters or None)
-                return cursor.fetchall() if cursor.description else None
-        finally:
-            connection.close()
-
-    def worker_pid(self):
-        rows = self.query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'")
-        return rows[0][0] if rows else None
 
 
 class Table:
@@ -731,12 +646,6 @@ def known(contact):
         return (contact["email_address"], fields.get("first_name"), contact.get("status") == "SUBSCRIBED", fields.get("points"))
     attributes = contact.get("attributes") or {}
     return contact["email"], attributes.get("name"), contact.get("optIn"), attributes.get("points")
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main():
