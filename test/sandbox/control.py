@@ -79,7 +79,7 @@ class ProviderCalls:
     @staticmethod
     def get_mailable(provider, options, document):
         """Who could be mailed now, by whose word, and what led there."""
-        return find_account(provider, options).people.report(options.get("email"))
+        return find_account(provider, options).people.report(options.get("email"), int(options.get("since", 0)))
 
     @staticmethod
     def post_people(provider, options, document):

@@ -23,9 +23,10 @@ class Person:
     def mailable(self):
         return bool(self.reach - {UNASKED})
 
-    def report(self):
+    def report(self, since=0):
+        events = self.events if since == 0 else [event for event in self.events if event["seq"] > since]
         return {"email": self.email, "mailable": self.mailable(), "by": self.by, "request": self.request,
-                "reach": sorted(self.reach), "refused": sorted(self.refused), "events": self.events}
+                "reach": sorted(self.reach), "refused": sorted(self.refused), "events": events}
 
 
 class People:
@@ -35,9 +36,10 @@ class People:
         self._people = {}
         self._seq = 0
 
-    def report(self, email=None):
+    def report(self, email=None, since=0):
+        """Report everybody, or one person, with the events after number `since`."""
         found = self._people.values() if email is None else filter(None, [self._people.get(email)])
-        return [person.report() for person in found]
+        return [person.report(since) for person in found]
 
     def note(self, email, kind, moment, by, **details):
         """Add an event. moment: {"time", "journal"}; by: "request", "person" or "dashboard"."""

@@ -192,7 +192,8 @@ class Provider:
         moment = {"time": self.clock.iso(), "journal": self.journal.last()}
         if request is not None:
             moment["journal"] = request.entry["seq"]
-        over = account.people.felt(address, kind, moment, by, self.reach(account, address), **details)
+        over = account.people.felt(address, kind, moment, by, self.reach(account, address),
+                                   here=len(self.contacts_of(account, address)), **details)
         if over:
             account.record("resubscribed", moment["time"], email=address, over=over,
                            request=moment["journal"])
