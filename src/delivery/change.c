@@ -422,15 +422,12 @@ cs_change_release_row(CsChange *change, CsQueuePosition *position)
 	while (change->rows != NIL)
 	{
 		CsReadRow  *row = llast(change->rows);
-		bool		kept;
 
 		change->rows = list_delete_last(change->rows);
 		if (--row->unfinished > 0)
 			continue;
 		*position = row->position;
-		kept = row->kept;
-		cs_read_row_free(change->set->rows, row);
-		if (!kept)
+		if (cs_read_row_end(change->set->rows, row))
 			return true;
 	}
 	return false;
@@ -482,7 +479,7 @@ cs_change_set_aside(CsChange *change)
 	ListCell   *lc;
 
 	foreach(lc, change->rows)
-		((CsReadRow *) lfirst(lc))->kept = true;
+		cs_read_row_set_aside(change->set->rows, lfirst(lc), change->key);
 	while (cs_change_release_row(change, &position))
 		Assert(false);
 	cs_change_finish(change);

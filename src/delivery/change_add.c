@@ -172,11 +172,13 @@ cs_change_add_row(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, boo
 
 	if (found && !read->kept)
 		return;					/* read twice */
-	read->kept = false;
+	read->has_others = n > 1;
 	for (int i = 0; i < n; i++)
 	{
 		CsChange   *change;
 
+		if (found && row->nkeys > 0 && !cs_read_row_is_aside(read, row->keys[i]))
+			continue;
 		if (row->nkeys > 0)
 			change = add_key(set, row->keys[i], read, row->contact != NULL, origin_of(row),
 							 row->queued_at);
@@ -190,8 +192,9 @@ cs_change_add_row(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, boo
 		if (counted)
 			count_change(change);
 	}
+	cs_read_row_take_aside(set->rows, read);
 	if (read->unfinished == 0)
-		cs_read_row_free(set->rows, read);
+		(void) cs_read_row_end(set->rows, read);
 }
 
 /*

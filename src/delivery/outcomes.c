@@ -284,15 +284,10 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 		add_text(outcomes, &outcomes->consented, cs_text_from_utf8(contact->value[CS_EMAIL]));
 	stored->contact = contact;
 	stored->upsert_key = copy(outcomes, change->upsert_key);
-	if (outcomes->lane->removals)
+	if (outcomes->lane->removals || change->is_late_no)
 	{
-		stored->watch = change->removal_watch;
-		stored->key = copy(outcomes, change->removal_key);
-	}
-	else if (change->is_late_no)
-	{
-		stored->watch = change->others_watch;
-		stored->key = copy(outcomes, change->others_key);
+		stored->watch = change->is_late_no ? change->others_watch : change->removal_watch;
+		stored->key = copy(outcomes, change->is_late_no ? change->others_key : change->removal_key);
 	}
 	else if (outcomes->lane->watch)
 	{

@@ -35,22 +35,24 @@ struct CsReadRows
 {
 	MemoryContext context;
 	rowset_hash *by_position;
+	int			nidle;			/* of these, have no change in memory */
 };
 
 CsReadRows *
 cs_read_row_create(MemoryContext context)
 {
-	CsReadRows *rows = MemoryContextAlloc(context, sizeof(CsReadRows));
+	CsReadRows *rows = MemoryContextAllocZero(context, sizeof(CsReadRows));
 
 	rows->context = context;
 	rows->by_position = rowset_create(context, 256, NULL);
 	return rows;
 }
 
+/* How many rows have changes in memory. */
 int
 cs_read_row_count(const CsReadRows *rows)
 {
-	return (int) rows->by_position->members;
+	return (int) rows->by_position->members - rows->nidle;
 }
 
 /* Return the row at that position, added without changes unless it was found. */
@@ -64,12 +66,72 @@ cs_read_row_add(CsReadRows *rows, CsQueuePosition position, bool *found)
 		slot->row = MemoryContextAllocZero(rows->context, sizeof(CsReadRow));
 		slot->row->position = position;
 	}
+	else if (slot->row->idle)
+	{
+		slot->row->idle = false;
+		rows->nidle--;
+	}
 	return slot->row;
 }
 
-void
-cs_read_row_free(CsReadRows *rows, CsReadRow *row)
+static uint32
+hash_of(const char *key)
 {
+	return hash_bytes((const unsigned char *) key, strlen(key));
+}
+
+/* The change of that key, which the row has, is set aside. */
+void
+cs_read_row_set_aside(CsReadRows *rows, CsReadRow *row, const char *key)
+{
+	row->kept = true;
+	if (!row->has_others)
+		return;
+	if (row->aside == NULL)
+		row->aside = MemoryContextAlloc(rows->context, sizeof(uint32));
+	else
+		row->aside = repalloc(row->aside, (row->naside + 1) * sizeof(uint32));
+	row->aside[row->naside++] = hash_of(key);
+}
+
+/* Was the change of that key set aside?  By chance it is true of one that was not. */
+bool
+cs_read_row_is_aside(const CsReadRow *row, const char *key)
+{
+	uint32		hash = hash_of(key);
+
+	if (!row->has_others)
+		return true;
+	for (int i = 0; i < row->naside; i++)
+		if (row->aside[i] == hash)
+			return true;
+	return false;
+}
+
+/* What was set aside of the row is in memory again. */
+void
+cs_read_row_take_aside(CsReadRows *rows, CsReadRow *row)
+{
+	row->kept = false;
+	row->naside = 0;
+	if (row->aside)
+		pfree(row->aside);
+	row->aside = NULL;
+}
+
+/* No change of the row is in memory.  Return false if some were set aside. */
+bool
+cs_read_row_end(CsReadRows *rows, CsReadRow *row)
+{
+	bool		kept = row->kept;
+
+	if (kept && row->has_others)
+	{
+		row->idle = true;
+		rows->nidle++;
+		return false;
+	}
 	rowset_delete(rows->by_position, row->position);
 	pfree(row);
+	return !kept;
 }

@@ -160,6 +160,24 @@ is(at_provider('lost', 'unanswered'), 'U2 out', 'another row of the address is n
 is(at_provider('lost', 'other'), 'O in', 'whoever is new is');
 is(scalar lists('lost'), 2, 'only what has changed is listed, once');
 
+# rows that one transaction wrote, of which one has gone without an answer, and another waits for that listing: it is listed once
+create_server($node, $sandbox, 'mailingcore', account => 'pair', role => 'shop', server => { pace => 100, burst => 10, bulk_guard => 0, max_retries => 100 });
+sql(q{
+	CREATE TABLE pair (id int PRIMARY KEY, email text, first_name text, opt_in boolean);
+	SELECT contactsync_watch('pair', 'pair', '{"email": "email", "first_name": "first_name", "opt_in": "opt_in"}');
+	INSERT INTO pair VALUES (1, 'first@example.com', 'F', true);
+	CALL contactsync_wait('pair')});
+$sandbox->fault('mailingcore', { match => { account => 'pair', method => 'POST' }, times => undef, action => { status => 503 } });
+sql(q{INSERT INTO pair VALUES (2, 'gone@example.com', 'G', true), (3, 'stays@example.com', 'S', true)});
+wait_for('a call', sub { 2 < @{ $sandbox->journal('mailingcore', account => 'pair') } });
+sql(q{DELETE FROM pair WHERE id = 2});
+crash_worker($node, 'postgres');
+wait_for('another listing', sub { 2 == lists('pair') });
+$sandbox->clear_faults('mailingcore');
+arrives('pair', 'stays', 'S in');
+sql(q{CALL contactsync_wait('pair')});
+is(scalar lists('pair'), 2, 'a row that has gone has the contacts listed once, though another of its transaction waits for that');
+
 # a newer opt_in_at that is given while a call is in flight
 create_server($node, $sandbox, 'mailingcore', account => 'newer', role => 'shop', server => { pace => 100, burst => 10, bulk_guard => 0, timeout => '1h' });
 $sandbox->call('POST', 'mailingcore/contacts', { account => 'newer', contacts => [ { email => 'left@example.com', optIn => \0, attributes => { firstName => 'L' } } ] });
