@@ -12,8 +12,8 @@ $ENV{MALLOC_PERTURB_} = 165;
 my $sandbox = start_sandbox(clock_speed => 20);
 my $node = start_node('contactsync.clock_speed' => 20);
 
-create_server($node, $sandbox, 'mailingcore', account => 'bulk', server => { pace => 1000, burst => 1000, batch_size => 10, concurrency => 8 });
-create_server($node, $sandbox, 'campaignlark', account => 'single', server => { pace => 1000, burst => 1000, concurrency => 16 });
+create_server($node, $sandbox, 'mailingcore', account => 'bulk', server => { pace => 1000, burst => 1000, timeout => '1h', batch_size => 10, concurrency => 8 });
+create_server($node, $sandbox, 'campaignlark', account => 'single', server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 16 });
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE customers (id int PRIMARY KEY, email text NOT NULL, version int NOT NULL DEFAULT 1, consent boolean NOT NULL DEFAULT false);
