@@ -326,12 +326,24 @@ cs_shmem_worker_state(void)
 	return word;
 }
 
-/* Make this process the launcher, which is woken where there is no worker. */
+/*
+ * Make this process the launcher, which is woken where there is no worker.  What the
+ * one before was starting may be under way still, or may never come.
+ */
 void
 cs_shmem_attach_launcher(void)
 {
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	shared->launcher_procno = CS_MY_PROC_NUMBER;
+	for (int i = 0; i < shared->nslots; i++)
+	{
+		CsSlot	   *slot = &shared->slots[i];
+
+		if (slot->state != CS_SLOT_STARTING)
+			continue;
+		slot->state = CS_SLOT_BACKOFF;
+		slot->until = cs_clock_steady() + CS_RESTART_SECONDS * USECS_PER_SEC;
+	}
 	LWLockRelease(shared->lock);
 }
 

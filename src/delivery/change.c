@@ -267,16 +267,16 @@ cs_change_find(const CsChangeSet *set, const char *key)
 CsChange *
 cs_change_make(CsChangeSet *set, const char *key, bool *found)
 {
-	CsChangeSlot *slot = changeset_insert(set->by_key, key, found);
-	CsChange   *change;
+	CsChange   *change = cs_change_find(set, key);
 
-	if (*found)
-		return slot->change;
-	change = slot->change = MemoryContextAllocZero(set->context, sizeof(CsChange));
+	*found = change != NULL;
+	if (change)
+		return change;
+	change = MemoryContextAllocZero(set->context, sizeof(CsChange));
 	change->set = set;
 	change->lane = set->lane;
 	change->key = MemoryContextStrdup(set->context, key);
-	slot->key = change->key;
+	changeset_insert(set->by_key, change->key, found)->change = change;
 	make_pending(change, false);
 	change->arrived = change->sequence;
 	set->nchanges++;

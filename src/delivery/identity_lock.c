@@ -81,18 +81,17 @@ cs_identity_lock_identity(const CsIdentityLock *lock)
 CsIdentityLock *
 cs_identity_lock_find(CsIdentityLocks *locks, const char *key)
 {
-	CsIdentityLockSlot *slot;
+	CsIdentityLockSlot *slot = lockset_lookup(locks->by_key, key);
+	CsIdentityLock *lock;
 	bool		found;
 
-	slot = lockset_insert(locks->by_key, key, &found);
-	if (!found)
-	{
-		slot->lock = MemoryContextAllocZero(locks->context, sizeof(CsIdentityLock));
-		slot->lock->key = MemoryContextStrdup(locks->context, key);
-		slot->key = slot->lock->key;
-		dlist_init(&slot->lock->waiters);
-	}
-	return slot->lock;
+	if (slot)
+		return slot->lock;
+	lock = MemoryContextAllocZero(locks->context, sizeof(CsIdentityLock));
+	lock->key = MemoryContextStrdup(locks->context, key);
+	dlist_init(&lock->waiters);
+	lockset_insert(locks->by_key, lock->key, &found)->lock = lock;
+	return lock;
 }
 
 static void

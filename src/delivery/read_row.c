@@ -59,19 +59,22 @@ cs_read_row_count(const CsReadRows *rows)
 CsReadRow *
 cs_read_row_add(CsReadRows *rows, CsQueuePosition position, bool *found)
 {
-	CsReadRowSlot *slot = rowset_insert(rows->by_position, position, found);
+	CsReadRowSlot *slot = rowset_lookup(rows->by_position, position);
+	CsReadRow  *row;
+	bool		inserted;
 
-	if (!*found)
+	*found = slot != NULL;
+	if (slot)
 	{
-		slot->row = MemoryContextAllocZero(rows->context, sizeof(CsReadRow));
-		slot->row->position = position;
-	}
-	else if (slot->row->idle)
-	{
+		if (slot->row->idle)
+			rows->nidle--;
 		slot->row->idle = false;
-		rows->nidle--;
+		return slot->row;
 	}
-	return slot->row;
+	row = MemoryContextAllocZero(rows->context, sizeof(CsReadRow));
+	row->position = position;
+	rowset_insert(rows->by_position, position, &inserted)->row = row;
+	return row;
 }
 
 static uint32
@@ -84,14 +87,15 @@ hash_of(const char *key)
 void
 cs_read_row_set_aside(CsReadRows *rows, CsReadRow *row, const char *key)
 {
+	if (row->has_others)
+	{
+		if (row->aside == NULL)
+			row->aside = MemoryContextAlloc(rows->context, sizeof(uint32));
+		else
+			row->aside = repalloc(row->aside, (row->naside + 1) * sizeof(uint32));
+		row->aside[row->naside++] = hash_of(key);
+	}
 	row->kept = true;
-	if (!row->has_others)
-		return;
-	if (row->aside == NULL)
-		row->aside = MemoryContextAlloc(rows->context, sizeof(uint32));
-	else
-		row->aside = repalloc(row->aside, (row->naside + 1) * sizeof(uint32));
-	row->aside[row->naside++] = hash_of(key);
 }
 
 /* Was the change of that key set aside?  By chance it is true of one that was not. */

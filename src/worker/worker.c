@@ -326,7 +326,9 @@ contactsync_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	cs_shmem_attach_worker(dboid);
 	before_shmem_exit(detach, (Datum) 0);
+	cs_interrupt_allow_end(true);	/* it may wait for a lock on a catalog */
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
+	cs_interrupt_allow_end(false);
 	override_presets();
 
 	/* no statement of ours waits for a lock for longer */

@@ -173,6 +173,22 @@ occupy('nested', 'other');
 sql('DROP DATABASE other');
 pass('and without');
 
+# a worker that comes up and waits for a catalog, as everybody who connects does; so other sessions cannot be used here
+my $session = $node->background_psql('postgres');
+my $worker_pid = sql($worker);
+$session->query_safe('BEGIN; LOCK TABLE pg_db_role_setting IN ACCESS EXCLUSIVE MODE');
+kill 'TERM', $worker_pid;
+my $waiting = wait_for('another worker to wait for the lock',
+	sub {
+		my @pids = split(/\n/, $session->query_safe(q{SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'pg_db_role_setting'::regclass}));
+		return (grep { PostgreSQL::Test::Utils::slurp_file("/proc/$_/cmdline") =~ /contactsync worker/ } @pids)[0];
+	});
+kill 'TERM', $waiting;
+wait_for('the worker to end', sub { !kill 0, $waiting });
+pass('a worker can be terminated while it comes up');
+$session->query_safe('COMMIT');
+$session->quit;
+
 occupy('busy');
 $node->stop('fast');
 pass('the cluster can be stopped');
