@@ -38,6 +38,7 @@
 #define FIRST_SOCKETS	16		/* sockets that room is made for at first */
 #define KEPT_CALLS		64		/* idle calls with their handles */
 #define KEPT_CONNECTIONS	8	/* at least, for servers that alternate */
+#define RETRY_MS		100		/* after libcurl could not act */
 #define NEVER			PG_INT64_MAX
 
 typedef struct WatchedSocket
@@ -202,6 +203,16 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 
 /* ---------- opening and closing ---------- */
 
+/* Have libcurl tell about sockets and times; return false if it cannot. */
+static bool
+set_callbacks(CsHttp *http)
+{
+	return curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, socket_callback) == CURLM_OK &&
+		curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
+		curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, timer_callback) == CURLM_OK &&
+		curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http) == CURLM_OK;
+}
+
 /*
  * Initialize libcurl, once per process.  Never done in the postmaster, because
  * its children would share the state.
@@ -231,8 +242,10 @@ cs_http_open(void)
 	http = calloc(1, sizeof(CsHttp));
 	if (http != NULL)
 		http->multi = curl_multi_init();
-	if (http == NULL || http->multi == NULL)
+	if (http == NULL || http->multi == NULL || !set_callbacks(http))
 	{
+		if (http != NULL && http->multi != NULL)
+			curl_multi_cleanup(http->multi);
 		free(http);
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -242,10 +255,6 @@ cs_http_open(void)
 	dlist_init(&http->flying);
 	dlist_init(&http->ended);
 	dlist_init(&http->idle);
-	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
-	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
-	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
 	PG_TRY();
 	{
 		refresh_sockets(&http->sockets);
@@ -306,10 +315,13 @@ static void
 drive(CsHttp *http, curl_socket_t fd, int mask)
 {
 	int			running;
+	CURLMcode	rc;
 
 	if (fd == CURL_SOCKET_TIMEOUT)
 		http->timer = NEVER;
-	WITH_SIGNALS_BLOCKED(curl_multi_socket_action(http->multi, fd, mask, &running));
+	WITH_SIGNALS_BLOCKED(rc = curl_multi_socket_action(http->multi, fd, mask, &running));
+	if (rc != CURLM_OK)
+		http->timer = now_ms() + RETRY_MS;
 }
 
 /* Move the calls that libcurl has finished to the list of ended ones. */

@@ -20,6 +20,8 @@ class Stuck(Exception):
 class World:
     """One database, with one account at each provider."""
 
+    ATTEMPTS = 5        # to run a statement
+
     def __init__(self, place, seed):
         self.place, self.seed = place, seed
         self.rng = random.Random(seed)
@@ -46,12 +48,12 @@ class World:
         return self.place.connect(self.database, user)
 
     def sql(self, sql, parameters=None, user="sender"):
-        """Run statements in one transaction, and repeat them if the server goes down."""
-        for attempt in range(5):
+        """Run statements in one transaction, and repeat them if the server goes down, or lacks memory."""
+        for attempt in range(self.ATTEMPTS):
             try:
                 return self.place.run(self.connect(user), sql, parameters)
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                if attempt == 4 or isinstance(error, psycopg2.extensions.QueryCanceledError):
+                if attempt == self.ATTEMPTS - 1 or isinstance(error, psycopg2.extensions.QueryCanceledError):
                     raise
                 time.sleep(0.2)
         return None
@@ -223,9 +225,10 @@ class World:
         print(f"\nseed {self.seed}, {name}: {verdict}")
         print(f"  {account.describe()}, table {self.kind}")
         if verdict.kind == "stuck":
-            for entry in self.call("GET", f"{name}/journal?account={account.name}")[-8:]:
+            journal = self.call("GET", f"{name}/journal?account={account.name}")
+            for entry in journal[-8:]:
                 print(f"    #{entry['seq']:<6}  {entry['method']} {entry['path']} {shorten(entry['body'] or '')} -> {entry['status']}")
-            verdict.address = max(entry["keys"], default="").lower()
+            verdict.address = max(journal[-1]["keys"] if journal else [], default="").lower()
         exts, addresses_of = self.kin[address], {other for other, ids in self.kin.items() if ids & self.kin[address]} | {address}
         items = [((marks[name], 1, order), f"step {step:3}  {text}")
                  for order, (step, marks, addresses, provider, text) in enumerate(self.lines)
