@@ -23,6 +23,7 @@
 #include "base/invalidation.h"
 #include "base/sql.h"
 #include "base/statement.h"
+#include "base/wakeup.h"
 #include "store/departure.h"
 #include "store/row_state.h"
 #include "store/table_trigger.h"
@@ -289,15 +290,11 @@ cs_watch_store_is_dropped(int id)
 	return !found;
 }
 
-/*
- * Delete the rows of a watch from a table, including those committed since the
- * snapshot of our transaction was taken.
- */
+/* Execute a command on what is committed by now, also since the snapshot of our
+ * transaction was taken. */
 static void
-delete_of_watch(const char *table, int endpoint, int id)
+execute_latest(const char *command)
 {
-	char	   *command = cs_statement_make("DELETE FROM contactsync.%I WHERE watch = %d AND endpoint = %d",
-											table, id, endpoint);
 	SPIPlanPtr	plan = SPI_prepare(command, 0, NULL);
 	int			result = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(),
 											  InvalidSnapshot, false, true, 0);
@@ -306,12 +303,42 @@ delete_of_watch(const char *table, int endpoint, int id)
 		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
 }
 
+static void
+delete_of_watch(const char *table, int endpoint, int id)
+{
+	execute_latest(cs_statement_make("DELETE FROM contactsync.%I WHERE watch = %d AND endpoint = %d",
+									 table, id, endpoint));
+}
+
+/*
+ * What is queued may be under way, and its queue rows are the only sign of that: what
+ * their contacts have is not known any more, and rows of other watches are to speak
+ * for them.
+ */
+static void
+doubt_queued(int endpoint, int id)
+{
+	execute_latest(cs_statement_make(
+									 "WITH doubted AS (UPDATE contactsync.contact c SET digest = NULL"
+									 " FROM (SELECT DISTINCT s.upsert_key FROM contactsync.queue q, unnest(q.keys) k (key), contactsync.source_row s"
+									 " WHERE q.endpoint = %d AND q.watch = %d AND s.watch = q.watch AND s.key = k.key) r"
+									 " WHERE c.endpoint = %d AND c.upsert_key = r.upsert_key AND c.digest IS NOT NULL"
+									 " RETURNING c.upsert_key, c.watch, c.key)"
+									 " INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, origin)"
+									 " SELECT %d, s.watch, pg_current_xact_id(), -nextval('contactsync.queue_id'), clock_timestamp(), 1, ARRAY[s.key], 'p'"
+									 " FROM (SELECT DISTINCT ON (d.upsert_key) s.watch, s.key FROM doubted d, contactsync.source_row s"
+									 " WHERE s.upsert_key = d.upsert_key AND s.endpoint = %d AND s.watch <> %d ORDER BY d.upsert_key,"
+									 " s.watch = d.watch AND s.key = d.key DESC NULLS LAST, s.spoke_at DESC NULLS LAST) s",
+									 endpoint, id, endpoint, endpoint, endpoint, id));
+}
+
 /* Delete everything that is known of a watch that is dropped.  Within cs_sql_enter(). */
 void
 cs_watch_store_forget(int endpoint, int id)
 {
 	static const char *const tables[] = {"queue", "source_row", "departure", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten"};
 
+	doubt_queued(endpoint, id);
 	cs_departure_leave_watch(endpoint, id);
 	for (int i = 0; i < lengthof(tables); i++)
 		delete_of_watch(tables[i], endpoint, id);
@@ -332,6 +359,7 @@ cs_watch_store_drop(int endpoint, int id)
 	cs_sql_execute_command("DELETE FROM contactsync.watch WHERE id = %d", id);
 	cs_sql_leave(&scope);
 	note_dropped(id);
+	cs_wakeup_at_commit();
 	cs_invalidation_send(CS_DEFINITIONS);
 }
 

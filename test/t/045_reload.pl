@@ -199,6 +199,42 @@ is(sql(q{SELECT count(*) FROM contactsync_find('c14@example.com')}), '0', 'nothi
 is(requests('campaignlark', 'c14@example.com', 'slow'), 'POST /upsert', 'the call is not repeated');
 is(sql(q{SELECT count(*) FROM contactsync.forgotten}), '0', 'nothing is left to forget');
 
+# a watch that is made again while a call of its row is under way, and one that ends whose row is not the only one of its contact:
+# the contact has what its rows say in the end, also if the worker ended meanwhile
+sql(q{CREATE TABLE guests (id int PRIMARY KEY, email text, first_name text);
+	SELECT contactsync_watch('guests', 'slow', '{"email": "email", "first_name": "first_name"}')});
+
+sub name_of
+{
+	my ($email) = @_;
+	my ($contact) = grep { $_->{email_address} eq $email } @{ $sandbox->contacts('campaignlark', account => 'slow') };
+
+	return $contact->{fields}{first_name};
+}
+
+foreach my $ends (0, 1)
+{
+	my ($alone, $shared) = map { "$_$ends\@example.com" } qw(alone shared);
+
+	sql("INSERT INTO customers VALUES (2$ends, '$alone', 'A'), (3$ends, '$shared', 'A'); CALL contactsync_wait('slow')");
+	sql("INSERT INTO guests VALUES (3$ends, '$shared', 'B'); CALL contactsync_wait('slow')");
+	$sandbox->fault('campaignlark', { times => undef, match => { account => 'slow', method => 'POST' }, effect => 'after', action => { stall => \1 } });
+	sql("UPDATE customers SET first_name = 'X' WHERE id IN (2$ends, 3$ends)");
+	wait_for('the calls', sub { name_of($alone) eq 'X' && name_of($shared) eq 'X' });
+	sql("UPDATE customers SET first_name = 'A' WHERE id = 2$ends; DELETE FROM customers WHERE id = 3$ends");
+	if ($ends)
+	{
+		sql(q{SELECT contactsync_pause('slow')});
+		$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
+	}
+	sql(q{SELECT contactsync_unwatch('customers', 'slow'), contactsync_watch('customers', 'slow', '{"email": "email", "first_name": "first_name"}');
+		SELECT contactsync_reconcile('customers', 'slow', automations => 'accepted')});
+	sql(q{SELECT contactsync_resume('slow')}) if $ends;
+	answer();
+	is(name_of($alone), 'A', 'the row of a watch that is made again is sent, since a call for it was under way' . ($ends && ', also when the worker ended'));
+	is(name_of($shared), 'B', '... and another row speaks for a contact that the row of a watch has left');
+}
+
 # a role that may not use the server any more, and a server that is dropped: the calls are aborted
 sql(q{GRANT USAGE ON FOREIGN SERVER slow TO clerk; CREATE USER MAPPING FOR clerk SERVER slow OPTIONS (api_key 'cl_slow2')});
 stall('campaignlark', 'slow');
