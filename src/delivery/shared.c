@@ -177,17 +177,26 @@ cs_shared_spoke_at(const CsItem *item)
 /*
  * May the row have changed since the one that speaks for the contact did?  Another
  * mapping may have given it another contact, which it leaves to the row that spoke for
- * its previous one.
+ * its previous one, or failed, later.
  */
 static bool
 has_changed(const CsItem *item)
 {
 	const CsChange *change = item->change;
+	CsFailed	failed;
 
 	if (cs_known_has_left(item))
-		return cs_contact_state_is_speaker(&item->left, change->lane->watch_id, change->key) &&
+		return (cs_contact_state_is_speaker(&item->left, change->lane->watch_id, change->key) || read_failure(item, &failed)) &&
 			cs_shared_spoke_at(item) >= cs_shared_sent_last(item)->spoke_at;
 	return item->row.has_digest && !cs_shared_says_the_same(item);
+}
+
+/* Is the row to speak for this contact?  Not for one that it comes to, if it was to do so
+ * for another one. */
+static bool
+is_to_speak(const CsItem *item)
+{
+	return (item->change->origins & CS_ORIGIN_SPEAKER) != 0 && !cs_known_has_left(item) && !is_known_as_alias(item);
 }
 
 bool
@@ -196,8 +205,7 @@ cs_shared_defers(const CsItem *item)
 	const CsChange *change = item->change;
 	CsFailed	failed;
 
-	if ((change->origins & CS_ORIGIN_LIVE) || change->lane->watch == NULL ||
-		((change->origins & CS_ORIGIN_SPEAKER) && !is_known_as_alias(item)) ||
+	if ((change->origins & CS_ORIGIN_LIVE) || change->lane->watch == NULL || is_to_speak(item) ||
 		item->contact->action != CS_UPSERT || item->contact->claim == CS_CLAIM ||
 		!item->row.found || (item->row.withheld && item->known.synced_at == 0) || has_changed(item))
 		return false;

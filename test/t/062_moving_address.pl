@@ -255,5 +255,27 @@ is(sql(q{SELECT string_agg(key || ' ' || reason, ', ' ORDER BY key) FROM contact
 joined(q{INSERT INTO split VALUES (5, 'c2', 'x5@example.com', 'A5')});
 like(joined(q{UPDATE split SET email = 'x6@example.com' WHERE id = 1}), qr/c2:x5:A5/, '... which do not speak for a contact that another row has spoken for since');
 
+# another mapping has two rows share a contact that both failed before: it gets what was said last
+create_server($node, $sandbox, 'mailingcore', account => 'refused', server => { pace => 1000, burst => 1000 });
+sql(q{
+	CREATE TABLE refused (id int PRIMARY KEY, customer text, email text, first_name text);
+	SELECT contactsync_watch('refused', 'refused', '{"email": "email", "first_name": "first_name", "external_id": "customer"}')});
+
+sub refused
+{
+	my ($sql) = @_;
+
+	sql("$sql; CALL contactsync_run('refused')");
+	return join(' ', sort map { $_->{email} =~ s/\@.*//r . ":$_->{attributes}{firstName}" } @{ $sandbox->contacts('mailingcore', account => 'refused') });
+}
+
+$sandbox->call('POST', 'mailingcore/people', { account => 'refused', email => "s$_\@example.com", act => 'opt_in' }) foreach 1, 2;
+refused(q{INSERT INTO refused SELECT g, 'c' || g, format('r%s@example.com', g), 'A' || g FROM generate_series(1, 4) g});
+refused("UPDATE refused SET email = 's' || (id + 1) / 2 || '\@example.com', first_name = 'B' || id WHERE id = $_") foreach 2, 1, 3, 4;
+is(sql(q{SELECT string_agg(key || ' ' || reason, ', ' ORDER BY key) FROM contactsync.failures WHERE server = 'refused'}), '1 conflict, 2 conflict, 3 conflict, 4 conflict', 'rows have addresses of contacts that are not ours');
+refused(q{INSERT INTO refused SELECT g + 4, 'c' || g, format('r%s@example.com', g), 'C' || g FROM generate_series(1, 4) g});
+is(refused(q{SELECT contactsync_alter_watch('refused', 'refused', mapping => '{"email": "email", "first_name": "first_name"}'), contactsync_reconcile('refused', 'refused', automations => 'accepted')}),
+	'r1:C1 r2:C2 r3:C3 r4:C4 s1:B1 s2:B4', 'another mapping has two rows share a contact that both failed before, which gets what was said last');
+
 $node->stop;
 done_testing();
