@@ -4,6 +4,7 @@
 #   make installcheck      test the installed extension on temporary servers
 #   make tempcheck         build and test in a temporary directory; nothing needs to be installed or configured
 #   make lint indent       check the sources; format the C files
+#   make chaos             kill processes while providers fail; ARGS="--kills 500 --changes 300000 --cells 60" is the long form
 #   make mutate            break the source in many ways, one at a time, and check that the tests notice
 #   make coverage asan valgrind fuzz bench dist
 #   make print-VAR         print the value of a variable
@@ -26,7 +27,7 @@ LIBRARIES  = libcurl json-c
 
 # Stop if something is missing: a library that is linked without the flags of curl and json-c loads into no server. The
 # excepted targets install what they need.
-GOALS := $(filter-out tempcheck coverage asan valgrind fuzz mutate bench indent dist,$(or $(MAKECMDGOALS),all))
+GOALS := $(filter-out tempcheck coverage asan valgrind fuzz chaos mutate bench indent dist,$(or $(MAKECMDGOALS),all))
 ifneq ($(GOALS),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(wildcard $(PGXS)),)
@@ -97,7 +98,7 @@ $(CURDIR)/src/%/:
 	mkdir -p $@
 endif
 
-.PHONY: tempcheck lint indent bench coverage asan valgrind fuzz mutate dist
+.PHONY: tempcheck lint indent bench coverage asan valgrind fuzz chaos mutate dist
 tempcheck:
 	$(TOP)test/run.sh
 
@@ -113,6 +114,9 @@ bench:
 
 fuzz:
 	$(TOP)test/fuzz/coverage.sh
+
+chaos:
+	$(TOP)test/fuzz/chaos.sh $(ARGS)
 
 coverage asan valgrind:
 	$(TOP)test/run.sh --$@

@@ -3,11 +3,11 @@
 #
 # usage: test/run.sh [OPTION...] [NAME...]
 #
-#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding, consent, fuzz, mutate), or the
+#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding, consent, chaos, fuzz, mutate), or the
 #                 beginning of the name of a test in regress, isolation or tap, as in: test/run.sh email 010. The groups asan
 #                 and encoding run regress and some tests of the worker with --asan and with --encoding EUC_JP; consent runs
-#                 some histories of test/fuzz/consent.sh; fuzz runs each target of test/fuzz/coverage.sh for a moment; mutate
-#                 breaks the source in ten ways, as test/mutate.sh --day does
+#                 some histories of test/fuzz/consent.sh; chaos is a short form of make chaos; fuzz runs each target of
+#                 test/fuzz/coverage.sh for a moment; mutate breaks the source in ten ways, as test/mutate.sh --day does
 #   --accept      accept the output of the regression tests as their expected output
 #   --keep        keep the temporary directory with logs and data
 #   --installed   test the extension installed for PG_CONFIG instead of building; same as 'make installcheck' as root
@@ -71,7 +71,7 @@ mapfile -t isolation < <(chosen isolation "$top"/test/specs/*.spec)
 mapfile -t tap < <(chosen tap "$top"/test/t/*.pl)
 
 for want in "${names[@]}"; do
-    case " build lint sandbox regress isolation tap asan encoding consent fuzz mutate : ${regress[*]} ${isolation[*]} ${tap[*]}" in
+    case " build lint sandbox regress isolation tap asan encoding consent chaos fuzz mutate : ${regress[*]} ${isolation[*]} ${tap[*]}" in
         *" $want "*:* | *:*" $want"*) ;;
         *) echo "there is no test called \"$want\"" >&2; exit 2 ;;
     esac
@@ -155,6 +155,11 @@ tap() {
 # Run a few histories of the long form.
 consent() {
     "$top/test/fuzz/consent.sh" --seed 2 --seeds 5 --jobs 2
+}
+
+# Kill processes while providers fail, for a short time.
+chaos() {
+    "$top/test/fuzz/chaos.sh" --seed 1 --seconds 24
 }
 
 # Run the regression tests, and those of the worker that deliver, fail and crash, with the server's memory checked.
@@ -264,7 +269,7 @@ fi
 [ ${#isolation[@]} -eq 0 ] || regression ISOLATION "${isolation[@]}"
 [ ${#tap[@]} -eq 0 ] || tap "${tap[@]}"
 finish_check
-for group in asan encoding consent fuzz; do
+for group in asan encoding consent chaos fuzz; do
     ! wanted $group || $installed || [ -n "$check" ] || ! runnable $group || PG_CONFIG=$config step $group $group
 done
 ! wanted mutate || $installed || [ -n "$check" ] || step mutate mutate

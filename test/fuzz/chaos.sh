@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Have everything go wrong at once on a private copy of the installed PostgreSQL, and check that nothing is lost: see chaos.py.
+#
+# usage: test/fuzz/chaos.sh [--seed N] [--seconds N] [--kills N] [--changes N] [--round SECONDS] [--databases N] [--cells N] [--show N] [--verbose] [--keep]
+#
+# Without arguments it runs for about a minute; the long form is --kills 500 --changes 300000 --cells 60. The seed, which it
+# prints, reproduces the same choices, though not the same timing. Needs python3-psycopg2 in addition to the packages of the tests.
+set -u
+# shellcheck source=test/prefix.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../prefix.sh"
+
+"$top/test/setup.sh" bench || exit
+private_dir
+private_tree
+private_postgres
+as_server make -s -C "$tree" PG_CONFIG="$PG_CONFIG" with_llvm=no -j2 install || exit
+as_server /usr/bin/python3 "$tree/test/fuzz/chaos.py" --bindir "$bindir" --work "$work" "$@"
