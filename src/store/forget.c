@@ -44,7 +44,8 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	" UNION SELECT c.endpoint, c.upsert_key FROM contactsync.endpoint e JOIN contactsync.contact c" \
 	" ON c.endpoint = e.id AND c.email = $1 WHERE pg_has_role($2, e.role, 'USAGE')"
 
-/* The rows that stand for them, failed as one of them or as $1, or are traced. */
+/* The rows that stand for them, failed as one of them or as $1, also because another
+ * contact has that address, or are traced. */
 #define ROWS_OF_PERSON \
 	"SELECT s.endpoint, s.watch, s.key FROM (" CONTACTS_OF_PERSON ") c JOIN contactsync.source_row s USING (endpoint, upsert_key)" \
 	" UNION SELECT f.endpoint, f.watch, f.key FROM (" CONTACTS_OF_PERSON ") c JOIN contactsync.failure f USING (endpoint, upsert_key)" \
@@ -54,6 +55,8 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	" WHERE f.upsert_key = $1 AND pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT f.endpoint, f.watch, f.key FROM contactsync.failure f JOIN contactsync.endpoint e ON e.id = f.endpoint" \
 	" WHERE lower(btrim(f.contact ->> 'email')) = $1 AND pg_has_role($2, e.role, 'USAGE')" \
+	" UNION SELECT f.endpoint, f.watch, f.key FROM contactsync.failure f JOIN contactsync.endpoint e ON e.id = f.endpoint" \
+	" WHERE f.conflict = hashtextextended($1, 0) AND pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT t.endpoint, t.watch, t.key FROM contactsync.trace t JOIN contactsync.endpoint e ON e.id = t.endpoint" \
 	" WHERE (t.upsert_key = $1 OR t.email = $1) AND pg_has_role($2, e.role, 'USAGE')"
 
@@ -448,7 +451,7 @@ cs_forget_list(const char *email, Oid roleid)
 		" UNION ALL SELECT d.departed_at, d.endpoint, d.watch, d.key, 'departed', jsonb_build_object('erase', d.erase, 'failed', d.failed)"
 		" FROM k JOIN contactsync.departure d ON " OF_CONTACT("d")
 		" UNION ALL SELECT f.last_at, f.endpoint, f.watch, f.key, 'failed',"
-		" jsonb_strip_nulls(to_jsonb(f) - '{endpoint,watch,key,last_at}'::text[])"
+		" jsonb_strip_nulls(to_jsonb(f) - '{endpoint,watch,key,last_at,conflict}'::text[])"
 		" FROM p JOIN contactsync.failure f ON " OF_ROW("f")
 		" UNION ALL SELECT t.started_at, t.endpoint, t.watch, t.key, 'called',"
 		" jsonb_strip_nulls(to_jsonb(t) - '{endpoint,watch,key,started_at}'::text[])"

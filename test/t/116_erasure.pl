@@ -132,6 +132,26 @@ is(at_provider('owlat', 'erasure', 'o1@example.com'), 0, 'the contact is removed
 wait_for_none('forgotten');
 is(mentions('o1@example') . mentions('o1\%40example'), '', 'no log names the person');
 
+# ---------- a row whose address another contact has ----------
+
+create_server($node, $sandbox, 'mailingcore', account => 'shared', role => 'shop');
+sql(q{
+	CREATE TABLE accounts (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('accounts', 'shared', '{"email": "email", "external_id": "id"}', on_delete => 'delete', delete_delay => '0');
+	INSERT INTO accounts VALUES (1, 's1@example.com'), (2, 's2@example.com');
+	CALL contactsync_wait('shared');
+	UPDATE accounts SET email = 's1@example.com' WHERE id = 2;
+	CALL contactsync_wait('shared')});
+is(sql(q{SELECT key, reason FROM contactsync.failures WHERE server = 'shared'}), '2|conflict', 'a row has the address of another contact');
+my $hash = admin(q{SELECT conflict FROM contactsync.failure WHERE conflict IS NOT NULL});
+is($hash, admin(q{SELECT hashtextextended('s1@example.com', 0)}), 'of which the failure has a hash');
+is(sql(q{SELECT string_agg(key, ' ') FROM contactsync_find('s1@example.com') WHERE event = 'failed'}), '2', 'the failure is found by the address');
+is(sql(q{SELECT count(*) FROM contactsync_find('s1@example.com') WHERE detail ? 'conflict'}), '0', 'without the hash');
+sql(q{SELECT contactsync_forget('s1@example.com')});
+wait_for_none('forgotten');
+is(mentions('s1@example') . mentions($hash), '', 'it is forgotten by it, and nothing has the hash any more');
+sql(q{DELETE FROM accounts; CALL contactsync_wait('shared')});
+
 # ---------- suppression => false ----------
 
 sql(q{DELETE FROM people WHERE id = 2; SELECT contactsync_unwatch('people', 'erasure'); DROP SERVER erasure CASCADE});
