@@ -38,6 +38,7 @@
 #include "base/sql.h"
 #include "base/try.h"
 #include "capture/ddl.h"
+#include "capture/watched.h"
 #include "store/endpoint_state.h"
 #include "store/source.h"
 #include "store/table_trigger.h"
@@ -260,8 +261,8 @@ follow_columns(void *arg)
 }
 
 /*
- * Have watches follow columns that were renamed: one, or with 0 all.  Return whether
- * a watched table has other columns than before.  One watch that cannot follow holds up
+ * Have watches follow columns that were renamed: one, or with 0 all.  Return false if
+ * somebody has locked a watch that would follow.  One watch that cannot follow holds up
  * no other.  Within cs_sql_enter().
  */
 bool
@@ -300,7 +301,7 @@ cs_ddl_follow_renames(int watch)
 					(errcode(error->sqlerrcode),
 					 errmsg("contactsync could not follow the renamed columns of a watched table: %s", error->message)));
 	}
-	return n > 0;
+	return locked == NIL;
 }
 
 /*
@@ -424,27 +425,20 @@ follow_commands_as_owner(void *arg)
 }
 
 /*
- * Do not let a command fail for us: warn instead.  Whoever delivers looks at
- * columns and servers again.
+ * Do not let a command fail for us: warn instead.  Whoever delivers is told, to look
+ * at columns and servers again.
  */
 static void
 try_to_follow_commands(void)
 {
 	ErrorData  *error;
 
-	if (cs_try(follow_commands_as_owner, NULL, CS_LOCK_TIMEOUT, &error) != CS_TRY_OK)
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("contactsync could not follow this command: %s", error->message)));
-}
-
-/* Does the command make a table that inherits from none?  No watch can concern it. */
-static bool
-makes_new_table(const EventTriggerData *trigger)
-{
-	const CreateStmt *create = (const CreateStmt *) trigger->parsetree;
-
-	return IsA(create, CreateStmt) && create->inhRelations == NIL && create->partbound == NULL;
+	if (cs_try(follow_commands_as_owner, NULL, CS_LOCK_TIMEOUT, &error) == CS_TRY_OK)
+		return;
+	cs_invalidation_send(CS_DEFINITIONS);
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("contactsync could not follow this command: %s", error->message)));
 }
 
 /* contactsync.note_ddl(), on ddl_command_end */
@@ -452,9 +446,10 @@ Datum
 contactsync_note_ddl(PG_FUNCTION_ARGS)
 {
 	static bool busy = false;	/* what we do is DDL as well */
+	EventTriggerData *trigger = (EventTriggerData *) fcinfo->context;
 
 	require_event_trigger(fcinfo, "contactsync.note_ddl");
-	if (busy || makes_new_table((EventTriggerData *) fcinfo->context) || !cs_sql_is_ready())
+	if (busy || !cs_watched_by_command(trigger->parsetree) || !cs_sql_is_ready())
 		PG_RETURN_VOID();
 	busy = true;
 	PG_TRY();
@@ -557,22 +552,14 @@ drop_stored(void *arg)
 		cs_endpoint_state_drop(dropped->endpoints[i]);
 }
 
-/*
- * contactsync.note_drop(), on sql_drop: a watch goes with its table, or with its
- * server if CASCADE says so.  A command does not wait for what somebody has locked of
- * it: whoever delivers drops that later.
- */
-Datum
-contactsync_note_drop(PG_FUNCTION_ARGS)
+static void
+end_watches(void *arg)
 {
 	CsSqlScope	scope;
 	CsDropped	dropped;
 
-	require_event_trigger(fcinfo, "contactsync.note_drop");
-	if (!cs_sql_is_ready())
-		PG_RETURN_VOID();
 	cs_sql_enter(&scope);
-	if (keeps_watches((EventTriggerData *) fcinfo->context))
+	if (keeps_watches(arg))
 		refuse_to_drop_watches();
 	find_dropped(&dropped);
 	if (dropped.nwatches + dropped.nendpoints > 0)
@@ -581,5 +568,27 @@ contactsync_note_drop(PG_FUNCTION_ARGS)
 		cs_invalidation_send(CS_DEFINITIONS);
 	}
 	cs_sql_leave(&scope);
+}
+
+/*
+ * contactsync.note_drop(), on sql_drop: a watch goes with its table, or with its
+ * server if CASCADE says so.  A command does not wait for what somebody has locked of
+ * it: whoever delivers drops that later.  Only where that has to be known, it fails.
+ */
+Datum
+contactsync_note_drop(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *trigger = (EventTriggerData *) fcinfo->context;
+	ErrorData  *error;
+	CsTryResult result;
+
+	require_event_trigger(fcinfo, "contactsync.note_drop");
+	if (!cs_sql_is_ready() || !cs_watched_by_drop())
+		PG_RETURN_VOID();
+	result = cs_try(end_watches, trigger, CS_LOCK_TIMEOUT, &error);
+	if (result == CS_TRY_LATER && !keeps_watches(trigger))
+		cs_invalidation_send(CS_DEFINITIONS);
+	else if (result != CS_TRY_OK)
+		ReThrowError(error);
 	PG_RETURN_VOID();
 }

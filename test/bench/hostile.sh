@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Measure what hostile roles cost the others: how late their changes arrive, and how soon the worker ends.
 #
-# usage: test/bench/hostile.sh [--seconds N] [PART ...]     parts: sleep end reload roles; all if none
+# usage: test/bench/hostile.sh [--seconds N] [PART ...]     parts: sleep end reload roles ddl; all if none
 #
 #   sleep    one mapping that sleeps for ever, beside ten roles that each change a row ten times a second
 #   end      how long the worker takes to end while a mapping does not
 #   reload   500 watches, and more of them made while a role changes rows
 #   roles    twenty hostile roles at once, beside one that changes rows
+#   ddl      what a DDL command of a role without a watch takes, without the extension, and with it beside 0 and 500 watches
 #
 # This builds into a private PostgreSQL, and takes the fast responder of the sandbox for the provider. A latency is the time
 # from the change to its stored outcome. contactsync.source_timeout is 1 s: what a hostile mapping costs is in proportion to it.
@@ -21,7 +22,7 @@ while [ $# -gt 0 ]; do
         *) parts+=("$1"); shift ;;
     esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(sleep end reload roles)
+[ ${#parts[@]} -gt 0 ] || parts=(sleep end reload roles ddl)
 
 PG_CONFIG='' "$top/test/setup.sh" bench
 private_dir
@@ -40,11 +41,15 @@ max_connections = 100
 max_locks_per_transaction = 1024
 END
 as_server "$bindir/pg_ctl" -D "$work/data" -l "$work/log/server.log" -w start >/dev/null
+# in a process group of its own, which the cleanup ends
+set -m
 as_server /usr/bin/python3 "$tree/test/sandbox" --fast >"$work/log/sandbox" &
-until grep -q listening "$work/log/sandbox"; do sleep 0.1; done
+set +m
+until grep -qs listening "$work/log/sandbox"; do sleep 0.1; done
 port=$(sed 's/.*://' "$work/log/sandbox")
 
-sql() { "$bindir/psql" -h "$work" -U postgres -d postgres -XqAt -v ON_ERROR_STOP=1 -c 'SET client_min_messages = error' "$@"; }
+sql_in() { "$bindir/psql" -h "$work" -U postgres -d "$1" -XqAt -v ON_ERROR_STOP=1 -c 'SET client_min_messages = error' "${@:2}"; }
+sql() { sql_in postgres "$@"; }
 
 worker() { sql -c "SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'"; }
 
@@ -193,6 +198,50 @@ part_roles() {
     wait "${pids[@]}"
     pids=()
     echo "roles: beside twenty hostile roles: $(latencies good); the worker is $([ "$i" = "$(worker)" ] && echo the same || echo another)"
+}
+
+# The databases are measured in turn, so that what else the machine does concerns all alike.
+part_ddl() {
+    local db i
+    sql -c "CREATE ROLE plain"
+    for db in without zero many; do
+        sql -c "CREATE DATABASE $db"
+        sql_in $db -c "GRANT ALL ON SCHEMA public TO plain" -c "CREATE TABLE taken (statement text, us float, cpu float)" -c "GRANT ALL ON taken TO plain" -c "
+            CREATE FUNCTION cpu() RETURNS float LANGUAGE sql SECURITY DEFINER AS
+                'SELECT (s[14]::float + s[15]::float) * 10000 FROM string_to_array(pg_read_file(''/proc/self/stat''), '' '') s'" -c "
+            CREATE PROCEDURE measure(statements text[], times int) LANGUAGE plpgsql AS \$\$
+            DECLARE
+                us float[] := array_fill(0::float, ARRAY[cardinality(statements)]);
+                start timestamptz;
+                before float := cpu();
+            BEGIN
+                FOR n IN 1 .. times LOOP
+                    FOR i IN 1 .. cardinality(statements) LOOP
+                        start := clock_timestamp();
+                        EXECUTE statements[i];
+                        COMMIT;
+                        INSERT INTO taken VALUES (statements[i], extract(epoch FROM clock_timestamp() - start) * 1e6);
+                    END LOOP;
+                END LOOP;
+                INSERT INTO taken VALUES ('cpu of all', NULL, (cpu() - before) / times);
+            END \$\$"
+    done
+    sql_in zero -c "CREATE EXTENSION contactsync"
+    sql_in many -c "CREATE EXTENSION contactsync" -c "CREATE SERVER mail FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'mailingcore', tenant_id 'many', base_url 'http://127.0.0.1:$port/mailingcore')" \
+        -c "CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_test_many')" -c "DO \$\$ BEGIN FOR i IN 1 .. 500 LOOP EXECUTE format('CREATE TABLE w%s (id int PRIMARY KEY, email text)', i); END LOOP; END \$\$"
+    for i in 0 1 2 3 4; do
+        sql_in many -c "SELECT count(contactsync_watch(format('w%s', i)::regclass, 'mail', '{\"email\": \"email\"}')) FROM generate_series($i * 100 + 1, $i * 100 + 100) i" >/dev/null
+    done
+    for i in $(seq "$seconds"); do
+        for db in without zero many; do
+            sql_in $db -c 'SET SESSION AUTHORIZATION plain' -c 'SET synchronous_commit = off' -c "CALL measure(ARRAY['CREATE TABLE one (id int PRIMARY KEY, name text)', 'ALTER TABLE one ADD COLUMN more int',
+                'ALTER TABLE one RENAME COLUMN more TO less', 'DROP TABLE one', 'CREATE TEMP TABLE two (id int)', 'DROP TABLE two'], 30)"
+        done
+    done
+    for db in without zero many; do
+        sql_in $db -c "SELECT format('ddl: %s: %s: p50 %s us', '$db', statement, round((percentile_cont(0.5) WITHIN GROUP (ORDER BY us))::numeric)) FROM taken WHERE us IS NOT NULL GROUP BY statement ORDER BY statement"
+        sql_in $db -c "SELECT format('ddl: %s: CPU of all six: median %s us', '$db', round((percentile_cont(0.5) WITHIN GROUP (ORDER BY cpu))::numeric)) FROM taken WHERE cpu IS NOT NULL"
+    done
 }
 
 for part in "${parts[@]}"; do
