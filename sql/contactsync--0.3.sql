@@ -858,7 +858,7 @@ SELECT pg_catalog.pg_extension_config_dump('contactsync.minute_failure', '');
 -- each role sees its own rows.
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION contactsync.runtime(OUT endpoint integer, OUT in_flight integer, OUT waiting bigint, OUT pace float8)
+CREATE FUNCTION contactsync.runtime(OUT endpoint integer, OUT in_flight integer, OUT waiting bigint, OUT pace float8, OUT locked boolean)
 RETURNS SETOF record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_runtime';
 COMMENT ON FUNCTION contactsync.runtime()
@@ -1077,7 +1077,8 @@ WITH lane AS (
 			 WHEN p.paused_at IS NOT NULL THEN pg_catalog.concat_ws(': ', 'by ' || p.paused_by, p.reason)
 			 WHEN w.state <> 'running' THEN w.reason
 			 ELSE COALESCE(CASE WHEN e.state <> 'running' THEN e.reason END,
-				'contactsync_run() delivers, in the session with pid ' || i.pid, e.reason, CASE WHEN q.contacts > 0 THEN w.reason END,
+				'contactsync_run() delivers, in the session with pid ' || i.pid,
+				CASE WHEN r.locked THEN 'an open transaction has locked what is stored of the server or the watch' END, e.reason, CASE WHEN q.contacts > 0 THEN w.reason END,
 				NULLIF(pg_catalog.concat_ws('; ', s.progress,
 					'learning: ' || NULLIF(r.waiting, 0) || ' contacts wait until all contacts at the provider are listed'
 					|| COALESCE('; the last request failed: ' || e.pull_error, '')), ''),

@@ -29,6 +29,7 @@
 CS_FUNCTION(contactsync_hint);
 
 /* What the view status says of an endpoint that a session delivers to. */
+#define LOCKED_REASON		"an open transaction has locked "
 #define CS_SESSION_REASON	"contactsync_run() delivers, in the session with pid "
 
 /* ... and of a watch when another table has the name of its source. */
@@ -348,6 +349,8 @@ hint_of_worker(const char *worker)
 		return "This server is a standby; its primary sends.";
 	if (strcmp(worker, "restarting after an error") == 0)
 		return "The background worker ended with an error, which the server log shows. It is started again after a pause; until then, use CALL contactsync_run().";
+	if (strcmp(worker, "waiting for a lock") == 0)
+		return "A session has locked a table that the background worker needs. To see which: SELECT pid, relation::regclass, mode FROM pg_locks WHERE relation IN (SELECT oid FROM pg_class WHERE relnamespace = 'contactsync'::regnamespace) AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock');";
 	if (strncmp(worker, "waiting for ", 12) == 0)
 		return "ALTER EXTENSION contactsync UPDATE;";
 	return "The background worker is starting. If it does not start, see the server log (max_worker_processes may be too low).";
@@ -392,6 +395,8 @@ contactsync_hint(PG_FUNCTION_ARGS)
 	else if (strncmp(subject.reason, CS_SESSION_REASON, strlen(CS_SESSION_REASON)) == 0)
 		hint = psprintf("The background worker delivers when that session has ended. If it hangs: SELECT pg_cancel_backend(%d);",
 						atoi(subject.reason + strlen(CS_SESSION_REASON)));
+	else if (hint == NULL && strncmp(subject.reason, LOCKED_REASON, strlen(LOCKED_REASON)) == 0)
+		hint = "The background worker goes on when that transaction ends. To see which have not: SELECT pid, usename, state, xact_start FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start;";
 	else if (hint == NULL && source && strncmp(subject.reason, REPLACED_REASON, strlen(REPLACED_REASON)) == 0)
 		hint = hint_of_replaced(subject.reason, source, server);
 	else if (source && strncmp(subject.reason, "removals wait", 13) == 0)

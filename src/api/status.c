@@ -39,12 +39,12 @@ typedef struct CsRuntime
 } CsRuntime;
 
 static void
-put_runtime(int endpoint, int in_flight, int64 waiting, double pace, void *arg)
+put_runtime(int endpoint, int in_flight, int64 waiting, double pace, bool locked, void *arg)
 {
 	CsRuntime  *runtime = arg;
-	Datum		values[4] = {Int32GetDatum(endpoint), Int32GetDatum(in_flight), Int64GetDatum(waiting),
-	Float8GetDatum(pace)};
-	bool		nulls[4] = {0};
+	Datum		values[5] = {Int32GetDatum(endpoint), Int32GetDatum(in_flight), Int64GetDatum(waiting),
+	Float8GetDatum(pace), BoolGetDatum(locked)};
+	bool		nulls[5] = {0};
 
 	if (list_member_int(runtime->endpoints, endpoint))
 		tuplestore_putvalues(runtime->result->setResult, runtime->result->setDesc, values, nulls);

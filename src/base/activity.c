@@ -31,6 +31,7 @@ typedef struct CsActivity
 	int			in_flight;
 	int64		waiting;		/* contacts, for a pull */
 	double		pace;
+	bool		locked;			/* somebody has locked what is stored of it */
 } CsActivity;
 
 /* The lock protects all of it. */
@@ -105,7 +106,7 @@ find_row(int endpoint)
 
 /* Show this of an endpoint of this database; in the worker only. */
 void
-cs_activity_publish(int endpoint, int in_flight, int64 waiting, double pace)
+cs_activity_publish(int endpoint, int in_flight, int64 waiting, double pace, bool locked)
 {
 	CsActivity *row;
 
@@ -120,6 +121,7 @@ cs_activity_publish(int endpoint, int in_flight, int64 waiting, double pace)
 		row->in_flight = in_flight;
 		row->waiting = waiting;
 		row->pace = pace;
+		row->locked = locked;
 	}
 	LWLockRelease(shared->lock);
 }
@@ -137,8 +139,8 @@ cs_activity_clear(void)
 
 /* Visit what is shown of this database. */
 void
-cs_activity_visit(void (*visit) (int endpoint, int in_flight, int64 waiting, double pace, void *arg),
-				  void *arg)
+cs_activity_visit(void (*visit) (int endpoint, int in_flight, int64 waiting, double pace, bool locked,
+								 void *arg), void *arg)
 {
 	CsActivity *rows;
 	int			n;
@@ -152,6 +154,6 @@ cs_activity_visit(void (*visit) (int endpoint, int in_flight, int64 waiting, dou
 	LWLockRelease(shared->lock);
 	for (int i = 0; i < n; i++)
 		if (rows[i].dboid == MyDatabaseId)
-			visit(rows[i].endpoint, rows[i].in_flight, rows[i].waiting, rows[i].pace, arg);
+			visit(rows[i].endpoint, rows[i].in_flight, rows[i].waiting, rows[i].pace, rows[i].locked, arg);
 	pfree(rows);
 }

@@ -53,6 +53,7 @@ typedef struct CsSlot
 	TimestampTz until;			/* end of a BACKOFF */
 	int			failures;		/* workers that did not live long, in a row */
 	bool		no_process;		/* there was none left for the worker */
+	bool		locked_out;		/* somebody has locked what the worker needs */
 	Oid			stale_server;	/* the access token of this server and user */
 	Oid			stale_role;		/* ... mapping is to be refreshed */
 	pg_atomic_uint32 attention;
@@ -315,7 +316,7 @@ cs_shmem_worker_state(void)
 	LWLockAcquire(shared->lock, LW_SHARED);
 	slot = find_slot(MyDatabaseId);
 	if (slot && slot->state == CS_SLOT_RUNNING)
-		word = "running";
+		word = slot->locked_out ? "waiting for a lock" : "running";
 	else if (slot && slot->state == CS_SLOT_BACKOFF && slot->failures > 0)
 		word = "restarting after an error";
 	else if (slot && slot->no_process)
@@ -488,6 +489,7 @@ cs_shmem_attach_worker(Oid dboid)
 	{
 		my_slot->state = CS_SLOT_RUNNING;
 		my_slot->pid = MyProcPid;
+		my_slot->locked_out = false;
 		my_slot->procno = CS_MY_PROC_NUMBER;
 		pg_atomic_write_u32(&my_slot->attention, CS_NEWS);
 	}
@@ -523,6 +525,17 @@ bool
 cs_shmem_is_worker(void)
 {
 	return my_slot != NULL;
+}
+
+/* Show whether somebody has locked a table that this worker needs for everything. */
+void
+cs_shmem_show_lock(bool locked_out)
+{
+	if (my_slot == NULL || my_slot->locked_out == locked_out)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	my_slot->locked_out = locked_out;
+	LWLockRelease(shared->lock);
 }
 
 bool

@@ -49,6 +49,7 @@ extern void cs_shmem_reap(Oid dboid);
 extern void cs_shmem_attach_worker(Oid dboid);
 extern void cs_shmem_detach_worker(bool absent, bool asked);
 extern bool cs_shmem_is_worker(void);
+extern void cs_shmem_show_lock(bool locked_out);
 extern bool cs_shmem_asked_to_leave(void);
 extern bool cs_shmem_take_news(void);
 extern bool cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid);

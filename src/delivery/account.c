@@ -583,10 +583,13 @@ void
 cs_account_publish(CsAccount *account)
 {
 	int			in_flight = account->in_flight + account->listing;
+	bool		locked = Max(Max(account->locked_until, account->store_at), account->kept_until) > cs_clock_now();
 
-	if (account->published == in_flight && account->nwaiting_published == account->nwaiting)
+	if (account->published == in_flight && account->nwaiting_published == account->nwaiting &&
+		account->locked_published == locked)
 		return;
+	account->locked_published = locked;
 	account->published = in_flight;
 	account->nwaiting_published = account->nwaiting;
-	cs_activity_publish(account->id, in_flight, account->nwaiting, account->pace.rate);
+	cs_activity_publish(account->id, in_flight, account->nwaiting, account->pace.rate, locked);
 }

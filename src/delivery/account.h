@@ -89,6 +89,7 @@ typedef struct CsAccount
 	double		locked_until;	/* somebody has locked what is stored of it:
 								 * nothing is read or stored before */
 	double		store_at;		/* the same of its health, and its lanes' */
+	double		kept_until;		/* the same of outcomes */
 	bool		probed_by_repeat;	/* the last probe was a repeated call */
 	bool		halt_notified;	/* as stored: listeners were told of the halt */
 	bool		synced_since_halt;	/* a contact was */
@@ -124,6 +125,7 @@ typedef struct CsAccount
 	int			in_flight;		/* calls */
 	int			published;		/* in_flight as status shows it */
 	int64		nwaiting_published;
+	bool		locked_published;
 	dlist_head	ready;			/* calls that wait for their time */
 	dlist_head	flying;			/* calls in flight */
 	int64		last_batch;		/* number of the last batch */

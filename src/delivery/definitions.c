@@ -51,6 +51,9 @@
 #include "store/watch.h"
 #include "store/watch_store.h"
 
+/* What a lock kept from following its table is tried again after (s). */
+#define FOLLOW_PAUSE	10.0
+
 /* What is stored at present. */
 typedef struct CsStoredDefinitions
 {
@@ -58,6 +61,8 @@ typedef struct CsStoredDefinitions
 	List	   *watches;		/* of CsWatch */
 	List	   *notes;			/* of CsForgetNote */
 	List	   *scanned;		/* ids of the watches that have scans */
+	bool		followed;		/* no lock kept a watch from following its
+								 * table */
 } CsStoredDefinitions;
 
 static CsAccount *
@@ -88,7 +93,6 @@ add_lane(CsDefinitions *definitions, CsAccount *account, CsWatch *watch, uint64 
 	lane = cs_lane_create(account, account->id, watch, definitions->locks);
 	lane->budget = watch ? account->budget : NULL;
 	lane->unconfirmed_below = unconfirmed_below;
-	cs_held_up_tell(definitions->held_up, lane, cs_clock_now());
 	account->lanes = lappend(account->lanes, lane);
 	lane->has_failures = cs_failure_exists(account->id, lane->watch_id);
 	cs_scan_load(lane, true);
@@ -336,13 +340,8 @@ cs_definitions_hold_up(CsDefinitions *definitions, CsAccount *account, double no
 void
 cs_definitions_go_on(CsDefinitions *definitions, CsAccount *account)
 {
-	ListCell   *lc;
-
-	if (cs_held_up_until(definitions->held_up, account->id) == 0)
-		return;
-	definitions->held_up = cs_held_up_forget(definitions->held_up, account->id);
-	foreach(lc, account->lanes)
-		cs_lane_wait_is_over(lfirst(lc));
+	if (cs_held_up_until(definitions->held_up, account->id) > 0)
+		definitions->held_up = cs_held_up_forget(definitions->held_up, account->id);
 }
 
 /* Read the options of all servers again. */
@@ -424,7 +423,7 @@ load_stored(CsStoredDefinitions *stored)
 
 	cs_database_identity_check_timeline();
 	cs_orphans_drop();
-	(void) cs_ddl_follow_renames(0);
+	stored->followed = cs_ddl_follow_renames(0);
 	if (MyBgworkerEntry != NULL)
 		cs_database_identity_warn();
 	MemoryContextSwitchTo(context);
@@ -504,6 +503,7 @@ cs_definitions_load(CsDefinitions *definitions, double now)
 	cs_sql_enter(&scope);
 	MemoryContextSwitchTo(scratch);
 	load_stored(&stored);
+	definitions->follow_at = stored.followed ? 0 : now + FOLLOW_PAUSE;
 	list_free(definitions->elsewhere);
 	definitions->elsewhere = NIL;
 	drop_gone(definitions, &stored);

@@ -31,6 +31,8 @@ typedef struct CsDefinitions
 	List	   *accounts;		/* of CsAccount */
 	List	   *held_up;		/* of CsHeldUp */
 	List	   *budgets;		/* of CsBudget */
+	double		follow_at;		/* a watch is to follow its table then; 0:
+								 * none */
 } CsDefinitions;
 
 /* These need a transaction. */

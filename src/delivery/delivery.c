@@ -344,6 +344,14 @@ cs_delivery_session_has_ended(CsDelivery *delivery)
 	return ended;
 }
 
+/* Load definitions again, if a watch could not follow its table for a lock. */
+static void
+follow_again(CsDelivery *delivery)
+{
+	if (delivery->definitions.follow_at > 0 && delivery->definitions.follow_at <= cs_clock_now())
+		cs_delivery_reload(delivery);
+}
+
 /* Finish what had to wait for outcomes of calls that were in flight. */
 static void
 finish_reload(CsDelivery *delivery)
@@ -484,6 +492,7 @@ cs_delivery_run(CsDelivery *delivery)
 	if (!delivery->draining)
 		send_all(delivery);
 	settle(delivery);
+	follow_again(delivery);
 	finish_reload(delivery);
 	cs_accounts_publish(delivery->definitions.accounts);
 	MemoryContextSwitchTo(old);

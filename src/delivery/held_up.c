@@ -20,7 +20,6 @@ typedef struct CsHeldUp
 {
 	int			endpoint;
 	int			times;			/* in a row */
-	double		since;
 	double		until;
 } CsHeldUp;
 
@@ -45,7 +44,6 @@ cs_held_up_note(List *all, int endpoint, double now)
 	{
 		held_up = palloc0(sizeof(CsHeldUp));
 		held_up->endpoint = endpoint;
-		held_up->since = now;
 		all = lappend(all, held_up);
 	}
 	held_up->until = now + Min(PAUSE * (1 << Min(held_up->times++, 10)), MAX_PAUSE);
@@ -80,17 +78,4 @@ cs_held_up_until(const List *all, int endpoint)
 	const CsHeldUp *held_up = find(all, endpoint);
 
 	return held_up ? held_up->until : 0;
-}
-
-/* Show in status that a lane waits because its account is held up. */
-void
-cs_held_up_tell(const List *all, CsLane *lane, double now)
-{
-	const CsHeldUp *held_up = find(all, lane->endpoint_id);
-
-	if (held_up == NULL || lane->watch == NULL)
-		return;
-	lane->waiting_since = held_up->since;
-	cs_lane_wait(lane, NULL, "an open transaction has locked what is stored of the server or the watch", now,
-				 held_up->until);
 }

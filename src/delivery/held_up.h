@@ -12,13 +12,10 @@
 
 #include "nodes/pg_list.h"
 
-#include "delivery/lane.h"
-
 /* The lists are of CsHeldUp; those returned replace them. */
 extern List *cs_held_up_note(List *all, int endpoint, double now);
 extern double cs_held_up_wait(const List *all, int endpoint, double now);
 extern List *cs_held_up_forget(List *all, int endpoint);
 extern double cs_held_up_until(const List *all, int endpoint);
-extern void cs_held_up_tell(const List *all, CsLane *lane, double now);
 
 #endif							/* CS_DELIVERY_HELD_UP_H */

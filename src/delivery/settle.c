@@ -348,6 +348,7 @@ store_or_keep(CsLaneOutcomes *outcomes)
 	outcomes->pause = Max(LOCKED_PAUSE, Min(outcomes->pause * 2, MAX_LOCKED_PAUSE));
 	outcomes->not_before = cs_clock_now() + outcomes->pause;
 	outcomes->lane->not_before = Max(outcomes->lane->not_before, outcomes->not_before);
+	outcomes->lane->account->kept_until = outcomes->not_before;
 }
 
 /* Store the health of each account by itself. */

@@ -264,6 +264,7 @@ deliver_until_end(void *arg)
 	CsDelivery *delivery = arg;
 
 	cs_delivery_load(delivery);
+	cs_shmem_show_lock(false);
 	while (!is_ending() && reload_if_changed(delivery))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -291,6 +292,7 @@ deliver(void)
 	cs_delivery_close(delivery);
 	if (ended || is_ending())
 		return;
+	cs_shmem_show_lock(true);
 	pgstat_report_activity(STATE_IDLE, "contactsync: waiting for an open transaction that has locked a table of the extension");
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOCKED_MS,
 					 PG_WAIT_EXTENSION);
