@@ -231,7 +231,7 @@ foreach my $ends (0, 1)
 		SELECT contactsync_reconcile('customers', 'slow', automations => 'accepted')});
 	sql(q{SELECT contactsync_resume('slow')}) if $ends;
 	answer();
-	is(name_of($alone), 'A', 'the row of a watch that is made again is sent, since a call for it was under way' . ($ends && ', also when the worker ended'));
+	is(name_of($alone), 'A', 'the row of a watch that is made again is sent, since a call for it was under way' . ($ends ? ', also when the worker ended' : ''));
 	is(name_of($shared), 'B', '... and another row speaks for a contact that the row of a watch has left');
 }
 
