@@ -275,6 +275,7 @@ cs_known_apply(const CsItem *item)
 	contact->opted_out = cs_claim_is_closed(&facts);
 	contact->leaves_opt_out = facts.leaves_opt_out;
 	contact->refused = cs_claim_is_refused(&facts);
+	contact->was_held = item->person.remembered && item->person.memory.state == CS_MEMORY_HELD;
 	contact->known = item->known.synced_at != 0 && item->known.action == 'u' && !may_be_lost(item);
 	contact->remote_id = item->known.remote_id;
 	contact->topics = item->known.topics;

@@ -131,6 +131,8 @@ typedef struct CsContact
 								 * we know */
 	bool		inherits;		/* ... for another contact, which had the
 								 * address before */
+	bool		was_held;		/* nothing is known but that the address had a
+								 * contact, of which consent was not claimed */
 	char	   *remote_status;	/* the provider's own status, or NULL */
 	bool		withheld;		/* not to be created: updated where it exists */
 	bool		reopens;		/* the claim ends what is remembered as closed */

@@ -96,10 +96,14 @@ my $timed = q{SELECT contactsync_watch('timed', 'owltest', '{"email": "email", "
 $node->safe_psql('postgres', "CREATE TABLE timed (id int PRIMARY KEY, email text, name text, wants boolean, at timestamptz); $timed");
 change(q{INSERT INTO timed VALUES (1, 'una@acme.io', 'Una', true, '2026-01-01')});
 is(change(q{UPDATE timed SET email = 'uma@acme.io'}), 'PUT /contacts/ID 200', 'a contact moves');
+$sandbox->call('POST', 'owlat/people', { account => 'owltest', email => 'yan@acme.io', act => 'opt_in', topic => $topic });
+change(q{INSERT INTO timed VALUES (2, 'yan@acme.io', 'Yan', true, NULL)});
+is(change(q{UPDATE timed SET email = 'yannick@acme.io' WHERE id = 2}), 'PUT /contacts/ID 200', 'so does one whose consent is held');
 $node->safe_psql('postgres', q{SELECT contactsync_unwatch('people', 'owltest'), contactsync_unwatch('timed', 'owltest'); DROP SERVER owltest CASCADE});
 create_server($node, $sandbox, 'owlat', account => 'owltest', server => { topic_id => $topic, on_email_change => 'follow', pace => 500, burst => 50 });
 $node->safe_psql('postgres', $timed);
-is(change(q{UPDATE timed SET at = clock_timestamp()}), "PUT /contacts/uma\@acme.io 200\nPOST /topics/$topic/contacts 201", 'a word for it, to a server that is made again, creates no second contact');
+is(change(q{UPDATE timed SET name = 'Yann' WHERE id = 2}), 'PUT /contacts/yannick@acme.io 200', 'a server that is made again creates no second contact for that');
+is(change(q{UPDATE timed SET at = clock_timestamp() WHERE id = 1}), "PUT /contacts/uma\@acme.io 200\nPOST /topics/$topic/contacts 201", 'a word for it, to a server that is made again, creates no second contact');
 is(scalar(grep { $_->{email} eq 'uma@acme.io' } @{ $sandbox->contacts('owlat', account => 'owltest') }), 1, 'there is one contact with the address');
 $node->safe_psql('postgres', 'CREATE TABLE deleted (id int PRIMARY KEY, email text, name text, wants boolean); ' . sprintf($watch, 'deleted'));
 change(q{SELECT contactsync_unwatch('timed', 'owltest')});

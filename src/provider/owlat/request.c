@@ -156,7 +156,7 @@ may_have_moved(const CsEndpoint *endpoint, const CsContact *contact)
 	const CsOwlat *owlat = cs_provider_settings(endpoint);
 
 	return owlat->follow_email && !contact->known &&
-		(contact->claimed || (contact->opted_out && !contact->refused));
+		(contact->claimed || contact->was_held || (contact->opted_out && !contact->refused));
 }
 
 CsOwlatCall
