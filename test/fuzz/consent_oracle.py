@@ -134,6 +134,7 @@ class Ledger:
         self.given_up = set()       # identities whose watch ended, so that on_delete does not apply
         self.remapped = set()       # uids of rows whose identity another mapping changed, and that were not read since
         self.upserted = {}          # address: (opt, name, step)
+        self.unmade = set()         # those of them without a contact at a quiet point: the upsert was withheld, and made none
         self.events_read = 0
         self.claims_all = False
         self.restored = False       # after a restore an unknown address may have been claimed before
@@ -233,10 +234,14 @@ class Ledger:
         self.lacking |= self.stood - present
         for address in {*self.memories, *standing}:
             memory = self.memories[address]
-            if not standing[address] and address not in self.upserted:
+            if not standing[address] and not self._is_upserted(address):
                 memory.gap = True
             if any(self.says(row) is False for row in standing[address]):
                 memory.row_said_no = True
+
+    def _is_upserted(self, address):
+        """Whether the contact of an address "made by contactsync_upsert() stands until an upsert or forget ends it"."""
+        return address in self.upserted and address not in self.unmade
 
     def _refusing(self, rows):
         return {self.account.identity(row) for row in self.standing(rows, seen_only=False) if self.says(row) is False}
@@ -342,6 +347,7 @@ class Ledger:
         # without opt_in it says nothing, and its contact "stands until an upsert or forget ends it"
         said = opt if opt is not None else self.upserted.get(address, (None,))[0]
         self.upserted[address] = (said, name, step)
+        self.unmade.discard(address)
 
     def unwatched(self, rows, table):
         """Record the end of a watch; its contacts are not removed any more."""
@@ -352,7 +358,7 @@ class Ledger:
         self.given_up |= self.stood - {self.account.identity(row) for row in self.standing(rows)}
         others = {row.address for row in self.standing(rows)}
         for address, memory in self.memories.items():
-            if address not in self.upserted and address not in others:
+            if not self._is_upserted(address) and address not in others:
                 memory.abandoned = memory.gap = True
 
     def remap(self, rows):
@@ -452,6 +458,8 @@ class Ledger:
         gained = set(event.get("gained", ())) - {UNASKED}
         if "new" in event:
             self.ours.add(event["new"])
+            if not any(row.address == address for row in self.standing(self.rows, seen_only=False)):
+                self.unmade.discard(address)
         if kind == "withdrawn":
             memory.withdrawn_at = event["journal"]
         # "a consent is claimed once per word of the person, whatever rows, keys, ... come and go in between": who was claimed at
@@ -516,13 +524,14 @@ class Ledger:
         for row in self.standing(rows):
             standing[row.address].append(row)
         failed = self._failed(standing, failures)
+        self.unmade |= self.upserted.keys() - {self.account.address_of(contact) for contact in contacts}
         for address, memory in self.memories.items():
             there = self.account.subscribed(reach.get(address), contacts)
             self._quiet_words(address, memory, there, address in failed, standing[address], contacts)
             if standing[address]:
                 memory.settled = memory.said
             anybody = [row for row in self.standing(rows, seen_only=False) if row.address == address]
-            memory.gap = not anybody and address not in self.upserted
+            memory.gap = not anybody and not self._is_upserted(address)
             memory.row_said_no = any(self.says(row) is False for row in anybody)
         self.lacking = self.stood - {self.account.identity(row) for row in self.standing(rows, seen_only=False)}
         self.refusing = self._refusing(rows)
@@ -641,7 +650,7 @@ class Ledger:
         for contact in contacts:
             address = self.account.values(contact)[0]
             memory = self.memories.get(address)
-            if (any(self.account.is_of(contact, row) for row in standing) or address in self.upserted or memory is None
+            if (any(self.account.is_of(contact, row) for row in standing) or self._is_upserted(address) or memory is None
                     or memory.abandoned or self.account.identity_of(contact) in self.given_up or not memory.known or contact["id"] not in self.ours):
                 continue
             if self.account.on_delete == "delete" and self.account.can_delete(contact):

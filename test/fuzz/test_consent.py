@@ -410,6 +410,34 @@ class Removals(OracleTest):
         self.quiet()
         self.assert_found("stale")
 
+    def test_what_an_upsert_made_stays_without_a_row(self):
+        self.ledger.upsert(1, 0, JANE, True, "N", set())
+        self.claim()
+        self.quiet()
+        self.commit(self.row(1))
+        self.commit(gone=[1])
+        self.remove()
+        self.assert_found("removed")
+
+    def test_but_not_what_a_row_made_after_the_upsert_was_withheld(self):
+        self.ledger.upsert(1, 0, JANE, True, "N", set())
+        self.quiet()
+        self.claimed()
+        self.commit(gone=[1])
+        self.remove()
+        self.quiet()
+        self.ledger.finish(self.rows, list(self.contacts.values()), list(self.people.values()))
+        self.assert_found()
+
+    def test_nor_is_it_left(self):
+        self.ledger.upsert(1, 0, JANE, True, "N", set())
+        self.quiet()
+        self.claimed()
+        self.commit(gone=[1])
+        self.quiet()
+        self.ledger.finish(self.rows, list(self.contacts.values()), list(self.people.values()))
+        self.assert_found("left")
+
     def test_the_end_of_a_server_ends_no_upsert(self):
         self.ledger.upsert(1, 0, JANE, True, "N", set())
         self.claim()
