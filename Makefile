@@ -4,7 +4,7 @@
 #   make installcheck      test the installed extension on temporary servers
 #   make tempcheck         build and test in a temporary directory; nothing needs to be installed or configured
 #   make lint indent       check the sources; format the C files
-#   make chaos             kill processes while providers fail; ARGS="--kills 500 --changes 300000 --cells 60" is the long form
+#   make chaos             kill processes while providers fail; ARGS="--kills 500 --changes 300000 --cells 50" is the long form
 #   make mutate            break the source in many ways, one at a time, and check that the tests notice
 #   make coverage asan valgrind fuzz bench dist
 #   make print-VAR         print the value of a variable

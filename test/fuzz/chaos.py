@@ -146,10 +146,21 @@ class Killer:
             (1, "immediate restart", lambda: self.restart("immediate")),
             (1, "fast restart", lambda: self.restart("fast"))]
 
+    def fill(self):
+        """Have more to send, of the tenant whose pace is the slowest, than the pace allows before what comes next."""
+        sessions = self.chaos.tenants[0].sessions
+        for session in sessions:
+            session.wanted.set()
+        end = time.monotonic() + 5
+        while any(session.wanted.is_set() for session in sessions) and time.monotonic() < end:
+            time.sleep(0.01)
+
     def strike(self):
         """Stop something, wait until a change arrives again, and return whether there was a process to stop."""
         database, kinds = self.kinds()
         _, name, act = self.rng.choices(kinds, [weight for weight, _, _ in kinds])[0]
+        if self.rng.random() < 0.4:
+            self.fill()
         begin = time.monotonic()
         self.chaos.judge.cuts.append(begin)
         try:
@@ -364,7 +375,8 @@ class Chaos:
             "asynchronous commits that a crash undid": sum(session.lost for session in sessions), "calls": counts["calls"],
             "calls that met a fault": counts["faults met"], **self.acts, "lost": counts["lost"], "stale": counts["stale"], "duplicates": counts["duplicate"],
             "harmed": self.judge.harmed(), "stuck": counts["stuck"], "out of order": counts["order"], "overlapping": counts["overlap"],
-            "keys for two bodies": counts["key"], "paces exceeded": counts["pace"], **self.judge.shown_verdicts()}
+            "keys for two bodies": counts["key"], "paces exceeded": counts["pace"],
+            "% of a bucket more than one, at most": max(0, round(max(-100 * bucket.lowest / bucket.burst for bucket in self.judge.buckets.values()))), **self.judge.shown_verdicts()}
         print()
         for name, number in lines.items():
             print(f"{number:9}  {name}")

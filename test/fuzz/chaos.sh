@@ -3,8 +3,9 @@
 #
 # usage: test/fuzz/chaos.sh [--seed N] [--seconds N] [--kills N] [--changes N] [--round SECONDS] [--databases N] [--cells N] [--show N] [--verbose] [--keep]
 #
-# Without arguments it runs for about a minute; the long form is --kills 500 --changes 300000 --cells 60. The seed, which it
-# prints, reproduces the same choices, though not the same timing. Needs python3-psycopg2 in addition to the packages of the tests.
+# Without arguments it runs for three rounds of 8 seconds, and the quiet after each; the long form is --kills 500 --changes 300000
+# --cells 50. The seed, which it prints, reproduces the same choices, though not the same timing. Needs python3-psycopg2 in
+# addition to the packages of the tests.
 set -u
 # shellcheck source=test/prefix.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../prefix.sh"

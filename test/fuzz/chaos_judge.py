@@ -140,7 +140,7 @@ class Judge:
             for server, key, upsert_key, *reason in tenant.sql("SELECT server, key, upsert_key, reason, code, message FROM contactsync.failures"):
                 failures[server][upsert_key or key] = ", ".join(filter(None, reason))
             self.held = set(tenant.sql("""
-                SELECT server, lower(upsert_key) FROM contactsync.contacts WHERE consent = 'held'
+                SELECT server, lower(upsert_key) FROM contactsync.contacts WHERE consent IN ('held', 'opted out')
                 UNION ALL SELECT e.server, lower(r.upsert_key) FROM contactsync.source_row r JOIN contactsync.endpoint e ON e.id = r.endpoint
                 WHERE r.withheld""", user="admin"))
             for account in tenant.accounts.values():
@@ -254,7 +254,7 @@ class Judge:
             cell.step_number += len(cell.ops) + 1
 
     def _is_held(self, cell, account, verdict):
-        """Whether a word was missed, and the status says so: "a word that is given within moments of other changes of the same
+        """Whether a word was missed, and contactsync says that consent is held, or that the person opted out: "a word that is given within moments of other changes of the same
         person can be missed; the contact is held then" (docs/consent.md)."""
         address = verdict.address
         if verdict.kind != "stale" or not verdict.text.startswith("consent did not arrive"):

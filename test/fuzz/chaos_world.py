@@ -147,6 +147,7 @@ class Session(threading.Thread):
         self.over = threading.Event()
         self.blow = None                    # (signal, delay): what the backend gets in its next COMMIT
         self.struck = threading.Event()
+        self.wanted = threading.Event()     # a bulk change
         self.changes = self.commits = self.lost = 0
         self.problems = []
         self.failure = None
@@ -163,7 +164,9 @@ class Session(threading.Thread):
             while not self.over.is_set():
                 with self.gate:
                     draw = self.rng.random()
-                    if draw < self.tenant.place.options.bulk:
+                    if self.wanted.is_set():
+                        self.rename_everybody()
+                    elif draw < self.tenant.place.options.bulk:
                         self.bulk()
                     elif draw < 0.1:
                         self.end_prepared()
@@ -328,6 +331,12 @@ class Session(threading.Thread):
             ("insert", self.insert_everybody())])
         self.commit(f"bulk: {text}", sql, self.cells)
 
+    def rename_everybody(self):
+        """Have something to send of each row."""
+        self.end_prepared()
+        self.commit("bulk: everybody", f"UPDATE w SET name = 'B{next(self.tenant.numbers)}' WHERE uid >= {self.low} AND uid < {self.high}", self.cells)
+        self.wanted.clear()
+
     def insert_everybody(self):
         """Insert those people who have no row."""
         return "; ".join(cell.insert_sql(person=person) for cell in self.cells for person in cell.missing()) or "SELECT 1"
@@ -358,6 +367,8 @@ class Tenant(History):
     def vary(self, account):
         """Choose pace and guards, which differ between accounts."""
         pace, burst = account.rng.choice([("500", "100"), ("500", "100"), ("20", "60"), ("8", "60")])
+        if account.provider == "campaignlark" and self.number == 0:
+            pace, burst = "0.5", "60"       # so slow that a restart fills little of its bucket
         account.options.update({"pace": pace, "burst": burst, "bulk_guard": account.rng.choice(["0", "0", "100"])})
         if account.provider == "caramel":
             account.options["form_pace"] = pace
