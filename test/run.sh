@@ -159,7 +159,7 @@ consent() {
 
 # Kill processes while providers fail, for a short time.
 chaos() {
-    "$top/test/fuzz/chaos.sh" --seed 2 --seconds 16
+    "$top/test/fuzz/chaos.sh" --seed 2 --seconds 16 --cells 10
 }
 
 # Run the regression tests, and those of the worker that deliver, fail and crash, with the server's memory checked.
