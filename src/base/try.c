@@ -16,8 +16,11 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/interrupt.h"
+#include "base/shmem.h"
 #include "base/try.h"
 
 /* An SQLSTATE, or its class, and what it means; the first that fits counts. */
@@ -35,6 +38,38 @@ static const struct
 	{ERRCODE_INVALID_SCHEMA_NAME, true, CS_TRY_BROKEN},
 	{ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, true, CS_TRY_BROKEN},
 };
+
+/* The time between two warnings of what the server lacks. */
+#define WARNING_SECONDS		60
+
+/* What the last error that has to wait says that the server lacks; "" if that was a lock. */
+static char lack[256];
+
+const char *
+cs_try_lack(const char *otherwise)
+{
+	return lack[0] ? lack : otherwise;
+}
+
+/* Remember why something has to be done later, and tell whoever reads the log of the worker. */
+static void
+note_later(const ErrorData *error)
+{
+	static TimestampTz warned_at = 0;
+	TimestampTz now = cs_clock_steady();
+
+	lack[0] = '\0';
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INSUFFICIENT_RESOURCES || error->message == NULL)
+		return;
+	strlcpy(lack, error->message, sizeof(lack));
+	if (!cs_shmem_is_worker() || !TimestampDifferenceExceeds(warned_at, now, WARNING_SECONDS * 1000))
+		return;
+	warned_at = now;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("contactsync waits: %s", lack),
+			 error->hint ? errhint("%s", error->hint) : 0));
+}
 
 /* Return what an error means; what is not in the table is a row's own error. */
 static CsTryResult
@@ -95,6 +130,8 @@ cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout, ErrorData *
 		RollbackAndReleaseCurrentSubTransaction();
 		if (result == CS_TRY_CANCELLED)
 			ReThrowError(caught);
+		if (result == CS_TRY_LATER)
+			note_later(caught);
 		if (error)
 			*error = caught;
 		else
@@ -150,8 +187,7 @@ cs_try_transactions(void (*run) (void *arg), void *arg, void (*roll_back) (void)
 			PG_RE_THROW();
 		FlushErrorState();
 		roll_back();
-		ereport(DEBUG1,
-				(errmsg_internal("contactsync waits: %s", error->message)));
+		note_later(error);
 		FreeErrorData(error);
 	}
 	PG_END_TRY();

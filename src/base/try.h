@@ -37,6 +37,9 @@ typedef enum CsTryResult
 
 extern CsTryResult cs_try(void (*run) (void *arg), void *arg, const char *lock_timeout,
 						  ErrorData **error);
+
+/* What the server lacks, such as room on disk, if the last CS_TRY_LATER was for that; else "otherwise". */
+extern const char *cs_try_lack(const char *otherwise);
 extern CsTryResult cs_try_narrow(CsTryResult result, CsTryResult without_rows);
 extern bool cs_try_transactions(void (*run) (void *arg), void *arg, void (*roll_back) (void));
 extern void cs_try_and_undo(void (*run) (void *arg), void *arg);

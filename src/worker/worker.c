@@ -288,12 +288,14 @@ deliver(void)
 {
 	CsDelivery *delivery = cs_delivery_open(&transactions, 0);
 	bool		ended = cs_try_transactions(deliver_until_end, delivery, roll_back);
+	char		activity[320];
 
 	cs_delivery_close(delivery);
 	if (ended || is_ending())
 		return;
-	cs_shmem_show_lock(true);
-	pgstat_report_activity(STATE_IDLE, "contactsync: waiting for an open transaction that has locked a table of the extension");
+	cs_shmem_show_lock(cs_try_lack(NULL) == NULL);
+	snprintf(activity, sizeof(activity), "contactsync: waiting: %s", cs_try_lack("an open transaction has locked a table of the extension"));
+	pgstat_report_activity(STATE_IDLE, activity);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOCKED_MS,
 					 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);

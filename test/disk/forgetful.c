@@ -14,6 +14,8 @@
  *		names/...		the durable names: directories, and links into files/
  *		synced			modified by each call
  *
+ * While a file "full" is in the shadow, files of relations cannot grow.
+ *
  * As with ext4 and XFS, a file that is synced keeps its name as well, with the
  * directories above it; that a file was renamed or removed is durable when its
  * directory is synced.
@@ -37,6 +39,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define BLOCK_SIZE	8192
@@ -312,4 +316,49 @@ int
 fdatasync(int fd)
 {
 	return make_durable(fd);
+}
+
+/* Is there no room for a file of a relation up to that offset? */
+static int
+is_full(int fd, off_t end)
+{
+	char		buffer[PATH_MAX];
+	const char *name;
+	struct stat status;
+
+	return data != NULL && access(in_shadow(buffer, "", "full"), F_OK) == 0 &&
+		(name = name_of(fd, buffer)) != NULL && strncmp(name, "base/", 5) == 0 &&
+		fstat(fd, &status) == 0 && end > status.st_size;
+}
+
+static int
+refuse(void)
+{
+	errno = ENOSPC;
+	return -1;
+}
+
+ssize_t
+pwrite(int fd, const void *bytes, size_t n, off_t offset)
+{
+	return is_full(fd, offset + n) ? refuse() : syscall(SYS_pwrite64, fd, bytes, n, offset);
+}
+
+ssize_t
+pwritev(int fd, const struct iovec *parts, int n, off_t offset)
+{
+	off_t		end = offset;
+
+	for (int i = 0; i < n; i++)
+		end += parts[i].iov_len;
+	/* the kernel takes the offset as two words, of which the second is unused on 64 bits */
+	return is_full(fd, end) ? refuse() : syscall(SYS_pwritev, fd, parts, n, offset, 0);
+}
+
+int
+posix_fallocate(int fd, off_t offset, off_t length)
+{
+	if (is_full(fd, offset + length))
+		return ENOSPC;
+	return syscall(SYS_fallocate, fd, 0, offset, length) == 0 ? 0 : errno;
 }
