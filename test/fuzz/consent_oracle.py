@@ -391,7 +391,7 @@ class Ledger:
     def backup(self):
         """Return what a restored backup brings back."""
         return copy.deepcopy((self.seen, self.spoke, self.echo, self.upserted, self.claims_all, {
-            address: memory.newest for address, memory in self.memories.items() if memory.known}))
+            address: (memory.newest, memory.said) for address, memory in self.memories.items() if memory.known}))
 
     def reverted(self, backup, rows):
         """Record that an old backup was restored. Words since then may be lost, and need not arrive; nothing is claimed anew for that."""
@@ -404,8 +404,11 @@ class Ledger:
             for word in memory.words:
                 word.required = False
             memory.known = address in known
-            memory.said = memory.settled = max(said[address], key=lambda item: item[0])[1] if said[address] else None
-            memory.newest = known.get(address)
+            memory.newest, before = known.get(address, (None, None))
+            memory.said = max(said[address], key=lambda item: item[0])[1] if said[address] else None
+            if said[address] and memory.said is None:
+                memory.said = before        # "true, null and true again is no change, because null says nothing"
+            memory.settled = memory.said
             memory.told = None
             memory.abandoned |= not said[address]
             memory.gap = True

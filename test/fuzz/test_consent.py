@@ -236,6 +236,18 @@ class Words(OracleTest):
         self.quiet()
         self.assert_found()
 
+    def test_null_says_nothing_in_an_old_backup_either(self):
+        self.claimed()
+        self.leave()
+        self.commit(self.row(1, opt=None))
+        self.requested("changed")
+        self.quiet()
+        self.ledger.reverted(self.ledger.backup(), self.rows)
+        self.quiet()
+        self.commit(self.row(1))
+        self.quiet()
+        self.assert_found()
+
     def test_a_crash_may_forget_the_last_moments(self):
         self.claimed()
         self.ledger.crashed()
