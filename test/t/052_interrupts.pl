@@ -175,7 +175,7 @@ pass('and without');
 
 # a worker that comes up and waits for a catalog, as everybody who connects does; so other sessions cannot be used here
 my $session = $node->background_psql('postgres');
-my $worker_pid = sql($worker);
+my $worker_pid = wait_for('a worker', sub { sql($worker) });
 $session->query_safe('BEGIN; LOCK TABLE pg_db_role_setting IN ACCESS EXCLUSIVE MODE');
 kill 'TERM', $worker_pid;
 my $waiting = wait_for('another worker to wait for the lock',
