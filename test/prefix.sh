@@ -92,6 +92,14 @@ private_postgres() {
     PG_CONFIG=$bindir/pg_config
 }
 
+# Install contactsync from a copy of the sources into such a copy of PostgreSQL: all of the above
+private_installation() {
+    private_dir
+    private_tree
+    private_postgres
+    as_server make -s -C "$tree" PG_CONFIG="$PG_CONFIG" with_llvm=no -j2 install || exit
+}
+
 # Run the server under a command: private_wrap COMMAND...
 private_wrap() {
     as_server mv "$bindir/postgres" "$bindir/postgres.bin"

@@ -28,9 +28,11 @@
 
 CS_FUNCTION(contactsync_hint);
 
-/* What the view status says of an endpoint that a session delivers to. */
-#define LOCKED_REASON		"an open transaction has locked "
+/* What the view status says of an endpoint that a session delivers to, ... */
 #define CS_SESSION_REASON	"contactsync_run() delivers, in the session with pid "
+
+/* ... of one of which something is locked, ... */
+#define LOCKED_REASON		"an open transaction has locked "
 
 /* ... and of a watch when another table has the name of its source. */
 #define REPLACED_REASON		"replaced: another table is called "

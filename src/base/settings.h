@@ -10,7 +10,7 @@
 
 extern double cs_clock_speed;
 extern bool cs_allow_http;
-extern int	cs_launcher_naptime;
+extern int	cs_launcher_naptime;	/* s */
 extern int	cs_probe_interval;	/* s */
 extern int	cs_source_timeout;	/* ms */
 extern int	cs_max_databases;	/* the same as long as the server runs */

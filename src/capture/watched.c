@@ -38,30 +38,24 @@
 #define DROPPED_OBJID		2
 #define DROPPED_OBJSUBID	3
 
-/*
- * Open a table of the extension by an index with one key, unless there is none or
- * somebody has locked it.
- */
-static bool
-open_table(CsKeyedTable *table, const char *name, const char *index)
-{
-	Oid			schema = get_namespace_oid(CS_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-	Oid			index_relid = OidIsValid(schema) ? get_relname_relid(index, schema) : InvalidOid;
-
-	if (!OidIsValid(relid) || !OidIsValid(index_relid) ||
-		!ConditionalLockRelationOid(relid, AccessShareLock))
-		return false;
-	if (!ConditionalLockRelationOid(index_relid, AccessShareLock))
-		return false;
-	cs_keyed_table_open(table, name, index, 1, AccessShareLock);
-	return true;
-}
-
+/* Open the table of watches by source, unless there is none or somebody has locked it. */
 static bool
 open_watches(CsKeyedTable *watches)
 {
-	return open_table(watches, "watch", "watch_source_endpoint_key");
+	static const char *const names[] = {"watch", "watch_source_endpoint_key"};
+	Oid			schema = get_namespace_oid(CS_SCHEMA, true);
+
+	if (!OidIsValid(schema))
+		return false;
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		Oid			relid = get_relname_relid(names[i], schema);
+
+		if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
+			return false;
+	}
+	cs_keyed_table_open(watches, names[0], names[1], 1, AccessShareLock);
+	return true;
 }
 
 /* Is there any watch? */

@@ -25,10 +25,7 @@ done
 [ ${#parts[@]} -gt 0 ] || parts=(sleep end reload roles ddl)
 
 PG_CONFIG='' "$top/test/setup.sh" bench
-private_dir
-private_tree
-private_postgres
-as_server make -s -C "$tree" -j2 PG_CONFIG="$PG_CONFIG" install >/dev/null
+private_installation >/dev/null
 as_server "$bindir/initdb" -D "$work/data" -U postgres -A trust --no-locale --encoding=UTF8 >/dev/null
 as_server tee -a "$work/data/postgresql.conf" >/dev/null <<END
 listen_addresses = ''

@@ -10,10 +10,7 @@ set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/../prefix.sh"
 
 PG_CONFIG='' "$top/test/setup.sh" bench
-private_dir
-private_tree
-private_postgres
-as_server make -s -C "$tree" -j2 PG_CONFIG="$PG_CONFIG" install >/dev/null
+private_installation >/dev/null
 
 as_server "$bindir/initdb" -D "$work/data" -U postgres -A trust >/dev/null
 as_server tee -a "$work/data/postgresql.conf" >/dev/null <<EOF

@@ -32,7 +32,7 @@ import psycopg2
 
 from chaos_judge import Judge
 from chaos_world import Tenant
-from installation import Installation, cpu_seconds
+from installation import Installation, idle_problem
 
 QUIET_SECONDS = 300
 RECOVERY_SECONDS = 60
@@ -323,11 +323,9 @@ class Chaos:
             if pid is None:
                 self.problems.append(f"{database} has no worker")
                 continue
-            before = cpu_seconds(pid)
-            time.sleep(2)
-            used = cpu_seconds(pid) - before
-            if used > 0.1:
-                self.problems.append(f"the idle worker of {database} used {used:.2f} s in 2 s")
+            problem = idle_problem(pid)
+            if problem:
+                self.problems.append(f"the idle worker of {database} {problem}")
 
     def check_log(self):
         with open(self.place.server.log, errors="replace", encoding="utf-8") as log:

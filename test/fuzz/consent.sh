@@ -11,8 +11,5 @@ set -u
 . "$(dirname "${BASH_SOURCE[0]}")/../prefix.sh"
 
 "$top/test/setup.sh" bench || exit
-private_dir
-private_tree
-private_postgres
-as_server make -s -C "$tree" PG_CONFIG="$PG_CONFIG" with_llvm=no -j2 install || exit
+private_installation
 as_server /usr/bin/python3 "$tree/test/fuzz/consent.py" --bindir "$bindir" --work "$work" "$@"

@@ -180,6 +180,14 @@ class Installation:
         return features
 
 
+def idle_problem(pid):
+    """Return what is wrong with a worker that has nothing to do, if it uses the CPU."""
+    before = cpu_seconds(pid)
+    time.sleep(2)
+    used = cpu_seconds(pid) - before
+    return f"used {used:.2f} s in 2 s" if used > 0.1 else None
+
+
 def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat") as stat:
         fields = stat.read().rpartition(")")[2].split()

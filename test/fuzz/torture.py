@@ -36,7 +36,7 @@ import time
 
 import psycopg2
 
-from installation import Sandbox, Server, cpu_seconds
+from installation import Sandbox, Server, idle_problem
 
 ODD = ["a", "b c", "d'e", 'f"g', "h\\i", "{j,k}", "NULL", "l\nm", "ñ–ü", "[1]", "%s", "", "\U0001f600", "tab\there"]
 ACCOUNT = "torture"
@@ -615,11 +615,9 @@ class Torture:
         if pid is None:
             self.problems.append("no worker is running")
             return
-        before = cpu_seconds(pid)
-        time.sleep(2)
-        used = cpu_seconds(pid) - before
-        if used > 0.1:
-            self.problems.append(f"the idle worker used {used:.2f} s in 2 s")
+        problem = idle_problem(pid)
+        if problem:
+            self.problems.append(f"the idle worker {problem}")
 
     def run(self):
         self.set_up()

@@ -5,20 +5,18 @@ use strict;
 use warnings;
 
 use ContactSync;
-use Cwd 'realpath';
-use File::Basename;
 use Test::More;
 
-my $tool = realpath(dirname(__FILE__)) . '/../disk/forgetful.py';
 my $sandbox = start_sandbox();
 my $node = start_node(
 	'fsync' => 'on', 'wal_sync_method' => 'fdatasync', 'restart_after_crash' => 'on',
 	'synchronous_commit' => 'off', 'wal_writer_delay' => '10s', 'wal_writer_flush_after' => '1GB', 'autovacuum' => 'off');
-my ($data, $shadow) = ($node->data_dir, $node->basedir . '/shadow');
-my %disk = (LD_PRELOAD => $node->basedir . '/forgetful.so', FORGETFUL_DATA => realpath($data), FORGETFUL_SHADOW => $shadow);
 
-sub run_tool { PostgreSQL::Test::Utils::system_or_bail('/usr/bin/python3', $tool, @_); return; }
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+$node->safe_psql('postgres', 'CREATE EXTENSION contactsync; CREATE ROLE shop LOGIN; GRANT ALL ON SCHEMA public TO shop');
+$node->stop;
+my $disk = ContactSync::Disk->new($node);
+
+sub sql { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'shop' ]); }
 sub sync_sql { return sql("SET synchronous_commit = on; $_[0]"); }
 
 # Start the server; without the library there is no worker, so that the application is first.
@@ -27,15 +25,13 @@ sub start
 	my ($libraries) = @_;
 
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$libraries'");
-	local @ENV{ keys %disk } = values %disk;
-	$node->start;
+	$disk->start;
 	return;
 }
 
 sub cut_power
 {
-	run_tool('cut', $data, $shadow, @_);
-	$node->_update_pid(0);
+	$disk->cut_power;
 	start('');
 	return;
 }
@@ -71,9 +67,6 @@ sub contacts
 	return join(' ', sort map { "$_->{email}:$_->{attributes}{plan}:" . ($_->{optIn} ? 'yes' : 'no') } @{ $sandbox->contacts('mailingcore', account => 'people') });
 }
 
-$node->stop;
-run_tool('build', $disk{LD_PRELOAD});
-run_tool('format', $data, $shadow);
 start('contactsync');
 
 # the disk itself
@@ -82,7 +75,7 @@ sql('INSERT INTO disk VALUES (2)');
 cut_power();
 is(sql(q{SELECT string_agg(id::text, ',') FROM disk}), '1', 'the disk keeps what was synced, and forgets the rest');
 
-create_server($node, $sandbox, 'mailingcore', account => 'people', server => { pace => 1000, burst => 1000, batch_size => 1 });
+create_server($node, $sandbox, 'mailingcore', account => 'people', role => 'shop', server => { pace => 1000, burst => 1000, batch_size => 1 });
 sync_sql(q{
 	CREATE TABLE customers (email text PRIMARY KEY, name text, consent boolean);
 	SELECT contactsync_watch('customers', 'people', '{"email": "email", "external_id": "email", "opt_in": "consent", "attributes": {"plan": "name"}}', on_delete => 'delete', delete_delay => '0', delete_guard => 'off');
@@ -142,7 +135,7 @@ like(contacts(), qr/no\@example.com:sent:yes/, 'it is known that it was withdraw
 
 # A token: Caramel accepts a refresh token only once.
 create_server(
-	$node, $sandbox, 'caramel',
+	$node, $sandbox, 'caramel', role => 'shop',
 	server => { token_url => $sandbox->url . '/caramel/token', client_id => 'client_sandbox', pace => 500, burst => 50 },
 	mapping => { access_token => undef, refresh_token => 'rt_sandbox' });
 sync_sql(q{SELECT contactsync_upsert('caramel', '{"email": "first@example.com"}')});

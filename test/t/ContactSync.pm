@@ -330,6 +330,85 @@ sub quote_literal
 	return "'$text'";
 }
 
+package ContactSync::Disk;
+
+use strict;
+use warnings;
+
+use Cwd 'realpath';
+use File::Basename;
+use PostgreSQL::Test::Utils;
+
+=head1 A DISK THAT FORGETS
+
+What it is, test/disk/forgetful.c and forgetful.py explain.
+
+=over
+
+=item ContactSync::Disk->new($node)
+
+Take everything in the data directory of a node for durable; the node must be stopped, and is to be started by C<start> then.
+
+=cut
+
+sub new
+{
+	my ($class, $node) = @_;
+	my $self = bless { node => $node, library => $node->basedir . '/forgetful.so', shadow => $node->basedir . '/shadow' }, $class;
+
+	$self->run('build', $self->{library});
+	$self->run('format', $node->data_dir, $self->{shadow});
+	return $self;
+}
+
+sub run
+{
+	my ($self, @command) = @_;
+
+	PostgreSQL::Test::Utils::system_or_bail($ENV{PYTHON} // '/usr/bin/python3', dirname(__FILE__) . '/../disk/forgetful.py', @command);
+	return;
+}
+
+=item start()
+
+=cut
+
+sub start
+{
+	my ($self) = @_;
+	local @ENV{qw(LD_PRELOAD FORGETFUL_DATA FORGETFUL_SHADOW)} =
+	  ($self->{library}, realpath($self->{node}->data_dir), realpath($self->{shadow}));
+
+	$self->{node}->start;
+	return;
+}
+
+=item cut_power(@options)
+
+End the node as if the power had failed; @options are those of "forgetful.py cut".
+
+=cut
+
+sub cut_power
+{
+	my ($self, @options) = @_;
+
+	$self->run('cut', $self->{node}->data_dir, $self->{shadow}, @options);
+	$self->{node}->_update_pid(0);
+	return;
+}
+
+=item fill(), make_room()
+
+Keep files of relations from growing, and let them grow again.
+
+=back
+
+=cut
+
+sub fill { my ($self) = @_; PostgreSQL::Test::Utils::append_to_file("$self->{shadow}/full", ''); return; }
+sub make_room { my ($self) = @_; unlink("$self->{shadow}/full"); return; }
+
 package ContactSync::Sandbox;
 
 use strict;
