@@ -5,9 +5,10 @@
  *
  * A contact that may be created, or be there already, and would have to be removed
  * when its row has gone; one that another row would have to speak for again then;
- * consent that may be withdrawn; or a word that may be carried, which the next row of
- * the contact must not repeat.  Of all else the queue row is the doubt.  It takes one
- * flush for all changes that are read together.
+ * consent that may be withdrawn; a word that may be carried, which the next row of the
+ * contact must not repeat; or that a row speaks over another one, since only a row that
+ * is known not to have done so may be left out after a crash.  Of all else the queue row
+ * is the doubt.  It takes one flush for all changes that are read together.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,6 +47,20 @@ add_row(CsIntents *intents, const CsChange *change, const CsRowState *before, ch
 	row->key = change->key;
 	row->upsert_key = before->found ? before->upsert_key : change->upsert_key;
 	row->opt_in = opt_in;
+}
+
+/* What the row says is not known until its call is answered. */
+static void
+add_doubt(CsIntents *intents, const CsItem *item)
+{
+	CsRowStored *row = &intents->rows[intents->nrows++];
+
+	memset(row, 0, sizeof(CsRowStored));
+	row->key = item->change->key;
+	row->upsert_key = item->row.upsert_key;
+	row->in_doubt = true;
+	row->opt_in = item->row.opt_in;
+	row->withheld = item->row.withheld;
 }
 
 static void
@@ -178,6 +193,14 @@ said_by_row(const CsItem *item, bool is_word)
 	return item->contact->consent == CS_CONSENT_YES ? CS_CONSENT_UNKNOWN : item->change->row_opt_in;
 }
 
+/* Is it known what the row said, although another one speaks for the contact? */
+static bool
+speaks_over_another(const CsLane *lane, const CsItem *item)
+{
+	return lane->watch && item->row.found && item->row.has_digest && !item->row.in_doubt &&
+		!cs_contact_state_is_speaker(&item->known, lane->watch_id, item->change->key);
+}
+
 /* Add an item, if that is needed. */
 static void
 add(CsIntents *intents, const CsItem *item, bool is_new)
@@ -185,6 +208,8 @@ add(CsIntents *intents, const CsItem *item, bool is_new)
 	bool		is_word = withdraws(item) || claims(intents->lane, item);
 	bool		is_left = leaves_contact(intents->lane, item);
 
+	if (!is_word && speaks_over_another(intents->lane, item))
+		add_doubt(intents, item);
 	if (!is_left && !is_word && !is_new)
 		return;
 	add_contact(intents, item);
@@ -230,7 +255,7 @@ cs_intent_store(const CsLane *lane, int n, CsItem **items)
 		find_new_to_contact(lane, n, items, is_new);
 	for (int i = 0; i < n; i++)
 		add(&intents, items[i], is_new[i]);
-	if (intents.ncontacts == 0)
+	if (intents.ncontacts == 0 && intents.nrows == 0)
 		return true;
 	if (cs_try(store, &intents, CS_LOCK_TIMEOUT, NULL) != CS_TRY_OK)
 		return false;

@@ -80,12 +80,22 @@ is_silent(const CsItem *item)
 	return item->change->lane->watch && !cs_known_has_left(item) && cs_shared_says_the_same(item) && another_speaks(item);
 }
 
-/* May it be that nothing has to be sent? */
+/* Does it only say what the contact is to be? */
 static bool
 is_plain(const CsItem *item)
 {
-	return !item->change->unconfirmed && item->contact->action == CS_UPSERT &&
-		item->contact->claim != CS_CLAIM;
+	return item->contact->action == CS_UPSERT && item->contact->claim != CS_CLAIM;
+}
+
+/*
+ * Is the row known to have its outcome?  After a crash, what was queued with others that
+ * had none is read again.  A row that does not speak is in doubt from before it is sent
+ * until that has its outcome.
+ */
+static bool
+is_settled(const CsItem *item)
+{
+	return !item->change->unconfirmed || (is_silent(item) && !is_known_as_alias(item));
 }
 
 /*
@@ -110,14 +120,17 @@ cs_shared_is_unchanged(const CsItem *item)
 	bool		same = known->has_digest && known->action == 'u' &&
 	memcmp(&known->digest, &change->digest, sizeof(pg_uuid_t)) == 0;
 
-	return is_plain(item) && (same || (cs_shared_sent_last(item)->has_digest && (is_silent(item) || is_spoken_since(item))));
+	if (!is_plain(item) || !is_settled(item))
+		return false;
+	return (same && !change->unconfirmed) ||
+		(cs_shared_sent_last(item)->has_digest && (is_silent(item) || is_spoken_since(item)));
 }
 
 bool
 cs_shared_is_left_to_speaker(const CsItem *item)
 {
 	return !cs_shared_sent_last(item)->has_digest && !(item->change->origins & CS_ORIGIN_SPEAKER) && is_plain(item) &&
-		is_silent(item);
+		is_settled(item) && is_silent(item);
 }
 
 /* Can the row that speaks for the contact not be sent? */
@@ -213,11 +226,15 @@ cs_shared_defers(const CsItem *item)
 		!(has_failed(item, &failed) && failed.last_at >= cs_shared_sent_last(item)->spoke_at);
 }
 
+/* What was queued before it failed has not been sent since. */
 bool
 cs_shared_is_overtaken(const CsItem *item)
 {
+	const CsChange *change = item->change;
 	CsFailed	failed;
 
-	return item->change->lane->has_failures && is_plain(item) && another_speaks(item) &&
-		has_failed(item, &failed) && !speaker_has_failed(item) && failed.last_at < cs_shared_sent_last(item)->spoke_at;
+	return change->lane->has_failures && is_plain(item) && another_speaks(item) &&
+		has_failed(item, &failed) && !speaker_has_failed(item) &&
+		failed.last_at < cs_shared_sent_last(item)->spoke_at &&
+		(!change->unconfirmed || change->last_queued_at < failed.last_at);
 }

@@ -210,6 +210,7 @@ cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known
 			strcmp(known[i].upsert_key, rows[i].upsert_key) != 0)
 			continue;
 		rows[i].has_digest = true;
+		rows[i].in_doubt = false;
 		rows[i].digest = known[i].digest;
 	}
 }

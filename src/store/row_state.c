@@ -39,6 +39,9 @@ enum
 #define PRIMARY_KEYS	2
 #define CONTACT_KEYS	2
 
+/* Stored of a row that may have been sent with another digest than it had. */
+static const pg_uuid_t doubt = {{0}};
+
 static bool
 find(CsKeyedTable *table, int watch, const char *key)
 {
@@ -63,6 +66,7 @@ cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 		rows[i].found = true;
 		rows[i].upsert_key = cs_keyed_table_text(&table, ROW_UPSERT_KEY);
 		rows[i].has_digest = cs_keyed_table_uuid(&table, ROW_DIGEST, &rows[i].digest);
+		rows[i].in_doubt = rows[i].has_digest && memcmp(&rows[i].digest, &doubt, sizeof(doubt)) == 0;
 		rows[i].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
 		rows[i].withheld = cs_keyed_table_bool(&table, ROW_WITHHELD);
 	}
@@ -223,7 +227,9 @@ cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
 		cs_keyed_table_set_text(&writer, ROW_KEY, stored[i].key);
 		cs_keyed_table_set(&writer, ROW_ENDPOINT, Int32GetDatum(endpoint));
 		cs_keyed_table_set_text(&writer, ROW_UPSERT_KEY, stored[i].upsert_key);
-		if (stored[i].has_digest)
+		if (stored[i].in_doubt)
+			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&doubt));
+		else if (stored[i].has_digest)
 			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&stored[i].digest));
 		else
 			cs_keyed_table_set_null(&writer, ROW_DIGEST);

@@ -25,6 +25,8 @@ typedef struct CsRowState
 	bool		has_digest;		/* false: what was sent of it is not known, or
 								 * it speaks for the contact */
 	pg_uuid_t	digest;
+	bool		in_doubt;		/* it may have been sent since with another
+								 * digest: this one is no contact's */
 	char		opt_in;			/* CS_CONSENT_..., as it was last seen */
 	bool		withheld;
 } CsRowState;
@@ -36,6 +38,7 @@ typedef struct CsRowStored
 	const char *upsert_key;
 	bool		has_digest;
 	pg_uuid_t	digest;
+	bool		in_doubt;		/* instead of a digest */
 	char		opt_in;
 	bool		withheld;		/* the contact is not created */
 } CsRowStored;
