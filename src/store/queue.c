@@ -196,19 +196,36 @@ cs_queue_adopt(void)
 	cs_sql_leave(&scope);
 }
 
-/* Append the rows of the current SPI result. */
-static int
-collect_rows(CsQueueRow **rows, int n, MemoryContext context)
+/* How many queue rows are fetched at a time: at first, and at most. */
+#define FIRST_FETCH		8
+#define LARGEST_FETCH	1024
+
+/* What one cs_queue_read() has collected. */
+typedef struct CsQueueBatch
 {
-	MemoryContext old = MemoryContextSwitchTo(context);
+	CsQueueRow *rows;
+	int			n;
+	int			nkeys;
+	int			max_keys;
+	MemoryContext context;
+} CsQueueBatch;
+
+/*
+ * Append rows of the current SPI result until the batch is full.  Some are not taken
+ * if their keys are more than those before let expect.
+ */
+static void
+collect_rows(CsQueueBatch *batch)
+{
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
 	TupleDesc	desc = SPI_tuptable->tupdesc;
 
-	*rows = n == 0 ? palloc((SPI_processed + 1) * sizeof(CsQueueRow)) :
-		repalloc(*rows, (n + SPI_processed + 1) * sizeof(CsQueueRow));
-	for (uint64 i = 0; i < SPI_processed; i++)
+	batch->rows = batch->n == 0 ? palloc((SPI_processed + 1) * sizeof(CsQueueRow)) :
+		repalloc(batch->rows, (batch->n + SPI_processed + 1) * sizeof(CsQueueRow));
+	for (uint64 i = 0; i < SPI_processed && batch->nkeys < batch->max_keys; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
-		CsQueueRow *row = &(*rows)[n++];
+		CsQueueRow *row = &batch->rows[batch->n++];
 		bool		isnull;
 		Datum		datum;
 
@@ -224,15 +241,15 @@ collect_rows(CsQueueRow **rows, int n, MemoryContext context)
 		row->contact = isnull ? NULL : DatumGetJsonbPCopy(datum);
 		datum = SPI_getbinval(tuple, desc, 6, &isnull);
 		row->origin = isnull ? CS_QUEUE_CHANGE : DatumGetChar(datum);
+		batch->nkeys += Max(row->nkeys, 1);
 	}
 	MemoryContextSwitchTo(old);
-	return n;
 }
 
-/* Read some rows of a lane after a position and before a transaction. */
-static int
-read_range(int endpoint, int watch, CsQueuePosition after, uint64 below, int limit,
-		   CsQueueRow **rows, int n, MemoryContext context)
+/* Read rows of a lane after a position and before a transaction; return how many were fetched. */
+static uint64
+read_range(CsQueueBatch *batch, int endpoint, int watch, CsQueuePosition after, uint64 below,
+		   int limit)
 {
 	static CsStatement statement = {
 		"SELECT xact, id, queued_at, keys, contact, origin FROM contactsync.queue"
@@ -241,6 +258,7 @@ read_range(int endpoint, int watch, CsQueuePosition after, uint64 below, int lim
 		6, {INT4OID, INT4OID, XID8OID, INT8OID, XID8OID, INT4OID}
 	};
 	Datum		args[6];
+	uint64		fetched;
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
@@ -248,22 +266,10 @@ read_range(int endpoint, int watch, CsQueuePosition after, uint64 below, int lim
 	args[3] = Int64GetDatum(after.id);
 	args[4] = UInt64GetDatum(below);
 	args[5] = Int32GetDatum(limit);
-	cs_sql_execute(&statement, args, NULL);
-	return collect_rows(rows, n, context);
+	fetched = cs_sql_execute(&statement, args, NULL);
+	collect_rows(batch);
+	return fetched;
 }
-
-/* How many queue rows are fetched at a time. */
-#define ROWS_PER_FETCH	64
-
-/* What one cs_queue_read() has collected. */
-typedef struct CsQueueBatch
-{
-	CsQueueRow *rows;
-	int			n;
-	int			nkeys;
-	int			max_keys;
-	MemoryContext context;
-} CsQueueBatch;
 
 /*
  * Read rows after *position and before a transaction until the batch is full or there
@@ -276,17 +282,16 @@ read_until_full(CsQueueBatch *batch, int endpoint, int watch, CsQueuePosition *p
 	while (batch->nkeys < batch->max_keys)
 	{
 		int			before = batch->n;
-		int			limit = ROWS_PER_FETCH;
+		int			limit = FIRST_FETCH;
+		uint64		fetched;
 
 		if (batch->n > 0)
 			limit = Max(limit, (int64) (batch->max_keys - batch->nkeys) * batch->n / batch->nkeys);
-		batch->n = read_range(endpoint, watch, *position, below, limit,
-							  &batch->rows, before, batch->context);
-		for (int i = before; i < batch->n; i++)
-			batch->nkeys += Max(batch->rows[i].nkeys, 1);
+		limit = Min(limit, LARGEST_FETCH);
+		fetched = read_range(batch, endpoint, watch, *position, below, limit);
 		if (batch->n > before)
 			*position = batch->rows[batch->n - 1].position;
-		if (batch->n - before < limit)
+		if (fetched < limit && batch->n - before == fetched)
 			return false;
 	}
 	return true;
