@@ -23,6 +23,7 @@
 #include "base/compat.h"
 #include "base/network.h"
 #include "base/settings.h"
+#include "http/message.h"
 #include "provider/registry.h"
 #include "provider/server.h"
 
@@ -298,6 +299,19 @@ hint_of_halt(const CsHintSubject *subject)
 	return pstrdup("Fix what the reason says; delivery is then retried automatically.");
 }
 
+/* Return what to do about a server that does not answer. */
+static char *
+hint_of_outage(const CsHintSubject *subject)
+{
+	static const char untrusted[] = "no answer: " CS_HTTP_UNTRUSTED;
+
+	if (strncmp(subject->reason, untrusted, strlen(untrusted)) == 0)
+		return psprintf("Delivery continues automatically when the host has a valid certificate. If it has expired, the host has to renew it, or the clock of this machine is wrong."
+						" If its authority is not known here: %s. If it belongs to another host, correct the URL: %s.",
+						alter_server(subject, "ca_file"), alter_url(subject));
+	return pstrdup("No action is needed: calls are repeated until the provider answers, and no contact is given up on. SELECT * FROM contactsync.calls ORDER BY id DESC shows its answers.");
+}
+
 /* Return the arguments of a function for a server or, with a source, for a watch. */
 static char *
 arguments(const char *server, const char *source)
@@ -393,7 +407,7 @@ contactsync_hint(PG_FUNCTION_ARGS)
 		hint = psprintf("No action is needed: the provider said when to call again. To call less often: %s.",
 						alter_server(&subject, "pace"));
 	else if (hint == NULL && strcmp(state, "unavailable") == 0)
-		hint = "No action is needed: calls are repeated until the provider answers, and no contact is given up on. SELECT * FROM contactsync.calls ORDER BY id DESC shows its answers.";
+		hint = hint_of_outage(&subject);
 	else if (strncmp(subject.reason, CS_SESSION_REASON, strlen(CS_SESSION_REASON)) == 0)
 		hint = psprintf("The background worker delivers when that session has ended. If it hangs: SELECT pg_cancel_backend(%d);",
 						atoi(subject.reason + strlen(CS_SESSION_REASON)));

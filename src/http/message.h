@@ -20,6 +20,9 @@ typedef struct CsHeader
 
 #define CS_MAX_HEADERS	8
 
+/* What an error begins with if the host has not shown that it is the one in the URL. */
+#define CS_HTTP_UNTRUSTED	"invalid certificate: "
+
 typedef struct CsRequest
 {
 	const char *method;			/* "POST", "PUT", "GET", "DELETE", "PATCH" */

@@ -488,6 +488,7 @@ cs_transfer_end(CsHttpCall *call, CURLcode rc)
 				sizeof(call->error));
 	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &sent);
 	call->unsent = call->status == 0 && sent == 0;
+	call->untrusted = rc == CURLE_PEER_FAILED_VERIFICATION;
 	call->received_at = cs_clock_now();
 	forget_request(call);
 }
@@ -501,6 +502,8 @@ describe_error(const CsHttpCall *call)
 	char		text[CS_NETWORK_TEXT];
 	StringInfoData out;
 
+	if (call->untrusted)
+		printable = psprintf(CS_HTTP_UNTRUSTED "%s", printable);
 	if (call->nrefused == 0)
 		return printable;
 	initStringInfo(&out);

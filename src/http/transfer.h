@@ -55,6 +55,7 @@ struct CsHttpCall
 	bool		header_done;	/* what follows are trailers */
 	int			status;			/* of the last response; 0: it is incomplete */
 	bool		unsent;			/* there was no connection */
+	bool		untrusted;		/* because of the certificate */
 	bool		restricted;		/* see CsHttpOptions */
 	bool		connected;		/* it has got a socket */
 	int			nrefused;		/* addresses that it may not connect to */

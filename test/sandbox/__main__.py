@@ -24,7 +24,7 @@ from aiohttp import web
 import responder
 from clock import Clock
 from server import Sandbox
-from tls import make_certificate
+from tls import Certificates
 
 
 def parse_arguments():
@@ -36,7 +36,7 @@ def parse_arguments():
     parser.add_argument("--clock-speed", type=float, default=1.0, metavar="X",
                         help="run everything that depends on time X times faster")
     parser.add_argument("--tls", action="store_true",
-                        help="serve https; the second line names the certificate to trust")
+                        help="serve https; the second line names the certificate of the authority to trust")
     parser.add_argument("--exit-with-stdin", action="store_true",
                         help="exit when standard input ends")
     parser.add_argument("--journal-limit", type=int, default=100_000, metavar="N",
@@ -66,31 +66,31 @@ def await_stdin(loop, stop):
         loop.call_soon_threadsafe(stop.set)
 
 
-def announce(host, port, certificate):
+def announce(host, port, certificates):
     print(f"listening on {host}:{port}", flush=True)
-    if certificate:
-        print(f"certificate {certificate}", flush=True)
+    if certificates:
+        print(f"certificate {certificates.authority}", flush=True)
 
 
-async def serve_sandbox(arguments, certificate, context):
+async def serve_sandbox(arguments, certificates):
     stop = stop_event(arguments.exit_with_stdin)
-    sandbox = Sandbox(Clock(arguments.clock_speed), arguments.journal_limit)
+    sandbox = Sandbox(Clock(arguments.clock_speed), arguments.journal_limit, certificates)
     runner = web.ServerRunner(sandbox)
     await runner.setup()
-    site = web.TCPSite(runner, arguments.host, arguments.port, ssl_context=context,
-                       shutdown_timeout=0.2)
+    site = web.TCPSite(runner, arguments.host, arguments.port, shutdown_timeout=0.2,
+                       ssl_context=certificates and certificates.context)
     await site.start()
-    announce(arguments.host, runner.addresses[0][1], certificate)
+    announce(arguments.host, runner.addresses[0][1], certificates)
     await stop.wait()
     sandbox.release()
     await runner.cleanup()
 
 
-async def serve_fast(arguments, certificate, context):
+async def serve_fast(arguments, certificates):
     stop = stop_event(arguments.exit_with_stdin)
-    server = await responder.start(arguments.host, arguments.port, context,
+    server = await responder.start(arguments.host, arguments.port, certificates and certificates.context,
                                    note_email=arguments.fast_email)
-    announce(arguments.host, server.sockets[0].getsockname()[1], certificate)
+    announce(arguments.host, server.sockets[0].getsockname()[1], certificates)
     await stop.wait()
     server.close()
 
@@ -99,8 +99,7 @@ def main():
     arguments = parse_arguments()
     serve = serve_fast if arguments.fast else serve_sandbox
     with tempfile.TemporaryDirectory(prefix="sandbox-") as directory:
-        certificate, context = make_certificate(directory) if arguments.tls else (None, None)
-        asyncio.run(serve(arguments, certificate, context))
+        asyncio.run(serve(arguments, Certificates(directory) if arguments.tls else None))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,12 @@ class Control:
         self._sandbox.clock.advance(document["advance"])
         return self.get_clock(options, document)
 
+    def post_certificate(self, options, document):
+        if self._sandbox.certificates is None:
+            raise ControlError(404, "it serves http")
+        self._sandbox.certificates.serve(**document)
+        return document
+
 
 class ProviderCalls:
     """The calls for one provider; each takes (provider, query options, JSON document)."""

@@ -14,10 +14,11 @@ from providers import PROVIDERS
 class Sandbox(web.Server):
     """An aiohttp server for all providers, each under its name, and for /control."""
 
-    def __init__(self, clock, journal_limit=100_000):
+    def __init__(self, clock, journal_limit=100_000, certificates=None):
         super().__init__(self.serve)
         self.clock = clock
         self.journal_limit = journal_limit
+        self.certificates = certificates
         self._connection_numbers = {}
         self._numbers = itertools.count(1)
         self.reset()

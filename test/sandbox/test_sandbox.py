@@ -220,6 +220,21 @@ class ControlTest(SandboxTest):
         self.assertEqual((counts["requests"], counts["max_in_flight"], counts["rate_limited"]),
                          (1, 1, 0))
 
+    def test_certificates(self):
+        self.addCleanup(self.certificate_becomes, {})
+        for document, complaint in (({"expired": True}, "expired"), ({"host": "a.example"}, "not valid for")):
+            self.certificate_becomes(document)
+            with self.assertRaisesRegex(ssl.SSLCertVerificationError, complaint):
+                self.http("GET", "/control/clock")
+        self.certificate_becomes({})
+        self.assertEqual(self.http("GET", "/control/clock").status, 200)
+
+    def certificate_becomes(self, document):
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=ssl._create_unverified_context())
+        connection.request("POST", "/control/certificate", json.dumps(document))
+        self.assertEqual(connection.getresponse().status, 200)
+        connection.close()
+
     def test_reset_forgets_everything(self):
         self.configure("mailingcore", quota={"used": 1})
         self.control("POST", "reset")

@@ -14,7 +14,8 @@ my $sandbox = start_sandbox(clock_speed => $speed);
 my $node = start_node('contactsync.clock_speed' => $speed);
 my $sent = 0;
 
-create_server($node, $sandbox, 'campaignlark', server => { timeout => '20s', connect_timeout => '10s' });
+# a slow machine may need long for a huge answer
+create_server($node, $sandbox, 'campaignlark', server => { timeout => '1h', connect_timeout => '10s' });
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
@@ -71,8 +72,10 @@ survives('reset before the answer', { action => { reset => 'before' } }, 0, qr/^
 survives('reset inside the answer', { action => { reset => 'inside' } }, 0, qr/^no answer: /);
 survives('half an answer', { action => { truncate => \1 } }, 0, qr{^no answer: (transfer closed|end of response) with \d+ bytes (remaining|missing)});
 survives('half an answer after the effect', { effect => 'after', action => { truncate => \1 } }, 0, qr/^no answer: /);
+sql(q{ALTER SERVER campaignlark OPTIONS (SET timeout '20s')});
 survives('a stall', { action => { stall => \1 } }, 0, qr/^no answer: .*timed out/);
 survives('a stall inside the answer', { action => { stall => \1, stall_at => 'inside' } }, 0, qr/^no answer: .*timed out/);
+sql(q{ALTER SERVER campaignlark OPTIONS (SET timeout '1h')});
 survives('a huge answer', { action => { huge => 9_000_000 } }, 0, qr/^no answer: answer larger than 8 MB$/);
 survives('a damaged answer', { action => { invalid_json => \1 } }, 200, qr/./);
 survives('a header without end', { action => { headers => { 'X-Long' => 'x' x 70_000 } } }, 0, qr/^no answer: .*header/);
@@ -114,16 +117,36 @@ $sandbox->clear_faults('mailingcore');
 $sandbox->wait_for_contacts('mailingcore', 1);
 pass('the call ends when the provider answers');
 
-# The certificate must match the URL.
+# The certificate must be signed by an authority that is trusted, match the URL, and not have expired. Until then nothing is
+# sent, no contact fails, and status says who has to do something.
 my $tls = start_sandbox(tls => 1, clock_speed => $speed);
 create_server($node, $tls, 'campaignlark', name => 'tls', server => { ca_file => undef });
 sql(q{SELECT contactsync_upsert('tls', '{"email": "tls@example.com", "opt_in": true}')});
-$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM contactsync.calls WHERE server = 'tls'});
-like((calls('tls', 0))[0][2], qr/^no answer: SSL certificate problem/, 'an unknown certificate is refused');
-is($tls->count('campaignlark')->{requests}, 0, 'nothing is sent before');
+
+sub refuses_certificate
+{
+	my ($title, $error) = @_;
+	my $before = last_call();
+
+	$node->poll_query_until('postgres', qq{SELECT count(*) > 2 FROM contactsync.calls WHERE server = 'tls' AND id > $before});
+	like((calls('tls', $before))[-1][2], $error, "$title: the call log says so");
+	my $status = sql(q{SELECT concat_ws('|', state, backlog, failures, reason, hint) FROM contactsync.status WHERE server = 'tls'});
+	like($status, qr/^unavailable\|1\|0\|/, "$title: the contact waits");
+	like((split /\|/, $status)[3], $error, "$title: status says so");
+	like($status, qr/\|.*certificate.*ALTER SERVER tls OPTIONS \((ADD|SET) ca_file '...'\).*ALTER SERVER tls OPTIONS \(SET base_url '...'\)/, "$title: ... and what to do");
+	is($tls->count('campaignlark')->{requests}, 0, "$title: nothing is sent");
+	return;
+}
+
+refuses_certificate('an unknown authority', qr/^no answer: invalid certificate: .*(unable to get local issuer|self.signed|unknown|not trusted|issuer)/);
+$tls->certificate(expired => 1);
 sql(qq{ALTER SERVER tls OPTIONS (ADD ca_file '$tls->{certificate}')});
+refuses_certificate('a certificate that has expired', qr/^no answer: invalid certificate: .*expired/);
+$tls->certificate(host => 'elsewhere.example');
+refuses_certificate('a certificate of another host', qr/^no answer: invalid certificate: .*(does not match|no alternative certificate subject name matches|doesn't match)/);
+$tls->certificate();
 $tls->wait_for_contacts('campaignlark', 1);
-pass('a certificate named by an option is accepted');
+pass('when the certificate has been renewed, delivery continues by itself');
 
 # A host that does not exist.
 sql(q{CREATE SERVER nowhere FOREIGN DATA WRAPPER contactsync

@@ -455,7 +455,8 @@ sub start
 	}
 	$self->{http} = HTTP::Tiny->new(
 		timeout => $PostgreSQL::Test::Utils::timeout_default,
-		$self->{certificate} ? (SSL_options => { SSL_ca_file => $self->{certificate} }) : (),
+		# its certificate may be a bad one, see certificate()
+		verify_SSL => 0,
 		proxy => undef,
 		http_proxy => undef,
 		https_proxy => undef);
@@ -505,6 +506,20 @@ sub faults { my ($self, $provider) = @_; return $self->call('GET', "$provider/fa
 sub clear_faults { my ($self, $provider, %query) = @_; return $self->call('DELETE', "$provider/fault", undef, %query); }
 sub config { my ($self, $provider, $changes) = @_; return $self->call('POST', "$provider/config", $changes); }
 sub reset { my ($self) = @_; return $self->call('POST', 'reset'); }
+
+=item certificate(%of)
+
+With TLS: have new connections get another certificate; C<< expired => 1 >>, C<< host => 'elsewhere.example' >>, or a good one.
+
+=cut
+
+sub certificate
+{
+	my ($self, %of) = @_;
+
+	$of{expired} = \1 if $of{expired};
+	return $self->call('POST', 'certificate', \%of);
+}
 
 =item wait_for_contacts($provider, $n, %query)
 
