@@ -858,7 +858,7 @@ SELECT pg_catalog.pg_extension_config_dump('contactsync.minute_failure', '');
 -- each role sees its own rows.
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION contactsync.runtime(OUT endpoint integer, OUT in_flight integer, OUT waiting bigint, OUT pace float8, OUT locked boolean)
+CREATE FUNCTION contactsync.runtime(OUT endpoint integer, OUT in_flight integer, OUT waiting bigint, OUT pace float8, OUT configured_pace float8, OUT locked boolean)
 RETURNS SETOF record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_runtime';
 COMMENT ON FUNCTION contactsync.runtime()
@@ -1091,7 +1091,7 @@ WITH lane AS (
 				'pulling: the last request failed: ' || e.pull_error,
 				'learning is off: the contacts at the provider cannot be listed: ' || e.unlearnable) END AS reason,
 		COALESCE(p.paused_at, CASE WHEN w.state <> 'running' THEN w.since END, e.since, w.created_at) AS since,
-		e.until, CASE WHEN e.database <> contactsync.database_identity() THEN 0 ELSE p.watch END AS paused, COALESCE(q.contacts, 0) AS backlog, q.oldest, COALESCE(r.in_flight, 0) AS in_flight, r.pace,
+		e.until, CASE WHEN e.database <> contactsync.database_identity() THEN 0 ELSE p.watch END AS paused, COALESCE(q.contacts, 0) AS backlog, q.oldest, COALESCE(r.in_flight, 0) AS in_flight, r.pace, r.configured_pace,
 		s.eta
 	FROM lane l
 		JOIN contactsync.endpoint e ON e.id = l.endpoint
@@ -1110,7 +1110,7 @@ SELECT h.server, h.source, h.role AS owner, h.state,
 	pg_catalog.now() - h.oldest AS oldest,
 	h.in_flight,
 	COALESCE(n.calls, 0) AS rate,
-	h.pace,
+	h.pace, h.configured_pace,
 	CASE WHEN h.state = 'running' THEN GREATEST(h.eta, CASE WHEN h.backlog > 0 AND n.contacts > 0 THEN
 		pg_catalog.date_trunc('second', pg_catalog.now() + LEAST(pg_catalog.sum(h.backlog) OVER (PARTITION BY h.endpoint)::float8 / n.contacts, 1e9)
 			* interval '1 second') END) END AS eta,
@@ -1153,7 +1153,8 @@ COMMENT ON COLUMN contactsync.status.worker IS 'state of the background worker o
 COMMENT ON COLUMN contactsync.status.backlog
 IS 'number of contacts that are queued, or to be removed and due; an estimate if the queue has more than 20000 rows';
 COMMENT ON COLUMN contactsync.status.rate IS 'recent calls per second to the server';
-COMMENT ON COLUMN contactsync.status.pace IS 'calls per second that are allowed to the server';
+COMMENT ON COLUMN contactsync.status.pace IS 'calls per second that are allowed to the server now';
+COMMENT ON COLUMN contactsync.status.configured_pace IS 'option pace of the server; the pace is lower while the provider says that calls come too fast';
 COMMENT ON COLUMN contactsync.status.hint IS 'command to run; null: all is well';
 
 CREATE VIEW contactsync.stats WITH (security_barrier) AS

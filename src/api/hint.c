@@ -404,7 +404,7 @@ contactsync_hint(PG_FUNCTION_ARGS)
 	else if (strcmp(state, "halted") == 0)
 		hint = hint_of_halt(&subject);
 	else if (hint == NULL && strcmp(state, "throttled") == 0)
-		hint = psprintf("No action is needed: the provider said when to call again. To call less often: %s.",
+		hint = psprintf("No action is needed: calls continue by themselves, less often than before. If you know the limit: %s.",
 						alter_server(&subject, "pace"));
 	else if (hint == NULL && strcmp(state, "unavailable") == 0)
 		hint = hint_of_outage(&subject);

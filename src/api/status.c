@@ -39,14 +39,15 @@ typedef struct CsRuntime
 } CsRuntime;
 
 static void
-put_runtime(int endpoint, int in_flight, int64 waiting, double pace, bool locked, void *arg)
+put_runtime(const CsActivity *activity, void *arg)
 {
 	CsRuntime  *runtime = arg;
-	Datum		values[5] = {Int32GetDatum(endpoint), Int32GetDatum(in_flight), Int64GetDatum(waiting),
-	Float8GetDatum(pace), BoolGetDatum(locked)};
-	bool		nulls[5] = {0};
+	Datum		values[6] = {Int32GetDatum(activity->endpoint), Int32GetDatum(activity->in_flight),
+		Int64GetDatum(activity->waiting), Float8GetDatum(activity->pace),
+	Float8GetDatum(activity->configured_pace), BoolGetDatum(activity->locked)};
+	bool		nulls[6] = {0};
 
-	if (list_member_int(runtime->endpoints, endpoint))
+	if (list_member_int(runtime->endpoints, activity->endpoint))
 		tuplestore_putvalues(runtime->result->setResult, runtime->result->setDesc, values, nulls);
 }
 

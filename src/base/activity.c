@@ -24,16 +24,6 @@
 /* Names the shared memory and its lock. */
 #define ACTIVITY_NAME	"contactsync activity"
 
-typedef struct CsActivity
-{
-	Oid			dboid;			/* InvalidOid: free */
-	int			endpoint;
-	int			in_flight;
-	int64		waiting;		/* contacts, for a pull */
-	double		pace;
-	bool		locked;			/* somebody has locked what is stored of it */
-} CsActivity;
-
 /* The lock protects all of it. */
 typedef struct CsActivities
 {
@@ -104,24 +94,20 @@ find_row(int endpoint)
 	return row;
 }
 
-/* Show this of an endpoint of this database; in the worker only. */
+/* Show this of an endpoint, of this database; in the worker only. */
 void
-cs_activity_publish(int endpoint, int in_flight, int64 waiting, double pace, bool locked)
+cs_activity_publish(const CsActivity *activity)
 {
 	CsActivity *row;
 
 	if (!cs_shmem_is_worker())
 		return;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	row = find_row(endpoint);
+	row = find_row(activity->endpoint);
 	if (row)
 	{
+		*row = *activity;
 		row->dboid = MyDatabaseId;
-		row->endpoint = endpoint;
-		row->in_flight = in_flight;
-		row->waiting = waiting;
-		row->pace = pace;
-		row->locked = locked;
 	}
 	LWLockRelease(shared->lock);
 }
@@ -139,8 +125,7 @@ cs_activity_clear(void)
 
 /* Visit what is shown of this database. */
 void
-cs_activity_visit(void (*visit) (int endpoint, int in_flight, int64 waiting, double pace, bool locked,
-								 void *arg), void *arg)
+cs_activity_visit(void (*visit) (const CsActivity *activity, void *arg), void *arg)
 {
 	CsActivity *rows;
 	int			n;
@@ -154,6 +139,6 @@ cs_activity_visit(void (*visit) (int endpoint, int in_flight, int64 waiting, dou
 	LWLockRelease(shared->lock);
 	for (int i = 0; i < n; i++)
 		if (rows[i].dboid == MyDatabaseId)
-			visit(rows[i].endpoint, rows[i].in_flight, rows[i].waiting, rows[i].pace, rows[i].locked, arg);
+			visit(&rows[i], arg);
 	pfree(rows);
 }

@@ -12,12 +12,23 @@
 
 extern void cs_activity_init(void);
 
+/* What the worker of a database does for an endpoint. */
+typedef struct CsActivity
+{
+	Oid			dboid;			/* InvalidOid: free */
+	int			endpoint;
+	int			in_flight;
+	int64		waiting;		/* contacts, for a pull */
+	double		pace;			/* calls a second that are allowed now */
+	double		configured_pace;
+	bool		locked;			/* somebody has locked what is stored of it */
+} CsActivity;
+
 /* The worker of a database. */
-extern void cs_activity_publish(int endpoint, int in_flight, int64 waiting, double pace, bool locked);
+extern void cs_activity_publish(const CsActivity *activity);
 extern void cs_activity_clear(void);
 
 /* Any backend. */
-extern void cs_activity_visit(void (*visit) (int endpoint, int in_flight, int64 waiting, double pace,
-											 bool locked, void *arg), void *arg);
+extern void cs_activity_visit(void (*visit) (const CsActivity *activity, void *arg), void *arg);
 
 #endif							/* CS_BASE_ACTIVITY_H */

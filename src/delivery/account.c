@@ -14,23 +14,18 @@
 
 #include <float.h>
 
-#include "access/xact.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "base/activity.h"
 #include "base/clock.h"
 #include "base/invalidation.h"
 #include "base/settings.h"
-#include "base/sql.h"
 #include "base/text.h"
 #include "base/try.h"
 #include "delivery/account.h"
 #include "provider/provider.h"
 #include "provider/server.h"
 #include "store/endpoint_state.h"
-#include "store/notify.h"
-#include "store/watch_store.h"
 
 /*
  * Create an account without an endpoint yet, in a context of its own, which becomes
@@ -52,7 +47,7 @@ cs_account_create(const CsEndpointState *state)
 	account->pace.tokens = state->busy ? 0 : 1;
 	account->stale_before = state->stale_before;
 	account->reclaim_before = state->reclaim_before;
-	account->learned_pace = state->pace;
+	account->learned.rate = account->learned_stored = state->pace;
 	account->limitation = state->limitation ? pstrdup(state->limitation) : NULL;
 	account->halt_notified = state->halt_notified;
 	account->context = context;
@@ -110,8 +105,8 @@ set_pace(CsAccount *account, double now)
 
 	if (limit > 0)
 		rate = Min(rate, limit);
-	if (account->learned_pace > 0)
-		rate = Min(rate, account->learned_pace);
+	if (account->learned.rate > 0)
+		rate = Min(rate, account->learned.rate);
 	cs_pace_set(&account->pace, rate, rate < endpoint->pace ? 1 : endpoint->burst, now);
 	account->published = -1;
 }
@@ -134,15 +129,40 @@ cs_account_remember(CsAccount *account, const char *limitation, double now)
 }
 
 /* After a first 429 a provider may have to be called less often for good. */
-static void
-learn_pace(CsAccount *account, double now)
+static double
+highest_pace(const CsEndpoint *endpoint)
 {
-	double		less = account->endpoint->provider->throttled_pace;
+	double		throttled = endpoint->provider->throttled_pace;
 
-	if (less == 0 || account->pace.rate <= less)
-		return;
-	account->learned_pace = less;
+	return throttled > 0 ? Min(throttled, endpoint->pace) : endpoint->pace;
+}
+
+/* A call that was sent then came too fast.  Return whether that is news. */
+static bool
+slow_down(CsAccount *account, double sent_at, double now)
+{
+	if (!cs_pace_lower(&account->learned, account->endpoint->pace, sent_at, now))
+		return false;
+	account->learned.rate = Min(account->learned.rate, highest_pace(account->endpoint));
 	account->learned_changed = true;
+	set_pace(account, now);
+	return true;
+}
+
+/* A call did not come too fast.  Not every step is stored. */
+static void
+speed_up(CsAccount *account, double now)
+{
+	const CsEndpoint *endpoint = account->endpoint;
+	bool		done;
+
+	if (account->learned.rate == 0)
+		return;
+	cs_pace_raise(&account->learned, highest_pace(endpoint), now);
+	done = account->learned.rate >= endpoint->pace;
+	if (done)
+		account->learned.rate = 0;
+	account->learned_changed |= done || account->learned.rate > account->learned_stored * 1.1;
 	set_pace(account, now);
 }
 
@@ -279,8 +299,8 @@ cs_account_read_endpoint(CsAccount *account, double now)
 void
 cs_account_start_anew(CsAccount *account, double now)
 {
-	account->learned_changed |= account->learned_pace != 0 || account->limitation != NULL;
-	account->learned_pace = 0;
+	account->learned_changed |= account->learned.rate != 0 || account->limitation != NULL;
+	account->learned.rate = 0;
 	if (account->limitation)
 		pfree(account->limitation);
 	account->limitation = NULL;
@@ -313,7 +333,9 @@ cs_account_recover(CsAccount *account, double now)
 		return;
 	account->failures = 0;
 	/* an answer to an older call does not end a throttle */
-	if (account->health != CS_RUNNING && now >= account->resume_at)
+	if (account->health == CS_RUNNING)
+		speed_up(account, now);
+	else if (now >= account->resume_at)
 		set_health(account, CS_RUNNING, 0, NULL);
 }
 
@@ -343,18 +365,34 @@ cs_account_time_to_wait(const CsAccount *account, double retry_after, int failur
 	return retry_after + cs_pace_jitter();
 }
 
+/* Make no call until then, if that is not known already. */
+static void
+wait_until(CsAccount *account, double at, const char *message)
+{
+	if (account->health != CS_THROTTLED || at >= account->resume_at)
+		set_health(account, CS_THROTTLED, at, message);
+}
+
 /* Make no call for a while; no contact is to blame. */
 void
-cs_account_throttle(CsAccount *account, double now, double retry_after, const char *message)
+cs_account_wait(CsAccount *account, double now, double retry_after, const char *message)
 {
-	double		wait;
-
-	learn_pace(account, now);
 	account->failures++;
-	wait = cs_account_time_to_wait(account, retry_after, account->failures);
-	if (account->health == CS_THROTTLED && now + wait < account->resume_at)
-		return;
-	set_health(account, CS_THROTTLED, now + wait, message);
+	wait_until(account, now + cs_account_time_to_wait(account, retry_after, account->failures), message);
+}
+
+/*
+ * A call that was sent then came too fast: call less often, and not at all for a while.
+ * The other ones that were in flight say nothing new, but how long to wait.
+ */
+void
+cs_account_throttle(CsAccount *account, double sent_at, double now, double retry_after,
+					const char *message)
+{
+	if (slow_down(account, sent_at, now))
+		cs_account_wait(account, now, retry_after, message);
+	else if (retry_after >= 0)
+		wait_until(account, now + cs_account_time_to_wait(account, retry_after, 0), message);
 }
 
 /*
@@ -444,152 +482,4 @@ cs_account_has_changes(const CsAccount *account, double now)
 		if (cs_lane_ready_at(lfirst(lc), now) <= now)
 		return true;
 	return false;
-}
-
-/*
- * What is stored of it
- */
-
-/*
- * Listeners are told of a halt once, however often the process restarts
- * meanwhile, and of the recovery only when a contact has been synced since.
- */
-static bool
-has_to_notify(const CsAccount *account)
-{
-	bool		halted = account->health == CS_HALTED;
-
-	return halted != account->halt_notified && (halted || account->synced_since_halt);
-}
-
-/* Has its health, or that of a lane, changed since it was last stored? */
-bool
-cs_account_has_to_store(const CsAccount *account)
-{
-	ListCell   *lc;
-
-	if (account->store_at > 0 && account->store_at > cs_clock_now())
-		return false;
-	if (account->health_changed || account->learned_changed || account->pull_error_changed ||
-		account->breaker.changed || has_to_notify(account))
-		return true;
-	foreach(lc, account->lanes)
-	{
-		const CsLane *lane = lfirst(lc);
-
-		if (lane->broken_changed || lane->waiting_changed)
-			return true;
-	}
-	return false;
-}
-
-static void
-notify_health(const CsAccount *account)
-{
-	bool		halted = account->health == CS_HALTED;
-
-	if (!has_to_notify(account))
-		return;
-	cs_endpoint_state_set_halt_notified(account->id, halted);
-	cs_notify(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
-}
-
-/* Store what changed.  Within cs_sql_enter(). */
-void
-cs_account_store_health(const CsAccount *account)
-{
-	static const char *const names[] = {"running", "throttled", "unavailable", "halted"};
-	ListCell   *lc;
-
-	foreach(lc, account->lanes)
-	{
-		CsLane	   *lane = lfirst(lc);
-
-		if ((lane->broken_changed || lane->waiting_changed) &&
-			cs_watch_store_set_state(lane->watch_id, lane->broken, lane->broken ? lane->reason : lane->waits_for))
-			cs_notify(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
-					  lane->broken ? "broken" : NULL, 0);
-	}
-	notify_health(account);
-	if (account->learned_changed)
-		cs_endpoint_state_set_learned(account->id, account->learned_pace, account->limitation);
-	if (account->breaker.changed)
-		cs_endpoint_state_set_breaker(account->id, cs_breaker_to_store(&account->breaker));
-	if (account->pull_error_changed)
-		cs_endpoint_state_set_pull_error(account->id, account->pull_error);
-	if (account->health_changed)
-		cs_endpoint_state_set_health(account->id, names[account->health], account->reason,
-									 account->health == CS_RUNNING ? 0 : cs_clock_timestamp(account->resume_at));
-}
-
-/* What cs_account_store_health() did will be committed. */
-void
-cs_account_health_stored(CsAccount *account)
-{
-	ListCell   *lc;
-
-	foreach(lc, account->lanes)
-	{
-		CsLane	   *lane = lfirst(lc);
-
-		lane->broken_changed = lane->waiting_changed = false;
-	}
-	if (has_to_notify(account))
-		account->halt_notified = !account->halt_notified;
-	account->learned_changed = account->health_changed = account->pull_error_changed = false;
-	account->breaker.changed = false;
-}
-
-/*
- * Is it stored that calls may be under way, although the provider cannot have
- * anything unconfirmed?  What it did not answer well counts as under way until it
- * has been tried again.
- */
-bool
-cs_account_is_idle_but_busy(const CsAccount *account)
-{
-	ListCell   *lc;
-
-	if (!account->busy)
-		return false;
-	foreach(lc, account->lanes)
-		if (((CsLane *) lfirst(lc))->changes.nchanges > 0 ||
-			((CsLane *) lfirst(lc))->has_set_aside)
-		return false;
-	return dlist_is_empty(unconstify(dlist_head *, &account->ready));
-}
-
-/*
- * Store, durably, whether calls may be under way; true before the first call.
- * Whoever starts after a crash then knows what may have been sent.
- */
-void
-cs_account_store_busy(CsAccount *account, bool busy)
-{
-	CsSqlScope	scope;
-
-	if (account->busy == busy)
-		return;
-	cs_sql_enter(&scope);
-	cs_endpoint_state_set_busy(account->id, busy);
-	cs_sql_leave(&scope);
-	if (busy)
-		ForceSyncCommit();
-	account->busy = busy;
-}
-
-/* Show in the view status what the account is doing. */
-void
-cs_account_publish(CsAccount *account)
-{
-	int			in_flight = account->in_flight + account->listing;
-	bool		locked = Max(Max(account->locked_until, account->store_at), account->kept_until) > cs_clock_now();
-
-	if (account->published == in_flight && account->nwaiting_published == account->nwaiting &&
-		account->locked_published == locked)
-		return;
-	account->locked_published = locked;
-	account->published = in_flight;
-	account->nwaiting_published = account->nwaiting;
-	cs_activity_publish(account->id, in_flight, account->nwaiting, account->pace.rate, locked);
 }

@@ -71,7 +71,8 @@ typedef struct CsAccount
 
 	/* what the provider taught us; stored in contactsync.endpoint */
 	CsPace		pace;
-	double		learned_pace;	/* calls a second, after a 429; 0: no less */
+	CsLearnedPace learned;
+	double		learned_stored; /* its rate, as stored */
 	char	   *limitation;		/* what the provider's judge() remembers, or
 								 * NULL */
 	bool		learned_changed;	/* since it was last stored */
@@ -168,8 +169,10 @@ extern void cs_account_resume_throttle(CsAccount *account, double now, double un
 extern void cs_account_succeed(CsAccount *account, double now);
 extern void cs_account_recover(CsAccount *account, double now);
 extern double cs_account_time_to_wait(const CsAccount *account, double retry_after, int failures);
-extern void cs_account_throttle(CsAccount *account, double now, double retry_after,
+extern void cs_account_throttle(CsAccount *account, double sent_at, double now, double retry_after,
 								const char *message);
+extern void cs_account_wait(CsAccount *account, double now, double retry_after,
+							const char *message);
 extern void cs_account_fail(CsAccount *account, double now, double retry_after,
 							const char *message);
 extern void cs_account_halt(CsAccount *account, double now, double retry_after,
@@ -180,12 +183,5 @@ extern bool cs_account_is_probing(const CsAccount *account);
 extern int	cs_account_free_slots(const CsAccount *account, double now);
 extern double cs_account_ready_at(const CsAccount *account, double now);
 extern bool cs_account_has_changes(const CsAccount *account, double now);
-
-extern bool cs_account_has_to_store(const CsAccount *account);
-extern void cs_account_store_health(const CsAccount *account);
-extern void cs_account_health_stored(CsAccount *account);
-extern bool cs_account_is_idle_but_busy(const CsAccount *account);
-extern void cs_account_store_busy(CsAccount *account, bool busy);
-extern void cs_account_publish(CsAccount *account);
 
 #endif							/* CS_DELIVERY_ACCOUNT_H */

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/sql.h"
 #include "delivery/account.h"
+#include "delivery/account_store.h"
 #include "delivery/accounts.h"
 #include "delivery/call.h"
 #include "delivery/pull.h"

@@ -33,6 +33,7 @@
 #include "base/try.h"
 #include "capture/ddl.h"
 #include "delivery/account.h"
+#include "delivery/account_store.h"
 #include "delivery/accounts.h"
 #include "delivery/call.h"
 #include "delivery/database_identity.h"

@@ -34,6 +34,7 @@
 #include "base/sql.h"
 #include "base/try.h"
 #include "delivery/account.h"
+#include "delivery/account_store.h"
 #include "delivery/accounts.h"
 #include "delivery/call.h"
 #include "delivery/definitions.h"

@@ -26,6 +26,20 @@ extern bool cs_pace_take(CsPace *pace, double now);
 extern int	cs_pace_available(const CsPace *pace, double now);
 extern double cs_pace_ready_at(const CsPace *pace, double now);
 
+/*
+ * What 429s and successes taught us of the provider's limit, which others may use as
+ * well, and which may be less than is configured.
+ */
+typedef struct CsLearnedPace
+{
+	double		rate;			/* calls a second; 0: as configured */
+	double		lowered_at;
+	double		raised_at;
+} CsLearnedPace;
+
+extern bool cs_pace_lower(CsLearnedPace *learned, double configured, double sent_at, double now);
+extern void cs_pace_raise(CsLearnedPace *learned, double most, double now);
+
 extern double cs_pace_backoff(int failures);
 extern double cs_pace_jitter(void);
 

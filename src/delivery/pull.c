@@ -247,6 +247,7 @@ cs_pull_request(CsAccount *account, CsHttp *http, double now)
 	old = MemoryContextSwitchTo(puller->page_context);
 	account->endpoint->provider->build_pull(account->endpoint, &puller->pull, &request);
 	authorization = cs_provider_auth_value(account->endpoint);
+	puller->sent_at = now;
 	puller->transfer = cs_http_start(http, &account->endpoint->http, &request, authorization, puller);
 	cs_provider_auth_wipe(authorization);
 	puller->in_flight = account->listing = account->listed_last = true;
@@ -387,7 +388,7 @@ cs_pull_answered(CsPuller *puller, const CsResponse *response, double now)
 						judgement.reason ? judgement.reason : "unauthorized", judgement.message);
 	}
 	else if (response->status == 429)
-		cs_account_throttle(account, now, judgement.retry_after, judgement.message);
+		cs_account_throttle(account, puller->sent_at, now, judgement.retry_after, judgement.message);
 	else
 		fail_page(puller, &judgement, now);
 	MemoryContextSwitchTo(old);

@@ -28,6 +28,7 @@ typedef struct CsPuller
 	double		ahead;			/* see cs_message_clock_ahead() */
 	bool		in_flight;
 	CsHttpCall *transfer;		/* while it is in flight */
+	double		sent_at;
 	int			failures;		/* of the page that is wanted, in a row */
 	double		not_before;		/* it is not asked for before, after a failure */
 	bool		halted;			/* the account, by an answer to this */

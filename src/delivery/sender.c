@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/invalidation.h"
 #include "delivery/account.h"
+#include "delivery/account_store.h"
 #include "delivery/accounts.h"
 #include "delivery/call.h"
 #include "delivery/pull.h"

@@ -26,6 +26,7 @@
 #include "base/sql.h"
 #include "base/text.h"
 #include "base/try.h"
+#include "delivery/account_store.h"
 #include "delivery/outcome_writer.h"
 #include "delivery/outcomes.h"
 #include "delivery/settle.h"

@@ -336,7 +336,7 @@ cs_token_answered(CsTokenRefresh *refresh, const CsResponse *response, double no
 							judgement.reason ? judgement.reason : "unauthorized",
 							judgement.message);
 		else
-			cs_account_throttle(account, now, judgement.retry_after, judgement.message);
+			cs_account_wait(account, now, judgement.retry_after, judgement.message);
 		account->refresh_at = account->resume_at;
 	}
 	end_refresh(refresh);

@@ -197,8 +197,10 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 	bool		same = call->indivisible;
 	double		not_before = 0;
 
-	if (judgement->throttled)
-		cs_account_throttle(account, now, judgement->retry_after, judgement->message);
+	if (judgement->blocked)
+		cs_account_wait(account, now, judgement->retry_after, judgement->message);
+	else if (judgement->throttled)
+		cs_account_throttle(account, call->started_at, now, judgement->retry_after, judgement->message);
 	else
 	{
 		for (int i = 0; i < call->batch.ncontacts; i++)

@@ -101,6 +101,7 @@ typedef struct CsJudgement
 	CsVerdict	verdict;
 	double		retry_after;	/* seconds; -1: not said, back off */
 	bool		throttled;		/* RETRY that uses up no try (429) */
+	bool		blocked;		/* ... and is not because of too many calls */
 	bool		mapping_error;	/* HALT: the mapping of the watch is at fault,
 								 * not the account */
 	bool		contact_suspected;	/* HALT: a contact may be at fault instead

@@ -252,7 +252,7 @@ judge_400(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *re
 	if (cs_answer_mentions(message, "is currently in progress"))
 	{
 		cs_answer_conclude(judgement, CS_RETRY, CS_REASON_UNAVAILABLE, "%s", message);
-		judgement->throttled = true;
+		judgement->throttled = judgement->blocked = true;
 		judgement->retry_after = cs_message_retry_after(response);
 		if (judgement->retry_after < 0)
 			judgement->retry_after = BUSY_SECONDS;
