@@ -542,10 +542,12 @@ CREATE TABLE contactsync.contact (
 	topics		text,
 	error		text,
 	refused		bigint,
+	twin		text	COLLATE "C",
 	PRIMARY KEY (endpoint, upsert_key)
 ) WITH (fillfactor = 70);
 CREATE INDEX contact_email ON contactsync.contact (email, endpoint) WHERE email IS NOT NULL;
 CREATE INDEX contact_refused ON contactsync.contact (endpoint, refused) WHERE refused IS NOT NULL;
+CREATE INDEX contact_twin ON contactsync.contact (twin, endpoint) WHERE twin IS NOT NULL;
 CREATE INDEX contact_held ON contactsync.contact (endpoint, watch) WHERE held;
 COMMENT ON TABLE contactsync.contact
 IS 'what the provider has of every contact, one row per contact';
@@ -566,6 +568,7 @@ COMMENT ON COLUMN contactsync.contact.direct_no IS '... and said false or null l
 COMMENT ON COLUMN contactsync.contact.remote_updated_at IS 'as the provider writes it';
 COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to, separated by spaces';
 COMMENT ON COLUMN contactsync.contact.refused IS 'hash of the address that its row has, if the contact keeps another one because nobody consented to that';
+COMMENT ON COLUMN contactsync.contact.twin IS 'the contact that it may have become, or that may have become it, by a call that was not answered';
 
 CREATE TABLE contactsync.source_row (
 	watch		integer	NOT NULL,

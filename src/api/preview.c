@@ -134,6 +134,7 @@ apply_state(CsContact *contact, CsJson *state)
 	(void) cs_json_bool(cs_json_get(state, "withheld"), &contact->withheld);
 	(void) cs_json_bool(cs_json_get(state, "opts_out_first"), &contact->opts_out_first);
 	(void) cs_json_bool(cs_json_get(state, "maybe_ours"), &contact->maybe_ours);
+	(void) cs_json_bool(cs_json_get(state, "in_doubt"), &contact->in_doubt);
 	(void) cs_json_bool(cs_json_get(state, "untouched"), &contact->untouched);
 	(void) cs_json_number(cs_json_get(state, "queued_at"), &contact->queued_at);
 }

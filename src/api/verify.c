@@ -32,7 +32,7 @@
 #include "provider/endpoint.h"
 #include "provider/provider.h"
 #include "provider/server.h"
-#include "store/contact_state.h"
+#include "store/contact_sample.h"
 #include "store/endpoint_state.h"
 #include "store/source_row.h"
 #include "store/watch.h"
@@ -112,10 +112,10 @@ read_state(CsVerification *verification, Oid serverid, int wanted, CsSampleJob *
 
 	cs_sql_enter(&scope);
 	verification->endpoint_id = cs_endpoint_state_find(serverid, endpoint->server_name, endpoint->roleid);
-	verification->local.contacts = cs_contact_state_count(verification->endpoint_id);
+	verification->local.contacts = cs_contact_sample_count(verification->endpoint_id);
 	/* each statement leaves us in a context that ends with the scope */
 	MemoryContextSwitchTo(context);
-	sent = cs_contact_state_sample(verification->endpoint_id, wanted, &job->n);
+	sent = cs_contact_sample_read(verification->endpoint_id, wanted, &job->n);
 	job->watches = cs_watch_load_all();
 	cs_sql_leave(&scope);
 	MemoryContextSwitchTo(context);

@@ -366,6 +366,7 @@ cs_change_next(CsChangeSet *set, double now)
 	change->last_read_at = change->read_at;
 	change->read_at = GetCurrentTimestamp();
 	change->upsert_key = change->previous_key = change->alias_key = NULL;
+	change->twin_key = change->twin_id = NULL;
 	memset(&change->left, 0, sizeof(CsConsent));
 	memset(&change->moved_from, 0, sizeof(CsConsent));
 	change->has_row = change->was_known = change->refused = change->takes_over = false;

@@ -138,7 +138,10 @@ typedef struct CsChange
 	CsConsent	left;			/* the address that the contact had, and what
 								 * is to be remembered of it */
 	CsConsent	moved_from;		/* the same, if the contact is moved to
-								 * another address with its row */
+								 * another address with its row, or was */
+	const char *twin_key;		/* of a contact that is this one, if it has
+								 * twin_id at the provider; or NULL */
+	const char *twin_id;
 	char		row_opt_in;		/* to be stored of the row; see
 								 * cs_contact_said() */
 	char		contact_opt_in; /* ... and of the contact */

@@ -44,12 +44,16 @@ cs_conflict_lock(CsChange *change, const CsContact *contact, const CsKnown *befo
 	const char *email = unique ? contact->value[CS_EMAIL] : NULL;
 	const char *left = unique && before->found && before->email ?
 	cs_text_to_utf8(before->email, strlen(before->email)) : NULL;
+	const char *previous = contact->previous_key;
+
+	if (previous == NULL && change->twin_key)
+		previous = cs_text_to_utf8(change->twin_key, strlen(change->twin_key));
 
 	if (left && email && strcmp(left, email) == 0)
 		left = NULL;
 	return cs_change_lock(change, account->id, contact->upsert_key, CS_LOCK_KEY) &&
 		cs_change_lock(change, account->id, email, CS_LOCK_EMAIL) &&
-		cs_change_lock(change, account->id, contact->previous_key, CS_LOCK_PREVIOUS) &&
+		cs_change_lock(change, account->id, previous, CS_LOCK_PREVIOUS) &&
 		cs_change_lock(change, account->id, left, CS_LOCK_PREVIOUS_EMAIL);
 }
 

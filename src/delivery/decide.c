@@ -31,6 +31,7 @@
 #include "delivery/known.h"
 #include "delivery/pull.h"
 #include "delivery/shared.h"
+#include "delivery/twin.h"
 #include "delivery/withhold.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
@@ -112,6 +113,7 @@ read_states(const CsLane *lane, int n, CsItem *items)
 		items[i].known = known[i];
 		if (cs_known_has_left(&items[i]))
 			cs_contact_state_read(lane->endpoint_id, 1, &items[i].row.upsert_key, &items[i].left);
+		cs_twin_read(lane->endpoint_id, &items[i]);
 	}
 }
 
@@ -261,6 +263,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	bool		withheld;
 
 	cs_contact_digest(contact, endpoint->payload, &change->digest);
+	cs_twin_apply(item);
 	if (!cs_known_apply(item))
 		return wait_for_pull(change, now);
 	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&

@@ -4,11 +4,12 @@
  *		What is stored before calls that could leave behind what nobody knows of.
  *
  * A contact that may be created, or be there already, and would have to be removed
- * when its row has gone; one that another row would have to speak for again then;
- * consent that may be withdrawn; a word that may be carried, which the next row of the
- * contact must not repeat; or that a row speaks over another one, since only a row that
- * is known not to have done so may be left out after a crash.  Of all else the queue row
- * is the doubt.  It takes one flush for all changes that are read together.
+ * when its row has gone; one that another row would have to speak for again then; one
+ * that may get another address, and become another contact; consent that may be
+ * withdrawn; a word that may be carried, which the next row of the contact must not
+ * repeat; or that a row speaks over another one, since only a row that is known not to
+ * have done so may be left out after a crash.  Of all else the queue row is the doubt.
+ * It takes one flush for all changes that are read together.
  *
  *-------------------------------------------------------------------------
  */
@@ -151,6 +152,17 @@ claims(const CsLane *lane, const CsItem *item)
 		(known->opt_in == CS_CONSENT_NO || known->opt_in == CS_CONSENT_NULL);
 }
 
+/* May the call have the contact that the row stood for become this one?  Of one that has
+ * not been answered that is stored already. */
+static bool
+moves(const CsLane *lane, const CsItem *item)
+{
+	const CsEndpoint *endpoint = lane->account->endpoint;
+
+	return endpoint->provider->moves && endpoint->provider->moves(endpoint, item->contact) &&
+		(item->known.twin == NULL || strcmp(item->known.twin, item->row.upsert_key) != 0);
+}
+
 static void
 add_contact(CsIntents *intents, const CsItem *item)
 {
@@ -172,6 +184,7 @@ add_contact(CsIntents *intents, const CsItem *item)
 	intent->claims = claims(lane, item);
 	intent->direct_no = contact->direct_no;
 	intent->withdrawn_at = intent->withdraws ? contact->opt_in_at : 0;
+	intent->moved_from = moves(lane, item) ? item->row.upsert_key : NULL;
 }
 
 /* The address is not remembered as closed any more, so that no other row repeats the word. */
@@ -210,7 +223,7 @@ add(CsIntents *intents, const CsItem *item, bool is_new)
 
 	if (!is_word && speaks_over_another(intents->lane, item))
 		add_doubt(intents, item);
-	if (!is_left && !is_word && !is_new)
+	if (!is_left && !is_word && !is_new && !moves(intents->lane, item))
 		return;
 	add_contact(intents, item);
 	if (intents->lane->watch == NULL)

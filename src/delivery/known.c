@@ -197,10 +197,10 @@ apply_left(const CsItem *item)
 	 * nobody is mailed there again who said no
 	 */
 	contact->previous_shared = item->left.direct || item->known.synced_at != 0 ||
+		(item->twin.found && strcmp(item->twin.upsert_key, item->row.upsert_key) != 0) ||
 		(contact->opted_out && contact->claim != CS_CLAIM) ||
 		cs_row_state_has_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id, item->change->key);
-	if (item->known.found || provider->moves == NULL ||
-		!provider->moves(lane->account->endpoint, contact))
+	if (provider->moves == NULL || !provider->moves(lane->account->endpoint, contact))
 		return;
 	contact->remote_id = item->left.remote_id;
 	contact->topics = item->left.topics;

@@ -26,6 +26,8 @@ typedef struct CsItem
 	CsKnown		known;			/* the contact */
 	CsKnown		left;			/* that of row.upsert_key, if it is another
 								 * one */
+	CsKnown		twin;			/* that of known.twin, if it is not known
+								 * which of the two there is */
 	CsPerson	person;			/* if the contact says anything of consent */
 	const CsRowsNow *now;		/* of all items */
 	int			index;			/* of this one among them */

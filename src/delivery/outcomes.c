@@ -68,8 +68,7 @@ add(CsLaneOutcomes *outcomes, CsArray *array, Size size)
 			MemoryContextAlloc(outcomes->context, array->max * size);
 	}
 	item = (char *) array->items + size * array->n++;
-	memset(item, 0, size);
-	return item;
+	return memset(item, 0, size);
 }
 
 static char *
@@ -181,10 +180,9 @@ depart(CsLaneOutcomes *outcomes, const CsChange *change, const char *upsert_key,
 	   char action)
 {
 	const CsLane *lane = outcomes->lane;
+	CsLeftTo   *left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
 	CsDeparture *departure;
-	CsLeftTo   *left;
 
-	left = add(outcomes, &outcomes->left_to, sizeof(CsLeftTo));
 	left->upsert_key = copy(outcomes, upsert_key);
 	left->key = copy(outcomes, change->key);
 	left->maybe_sent = maybe_sent;
@@ -331,6 +329,7 @@ void
 cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutcome *outcome)
 {
 	const CsContact *contact = change->contact;
+	const char *former = cs_remember_former_key(change, outcome);
 
 	outcomes->synced++;
 	if (outcomes->lane->removals)
@@ -344,6 +343,11 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 	}
 	else
 		add_contact(outcomes, change, outcome);
+	if (former)
+	{
+		remove_unremembered(outcomes, former);
+		remember(outcomes, &outcomes->remembered, change->moved_from);
+	}
 	if (outcomes->lane->removals)
 		add_text(outcomes, &outcomes->decided, change->upsert_key);
 	else if (outcomes->lane->watch)
@@ -354,12 +358,7 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 			record_row(outcomes, change, !change->is_late_no);
 		if (change->is_late_no && !change->has_others_digest)
 			speak_again(outcomes, change->upsert_key);
-		if (outcome->moved && change->previous_key)
-		{
-			remove_unremembered(outcomes, change->previous_key);
-			remember(outcomes, &outcomes->remembered, change->moved_from);
-		}
-		else
+		if (former != change->previous_key)
 			leave_previous(outcomes, change);
 	}
 	if (change->alias_key && contact->action == CS_DELETE)

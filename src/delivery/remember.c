@@ -92,3 +92,16 @@ cs_remember_word(const CsContact *contact)
 	consent.opt_in_at = contact->opt_in_at ? contact->opt_in_at : GetCurrentTimestamp();
 	return consent;
 }
+
+const char *
+cs_remember_former_key(const CsChange *change, const CsOutcome *outcome)
+{
+	const char *id = outcome->remote_id ? outcome->remote_id : change->contact->remote_id;
+
+	if (outcome->moved && change->previous_key)
+		return change->previous_key;
+	/* to unsubscribe a contact does not tell its address */
+	if (change->contact->action == CS_UNSUBSCRIBE || change->twin_id == NULL || id == NULL)
+		return NULL;
+	return strcmp(change->twin_id, id) == 0 ? change->twin_key : NULL;
+}

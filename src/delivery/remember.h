@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "delivery/change.h"
+#include "provider/provider.h"
 #include "store/consent.h"
 #include "store/contact_state.h"
 
@@ -30,5 +31,12 @@ extern CsConsent cs_remember_withheld(const CsContact *contact);
 
 /* Of a contact whose word ends what is remembered as closed. */
 extern CsConsent cs_remember_word(const CsContact *contact);
+
+/*
+ * After an answer: the contact that has become this one, or that this one has not become
+ * after all, so that its address has to remember change->moved_from.  NULL if there is
+ * none, or the answer does not tell.
+ */
+extern const char *cs_remember_former_key(const CsChange *change, const CsOutcome *outcome);
 
 #endif							/* CS_DELIVERY_REMEMBER_H */

@@ -120,6 +120,9 @@ typedef struct CsContact
 									 * of the row is not to be told there */
 	bool		moved;			/* it has become this one already, in an
 								 * earlier step */
+	bool		in_doubt;		/* a call that was not answered may have given
+								 * it another address, or have given this
+								 * address to another one */
 	char	   *topics;			/* Owlat: those that membership was asked for,
 								 * parted by spaces, or NULL */
 	bool		opted_out;		/* the person opted out there */

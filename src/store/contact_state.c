@@ -49,6 +49,7 @@ enum
 	CONTACT_TOPICS,
 	CONTACT_ERROR,
 	CONTACT_REFUSED,
+	CONTACT_TWIN,
 	CONTACT_COLUMNS
 };
 
@@ -103,6 +104,7 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->direct_no = cs_keyed_table_bool(table, CONTACT_DIRECT_NO);
 	known->remote_id = utf8_of(table, CONTACT_REMOTE_ID);
 	known->topics = utf8_of(table, CONTACT_TOPICS);
+	known->twin = cs_keyed_table_text(table, CONTACT_TWIN);
 }
 
 void
@@ -378,6 +380,11 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 						   Int64GetDatum(cs_refused_address_hash(cs_text_from_utf8(contact->refused_address))));
 	else
 		cs_keyed_table_set_null(writer, CONTACT_REFUSED);
+	/* to unsubscribe a contact does not tell which address it has */
+	if (found && contact->action != CS_UPSERT)
+		cs_keyed_table_keep(writer, CONTACT_TWIN);
+	else
+		cs_keyed_table_set_null(writer, CONTACT_TWIN);
 }
 
 static void
@@ -428,6 +435,18 @@ fill_unknown(CsKeyedWriter *writer, int endpoint, const CsContactIntent *intent)
 	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(intent->watch == 0));
 	cs_keyed_table_set(writer, CONTACT_DIRECT_NO, BoolGetDatum(intent->direct_no));
+	cs_keyed_table_set_text(writer, CONTACT_TWIN, intent->moved_from);
+}
+
+/* The contact that is moved may be this one from now on. */
+static void
+set_twin(CsContactWriter *to, const CsContactIntent *intent)
+{
+	if (intent->moved_from == NULL || !find(&to->writer->table, to->endpoint, intent->moved_from))
+		return;
+	keep_all(to->writer);
+	cs_keyed_table_set_text(to->writer, CONTACT_TWIN, intent->upsert_key);
+	cs_keyed_table_update(to->writer);
 }
 
 static void
@@ -438,6 +457,7 @@ intend(CsContactWriter *to, int n, const void *arg)
 
 	for (int i = 0; i < n; i++)
 	{
+		set_twin(to, &intents[i]);
 		if (!find(&writer->table, to->endpoint, intents[i].upsert_key))
 		{
 			fill_unknown(writer, to->endpoint, &intents[i]);
@@ -460,6 +480,8 @@ intend(CsContactWriter *to, int n, const void *arg)
 			cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(false));
 		if (intents[i].claims)
 			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_YES));
+		if (intents[i].moved_from)
+			cs_keyed_table_set_text(writer, CONTACT_TWIN, intents[i].moved_from);
 		set_opt_in_at(writer, intents[i].withdrawn_at, true);
 		cs_keyed_table_update(writer);
 	}
@@ -552,49 +574,4 @@ void
 cs_contact_state_remove(int endpoint, int n, char **upsert_keys)
 {
 	write_rows(remove_contacts, endpoint, n, upsert_keys);
-}
-
-/* Return how many contacts the provider has from an endpoint. */
-int64
-cs_contact_state_count(int endpoint)
-{
-	static CsStatement statement = {
-		"SELECT count(*) FROM contactsync.contact"
-		" WHERE endpoint = $1 AND action = 'u' AND digest IS NOT NULL",
-		1, {INT4OID}
-	};
-	Datum		arg = Int32GetDatum(endpoint);
-	bool		isnull;
-
-	cs_sql_execute(&statement, &arg, NULL);
-	return DatumGetInt64(cs_sql_value(0, 1, &isnull));
-}
-
-/* Return up to "limit" of them that were sent for rows, at random, palloc'd. */
-CsContactSample *
-cs_contact_state_sample(int endpoint, int limit, int *n)
-{
-	static CsStatement statement = {
-		"SELECT s.watch, s.key, EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = $1"
-		" AND q.watch = s.watch AND (s.key = ANY (q.keys) OR q.keys IS NULL))"
-		" FROM (SELECT c.watch, c.key FROM contactsync.contact c JOIN contactsync.watch w"
-		" ON w.id = c.watch WHERE c.endpoint = $1"
-		" AND c.action = 'u' AND c.digest IS NOT NULL ORDER BY random() LIMIT $2) s",
-		2, {INT4OID, INT4OID}
-	};
-	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(limit)};
-	MemoryContext context = CurrentMemoryContext;
-	CsContactSample *samples;
-	bool		isnull;
-
-	*n = (int) cs_sql_execute(&statement, args, NULL);
-	MemoryContextSwitchTo(context);
-	samples = palloc(Max(*n, 1) * sizeof(CsContactSample));
-	for (int i = 0; i < *n; i++)
-	{
-		samples[i].watch = cs_sql_int(i, 1);
-		samples[i].key = cs_sql_text(i, 2);
-		samples[i].queued = DatumGetBool(cs_sql_value(i, 3, &isnull));
-	}
-	return samples;
 }

@@ -49,6 +49,9 @@ typedef struct CsKnown
 	bool		direct_no;		/* ... and said false or null last */
 	char	   *remote_id;		/* UTF-8, like the next */
 	char	   *topics;
+	char	   *twin;			/* the contact that it may have become, or the
+								 * one that may have become it, by a call that
+								 * was not answered; or NULL */
 } CsKnown;
 
 /* A contact as the provider has it now. */
@@ -91,6 +94,8 @@ typedef struct CsContactIntent
 	bool		ends_claim;		/* ... and consent that was claimed is over */
 	bool		claims;			/* consent is claimed by a word */
 	bool		direct_no;		/* contactsync_upsert() says false or null */
+	const char *moved_from;		/* the contact that is to become this one, or
+								 * NULL */
 } CsContactIntent;
 
 /*
@@ -149,16 +154,5 @@ extern void cs_contact_state_set_speaker(int endpoint, const char *upsert_key, i
 
 /* Remove the contacts, of which nobody is left and the provider has none. */
 extern void cs_contact_state_remove(int endpoint, int n, char **upsert_keys);
-
-/* A contact that was sent for a row, to be compared with the provider's. */
-typedef struct CsContactSample
-{
-	int			watch;
-	char	   *key;
-	bool		queued;			/* a change to it is queued */
-} CsContactSample;
-
-extern int64 cs_contact_state_count(int endpoint);
-extern CsContactSample *cs_contact_state_sample(int endpoint, int limit, int *n);
 
 #endif							/* CS_STORE_CONTACT_STATE_H */

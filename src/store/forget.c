@@ -37,12 +37,16 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	[CS_FORGET_CALL] = "call"
 };
 
-/* The contacts of a role's endpoints that are, or have the address, $1. */
+/* The contacts of a role's endpoints that are, or have the address, $1, or may be the
+ * same as one that is. */
 #define CONTACTS_OF_PERSON \
 	"SELECT c.endpoint, c.upsert_key FROM contactsync.endpoint e CROSS JOIN LATERAL (SELECT c.endpoint, c.upsert_key" \
 	" FROM contactsync.contact c WHERE c.endpoint = e.id AND c.upsert_key = $1 OFFSET 0) c WHERE pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT c.endpoint, c.upsert_key FROM contactsync.endpoint e JOIN contactsync.contact c" \
-	" ON c.endpoint = e.id AND c.email = $1 WHERE pg_has_role($2, e.role, 'USAGE')"
+	" ON c.endpoint = e.id AND c.email = $1 WHERE pg_has_role($2, e.role, 'USAGE')" \
+	" UNION SELECT c.endpoint, c.upsert_key FROM contactsync.contact c JOIN contactsync.contact t" \
+	" ON t.endpoint = c.endpoint AND t.upsert_key = $1 AND t.twin = c.upsert_key" \
+	" JOIN contactsync.endpoint e ON e.id = c.endpoint WHERE c.twin = $1 AND pg_has_role($2, e.role, 'USAGE')"
 
 /* The rows that stand for them, failed as one of them or as $1, also because another
  * contact has that address, or are traced. */
@@ -123,7 +127,7 @@ forget_contacts(const Datum *args)
 
 	/* consent of what is left is remembered, or is not to be */
 	static CsStatement leave = {
-		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, inherited = false, direct = false, direct_no = false, opt_in_at = NULL, refused = NULL"
+		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, inherited = false, direct = false, direct_no = false, opt_in_at = NULL, refused = NULL, twin = NULL"
 		" FROM " CONTACTS " WHERE " OF_CONTACT("c") " AND " IS_ERASED("c"),
 		TYPES
 	};
@@ -135,6 +139,9 @@ forget_contacts(const Datum *args)
 	};
 	static CsStatement refused = {
 		"UPDATE contactsync.contact c SET refused = NULL WHERE c.endpoint = ANY ($4) AND c.refused = hashtextextended($5, 0)", TYPES
+	};
+	static CsStatement twin = {
+		"UPDATE contactsync.contact c SET twin = NULL WHERE c.endpoint = ANY ($4) AND c.twin = $5", TYPES
 	};
 	static CsStatement withheld = {
 		"DELETE FROM contactsync.source_row s WHERE s.upsert_key = $5 AND s.endpoint = ANY ($4)", TYPES
@@ -149,6 +156,7 @@ forget_contacts(const Datum *args)
 	(void) run(&row, args);
 	(void) run(&withheld, args);
 	(void) run(&refused, args);
+	(void) run(&twin, args);
 	return n + run(&contact, args);
 }
 

@@ -130,6 +130,9 @@ SELECT status, verdict, next_step, reason, message FROM (VALUES (200, contact())
 -- so it is without names, since creating does not find a contact that was moved
 SELECT status, verdict, next_step FROM (VALUES (404, refusal('not_found')), (409, refusal('conflict', 'email is taken'))) AS t (status, body),
 	contactsync_judge('owl', status, NULL, body, '{"email": "mira@acme.io"}', state => '{"previous_key": "old@acme.io"}');
+-- a contact that may have been moved to the address is looked up first
+SELECT status, verdict, next_step, message FROM (VALUES (200, contact()), (403, refusal('forbidden')), (404, refusal('not_found'))) AS t (status, body),
+	contactsync_judge('owl', status, NULL, body, '{"email": "mira@acme.io"}', state => '{"in_doubt": true}');
 ALTER SERVER owl OPTIONS (DROP on_email_change);
 
 -- deletions

@@ -70,6 +70,12 @@ SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"pre
 SELECT method, url, body FROM contactsync_preview('owl', mira(), 1, state => '{"previous_key": "old@acme.io"}');
 -- a contact that also belongs to another row stays as it is
 SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"previous_key": "old@acme.io", "remote_id": "k1", "previous_shared": true}');
+-- one that may have been moved away from the address of its row is known by its ID, and one that may have been moved there is looked up
+SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"remote_id": "k1", "in_doubt": true}');
+SELECT method, url, body FROM contactsync_preview('owl', mira(), state => '{"in_doubt": true}');
+SELECT method, url FROM contactsync_preview('owl', mira(), action => 'delete', state => '{"remote_id": "k1", "in_doubt": true}');
+-- whoever is known is updated, also with nothing, since creating does not find a contact that was moved
+SELECT method, url, body FROM contactsync_preview('owl', '{"email": "mira@acme.io"}', state => '{"known": true}');
 ALTER SERVER owl OPTIONS (DROP on_email_change);
 
 -- your own deployment

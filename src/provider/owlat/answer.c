@@ -87,6 +87,8 @@ read_time(CsJson *value)
  * A contact that was there may be ours: the answer to the call that created it may
  * have been lost.  [SRC]: an opt-out moves updatedAt, so where it is createdAt still,
  * nobody has opted out.  A contact that cannot be looked up is not taken for ours.
+ * One that another one may have become is looked up first, because creating does not
+ * find it.
  */
 static void
 judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse *response,
@@ -97,7 +99,10 @@ judge_lookup(const CsEndpoint *endpoint, const CsBatch *batch, const CsResponse 
 
 	outcome->untouched = read_contact(response, doc, outcome) && created_at >= 0 &&
 		created_at == read_time(cs_json_path(doc, "data.updatedAt"));
-	if (outcome->untouched || cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear))
+	if (batch->step == CS_OWLAT_STEP_FIRST && is_not_found(response, doc))
+		continue_with(judgement, CS_OWLAT_STEP_RECREATE, "the contact does not exist");
+	else if (outcome->untouched || batch->step == CS_OWLAT_STEP_FIRST ||
+			 cs_owlat_has_data(batch->contacts[0], endpoint->nulls_clear))
 		continue_with(judgement, CS_OWLAT_STEP_UPDATE, "the contact exists");
 	else
 		finish(endpoint, batch, false, judgement);
@@ -160,8 +165,7 @@ judge_update(const CsBatch *batch, const CsResponse *response, CsJson *doc, CsOw
 
 	if (call == CS_OWLAT_CALL_MOVE && (gone || response->status == 409))
 		continue_with(judgement, CS_OWLAT_STEP_UPDATE,
-					  gone ? "no contact has the previous address" :
-					  "another contact has the new address already");
+					  gone ? "the contact is not there" : "another contact has the address already");
 	else if (gone && cs_owlat_may_create(contact))
 		continue_with(judgement, CS_OWLAT_STEP_RECREATE, "the contact no longer exists");
 	else if (gone)
@@ -352,7 +356,8 @@ cs_owlat_judge(const CsEndpoint *endpoint, const CsBatch *batch, const CsRespons
 		return;
 	else if (call != CS_OWLAT_CALL_DELETE && read_contact(response, doc, &judgement->outcomes[0]))
 	{
-		judgement->outcomes[0].moved |= call == CS_OWLAT_CALL_MOVE;
+		judgement->outcomes[0].moved |= call == CS_OWLAT_CALL_MOVE &&
+			cs_owlat_moves(endpoint, batch->contacts[0]);
 		finish(endpoint, batch, call == CS_OWLAT_CALL_CREATE ||
 			   is_new_since(batch->contacts[0], response, doc), judgement);
 	}

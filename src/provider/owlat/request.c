@@ -159,6 +159,14 @@ may_have_moved(const CsEndpoint *endpoint, const CsContact *contact)
 		(contact->claimed || contact->was_held || (contact->opted_out && !contact->refused));
 }
 
+/* May the contact have been moved to another address, which its row does not have any
+ * more?  Then it is known by its ID alone. */
+static bool
+has_to_return(const CsContact *contact)
+{
+	return contact->in_doubt && contact->known && contact->remote_id;
+}
+
 CsOwlatCall
 cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
 {
@@ -178,9 +186,13 @@ cs_owlat_call(const CsEndpoint *endpoint, const CsBatch *batch)
 				return CS_OWLAT_CALL_MOVE;
 			if (may_have_moved(endpoint, contact))
 				return CS_OWLAT_CALL_UPDATE;
+			if (contact->in_doubt && !contact->known)
+				return CS_OWLAT_CALL_LOOKUP;
+			if (has_to_return(contact))
+				return CS_OWLAT_CALL_MOVE;
 			if (!contact->known)
 				return CS_OWLAT_CALL_CREATE;
-			return !cs_owlat_may_create(contact) ||
+			return !cs_owlat_may_create(contact) || owlat->follow_email ||
 				(contact->remote_id && cs_owlat_has_data(contact, endpoint->nulls_clear)) ?
 				CS_OWLAT_CALL_UPDATE : CS_OWLAT_CALL_CREATE;
 		case CS_OWLAT_STEP_UPDATE:
@@ -222,9 +234,9 @@ write_contact(StringInfo out, const CsContact *contact, bool with_email, bool cl
 	appendStringInfoCharMacro(out, '}');
 }
 
-/* Return the URL of the topic's contacts, or of one of them. */
+/* Return the URL of the topic's contacts, or of one of them, by its address or ID. */
 static char *
-topic_url(const CsEndpoint *endpoint, const CsOwlat *owlat, const char *email)
+topic_url(const CsEndpoint *endpoint, const CsOwlat *owlat, const char *reference)
 {
 	const char *hole = strstr(owlat->topic_path, "{topic}");
 
@@ -232,14 +244,14 @@ topic_url(const CsEndpoint *endpoint, const CsOwlat *owlat, const char *email)
 					(int) (hole - owlat->topic_path), owlat->topic_path,
 					cs_url_encode(owlat->topic_id),
 					hole + strlen("{topic}"),
-					email ? "/" : "", email ? cs_url_encode(email) : "");
+					reference ? "/" : "", reference ? cs_url_encode(reference) : "");
 }
 
 char *
-cs_owlat_contact_url(const CsEndpoint *endpoint, const CsOwlat *owlat, const char *email)
+cs_owlat_contact_url(const CsEndpoint *endpoint, const CsOwlat *owlat, const char *reference)
 {
 	return psprintf("%s%s/%s", endpoint->base_url, owlat->contacts_path,
-					cs_url_encode(email));
+					cs_url_encode(reference));
 }
 
 void
@@ -258,10 +270,11 @@ cs_owlat_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *requ
 	}
 	if (call == CS_OWLAT_CALL_DELETE || call == CS_OWLAT_CALL_LEAVE)
 	{
+		const char *reference = has_to_return(contact) ? contact->remote_id : contact->upsert_key;
+
 		request->method = "DELETE";
 		request->url = call == CS_OWLAT_CALL_DELETE ?
-			cs_owlat_contact_url(endpoint, owlat, contact->upsert_key) :
-			topic_url(endpoint, owlat, contact->upsert_key);
+			cs_owlat_contact_url(endpoint, owlat, reference) : topic_url(endpoint, owlat, reference);
 		return;
 	}
 

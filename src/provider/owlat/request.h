@@ -16,7 +16,7 @@
 enum
 {
 	CS_OWLAT_STEP_FIRST,		/* CREATE, or UPDATE if the contact is known
-								 * to exist */
+								 * to exist, or LOOKUP if it may */
 	CS_OWLAT_STEP_CREATE,		/* followed by UPDATE on a conflict */
 	CS_OWLAT_STEP_UPDATE,		/* followed by RECREATE if the contact is gone */
 	CS_OWLAT_STEP_RECREATE,		/* a conflict fails the contact */
@@ -77,8 +77,8 @@ extern bool cs_owlat_has_data(const CsContact *contact, bool nulls);
 extern const char *cs_owlat_topics_with(const CsOwlat *owlat, const CsContact *contact);
 extern const char *cs_owlat_topics_without(const CsOwlat *owlat, const CsContact *contact);
 
-/* Return the URL of a contact. */
+/* Return the URL of a contact, by its address or ID. */
 extern char *cs_owlat_contact_url(const CsEndpoint *endpoint, const CsOwlat *owlat,
-								  const char *email);
+								  const char *reference);
 
 #endif							/* CS_PROVIDER_OWLAT_REQUEST_H */
