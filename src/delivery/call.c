@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "delivery/call.h"
+#include "delivery/change_lock.h"
 #include "delivery/settle.h"
 #include "provider/provider.h"
 
@@ -181,7 +182,7 @@ cs_call_release_contact(CsChange *change, double not_before, bool last)
 {
 	change->read_batch = NULL;
 	if (cs_lane_is_stopped(change->lane))
-		cs_change_release_locks(change);
+		cs_change_let_go(change);
 	cs_change_postpone(change, not_before, !last);
 }
 

@@ -109,7 +109,7 @@ join_line(CsChange *change)
 }
 
 /*
- * Locks, and what is outdated
+ * Locks
  */
 
 /* Release a lock; its waiters are PENDING again. */
@@ -126,8 +126,9 @@ release(CsIdentityLocks *locks, CsIdentityLock *lock)
 	cs_identity_lock_release(locks, lock);
 }
 
-static void
-release_lock(CsChange *change, int slot)
+/* Give up the lock in a slot, if there is one. */
+void
+cs_change_release_lock(CsChange *change, int slot)
 {
 	CsIdentityLock *lock = change->locks[slot];
 
@@ -167,77 +168,7 @@ void
 cs_change_release_locks(CsChange *change)
 {
 	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
-		release_lock(change, i);
-}
-
-/*
- * Lock an identity for an ACTIVE change until it is finished or locks another
- * one in the same slot; NULL only releases what is there.  A row that returns to
- * an identity that it had may hold its lock in another slot since the last try.
- *
- * If another change has the lock, this one becomes BLOCKED and loses all its
- * locks, so that no two changes wait for each other, and false is returned.
- */
-bool
-cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot)
-{
-	CsIdentityLock *held = change->locks[slot];
-	CsIdentityLock *lock;
-	char	   *key;
-
-	if (identity == NULL)
-	{
-		release_lock(change, slot);
-		return true;
-	}
-	key = cs_identity_lock_key(endpoint, slot == CS_LOCK_EMAIL || slot == CS_LOCK_PREVIOUS_EMAIL ?
-							   "email" : "key", identity);
-	if (held && strcmp(held->key, key) == 0)
-		return true;
-	release_lock(change, slot);
-	lock = cs_identity_lock_find(change->set->locks, key);
-	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
-		if (change->locks[i] == lock)
-			change->locks[i] = lock->owner = NULL;
-	if (lock->owner != NULL)
-	{
-		cs_change_release_locks(change);
-		change->state = CS_CHANGE_BLOCKED;
-		dlist_push_tail(&lock->waiters, &change->node);
-		return false;
-	}
-	lock->owner = change;
-	change->locks[slot] = lock;
-	return true;
-}
-
-/* Was something newer sent already as the contact that the change has locked? */
-bool
-cs_change_is_outdated(const CsChange *change)
-{
-	const CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
-
-	return lock && cs_identity_lock_sent(lock, &change->set->sent_ahead) > change->latest_sequence;
-}
-
-/* Did what was sent instead claim consent that its row had just given? */
-bool
-cs_change_word_was_sent(const CsChange *change)
-{
-	return change->locks[CS_LOCK_KEY]->sent_word;
-}
-
-/*
- * The provider has the value of the change.  If that is newer than its place in
- * line, the changes of the same contact in between are outdated.
- */
-void
-cs_change_mark_sent(CsChange *change)
-{
-	CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
-
-	if (lock && change->latest_sequence > change->sequence && !cs_change_is_outdated(change))
-		cs_identity_lock_mark_sent(lock, &change->set->sent_ahead, change->latest_sequence, change->is_word);
+		cs_change_release_lock(change, i);
 }
 
 /*
@@ -365,6 +296,8 @@ cs_change_next(CsChangeSet *set, double now)
 	change->state = CS_CHANGE_ACTIVE;
 	change->last_read_at = change->read_at;
 	change->read_at = GetCurrentTimestamp();
+	change->sent_queued_at = change->last_queued_at;
+	cs_identity_lock_catch_up(set->locks, &change->behind);
 	change->upsert_key = change->previous_key = change->alias_key = NULL;
 	change->twin_key = change->twin_id = NULL;
 	memset(&change->left, 0, sizeof(CsConsent));
@@ -445,6 +378,7 @@ cs_change_finish(CsChange *change)
 
 	Assert(change->rows == NIL);
 	cs_change_release_locks(change);
+	cs_identity_lock_catch_up(set->locks, &change->behind);
 	change->contact = NULL;
 	change->attempts = change->conflicts = 0;
 	change->entangled = change->conflicts_here = false;
@@ -560,18 +494,4 @@ cs_change_drop_set(CsChangeSet *set)
 {
 	cs_change_close_set(set);
 	cs_change_visit(set, drop_any, NULL);
-}
-
-static void
-release_if_pending(CsChange *change, void *arg)
-{
-	if (change->state == CS_CHANGE_PENDING)
-		cs_change_release_locks(change);
-}
-
-/* Have no change hold a lock, but for those in flight: the lane waits for somebody. */
-void
-cs_change_release_pending(CsChangeSet *set)
-{
-	cs_change_visit(set, release_if_pending, NULL);
 }

@@ -99,6 +99,7 @@ typedef struct CsChange
 	uint64		arrived;		/* when it came, as latest_sequence counts */
 	TimestampTz queued_at;		/* of the oldest of "rows" */
 	TimestampTz last_queued_at; /* of the newest that came */
+	TimestampTz sent_queued_at; /* of the newest of "rows", while ACTIVE */
 
 	bool		unconfirmed;	/* it may have been sent before, or is to be
 								 * sent again: send it whatever is stored */
@@ -122,6 +123,7 @@ typedef struct CsChange
 	bool		last;			/* goes behind the others when it is due */
 	double		not_before;
 	CsIdentityLock *locks[CS_CHANGE_LOCKS];
+	CsBehind	behind;			/* if it waits without these */
 
 	TimestampTz read_at;		/* when it became ACTIVE the last time, or 0 */
 	TimestampTz last_read_at;	/* ... and the time before that */
@@ -188,12 +190,6 @@ extern ArrayType *cs_change_active_keys(const CsChangeSet *set);
 extern CsChange *cs_change_next(CsChangeSet *set, double now);
 extern double cs_change_ready_at(const CsChangeSet *set);
 
-extern bool cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot);
-
-extern bool cs_change_is_outdated(const CsChange *change);
-extern bool cs_change_word_was_sent(const CsChange *change);
-extern void cs_change_mark_sent(CsChange *change);
-
 extern void cs_change_postpone(CsChange *change, double not_before, bool first);
 extern bool cs_change_release_row(CsChange *change, CsQueuePosition *position);
 extern List *cs_change_take_locks(CsChange *change, List *taken);
@@ -201,8 +197,8 @@ extern void cs_change_release_taken(CsIdentityLocks *locks, List *taken);
 extern void cs_change_finish(CsChange *change);
 extern void cs_change_set_aside(CsChange *change);
 
+extern void cs_change_release_lock(CsChange *change, int slot);
 extern void cs_change_release_locks(CsChange *change);
-extern void cs_change_release_pending(CsChangeSet *set);
 extern void cs_change_close_set(CsChangeSet *set);
 extern void cs_change_drop_set(CsChangeSet *set);
 

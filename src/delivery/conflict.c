@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "base/text.h"
+#include "delivery/change_lock.h"
 #include "delivery/conflict.h"
 #include "provider/provider.h"
 #include "store/row_state.h"
@@ -121,7 +122,7 @@ cs_conflict_waits(CsChange *change, const CsContact *contact, double now)
 	change->entangled = conflict == CS_CONFLICT_ENTANGLED;
 	if (conflict != CS_CONFLICT_PASSES)
 		return false;
-	cs_change_release_locks(change);
+	cs_change_let_go(change);
 	cs_change_postpone(change, now + PAUSE, false);
 	return true;
 }

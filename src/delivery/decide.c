@@ -25,6 +25,7 @@
 
 #include "base/sql.h"
 #include "base/text.h"
+#include "delivery/change_lock.h"
 #include "delivery/conflict.h"
 #include "delivery/decide.h"
 #include "delivery/intent.h"
@@ -242,6 +243,17 @@ is_late_no(const CsItem *item)
 		(is_new || change->unconfirmed) && !cs_change_word_was_sent(change);
 }
 
+/*
+ * Was something newer sent already?  If that was while this one waited without a lock, it
+ * does not outdate a word, unless it was a no.
+ */
+static bool
+is_outdated(const CsChange *change, const CsContact *contact)
+{
+	return cs_change_is_outdated(change) ||
+		(cs_change_is_overtaken(change) && (contact->claim != CS_CLAIM || change->behind.by_no));
+}
+
 /* Have nobody mailed at an address that the contact gets without a consent for it. */
 static void
 withhold_from_address(const CsItem *item)
@@ -308,8 +320,8 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	if (!cs_conflict_lock(change, contact, item->known.found ? &item->known : &item->left))
 		return drop_contact(change);
 	change->spoke_at = change->origins & CS_ORIGIN_LIVE ? 0 : cs_shared_spoke_at(item);
-	change->is_late_no = cs_change_is_outdated(change) && is_late_no(item);
-	if (cs_change_is_outdated(change) && !change->is_late_no)
+	change->is_late_no = is_outdated(change, contact) && is_late_no(item);
+	if (is_outdated(change, contact) && !change->is_late_no)
 	{
 		cs_settle_outdated(settlement, change);
 		return false;

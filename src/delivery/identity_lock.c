@@ -13,6 +13,9 @@
  * came between the two, are outdated then.  The lock remembers how new the value
  * was that was sent, and is kept until the line has come that far.
  *
+ * Who waits without its lock, because its row cannot be read or its watch waits for
+ * somebody, is told what was sent meanwhile that is newer.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -47,6 +50,7 @@ struct CsIdentityLocks
 {
 	MemoryContext context;
 	lockset_hash *by_key;
+	int			nbehind;		/* how many wait without a lock */
 };
 
 /* Create an empty table of locks in the given context. */
@@ -56,6 +60,7 @@ cs_identity_lock_create(MemoryContext context)
 	CsIdentityLocks *locks = MemoryContextAlloc(context, sizeof(CsIdentityLocks));
 
 	locks->context = context;
+	locks->nbehind = 0;
 	locks->by_key = lockset_create(context, 1024, NULL);
 	return locks;
 }
@@ -90,13 +95,17 @@ cs_identity_lock_find(CsIdentityLocks *locks, const char *key)
 	lock = MemoryContextAllocZero(locks->context, sizeof(CsIdentityLock));
 	lock->key = MemoryContextStrdup(locks->context, key);
 	dlist_init(&lock->waiters);
+	dlist_init(&lock->behind);
 	lockset_insert(locks->by_key, lock->key, &found)->lock = lock;
 	return lock;
 }
 
+/* Free a lock unless somebody has it, or something is to be known of it. */
 static void
-free_lock(CsIdentityLocks *locks, CsIdentityLock *lock)
+free_unused(CsIdentityLocks *locks, CsIdentityLock *lock)
 {
+	if (lock->owner != NULL || lock->sent_sequence > 0 || !dlist_is_empty(&lock->behind))
+		return;
 	lockset_delete(locks->by_key, lock->key);
 	pfree(lock->key);
 	pfree(lock);
@@ -108,8 +117,7 @@ cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock)
 {
 	Assert(dlist_is_empty(&lock->waiters));
 	lock->owner = NULL;
-	if (lock->sent_sequence == 0)
-		free_lock(locks, lock);
+	free_unused(locks, lock);
 }
 
 /*
@@ -152,7 +160,66 @@ cs_identity_lock_forget_sent(CsIdentityLocks *locks, dlist_head *sent_ahead, uin
 			break;
 		dlist_delete(&lock->node);
 		lock->sent_sequence = 0;
-		if (lock->owner == NULL)
-			free_lock(locks, lock);
+		free_unused(locks, lock);
+	}
+}
+
+static uint32
+hash_of(const char *key)
+{
+	return hash_bytes((const unsigned char *) key, strlen(key));
+}
+
+void
+cs_identity_lock_fall_behind(CsIdentityLocks *locks, const char *key, CsBehind *behind)
+{
+	cs_identity_lock_catch_up(locks, behind);
+	if (behind->hash != hash_of(key))
+		behind->overtaken = behind->by_word = behind->by_no = false;
+	behind->hash = hash_of(key);
+	behind->lock = cs_identity_lock_find(locks, key);
+	dlist_push_tail(&behind->lock->behind, &behind->node);
+	locks->nbehind++;
+}
+
+void
+cs_identity_lock_catch_up(CsIdentityLocks *locks, CsBehind *behind)
+{
+	CsIdentityLock *lock = behind->lock;
+
+	if (lock == NULL)
+		return;
+	dlist_delete(&behind->node);
+	behind->lock = NULL;
+	locks->nbehind--;
+	free_unused(locks, lock);
+}
+
+/* Was something newer sent of the identity of the lock, as which it waited? */
+bool
+cs_identity_lock_is_overtaken(const CsIdentityLock *lock, const CsBehind *behind)
+{
+	return behind->overtaken && behind->hash == hash_of(lock->key);
+}
+
+/* Sequences of different lines do not compare, but who was there already is older than
+ * what was queued thereafter. */
+void
+cs_identity_lock_overtake(CsIdentityLocks *locks, const char *key, const CsBehind *sent)
+{
+	CsIdentityLockSlot *slot = locks->nbehind > 0 ? lockset_lookup(locks->by_key, key) : NULL;
+	dlist_iter	iter;
+
+	if (slot == NULL)
+		return;
+	dlist_foreach(iter, &slot->lock->behind)
+	{
+		CsBehind   *behind = dlist_container(CsBehind, node, iter.cur);
+
+		if (behind->line == sent->line ? sent->sequence <= behind->sequence : sent->since <= behind->since)
+			continue;
+		behind->overtaken = true;
+		behind->by_word |= sent->by_word;
+		behind->by_no |= sent->by_no;
 	}
 }

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "lib/ilist.h"
 
 /* All locks of one delivery: an identity belongs to an endpoint. */
@@ -30,7 +31,23 @@ typedef struct CsIdentityLock
 								 * given */
 	dlist_head *sent_ahead;		/* the list of that line */
 	dlist_node	node;			/* of sent_ahead */
+	dlist_head	behind;			/* of CsBehind: who waits without the lock */
 } CsIdentityLock;
+
+/* Somebody whose turn it was, and who waits without a lock, so that others who are
+ * newer may be sent before. */
+typedef struct CsBehind
+{
+	CsIdentityLock *lock;		/* on the identity that it has; NULL: none */
+	dlist_node	node;
+	const dlist_head *line;		/* of which the sequence is */
+	uint64		sequence;		/* how new it is */
+	TimestampTz since;			/* it was there by then */
+	uint32		hash;			/* of the key of the lock that it has, or had */
+	bool		overtaken;		/* something newer was sent */
+	bool		by_word;		/* ... that claimed consent, as sent_word */
+	bool		by_no;			/* ... that said no */
+} CsBehind;
 
 extern CsIdentityLocks *cs_identity_lock_create(MemoryContext context);
 extern char *cs_identity_lock_key(int endpoint, const char *kind, const char *identity);
@@ -43,5 +60,17 @@ extern void cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ah
 									   bool is_word);
 extern uint64 cs_identity_lock_sent(const CsIdentityLock *lock, const dlist_head *sent_ahead);
 extern void cs_identity_lock_forget_sent(CsIdentityLocks *locks, dlist_head *sent_ahead, uint64 sequence);
+
+/* "behind" stays in place until it catches up; what has overtaken it is kept. */
+extern void cs_identity_lock_fall_behind(CsIdentityLocks *locks, const char *key, CsBehind *behind);
+extern void cs_identity_lock_catch_up(CsIdentityLocks *locks, CsBehind *behind);
+
+extern bool cs_identity_lock_is_overtaken(const CsIdentityLock *lock, const CsBehind *behind);
+
+/*
+ * Something was sent, or is refused to be, of the identity with that key.  It is as new in
+ * its line as "sent" says, and was queued at "since" of that.
+ */
+extern void cs_identity_lock_overtake(CsIdentityLocks *locks, const char *key, const CsBehind *sent);
 
 #endif							/* CS_DELIVERY_IDENTITY_LOCK_H */

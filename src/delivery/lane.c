@@ -17,6 +17,7 @@
 
 #include "base/text.h"
 #include "delivery/change_add.h"
+#include "delivery/change_lock.h"
 #include "delivery/lane.h"
 #include "store/queue.h"
 #include "store/source_row.h"

@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "base/text.h"
+#include "delivery/change_lock.h"
 #include "delivery/outcomes.h"
 #include "delivery/remember.h"
 #include "delivery/speaker.h"

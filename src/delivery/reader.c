@@ -21,10 +21,12 @@
 #include "base/text.h"
 #include "base/try.h"
 #include "delivery/change_add.h"
+#include "delivery/change_lock.h"
 #include "delivery/decide.h"
 #include "delivery/reader.h"
 #include "delivery/removal.h"
 #include "provider/provider.h"
+#include "store/row_state.h"
 #include "store/source_row.h"
 
 /* Rows that are read at a time at most, and what their contacts may take. */
@@ -201,6 +203,17 @@ postpone_all(CsReadJob *job, int n, CsChange **changes, CsTryResult result)
 		lane->max_read = Max(n / SLOW_DIVISOR, 1);
 }
 
+/* Others may speak meanwhile for the contact that the row stood for. */
+static void
+fall_behind(const CsLane *lane, CsChange *change)
+{
+	CsRowState	row;
+
+	cs_row_state_read(lane->watch_id, 1, &change->key, &row);
+	if (row.found)
+		cs_change_fall_behind(change, lane->endpoint_id, row.upsert_key);
+}
+
 /* Try to read a row again later, each time later than before, or give it up. */
 static void
 postpone_row(CsReadJob *job, CsChange *change)
@@ -213,6 +226,7 @@ postpone_row(CsReadJob *job, CsChange *change)
 		fail_mapping(job, change);
 		return;
 	}
+	fall_behind(job->lane, change);
 	cs_change_postpone(change, job->now + pause, true);
 	if (change->later > 1)
 		cs_lane_wait(job->lane, change->key, job->message, job->now, job->now + pause);

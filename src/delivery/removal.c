@@ -29,6 +29,7 @@
 #include "base/text.h"
 #include "base/sql.h"
 #include "delivery/change_add.h"
+#include "delivery/change_lock.h"
 #include "delivery/lane.h"
 #include "delivery/pull.h"
 #include "delivery/removal.h"

@@ -27,6 +27,7 @@
 #include "base/text.h"
 #include "base/try.h"
 #include "delivery/account_store.h"
+#include "delivery/change_lock.h"
 #include "delivery/outcome_writer.h"
 #include "delivery/outcomes.h"
 #include "delivery/settle.h"
@@ -107,6 +108,7 @@ cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
+	cs_change_overtake(change, change->lane->endpoint_id);
 	if (outcome->withheld)
 		cs_outcomes_add_absent(outcomes_of(settlement, change), change);
 	else
@@ -150,6 +152,7 @@ cs_settle_withheld(CsSettlement *settlement, CsChange *change)
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
+	cs_change_overtake(change, change->lane->endpoint_id);
 	cs_outcomes_add_withheld(outcomes_of(settlement, change), change);
 }
 
@@ -175,6 +178,10 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
+	/* a no counts although it could not be delivered */
+	if (change->contact && change->upsert_key &&
+		(outcome->written || change->contact->consent == CS_CONSENT_NO))
+		cs_change_overtake(change, change->lane->endpoint_id);
 	cs_outcomes_add_failed(outcomes_of(settlement, change), change, outcome, request_id);
 }
 

@@ -30,6 +30,7 @@
 #include "base/settings.h"
 #include "delivery/breaker.h"
 #include "delivery/call.h"
+#include "delivery/change_lock.h"
 #include "delivery/token.h"
 #include "delivery/verdict.h"
 #include "http/url.h"
@@ -74,7 +75,7 @@ yield_to_other(CsChange *change, double now)
 {
 	double		not_before = change->conflicts > 1 ? now + cs_pace_backoff(change->conflicts) : 0;
 
-	cs_change_release_locks(change);
+	cs_change_let_go(change);
 	cs_call_release_contact(change, not_before, true);
 }
 

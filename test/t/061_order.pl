@@ -153,5 +153,72 @@ foreach my $round (1 .. 3)
 }
 is($node->safe_psql('postgres', $worker), $pid, 'the worker survives that the row changes again meanwhile');
 
+# a row cannot be read for a while, and another row of its contact changes after it: that one has the last word
+create_server($node, $sandbox, 'campaignlark', account => 'held', server => { pace => 1000, burst => 1000 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE held (id int);
+	CREATE FUNCTION read(row_id int, name text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+		BEGIN
+			IF EXISTS (SELECT FROM public.held WHERE id = row_id) THEN RAISE lock_not_available; END IF;
+			RETURN name;
+		END $$;
+	CREATE TABLE people (id int PRIMARY KEY, email text NOT NULL DEFAULT 'one@example.com', name text, consent boolean);
+	SELECT contactsync_watch('people', 'held', '{"email": "email", "first_name": "public.read(id, name)", "opt_in": "consent"}');
+	INSERT INTO people VALUES (1, DEFAULT, 'Ann', true);
+	CALL contactsync_wait('held');
+	INSERT INTO people VALUES (2, DEFAULT, 'Bea', true);
+	CALL contactsync_wait('held')});
+
+sub at_held
+{
+	my ($contact) = grep { $_->{email_address} eq 'one@example.com' } @{ $sandbox->contacts('campaignlark', account => 'held') };
+
+	return "$contact->{fields}{first_name} $contact->{status}";
+}
+
+# Change row 1 while it cannot be read, then row 2, and when that has its outcome perhaps row 1 again; then let row 1 be read.
+sub hold_row
+{
+	my ($first, $second, $third) = @_;
+
+	$node->safe_psql('postgres', $_)
+	  foreach 'INSERT INTO held VALUES (1)', "UPDATE people SET $first WHERE id = 1", "UPDATE people SET $second WHERE id = 2";
+	$node->poll_query_until('postgres', q{SELECT array_agg(key) = '{1}' FROM contactsync.changes WHERE server = 'held'})
+	  or die "timed out waiting for: $second";
+	$node->safe_psql('postgres', "UPDATE people SET $third WHERE id = 1") if $third;
+	$node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('held')});
+	return;
+}
+
+hold_row(q{name = 'Ann2'}, q{name = 'Bea2'});
+is(at_held(), 'Bea2 SUBSCRIBED', 'a row that could not be read overwrites no other that has changed since');
+hold_row(q{name = 'Ann3'}, q{name = 'Bea3'}, q{name = 'Ann4'});
+is(at_held(), 'Ann4 SUBSCRIBED', 'unless it has changed again');
+hold_row(q{name = 'Ann5', consent = false}, q{name = 'Bea5'});
+is(at_held(), 'Bea5 UNSUBSCRIBED', 'its no is sent, and no other value of it');
+hold_row(q{name = 'Ann6', consent = true}, q{name = 'Bea6', consent = false});
+is(at_held(), 'Bea6 UNSUBSCRIBED', 'a word of it is none after the no of the other one');
+$node->safe_psql('postgres', q{UPDATE people SET consent = true, name = 'Bea7' WHERE id = 2; CALL contactsync_wait('held')});
+is(at_held(), 'Bea7 SUBSCRIBED', 'a later word is claimed');
+
+# Caramel cannot be told of the no, which counts nevertheless
+create_server($node, $sandbox, 'caramel', account => 'kept', server => { form_id => 'frm_import', form_pace => 500, pace => 500, burst => 50 });
+$node->safe_psql(
+	'postgres', q{
+	SELECT contactsync_watch('people', 'kept', '{"email": "email", "first_name": "public.read(id, name)", "opt_in": "consent"}');
+	CALL contactsync_wait('held');
+	UPDATE people SET consent = true;
+	CALL contactsync_wait('kept')});
+sub forms { return scalar(grep { ($_->{body} // '') =~ /form\.submit/ } @{ $sandbox->journal('caramel', account => 'kept') }); }
+$node->safe_psql('postgres', q{UPDATE people SET consent = false WHERE id = 1; CALL contactsync_wait('kept')});
+my $forms = forms();
+$node->safe_psql('postgres', $_)
+  foreach 'INSERT INTO held VALUES (1)', 'UPDATE people SET consent = true WHERE id = 1', 'UPDATE people SET consent = false WHERE id = 2';
+$node->poll_query_until('postgres', q{SELECT array_agg(key) = '{1}' FROM contactsync.changes WHERE server = 'kept'})
+  or die 'timed out waiting for the no';
+$node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('kept')});
+is(forms(), $forms, 'a word of a row that could not be read is none after a no that Caramel kept');
+
 $node->stop;
 done_testing();

@@ -1,0 +1,166 @@
+/*-------------------------------------------------------------------------
+ *
+ * change_lock.c
+ *		Which of several changes of one contact is sent first, and which not at all.
+ *
+ * An ACTIVE change locks the identities of its contact.  A change whose row cannot be
+ * read, or whose watch waits for somebody, has no lock: others may be sent before it,
+ * and outdate it if they are newer.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "delivery/change_lock.h"
+
+/* The change waits without a lock: note what is sent meanwhile as the one with that key. */
+static void
+fall_behind(CsChange *change, const char *key)
+{
+	CsBehind   *behind = &change->behind;
+
+	if (behind->sequence != change->latest_sequence)
+		behind->overtaken = behind->by_word = behind->by_no = false;
+	behind->line = &change->set->sent_ahead;
+	behind->sequence = change->latest_sequence;
+	behind->since = GetCurrentTimestamp();
+	cs_identity_lock_fall_behind(change->set->locks, key, behind);
+}
+
+/* The row of an ACTIVE change cannot be read: others may speak before for the contact
+ * that it stood for. */
+void
+cs_change_fall_behind(CsChange *change, int endpoint, const char *upsert_key)
+{
+	if (change->locks[CS_LOCK_KEY] == NULL)
+		fall_behind(change, cs_identity_lock_key(endpoint, "key", upsert_key));
+}
+
+/* Give up all locks of a change that waits for somebody. */
+void
+cs_change_let_go(CsChange *change)
+{
+	if (change->locks[CS_LOCK_KEY])
+		fall_behind(change, change->locks[CS_LOCK_KEY]->key);
+	cs_change_release_locks(change);
+}
+
+/*
+ * What an ACTIVE change says of its contact has its outcome: older changes that wait
+ * without a lock are overtaken.  What is only sent again overtakes nobody.
+ */
+void
+cs_change_overtake(const CsChange *change, int endpoint)
+{
+	const CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
+	CsBehind	sent = {
+		.line = &change->set->sent_ahead,
+		.sequence = change->latest_sequence,
+		.since = change->sent_queued_at,
+		.by_word = change->is_word,
+		.by_no = change->contact->consent == CS_CONSENT_NO
+	};
+
+	if (change->origins & CS_ORIGIN_LIVE)
+		cs_identity_lock_overtake(change->set->locks,
+								  lock ? lock->key : cs_identity_lock_key(endpoint, "key", change->upsert_key), &sent);
+}
+
+/* Was something newer sent while the change waited without a lock? */
+bool
+cs_change_is_overtaken(const CsChange *change)
+{
+	const CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
+
+	return lock && change->behind.sequence == change->latest_sequence &&
+		cs_identity_lock_is_overtaken(lock, &change->behind);
+}
+
+/*
+ * Lock an identity for an ACTIVE change until it is finished or locks another
+ * one in the same slot; NULL only releases what is there.  A row that returns to
+ * an identity that it had may hold its lock in another slot since the last try.
+ *
+ * If another change has the lock, this one becomes BLOCKED and loses all its
+ * locks, so that no two changes wait for each other, and false is returned.
+ */
+bool
+cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot)
+{
+	CsIdentityLock *held = change->locks[slot];
+	CsIdentityLock *lock;
+	char	   *key;
+
+	if (identity == NULL)
+	{
+		cs_change_release_lock(change, slot);
+		return true;
+	}
+	key = cs_identity_lock_key(endpoint, slot == CS_LOCK_EMAIL || slot == CS_LOCK_PREVIOUS_EMAIL ?
+							   "email" : "key", identity);
+	if (held && strcmp(held->key, key) == 0)
+		return true;
+	cs_change_release_lock(change, slot);
+	lock = cs_identity_lock_find(change->set->locks, key);
+	for (int i = 0; i < CS_CHANGE_LOCKS; i++)
+		if (change->locks[i] == lock)
+			change->locks[i] = lock->owner = NULL;
+	if (lock->owner != NULL)
+	{
+		cs_change_release_locks(change);
+		if (slot == CS_LOCK_KEY)
+			fall_behind(change, lock->key);
+		change->state = CS_CHANGE_BLOCKED;
+		dlist_push_tail(&lock->waiters, &change->node);
+		return false;
+	}
+	lock->owner = change;
+	change->locks[slot] = lock;
+	return true;
+}
+
+/* Was something newer sent already as the contact that the change has locked? */
+bool
+cs_change_is_outdated(const CsChange *change)
+{
+	const CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
+
+	return lock && cs_identity_lock_sent(lock, &change->set->sent_ahead) > change->latest_sequence;
+}
+
+/* Did what was sent instead claim consent that its row had just given? */
+bool
+cs_change_word_was_sent(const CsChange *change)
+{
+	return change->locks[CS_LOCK_KEY]->sent_word ||
+		(cs_change_is_overtaken(change) && change->behind.by_word);
+}
+
+/*
+ * The provider has the value of the change.  If that is newer than its place in
+ * line, the changes of the same contact in between are outdated.
+ */
+void
+cs_change_mark_sent(CsChange *change)
+{
+	CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
+
+	if (lock && change->latest_sequence > change->sequence && !cs_change_is_outdated(change))
+		cs_identity_lock_mark_sent(lock, &change->set->sent_ahead, change->latest_sequence, change->is_word);
+}
+
+static void
+release_if_pending(CsChange *change, void *arg)
+{
+	if (change->state == CS_CHANGE_PENDING)
+		cs_change_let_go(change);
+}
+
+/* Have no change hold a lock, but for those in flight: the lane waits for somebody. */
+void
+cs_change_release_pending(CsChangeSet *set)
+{
+	cs_change_visit(set, release_if_pending, NULL);
+}
