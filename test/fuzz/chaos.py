@@ -401,7 +401,7 @@ def arguments():
     parser.add_argument("--pause", type=float, default=0.03, help="seconds at most that a session waits between changes")
     parser.add_argument("--calm", type=float, default=1.5, help="seconds at most between kills")
     parser.add_argument("--show", type=int, default=3, help="number of histories to print for each kind of verdict and provider")
-    parser.add_argument("--also", default="", metavar="NAME,...", help="duplicate, rename_column or watch_anew; see test/README.md")
+    parser.add_argument("--also", default="", metavar="NAME,...", help="rename_column or watch_anew; see test/README.md")
     parser.add_argument("--stop", action="store_true", help="stop after the first round with a problem")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", action="store_true")

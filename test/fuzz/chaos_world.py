@@ -38,12 +38,6 @@ def as_judged(account):
     return account
 
 
-def choose(whose, actions):
-    """Return one of these actions, or of those that --also adds, which chaos is not well with yet."""
-    actions = actions + [(act, 1) for name, act in whose.ALSO.items() if name in whose.place.options.also.split(",")]
-    return whose.rng.choices([act for act, _ in actions], [weight for _, weight in actions])[0]
-
-
 class Cell(History):
     """A few people, whose rows one session changes."""
 
@@ -127,12 +121,10 @@ class Cell(History):
 
     ACTIONS = [(History.rename, 5), (say, 4), (History.toggle, 4), (History.hide, 2), (History.case, 1), (History.rekey, 2),
                (History.move_region, 1), (insert, 6), (History.delete, 2), (History.come_back, 2),
-               (History.delete_and_insert, 1), (History.new_address, 2), (person_acts, 3)]
-
-    ALSO = {"duplicate": History.duplicate}
+               (History.delete_and_insert, 1), (History.new_address, 2), (History.duplicate, 2), (person_acts, 3)]
 
     def live(self):
-        choose(self, self.ACTIONS)(self)
+        self.rng.choices([act for act, _ in self.ACTIONS], [weight for _, weight in self.ACTIONS])[0](self)
 
 
 class Session(threading.Thread):
@@ -523,10 +515,12 @@ class Tenant(History):
     OPERATIONS = [(scan_again, 3), (pause, 2), (alter_watch, 1), (lose_mapping, 1), (alter_table, 1),
                   (hold_snapshot, 1), (reload, 1), (History.rotate_key, 2), (History.reload_definitions, 1)]
 
+    # what --also adds, which chaos is not well with yet
     ALSO = {"rename_column": rename_column, "watch_anew": watch_anew}
 
     def operate(self):
-        act = choose(self, self.OPERATIONS)
+        acts = self.OPERATIONS + [(act, 1) for name, act in self.ALSO.items() if name in self.place.options.also.split(",")]
+        act = self.rng.choices([act for act, _ in acts], [weight for _, weight in acts])[0]
         self.note(act.__name__)
         act(self)
 
