@@ -552,7 +552,7 @@ CREATE INDEX contact_held ON contactsync.contact (endpoint, watch) WHERE held;
 COMMENT ON TABLE contactsync.contact
 IS 'what the provider has of every contact, one row per contact';
 COMMENT ON COLUMN contactsync.contact.email IS 'null: it is the upsert key';
-COMMENT ON COLUMN contactsync.contact.action IS 'u upserted, n unsubscribed';
+COMMENT ON COLUMN contactsync.contact.action IS 'u upserted, n unsubscribed, d perhaps deleted';
 COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: what it has is not known';
 COMMENT ON COLUMN contactsync.contact.synced_at IS 'null: a first call may be under way';
 COMMENT ON COLUMN contactsync.contact.spoke_at IS 'when the source row said so that was sent last, if it was sent again since';
@@ -945,7 +945,7 @@ COMMENT ON COLUMN contactsync.changes.contact IS 'contact given to contactsync_u
 
 CREATE VIEW contactsync.contacts WITH (security_barrier) AS
 SELECT e.server, w.source, c.key, c.upsert_key,
-	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' END AS action,
+	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' WHEN 'd' THEN 'delete' END AS action,
 	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics,
 	c.remote_status, c.remote_updated_at,
 	CASE WHEN c.opted_out THEN 'opted out' WHEN c.held THEN 'held' WHEN c.claimed THEN 'claimed' END AS consent

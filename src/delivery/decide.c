@@ -224,7 +224,7 @@ is_to_be_deleted(const CsItem *item)
 {
 	const CsEndpoint *endpoint = item->change->lane->account->endpoint;
 
-	return item->contact->known && item->contact->consent == CS_CONSENT_NO &&
+	return (item->contact->known || item->known.action == 'd') && item->contact->consent == CS_CONSENT_NO &&
 		endpoint->provider->deletes_opt_outs && endpoint->provider->deletes_opt_outs(endpoint);
 }
 
@@ -280,7 +280,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		return wait_for_pull(change, now);
 	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&
 		item->row.opt_in == change->row_opt_in;
-	withheld = cs_withhold_applies(endpoint, contact);
+	withheld = !is_to_be_deleted(item) && cs_withhold_applies(endpoint, contact);
 	contact->withheld = withheld && cs_withhold_updates(endpoint, contact);
 	if (withheld && !(contact->withheld ? !is_withheld_already(item) :
 					  cs_withhold_may_be_there(endpoint, change, &item->known)))
@@ -379,9 +379,6 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, do
 	return decide_contact(settlement, item, now);
 }
 
-/* A lock that somebody holds is tried again after (s). */
-#define LOCKED_PAUSE	1.0
-
 /*
  * Decide on ACTIVE changes of a lane and the rows that were read for them, which
  * are allocated in the read batch; changes[i] may be NULL.  Those that have to be
@@ -413,7 +410,7 @@ cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
 	{
 		for (int i = nkept - 1; i >= 0; i--)
 		{
-			cs_change_postpone(kept[i]->change, now + LOCKED_PAUSE, true);
+			cs_change_postpone(kept[i]->change, now + CS_LOCKED_PAUSE, true);
 			(void) drop_contact(kept[i]->change);
 		}
 		nkept = 0;

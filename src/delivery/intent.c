@@ -5,11 +5,12 @@
  *
  * A contact that may be created, or be there already, and would have to be removed
  * when its row has gone; one that another row would have to speak for again then; one
- * that may get another address, and become another contact; consent that may be
- * withdrawn; a word that may be carried, which the next row of the contact must not
- * repeat; or that a row speaks over another one, since only a row that is known not to
- * have done so may be left out after a crash.  Of all else the queue row is the doubt.
- * It takes one flush for all changes that are read together.
+ * that may get another address, and become another contact; one that may be deleted,
+ * which the next row must not take to be there; consent that may be withdrawn; a word
+ * that may be carried, which the next row of the contact must not repeat; or that a row
+ * speaks over another one, since only a row that is known not to have done so may be
+ * left out after a crash.  Of all else the queue row is the doubt.  It takes one flush
+ * for all changes that are read together.
  *
  *-------------------------------------------------------------------------
  */
@@ -179,6 +180,7 @@ add_contact(CsIntents *intents, const CsItem *item)
 	intent->key = lane->watch ? item->change->key : NULL;
 	intent->opt_in = item->change->contact_opt_in;
 	intent->upserts = contact->action == CS_UPSERT;
+	intent->deletes = contact->action == CS_DELETE;
 	intent->withdraws = withdraws(item);
 	intent->ends_claim = intent->withdraws && can_withdraw(lane->account->endpoint->provider);
 	intent->claims = claims(lane, item);
@@ -223,7 +225,7 @@ add(CsIntents *intents, const CsItem *item, bool is_new)
 
 	if (!is_word && speaks_over_another(intents->lane, item))
 		add_doubt(intents, item);
-	if (!is_left && !is_word && !is_new && !moves(intents->lane, item))
+	if (!is_left && !is_word && !is_new && item->contact->action != CS_DELETE && !moves(intents->lane, item))
 		return;
 	add_contact(intents, item);
 	if (intents->lane->watch == NULL)
@@ -254,6 +256,35 @@ store(void *arg)
 	cs_sql_leave(&scope);
 }
 
+/* Store them durably; return false if somebody has a lock. */
+static bool
+store_durably(CsIntents *intents)
+{
+	if (cs_try(store, intents, CS_LOCK_TIMEOUT, NULL) != CS_TRY_OK)
+		return false;
+	ForceSyncCommit();
+	return true;
+}
+
+bool
+cs_intent_store_deletions(const CsLane *lane, int n, CsChange **changes)
+{
+	CsIntents	intents = {.lane = lane};
+
+	intents.contacts = palloc0(n * sizeof(CsContactIntent));
+	for (int i = 0; i < n; i++)
+	{
+		CsContactIntent *intent = &intents.contacts[intents.ncontacts];
+
+		if (changes[i]->contact->action != CS_DELETE)
+			continue;
+		intent->upsert_key = changes[i]->upsert_key;
+		intent->deletes = true;
+		intents.ncontacts++;
+	}
+	return intents.ncontacts == 0 || store_durably(&intents);
+}
+
 bool
 cs_intent_store(const CsLane *lane, int n, CsItem **items)
 {
@@ -270,9 +301,8 @@ cs_intent_store(const CsLane *lane, int n, CsItem **items)
 		add(&intents, items[i], is_new[i]);
 	if (intents.ncontacts == 0 && intents.nrows == 0)
 		return true;
-	if (cs_try(store, &intents, CS_LOCK_TIMEOUT, NULL) != CS_TRY_OK)
+	if (!store_durably(&intents))
 		return false;
-	ForceSyncCommit();
 	/* a departure that the call does not settle is to be looked at */
 	if (intents.ndepartures > 0)
 		lane->account->removals_at = 0;

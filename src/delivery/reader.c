@@ -349,7 +349,7 @@ read_changes(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement, 
 	old = MemoryContextSwitchTo(job.read_batch->context);
 	rows = palloc0(n * sizeof(CsSourceRow));
 	if (lane->removals)
-		kept = cs_removal_decide(lane, n, changes, job.read_batch, settlement);
+		kept = cs_removal_decide(lane, n, changes, job.read_batch, settlement, now);
 	else
 	{
 		read_halving(&job, n, changes, rows);

@@ -30,6 +30,7 @@
 #include "base/sql.h"
 #include "delivery/change_add.h"
 #include "delivery/change_lock.h"
+#include "delivery/intent.h"
 #include "delivery/lane.h"
 #include "delivery/pull.h"
 #include "delivery/removal.h"
@@ -306,7 +307,7 @@ decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *se
 	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
 
 	cs_contact_state_read(lane->endpoint_id, 1, &change->key, &known);
-	if (!known.found || known.action != 'u' || known.direct || is_stood_for(lane, &known))
+	if (!known.found || known.action == 'n' || known.direct || is_stood_for(lane, &known))
 	{
 		change->upsert_key = change->key;
 		cs_settle_kept(settlement, change);
@@ -339,7 +340,7 @@ decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *se
 
 int
 cs_removal_decide(CsLane *lane, int n, CsChange **changes, CsReadBatch *read_batch,
-				  CsSettlement *settlement)
+				  CsSettlement *settlement, double now)
 {
 	int			kept = 0;
 
@@ -350,5 +351,13 @@ cs_removal_decide(CsLane *lane, int n, CsChange **changes, CsReadBatch *read_bat
 		if (change && decide(lane, change, read_batch, settlement))
 			changes[kept++] = change;
 	}
-	return kept;
+	if (cs_intent_store_deletions(lane, kept, changes))
+		return kept;
+	for (int i = kept - 1; i >= 0; i--)
+	{
+		cs_change_postpone(changes[i], now + CS_LOCKED_PAUSE, true);
+		changes[i]->contact = NULL;
+		changes[i]->read_batch = NULL;
+	}
+	return 0;
 }

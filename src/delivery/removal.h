@@ -27,6 +27,6 @@ extern bool cs_removal_has_work(const CsAccount *account, double now);
  * Those that have to be sent come first in "changes" then; returns how many.
  */
 extern int	cs_removal_decide(CsLane *lane, int n, CsChange **changes, CsReadBatch *read_batch,
-							  CsSettlement *settlement);
+							  CsSettlement *settlement, double now);
 
 #endif							/* CS_DELIVERY_REMOVAL_H */

@@ -36,7 +36,7 @@ bool
 cs_withhold_may_be_there(const CsEndpoint *endpoint, const CsChange *change, const CsKnown *known)
 {
 	return (endpoint->provider->abilities & CS_CAN_UNSUBSCRIBE) != 0 &&
-		(change->unconfirmed || (known->found && known->synced_at == 0));
+		(change->unconfirmed || (known->found && (known->synced_at == 0 || known->action == 'd')));
 }
 
 /* Is a contact, which is found by an ID, to be mailed at another address than before? */

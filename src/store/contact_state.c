@@ -467,7 +467,14 @@ intend(CsContactWriter *to, int n, const void *arg)
 		keep_speaker(to, false);
 		keep_all(writer);
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
-		if (intents[i].upserts)
+
+		/*
+		 * until an answer shows it, a contact that may be deleted is not
+		 * there
+		 */
+		if (intents[i].deletes)
+			cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum('d'));
+		else if (intents[i].upserts && cs_keyed_table_char(&writer->table, CONTACT_ACTION) != 'd')
 			cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum('u'));
 		if (intents[i].upserts && intents[i].watch == 0)
 		{

@@ -26,7 +26,8 @@ typedef struct CsKnown
 	bool		found;
 	bool		has_digest;		/* false: what the provider has is not known */
 	pg_uuid_t	digest;
-	char		action;			/* 'u' upserted, 'n' unsubscribed */
+	char		action;			/* 'u' upserted, 'n' unsubscribed, 'd' perhaps
+								 * deleted */
 	TimestampTz synced_at;		/* 0: a first call may be under way */
 	TimestampTz spoke_at;		/* when the row that was sent last said so: it
 								 * may have been sent again since */
@@ -89,6 +90,7 @@ typedef struct CsContactIntent
 	char		opt_in;			/* what is said, of a contact that is not
 								 * known */
 	bool		upserts;		/* rather than removes */
+	bool		deletes;
 	bool		withdraws;		/* a row says no */
 	TimestampTz withdrawn_at;	/* ... since then; 0: it is not known */
 	bool		ends_claim;		/* ... and consent that was claimed is over */

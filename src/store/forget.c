@@ -448,7 +448,7 @@ cs_forget_list(const char *email, Oid roleid)
 		" UNION ALL SELECT q.queued_at, q.endpoint, 0, NULL, 'queued', q.contact FROM mine JOIN contactsync.queue q"
 		" ON q.endpoint = mine.id AND q.watch = 0 WHERE lower(btrim(q.contact ->> 'email')) = $1"
 		" UNION ALL SELECT c.synced_at, c.endpoint, COALESCE(s.watch, c.watch), COALESCE(s.key, c.key),"
-		" CASE WHEN c.synced_at IS NULL THEN 'sending' WHEN c.action = 'u' THEN 'synced' ELSE 'unsubscribed' END,"
+		" CASE WHEN c.synced_at IS NULL THEN 'sending' WHEN c.action = 'u' THEN 'synced' WHEN c.action = 'd' THEN 'deleting' ELSE 'unsubscribed' END,"
 		" jsonb_strip_nulls(to_jsonb(c) - '{endpoint,watch,key,action,synced_at,digest}'::text[])"
 		" FROM k JOIN contactsync.contact c ON " OF_CONTACT("c")
 		" LEFT JOIN contactsync.source_row s ON s.endpoint = c.endpoint AND s.upsert_key = c.upsert_key"

@@ -223,6 +223,31 @@ $node->start;
 change('paper', 'SELECT');
 is(contact('paper', 'c50'), 'nobody', 'a contact that was updated for a row that is withheld goes with it, although the answer was lost');
 
+# a contact is deleted, the answer is lost in a crash, and its row is there again: whether Spotzee has the contact is not known
+sub delete_and_return
+{
+	my ($id, $wants) = @_;
+
+	change('paper', qq{INSERT INTO paper VALUES ($id, 'c$id', 'd$id\@example.com', 'Del', true)});
+	like(contact('paper', "c$id"), qr/^Del/, 'a contact is there');
+	$sandbox->fault('spotzee', { match => { account => 'paper', method => 'DELETE' }, effect => 'after', action => { stall => JSON::PP::true } });
+	sql(qq{DELETE FROM paper WHERE id = $id});
+	wait_for('the contact to go', sub { contact('paper', "c$id") eq 'nobody' });
+	sql(qq{INSERT INTO paper VALUES ($id, 'c$id', 'd$id\@example.com', 'Del', $wants)});
+	$node->stop('immediate');
+	$node->start;
+	my $calls = change('paper', 'SELECT');
+	is(contact('paper', "c$id"), 'nobody', "a contact whose deletion was lost in a crash is not created again for a row that says $wants");
+	unlike($calls, qr/POST/, '... not for a moment either');
+	return;
+}
+
+delete_and_return(60, 'false');
+delete_and_return(61, 'NULL');
+delete_and_return(62, 'true');
+is(change('paper', q{UPDATE paper SET wants = true WHERE id = 60}), 'POST contacts 200', '... but by a word');
+change('paper', q{DELETE FROM paper WHERE id IN (60, 61, 62)});
+
 # without a subscription
 foreach my $case ([ 'kept', 'keep' ], [ 'deleted', 'delete' ])
 {
