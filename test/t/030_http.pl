@@ -15,7 +15,7 @@ my $node = start_node('contactsync.clock_speed' => $speed);
 my $sent = 0;
 
 # a slow machine may need long for a huge answer
-create_server($node, $sandbox, 'campaignlark', server => { timeout => '1h', connect_timeout => '10s' });
+create_server($node, $sandbox, 'campaignlark', server => { timeout => '1h', connect_timeout => '1h' });
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
@@ -120,7 +120,7 @@ pass('the call ends when the provider answers');
 # The certificate must be signed by an authority that is trusted, match the URL, and not have expired. Until then nothing is
 # sent, no contact fails, and status says who has to do something.
 my $tls = start_sandbox(tls => 1, clock_speed => $speed);
-create_server($node, $tls, 'campaignlark', name => 'tls', server => { ca_file => undef });
+create_server($node, $tls, 'campaignlark', name => 'tls', server => { ca_file => undef, timeout => '1h', connect_timeout => '1h' });
 sql(q{SELECT contactsync_upsert('tls', '{"email": "tls@example.com", "opt_in": true}')});
 
 sub refuses_certificate
