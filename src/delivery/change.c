@@ -385,6 +385,7 @@ cs_change_finish(CsChange *change)
 	change->failed_at = 0;
 	change->unconfirmed = change->forgotten = change->renamed = false;
 	change->origins = 0;
+	change->no_xact = 0;
 	change->queued_at = 0;
 	if (change->next_rows != NIL && !set->closed)
 	{

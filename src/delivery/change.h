@@ -147,6 +147,8 @@ typedef struct CsChange
 	char		row_opt_in;		/* to be stored of the row; see
 								 * cs_contact_said() */
 	char		contact_opt_in; /* ... and of the contact */
+	uint64		no_xact;		/* its row says no: since that transaction, or
+								 * 0; kept until the change is finished */
 	bool		is_word;		/* its row said no or null, and claims consent */
 	bool		is_late_no;		/* something newer was sent already: only that
 								 * the row says no is to be sent */

@@ -142,6 +142,37 @@ cs_change_is_before(const CsChange *change, uint64 xact)
 	return true;
 }
 
+/* The transaction that queued the change last; 0: none did. */
+uint64
+cs_change_xact(const CsChange *change)
+{
+	return change->rows == NIL ? 0 : ((CsReadRow *) llast(change->rows))->position.xact;
+}
+
+/* Did the transaction queue the change? */
+bool
+cs_change_is_of(const CsChange *change, uint64 xact)
+{
+	ListCell   *lc;
+
+	foreach(lc, change->rows)
+		if (((CsReadRow *) lfirst(lc))->position.xact == xact)
+		return true;
+	return false;
+}
+
+/* Did a transaction queue both? */
+bool
+cs_change_is_of_same(const CsChange *change, const CsChange *other)
+{
+	ListCell   *lc;
+
+	foreach(lc, change->rows)
+		if (cs_change_is_of(other, ((CsReadRow *) lfirst(lc))->position.xact))
+		return true;
+	return false;
+}
+
 static uint8
 origin_of(const CsQueueRow *row)
 {

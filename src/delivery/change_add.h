@@ -22,4 +22,9 @@ extern void cs_change_forget_recent(CsChangeSet *set);
 extern void cs_change_recount(CsChangeSet *set, uint64 released);
 extern bool cs_change_is_before(const CsChange *change, uint64 xact);
 
+/* Which transactions queued a change. */
+extern uint64 cs_change_xact(const CsChange *change);
+extern bool cs_change_is_of(const CsChange *change, uint64 xact);
+extern bool cs_change_is_of_same(const CsChange *change, const CsChange *other);
+
 #endif							/* CS_DELIVERY_CHANGE_ADD_H */

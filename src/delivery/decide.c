@@ -25,6 +25,7 @@
 
 #include "base/sql.h"
 #include "base/text.h"
+#include "delivery/change_add.h"
 #include "delivery/change_lock.h"
 #include "delivery/conflict.h"
 #include "delivery/decide.h"
@@ -118,6 +119,17 @@ read_states(const CsLane *lane, int n, CsItem *items)
 	}
 }
 
+/* The transaction since which the row says no; 0: it does not, or that is not known. */
+static uint64
+said_no_since(const CsItem *item)
+{
+	if (item->contact == NULL || item->contact->consent != CS_CONSENT_NO)
+		return 0;
+	if (item->row.found && item->row.opt_in == CS_CONSENT_NO && !cs_known_has_left(item) && !item->change->unconfirmed)
+		return item->row.no_xact;
+	return cs_change_xact(item->change);
+}
+
 /* List the rows for each other, with keys that outlive the changes that end meanwhile. */
 static void
 list_rows(int n, CsItem *items)
@@ -140,6 +152,9 @@ list_rows(int n, CsItem *items)
 		row->upsert_key = item->contact ? item->upsert_key : NULL;
 		row->consent = item->contact ? item->contact->consent : CS_CONSENT_UNKNOWN;
 		row->address = item->contact ? item->contact->value[CS_EMAIL] : NULL;
+		item->change->no_xact = said_no_since(item);
+		if (item->change->no_xact != 0)
+			cs_refusals_add(&now->refusals, CurrentMemoryContext, row->upsert_key, row->address, item->change->no_xact);
 		now->any_leaves |= item->row.found && (item->contact == NULL || cs_known_has_left(item));
 	}
 }
@@ -190,6 +205,9 @@ is_withheld_already(const CsItem *item)
 /*
  * Deciding
  */
+
+/* Whether a row that may say the opposite has been read is looked at again after (s). */
+#define UNREAD_PAUSE	0.2
 
 static void
 fail(CsSettlement *settlement, const CsItem *item, const char *reason, const char *message,
@@ -276,6 +294,11 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 
 	cs_contact_digest(contact, endpoint->payload, &change->digest);
 	cs_twin_apply(item);
+	if (cs_known_is_unread(item))
+	{
+		cs_change_postpone(change, now + UNREAD_PAUSE, false);
+		return drop_contact(change);
+	}
 	if (!cs_known_apply(item))
 		return wait_for_pull(change, now);
 	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&
@@ -285,6 +308,9 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	if (withheld && !(contact->withheld ? !is_withheld_already(item) :
 					  cs_withhold_may_be_there(endpoint, change, &item->known)))
 	{
+		/* a call for another row may be about to create it */
+		if (!cs_conflict_lock(change, contact, &item->known))
+			return drop_contact(change);
 		cs_settle_withheld(settlement, change);
 		return false;
 	}
@@ -334,6 +360,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		contact->action = CS_UNSUBSCRIBE;
 	if (change->is_late_no)
 	{
+		cs_withhold_other_address(change, &item->known);
 		change->others_watch = item->known.watch;
 		change->others_key = item->known.key;
 		change->spoke_at = item->known.spoke_at;

@@ -49,6 +49,7 @@ add_row(CsIntents *intents, const CsChange *change, const CsRowState *before, ch
 	row->key = change->key;
 	row->upsert_key = before->found ? before->upsert_key : change->upsert_key;
 	row->opt_in = opt_in;
+	row->no_xact = opt_in == CS_CONSENT_NO ? change->no_xact : 0;
 }
 
 /* What the row says is not known until its call is answered. */

@@ -17,6 +17,7 @@
 #include "delivery/account.h"
 #include "delivery/claim.h"
 #include "delivery/known.h"
+#include "delivery/opposite.h"
 #include "delivery/pull.h"
 #include "delivery/remember.h"
 #include "provider/provider.h"
@@ -98,6 +99,26 @@ mute_upsert(const CsItem *item, const CsClaimFacts *facts)
 		cs_standing_read(item->change->lane, item->now, item->index, NULL, &others);
 	if ((others.say_no || others.say_null) && !others.say_yes)
 		contact->consent = CS_CONSENT_NULL;
+}
+
+/* Does the row, or contactsync_upsert(), newly say yes, what does another one of the same moment say? */
+static CsOpposite
+find_opposite(const CsItem *item)
+{
+	const CsChange *change = item->change;
+	bool		is_old = item->row.found && !cs_known_has_left(item) && cs_contact_says_yes(item->row.opt_in);
+	bool		is_known = item->known.found || item->person.elsewhere || item->person.remembered;
+
+	if ((change->origins & CS_ORIGIN_LIVE) == 0 || item->contact->consent != CS_CONSENT_YES || is_old)
+		return CS_OPPOSITE_NONE;
+	return cs_opposite_find(change, item->now, item->index, is_known,
+							item->person.elsewhere ? item->person.contact.upsert_key : NULL);
+}
+
+bool
+cs_known_is_unread(const CsItem *item)
+{
+	return find_opposite(item) == CS_OPPOSITE_UNREAD;
 }
 
 /* Does contactsync_upsert() say false or null?  Without opt_in, it says what it said last. */
@@ -263,8 +284,12 @@ cs_known_apply(const CsItem *item)
 		.word = (change->origins & CS_ORIGIN_WORD) != 0,
 		.all = claims_all(change)
 	};
+	char		says;			/* the row, whatever is made of it */
 
 	mute_upsert(item, &facts);
+	says = contact->consent;
+	if (find_opposite(item) == CS_OPPOSITE_NO)
+		contact->consent = CS_CONSENT_NO;
 	facts.consent = contact->consent;
 	contact->direct_no = is_direct_no(item);
 	contact->claim = decide_claim(item, &facts);
@@ -288,8 +313,8 @@ cs_known_apply(const CsItem *item)
 	 */
 	contact->maybe_ours = change->unconfirmed || (change->origins & CS_ORIGIN_LIVE);
 	contact->queued_at = cs_clock_of(change->queued_at);
-	item->change->row_opt_in = contact->consent == CS_CONSENT_UNKNOWN ? CS_CONSENT_UNKNOWN :
-		cs_contact_said(item->row.found ? item->row.opt_in : cs_claim_said(&facts), contact->consent);
+	item->change->row_opt_in = says == CS_CONSENT_UNKNOWN ? CS_CONSENT_UNKNOWN :
+		cs_contact_said(item->row.found ? item->row.opt_in : cs_claim_said(&facts), says);
 	item->change->contact_opt_in = cs_contact_said(cs_claim_said(&facts),
 												   repeats_yes(item, &facts) ? CS_CONSENT_UNKNOWN : contact->consent);
 	note_left_address(item);

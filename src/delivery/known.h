@@ -39,6 +39,9 @@ extern bool cs_known_has_left(const CsItem *item);
 /* Does the contact have another address so far? */
 extern bool cs_known_is_moving(const CsItem *item);
 
+/* Is it not known what another row says that changed in the same transaction? */
+extern bool cs_known_is_unread(const CsItem *item);
+
 /*
  * Put what is known into the contact, and decide whether it may claim consent.
  * Return false if it has to wait for a pull.

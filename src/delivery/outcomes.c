@@ -95,14 +95,15 @@ finish(CsLaneOutcomes *outcomes, CsChange *change)
 	CsQueuePosition position;
 	MemoryContext old = MemoryContextSwitchTo(outcomes->context);
 
-	if (change->read_batch && (outcomes->read_batches == NIL ||
-							   llast(outcomes->read_batches) != change->read_batch))
+	if (change->read_batch && (outcomes->read_batches == NIL || llast(outcomes->read_batches) != change->read_batch))
 	{
 		outcomes->read_batches = lappend(outcomes->read_batches, change->read_batch);
 		cs_read_batch_retain(change->read_batch);
 	}
 	change->read_batch = NULL;
 	outcomes->locks = cs_change_take_locks(change, outcomes->locks);
+	if (change->no_xact != 0 && change->contact)
+		cs_refusals_add(&outcomes->refusals, outcomes->context, change->upsert_key, change->contact->value[CS_EMAIL], change->no_xact);
 	if (change->renamed)
 		outcomes->renamed = lappend(outcomes->renamed, pstrdup(change->key));
 	MemoryContextSwitchTo(old);
@@ -160,6 +161,7 @@ record_row(CsLaneOutcomes *outcomes, const CsChange *change, bool withheld)
 	row->digest = change->digest;
 	row->has_digest = true;
 	row->opt_in = change->row_opt_in;
+	row->no_xact = change->row_opt_in == CS_CONSENT_NO ? change->no_xact : 0;
 	row->withheld = withheld;
 	return row;
 }
@@ -275,7 +277,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	CsContactStored *stored = add(outcomes, &outcomes->contacts, sizeof(CsContactStored));
 
 	leave_address(outcomes, change);
-	if (contact->keeps_address)
+	if (contact->refused_address)
 		remember(outcomes, &outcomes->remembered, cs_remember_withheld(contact));
 	if (contact->reopens && outcome->claimed && contact->value[CS_EMAIL])
 		remember(outcomes, &outcomes->reopened, cs_remember_word(contact));
@@ -300,8 +302,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	stored->has_others_digest = change->has_others_digest;
 	if (change->is_late_no)
 		stored->digest = change->others_digest;
-	stored->claimed = contact->action == CS_UPSERT &&
-		(contact->keeps_address ? contact->claimed : outcome->claimed);
+	stored->claimed = contact->action == CS_UPSERT && (contact->keeps_address ? contact->claimed : outcome->claimed);
 	stored->opted_out = outcome->opted_out;
 	stored->held = contact->keeps_address ||
 		(contact->action == CS_UPSERT && contact->consent == CS_CONSENT_YES &&

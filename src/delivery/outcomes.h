@@ -12,6 +12,7 @@
 
 #include "delivery/account.h"
 #include "delivery/lane.h"
+#include "delivery/refusals.h"
 #include "provider/provider.h"
 #include "store/consent.h"
 
@@ -44,6 +45,7 @@ typedef struct CsLaneOutcomes
 	List	   *read_batches;	/* of CsReadBatch that are used here */
 	List	   *renamed;		/* of char *: keys of rows that have left a
 								 * contact, for which other rows are taken */
+	HTAB	   *refusals;		/* what rows said no for, or NULL */
 	List	   *locks;			/* of CsIdentityLock that are held until it is
 								 * stored */
 	double		not_before;		/* somebody has a lock on it; 0: nobody */

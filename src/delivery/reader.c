@@ -435,15 +435,21 @@ cs_reader_read(CsAccount *account, int wanted, CsChange **changes, CsSettlement 
 {
 	int			nlanes = list_length(account->lanes);
 	int64		room = READ_AHEAD_BYTES;
+	ListCell   *lc;
 	int			n = 0;
 
+	/* what one transaction changed in several sources is known together */
+	foreach(lc, account->lanes)
+	{
+		if (!((CsLane *) lfirst(lc))->paused)
+			load_lane(lfirst(lc), now);
+	}
 	for (int i = 0; i < nlanes && n < wanted; i++)
 	{
 		CsLane	   *lane = list_nth(account->lanes, (account->next_lane + i) % nlanes);
 
 		if (lane->paused || now < lane->not_before || cs_budget_is_spent(lane->budget, now))
 			continue;
-		load_lane(lane, now);
 		n += read_lane(lane, wanted - n, &room, changes + n, settlement, now);
 	}
 	if (n < wanted)

@@ -77,7 +77,7 @@ cs_remember_withheld(const CsContact *contact)
 {
 	CsConsent	consent = cs_remember_word(contact);
 
-	if (contact->keeps_address)
+	if (contact->refused_address)
 		consent.address = cs_text_from_utf8(contact->refused_address);
 	consent.state = contact->consent == CS_CONSENT_NO && consent.address ? CS_MEMORY_SAID_NO : '\0';
 	consent.said = CS_CONSENT_NO;

@@ -13,6 +13,7 @@
 #include "delivery/account.h"
 #include "delivery/claim.h"
 #include "delivery/lane.h"
+#include "delivery/refusals.h"
 
 /* A row of those that are decided on together; texts in the database's encoding. */
 typedef struct CsRowNow
@@ -30,6 +31,7 @@ typedef struct CsRowsNow
 	int			n;
 	CsRowNow   *rows;
 	bool		any_leaves;		/* ... the contact that it stood for */
+	HTAB	   *refusals;		/* what they say no for, or NULL */
 } CsRowsNow;
 
 /*

@@ -100,6 +100,19 @@ cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown 
 }
 
 void
+cs_withhold_other_address(CsChange *change, const CsKnown *known)
+{
+	CsContact  *contact = change->contact;
+
+	if (known->email == NULL || contact->value[CS_EMAIL] == NULL ||
+		strcmp(known->email, cs_text_from_utf8(contact->value[CS_EMAIL])) == 0)
+		return;
+	contact->refused_address = contact->value[CS_EMAIL];
+	contact->value[CS_EMAIL] = cs_text_to_utf8(known->email, strlen(known->email));
+	memset(&change->left, 0, sizeof(CsConsent));
+}
+
+void
 cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known,
 					const CsPerson *person, bool refused)
 {

@@ -35,6 +35,12 @@ extern void cs_withhold_address(const CsEndpoint *endpoint, CsChange *change,
 								const CsKnown *known, const CsPerson *person, bool refused);
 
 /*
+ * What is sent of the row is only that it says no: have the contact keep the address that
+ * another row gave it since.  That the row said no for its own is remembered there.
+ */
+extern void cs_withhold_other_address(CsChange *change, const CsKnown *known);
+
+/*
  * Where a contact takes its consent along to another address, have it taken back unless
  * the row says true, and nobody is known to have said no there, nor another row says so.
  */

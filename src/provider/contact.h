@@ -141,7 +141,8 @@ typedef struct CsContact
 	bool		reopens;		/* the claim ends what is remembered as closed */
 	bool		keeps_address;	/* the address is the one that the provider
 								 * has, since nobody consented to the new one */
-	char	   *refused_address;	/* ... which is this */
+	char	   *refused_address;	/* ... which is this; or of a row that
+									 * only says no, while another one speaks */
 	bool		drops_consent;	/* it was given for the previous address, and
 								 * would pass to the new one */
 	bool		opts_out_first; /* its opt-out is to be recorded before the

@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "base/sql.h"
 #include "store/keyed_table.h"
@@ -32,6 +33,7 @@ enum
 	ROW_OPT_IN,
 	ROW_WITHHELD,
 	ROW_SPOKE_AT,
+	ROW_NO_XACT,
 	ROW_COLUMNS
 };
 
@@ -52,6 +54,16 @@ find(CsKeyedTable *table, int watch, const char *key)
 	return cs_keyed_table_find(table, keys);
 }
 
+/* The transaction since which the row that was found says no, or 0. */
+static uint64
+no_xact(CsKeyedTable *table)
+{
+	bool		isnull;
+	Datum		xact = cs_keyed_table_get(table, ROW_NO_XACT, &isnull);
+
+	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(xact));
+}
+
 void
 cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 {
@@ -68,6 +80,7 @@ cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 		rows[i].has_digest = cs_keyed_table_uuid(&table, ROW_DIGEST, &rows[i].digest);
 		rows[i].in_doubt = rows[i].has_digest && memcmp(&rows[i].digest, &doubt, sizeof(doubt)) == 0;
 		rows[i].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
+		rows[i].no_xact = no_xact(&table);
 		rows[i].withheld = cs_keyed_table_bool(&table, ROW_WITHHELD);
 	}
 	cs_keyed_table_close(&table);
@@ -190,6 +203,7 @@ cs_row_state_read_standing(int endpoint, const char *upsert_key, CsRowStanding *
 			*rows = repalloc(*rows, (max *= 2) * sizeof(CsRowStanding));
 		(*rows)[n].watch = cs_keyed_table_int(&table, ROW_WATCH);
 		(*rows)[n].key = cs_keyed_table_text(&table, ROW_KEY);
+		(*rows)[n].no_xact = no_xact(&table);
 		(*rows)[n++].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
 	}
 	cs_keyed_table_close(&table);
@@ -239,6 +253,10 @@ cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
 			cs_keyed_table_keep(&writer, ROW_SPOKE_AT);
 		else
 			cs_keyed_table_set_null(&writer, ROW_SPOKE_AT);
+		if (stored[i].no_xact != 0)
+			cs_keyed_table_set(&writer, ROW_NO_XACT, FullTransactionIdGetDatum(FullTransactionIdFromU64(stored[i].no_xact)));
+		else
+			cs_keyed_table_set_null(&writer, ROW_NO_XACT);
 		if (found)
 			cs_keyed_table_update(&writer);
 		else
@@ -423,8 +441,8 @@ void
 cs_row_state_forget_withheld(int endpoint)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.source_row SET digest = NULL WHERE withheld AND digest IS NOT NULL"
-		" AND watch IN (SELECT id FROM contactsync.watch WHERE endpoint = $1)",
+		"UPDATE contactsync.source_row SET withheld = false"
+		" WHERE withheld AND watch IN (SELECT id FROM contactsync.watch WHERE endpoint = $1)",
 		1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(endpoint);

@@ -28,6 +28,8 @@ typedef struct CsRowState
 	bool		in_doubt;		/* it may have been sent since with another
 								 * digest: this one is no contact's */
 	char		opt_in;			/* CS_CONSENT_..., as it was last seen */
+	uint64		no_xact;		/* if that is no: the transaction since which
+								 * it is, or 0 */
 	bool		withheld;
 } CsRowState;
 
@@ -40,6 +42,7 @@ typedef struct CsRowStored
 	pg_uuid_t	digest;
 	bool		in_doubt;		/* instead of a digest */
 	char		opt_in;
+	uint64		no_xact;
 	bool		withheld;		/* the contact is not created */
 } CsRowStored;
 
@@ -103,6 +106,7 @@ typedef struct CsRowStanding
 	int			watch;
 	char	   *key;
 	char		opt_in;
+	uint64		no_xact;
 } CsRowStanding;
 
 /* Return the number of rows that stand for the contact; they are palloc'd. */
@@ -141,8 +145,9 @@ extern int	cs_row_state_find_holders(int endpoint, const char *address, const ch
 extern void cs_row_state_forget_digests(int watch);
 
 /*
- * What was withheld of an endpoint is looked up again when it is reconciled: the
- * provider may have it by now.  Needs the scope of cs_sql_enter().
+ * What was withheld of an endpoint counts as withheld no more, so that it is looked up
+ * again when it is reconciled: the provider may have it by now.  What the rows said is kept.
+ * Needs the scope of cs_sql_enter().
  */
 extern void cs_row_state_forget_withheld(int endpoint);
 

@@ -125,5 +125,19 @@ foreach my $lost (0, 1)
 		'a contact that was updated for a row that is withheld goes with it' . ($lost ? ', although the answer was lost' : ''));
 }
 
+# a row says no while the contact is being created for another one that says yes
+$node->safe_psql('postgres', q{
+	CREATE TABLE kept (id int PRIMARY KEY, email text, wants boolean);
+	SELECT contactsync_watch('kept', 'owltest', '{"email": "email", "opt_in": "wants"}')});
+$sandbox->fault('owlat', { match => { account => 'owltest', method => 'POST' }, times => 1, action => { stall => \1 } });
+$node->safe_psql('postgres', q{INSERT INTO kept VALUES (1, 'yva@acme.io', true)});
+wait_for('the creation to be under way', sub { $node->safe_psql('postgres', 'SELECT bool_or(in_flight > 0) FROM contactsync.status') eq 't' });
+$node->safe_psql('postgres', q{INSERT INTO kept VALUES (2, 'yva@acme.io', false), (3, 'zoe@acme.io', true)});
+wait_for('what was queued after the no', sub { grep { $_->{email} eq 'zoe@acme.io' } @{ $sandbox->contacts('owlat', account => 'owltest') } });
+$sandbox->clear_faults('owlat', account => 'owltest');
+change('SELECT');
+is(scalar(grep { $_->{email} eq 'yva@acme.io' && %{ $_->{topics} } } @{ $sandbox->contacts('owlat', account => 'owltest') }), 0,
+	'a no is delivered that is said while the contact is being created');
+
 $node->stop;
 done_testing();

@@ -324,5 +324,13 @@ is(contact('secondid', 'c1'), 'Ann a@example.com', 'a person is created');
 change('secondid', q{INSERT INTO secondid VALUES (2, 'c2', 'a@example.com', 'Ann', true)});
 is(contact('secondid', 'c2'), 'nobody', '... and not under another ID as well');
 
+# a row that was withheld, and has not changed since, does not speak for the contact that another row has made since
+change('kept', q{INSERT INTO kept VALUES (50, 'c50', 'v50@example.com', 'New', false), (51, 'c50', 'v50@example.com', 'Old', false)});
+change('kept', q{SELECT contactsync_mark_stale('kept')});
+change('kept', q{UPDATE kept SET wants = true WHERE id = 50});
+is(contact('kept', 'c50'), 'New v50@example.com', 'a row that says yes makes a contact that was withheld');
+change('kept', q{BEGIN; UPDATE kept SET name = 'other' WHERE id = 51; UPDATE kept SET name = 'Old' WHERE id = 51; COMMIT});
+is(contact('kept', 'c50'), 'New v50@example.com', 'another one does not speak for it that has not changed, although nothing is trusted any more');
+
 $node->stop;
 done_testing();

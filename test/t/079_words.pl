@@ -311,6 +311,15 @@ $sandbox->call('POST', 'mailingcore/people', { account => 'ids', email => 'w6@ex
 ids(q{UPDATE ids SET email = 'w7@example.com' WHERE id = 13});
 is(has_joined('w7@example.com'), 0, 'external ids: nor does the one that a person gave at the provider');
 
+# two rows of one id, of which one says no, and the other changes before and after that, and is sent with its last values first
+ids(q{INSERT INTO ids VALUES (20, 'c20', 'late1@example.com', true)});
+ids(q{INSERT INTO ids VALUES (21, 'c20', 'late2@example.com', true)});
+sql(q{SELECT contactsync_pause('ids')});
+sql($_) foreach q{UPDATE ids SET email = 'late3@example.com' WHERE id = 21}, q{UPDATE ids SET wants = false WHERE id = 20}, q{UPDATE ids SET email = 'late4@example.com' WHERE id = 21};
+ids(q{SELECT contactsync_resume('ids')});
+is(join(' ', map { "$_->{email} " . ($_->{optIn} ? 'in' : 'out') } grep { $_->{externalId} eq 'c20' } @{ $sandbox->contacts('mailingcore', account => 'ids') }),
+	'late4@example.com out', 'external ids: the no of a row does not give its address to the contact that another row spoke for since');
+
 # a word whose answer is lost, with its row: another row does not repeat it
 ids(q{INSERT INTO ids VALUES (6, NULL, 'v@example.com', false)});
 ids(q{DELETE FROM ids WHERE id = 6});
