@@ -13,6 +13,8 @@ import urllib.request
 
 import psycopg2
 
+import pace
+
 SANDBOX = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "sandbox")
 MAPPING = json.dumps({"email": "email", "external_id": "id", "opt_in": "newsletter", "locale": "locale",
                       "attributes": {"firstName": "first_name", "plan": "plan", "points": "points"}})
@@ -209,6 +211,17 @@ class Bench:
         return [1000 * (arrived[email] - at) for email, at in sent.items() if email in arrived]
 
 
+    def pace(self):
+        """Measure the use of a limit where the configured pace does not fit it; restarts the server."""
+        self.db.close()
+        bench = pace.PaceBench(self.args)
+        try:
+            bench.run()
+        finally:
+            bench.close()
+        self.db = self.connect()
+
+
 def percentile(values, percent):
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
@@ -230,7 +243,7 @@ def main():
     args = parser.parse_args()
     bench = Bench(args)
     try:
-        for part in args.parts or ["capture", "update", "deliver", "scan", "latency"]:
+        for part in args.parts or ["capture", "update", "deliver", "scan", "latency", "pace"]:
             getattr(bench, part)()
     finally:
         bench.sandbox.terminate()
