@@ -14,6 +14,7 @@ import urllib.request
 import psycopg2
 
 import pace
+import soak
 
 SANDBOX = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "sandbox")
 MAPPING = json.dumps({"email": "email", "external_id": "id", "opt_in": "newsletter", "locale": "locale",
@@ -222,6 +223,11 @@ class Bench:
         self.db = self.connect()
 
 
+    def soak(self):
+        """Show whether what is used stays flat while the server is busy; not one of the parts that run by default."""
+        soak.Soak(self).run()
+
+
 def percentile(values, percent):
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
@@ -239,6 +245,7 @@ def main():
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--deliver-rows", type=int, default=200_000)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--soak-seconds", type=int, default=3600)
     parser.add_argument("parts", nargs="*", default=[])
     args = parser.parse_args()
     bench = Bench(args)

@@ -1,0 +1,65 @@
+"""Keep a server busy for long, and show whether what it uses stays flat: sizes, dead rows, memory, descriptors and threads."""
+
+import os
+import subprocess
+import time
+
+TABLES = ("queue", "contact", "source_row", "call", "counter", "stat")
+SAMPLES = 12
+PEOPLE = 100_000
+RATE = 2000         # changes of one row each, in a second
+
+
+class Soak:
+    """"bench" has the connection, the sandbox and the servers; see bench.py."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.args = bench.args
+
+    def run(self):
+        self.bench.server("soaked", pace="10000", burst="10000", concurrency="2")
+        self.bench.watched_table("soaked", "soaked")
+        self.bench.insert_new("soaked", PEOPLE)
+        self.bench.run("CALL contactsync_wait('soaked')")
+        seconds = self.args.soak_seconds
+        print(f"soak: {seconds} s of {RATE} changes a second of {PEOPLE} people; autovacuum with its defaults; sizes in MB")
+        self.show_heads()
+        load = self.start_load(seconds)
+        for _ in range(SAMPLES):
+            time.sleep(seconds / SAMPLES)
+            self.show_sample()
+        load.wait()
+        self.bench.run("CALL contactsync_wait('soaked')")
+        self.show_sample()
+        self.bench.run("SELECT contactsync_unwatch('soaked', 'soaked')")
+        self.bench.run("DROP TABLE soaked")
+
+    def start_load(self, seconds):
+        script = os.path.join(self.args.socket, "soak.sql")
+        with open(script, "w") as file:
+            file.write(f"\\set id random(1, {PEOPLE})\nUPDATE soaked SET points = points + 1 WHERE id = {self.bench.last - PEOPLE} + :id;\n")
+        return subprocess.Popen([os.path.join(self.args.bindir, "pgbench"), "-h", self.args.socket, "-U", "postgres", "-n", "-M", "prepared",
+                                 "-c", "4", "-R", str(RATE), "-T", str(seconds), "-f", script, "postgres"],
+                                env={**os.environ, "PGOPTIONS": "-c synchronous_commit=off"}, stdout=subprocess.DEVNULL)
+
+    def show_heads(self):
+        print("    " + "".join(f"{head:>12}" for head in ("backlog", *TABLES, "dead rows", "HOT %", "RSS MB", "files", "threads", "CPU s")))
+
+    def show_sample(self):
+        sizes = [self.bench.run(f"SELECT pg_total_relation_size('contactsync.{table}') / 1e6") for table in TABLES]
+        dead = self.bench.run("SELECT sum(n_dead_tup)::bigint FROM pg_stat_all_tables WHERE schemaname = 'contactsync'")
+        hot = self.bench.run("SELECT 100 * n_tup_hot_upd / NULLIF(n_tup_upd, 0) FROM pg_stat_all_tables WHERE relid = 'contactsync.contact'::regclass")
+        backlog = self.bench.run("SELECT sum(backlog)::bigint FROM contactsync.status WHERE server = 'soaked'")
+        values = [backlog, *(f"{size:.1f}" for size in sizes), dead, hot, *self.process()]
+        print("    " + "".join(f"{value!s:>12}" for value in values), flush=True)
+
+    def process(self):
+        """Memory in MB, open files, threads and CPU seconds of the worker."""
+        pid = self.bench.run("SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker' OR backend_type LIKE 'contactsync worker %'")
+        with open(f"/proc/{pid}/status") as file:
+            status = dict(line.split(":", 1) for line in file)
+        with open(f"/proc/{pid}/stat") as file:
+            times = file.read().rsplit(")", 1)[1].split()[11:13]
+        rss = (int(status["RssAnon"].split()[0])) / 1024
+        return f"{rss:.1f}", len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]), sum(map(int, times)) // os.sysconf("SC_CLK_TCK")
