@@ -56,7 +56,7 @@ class Soak:
 
     def process(self):
         """Memory in MB, open files, threads and CPU seconds of the worker."""
-        pid = self.bench.run("SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker' OR backend_type LIKE 'contactsync worker %'")
+        pid = self.bench.run("SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'")
         with open(f"/proc/{pid}/status") as file:
             status = dict(line.split(":", 1) for line in file)
         with open(f"/proc/{pid}/stat") as file:
