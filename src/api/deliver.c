@@ -97,7 +97,7 @@ contactsync_upsert(PG_FUNCTION_ARGS)
 		elog(ERROR, "table contactsync.queue does not exist");
 	id = cs_queue_write(writer, endpoint_id, 0, 1, NULL, contact, CS_QUEUE_CHANGE);
 	cs_queue_end_write(writer);
-	cs_wakeup_at_commit();
+	cs_wakeup_for_endpoint_at_commit(endpoint_id);
 	PG_RETURN_INT64(id);
 }
 

@@ -6,23 +6,20 @@
  * There is one slot per database.  Nothing here outlives a restart.  What is queued
  * is in tables: a wake-up that is lost costs a delay, not a change.
  *
- * shared->lock protects all fields but slot->attention.  A backend that commits
- * changes sets it to NEWS, and sets the latch only if it was ASLEEP.  The worker
- * takes the news before it reads the queue, and sleeps only if none has come
- * since.  So a burst of commits costs one signal, and none is overlooked.
+ * shared->lock protects all fields but slot->attention; see attention.c.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
 
+#include "base/attention.h"
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/contactsync.h"
@@ -34,13 +31,6 @@
 
 /* A worker that lived longer than this had no trouble starting. */
 #define LONG_LIFE_SECONDS	60
-
-typedef enum CsAttention
-{
-	CS_ASLEEP,
-	CS_AWAKE,
-	CS_NEWS						/* awake, and has to read the queue again */
-} CsAttention;
 
 typedef struct CsSlot
 {
@@ -56,7 +46,7 @@ typedef struct CsSlot
 	bool		locked_out;		/* somebody has locked what the worker needs */
 	Oid			stale_server;	/* the access token of this server and user */
 	Oid			stale_role;		/* ... mapping is to be refreshed */
-	pg_atomic_uint32 attention;
+	CsAttention attention;
 } CsSlot;
 
 typedef struct CsShared
@@ -103,7 +93,7 @@ startup_shmem(void)
 		shared->lock = &GetNamedLWLockTranche(CS_EXTENSION)->lock;
 		shared->launcher_procno = -1;
 		for (int i = 0; i < cs_max_databases; i++)
-			pg_atomic_init_u32(&shared->slots[i].attention, CS_ASLEEP);
+			cs_attention_init(&shared->slots[i].attention);
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -126,13 +116,13 @@ set_latch_of(int procno)
 }
 
 /*
- * Tell the worker of this database that there is news, and return its slot, or -1
- * if no worker runs.  A worker that waits for a time, because its servers are
- * halted or throttled, counts as awake: news in the queue can wait until then.
- * "interrupt" ends that wait as well.
+ * Tell the worker of this database that there are news of these endpoints, and return
+ * its slot, or -1 if no worker runs.  A worker that waits for a time, because all its
+ * servers are halted or throttled, counts as awake: news in the queue can wait until
+ * then.  "interrupt" ends that wait as well.
  */
 static int
-wake(bool interrupt)
+wake(uint64 endpoints, bool interrupt)
 {
 	CsSlot	   *slot;
 	int			procno;
@@ -142,7 +132,7 @@ wake(bool interrupt)
 	slot = find_slot(MyDatabaseId);
 	if (slot && slot->state == CS_SLOT_RUNNING)
 	{
-		bool		asleep = pg_atomic_exchange_u32(&slot->attention, CS_NEWS) == CS_ASLEEP;
+		bool		asleep = cs_attention_tell(&slot->attention, endpoints);
 
 		running = slot - shared->slots;
 		procno = asleep || interrupt ? slot->procno : -1;
@@ -155,11 +145,12 @@ wake(bool interrupt)
 }
 
 /*
- * Have the worker of this database read the queue soon; if there is no worker,
- * have the launcher find out why.  Cheap when the worker is awake.
+ * Have the worker of this database read the queue of these endpoints when it can send
+ * anything to them; if there is no worker, have the launcher find out why.  Cheap when
+ * the worker knows.
  */
 void
-cs_shmem_wake(void)
+cs_shmem_wake(uint64 endpoints)
 {
 	static int	cached = -1;
 	CsSlot	   *slot;
@@ -168,9 +159,9 @@ cs_shmem_wake(void)
 		return;
 	slot = cached >= 0 ? &shared->slots[cached] : NULL;
 	if (slot && slot->dboid == MyDatabaseId && slot->state == CS_SLOT_RUNNING &&
-		pg_atomic_read_u32(&slot->attention) == CS_NEWS)
+		cs_attention_is_told(&slot->attention, endpoints))
 		return;
-	cached = wake(false);
+	cached = wake(endpoints, false);
 }
 
 /* Have a worker started for this database, where the extension was not there. */
@@ -211,7 +202,7 @@ void
 cs_shmem_interrupt(void)
 {
 	if (shared != NULL)
-		(void) wake(true);
+		(void) wake(CS_ANY_ENDPOINT, true);
 }
 
 /* Return whether this database has no worker because the extension was not there. */
@@ -371,7 +362,7 @@ cs_shmem_note_database(Oid dboid)
 			slot->leave = false;
 			slot->failures = 0;
 			slot->no_process = false;
-			pg_atomic_write_u32(&slot->attention, CS_ASLEEP);
+			cs_attention_init(&slot->attention);
 		}
 	}
 	LWLockRelease(shared->lock);
@@ -491,7 +482,7 @@ cs_shmem_attach_worker(Oid dboid)
 		my_slot->pid = MyProcPid;
 		my_slot->locked_out = false;
 		my_slot->procno = CS_MY_PROC_NUMBER;
-		pg_atomic_write_u32(&my_slot->attention, CS_NEWS);
+		cs_attention_wake(&my_slot->attention);
 	}
 	LWLockRelease(shared->lock);
 }
@@ -551,8 +542,7 @@ cs_shmem_asked_to_leave(void)
 bool
 cs_shmem_take_news(void)
 {
-	return my_slot == NULL ||
-		pg_atomic_exchange_u32(&my_slot->attention, CS_AWAKE) == CS_NEWS;
+	return my_slot == NULL || cs_attention_take(&my_slot->attention);
 }
 
 /* Return true, and whose, if a session needs an access token refreshed. */
@@ -569,12 +559,12 @@ cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid)
 	return true;
 }
 
-/* Return whether no news have come; if so, the next will set the latch. */
+/*
+ * Return whether no news have come; if so, the next will set the latch, unless they are
+ * of these quiet endpoints.
+ */
 bool
-cs_shmem_may_sleep(void)
+cs_shmem_may_sleep(uint64 quiet)
 {
-	uint32		expected = CS_AWAKE;
-
-	return my_slot == NULL ||
-		pg_atomic_compare_exchange_u32(&my_slot->attention, &expected, CS_ASLEEP);
+	return my_slot == NULL || cs_attention_may_sleep(&my_slot->attention, quiet);
 }

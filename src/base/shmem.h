@@ -28,7 +28,7 @@ extern void cs_shmem_init(void);
 extern bool cs_shmem_ready(void);
 
 /* Any backend. */
-extern void cs_shmem_wake(void);
+extern void cs_shmem_wake(uint64 endpoints);
 extern void cs_shmem_interrupt(void);
 extern bool cs_shmem_is_absent(void);
 extern void cs_shmem_launch(void);
@@ -53,6 +53,6 @@ extern void cs_shmem_show_lock(bool locked_out);
 extern bool cs_shmem_asked_to_leave(void);
 extern bool cs_shmem_take_news(void);
 extern bool cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid);
-extern bool cs_shmem_may_sleep(void);
+extern bool cs_shmem_may_sleep(uint64 quiet);
 
 #endif							/* CS_BASE_SHMEM_H */

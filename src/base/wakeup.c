@@ -14,11 +14,12 @@
 #include "access/xact.h"
 #include "utils/resowner.h"
 
+#include "base/attention.h"
 #include "base/shmem.h"
 #include "base/wakeup.h"
 
 /* What is to be done when this transaction commits. */
-static bool wake_pending = false;
+static uint64 wake_pending = 0; /* for these endpoints */
 static bool interrupt_pending = false;
 static bool launch_pending = false;
 
@@ -26,9 +27,9 @@ static void
 at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && wake_pending)
-		cs_shmem_wake();
+		cs_shmem_wake(wake_pending);
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		wake_pending = false;
+		wake_pending = 0;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		interrupt_pending = launch_pending = false;
 }
@@ -56,7 +57,14 @@ cs_wakeup_init(void)
 void
 cs_wakeup_at_commit(void)
 {
-	wake_pending = cs_shmem_ready();
+	wake_pending = cs_shmem_ready() ? CS_ANY_ENDPOINT : 0;
+}
+
+void
+cs_wakeup_for_endpoint_at_commit(int endpoint)
+{
+	if (cs_shmem_ready())
+		wake_pending |= cs_attention_bit(endpoint);
 }
 
 void

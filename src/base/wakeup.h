@@ -14,6 +14,9 @@ extern void cs_wakeup_init(void);
 /* Have the worker read the queue. */
 extern void cs_wakeup_at_commit(void);
 
+/* ... if it can send anything to the endpoint; else when it can. */
+extern void cs_wakeup_for_endpoint_at_commit(int endpoint);
+
 /* Have it notice a changed definition, even if it waits for a time. */
 extern void cs_wakeup_interrupt_at_commit(void);
 

@@ -205,7 +205,10 @@ write_lane(CsQueueWriter *writer, int start, Datum *elements)
 			ArrayType  *array = construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
 
 			if (wanted)
+			{
 				cs_queue_write(writer, endpoint, watch, n, array, NULL, CS_QUEUE_CHANGE);
+				cs_wakeup_for_endpoint_at_commit(endpoint);
+			}
 			pfree(array);
 			n = 0;
 			size = 0;
@@ -243,7 +246,6 @@ write_and_keep(int start)
 	pfree(elements);
 	MemoryContextSwitchTo(old);
 	cs_queue_end_write(writer);
-	cs_wakeup_at_commit();
 }
 
 /* The same, and remove them from the set. */
@@ -334,7 +336,7 @@ cs_dirty_set_mark(int endpoint, int watch, Oid tgoid)
 		return;
 	cs_queue_write(writer, endpoint, watch, 0, NULL, NULL, CS_QUEUE_CHANGE);
 	cs_queue_end_write(writer);
-	cs_wakeup_at_commit();
+	cs_wakeup_for_endpoint_at_commit(endpoint);
 }
 
 /*

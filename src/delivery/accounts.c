@@ -9,6 +9,7 @@
 
 #include <float.h>
 
+#include "base/attention.h"
 #include "base/clock.h"
 #include "base/sql.h"
 #include "delivery/account.h"
@@ -162,20 +163,42 @@ cs_accounts_ready_at(CsAccount *account, double now)
 	return Min(Max(at, cs_account_ready_at(account, now)), cs_pull_ready_at(account, now));
 }
 
-/*
- * When a call for something new could start; DBL_MAX: when one in flight has
- * ended.  Until then nobody need wake us, so commits that come faster than the
- * provider takes them do not pay for that.
- */
-double
-cs_accounts_call_possible_at(const List *accounts, double now)
+/* When a call for something new could start; DBL_MAX: when one in flight has ended. */
+static double
+call_possible_at(const CsAccount *account, double now)
 {
-	double		at = DBL_MAX;
+	return Max(cs_account_ready_at(account, now), account->locked_until);
+}
+
+/*
+ * Return the endpoints that a call cannot start for now, as bits, and set until when
+ * that is so for all of these; if for all there are, "all_quiet".  Until then nobody
+ * need wake us for them, so commits that come faster than the provider takes them do
+ * not pay for that.
+ */
+uint64
+cs_accounts_quiet(const List *accounts, double now, double *until, bool *all_quiet)
+{
+	uint64		quiet = 0;
+	uint64		others = 0;
 	ListCell   *lc;
 
+	*until = DBL_MAX;
 	foreach(lc, accounts)
-		at = Min(at, Max(cs_account_ready_at(lfirst(lc), now), ((CsAccount *) lfirst(lc))->locked_until));
-	return at;
+	{
+		CsAccount  *account = lfirst(lc);
+		double		at = call_possible_at(account, now);
+
+		if (at > now)
+		{
+			quiet |= cs_attention_bit(account->id);
+			*until = Min(*until, at);
+		}
+		else
+			others |= cs_attention_bit(account->id);
+	}
+	*all_quiet = others == 0;
+	return quiet & ~others;
 }
 
 /* Has the account something to do that it can do by itself? */

@@ -25,6 +25,6 @@ extern void cs_accounts_publish(const List *accounts);
 
 extern double cs_accounts_ready_at(CsAccount *account, double now);
 extern bool cs_accounts_has_work(CsAccount *account);
-extern double cs_accounts_call_possible_at(const List *accounts, double now);
+extern uint64 cs_accounts_quiet(const List *accounts, double now, double *until, bool *all_quiet);
 
 #endif							/* CS_DELIVERY_ACCOUNTS_H */

@@ -529,7 +529,9 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 	MemoryContext old = MemoryContextSwitchTo(delivery->run_context);
 	long		wait = delivery->draining ? timeout : time_to_wait(delivery, timeout);
 	double		now = cs_clock_now();
-	double		possible_at;
+	double		quiet_until;
+	bool		all_quiet;
+	uint64		quiet = cs_accounts_quiet(delivery->definitions.accounts, now, &quiet_until, &all_quiet);
 
 	if (wait == 0 || cs_http_in_flight(delivery->http) > 0)
 		delivery->active_at = now;
@@ -537,10 +539,9 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 		store_idle(delivery);
 	else if (cs_accounts_any_idle_but_busy(delivery->definitions.accounts))
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
-	possible_at = cs_accounts_call_possible_at(delivery->definitions.accounts, now);
-	if (possible_at > now)
-		wait = possible_at == DBL_MAX ? wait : Min(wait, cs_clock_wait_ms(possible_at - now));
-	else if (wait > 0 && !cs_shmem_may_sleep())
+	if (quiet_until < DBL_MAX)
+		wait = Min(wait, cs_clock_wait_ms(quiet_until - now));
+	if (!all_quiet && wait > 0 && !cs_shmem_may_sleep(quiet))
 		wait = 0;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	cs_http_wait(delivery->http, wait, PG_WAIT_EXTENSION);

@@ -174,7 +174,7 @@ wait_for_update(void)
 					 errhint("%s", CS_UPDATE_HINT)));
 		warned = true;
 		pgstat_report_activity(STATE_IDLE, "contactsync: waiting for ALTER EXTENSION contactsync UPDATE");
-		if (cs_shmem_may_sleep())
+		if (cs_shmem_may_sleep(0))
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FALLBACK_MS,
 							 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
