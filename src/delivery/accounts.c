@@ -141,10 +141,10 @@ lanes_ready_at(CsAccount *account, double now)
 	return at;
 }
 
-/* When the account can go on by itself; DBL_MAX: an answer or a wake-up comes
- * first. */
-double
-cs_accounts_ready_at(CsAccount *account, double now)
+/* When the account can send or compare something by itself; DBL_MAX: an answer or a
+ * wake-up comes first. */
+static double
+can_go_on_at(CsAccount *account, double now)
 {
 	double		at;
 	dlist_iter	iter;
@@ -161,6 +161,15 @@ cs_accounts_ready_at(CsAccount *account, double now)
 	if (cs_token_is_due(account, now))
 		return cs_token_ready_at(account, now);
 	return Min(Max(at, cs_account_ready_at(account, now)), cs_pull_ready_at(account, now));
+}
+
+/* ... or what became of it can be stored, after somebody had locked that. */
+double
+cs_accounts_ready_at(CsAccount *account, double now)
+{
+	double		at = can_go_on_at(account, now);
+
+	return account->store_at > now ? Min(at, account->store_at) : at;
 }
 
 /* When a call for something new could start; DBL_MAX: when one in flight has ended. */

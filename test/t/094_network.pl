@@ -8,7 +8,7 @@ use ContactSync;
 use Test::More;
 
 my $sandbox = start_sandbox();
-my $node = start_node('contactsync.allowed_networks' => '');
+my $node = start_node('contactsync.allowed_networks' => '', 'contactsync.probe_interval' => '2s');
 my %unlimited = (pace => 1000, burst => 1000);
 my $sent = 0;
 
