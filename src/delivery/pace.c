@@ -19,9 +19,9 @@
 #define JITTER_MAX		0.5		/* s */
 
 /*
- * What becomes of the pace at a 429, and in a second of successes.  This keeps token
- * buckets, sliding and fixed windows used to 93 % and more, with less than 1 % of calls
- * refused, or 2 % where four share a limit (docs/performance.md).
+ * What becomes of the pace at a 429, and in a second of successes.  In a simulation this
+ * keeps token buckets and sliding windows used to 93 % and more, with less than 1 % of
+ * calls refused, or 1.4 % where four share a limit; "test/bench/run.sh pace" measures it.
  */
 #define LOWERED			0.85
 #define RAISED			0.005

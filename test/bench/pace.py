@@ -28,7 +28,7 @@ CASES = [("token bucket, at the limit", "campaignlark", BUCKET, 10, 1, 9.8),
          ("fixed window of 60 s with its reset, two databases", "mailingcore", FIXED, 5, 2, 4.9),
          ("fixed window of 60 s with its reset, four databases", "mailingcore", FIXED, 5, 4, 4.9)]
 # path, the beginning of a key, the name of the limit, options
-PROVIDERS = {"campaignlark": ("/campaignlark/v1", "cl", "workspace", ", check_fields 'false'"),
+PROVIDERS = {"campaignlark": ("/campaignlark/v1", "cl", "workspace", ", check_fields 'false', new_contacts 'unsubscribed'"),
              "mailingcore": ("/mailingcore", "mc_test", "client", ", tenant_id 'bench'")}
 
 
@@ -37,7 +37,7 @@ class PaceBench:
         self.args = args
         self.restart(SPEED)
         self.sandbox = subprocess.Popen(["/usr/bin/python3", SANDBOX, "--clock-speed", str(SPEED)], stdout=subprocess.PIPE, text=True)
-        self.address = re.search(r"http://\S+:\d+", self.sandbox.stdout.readline()).group(0)
+        self.address = "http://127.0.0.1:" + re.search(r":(\d+)", self.sandbox.stdout.readline()).group(1)
 
     def close(self):
         self.sandbox.terminate()
