@@ -147,7 +147,7 @@ regression() {
 
 tap() {
     local name
-    step tap in_tree installcheck REGRESS= ISOLATION= PROVE_FLAGS=-j4 "TAP_TESTS=$(printf 'test/t/%s.pl ' "$@")" && return
+    step tap in_tree installcheck REGRESS= ISOLATION= PROVE_FLAGS=-j3 "TAP_TESTS=$(printf 'test/t/%s.pl ' "$@")" && return
     while read -r name; do
         show_logs "$tree"/tmp_check/log/{regress_log_,}"$name"*
     done < <(sed -n 's/^test\/t\/\(.*\)\.pl  *(Wstat.*/\1/p' "$work/log/step")

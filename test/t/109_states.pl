@@ -235,8 +235,8 @@ change('page');
 wait_for_status('page', q{state = 'halted'});
 like(status('page', 'reason'), qr/^not_the_api: a web page answers instead of MailingCore \(status 200, "Log in to the hotel"\)/, 'a web page: the reason');
 like(status('page', 'hint'), qr/^A web page answers instead of the API\. Check the proxy, or correct the URL: ALTER SERVER/, 'a web page: the hint');
-$sandbox->clear_faults('mailingcore');
 is(type('page', $url), 1, 'a web page: there is something to type');
+$sandbox->clear_faults('mailingcore');
 wait_for_status('page', q{state = 'idle' AND hint IS NULL AND synced = 1});
 
 # held: many contacts could get mail, or would be removed
