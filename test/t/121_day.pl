@@ -137,7 +137,7 @@ crash_worker($node, 'postgres');
 goes_on('a worker that is killed', $before);
 
 wait_for_row(9500);
-$sandbox->fault('mailingcore', { times => 4, action => { reset => 'inside' }, effect => 'after' });
+$sandbox->fault('mailingcore', { times => 4, action => { reset => 'inside', reject_items => \%refused }, effect => 'after' });
 $sandbox->fault('mailingcore', { times => 1000, action => { status => 503 } });
 wait_until(q{SELECT state = 'unavailable' AND reason LIKE 'HTTP status 503%' FROM contactsync.status}, 'the outage');
 $before = done();
