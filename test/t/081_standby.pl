@@ -19,11 +19,7 @@ $primary->safe_psql(
 });
 $primary->backup('base');
 
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-$standby->start;
-$primary->wait_for_catchup($standby);
+my $standby = start_standby($primary, 'standby');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'contactsync%'}), '0', 'a standby has neither launcher nor worker');
 is($standby->safe_psql('postgres', q{SELECT server, state, synced, backlog FROM contactsync.status}), 'crm|idle|30|0', 'a standby shows the status');
 my ($result, undef, $stderr) = $standby->psql('postgres', 'CALL contactsync_run()');

@@ -49,10 +49,7 @@ $old->safe_psql(
 	CALL contactsync_wait('crm');
 });
 $old->backup('base');
-my $new = PostgreSQL::Test::Cluster->new('new');
-$new->init_from_backup($old, 'base', has_streaming => 1);
-$new->start;
-$old->wait_for_catchup($new);
+my $new = start_standby($old, 'new');
 $new->stop;
 
 # what the old primary commits now is not replicated; it has calls under way when it ends

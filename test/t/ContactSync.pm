@@ -40,7 +40,7 @@ use Time::HiRes qw(sleep time);
 # Connect as postgres, whoever runs the tests.
 $ENV{PGUSER} = 'postgres';
 
-our @EXPORT = qw(start_node start_sandbox create_server watch_customers insert_customers crash_worker flush_wal wait_for quote_literal);
+our @EXPORT = qw(start_node start_sandbox create_server watch_customers insert_customers crash_worker start_standby flush_wal wait_for quote_literal);
 
 # The encoding of the databases (see --encoding of test/run.sh). What the tests send and receive is UTF-8; this is not set in
 # PGCLIENTENCODING, because the server would take that as its default, and so would the worker.
@@ -247,6 +247,23 @@ sub crash_worker
 	kill 'KILL', $pid;
 	$node->poll_query_until($dbname, "SELECT pid <> $pid FROM ($worker) w") or die 'timed out waiting for another worker';
 	return $crashed;
+}
+
+=item start_standby($primary, $name)
+
+Start a standby of the primary's backup C<base>, and return it when it has all that the primary has committed.
+
+=cut
+
+sub start_standby
+{
+	my ($primary, $name) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new($name);
+
+	$standby->init_from_backup($primary, 'base', has_streaming => 1);
+	$standby->start;
+	$primary->wait_for_catchup($standby);
+	return $standby;
 }
 
 =item flush_wal($node)
