@@ -33,11 +33,17 @@ typedef struct CsIdentityLockSlot
 	char		status;
 } CsIdentityLockSlot;
 
+static uint32
+hash_of(const char *key)
+{
+	return hash_bytes((const unsigned char *) key, strlen(key));
+}
+
 #define SH_PREFIX lockset
 #define SH_ELEMENT_TYPE CsIdentityLockSlot
 #define SH_KEY_TYPE const char *
 #define SH_KEY key
-#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key), strlen(key))
+#define SH_HASH_KEY(tb, key) hash_of(key)
 #define SH_EQUAL(tb, a, b) (strcmp(a, b) == 0)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) (a)->hash
@@ -162,12 +168,6 @@ cs_identity_lock_forget_sent(CsIdentityLocks *locks, dlist_head *sent_ahead, uin
 		lock->sent_sequence = 0;
 		free_unused(locks, lock);
 	}
-}
-
-static uint32
-hash_of(const char *key)
-{
-	return hash_bytes((const unsigned char *) key, strlen(key));
 }
 
 void
