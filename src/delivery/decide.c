@@ -290,16 +290,18 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	CsChange   *change = item->change;
 	CsContact  *contact = item->contact;
 	const CsEndpoint *endpoint = change->lane->account->endpoint;
+	CsOpposite	opposite;
 	bool		withheld;
 
 	cs_contact_digest(contact, endpoint->payload, &change->digest);
 	cs_twin_apply(item);
-	if (cs_known_is_unread(item))
+	opposite = cs_known_find_opposite(item);
+	if (opposite == CS_OPPOSITE_UNREAD)
 	{
 		cs_change_postpone(change, now + UNREAD_PAUSE, false);
 		return drop_contact(change);
 	}
-	if (!cs_known_apply(item))
+	if (!cs_known_apply(item, opposite))
 		return wait_for_pull(change, now);
 	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&
 		item->row.opt_in == change->row_opt_in;

@@ -17,7 +17,6 @@
 #include "delivery/account.h"
 #include "delivery/claim.h"
 #include "delivery/known.h"
-#include "delivery/opposite.h"
 #include "delivery/pull.h"
 #include "delivery/remember.h"
 #include "provider/provider.h"
@@ -101,9 +100,8 @@ mute_upsert(const CsItem *item, const CsClaimFacts *facts)
 		contact->consent = CS_CONSENT_NULL;
 }
 
-/* Does the row, or contactsync_upsert(), newly say yes, what does another one of the same moment say? */
-static CsOpposite
-find_opposite(const CsItem *item)
+CsOpposite
+cs_known_find_opposite(const CsItem *item)
 {
 	const CsChange *change = item->change;
 	bool		is_old = item->row.found && !cs_known_has_left(item) && cs_contact_says_yes(item->row.opt_in);
@@ -113,12 +111,6 @@ find_opposite(const CsItem *item)
 		return CS_OPPOSITE_NONE;
 	return cs_opposite_find(change, item->now, item->index, is_known,
 							item->person.elsewhere ? item->person.contact.upsert_key : NULL);
-}
-
-bool
-cs_known_is_unread(const CsItem *item)
-{
-	return find_opposite(item) == CS_OPPOSITE_UNREAD;
 }
 
 /* Does contactsync_upsert() say false or null?  Without opt_in, it says what it said last. */
@@ -263,7 +255,7 @@ may_be_lost(const CsItem *item)
 }
 
 bool
-cs_known_apply(const CsItem *item)
+cs_known_apply(const CsItem *item, CsOpposite opposite)
 {
 	const CsChange *change = item->change;
 	CsAccount  *account = change->lane->account;
@@ -288,7 +280,7 @@ cs_known_apply(const CsItem *item)
 
 	mute_upsert(item, &facts);
 	says = contact->consent;
-	if (find_opposite(item) == CS_OPPOSITE_NO)
+	if (opposite == CS_OPPOSITE_NO && contact->consent == CS_CONSENT_YES)
 		contact->consent = CS_CONSENT_NO;
 	facts.consent = contact->consent;
 	contact->direct_no = is_direct_no(item);

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "delivery/opposite.h"
 #include "delivery/person.h"
 #include "delivery/standing.h"
 
@@ -39,13 +40,13 @@ extern bool cs_known_has_left(const CsItem *item);
 /* Does the contact have another address so far? */
 extern bool cs_known_is_moving(const CsItem *item);
 
-/* Is it not known what another row says that changed in the same transaction? */
-extern bool cs_known_is_unread(const CsItem *item);
+/* Does the row, or contactsync_upsert(), newly say yes, what does another one of the same moment say? */
+extern CsOpposite cs_known_find_opposite(const CsItem *item);
 
 /*
  * Put what is known into the contact, and decide whether it may claim consent.
  * Return false if it has to wait for a pull.
  */
-extern bool cs_known_apply(const CsItem *item);
+extern bool cs_known_apply(const CsItem *item, CsOpposite opposite);
 
 #endif							/* CS_DELIVERY_KNOWN_H */
