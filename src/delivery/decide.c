@@ -327,6 +327,9 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	}
 	if (cs_shared_is_unchanged(item))
 	{
+		/* a call for another row may be about to change what the provider has */
+		if (!cs_shared_says_the_same(item) && !cs_conflict_lock(change, contact, &item->known))
+			return drop_contact(change);
 		change->takes_over = change->lane->watch && cs_shared_is_unspoken(item);
 		cs_settle_unchanged(settlement, change, change->lane->watch && !is_recorded(item));
 		return false;

@@ -154,7 +154,7 @@ foreach my $round (1 .. 3)
 is($node->safe_psql('postgres', $worker), $pid, 'the worker survives that the row changes again meanwhile');
 
 # a row cannot be read for a while, and another row of its contact changes after it: that one has the last word
-create_server($node, $sandbox, 'campaignlark', account => 'held', server => { pace => 1000, burst => 1000 });
+create_server($node, $sandbox, 'campaignlark', account => 'held', server => { pace => 1000, burst => 1000, timeout => '1h' });
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE held (id int);
@@ -201,6 +201,18 @@ hold_row(q{name = 'Ann6', consent = true}, q{name = 'Bea6', consent = false});
 is(at_held(), 'Bea6 UNSUBSCRIBED', 'a word of it is none after the no of the other one');
 $node->safe_psql('postgres', q{UPDATE people SET consent = true, name = 'Bea7' WHERE id = 2; CALL contactsync_wait('held')});
 is(at_held(), 'Bea7 SUBSCRIBED', 'a later word is claimed');
+
+# while a row's call is in flight, another row of the contact changes to what that had before: this is the last word
+$sandbox->fault('campaignlark', { match => { account => 'held', email => 'one@example.com' }, action => { stall => \1 } });
+my $last = last_seq('campaignlark');
+$node->safe_psql('postgres', q{UPDATE people SET name = 'Bea8' WHERE id = 2});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{seq} > $last && $_[-1]{in_flight} });
+$node->safe_psql('postgres', $_)
+  foreach q{UPDATE people SET name = 'Bea7' WHERE id = 1}, q{INSERT INTO people VALUES (3, 'next@example.com', 'Next', true)};
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /next\@example/ });
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', q{CALL contactsync_wait('held')});
+is(at_held(), 'Bea7 SUBSCRIBED', 'a row that changes to what the contact had is not unchanged while another row has a call in flight');
 
 # Caramel cannot be told of the no, which counts nevertheless
 create_server($node, $sandbox, 'caramel', account => 'kept', server => { form_id => 'frm_import', form_pace => 500, pace => 500, burst => 50 });
