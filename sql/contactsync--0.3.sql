@@ -99,7 +99,7 @@ CREATE PROCEDURE @extschema@.contactsync_wait(server name, timeout interval DEFA
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_wait';
 COMMENT ON PROCEDURE @extschema@.contactsync_wait(name, interval)
-IS 'waits until everything that is queued for a server now has an outcome';
+IS 'waits until everything that is queued for a server now has an outcome; says at once what keeps it, and fails if that does not pass by itself';
 
 CREATE FUNCTION @extschema@.contactsync_import(
 	source		regclass,

@@ -4,6 +4,9 @@
 #
 # usage: test/demo.sh [OPTION...]
 #
+#   --shell           instead, open psql on the server, with a server for each of the five simulated providers, ready to use:
+#                     the tour of README.md can be typed there
+#   --installed       use the extension that is installed for PG_CONFIG instead of building it
 #   --real-time       run at the pace of the real providers, which takes about ten minutes
 #   --customers N     use N customers instead of 10,000
 #   --keep            keep the temporary directory with logs and data
@@ -21,9 +24,11 @@ usage() {
     sed -n '/^# usage/,/^#$/p; /^#   --/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
 }
 
-customers=10000 speed=10 keep=false
+customers=10000 speed=10 keep=false shell=false installed=false
 while [ $# -gt 0 ]; do
     case $1 in
+        --shell) shell=true speed=1 ;;
+        --installed) installed=true ;;
         --real-time) speed=1 ;;
         --customers) customers=${2:-}; shift ;;
         --keep) keep=true ;;
@@ -79,14 +84,21 @@ follow() {
 # ---------------------------------------------------------------------------
 
 build() {
-    private_tree && private_postgres &&
-        as_server make --no-print-directory -s -C "$tree" -j2 PG_CONFIG="$PG_CONFIG" install
+    private_tree || return
+    if $installed; then
+        local config=${PG_CONFIG:-pg_config}
+        bindir=$("$config" --bindir) || return
+        [ -e "$("$config" --sharedir)/extension/contactsync.control" ] && return
+        echo "contactsync is not installed for $config"
+        return 1
+    fi
+    private_postgres && as_server make --no-print-directory -s -C "$tree" -j2 PG_CONFIG="$PG_CONFIG" install
 }
 
 # Run a PostgreSQL client program against the server of the demo.
 client() {
     as_server env PATH="$bindir:$PATH" PGHOST="$work" PGPORT=5432 PGDATABASE=postgres PGUSER="${as:-postgres}" \
-        PGOPTIONS='-c client_min_messages=warning' "$@"
+        PGOPTIONS="-c client_min_messages=${messages:-warning}" "$@"
 }
 
 run_sql() {
@@ -165,10 +177,52 @@ remove() {
 }
 
 # ---------------------------------------------------------------------------
+# The shell
+# ---------------------------------------------------------------------------
+
+define_servers() {
+    run_sql -f "$tree/test/demo/servers.sql" -v sandbox="$sandbox"
+}
+
+# Open psql, and explain what there is. Its input can also be a file, or another program.
+open_psql() {
+    cat <<'EOF'
+
+A throwaway PostgreSQL server with contactsync, and a server for each simulated provider, with your user mapping:
+
+    mailingcore   campaignlark   caramel   owlat   spotzee
+
+For example:
+
+    SELECT contactsync_upsert('mailingcore', '{"email": "jane@example.com"}');
+    CALL contactsync_wait('mailingcore');
+
+What the simulated providers have:
+
+    SELECT * FROM sandbox.contacts;     -- their contacts
+    SELECT * FROM sandbox.people;       -- who can be mailed, and by whose word
+    SELECT * FROM sandbox.requests;     -- the requests that they received
+
+The tour in README.md can be typed here. \q ends the server, the providers, and everything that was made.
+
+EOF
+    trap : INT      # for psql to handle
+    messages=notice client psql -q -P expanded=auto
+}
+
+# ---------------------------------------------------------------------------
 
 "$top/test/setup.sh" || exit
 private_dir
 export LC_ALL=C.UTF-8
+if $shell; then
+    task "building contactsync" build
+    task "starting the providers" start_sandbox
+    task "starting PostgreSQL" start_server
+    task "creating a server for each provider" define_servers
+    open_psql
+    exit
+fi
 printf 'contactsync: %d customers, to MailingCore and CampaignLark at once (both simulated)\n\n' "$customers"
 
 task "building contactsync" build

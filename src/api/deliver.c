@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * deliver.c
- *		SQL functions that queue a contact, deliver, and wait for delivery.
+ *		SQL functions that deliver, and wait for delivery.
  *
  * contactsync_run() and contactsync_wait() commit as they go, so they cannot run
  * in a transaction block, and hold no snapshot while they wait.
@@ -17,89 +17,38 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
-#include "port/pg_bitutils.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "api/obstacle.h"
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "base/sql.h"
-#include "base/text.h"
 #include "base/wakeup.h"
 #include "delivery/delivery.h"
-#include "provider/provider.h"
 #include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/progress.h"
-#include "store/queue.h"
 #include "store/queue_owner.h"
 
-/* How often the progress is reported and checked (ms). */
-#define REPORT_MS	1000
+/* How often what is left is checked, and what keeps it (ms). */
 #define POLL_MS		100
+#define OBSTACLE_MS	1000
+
+/* How long to wait before each report of the progress; the last time for all others (ms). */
+static const int report_ms[] = {1000, 2000, 5000, 10000, 30000};
+
+/* How long delivery may wait for something before there is a report (ms). */
+#define REPORT_MS	1000
 
 /* How long delivery must be unable to continue before waiting is given up (ms). */
 #define TROUBLE_MS	1000
 
-CS_FUNCTION(contactsync_upsert);
 CS_FUNCTION(contactsync_run);
 CS_FUNCTION(contactsync_wait);
-
-/*
- * contactsync_upsert()
- */
-
-/* Raise an error if the provider is known to refuse the contact. */
-static void
-check_contact(const CsEndpoint *endpoint, Jsonb *jsonb)
-{
-	CsContact  *contact = cs_contact_from_jsonb(jsonb);
-	uint32		unknown = contact->present & ~endpoint->provider->fields;
-	CsRefusal  *refusal;
-
-	if (unknown)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg_plural("%s does not support the field %s", "%s does not support the fields %s",
-							   pg_popcount32(unknown), endpoint->provider->title,
-							   cs_contact_field_list(unknown)),
-				 errhint("It supports: %s.", cs_contact_field_list(endpoint->provider->fields))));
-	refusal = cs_provider_prepare(endpoint, contact);
-	if (refusal)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("contact cannot be sent: %s", cs_text_from_utf8(refusal->message))));
-}
-
-/* contactsync_upsert(server, contact): queue a contact in the caller's transaction. */
-Datum
-contactsync_upsert(PG_FUNCTION_ARGS)
-{
-	Oid			serverid = cs_server_find(NameStr(*PG_GETARG_NAME(0)), GetUserId());
-	CsEndpoint *endpoint = cs_server_read(serverid, GetUserId());
-	Jsonb	   *contact = PG_GETARG_JSONB_P(1);
-	CsQueueWriter *writer;
-	CsSqlScope	scope;
-	Oid			roleid;
-	int			endpoint_id;
-	int64		id;
-
-	check_contact(endpoint, contact);
-	roleid = cs_sql_enter(&scope);
-	endpoint_id = cs_endpoint_state_id(serverid, endpoint->server_name, roleid);
-	cs_sql_leave(&scope);
-	writer = cs_queue_begin_write(NULL);
-	if (writer == NULL)
-		elog(ERROR, "table contactsync.queue does not exist");
-	id = cs_queue_write(writer, endpoint_id, 0, 1, NULL, contact, CS_QUEUE_CHANGE);
-	cs_queue_end_write(writer);
-	cs_wakeup_for_endpoint_at_commit(endpoint_id);
-	PG_RETURN_INT64(id);
-}
 
 /*
  * What contactsync_run() and contactsync_wait() share
@@ -116,8 +65,12 @@ typedef struct CsTarget
 	TimestampTz left_until;		/* removals of contacts that were left later
 								 * are not waited for */
 	TimestampTz reported_at;
+	int			nreports;
 	int64		total;			/* the most that was ever left */
 	CsProgress	now;
+	TimestampTz looked_at;		/* when "obstacle" was read; 0: never */
+	CsObstacle	obstacle;
+	char	   *said;			/* what was said of it last, or NULL */
 	TimestampTz trouble_at;		/* when now.trouble was first seen */
 } CsTarget;
 
@@ -208,10 +161,22 @@ duration_text(double seconds)
 static bool
 is_report_due(const CsTarget *target)
 {
-	return TimestampDifferenceExceeds(target->reported_at, cs_clock_steady(), REPORT_MS);
+	return TimestampDifferenceExceeds(target->reported_at, cs_clock_steady(),
+									  report_ms[Min(target->nreports, lengthof(report_ms) - 1)]);
 }
 
-/* Report the progress once a second, as in "5300/10000  53 %  4.9/s  ETA 16:00". */
+/* Return when all will be delivered, or why that is not known. */
+static char *
+expectation(const CsTarget *target, double rate)
+{
+	if (rate > 0)
+		return psprintf("ETA %s", duration_text(target->now.left / rate));
+	if (target->obstacle.text && target->obstacle.certain)
+		return target->obstacle.state;
+	return "ETA unknown";
+}
+
+/* Report the progress, as in "5300/10000  53 %  4.9/s  ETA 16:00", less and less often. */
 static void
 report_progress(CsTarget *target)
 {
@@ -223,22 +188,75 @@ report_progress(CsTarget *target)
 	if (!is_report_due(target))
 		return;
 	target->reported_at = now;
+	target->nreports++;
 	ereport(NOTICE,
-			(errmsg(INT64_FORMAT "/" INT64_FORMAT "  %.0f %%  %.1f/s  ETA %s", done, target->total,
+			(errmsg(INT64_FORMAT "/" INT64_FORMAT "  %.0f %%  %.1f/s  %s", done, target->total,
 					target->total > 0 ? 100.0 * done / target->total : 100.0, rate,
-					rate > 0 ? duration_text(target->now.left / rate) : "unknown")));
+					expectation(target, rate))));
+}
+
+/* Read what keeps delivery to a server, or with InvalidOid to any, from going on. */
+static void
+read_obstacle(Oid serverid, CsObstacle *obstacle)
+{
+	begin();
+	cs_obstacle_read(serverid, obstacle);
+	commit();
+}
+
+static void
+free_obstacle(CsObstacle *obstacle)
+{
+	char	   *texts[] = {obstacle->state, obstacle->text, obstacle->hint};
+
+	for (int i = 0; i < lengthof(texts); i++)
+		if (texts[i])
+			pfree(texts[i]);
+}
+
+/*
+ * Say at once what keeps all from being delivered, but only once.  What may be no
+ * obstacle is said only if nothing was delivered until the first report.
+ */
+static void
+say_obstacle(CsTarget *target)
+{
+	TimestampTz now = cs_clock_steady();
+	const CsObstacle *obstacle = &target->obstacle;
+
+	if (target->looked_at != 0 && !TimestampDifferenceExceeds(target->looked_at, now, OBSTACLE_MS))
+		return;
+	target->looked_at = now;
+	free_obstacle(&target->obstacle);
+	read_obstacle(target->serverid, &target->obstacle);
+	if (obstacle->text == NULL || (target->said && strcmp(target->said, obstacle->text) == 0))
+		return;
+	if (!obstacle->certain && (target->now.left < target->total || !is_report_due(target)))
+		return;
+	target->said = pstrdup(obstacle->text);
+	ereport(NOTICE,
+			(errmsg("%s", obstacle->text),
+			 errdetail_plural(INT64_FORMAT " contact is queued.", INT64_FORMAT " contacts are queued.",
+							  target->now.left, target->now.left),
+			 obstacle->hint ? errhint("%s", obstacle->hint) : 0));
 }
 
 /* Report that delivery cannot continue, as an error or a warning. */
 static void
 report_trouble(int elevel, const CsProgress *progress)
 {
+	ForeignServer *server = GetForeignServerByName(progress->server, true);
+	CsObstacle	obstacle = {0};
+
+	if (server)
+		read_obstacle(server->serverid, &obstacle);
 	ereport(elevel,
 			(errcode(elevel == WARNING ? ERRCODE_WARNING : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("delivery to server \"%s\" cannot continue: %s", progress->server, progress->trouble),
 			 errdetail_plural(INT64_FORMAT " contact stays queued.",
 							  INT64_FORMAT " contacts stay queued.",
-							  progress->left, progress->left)));
+							  progress->left, progress->left),
+			 obstacle.certain && obstacle.hint ? errhint("%s", obstacle.hint) : 0));
 }
 
 /* Return the present snapshot as text, palloc'd. */
@@ -524,6 +542,7 @@ contactsync_wait(PG_FUNCTION_ARGS)
 	CsTarget	target;
 	TimestampTz end;
 	Oid			serverid;
+	bool		waited = false;
 
 	require_no_transaction(fcinfo, "contactsync_wait");
 	serverid = server_argument(fcinfo);
@@ -543,7 +562,10 @@ contactsync_wait(PG_FUNCTION_ARGS)
 			break;
 		check_trouble(&target);
 		check_timeout(&target, end);
+		if (waited && target.now.trouble == NULL)
+			say_obstacle(&target);
 		report_progress(&target);
+		waited = true;
 
 		/*
 		 * counting a long queue takes long; leave most of the time to the

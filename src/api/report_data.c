@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * report_data.c
- *		What a report shows, read from the views.
+ *		What a report shows and contactsync_wait() says, read from the views.
  *
- * The views are read with the rights of the current user, so a report shows a
- * role what the views show it.
+ * The views are read with the rights of the current user, so that a role is shown
+ * what the views show it.
  *
  *-------------------------------------------------------------------------
  */
@@ -82,6 +82,26 @@ cs_report_data_status(void)
 				 " to_char(last_success, 'YYYY-MM-DD HH24:MI') AS last_success, worker, hint"
 				 " FROM contactsync.status ORDER BY server, owner, source::text NULLS FIRST",
 				 0, NULL, NULL);
+}
+
+SPITupleTable *
+cs_report_data_obstacles(Oid serverid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		args[] = {ObjectIdGetDatum(serverid)};
+
+	return query("SELECT server::text, source::text, state, reason, worker, hint, certain::integer AS certain, error"
+				 " FROM (SELECT s.*, s.state NOT IN ('idle', 'running') AS certain,"
+				 " (SELECT CASE WHEN c.verdict = 'retry' THEN COALESCE(c.error, 'HTTP status ' || c.status) END"
+				 " FROM contactsync.calls c WHERE c.server = s.server ORDER BY c.id DESC LIMIT 1) AS error"
+				 " FROM contactsync.status s"
+				 " WHERE ($1 = 0 OR s.server = (SELECT f.srvname FROM pg_foreign_server f WHERE f.oid = $1))"
+				 " AND pg_has_role(s.owner, 'USAGE')"
+				 " AND EXISTS (SELECT FROM contactsync.progress p WHERE p.server = s.server AND p.owner = s.owner"
+				 " AND p.source IS NOT DISTINCT FROM s.source AND p.state = 'running')) o"
+				 " WHERE certain OR worker <> 'running' OR reason IS NOT NULL OR error IS NOT NULL"
+				 " ORDER BY certain DESC, server, owner, source::text NULLS FIRST LIMIT 1",
+				 lengthof(types), types, args);
 }
 
 SPITupleTable *

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * report_data.h
- *		What a report shows, read from the views.
+ *		What a report shows and contactsync_wait() says, read from the views.
  *
  * Every function needs SPI_connect().  Queries return their rows, of which there
  * are numvals.
@@ -37,6 +37,12 @@ extern SPITupleTable *cs_report_data_failures(int limit);
 
 /* Return contactsync.status, with the rows of each server next to each other. */
 extern SPITupleTable *cs_report_data_status(void);
+
+/*
+ * Return what keeps the caller's changes from being delivered to a server, or with
+ * InvalidOid to any: one row at most, and the state that is said rather than a guess.
+ */
+extern SPITupleTable *cs_report_data_obstacles(Oid serverid);
 
 /* Return the imports and reconciliations of an owner's server that are running. */
 extern SPITupleTable *cs_report_data_scans(const char *server, const char *owner);

@@ -1,4 +1,5 @@
-# Run the five-minute tour of README.md, statement by statement, as a reader would.
+# Run the tour of README.md, statement by statement, as a reader would: what is for test/demo.sh --shell, with what that
+# prepares (t/123_shell runs the script itself), and what is for an account.
 use strict;
 use warnings;
 
@@ -6,31 +7,42 @@ use ContactSync;
 use FindBin;
 use Test::More;
 
-open my $file, '<:encoding(UTF-8)', "$FindBin::RealBin/../../README.md" or die "README.md: $!";
-my $readme = do { local $/; <$file> };
-my @blocks = $readme =~ /^```sql\n(.*?)^```$/gms;
-cmp_ok(scalar @blocks, '>=', 8, 'the tour contains statements');
+my $top = "$FindBin::RealBin/../..";
+my $readme = PostgreSQL::Test::Utils::slurp_file("$top/README.md");
+my ($tour, $account) = $readme =~ /^## Five minutes\n(.*?)^### The same with your account\n(.*?)^## /ms or die 'README.md has other sections';
+my @tour = $tour =~ /^```sql\n(.*?)^```$/gms;
+my @account = $account =~ /^```sql\n(.*?)^```$/gms;
+cmp_ok(scalar @tour, '>=', 8, 'the tour contains statements');
+is(scalar(() = $readme =~ /^```sql$/gm), @tour + @account, 'all statements of README.md are run');
 
 my $node = start_node();
 my $sandbox = start_sandbox();
-my $url = $sandbox->url . "/mailingcore";
+$node->safe_psql('postgres', PostgreSQL::Test::Utils::slurp_file("$top/test/demo/servers.sql"),
+	extra_params => [ '-v', 'sandbox=' . $sandbox->url ]);
 
 my $output = '';
-foreach my $block (@blocks)
+
+sub type
 {
-	# a reader uses the real provider; this test uses the sandbox
-	$block =~ s/(provider 'mailingcore',)/$1 base_url '$url',/;
+	my ($dbname, $block) = @_;
 	my ($stdout, $stderr);
-	my $code = $node->psql('postgres', $block, stdout => \$stdout, stderr => \$stderr, on_error_stop => 1);
+	my $code = $node->psql($dbname, $block, stdout => \$stdout, stderr => \$stderr, on_error_stop => 1);
 	my ($first) = $block =~ /^(\w+ \S+ ?\S*)/;
+
 	is($code, 0, "$first ...") or diag $stderr;
 	$output .= "$stdout\n";
+	return;
 }
+
+type('postgres', $_) foreach @tour;
 
 like($output, qr/^POST\|\S+\/contacts\/bulk\|\{"contacts":\[\{"email":"jane\@example\.com"/m, 'the preview shows the request');
 like($output, qr/^new\|\|1$/m, 'the dry run counts the rows to import');
-like($output, qr/^mail\|customers\|idle\|0\|[34]\|1$/m, 'status before the row is fixed; John may have been sent twice');
+like($output, qr/^mailingcore\|customers\|idle\|0\|[34]\|1$/m, 'status before the row is fixed; John may have been sent twice');
 like($output, qr/^3\|invalid_email\|/m, 'the failure is listed');
+like($output, qr/^john\@example\.com\|\{.*"plan": "PRO"/m, 'what the provider has can be selected');
+like($output, qr/^mailingcore\|amy\@example\.com\|t\|claim\nmailingcore\|jane\@example\.com\|t\|claim\nmailingcore\|john\@example\.com\|f\|never$/m,
+	'and who can be mailed by whose word');
 
 my %contacts = map { $_->{email} => $_ } @{ $sandbox->contacts('mailingcore') };
 is_deeply([ sort keys %contacts ],
@@ -38,5 +50,14 @@ is_deeply([ sort keys %contacts ],
 	'all contacts arrived');
 is($contacts{'jane@example.com'}{attributes}{plan}, 'TEAM', 'the mapping was applied');
 is($contacts{'john@example.com'}{attributes}{plan}, 'PRO', 'the newest value arrived');
+
+# the account, at the sandbox instead of the real provider
+my $url = $sandbox->url . '/mailingcore';
+$sandbox->config('mailingcore', { account => 'clx123', keys => { 'mc_live_...' => { scopes => [ 'contacts:read', 'contacts:write' ] } } });
+$node->safe_psql('postgres', 'CREATE DATABASE account');
+type('account', s/(provider 'mailingcore',)/$1 base_url '$url',/r) foreach @account;
+# "Everything else is as above"
+type('account', s/'mailingcore'/'mail'/gr) foreach grep { !/sandbox\./ } @tour;
+is(scalar @{ $sandbox->contacts('mailingcore', account => 'clx123') }, 5, 'the same arrives with another account');
 
 done_testing();

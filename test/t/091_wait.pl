@@ -84,11 +84,28 @@ is($session->{stderr} =~ s/^NOTICE.*\n//mgr, '', 'it does not wait for later cha
 is($node->safe_psql('postgres', q{SELECT string_agg(key, ',') FROM contactsync.changes}), '4', 'the later change is still in flight');
 $sandbox->clear_faults('mailingcore');
 
+# it says at once why nothing goes, once, and reports less and less often
+create_server($node, $sandbox, 'mailingcore', account => 'down');
+$sandbox->fault('mailingcore', { match => { account => 'down' }, times => undef, action => { status => 503 } });
+$node->safe_psql('postgres', q{SELECT contactsync_upsert('down', '{"email": "a@example.com"}')});
+$node->poll_query_until('postgres', q{SELECT state = 'unavailable' FROM contactsync.status WHERE server = 'down'}) or die 'timed out waiting for the outage';
+my $waited = stderr_of(q{CALL contactsync_wait('down', '9 s')});
+like($waited, qr/^psql\S+ NOTICE: +server "down" is unavailable: HTTP status 503.*\nDETAIL: +1 contact is queued\.\nHINT: +No action is needed/,
+	'it says before anything else that the provider fails, and what to do');
+is(scalar(() = $waited =~ /is unavailable: HTTP status 503/g), 1, 'once');
+my @progress = $waited =~ m{NOTICE: +(0/1 .*)}g;
+like($progress[0], qr{^0/1 +0 % +0\.0/s +unavailable$}, 'the progress names the state instead of an unknown end');
+cmp_ok(scalar(@progress), '<=', 3, "nine seconds have three reports at most, after 1, 3 and 8 seconds");
+like(stderr_of(q{CALL contactsync_wait(NULL, '0.3 s')}), qr/NOTICE: +server "down" is unavailable/, 'of all servers, it names the one that nothing goes to');
+$sandbox->clear_faults('mailingcore', account => 'down');
+is(stderr_of(q{CALL contactsync_wait('down')}) =~ s/^(psql\S+ NOTICE|DETAIL|HINT).*(\n|$)//mgr, '', 'it returns when the provider answers again');
+
 # servers and watches that cannot continue
 is(stderr_of(q{CALL contactsync_wait('wrong')}), '', 'it does not wait for a server without changes');
 my $stderr = stderr_of(q{SELECT contactsync_upsert('wrong', '{"email": "a@example.com"}'); CALL contactsync_wait('wrong')});
 like($stderr, qr/ERROR: +delivery to server "wrong" cannot continue: unauthorized: MailingCore does not accept the API key/, 'it fails if the server is halted');
 like($stderr, qr/DETAIL: +1 contact stays queued/, 'the error counts the queued contacts');
+like($stderr, qr/HINT: +Create a key at the provider and set it: ALTER USER MAPPING FOR CURRENT_USER SERVER wrong /, 'and says what to type');
 is(stderr_of(q{CALL contactsync_wait('crm')}), '', 'another server does not affect it');
 
 $node->safe_psql('postgres', q{ALTER TABLE customers DROP extra; INSERT INTO customers VALUES (5, 'c5@example.com')});
