@@ -116,13 +116,14 @@ class Bench:
         self.run("SELECT contactsync_unwatch('watched', 'still2')")
         self.run("DROP TABLE plain, watched")
 
-    def pgbench(self, table, commit):
+    def pgbench(self, table, commit, clients=1, rate=None):
+        """Return how many rows of the table are updated a second, at most "rate"."""
         script = os.path.join(self.args.socket, "update.sql")
         with open(script, "w") as file:
             file.write(f"\\set id random(1, 10000)\nUPDATE {table} SET points = points + 1 WHERE id = :id;\n")
         output = subprocess.run(
             [os.path.join(self.args.bindir, "pgbench"), "-h", self.args.socket, "-U", "postgres", "-n", "-M", "prepared",
-             "-c", "1", "-T", str(self.args.seconds), "-f", script, "postgres"],
+             "-c", str(clients), "-T", str(self.args.seconds), *(["-R", str(rate)] if rate else []), "-f", script, "postgres"],
             env={**os.environ, "PGOPTIONS": f"-c synchronous_commit={commit}"},
             capture_output=True, text=True, check=True).stdout
         return float(re.search(r"tps = ([\d.]+)", output).group(1))
@@ -181,7 +182,7 @@ class Bench:
         self.run("CALL contactsync_wait('quick')")
         for name, background in (("idle", False), ("under 20 changes/s", True)):
             stop = threading.Event()
-            thread = threading.Thread(target=self.trickle, args=(stop,))
+            thread = threading.Thread(target=self.change_steadily, args=(stop,))
             if background:
                 thread.start()
             times = self.latencies(100)
@@ -191,12 +192,46 @@ class Bench:
             print(f"commit -> request, {name}: p50 {percentile(times, 50):.2f} ms, p99 {percentile(times, 99):.2f} ms,"
                   f" most {max(times):.2f} ms of {len(times)}")
 
-    def trickle(self, stop):
+    def change_steadily(self, stop):
         cursor = self.connect().cursor()
         n = 0
         while not stop.wait(0.05):
             n += 1
             cursor.execute("UPDATE quickly SET points = %s WHERE id = %s", (n, 5 + n % 5))
+
+    def trickle(self):
+        """Measure what single-row changes cost while they are delivered: the worker, the log, and the application."""
+        self.server("brook", pace="10000", burst="10000", concurrency="4")
+        for table in ("plain", "watched"):
+            self.run(TABLE.format(table))
+            self.run(f"INSERT INTO {table} " + ROWS.format(1, 10000))
+        self.run(f"SELECT contactsync_watch('watched', 'brook', mapping => '{MAPPING}')")
+        self.run("UPDATE watched SET plan = 'first'")
+        self.run("CALL contactsync_wait('brook')")
+        figures = [self.trickle_at(self.args.rate) for _ in range(self.args.rounds)]
+        report(f"delivery of {self.args.rate} changes/s of single rows, worker's CPU a change, us", [f[0] for f in figures], "{:.0f}")
+        report("    calls/s", [f[1] for f in figures], "{:.0f}")
+        report("    WAL a change, bytes, of all", [f[2] for f in figures], "{:.0f}")
+        for clients in (1, 4, 8):
+            ratios = []
+            for _ in range(self.args.rounds):
+                rates = {table: self.pgbench(table, "on", clients) for table in ("plain", "watched")}
+                self.run("CALL contactsync_wait('brook')")
+                ratios.append(rates["watched"] / rates["plain"])
+            report(f"capture while delivering, one row, pgbench UPDATE rate, {clients} clients, watched / not", ratios)
+        self.run("SELECT contactsync_unwatch('watched', 'brook')")
+        self.run("DROP TABLE plain, watched")
+
+    def trickle_at(self, rate):
+        """Return the worker's CPU in us and the WAL in bytes for each change, and the calls a second."""
+        worker = self.run("SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'")
+        calls = self.arrivals(0)["requests"]
+        started, cpu, wal = time.perf_counter(), cpu_seconds(worker), self.run("SELECT pg_current_wal_insert_lsn() - '0/0'")
+        changes = self.pgbench("watched", "on", 4, rate) * self.args.seconds
+        self.run("CALL contactsync_wait('brook')")
+        seconds = time.perf_counter() - started
+        return (1e6 * (cpu_seconds(worker) - cpu) / changes, (self.arrivals(calls)["requests"] - calls) / seconds,
+                float(self.run("SELECT pg_current_wal_insert_lsn() - '0/0'") - wal) / changes)
 
     def latencies(self, n):
         """Return the milliseconds from the start of the committing statement to the arrival of the request."""
@@ -228,6 +263,13 @@ class Bench:
         soak.Soak(self).run()
 
 
+def cpu_seconds(pid):
+    """Return the CPU time that a process has used."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def percentile(values, percent):
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
@@ -245,12 +287,13 @@ def main():
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--deliver-rows", type=int, default=200_000)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rate", type=int, default=3000)
     parser.add_argument("--soak-seconds", type=int, default=3600)
     parser.add_argument("parts", nargs="*", default=[])
     args = parser.parse_args()
     bench = Bench(args)
     try:
-        for part in args.parts or ["capture", "update", "deliver", "scan", "latency", "pace"]:
+        for part in args.parts or ["capture", "update", "deliver", "scan", "latency", "trickle", "pace"]:
             getattr(bench, part)()
     finally:
         bench.sandbox.terminate()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Measure the performance of capture and delivery in one run, as ratios and rates.
 #
-# usage: test/bench/run.sh [--rounds N] [--rows N] [--soak-seconds N] [PART ...]
+# usage: test/bench/run.sh [--rounds N] [--rows N] [--rate N] [--soak-seconds N] [PART ...]
 #
-# Parts: capture update deliver scan latency pace; all of these if none; and soak, which takes an hour.
+# Parts: capture update deliver scan latency trickle pace; all of these if none; and soak, which takes an hour.
 #
 # This builds into a private PostgreSQL, and starts a server with default settings except for those it prints, and the fast
 # responder of the sandbox as the provider. Because machines are noisy, compare the medians of interleaved rounds.
