@@ -117,7 +117,7 @@ cs_settings_define(void)
 	 */
 	DefineCustomRealVariable("contactsync.clock_speed",
 							 "Sets how much faster than real time pacing and backoff run; for tests.",
-							 NULL, &cs_clock_speed, 1.0, 1.0, 100000.0,
+							 NULL, &cs_clock_speed, 1.0, 0.001, 100000.0,
 							 PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 
 	/*

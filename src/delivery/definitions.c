@@ -541,3 +541,30 @@ cs_definitions_close(CsDefinitions *definitions)
 		cs_lane_close(lfirst(other));
 	}
 }
+
+typedef struct CsSweep
+{
+	const CsDefinitions *definitions;
+	bool		forgotten;
+} CsSweep;
+
+static void
+sweep(void *arg)
+{
+	const CsSweep *sweep = arg;
+	CsSqlScope	scope;
+
+	cs_sql_enter(&scope);
+	cs_watch_store_sweep();
+	if (sweep->forgotten)
+		cs_forget_sweep(sweep->definitions->only, sweep->definitions->elsewhere);
+	cs_sql_leave(&scope);
+}
+
+bool
+cs_definitions_sweep(const CsDefinitions *definitions, bool forgotten)
+{
+	CsSweep		all = {definitions, forgotten};
+
+	return cs_try(sweep, &all, CS_LOCK_TIMEOUT, NULL) == CS_TRY_OK;
+}

@@ -48,4 +48,11 @@ extern void cs_definitions_go_on(CsDefinitions *definitions, CsAccount *account)
 extern bool cs_definitions_any_to_free(const CsDefinitions *definitions);
 extern void cs_definitions_close(CsDefinitions *definitions);
 
+/*
+ * Delete what earlier processes could not; "forgotten": and what calls in flight have
+ * stored of those who were forgotten.  Return false if somebody has a lock on it.  Needs
+ * a transaction.
+ */
+extern bool cs_definitions_sweep(const CsDefinitions *definitions, bool forgotten);
+
 #endif							/* CS_DELIVERY_DEFINITIONS_H */

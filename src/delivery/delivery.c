@@ -47,10 +47,8 @@
 #include "delivery/token.h"
 #include "delivery/verdict.h"
 #include "http/http.h"
-#include "store/forget.h"
 #include "store/queue.h"
 #include "store/trace.h"
-#include "store/watch_store.h"
 
 /* The queue is read this often even without a wake-up, which can be lost (ms). */
 #define REREAD_MS		10000
@@ -68,32 +66,12 @@
  * Opening and closing
  */
 
-typedef struct CsSweep
-{
-	const CsDefinitions *definitions;
-	bool		forgotten;
-} CsSweep;
-
-static void
-sweep_all(void *arg)
-{
-	const CsSweep *sweep = arg;
-	CsSqlScope	scope;
-
-	cs_sql_enter(&scope);
-	cs_watch_store_sweep();
-	if (sweep->forgotten)
-		cs_forget_sweep(sweep->definitions->only, sweep->definitions->elsewhere);
-	cs_sql_leave(&scope);
-}
-
 /* Delete what earlier processes could not, and calls in flight have stored; later, if
  * somebody has a lock on it. */
 static void
 sweep(CsDelivery *delivery, bool forgotten)
 {
-	CsSweep		all = {&delivery->definitions, forgotten};
-	bool		done = cs_try(sweep_all, &all, CS_LOCK_TIMEOUT, NULL) == CS_TRY_OK;
+	bool		done = cs_definitions_sweep(&delivery->definitions, forgotten);
 
 	delivery->sweep_at = done ? 0 : cs_clock_now() + SWEEP_PAUSE;
 	delivery->forgetting |= forgotten && !done;
@@ -187,18 +165,28 @@ take_answers(CsDelivery *delivery)
 	}
 }
 
-static bool
-has_to_store(const CsDelivery *delivery)
+/* Only the worker gathers: a session is to be done when the queue is empty. */
+static void
+note_done(const CsDelivery *delivery, CsGather *gather)
 {
-	return cs_settle_due_at(delivery->settlement) <= cs_clock_now() ||
-		cs_accounts_any_to_store(delivery->definitions.accounts);
+	if (delivery->definitions.only == 0)
+		cs_gather_done(gather, cs_clock_now());
 }
 
-static void
-settle(CsDelivery *delivery)
+/* When are outcomes to be stored? */
+static double
+settle_due_at(const CsDelivery *delivery)
 {
-	if (!has_to_store(delivery))
+	return Max(cs_settle_due_at(delivery->settlement), cs_gather_until(&delivery->storing));
+}
+
+/* Store the outcomes that are due by then, or what accounts have to store. */
+static void
+settle(CsDelivery *delivery, double due_at)
+{
+	if (due_at > cs_clock_now() && !cs_accounts_any_to_store(delivery->definitions.accounts))
 		return;
+	note_done(delivery, &delivery->storing);
 	pgstat_report_activity(STATE_RUNNING, "contactsync: storing outcomes");
 	delivery->transactions->begin();
 	cs_settle_store(delivery->settlement, delivery->definitions.accounts, cs_clock_now());
@@ -314,7 +302,7 @@ cs_delivery_reload(CsDelivery *delivery)
 	MemoryContext old = MemoryContextSwitchTo(delivery->run_context);
 
 	take_answers(delivery);
-	settle(delivery);
+	settle(delivery, cs_settle_due_at(delivery->settlement));
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading definitions");
 	delivery->transactions->begin();
 	cs_invalidation_begin();
@@ -378,10 +366,13 @@ reread_queue(CsDelivery *delivery)
 {
 	TimestampTz now = cs_clock_steady();
 
+	if (cs_gather_until(&delivery->reading) > cs_clock_now())
+		return;
 	if (!cs_shmem_take_news() &&
 		!TimestampDifferenceExceeds(delivery->queue_read_at, now, REREAD_MS))
 		return;
 	delivery->queue_read_at = now;
+	note_done(delivery, &delivery->reading);
 	cs_accounts_reread_queue(delivery->definitions.accounts);
 }
 
@@ -485,14 +476,14 @@ cs_delivery_run(CsDelivery *delivery)
 
 	MemoryContextReset(delivery->run_context);
 	take_answers(delivery);
-	settle(delivery);
+	settle(delivery, settle_due_at(delivery));
 	store_tokens(delivery);
 	store_pulled(delivery);
 	reread_queue(delivery);
 	cs_token_take_stale(delivery->definitions.accounts);
 	if (!delivery->draining)
 		send_all(delivery);
-	settle(delivery);
+	settle(delivery, settle_due_at(delivery));
 	follow_again(delivery);
 	finish_reload(delivery);
 	cs_accounts_publish(delivery->definitions.accounts);
@@ -513,7 +504,7 @@ time_to_wait(CsDelivery *delivery, long timeout)
 
 	foreach(lc, delivery->definitions.accounts)
 		at = Min(at, cs_accounts_ready_at(lfirst(lc), now));
-	at = Min(at, cs_settle_due_at(delivery->settlement));
+	at = Min(at, settle_due_at(delivery));
 	if (at == DBL_MAX)
 		return timeout;
 	return timeout < 0 ? cs_clock_wait_ms(at - now) : Min(timeout, cs_clock_wait_ms(at - now));
@@ -529,6 +520,7 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 	MemoryContext old = MemoryContextSwitchTo(delivery->run_context);
 	long		wait = delivery->draining ? timeout : time_to_wait(delivery, timeout);
 	double		now = cs_clock_now();
+	double		gather_until = cs_gather_until(&delivery->reading);
 	double		quiet_until;
 	bool		all_quiet;
 	uint64		quiet = cs_accounts_quiet(delivery->definitions.accounts, now, &quiet_until, &all_quiet);
@@ -541,7 +533,10 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
 	if (quiet_until < DBL_MAX)
 		wait = Min(wait, cs_clock_wait_ms(quiet_until - now));
-	if (!all_quiet && wait > 0 && !cs_shmem_may_sleep(quiet))
+	/* news that are gathered need not wake us */
+	if (gather_until > now)
+		wait = Min(wait, cs_clock_wait_ms(gather_until - now));
+	else if (!all_quiet && wait > 0 && !cs_shmem_may_sleep(quiet))
 		wait = 0;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	cs_http_wait(delivery->http, wait, PG_WAIT_EXTENSION);
@@ -573,7 +568,7 @@ cs_delivery_drain(CsDelivery *delivery, long timeout)
 	if (cs_http_in_flight(delivery->http) > 0 || cs_delivery_is_refreshing(delivery))
 		return false;
 	old = MemoryContextSwitchTo(delivery->run_context);
-	settle(delivery);
+	settle(delivery, cs_settle_due_at(delivery->settlement));
 	store_idle(delivery);
 	MemoryContextSwitchTo(old);
 	return true;

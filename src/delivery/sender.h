@@ -14,6 +14,7 @@
 
 #include "delivery/account.h"
 #include "delivery/definitions.h"
+#include "delivery/gather.h"
 #include "delivery/settle.h"
 #include "delivery/transactions.h"
 #include "http/http.h"
@@ -36,6 +37,8 @@ struct CsDelivery
 	double		sweep_at;		/* what could not be deleted is tried again;
 								 * 0: nothing */
 	TimestampTz queue_read_at;	/* when lanes were last told to read on */
+	CsGather	reading;		/* the queue, and ... */
+	CsGather	storing;		/* ... storing outcomes, of what comes fast */
 };
 
 extern void cs_sender_commit(CsDelivery *delivery);

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * gather.c
+ *		Doing at once what comes fast.
+ *
+ * To read the queue, or to store outcomes, costs a transaction, whether of one
+ * change or of a hundred.  While changes come one by one it is done at once, so that
+ * they arrive at once.  When they come fast, a few milliseconds of them are done
+ * together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "delivery/gather.h"
+
+/* What follows the time before within SOON seconds, FAST times in succession, comes
+ * fast, and is gathered for PERIOD seconds. */
+#define SOON	0.010
+#define FAST	8
+#define PERIOD	0.005
+
+double
+cs_gather_until(const CsGather *gather)
+{
+	return gather->nfast < FAST ? 0 : gather->done_at + PERIOD;
+}
+
+void
+cs_gather_done(CsGather *gather, double now)
+{
+	gather->nfast = now - gather->done_at < SOON ? Min(gather->nfast + 1, FAST) : 0;
+	gather->done_at = now;
+}
