@@ -56,6 +56,18 @@ AS 'MODULE_PATHNAME', 'contactsync_watch';
 COMMENT ON FUNCTION @extschema@.contactsync_watch(regclass, name, jsonb, text, name[], text, boolean, text, name, interval, interval, interval, time, text, interval, text)
 IS 'mirrors a table into a server: from here on every committed change reaches the provider';
 
+CREATE FUNCTION @extschema@.contactsync_suggest(source regclass, server name)
+RETURNS TABLE (field text, expression text, reason text) LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_suggest';
+COMMENT ON FUNCTION @extschema@.contactsync_suggest(regclass, name)
+IS 'suggests a mapping by the names and types of columns: one row per field with its expression and why, then fields that are missing (without an expression), then columns that are left out (without a field); a NOTICE has the statement to paste';
+
+CREATE FUNCTION @extschema@.contactsync_suggest_mapping(source regclass, server name, opt_in text DEFAULT NULL)
+RETURNS jsonb LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_suggest_mapping';
+COMMENT ON FUNCTION @extschema@.contactsync_suggest_mapping(regclass, name, text)
+IS 'returns the mapping that contactsync_suggest() suggests, for contactsync_watch(); with opt_in, an expression that says who wants mail; raises an error if something is missing';
+
 CREATE FUNCTION @extschema@.contactsync_alter_watch(
 	source		regclass,
 	server		name,

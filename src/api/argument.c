@@ -165,11 +165,3 @@ cs_argument_key(FunctionCallInfo fcinfo, int arg, const CsWatch *watch)
 	table_close(source, AccessShareLock);
 	return key;
 }
-
-char *
-cs_argument_typed(Oid source, const char *server)
-{
-	char	   *table = DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(source)));
-
-	return psprintf("%s, %s", quote_literal_cstr(table), quote_literal_cstr(server));
-}

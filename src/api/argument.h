@@ -21,12 +21,6 @@ extern void cs_argument_require(FunctionCallInfo fcinfo, int arg, const char *na
 extern char *cs_argument_text(FunctionCallInfo fcinfo, int arg);
 
 /*
- * Return the arguments that name a watch, "'table', 'server'", as one types them in
- * the session's search_path; palloc'd.
- */
-extern char *cs_argument_typed(Oid source, const char *server);
-
-/*
  * Return the key of a source row that an argument of type "any" denotes, in the
  * form in which keys are stored, palloc'd.  A key of several columns is an array
  * of them, or the text that the views show.  Null and what cannot be a key of

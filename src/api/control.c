@@ -23,6 +23,7 @@
 #include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/pause.h"
+#include "store/source.h"
 #include "store/stats.h"
 #include "store/watch.h"
 
@@ -139,7 +140,7 @@ release_removals(const CsWatch *watch, const char *server, const char *removals)
 						get_rel_name(watch->source)),
 				 errdetail("The reason in contactsync.status names the first ones."),
 				 errhint("Use contactsync_resume(%s, removals => 'accepted') to remove them, or removals => 'kept' to keep them there.",
-						 cs_argument_typed(watch->source, server))));
+						 cs_source_typed(watch->source, server))));
 	cs_removal_guard_check_word(removals);
 	cs_sql_enter(&scope);
 	done = cs_removal_guard_release(watch->endpoint, watch->id, removals);
@@ -168,7 +169,7 @@ release_watch(const CsWatch *watch, const char *server, const char *automations,
 						get_rel_name(watch->source)),
 				 errdetail("The reason in contactsync.status says how."),
 				 errhint("Use contactsync_resume(%s, automations => 'paused') if you paused the automations at the provider, or automations => 'accepted' if these emails are intended.",
-						 cs_argument_typed(watch->source, server))));
+						 cs_source_typed(watch->source, server))));
 	cs_guard_check_automations(automations);
 	cs_sql_enter(&scope);
 	done = cs_guard_release(watch->endpoint, watch->id, automations);

@@ -74,7 +74,7 @@ read_filter(CsScanOrder *order, text * filter)
 
 	order->filter = text_to_cstring(filter);
 	LockRelationOid(order->watch->source, AccessShareLock);
-	type = cs_source_check_expression(order->watch, order->filter, "filter", &columns);
+	type = cs_source_check_expression(order->watch, order->filter, "filter", NULL, &columns);
 	if (getBaseType(type) != BOOLOID)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -353,7 +353,7 @@ begin_scan(const CsScanOrder *order)
 				 errmsg("table \"%s\" is already being imported or reconciled",
 						get_rel_name(order->watch->source)),
 				 errhint("SELECT * FROM contactsync.progress shows how far it is; SELECT contactsync_cancel(%s) stops it.",
-						 cs_argument_typed(order->watch->source, order->endpoint->server_name))));
+						 cs_source_typed(order->watch->source, order->endpoint->server_name))));
 	cs_invalidation_send(CS_DEFINITIONS);
 	return total;
 }

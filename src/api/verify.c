@@ -435,3 +435,30 @@ cs_verify_mapping(const CsEndpoint *endpoint, CsWatch *watch)
 				(errmsg("could not check whether %s has the fields of the mapping", endpoint->provider->title),
 				 errdetail("The check failed with: %s.", cs_text_from_utf8(cs_endpoint_clean(endpoint, finding.detail)))));
 }
+
+const char **
+cs_verify_find_missing(const CsEndpoint *endpoint, const CsWatch *watch)
+{
+	int			n = endpoint->provider->mapping_check - 1;
+	const char **missing = palloc0(Max(watch->nmapped, 1) * sizeof(char *));
+	CsLocalCounts none = {0};
+	CsResponse	response = {.status = 200};
+	CsFinding	finding;
+	CsJson	   *answer = NULL;
+
+	if (n < 0 || !cs_endpoint_option_bool(endpoint, "check_fields") ||
+		!check(endpoint, cs_fetch_open(endpoint, 1), n, &none, &finding, &answer) || answer == NULL)
+		return NULL;
+	for (int i = 0; i < watch->nmapped; i++)
+	{
+		CsWatch		one = {.nmapped = 1,.mapped = &watch->mapped[i]};
+		CsLocalCounts local = {0};
+
+		add_mapped(&local, &one);
+		memset(&finding, 0, sizeof(CsFinding));
+		endpoint->provider->judge_check(endpoint, n, &local, &response, answer, &finding);
+		if (finding.result == CS_FINDING_DIFFERS)
+			missing[i] = cs_text_from_utf8(cs_endpoint_clean(endpoint, finding.detail));
+	}
+	return missing;
+}

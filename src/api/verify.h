@@ -20,4 +20,11 @@
  */
 extern void cs_verify_mapping(const CsEndpoint *endpoint, CsWatch *watch);
 
+/*
+ * Ask the provider the same for each that is mapped: return an array with what it says
+ * of those that it lacks, and NULL for others; or NULL if it cannot be asked or does not
+ * answer.
+ */
+extern const char **cs_verify_find_missing(const CsEndpoint *endpoint, const CsWatch *watch);
+
 #endif							/* CS_API_VERIFY_H */

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
@@ -31,6 +32,7 @@
 #include "provider/provider.h"
 #include "provider/server.h"
 #include "store/endpoint_state.h"
+#include "store/mapping.h"
 #include "store/policy.h"
 #include "store/schedule.h"
 #include "store/source.h"
@@ -104,7 +106,31 @@ notice_if_all_become_mailable(const CsWatch *watch, const CsEndpoint *endpoint)
 			 errhint("If not all of them want mail, name the column that says who does: %sSELECT contactsync_alter_watch(%s, mapping => %s);",
 					 option == NULL || cs_endpoint_option(endpoint, option) ? "" :
 					 psprintf("ALTER SERVER %s OPTIONS (ADD %s '...'); ", quote_identifier(endpoint->server_name), option),
-					 cs_argument_typed(watch->source, endpoint->server_name), mapping_with_opt_in(watch))));
+					 cs_source_typed(watch->source, endpoint->server_name), mapping_with_opt_in(watch))));
+}
+
+/* Tell the user what was mapped by the names of columns. */
+static void
+notice_default_mapping(const CsWatch *watch, const char *server)
+{
+	const char *typed = cs_source_typed(watch->source, server);
+	AttrNumber	opt_in = get_attnum(watch->source, "opt_in");
+	Relation	source;
+
+	ereport(NOTICE,
+			(errmsg("the mapping was chosen by the names of columns: %s",
+					DatumGetCString(DirectFunctionCall1(jsonb_out, cs_watch_mapping_to_jsonb(watch)))),
+			 errhint("SELECT * FROM contactsync_suggest(%s) tells of the other columns, and SELECT contactsync_alter_watch(%s, mapping => '...') changes the mapping.",
+					 typed, typed)));
+	if (!cs_watch_maps(watch, CS_OPT_IN))
+		return;
+	source = relation_open(watch->source, NoLock);
+	if (cs_mapping_has_default(source, opt_in - 1))
+		ereport(WARNING,
+				(errmsg("column \"opt_in\" is true unless a row says otherwise, so it need not be the word of a person"),
+				 errdetail("Consent is claimed for new contacts whose row has true there."),
+				 errhint("Remove the default of the column, or map opt_in to an expression that says who asked for mail.")));
+	relation_close(source, NoLock);
 }
 
 static List *
@@ -157,6 +183,8 @@ contactsync_watch(PG_FUNCTION_ARGS)
 		cs_watch_store_complete(watch->id);
 		cs_sql_leave(&scope);
 	}
+	if (PG_ARGISNULL(2))
+		notice_default_mapping(watch, endpoint->server_name);
 	notice_if_all_become_mailable(watch, endpoint);
 	notice_if_not_preloaded();
 	PG_RETURN_INT32(watch->id);
@@ -289,7 +317,7 @@ count_differing(Oid source, const char *server)
 static void
 notice_differing(Oid source, const char *server, int64 differing)
 {
-	const char *watch = cs_argument_typed(source, server);
+	const char *watch = cs_source_typed(source, server);
 
 	if (differing < 0)
 		ereport(NOTICE,

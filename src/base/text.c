@@ -22,6 +22,7 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
+#include "utils/varlena.h"
 
 #include "base/text.h"
 
@@ -273,4 +274,34 @@ cs_text_format(const char *fmt, va_list args)
 		pfree(result);
 		size = needed;
 	}
+}
+
+/*
+ * The nearest name
+ */
+
+/* A name that differs by more letters is not taken for a misspelling. */
+#define MAX_MISSPELLING		3
+
+void
+cs_text_begin_nearest(CsTextNearest *nearest, const char *name)
+{
+	nearest->name = name;
+	nearest->distance = Min(MAX_MISSPELLING, (int) strlen(name) / 2) + 1;
+	nearest->found = NULL;
+}
+
+void
+cs_text_consider_nearest(CsTextNearest *nearest, const char *candidate)
+{
+	int			d;
+
+	if (strlen(nearest->name) >= NAMEDATALEN)
+		return;
+	d = varstr_levenshtein_less_equal(nearest->name, strlen(nearest->name), candidate, strlen(candidate),
+									  1, 1, 1, nearest->distance, true);
+	if (d >= nearest->distance)
+		return;
+	nearest->distance = d;
+	nearest->found = candidate;
 }

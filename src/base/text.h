@@ -49,6 +49,17 @@ extern bool cs_text_is_invisible(pg_wchar c);
  */
 extern char *cs_text_make_visible(const char *utf8);
 
+/* The name that is nearest to what somebody wrote: begin, consider each, and look at "found". */
+typedef struct CsTextNearest
+{
+	const char *name;
+	int			distance;
+	const char *found;			/* NULL: none is near */
+} CsTextNearest;
+
+extern void cs_text_begin_nearest(CsTextNearest *nearest, const char *name);
+extern void cs_text_consider_nearest(CsTextNearest *nearest, const char *candidate);
+
 /* psprintf(), for a function that has variable arguments itself. */
 extern char *cs_text_format(const char *fmt, va_list args) cs_attribute_printf(1, 0);
 

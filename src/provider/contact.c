@@ -63,6 +63,17 @@ cs_contact_field_by_name(const char *name, size_t len, CsField *field)
 	return false;
 }
 
+const char *
+cs_contact_nearest_field(const char *name)
+{
+	CsTextNearest nearest;
+
+	cs_text_begin_nearest(&nearest, name);
+	for (int i = 0; i < CS_FIELD_COUNT; i++)
+		cs_text_consider_nearest(&nearest, field_names[i]);
+	return nearest.found;
+}
+
 char *
 cs_contact_field_list(uint32 fields)
 {
@@ -535,14 +546,16 @@ set_field(CsContact *contact, CsField field, JsonbValue *value)
 static CsField
 field_of_key(const JsonbValue *key)
 {
+	const char *name = pnstrdup(key->val.string.val, key->val.string.len);
+	const char *nearest = cs_contact_nearest_field(name);
 	CsField		field;
 
-	if (!cs_contact_field_by_name(key->val.string.val, key->val.string.len, &field))
+	if (!cs_contact_field_by_name(name, strlen(name), &field))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a contact has no field \"%.*s\"",
-						key->val.string.len, key->val.string.val),
-				 errhint("Valid fields are: %s. Other values belong in attributes.",
+				 errmsg("a contact has no field \"%s\"", name),
+				 errhint("%sValid fields are: %s. Other values belong in attributes.",
+						 nearest ? psprintf("Perhaps you meant the field \"%s\". ", nearest) : "",
 						 cs_contact_field_list(ALL_FIELDS))));
 	return field;
 }

@@ -191,6 +191,9 @@ extern const char *cs_contact_field_name(CsField field);
  */
 extern bool cs_contact_field_by_name(const char *name, size_t len, CsField *field);
 
+/* Return the name of the field that is nearest to what somebody wrote, or NULL. */
+extern const char *cs_contact_nearest_field(const char *name);
+
 /* List the names of fields, given as CS_FIELD_BIT()s: "email, external_id, ...". */
 extern char *cs_contact_field_list(uint32 fields);
 

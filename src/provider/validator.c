@@ -18,17 +18,14 @@
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/varlena.h"
 
 #include "base/compat.h"
 #include "base/invalidation.h"
 #include "base/settings.h"
+#include "base/text.h"
 #include "http/url.h"
 #include "provider/registry.h"
 #include "provider/server.h"
-
-/* A name that differs by more letters is not taken for a misspelling. */
-#define MAX_MISSPELLING		3
 
 CS_FUNCTION(contactsync_fdw_validator);
 
@@ -52,26 +49,13 @@ find_option(List *list, const char *name)
 static const char *
 closest_name(List *list, const char *name)
 {
-	const char *closest = NULL;
-	int			distance = Min(MAX_MISSPELLING, (int) strlen(name) / 2) + 1;
+	CsTextNearest nearest;
 	ListCell   *cell;
 
-	if (strlen(name) >= NAMEDATALEN)
-		return NULL;
+	cs_text_begin_nearest(&nearest, name);
 	foreach(cell, list)
-	{
-		const CsOption *option = lfirst(cell);
-		int			d = varstr_levenshtein_less_equal(name, strlen(name),
-													  option->name, strlen(option->name),
-													  1, 1, 1, distance, true);
-
-		if (d < distance)
-		{
-			distance = d;
-			closest = option->name;
-		}
-	}
-	return closest;
+		cs_text_consider_nearest(&nearest, ((const CsOption *) lfirst(cell))->name);
+	return nearest.found;
 }
 
 /* Refuse an option that was given in the wrong place. */

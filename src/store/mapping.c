@@ -15,11 +15,15 @@
 #include "catalog/pg_type.h"
 #include "nodes/bitmapset.h"
 #include "port/pg_bitutils.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
 #include "base/text.h"
 #include "provider/provider.h"
+#include "store/guess.h"
 #include "store/mapping.h"
 #include "store/source.h"
 #include "store/watch.h"
@@ -61,6 +65,25 @@ cs_mapping_add_remaining(CsWatch *watch, Relation source, const Bitmapset *used)
 	}
 }
 
+/*
+ * Has the i-th column a value other than false and null where a row does not give one?
+ * Then it is not the word of a person.
+ */
+bool
+cs_mapping_has_default(Relation source, int i)
+{
+	Node	   *value;
+
+	if (TupleDescAttr(RelationGetDescr(source), i)->attgenerated)
+		return true;
+	value = build_column_default(source, i + 1);
+	if (value == NULL)
+		return false;
+	return !IsA(value, Const) ||
+		(!((Const *) value)->constisnull &&
+		 (((Const *) value)->consttype != BOOLOID || DatumGetBool(((Const *) value)->constvalue)));
+}
+
 static char *
 mapped_label(const CsMapped *mapped)
 {
@@ -69,17 +92,19 @@ mapped_label(const CsMapped *mapped)
 		psprintf("mapping of \"%s\"", cs_contact_field_name(mapped->field));
 }
 
-/* Raise an error unless values of the type can become that field. */
-static void
-check_type(const CsMapped *mapped, Oid type)
+/*
+ * Return NULL if values of the type can become that field, or else what they must be,
+ * and an example.
+ */
+const char *
+cs_mapping_wanted_type(CsField field, Oid type, const char **example)
 {
 	char		category;
 	bool		preferred;
 	const char *wanted = NULL;
-	const char *example = NULL;
 
 	get_type_category_preferred(getBaseType(type), &category, &preferred);
-	switch (mapped->field)
+	switch (field)
 	{
 		case CS_ATTRIBUTES:
 			break;
@@ -87,14 +112,14 @@ check_type(const CsMapped *mapped, Oid type)
 			if (category != TYPCATEGORY_BOOLEAN)
 			{
 				wanted = "boolean";
-				example = "newsletter = 'yes'";
+				*example = "newsletter = 'yes'";
 			}
 			break;
 		case CS_OPT_IN_AT:
 			if (category != TYPCATEGORY_DATETIME)
 			{
 				wanted = "timestamptz";
-				example = "confirmed_at";
+				*example = "confirmed_at";
 			}
 			break;
 		case CS_TAGS:
@@ -102,7 +127,7 @@ check_type(const CsMapped *mapped, Oid type)
 			if (category != TYPCATEGORY_ARRAY && type != JSONOID && type != JSONBOID)
 			{
 				wanted = "an array or jsonb";
-				example = "ARRAY[plan, region]";
+				*example = "ARRAY[plan, region]";
 			}
 			break;
 		case CS_EXTERNAL_ID:
@@ -110,7 +135,7 @@ check_type(const CsMapped *mapped, Oid type)
 				category == TYPCATEGORY_COMPOSITE || type == JSONOID || type == JSONBOID)
 			{
 				wanted = "text, a number or uuid";
-				example = "extra->>'id'";
+				*example = "extra->>'id'";
 			}
 			break;
 		default:
@@ -118,9 +143,18 @@ check_type(const CsMapped *mapped, Oid type)
 				category != TYPCATEGORY_UNKNOWN)
 			{
 				wanted = "text";
-				example = "code::text";
+				*example = "code::text";
 			}
 	}
+	return wanted;
+}
+
+static void
+check_type(const CsMapped *mapped, Oid type)
+{
+	const char *example = NULL;
+	const char *wanted = cs_mapping_wanted_type(mapped->field, type, &example);
+
 	if (wanted)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -129,16 +163,25 @@ check_type(const CsMapped *mapped, Oid type)
 				 errhint("Map an expression of that type, such as \"%s\".", example)));
 }
 
+/* Return the column that may be meant where an expression names one that does not exist, or NULL. */
+static const char *
+meant_column(Relation source, const CsMapped *mapped)
+{
+	const char *name = mapped->attribute ? NULL : cs_guess_column(source, mapped->field);
+
+	return name ? name : cs_guess_nearest_column(source, mapped->attribute ? mapped->attribute : mapped->expression);
+}
+
 /* Check every expression, and collect the columns that they use. */
 void
-cs_mapping_check_expressions(CsWatch *watch, int from, Bitmapset **used)
+cs_mapping_check_expressions(CsWatch *watch, Relation source, int from, Bitmapset **used)
 {
 	for (int i = from; i < watch->nmapped; i++)
 	{
 		CsMapped   *mapped = &watch->mapped[i];
 
-		check_type(mapped, cs_source_check_expression(watch, mapped->expression,
-													  mapped_label(mapped), used));
+		check_type(mapped, cs_source_check_expression(watch, mapped->expression, mapped_label(mapped),
+													  meant_column(source, mapped), used));
 	}
 }
 
@@ -165,9 +208,25 @@ check_external_id(const CsWatch *watch)
 				 errhint("Map external_id to what identifies the row for good, such as its primary key.")));
 }
 
+/* Return a mapping of what is required, by the names of columns, or an example, as a literal. */
+static char *
+mapping_of_required(Relation source, uint32 required)
+{
+	CsWatch		example = {0};
+
+	for (int i = 0; i < CS_ATTRIBUTES; i++)
+	{
+		const char *column = cs_guess_column(source, i);
+
+		if (required & CS_FIELD_BIT(i))
+			cs_watch_add_mapped(&example, i, NULL, pstrdup(column ? quote_identifier(column) : i == CS_EMAIL ? "email_address" : "id"));
+	}
+	return quote_literal_cstr(DatumGetCString(DirectFunctionCall1(jsonb_out, cs_watch_mapping_to_jsonb(&example))));
+}
+
 /* Raise an error unless the provider can take these fields. */
 void
-cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
+cs_mapping_check_fields(const CsWatch *watch, Relation source, const CsEndpoint *endpoint)
 {
 	const CsProvider *provider = endpoint->provider;
 	uint32		fields = 0;
@@ -199,7 +258,9 @@ cs_mapping_check_fields(const CsWatch *watch, const CsEndpoint *endpoint)
 							   "%s needs the fields %s, which are not mapped",
 							   pg_popcount32(provider->required & ~fields), provider->title,
 							   cs_contact_field_list(provider->required & ~fields)),
-				 errhint("For example: mapping => '{\"email\": \"email_address\"}'.")));
+				 errhint("For example: mapping => %s. SELECT * FROM contactsync_suggest(%s) suggests one.",
+						 mapping_of_required(source, provider->required),
+						 cs_source_typed(watch->source, endpoint->server_name))));
 	check_external_id(watch);
 	refusal = provider->check_mapping ? provider->check_mapping(endpoint, fields, &hint) : NULL;
 	if (refusal)

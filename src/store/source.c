@@ -206,6 +206,14 @@ cs_source_from(const CsWatch *watch)
 					quote_identifier(cs_source_alias(watch)));
 }
 
+char *
+cs_source_typed(Oid source, const char *server)
+{
+	char	   *table = DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(source)));
+
+	return psprintf("%s, %s", quote_literal_cstr(table), quote_literal_cstr(server));
+}
+
 static void
 read_any_row(void *arg)
 {
@@ -319,7 +327,7 @@ cs_source_expression_type(const CsWatch *watch, const char *expression)
 
 Oid
 cs_source_check_expression(const CsWatch *watch, const char *expression, const char *what,
-						   Bitmapset **columns)
+						   const char *meant, Bitmapset **columns)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile Oid type = InvalidOid;
@@ -357,7 +365,9 @@ cs_source_check_expression(const CsWatch *watch, const char *expression, const c
 				(errcode(error->sqlerrcode),
 				 errmsg("%s is not valid: %s", what, error->message),
 				 error->detail ? errdetail_internal("%s", error->detail) : 0,
-				 error->hint ? errhint("%s", error->hint) : 0));
+				 error->hint ? errhint("%s", error->hint) :
+				 meant && error->sqlerrcode == ERRCODE_UNDEFINED_COLUMN ?
+				 errhint("Perhaps you meant the column \"%s\".", meant) : 0));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

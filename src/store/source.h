@@ -30,10 +30,11 @@ typedef struct CsOwnerScope
 /*
  * Check an expression of a watch that is being made, as the current user.  Return
  * its type, and add the columns of the source that it uses to *columns (attribute
- * numbers minus FirstLowInvalidHeapAttributeNumber).  "what" names it in errors.
+ * numbers minus FirstLowInvalidHeapAttributeNumber).  "what" names it in errors, and
+ * "meant", or NULL, the column that may be meant by one that does not exist.
  */
 extern Oid	cs_source_check_expression(const CsWatch *watch, const char *expression,
-									   const char *what, Bitmapset **columns);
+									   const char *what, const char *meant, Bitmapset **columns);
 
 extern Oid	cs_source_expression_type(const CsWatch *watch, const char *expression);
 
@@ -49,6 +50,12 @@ extern bool cs_source_is_empty(const CsWatch *watch);
 
 extern char *cs_source_alias(const CsWatch *watch);
 extern char *cs_source_from(const CsWatch *watch);
+
+/*
+ * Return the arguments that name a watch, "'table', 'server'", as one types them in
+ * the session's search_path; palloc'd.
+ */
+extern char *cs_source_typed(Oid source, const char *server);
 
 extern char *cs_source_type_name(Oid type);
 extern char *cs_source_equality(Oid type);

@@ -25,6 +25,7 @@
 #include "base/contactsync.h"
 #include "base/sql.h"
 #include "base/text.h"
+#include "store/guess.h"
 #include "store/watch.h"
 
 const char *const cs_watch_on_delete_words[CS_ON_DELETE_WORDS] = {"ignore", "unsubscribe", "delete"};
@@ -98,13 +99,15 @@ read_attributes(CsWatch *watch, JsonbContainer *object)
 static bool
 read_field(CsWatch *watch, const char *name, const JsonbValue *value)
 {
+	const char *nearest = cs_guess_nearest_field(name);
 	CsField		field;
 
 	if (!cs_contact_field_by_name(name, strlen(name), &field))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("mapping names the field \"%s\", which does not exist", name),
-				 errhint("Fields are: %s.  Anything else goes into \"attributes\".",
+				 errhint("%sFields are: %s. Anything else goes into \"attributes\".",
+						 nearest ? psprintf("Perhaps you meant the field \"%s\". ", nearest) : "",
 						 cs_contact_field_list(~0))));
 	if (field != CS_ATTRIBUTES)
 	{

@@ -26,6 +26,7 @@
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "provider/provider.h"
+#include "store/guess.h"
 #include "store/mapping.h"
 #include "store/source.h"
 #include "store/source_row.h"
@@ -111,11 +112,27 @@ check_columns(Relation source, List *names, const char *argument)
 	ListCell   *lc;
 
 	foreach(lc, names)
-		if (get_attnum(RelationGetRelid(source), lfirst(lc)) <= 0)
+	{
+		const char *nearest;
+
+		if (get_attnum(RelationGetRelid(source), lfirst(lc)) > 0)
+			continue;
+		nearest = cs_guess_nearest_column(source, lfirst(lc));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" of \"%s\" does not exist in table \"%s\"",
-						(char *) lfirst(lc), argument, RelationGetRelationName(source))));
+						(char *) lfirst(lc), argument, RelationGetRelationName(source)),
+				 nearest ? errhint("Perhaps you meant the column \"%s\".", nearest) : 0));
+	}
+}
+
+/* Return the columns of the primary key that a watch of the relation would have, or NIL. */
+List *
+cs_watch_make_find_key(Relation source)
+{
+	Oid			primary = cs_primary_key_index(source);
+
+	return OidIsValid(primary) ? columns_of_unique_index(source, primary) : NIL;
 }
 
 /* Return the columns of the primary key, or those wanted if they are unique. */
@@ -128,7 +145,7 @@ find_key(Relation source, List *wanted)
 	ListCell   *lc;
 
 	if (wanted == NIL && OidIsValid(primary))
-		return columns_of_unique_index(source, primary);
+		return cs_watch_make_find_key(source);
 	if (wanted == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
@@ -313,19 +330,19 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		all_columns = cs_watch_read_mapping(watch, mapping);
 	else
 		cs_mapping_default(watch, rel, endpoint->provider->fields);
-	cs_mapping_check_expressions(watch, 0, &used);
+	cs_mapping_check_expressions(watch, rel, 0, &used);
 	if (all_columns)
 	{
 		int			from = watch->nmapped;
 
 		cs_mapping_add_remaining(watch, rel, used);
-		cs_mapping_check_expressions(watch, from, &used);
+		cs_mapping_check_expressions(watch, rel, from, &used);
 	}
-	cs_mapping_check_fields(watch, endpoint);
+	cs_mapping_check_fields(watch, rel, endpoint);
 
 	if (filter)
 	{
-		Oid			type = cs_source_check_expression(watch, filter, "filter", &used);
+		Oid			type = cs_source_check_expression(watch, filter, "filter", NULL, &used);
 
 		if (getBaseType(type) != BOOLOID)
 			ereport(ERROR,

@@ -12,6 +12,7 @@
 
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
+#include "utils/rel.h"
 
 #include "provider/endpoint.h"
 #include "store/schedule.h"
@@ -20,5 +21,7 @@
 extern CsWatch *cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 							  const char *filter, List *key, const char *on_delete,
 							  const CsSchedule *schedule, const char *alias);
+
+extern List *cs_watch_make_find_key(Relation source);
 
 #endif							/* CS_STORE_WATCH_MAKE_H */

@@ -147,6 +147,16 @@ $sandbox->fault('campaignlark', { match => { account => 'verifycampaignlark' }, 
 ($out, $err) = shop_messages("BEGIN; $watch; ROLLBACK");
 is($out, 't', 'a watch is created if CampaignLark does not answer');
 like($err, qr/WARNING:  could not check whether CampaignLark has the fields of the mapping\nDETAIL:  The check failed with: HTTP 503/, 'a warning is raised');
+
+# a suggested mapping leaves out what CampaignLark has no field for
+$node->safe_psql('postgres', q{CREATE TABLE users (id int PRIMARY KEY, mail text, first_name text, locale text, opt_in boolean); ALTER TABLE users OWNER TO shop});
+is(shop(q{BEGIN; SELECT contactsync_suggest_mapping('users', 'verifycampaignlark')}), '{"email": "mail", "opt_in": "opt_in", "first_name": "first_name"}',
+	'a suggested mapping has only fields that are there');
+is(shop(q{BEGIN; SELECT expression, reason FROM contactsync_suggest('users', 'verifycampaignlark') WHERE field IS NULL}),
+	"id|it could be external_id, but CampaignLark has no field with the merge tag \"external_id\"\nlocale|it could be locale, but CampaignLark has no field with the merge tag \"locale\"",
+	'and the reason names those that are not');
+like(shop(q{BEGIN; SELECT contactsync_watch('users', 'verifycampaignlark', mapping => contactsync_suggest_mapping('users', 'verifycampaignlark'))}),
+	qr/^\d+$/, 'so it can be watched');
 my $requests = $sandbox->count('campaignlark', account => 'verifycampaignlark')->{requests};
 shop(q{ALTER SERVER verifycampaignlark OPTIONS (ADD check_fields 'false')});
 is(shop($watch), 't', 'check_fields can be turned off');
