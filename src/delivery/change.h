@@ -127,6 +127,7 @@ typedef struct CsChange
 
 	TimestampTz read_at;		/* when it became ACTIVE the last time, or 0 */
 	TimestampTz last_read_at;	/* ... and the time before that */
+	uint64		read_sequence;	/* latest_sequence when its row was read */
 
 	/* while ACTIVE */
 	CsReadBatch *read_batch;	/* that "contact" was allocated in */

@@ -149,16 +149,23 @@ cs_change_xact(const CsChange *change)
 	return change->rows == NIL ? 0 : ((CsReadRow *) llast(change->rows))->position.xact;
 }
 
+/* Does one of the rows of the queue stem from that transaction? */
+static bool
+has_xact(const List *rows, uint64 xact)
+{
+	ListCell   *lc;
+
+	foreach(lc, rows)
+		if (((CsReadRow *) lfirst(lc))->position.xact == xact)
+		return true;
+	return false;
+}
+
 /* Did the transaction queue the change? */
 bool
 cs_change_is_of(const CsChange *change, uint64 xact)
 {
-	ListCell   *lc;
-
-	foreach(lc, change->rows)
-		if (((CsReadRow *) lfirst(lc))->position.xact == xact)
-		return true;
-	return false;
+	return has_xact(change->rows, xact);
 }
 
 /* Did a transaction queue both? */
@@ -168,7 +175,21 @@ cs_change_is_of_same(const CsChange *change, const CsChange *other)
 	ListCell   *lc;
 
 	foreach(lc, change->rows)
-		if (cs_change_is_of(other, ((CsReadRow *) lfirst(lc))->position.xact))
+		if (has_xact(other->rows, ((CsReadRow *) lfirst(lc))->position.xact))
+		return true;
+	return false;
+}
+
+/* ... and has the row of the other one not been read since? */
+bool
+cs_change_is_unread_of_same(const CsChange *change, const CsChange *other)
+{
+	ListCell   *lc;
+
+	if (other->read_sequence != other->latest_sequence && cs_change_is_of_same(change, other))
+		return true;
+	foreach(lc, change->rows)
+		if (has_xact(other->next_rows, ((CsReadRow *) lfirst(lc))->position.xact))
 		return true;
 	return false;
 }

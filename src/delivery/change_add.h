@@ -26,5 +26,6 @@ extern bool cs_change_is_before(const CsChange *change, uint64 xact);
 extern uint64 cs_change_xact(const CsChange *change);
 extern bool cs_change_is_of(const CsChange *change, uint64 xact);
 extern bool cs_change_is_of_same(const CsChange *change, const CsChange *other);
+extern bool cs_change_is_unread_of_same(const CsChange *change, const CsChange *other);
 
 #endif							/* CS_DELIVERY_CHANGE_ADD_H */

@@ -227,13 +227,21 @@ drop_contact(CsChange *change)
 	return false;
 }
 
-/* Wait for a pull that learns who opted out. */
+/*
+ * Wait for a pull that learns who opted out, or for a row that may say the opposite, and
+ * is read soon.  Others may speak for the contact meanwhile.
+ */
 static bool
-wait_for_pull(CsChange *change, double now)
+wait_for(CsChange *change, CsKnowledge what, double now)
 {
-	cs_pull_add_waiting(change->lane->account, change->contact);
+	cs_change_fall_behind(change, change->lane->account->id, change->contact->upsert_key);
+	if (what == CS_KNOWN_AFTER_PULL)
+		cs_pull_add_waiting(change->lane->account, change->contact);
 	(void) drop_contact(change);
-	cs_lane_set_aside(change->lane, change, now);
+	if (what == CS_KNOWN_AFTER_PULL)
+		cs_lane_set_aside(change->lane, change, now);
+	else
+		cs_change_postpone(change, now + UNREAD_PAUSE, false);
 	return false;
 }
 
@@ -290,19 +298,14 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	CsChange   *change = item->change;
 	CsContact  *contact = item->contact;
 	const CsEndpoint *endpoint = change->lane->account->endpoint;
-	CsOpposite	opposite;
+	CsKnowledge knowledge;
 	bool		withheld;
 
 	cs_contact_digest(contact, endpoint->payload, &change->digest);
 	cs_twin_apply(item);
-	opposite = cs_known_find_opposite(item);
-	if (opposite == CS_OPPOSITE_UNREAD)
-	{
-		cs_change_postpone(change, now + UNREAD_PAUSE, false);
-		return drop_contact(change);
-	}
-	if (!cs_known_apply(item, opposite))
-		return wait_for_pull(change, now);
+	knowledge = cs_known_apply(item);
+	if (knowledge != CS_KNOWN)
+		return wait_for(change, knowledge, now);
 	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&
 		item->row.opt_in == change->row_opt_in;
 	withheld = !is_to_be_deleted(item) && cs_withhold_applies(endpoint, contact);

@@ -17,6 +17,7 @@
 #include "delivery/account.h"
 #include "delivery/claim.h"
 #include "delivery/known.h"
+#include "delivery/opposite.h"
 #include "delivery/pull.h"
 #include "delivery/remember.h"
 #include "provider/provider.h"
@@ -100,17 +101,41 @@ mute_upsert(const CsItem *item, const CsClaimFacts *facts)
 		contact->consent = CS_CONSENT_NULL;
 }
 
-CsOpposite
-cs_known_find_opposite(const CsItem *item)
+/* If the row, or contactsync_upsert(), newly says yes: what does another one of the same moment say? */
+static CsOpposite
+find_opposite(const CsItem *item)
 {
 	const CsChange *change = item->change;
 	bool		is_old = item->row.found && !cs_known_has_left(item) && cs_contact_says_yes(item->row.opt_in);
 	bool		is_known = item->known.found || item->person.elsewhere || item->person.remembered;
 
-	if ((change->origins & CS_ORIGIN_LIVE) == 0 || item->contact->consent != CS_CONSENT_YES || is_old)
+	if ((change->origins & CS_ORIGIN_LIVE) == 0 || is_old)
 		return CS_OPPOSITE_NONE;
 	return cs_opposite_find(change, item->now, item->index, is_known,
 							item->person.elsewhere ? item->person.contact.upsert_key : NULL);
+}
+
+/*
+ * Decide whether the contact may claim consent, unless that waits for another row.  If
+ * another one says no at the same moment, this one says no as well.  A row that repeats
+ * what it said, if only under another key, claims nothing, so that it is not asked.
+ */
+static bool
+decide_consent(const CsItem *item, CsClaimFacts *facts)
+{
+	CsContact  *contact = item->contact;
+	CsOpposite	opposite;
+
+	facts->consent = contact->consent;
+	contact->claim = decide_claim(item, facts);
+	opposite = contact->claim == CS_CLAIM_NOT ? CS_OPPOSITE_NONE : find_opposite(item);
+	if (opposite == CS_OPPOSITE_NO)
+	{
+		facts->consent = contact->consent = CS_CONSENT_NO;
+		contact->claim = CS_CLAIM_NOT;
+		item->change->origins &= ~CS_ORIGIN_WORD;
+	}
+	return opposite != CS_OPPOSITE_UNREAD;
 }
 
 /* Does contactsync_upsert() say false or null?  Without opt_in, it says what it said last. */
@@ -254,8 +279,8 @@ may_be_lost(const CsItem *item)
 		 item->contact->consent != CS_CONSENT_YES || cs_known_is_moving(item));
 }
 
-bool
-cs_known_apply(const CsItem *item, CsOpposite opposite)
+CsKnowledge
+cs_known_apply(const CsItem *item)
 {
 	const CsChange *change = item->change;
 	CsAccount  *account = change->lane->account;
@@ -280,11 +305,9 @@ cs_known_apply(const CsItem *item, CsOpposite opposite)
 
 	mute_upsert(item, &facts);
 	says = contact->consent;
-	if (opposite == CS_OPPOSITE_NO && contact->consent == CS_CONSENT_YES)
-		contact->consent = CS_CONSENT_NO;
-	facts.consent = contact->consent;
+	if (!decide_consent(item, &facts))
+		return CS_KNOWN_AFTER_ROW;
 	contact->direct_no = is_direct_no(item);
-	contact->claim = decide_claim(item, &facts);
 	contact->opt_in_at = cs_claim_word_at(&facts, contact->claim);
 	item->change->is_word = contact->claim == CS_CLAIM && item->row.found && !cs_known_has_left(item) &&
 		(item->row.opt_in == CS_CONSENT_NO || item->row.opt_in == CS_CONSENT_NULL);
@@ -311,11 +334,11 @@ cs_known_apply(const CsItem *item, CsOpposite opposite)
 												   repeats_yes(item, &facts) ? CS_CONSENT_UNKNOWN : contact->consent);
 	note_left_address(item);
 	if (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))
-		return false;
+		return CS_KNOWN_AFTER_PULL;
 	resolve_claim(account, &item->person.listed, facts.moves_on, contact);
 	contact->inherits = inherits_claim(account, item);
 	contact->reopens = contact->claim == CS_CLAIM && item->person.remembered &&
 		item->person.memory.state != CS_MEMORY_CLAIMED;
 	apply_left(item);
-	return true;
+	return CS_KNOWN;
 }

@@ -10,7 +10,6 @@
 
 #include "postgres.h"
 
-#include "delivery/opposite.h"
 #include "delivery/person.h"
 #include "delivery/standing.h"
 
@@ -40,13 +39,19 @@ extern bool cs_known_has_left(const CsItem *item);
 /* Does the contact have another address so far? */
 extern bool cs_known_is_moving(const CsItem *item);
 
-/* Does the row, or contactsync_upsert(), newly say yes, what does another one of the same moment say? */
-extern CsOpposite cs_known_find_opposite(const CsItem *item);
+typedef enum CsKnowledge
+{
+	CS_KNOWN,					/* enough to send it */
+	CS_KNOWN_AFTER_PULL,		/* who is at the provider is to be learnt
+								 * first */
+	CS_KNOWN_AFTER_ROW			/* another row is to be read first, which
+								 * changed in the same transaction */
+} CsKnowledge;
 
 /*
- * Put what is known into the contact, and decide whether it may claim consent.
- * Return false if it has to wait for a pull.
+ * Put what is known into the contact, and decide whether it may claim consent, or has
+ * to wait.
  */
-extern bool cs_known_apply(const CsItem *item, CsOpposite opposite);
+extern CsKnowledge cs_known_apply(const CsItem *item);
 
 #endif							/* CS_DELIVERY_KNOWN_H */

@@ -51,11 +51,11 @@ look_at(const CsChange *change, const CsRowStanding *row)
 		return CS_OPPOSITE_NONE;
 	if (row->no_xact != 0 && cs_change_is_of(change, row->no_xact))
 		return CS_OPPOSITE_NO;
-	if (other == NULL || !cs_change_is_of_same(change, other))
+	if (other == NULL)
 		return CS_OPPOSITE_NONE;
-	if (other->no_xact != 0)
-		return CS_OPPOSITE_NO;
-	return other->read_at == 0 && !cs_lane_is_stopped(lane) ? CS_OPPOSITE_UNREAD : CS_OPPOSITE_NONE;
+	if (cs_change_is_unread_of_same(change, other))
+		return cs_lane_is_stopped(lane) ? CS_OPPOSITE_NONE : CS_OPPOSITE_UNREAD;
+	return other->no_xact != 0 && cs_change_is_of_same(change, other) ? CS_OPPOSITE_NO : CS_OPPOSITE_NONE;
 }
 
 static CsOpposite

@@ -243,6 +243,7 @@ note_success(CsReadJob *job, int n, CsChange **changes)
 		if (changes[i]->later > 0)
 			cs_lane_wait_is_over(job->lane);
 		changes[i]->later = 0;
+		changes[i]->read_sequence = changes[i]->latest_sequence;
 	}
 }
 

@@ -31,7 +31,7 @@ MUTANTS = [
            [("src/delivery/claim.c", "return facts->row->opt_in == CS_CONSENT_NO;\n}", "return true;\n}")],
            "campaignlark", "rename,everybody_leaves", "1", "resubscribed claimed"),
     Mutant("do not list who is at the provider before the first claim",
-           [("src/delivery/known.c", "\tif (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))\n\t\treturn false;\n"
+           [("src/delivery/known.c", "\tif (cs_pull_has_to_wait(account, contact, cs_claim_is_remembered(&facts)))\n\t\treturn CS_KNOWN_AFTER_PULL;\n"
              "\tresolve_claim(account, &item->person.listed, facts.moves_on, contact);\n",
              "\tif (contact->claim == CS_CLAIM_IF_NEW)\n\t\tcontact->claim = CS_CLAIM;\n\t(void) resolve_claim;\n")],
            "mailingcore", "insert,rename", "2", "resubscribed claimed"),

@@ -214,6 +214,32 @@ $sandbox->clear_faults('campaignlark');
 $node->safe_psql('postgres', q{CALL contactsync_wait('held')});
 is(at_held(), 'Bea7 SUBSCRIBED', 'a row that changes to what the contact had is not unchanged while another row has a call in flight');
 
+# a row waits, without a lock, for the opposite word of its transaction, which cannot be read; another row changes meanwhile
+sub until_left
+{
+	my (@keys) = @_;
+	my $keys = join(',', @keys);
+
+	$node->poll_query_until('postgres', qq{SELECT string_agg(key, ',' ORDER BY key) = '$keys' FROM contactsync.changes WHERE server = 'held'})
+	  or die "timed out waiting for all but $keys";
+	return;
+}
+
+$node->safe_psql('postgres', q{INSERT INTO people VALUES (4, DEFAULT, 'Cyd', true); CALL contactsync_wait('held')});
+$node->safe_psql('postgres', q{UPDATE people SET consent = false WHERE id = 1; CALL contactsync_wait('held')});
+is(at_held(), 'Bea7 UNSUBSCRIBED', 'a no of a row that did not speak');
+$node->safe_psql('postgres', q{
+	INSERT INTO held VALUES (2);
+	BEGIN;
+	UPDATE people SET name = 'Ann9', consent = true WHERE id = 1;
+	UPDATE people SET consent = false WHERE id = 2;
+	COMMIT;
+	UPDATE people SET name = 'Cyd2' WHERE id = 4});
+until_left(1, 2);
+is(at_held(), 'Cyd2 UNSUBSCRIBED', 'a word waits for another row of its transaction that cannot be read, and a third row does not');
+$node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('held')});
+is(at_held(), 'Cyd2 UNSUBSCRIBED', 'the word is none then, and its row overwrites no other that has changed since');
+
 # Caramel cannot be told of the no, which counts nevertheless
 create_server($node, $sandbox, 'caramel', account => 'kept', server => { form_id => 'frm_import', form_pace => 500, pace => 500, burst => 50 });
 $node->safe_psql(

@@ -103,5 +103,34 @@ foreach my $account (sort keys %accounts)
 	}
 }
 
+# Rows that only get another key say nothing new, though they say yes and no in one transaction: nobody feels it.
+foreach my $account ('ids', 'zees')
+{
+	my ($provider, $mapping) = @{ $accounts{$account} };
+
+	sql(qq{
+		CREATE TABLE ${account}_keys (id int PRIMARY KEY, ext text, email text, wants boolean);
+		SELECT contactsync_watch('${account}_keys', '$account', '$mapping');
+		INSERT INTO ${account}_keys VALUES (1, 'k3', 'k3\@example.com', true), (2, 'k1', 'k1\@example.com', true);
+		CALL contactsync_wait('$account');
+		UPDATE ${account}_keys SET email = 'left\@example.com' WHERE id = 2;
+		UPDATE ${account}_keys SET email = 'k1\@example.com' WHERE id = 1;
+		CALL contactsync_wait('$account');
+		INSERT INTO ${account}_keys VALUES (3, 'k3', 'k3\@example.com', true), (4, 'k1', 'k1\@example.com', true);
+		CALL contactsync_wait('$account');
+		UPDATE ${account}_keys SET wants = false WHERE id = 4;
+		CALL contactsync_wait('$account');
+		UPDATE ${account}_keys SET ext = NULL WHERE id = 4 AND '$account' = 'ids';
+		CALL contactsync_wait('$account')});
+	my $felt = felt($provider, $account);
+	# whichever is read first
+	sql(join(';', 'BEGIN', (map { "UPDATE ${account}_keys SET id = id + 100 WHERE id % 100 = $_" } @$_), 'COMMIT', "CALL contactsync_wait('$account')"))
+	  foreach [ 4, 1, 3 ], [ 1, 3, 4 ], [ 3, 4, 1 ];
+	is_deeply(felt($provider, $account), $felt, "$account: other keys claim nothing");
+	next if $account ne 'zees';
+	is((grep { $_->{body} =~ /"k3","subscription_id":5,"state":0/ } @{ $sandbox->journal($provider, account => $account) }),
+		0, "$account: and withdraw nothing from a contact of which no row says no");
+}
+
 $node->stop;
 done_testing();
