@@ -122,10 +122,10 @@ CREATE FUNCTION @extschema@.contactsync_import(
 	dry_run		boolean	DEFAULT false,
 	claims		text	DEFAULT NULL
 )
-RETURNS TABLE (outcome text, reason text, rows bigint) LANGUAGE c
+RETURNS TABLE (outcome text, reason text, rows bigint, contacts bigint, keys text[], message text) LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_import';
 COMMENT ON FUNCTION @extschema@.contactsync_import(regclass, name, text, float8, text, boolean, text)
-IS 'sends the rows of a watched table that were not sent yet, in the background; dry_run counts them instead';
+IS 'sends the rows of a watched table that were not sent yet, in the background; dry_run counts them instead: per outcome and reason the rows, the contacts that these are, some of their keys, and a message';
 
 CREATE FUNCTION @extschema@.contactsync_reconcile(
 	source		regclass,
@@ -136,10 +136,10 @@ CREATE FUNCTION @extschema@.contactsync_reconcile(
 	dry_run		boolean	DEFAULT false,
 	claims		text	DEFAULT NULL
 )
-RETURNS TABLE (outcome text, reason text, rows bigint) LANGUAGE c
+RETURNS TABLE (outcome text, reason text, rows bigint, contacts bigint, keys text[], message text) LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_reconcile';
 COMMENT ON FUNCTION @extschema@.contactsync_reconcile(regclass, name, text, float8, text, boolean, text)
-IS 'compares all rows of a watched table with what was last sent, and sends those that differ, in the background; rows that have gone follow on_delete; dry_run counts instead';
+IS 'compares all rows of a watched table with what was last sent, and sends those that differ, in the background; rows that have gone follow on_delete; dry_run counts instead: per outcome and reason the rows, the contacts that these are, some of their keys, and a message';
 
 CREATE FUNCTION @extschema@.contactsync_cancel(source regclass, server name)
 RETURNS boolean LANGUAGE c STRICT
@@ -299,6 +299,34 @@ RETURNS record LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_preview';
 COMMENT ON FUNCTION @extschema@.contactsync_preview(name, jsonb, integer, text, jsonb)
 IS 'returns the request that would be sent for a contact or an array of contacts, with secrets redacted';
+
+CREATE FUNCTION @extschema@.contactsync_preview(source regclass, server name, keys anyarray)
+RETURNS TABLE (
+	key text, outcome text, reason text, message text, contact jsonb, consent text, difference text,
+	sent_at timestamptz, upsert_key text, method text, url text, body text, curl text
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_preview_rows';
+COMMENT ON FUNCTION @extschema@.contactsync_preview(regclass, name, anyarray)
+IS 'returns what an import would send of the rows of a watched table with the given keys: the contact, the request that it would go in alone, or why it would not be sent, and how it differs from what was sent last';
+
+CREATE FUNCTION @extschema@.contactsync_try(
+	source		regclass,
+	server		name,
+	mapping		jsonb	DEFAULT NULL,
+	filter		text	DEFAULT NULL,
+	key_columns	name[]	DEFAULT NULL,
+	keys		anyarray DEFAULT NULL::text[],
+	rows		integer	DEFAULT 10
+)
+RETURNS TABLE (
+	key text, outcome text, reason text, message text, contact jsonb, consent text, difference text,
+	sent_at timestamptz, upsert_key text, method text, url text, body text, curl text
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_try';
+COMMENT ON FUNCTION @extschema@.contactsync_try(regclass, name, jsonb, text, name[], anyarray, integer)
+IS 'returns the same as contactsync_preview() for rows of a table that is not watched, with a mapping and a filter as contactsync_watch() takes them: of the first rows in the order of the key, or of those with the given keys';
 
 CREATE FUNCTION @extschema@.contactsync_judge(
 	server name, status integer, headers jsonb, body text,

@@ -16,8 +16,9 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "base/text.h"
 #include "api/argument.h"
+#include "base/sql.h"
+#include "base/text.h"
 #include "http/json.h"
 #include "store/row_key.h"
 
@@ -164,4 +165,37 @@ cs_argument_key(FunctionCallInfo fcinfo, int arg, const CsWatch *watch)
 	key = key_of_value(source, watch, PG_GETARG_DATUM(arg), type);
 	table_close(source, AccessShareLock);
 	return key;
+}
+
+char	  **
+cs_argument_key_array(ArrayType *array, const CsWatch *watch, int *n)
+{
+	bool		by_column = watch->nkeys > 1 && ARR_NDIM(array) == 2 && ARR_DIMS(array)[1] == watch->nkeys;
+	Relation	source = table_open(watch->source, AccessShareLock);
+	int			ntexts;
+	char	  **texts = texts_of_array(PointerGetDatum(array), ARR_ELEMTYPE(array), &ntexts);
+	char	  **keys = palloc(Max(ntexts, 1) * sizeof(char *));
+
+	if (texts == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("key must not be null")));
+	*n = by_column ? ntexts / watch->nkeys : ntexts;
+	for (int i = 0; i < *n; i++)
+		keys[i] = by_column ? cs_row_key_from_texts(source, watch->nkeys, watch->keys, texts + i * watch->nkeys) :
+			key_of_value(source, watch, CStringGetTextDatum(texts[i]), TEXTOID);
+	table_close(source, AccessShareLock);
+	return keys;
+}
+
+List *
+cs_argument_names(ArrayType *array)
+{
+	int			n;
+	char	  **names = cs_sql_text_array(PointerGetDatum(array), &n);
+	List	   *list = NIL;
+
+	for (int i = 0; i < n; i++)
+		list = lappend(list, names[i]);
+	return list;
 }

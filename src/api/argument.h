@@ -28,6 +28,15 @@ extern char *cs_argument_text(FunctionCallInfo fcinfo, int arg);
  */
 extern char *cs_argument_key(FunctionCallInfo fcinfo, int arg, const CsWatch *watch);
 
+/*
+ * Return the keys that the elements of an array denote; sets *n.  Of a key of several
+ * columns, an element is its text as the views show it, or the array has two dimensions.
+ */
+extern char **cs_argument_key_array(ArrayType *array, const CsWatch *watch, int *n);
+
+/* Return an array of names as a list of strings. */
+extern List *cs_argument_names(ArrayType *array);
+
 /* Return the keys that the arguments from "arg" on denote; sets *n. */
 extern char **cs_argument_keys(FunctionCallInfo fcinfo, int arg, const CsWatch *watch, int *n);
 

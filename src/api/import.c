@@ -12,13 +12,16 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/tuplesort.h"
 
 #include "api/argument.h"
 #include "api/import.h"
@@ -46,8 +49,10 @@ CS_FUNCTION(contactsync_cancel);
 
 #define ROWS_AT_ONCE	1000
 
-/* The words of dry_run for a CsDifference. */
-static const char *const outcomes[] = {"new", "changed", "unchanged", "refused", "withheld", "invalid", "filtered", "gone"};
+/* So many keys are shown as examples. */
+#define MAX_EXAMPLES	5
+
+const char *const cs_import_outcomes[CS_DIFFERENCES] = {"new", "changed", "unchanged", "refused", "withheld", "invalid", "filtered", "gone"};
 
 /* The arguments of contactsync_import() and contactsync_reconcile(). */
 typedef struct CsScanOrder
@@ -118,42 +123,35 @@ read_order(FunctionCallInfo fcinfo, CsScanKind kind, CsScanOrder *order)
 		order->claims = cs_policy_check_claims(text_to_cstring(PG_GETARG_TEXT_PP(6)));
 }
 
-/* Return a row of the result. */
-static void
-put_outcome(FunctionCallInfo fcinfo, const char *outcome, const char *reason, int64 rows)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Datum		values[3] = {CStringGetTextDatum(outcome), 0, Int64GetDatum(rows)};
-	bool		nulls[3] = {false, reason == NULL, false};
-
-	values[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
 /*
  * Dry run
  */
 
-/* How many rows had an outcome for a reason. */
+/* How many rows, and contacts, had an outcome for a reason. */
 typedef struct CsTally
 {
 	CsDifference difference;
 	char	   *reason;			/* or NULL */
 	int64		rows;
+	Tuplesortstate *contacts;	/* hashes of upsert keys, on disk if needed;
+								 * NULL: they have none */
+	int			nkeys;
+	char	   *keys[MAX_EXAMPLES];
+	char	   *message;		/* of the first row, or NULL */
 } CsTally;
 
 typedef struct CsDryRun
 {
 	const CsScanOrder *order;
 	List	   *tallies;
+	bool		counts_contacts;	/* beside rows */
 	MemoryContext context;
 } CsDryRun;
 
-/* Add a row to the tally of its outcome and reason. */
-static void
-count(CsDryRun *run, const CsComparison *found)
+/* Find the tally of an outcome and reason, or begin it. */
+static CsTally *
+find_tally(CsDryRun *run, const CsComparison *found)
 {
-	MemoryContext old;
 	CsTally    *tally;
 	ListCell   *lc;
 
@@ -163,18 +161,90 @@ count(CsDryRun *run, const CsComparison *found)
 		if (tally->difference == found->difference &&
 			(tally->reason == NULL ? found->reason == NULL :
 			 found->reason && strcmp(tally->reason, found->reason) == 0))
-		{
-			tally->rows++;
-			return;
-		}
+			return tally;
 	}
-	old = MemoryContextSwitchTo(run->context);
-	tally = palloc(sizeof(CsTally));
+	tally = palloc0(sizeof(CsTally));
 	tally->difference = found->difference;
 	tally->reason = found->reason ? pstrdup(found->reason) : NULL;
-	tally->rows = 1;
+	tally->message = found->message ? pstrdup(found->message) : NULL;
+	if (found->difference == CS_IS_WITHHELD)
+		tally->message = pstrdup(run->order->endpoint->provider->mails_whoever_exists);
 	run->tallies = lappend(run->tallies, tally);
+	return tally;
+}
+
+/* Add a row to the tally of its outcome and reason. */
+static void
+count(CsDryRun *run, const char *key, const CsComparison *found)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+	CsTally    *tally = find_tally(run, found);
+
+	tally->rows++;
+	if (tally->nkeys < MAX_EXAMPLES)
+		tally->keys[tally->nkeys++] = pstrdup(key);
+	if (found->upsert_key && run->counts_contacts)
+	{
+		uint64		hash = hash_bytes_extended((const unsigned char *) found->upsert_key, strlen(found->upsert_key), 0);
+
+		if (tally->contacts == NULL)
+			tally->contacts = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false,
+													work_mem, NULL, TUPLESORT_NONE);
+		tuplesort_putdatum(tally->contacts, Int64GetDatum((int64) hash), false);
+	}
 	MemoryContextSwitchTo(old);
+}
+
+/* Return how many contacts the rows of a tally are. */
+static int64
+count_contacts(CsTally *tally)
+{
+	int64		previous = 0;
+	int64		n = 0;
+	Datum		value;
+	bool		isnull;
+
+	tuplesort_performsort(tally->contacts);
+	while (cs_tuplesort_getdatum(tally->contacts, &value, &isnull))
+	{
+		if (n == 0 || DatumGetInt64(value) != previous)
+			n++;
+		previous = DatumGetInt64(value);
+	}
+	tuplesort_end(tally->contacts);
+	tally->contacts = NULL;
+	return n;
+}
+
+/* Return a row of the result: what a tally counted, or with no tally that a scan has started. */
+static void
+put_outcome(FunctionCallInfo fcinfo, const char *outcome, int64 rows, CsTally *tally)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Datum		values[6] = {CStringGetTextDatum(outcome), 0, Int64GetDatum(rows)};
+	bool		nulls[6] = {false, true, false, true, true, true};
+
+	if (tally && tally->reason)
+	{
+		nulls[1] = false;
+		values[1] = CStringGetTextDatum(tally->reason);
+	}
+	if (tally && tally->contacts)
+	{
+		nulls[3] = false;
+		values[3] = Int64GetDatum(count_contacts(tally));
+	}
+	if (tally)
+	{
+		nulls[4] = false;
+		values[4] = cs_sql_make_text_array(tally->nkeys, tally->keys);
+	}
+	if (tally && tally->message)
+	{
+		nulls[5] = false;
+		values[5] = CStringGetTextDatum(tally->message);
+	}
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
 /* Count the rows of the source, a page at a time. */
@@ -197,7 +267,7 @@ count_rows(CsDryRun *run, const CsComparer *comparer, CsPages *pages, MemoryCont
 		if (n > 0)
 			cs_row_contact_compare(comparer, n, keys, found);
 		for (int i = 0; i < n; i++)
-			count(run, &found[i]);
+			count(run, keys[i], &found[i]);
 		MemoryContextSwitchTo(old);
 		if (n > 0)
 			after.key = pstrdup(rows[n - 1].key);
@@ -225,7 +295,7 @@ count_missing(CsDryRun *run, CsComparer *comparer, MemoryContext page)
 			cs_row_contact_compare_known(comparer, n, keys, found);
 		for (int i = 0; i < n; i++)
 			if (found[i].pending)
-				count(run, &found[i]);
+				count(run, keys[i], &found[i]);
 		MemoryContextSwitchTo(old);
 		if (n > 0)
 			after = pstrdup(keys[n - 1]);
@@ -362,14 +432,14 @@ static Datum
 scan(FunctionCallInfo fcinfo, CsScanKind kind)
 {
 	CsScanOrder order;
-	CsDryRun	run = {.order = &order,.context = CurrentMemoryContext};
+	CsDryRun	run = {.order = &order,.counts_contacts = true,.context = CurrentMemoryContext};
 	ListCell   *lc;
 
 	InitMaterializedSRF(fcinfo, 0);
 	read_order(fcinfo, kind, &order);
 	if (!order.dry_run)
 	{
-		put_outcome(fcinfo, "started", NULL, begin_scan(&order));
+		put_outcome(fcinfo, "started", begin_scan(&order), NULL);
 		return (Datum) 0;
 	}
 	dry_run(&run);
@@ -380,7 +450,7 @@ scan(FunctionCallInfo fcinfo, CsScanKind kind)
 			CsTally    *tally = lfirst(lc);
 
 			if (tally->difference == difference)
-				put_outcome(fcinfo, outcomes[difference], tally->reason, tally->rows);
+				put_outcome(fcinfo, cs_import_outcomes[difference], tally->rows, tally);
 		}
 	}
 	return (Datum) 0;

@@ -10,6 +10,11 @@
 
 #include "postgres.h"
 
+#include "store/scan_store.h"
+
+/* The words of dry_run, by CsDifference. */
+extern const char *const cs_import_outcomes[CS_DIFFERENCES];
+
 /*
  * Return how many contacts contactsync_reconcile() would send or remove.  Needs
  * an active snapshot.

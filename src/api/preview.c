@@ -25,6 +25,7 @@
 #include "utils/formatting.h"
 #include "utils/timestamp.h"
 
+#include "api/preview.h"
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/text.h"
@@ -258,8 +259,8 @@ append_shell_word(StringInfo out, const char *text)
 	appendStringInfoChar(out, '\'');
 }
 
-static char *
-curl_command(const CsProvider *provider, const CsRequest *request)
+char *
+cs_preview_curl(const CsProvider *provider, const CsRequest *request)
 {
 	StringInfoData out;
 
@@ -353,7 +354,7 @@ contactsync_preview(PG_FUNCTION_ARGS)
 	values[2] = headers_as_jsonb(endpoint->provider, &request);
 	nulls[3] = (request.body.data == NULL);
 	values[3] = nulls[3] ? (Datum) 0 : text_from_utf8(request.body.data);
-	values[4] = text_from_utf8(curl_command(endpoint->provider, &request));
+	values[4] = text_from_utf8(cs_preview_curl(endpoint->provider, &request));
 	values[5] = array_of_contacts(endpoint, batch, false);
 	values[6] = array_of_contacts(endpoint, batch, true);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));

@@ -133,18 +133,6 @@ notice_default_mapping(const CsWatch *watch, const char *server)
 	relation_close(source, NoLock);
 }
 
-static List *
-name_list(ArrayType *array)
-{
-	int			n;
-	char	  **names = cs_sql_text_array(PointerGetDatum(array), &n);
-	List	   *list = NIL;
-
-	for (int i = 0; i < n; i++)
-		list = lappend(list, names[i]);
-	return list;
-}
-
 /* contactsync_watch(source, server, mapping, filter, key, on_delete, always,
  * what cs_schedule_read() reads, and what cs_policy_read() does) */
 Datum
@@ -166,7 +154,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	watch = cs_watch_make(PG_GETARG_OID(0), endpoint,
 						  PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 						  cs_argument_text(fcinfo, 3),
-						  PG_ARGISNULL(4) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(4)),
+						  PG_ARGISNULL(4) ? NIL : cs_argument_names(PG_GETARG_ARRAYTYPE_P(4)),
 						  PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule, NULL);
 	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);

@@ -74,6 +74,15 @@ typedef bool CsUpdateIndexes;
 #define cs_guc_free(pointer)	free(pointer)
 #endif
 
+/* 16 can leave a sorted value where it is. */
+#if PG_VERSION_NUM >= 160000
+#define cs_tuplesort_getdatum(state, value, isnull) \
+	tuplesort_getdatum(state, true, false, value, isnull, NULL)
+#else
+#define cs_tuplesort_getdatum(state, value, isnull) \
+	tuplesort_getdatum(state, true, value, isnull, NULL)
+#endif
+
 /* 17 can also look for a stronger lock. */
 #if PG_VERSION_NUM >= 170000
 #define cs_lock_held(tag, mode)	LockHeldByMe(tag, mode, false)

@@ -221,6 +221,7 @@ compare_contact(const CsComparer *comparer, const CsRowContact *current, const c
 	{
 		result->difference = CS_IS_REFUSED;
 		result->reason = failed->reason;
+		result->message = failed->message;
 	}
 	else
 	{
@@ -229,11 +230,13 @@ compare_contact(const CsComparer *comparer, const CsRowContact *current, const c
 	}
 }
 
-static void
-compare_row(const CsComparer *comparer, const CsRowContact *current, const char *key,
-			const CsFailed *failed, CsComparison *result)
+/* Compare a row that was read with what was last synced. */
+void
+cs_row_contact_judge(const CsComparer *comparer, const CsRowContact *current, const char *key,
+					 const CsFailed *failed, CsComparison *result)
 {
 	memset(result, 0, sizeof(CsComparison));
+	result->upsert_key = current->contact ? current->upsert_key : NULL;
 	if (current->later)
 	{
 		/* the reader tries again, or gives it up */
@@ -246,14 +249,16 @@ compare_row(const CsComparer *comparer, const CsRowContact *current, const char 
 	{
 		result->difference = CS_IS_INVALID;
 		result->reason = current->refusal->reason;
+		result->message = cs_text_from_utf8(current->refusal->message);
 		result->pending = !failed->found || strcmp(failed->reason, result->reason) != 0 ||
 			failed->message == NULL ||
-			strcmp(failed->message, cs_text_from_utf8(current->refusal->message)) != 0;
+			strcmp(failed->message, result->message) != 0;
 	}
 	else if (current->row.found && !comparer->finds_missing_later &&
 			 comparer->watch->on_delete != CS_ON_DELETE_IGNORE)
 	{
 		result->difference = CS_IS_GONE;
+		result->upsert_key = current->row.upsert_key;
 		result->pending = true;
 	}
 	else
@@ -272,7 +277,7 @@ compare_read(const CsComparer *comparer, int n, char **keys, const CsFailed *fai
 
 	cs_row_contact_read(comparer->source, comparer->watch, comparer->endpoint, n, keys, current);
 	for (int i = 0; i < n; i++)
-		compare_row(comparer, &current[i], keys[i], &failed[i], &result[i]);
+		cs_row_contact_judge(comparer, &current[i], keys[i], &failed[i], &result[i]);
 }
 
 /*
@@ -358,6 +363,7 @@ cs_row_contact_compare_known(const CsComparer *comparer, int n, char **keys, CsC
 		bool		there = current[i].contact || current[i].refusal;
 
 		result[i].difference = there ? CS_IS_UNCHANGED : CS_IS_GONE;
+		result[i].upsert_key = current[i].row.found ? current[i].row.upsert_key : NULL;
 		result[i].pending = !there;
 	}
 }

@@ -14,6 +14,7 @@
 #include "provider/contact.h"
 #include "provider/endpoint.h"
 #include "store/contact_state.h"
+#include "store/failure.h"
 #include "store/row_state.h"
 #include "store/scan_store.h"
 #include "store/watch.h"
@@ -42,6 +43,8 @@ typedef struct CsComparison
 {
 	CsDifference difference;
 	const char *reason;			/* of INVALID and REFUSED: a CS_REASON_ word */
+	const char *message;		/* ... and what was said of it, or NULL */
+	const char *upsert_key;		/* of the contact that it is, or was; or NULL */
 	bool		pending;		/* it has to be queued, to be sent or to have
 								 * its failure stored or cleared */
 } CsComparison;
@@ -61,6 +64,8 @@ typedef struct CsComparer
 										 * cs_row_contact_compare_known() */
 } CsComparer;
 
+extern void cs_row_contact_judge(const CsComparer *comparer, const CsRowContact *current, const char *key,
+								 const CsFailed *failed, CsComparison *result);
 extern void cs_row_contact_compare(const CsComparer *comparer, int n, char **keys, CsComparison *result);
 
 extern int	cs_row_contact_next_known(const CsWatch *watch, const char *after, int limit, char **keys);

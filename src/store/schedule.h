@@ -20,6 +20,8 @@
 typedef struct CsSchedule
 {
 	bool		poll;			/* instead of triggers */
+	bool		only_reads;		/* ... but nothing is polled: rows are only
+								 * read */
 	const char *poll_column;
 	Interval   *poll_every;
 	Interval   *poll_overlap;

@@ -168,7 +168,7 @@ find_key(Relation source, List *wanted)
  * its rows cannot be checked, so it is taken for granted.
  */
 static List *
-find_polled_key(Relation source, List *wanted)
+find_polled_key(Relation source, List *wanted, const char *argument)
 {
 	char		kind = source->rd_rel->relkind;
 
@@ -178,8 +178,8 @@ find_polled_key(Relation source, List *wanted)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" has no primary key", RelationGetRelationName(source)),
-				 errhint("Name the columns that identify a row: key => '{id}'.")));
-	check_columns(source, wanted, "key");
+				 errhint("Name the columns that identify a row: %s => '{id}'.", argument)));
+	check_columns(source, wanted, argument);
 	return wanted;
 }
 
@@ -229,7 +229,7 @@ check_kind(Relation source, bool polled)
 
 /* Raise an error unless the current user may watch the relation. */
 static void
-check_rights(Relation source, bool polled)
+check_rights(Relation source, bool polled, bool only_read)
 {
 	Oid			relid = RelationGetRelid(source);
 	const char *missing = NULL;
@@ -243,6 +243,7 @@ check_rights(Relation source, bool polled)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for table %s", RelationGetRelationName(source)),
+				 only_read ? errdetail("To read it takes the privilege SELECT on it.") :
 				 polled ? errdetail("To poll it takes the privilege SELECT on it.") :
 				 errdetail("To watch a table takes the privileges SELECT and TRIGGER on it."),
 				 errhint("GRANT %s ON %s TO %s.", missing,
@@ -316,10 +317,12 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", source)));
 	check_kind(rel, schedule->poll);
-	check_rights(rel, schedule->poll);
-	if (schedule->poll)
+	check_rights(rel, schedule->poll, schedule->only_reads);
+	if (schedule->poll && !schedule->only_reads)
+	{
 		check_poll_column(rel, schedule->poll_column);
-	watch->poll_column = schedule->poll ? pstrdup(schedule->poll_column) : NULL;
+		watch->poll_column = pstrdup(schedule->poll_column);
+	}
 	watch->source = source;
 	watch->alias = pstrdup(alias ? alias : RelationGetRelationName(rel));
 	watch->owner = GetUserId();
@@ -351,7 +354,7 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		watch->filter = pstrdup(filter);
 	}
 
-	key = schedule->poll ? find_polled_key(rel, key) : find_key(rel, key);
+	key = schedule->poll ? find_polled_key(rel, key, schedule->only_reads ? "key_columns" : "key") : find_key(rel, key);
 	watch->keys = palloc(list_length(key) * sizeof(char *));
 	foreach(lc, key)
 		watch->keys[watch->nkeys++] = lfirst(lc);

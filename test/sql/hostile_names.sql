@@ -103,6 +103,10 @@ f	SELECT contactsync_touch({schema.table:}, {server:}, ARRAY[{label:}, '1'], ARR
 f	SELECT contactsync_trace({server:}, {email:})
 f	SELECT contactsync_trace_row({schema.table:}, {server:}, ARRAY[{label:}, '1'])
 f	SELECT contactsync_preview({server:}, jsonb_build_object('email', 'jane@example.com', 'external_id', {label:}))
+f	SELECT contactsync_preview({schema.table:}, {server:}, ARRAY[ARRAY[{label:}, '1'], ARRAY['a', '2']])
+f	SELECT contactsync_suggest({schema.table:}, {server:})
+f	SELECT contactsync_suggest({schema.parent:}, {server:})
+f	SET search_path = {schema}, "$user", public; SELECT contactsync_try(quote_ident({table:})::regclass, {server:}, mapping({table:}, 'address'), filter => quote_ident({address:}) || ' <> ' || quote_literal({label:})); RESET search_path
 f	SELECT contactsync_judge({server:}, 422, jsonb_build_object('x-header', {label:}), {label:}, jsonb_build_object('email', 'jane@example.com', 'external_id', {label:}))
 f	SELECT contactsync_retry({schema.table:}, {server:}), contactsync_retry({server:}), contactsync_retry_reason({server:}, {label:})
 f	SELECT contactsync_ignore(array_agg(id)) FROM contactsync.failures

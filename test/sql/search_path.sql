@@ -118,6 +118,10 @@ SELECT contactsync_stats_reset();
 SELECT pg_catalog.format('SELECT %L AS view, pg_catalog.max(v::pg_catalog.text) IS NULL AS empty FROM contactsync.%I v', relname, relname)
 FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) 'contactsync'::regnamespace AND relkind OPERATOR(pg_catalog.=) 'v'
 ORDER BY relname \gexec
+SELECT contactsync_suggest('public.prospects', 'mail');
+SELECT contactsync_suggest_mapping('public.prospects', 'mail');
+SELECT key, outcome, difference FROM contactsync_try('public.prospects', 'mail', '{"email": "email"}');
+SELECT key, outcome, difference FROM contactsync_preview('public.customers', 'mail', ARRAY[1, 8]);
 SELECT contactsync_pause('public.customers', 'mail');
 SELECT contactsync_resume('public.customers', 'mail');
 SELECT contactsync_alter_watch('public.customers', 'mail', on_delete => 'ignore');

@@ -37,7 +37,8 @@ sub type
 type('postgres', $_) foreach @tour;
 
 like($output, qr/^POST\|\S+\/contacts\/bulk\|\{"contacts":\[\{"email":"jane\@example\.com"/m, 'the preview shows the request');
-like($output, qr/^new\|\|1$/m, 'the dry run counts the rows to import');
+like($output, qr/^4\|new\|\|claimed if the provider does not know the person\|\{"contacts":\[\{"email":"amy\@example\.com"/m, 'also for a row');
+like($output, qr/^new\|\|1\|1\|\{4\}\|$/m, 'the dry run counts the rows to import');
 like($output, qr/^mailingcore\|customers\|idle\|0\|[34]\|1$/m, 'status before the row is fixed; John may have been sent twice');
 like($output, qr/^3\|invalid_email\|/m, 'the failure is listed');
 like($output, qr/^john\@example\.com\|\{.*"plan": "PRO"/m, 'what the provider has can be selected');

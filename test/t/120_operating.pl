@@ -137,10 +137,11 @@ section('Contacts are missing at the provider', sub {
 	my $answer = type();
 	like($answer, qr/\|customers\|1\|synced\|/, 'contactsync_find() shows the history of a contact');
 	like($answer, qr/^99\|invalid_email\|/m, 'failures shows the failed contact');
+	like($answer, qr/^1\|unchanged\|\|\|\n99\|invalid\|.*\n100\|gone\|/m, 'the preview says what is sent of rows');
 	$answer = type();
 	like($answer, qr/^contacts\|10\|7\|differs\|/m, 'contactsync_verify() counts the missing contacts');
 	like($answer, qr/^contact\|$_\|\|differs\|HTTP 404/m, "it has no $_") foreach 2, 3, 5;
-	like(type(), qr/^new\|\|10$/m, 'the dry run counts the rows that were never sent');
+	like(type(), qr/^new\|\|10\|10\|/m, 'the dry run counts the rows that were never sent');
 	is(count()->{contacts}, 17, 'the import sends them');
 	is(type(), 2, 'contactsync_touch() counts the rows');
 	is(count()->{contacts}, 19, 'the touched rows are sent');
@@ -232,7 +233,7 @@ section('We restored a backup', sub {
 	sql(q{CALL contactsync_wait('mail')});
 	like(remote(), qr/^1 queued,2 newer,3 newer,4 free/, 'after contactsync_resume() it sends the queued changes');
 	my $answer = type();
-	like($answer, qr/^changed\|\|\d+$/m, 'the dry run counts the rows to send');
+	like($answer, qr/^changed\|\|(\d+)\|\1\|/m, 'the dry run counts the rows to send');
 	like($answer, qr/^idle\|0\|0$/m, 'the server is idle after the reconciliation');
 	is(remote(), local_rows(), 'the provider has all rows');
 });
@@ -264,7 +265,7 @@ section('An import is held by the guard', sub {
 	like(sql(q{SELECT hint FROM contactsync.status}), qr/SELECT contactsync_resume\('customers', 'mail', automations => 'paused'\);/, 'the hint names the same command');
 	type();
 	is(count('caramel')->{contacts}, 15, 'delivery continues after contactsync_resume()');
-	like(type(), qr/^new\|\|5$/m, 'the dry run counts the rows to import');
+	like(type(), qr/^new\|\|5\|5\|/m, 'the dry run counts the rows to import');
 	is(count('caramel')->{contacts}, 20, 'the import sends them');
 });
 

@@ -21,13 +21,15 @@ my $sandbox = start_sandbox();
 $node->safe_psql('postgres', PostgreSQL::Test::Utils::slurp_file("$top/test/demo/servers.sql"),
 	extra_params => [ '-v', 'sandbox=' . $sandbox->url ]);
 
-# Type the blocks of a section; return the output of the last one.
+# Type the next block of a section, or with no number all that are left; return the output of the last one.
 sub type
 {
-	my ($title) = @_;
+	my ($title, $only) = @_;
 	my ($stdout, $stderr);
+	my @now = splice @{ $blocks{$title} }, 0, defined $only ? 1 : scalar @{ $blocks{$title} };
 
-	foreach my $block (@{ delete $blocks{$title} })
+	delete $blocks{$title} if !@{ $blocks{$title} };
+	foreach my $block (@now)
 	{
 		my $code = $node->psql('postgres', $block, stdout => \$stdout, stderr => \$stderr, on_error_stop => 1);
 		my ($first) = $block =~ /^(.{1,60})/;
@@ -47,7 +49,14 @@ sub sent
 }
 
 type('');
-my ($mapping) = type('Suggestions') =~ /(.*)/;
+type('Suggestions');
+my ($tried, $filtered) = (type('See it before it happens', 0), type('See it before it happens', 0));
+like($tried, qr/^1\|new\|\|\|\{.*"external_id": "1".*\|claimed if the provider does not know the person\|POST\|http.*\n2\|invalid\|invalid_email\|.*no @/m,
+	'rows can be tried before they are sent');
+like($tried, qr/^2\|filtered\|$/m, 'with a filter, too');
+like($filtered, qr/^1\|new\|\|.*\|it was never sent\|\n2\|invalid\|/m, 'and with the mapping in use');
+is($sandbox->count('mailingcore')->{requests}, 0, 'which sends nothing');
+type('Consent');
 my $contact = sent('mailingcore');
 is($contact->{externalId}, 1, 'the suggested mapping is sent');
 ok($contact->{optIn}, 'and consent that was mapped');
