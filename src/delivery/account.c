@@ -472,6 +472,14 @@ cs_account_ready_at(const CsAccount *account, double now)
 		cs_account_free_slots(account, at) > 0 ? at : DBL_MAX;
 }
 
+/* May contacts be read, beside those in memory?  One to probe with always may. */
+bool
+cs_account_has_room(const CsAccount *account)
+{
+	return cs_account_is_probing(account) ||
+		cs_room_for_contacts(account->removals->changes.room, account->contact_bytes) > 0;
+}
+
 /* May a lane have a change to read now? */
 bool
 cs_account_has_changes(const CsAccount *account, double now)

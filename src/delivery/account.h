@@ -118,6 +118,8 @@ typedef struct CsAccount
 	double		removals_at;	/* when they are looked for again */
 	TimestampTz removal_cutoff; /* of those that left until then all rows are
 								 * being waited for; 0: none */
+	int64		contact_bytes;	/* of contacts that were read and have no
+								 * stored outcome */
 	int			next_lane;		/* index of the lane to be asked first */
 	bool		busy;			/* as stored: calls may be under way */
 	TimestampTz stale_before;	/* what was synced earlier is not trusted */
@@ -182,6 +184,7 @@ extern void cs_account_let_probe(CsAccount *account, double now);
 extern bool cs_account_is_probing(const CsAccount *account);
 extern int	cs_account_free_slots(const CsAccount *account, double now);
 extern double cs_account_ready_at(const CsAccount *account, double now);
+extern bool cs_account_has_room(const CsAccount *account);
 extern bool cs_account_has_changes(const CsAccount *account, double now);
 
 #endif							/* CS_DELIVERY_ACCOUNT_H */

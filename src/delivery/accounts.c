@@ -122,9 +122,14 @@ cs_accounts_publish(const List *accounts)
 
 		cs_account_publish(account);
 		foreach(other, account->lanes)
-			if (((CsLane *) lfirst(other))->waiting_since != 0 &&
-				cs_clock_now() > ((CsLane *) lfirst(other))->waits_until)
-			cs_lane_wait_is_over(lfirst(other));
+		{
+			CsLane	   *lane = lfirst(other);
+
+			if (lane->waiting_since != 0 && cs_clock_now() > lane->waits_until)
+				cs_lane_wait_is_over(lane);
+			cs_change_empty_set(&lane->changes);
+		}
+		cs_change_empty_set(&account->removals->changes);
 	}
 }
 
@@ -135,6 +140,8 @@ lanes_ready_at(CsAccount *account, double now)
 	double		at;
 	ListCell   *lc;
 
+	if (!cs_account_has_room(account))
+		return DBL_MAX;
 	at = Min(cs_scan_ready_at(account, now), cs_removal_ready_at(account, now));
 	foreach(lc, account->lanes)
 		at = Min(at, cs_lane_ready_at(lfirst(lc), now));

@@ -26,6 +26,9 @@
 #include "base/sql.h"
 #include "delivery/change.h"
 
+/* What so many changes took is kept for others. */
+#define FEW_CHANGES		100
+
 typedef struct CsChangeSlot
 {
 	const char *key;
@@ -47,17 +50,26 @@ typedef struct CsChangeSlot
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-/* Initialize a set without changes; what it holds is allocated in the context. */
+static void
+create_tables(CsChangeSet *set)
+{
+	set->by_key = changeset_create(set->context, 256, NULL);
+	set->rows = cs_read_row_create(set->context);
+	set->most = 0;
+}
+
+/* Initialize a set without changes; what it holds is allocated in a child of the context. */
 void
-cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *locks,
+cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *locks, CsRoom *room,
 					 MemoryContext context)
 {
 	memset(set, 0, sizeof(CsChangeSet));
 	set->lane = lane;
 	set->locks = locks;
-	set->context = context;
-	set->by_key = changeset_create(context, 256, NULL);
-	set->rows = cs_read_row_create(context);
+	set->room = room;
+	room->nlanes++;
+	set->context = AllocSetContextCreate(context, "contactsync changes", ALLOCSET_DEFAULT_SIZES);
+	create_tables(set);
 	dlist_init(&set->pending);
 	dlist_init(&set->postponed);
 	dlist_init(&set->sent_ahead);
@@ -176,13 +188,13 @@ cs_change_release_locks(CsChange *change)
  */
 
 /*
- * How many more keys may be held in memory.  A key that is changed again and
- * again is one change with many queue rows, so both are bounded.
+ * How many more keys may be held in memory; "needed": so many in any case.  A key that
+ * is changed again and again is one change with many queue rows, so both are bounded.
  */
 int
-cs_change_room(const CsChangeSet *set)
+cs_change_room(const CsChangeSet *set, int needed)
 {
-	return cs_max_pending - Max(set->nchanges, cs_read_row_count(set->rows));
+	return cs_room_for_changes(set->room, Max(set->nchanges, cs_read_row_count(set->rows)), needed);
 }
 
 /* The change of a key, or NULL. */
@@ -211,6 +223,8 @@ cs_change_make(CsChangeSet *set, const char *key, bool *found)
 	make_pending(change, false);
 	change->arrived = change->sequence;
 	set->nchanges++;
+	set->most = Max(set->most, set->nchanges);
+	set->room->nchanges++;
 	return change;
 }
 
@@ -402,6 +416,7 @@ cs_change_finish(CsChange *change)
 	pfree(change->key);
 	pfree(change);
 	set->nchanges--;
+	set->room->nchanges--;
 }
 
 /*
@@ -471,6 +486,16 @@ drop_unless_active(CsChange *change, void *arg)
 		drop(change);
 }
 
+/* Give back the memory of many changes that have ended, if nothing else is in it. */
+void
+cs_change_empty_set(CsChangeSet *set)
+{
+	if (set->nchanges > 0 || set->most < FEW_CHANGES || !cs_read_row_is_empty(set->rows))
+		return;
+	MemoryContextReset(set->context);
+	create_tables(set);
+}
+
 /*
  * Close the set: its lane is no more.  The changes that are ACTIVE end when their
  * calls do.
@@ -478,6 +503,7 @@ drop_unless_active(CsChange *change, void *arg)
 void
 cs_change_close_set(CsChangeSet *set)
 {
+	set->room->nlanes -= !set->closed;
 	set->closed = true;
 	cs_change_visit(set, drop_unless_active, NULL);
 	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, PG_UINT64_MAX);

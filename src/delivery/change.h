@@ -19,6 +19,7 @@
 #include "delivery/identity_lock.h"
 #include "delivery/read_batch.h"
 #include "delivery/read_row.h"
+#include "delivery/room.h"
 #include "provider/contact.h"
 #include "store/consent.h"
 #include "store/queue.h"
@@ -57,10 +58,12 @@ typedef struct CsChangeSet
 {
 	struct CsLane *lane;
 	CsIdentityLocks *locks;
-	MemoryContext context;
+	CsRoom	   *room;
+	MemoryContext context;		/* of what is emptied when nothing is left */
 	struct changeset_hash *by_key;
 	CsReadRows *rows;			/* queue rows that still have a change here */
 	int			nchanges;
+	int			most;			/* of these, since "context" was emptied */
 	bool		closed;			/* the lane is no more */
 	dlist_head	pending;		/* PENDING, in the order of reading */
 	dlist_head	postponed;		/* PENDING, but with a not_before */
@@ -180,9 +183,9 @@ typedef struct CsChange
 } CsChange;
 
 extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *locks,
-								 MemoryContext context);
+								 CsRoom *room, MemoryContext context);
 
-extern int	cs_change_room(const CsChangeSet *set);
+extern int	cs_change_room(const CsChangeSet *set, int needed);
 extern CsChange *cs_change_find(const CsChangeSet *set, const char *key);
 extern CsChange *cs_change_make(CsChangeSet *set, const char *key, bool *found);
 extern void cs_change_visit(CsChangeSet *set, void (*visit) (CsChange *change, void *arg),
@@ -202,6 +205,7 @@ extern void cs_change_set_aside(CsChange *change);
 
 extern void cs_change_release_lock(CsChange *change, int slot);
 extern void cs_change_release_locks(CsChange *change);
+extern void cs_change_empty_set(CsChangeSet *set);
 extern void cs_change_close_set(CsChangeSet *set);
 extern void cs_change_drop_set(CsChangeSet *set);
 

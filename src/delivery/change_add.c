@@ -9,6 +9,7 @@
 
 #include "common/hashfn.h"
 #include "utils/hsearch.h"
+#include "utils/memutils.h"
 
 #include "base/settings.h"
 #include "delivery/change_add.h"
@@ -74,7 +75,7 @@ set_direct(CsChange *change, Jsonb *contact)
 static bool
 is_recent(CsChangeSet *set, const char *key)
 {
-	HASHCTL		ctl = {.keysize = sizeof(uint64),.entrysize = sizeof(uint64),.hcxt = set->context};
+	HASHCTL		ctl = {.keysize = sizeof(uint64),.entrysize = sizeof(uint64),.hcxt = MemoryContextGetParent(set->context)};
 	uint64		hash = hash_bytes_extended((const unsigned char *) key, strlen(key), 0);
 	bool		found;
 

@@ -117,6 +117,10 @@ read_states(const CsLane *lane, int n, CsItem *items)
 			cs_contact_state_read(lane->endpoint_id, 1, &items[i].row.upsert_key, &items[i].left);
 		cs_twin_read(lane->endpoint_id, &items[i]);
 	}
+	pfree(row_keys);
+	pfree(keys);
+	pfree(rows);
+	pfree(known);
 }
 
 /* The transaction since which the row says no; 0: it does not, or that is not known. */
@@ -185,6 +189,7 @@ read_people(const CsAccount *account, int n, CsItem *items)
 	cs_person_read(&account->consents, account->endpoint, n, contacts, upsert_keys, people);
 	for (int i = 0; i < n; i++)
 		items[i].person = people[i];
+	pfree(people);
 }
 
 /* Is what a row stored of itself true already? */
@@ -453,5 +458,10 @@ cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
 	MemoryContextSwitchTo(read_batch->context);
 	for (int i = 0; i < nkept; i++)
 		changes[i] = kept[i]->change;
+	/* what they name is kept with the contacts */
+	if (n > 0)
+		pfree(items[0].now->rows);
+	pfree(items);
+	pfree(kept);
 	return nkept;
 }

@@ -91,7 +91,7 @@ add_lane(CsDefinitions *definitions, CsAccount *account, CsWatch *watch, uint64 
 	CsLane	   *lane;
 
 	MemoryContextSwitchTo(account->context);
-	lane = cs_lane_create(account, account->id, watch, definitions->locks);
+	lane = cs_lane_create(account, account->id, watch, definitions->locks, definitions->room);
 	lane->budget = watch ? account->budget : NULL;
 	lane->unconfirmed_below = unconfirmed_below;
 	account->lanes = lappend(account->lanes, lane);
@@ -103,7 +103,7 @@ static void
 add_removals(CsDefinitions *definitions, CsAccount *account)
 {
 	MemoryContextSwitchTo(account->context);
-	account->removals = cs_lane_create(account, account->id, NULL, definitions->locks);
+	account->removals = cs_lane_create(account, account->id, NULL, definitions->locks, definitions->room);
 	account->removals->removals = account->removals->exhausted = true;
 }
 

@@ -23,6 +23,7 @@ typedef struct CsDefinitions
 	CsHttp	   *http;
 	CsSettlement *settlement;
 	CsIdentityLocks *locks;
+	CsRoom	   *room;
 
 	int			only;			/* the account of this endpoint; 0: all that
 								 * no other session delivers to */

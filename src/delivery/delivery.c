@@ -108,7 +108,7 @@ cs_delivery_open(const CsTransactions *transactions, int only)
 	delivery->definitions = (CsDefinitions)
 	{
 		.context = context,.http = delivery->http,.settlement = delivery->settlement,
-			.locks = cs_identity_lock_create(context),.only = only
+			.locks = cs_identity_lock_create(context),.room = palloc0(sizeof(CsRoom)),.only = only
 	};
 	MemoryContextSwitchTo(old);
 	return delivery;
@@ -528,7 +528,10 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 	if (wait == 0 || cs_http_in_flight(delivery->http) > 0)
 		delivery->active_at = now;
 	else if (now - delivery->active_at > IDLE_SECONDS)
+	{
 		store_idle(delivery);
+		cs_room_give_back(delivery->definitions.room);
+	}
 	else if (cs_accounts_any_idle_but_busy(delivery->definitions.accounts))
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);
 	if (quiet_until < DBL_MAX)

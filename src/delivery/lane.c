@@ -38,7 +38,8 @@
  * direct upserts, belongs to the lane from now on.
  */
 CsLane *
-cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatch *watch, CsIdentityLocks *locks)
+cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatch *watch, CsIdentityLocks *locks,
+			   CsRoom *room)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync lane",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -54,7 +55,7 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatch *watch, CsIde
 	lane->cursor.context = context;
 	lane->cursor.position.id = PG_INT64_MIN;
 	lane->read_size = FIRST_READ;
-	cs_change_create_set(&lane->changes, lane, locks, context);
+	cs_change_create_set(&lane->changes, lane, locks, room, context);
 	cs_guard_create(&lane->guard, watch);
 	lane->broken = lane->source_error = watch && watch->broken; /* until it can be read */
 	return lane;
@@ -145,7 +146,7 @@ begin_again(CsLane *lane)
 void
 cs_lane_load(CsLane *lane)
 {
-	int			room = cs_change_room(&lane->changes);
+	int			room = cs_change_room(&lane->changes, lane->needed);
 	CsQueueRow *rows;
 	CsQueuePosition *markers;
 	int			nmarkers = 0;
@@ -185,7 +186,7 @@ cs_lane_ready_at(const CsLane *lane, double now)
 	if (lane->paused || lane->guard.closed)
 		return DBL_MAX;
 	at = cs_change_ready_at(&lane->changes);
-	if (at == 0 || (!lane->exhausted && cs_change_room(&lane->changes) > 0))
+	if (at == 0 || (!lane->exhausted && cs_change_room(&lane->changes, lane->needed) > 0))
 		at = now;
 	if (at == DBL_MAX)
 		return at;

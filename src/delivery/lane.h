@@ -37,6 +37,7 @@ typedef struct CsLane
 	uint64		unconfirmed_below;	/* rows of earlier transactions may have
 									 * been sent before a crash */
 	CsChangeSet changes;
+	int			needed;			/* changes that the bulk guard has to see */
 
 	double		not_before;		/* nothing is read before */
 	CsBudget   *budget;			/* of the role whose code reads rows; NULL:
@@ -56,6 +57,7 @@ typedef struct CsLane
 	CsGuard		guard;
 
 	int			read_size;		/* rows to read at a time, by their size */
+	int64		row_bytes;		/* that a row took which was read */
 	int			max_read;		/* the same after a timeout; 0: no limit */
 	bool		has_failures;	/* there may be rows in contactsync.failure */
 
@@ -67,7 +69,7 @@ typedef struct CsLane
 } CsLane;
 
 extern CsLane *cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatch *watch,
-							  CsIdentityLocks *locks);
+							  CsIdentityLocks *locks, CsRoom *room);
 extern void cs_lane_use_watch(CsLane *lane, CsWatch *watch);
 extern void cs_lane_start_anew(CsLane *lane);
 extern void cs_lane_close(CsLane *lane);

@@ -55,6 +55,13 @@ cs_read_row_count(const CsReadRows *rows)
 	return (int) rows->by_position->members - rows->nidle;
 }
 
+/* Is nothing kept of any row? */
+bool
+cs_read_row_is_empty(const CsReadRows *rows)
+{
+	return rows->by_position->members == 0;
+}
+
 /* Return the row at that position, added without changes unless it was found. */
 CsReadRow *
 cs_read_row_add(CsReadRows *rows, CsQueuePosition position, bool *found)

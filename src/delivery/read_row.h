@@ -33,6 +33,7 @@ typedef struct CsReadRows CsReadRows;
 
 extern CsReadRows *cs_read_row_create(MemoryContext context);
 extern int	cs_read_row_count(const CsReadRows *rows);
+extern bool cs_read_row_is_empty(const CsReadRows *rows);
 extern CsReadRow *cs_read_row_add(CsReadRows *rows, CsQueuePosition position, bool *found);
 extern void cs_read_row_set_aside(CsReadRows *rows, CsReadRow *row, const char *key);
 extern bool cs_read_row_is_aside(const CsReadRow *row, const char *key);

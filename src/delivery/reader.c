@@ -33,8 +33,8 @@
 #define MAX_READ		2000
 #define READ_BYTES		(8 * 1024 * 1024)
 
-/* Text of the contacts that are read before any of them is sent: this bounds
- * what is in flight however large the rows are. */
+/* What the contacts may take that are read before any of them is sent, however large the
+ * rows are. */
 #define READ_AHEAD_BYTES	(16 * 1024 * 1024)
 
 /* Each read that times out, or waits for a lock, holds up everybody, so the row that
@@ -276,6 +276,12 @@ read_halving(CsReadJob *job, int n, CsChange **changes, CsSourceRow *rows)
 	memset(changes, 0, n * sizeof(CsChange *));
 }
 
+static CsReadBatch *
+create_batch(CsLane *lane)
+{
+	return cs_read_batch_create(lane->context, lane->changes.room, &lane->account->contact_bytes);
+}
+
 /*
  * Whether watches fit their tables
  */
@@ -291,7 +297,7 @@ check_lane(CsLane *lane, double now)
 	if (lane->source && !lane->broken && cs_source_row_is_valid(lane->source))
 		return;
 	cs_lane_close(lane);
-	job.read_batch = cs_read_batch_create(lane->context);
+	job.read_batch = create_batch(lane);
 	result = try_to_read(&job, 0, NULL, NULL);
 	if (result == CS_TRY_OK)
 		repair_lane(lane);
@@ -329,6 +335,7 @@ adapt_read_size(CsLane *lane, int n, Size bytes)
 {
 	Size		fitting = (Size) n * READ_BYTES / Max(bytes, 1);
 
+	lane->row_bytes = bytes / n;
 	lane->read_size = Max(Min(fitting, (Size) lane->read_size * 4), 1);
 	lane->read_size = Min(lane->read_size, MAX_READ);
 }
@@ -346,7 +353,7 @@ read_changes(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement, 
 	CsSourceRow *rows;
 	int			kept;
 
-	job.read_batch = cs_read_batch_create(lane->context);
+	job.read_batch = create_batch(lane);
 	old = MemoryContextSwitchTo(job.read_batch->context);
 	rows = palloc0(n * sizeof(CsSourceRow));
 	if (lane->removals)
@@ -362,7 +369,7 @@ read_changes(CsLane *lane, int n, CsChange **changes, CsSettlement *settlement, 
 	if (lane->waits_for_table && lane->source && job.without_rows != CS_TRY_LATER)
 		cs_lane_wait_is_over(lane);
 	MemoryContextSwitchTo(old);
-	adapt_read_size(lane, n, MemoryContextMemAllocated(job.read_batch->context, true));
+	adapt_read_size(lane, n, cs_read_batch_weigh(job.read_batch));
 
 	/*
 	 * one user for each change that is kept, until the caller has it in a
@@ -384,8 +391,11 @@ read_lane(CsLane *lane, int wanted, int64 *room, CsChange **changes, CsSettlemen
 	while (n < wanted && *room > 0)
 	{
 		int			limit = Min(wanted - n, lane->read_size);
-		int			before = n;
+		int64		before = lane->account->contact_bytes;
 		int			active = 0;
+
+		if (lane->row_bytes > 0)
+			limit = Min(limit, Max(*room / lane->row_bytes, 1));
 
 		if (lane->max_read)
 			limit = Min(limit, lane->max_read);
@@ -394,8 +404,7 @@ read_lane(CsLane *lane, int wanted, int64 *room, CsChange **changes, CsSettlemen
 		if (active == 0)
 			break;
 		n += read_changes(lane, active, changes + n, settlement, now);
-		for (int i = before; i < n; i++)
-			*room -= changes[i]->contact->size;
+		*room -= lane->account->contact_bytes - before;
 	}
 	return n;
 }
@@ -411,6 +420,8 @@ load_lane(CsLane *lane, double now)
 
 	if (lane->exhausted)
 		return;
+	lane->needed = cs_guard_risk(lane->account->endpoint, lane->watch) ?
+		cs_guard_limit(lane->account->endpoint) + 1 : 0;
 	cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
 	cs_lane_load(lane);
@@ -435,10 +446,11 @@ cs_reader_read(CsAccount *account, int wanted, CsChange **changes, CsSettlement 
 			   double now)
 {
 	int			nlanes = list_length(account->lanes);
-	int64		room = READ_AHEAD_BYTES;
+	int64		room = cs_room_for_contacts(account->removals->changes.room, account->contact_bytes);
 	ListCell   *lc;
 	int			n = 0;
 
+	room = Max(Min(room, READ_AHEAD_BYTES), 1);
 	/* what one transaction changed in several sources is known together */
 	foreach(lc, account->lanes)
 	{

@@ -122,7 +122,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 	CsChange  **changes;
 	int			n = 0;
 
-	if (calls == 0 ||
+	if (calls == 0 || !cs_account_has_room(account) ||
 		(!cs_account_has_changes(account, now) && cs_removal_ready_at(account, now) > now))
 		return;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading changes");
@@ -154,7 +154,7 @@ run_scans(CsDelivery *delivery, CsAccount *account, double now)
 	int			calls = Min(cs_account_free_slots(account, now), cs_pace_available(&account->pace, now));
 	bool		queued;
 
-	if (calls == 0 || (cs_account_is_probing(account) && !dlist_is_empty(&account->ready)) ||
+	if (calls == 0 || !cs_account_has_room(account) || (cs_account_is_probing(account) && !dlist_is_empty(&account->ready)) ||
 		cs_scan_ready_at(account, now) > now || cs_account_has_changes(account, now))
 		return false;
 	pgstat_report_activity(STATE_RUNNING, "contactsync: comparing rows");

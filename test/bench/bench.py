@@ -14,6 +14,7 @@ import urllib.request
 import psycopg2
 
 import pace
+import resources
 import soak
 
 SANDBOX = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "sandbox")
@@ -33,6 +34,7 @@ class Bench:
         self.port = int(re.search(r":(\d+)", self.sandbox.stdout.readline()).group(1))
         self.db = self.connect()
         self.last = 0
+        self.failed = False
         self.run("CREATE EXTENSION contactsync")
 
     def connect(self):
@@ -262,6 +264,10 @@ class Bench:
         """Show whether what is used stays flat while the server is busy; not one of the parts that run by default."""
         soak.Soak(self).run()
 
+    def resources(self, *parts):
+        """Show whether what the worker takes is bounded and flat, in these parts or in all; not one of those that run by default."""
+        self.failed |= not resources.Resources(self).run(parts or resources.PARTS)
+
 
 def cpu_seconds(pid):
     """Return the CPU time that a process has used."""
@@ -289,14 +295,25 @@ def main():
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rate", type=int, default=3000)
     parser.add_argument("--soak-seconds", type=int, default=3600)
+    parser.add_argument("--answers", type=int, default=100)
+    parser.add_argument("--servers", type=int, default=1000)
+    parser.add_argument("--server-rows", type=int, default=1000)
+    parser.add_argument("--server-rounds", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=100_000)
+    parser.add_argument("--backlog", type=int, default=10_000_000)
+    parser.add_argument("--verbose", action="store_true")
     parser.add_argument("parts", nargs="*", default=[])
     args = parser.parse_args()
     bench = Bench(args)
     try:
         for part in args.parts or ["capture", "update", "deliver", "scan", "latency", "trickle", "pace"]:
-            getattr(bench, part)()
+            if part in resources.PARTS:
+                bench.resources(part)
+            else:
+                getattr(bench, part)()
     finally:
         bench.sandbox.terminate()
+    return 1 if bench.failed else 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
 # Measure the performance of capture and delivery in one run, as ratios and rates.
 #
-# usage: test/bench/run.sh [--rounds N] [--rows N] [--rate N] [--soak-seconds N] [PART ...]
+# usage: test/bench/run.sh [--rounds N] [--rows N] [--rate N] [PART ...]
 #
-# Parts: capture update deliver scan latency trickle pace; all of these if none; and soak, which takes an hour.
+# Parts: capture update deliver scan latency trickle pace; all of these if none.
+#
+#        test/bench/run.sh [--soak-seconds N] soak
+#        test/bench/run.sh [--answers N] [--servers N] [--server-rows N] [--server-rounds N] [--calls N] [--backlog N] PART ...
+#
+# The former takes an hour, the latter half of one. They show whether what is used stays flat, and fail if it does not. Parts:
+# resources, or one of its parts: answers servers calls backlog.
 #
 # This builds into a private PostgreSQL, and starts a server with default settings except for those it prints, and the fast
 # responder of the sandbox as the provider. Because machines are noisy, compare the medians of interleaved rounds.
