@@ -361,6 +361,9 @@ hint_of_worker(const char *worker)
 	if (strcmp(worker, "too few processes") == 0)
 		return psprintf("No process is left for the background worker of this database: ALTER SYSTEM SET max_worker_processes = %d; and restart the server. Until then, use CALL contactsync_run().",
 						max_worker_processes * 2);
+	if (strcmp(worker, "waiting for its turn") == 0)
+		return psprintf("Databases take turns, because the server has fewer processes than they need: ALTER SYSTEM SET max_worker_processes = %d; and restart the server. Until its turn, use CALL contactsync_run().",
+						max_worker_processes * 2);
 	if (strcmp(worker, "none on a standby") == 0)
 		return "This server is a standby; its primary sends.";
 	if (strcmp(worker, "restarting after an error") == 0)

@@ -81,6 +81,12 @@ cs_attention_tell(CsAttention *attention, uint64 endpoints)
 	return next == CS_NEWS && (word == CS_ASLEEP || word == CS_KEPT);
 }
 
+bool
+cs_attention_is_asleep(CsAttention *attention)
+{
+	return (pg_atomic_read_u64(&attention->word) & STATE_MASK) == CS_ASLEEP;
+}
+
 /* The worker begins, and has to read all that is there. */
 void
 cs_attention_wake(CsAttention *attention)

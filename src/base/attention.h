@@ -30,6 +30,9 @@ extern void cs_attention_init(CsAttention *attention);
 extern bool cs_attention_is_told(CsAttention *attention, uint64 endpoints);
 extern bool cs_attention_tell(CsAttention *attention, uint64 endpoints);
 
+/* The launcher: is there no worker that is busy? */
+extern bool cs_attention_is_asleep(CsAttention *attention);
+
 /* The worker. */
 extern void cs_attention_wake(CsAttention *attention);
 extern bool cs_attention_take(CsAttention *attention);

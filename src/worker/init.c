@@ -21,7 +21,7 @@
 #include "base/contactsync.h"
 #include "base/invalidation.h"
 #include "base/settings.h"
-#include "base/shmem.h"
+#include "base/slots.h"
 #include "base/wakeup.h"
 #include "capture/dirty_set.h"
 #include "worker/launcher.h"
@@ -57,7 +57,7 @@ _PG_init(void)
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;
-	cs_shmem_init();
+	cs_slots_init();
 	cs_wakeup_init();
 	cs_activity_init();
 	cs_launcher_register();

@@ -6,7 +6,8 @@
  * It starts a worker in every database that accepts connections and is not a
  * template.  A worker that does not find the extension exits at once, and is not
  * started again until CREATE EXTENSION.  Workers that end otherwise are started
- * again after a pause, which grows while they fail to start.
+ * again after a pause, which grows while they fail to start.  Where there are fewer
+ * processes than databases, these take turns (base/slots.c).
  *
  * A worker is connected to its database, which would make DROP DATABASE, ALTER
  * DATABASE ... RENAME and CREATE DATABASE ... TEMPLATE fail.  So a utility hook
@@ -46,7 +47,11 @@
 #include "base/contactsync.h"
 #include "base/settings.h"
 #include "base/shmem.h"
+#include "base/slots.h"
 #include "worker/launcher.h"
+
+/* While databases wait for a process, it is looked this often whether one is left. */
+#define TURN_SECONDS	1
 
 /* A process that was started and has not been seen to end. */
 typedef struct CsChild
@@ -106,9 +111,9 @@ update_slots(void)
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
-	cs_shmem_forget_databases(dboids, n);
+	cs_slots_forget_databases(dboids, n);
 	for (int i = 0; i < n; i++)
-		cs_shmem_note_database(dboids[i]);
+		cs_slots_note_database(dboids[i]);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
@@ -126,7 +131,7 @@ reap_children(void)
 
 		if (GetBackgroundWorkerPid(child->handle, &pid) != BGWH_STOPPED)
 			continue;
-		cs_shmem_reap(child->dboid);
+		cs_slots_reap(child->dboid);
 		pfree(child->handle);
 		pfree(child);
 		children = foreach_delete_current(children, lc);
@@ -164,6 +169,22 @@ start_worker(Oid dboid)
 	return true;
 }
 
+/* No process was left for the worker of a database: others take turns with it. */
+static void
+start_later(Oid dboid, TimestampTz now)
+{
+	static bool warned = false;
+
+	cs_slots_start_failed(dboid, now, now + cs_launcher_naptime * USECS_PER_SEC);
+	cs_slots_make_room(now);
+	if (!warned)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("contactsync could not start a worker for database %u", dboid),
+				 errhint("Consider increasing the configuration parameter \"max_worker_processes\".")));
+	warned = true;
+}
+
 /* Start the workers that are due.  Return when to try again. */
 static TimestampTz
 start_workers(void)
@@ -172,16 +193,12 @@ start_workers(void)
 	TimestampTz wake_at = now + cs_launcher_naptime * USECS_PER_SEC;
 	Oid			dboid;
 
-	while (cs_shmem_next_to_start(now, &dboid, &wake_at))
+	while (cs_slots_next_to_start(now, &dboid, &wake_at))
 	{
 		if (start_worker(dboid))
 			continue;
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("contactsync could not start a worker for database %u", dboid),
-				 errhint("Consider increasing the configuration parameter \"max_worker_processes\".")));
-		cs_shmem_start_failed(dboid, now + cs_launcher_naptime * USECS_PER_SEC);
-		break;
+		start_later(dboid, now);
+		return Min(wake_at, now + TURN_SECONDS * USECS_PER_SEC);
 	}
 	return wake_at;
 }
@@ -193,7 +210,7 @@ contactsync_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-	cs_shmem_attach_launcher();
+	cs_slots_attach_launcher();
 
 	for (;;)
 	{

@@ -279,7 +279,7 @@ $node->safe_psql('more', 'GRANT ALL ON SCHEMA public TO shop');
 create_server($node, $sandbox, 'mailingcore', account => 'more', role => 'shop', dbname => 'more', server => \%fast);
 sub more { my ($sql, %param) = @_; return $node->safe_psql('more', $sql, extra_params => [ '-U', 'shop' ], %param); }
 more(q{CREATE TABLE more (id int PRIMARY KEY, email text); SELECT contactsync_watch('more', 'more', '{"email": "email"}')});
-foreach my $case ([ 'too many databases', 'contactsync.max_databases', 1 ], [ 'too few processes', 'max_worker_processes', 3 ])
+foreach my $case ([ 'too many databases', 'contactsync.max_databases', 1 ], [ 'too few processes', 'max_worker_processes', 2 ])
 {
 	my ($worker, $setting, $limit) = @$case;
 
