@@ -100,6 +100,9 @@ cs_account_health_stored(CsAccount *account)
 	{
 		CsLane	   *lane = lfirst(lc);
 
+		/* a watch that works again goes on with its removals */
+		if (lane->broken_changed)
+			account->removals_at = 0;
 		lane->broken_changed = lane->waiting_changed = false;
 	}
 	if (has_to_notify(account))

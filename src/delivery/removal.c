@@ -12,6 +12,7 @@
  *	- all rows of these watches have been read once, by an import or a
  *	  reconciliation, or because there were none;
  *	- no row stands for it, nor did contactsync_upsert() make it;
+ *	- its watch is not one that waits for somebody, with changes that are not read;
  *	- and it is not one of so many that somebody has to be asked (delete_guard).
  *
  * So a key that changes, a move between partitions, or a row that is deleted and
@@ -157,7 +158,7 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 			continue;			/* a row may stand for it */
 		if (departure->stands || departure->action == '\0')
 			decided[ndecided++] = unconstify(char *, departure->upsert_key);
-		else if (departure->erase || lane == NULL || !lane->guard.closed)
+		else if (departure->erase || lane == NULL || !(lane->broken || lane->guard.closed))
 		{
 			cs_change_add_removal(&removals->changes, departure->upsert_key, departure->watch,
 								  departure->key, departure->action, departure->erase);

@@ -42,10 +42,13 @@ cs_departure_store(int endpoint, int n, const CsDeparture *departures)
 	}
 }
 
-/* Departures that may be decided on, of an endpoint. */
+/*
+ * Departures that may be decided on, of an endpoint.  A watch that waits for somebody
+ * removes nobody: what it has queued may say who stands for the contact.
+ */
 #define DECIDABLE \
 	" FROM contactsync.departure d LEFT JOIN contactsync.watch w ON w.id = d.watch" \
-	" WHERE d.endpoint = $1 AND NOT d.failed AND (d.erase OR COALESCE(w.state, 'running') <> 'guarded'" \
+	" WHERE d.endpoint = $1 AND NOT d.failed AND (d.erase OR COALESCE(w.state, 'running') NOT IN ('broken', 'guarded')" \
 	" AND NOT EXISTS (SELECT FROM contactsync.pause p WHERE p.endpoint = d.endpoint AND p.watch IN (0, d.watch)))"
 
 /* When one of them is due. */
