@@ -160,6 +160,7 @@ cs_change_take_locks(CsChange *change, List *taken)
 		if (change->locks[i] == NULL)
 			continue;
 		change->locks[i]->owner = change->set;
+		change->locks[i]->is_taken = true;
 		taken = lappend(taken, change->locks[i]);
 		change->locks[i] = NULL;
 	}
@@ -308,6 +309,8 @@ cs_change_next(CsChangeSet *set, double now)
 		return NULL;
 	change = dlist_container(CsChange, node, dlist_pop_head_node(&set->pending));
 	change->state = CS_CHANGE_ACTIVE;
+	if (change->read_at == 0 && change->rows != NIL)
+		((CsReadRow *) linitial(change->rows))->unread--;
 	change->last_read_at = change->read_at;
 	change->read_at = GetCurrentTimestamp();
 	change->sent_queued_at = change->last_queued_at;
@@ -349,7 +352,13 @@ take_next_rows(CsChange *change)
 	}
 	list_free(change->next_rows);
 	change->next_rows = NIL;
-	change->latest_sequence = change->next_latest_sequence;
+
+	/*
+	 * a change that goes on is as new as it was if its row is only to be sent
+	 * again
+	 */
+	if ((change->next_origins & CS_ORIGIN_LIVE) || !(change->origins & CS_ORIGIN_LIVE))
+		change->latest_sequence = change->next_latest_sequence;
 	change->unconfirmed |= change->next_unconfirmed;
 	change->next_unconfirmed = false;
 	change->origins |= change->next_origins;

@@ -25,6 +25,16 @@ append_row(CsChangeSet *set, List *rows, CsReadRow *row)
 }
 
 /*
+ * Is what was queued newer than what is there of the same key?  A live change is as new
+ * as it was when its row is only to be sent again.
+ */
+static bool
+says_something_newer(uint8 origins, uint8 origin)
+{
+	return (origin & CS_ORIGIN_LIVE) != 0 || (origins & CS_ORIGIN_LIVE) == 0;
+}
+
+/*
  * Make the key PENDING on account of a queue row, now or when it is not ACTIVE
  * any more.  "forced": send it whatever is stored of it.
  */
@@ -37,8 +47,9 @@ add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 or
 
 	if (change->state == CS_CHANGE_ACTIVE)
 	{
+		if (change->next_rows == NIL || says_something_newer(change->next_origins, origin))
+			change->next_latest_sequence = ++set->last_sequence;
 		change->next_rows = append_row(set, change->next_rows, row);
-		change->next_latest_sequence = ++set->last_sequence;
 		change->next_unconfirmed |= forced;
 		change->next_origins |= origin;
 		change->next_forgotten = false;
@@ -46,8 +57,14 @@ add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 or
 	else
 	{
 		change->rows = append_row(set, change->rows, row);
+		if (!found)
+		{
+			change->latest_sequence = change->sequence;
+			row->unread++;
+		}
+		else if (says_something_newer(change->origins, origin))
+			change->latest_sequence = ++set->last_sequence;
 		change->origins |= origin;
-		change->latest_sequence = found ? ++set->last_sequence : change->sequence;
 		change->queue_id = cs_queue_position_id(&row->position);
 		change->unconfirmed |= forced;
 		change->forgotten = false;
@@ -148,6 +165,33 @@ uint64
 cs_change_xact(const CsChange *change)
 {
 	return change->rows == NIL ? 0 : ((CsReadRow *) llast(change->rows))->position.xact;
+}
+
+/*
+ * May rows that were queued together with the change have had their outcomes before a
+ * crash?  Nothing tells then of those that went.
+ */
+bool
+cs_change_may_be_partly_done(const CsChange *change)
+{
+	ListCell   *lc;
+
+	foreach(lc, change->unconfirmed ? change->rows : NIL)
+		if (((CsReadRow *) lfirst(lc))->has_others)
+		return true;
+	return false;
+}
+
+/* Are rows that were queued together with the change yet to be read? */
+bool
+cs_change_is_ahead(const CsChange *change)
+{
+	ListCell   *lc;
+
+	foreach(lc, change->rows)
+		if (((CsReadRow *) lfirst(lc))->unread > 0)
+		return true;
+	return false;
 }
 
 /* Does one of the rows of the queue stem from that transaction? */

@@ -24,6 +24,8 @@ extern bool cs_change_is_before(const CsChange *change, uint64 xact);
 
 /* Which transactions queued a change. */
 extern uint64 cs_change_xact(const CsChange *change);
+extern bool cs_change_may_be_partly_done(const CsChange *change);
+extern bool cs_change_is_ahead(const CsChange *change);
 extern bool cs_change_is_of(const CsChange *change, uint64 xact);
 extern bool cs_change_is_of_same(const CsChange *change, const CsChange *other);
 extern bool cs_change_is_unread_of_same(const CsChange *change, const CsChange *other);

@@ -29,6 +29,7 @@
 #include "delivery/change_lock.h"
 #include "delivery/conflict.h"
 #include "delivery/decide.h"
+#include "delivery/departed.h"
 #include "delivery/intent.h"
 #include "delivery/known.h"
 #include "delivery/pull.h"
@@ -407,6 +408,8 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, do
 	change->read_batch = item->contact ? read_batch : NULL;
 	if (item->contact == NULL)
 	{
+		if (!change->renamed && cs_known_was_refused(item))
+			cs_departed_add(&change->lane->departed, change->lane->context, change->key, item->upsert_key);
 		cs_settle_gone(settlement, change);
 		return false;
 	}

@@ -106,6 +106,15 @@ cs_identity_lock_find(CsIdentityLocks *locks, const char *key)
 	return lock;
 }
 
+/* Return the lock with that key; NULL: there is none. */
+const CsIdentityLock *
+cs_identity_lock_look_up(const CsIdentityLocks *locks, const char *key)
+{
+	CsIdentityLockSlot *slot = lockset_lookup(locks->by_key, key);
+
+	return slot ? slot->lock : NULL;
+}
+
 /* Free a lock unless somebody has it, or something is to be known of it. */
 static void
 free_unused(CsIdentityLocks *locks, CsIdentityLock *lock)
@@ -123,6 +132,7 @@ cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock)
 {
 	Assert(dlist_is_empty(&lock->waiters));
 	lock->owner = NULL;
+	lock->is_taken = false;
 	free_unused(locks, lock);
 }
 

@@ -20,6 +20,8 @@ typedef struct CsIdentityLock
 {
 	char	   *key;			/* endpoint, kind and identity */
 	void	   *owner;			/* NULL: kept for sent_sequence alone */
+	bool		is_taken;		/* the owner is the set of a change that has
+								 * its outcome, which is yet to be stored */
 	dlist_head	waiters;		/* who wants it; of the owners' own nodes */
 
 	/*
@@ -54,6 +56,7 @@ extern char *cs_identity_lock_key(int endpoint, const char *kind, const char *id
 extern const char *cs_identity_lock_identity(const CsIdentityLock *lock);
 
 extern CsIdentityLock *cs_identity_lock_find(CsIdentityLocks *locks, const char *key);
+extern const CsIdentityLock *cs_identity_lock_look_up(const CsIdentityLocks *locks, const char *key);
 extern void cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock);
 
 extern void cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence,

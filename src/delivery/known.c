@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "delivery/account.h"
+#include "delivery/change_add.h"
 #include "delivery/claim.h"
 #include "delivery/known.h"
 #include "delivery/opposite.h"
@@ -29,11 +30,39 @@ cs_known_has_left(const CsItem *item)
 	return item->row.found && item->upsert_key && strcmp(item->row.upsert_key, item->upsert_key) != 0;
 }
 
+bool
+cs_known_was_refused(const CsItem *item)
+{
+	return item->row.found && cs_contact_says_yes(item->row.opt_in) && item->known.found &&
+		(item->known.opt_in == CS_CONSENT_NO || item->known.opt_in == CS_CONSENT_NULL);
+}
+
 static bool
 claims_all(const CsChange *change)
 {
 	return (change->origins & CS_ORIGIN_CLAIMS) != 0 ||
 		(change->lane->watch && change->lane->watch->claims_all);
+}
+
+/*
+ * Find out what other rows say of the contact, to which the row is new, and take the row for
+ * one that said true and is leaving the contact, or has left it.
+ */
+static void
+read_others(const CsItem *item, CsClaimOthers *others)
+{
+	CsChange   *change = item->change;
+	const CsAccount *account = change->lane->account;
+
+	cs_standing_read(change->lane, item->now, item->index,
+					 item->person.elsewhere ? item->person.contact.upsert_key : NULL, others);
+	if (change->origins & CS_ORIGIN_RENAMED)
+		return;
+	if (others->left_key)
+		cs_standing_rename(account, others->left_watch, others->left_key);
+	else if (!cs_standing_take_departed(account, item->upsert_key))
+		return;
+	change->origins |= CS_ORIGIN_RENAMED;
 }
 
 /*
@@ -50,14 +79,9 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 
 	if (asks)
 	{
-		cs_standing_read(change->lane, item->now, item->index,
-						 item->person.elsewhere ? item->person.contact.upsert_key : NULL, &facts->others);
-		if (facts->others.left_key && (change->origins & CS_ORIGIN_RENAMED) == 0)
-		{
-			cs_standing_rename(change->lane->account, facts->others.left_watch, facts->others.left_key);
-			change->origins |= CS_ORIGIN_RENAMED;
-		}
-		facts->others.is_renamed = (change->origins & CS_ORIGIN_RENAMED) != 0;
+		read_others(item, &facts->others);
+		facts->others.is_renamed = (change->origins & CS_ORIGIN_RENAMED) != 0 ||
+			(!facts->others.left_not_true && cs_change_may_be_partly_done(change));
 	}
 	claim = cs_claim_decide(facts);
 	if (asks && claim == CS_CLAIM && !cs_claim_asks_for_all(facts))
@@ -101,6 +125,22 @@ mute_upsert(const CsItem *item, const CsClaimFacts *facts)
 		contact->consent = CS_CONSENT_NULL;
 }
 
+/*
+ * Is the row new to a contact that was last said not to consent, and may a row that is yet
+ * to be read be the one that said so, under another key?
+ */
+static bool
+may_be_refused_anew(const CsItem *item)
+{
+	const CsPerson *person = &item->person;
+	bool		is_new = !item->row.found || cs_known_has_left(item);
+	bool		said_no = (item->known.found && item->known.opt_in == CS_CONSENT_NO) ||
+	(person->elsewhere && person->contact.opt_in == CS_CONSENT_NO) ||
+	(person->remembered && person->memory.state == CS_MEMORY_SAID_NO);
+
+	return is_new && said_no && cs_change_is_ahead(item->change);
+}
+
 /* If the row, or contactsync_upsert(), newly says yes: what does another one of the same moment say? */
 static CsOpposite
 find_opposite(const CsItem *item)
@@ -108,11 +148,17 @@ find_opposite(const CsItem *item)
 	const CsChange *change = item->change;
 	bool		is_old = item->row.found && !cs_known_has_left(item) && cs_contact_says_yes(item->row.opt_in);
 	bool		is_known = item->known.found || item->person.elsewhere || item->person.remembered;
+	CsOpposite	opposite;
 
 	if ((change->origins & CS_ORIGIN_LIVE) == 0 || is_old)
 		return CS_OPPOSITE_NONE;
-	return cs_opposite_find(change, item->now, item->index, is_known,
-							item->person.elsewhere ? item->person.contact.upsert_key : NULL);
+	opposite = cs_opposite_find(change, item->now, item->index, is_known,
+								item->person.elsewhere ? item->person.contact.upsert_key : NULL);
+	if (opposite != CS_OPPOSITE_NONE || !may_be_refused_anew(item))
+		return opposite;
+	/* whether it is a word is decided then */
+	item->change->origins &= ~CS_ORIGIN_WORD;
+	return CS_OPPOSITE_UNREAD;
 }
 
 /*
@@ -279,6 +325,17 @@ may_be_lost(const CsItem *item)
 		 item->contact->consent != CS_CONSENT_YES || cs_known_is_moving(item));
 }
 
+/* Was consent withdrawn since, of which only the address remembers that it was claimed? */
+static bool
+is_withdrawn(const CsItem *item, bool moves)
+{
+	const CsKnown *known = &item->known;
+	const CsPerson *person = &item->person;
+
+	return known->synced_at != 0 && !moves && !known->claimed && (known->opt_in == CS_CONSENT_NO || known->held) &&
+		!(person->elsewhere && person->contact.claimed);
+}
+
 CsKnowledge
 cs_known_apply(const CsItem *item)
 {
@@ -311,7 +368,7 @@ cs_known_apply(const CsItem *item)
 	contact->opt_in_at = cs_claim_word_at(&facts, contact->claim);
 	item->change->is_word = contact->claim == CS_CLAIM && item->row.found && !cs_known_has_left(item) &&
 		(item->row.opt_in == CS_CONSENT_NO || item->row.opt_in == CS_CONSENT_NULL);
-	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && item->known.synced_at == 0);
+	contact->claimed = (cs_claim_stands(&facts) && !is_withdrawn(item, facts.moves)) || (item->person.listed.opted_in && item->known.synced_at == 0);
 	contact->opted_out = cs_claim_is_closed(&facts);
 	contact->leaves_opt_out = facts.leaves_opt_out;
 	contact->refused = cs_claim_is_refused(&facts);

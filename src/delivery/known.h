@@ -39,6 +39,9 @@ extern bool cs_known_has_left(const CsItem *item);
 /* Does the contact have another address so far? */
 extern bool cs_known_is_moving(const CsItem *item);
 
+/* Did the row say true of a contact that was last said not to consent? */
+extern bool cs_known_was_refused(const CsItem *item);
+
 typedef enum CsKnowledge
 {
 	CS_KNOWN,					/* enough to send it */

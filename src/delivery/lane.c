@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "delivery/change_add.h"
 #include "delivery/change_lock.h"
+#include "delivery/departed.h"
 #include "delivery/lane.h"
 #include "store/queue.h"
 #include "store/source_row.h"
@@ -166,6 +167,8 @@ cs_lane_load(CsLane *lane)
 			add_row(lane, &rows[i]);
 	}
 	expand_markers(lane, nmarkers, markers);
+	if (lane->exhausted)
+		cs_departed_queue_is_read(&lane->departed, &lane->changes);
 }
 
 /* Return the next change to be read, now ACTIVE, or NULL if none is due. */

@@ -21,6 +21,8 @@ typedef struct CsReadRow
 {
 	CsQueuePosition position;
 	int			unfinished;		/* changes */
+	int			unread;			/* ... that it made and whose rows have not
+								 * been read yet */
 	bool		kept;			/* changes were set aside */
 	bool		idle;			/* ... and nothing else of it is in memory */
 	bool		has_others;		/* it has more keys than one */

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "delivery/account.h"
+#include "delivery/departed.h"
 #include "delivery/outcomes.h"
 #include "delivery/standing.h"
 
@@ -95,6 +96,7 @@ cs_standing_rename(const CsAccount *account, int watch, const char *key)
 	MemoryContext old;
 	CsChange   *change;
 
+	cs_departed_forget(&lane->departed, key);
 	if (!is_settled(lane, key))
 	{
 		change = cs_change_find(&lane->changes, key);
@@ -105,6 +107,17 @@ cs_standing_rename(const CsAccount *account, int watch, const char *key)
 	old = MemoryContextSwitchTo(lane->outcomes->context);
 	lane->outcomes->renamed = lappend(lane->outcomes->renamed, pstrdup(key));
 	MemoryContextSwitchTo(old);
+}
+
+bool
+cs_standing_take_departed(const CsAccount *account, const char *upsert_key)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (cs_departed_take(&((CsLane *) lfirst(lc))->departed, upsert_key))
+		return true;
+	return false;
 }
 
 /* Add what a row said that is leaving the contact. */
@@ -156,6 +169,48 @@ add_standing(const CsLane *lane, const CsRowsNow *now, int self, const char *ups
 			add_stored(lane, now, &standing[i], upsert_key, others);
 }
 
+/* Do outcomes that are yet to be stored have another row say no of the contact? */
+static bool
+is_to_be_refused(const CsLaneOutcomes *outcomes, const char *upsert_key, const char *but_key)
+{
+	const CsRowStored *rows = outcomes->rows.items;
+
+	for (int i = 0; i < outcomes->rows.n; i++)
+		if (rows[i].opt_in == CS_CONSENT_NO && strcmp(rows[i].upsert_key, upsert_key) == 0 &&
+			(but_key == NULL || strcmp(rows[i].key, but_key) != 0))
+			return true;
+	return false;
+}
+
+/*
+ * Add what whoever has the lock on the contact says: a row whose call is under way, or
+ * whose outcome is yet to be stored.  It can be stored as standing for the contact that
+ * it leaves.
+ */
+static void
+add_under_way(const CsLane *lane, const char *upsert_key, const char *key, CsClaimOthers *others)
+{
+	const CsIdentityLock *lock = cs_identity_lock_look_up(lane->changes.locks,
+														  cs_identity_lock_key(lane->endpoint_id, "key", upsert_key));
+	ListCell   *lc;
+
+	if (lock == NULL || lock->owner == NULL)
+		return;
+	if (!lock->is_taken)
+	{
+		if (lock->owner != cs_change_find(&lane->changes, key))
+			others->say_no |= ((const CsChange *) lock->owner)->no_xact != 0;
+		return;
+	}
+	foreach(lc, lane->account->lanes)
+	{
+		const CsLane *other = lfirst(lc);
+
+		if (other->outcomes)
+			others->say_no |= is_to_be_refused(other->outcomes, upsert_key, other == lane ? key : NULL);
+	}
+}
+
 void
 cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self, const char *elsewhere,
 				 CsClaimOthers *others)
@@ -175,8 +230,11 @@ cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self, const char 
 			add_left(lane, row->key, row->before->opt_in, others);
 	}
 	add_standing(lane, now, self, upsert_key, others);
-	if (elsewhere)
-		add_standing(lane, now, self, elsewhere, others);
+	add_under_way(lane, upsert_key, now->rows[self].key, others);
+	if (elsewhere == NULL)
+		return;
+	add_standing(lane, now, self, elsewhere, others);
+	add_under_way(lane, elsewhere, now->rows[self].key, others);
 }
 
 bool

@@ -45,6 +45,10 @@ extern void cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self,
  * from now on another row is taken for it. */
 extern void cs_standing_rename(const CsAccount *account, int watch, const char *key);
 
+/* The same, if a row has said true of that contact and gone, of which nothing is stored any
+ * more.  Return whether one has. */
+extern bool cs_standing_take_departed(const CsAccount *account, const char *upsert_key);
+
 /* Does another one of the rows say no for the address of rows[self]? */
 extern bool cs_standing_is_refused(const CsRowsNow *now, int self);
 

@@ -10,7 +10,7 @@ use Test::More;
 $ENV{MALLOC_PERTURB_} = 165;
 
 my $sandbox = start_sandbox(clock_speed => 20);
-my $node = start_node('contactsync.clock_speed' => 20);
+my $node = start_node('contactsync.clock_speed' => 20, 'contactsync.max_pending' => 100, 'restart_after_crash' => 'on');
 
 create_server($node, $sandbox, 'mailingcore', account => 'bulk', server => { pace => 1000, burst => 1000, timeout => '1h', batch_size => 10, concurrency => 8 });
 create_server($node, $sandbox, 'campaignlark', account => 'single', server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 16 });
@@ -239,6 +239,105 @@ until_left(1, 2);
 is(at_held(), 'Cyd2 UNSUBSCRIBED', 'a word waits for another row of its transaction that cannot be read, and a third row does not');
 $node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('held')});
 is(at_held(), 'Cyd2 UNSUBSCRIBED', 'the word is none then, and its row overwrites no other that has changed since');
+
+# one contact is read at a time; what a row says that changed last is what remains, whatever was queued for others
+create_server($node, $sandbox, 'campaignlark', account => 'turns', server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 1 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE turns (id int PRIMARY KEY, email text NOT NULL, name text, consent boolean DEFAULT true);
+	SELECT contactsync_watch('turns', 'turns', '{"email": "email", "first_name": "name", "opt_in": "consent"}')});
+
+# Commit each of these while nothing is sent, then have it sent.
+sub in_turn
+{
+	$node->safe_psql('postgres', $_) foreach q{SELECT contactsync_pause('turns')}, @_, q{SELECT contactsync_resume('turns')}, q{CALL contactsync_wait('turns')};
+	return;
+}
+
+sub name_at
+{
+	my ($contact) = grep { $_->{email_address} eq "$_[0]\@example.com" } @{ $sandbox->contacts('campaignlark', account => 'turns') };
+
+	return $contact->{fields}{first_name};
+}
+
+in_turn(q{INSERT INTO turns VALUES (1, 'a@example.com', 'Ann')});
+in_turn(
+	q{INSERT INTO turns VALUES (2, 'a@example.com', 'Bea')},
+	q{UPDATE turns SET name = name || 2 WHERE email = 'a@example.com'},
+	q{UPDATE turns SET name = 'Ann3' WHERE id = 1});
+is(name_at('a'), 'Ann3', 'a row that waits for what another one said in its transaction does not speak over what that says since');
+
+# while a call for a row is in flight, the row that spoke before goes: this makes the former no newer than a third one
+in_turn(q{INSERT INTO turns VALUES (11, 'b@example.com', 'Ann')});
+$sandbox->fault('campaignlark', { match => { account => 'turns', email => 'b@example.com' }, effect => 'after', action => { status => 503, stall => \1 } });
+$last = last_seq('campaignlark');
+$node->safe_psql('postgres', q{INSERT INTO turns VALUES (12, 'b@example.com', 'Bea')});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{seq} > $last && $_[-1]{in_flight} });
+$node->safe_psql('postgres', q{ALTER SERVER turns OPTIONS (SET concurrency '2')});
+$node->safe_psql('postgres', $_) foreach q{INSERT INTO turns VALUES (13, 'b@example.com', 'Cleo')}, q{DELETE FROM turns WHERE id = 11},
+  q{INSERT INTO turns VALUES (14, 'c@example.com', 'Dora')};
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /c\@example/ });
+$node->safe_psql('postgres', q{INSERT INTO turns VALUES (15, 'd@example.com', 'Eve')});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /d\@example/ });
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', q{CALL contactsync_wait('turns'); ALTER SERVER turns OPTIONS (SET concurrency '1')});
+is(name_at('b'), 'Cleo', 'a row that is to speak because another has gone is no newer for that');
+
+# What is sent to subscribe that person from now on.
+sub claims
+{
+	my ($name, $since) = @_;
+
+	return scalar grep { $_->{seq} > $since && $_->{body} =~ /"$name\@example.com".*"SUBSCRIBED"/ } @{ $sandbox->journal('campaignlark', account => 'turns') };
+}
+
+# a row comes to the address of a contact and says no; while this is in flight, another row comes to it that says yes
+in_turn(q{INSERT INTO turns VALUES (31, 'f@example.com', 'Ann')});
+in_turn(q{DELETE FROM turns WHERE id = 31}, q{INSERT INTO turns VALUES (32, 'g@example.com', 'Bea', false)});
+$node->safe_psql('postgres', q{ALTER SERVER turns OPTIONS (SET concurrency '2')});
+$last = last_seq('campaignlark');
+$sandbox->fault('campaignlark', { match => { account => 'turns', email => 'f@example.com' }, action => { stall => \1 } });
+$node->safe_psql('postgres', q{UPDATE turns SET email = 'f@example.com' WHERE id = 32});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{seq} > $last && $_[-1]{in_flight} });
+$node->safe_psql('postgres', $_) foreach q{INSERT INTO turns VALUES (33, 'f@example.com', 'Cleo')}, q{INSERT INTO turns VALUES (34, 'h@example.com', 'Dora')};
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /h\@example/ });
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', q{CALL contactsync_wait('turns'); ALTER SERVER turns OPTIONS (SET concurrency '1')});
+is(claims('f', $last), 0, 'a row is no word while one says no whose call is in flight');
+
+# a row that says yes, of a contact that another row has unsubscribed, gets another key: what it has become is read later
+in_turn(q{INSERT INTO turns VALUES (41, 'i@example.com', 'Ann')}, q{INSERT INTO turns VALUES (42, 'i@example.com', 'Bea', false)});
+in_turn(q{DELETE FROM turns WHERE id = 42});
+$last = last_seq('campaignlark');
+in_turn(
+	q{UPDATE turns SET name = 'Ann2' WHERE id = 41},
+	q{INSERT INTO turns SELECT g, format('filler%s@example.com', g) FROM generate_series(1001, 1150) g},
+	q{UPDATE turns SET id = 43 WHERE id = 41});
+is(name_at('i'), 'Ann2', 'a row that gets another key is sent');
+is(claims('i', $last), 0, '... and is no word, although what it was has gone before');
+
+# ... or after a crash
+$last = last_seq('campaignlark');
+$sandbox->fault('campaignlark', { match => { account => 'turns', email => 'i@example.com' }, action => { stall => \1 } });
+$node->safe_psql('postgres', q{UPDATE turns SET id = 44, name = 'Ann3' WHERE id = 43});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{seq} > $last && $_[-1]{in_flight} });
+$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.source_row WHERE key = '43')}) or die 'timed out waiting for the old key to be gone';
+flush_wal($node);
+crash_worker($node, 'postgres');
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', q{CALL contactsync_wait('turns')});
+is(name_at('i'), 'Ann3', 'it is sent again after a crash');
+is(claims('i', $last), 0, '... which is no word either');
+
+# a row that says no and a new one that says yes get other keys together, and the latter is read first
+in_turn(q{INSERT INTO turns VALUES (51, 'j@example.com', 'Ann', false)});
+$last = last_seq('campaignlark');
+in_turn(
+	q{INSERT INTO turns VALUES (52, 'j@example.com', 'Bea', true)},
+	q{UPDATE turns SET name = 'Ann2' WHERE id = 51},
+	q{UPDATE turns SET id = id + 10 WHERE email = 'j@example.com'});
+is(claims('j', $last), 0, 'a row does not take the place of one that says no, and is only read later');
 
 # Caramel cannot be told of the no, which counts nevertheless
 create_server($node, $sandbox, 'caramel', account => 'kept', server => { form_id => 'frm_import', form_pace => 500, pace => 500, burst => 50 });
