@@ -22,6 +22,7 @@ import re
 import shutil
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -34,15 +35,28 @@ from chaos_judge import Judge
 from chaos_world import Tenant
 from installation import Installation, idle_problem
 
+CLOCK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "clock", "clock.c")
 QUIET_SECONDS = 300
 RECOVERY_SECONDS = 60
 
 
 class Place(Installation):
-    """The server and the sandbox."""
+    """The server, whose clock can be set, and the sandbox."""
 
     SETTINGS = {"max_prepared_transactions": "40", "max_connections": "60", "autovacuum_naptime": "5s", "deadlock_timeout": "200ms",
                 "contactsync.max_pending": "1000", "contactsync.source_timeout": "5s"}
+
+    def environment(self, work):
+        self.offset, library = f"{work}/clock", f"{work}/clock.so"
+        with open(self.offset, "wb") as file:
+            file.write(struct.pack("q", 0))
+        subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, CLOCK], check=True)
+        return {"LD_PRELOAD": library, "CLOCK_OFFSET": self.offset}
+
+    def set_clock(self, seconds):
+        """Set the server's clock ahead by so many seconds."""
+        with open(self.offset, "r+b", buffering=0) as file:
+            file.write(struct.pack("q", seconds))
 
     def start(self):
         """Start the server again, also while processes of the one before are still there."""
@@ -207,6 +221,8 @@ class Chaos:
         {"huge": 100000}, {"status": 401}, {"gzip": True}, {"brotli": True}, {"byte_order_mark": True},
         {"redirect": "http://127.0.0.1:1/"}, {"status": 302, "redirect": "http://127.0.0.1:1/"}]
 
+    CLOCKS = [-3600, -60, -5, -1, 0, 1, 5, 60, 3600]
+
     def __init__(self, options, work):
         self.options, self.work = options, work
         self.place = Place(options, work)
@@ -252,13 +268,21 @@ class Chaos:
         self.acts["acts of operators"] += 1
         rng.choice(self.tenants).operate()
 
+    def set_clock(self, rng):
+        """Set the server's clock, as somebody does who finds it wrong."""
+        if "clock" in self.options.also.split(","):
+            self.acts["clocks set"] += 1
+            seconds = rng.choice(self.CLOCKS)
+            self.note(f"the clock is {seconds} s ahead")
+            self.place.set_clock(seconds)
+
     # Rounds
 
     def run_round(self, seconds):
         self.round += 1
         self.over.clear()
         sessions = [session.again() for tenant in self.tenants for session in tenant.sessions]
-        troubles = [Trouble(self, "faults", self.fault, 0.3), Trouble(self, "operators", self.operate, 1.0)]
+        troubles = [Trouble(self, "faults", self.fault, 0.3), Trouble(self, "operators", self.operate, 1.0), Trouble(self, "clock", self.set_clock, 4.0)]
         for thread in sessions + troubles:
             thread.start()
         end = time.monotonic() + seconds
@@ -424,7 +448,7 @@ def main():
         chaos.place.server.stop("immediate")
         chaos.place.sandbox.process.stdin.close()
     print(f"seed {options.seed}: {'well' if well else 'failed'}", flush=True)
-    if options.keep or not well:
+    if options.keep:
         print(f"keeping {work}")
     else:
         shutil.rmtree(work)

@@ -13,3 +13,6 @@ set -u
 "$top/test/setup.sh" bench || exit
 private_installation
 as_server /usr/bin/python3 "$tree/test/fuzz/chaos.py" --bindir "$bindir" --work "$work" "$@"
+status=$?
+[[ " $* " != *" --keep "* ]] || trap - EXIT
+exit $status

@@ -15,10 +15,11 @@ import re
 import time
 
 from consent_accounts import PROVIDERS
-from consent_oracle import FAILING, SHOWN, shorten
+from consent_oracle import FAILING, SHOWN, Verdict, shorten
 from consent_world import brief, difference, relevant
 
 OF_CELL = re.compile(r"(?:@s|[EM]p\d+c)(\d+)(?:\.example)?", re.I)
+WORD_STEP = re.compile(r"step (\d+)\)$")
 NAMES = ("name", "first_name", "firstName")
 IDENTITIES = ("external_id", "externalId", "email", "email_address")
 KEPT = 5000                 # steps, requests and events of each cell that are kept to be told
@@ -167,9 +168,11 @@ class Judge:
         account.seen = max([account.seen] + [event["seq"] for person in people for event in person["events"]])
         self.counts["calls"] += len(journal)
         identities = collections.Counter(account.identity_of(contact) or account.address_of(contact) for contact in contacts)
+        twins = []
         for identity, number in identities.items():
             if number > 1:
                 self.problem("duplicate", f"{account.server} has {number} contacts for {identity}")
+                twins.append(identity)
         self._check_calls(account, journal)
         parts = collections.defaultdict(lambda: ([], [], []))
         for entry in journal:
@@ -183,6 +186,9 @@ class Judge:
                 parts[number][2].append(contact)
         for cell in tenant.cells:
             self._judge_cell(cell, account, arrivals, *parts[cell.index], failures, last)
+            for identity in twins[:self.place.options.show]:
+                if cells_of([identity]) == {cell.index}:
+                    self._tell(cell, account, Verdict("duplicate", identity, None, "has several contacts", cell.step_number))
 
     # Calls
 
@@ -254,15 +260,21 @@ class Judge:
             cell.step_number += len(cell.ops) + 1
 
     def _is_held(self, cell, account, verdict):
-        """Whether a word was missed, and contactsync says that consent is held, or that the person opted out: "a word that is given within moments of other changes of the same
-        person can be missed; the contact is held then" (docs/consent.md)."""
+        """Whether a word was missed, and contactsync says that consent is held, or that the person opted out, or another row said
+        no: "a word that is given within moments of other changes of the same person can be missed; the contact is held then, or
+        remains unsubscribed if another row said no" (docs/consent.md)."""
         address = verdict.address
         if verdict.kind != "stale" or not verdict.text.startswith("consent did not arrive"):
             return False
         keys = {address} | {account.identity(row).lower() for row in cell.rows.values() if row.address == address}
+        # the word may be older than this round, if the person had no row then
+        ops = cell.ops if int(WORD_STEP.search(verdict.text)[1]) > cell.step_number else cell.past_ops + cell.ops
         changes = sum(any(row.address == address and rows.get(row.uid) != row for row in [*op.data[1].values(), *op.data[2].values()]
-                          for rows in op.data[1:3]) for op in cell.ops if op.kind == "rows")
-        return changes > 1 and any((account.server, key) in self.held for key in keys)
+                          for rows in op.data[1:3]) for op in ops if op.kind == "rows")
+        yes = {row.uid for row in cell.rows.values() if row.address == address and row.opt}
+        others_no = {row.uid for op in ops if op.kind == "rows" for rows in op.data[1:3] for row in rows.values()
+                     if row.address == address and row.live and row.opt is False} - yes
+        return changes > 1 and (bool(others_no) or any((account.server, key) in self.held for key in keys))
 
     def _feed(self, ledger, events, told, present, mark, stop):
         """Have a ledger read what happened at the provider up to a request or an event."""

@@ -372,14 +372,16 @@ class Tenant(History):
     def connect(self, user="admin"):
         return self.place.connect(self.database, user)
 
+    # what psycopg2 takes for a trouble of the server, and is an answer
+    FINAL = (psycopg2.extensions.QueryCanceledError, psycopg2.errors.LockNotAvailable, psycopg2.errors.ObjectNotInPrerequisiteState)
+
     def sql(self, sql, parameters=None, user=None):
         """Run statements in one transaction, and repeat them if the server goes down."""
         for attempt in range(100):
             try:
                 return self.place.run(self.connect(user or self.role), sql, parameters)
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                if attempt == 99 or isinstance(error, (psycopg2.extensions.QueryCanceledError, psycopg2.errors.LockNotAvailable)) \
-                        and not isinstance(error, psycopg2.errors.AdminShutdown):
+                if attempt == 99 or isinstance(error, self.FINAL) and not isinstance(error, psycopg2.errors.AdminShutdown):
                     raise
                 time.sleep(0.1)
         return None

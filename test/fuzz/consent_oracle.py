@@ -79,6 +79,8 @@ class Memory:
         self.known = False          # a row or an upsert had this address
         self.said = None            # the last opt_in that was not NULL
         self.rest_said_no = False   # the rows that stayed when one left said no, and none has said true since
+        self.no_left = False        # a row that said no has left, and nothing was claimed since
+        self.said_yes = False       # a row said true at some moment since the last quiet point
         self.settled = None         # said, at the last quiet point
         self.newest = None          # the newest opt_in_at
         self.timeless = False       # the person was forgotten, and nothing was claimed since
@@ -116,6 +118,7 @@ class Ledger:
         self.account = account
         self.partitioned = False
         self.rested = {}            # what rows said at the last quiet point, by uid
+        self.said_yes = set()       # uids of rows that said true since then
         self.step = 0
         self.memories = collections.defaultdict(Memory)
         self.verdicts = []
@@ -184,7 +187,7 @@ class Ledger:
             if old and old.live and old.uid in self.seen and not (new and new.live and new.address == old.address):
                 if new and new.live and not self.account.address_follows(old, new):
                     self.memories[old.address].abandoned = True
-                self._leave(old.address)
+                self._leave(step, mark, old)
         for row in self.standing(after, seen_only=False):
             if row.uid in rewritten and row.uid not in self.seen:
                 # "the first live row of an address"; what it says may be older, but nothing is stored of it
@@ -216,11 +219,19 @@ class Ledger:
         keys = [row.key if self.partitioned and row.table == "w" else row.key[1] for row in (old, new)]
         return keys[0] == keys[1] and (old.live, old.email) == (new.live, new.email) and self.account.reads(old) == self.account.reads(new)
 
-    def _leave(self, address):
-        """Record that a row has left an address: what the others say is what its contact is said to say."""
-        rows = [row for row in self.standing(self.rows) if row.address == address]
+    def _leave(self, step, mark, old):
+        """Record that a row has left an address: what the others say is what its contact is said to say. A row that says true
+        can "take the place of one that has gone, if no other row of the address says false", also one that came before, as long
+        as it need not have been read: "changes that are read together count as their end state"."""
+        memory = self.memories[old.address]
+        rows = [row for row in self.standing(self.rows) if row.address == old.address]
         said = {self.says(row) for row in rows}
-        self.memories[address].rest_said_no |= False in said and True not in said
+        memory.rest_said_no |= False in said and True not in said
+        if self.says(old) is not False:
+            return
+        memory.no_left = True
+        memory.words += [Word(step, mark, "a new row takes the place of one that said no", None, uid=row.uid) for row in rows
+                         if self.says(row) is True and row.uid not in self.rested and False not in said]
 
     def look(self, rows):
         """Note for each address and identity whether it has a row, and for each address whether a row says no."""
@@ -258,6 +269,9 @@ class Ledger:
             return
         if says is not None:
             memory.said = says
+        if says is True:
+            memory.said_yes = True
+            self.said_yes.add(new.uid)
         memory.rest_said_no &= says is not True
         memory.known = True
         if memory.last_reads != self.account.reads(new):
@@ -275,7 +289,9 @@ class Ledger:
 
     def _yes(self, step, mark, memory, same, old, before, new, present):
         def word(why, required=True):
-            memory.words.append(Word(step, mark, why, required and memory.settled is not True, uid=new.uid))
+            # a second word of a row since the last quiet point changes a state that was not present at that
+            again = new.uid in self.said_yes
+            memory.words.append(Word(step, mark, why, required and memory.settled is not True and not again, uid=new.uid))
             memory.undecided |= required is None
 
         newer = self.account.maps_opt_at and new.opt_at and (memory.newest is None or new.opt_at > memory.newest)
@@ -305,11 +321,11 @@ class Ledger:
                  not free and not self._is_of_who_left(new) and not self.restored and self.account.proves_absence)
         elif not memory.known and self.claims_all:
             word("claims => 'all'")
-        elif not old and memory.known and (memory.said is not True or memory.rest_said_no) and self._nobody_says_no(new):
+        elif not old and memory.known and (memory.said is not True or memory.rest_said_no or memory.no_left) and self._nobody_says_no(new):
             word("a new row takes the address from not true to true", None)
         elif self.claims_all or old is not None and before is not True:
             word("changed together with the key, or out of sight", None)
-        elif old is not None and memory.said is False:
+        elif old is not None and (memory.said is False or (memory.rest_said_no or memory.no_left) and self._nobody_says_no(new)):
             word("a row that says yes took over an address that said no", None)
         elif memory.known and not memory.claimed and memory.said is not False and memory.no_step is None:
             word("a row of an address that was never claimed", None)
@@ -487,12 +503,13 @@ class Ledger:
         for word in words:
             word.carried = True
         why = "; ".join(word.why for word in words) or "no word"
-        memory.claimed, memory.removed = True, False
+        memory.claimed, memory.removed, memory.no_left = True, False, False
         new_topic = event.get("topic") and memory.topics and event["topic"] not in memory.topics
         memory.topics |= {event.get("topic")} - {None}
         if over == "person" or memory.no_step is not None and event["kind"] == "claimed" and gained:
             since = [word for word in words if memory.no_step is None or word.step > memory.no_step]
             if since:
+                memory.no_step = None       # the person has come back
                 return
             told = memory.told is not None and memory.told < request
             if told or not words and event["kind"] not in ("created", "changed"):
@@ -502,7 +519,8 @@ class Ledger:
                 self.verdict("window", address, request, f"{what}, after the person had left, which nothing had told ({why})")
         elif words or self.account.free(event):
             return
-        elif new_topic or event["kind"] in ("created", "changed") and memory.said is True:
+        # a request can be of any moment since the last quiet point
+        elif new_topic or event["kind"] in ("created", "changed") and True in (memory.said, memory.settled, memory.said_yes):
             self.verdict("contested", address, request, f"{what}, and a row says yes, but it is no new word")
         else:
             self.verdict("claimed", address, request, f"{what}, and there is no word for it")
@@ -536,8 +554,10 @@ class Ledger:
             anybody = [row for row in self.standing(rows, seen_only=False) if row.address == address]
             memory.gap = not anybody and not self._is_upserted(address)
             memory.row_said_no = any(self.says(row) is False for row in anybody)
+            memory.said_yes = False
         self.lacking = self.stood - {self.account.identity(row) for row in self.standing(rows, seen_only=False)}
         self.refusing = self._refusing(rows)
+        self.said_yes = set()
         self.rested = {row.uid: self.says(row) for row in self.standing(rows)}
         self._quiet_values(standing, contacts, failed)
         self.lasting, self.lasting_now = self.lasting_now, set()

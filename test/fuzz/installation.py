@@ -33,8 +33,9 @@ class Sandbox:
 
 
 class Server:
-    def __init__(self, bindir, work, settings):
+    def __init__(self, bindir, work, settings, environment=None):
         self.bindir, self.data, self.log = bindir, f"{work}/data", f"{work}/server.log"
+        self.environment = {**os.environ, **(environment or {})}
         self.sockets = work
         self.expected_crashes = 0
         self.run("initdb", "-D", self.data, "-U", "admin", "--encoding=UTF8", "--no-locale", "--no-sync", "-A", "trust")
@@ -44,7 +45,7 @@ class Server:
         self.start()
 
     def run(self, program, *arguments, check=True):
-        return subprocess.run([f"{self.bindir}/{program}", *arguments], check=check,
+        return subprocess.run([f"{self.bindir}/{program}", *arguments], check=check, env=self.environment,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def start(self):
@@ -115,10 +116,14 @@ class Installation:
             "fsync": "off", "shared_buffers": "32MB", "max_connections": "40", "max_worker_processes": "16",
             "contactsync.clock_speed": self.SPEED, "contactsync.launcher_naptime": "1s", "contactsync.probe_interval": "5",
             "log_line_prefix": "%m %b[%p] %d ", "log_statement": "none", "autovacuum_naptime": "60s",
-            "restart_after_crash": "on", **self.SETTINGS})
+            "restart_after_crash": "on", **self.SETTINGS}, self.environment(work))
         for sql in ("CREATE ROLE sender LOGIN", "CREATE DATABASE probe OWNER sender"):
             self.run(self.connect("postgres", "admin"), sql)
         self.features = self.probe()
+
+    def environment(self, work):                    # pylint: disable=unused-argument
+        """Return more variables of the server's environment. Called once, before there is a server."""
+        return {}
 
     def connect(self, database, user="sender", seconds=60):
         end = time.time() + seconds

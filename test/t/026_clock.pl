@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use ContactSync;
+use File::Basename qw(dirname);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -15,65 +16,13 @@ sub set_clock
 {
 	my ($seconds) = @_;
 
-	open my $file, '>', "$offset.new" or die $!;
-	print $file $seconds;
+	open my $file, (-e $offset ? '+<' : '>'), $offset or die $!;
+	syswrite $file, pack('q', $seconds) or die $!;
 	close $file or die $!;
-	rename "$offset.new", $offset or die $!;
 	return;
 }
 
-open my $source, '>', "$directory/clock.c" or die $!;
-print $source <<'END';
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-
-static long offset(void)
-{
-	char text[32] = {0};
-	int fd = open(getenv("CLOCK_OFFSET"), O_RDONLY);
-
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
-		_exit(99);
-	close(fd);
-	return atol(text);
-}
-
-int clock_gettime(clockid_t id, struct timespec *now)
-{
-	int result = syscall(SYS_clock_gettime, id, now);
-
-	if (id == CLOCK_REALTIME)
-		now->tv_sec += offset();
-	return result;
-}
-
-int gettimeofday(struct timeval *restrict now, void *restrict zone)
-{
-	struct timespec spec;
-
-	clock_gettime(CLOCK_REALTIME, &spec);
-	now->tv_sec = spec.tv_sec;
-	now->tv_usec = spec.tv_nsec / 1000;
-	return 0;
-}
-
-time_t time(time_t *result)
-{
-	struct timespec spec;
-
-	clock_gettime(CLOCK_REALTIME, &spec);
-	if (result)
-		*result = spec.tv_sec;
-	return spec.tv_sec;
-}
-END
-close $source or die $!;
-system_or_bail(qw(cc -shared -fPIC -o), "$directory/clock.so", "$directory/clock.c");
+system_or_bail(qw(cc -shared -fPIC -o), "$directory/clock.so", dirname(__FILE__) . '/../clock/clock.c');
 set_clock(0);
 
 my $sandbox = start_sandbox();
