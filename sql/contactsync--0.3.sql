@@ -308,7 +308,7 @@ RETURNS TABLE (
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_preview_rows';
 COMMENT ON FUNCTION @extschema@.contactsync_preview(regclass, name, anyarray)
-IS 'returns what an import would send of the rows of a watched table with the given keys: the contact, the request that it would go in alone, or why it would not be sent, and how it differs from what was sent last';
+IS 'returns what would be sent of the rows of a watched table with the given keys: the contact, the request that it would go in alone, or why it would not be sent, and how it differs from what was sent last';
 
 CREATE FUNCTION @extschema@.contactsync_try(
 	source		regclass,

@@ -5,8 +5,9 @@
  *		nothing.
  *
  * Rows are read as they are for delivery: with the rights of the watch's owner, or
- * of the caller where there is no watch.  A change that is queued, or a word of a
- * person, is not looked at: what is shown is what contactsync_import() would send.
+ * of the caller where there is no watch.  What is queued is not looked at, nor what
+ * other rows of a contact say: where it depends on whether a row is sent because it
+ * changed or by a scan, both are said, and the request is the one that claims more.
  *
  *-------------------------------------------------------------------------
  */
@@ -66,6 +67,8 @@ typedef struct CsTrial
 	ReturnSetInfo *result;
 	CsComparer	comparer;
 	CsConsentScope consents;
+	CsEndpointState learned;	/* only what was learnt of the provider's
+								 * contacts */
 	int			n;
 	char	  **keys;
 	CsRowContact *rows;
@@ -129,24 +132,56 @@ contact_as_jsonb(const CsContact *contact)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(cs_text_from_utf8(out.data)));
 }
 
-/* Decide whether consent would be claimed, and say so. */
+static void
+fill_facts(const CsTrial *trial, int i, CsClaimFacts *facts)
+{
+	const CsRowContact *row = &trial->rows[i];
+	const CsContact *contact = row->contact;
+	const CsKnown *known = &row->known;
+
+	memset(facts, 0, sizeof(CsClaimFacts));
+	facts->consent = contact->consent;
+	facts->opt_in_at = contact->opt_in_at;
+	facts->has_times = (contact->present & CS_FIELD_BIT(CS_OPT_IN_AT)) != 0;
+	facts->row = &row->row;
+	facts->rows_known = trial->comparer.watch->complete;
+	facts->known = known;
+	facts->person = &trial->people[i];
+	facts->moves = known->found && contact->value[CS_EMAIL] &&
+		strcmp(cs_contact_state_address(known), cs_text_from_utf8(contact->value[CS_EMAIL])) != 0;
+	facts->all = trial->comparer.claims_all;
+}
+
+/*
+ * Of a person that nothing is known of here, say whether consent would be claimed, and
+ * show that it is if that depends on the provider.
+ */
+static const char *
+resolve_claim(const CsTrial *trial, const CsPerson *person, CsContact *contact)
+{
+	/* the answer to the call proves it, and the adapter knows how to ask */
+	if (trial->comparer.endpoint->provider->build_pull == NULL)
+		return "claimed if the provider does not know the person";
+	contact->claim = CS_CLAIM_NOT;
+	if (trial->learned.unlearnable)
+		return "not claimed: the provider's contacts cannot be listed, so it is not known whether the person is new";
+	if (person->listed.found)
+		return "not claimed: the provider knows the person";
+	contact->claim = CS_CLAIM;
+	return trial->learned.learned_at != 0 ? "claimed" : "claimed if the provider does not know the person";
+}
+
+/* Decide whether consent would be claimed, and say so; NULL: opt_in is not mapped. */
 static const char *
 decide_claim(const CsTrial *trial, int i)
 {
-	CsRowContact *row = &trial->rows[i];
-	CsContact  *contact = row->contact;
-	const CsPerson *person = &trial->people[i];
-	CsClaimFacts facts = {
-		.consent = contact->consent,
-		.opt_in_at = contact->opt_in_at,
-		.has_times = (contact->present & CS_FIELD_BIT(CS_OPT_IN_AT)) != 0,
-		.row = &row->row,
-		.rows_known = trial->comparer.watch->complete,
-		.known = &row->known,
-		.person = person,
-		.all = trial->comparer.claims_all
-	};
+	CsContact  *contact = trial->rows[i].contact;
+	CsClaimFacts facts;
+	CsClaimFacts live;
 
+	fill_facts(trial, i, &facts);
+	live = facts;
+	live.live = true;
 	contact->claim = cs_claim_decide(&facts);
 	contact->claimed = cs_claim_stands(&facts);
 	contact->opted_out = cs_claim_is_closed(&facts);
@@ -156,20 +191,18 @@ decide_claim(const CsTrial *trial, int i)
 		return contact->consent == CS_CONSENT_NO ? "not given" : "not said";
 	if (contact->claim == CS_CLAIM)
 		return "claimed";
+	if (cs_claim_decide(&live) == CS_CLAIM)
+	{
+		contact->claim = CS_CLAIM;
+		return "claimed if it is sent because the row changed, which is a word of the person; not by an import";
+	}
+	if (contact->claim == CS_CLAIM_IF_NEW)
+		return resolve_claim(trial, &trial->people[i], contact);
 	if (contact->opted_out)
 		return "not claimed: the person opted out";
 	if (contact->claimed)
 		return "claimed before";
-	if (contact->claim == CS_CLAIM_NOT || (person->listed.found && !person->listed.opted_in))
-		return "not claimed: held until the person says yes again, or claims => 'all'";
-
-	/*
-	 * where contacts are listed first, this shows what is sent of a person
-	 * who is not among them
-	 */
-	if (trial->comparer.endpoint->provider->build_pull)
-		contact->claim = CS_CLAIM;
-	return "claimed if the provider does not know the person";
+	return "not claimed: held until the person says yes again, or claims => 'all'";
 }
 
 /*
@@ -218,9 +251,11 @@ is_to_be_deleted(const CsEndpoint *endpoint, const CsContact *contact)
 
 /* Show the first request that the contact would go in, alone. */
 static void
-set_request(CsTrialRow *row, const CsEndpoint *endpoint, CsContact *contact)
+set_request(CsTrialRow *row, const CsEndpoint *endpoint, const char *limitation, CsContact *contact)
 {
-	CsBatch		batch = {.action = CS_UPSERT,.ncontacts = 1,.contacts = &contact,.number = 1};
+	CsBatch		batch = {
+		.action = CS_UPSERT,.ncontacts = 1,.contacts = &contact,.number = 1,.limitation = limitation
+	};
 	CsRequest	request;
 
 	if (is_to_be_deleted(endpoint, contact))
@@ -291,8 +326,9 @@ put_row(const CsTrial *trial, int i, const CsFailed *failed)
 		set_text(&row, COL_UPSERT_KEY, current->upsert_key);
 		row.nulls[COL_SENT_AT] = current->known.synced_at == 0;
 		row.values[COL_SENT_AT] = TimestampTzGetDatum(current->known.synced_at);
-		if (withheld ? contact->withheld : found.difference == CS_IS_NEW || found.difference == CS_IS_CHANGED)
-			set_request(&row, endpoint, contact);
+		/* what is withheld already is not looked up again */
+		if (withheld ? contact->withheld && (found.difference != CS_IS_WITHHELD || found.pending) : found.difference == CS_IS_NEW || found.difference == CS_IS_CHANGED)
+			set_request(&row, endpoint, trial->learned.limitation, contact);
 	}
 	tuplestore_putvalues(trial->result->setResult, trial->result->setDesc, row.values, row.nulls);
 }
@@ -361,8 +397,15 @@ show(CsTrial *trial)
 	cs_sql_enter(&scope);
 	MemoryContextSwitchTo(context);
 	cs_consent_load_scope(watch->endpoint, 0, &trial->consents);
+	MemoryContextSwitchTo(context);
+	cs_endpoint_state_read_learned(watch->endpoint, &trial->learned);
 	cs_sql_leave(&scope);
 	MemoryContextSwitchTo(context);
+	for (int i = 0; i < trial->n; i++)
+	{
+		cs_contact_state_expire(1, &trial->rows[i].known, trial->learned.stale_before);
+		cs_contact_state_reclaim(1, &trial->rows[i].known, trial->learned.reclaim_before);
+	}
 	if (watch->id != NO_WATCH)
 		cs_failure_read(watch->endpoint, watch->id, trial->n, trial->keys, failed);
 	read_people(trial);

@@ -84,6 +84,39 @@ cs_endpoint_state_drop(int endpoint)
 	cs_sql_execute_command("DELETE FROM contactsync.endpoint WHERE id = %d", endpoint);
 }
 
+/* Return a time of the result; 0 for null. */
+static TimestampTz
+time_of_row(int row, int column)
+{
+	bool		isnull;
+	Datum		value = cs_sql_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(value);
+}
+
+void
+cs_endpoint_state_read_learned(int id, CsEndpointState *state)
+{
+	static CsStatement statement = {
+		"SELECT limitation #>> '{}', stale_before, reclaim_before, learned_at, unlearnable FROM contactsync.endpoint WHERE id = $1",
+		1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(id);
+	MemoryContext context = CurrentMemoryContext;
+	uint64		n = cs_sql_execute(&statement, &arg, NULL);
+
+	MemoryContextSwitchTo(context);
+	memset(state, 0, sizeof(CsEndpointState));
+	if (n == 0)
+		return;
+	state->id = id;
+	state->limitation = cs_sql_text(0, 1);
+	state->stale_before = time_of_row(0, 2);
+	state->reclaim_before = time_of_row(0, 3);
+	state->learned_at = time_of_row(0, 4);
+	state->unlearnable = cs_sql_text(0, 5);
+}
+
 /* Return the endpoints that this database sends from, palloc'd in the current context. */
 List *
 cs_endpoint_state_load_all(void)

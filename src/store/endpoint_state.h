@@ -50,6 +50,14 @@ typedef struct CsOrphan
 extern int	cs_endpoint_state_find_orphans(CsOrphan **orphans);
 extern void cs_endpoint_state_drop(int endpoint);
 extern List *cs_endpoint_state_load_all(void);
+
+/*
+ * Read what the provider's contacts are trusted to be, and learnt of them: limitation,
+ * stale_before, reclaim_before, learned_at and unlearnable.  All else is zero, and all if
+ * there is no such endpoint.
+ */
+extern void cs_endpoint_state_read_learned(int id, CsEndpointState *state);
+
 extern int	cs_endpoint_state_find(Oid serverid, const char *server_name, Oid roleid);
 extern int	cs_endpoint_state_id(Oid serverid, const char *server_name, Oid roleid);
 extern List *cs_endpoint_state_ids(Name server, Oid roleid);

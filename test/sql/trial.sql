@@ -117,6 +117,27 @@ SELECT key, outcome, message, consent, difference, sent_at, method, body FROM co
 DELETE FROM people WHERE id = 1;
 SELECT key, outcome, message FROM contactsync_preview('people', 'mail', ARRAY[1]);
 INSERT INTO people VALUES (1, 'ann@example.com', 'Ann', true);
+UPDATE people SET ok = true WHERE id = 7;
+-- A row that says yes since it was sent is a word of the person if it is sent as a change: shown is what may be claimed.
+SELECT key, consent, body FROM contactsync_preview('people', 'mail', ARRAY[5]);
+-- What was claimed is claimed again if the user says that the provider lost it.
+BEGIN;
+SELECT contactsync_mark_stale('mail', claims => 'again');
+SELECT key, outcome, consent, difference, body FROM contactsync_preview('people', 'mail', ARRAY[7, 8]);
+SELECT key, outcome, consent FROM contactsync_try('people', 'mail', '{"email": "email", "external_id": "id", "opt_in": "wants"}', keys => ARRAY[7, 8]);
+ROLLBACK;
+-- Who is new is proved by listing the contacts of the provider: not yet, done, and impossible.
+INSERT INTO people VALUES (10, 'new@example.com', 'New', true), (11, 'listed@example.com', 'Listed', true);
+SELECT key, outcome, consent, body FROM contactsync_preview('people', 'mail', ARRAY[10, 11]);
+RESET SESSION AUTHORIZATION;
+UPDATE contactsync.endpoint SET learned_at = now();
+INSERT INTO contactsync.remote_contact (endpoint, email, opt_in, pulled_at) SELECT id, 'listed@example.com', false, now() FROM contactsync.endpoint;
+SET SESSION AUTHORIZATION regress_trial;
+SELECT key, outcome, consent, body FROM contactsync_preview('people', 'mail', ARRAY[10, 11]);
+RESET SESSION AUTHORIZATION;
+UPDATE contactsync.endpoint SET learned_at = NULL, unlearnable = 'no right to list';
+SET SESSION AUTHORIZATION regress_trial;
+SELECT key, outcome, consent, body FROM contactsync_preview('people', 'mail', ARRAY[10]);
 -- Both forms of the function, and what is neither.
 SELECT method FROM contactsync_preview('mail', '{"email": "jane@example.com"}');
 SELECT outcome FROM contactsync_preview('people', 'mail', keys => ARRAY(SELECT id FROM people WHERE id = 2));
