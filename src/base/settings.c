@@ -166,7 +166,8 @@ cs_settings_define(void)
 
 	/*
 	 * contactsync.max_pending: bounds the memory of a worker, however large
-	 * the backlog is.  A larger value does not make it faster.
+	 * the backlog is.  A larger value does not make it faster.  Watches that
+	 * have a backlog at once hold fewer each; see room.c.
 	 */
 	DefineCustomIntVariable("contactsync.max_pending",
 							"Sets how many queued changes a worker holds in memory per watch.",

@@ -29,6 +29,9 @@
 /* What so many changes took is kept for others. */
 #define FEW_CHANGES		100
 
+/* Most lanes have nothing to send. */
+#define FIRST_SLOTS		16
+
 typedef struct CsChangeSlot
 {
 	const char *key;
@@ -53,7 +56,8 @@ typedef struct CsChangeSlot
 static void
 create_tables(CsChangeSet *set)
 {
-	set->by_key = changeset_create(set->context, 256, NULL);
+	set->slab = SlabContextCreate(set->context, "contactsync change", SLAB_DEFAULT_BLOCK_SIZE, sizeof(CsChange));
+	set->by_key = changeset_create(set->context, FIRST_SLOTS, NULL);
 	set->rows = cs_read_row_create(set->context);
 	set->most = 0;
 }
@@ -68,7 +72,7 @@ cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdentityLocks *loc
 	set->locks = locks;
 	set->room = room;
 	room->nlanes++;
-	set->context = AllocSetContextCreate(context, "contactsync changes", ALLOCSET_DEFAULT_SIZES);
+	set->context = AllocSetContextCreate(context, "contactsync changes", ALLOCSET_START_SMALL_SIZES);
 	create_tables(set);
 	dlist_init(&set->pending);
 	dlist_init(&set->postponed);
@@ -216,7 +220,7 @@ cs_change_make(CsChangeSet *set, const char *key, bool *found)
 	*found = change != NULL;
 	if (change)
 		return change;
-	change = MemoryContextAllocZero(set->context, sizeof(CsChange));
+	change = MemoryContextAllocZero(set->slab, sizeof(CsChange));
 	change->set = set;
 	change->lane = set->lane;
 	change->key = MemoryContextStrdup(set->context, key);

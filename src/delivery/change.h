@@ -60,6 +60,8 @@ typedef struct CsChangeSet
 	CsIdentityLocks *locks;
 	CsRoom	   *room;
 	MemoryContext context;		/* of what is emptied when nothing is left */
+	MemoryContext slab;			/* of the changes, whose size another context
+								 * would round up to a power of 2 */
 	struct changeset_hash *by_key;
 	CsReadRows *rows;			/* queue rows that still have a change here */
 	int			nchanges;

@@ -487,6 +487,7 @@ cs_delivery_run(CsDelivery *delivery)
 	follow_again(delivery);
 	finish_reload(delivery);
 	cs_accounts_publish(delivery->definitions.accounts);
+	cs_room_give_back(delivery->definitions.room, false);
 	MemoryContextSwitchTo(old);
 }
 
@@ -530,7 +531,7 @@ cs_delivery_wait(CsDelivery *delivery, long timeout)
 	else if (now - delivery->active_at > IDLE_SECONDS)
 	{
 		store_idle(delivery);
-		cs_room_give_back(delivery->definitions.room);
+		cs_room_give_back(delivery->definitions.room, true);
 	}
 	else if (cs_accounts_any_idle_but_busy(delivery->definitions.accounts))
 		wait = Min(wait, cs_clock_wait_ms(delivery->active_at + IDLE_SECONDS - now) + 1);

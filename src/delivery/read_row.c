@@ -44,7 +44,7 @@ cs_read_row_create(MemoryContext context)
 	CsReadRows *rows = MemoryContextAllocZero(context, sizeof(CsReadRows));
 
 	rows->context = context;
-	rows->by_position = rowset_create(context, 256, NULL);
+	rows->by_position = rowset_create(context, 16, NULL);
 	return rows;
 }
 

@@ -33,8 +33,10 @@
 #define LEAST_BYTES		(256 * 1024)
 #define MOST_BYTES		(4 * 1024 * 1024)
 
-/* Bytes of contacts after which memory is given back. */
-#define WORTH_GIVING	(1024 * 1024)
+/* Bytes of contacts that were read after which memory is given back: it takes some
+ * milliseconds until it is there again. */
+#define WORTH_GIVING		(128 * 1024 * 1024)
+#define WORTH_GIVING_IDLE	(1024 * 1024)
 
 /*
  * How many more changes a lane may hold that holds so many.  "needed": so many it has
@@ -60,13 +62,14 @@ cs_room_for_contacts(const CsRoom *room, int64 held)
 }
 
 /*
- * Nothing is to be sent: give memory that was freed back to the operating system, if
- * it was much.  The C library would keep it.
+ * Give memory that was freed back to the operating system, if it can be much; "idle":
+ * nothing is to be sent.  The C library would keep what is free between what is not,
+ * which can be a multiple of it.
  */
 void
-cs_room_give_back(CsRoom *room)
+cs_room_give_back(CsRoom *room, bool idle)
 {
-	if (room->read_bytes < WORTH_GIVING)
+	if (room->read_bytes < (idle ? WORTH_GIVING_IDLE : WORTH_GIVING))
 		return;
 	room->read_bytes = 0;
 #ifdef __GLIBC__

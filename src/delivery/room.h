@@ -22,6 +22,6 @@ typedef struct CsRoom
 
 extern int	cs_room_for_changes(const CsRoom *room, int held, int needed);
 extern int64 cs_room_for_contacts(const CsRoom *room, int64 held);
-extern void cs_room_give_back(CsRoom *room);
+extern void cs_room_give_back(CsRoom *room, bool idle);
 
 #endif							/* CS_DELIVERY_ROOM_H */

@@ -262,7 +262,7 @@ class Bench:
 
     def soak(self):
         """Show whether what is used stays flat while the server is busy; not one of the parts that run by default."""
-        soak.Soak(self).run()
+        self.failed |= not soak.Soak(self).run()
 
     def resources(self, *parts):
         """Show whether what the worker takes is bounded and flat, in these parts or in all; not one of those that run by default."""

@@ -1,6 +1,11 @@
-"""Keep a server busy for long, and show whether what it uses stays flat: sizes, dead rows, memory, descriptors and threads."""
+"""Keep a server busy for long, and show whether what it uses stays flat: sizes, dead rows, memory, descriptors and threads.
+
+It is not flat if the most of the last third of the samples exceeds that of the second by a tenth and the allowance in ALLOWED, or
+if less than HOT per cent of the updates of contactsync.contact were HOT.
+"""
 
 import os
+import re
 import subprocess
 import time
 
@@ -8,6 +13,9 @@ TABLES = ("queue", "contact", "source_row", "call", "counter", "stat")
 SAMPLES = 12
 PEOPLE = 100_000
 RATE = 2000         # changes of one row each, in a second
+HEADS = ("backlog", *TABLES, "dead rows", "HOT %", "memory MB", "files", "threads", "CPU s")
+ALLOWED = {"backlog": RATE, **dict.fromkeys(TABLES, 2), "dead rows": 20_000, "memory MB": 2, "files": 4, "threads": 2}
+HOT = 90
 
 
 class Soak:
@@ -18,22 +26,37 @@ class Soak:
         self.args = bench.args
 
     def run(self):
+        """Return whether all stayed flat."""
         self.bench.server("soaked", pace="10000", burst="10000", concurrency="2")
         self.bench.watched_table("soaked", "soaked")
         self.bench.insert_new("soaked", PEOPLE)
         self.bench.run("CALL contactsync_wait('soaked')")
         seconds = self.args.soak_seconds
         print(f"soak: {seconds} s of {RATE} changes a second of {PEOPLE} people; autovacuum with its defaults; sizes in MB")
-        self.show_heads()
+        print("    " + "".join(f"{head:>12}" for head in HEADS))
         load = self.start_load(seconds)
+        samples = []
         for _ in range(SAMPLES):
             time.sleep(seconds / SAMPLES)
-            self.show_sample()
-        load.wait()
+            samples.append(self.show_sample())
+        output = load.communicate()[0]
         self.bench.run("CALL contactsync_wait('soaked')")
         self.show_sample()
+        print(f"    {float(re.search(r'tps = ([0-9.]+)', output).group(1)):,.0f} changes a second were made")
         self.bench.run("SELECT contactsync_unwatch('soaked', 'soaked')")
         self.bench.run("DROP TABLE soaked")
+        return self.judge(samples)
+
+    @staticmethod
+    def judge(samples):
+        third = len(samples) // 3
+        columns = {head: [float(sample[i]) for sample in samples] for i, head in enumerate(HEADS)}
+        grown = [head for head, allowed in ALLOWED.items()
+                 if max(columns[head][2 * third:]) > 1.1 * max(columns[head][third:2 * third]) + allowed]
+        if columns["HOT %"][-1] < HOT:
+            grown.append("HOT %")
+        print(f"    not flat: {', '.join(grown)}" if grown else "    flat", flush=True)
+        return not grown
 
     def start_load(self, seconds):
         script = os.path.join(self.args.socket, "soak.sql")
@@ -41,10 +64,7 @@ class Soak:
             file.write(f"\\set id random(1, {PEOPLE})\nUPDATE soaked SET points = points + 1 WHERE id = {self.bench.last - PEOPLE} + :id;\n")
         return subprocess.Popen([os.path.join(self.args.bindir, "pgbench"), "-h", self.args.socket, "-U", "postgres", "-n", "-M", "prepared",
                                  "-c", "4", "-R", str(RATE), "-T", str(seconds), "-f", script, "postgres"],
-                                env={**os.environ, "PGOPTIONS": "-c synchronous_commit=off"}, stdout=subprocess.DEVNULL)
-
-    def show_heads(self):
-        print("    " + "".join(f"{head:>12}" for head in ("backlog", *TABLES, "dead rows", "HOT %", "RSS MB", "files", "threads", "CPU s")))
+                                env={**os.environ, "PGOPTIONS": "-c synchronous_commit=off"}, stdout=subprocess.PIPE, text=True)
 
     def show_sample(self):
         sizes = [self.bench.run(f"SELECT pg_total_relation_size('contactsync.{table}') / 1e6") for table in TABLES]
@@ -53,6 +73,7 @@ class Soak:
         backlog = self.bench.run("SELECT sum(backlog)::bigint FROM contactsync.status WHERE server = 'soaked'")
         values = [backlog, *(f"{size:.1f}" for size in sizes), dead, hot, *self.process()]
         print("    " + "".join(f"{value!s:>12}" for value in values), flush=True)
+        return values
 
     def process(self):
         """Memory in MB, open files, threads and CPU seconds of the worker."""
