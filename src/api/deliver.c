@@ -224,7 +224,8 @@ say_obstacle(CsTarget *target)
 	TimestampTz now = cs_clock_steady();
 	const CsObstacle *obstacle = &target->obstacle;
 
-	if (target->looked_at != 0 && !TimestampDifferenceExceeds(target->looked_at, now, OBSTACLE_MS))
+	if (target->looked_at != 0 && !is_report_due(target) &&
+		!TimestampDifferenceExceeds(target->looked_at, now, OBSTACLE_MS))
 		return;
 	target->looked_at = now;
 	free_obstacle(&target->obstacle);

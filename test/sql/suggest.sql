@@ -85,6 +85,19 @@ SELECT d AS definition, opt_in_of(d) FROM unnest(ARRAY[
 	'opt_in boolean DEFAULT true, opt_in_at timestamptz']) AS d;
 RESET client_min_messages;
 
+-- Tables of three well-known sample databases: Chinook, Pagila and Northwind, which has no addresses.
+CREATE TABLE "Customer" ("CustomerId" integer PRIMARY KEY, "FirstName" varchar(40) NOT NULL, "LastName" varchar(20) NOT NULL, "Company" varchar(80),
+	"Country" varchar(40), "Phone" varchar(24), "Fax" varchar(24), "Email" varchar(60) NOT NULL, "SupportRepId" integer);
+CREATE TABLE customer (customer_id serial PRIMARY KEY, store_id smallint, first_name text NOT NULL, last_name text NOT NULL, email text, address_id integer,
+	activebool boolean NOT NULL DEFAULT true, create_date date DEFAULT CURRENT_DATE, last_update timestamptz DEFAULT now(), active integer);
+CREATE TABLE northwind (customer_id varchar(5) PRIMARY KEY, company_name varchar(40), contact_name varchar(30), contact_title varchar(30), phone varchar(24));
+SELECT * FROM contactsync_suggest('"Customer"', 'mailingcore');
+SELECT * FROM contactsync_suggest('customer', 'mailingcore');
+SELECT * FROM contactsync_suggest('northwind', 'mailingcore');
+SELECT contactsync_watch('"Customer"', 'mailingcore', mapping => E'{"email": "\\"Email\\"", "phone": "\\"Phone\\"", "last_name": "\\"LastName\\"", "first_name": "\\"FirstName\\"", "external_id": "\\"CustomerId\\""}') > 0 AS watched;
+SELECT contactsync_watch('customer', 'mailingcore', mapping => '{"email": "email", "last_name": "last_name", "first_name": "first_name", "external_id": "customer_id"}') > 0 AS watched;
+DROP TABLE "Customer", customer, northwind;
+
 -- The primary key: of several columns, the address, none.
 CREATE TABLE keys (tenant integer, id integer, email text, PRIMARY KEY (tenant, id));
 SELECT * FROM contactsync_suggest('keys', 'mailingcore');

@@ -100,6 +100,18 @@ like(stderr_of(q{CALL contactsync_wait(NULL, '0.3 s')}), qr/NOTICE: +server "dow
 $sandbox->clear_faults('mailingcore', account => 'down');
 is(stderr_of(q{CALL contactsync_wait('down')}) =~ s/^(psql\S+ NOTICE|DETAIL|HINT).*(\n|$)//mgr, '', 'it returns when the provider answers again');
 
+# a single failure changes no state; after a second in which nothing went, it is said as well
+create_server($node, $sandbox, 'mailingcore', account => 'once');
+$sandbox->fault('mailingcore', { match => { account => 'once' }, times => 1, action => { status => 502 } });
+$sandbox->fault('mailingcore', { match => { account => 'once' }, times => undef, action => { stall => \1 } });
+$node->safe_psql('postgres', q{SELECT contactsync_upsert('once', '{"email": "a@example.com"}')});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM contactsync.calls WHERE server = 'once'}) or die 'timed out waiting for the failure';
+$waited = stderr_of(q{CALL contactsync_wait('once', '3 s')});
+like($waited, qr/^psql\S+ NOTICE: +the last call to server "once" failed, and is repeated: HTTP status 502.*\nDETAIL: +1 contact is queued\.\npsql\S+ NOTICE: +0\/1 +0 % +0\.0\/s +ETA unknown/,
+	'with the first report');
+is(scalar(() = $waited =~ /the last call/g), 1, 'once');
+$sandbox->clear_faults('mailingcore', account => 'once');
+
 # servers and watches that cannot continue
 is(stderr_of(q{CALL contactsync_wait('wrong')}), '', 'it does not wait for a server without changes');
 my $stderr = stderr_of(q{SELECT contactsync_upsert('wrong', '{"email": "a@example.com"}'); CALL contactsync_wait('wrong')});
