@@ -306,6 +306,18 @@ options_documented() {
 }
 
 # README.md names every function and every view.
+reference_complete() {
+    local name
+    for name in $(sed -nE 's/.*DefineCustom[A-Za-z]+Variable\("(contactsync\.[a-z_]+)".*/\1/p' src/base/settings.c); do
+        grep -qF "\`$name\`" docs/reference.md || echo "docs/reference.md: nothing about the setting $name"
+    done
+    # arguments begin a line, or follow a parenthesis or a comma
+    for name in $(sed -nE '/^CREATE (FUNCTION|PROCEDURE) @extschema@\.contactsync_([a-eg-z]|fi|fo)/,/^(RETURNS|LANGUAGE|AS)/p' "${scripts[@]}" |
+        sed -E 's/^CREATE [A-Z]+ @extschema@\.//; /^(RETURNS|LANGUAGE|AS)/d' | grep -oE '(^|[(,])[[:space:]]*(VARIADIC )?"?[a-z_]+"?[[:space:]]+["a-z]|^contactsync_[a-z_]+' |
+        grep -oE '[a-z_]{2,}"?[[:space:]]|contactsync_[a-z_]+' | tr -d '"[:blank:]' | sort -u); do
+        grep -qE "[\`(, ]\"?$name\"?[\`(), ]" docs/reference.md || echo "docs/reference.md: nothing about $name"
+    done
+}
 sql_documented() {
     local name
     for name in $(sed -nE 's/^CREATE (FUNCTION|PROCEDURE|VIEW) (@extschema@|contactsync)\.([a-z_]+)[ (].*/\1\3/p' "${scripts[@]}" |
@@ -410,6 +422,7 @@ check sql_comments "all objects in the SQL scripts have comments"
 check sql_pinned "the SQL scripts resolve names only in pg_catalog"
 check sql_search_path "functions do not depend on the search_path of the caller"
 check sql_documented "README.md names all functions and views"
+check reference_complete "docs/reference.md names all functions, their arguments, and all settings"
 check tests_exist "the tests that docs/providers.md, docs/consent.md and docs/security.md name exist"
 check titles_exist "the checks that docs/consent.md and docs/security.md quote exist"
 check test_numbers "the numbers of TAP tests are unique"

@@ -170,7 +170,7 @@ cs_settings_define(void)
 	 * have a backlog at once hold fewer each; see room.c.
 	 */
 	DefineCustomIntVariable("contactsync.max_pending",
-							"Sets how many queued changes a worker holds in memory per watch.",
+							"Sets how many queued changes a worker holds in memory, beside a few of each watch.",
 							NULL, &cs_max_pending, 20000, 1000, 1000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
