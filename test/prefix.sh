@@ -100,11 +100,13 @@ private_installation() {
     as_server make -s -C "$tree" PG_CONFIG="$PG_CONFIG" with_llvm=no -j2 install || exit
 }
 
-# Run the server under a command: private_wrap COMMAND...
+# Run the server with variables of the environment, or under a command: private_wrap ASSIGNMENTS [COMMAND...]
 private_wrap() {
+    # pg_ctl restart starts what the server was called when it was started
+    local command=${*:2}
     as_server mv "$bindir/postgres" "$bindir/postgres.bin"
-    as_server tee "$bindir/postgres" >/dev/null <<<"#!/bin/sh
-exec $* '$bindir/postgres.bin' \"\$@\""
+    as_server tee "$bindir/postgres" >/dev/null <<<"#!/bin/bash
+$1 exec ${command:--a '$bindir/postgres'} '$bindir/postgres.bin' \"\$@\""
     as_server chmod +x "$bindir/postgres"
 }
 
@@ -122,6 +124,7 @@ private_sanitizers() {
 #include <stdlib.h>
 static void __attribute__((constructor)) early(void) { free(malloc(1)); }
 EOF
-    private_wrap env LD_PRELOAD="$("$compiler" -print-file-name="$runtime"):$work/early.so" \
-        ASAN_OPTIONS="detect_leaks=0:log_path=$work/log/report" UBSAN_OPTIONS=print_stacktrace=1
+    # a test may preload a library of its own
+    # shellcheck disable=SC2016
+    private_wrap "LD_PRELOAD=$("$compiler" -print-file-name="$runtime"):$work/early.so"'${LD_PRELOAD:+:$LD_PRELOAD}'" ASAN_OPTIONS='detect_leaks=0:log_path=$work/log/report' UBSAN_OPTIONS=print_stacktrace=1"
 }

@@ -208,10 +208,13 @@ build() {
 prepare_check() {
     export COPT=-Werror
     case $check in
-        asan) private_sanitizers ;;
+        asan)
+            export PG_TEST_TIMEOUT_DEFAULT=600 PGCTLTIMEOUT=600
+            private_sanitizers
+            ;;
         valgrind)
             export PG_TEST_TIMEOUT_DEFAULT=900 PGCTLTIMEOUT=900
-            private_wrap valgrind --quiet --suppressions="$tree/test/valgrind.supp" --error-markers=begin,end \
+            private_wrap "" valgrind --quiet --suppressions="$tree/test/valgrind.supp" --error-markers=begin,end \
                 --log-file="$work/log/report.%p"
             ;;
         coverage) COPT="--coverage -O0" ;;
