@@ -504,6 +504,7 @@ time_to_wait(CsDelivery *delivery, long timeout)
 	ListCell   *lc;
 
 	foreach(lc, delivery->definitions.accounts)
+		if (cs_http_has_room(delivery->http, ((CsAccount *) lfirst(lc))->in_flight == 0))
 		at = Min(at, cs_accounts_ready_at(lfirst(lc), now));
 	at = Min(at, settle_due_at(delivery));
 	if (at == DBL_MAX)

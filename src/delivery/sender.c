@@ -88,6 +88,13 @@ take_changes_now(CsDelivery *delivery)
  * Sending
  */
 
+/* How many calls of the account may start now. */
+static int
+free_slots(const CsDelivery *delivery, const CsAccount *account, double now)
+{
+	return cs_http_has_room(delivery->http, account->in_flight == 0) ? cs_account_free_slots(account, now) : 0;
+}
+
 /* Start calls that are ready and due.  Return how many slots are left. */
 static int
 start_ready(CsDelivery *delivery, CsAccount *account, int slots, double now)
@@ -102,7 +109,7 @@ start_ready(CsDelivery *delivery, CsAccount *account, int slots, double now)
 			break;
 		if (call->not_before > now)
 			continue;
-		if (!cs_pace_take(&account->pace, now))
+		if (!cs_http_has_room(delivery->http, account->in_flight == 0) || !cs_pace_take(&account->pace, now))
 			return 0;
 		dlist_delete(&call->node);
 		account->listed_last = false;
@@ -151,7 +158,7 @@ send_new(CsDelivery *delivery, CsAccount *account, int slots, double now)
 static bool
 run_scans(CsDelivery *delivery, CsAccount *account, double now)
 {
-	int			calls = Min(cs_account_free_slots(account, now), cs_pace_available(&account->pace, now));
+	int			calls = Min(free_slots(delivery, account, now), cs_pace_available(&account->pace, now));
 	bool		queued;
 
 	if (calls == 0 || !cs_account_has_room(account) || (cs_account_is_probing(account) && !dlist_is_empty(&account->ready)) ||
@@ -212,7 +219,7 @@ cs_sender_send(CsDelivery *delivery, CsAccount *account)
 	pull(delivery, account, now);
 	if (!dlist_is_empty(&account->ready))
 		take_changes_now(delivery);
-	slots = cs_account_free_slots(account, now);
+	slots = free_slots(delivery, account, now);
 	if (slots == 0)
 		return;
 	/* probes are a repeated call and a new one in turn */
@@ -228,5 +235,5 @@ cs_sender_send(CsDelivery *delivery, CsAccount *account)
 	if (slots > 0)
 		send_new(delivery, account, slots, now);
 	if (run_scans(delivery, account, now))
-		send_new(delivery, account, cs_account_free_slots(account, now), now);
+		send_new(delivery, account, free_slots(delivery, account, now), now);
 }

@@ -27,6 +27,7 @@
 #include <time.h>
 
 #include "miscadmin.h"
+#include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
@@ -38,6 +39,7 @@
 #define FIRST_SOCKETS	16		/* sockets that room is made for at first */
 #define KEPT_CALLS		64		/* idle calls with their handles */
 #define KEPT_CONNECTIONS	8	/* at least, for servers that alternate */
+#define OTHER_DESCRIPTORS	16	/* such as of connections about to be closed */
 #define RETRY_MS		100		/* after libcurl could not act */
 #define NEVER			PG_INT64_MAX
 
@@ -78,6 +80,7 @@ struct CsHttp
 	int			nidle;
 	int			max_connections;	/* kept open; the largest number of calls
 									 * at once so far */
+	int			most;			/* calls at once */
 };
 
 /* Return the monotonic clock in milliseconds. */
@@ -252,6 +255,13 @@ cs_http_open(void)
 				 errmsg("out of memory")));
 	}
 	http->timer = NEVER;
+
+	/*
+	 * fd.c leaves us a third of all descriptors, some of which are not for
+	 * calls
+	 */
+	http->most = Max(max_safe_fds / 3 - OTHER_DESCRIPTORS, 2);
+	curl_multi_setopt(http->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) http->most + OTHER_DESCRIPTORS / 2);
 	dlist_init(&http->flying);
 	dlist_init(&http->ended);
 	dlist_init(&http->idle);
@@ -364,6 +374,12 @@ recycle(CsHttp *http, CsHttpCall *call)
 	cs_transfer_shrink(call);
 	dlist_push_head(&http->idle, &call->node);
 	http->nidle++;
+}
+
+bool
+cs_http_has_room(const CsHttp *http, bool first)
+{
+	return http->nflying < (first ? http->most : http->most / 2);
 }
 
 /* Let libcurl keep as many idle connections as there are calls at once. */

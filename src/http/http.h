@@ -42,6 +42,12 @@ extern CsHttpCall *cs_http_start(CsHttp *http, const CsHttpOptions *options,
 /* End a call that is not harvested yet, and free it.  Never errors out. */
 extern void cs_http_cancel(CsHttp *http, CsHttpCall *call);
 
+/*
+ * May another call start, without running out of file descriptors?  "first": of
+ * somebody who has none in flight; for those some are left by the others.
+ */
+extern bool cs_http_has_room(const CsHttp *http, bool first);
+
 /* Return the number of calls that are not harvested yet. */
 extern int	cs_http_in_flight(const CsHttp *http);
 
