@@ -45,6 +45,10 @@ RESET ROLE;
 SELECT first_name FROM contactsync_export('hers', 'mail');
 SELECT contactsync_alter_watch('hers', 'mail', mapping => '{"email": "email", "first_name": "name::text"}') IS NOT NULL AS altered;
 SELECT first_name FROM contactsync_export('hers', 'mail');
+-- nor is there more to see in a trial or a preview
+SELECT outcome, message, contact FROM contactsync_preview('hers', 'mail', ARRAY[1]);
+SELECT outcome, message, contact FROM contactsync_try('hers', 'mail', '{"email": "email", "first_name": "name::text"}');
+SELECT outcome, message, contact FROM contactsync_try('hers', 'mail', '{"email": "email", "first_name": "current_user"}', filter => 'email::pit IS NOT NULL');
 SELECT contactsync_unwatch('hers', 'mail');
 SET ROLE regress_mallory;
 ALTER TABLE hers ALTER name TYPE text USING (name).x;

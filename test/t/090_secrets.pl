@@ -72,6 +72,8 @@ foreach my $i (0 .. $#answers)
 # errors of the user
 show(q{SELECT contactsync_upsert('crm', '{"email": "direct@example.com"}'); CALL contactsync_wait('crm'); CALL contactsync_run()});
 show(q{SELECT * FROM contactsync_preview('crm', '{"email": "direct@example.com"}')});
+show(q{SELECT * FROM contactsync_preview('customers', 'crm', ARRAY[1, 2, 3]); SELECT * FROM contactsync_try('customers', 'crm', '{"email": "email"}');
+	SELECT * FROM contactsync_suggest('customers', 'crm')});
 like(show(qq{ALTER SERVER crm OPTIONS (ADD api_key 'x')}), qr/belongs to the user mapping/, 'a key is rejected where every role can read it');
 $node->safe_psql('postgres', qq{SET log_statement = 'none'; SET log_min_duration_statement = -1; SET debug_print_plan = off; ALTER USER MAPPING FOR CURRENT_USER SERVER crm OPTIONS (SET api_key '$keys[1]')});
 show(q{INSERT INTO customers VALUES (100, 'late@example.com')});
