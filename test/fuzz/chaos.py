@@ -328,7 +328,7 @@ class Chaos:
                     self.judge.stuck(tenant, state)
                     break
                 for server, source, kind, reason, *_ in state:
-                    if kind == "guarded":
+                    if kind in ("guarded", "paused"):   # a guard that holds a watch keeps its pause from ending
                         self.accept(tenant, source, server, reason)
                 time.sleep(0.05)
 
