@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "lib/ilist.h"
+#include "utils/hsearch.h"
 #include "nodes/pg_list.h"
 
 #include "delivery/breaker.h"
@@ -121,6 +122,8 @@ typedef struct CsAccount
 	int64		contact_bytes;	/* of contacts that were read and have no
 								 * stored outcome */
 	int			next_lane;		/* index of the lane to be asked first */
+	HTAB	   *spoken;			/* contacts that a row spoke for over another
+								 * one; spoken.c */
 	bool		busy;			/* as stored: calls may be under way */
 	TimestampTz stale_before;	/* what was synced earlier is not trusted */
 	TimestampTz reclaim_before; /* ... and what it claimed may be claimed

@@ -381,6 +381,8 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		change->has_others_digest = item->known.has_digest;
 		change->others_digest = item->known.digest;
 	}
+	else
+		cs_shared_note_speaker(item);
 	return true;
 }
 

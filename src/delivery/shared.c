@@ -14,6 +14,7 @@
 #include "base/sql.h"
 #include "delivery/account.h"
 #include "delivery/shared.h"
+#include "delivery/spoken.h"
 #include "provider/provider.h"
 #include "store/contact_state.h"
 #include "store/failure.h"
@@ -73,11 +74,31 @@ cs_shared_says_the_same(const CsItem *item)
 		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0;
 }
 
+/* Did it change after what the other one said, and before that was sent? */
+static bool
+has_changed_since(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	return (change->origins & CS_ORIGIN_LIVE) != 0 &&
+		cs_spoken_is_older(change->lane->account->spoken, item->upsert_key, change->last_queued_at);
+}
+
 /* Has the row not changed, and does another one speak for the contact? */
 static bool
 is_silent(const CsItem *item)
 {
-	return item->change->lane->watch && !cs_known_has_left(item) && cs_shared_says_the_same(item) && another_speaks(item);
+	return item->change->lane->watch && !cs_known_has_left(item) && cs_shared_says_the_same(item) &&
+		another_speaks(item) && !has_changed_since(item);
+}
+
+void
+cs_shared_note_speaker(const CsItem *item)
+{
+	CsAccount  *account = item->change->lane->account;
+
+	if ((item->change->origins & CS_ORIGIN_LIVE) != 0 && another_spoke(item))
+		cs_spoken_note(&account->spoken, account->context, item->upsert_key, item->change->last_queued_at);
 }
 
 /* Does it only say what the contact is to be? */

@@ -48,4 +48,7 @@ extern bool cs_shared_defers(const CsItem *item);
  */
 extern bool cs_shared_is_overtaken(const CsItem *item);
 
+/* The row is about to speak for the contact: note it, if another one spoke before. */
+extern void cs_shared_note_speaker(const CsItem *item);
+
 #endif							/* CS_DELIVERY_SHARED_H */

@@ -119,6 +119,7 @@ class Ledger:
         self.partitioned = False
         self.rested = {}            # what rows said at the last quiet point, by uid
         self.said_yes = set()       # uids of rows that said true since then
+        self.said_no = set()        # uids of rows that said false since then
         self.step = 0
         self.memories = collections.defaultdict(Memory)
         self.verdicts = []
@@ -272,6 +273,8 @@ class Ledger:
         if says is True:
             memory.said_yes = True
             self.said_yes.add(new.uid)
+        elif says is False:
+            self.said_no.add(new.uid)
         memory.rest_said_no &= says is not True
         memory.known = True
         if memory.last_reads != self.account.reads(new):
@@ -327,6 +330,9 @@ class Ledger:
             word("changed together with the key, or out of sight", None)
         elif old is not None and (memory.said is False or (memory.rest_said_no or memory.no_left) and self._nobody_says_no(new)):
             word("a row that says yes took over an address that said no", None)
+        elif old is not None and (old.uid in self.said_no or self.rested.get(old.uid) is False):
+            # "changes that are read together count as their end state"
+            word("opt_in became true at another address, or out of sight, which may be read together", None)
         elif memory.known and not memory.claimed and memory.said is not False and memory.no_step is None:
             word("a row of an address that was never claimed", None)
 
@@ -557,7 +563,7 @@ class Ledger:
             memory.said_yes = False
         self.lacking = self.stood - {self.account.identity(row) for row in self.standing(rows, seen_only=False)}
         self.refusing = self._refusing(rows)
-        self.said_yes = set()
+        self.said_yes, self.said_no = set(), set()
         self.rested = {row.uid: self.says(row) for row in self.standing(rows)}
         self._quiet_values(standing, contacts, failed)
         self.lasting, self.lasting_now = self.lasting_now, set()

@@ -10,7 +10,7 @@ use Test::More;
 $ENV{MALLOC_PERTURB_} = 165;
 
 my $sandbox = start_sandbox(clock_speed => 20);
-my $node = start_node('contactsync.clock_speed' => 20, 'contactsync.max_pending' => 100, 'restart_after_crash' => 'on');
+my $node = start_node('contactsync.clock_speed' => 20, 'contactsync.max_pending' => 1000, 'restart_after_crash' => 'on');
 
 create_server($node, $sandbox, 'mailingcore', account => 'bulk', server => { pace => 1000, burst => 1000, timeout => '1h', batch_size => 10, concurrency => 8 });
 create_server($node, $sandbox, 'campaignlark', account => 'single', server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 16 });
@@ -241,7 +241,7 @@ $node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('held')})
 is(at_held(), 'Cyd2 UNSUBSCRIBED', 'the word is none then, and its row overwrites no other that has changed since');
 
 # one contact is read at a time; what a row says that changed last is what remains, whatever was queued for others
-create_server($node, $sandbox, 'campaignlark', account => 'turns', server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 1 });
+create_server($node, $sandbox, 'campaignlark', account => 'turns', server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 1, bulk_guard => 0 });
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE turns (id int PRIMARY KEY, email text NOT NULL, name text, consent boolean DEFAULT true);
@@ -291,6 +291,16 @@ sub claims
 
 	return scalar grep { $_->{seq} > $since && $_->{body} =~ /"$name\@example.com".*"SUBSCRIBED"/ } @{ $sandbox->journal('campaignlark', account => 'turns') };
 }
+
+# a row changes again in a part of the queue that is read later: it is sent with its last values before another row is that
+# changed before
+in_turn(qq{INSERT INTO turns VALUES ($_, 'n\@example.com', 'Row')}) foreach 72, 71;
+in_turn(
+	q{UPDATE turns SET name = 'Ann2' WHERE id = 71},
+	q{UPDATE turns SET name = 'Bea2' WHERE id = 72},
+	join(';', map { "INSERT INTO turns VALUES ($_, 'filler$_\@example.com')" } 2001 .. 3100),
+	q{UPDATE turns SET name = 'Ann3' WHERE id = 71});
+is(name_at('n'), 'Ann3', 'a row that changed last speaks, also if all it says was sent before the other one was');
 
 # a row comes to the address of a contact and says no; while this is in flight, another row comes to it that says yes
 in_turn(q{INSERT INTO turns VALUES (31, 'f@example.com', 'Ann')});
