@@ -210,6 +210,8 @@ cs_removal_load(CsAccount *account, double now)
 	else
 	{
 		account->removal_cutoff = 0;
+		if (due_in < DBL_MAX && cs_departure_set_back(account->id))
+			due_in = 0;
 		account->removals_at = due_in == DBL_MAX ? DBL_MAX : now + Max(due_in, LOOK_PAUSE);
 	}
 	cs_sql_leave(&scope);

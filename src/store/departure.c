@@ -71,6 +71,18 @@ cs_departure_due_in(int endpoint)
 	return isnull ? DBL_MAX : Max(DatumGetFloat8(seconds), 0);
 }
 
+bool
+cs_departure_set_back(int endpoint)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.departure SET departed_at = clock_timestamp()"
+		" WHERE endpoint = $1 AND departed_at > clock_timestamp()", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(endpoint);
+
+	return cs_sql_execute(&statement, &arg, NULL) > 0;
+}
+
 CsDeparture *
 cs_departure_read_due(int endpoint, bool only_erased, int limit, int *n)
 {

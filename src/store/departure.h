@@ -52,6 +52,10 @@ extern void cs_departure_store(int endpoint, int n, const CsDeparture *departure
 /* Seconds until the first one of an endpoint is due; DBL_MAX: there is none. */
 extern double cs_departure_due_in(int endpoint);
 
+/* If the system's clock was set back, contacts that were left later have been left now.
+ * Return whether there are any. */
+extern bool cs_departure_set_back(int endpoint);
+
 /* Those that are due of watches that may be removed from, or only those to be erased; palloc'd. */
 extern CsDeparture *cs_departure_read_due(int endpoint, bool only_erased, int limit, int *n);
 

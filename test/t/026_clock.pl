@@ -63,6 +63,19 @@ pass('delivery goes on after the clock was set forward');
 crash_worker($node, 'postgres');
 deliver(10, 14);
 
+# whoever has gone is removed, also if the clock is set back before
+create_server($node, $sandbox, 'mailingcore', account => 'gone', server => { pace => 100, burst => 100 });
+sql(q{
+	CREATE TABLE members (id int PRIMARY KEY, email text);
+	SELECT contactsync_watch('members', 'gone', '{"external_id": "id", "email": "email"}', on_delete => 'delete', delete_delay => '20 s');
+	INSERT INTO members VALUES (1, 'one@example.com')});
+$sandbox->wait_for_contacts('mailingcore', 1, account => 'gone');
+sql('DELETE FROM members');
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM contactsync.departure}) or die 'timed out waiting for the row to be gone';
+set_clock(0);
+wait_for('the removal', sub { !@{ $sandbox->contacts('mailingcore', account => 'gone') } });
+pass('a removal does not wait for the clock');
+
 # calls follow the bucket, whatever process makes them
 my @clock = map { $_->{clock} * 10 } @{ $sandbox->journal('mailingcore', account => 'mail') };
 my $lowest = $burst;
