@@ -5,9 +5,9 @@ usage: chaos.py --bindir DIR [--work DIR] [--seed N] [--seconds N] [--kills N] [
 
 Several roles in several databases each have accounts at all five providers, and sessions that change their tables as an
 application does: one by one, in bulk, in transactions that are kept open, rolled back or prepared. Meanwhile the providers fail in
-every way that the sandbox knows, processes of the server are killed, also in COMMIT, the server is restarted, its clock moved,
-tables, watches, servers and keys are changed, watches are paused, imported and reconciled, and people opt out. After a round of
-this there is quiet, and chaos_judge.py judges by the oracle of consent.py and by the calls. Then the next round begins.
+every way that the sandbox knows, processes of the server are killed, also in COMMIT, the server is restarted, tables, watches,
+servers and keys are changed, watches are paused, imported and reconciled, and people opt out. After a round of this there is
+quiet, and chaos_judge.py judges by the oracle of consent.py and by the calls. Then the next round begins.
 
 A run ends after so many seconds of chaos, or after so many kills and changes, whichever is later. The same seed makes the same
 choices, but not with the same timing. At the end a table tells what was done, what was found, and how long it took until a change
@@ -229,6 +229,7 @@ class Chaos:
         self.place.began = time.monotonic()
         self.over = threading.Event()
         self.round = self.kills = 0
+        self.ended = False                              # by SIGTERM: after the round that is under way
         self.problems, self.acts = [], collections.Counter()
         self.databases = [f"chaos{number}" for number in range(options.databases)]
         self.tenants = []
@@ -298,6 +299,7 @@ class Chaos:
                 self.problems.append(f"a thread failed: {thread.failure!r}")
 
     def quiet(self, last=False):
+        self.place.set_clock(0)
         for tenant in self.tenants:
             for account in tenant.accounts.values():
                 self.place.sandbox.call("DELETE", f"{account.provider}/fault?account={account.name}")
@@ -369,7 +371,8 @@ class Chaos:
         self.set_up()
         self.quiet()
         spent = 0
-        while (spent < options.seconds or self.kills < options.kills or self.changes() < options.changes) and not self.failed():
+        while (spent < options.seconds or self.kills < options.kills or self.changes() < options.changes) and not (
+                self.ended or self.failed()):
             started = time.monotonic()
             self.run_round(options.round)
             spent += time.monotonic() - started
@@ -425,7 +428,7 @@ def arguments():
     parser.add_argument("--pause", type=float, default=0.03, help="seconds at most that a session waits between changes")
     parser.add_argument("--calm", type=float, default=1.5, help="seconds at most between kills")
     parser.add_argument("--show", type=int, default=3, help="number of histories to print for each kind of verdict and provider")
-    parser.add_argument("--also", default="", metavar="NAME,...", help="rename_column or watch_anew; see test/README.md")
+    parser.add_argument("--also", default="", metavar="NAME,...", help="rename_column, watch_anew or clock; see test/README.md")
     parser.add_argument("--stop", action="store_true", help="stop after the first round with a problem")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", action="store_true")
@@ -440,6 +443,7 @@ def main():
     print(f"seed {options.seed}", flush=True)
     chaos = Chaos(options, work)
     well = False
+    signal.signal(signal.SIGTERM, lambda *_: setattr(chaos, "ended", True))
     try:
         chaos.run()
         well = chaos.report()
