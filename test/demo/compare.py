@@ -111,12 +111,20 @@ class History:
         return any(who != customer and newsletter and what == "has" and committed <= came
                    for committed, who, newsletter, what in self.of_address[address])
 
+    def is_opposed(self, customer, address):
+        """Did another customer say no for the address in the transaction in which this one came to it? Of what is said at one
+        moment, the no counts."""
+        came = min(committed for committed, who, _, what in self.of_address[address] if who == customer and what == "has")
+        return any(who != customer and not newsletter and what == "has" and committed == came
+                   for committed, who, newsletter, what in self.of_address[address])
+
     def may_lack_consent(self, customer):
         """May MailingCore's contact of a customer who consents lack it? Only if the customer never said anything else, which
-        would be a word, and inherited every address."""
+        would be a word, and inherited every address, or was opposed at it."""
         own = self.of_customer[customer]
         return all(version["newsletter"] for version in own) and all(
-            self.inherits(customer, address) for address in {version["address"] for version in own} - {None})
+            self.inherits(customer, address) or self.is_opposed(customer, address)
+            for address in {version["address"] for version in own} - {None})
 
     def statuses(self, address):
         """Return the statuses at CampaignLark that are justified if the customer who changed last consents.
@@ -182,7 +190,7 @@ def compare_mailingcore(customers, contacts, failures, history):
     report.expect("failures at MailingCore", *only_differing(failures, reasons))
     report.figure("contacts at the provider", len(contacts))
     report.figure("as in the table", right)
-    report.figure("without the consent that was claimed before for another customer with the address", careful)
+    report.figure("without consent, because of another customer with the address", careful)
     report.figure("as before their address became invalid or another customer's", older)
     report.figure("customers refused because another has their address", refused)
     return report

@@ -164,7 +164,7 @@ is(sql(q{SELECT state FROM contactsync.progress WHERE server = 'busy' AND kind =
 like(sql(q{SELECT done || '/' || total || ' ' || percent || ' ' || (rate > 0) || ' ' || (eta > now()) FROM contactsync.progress WHERE server = 'busy' AND kind = 'import'}),
 	qr{^\d+/40\d\d \d+\.\d true true$}, 'progress shows its position');
 like(stderr_of(q{SELECT contactsync_import('busy', 'busy')}), qr/ERROR: +table "busy" is already being imported or reconciled/, 'a second import is rejected meanwhile');
-like(stderr_of(q{CALL contactsync_wait('busy', '1.5 s')}), qr{NOTICE: +\d+/\d+ +\d+ % +[\d.]+/s +ETA}, 'contactsync_wait() shows the progress');
+like(stderr_of(q{CALL contactsync_wait('busy', '5 s')}), qr{NOTICE: +\d+/\d+ +\d+ % +[\d.]+/s +ETA}, 'contactsync_wait() shows the progress');
 is(sql(q{SELECT contactsync_cancel('busy', 'busy')}), 't', 'the import can be cancelled');
 sql(q{CALL contactsync_wait('busy')});
 my $left = $sandbox->count('mailingcore', account => 'busy')->{contacts};
