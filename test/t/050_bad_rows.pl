@@ -17,7 +17,7 @@ sub prepare
 	my ($name, %param) = @_;
 	my $mapping = $param{mapping} // '{"email": "email", "external_id": "id"}';
 
-	create_server($node, $sandbox, 'mailingcore', account => $name, server => { pace => 1000, burst => 1000, %{ $param{server} // {} } });
+	create_server($node, $sandbox, 'mailingcore', account => $name, server => { pace => 1000, burst => 1000, connect_timeout => '10min', %{ $param{server} // {} } });
 	$sandbox->fault('mailingcore', { match => { account => $name, key => "c$bad\@example.com" }, times => undef, %{ $param{fault} } })
 	  if $param{fault};
 	$node->safe_psql(
