@@ -74,13 +74,16 @@ cs_shared_says_the_same(const CsItem *item)
 		memcmp(&item->row.digest, &item->change->digest, sizeof(pg_uuid_t)) == 0;
 }
 
-/* Did it change after what the other one said, and before that was sent? */
+/*
+ * Did it change after what the other one said, and before that was sent?  Only if what it
+ * says was read since: what is queued later need not have changed it.
+ */
 static bool
 has_changed_since(const CsItem *item)
 {
 	const CsChange *change = item->change;
 
-	return (change->origins & CS_ORIGIN_LIVE) != 0 &&
+	return (change->origins & CS_ORIGIN_LIVE) != 0 && item->row.spoke_at > change->last_queued_at &&
 		cs_spoken_is_older(change->lane->account->spoken, item->upsert_key, change->last_queued_at);
 }
 

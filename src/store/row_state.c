@@ -81,6 +81,7 @@ cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 		rows[i].in_doubt = rows[i].has_digest && memcmp(&rows[i].digest, &doubt, sizeof(doubt)) == 0;
 		rows[i].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
 		rows[i].no_xact = no_xact(&table);
+		rows[i].spoke_at = cs_keyed_table_time(&table, ROW_SPOKE_AT);
 		rows[i].withheld = cs_keyed_table_bool(&table, ROW_WITHHELD);
 	}
 	cs_keyed_table_close(&table);

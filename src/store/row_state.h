@@ -30,6 +30,8 @@ typedef struct CsRowState
 	char		opt_in;			/* CS_CONSENT_..., as it was last seen */
 	uint64		no_xact;		/* if that is no: the transaction since which
 								 * it is, or 0 */
+	TimestampTz spoke_at;		/* for the contact, before another row did; or
+								 * 0 */
 	bool		withheld;
 } CsRowState;
 

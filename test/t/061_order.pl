@@ -367,20 +367,5 @@ $node->poll_query_until('postgres', q{SELECT array_agg(key) = '{1}' FROM contact
 $node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('kept')});
 is(forms(), $forms, 'a word of a row that could not be read is none after a no that Caramel kept');
 
-# a row waits for the list of the provider's contacts, and another row of its address says no meanwhile
-create_server($node, $sandbox, 'mailingcore', account => 'listed', server => { timeout => '1h' });
-$sandbox->fault('mailingcore', { match => { account => 'listed', method => 'GET' }, times => undef, action => { stall => \1 } });
-$node->safe_psql('postgres', $_) foreach q{CREATE TABLE listed (id int PRIMARY KEY, version int, consent boolean)},
-  q{SELECT contactsync_watch('listed', 'listed', '{"email": "''one@example.com''", "opt_in": "consent", "attributes": {"points": "version"}}')},
-  q{INSERT INTO listed VALUES (1, 1, true)};
-$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{in_flight} }, account => 'listed');
-$node->safe_psql('postgres', q{INSERT INTO listed VALUES (2, 2, false)});
-$sandbox->wait_for_contacts('mailingcore', 1, account => 'listed');
-$sandbox->clear_faults('mailingcore');
-$node->safe_psql('postgres', q{CALL contactsync_wait('listed')});
-my ($listed) = @{ $sandbox->contacts('mailingcore', account => 'listed') };
-is($listed->{attributes}{points}, 2, 'a row that waited for the list overwrites no other that has changed since');
-ok(!$listed->{optIn}, 'and claims nothing');
-
 $node->stop;
 done_testing();
