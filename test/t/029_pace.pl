@@ -64,7 +64,8 @@ sub check_paces
 }
 
 use_clock(1);
-prepare('campaignlark', 'jittery');
+# at a pace that stays without effect when each refusal lowers it
+prepare('campaignlark', 'jittery', pace => 10000, burst => 100);
 $sandbox->fault('campaignlark', { match => { account => 'jittery' }, times => 12, action => { status => 429, retry_after => '0' } });
 insert('jittery', 1, 1);
 prepare('campaignlark', 'tomorrow');
