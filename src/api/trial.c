@@ -147,8 +147,7 @@ fill_facts(const CsTrial *trial, int i, CsClaimFacts *facts)
 	facts->rows_known = trial->comparer.watch->complete;
 	facts->known = known;
 	facts->person = &trial->people[i];
-	facts->moves = known->found && contact->value[CS_EMAIL] &&
-		strcmp(cs_contact_state_address(known), cs_text_from_utf8(contact->value[CS_EMAIL])) != 0;
+	facts->moves = cs_contact_state_is_moving(known, contact);
 	facts->all = trial->comparer.claims_all;
 }
 
@@ -224,7 +223,7 @@ difference_of(const CsTrial *trial, int i, const CsComparison *found)
 	initStringInfo(&out);
 	if (row->row.found && strcmp(row->row.upsert_key, row->upsert_key) != 0)
 		appendStringInfo(&out, "another contact: it was \"%s\"", row->row.upsert_key);
-	if (contact->value[CS_EMAIL] && strcmp(cs_contact_state_address(known), cs_text_from_utf8(contact->value[CS_EMAIL])) != 0)
+	if (cs_contact_state_is_moving(known, contact))
 		appendStringInfo(&out, "%semail", out.len > 0 ? ", " : "");
 	if (contact->consent != CS_CONSENT_UNKNOWN && known->opt_in != CS_CONSENT_UNKNOWN && known->opt_in != contact->consent)
 		appendStringInfo(&out, "%sopt_in", out.len > 0 ? ", " : "");
@@ -246,7 +245,7 @@ static bool
 is_to_be_deleted(const CsEndpoint *endpoint, const CsContact *contact)
 {
 	return contact->known && contact->consent == CS_CONSENT_NO &&
-		endpoint->provider->deletes_opt_outs && endpoint->provider->deletes_opt_outs(endpoint);
+		cs_provider_deletes_opt_outs(endpoint);
 }
 
 /* Show the first request that the contact would go in, alone. */

@@ -30,7 +30,7 @@ extern void cs_attention_init(CsAttention *attention);
 extern bool cs_attention_is_told(CsAttention *attention, uint64 endpoints);
 extern bool cs_attention_tell(CsAttention *attention, uint64 endpoints);
 
-/* The launcher: is there no worker that is busy? */
+/* The launcher: does the worker sleep, with nothing that waits for a time? */
 extern bool cs_attention_is_asleep(CsAttention *attention);
 
 /* The worker. */

@@ -27,6 +27,7 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "base/contactsync.h"
 #include "base/sql.h"
@@ -260,6 +261,16 @@ cs_sql_int(int row, int column)
 	Datum		value = cs_sql_value(row, column, &isnull);
 
 	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/* Return a time; 0 for null. */
+TimestampTz
+cs_sql_time(int row, int column)
+{
+	bool		isnull;
+	Datum		value = cs_sql_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(value);
 }
 
 /* Return the elements of a text[] or name[] without nulls, palloc'd. */

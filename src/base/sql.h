@@ -49,6 +49,7 @@ extern uint64 cs_sql_execute_command(const char *fmt,...);
 extern Datum cs_sql_value(int row, int column, bool *isnull);
 extern char *cs_sql_text(int row, int column);	/* NULL for null */
 extern int	cs_sql_int(int row, int column);	/* 0 for null */
+extern TimestampTz cs_sql_time(int row, int column);	/* 0 for null */
 extern char **cs_sql_text_array(Datum array, int *n);
 
 extern Datum cs_sql_make_text_array(int n, char *const *texts);

@@ -11,8 +11,8 @@
 #include "postgres.h"
 
 #include "lib/ilist.h"
-#include "utils/hsearch.h"
 #include "nodes/pg_list.h"
+#include "utils/hsearch.h"
 
 #include "delivery/breaker.h"
 #include "delivery/budget.h"

@@ -202,6 +202,16 @@ cs_change_room(const CsChangeSet *set, int needed)
 	return cs_room_for_changes(set->room, Max(set->nchanges, cs_read_row_count(set->rows)), needed);
 }
 
+/*
+ * Is what was queued newer than what is there of the same key?  A live change is as new
+ * as it was when its row is only to be sent again.
+ */
+bool
+cs_change_is_renewed(uint8 origins, uint8 queued)
+{
+	return (queued & CS_ORIGIN_LIVE) != 0 || (origins & CS_ORIGIN_LIVE) == 0;
+}
+
 /* The change of a key, or NULL. */
 CsChange *
 cs_change_find(const CsChangeSet *set, const char *key)
@@ -356,12 +366,7 @@ take_next_rows(CsChange *change)
 	}
 	list_free(change->next_rows);
 	change->next_rows = NIL;
-
-	/*
-	 * a change that goes on is as new as it was if its row is only to be sent
-	 * again
-	 */
-	if ((change->next_origins & CS_ORIGIN_LIVE) || !(change->origins & CS_ORIGIN_LIVE))
+	if (cs_change_is_renewed(change->origins, change->next_origins))
 		change->latest_sequence = change->next_latest_sequence;
 	change->unconfirmed |= change->next_unconfirmed;
 	change->next_unconfirmed = false;

@@ -188,6 +188,7 @@ extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdenti
 								 CsRoom *room, MemoryContext context);
 
 extern int	cs_change_room(const CsChangeSet *set, int needed);
+extern bool cs_change_is_renewed(uint8 origins, uint8 queued);
 extern CsChange *cs_change_find(const CsChangeSet *set, const char *key);
 extern CsChange *cs_change_make(CsChangeSet *set, const char *key, bool *found);
 extern void cs_change_visit(CsChangeSet *set, void (*visit) (CsChange *change, void *arg),

@@ -25,16 +25,6 @@ append_row(CsChangeSet *set, List *rows, CsReadRow *row)
 }
 
 /*
- * Is what was queued newer than what is there of the same key?  A live change is as new
- * as it was when its row is only to be sent again.
- */
-static bool
-says_something_newer(uint8 origins, uint8 origin)
-{
-	return (origin & CS_ORIGIN_LIVE) != 0 || (origins & CS_ORIGIN_LIVE) == 0;
-}
-
-/*
  * Make the key PENDING on account of a queue row, now or when it is not ACTIVE
  * any more.  "forced": send it whatever is stored of it.
  */
@@ -47,7 +37,7 @@ add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 or
 
 	if (change->state == CS_CHANGE_ACTIVE)
 	{
-		if (change->next_rows == NIL || says_something_newer(change->next_origins, origin))
+		if (change->next_rows == NIL || cs_change_is_renewed(change->next_origins, origin))
 			change->next_latest_sequence = ++set->last_sequence;
 		change->next_rows = append_row(set, change->next_rows, row);
 		change->next_unconfirmed |= forced;
@@ -62,7 +52,7 @@ add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 or
 			change->latest_sequence = change->sequence;
 			row->unread++;
 		}
-		else if (says_something_newer(change->origins, origin))
+		else if (cs_change_is_renewed(change->origins, origin))
 			change->latest_sequence = ++set->last_sequence;
 		change->origins |= origin;
 		change->queue_id = cs_queue_position_id(&row->position);

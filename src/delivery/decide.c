@@ -257,7 +257,7 @@ is_to_be_deleted(const CsItem *item)
 	const CsEndpoint *endpoint = item->change->lane->account->endpoint;
 
 	return (item->contact->known || item->known.action == 'd') && item->contact->consent == CS_CONSENT_NO &&
-		endpoint->provider->deletes_opt_outs && endpoint->provider->deletes_opt_outs(endpoint);
+		cs_provider_deletes_opt_outs(endpoint);
 }
 
 /*

@@ -173,18 +173,20 @@ note_done(const CsDelivery *delivery, CsGather *gather)
 		cs_gather_done(gather, cs_clock_now());
 }
 
-/* When are outcomes to be stored? */
+/* When are outcomes to be stored?  "at_once": without gathering more of them. */
 static double
-settle_due_at(const CsDelivery *delivery)
+settle_due_at(const CsDelivery *delivery, bool at_once)
 {
-	return Max(cs_settle_due_at(delivery->settlement), cs_gather_until(&delivery->storing));
+	double		due_at = cs_settle_due_at(delivery->settlement);
+
+	return at_once ? due_at : Max(due_at, cs_gather_until(&delivery->storing));
 }
 
-/* Store the outcomes that are due by then, or what accounts have to store. */
+/* Store outcomes, if some are due, or what accounts have to store. */
 static void
-settle(CsDelivery *delivery, double due_at)
+settle(CsDelivery *delivery, bool at_once)
 {
-	if (due_at > cs_clock_now() && !cs_accounts_any_to_store(delivery->definitions.accounts))
+	if (settle_due_at(delivery, at_once) > cs_clock_now() && !cs_accounts_any_to_store(delivery->definitions.accounts))
 		return;
 	note_done(delivery, &delivery->storing);
 	pgstat_report_activity(STATE_RUNNING, "contactsync: storing outcomes");
@@ -302,7 +304,7 @@ cs_delivery_reload(CsDelivery *delivery)
 	MemoryContext old = MemoryContextSwitchTo(delivery->run_context);
 
 	take_answers(delivery);
-	settle(delivery, cs_settle_due_at(delivery->settlement));
+	settle(delivery, true);
 	pgstat_report_activity(STATE_RUNNING, "contactsync: reading definitions");
 	delivery->transactions->begin();
 	cs_invalidation_begin();
@@ -476,14 +478,14 @@ cs_delivery_run(CsDelivery *delivery)
 
 	MemoryContextReset(delivery->run_context);
 	take_answers(delivery);
-	settle(delivery, settle_due_at(delivery));
+	settle(delivery, false);
 	store_tokens(delivery);
 	store_pulled(delivery);
 	reread_queue(delivery);
 	cs_token_take_stale(delivery->definitions.accounts);
 	if (!delivery->draining)
 		send_all(delivery);
-	settle(delivery, settle_due_at(delivery));
+	settle(delivery, false);
 	follow_again(delivery);
 	finish_reload(delivery);
 	cs_accounts_publish(delivery->definitions.accounts);
@@ -506,7 +508,7 @@ time_to_wait(CsDelivery *delivery, long timeout)
 	foreach(lc, delivery->definitions.accounts)
 		if (cs_http_has_room(delivery->http, ((CsAccount *) lfirst(lc))->in_flight == 0))
 		at = Min(at, cs_accounts_ready_at(lfirst(lc), now));
-	at = Min(at, settle_due_at(delivery));
+	at = Min(at, settle_due_at(delivery, false));
 	if (at == DBL_MAX)
 		return timeout;
 	return timeout < 0 ? cs_clock_wait_ms(at - now) : Min(timeout, cs_clock_wait_ms(at - now));
@@ -573,7 +575,7 @@ cs_delivery_drain(CsDelivery *delivery, long timeout)
 	if (cs_http_in_flight(delivery->http) > 0 || cs_delivery_is_refreshing(delivery))
 		return false;
 	old = MemoryContextSwitchTo(delivery->run_context);
-	settle(delivery, cs_settle_due_at(delivery->settlement));
+	settle(delivery, true);
 	store_idle(delivery);
 	MemoryContextSwitchTo(old);
 	return true;

@@ -26,11 +26,31 @@ typedef struct CsDeparted
 } CsDeparted;
 
 static void
-remove_row(List **rows, CsDeparted *departed)
+free_row(CsDeparted *departed)
 {
-	*rows = list_delete_ptr(*rows, departed);
 	pfree(departed->upsert_key);
 	pfree(departed);
+}
+
+/* Remove the first row that has the key, or is of the contact; one of them is NULL.
+ * Return false if there is none. */
+static bool
+remove_row(List **rows, const char *key, const char *upsert_key)
+{
+	ListCell   *lc;
+
+	foreach(lc, *rows)
+	{
+		CsDeparted *departed = lfirst(lc);
+
+		if ((key && strcmp(departed->key, key) == 0) || (upsert_key && strcmp(departed->upsert_key, upsert_key) == 0))
+		{
+			*rows = foreach_delete_current(*rows, lc);
+			free_row(departed);
+			return true;
+		}
+	}
+	return false;
 }
 
 /* Of more than are held in memory, the oldest is forgotten. */
@@ -47,7 +67,10 @@ cs_departed_add(List **rows, MemoryContext context, const char *key, const char 
 	*rows = lappend(*rows, departed);
 	MemoryContextSwitchTo(old);
 	if (list_length(*rows) > cs_max_pending)
-		remove_row(rows, linitial(*rows));
+	{
+		free_row(linitial(*rows));
+		*rows = list_delete_first(*rows);
+	}
 }
 
 void
@@ -65,8 +88,7 @@ cs_departed_queue_is_read(List **rows, const CsChangeSet *changes)
 		else if (departed->barrier < oldest)
 		{
 			*rows = foreach_delete_current(*rows, lc);
-			pfree(departed->upsert_key);
-			pfree(departed);
+			free_row(departed);
 		}
 	}
 }
@@ -74,28 +96,11 @@ cs_departed_queue_is_read(List **rows, const CsChangeSet *changes)
 bool
 cs_departed_take(List **rows, const char *upsert_key)
 {
-	ListCell   *lc;
-
-	foreach(lc, *rows)
-	{
-		if (strcmp(((CsDeparted *) lfirst(lc))->upsert_key, upsert_key) != 0)
-			continue;
-		remove_row(rows, lfirst(lc));
-		return true;
-	}
-	return false;
+	return remove_row(rows, NULL, upsert_key);
 }
 
 void
 cs_departed_forget(List **rows, const char *key)
 {
-	ListCell   *lc;
-
-	foreach(lc, *rows)
-	{
-		if (strcmp(((CsDeparted *) lfirst(lc))->key, key) != 0)
-			continue;
-		remove_row(rows, lfirst(lc));
-		return;
-	}
+	(void) remove_row(rows, key, NULL);
 }

@@ -229,11 +229,7 @@ inherits_claim(const CsAccount *account, const CsItem *item)
 bool
 cs_known_is_moving(const CsItem *item)
 {
-	const CsKnown *known = &item->known;
-	const char *email = item->contact->value[CS_EMAIL];
-
-	return known->found && email &&
-		strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) != 0;
+	return cs_contact_state_is_moving(&item->known, item->contact);
 }
 
 /*

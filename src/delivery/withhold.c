@@ -44,8 +44,7 @@ static bool
 is_other_address(const CsEndpoint *endpoint, const CsContact *contact, const CsKnown *known)
 {
 	return endpoint->provider->mails_whoever_exists && contact->action == CS_UPSERT &&
-		known->found && known->synced_at != 0 && contact->value[CS_EMAIL] &&
-		strcmp(cs_text_from_utf8(contact->value[CS_EMAIL]), cs_contact_state_address(known)) != 0;
+		known->synced_at != 0 && cs_contact_state_is_moving(known, contact);
 }
 
 /* Is it remembered that the person of the address said no? */
@@ -117,8 +116,7 @@ cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnow
 					const CsPerson *person, bool refused)
 {
 	if ((endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0 || contact->action != CS_UPSERT ||
-		known->synced_at == 0 || contact->value[CS_EMAIL] == NULL ||
-		strcmp(cs_contact_state_address(known), cs_text_from_utf8(contact->value[CS_EMAIL])) == 0)
+		known->synced_at == 0 || !cs_contact_state_is_moving(known, contact))
 		return;
 	contact->drops_consent = contact->claim != CS_CLAIM &&
 		(contact->consent == CS_CONSENT_NULL ||

@@ -58,6 +58,12 @@ cs_provider_settings(const CsEndpoint *endpoint)
 	return endpoint->settings;
 }
 
+bool
+cs_provider_deletes_opt_outs(const CsEndpoint *endpoint)
+{
+	return endpoint->provider->deletes_opt_outs && endpoint->provider->deletes_opt_outs(endpoint);
+}
+
 const char *
 cs_provider_account_name(const CsEndpoint *endpoint)
 {

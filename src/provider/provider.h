@@ -401,6 +401,9 @@ extern int	cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, 
  */
 extern const void *cs_provider_settings(const CsEndpoint *endpoint);
 
+/* Is a contact to be deleted whose opt_in is not true any more? */
+extern bool cs_provider_deletes_opt_outs(const CsEndpoint *endpoint);
+
 /*
  * Return the value of the option that tells accounts at one base_url apart; NULL: the
  * server's name does, as it was when the account was first used.

@@ -185,6 +185,14 @@ cs_contact_state_address(const CsKnown *known)
 }
 
 bool
+cs_contact_state_is_moving(const CsKnown *known, const CsContact *contact)
+{
+	const char *email = contact->value[CS_EMAIL];
+
+	return known->found && email && strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) != 0;
+}
+
+bool
 cs_contact_state_is_speaker(const CsKnown *known, int watch, const char *key)
 {
 	return known->key && key && known->watch == watch && strcmp(known->key, key) == 0;

@@ -115,6 +115,9 @@ extern void cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKno
 extern void cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but,
 											CsKnown *known);
 
+/* Is the contact, of which an address is known, to get another one? */
+extern bool cs_contact_state_is_moving(const CsKnown *known, const CsContact *contact);
+
 /* The address that it has at the provider, in the database's encoding. */
 extern const char *cs_contact_state_address(const CsKnown *known);
 

@@ -84,16 +84,6 @@ cs_endpoint_state_drop(int endpoint)
 	cs_sql_execute_command("DELETE FROM contactsync.endpoint WHERE id = %d", endpoint);
 }
 
-/* Return a time of the result; 0 for null. */
-static TimestampTz
-time_of_row(int row, int column)
-{
-	bool		isnull;
-	Datum		value = cs_sql_value(row, column, &isnull);
-
-	return isnull ? 0 : DatumGetTimestampTz(value);
-}
-
 void
 cs_endpoint_state_read_learned(int id, CsEndpointState *state)
 {
@@ -111,9 +101,9 @@ cs_endpoint_state_read_learned(int id, CsEndpointState *state)
 		return;
 	state->id = id;
 	state->limitation = cs_sql_text(0, 1);
-	state->stale_before = time_of_row(0, 2);
-	state->reclaim_before = time_of_row(0, 3);
-	state->learned_at = time_of_row(0, 4);
+	state->stale_before = cs_sql_time(0, 2);
+	state->reclaim_before = cs_sql_time(0, 3);
+	state->learned_at = cs_sql_time(0, 4);
 	state->unlearnable = cs_sql_text(0, 5);
 }
 
@@ -139,7 +129,6 @@ cs_endpoint_state_load_all(void)
 		CsEndpointState *endpoint = palloc0(sizeof(CsEndpointState));
 		bool		isnull;
 		Datum		pace;
-		Datum		stale_before;
 		Datum		until;
 
 		endpoint->id = cs_sql_int(i, 1);
@@ -150,18 +139,15 @@ cs_endpoint_state_load_all(void)
 		pace = cs_sql_value(i, 6, &isnull);
 		endpoint->pace = isnull ? 0 : DatumGetFloat8(pace);
 		endpoint->limitation = cs_sql_text(i, 7);
-		stale_before = cs_sql_value(i, 8, &isnull);
-		endpoint->stale_before = isnull ? 0 : DatumGetTimestampTz(stale_before);
+		endpoint->stale_before = cs_sql_time(i, 8);
 		until = cs_sql_value(i, 9, &isnull);
 		endpoint->throttled_until = isnull ? 0 : cs_clock_of_stored(DatumGetFloat8(until));
 		endpoint->reason = cs_sql_text(i, 10);
 		endpoint->halt_notified = DatumGetBool(cs_sql_value(i, 11, &isnull));
-		until = cs_sql_value(i, 12, &isnull);
-		endpoint->learned_at = isnull ? 0 : DatumGetTimestampTz(until);
+		endpoint->learned_at = cs_sql_time(i, 12);
 		endpoint->unlearnable = cs_sql_text(i, 13);
 		endpoint->pull_error = cs_sql_text(i, 14);
-		until = cs_sql_value(i, 15, &isnull);
-		endpoint->reclaim_before = isnull ? 0 : DatumGetTimestampTz(until);
+		endpoint->reclaim_before = cs_sql_time(i, 15);
 		endpoint->breaker = cs_sql_text(i, 16);
 		endpoints = lappend(endpoints, endpoint);
 	}

@@ -272,15 +272,14 @@ mapped_at(int watch)
 {
 	static CsStatement statement = {"SELECT mapped_at FROM contactsync.watch WHERE id = $1", 1, {INT4OID}};
 	Datum		arg = Int32GetDatum(watch);
-	Datum		at = (Datum) 0;
+	TimestampTz at = 0;
 	CsSqlScope	scope;
-	bool		isnull = true;
 
 	cs_sql_enter(&scope);
 	if (cs_sql_execute(&statement, &arg, NULL) > 0)
-		at = cs_sql_value(0, 1, &isnull);
+		at = cs_sql_time(0, 1);
 	cs_sql_leave(&scope);
-	return isnull ? 0 : DatumGetTimestampTz(at);
+	return at;
 }
 
 void

@@ -369,8 +369,7 @@ watch_of_row(int row)
 	watch->claims_all = DatumGetBool(cs_sql_value(row, WATCH_CLAIMS_ALL, &isnull));
 	watch->complete = DatumGetBool(cs_sql_value(row, WATCH_COMPLETE, &isnull));
 	watch->delete_guard = cs_sql_text(row, WATCH_DELETE_GUARD);
-	released = cs_sql_value(row, WATCH_REMOVALS_UNTIL, &isnull);
-	watch->removals_until = isnull ? 0 : DatumGetTimestampTz(released);
+	watch->removals_until = cs_sql_time(row, WATCH_REMOVALS_UNTIL);
 	released = cs_sql_value(row, WATCH_TYPES, &isnull);
 	if (!isnull)
 		read_types(watch, DatumGetArrayTypeP(released));
