@@ -255,9 +255,12 @@ cs_change_visit(CsChangeSet *set, void (*visit) (CsChange *change, void *arg), v
 		visit(slot->change, arg);
 }
 
-/* The least sequence of a change that is not finished; UINT64_MAX: there is none. */
+/*
+ * The least sequence of a change that is not finished; UINT64_MAX: there is none.
+ * "or_waiting": nor waits for rows that are yet to be read.
+ */
 uint64
-cs_change_oldest(const CsChangeSet *set)
+cs_change_oldest(const CsChangeSet *set, bool or_waiting)
 {
 	changeset_iterator iterator;
 	CsChangeSlot *slot;
@@ -265,7 +268,8 @@ cs_change_oldest(const CsChangeSet *set)
 
 	changeset_start_iterate(set->by_key, &iterator);
 	while ((slot = changeset_iterate(set->by_key, &iterator)) != NULL)
-		oldest = Min(oldest, slot->change->arrived);
+		if (or_waiting || !slot->change->waits)
+			oldest = Min(oldest, slot->change->arrived);
 	return oldest;
 }
 
@@ -312,6 +316,13 @@ wake_postponed(CsChangeSet *set, double now)
 	}
 }
 
+static void
+end_waiting(CsChange *change)
+{
+	change->set->nwaiting -= change->waits;
+	change->waits = false;
+}
+
 /* Return the next change to be read, now ACTIVE, or NULL if none is due. */
 CsChange *
 cs_change_next(CsChangeSet *set, double now)
@@ -323,6 +334,7 @@ cs_change_next(CsChangeSet *set, double now)
 		return NULL;
 	change = dlist_container(CsChange, node, dlist_pop_head_node(&set->pending));
 	change->state = CS_CHANGE_ACTIVE;
+	end_waiting(change);
 	if (change->read_at == 0 && change->rows != NIL)
 		((CsReadRow *) linitial(change->rows))->unread--;
 	change->last_read_at = change->read_at;
@@ -425,6 +437,7 @@ cs_change_finish(CsChange *change)
 		join_line(change);
 		return;
 	}
+	end_waiting(change);
 	changeset_delete(set->by_key, change->key);
 	set->counted -= change->is_counted;
 	if (change->direct)
@@ -495,6 +508,31 @@ cs_change_postpone(CsChange *change, double not_before, bool first)
 	dlist_push_tail(&set->postponed, &change->node);
 	set->postponed_until = dlist_has_next(&set->postponed, dlist_head_node(&set->postponed)) ?
 		Min(set->postponed_until, not_before) : not_before;
+}
+
+/*
+ * The same, while it waits for rows that are yet to be read.  It goes behind the others
+ * when it is due.
+ */
+void
+cs_change_wait(CsChange *change, double not_before)
+{
+	if (!change->set->closed)
+	{
+		change->waits = true;
+		change->set->nwaiting++;
+	}
+	cs_change_postpone(change, not_before, false);
+}
+
+/*
+ * Is there room for another change that waits for rows that are yet to be read?  Those
+ * are not read if all that may be held in memory waits for them.
+ */
+bool
+cs_change_may_wait(const CsChangeSet *set)
+{
+	return set->nwaiting < cs_room_share(set->room) / 2;
 }
 
 static void

@@ -44,6 +44,10 @@ struct CsLane;
 /* Known of its row since a first reading: rows that tell may have gone by the next. */
 #define CS_ORIGIN_WORD		0x08	/* it has turned to true */
 #define CS_ORIGIN_RENAMED	0x10	/* a row that said true has gone with it */
+#define CS_ORIGIN_LEFT_NO	0x40	/* one that said no has left its contact */
+#define CS_ORIGIN_LEFT_NOT_TRUE 0x80	/* ... or null */
+#define CS_ORIGIN_TOLD \
+	(CS_ORIGIN_WORD | CS_ORIGIN_RENAMED | CS_ORIGIN_LEFT_NO | CS_ORIGIN_LEFT_NOT_TRUE)
 
 typedef enum CsChangeState
 {
@@ -65,6 +69,7 @@ typedef struct CsChangeSet
 	struct changeset_hash *by_key;
 	CsReadRows *rows;			/* queue rows that still have a change here */
 	int			nchanges;
+	int			nwaiting;		/* of these, have "waits" */
 	int			most;			/* of these, since "context" was emptied */
 	bool		closed;			/* the lane is no more */
 	dlist_head	pending;		/* PENDING, in the order of reading */
@@ -127,6 +132,7 @@ typedef struct CsChange
 								 * account->suspects, or 0 */
 	bool		last;			/* goes behind the others when it is due */
 	double		not_before;
+	bool		waits;			/* for rows that are yet to be read */
 	CsIdentityLock *locks[CS_CHANGE_LOCKS];
 	CsBehind	behind;			/* if it waits without these */
 
@@ -193,13 +199,15 @@ extern CsChange *cs_change_find(const CsChangeSet *set, const char *key);
 extern CsChange *cs_change_make(CsChangeSet *set, const char *key, bool *found);
 extern void cs_change_visit(CsChangeSet *set, void (*visit) (CsChange *change, void *arg),
 							void *arg);
-extern uint64 cs_change_oldest(const CsChangeSet *set);
+extern uint64 cs_change_oldest(const CsChangeSet *set, bool or_waiting);
 extern ArrayType *cs_change_active_keys(const CsChangeSet *set);
 
 extern CsChange *cs_change_next(CsChangeSet *set, double now);
 extern double cs_change_ready_at(const CsChangeSet *set);
 
 extern void cs_change_postpone(CsChange *change, double not_before, bool first);
+extern void cs_change_wait(CsChange *change, double not_before);
+extern bool cs_change_may_wait(const CsChangeSet *set);
 extern bool cs_change_release_row(CsChange *change, CsQueuePosition *position);
 extern List *cs_change_take_locks(CsChange *change, List *taken);
 extern void cs_change_release_taken(CsIdentityLocks *locks, List *taken);

@@ -158,16 +158,33 @@ cs_change_xact(const CsChange *change)
 }
 
 /*
- * May rows that were queued together with the change have had their outcomes before a
- * crash?  Nothing tells then of those that went.
+ * The row has gone, and nothing is stored of it: if it was queued before that transaction,
+ * it may have had its outcome before a crash.
+ */
+void
+cs_change_note_gone(const CsChange *change, uint64 since)
+{
+	ListCell   *lc;
+
+	foreach(lc, change->rows)
+	{
+		CsReadRow  *row = lfirst(lc);
+
+		row->may_be_done |= row->has_others && row->position.xact < since;
+	}
+}
+
+/*
+ * May a row that was queued together with the change have had its outcome before a crash,
+ * which was that it has gone?  Nothing tells then what it said.
  */
 bool
 cs_change_may_be_partly_done(const CsChange *change)
 {
 	ListCell   *lc;
 
-	foreach(lc, change->unconfirmed ? change->rows : NIL)
-		if (((CsReadRow *) lfirst(lc))->has_others)
+	foreach(lc, change->rows)
+		if (((CsReadRow *) lfirst(lc))->may_be_done)
 		return true;
 	return false;
 }

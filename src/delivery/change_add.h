@@ -24,6 +24,7 @@ extern bool cs_change_is_before(const CsChange *change, uint64 xact);
 
 /* Which transactions queued a change. */
 extern uint64 cs_change_xact(const CsChange *change);
+extern void cs_change_note_gone(const CsChange *change, uint64 since);
 extern bool cs_change_may_be_partly_done(const CsChange *change);
 extern bool cs_change_is_ahead(const CsChange *change);
 extern bool cs_change_is_of(const CsChange *change, uint64 xact);

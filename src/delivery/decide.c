@@ -153,6 +153,8 @@ list_rows(int n, CsItem *items)
 		row->before = &item->row;
 		if (item->change == NULL || item->refusal)
 			continue;
+		if (item->contact == NULL && !item->row.found)
+			cs_change_note_gone(item->change, item->change->lane->known_since);
 		row->key = pstrdup(item->change->key);
 		row->upsert_key = item->contact ? item->upsert_key : NULL;
 		row->consent = item->contact ? item->contact->consent : CS_CONSENT_UNKNOWN;
@@ -247,7 +249,7 @@ wait_for(CsChange *change, CsKnowledge what, double now)
 	if (what == CS_KNOWN_AFTER_PULL)
 		cs_lane_set_aside(change->lane, change, now);
 	else
-		cs_change_postpone(change, now + UNREAD_PAUSE, false);
+		cs_change_wait(change, now + UNREAD_PAUSE);
 	return false;
 }
 
@@ -386,6 +388,18 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	return true;
 }
 
+/* The row has gone.  What it has become may be read later, under another key. */
+static void
+note_departed(const CsItem *item)
+{
+	CsLane	   *lane = item->change->lane;
+
+	if (item->row.found && item->row.opt_in == CS_CONSENT_NO)
+		cs_departed_add(&lane->departed, lane->context, item->change->key, item->row.upsert_key, CS_CONSENT_NO);
+	else if (!item->change->renamed && cs_known_was_refused(item))
+		cs_departed_add(&lane->departed, lane->context, item->change->key, item->upsert_key, CS_CONSENT_YES);
+}
+
 /* Return true if the change has to be sent. */
 static bool
 decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, double now)
@@ -410,8 +424,7 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, do
 	change->read_batch = item->contact ? read_batch : NULL;
 	if (item->contact == NULL)
 	{
-		if (!change->renamed && cs_known_was_refused(item))
-			cs_departed_add(&change->lane->departed, change->lane->context, change->key, item->upsert_key);
+		note_departed(item);
 		cs_settle_gone(settlement, change);
 		return false;
 	}

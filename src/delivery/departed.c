@@ -1,14 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * departed.c
- *		Rows that said true and have gone, until all is read that may be the
- *		same rows under other keys.
+ *		Rows that have gone, until all is read that may be the same rows under
+ *		other keys.
  *
  * A row can be read after the queue was, and have got another key meanwhile: then it
  * has gone, and what it has become is only read with the next part of the queue, when
- * nothing is stored of it any more.  That is no word, as it is none if both are read
- * together.  It matters only for a contact that was last said not to consent, because
- * of another row.
+ * nothing is stored of it any more.
+ *
+ * If it said true, what it has become is no word, as it is none if both are read together.
+ * That matters only for a contact that was last said not to consent, because of another
+ * row.  If it said no, a row that says yes takes its place only if it has gone for good.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,23 +19,28 @@
 #include "base/settings.h"
 #include "delivery/departed.h"
 
+/* Of more rows that said no, it is not known any more of which contacts. */
+#define MOST_NO		1000
+
 typedef struct CsDeparted
 {
 	uint64		barrier;		/* what came until then may be the row; 0: so
 								 * may what is yet to be read */
-	char	   *upsert_key;
+	char		said;			/* CS_CONSENT_YES or ..._NO */
+	char	   *upsert_key;		/* NULL: any */
 	char		key[FLEXIBLE_ARRAY_MEMBER];
 } CsDeparted;
 
 static void
 free_row(CsDeparted *departed)
 {
-	pfree(departed->upsert_key);
+	if (departed->upsert_key)
+		pfree(departed->upsert_key);
 	pfree(departed);
 }
 
-/* Remove the first row that has the key, or is of the contact; one of them is NULL.
- * Return false if there is none. */
+/* Remove the first row that said true and has the key, or is of the contact; one of them is
+ * NULL.  Return false if there is none. */
 static bool
 remove_row(List **rows, const char *key, const char *upsert_key)
 {
@@ -43,6 +50,8 @@ remove_row(List **rows, const char *key, const char *upsert_key)
 	{
 		CsDeparted *departed = lfirst(lc);
 
+		if (departed->said != CS_CONSENT_YES)
+			continue;
 		if ((key && strcmp(departed->key, key) == 0) || (upsert_key && strcmp(departed->upsert_key, upsert_key) == 0))
 		{
 			*rows = foreach_delete_current(*rows, lc);
@@ -53,30 +62,73 @@ remove_row(List **rows, const char *key, const char *upsert_key)
 	return false;
 }
 
-/* Of more than are held in memory, the oldest is forgotten. */
-void
-cs_departed_add(List **rows, MemoryContext context, const char *key, const char *upsert_key)
+static void
+add(List **rows, MemoryContext context, const char *key, const char *upsert_key, char said)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CsDeparted *departed = palloc(offsetof(CsDeparted, key) + strlen(key) + 1);
 
-	cs_departed_forget(rows, key);
 	departed->barrier = 0;
-	departed->upsert_key = pstrdup(upsert_key);
+	departed->said = said;
+	departed->upsert_key = upsert_key ? pstrdup(upsert_key) : NULL;
 	strcpy(departed->key, key);
 	*rows = lappend(*rows, departed);
 	MemoryContextSwitchTo(old);
+}
+
+/* Of more than are held in memory, the oldest that said true is forgotten. */
+static void
+add_yes(List **rows, MemoryContext context, const char *key, const char *upsert_key)
+{
+	cs_departed_forget(rows, key);
+	add(rows, context, key, upsert_key, CS_CONSENT_YES);
 	if (list_length(*rows) > cs_max_pending)
+		(void) remove_row(rows, ((CsDeparted *) linitial(*rows))->key, NULL);
+}
+
+static void
+add_no(List **rows, MemoryContext context, const char *key, const char *upsert_key)
+{
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, *rows)
 	{
-		free_row(linitial(*rows));
-		*rows = list_delete_first(*rows);
+		const CsDeparted *departed = lfirst(lc);
+
+		if (departed->said != CS_CONSENT_NO)
+			continue;
+		if (departed->upsert_key == NULL && departed->barrier == 0)
+			return;
+		n++;
 	}
+	add(rows, context, key, n < MOST_NO ? upsert_key : NULL, CS_CONSENT_NO);
 }
 
 void
+cs_departed_add(List **rows, MemoryContext context, const char *key, const char *upsert_key, char said)
+{
+	if (said == CS_CONSENT_NO)
+		add_no(rows, context, key, upsert_key);
+	else
+		add_yes(rows, context, key, upsert_key);
+}
+
+void
+cs_departed_add_unknown(List **rows, MemoryContext context)
+{
+	add_no(rows, context, "", NULL);
+}
+
+/*
+ * Whoever waits for a row that said no has been read, and need not be waited for itself;
+ * whoever waits can be one that said true.
+ */
+void
 cs_departed_queue_is_read(List **rows, const CsChangeSet *changes)
 {
-	uint64		oldest = *rows == NIL ? 0 : cs_change_oldest(changes);
+	uint64		oldest = *rows == NIL ? 0 : cs_change_oldest(changes, true);
+	uint64		oldest_at_work = *rows == NIL ? 0 : cs_change_oldest(changes, false);
 	ListCell   *lc;
 
 	foreach(lc, *rows)
@@ -85,7 +137,7 @@ cs_departed_queue_is_read(List **rows, const CsChangeSet *changes)
 
 		if (departed->barrier == 0)
 			departed->barrier = changes->last_sequence;
-		else if (departed->barrier < oldest)
+		if (departed->barrier < (departed->said == CS_CONSENT_NO ? oldest_at_work : oldest))
 		{
 			*rows = foreach_delete_current(*rows, lc);
 			free_row(departed);
@@ -97,6 +149,22 @@ bool
 cs_departed_take(List **rows, const char *upsert_key)
 {
 	return remove_row(rows, NULL, upsert_key);
+}
+
+bool
+cs_departed_has_no(const List *rows, const char *upsert_key)
+{
+	ListCell   *lc;
+
+	foreach(lc, rows)
+	{
+		const CsDeparted *departed = lfirst(lc);
+
+		if (departed->said == CS_CONSENT_NO &&
+			(departed->upsert_key == NULL || strcmp(departed->upsert_key, upsert_key) == 0))
+			return true;
+	}
+	return false;
 }
 
 void

@@ -56,6 +56,9 @@ read_others(const CsItem *item, CsClaimOthers *others)
 
 	cs_standing_read(change->lane, item->now, item->index,
 					 item->person.elsewhere ? item->person.contact.upsert_key : NULL, others);
+	change->origins |= (others->left_no ? CS_ORIGIN_LEFT_NO : 0) | (others->left_not_true ? CS_ORIGIN_LEFT_NOT_TRUE : 0);
+	others->left_no = (change->origins & CS_ORIGIN_LEFT_NO) != 0;
+	others->left_not_true = (change->origins & CS_ORIGIN_LEFT_NOT_TRUE) != 0;
 	if (change->origins & CS_ORIGIN_RENAMED)
 		return;
 	if (others->left_key)
@@ -133,12 +136,15 @@ static bool
 may_be_refused_anew(const CsItem *item)
 {
 	const CsPerson *person = &item->person;
+	const CsAccount *account = item->change->lane->account;
 	bool		is_new = !item->row.found || cs_known_has_left(item);
 	bool		said_no = (item->known.found && item->known.opt_in == CS_CONSENT_NO) ||
 	(person->elsewhere && person->contact.opt_in == CS_CONSENT_NO) ||
 	(person->remembered && person->memory.state == CS_MEMORY_SAID_NO);
 
-	return is_new && said_no && cs_change_is_ahead(item->change);
+	return is_new && said_no &&
+		(cs_change_is_ahead(item->change) || cs_standing_may_return(account, item->upsert_key) ||
+		 (person->elsewhere && cs_standing_may_return(account, person->contact.upsert_key)));
 }
 
 /* If the row, or contactsync_upsert(), newly says yes: what does another one of the same moment say? */
@@ -158,13 +164,14 @@ find_opposite(const CsItem *item)
 		return opposite;
 	/* whether it is a word is decided then */
 	item->change->origins &= ~CS_ORIGIN_WORD;
-	return CS_OPPOSITE_UNREAD;
+	return cs_change_may_wait(change->set) ? CS_OPPOSITE_UNREAD : CS_OPPOSITE_UNKNOWN;
 }
 
 /*
  * Decide whether the contact may claim consent, unless that waits for another row.  If
- * another one says no at the same moment, this one says no as well.  A row that repeats
- * what it said, if only under another key, claims nothing, so that it is not asked.
+ * another one says no at the same moment, this one says no as well; if it cannot be waited
+ * for, nothing is claimed.  A row that repeats what it said, if only under another key,
+ * claims nothing, so that it is not asked.
  */
 static bool
 decide_consent(const CsItem *item, CsClaimFacts *facts)
@@ -181,6 +188,8 @@ decide_consent(const CsItem *item, CsClaimFacts *facts)
 		contact->claim = CS_CLAIM_NOT;
 		item->change->origins &= ~CS_ORIGIN_WORD;
 	}
+	if (opposite == CS_OPPOSITE_UNKNOWN)
+		contact->claim = CS_CLAIM_NOT;
 	return opposite != CS_OPPOSITE_UNREAD;
 }
 

@@ -47,8 +47,8 @@ typedef enum CsKnowledge
 	CS_KNOWN,					/* enough to send it */
 	CS_KNOWN_AFTER_PULL,		/* who is at the provider is to be learnt
 								 * first */
-	CS_KNOWN_AFTER_ROW			/* another row is to be read first, which
-								 * changed in the same transaction */
+	CS_KNOWN_AFTER_ROW			/* another row is to be read first, which may
+								 * say the opposite */
 } CsKnowledge;
 
 /*

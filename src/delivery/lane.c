@@ -57,6 +57,9 @@ cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatch *watch, CsIde
 	lane->cursor.position.id = PG_INT64_MIN;
 	lane->read_size = FIRST_READ;
 	cs_change_create_set(&lane->changes, lane, locks, room, context);
+	lane->known_since = U64FromFullTransactionId(ReadNextFullTransactionId());
+	if (watch)
+		cs_departed_add_unknown(&lane->departed, context);
 	cs_guard_create(&lane->guard, watch);
 	lane->broken = lane->source_error = watch && watch->broken; /* until it can be read */
 	return lane;
@@ -112,7 +115,7 @@ cs_lane_set_aside(CsLane *lane, CsChange *change, double now)
 	bool		known_later = !change->unconfirmed || cs_change_is_before(change, lane->unconfirmed_below);
 
 	lane->has_set_aside = true;
-	if (!known_later || (change->origins & (CS_ORIGIN_RENAMED | CS_ORIGIN_WORD)) != 0)
+	if (!known_later || (change->origins & CS_ORIGIN_TOLD) != 0)
 		cs_change_postpone(change, now + WAITING_PAUSE, true);
 	else
 		cs_change_set_aside(change);

@@ -66,8 +66,9 @@ typedef struct CsLane
 	double		reconcile_at;	/* when the next reconciliation is due; 0:
 								 * never */
 	struct CsLaneOutcomes *outcomes;	/* not stored yet; settle.c */
-	List	   *departed;		/* rows that said true and have gone;
-								 * departed.c */
+	uint64		known_since;	/* what earlier transactions queued may have
+								 * been read by a lane before this one */
+	List	   *departed;		/* rows that have gone; departed.c */
 } CsLane;
 
 extern CsLane *cs_lane_create(struct CsAccount *account, int endpoint_id, CsWatch *watch,

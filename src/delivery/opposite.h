@@ -16,7 +16,8 @@ typedef enum CsOpposite
 {
 	CS_OPPOSITE_NONE,			/* no other row says no */
 	CS_OPPOSITE_NO,				/* one does */
-	CS_OPPOSITE_UNREAD			/* one may, and is read soon */
+	CS_OPPOSITE_UNREAD,			/* one may, and is read soon */
+	CS_OPPOSITE_UNKNOWN			/* one may, but too many wait for that */
 } CsOpposite;
 
 /*

@@ -26,6 +26,8 @@ typedef struct CsReadRow
 	bool		kept;			/* changes were set aside */
 	bool		idle;			/* ... and nothing else of it is in memory */
 	bool		has_others;		/* it has more keys than one */
+	bool		may_be_done;	/* ... and of one it is not known what it was:
+								 * it may have gone before a crash */
 	int			naside;
 	uint32	   *aside;			/* hashes of the keys that were set aside */
 } CsReadRow;

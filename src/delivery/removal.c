@@ -92,7 +92,7 @@ is_past_barriers(const CsAccount *account)
 		const CsLane *lane = lfirst(lc);
 
 		if (is_running(lane) &&
-			(lane->outcomes != NULL || cs_change_oldest(&lane->changes) <= lane->barrier))
+			(lane->outcomes != NULL || cs_change_oldest(&lane->changes, true) <= lane->barrier))
 			return false;
 	}
 	return true;

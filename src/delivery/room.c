@@ -38,6 +38,15 @@
 #define WORTH_GIVING		(128 * 1024 * 1024)
 #define WORTH_GIVING_IDLE	(1024 * 1024)
 
+/* How many changes a lane may hold whatever others do. */
+int
+cs_room_share(const CsRoom *room)
+{
+	int			share = SHARED_CHANGES / Max(room->nlanes, 1);
+
+	return Min(Max(Min(share, MOST_CHANGES), LEAST_CHANGES), cs_max_pending);
+}
+
 /*
  * How many more changes a lane may hold that holds so many.  "needed": so many it has
  * to see whatever others hold.
@@ -45,9 +54,8 @@
 int
 cs_room_for_changes(const CsRoom *room, int held, int needed)
 {
-	int			share = SHARED_CHANGES / Max(room->nlanes, 1);
+	int			share = cs_room_share(room) + needed;
 
-	share = Max(Min(share, MOST_CHANGES), LEAST_CHANGES) + needed;
 	return Min(cs_max_pending - held, Max(share - held, cs_max_pending - room->nchanges));
 }
 

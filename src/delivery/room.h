@@ -20,6 +20,7 @@ typedef struct CsRoom
 								 * given back */
 } CsRoom;
 
+extern int	cs_room_share(const CsRoom *room);
 extern int	cs_room_for_changes(const CsRoom *room, int held, int needed);
 extern int64 cs_room_for_contacts(const CsRoom *room, int64 held);
 extern void cs_room_give_back(CsRoom *room, bool idle);

@@ -120,6 +120,24 @@ cs_standing_take_departed(const CsAccount *account, const char *upsert_key)
 	return false;
 }
 
+bool
+cs_standing_may_return(const CsAccount *account, const char *upsert_key)
+{
+	bool		may_return = false;
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+	{
+		CsLane	   *lane = lfirst(lc);
+
+		if (cs_lane_is_stopped(lane) || !cs_departed_has_no(lane->departed, upsert_key))
+			continue;
+		may_return = true;
+		lane->exhausted = false;
+	}
+	return may_return;
+}
+
 /* Add what a row said that is leaving the contact. */
 static void
 add_left(const CsLane *lane, const char *key, char before, CsClaimOthers *others)

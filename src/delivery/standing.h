@@ -49,6 +49,10 @@ extern void cs_standing_rename(const CsAccount *account, int watch, const char *
  * more.  Return whether one has. */
 extern bool cs_standing_take_departed(const CsAccount *account, const char *upsert_key);
 
+/* May a row that said no of that contact, and has gone, be read soon under another key?  Then
+ * the queue is read. */
+extern bool cs_standing_may_return(const CsAccount *account, const char *upsert_key);
+
 /* Does another one of the rows say no for the address of rows[self]? */
 extern bool cs_standing_is_refused(const CsRowsNow *now, int self);
 

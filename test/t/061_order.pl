@@ -349,6 +349,65 @@ in_turn(
 	q{UPDATE turns SET id = id + 10 WHERE email = 'j@example.com'});
 is(claims('j', $last), 0, 'a row does not take the place of one that says no, and is only read later');
 
+# ... also if the old key is known to have gone before the crash, and nothing has been read under the new one
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION waits(name text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1) WHERE name = 'Waits'; RETURN name; END $$;
+	SELECT contactsync_alter_watch('turns', 'turns', '{"email": "email", "first_name": "public.waits(name)", "opt_in": "consent"}')});
+in_turn(q{INSERT INTO turns VALUES (571, 'k@example.com', 'Ann')}, q{INSERT INTO turns VALUES (572, 'k@example.com', 'Bea', false)});
+in_turn(q{DELETE FROM turns WHERE id = 572});
+$last = last_seq('campaignlark');
+my $session = $node->background_psql('postgres', on_error_stop => 1);
+$session->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{UPDATE turns SET id = 573, name = 'Waits' WHERE id = 571});
+$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.source_row WHERE key = '571')}) or die 'timed out waiting for the old key to be gone';
+flush_wal($node);
+crash_worker($node, 'postgres');
+$session->quit;
+$node->safe_psql('postgres', q{CALL contactsync_wait('turns')});
+is(name_at('k'), 'Waits', 'a row whose old key had gone before a crash is sent');
+is(claims('k', $last), 0, '... which is no word');
+
+# a word that comes together with a new key is one, although it may have been sent before the worker starts
+in_turn(q{INSERT INTO turns VALUES (581, 'l@example.com', 'Ann', false)});
+$last = last_seq('campaignlark');
+$node->safe_psql('postgres', $_) foreach q{SELECT contactsync_pause('turns')}, q{UPDATE turns SET id = 582, consent = true WHERE id = 581};
+crash_worker($node, 'postgres');
+$node->safe_psql('postgres', $_) foreach q{SELECT contactsync_resume('turns')}, q{CALL contactsync_wait('turns')};
+is(claims('l', $last), 1, 'a word is one that comes together with a new key, and is read when the worker starts');
+
+# a row that says no gets another key, in a later transaction than a row comes that says yes, and is read after that
+in_turn(q{INSERT INTO turns VALUES (591, 'm@example.com', 'Ann', false)});
+$last = last_seq('campaignlark');
+in_turn(
+	q{UPDATE turns SET name = 'Ann2' WHERE id = 591},
+	q{INSERT INTO turns VALUES (592, 'm@example.com', 'Bea')},
+	q{UPDATE turns SET id = 593 WHERE id = 591});
+is(claims('m', $last), 0, 'nor does a row take the place of one that says no, gets another key later, and is only read then');
+is_deeply(
+	[map { $_->{status} } grep { $_->{email_address} eq 'm@example.com' } @{ $sandbox->contacts('campaignlark', account => 'turns') }],
+	['UNSUBSCRIBED'], '... and the person remains unsubscribed');
+
+# ... also if its old key has gone before a crash
+in_turn(q{INSERT INTO turns VALUES (611, 'o@example.com', 'Ann', false)});
+$last = last_seq('campaignlark');
+$session = $node->background_psql('postgres', on_error_stop => 1);
+$session->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', $_) foreach q{SELECT contactsync_pause('turns')}, q{UPDATE turns SET name = 'Ann2' WHERE id = 611}, q{INSERT INTO turns VALUES (612, 'o@example.com', 'Waits')},
+  q{UPDATE turns SET id = 613 WHERE id = 611}, q{SELECT contactsync_resume('turns')};
+$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.source_row WHERE key = '611')}) or die 'timed out waiting for the old key to be gone';
+flush_wal($node);
+crash_worker($node, 'postgres');
+$session->quit;
+$node->safe_psql('postgres', q{CALL contactsync_wait('turns')});
+is(claims('o', $last), 0, '... nor if the worker is started in between');
+
+# ... but if that one has gone, it is a word
+in_turn(q{INSERT INTO turns VALUES (601, 'n@example.com', 'Ann', false)});
+$last = last_seq('campaignlark');
+in_turn(q{UPDATE turns SET name = 'Ann2' WHERE id = 601}, q{DELETE FROM turns WHERE id = 601}, q{INSERT INTO turns VALUES (602, 'n@example.com', 'Bea')});
+is(claims('n', $last), 1, 'a row takes the place of one that said no and has gone');
+
 # Caramel cannot be told of the no, which counts nevertheless
 create_server($node, $sandbox, 'caramel', account => 'kept', server => { form_id => 'frm_import', form_pace => 500, pace => 500, burst => 50 });
 $node->safe_psql(
