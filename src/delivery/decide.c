@@ -29,7 +29,6 @@
 #include "delivery/change_lock.h"
 #include "delivery/conflict.h"
 #include "delivery/decide.h"
-#include "delivery/departed.h"
 #include "delivery/intent.h"
 #include "delivery/known.h"
 #include "delivery/pull.h"
@@ -388,16 +387,13 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	return true;
 }
 
-/* The row has gone.  What it has become may be read later, under another key. */
 static void
 note_departed(const CsItem *item)
 {
-	CsLane	   *lane = item->change->lane;
-
 	if (item->row.found && item->row.opt_in == CS_CONSENT_NO)
-		cs_departed_add(&lane->departed, lane->context, item->change->key, item->row.upsert_key, CS_CONSENT_NO);
+		cs_standing_depart(item->change->lane, item->change->key, item->row.upsert_key, CS_CONSENT_NO);
 	else if (!item->change->renamed && cs_known_was_refused(item))
-		cs_departed_add(&lane->departed, lane->context, item->change->key, item->upsert_key, CS_CONSENT_YES);
+		cs_standing_depart(item->change->lane, item->change->key, item->row.upsert_key, CS_CONSENT_YES);
 }
 
 /* Return true if the change has to be sent. */

@@ -27,6 +27,7 @@ typedef struct CsDeparted
 	uint64		barrier;		/* what came until then may be the row; 0: so
 								 * may what is yet to be read */
 	char		said;			/* CS_CONSENT_YES or ..._NO */
+	int			watch;
 	char	   *upsert_key;		/* NULL: any */
 	char		key[FLEXIBLE_ARRAY_MEMBER];
 } CsDeparted;
@@ -39,37 +40,15 @@ free_row(CsDeparted *departed)
 	pfree(departed);
 }
 
-/* Remove the first row that said true and has the key, or is of the contact; one of them is
- * NULL.  Return false if there is none. */
-static bool
-remove_row(List **rows, const char *key, const char *upsert_key)
-{
-	ListCell   *lc;
-
-	foreach(lc, *rows)
-	{
-		CsDeparted *departed = lfirst(lc);
-
-		if (departed->said != CS_CONSENT_YES)
-			continue;
-		if ((key && strcmp(departed->key, key) == 0) || (upsert_key && strcmp(departed->upsert_key, upsert_key) == 0))
-		{
-			*rows = foreach_delete_current(*rows, lc);
-			free_row(departed);
-			return true;
-		}
-	}
-	return false;
-}
-
 static void
-add(List **rows, MemoryContext context, const char *key, const char *upsert_key, char said)
+add(List **rows, MemoryContext context, int watch, const char *key, const char *upsert_key, char said)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CsDeparted *departed = palloc(offsetof(CsDeparted, key) + strlen(key) + 1);
 
 	departed->barrier = 0;
 	departed->said = said;
+	departed->watch = watch;
 	departed->upsert_key = upsert_key ? pstrdup(upsert_key) : NULL;
 	strcpy(departed->key, key);
 	*rows = lappend(*rows, departed);
@@ -78,16 +57,19 @@ add(List **rows, MemoryContext context, const char *key, const char *upsert_key,
 
 /* Of more than are held in memory, the oldest that said true is forgotten. */
 static void
-add_yes(List **rows, MemoryContext context, const char *key, const char *upsert_key)
+add_yes(List **rows, MemoryContext context, int watch, const char *key, const char *upsert_key)
 {
-	cs_departed_forget(rows, key);
-	add(rows, context, key, upsert_key, CS_CONSENT_YES);
+	const CsDeparted *oldest;
+
+	cs_departed_forget(rows, watch, key);
+	add(rows, context, watch, key, upsert_key, CS_CONSENT_YES);
+	oldest = linitial(*rows);
 	if (list_length(*rows) > cs_max_pending)
-		(void) remove_row(rows, ((CsDeparted *) linitial(*rows))->key, NULL);
+		cs_departed_forget(rows, oldest->watch, oldest->key);
 }
 
 static void
-add_no(List **rows, MemoryContext context, const char *key, const char *upsert_key)
+add_no(List **rows, MemoryContext context, int watch, const char *key, const char *upsert_key)
 {
 	int			n = 0;
 	ListCell   *lc;
@@ -102,22 +84,22 @@ add_no(List **rows, MemoryContext context, const char *key, const char *upsert_k
 			return;
 		n++;
 	}
-	add(rows, context, key, n < MOST_NO ? upsert_key : NULL, CS_CONSENT_NO);
+	add(rows, context, watch, key, n < MOST_NO ? upsert_key : NULL, CS_CONSENT_NO);
 }
 
 void
-cs_departed_add(List **rows, MemoryContext context, const char *key, const char *upsert_key, char said)
+cs_departed_add(List **rows, MemoryContext context, int watch, const char *key, const char *upsert_key, char said)
 {
 	if (said == CS_CONSENT_NO)
-		add_no(rows, context, key, upsert_key);
+		add_no(rows, context, watch, key, upsert_key);
 	else
-		add_yes(rows, context, key, upsert_key);
+		add_yes(rows, context, watch, key, upsert_key);
 }
 
 void
 cs_departed_add_unknown(List **rows, MemoryContext context)
 {
-	add_no(rows, context, "", NULL);
+	add_no(rows, context, 0, "", NULL);
 }
 
 /*
@@ -146,9 +128,21 @@ cs_departed_queue_is_read(List **rows, const CsChangeSet *changes)
 }
 
 bool
-cs_departed_take(List **rows, const char *upsert_key)
+cs_departed_find_yes(const List *rows, const char *upsert_key, int *watch, const char **key)
 {
-	return remove_row(rows, NULL, upsert_key);
+	ListCell   *lc;
+
+	foreach(lc, rows)
+	{
+		const CsDeparted *departed = lfirst(lc);
+
+		if (departed->said != CS_CONSENT_YES || strcmp(departed->upsert_key, upsert_key) != 0)
+			continue;
+		*watch = departed->watch;
+		*key = departed->key;
+		return true;
+	}
+	return false;
 }
 
 bool
@@ -168,7 +162,18 @@ cs_departed_has_no(const List *rows, const char *upsert_key)
 }
 
 void
-cs_departed_forget(List **rows, const char *key)
+cs_departed_forget(List **rows, int watch, const char *key)
 {
-	(void) remove_row(rows, key, NULL);
+	ListCell   *lc;
+
+	foreach(lc, *rows)
+	{
+		CsDeparted *departed = lfirst(lc);
+
+		if (departed->said != CS_CONSENT_YES || departed->watch != watch || strcmp(departed->key, key) != 0)
+			continue;
+		*rows = foreach_delete_current(*rows, lc);
+		free_row(departed);
+		return;
+	}
 }

@@ -89,6 +89,16 @@ is_renamed(const CsLane *lane, const char *key)
 	return false;
 }
 
+/* The row that had gone has another key now. */
+static void
+forget_departed(const CsAccount *account, int watch, const char *key)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		cs_departed_forget(&((CsLane *) lfirst(lc))->departed, watch, key);
+}
+
 void
 cs_standing_rename(const CsAccount *account, int watch, const char *key)
 {
@@ -96,7 +106,7 @@ cs_standing_rename(const CsAccount *account, int watch, const char *key)
 	MemoryContext old;
 	CsChange   *change;
 
-	cs_departed_forget(&lane->departed, key);
+	forget_departed(account, watch, key);
 	if (!is_settled(lane, key))
 	{
 		change = cs_change_find(&lane->changes, key);
@@ -115,9 +125,35 @@ cs_standing_take_departed(const CsAccount *account, const char *upsert_key)
 	ListCell   *lc;
 
 	foreach(lc, account->lanes)
-		if (cs_departed_take(&((CsLane *) lfirst(lc))->departed, upsert_key))
+	{
+		const CsLane *lane = lfirst(lc);
+		const char *key;
+		int			watch;
+
+		if (cs_lane_is_stopped(lane) || !cs_departed_find_yes(lane->departed, upsert_key, &watch, &key))
+			continue;
+		key = pstrdup(key);
+		forget_departed(account, watch, key);
 		return true;
+	}
 	return false;
+}
+
+void
+cs_standing_depart(const CsLane *lane, const char *key, const char *upsert_key, char said)
+{
+	ListCell   *lc;
+
+	foreach(lc, lane->account->lanes)
+	{
+		CsLane	   *other = lfirst(lc);
+
+		if (other->watch == NULL || cs_lane_is_stopped(other))
+			continue;
+		cs_departed_add(&other->departed, other->context, lane->watch_id, key, upsert_key, said);
+		/* what is yet to be read ends with the next reading */
+		other->exhausted = false;
+	}
 }
 
 bool

@@ -49,6 +49,12 @@ extern void cs_standing_rename(const CsAccount *account, int watch, const char *
  * more.  Return whether one has. */
 extern bool cs_standing_take_departed(const CsAccount *account, const char *upsert_key);
 
+/*
+ * The row has gone, which said true of a contact that was last said not to, or which said
+ * no: what it has become may be read later, under another key or from another table.
+ */
+extern void cs_standing_depart(const CsLane *lane, const char *key, const char *upsert_key, char said);
+
 /* May a row that said no of that contact, and has gone, be read soon under another key?  Then
  * the queue is read. */
 extern bool cs_standing_may_return(const CsAccount *account, const char *upsert_key);
