@@ -12,6 +12,12 @@
 #
 # private_dir changes to $work, because postgres may not be able to read the current directory.
 
+# CFLAGS of a build whose warnings are errors: our own, because those of the server's build differ between distributions, and
+# its compiler is another one. Neither gcc nor clang rejects any of them.
+# shellcheck disable=SC2034
+strict_cflags="-O2 -g -fno-strict-aliasing -fwrapv -Wall -Wmissing-prototypes -Wpointer-arith -Wdeclaration-after-statement \
+-Wvla -Wendif-labels -Wmissing-format-attribute -Wimplicit-fallthrough -Wformat-security -Wundef -Werror"
+
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # Keep settings of a surrounding make or psql from affecting the tests, and programs from writing to the user's directories.
@@ -75,7 +81,7 @@ private_tree() {
 # separate installation, as long as the layout is the same. The programs must be copies, because links are followed.
 private_postgres() {
     local config=${PG_CONFIG:-pg_config} bin share lib root dir
-    bin=$("$config" --bindir) share=$("$config" --sharedir) lib=$("$config" --pkglibdir)
+    bin=$("$config" --bindir) && share=$("$config" --sharedir) && lib=$("$config" --pkglibdir) || exit
     root=$bin
     while [[ $share != "$root"/* || $lib != "$root"/* ]]; do root=${root%/*}; done
 
@@ -113,7 +119,7 @@ $1 exec ${command:--a '$bindir/postgres'} '$bindir/postgres.bin' \"\$@\""
 # Build with sanitizers from here on, and report memory errors to $work/log/report.*: private_sanitizers [COMPILER]
 private_sanitizers() {
     local compiler=${1:-gcc} runtime=libasan.so
-    export COPT="-Wno-error -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    export COPT="-O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined"
     if [ "$compiler" = clang ]; then
         runtime=libclang_rt.asan-$(uname -m).so
         COPT+=" -shared-libasan -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-unused-command-line-argument"

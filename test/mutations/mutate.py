@@ -30,8 +30,7 @@ OF_A_DAY = 10
 # A mutation may have a test wait for what never comes, or the product go on for ever.
 TIMEOUT_OF_WAITS = "60"
 TIMEOUT = 400
-# What is broken on purpose may leave a variable unused, so test/run.sh's -Werror is not for it.
-ENVIRONMENT = dict(os.environ, PG_TEST_TIMEOUT_DEFAULT=TIMEOUT_OF_WAITS, COPT="")
+ENVIRONMENT = dict(os.environ, PG_TEST_TIMEOUT_DEFAULT=TIMEOUT_OF_WAITS)
 KINDS = {"REGRESS": ("test/sql", ".sql"), "ISOLATION": ("test/specs", ".spec"), "TAP_TESTS": ("test/t", ".pl")}
 
 
