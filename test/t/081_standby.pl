@@ -74,6 +74,8 @@ $standby->safe_psql('postgres', q{SELECT contactsync_mark_stale('crm'); SELECT c
 is(requests_of(), 0, 'after a failover without data loss, the stored state can be trusted');
 $standby->safe_psql('postgres', q{SELECT contactsync_mark_stale('crm')});
 is(requests_of(), 1, 'the stored state can be distrusted on request');
+# what is queued when a worker starts is sent anyway if the last one may have been in the middle of a call
+$standby->poll_query_until('postgres', q{SELECT NOT bool_or(busy) FROM contactsync.endpoint}) or die 'timed out waiting for the worker to be idle';
 $standby->stop;
 $standby->start;
 is(requests_of(), 0, 'a restart preserves this');
