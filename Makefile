@@ -7,6 +7,7 @@
 #   make chaos             kill processes while providers fail; ARGS="--kills 500 --changes 300000 --cells 50" is the long form
 #   make mutate            break the source in many ways, one at a time, and check that the tests notice
 #   make faults            let each place that allocates, runs a statement or calls a library fail once
+#   make versions packages  build and test in other releases of Debian, as root; ARGS="sid" names one
 #   make coverage asan valgrind fuzz bench dist
 #   make print-VAR         print the value of a variable
 #
@@ -28,7 +29,7 @@ LIBRARIES  = libcurl json-c
 
 # Stop if something is missing: a library that is linked without the flags of curl and json-c loads into no server. The
 # excepted targets install what they need.
-GOALS := $(filter-out tempcheck coverage asan valgrind fuzz chaos mutate faults bench indent dist,$(or $(MAKECMDGOALS),all))
+GOALS := $(filter-out tempcheck coverage asan valgrind fuzz chaos mutate faults bench versions packages indent dist,$(or $(MAKECMDGOALS),all))
 ifneq ($(GOALS),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(wildcard $(PGXS)),)
@@ -99,7 +100,7 @@ $(CURDIR)/src/%/:
 	mkdir -p $@
 endif
 
-.PHONY: tempcheck lint indent bench coverage asan valgrind fuzz chaos mutate faults dist
+.PHONY: tempcheck lint indent bench coverage asan valgrind fuzz chaos mutate faults versions packages dist
 tempcheck:
 	$(TOP)test/run.sh
 
@@ -127,6 +128,9 @@ mutate:
 
 faults:
 	$(TOP)test/faults/faults.sh
+
+versions packages:
+	$(TOP)test/$@.sh $(ARGS)
 
 dist:
 	git $(if $(TOP),-C $(TOP)) archive --format=zip --prefix=contactsync-$(SEMVERSION)/ -o $(CURDIR)/contactsync-$(SEMVERSION).zip HEAD

@@ -251,6 +251,8 @@ versions() {
     [ "$(grep -cF "\"version\": \"$semver\"" META.json)" -eq 2 ] || echo "META.json does not contain version $semver twice"
     grep -qF "\"sql/contactsync--$version.sql\"" META.json || echo "META.json does not name sql/contactsync--$version.sql"
     grep -m 1 '^## ' CHANGELOG.md | grep -qF "[$version]" || echo "the first version in CHANGELOG.md is not $version"
+    [[ $(head -n 1 debian/changelog) == "contactsync ($version-"* ]] || echo "the first version in debian/changelog is not $version"
+    diff debian/control <(sed 's/PGVERSION/17/' debian/control.in) >/dev/null || echo "debian/control is not debian/control.in for PostgreSQL 17"
     updates
 }
 
@@ -370,16 +372,17 @@ functions_exist() {
 }
 
 marks() {
-    grep -rnIE '\b(TODO|FIXME|XXX|HACK)\b' src sql test docs README.md Makefile 2>/dev/null | grep -v '^test/lint\.sh:'
+    grep -rnIE '\b(TODO|FIXME|XXX|HACK)\b' src sql test docs docker debian README.md Makefile 2>/dev/null | grep -v '^test/lint\.sh:'
 }
 
 whitespace() {
-    grep -rnIE --exclude-dir=corpus '[[:space:]]+$' src sql test docs README.md Makefile ./*.md META.json contactsync.control 2>/dev/null
+    grep -rnIE --exclude-dir=corpus '[[:space:]]+$' src sql test docs docker debian README.md Makefile ./*.md META.json contactsync.control 2>/dev/null
 }
 
 shell() {
-    bash -n test/*.sh .ci/run
-    ! command -v shellcheck >/dev/null || shellcheck -x -S warning test/*.sh .ci/run
+    local script scripts=(test/*.sh .ci/run docker/*.sh debian/tests/installcheck)
+    for script in "${scripts[@]}"; do bash -n "$script"; done
+    ! command -v shellcheck >/dev/null || shellcheck -x -S warning "${scripts[@]}"
 }
 
 format() {
