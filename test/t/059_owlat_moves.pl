@@ -114,5 +114,18 @@ sql(q{
 	UPDATE without SET wants = true; CALL contactsync_wait('without')});
 is(there('without', 'k'), 'k2  +', 'a contact that has nothing but an address has one contact');
 
+# ... or if it was unsubscribed when its row went
+create_server($node, $sandbox, 'owlat', account => 'removed', server => { topic_id => $topic, on_email_change => 'follow', pace => 500, burst => 50 });
+$sandbox->config('owlat', { account => 'removed', topics => { $topic => { double_opt_in => \0 } } });
+sql(q{
+	CREATE TABLE removed (id int PRIMARY KEY, email text, name text, wants boolean DEFAULT true);
+	SELECT contactsync_watch('removed', 'removed', '{"email": "email", "first_name": "name", "opt_in": "wants"}', on_delete => 'unsubscribe', delete_delay => '0');
+	INSERT INTO removed VALUES (1, 'l1@acme.io', 'Ann'); CALL contactsync_wait('removed');
+	UPDATE removed SET email = 'l2@acme.io'; CALL contactsync_wait('removed');
+	DELETE FROM removed});
+wait_for('the contact to be unsubscribed', sub { there('removed', 'l') eq 'l2 Ann -' });
+sql(q{INSERT INTO removed VALUES (2, 'l2@acme.io', 'Anna'); CALL contactsync_wait('removed')});
+is(there('removed', 'l'), 'l2 Anna -', 'a contact that was unsubscribed when its row went has no second one when a row comes back, which is no word');
+
 $node->stop;
 done_testing();

@@ -146,9 +146,10 @@ cs_owlat_topic_call(const CsOwlat *owlat, const CsContact *contact, bool is_new)
 }
 
 /*
- * May a contact that nothing is known of have been moved to the address, by a server that
- * was dropped?  Then its person is remembered, since a contact moves with consent only.
- * [SRC]: creating does not find it.
+ * May there be a contact that has been moved to the address: one that was unsubscribed
+ * when its row went, or, if nothing is known of it, one of a server that was dropped?  Then
+ * its person is remembered, since a contact moves with consent only.  [SRC]: creating does
+ * not find it.
  */
 static bool
 may_have_moved(const CsEndpoint *endpoint, const CsContact *contact)
@@ -156,7 +157,7 @@ may_have_moved(const CsEndpoint *endpoint, const CsContact *contact)
 	const CsOwlat *owlat = cs_provider_settings(endpoint);
 
 	return owlat->follow_email && !contact->known &&
-		(contact->claimed || contact->was_held || (contact->opted_out && !contact->refused));
+		(contact->remote_id || contact->claimed || contact->was_held || (contact->opted_out && !contact->refused));
 }
 
 /* May the contact have been moved to another address, which its row does not have any
