@@ -208,10 +208,11 @@ class Judge:
             self.problem("pace", f"{account.server}: {-bucket.lowest:.0f} calls more than a burst of {bucket.burst:.0f} and {account.options['pace']}/s allow")
 
     def _check_overlap(self, account, entry):
-        # the sandbox does not notice when the client stops waiting
+        # the sandbox does not notice when the client stops waiting, nor how long the request was on its way: what lasts for more
+        # than half of the time for which the client waits counts until then
         begin = entry["monotonic"]
-        timeout = float(account.options["timeout"].rstrip("s")) / self.place.SPEED
-        end = begin + min(timeout if entry["duration"] is None else entry["duration"], timeout)
+        surely = float(account.options["timeout"].rstrip("s")) / self.place.SPEED / 2
+        end = begin + min(surely if entry["duration"] is None else entry["duration"], surely)
         for key in {key.lower() for key in entry["keys"]}:
             before = self.latest.get((account.name, account.provider, key))
             if before and before[0] > begin + 0.02 and not self.was_cut(before[2], begin):

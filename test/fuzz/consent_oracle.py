@@ -622,11 +622,13 @@ class Ledger:
                        for other in others) for row in rows)
 
     def _is_left_behind(self, address, contacts):
-        """Whether the contacts that can be mailed at the address are those of rows that have gone, which on_delete leaves as they are."""
+        """Whether the contacts that can be mailed at the address are of no row: those of rows that have gone, which on_delete leaves
+        as they are, or those that other senders made."""
         rows = self.standing(self.rows, seen_only=False)
-        return self.account.on_delete == "ignore" and all(
-            not any(self.account.is_of(contact, row) for row in rows)
-            for contact in contacts if self.account.address_of(contact) == address and self.account.is_mailed(contact))
+        mailed = [contact for contact in contacts if self.account.address_of(contact) == address and self.account.is_mailed(contact)]
+        ignored = self.account.on_delete == "ignore"
+        return bool(mailed or ignored) and all(
+            not any(self.account.is_of(contact, row) for row in rows) and (ignored or contact["id"] not in self.ours) for contact in mailed)
 
     def _quiet_values(self, standing, contacts, failed):
         groups, there = collections.defaultdict(list), {}

@@ -89,6 +89,8 @@ class JudgeTest(unittest.TestCase):
         self.assertEqual(self.count("overlap", self.call(1, 0), self.call(2, 1)), 0)
         self.assertEqual(self.count("overlap", self.call(1, 0), self.call(2, 0.5)), 1)
         self.assertEqual(self.count("overlap", self.call(1, 0), self.call(2, 0.5), cuts=[0.3]), 0, "its process was killed")
+        self.assertEqual(self.count("overlap", self.call(1, 0, duration=None), self.call(2, 29)), 1, "before the client can have given up")
+        self.assertEqual(self.count("overlap", self.call(1, 0, duration=None), self.call(2, 59.8)), 0, "it took 0.2 s to arrive")
 
     def test_keys(self):
         self.assertEqual(self.count("key", self.call(1, 0, key="k"), self.call(2, 2, key="k")), 0, "the same call again")

@@ -653,6 +653,18 @@ class Spotzee(OracleTest):
         self.quiet()
         self.assert_found("stale")
 
+    def test_a_contact_of_somebody_else_with_the_address_is_not_unsubscribed(self):
+        self.account.can_withdraw = True
+        self.create(self.row(1))
+        self.contacts[JANE]["subscriptions"] = {"5": 0}
+        self.contacts["another"] = {"id": "another", "email": JANE, "external_id": None, "first_name": "", "data": {}, "subscriptions": {"5": 1}}
+        self.people[JANE].update(mailable=True)
+        self.commit(self.row(1, opt=False))
+        self.quiet()
+        self.assert_found()
+        self.contacts[JANE]["subscriptions"] = {}
+        self.quiet()
+        self.assert_found("stale")
 
     def create(self, row, **more):
         """Insert a row, and create its contact."""
