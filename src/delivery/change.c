@@ -346,10 +346,24 @@ cs_change_next(CsChangeSet *set, double now)
 	memset(&change->left, 0, sizeof(CsConsent));
 	memset(&change->moved_from, 0, sizeof(CsConsent));
 	change->has_row = change->was_known = change->refused = change->takes_over = false;
-	change->is_late_no = change->has_others_digest = false;
+	change->is_late = change->has_others_digest = false;
 	change->others_key = NULL;
-	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, change->sequence);
 	return change;
+}
+
+/*
+ * Forget what was sent ahead of its place, if the line has come that far.  All changes
+ * that cs_change_next() returned have been decided on: one that has to wait is told what
+ * is sent meanwhile.
+ */
+void
+cs_change_forget_sent(CsChangeSet *set)
+{
+	uint64		first = PG_UINT64_MAX;
+
+	if (!dlist_is_empty(&set->pending))
+		first = dlist_container(CsChange, node, dlist_head_node(&set->pending))->sequence;
+	cs_identity_lock_forget_sent(set->locks, &set->sent_ahead, first);
 }
 
 /* When a change is due: 0 for at once, DBL_MAX if none is PENDING. */

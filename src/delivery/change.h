@@ -162,8 +162,8 @@ typedef struct CsChange
 	uint64		no_xact;		/* its row says no: since that transaction, or
 								 * 0; kept until the change is finished */
 	bool		is_word;		/* its row said no or null, and claims consent */
-	bool		is_late_no;		/* something newer was sent already: only that
-								 * the row says no is to be sent */
+	bool		is_late;		/* something newer was sent already: only what
+								 * the row says of consent is to be sent */
 	bool		has_others_digest;	/* ... and this is the digest of what was
 									 * sent */
 	pg_uuid_t	others_digest;
@@ -203,6 +203,7 @@ extern uint64 cs_change_oldest(const CsChangeSet *set, bool or_waiting);
 extern ArrayType *cs_change_active_keys(const CsChangeSet *set);
 
 extern CsChange *cs_change_next(CsChangeSet *set, double now);
+extern void cs_change_forget_sent(CsChangeSet *set);
 extern double cs_change_ready_at(const CsChangeSet *set);
 
 extern void cs_change_postpone(CsChange *change, double not_before, bool first);

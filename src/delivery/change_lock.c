@@ -13,6 +13,7 @@
 
 #include "utils/timestamp.h"
 
+#include "delivery/change_add.h"
 #include "delivery/change_lock.h"
 
 /* The change waits without a lock: note what is sent meanwhile as the one with that key. */
@@ -47,6 +48,14 @@ cs_change_let_go(CsChange *change)
 	cs_change_release_locks(change);
 }
 
+/* Does it say no, and did not before, as far as that is known? */
+static bool
+says_no_anew(const CsChange *change)
+{
+	return change->contact->consent == CS_CONSENT_NO &&
+		(change->no_xact == 0 || cs_change_is_of(change, change->no_xact));
+}
+
 /*
  * What an ACTIVE change says of its contact has its outcome: older changes that wait
  * without a lock are overtaken.  What is only sent again overtakes nobody.
@@ -60,7 +69,7 @@ cs_change_overtake(const CsChange *change, int endpoint)
 		.sequence = change->latest_sequence,
 		.since = change->sent_queued_at,
 		.by_word = change->is_word,
-		.by_no = change->contact->consent == CS_CONSENT_NO
+		.by_no = says_no_anew(change)
 	};
 
 	if (change->origins & CS_ORIGIN_LIVE)
@@ -109,7 +118,7 @@ cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot)
 			change->locks[i] = lock->owner = NULL;
 	if (lock->owner != NULL)
 	{
-		cs_change_release_locks(change);
+		cs_change_let_go(change);
 		if (slot == CS_LOCK_KEY)
 			fall_behind(change, lock->key);
 		change->state = CS_CHANGE_BLOCKED;
@@ -134,8 +143,16 @@ cs_change_is_outdated(const CsChange *change)
 bool
 cs_change_word_was_sent(const CsChange *change)
 {
-	return change->locks[CS_LOCK_KEY]->sent_word ||
+	return (cs_change_is_outdated(change) && change->locks[CS_LOCK_KEY]->sent_word) ||
 		(cs_change_is_overtaken(change) && change->behind.by_word);
+}
+
+/* Did it say no, and did not before? */
+bool
+cs_change_no_was_sent(const CsChange *change)
+{
+	return (cs_change_is_outdated(change) && change->locks[CS_LOCK_KEY]->sent_no) ||
+		(cs_change_is_overtaken(change) && change->behind.by_no);
 }
 
 /*
@@ -148,7 +165,8 @@ cs_change_mark_sent(CsChange *change)
 	CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
 
 	if (lock && change->latest_sequence > change->sequence && !cs_change_is_outdated(change))
-		cs_identity_lock_mark_sent(lock, &change->set->sent_ahead, change->latest_sequence, change->is_word);
+		cs_identity_lock_mark_sent(lock, &change->set->sent_ahead, change->latest_sequence, change->is_word,
+								   says_no_anew(change));
 }
 
 static void

@@ -16,6 +16,7 @@ extern void cs_change_release_pending(CsChangeSet *set);
 
 extern bool cs_change_is_outdated(const CsChange *change);
 extern bool cs_change_word_was_sent(const CsChange *change);
+extern bool cs_change_no_was_sent(const CsChange *change);
 extern void cs_change_mark_sent(CsChange *change);
 
 extern void cs_change_fall_behind(CsChange *change, int endpoint, const char *upsert_key);

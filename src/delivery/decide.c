@@ -241,6 +241,7 @@ drop_contact(CsChange *change)
 static bool
 wait_for(CsChange *change, CsKnowledge what, double now)
 {
+	cs_change_let_go(change);	/* of what it had for an earlier call */
 	cs_change_fall_behind(change, change->lane->account->id, change->contact->upsert_key);
 	if (what == CS_KNOWN_AFTER_PULL)
 		cs_pull_add_waiting(change->lane->account, change->contact);
@@ -271,20 +272,65 @@ is_late_no(const CsItem *item)
 	const CsChange *change = item->change;
 	bool		is_new = !item->row.found || cs_known_has_left(item) || item->row.opt_in != CS_CONSENT_NO;
 
-	return item->contact->consent == CS_CONSENT_NO && item->known.key && item->known.action == 'u' &&
+	return item->contact->consent == CS_CONSENT_NO &&
 		(change->lane->account->endpoint->provider->abilities & CS_CAN_UNSUBSCRIBE) != 0 &&
 		(is_new || change->unconfirmed) && !cs_change_word_was_sent(change);
 }
 
 /*
- * Was something newer sent already?  If that was while this one waited without a lock, it
- * does not outdate a word, unless it was a no.
+ * Is the row a word, of which what was sent instead of it knows nothing?  That is not
+ * outdated by other values of another row, but by a no, by a word, or by another address.
+ * A provider that forgets what it is not sent has to be sent all of the row.
  */
 static bool
-is_outdated(const CsChange *change, const CsContact *contact)
+is_late_word(const CsItem *item)
 {
-	return cs_change_is_outdated(change) ||
-		(cs_change_is_overtaken(change) && (contact->claim != CS_CLAIM || change->behind.by_no));
+	const CsChange *change = item->change;
+	const CsEndpoint *endpoint = change->lane->account->endpoint;
+
+	if (endpoint->provider->replaces && endpoint->provider->replaces(endpoint))
+		return false;
+	return item->contact->claim == CS_CLAIM && item->contact->known && !cs_known_is_moving(item) &&
+		!cs_change_no_was_sent(change) && !(cs_change_word_was_sent(change) && item->contact->claimed);
+}
+
+/*
+ * Was something newer sent already, so that nothing of the row is to be sent?  If the row
+ * is late, only what it says of consent is.  What was sent while it waited without a lock
+ * does not outdate a word of a contact that no other row speaks for.
+ */
+static bool
+is_outdated(const CsItem *item)
+{
+	CsChange   *change = item->change;
+	const CsContact *contact = item->contact;
+	bool		is_there = item->known.key && item->known.action == 'u';
+	bool		another = is_there && !cs_contact_state_is_speaker(&item->known, change->lane->watch_id, change->key);
+
+	if (!cs_change_is_outdated(change) && !cs_change_is_overtaken(change))
+		return false;
+	change->is_late = (is_there && is_late_no(item)) || (another && is_late_word(item));
+	return !change->is_late &&
+		(cs_change_is_outdated(change) || contact->claim != CS_CLAIM || (another && contact->known) ||
+		 cs_change_no_was_sent(change));
+}
+
+/* Only what the row says of consent is to be sent; another row goes on speaking. */
+static void
+leave_values(const CsItem *item)
+{
+	CsChange   *change = item->change;
+	const CsKnown *known = &item->known;
+
+	if (item->contact->consent == CS_CONSENT_NO)
+		cs_withhold_other_address(change, known);
+	else
+		cs_contact_keep_consent(item->contact);
+	change->others_watch = known->watch;
+	change->others_key = known->key;
+	change->spoke_at = known->spoke_at;
+	change->has_others_digest = known->has_digest;
+	change->others_digest = known->digest;
 }
 
 /* Have nobody mailed at an address that the contact gets without a consent for it. */
@@ -361,8 +407,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	if (!cs_conflict_lock(change, contact, item->known.found ? &item->known : &item->left))
 		return drop_contact(change);
 	change->spoke_at = change->origins & CS_ORIGIN_LIVE ? 0 : cs_shared_spoke_at(item);
-	change->is_late_no = is_outdated(change, contact) && is_late_no(item);
-	if (is_outdated(change, contact) && !change->is_late_no)
+	if (is_outdated(item))
 	{
 		cs_settle_outdated(settlement, change);
 		return false;
@@ -371,17 +416,10 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		return drop_contact(change);
 	if (is_to_be_deleted(item))
 		contact->action = CS_DELETE;
-	else if (change->is_late_no || (withheld && !contact->withheld))
+	else if ((change->is_late && contact->consent == CS_CONSENT_NO) || (withheld && !contact->withheld))
 		contact->action = CS_UNSUBSCRIBE;
-	if (change->is_late_no)
-	{
-		cs_withhold_other_address(change, &item->known);
-		change->others_watch = item->known.watch;
-		change->others_key = item->known.key;
-		change->spoke_at = item->known.spoke_at;
-		change->has_others_digest = item->known.has_digest;
-		change->others_digest = item->known.digest;
-	}
+	if (change->is_late)
+		leave_values(item);
 	else
 		cs_shared_note_speaker(item);
 	return true;

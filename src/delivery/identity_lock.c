@@ -142,7 +142,7 @@ cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock)
  */
 void
 cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence,
-						   bool is_word)
+						   bool is_word, bool is_no)
 {
 	dlist_node *before = &sent_ahead->head;
 
@@ -150,6 +150,7 @@ cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 
 		dlist_delete(&lock->node);
 	lock->sent_sequence = sequence;
 	lock->sent_word = is_word;
+	lock->sent_no = is_no;
 	lock->sent_ahead = sent_ahead;
 	while (before->prev != &sent_ahead->head &&
 		   dlist_container(CsIdentityLock, node, before->prev)->sent_sequence > sequence)

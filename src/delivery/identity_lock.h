@@ -31,6 +31,7 @@ typedef struct CsIdentityLock
 	uint64		sent_sequence;
 	bool		sent_word;		/* it claimed consent, which its row had just
 								 * given */
+	bool		sent_no;		/* it said no, and did not before */
 	dlist_head *sent_ahead;		/* the list of that line */
 	dlist_node	node;			/* of sent_ahead */
 	dlist_head	behind;			/* of CsBehind: who waits without the lock */
@@ -48,7 +49,7 @@ typedef struct CsBehind
 	uint32		hash;			/* of the key of the lock that it has, or had */
 	bool		overtaken;		/* something newer was sent */
 	bool		by_word;		/* ... that claimed consent, as sent_word */
-	bool		by_no;			/* ... that said no */
+	bool		by_no;			/* ... that said no, as sent_no */
 } CsBehind;
 
 extern CsIdentityLocks *cs_identity_lock_create(MemoryContext context);
@@ -60,7 +61,7 @@ extern const CsIdentityLock *cs_identity_lock_look_up(const CsIdentityLocks *loc
 extern void cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock);
 
 extern void cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence,
-									   bool is_word);
+									   bool is_word, bool is_no);
 extern uint64 cs_identity_lock_sent(const CsIdentityLock *lock, const dlist_head *sent_ahead);
 extern void cs_identity_lock_forget_sent(CsIdentityLocks *locks, dlist_head *sent_ahead, uint64 sequence);
 

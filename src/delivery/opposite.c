@@ -55,7 +55,9 @@ look_at(const CsChange *change, const CsRowStanding *row)
 		return CS_OPPOSITE_NONE;
 	if (cs_change_is_unread_of_same(change, other))
 		return cs_lane_is_stopped(lane) ? CS_OPPOSITE_NONE : CS_OPPOSITE_UNREAD;
-	return other->no_xact != 0 && cs_change_is_of_same(change, other) ? CS_OPPOSITE_NO : CS_OPPOSITE_NONE;
+	/* what it said before is older */
+	return other->no_xact != 0 && cs_change_is_of(other, other->no_xact) && cs_change_is_of_same(change, other) ?
+		CS_OPPOSITE_NO : CS_OPPOSITE_NONE;
 }
 
 static CsOpposite

@@ -285,10 +285,10 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 		add_text(outcomes, &outcomes->consented, cs_text_from_utf8(contact->value[CS_EMAIL]));
 	stored->contact = contact;
 	stored->upsert_key = copy(outcomes, change->upsert_key);
-	if (outcomes->lane->removals || change->is_late_no)
+	if (outcomes->lane->removals || change->is_late)
 	{
-		stored->watch = change->is_late_no ? change->others_watch : change->removal_watch;
-		stored->key = copy(outcomes, change->is_late_no ? change->others_key : change->removal_key);
+		stored->watch = change->is_late ? change->others_watch : change->removal_watch;
+		stored->key = copy(outcomes, change->is_late ? change->others_key : change->removal_key);
 	}
 	else if (outcomes->lane->watch)
 	{
@@ -297,10 +297,10 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	}
 	stored->digest = change->digest;
 	stored->spoke_at = change->spoke_at;
-	stored->opt_in = contact->action == CS_UPSERT ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
-	stored->only_withdrawn = change->is_late_no;
+	stored->opt_in = contact->action == CS_UPSERT || change->is_late ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
+	stored->only_consent = change->is_late;
 	stored->has_others_digest = change->has_others_digest;
-	if (change->is_late_no)
+	if (change->is_late)
 		stored->digest = change->others_digest;
 	stored->claimed = contact->action == CS_UPSERT && (contact->keeps_address ? contact->claimed : outcome->claimed);
 	stored->opted_out = outcome->opted_out;
@@ -354,11 +354,11 @@ cs_outcomes_add_synced(CsLaneOutcomes *outcomes, CsChange *change, const CsOutco
 		add_text(outcomes, &outcomes->decided, change->upsert_key);
 	else if (outcomes->lane->watch)
 	{
-		if (contact->action == CS_UPSERT)
+		if (contact->action == CS_UPSERT && !change->is_late)
 			record_speaker(outcomes, change);
 		else
-			record_row(outcomes, change, !change->is_late_no);
-		if (change->is_late_no && !change->has_others_digest)
+			record_row(outcomes, change, !change->is_late);
+		if (change->is_late && !change->has_others_digest)
 			speak_again(outcomes, change->upsert_key);
 		if (former != change->previous_key)
 			leave_previous(outcomes, change);

@@ -404,6 +404,7 @@ read_lane(CsLane *lane, int wanted, int64 *room, CsChange **changes, CsSettlemen
 		if (active == 0)
 			break;
 		n += read_changes(lane, active, changes + n, settlement, now);
+		cs_change_forget_sent(&lane->changes);
 		*room -= lane->account->contact_bytes - before;
 	}
 	return n;

@@ -112,6 +112,19 @@ cs_contact_add_attribute(CsContact *contact, const char *name, const char *json)
 	contact->present |= CS_FIELD_BIT(CS_ATTRIBUTES);
 }
 
+void
+cs_contact_keep_consent(CsContact *contact)
+{
+	static const uint32 kept = CS_FIELD_BIT(CS_EMAIL) | CS_FIELD_BIT(CS_EXTERNAL_ID) | CS_FIELD_BIT(CS_OPT_IN) |
+	CS_FIELD_BIT(CS_OPT_IN_AT) | CS_FIELD_BIT(CS_STATUS);
+
+	for (int field = 0; field < CS_FIELD_COUNT; field++)
+		if (!(kept & CS_FIELD_BIT(field)))
+			contact->value[field] = NULL;
+	contact->present &= kept;
+	contact->nattributes = 0;
+}
+
 bool
 cs_contact_is_null(const CsContact *contact, CsField field)
 {
@@ -252,10 +265,8 @@ cs_contact_size(const CsContact *contact)
 	size_t		size = 0;
 
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
-	{
 		if (contact->value[i])
 			size += strlen(contact->value[i]);
-	}
 	for (int i = 0; i < contact->nattributes; i++)
 		size += strlen(contact->attributes[i].name) + strlen(contact->attributes[i].json);
 	return size;

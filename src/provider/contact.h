@@ -210,6 +210,9 @@ extern CsContact *cs_contact_from_jsonb(Jsonb *jsonb);
 extern void cs_contact_set(CsContact *contact, CsField field, const char *value);
 extern void cs_contact_add_attribute(CsContact *contact, const char *name, const char *json);
 
+/* Drop the fields that say neither whose contact it is, nor what of consent. */
+extern void cs_contact_keep_consent(CsContact *contact);
+
 /* Is a field absent or null? */
 extern bool cs_contact_is_null(const CsContact *contact, CsField field);
 

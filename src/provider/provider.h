@@ -313,6 +313,9 @@ typedef struct CsProvider
 	/* MAY be set: does every contact without opt_in claim consent? */
 	bool		(*implies_consent) (const CsEndpoint *endpoint);
 
+	/* MAY be set: does an upsert clear the fields that it does not have? */
+	bool		(*replaces) (const CsEndpoint *endpoint);
+
 	/* MAY be set: is the contact of previous_key to become this one? */
 	bool		(*moves) (const CsEndpoint *endpoint, const CsContact *contact);
 

@@ -352,8 +352,8 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set(writer, CONTACT_ENDPOINT, Int32GetDatum(endpoint));
 	cs_keyed_table_set_text(writer, CONTACT_UPSERT_KEY, stored->upsert_key);
 	cs_keyed_table_set_text(writer, CONTACT_EMAIL, email_if_not_key(contact, stored->upsert_key));
-	cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum(contact->action == CS_UPSERT || stored->only_withdrawn ? 'u' : 'n'));
-	if (stored->only_withdrawn && !stored->has_others_digest)
+	cs_keyed_table_set(writer, CONTACT_ACTION, CharGetDatum(contact->action == CS_UPSERT || stored->only_consent ? 'u' : 'n'));
+	if (stored->only_consent && !stored->has_others_digest)
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 	else
 		cs_keyed_table_set(writer, CONTACT_DIGEST, UUIDPGetDatum(&stored->digest));
@@ -362,9 +362,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set(writer, CONTACT_WATCH, Int32GetDatum(stored->watch));
 	cs_keyed_table_set_text(writer, CONTACT_KEY, stored->key);
 	/* what was said last is not forgotten when the contact is unsubscribed */
-	if (stored->only_withdrawn)
-		cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_NO));
-	else if (found && contact->action != CS_UPSERT)
+	if (found && contact->action != CS_UPSERT && !stored->only_consent)
 		cs_keyed_table_keep(writer, CONTACT_OPT_IN);
 	else
 		cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(stored->opt_in));

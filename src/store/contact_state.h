@@ -69,7 +69,7 @@ typedef struct CsContactStored
 	char		opt_in;
 	bool		claimed;
 	bool		opted_out;
-	bool		only_withdrawn; /* what else the provider has stays */
+	bool		only_consent;	/* what else the provider has stays */
 	bool		has_others_digest;	/* ... and is known */
 	bool		held;
 	bool		inherited;

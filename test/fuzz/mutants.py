@@ -62,7 +62,7 @@ MUTANTS = [
            [("src/delivery/intent.c", "if (contact->consent != CS_CONSENT_NO)", "if (true)")],
            "mailingcore", "lose_withdrawal", "1 2", "stale"),
     Mutant("let an older row of an address overwrite a newer one",
-           [("src/delivery/decide.c", "if (is_outdated(change, contact) && !change->is_late_no)", "if (false)")],
+           [("src/delivery/decide.c", "\tif (is_outdated(item))\n", "\tif (false)\n")],
            "campaignlark", "change_in_turn", "1", "stale"),
 ]
 

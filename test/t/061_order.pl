@@ -240,6 +240,21 @@ is(at_held(), 'Cyd2 UNSUBSCRIBED', 'a word waits for another row of its transact
 $node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('held')});
 is(at_held(), 'Cyd2 UNSUBSCRIBED', 'the word is none then, and its row overwrites no other that has changed since');
 
+# a row turns to true while it cannot be read, and another one changes after it: the word is claimed, and the other one speaks
+sub claims_at_held { return scalar grep { $_->{seq} > $_[0] && $_->{body} =~ /"SUBSCRIBED"/ } @{ $sandbox->journal('campaignlark', account => 'held') }; }
+
+$node->safe_psql('postgres', q{UPDATE people SET consent = true; CALL contactsync_wait('held')});
+$node->safe_psql('postgres', q{UPDATE people SET consent = false WHERE id = 1; CALL contactsync_wait('held')});
+is(at_held(), 'Ann9 UNSUBSCRIBED', 'a no, after which the others say nothing');
+hold_row(q{name = 'Ann12', consent = true}, q{name = 'Bea12'});
+is(at_held(), 'Bea12 SUBSCRIBED', 'a word is claimed that is older than what another row said, and no other value of its row is sent over that');
+$node->safe_psql('postgres', q{UPDATE people SET consent = false; CALL contactsync_wait('held')});
+is(at_held(), 'Bea12 UNSUBSCRIBED', 'all say no');
+$last = last_seq('campaignlark');
+hold_row(q{name = 'Ann13', consent = true}, q{name = 'Bea13', consent = true});
+is(at_held(), 'Bea13 SUBSCRIBED', 'of two words the later one speaks');
+is(claims_at_held($last), 1, '... and one is claimed');
+
 # one contact is read at a time; what a row says that changed last is what remains, whatever was queued for others
 create_server($node, $sandbox, 'campaignlark', account => 'turns', server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 1, bulk_guard => 0 });
 $node->safe_psql(
@@ -421,6 +436,60 @@ in_turn(q{INSERT INTO turns VALUES (601, 'n@example.com', 'Ann', false)});
 $last = last_seq('campaignlark');
 in_turn(q{UPDATE turns SET name = 'Ann2' WHERE id = 601}, q{DELETE FROM turns WHERE id = 601}, q{INSERT INTO turns VALUES (602, 'n@example.com', 'Bea')});
 is(claims('n', $last), 1, 'a row takes the place of one that said no and has gone');
+
+# a call is to be repeated; its row has turned to true meanwhile, and waits until another one is read that its transaction has
+# changed, too, and that has waited for the call
+in_turn(q{INSERT INTO turns VALUES (81, 'p@example.com', 'Ann', false)}, q{INSERT INTO turns VALUES (82, 'p@example.com', 'Bea', false)});
+$node->safe_psql('postgres', q{ALTER SERVER turns OPTIONS (SET concurrency '2')});
+$last = last_seq('campaignlark');
+$sandbox->fault('campaignlark', { match => { account => 'turns', email => 'p@example.com' }, action => { status => 503, stall => \1 } });
+$node->safe_psql('postgres', q{UPDATE turns SET name = 'Ann2' WHERE id = 81});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{seq} > $last && $_[-1]{in_flight} });
+$node->safe_psql('postgres', $_) foreach q{UPDATE turns SET name = 'Bea2' WHERE id = 82}, q{INSERT INTO turns VALUES (83, 'q@example.com', 'Dora')};
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /q\@example/ });
+$node->safe_psql('postgres', $_)
+  foreach q{UPDATE turns SET name = name || 3, consent = (id = 81) WHERE email = 'p@example.com'}, q{INSERT INTO turns VALUES (84, 'r@example.com', 'Eve')};
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /r\@example/ });
+$sandbox->clear_faults('campaignlark');
+$node->poll_query_until('postgres', q{SELECT backlog = 0 FROM contactsync.status WHERE server = 'turns'}) or die 'timed out waiting for a row that waits for another one';
+is(claims('p', $last), 1, 'a row that waits for another one does not keep that from being read');
+$node->safe_psql('postgres', q{ALTER SERVER turns OPTIONS (SET concurrency '1')});
+
+# a row that changed again while it stood in line is sent before another one of its contact, which is read together with what
+# was queued since
+create_server($node, $sandbox, 'mailingcore', account => 'line', server => { pace => 1000, burst => 1000, timeout => '1h', batch_size => 10, concurrency => 1 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE line (id int PRIMARY KEY, email text NOT NULL, version int NOT NULL DEFAULT 1);
+	SELECT contactsync_watch('line', 'line', '{"email": "email", "attributes": {"points": "version"}}');
+	INSERT INTO line SELECT g, format('line%s@example.com', g % 29) FROM generate_series(1, 30) g;
+	CALL contactsync_wait('line')});
+$node->safe_psql('postgres', $_)
+  foreach q{SELECT contactsync_pause('line')}, q{UPDATE line SET version = 2 WHERE id <= 10}, q{UPDATE line SET version = 3 WHERE id = 30},
+  q{UPDATE line SET version = 4 WHERE id = 1}, q{UPDATE line SET version = 5 WHERE id BETWEEN 11 AND 20};
+$node->safe_psql('postgres', q{SELECT contactsync_resume('line'); CALL contactsync_wait('line')});
+is(versions('mailingcore', 'line1@example.com'), '1,4', 'the row that changed last is sent, and no older one after it');
+
+# a row waits for the address that another contact is about to leave; meanwhile another row of its contact, which needs no such
+# address, is sent: this one has changed last
+create_server($node, $sandbox, 'mailingcore', account => 'moving', server => { pace => 1000, burst => 1000, timeout => '1h', batch_size => 1, concurrency => 8 });
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE moving (id int PRIMARY KEY, ext text NOT NULL, email text NOT NULL, version int NOT NULL DEFAULT 1);
+	SELECT contactsync_watch('moving', 'moving', '{"email": "email", "external_id": "ext", "attributes": {"points": "version"}}');
+	INSERT INTO moving VALUES (1, 'x', 'x1@example.com'), (2, 'y', 'y1@example.com');
+	CALL contactsync_wait('moving')});
+$last = last_seq('mailingcore');
+$sandbox->fault('mailingcore', { match => { account => 'moving', email => 'y2@example.com' }, action => { stall => \1 } });
+$node->safe_psql('postgres', q{UPDATE moving SET email = 'y2@example.com' WHERE id = 2});
+$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{seq} > $last && $_[-1]{in_flight} });
+$node->safe_psql('postgres', $_)
+  foreach q{UPDATE moving SET email = 'y1@example.com', version = 2 WHERE id = 1}, q{INSERT INTO moving VALUES (3, 'x', 'x3@example.com', 3)};
+$sandbox->wait_for_journal('mailingcore', sub { $_[-1]{body} =~ /x3\@example/ && !$_[-1]{in_flight} });
+$sandbox->clear_faults('mailingcore');
+$node->safe_psql('postgres', q{CALL contactsync_wait('moving')});
+is( join(' ', map { "$_->{email} $_->{attributes}{points}" } grep { $_->{externalId} eq 'x' } @{ $sandbox->contacts('mailingcore', account => 'moving') }),
+	'x3@example.com 3', 'a row that waits for an address overwrites no other row of its contact that has changed since');
 
 # Caramel cannot be told of the no, which counts nevertheless
 create_server($node, $sandbox, 'caramel', account => 'kept', server => { form_id => 'frm_import', form_pace => 500, pace => 500, burst => 50 });

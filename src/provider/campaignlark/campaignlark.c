@@ -142,6 +142,14 @@ check_mapping(const CsEndpoint *endpoint, uint32 fields, const char **hint)
 	return "CampaignLark subscribes every new contact that comes without a status";
 }
 
+static bool
+replaces(const CsEndpoint *endpoint)
+{
+	const CsCampaignLark *lark = cs_provider_settings(endpoint);
+
+	return !lark->partial_update;
+}
+
 /* The contact of an address that its row has left. */
 static CsAction
 left_behind(const CsEndpoint *endpoint)
@@ -356,6 +364,7 @@ const CsProvider cs_campaignlark = {
 	.check_options = check_options,
 	.check_mapping = check_mapping,
 	.bulk_risk = bulk_risk,
+	.replaces = replaces,
 	.left_behind = left_behind,
 	.check_attribute = check_attribute,
 	.build_check = build_check,
