@@ -626,7 +626,7 @@ CREATE INDEX source_row_withheld ON contactsync.source_row (watch) WHERE withhel
 CREATE INDEX source_row_contact ON contactsync.source_row (upsert_key, endpoint);
 COMMENT ON TABLE contactsync.source_row
 IS 'which contact a source row stands for, one row per source row; several can stand for one contact';
-COMMENT ON COLUMN contactsync.source_row.digest IS 'of the contact that the row was mapped to, if another row speaks for it; null: not known, or that of the contact; zero: the row may have been sent since';
+COMMENT ON COLUMN contactsync.source_row.digest IS 'of the contact that the row was mapped to, if another row speaks for it; null: not known, or that of the contact; zero: the row may have been sent since; a zero half: a word of the row has no answer, and the other half is a hash of its address';
 COMMENT ON COLUMN contactsync.source_row.spoke_at IS 'when the row was last sent, if another row speaks for the contact now';
 COMMENT ON COLUMN contactsync.source_row.no_xact IS 'of a row that says false: the transaction that had it say so, unless that was before it was first seen';
 COMMENT ON COLUMN contactsync.source_row.withheld IS 'the contact is not created, since the provider would mail a person who did not consent';

@@ -115,6 +115,7 @@ typedef struct CsChange
 								 * sent again: send it whatever is stored */
 	bool		next_unconfirmed;	/* of next_rows */
 	uint8		origins;		/* CS_ORIGIN_... bits of rows */
+	int64		word_address;	/* of CS_ORIGIN_WORD: a hash of the address */
 	uint8		next_origins;	/* of next_rows */
 	bool		is_counted;		/* one of set->counted */
 	bool		forgotten;		/* contactsync_forget() took its queue rows:

@@ -113,6 +113,8 @@ read_states(const CsLane *lane, int n, CsItem *items)
 	{
 		items[i].row = rows[i];
 		items[i].known = known[i];
+		if (items[i].change && items[i].contact)
+			cs_known_check_word(&items[i]);
 		if (cs_known_has_left(&items[i]))
 			cs_contact_state_read(lane->endpoint_id, 1, &items[i].row.upsert_key, &items[i].left);
 		cs_twin_read(lane->endpoint_id, &items[i]);

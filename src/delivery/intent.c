@@ -23,6 +23,7 @@
 #include "base/try.h"
 #include "delivery/account.h"
 #include "delivery/intent.h"
+#include "delivery/known.h"
 #include "delivery/remember.h"
 #include "store/departure.h"
 
@@ -41,7 +42,7 @@ typedef struct CsIntents
 
 /* The row stands for the contact from now on, as far as that is known. */
 static void
-add_row(CsIntents *intents, const CsChange *change, const CsRowState *before, char opt_in)
+add_row(CsIntents *intents, const CsChange *change, const CsRowState *before, char opt_in, int64 word_address)
 {
 	CsRowStored *row = &intents->rows[intents->nrows++];
 
@@ -50,6 +51,7 @@ add_row(CsIntents *intents, const CsChange *change, const CsRowState *before, ch
 	row->upsert_key = before->found ? before->upsert_key : change->upsert_key;
 	row->opt_in = opt_in;
 	row->no_xact = opt_in == CS_CONSENT_NO ? change->no_xact : 0;
+	row->word_address = word_address;
 }
 
 /* What the row says is not known until its call is answered. */
@@ -199,7 +201,7 @@ add_reopened(CsIntents *intents, const CsItem *item)
 
 /*
  * What the row is stored to say until its call is answered.  A word is this row's, which
- * can repeat it: it has not said true yet.
+ * can repeat it for the same address: it has not said true yet.
  */
 static char
 said_by_row(const CsItem *item, bool is_word)
@@ -234,7 +236,8 @@ add(CsIntents *intents, const CsItem *item, bool is_new)
 	if (item->contact->reopens && claims(intents->lane, item) && item->contact->value[CS_EMAIL])
 		add_reopened(intents, item);
 	if (is_word || !item->row.found)
-		add_row(intents, item->change, &item->row, said_by_row(item, is_word));
+		add_row(intents, item->change, &item->row, said_by_row(item, is_word),
+				claims(intents->lane, item) ? cs_known_address(item->contact) : 0);
 	if (is_left && item->row.found)
 		add_departure(intents, item->change);
 }

@@ -22,12 +22,32 @@
 #include "delivery/pull.h"
 #include "delivery/remember.h"
 #include "provider/provider.h"
+#include "store/refused_address.h"
 #include "store/row_state.h"
 
 bool
 cs_known_has_left(const CsItem *item)
 {
 	return item->row.found && item->upsert_key && strcmp(item->row.upsert_key, item->upsert_key) != 0;
+}
+
+int64
+cs_known_address(const CsContact *contact)
+{
+	return contact->value[CS_EMAIL] ? cs_refused_address_hash(cs_text_from_utf8(contact->value[CS_EMAIL])) : 0;
+}
+
+void
+cs_known_check_word(CsItem *item)
+{
+	CsChange   *change = item->change;
+	bool		was_word = (change->origins & CS_ORIGIN_WORD) != 0;
+	int64		address = was_word || item->row.word_address != 0 ? cs_known_address(item->contact) : 0;
+
+	if (was_word && change->word_address != address)
+		change->origins &= ~CS_ORIGIN_WORD;
+	if (item->row.word_address != 0 && item->row.word_address != address)
+		item->row.opt_in = CS_CONSENT_UNKNOWN;
 }
 
 bool
@@ -88,7 +108,10 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 	}
 	claim = cs_claim_decide(facts);
 	if (asks && claim == CS_CLAIM && !cs_claim_asks_for_all(facts))
+	{
 		change->origins |= CS_ORIGIN_WORD;
+		change->word_address = cs_known_address(item->contact);
+	}
 	return claim;
 }
 

@@ -33,6 +33,15 @@ typedef struct CsItem
 	int			index;			/* of this one among them */
 } CsItem;
 
+/* A hash of the address of the contact; 0: it has none. */
+extern int64 cs_known_address(const CsContact *contact);
+
+/*
+ * If a word of the row has no answer yet, and the row has another address by now, it is
+ * none for that one: what the row said there is not known.
+ */
+extern void cs_known_check_word(CsItem *item);
+
 /* Does the row stand for another contact than it is mapped to now? */
 extern bool cs_known_has_left(const CsItem *item);
 

@@ -41,8 +41,13 @@ enum
 #define PRIMARY_KEYS	2
 #define CONTACT_KEYS	2
 
-/* Stored of a row that may have been sent with another digest than it had. */
+/*
+ * Stored of a row that may have been sent with another digest than it had.  If that is a
+ * word which has no answer, the second half is a hash of its address.
+ */
 static const pg_uuid_t doubt = {{0}};
+
+#define HALF	(UUID_LEN / 2)
 
 static bool
 find(CsKeyedTable *table, int watch, const char *key)
@@ -64,6 +69,17 @@ no_xact(CsKeyedTable *table)
 	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(xact));
 }
 
+/* Is there a doubt instead of a digest? */
+static void
+read_doubt(CsRowState *row)
+{
+	if (!row->has_digest || memcmp(row->digest.data, doubt.data, HALF) != 0)
+		return;
+	memcpy(&row->word_address, row->digest.data + HALF, sizeof(int64));
+	row->in_doubt = row->word_address == 0;
+	row->has_digest = row->in_doubt;
+}
+
 void
 cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 {
@@ -78,7 +94,7 @@ cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 		rows[i].found = true;
 		rows[i].upsert_key = cs_keyed_table_text(&table, ROW_UPSERT_KEY);
 		rows[i].has_digest = cs_keyed_table_uuid(&table, ROW_DIGEST, &rows[i].digest);
-		rows[i].in_doubt = rows[i].has_digest && memcmp(&rows[i].digest, &doubt, sizeof(doubt)) == 0;
+		read_doubt(&rows[i]);
 		rows[i].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
 		rows[i].no_xact = no_xact(&table);
 		rows[i].spoke_at = cs_keyed_table_time(&table, ROW_SPOKE_AT);
@@ -237,13 +253,15 @@ cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
 	for (int i = 0; i < n; i++)
 	{
 		bool		found = find(&writer.table, watch, stored[i].key);
+		pg_uuid_t	word = doubt;
 
+		memcpy(word.data + HALF, &stored[i].word_address, sizeof(int64));
 		cs_keyed_table_set(&writer, ROW_WATCH, Int32GetDatum(watch));
 		cs_keyed_table_set_text(&writer, ROW_KEY, stored[i].key);
 		cs_keyed_table_set(&writer, ROW_ENDPOINT, Int32GetDatum(endpoint));
 		cs_keyed_table_set_text(&writer, ROW_UPSERT_KEY, stored[i].upsert_key);
-		if (stored[i].in_doubt)
-			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&doubt));
+		if (stored[i].in_doubt || stored[i].word_address != 0)
+			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&word));
 		else if (stored[i].has_digest)
 			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&stored[i].digest));
 		else

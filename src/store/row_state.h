@@ -28,6 +28,9 @@ typedef struct CsRowState
 	bool		in_doubt;		/* it may have been sent since with another
 								 * digest: this one is no contact's */
 	char		opt_in;			/* CS_CONSENT_..., as it was last seen */
+	int64		word_address;	/* it is no because a word has no answer yet:
+								 * a hash of the address that this concerns;
+								 * or 0 */
 	uint64		no_xact;		/* if that is no: the transaction since which
 								 * it is, or 0 */
 	TimestampTz spoke_at;		/* for the contact, before another row did; or
@@ -43,6 +46,7 @@ typedef struct CsRowStored
 	bool		has_digest;
 	pg_uuid_t	digest;
 	bool		in_doubt;		/* instead of a digest */
+	int64		word_address;	/* likewise; see CsRowState */
 	char		opt_in;
 	uint64		no_xact;
 	bool		withheld;		/* the contact is not created */

@@ -8,7 +8,7 @@ use JSON::PP;
 use Test::More;
 
 my $sandbox = start_sandbox();
-my $node = start_node();
+my $node = start_node('restart_after_crash' => 'on');
 
 $node->safe_psql('postgres', 'CREATE ROLE shop LOGIN; GRANT CREATE ON SCHEMA public TO shop');
 
@@ -331,6 +331,38 @@ change('kept', q{UPDATE kept SET wants = true WHERE id = 50});
 is(contact('kept', 'c50'), 'New v50@example.com', 'a row that says yes makes a contact that was withheld');
 change('kept', q{BEGIN; UPDATE kept SET name = 'other' WHERE id = 51; UPDATE kept SET name = 'Old' WHERE id = 51; COMMIT});
 is(contact('kept', 'c50'), 'New v50@example.com', 'another one does not speak for it that has not changed, although nothing is trusted any more');
+
+# a new row says yes at an address where a row said no; before its call has an answer, it gets the address of a person who opted out
+create_server($node, $sandbox, 'spotzee', account => 'turning', role => 'shop', server => { pace => 500, burst => 50, account => 'turning', subscription_id => 5, api => 'contacts' });
+sql(q{
+	CREATE TABLE turning (id int PRIMARY KEY, customer text, email text, name text, wants boolean);
+	SELECT contactsync_watch('turning', 'turning', '{"external_id": "customer", "email": "email", "first_name": "name", "opt_in": "wants"}')});
+foreach my $case ('', 'crash')
+{
+	my ($id, $first, $second) = map { "$_$case" } 't', 't1', 't2';
+
+	change('turning', qq{INSERT INTO turning VALUES (1, '$id', '$first\@example.com', 'Tim', false)});
+	change('turning', qq{UPDATE turning SET email = '$second\@example.com', wants = true});
+	is(contact('turning', $id), "Tim $second\@example.com", 'a person is subscribed at the second address');
+	change('turning', 'DELETE FROM turning');
+	act('turning', 'opt_out', "$second\@example.com");
+	is(contact('turning', $id), "Tim $second\@example.com 0", 'and opts out');
+	my $since = @{ $sandbox->journal('spotzee', account => 'turning') };
+	$sandbox->fault('spotzee', { match => { account => 'turning', email => "$first\@example.com" }, times => undef, action => { status => 503 } });
+	sql(qq{INSERT INTO turning VALUES (2, '$id', '$first\@example.com', 'Tom', true)});
+	$sandbox->wait_for_journal('spotzee', sub { grep { $_->{account} eq 'turning' && ($_->{body} // '') =~ /Tom/ && !$_->{in_flight} } @_ });
+	if ($case)
+	{
+		flush_wal($node);
+		crash_worker($node, 'postgres');
+	}
+	sql(qq{UPDATE turning SET email = '$second\@example.com'});
+	sql(q{CALL contactsync_wait('turning')});
+	$sandbox->clear_faults('spotzee', account => 'turning');
+	is(contact('turning', $id), "Tom $second\@example.com 0",
+		$case ? '... also after a crash' : 'a word at one address is none at another one that the row gets meanwhile');
+	change('turning', 'DELETE FROM turning');
+}
 
 $node->stop;
 done_testing();
