@@ -79,7 +79,7 @@ is_forgotten(const CsPerson *person)
 /*
  * Was the last word for the address, whichever row said so, no or null?  Of rows that
  * were forgotten it is not known, but for a no that was seen since: null may have been
- * true before.
+ * true before.  What rows said that leave a contact with another address concerns that.
  */
 static bool
 said_not_true(const CsClaimFacts *facts)
@@ -87,10 +87,10 @@ said_not_true(const CsClaimFacts *facts)
 	char		said = said_of_contacts(facts);
 
 	if (is_forgotten(facts->person))
-		return facts->others.left_no;
+		return facts->others.left_no && !facts->moves;
 	if (said != CS_CONSENT_UNKNOWN)
 		return was_not_true(said) && (facts->rows_known || facts->others.left_not_true);
-	return facts->others.left_not_true;
+	return facts->others.left_not_true && !facts->moves;
 }
 
 bool

@@ -320,6 +320,15 @@ ids(q{SELECT contactsync_resume('ids')});
 is(join(' ', map { "$_->{email} " . ($_->{optIn} ? 'in' : 'out') } grep { $_->{externalId} eq 'c20' } @{ $sandbox->contacts('mailingcore', account => 'ids') }),
 	'late4@example.com out', 'external ids: the no of a row does not give its address to the contact that another row spoke for since');
 
+# a contact moves on from an address that was claimed, its row says no and goes, and a new row has the first address
+ids(q{INSERT INTO ids VALUES (30, 'c30', 'x1@example.com', true)});
+ids(q{UPDATE ids SET email = 'x2@example.com' WHERE id = 30});
+ids(q{UPDATE ids SET wants = false WHERE id = 30});
+sql(q{SELECT contactsync_pause('ids')});
+sql($_) foreach q{DELETE FROM ids WHERE id = 30}, q{INSERT INTO ids VALUES (31, 'c30', 'x1@example.com', true)};
+ids(q{SELECT contactsync_resume('ids')});
+is(claims_of('x1@example.com'), 1, 'external ids: that a row leaves which said no at another address makes no word');
+
 # a word whose answer is lost, with its row: another row does not repeat it
 ids(q{INSERT INTO ids VALUES (6, NULL, 'v@example.com', false)});
 ids(q{DELETE FROM ids WHERE id = 6});
