@@ -27,6 +27,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/tuplesort.h"
+#include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
 #include "base/compat.h"
@@ -75,6 +76,7 @@ sort_columns(TupleDesc result)
 	TupleDescInitEntry(desc, 2, "n", INT8OID, -1, 0);
 	for (int i = 0; i < CS_FIELD_COUNT; i++)
 		TupleDescCopyEntry(desc, SORT_COLUMNS + i + 1, result, i + 1);
+	cs_tuple_desc_finalize(desc);
 	return desc;
 }
 

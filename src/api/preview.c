@@ -24,6 +24,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/formatting.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "api/preview.h"
 #include "base/clock.h"

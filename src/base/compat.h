@@ -12,6 +12,7 @@
 
 #include "access/tableam.h"
 #include "fmgr.h"
+#include "utils/jsonb.h"
 
 #if PG_VERSION_NUM < 150000
 #error "contactsync needs PostgreSQL 15 or later"
@@ -47,12 +48,33 @@
 /* 16 reports which indexes an update concerns. */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes CsUpdateIndexes;
+#else
+typedef bool CsUpdateIndexes;
+#endif
+#if PG_VERSION_NUM >= 190000
+#define cs_insert_index_tuples(result, slot, estate, update) \
+	ExecInsertIndexTuples(result, estate, (update) ? EIIT_IS_UPDATE : 0, slot, NIL, NULL)
+#elif PG_VERSION_NUM >= 160000
 #define cs_insert_index_tuples(result, slot, estate, update) \
 	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL, false)
 #else
-typedef bool CsUpdateIndexes;
 #define cs_insert_index_tuples(result, slot, estate, update) \
 	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL)
+#endif
+
+/* 19 takes options. */
+#if PG_VERSION_NUM >= 190000
+#define cs_tuple_update(rel, tid, slot, snapshot, failure, lockmode, update_indexes) \
+	table_tuple_update(rel, tid, slot, GetCurrentCommandId(true), 0, snapshot, InvalidSnapshot, true, \
+					   failure, lockmode, update_indexes)
+#define cs_tuple_delete(rel, tid, snapshot, failure) \
+	table_tuple_delete(rel, tid, GetCurrentCommandId(true), 0, snapshot, InvalidSnapshot, true, failure)
+#else
+#define cs_tuple_update(rel, tid, slot, snapshot, failure, lockmode, update_indexes) \
+	table_tuple_update(rel, tid, slot, GetCurrentCommandId(true), snapshot, InvalidSnapshot, true, \
+					   failure, lockmode, update_indexes)
+#define cs_tuple_delete(rel, tid, snapshot, failure) \
+	table_tuple_delete(rel, tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, true, failure, false)
 #endif
 
 /*
@@ -118,15 +140,44 @@ typedef bool CsUpdateIndexes;
 #define CS_IS_VIRTUAL(attribute)	((void) (attribute), false)
 #endif
 
-/* 18 can leave out a deferrable primary key, and counts index searches. */
+/* 18 can leave out a deferrable primary key. */
 #if PG_VERSION_NUM >= 180000
 #define cs_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define cs_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
+#endif
+
+/* 18 counts index searches, and 19 takes options. */
+#if PG_VERSION_NUM >= 190000
+#define cs_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0, SO_NONE)
+#elif PG_VERSION_NUM >= 180000
 #define cs_index_beginscan(rel, index, snapshot, nkeys) \
 	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
 #else
-#define cs_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
 #define cs_index_beginscan(rel, index, snapshot, nkeys) \
 	index_beginscan(rel, index, snapshot, nkeys, 0)
+#endif
+
+/* 19 wants to know when a row type is complete. */
+#if PG_VERSION_NUM >= 190000
+#define cs_tuple_desc_finalize(desc)	TupleDescFinalize(desc)
+#else
+#define cs_tuple_desc_finalize(desc)	((void) (desc))
+#endif
+
+/* 19 keeps the result of building JSON beside its state. */
+#if PG_VERSION_NUM >= 190000
+typedef JsonbInState CsJsonbState;
+#define cs_jsonb_push(state, token, value)	pushJsonbValue(state, token, value)
+#else
+typedef struct CsJsonbState
+{
+	JsonbParseState *parse;
+	JsonbValue *result;
+} CsJsonbState;
+#define cs_jsonb_push(state, token, value) \
+	((state)->result = pushJsonbValue(&(state)->parse, token, value))
 #endif
 
 #endif							/* CS_BASE_COMPAT_H */

@@ -27,6 +27,7 @@
 #include "pgstat.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "base/clock.h"
 #include "base/invalidation.h"

@@ -223,10 +223,9 @@ try_to_update(CsKeyedWriter *writer)
 	TM_FailureData failure;
 	LockTupleMode lockmode;
 	CsUpdateIndexes update_indexes;
-	TM_Result	result = table_tuple_update(writer->table.rel, &writer->table.slot->tts_tid,
-											writer->update_slot, GetCurrentCommandId(true),
-											writer->table.snapshot, InvalidSnapshot, true, &failure,
-											&lockmode, &update_indexes);
+	TM_Result	result = cs_tuple_update(writer->table.rel, &writer->table.slot->tts_tid,
+										 writer->update_slot, writer->table.snapshot, &failure,
+										 &lockmode, &update_indexes);
 
 	if (result == TM_Ok && update_indexes)
 		insert_index_entries(writer, writer->update_slot, true);
@@ -261,9 +260,8 @@ void
 cs_keyed_table_delete(CsKeyedWriter *writer)
 {
 	TM_FailureData failure;
-	TM_Result	result = table_tuple_delete(writer->table.rel, &writer->table.slot->tts_tid,
-											GetCurrentCommandId(true), writer->table.snapshot,
-											InvalidSnapshot, true, &failure, false);
+	TM_Result	result = cs_tuple_delete(writer->table.rel, &writer->table.slot->tts_tid,
+										 writer->table.snapshot, &failure);
 
 	if (result != TM_SelfModified)
 		check_result(writer, result);

@@ -161,24 +161,24 @@ json_string(char *string)
 }
 
 static void
-push_member(JsonbParseState **state, char *name, char *value)
+push_member(CsJsonbState *state, char *name, char *value)
 {
 	JsonbValue	json = json_string(name);
 
-	pushJsonbValue(state, WJB_KEY, &json);
+	cs_jsonb_push(state, WJB_KEY, &json);
 	json = json_string(value);
-	pushJsonbValue(state, WJB_VALUE, &json);
+	cs_jsonb_push(state, WJB_VALUE, &json);
 }
 
 /* Return something of all that is mapped, with the structure of a mapping. */
 static Datum
 mapped_to_jsonb(const CsWatch *watch, char *(*value_of) (const CsMapped *))
 {
-	JsonbParseState *state = NULL;
+	CsJsonbState state = {NULL};
 	JsonbValue	name = json_string("attributes");
 	bool		has_attributes = false;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	cs_jsonb_push(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < watch->nmapped; i++)
 	{
 		const CsMapped *mapped = &watch->mapped[i];
@@ -189,14 +189,15 @@ mapped_to_jsonb(const CsWatch *watch, char *(*value_of) (const CsMapped *))
 	}
 	if (has_attributes)
 	{
-		pushJsonbValue(&state, WJB_KEY, &name);
-		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+		cs_jsonb_push(&state, WJB_KEY, &name);
+		cs_jsonb_push(&state, WJB_BEGIN_OBJECT, NULL);
 		for (int i = 0; i < watch->nmapped; i++)
 			if (watch->mapped[i].attribute)
 				push_member(&state, watch->mapped[i].attribute, value_of(&watch->mapped[i]));
-		pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+		cs_jsonb_push(&state, WJB_END_OBJECT, NULL);
 	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	cs_jsonb_push(&state, WJB_END_OBJECT, NULL);
+	return JsonbPGetDatum(JsonbValueToJsonb(state.result));
 }
 
 static char *
