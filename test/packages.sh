@@ -60,7 +60,7 @@ container() {
         send before@example.com
         dpkg -i /newer/contactsync.deb </dev/null
         send during@example.com
-        kill -INT $server
+        kill -INT "$(head -n 1 /var/lib/postgresql/data/postmaster.pid)"
         wait $server
         start
         send after@example.com
