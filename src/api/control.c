@@ -131,6 +131,7 @@ static bool
 release_removals(const CsWatch *watch, const char *server, const char *removals)
 {
 	CsSqlScope	scope;
+	Oid			roleid;
 	bool		done;
 
 	if (removals == NULL)
@@ -142,8 +143,8 @@ release_removals(const CsWatch *watch, const char *server, const char *removals)
 				 errhint("Use contactsync_resume(%s, removals => 'accepted') to remove them, or removals => 'kept' to keep them there.",
 						 cs_source_typed(watch->source, server))));
 	cs_removal_guard_check_word(removals);
-	cs_sql_enter(&scope);
-	done = cs_removal_guard_release(watch->endpoint, watch->id, removals);
+	roleid = cs_sql_enter(&scope);
+	done = cs_removal_guard_release(watch->endpoint, watch->id, removals, GetUserNameFromId(roleid, false));
 	cs_sql_leave(&scope);
 	return done;
 }
@@ -156,6 +157,7 @@ static bool
 release_watch(const CsWatch *watch, const char *server, const char *automations, const char *removals)
 {
 	CsSqlScope	scope;
+	Oid			roleid;
 	bool		done;
 
 	if (!watch->guarded)
@@ -171,8 +173,8 @@ release_watch(const CsWatch *watch, const char *server, const char *automations,
 				 errhint("Use contactsync_resume(%s, automations => 'paused') if you paused the automations at the provider, or automations => 'accepted' if these emails are intended.",
 						 cs_source_typed(watch->source, server))));
 	cs_guard_check_automations(automations);
-	cs_sql_enter(&scope);
-	done = cs_guard_release(watch->endpoint, watch->id, automations);
+	roleid = cs_sql_enter(&scope);
+	done = cs_guard_release(watch->endpoint, watch->id, automations, GetUserNameFromId(roleid, false));
 	cs_sql_leave(&scope);
 	return done;
 }

@@ -411,12 +411,13 @@ begin_scan(const CsScanOrder *order)
 {
 	int64		total = estimate(order);
 	CsSqlScope	scope;
+	Oid			roleid;
 	int			id;
 
 	check_risk(order);
-	cs_sql_enter(&scope);
+	roleid = cs_sql_enter(&scope);
 	id = cs_scan_store_create(order->watch, order->kind, order->filter, order->rate,
-							  order->automations, order->claims, total);
+							  order->automations, order->claims, total, GetUserNameFromId(roleid, false));
 	cs_sql_leave(&scope);
 	if (id == 0)
 		ereport(ERROR,
@@ -477,10 +478,9 @@ contactsync_cancel(PG_FUNCTION_ARGS)
 {
 	CsWatch    *watch = cs_watch_find(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), GetUserId());
 	CsSqlScope	scope;
-	bool		canceled;
+	Oid			roleid = cs_sql_enter(&scope);
+	bool		canceled = cs_scan_store_cancel(watch->endpoint, watch->id, GetUserNameFromId(roleid, false));
 
-	cs_sql_enter(&scope);
-	canceled = cs_scan_store_cancel(watch->endpoint, watch->id);
 	cs_sql_leave(&scope);
 	PG_RETURN_BOOL(canceled);
 }

@@ -34,6 +34,7 @@
 #include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/remote_contact.h"
+#include "store/run_log.h"
 
 CS_FUNCTION(contactsync_pull);
 
@@ -154,12 +155,14 @@ count_pulled(const CsPuller *puller)
 
 /* Learn who opted out, and have the next pull continue from here if nothing is missing. */
 static void
-end_pull(const CsPuller *puller, bool all, bool complete)
+end_pull(const CsPuller *puller, int64 listed, bool all, bool complete)
 {
 	CsSqlScope	scope;
+	Oid			roleid = cs_sql_enter(&scope);
+	int64		opted_out = cs_remote_contact_learn(puller->endpoint_id, puller->pulled_at, puller->ahead);
 
-	cs_sql_enter(&scope);
-	cs_remote_contact_learn(puller->endpoint_id, puller->pulled_at, puller->ahead);
+	cs_run_log_pull(puller->endpoint_id, puller->pulled_at, listed, opted_out,
+					complete ? NULL : "contacts changed while they were listed", GetUserNameFromId(roleid, false));
 	if (complete)
 		cs_remote_contact_advance(puller->endpoint_id, puller->pulled_at);
 	if (complete && all && cs_remote_contact_complete(puller->endpoint_id, puller->pulled_at))
@@ -190,7 +193,7 @@ contactsync_pull(PG_FUNCTION_ARGS)
 		n = count_pulled(&puller);
 		complete = !puller.by_page || n >= puller.total;
 	}
-	end_pull(&puller, since == NULL, complete);
+	end_pull(&puller, n, since == NULL, complete);
 	if (!complete)
 		ereport(WARNING,
 				(errmsg("received " INT64_FORMAT " of " INT64_FORMAT " contacts from server \"%s\"", n,

@@ -28,10 +28,14 @@ int			cs_max_pending = 20000;
 int			cs_trace_rows = 1000;
 int			cs_call_log_rows = 100000;
 int			cs_call_log_age = 7 * 24 * 60;
+int			cs_contact_log_rows = 1000000;
+int			cs_contact_log_age = 30 * 24 * 60;
 int			cs_failure_rows = 100000;
 int			cs_failure_age = 90 * 24 * 60;
 int			cs_history_age = 7 * 24 * 60;
 int			cs_notify_failures = 100;
+int			cs_run_log_rows = 1000;
+int			cs_run_log_age = 365 * 24 * 60;
 
 static char *allowed_networks;	/* cs_allowed_networks is what it says */
 
@@ -92,12 +96,10 @@ define_where_to_connect(void)
 							   PGC_SUSET, 0, check_networks, assign_networks, NULL);
 }
 
-/* Define the settings.  Called once, when the library is loaded. */
-void
-cs_settings_define(void)
+/* Define the settings that say how much is kept of what was done. */
+static void
+define_retention(void)
 {
-	define_where_to_connect();
-
 	/*
 	 * contactsync.call_log_age, contactsync.call_log_rows: what the table
 	 * contactsync.call keeps; whichever is reached first.
@@ -112,13 +114,18 @@ cs_settings_define(void)
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/*
-	 * contactsync.clock_speed: makes pacing, backoff and timeouts run faster
-	 * than real time, so that tests need not wait for them.
+	 * contactsync.contact_log_age, contactsync.contact_log_rows: what the
+	 * table contactsync.outcome keeps of servers with the option
+	 * log_contacts; whichever is reached first.
 	 */
-	DefineCustomRealVariable("contactsync.clock_speed",
-							 "Sets how much faster than real time pacing and backoff run; for tests.",
-							 NULL, &cs_clock_speed, 1.0, 0.001, 100000.0,
-							 PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.contact_log_age",
+							"Sets how long contactsync.outcome keeps what became of a contact.",
+							NULL, &cs_contact_log_age, 30 * 24 * 60, 1, INT_MAX / 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.contact_log_rows",
+							"Sets how many outcomes of contacts contactsync.outcome keeps.",
+							NULL, &cs_contact_log_rows, 1000000, 0, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/*
 	 * contactsync.failure_age, contactsync.failure_rows: what the table
@@ -142,6 +149,46 @@ cs_settings_define(void)
 							"Sets how long contactsync.history keeps a minute.",
 							NULL, &cs_history_age, 7 * 24 * 60, 60, INT_MAX / 60,
 							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.run_log_age, contactsync.run_log_rows: what the table
+	 * contactsync.run keeps; the number is that of each kind of run of each
+	 * watch, or of each server.
+	 */
+	DefineCustomIntVariable("contactsync.run_log_age",
+							"Sets how long contactsync.run keeps an import, and the like.",
+							NULL, &cs_run_log_age, 365 * 24 * 60, 1, INT_MAX / 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.run_log_rows",
+							"Sets how many imports, and the like, of a watch contactsync.run keeps of each kind.",
+							NULL, &cs_run_log_rows, 1000, 0, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	/*
+	 * contactsync.trace_rows: how much contactsync_trace() keeps, requests
+	 * and answers in full.
+	 */
+	DefineCustomIntVariable("contactsync.trace_rows",
+							"Sets how many traced requests of a server contactsync.trace keeps.",
+							NULL, &cs_trace_rows, 1000, 0, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+/* Define the settings.  Called once, when the library is loaded. */
+void
+cs_settings_define(void)
+{
+	define_where_to_connect();
+	define_retention();
+
+	/*
+	 * contactsync.clock_speed: makes pacing, backoff and timeouts run faster
+	 * than real time, so that tests need not wait for them.
+	 */
+	DefineCustomRealVariable("contactsync.clock_speed",
+							 "Sets how much faster than real time pacing and backoff run; for tests.",
+							 NULL, &cs_clock_speed, 1.0, 0.001, 100000.0,
+							 PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 
 	/*
 	 * contactsync.launcher_naptime: how soon a database that was copied or
@@ -202,15 +249,6 @@ cs_settings_define(void)
 							"Sets how long reading a batch of source rows may take.",
 							NULL, &cs_source_timeout, 30000, 100, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-
-	/*
-	 * contactsync.trace_rows: how much contactsync_trace() keeps, requests
-	 * and answers in full.
-	 */
-	DefineCustomIntVariable("contactsync.trace_rows",
-							"Sets how many traced requests of a server contactsync.trace keeps.",
-							NULL, &cs_trace_rows, 1000, 0, 1000000,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved(CS_EXTENSION);
 }

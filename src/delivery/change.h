@@ -40,6 +40,8 @@ struct CsLane;
 #define CS_ORIGIN_SCAN		0x02
 #define CS_ORIGIN_CLAIMS	0x04	/* an import with claims => 'all' */
 #define CS_ORIGIN_SPEAKER	0x20	/* the row is to speak for its contact */
+#define CS_ORIGIN_RETRY		0x40	/* contactsync_retry(), beside LIVE */
+#define CS_ORIGIN_TOUCH		0x80	/* contactsync_touch(), beside SCAN */
 
 /* Known of its row since a first reading: rows that tell may have gone by the next. */
 #define CS_ORIGIN_WORD		0x08	/* it has turned to true */
@@ -183,6 +185,12 @@ typedef struct CsChange
 								 * at the provider, or NULL */
 	bool		was_known;		/* the contact is stored, and was synced */
 	bool		was_unconfirmed;	/* before the call that is under way */
+	bytea	   *fields;			/* hashes of fields, to be stored with the
+								 * contact; or NULL.  See outcome_record.c */
+	const char *differences;	/* names of those that differ from what was
+								 * sent last, or NULL */
+	const char *again;			/* why it is sent in any case, or NULL; a
+								 * constant */
 
 	/* of a removal: the row that stood for the contact last */
 	int			removal_watch;

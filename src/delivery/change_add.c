@@ -252,8 +252,11 @@ origin_of(const CsQueueRow *row)
 	switch (row->origin)
 	{
 		case CS_QUEUE_SCAN:
-		case CS_QUEUE_TOUCH:
 			return CS_ORIGIN_SCAN;
+		case CS_QUEUE_TOUCH:
+			return CS_ORIGIN_SCAN | CS_ORIGIN_TOUCH;
+		case CS_QUEUE_RETRY:
+			return CS_ORIGIN_LIVE | CS_ORIGIN_RETRY;
 		case CS_QUEUE_SPEAKER:
 			return CS_ORIGIN_SCAN | CS_ORIGIN_SPEAKER;
 		case CS_QUEUE_CLAIMS:
@@ -288,8 +291,8 @@ cs_change_add_row(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, boo
 							 row->queued_at);
 		else
 		{
-			change = add_key(set, psprintf(INT64_FORMAT, row->position.id), read, false, CS_ORIGIN_LIVE,
-							 row->queued_at);
+			change = add_key(set, psprintf(INT64_FORMAT, row->position.id), read, false,
+							 CS_ORIGIN_LIVE | (origin_of(row) & CS_ORIGIN_RETRY), row->queued_at);
 			set_direct(change, row->contact);
 		}
 		change->unconfirmed |= unconfirmed;

@@ -31,6 +31,7 @@
 #include "delivery/decide.h"
 #include "delivery/intent.h"
 #include "delivery/known.h"
+#include "delivery/outcome_record.h"
 #include "delivery/pull.h"
 #include "delivery/shared.h"
 #include "delivery/twin.h"
@@ -497,6 +498,7 @@ cs_decide_changes(CsLane *lane, int n, CsChange **changes, CsSourceRow *rows,
 	read_people(lane->account, n, items);
 	list_rows(n, items);
 	MemoryContextSwitchTo(read_batch->context);
+	cs_outcome_record_prepare(lane, n, items);
 	for (int i = 0; i < n; i++)
 		if (items[i].change && decide(settlement, &items[i], read_batch, now))
 			kept[nkept++] = &items[i];

@@ -27,7 +27,6 @@
 #include "delivery/guard.h"
 #include "provider/option.h"
 #include "provider/provider.h"
-#include "store/notify.h"
 #include "store/scan_store.h"
 #include "store/watch_store.h"
 
@@ -111,8 +110,7 @@ cs_guard_close(CsGuard *guard, const CsEndpoint *endpoint, int64 contacts)
 					  " contactsync_resume(..., automations => 'paused' or 'accepted') releases them.",
 					  contacts, cs_guard_risk(endpoint, guard->watch));
 	cs_sql_enter(&scope);
-	cs_watch_store_guard(guard->watch->id, reason);
-	cs_notify("guarded", guard->watch->endpoint, guard->watch->id, "automations", contacts);
+	cs_watch_store_guard(guard->watch->endpoint, guard->watch->id, "automations", reason, contacts);
 	cs_sql_leave(&scope);
 	guard->closed = true;
 }
@@ -178,13 +176,13 @@ cs_guard_check_automations(const char *automations)
 }
 
 /*
- * Release a guarded watch: it sends all that is queued, and so do its scans.
+ * Release a guarded watch for a role: it sends all that is queued, and so do its scans.
  * Return false if it was not guarded.
  */
 bool
-cs_guard_release(int endpoint, int watch, const char *automations)
+cs_guard_release(int endpoint, int watch, const char *automations, const char *by)
 {
-	if (!cs_watch_store_release(endpoint, watch))
+	if (!cs_watch_store_release(endpoint, watch, automations, by))
 		return false;
 	cs_scan_store_accept(endpoint, watch, automations);
 	cs_invalidation_send(CS_DEFINITIONS);

@@ -40,6 +40,6 @@ extern bool cs_guard_check(CsGuard *guard, const CsEndpoint *endpoint, int waiti
 						   double now);
 
 extern void cs_guard_check_automations(const char *automations);
-extern bool cs_guard_release(int endpoint, int watch, const char *automations);
+extern bool cs_guard_release(int endpoint, int watch, const char *automations, const char *by);
 
 #endif							/* CS_DELIVERY_GUARD_H */

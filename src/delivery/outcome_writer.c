@@ -14,6 +14,7 @@
 #include "store/contact_state.h"
 #include "store/departure.h"
 #include "store/failure.h"
+#include "store/outcome_log.h"
 #include "store/queue.h"
 #include "store/refused_address.h"
 #include "store/row_state.h"
@@ -113,6 +114,7 @@ cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 	const CsLeftTo *left = outcomes->left_to.items;
 	const CsTakenOver *taken_over = outcomes->taken_over.items;
 
+	cs_outcome_log_store(endpoint, outcomes->logged.n, outcomes->logged.items);
 	cs_contact_state_invalidate(endpoint, outcomes->unknown.n, outcomes->unknown.items);
 	cs_contact_state_store(endpoint, outcomes->contacts.n, outcomes->contacts.items);
 	cs_row_state_store(endpoint, lane->watch_id, outcomes->rows.n, outcomes->rows.items);

@@ -60,16 +60,7 @@ cs_outcomes_free(CsLaneOutcomes *outcomes)
 static void *
 add(CsLaneOutcomes *outcomes, CsArray *array, Size size)
 {
-	void	   *item;
-
-	if (array->n == array->max)
-	{
-		array->max = array->max ? array->max * 2 : 64;
-		array->items = array->items ? repalloc(array->items, array->max * size) :
-			MemoryContextAlloc(outcomes->context, array->max * size);
-	}
-	item = (char *) array->items + size * array->n++;
-	return memset(item, 0, size);
+	return cs_array_add(array, outcomes->context, size);
 }
 
 static char *
@@ -315,6 +306,8 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 						"the address is not changed without a consent for the new one" :
 						contact->drops_consent ? "consent does not pass to the new address" : outcome->note);
 	stored->topics = copy(outcomes, outcome->topics);
+	if (contact->action == CS_UPSERT && !change->is_late)
+		stored->fields = change->fields;
 }
 
 /* Queue the row that speaks for the contact. */

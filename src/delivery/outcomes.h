@@ -11,18 +11,11 @@
 #include "postgres.h"
 
 #include "delivery/account.h"
+#include "delivery/array.h"
 #include "delivery/lane.h"
 #include "delivery/refusals.h"
 #include "provider/provider.h"
 #include "store/consent.h"
-
-/* A growing array. */
-typedef struct CsArray
-{
-	void	   *items;
-	int			n;
-	int			max;
-} CsArray;
 
 /* A contact that the provider has no more. */
 typedef struct CsRemoved
@@ -80,6 +73,7 @@ typedef struct CsLaneOutcomes
 	CsArray		failed;			/* of CsFailureStored */
 	CsArray		cleared;		/* of char *: keys whose failure is over */
 	CsArray		done;			/* of CsQueuePosition: rows to delete */
+	CsArray		logged;			/* of CsLoggedOutcome */
 	const char *last_error;
 } CsLaneOutcomes;
 

@@ -38,6 +38,7 @@
 #include "delivery/pull.h"
 #include "provider/answer.h"
 #include "store/remote_contact.h"
+#include "store/run_log.h"
 
 #define ROUNDS		3			/* of listing all pages */
 #define MAX_PAGES	1000000		/* stops a provider that never ends */
@@ -409,8 +410,10 @@ static void
 finish(CsPuller *puller, double now)
 {
 	CsAccount  *account = puller->account;
-	bool		complete = !puller->by_page ||
-	cs_remote_contact_count(account->id, puller->pulled_at) >= puller->total;
+	int64		listed = cs_remote_contact_count(account->id, puller->pulled_at);
+	bool		complete = !puller->by_page || listed >= puller->total;
+	const char *lack = puller->unlearnable ? puller->unlearnable : "contacts changed while they were listed";
+	int64		opted_out;
 
 	if (!complete && puller->round < ROUNDS)
 	{
@@ -419,7 +422,8 @@ finish(CsPuller *puller, double now)
 		puller->pull.cursor = NULL;
 		return;
 	}
-	cs_remote_contact_learn(account->id, puller->pulled_at, puller->ahead);
+	opted_out = cs_remote_contact_learn(account->id, puller->pulled_at, puller->ahead);
+	cs_run_log_pull(account->id, puller->pulled_at, listed, opted_out, complete ? NULL : lack, NULL);
 	if (complete)
 	{
 		cs_remote_contact_advance(account->id, puller->pulled_at);
@@ -428,8 +432,7 @@ finish(CsPuller *puller, double now)
 	}
 	else if (account->learning == CS_LEARNING_DUE)
 	{
-		cs_endpoint_state_set_unlearnable(account->id, puller->unlearnable ? puller->unlearnable :
-										  "contacts changed while they were listed");
+		cs_endpoint_state_set_unlearnable(account->id, lack);
 		account->learning = CS_LEARNING_OFF;
 	}
 	account->pull_at = now + interval(account);

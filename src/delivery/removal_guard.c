@@ -17,7 +17,6 @@
 #include "delivery/removal_guard.h"
 #include "provider/option.h"
 #include "store/departure.h"
-#include "store/notify.h"
 #include "store/policy.h"
 #include "store/row_state.h"
 #include "store/watch_store.h"
@@ -92,8 +91,8 @@ cs_removal_guard_check(CsLane *lane)
 										&counts.first);
 	if (!is_too_much(lane, &guard, &counts))
 		return;
-	cs_watch_store_guard(lane->watch_id, reason_of(lane, &counts));
-	cs_notify("guarded", lane->endpoint_id, lane->watch_id, "removals", counts.removed + counts.recently);
+	cs_watch_store_guard(lane->endpoint_id, lane->watch_id, "removals", reason_of(lane, &counts),
+						 counts.removed + counts.recently);
 	lane->guard.closed = true;
 	cs_lane_let_go(lane);
 }
@@ -111,9 +110,9 @@ cs_removal_guard_check_word(const char *removals)
 }
 
 bool
-cs_removal_guard_release(int endpoint, int watch, const char *removals)
+cs_removal_guard_release(int endpoint, int watch, const char *removals, const char *by)
 {
-	if (!cs_watch_store_release_removals(endpoint, watch))
+	if (!cs_watch_store_release_removals(endpoint, watch, removals, by))
 		return false;
 	if (strcmp(removals, "kept") == 0)
 		cs_departure_keep(endpoint, watch);

@@ -220,7 +220,7 @@ begin_reconcile(CsLane *lane, double now)
 	cs_sql_enter(&scope);
 	lane->reconcile_at = cs_scan_store_next_reconcile(lane->watch_id, now);
 	row.id = cs_scan_store_create(lane->watch, CS_RECONCILE, NULL, 0, NULL,
-								  lane->watch->claims_all ? "all" : "new", total);
+								  lane->watch->claims_all ? "all" : "new", total, NULL);
 	cs_sql_leave(&scope);
 	if (row.id > 0)
 		add_scan(lane, &row, now);

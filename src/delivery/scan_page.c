@@ -33,6 +33,7 @@
 #include "delivery/row_contact.h"
 #include "delivery/scan_page.h"
 #include "store/queue.h"
+#include "store/run_log.h"
 #include "store/source_page.h"
 #include "store/source_row.h"
 
@@ -159,6 +160,7 @@ end_round(CsScan *scan, double now)
 	MemoryContextSwitchTo(old);
 	row->accepted = false;
 	row->next_at = now + scan->lane->watch->poll_every;
+	cs_scan_store_end_round(row->id);
 	begin_phase(scan, CS_SCAN_COUNTING, -1);
 }
 
@@ -192,6 +194,8 @@ cs_scan_page_lock(CsScan *scan, double now)
 
 	cs_sql_enter(&scope);
 	lock = cs_scan_store_lock(scan->row.id);
+	if (lock == CS_SCAN_LOCKED && scan->row.kind == CS_POLL)
+		cs_run_log_begin_scan(scan->row.id, NULL);
 	if (lock == CS_SCAN_LOCKED && scan->row.phase == CS_SCAN_COUNTING && !has_to_count(scan))
 		begin_phase(scan, CS_SCAN_COMPARING, -1);
 	cs_sql_leave(&scope);

@@ -29,6 +29,7 @@
 #include "delivery/account_store.h"
 #include "delivery/change_lock.h"
 #include "delivery/outcome_writer.h"
+#include "delivery/outcome_record.h"
 #include "delivery/outcomes.h"
 #include "delivery/settle.h"
 #include "store/call_log.h"
@@ -94,6 +95,16 @@ outcomes_of(CsSettlement *settlement, const CsChange *change)
 	return lane->outcomes;
 }
 
+/* The same, with a note of what has become of the change. */
+static CsLaneOutcomes *
+note(CsSettlement *settlement, const CsChange *change, const char *outcome, const char *reason)
+{
+	CsLaneOutcomes *outcomes = outcomes_of(settlement, change);
+
+	cs_outcome_record_add(outcomes, change, outcome, reason);
+	return outcomes;
+}
+
 bool
 cs_settle_forgotten(CsSettlement *settlement, CsChange *change)
 {
@@ -106,13 +117,17 @@ cs_settle_forgotten(CsSettlement *settlement, CsChange *change)
 void
 cs_settle_synced(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome)
 {
+	static const char *const done[] = {
+		[CS_UPSERT] = "synced",[CS_UNSUBSCRIBE] = "unsubscribed",[CS_DELETE] = "deleted"
+	};
+
 	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_change_overtake(change, change->lane->endpoint_id);
 	if (outcome->withheld)
-		cs_outcomes_add_absent(outcomes_of(settlement, change), change);
+		cs_outcomes_add_absent(note(settlement, change, "withheld", NULL), change);
 	else
-		cs_outcomes_add_synced(outcomes_of(settlement, change), change, outcome);
+		cs_outcomes_add_synced(note(settlement, change, done[change->contact->action], NULL), change, outcome);
 }
 
 void
@@ -120,7 +135,7 @@ cs_settle_unchanged(CsSettlement *settlement, CsChange *change, bool record)
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
-	cs_outcomes_add_unchanged(outcomes_of(settlement, change), change, record);
+	cs_outcomes_add_unchanged(note(settlement, change, "unchanged", NULL), change, record);
 }
 
 void
@@ -128,7 +143,7 @@ cs_settle_left_to(CsSettlement *settlement, CsChange *change, int watch, const c
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
-	cs_outcomes_add_left_to(outcomes_of(settlement, change), change, watch, key);
+	cs_outcomes_add_left_to(note(settlement, change, "unchanged", NULL), change, watch, key);
 }
 
 void
@@ -136,7 +151,7 @@ cs_settle_deferred(CsSettlement *settlement, CsChange *change, const char *speak
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
-	cs_outcomes_add_deferred(outcomes_of(settlement, change), change, speaks_for, is_known);
+	cs_outcomes_add_deferred(note(settlement, change, "unchanged", NULL), change, speaks_for, is_known);
 }
 
 void
@@ -144,7 +159,7 @@ cs_settle_outdated(CsSettlement *settlement, CsChange *change)
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
-	cs_outcomes_add_outdated(outcomes_of(settlement, change), change);
+	cs_outcomes_add_outdated(note(settlement, change, "unchanged", NULL), change);
 }
 
 void
@@ -153,7 +168,7 @@ cs_settle_withheld(CsSettlement *settlement, CsChange *change)
 	if (cs_settle_forgotten(settlement, change))
 		return;
 	cs_change_overtake(change, change->lane->endpoint_id);
-	cs_outcomes_add_withheld(outcomes_of(settlement, change), change);
+	cs_outcomes_add_withheld(note(settlement, change, "withheld", NULL), change);
 }
 
 void
@@ -169,7 +184,7 @@ cs_settle_gone(CsSettlement *settlement, CsChange *change)
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
-	cs_outcomes_add_gone(outcomes_of(settlement, change), change);
+	cs_outcomes_add_gone(note(settlement, change, "gone", NULL), change);
 }
 
 void
@@ -182,7 +197,7 @@ cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *ou
 	if (change->contact && change->upsert_key &&
 		(outcome->written || change->contact->consent == CS_CONSENT_NO))
 		cs_change_overtake(change, change->lane->endpoint_id);
-	cs_outcomes_add_failed(outcomes_of(settlement, change), change, outcome, request_id);
+	cs_outcomes_add_failed(note(settlement, change, "failed", outcome->reason ? outcome->reason : CS_REASON_REJECTED), change, outcome, request_id);
 }
 
 static char *

@@ -41,6 +41,7 @@ typedef struct CsEndpoint
 									 * ask for */
 	bool		nulls_clear;	/* send nulls as the provider documents,
 								 * rather than leaving them out */
+	bool		log_contacts;	/* log what becomes of each contact */
 	CsHttpOptions http;			/* how its calls travel */
 
 	int			nvalues;

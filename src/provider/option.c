@@ -217,6 +217,8 @@ const CsOption cs_option_common[] = {
 	.help = "after how many contacts in a row that are refused alike the server is halted, or 0 for never"},
 	{.name = "account",.place = CS_ON_SERVER,
 	.help = "the name of the account, which tells accounts at one URL apart; the server's name when it was made"},
+	{.name = "log_contacts",.place = CS_ON_SERVER,.check = cs_option_check_boolean,.preset = "false",
+	.help = "whether contactsync.outcomes gets a row for each contact and outcome, with the names of the fields that changed"},
 	{.name = "pull_every",.place = CS_ON_SERVER,.check = check_seconds,
 	.help = "how often the worker learns by itself who opted out at the provider; never if it is not set"},
 	{.name = "proxy",.place = CS_ON_SERVER,.check = check_proxy,.preset = "none",

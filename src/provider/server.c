@@ -217,6 +217,7 @@ parse_common(CsEndpoint *endpoint)
 	endpoint->http.timeout = cs_endpoint_option_int(endpoint, "timeout", 0);
 	endpoint->max_retries = cs_endpoint_option_int(endpoint, "max_retries", provider->max_retries);
 	endpoint->max_retry_after = cs_endpoint_option_int(endpoint, "max_retry_after", 0);
+	endpoint->log_contacts = cs_endpoint_option_bool(endpoint, "log_contacts");
 	endpoint->nulls_clear = strcmp(cs_endpoint_option(endpoint, "nulls"), "clear") == 0;
 	endpoint->http.proxy = strcmp(proxy, "none") == 0 ? NULL : pstrdup(proxy);
 	endpoint->http.ca_file = ca_file != NULL ? pstrdup(ca_file) : NULL;

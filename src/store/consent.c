@@ -283,6 +283,35 @@ hash_of(const bytea *key, const char *address)
 	return PointerGetDatum(hash);
 }
 
+void
+cs_consent_hash_addresses(int n, char **addresses, Datum *hashes)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bytea	   *key = read_key();
+
+	MemoryContextSwitchTo(context);
+	for (int i = 0; i < n; i++)
+		hashes[i] = addresses[i] ? hash_of(key, cs_email_normalize(cs_text_message_to_utf8(addresses[i]))) : (Datum) 0;
+}
+
+uint64
+cs_consent_secret(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	Datum		hash;
+	uint64		secret;
+
+	cs_sql_enter(&scope);
+	MemoryContextSwitchTo(context);
+	/* no address is empty */
+	hash = hash_of(read_key(), "");
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+	memcpy(&secret, VARDATA_ANY(DatumGetByteaPP(hash)), sizeof(secret));
+	return secret;
+}
+
 CS_FUNCTION(contactsync_consent_hash);
 
 /* contactsync.consent_hash(address text) returns bytea */

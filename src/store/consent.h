@@ -84,6 +84,16 @@ extern void cs_consent_read(const CsConsentScope *scope, int n, char **addresses
 /* The persons gave consent after it was closed. */
 extern void cs_consent_reopen(const CsConsentScope *scope, int n, const CsConsent *consents);
 
+/*
+ * Hash addresses as contactsync.consent_hash() does; a Datum of 0 for NULL.  Within
+ * cs_sql_enter(); palloc'd in the current context.
+ */
+extern void cs_consent_hash_addresses(int n, char **addresses, Datum *hashes);
+
+/* A number that only the owner of the extension can know, from the same key.  Needs a
+ * transaction. */
+extern uint64 cs_consent_secret(void);
+
 extern void cs_consent_remember(int account, int n, const CsConsent *consents);
 
 #endif							/* CS_STORE_CONSENT_H */

@@ -50,6 +50,7 @@ enum
 	CONTACT_ERROR,
 	CONTACT_REFUSED,
 	CONTACT_TWIN,
+	CONTACT_FIELDS,
 	CONTACT_COLUMNS
 };
 
@@ -105,6 +106,7 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->remote_id = utf8_of(table, CONTACT_REMOTE_ID);
 	known->topics = utf8_of(table, CONTACT_TOPICS);
 	known->twin = cs_keyed_table_text(table, CONTACT_TWIN);
+	known->fields = cs_keyed_table_bytea(table, CONTACT_FIELDS);
 }
 
 void
@@ -386,6 +388,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 						   Int64GetDatum(cs_refused_address_hash(cs_text_from_utf8(contact->refused_address))));
 	else
 		cs_keyed_table_set_null(writer, CONTACT_REFUSED);
+	cs_keyed_table_set_bytea(writer, CONTACT_FIELDS, stored->fields);
 	/* to unsubscribe a contact does not tell which address it has */
 	if (found && contact->action != CS_UPSERT)
 		cs_keyed_table_keep(writer, CONTACT_TWIN);

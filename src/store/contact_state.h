@@ -50,6 +50,8 @@ typedef struct CsKnown
 	bool		direct_no;		/* ... and said false or null last */
 	char	   *remote_id;		/* UTF-8, like the next */
 	char	   *topics;
+	bytea	   *fields;			/* hashes of what it was last sent with, or
+								 * NULL; see provider/field_hash.h */
 	char	   *twin;			/* the contact that it may have become, or the
 								 * one that may have become it, by a call that
 								 * was not answered; or NULL */
@@ -78,6 +80,7 @@ typedef struct CsContactStored
 	const char *remote_updated_at;	/* as the provider writes it */
 	const char *topics;
 	const char *note;
+	bytea	   *fields;			/* hashes of its fields, or NULL */
 } CsContactStored;
 
 /* What is about to be sent, stored before it can be. */

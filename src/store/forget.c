@@ -34,6 +34,7 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	[CS_FORGET_CHANGE] = "change",
 	[CS_FORGET_REMOTE_CONTACT] = "remote_contact",
 	[CS_FORGET_TRACE] = "trace",
+	[CS_FORGET_OUTCOME] = "outcome",
 	[CS_FORGET_CALL] = "call"
 };
 
@@ -63,6 +64,19 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	" WHERE f.conflict = hashtextextended($1, 0) AND pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT t.endpoint, t.watch, t.key FROM contactsync.trace t JOIN contactsync.endpoint e ON e.id = t.endpoint" \
 	" WHERE (t.upsert_key = $1 OR t.email = $1) AND pg_has_role($2, e.role, 'USAGE')"
+
+/* The hash of an address in contactsync.outcome.  Where that is empty there may be no key
+ * yet, and who looks need not make one. */
+#define LOGGED_HASH(address) \
+	"CASE WHEN EXISTS (SELECT FROM contactsync.outcome) THEN contactsync.consent_hash(" address ") END"
+
+/* What was logged of the address, or of the contacts. */
+#define LOGGED_OF_PERSON \
+	"SELECT o.id, o.endpoint, o.watch, o.key FROM contactsync.outcome o JOIN (" \
+	"SELECT e AS endpoint, " LOGGED_HASH("$5") " AS person FROM unnest($4) AS e WHERE $5 <> ''" \
+	" UNION SELECT k.endpoint, " LOGGED_HASH("k.upsert_key") " FROM " CONTACTS \
+	" UNION SELECT c.endpoint, " LOGGED_HASH("c.email") " FROM " CONTACTS " JOIN contactsync.contact c ON " OF_CONTACT("c") \
+	" WHERE c.email IS NOT NULL) h ON o.person = h.person AND o.endpoint = h.endpoint"
 
 static uint64
 run(CsStatement *statement, const Datum *args)
@@ -127,7 +141,7 @@ forget_contacts(const Datum *args)
 
 	/* consent of what is left is remembered, or is not to be */
 	static CsStatement leave = {
-		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, inherited = false, direct = false, direct_no = false, opt_in_at = NULL, refused = NULL, twin = NULL"
+		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, inherited = false, direct = false, direct_no = false, opt_in_at = NULL, refused = NULL, twin = NULL, fields = NULL"
 		" FROM " CONTACTS " WHERE " OF_CONTACT("c") " AND " IS_ERASED("c"),
 		TYPES
 	};
@@ -229,6 +243,22 @@ forget(const Datum *args, Oid roleid, bool suppression, int64 *rows)
 		" WHERE s.endpoint = ANY ($4) AND $5 <> '' AND strpos(reason, $5) > 0",
 		TYPES
 	};
+	static CsStatement run_reason = {
+		"UPDATE contactsync.run r SET reason = replace(reason, $5, '***')"
+		" WHERE r.endpoint = ANY ($4) AND $5 <> '' AND strpos(reason, $5) > 0",
+		TYPES
+	};
+
+	static CsStatement outcome = {
+		"DELETE FROM contactsync.outcome o USING " ROWS " WHERE " OF_ROW("o") " AND p.watch <> 0 AND p.fate <> 'other'", TYPES
+	};
+
+	/* while the contacts are there; of a row that was the person, all of it */
+	static CsStatement outcome_of_person = {
+		"DELETE FROM contactsync.outcome o USING (" LOGGED_OF_PERSON ") l WHERE o.watch = l.watch AND o.key = l.key AND o.endpoint = l.endpoint",
+		TYPES
+	};
+	static CsStatement direct_outcome = {"DELETE FROM contactsync.outcome o USING (" LOGGED_OF_PERSON ") l WHERE o.id = l.id", TYPES};
 	static CsStatement note = {
 		"INSERT INTO contactsync.forgotten (endpoint, watch, key) SELECT p.endpoint, p.watch, p.key FROM " ROWS
 		" UNION SELECT e, 0, $5 FROM unnest($4) AS e WHERE $5 <> ''"
@@ -237,6 +267,9 @@ forget(const Datum *args, Oid roleid, bool suppression, int64 *rows)
 	};
 	uint64		n;
 
+	rows[CS_FORGET_OUTCOME] += run(&outcome, args);
+	rows[CS_FORGET_OUTCOME] += run(&outcome_of_person, args);
+	rows[CS_FORGET_OUTCOME] += run(&direct_outcome, args);
 	cs_consent_forget(args[ARG_CONTACT_ENDPOINTS], args[ARG_UPSERT_KEYS], args[ARG_ENDPOINTS], args[ARG_ADDRESS],
 					  roleid, suppression);
 	rows[CS_FORGET_CONTACT] += forget_contacts(args);
@@ -253,6 +286,7 @@ forget(const Datum *args, Oid roleid, bool suppression, int64 *rows)
 	(void) run(&reason, args);
 	(void) run(&watch_reason, args);
 	(void) run(&scan_reason, args);
+	(void) run(&run_reason, args);
 	if (run(&note, args) > 0)
 		cs_invalidation_send(CS_DEFINITIONS);
 }
@@ -420,7 +454,9 @@ cs_forget_sweep(int only, List *except)
 		" AND (c.upsert_key = p.key OR c.email = p.key) AND NOT " IS_ERASED("c") "),"
 		" s AS (DELETE FROM contactsync.source_row s USING p WHERE p.watch = 0 AND s.endpoint = p.endpoint"
 		" AND s.upsert_key = p.key),"
-		" f AS (DELETE FROM contactsync.failure f USING p WHERE " OF_ROW("f") " AND NOT " IS_ERASED("f") ")"
+		" f AS (DELETE FROM contactsync.failure f USING p WHERE " OF_ROW("f") " AND NOT " IS_ERASED("f") "),"
+		" o AS (DELETE FROM contactsync.outcome o USING p WHERE " OF_ROW("o") " AND p.watch <> 0),"
+		" h AS (DELETE FROM contactsync.outcome o USING p WHERE p.watch = 0 AND o.endpoint = p.endpoint AND o.person = " LOGGED_HASH("p.key") ")"
 		" DELETE FROM contactsync.trace t USING p WHERE " OF_ROW("t"),
 		2, {INT4OID, INT4ARRAYOID}
 	};
@@ -449,7 +485,7 @@ cs_forget_list(const char *email, Oid roleid)
 		" ON q.endpoint = mine.id AND q.watch = 0 WHERE lower(btrim(q.contact ->> 'email')) = $1"
 		" UNION ALL SELECT c.synced_at, c.endpoint, COALESCE(s.watch, c.watch), COALESCE(s.key, c.key),"
 		" CASE WHEN c.synced_at IS NULL THEN 'sending' WHEN c.action = 'u' THEN 'synced' WHEN c.action = 'd' THEN 'deleting' ELSE 'unsubscribed' END,"
-		" jsonb_strip_nulls(to_jsonb(c) - '{endpoint,watch,key,action,synced_at,digest}'::text[])"
+		" jsonb_strip_nulls(to_jsonb(c) - '{endpoint,watch,key,action,synced_at,digest,fields}'::text[])"
 		" FROM k JOIN contactsync.contact c ON " OF_CONTACT("c")
 		" LEFT JOIN contactsync.source_row s ON s.endpoint = c.endpoint AND s.upsert_key = c.upsert_key"
 		" UNION ALL SELECT NULL, s.endpoint, s.watch, s.key, CASE WHEN s.withheld THEN 'withheld' ELSE 'seen' END,"
@@ -464,6 +500,13 @@ cs_forget_list(const char *email, Oid roleid)
 		" UNION ALL SELECT t.started_at, t.endpoint, t.watch, t.key, 'called',"
 		" jsonb_strip_nulls(to_jsonb(t) - '{endpoint,watch,key,started_at}'::text[])"
 		" FROM p JOIN contactsync.trace t ON " OF_ROW("t")
+		" UNION ALL SELECT o.at, o.endpoint, o.watch, o.key, 'logged', jsonb_strip_nulls(jsonb_build_object('outcome', o.outcome,"
+		" 'reason', o.reason, 'cause', COALESCE(x.kind, o.cause), 'again', o.again, 'fields', o.fields, 'attempts', NULLIF(o.attempts, 0),"
+		" 'queued_at', o.queued_at, 'run', o.run, 'started_by', x.started_by))"
+		" FROM (SELECT o.* FROM mine CROSS JOIN (SELECT " LOGGED_HASH("$1") " AS person UNION SELECT " LOGGED_HASH("k.upsert_key") " FROM k) h"
+		" JOIN contactsync.outcome o ON o.person = h.person AND o.endpoint = mine.id"
+		" UNION ALL SELECT o.* FROM p JOIN contactsync.outcome o ON " OF_ROW("o") " AND o.person IS NULL AND p.watch <> 0) o"
+		" LEFT JOIN contactsync.run x ON x.id = o.run"
 		" UNION ALL SELECT r.pulled_at, r.endpoint, 0, NULL, 'pulled',"
 		" jsonb_strip_nulls(to_jsonb(r) - '{endpoint,email,pulled_at}'::text[])"
 		" FROM mine JOIN contactsync.remote_contact r ON r.endpoint = mine.id AND r.email = $1)"

@@ -21,6 +21,7 @@ typedef enum CsForgetKind
 	CS_FORGET_CHANGE,
 	CS_FORGET_REMOTE_CONTACT,
 	CS_FORGET_TRACE,
+	CS_FORGET_OUTCOME,
 	CS_FORGET_CALL,				/* which stays, without the address */
 	CS_FORGET_KINDS
 } CsForgetKind;

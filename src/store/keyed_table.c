@@ -101,6 +101,15 @@ cs_keyed_table_text(CsKeyedTable *table, int column)
 	return isnull ? NULL : TextDatumGetCString(datum);
 }
 
+bytea *
+cs_keyed_table_bytea(CsKeyedTable *table, int column)
+{
+	bool		isnull;
+	Datum		value = cs_keyed_table_get(table, column, &isnull);
+
+	return isnull ? NULL : DatumGetByteaPCopy(value);
+}
+
 bool
 cs_keyed_table_bool(CsKeyedTable *table, int column)
 {
@@ -301,6 +310,13 @@ cs_keyed_table_set_text(CsKeyedWriter *writer, int column, const char *text)
 		cs_keyed_table_set(writer, column, CStringGetTextDatum(text));
 	else
 		cs_keyed_table_set_null(writer, column);
+}
+
+void
+cs_keyed_table_set_bytea(CsKeyedWriter *writer, int column, bytea *value)
+{
+	writer->values[column] = PointerGetDatum(value);
+	writer->nulls[column] = value == NULL;
 }
 
 void

@@ -24,7 +24,7 @@
 #define CS_KEYED_INSERTS	200
 
 /* The widest of these tables. */
-#define CS_KEYED_COLUMNS	24
+#define CS_KEYED_COLUMNS	25
 
 /* A table, opened to be searched by one of its indexes. */
 typedef struct CsKeyedTable
@@ -72,6 +72,7 @@ extern bool cs_keyed_table_next(CsKeyedTable *table);
 
 /* Columns, from 0, of the row that was found. */
 extern char *cs_keyed_table_text(CsKeyedTable *table, int column);	/* palloc'd, or NULL */
+extern bytea *cs_keyed_table_bytea(CsKeyedTable *table, int column);	/* likewise */
 extern bool cs_keyed_table_bool(CsKeyedTable *table, int column);
 extern int	cs_keyed_table_int(CsKeyedTable *table, int column);	/* 0 for null */
 extern TimestampTz cs_keyed_table_time(CsKeyedTable *table, int column);	/* 0 for null */
@@ -91,8 +92,9 @@ extern void cs_keyed_table_update(CsKeyedWriter *writer);
 extern void cs_keyed_table_delete(CsKeyedWriter *writer);
 extern void cs_keyed_table_end_write(CsKeyedWriter *writer);
 
-/* Set a column of values and nulls; NULL text is null. */
+/* Set a column of values and nulls; NULL is null.  What is set is not copied. */
 extern void cs_keyed_table_set_text(CsKeyedWriter *writer, int column, const char *text);
+extern void cs_keyed_table_set_bytea(CsKeyedWriter *writer, int column, bytea *value);
 extern void cs_keyed_table_set_time(CsKeyedWriter *writer, int column, TimestampTz time);
 extern void cs_keyed_table_set(CsKeyedWriter *writer, int column, Datum value);
 extern void cs_keyed_table_set_null(CsKeyedWriter *writer, int column);

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/sql.h"
+#include "store/run_log.h"
 #include "store/scan_store.h"
 #include "store/watch_store.h"
 
@@ -104,11 +105,12 @@ cs_scan_store_load(int endpoint, int watch)
 
 /*
  * Create a scan and return its id; 0 if an import or reconciliation of the watch
- * is running.  Ended scans of the same kind are deleted.
+ * is running.  Ended scans of the same kind are deleted.  "by" is the role that wants
+ * it; NULL: it is due.
  */
 int
 cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
-					 const char *automations, const char *claims, int64 total)
+					 const char *automations, const char *claims, int64 total, const char *by)
 {
 	static CsStatement forget = {
 		"DELETE FROM contactsync.scan WHERE endpoint = $1 AND watch = $2 AND kind = $3 AND state <> 'running'",
@@ -122,6 +124,7 @@ cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, 
 	};
 	Datum		args[9];
 	char		nulls[10] = "         ";
+	int			id;
 
 	args[0] = Int32GetDatum(watch->endpoint);
 	args[1] = Int32GetDatum(watch->id);
@@ -134,7 +137,11 @@ cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, 
 	args[6] = cs_sql_text_or_null(automations, &nulls[6]);
 	args[7] = Int64GetDatum(total);
 	args[8] = cs_sql_text_or_null(claims, &nulls[8]);
-	return cs_sql_execute(&create, args, nulls) > 0 ? cs_sql_int(0, 1) : 0;
+	if (cs_sql_execute(&create, args, nulls) == 0)
+		return 0;
+	id = cs_sql_int(0, 1);
+	cs_run_log_begin_scan(id, by);
+	return id;
 }
 
 /* Lock a scan that is running, without waiting. */
@@ -206,6 +213,20 @@ cs_scan_store_begin_phase(const CsScanRow *row, int64 total)
 	cs_sql_execute(&statement, args, nulls);
 }
 
+/* A round of polling has ended: the next one counts anew. */
+void
+cs_scan_store_end_round(int id)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.scan SET new = 0, changed = 0, unchanged = 0, refused = 0, withheld = 0, invalid = 0, filtered = 0,"
+		" gone = 0 WHERE id = $1", 1, {INT4OID}
+	};
+	Datum		arg = Int32GetDatum(id);
+
+	cs_run_log_end_scan(id, "done", NULL, NULL);
+	cs_sql_execute(&statement, &arg, NULL);
+}
+
 /* End a scan.  "reason" says why it failed; NULL: it has come to its end. */
 void
 cs_scan_store_end(int id, const char *reason)
@@ -224,10 +245,11 @@ cs_scan_store_end(int id, const char *reason)
 	args[0] = Int32GetDatum(id);
 	args[1] = cs_sql_message_or_null(reason, &nulls[1]);
 	n = cs_sql_execute(&statement, args, nulls);
-	if (n == 0 || reason)
+	if (n == 0)
 		return;
 	watch = cs_sql_value(0, 1, &isnull);
-	if (!isnull)
+	cs_run_log_end_scan(id, reason ? "failed" : "done", reason, NULL);
+	if (reason == NULL && !isnull)
 		cs_watch_store_complete(DatumGetInt32(watch));
 }
 
@@ -259,18 +281,22 @@ cs_scan_store_accept(int endpoint, int watch, const char *automations)
 	cs_sql_execute(&statement, args, NULL);
 }
 
-/* Cancel the import or reconciliation of a watch.  Return false if none runs. */
+/* Cancel the import or reconciliation of a watch, for a role.  Return false if none
+ * runs. */
 bool
-cs_scan_store_cancel(int endpoint, int watch)
+cs_scan_store_cancel(int endpoint, int watch, const char *by)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.scan SET state = 'canceled', finished_at = clock_timestamp()"
-		" WHERE endpoint = $1 AND watch = $2 AND state = 'running' AND kind <> 'poll'",
+		" WHERE endpoint = $1 AND watch = $2 AND state = 'running' AND kind <> 'poll' RETURNING id",
 		2, {INT4OID, INT4OID}
 	};
 	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
 
-	return cs_sql_execute(&statement, args, NULL) > 0;
+	if (cs_sql_execute(&statement, args, NULL) == 0)
+		return false;
+	cs_run_log_end_scan(cs_sql_int(0, 1), "canceled", NULL, by);
+	return true;
 }
 
 /* Store when the next reconciliation is due, and return it in Unix seconds; 0: none

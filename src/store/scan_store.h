@@ -78,7 +78,8 @@ extern List *cs_scan_store_watches(void);
 extern List *cs_scan_store_load(int endpoint, int watch);
 
 extern int	cs_scan_store_create(const CsWatch *watch, CsScanKind kind, const char *filter, double rate,
-								 const char *automations, const char *claims, int64 total);
+								 const char *automations, const char *claims, int64 total,
+								 const char *by);
 
 typedef enum CsScanLock
 {
@@ -91,10 +92,11 @@ typedef enum CsScanLock
 extern CsScanLock cs_scan_store_lock(int id);
 extern void cs_scan_store_step(const CsScanRow *row, const CsScanStep *step);
 extern void cs_scan_store_begin_phase(const CsScanRow *row, int64 total);
+extern void cs_scan_store_end_round(int id);
 extern void cs_scan_store_end(int id, const char *reason);
 extern int64 cs_scan_store_total_known(int id);
 extern void cs_scan_store_accept(int endpoint, int watch, const char *automations);
-extern bool cs_scan_store_cancel(int endpoint, int watch);
+extern bool cs_scan_store_cancel(int endpoint, int watch, const char *by);
 
 extern double cs_scan_store_next_reconcile(int watch, double now);
 

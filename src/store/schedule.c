@@ -14,6 +14,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/sql.h"
+#include "store/run_log.h"
 #include "store/schedule.h"
 #include "store/source.h"
 
@@ -285,6 +286,7 @@ restart_poll(const CsWatch *watch, bool other_column)
 	args[2] = BoolGetDatum(other_column);
 	args[3] = newest ? CStringGetTextDatum(newest) : (Datum) 0;
 	args[4] = CStringGetTextDatum("YYYY-MM-DD HH24:MI:SS.US");
+	cs_run_log_abandon(watch->id, "poll", "altered");
 	cs_sql_execute(&statement, args, newest ? NULL : "   n ");
 	cs_sql_leave(&scope);
 }

@@ -25,7 +25,9 @@
 #include "base/statement.h"
 #include "base/wakeup.h"
 #include "store/departure.h"
+#include "store/notify.h"
 #include "store/row_state.h"
+#include "store/run_log.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
 #include "store/watch_store.h"
@@ -177,10 +179,12 @@ cs_watch_store_set_state(int watch, bool broken, const char *reason)
 	return cs_sql_execute(&statement, args, nulls) > 0 && DatumGetBool(cs_sql_value(0, 1, &isnull));
 }
 
-/* Have a guarded watch go on with all that is queued by now.  Return false if it is
- * not guarded. */
+/*
+ * Have a guarded watch go on with all that is queued by now, for a role that has said
+ * that word.  Return false if it is not guarded.
+ */
 bool
-cs_watch_store_release(int endpoint, int watch)
+cs_watch_store_release(int endpoint, int watch, const char *word, const char *by)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.watch SET state = 'running', reason = NULL, since = NULL, released = pg_current_xact_id()"
@@ -189,12 +193,15 @@ cs_watch_store_release(int endpoint, int watch)
 	};
 	Datum		args[2] = {Int32GetDatum(watch), Int32GetDatum(endpoint)};
 
-	return cs_sql_execute(&statement, args, NULL) > 0;
+	if (cs_sql_execute(&statement, args, NULL) == 0)
+		return false;
+	cs_run_log_release(watch, word, by);
+	return true;
 }
 
 /* The same for a watch that is guarded because of removals: let go those until now. */
 bool
-cs_watch_store_release_removals(int endpoint, int watch)
+cs_watch_store_release_removals(int endpoint, int watch, const char *word, const char *by)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.watch SET state = 'running', reason = NULL, since = NULL, removals_until = clock_timestamp(),"
@@ -204,7 +211,10 @@ cs_watch_store_release_removals(int endpoint, int watch)
 	};
 	Datum		args[2] = {Int32GetDatum(watch), Int32GetDatum(endpoint)};
 
-	return cs_sql_execute(&statement, args, NULL) > 0;
+	if (cs_sql_execute(&statement, args, NULL) == 0)
+		return false;
+	cs_run_log_release(watch, word, by);
+	return true;
 }
 
 /* Count contacts of a watch that are being removed; a count lasts for a minute. */
@@ -234,9 +244,12 @@ cs_watch_store_complete(int watch)
 	cs_sql_execute(&statement, &arg, NULL);
 }
 
-/* Hold the watch back until it is resumed. */
+/*
+ * Hold the watch back until it is resumed, and tell whoever wants to know: it is about
+ * so many contacts.  "what" is automations or removals, "reason" a text for its owner.
+ */
 void
-cs_watch_store_guard(int watch, const char *reason)
+cs_watch_store_guard(int endpoint, int watch, const char *what, const char *reason, int64 contacts)
 {
 	static CsStatement statement = {
 		"UPDATE contactsync.watch SET state = 'guarded', reason = $2, since = clock_timestamp() WHERE id = $1",
@@ -245,6 +258,8 @@ cs_watch_store_guard(int watch, const char *reason)
 	Datum		args[2] = {Int32GetDatum(watch), CStringGetTextDatum(reason)};
 
 	cs_sql_execute(&statement, args, NULL);
+	cs_run_log_hold(endpoint, watch, what, contacts);
+	cs_notify("guarded", endpoint, watch, what, contacts);
 }
 
 /*
@@ -339,6 +354,7 @@ cs_watch_store_forget(int endpoint, int id)
 	static const char *const tables[] = {"queue", "source_row", "departure", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten"};
 
 	doubt_queued(endpoint, id);
+	cs_run_log_abandon(id, NULL, "unwatched");
 	cs_departure_leave_watch(endpoint, id);
 	for (int i = 0; i < lengthof(tables); i++)
 		delete_of_watch(tables[i], endpoint, id);

@@ -22,9 +22,11 @@ extern bool cs_watch_store_is_dropped(int id);
 
 /* All below need a transaction and the scope of cs_sql_enter(). */
 extern bool cs_watch_store_set_state(int watch, bool broken, const char *reason);
-extern void cs_watch_store_guard(int watch, const char *reason);
-extern bool cs_watch_store_release(int endpoint, int watch);
-extern bool cs_watch_store_release_removals(int endpoint, int watch);
+extern void cs_watch_store_guard(int endpoint, int watch, const char *what, const char *reason,
+								 int64 contacts);
+extern bool cs_watch_store_release(int endpoint, int watch, const char *word, const char *by);
+extern bool cs_watch_store_release_removals(int endpoint, int watch, const char *word,
+											const char *by);
 extern void cs_watch_store_count_removed(int watch, int n);
 extern void cs_watch_store_sweep(void);
 

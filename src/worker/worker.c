@@ -38,8 +38,10 @@
 #include "delivery/delivery.h"
 #include "store/call_log.h"
 #include "store/failure.h"
+#include "store/outcome_log.h"
 #include "store/queue.h"
 #include "store/queue_owner.h"
+#include "store/run_log.h"
 #include "store/stats.h"
 #include "store/trace.h"
 
@@ -57,6 +59,9 @@
 
 /* Logs are pruned this often (ms). */
 #define PRUNE_MS		60000
+
+/* ... and go on after that time, if there was more than a moment takes (ms). */
+#define PRUNE_ON_MS		1000
 
 PGDLLEXPORT void contactsync_worker_main(Datum arg);
 
@@ -183,15 +188,19 @@ wait_for_update(void)
 	}
 }
 
+/* "arg" is a bool, which is set if nothing is left to be deleted. */
 static void
 prune_logs(void *arg)
 {
+	bool	   *done = arg;
 	CsSqlScope	scope;
 
 	begin();
 	cs_sql_enter(&scope);
 	cs_call_log_prune();
 	cs_failure_prune();
+	cs_run_log_prune();
+	*done = cs_outcome_log_prune();
 	cs_stats_tick();
 	cs_trace_prune();
 	cs_sql_leave(&scope);
@@ -202,12 +211,14 @@ static void
 prune(void)
 {
 	static TimestampTz pruned_at = 0;
+	static bool done = true;
 	TimestampTz now = cs_clock_steady();
 
-	if (!TimestampDifferenceExceeds(pruned_at, now, PRUNE_MS))
+	if (!TimestampDifferenceExceeds(pruned_at, now, done ? PRUNE_MS : PRUNE_ON_MS))
 		return;
 	pruned_at = now;
-	(void) cs_try_transactions(prune_logs, NULL, roll_back);
+	done = true;
+	(void) cs_try_transactions(prune_logs, &done, roll_back);
 }
 
 /*
