@@ -31,7 +31,6 @@ INSERT INTO customers SELECT g, 'eu', 'eu' || g || '@example.com' FROM generate_
 INSERT INTO customers VALUES (1, 'us', 'nobody', 1), (2, 'us', '', 1), (3, 'us', 'zero@example.com', 0), (4, 'us', 'new@example.com', 1);
 UPDATE customers SET verified = false WHERE email = 'new@example.com';
 SELECT contactsync_watch('customers', 'mail', '{"email": "email", "attributes": {"ratio": "10 / divisor"}}', filter => 'verified') > 0 AS watched;
-RESET client_min_messages;
 
 --
 -- Dry runs
@@ -193,7 +192,6 @@ SELECT state, reason FROM contactsync.watches;
 -- The bulk guard
 --
 
-SET client_min_messages = warning;
 CREATE SERVER caramel FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'b', base_url 'http://127.0.0.1:9');
 CREATE SERVER caramel_form FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'caramel', business_id 'b', base_url 'http://127.0.0.1:9', route 'form', form_id 'f', form_sets_consent 'false');
 CREATE SERVER owlat FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'owlat', base_url 'http://127.0.0.1:9');
@@ -239,6 +237,7 @@ SELECT contactsync_import('people', 'caramel_form'), contactsync_cancel('people'
 ALTER SERVER caramel_form OPTIONS (SET bulk_guard '-1');
 ALTER SERVER caramel_form OPTIONS (SET bulk_guard 'many');
 
+SET client_min_messages = warning;
 -- a transaction that changes too much holds the watch, before the first call
 ALTER SERVER owlat OPTIONS (ADD bulk_guard '10');
 UPDATE people SET email = 'x' || email;
@@ -264,7 +263,9 @@ UPDATE people SET email = 'nobody';
 SELECT contactsync_resume('people', 'owlat', automations => 'paused');
 CALL contactsync_run('owlat');
 SELECT state, reason, backlog, failures FROM contactsync.status WHERE server = 'owlat';
+RESET client_min_messages;
 SELECT contactsync_resume('people', 'owlat', automations => 'paused');
+SET client_min_messages = warning;
 -- released changes are not counted again, and new ones are
 UPDATE people SET email = 'nobody else' WHERE id <= 9;
 CALL contactsync_run('owlat');
