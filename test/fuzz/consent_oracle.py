@@ -118,6 +118,7 @@ class Ledger:
         self.account = account
         self.partitioned = False
         self.rested = {}            # what rows said at the last quiet point, by uid
+        self.rested_as = {}         # ... and the rows as they were then
         self.said_yes = set()       # uids of rows that said true since then
         self.said_no = set()        # uids of rows that said false since then
         self.step = 0
@@ -566,6 +567,7 @@ class Ledger:
         self.said_yes, self.said_no = set(), set()
         self.rested = {row.uid: self.says(row) for row in self.standing(rows)}
         self._quiet_values(standing, contacts, failed)
+        self.rested_as = {row.uid: row for row in self.standing(rows)}
         self.lasting, self.lasting_now = self.lasting_now, set()
 
     def _failed(self, standing, failures):
@@ -640,7 +642,10 @@ class Ledger:
                 there[group] = found
         for group, rows in groups.items():
             last = max(self.spoke[row.uid] for row in rows)
-            speakers = [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) >= last]
+            speakers = self._last(rows, last)
+            if all(self._has_returned(row) for row in speakers):
+                others = [row for row in rows if not self._has_returned(row)]
+                speakers += self._last(others, max((self.spoke[row.uid] for row in others), default=last))
             address = speakers[0].address
             upserted = self.upserted.get(address)
             if any(row.address in failed or row.uid in self.remapped or {row.address, self.account.identity(row)} & self.loose
@@ -656,6 +661,15 @@ class Ledger:
                 self.lasting_verdict("stale", address, f"the provider has no contact for {sorted(expected)}")
             elif not expected & set(has):
                 self.lasting_verdict("stale", address, f"the provider has {has}, not {sorted(expected)}")
+
+    def _last(self, rows, last):
+        return [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) >= last]
+
+    def _has_returned(self, row):
+        """Whether a row is as it was at the last quiet point: "changes that are read together count as their end state", so that it
+        need not have changed."""
+        before = self.rested_as.get(row.uid)
+        return before is not None and (before.address, self.account.reads(before)) == (row.address, self.account.reads(row))
 
     def _counts(self, row):
         """Whether the provider must have a contact for this row. Where creating claims, it may be withheld."""

@@ -469,6 +469,20 @@ class Values(OracleTest):
         self.quiet()
         self.assert_found()
 
+    def test_a_row_that_is_as_it_was_need_not_speak(self):
+        self.claimed()
+        self.commit(self.row(2, name="M"))
+        self.contacts[JANE]["attributes"]["name"] = "M"
+        self.commit(self.row(1, opt=False))
+        self.commit(self.row(1))
+        self.contacts[JANE]["optIn"] = True
+        self.quiet()
+        self.assert_found()
+        self.commit(self.row(1, opt=False))
+        self.commit(self.row(1, name="O"))
+        self.quiet()
+        self.assert_found("stale")
+
     def test_a_lasting_difference_is_told_once(self):
         self.claimed()
         self.commit(self.row(1, name="M"))
