@@ -174,7 +174,7 @@ sql('DROP DATABASE other');
 pass('and without');
 
 # a worker that comes up and waits for a catalog, as everybody who connects does; so other sessions cannot be used here
-my $session = $node->background_psql('postgres');
+$session = $node->background_psql('postgres');
 my $worker_pid = wait_for('a worker', sub { sql($worker) });
 $session->query_safe('BEGIN; LOCK TABLE pg_db_role_setting IN ACCESS EXCLUSIVE MODE');
 kill 'TERM', $worker_pid;
