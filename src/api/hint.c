@@ -415,7 +415,7 @@ contactsync_hint(PG_FUNCTION_ARGS)
 		hint = psprintf("The background worker delivers when that session has ended. If it hangs: SELECT pg_cancel_backend(%d);",
 						atoi(subject.reason + strlen(CS_SESSION_REASON)));
 	else if (hint == NULL && strncmp(subject.reason, LOCKED_REASON, strlen(LOCKED_REASON)) == 0)
-		hint = "The background worker goes on when that transaction ends. To see which have not: SELECT pid, usename, state, xact_start FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start;";
+		hint = "The background worker goes on when that transaction ends. To see which have not, as a member of pg_monitor: SELECT pid, usename, state, xact_start FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start;";
 	else if (hint == NULL && source && strncmp(subject.reason, REPLACED_REASON, strlen(REPLACED_REASON)) == 0)
 		hint = hint_of_replaced(subject.reason, source, server);
 	else if (source && strncmp(subject.reason, "removals wait", 13) == 0)
