@@ -207,7 +207,7 @@ cs_change_room(const CsChangeSet *set, int needed)
  * as it was when its row is only to be sent again.
  */
 bool
-cs_change_is_renewed(uint8 origins, uint8 queued)
+cs_change_is_renewed(uint16 origins, uint16 queued)
 {
 	return (queued & CS_ORIGIN_LIVE) != 0 || (origins & CS_ORIGIN_LIVE) == 0;
 }

@@ -36,18 +36,18 @@ struct CsLane;
 #define CS_CHANGE_LOCKS		4
 
 /* Where a change comes from. */
-#define CS_ORIGIN_LIVE		0x01	/* a committed change, or a retry of one */
-#define CS_ORIGIN_SCAN		0x02
-#define CS_ORIGIN_CLAIMS	0x04	/* an import with claims => 'all' */
-#define CS_ORIGIN_SPEAKER	0x20	/* the row is to speak for its contact */
-#define CS_ORIGIN_RETRY		0x40	/* contactsync_retry(), beside LIVE */
-#define CS_ORIGIN_TOUCH		0x80	/* contactsync_touch(), beside SCAN */
+#define CS_ORIGIN_LIVE		0x0001	/* a committed change, or a retry of one */
+#define CS_ORIGIN_SCAN		0x0002
+#define CS_ORIGIN_CLAIMS	0x0004	/* an import with claims => 'all' */
+#define CS_ORIGIN_SPEAKER	0x0008	/* the row is to speak for its contact */
+#define CS_ORIGIN_RETRY		0x0010	/* contactsync_retry(), beside LIVE */
+#define CS_ORIGIN_TOUCH		0x0020	/* contactsync_touch(), beside SCAN */
 
 /* Known of its row since a first reading: rows that tell may have gone by the next. */
-#define CS_ORIGIN_WORD		0x08	/* it has turned to true */
-#define CS_ORIGIN_RENAMED	0x10	/* a row that said true has gone with it */
-#define CS_ORIGIN_LEFT_NO	0x40	/* one that said no has left its contact */
-#define CS_ORIGIN_LEFT_NOT_TRUE 0x80	/* ... or null */
+#define CS_ORIGIN_WORD		0x0100	/* it has turned to true */
+#define CS_ORIGIN_RENAMED	0x0200	/* a row that said true has gone with it */
+#define CS_ORIGIN_LEFT_NO	0x0400	/* one that said no has left its contact */
+#define CS_ORIGIN_LEFT_NOT_TRUE 0x0800	/* ... or null */
 #define CS_ORIGIN_TOLD \
 	(CS_ORIGIN_WORD | CS_ORIGIN_RENAMED | CS_ORIGIN_LEFT_NO | CS_ORIGIN_LEFT_NOT_TRUE)
 
@@ -116,9 +116,9 @@ typedef struct CsChange
 	bool		unconfirmed;	/* it may have been sent before, or is to be
 								 * sent again: send it whatever is stored */
 	bool		next_unconfirmed;	/* of next_rows */
-	uint8		origins;		/* CS_ORIGIN_... bits of rows */
+	uint16		origins;		/* CS_ORIGIN_... bits of rows */
 	int64		word_address;	/* of CS_ORIGIN_WORD: a hash of the address */
-	uint8		next_origins;	/* of next_rows */
+	uint16		next_origins;	/* of next_rows */
 	bool		is_counted;		/* one of set->counted */
 	bool		forgotten;		/* contactsync_forget() took its queue rows:
 								 * it ends, and nothing is stored of it */
@@ -203,7 +203,7 @@ extern void cs_change_create_set(CsChangeSet *set, struct CsLane *lane, CsIdenti
 								 CsRoom *room, MemoryContext context);
 
 extern int	cs_change_room(const CsChangeSet *set, int needed);
-extern bool cs_change_is_renewed(uint8 origins, uint8 queued);
+extern bool cs_change_is_renewed(uint16 origins, uint16 queued);
 extern CsChange *cs_change_find(const CsChangeSet *set, const char *key);
 extern CsChange *cs_change_make(CsChangeSet *set, const char *key, bool *found);
 extern void cs_change_visit(CsChangeSet *set, void (*visit) (CsChange *change, void *arg),

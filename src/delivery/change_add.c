@@ -29,7 +29,7 @@ append_row(CsChangeSet *set, List *rows, CsReadRow *row)
  * any more.  "forced": send it whatever is stored of it.
  */
 static CsChange *
-add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint8 origin,
+add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint16 origin,
 		TimestampTz queued_at)
 {
 	bool		found;
@@ -246,7 +246,7 @@ cs_change_is_unread_of_same(const CsChange *change, const CsChange *other)
 	return false;
 }
 
-static uint8
+static uint16
 origin_of(const CsQueueRow *row)
 {
 	switch (row->origin)

@@ -428,6 +428,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	return true;
 }
 
+/* The row has gone: keep what it said, as long as others may be the same row. */
 static void
 note_departed(const CsItem *item)
 {

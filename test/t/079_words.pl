@@ -112,6 +112,18 @@ foreach my $name (qw(mailingcore campaignlark))
 	$settle->("UPDATE $name SET id = 140, wants = true WHERE id = 130");
 	is($is_in_now->('t@example.com'), 1, "$name: a no that becomes true together with the key is, also after contactsync_forget()");
 
+	# another row of somebody who left and was forgotten is refused; to try it again is no word
+	$settle->("INSERT INTO $name VALUES (145, 'y\@example.com', true, 'Y')");
+	$opt_out->('y@example.com');
+	sql("SELECT contactsync_forget('y\@example.com')");
+	$sandbox->fault($name, { match => { account => $account, method => 'POST' }, times => 100, action => { status => 400, body => { error => 'bad' } } });
+	$settle->("INSERT INTO $name VALUES (146, 'y\@example.com', true, 'Y2')");
+	$sandbox->clear_faults($name);
+	is(sql("SELECT contactsync_retry('$account')"), 1, "$name: a row of somebody who was forgotten is a failure");
+	$settle->('SELECT 1');
+	is(sql("SELECT count(*) FROM contactsync.failures WHERE server = '$account'"), 0, "$name: it is tried again");
+	is($is_in_now->('y@example.com'), 0, "$name: which is no word");
+
 	# a no whose answer is lost, of somebody who was forgotten, was said all the same
 	$settle->("INSERT INTO $name VALUES (150, 'x\@example.com', true, 'U')");
 	sql("SELECT contactsync_forget('x\@example.com')");
