@@ -181,6 +181,8 @@ typedef struct CsChange
 	bool		takes_over;		/* nobody else speaks for the contact */
 	bool		renamed;		/* its row is leaving a contact, and another
 								 * one is taken for it */
+	bool		yes_left;		/* its row said true of a contact that was
+								 * last said not to, and has gone */
 	const char *alias_key;		/* of another contact of ours that is the same
 								 * at the provider, or NULL */
 	bool		was_known;		/* the contact is stored, and was synced */

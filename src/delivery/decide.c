@@ -434,8 +434,12 @@ note_departed(const CsItem *item)
 {
 	if (item->row.found && item->row.opt_in == CS_CONSENT_NO)
 		cs_standing_depart(item->change->lane, item->change->key, item->row.upsert_key, CS_CONSENT_NO);
-	else if (!item->change->renamed && cs_known_was_refused(item))
-		cs_standing_depart(item->change->lane, item->change->key, item->row.upsert_key, CS_CONSENT_YES);
+	else if (cs_known_was_refused(item))
+	{
+		item->change->yes_left = true;
+		if (!item->change->renamed)
+			cs_standing_depart(item->change->lane, item->change->key, item->row.upsert_key, CS_CONSENT_YES);
+	}
 }
 
 /* Return true if the change has to be sent. */
@@ -450,6 +454,7 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, do
 	change->previous_maybe_sent = change->unconfirmed;
 	change->has_row = item->row.found;
 	change->was_known = item->known.synced_at != 0;
+	change->yes_left = false;
 	if (change->lane->watch && strlen(change->key) > CS_KEY_MAX_BYTES)
 	{
 		fail(settlement, item, CS_REASON_INVALID_FIELD,

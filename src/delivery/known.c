@@ -104,7 +104,7 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 	{
 		read_others(item, &facts->others);
 		facts->others.is_renamed = (change->origins & CS_ORIGIN_RENAMED) != 0 ||
-			(!facts->others.left_not_true && cs_change_may_be_partly_done(change));
+			(!facts->others.left_not_true && item->known.yes_left && cs_change_may_be_partly_done(change));
 	}
 	claim = cs_claim_decide(facts);
 	if (asks && claim == CS_CLAIM && !cs_claim_asks_for_all(facts))

@@ -505,6 +505,8 @@ cs_outcomes_add_gone(CsLaneOutcomes *outcomes, CsChange *change)
 	outcomes->relearns |= change->unconfirmed && !change->was_known;
 	if (change->has_row)
 		add_text(outcomes, &outcomes->gone, change->key);
+	if (change->yes_left)
+		add_text(outcomes, &outcomes->yes_left, change->upsert_key);
 	if (outcomes->lane->watch && change->upsert_key)
 		depart(outcomes, change, change->upsert_key, change->unconfirmed, '\0');
 	clear_failure(outcomes, change);

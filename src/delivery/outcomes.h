@@ -50,6 +50,8 @@ typedef struct CsLaneOutcomes
 	CsArray		rows;			/* of CsRowStored */
 	CsArray		gone;			/* of char *: keys of rows that stand for
 								 * nobody */
+	CsArray		yes_left;		/* of char *: upsert keys of contacts that
+								 * rows left which said true */
 	CsArray		departures;		/* of CsDeparture */
 	CsArray		unknown;		/* of char *: upsert keys of contacts of which
 								 * it is not known what the provider has */

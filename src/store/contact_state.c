@@ -43,6 +43,7 @@ enum
 	CONTACT_INHERITED,
 	CONTACT_DIRECT,
 	CONTACT_DIRECT_NO,
+	CONTACT_YES_LEFT,
 	CONTACT_REMOTE_ID,
 	CONTACT_REMOTE_STATUS,
 	CONTACT_REMOTE_UPDATED_AT,
@@ -103,6 +104,7 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->inherited = cs_keyed_table_bool(table, CONTACT_INHERITED);
 	known->direct = cs_keyed_table_bool(table, CONTACT_DIRECT);
 	known->direct_no = cs_keyed_table_bool(table, CONTACT_DIRECT_NO);
+	known->yes_left = cs_keyed_table_bool(table, CONTACT_YES_LEFT);
 	known->remote_id = utf8_of(table, CONTACT_REMOTE_ID);
 	known->topics = utf8_of(table, CONTACT_TOPICS);
 	known->twin = cs_keyed_table_text(table, CONTACT_TWIN);
@@ -180,26 +182,6 @@ cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but, 
 	cs_keyed_table_close(&by_key);
 }
 
-const char *
-cs_contact_state_address(const CsKnown *known)
-{
-	return known->email ? known->email : known->upsert_key;
-}
-
-bool
-cs_contact_state_is_moving(const CsKnown *known, const CsContact *contact)
-{
-	const char *email = contact->value[CS_EMAIL];
-
-	return known->found && email && strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) != 0;
-}
-
-bool
-cs_contact_state_is_speaker(const CsKnown *known, int watch, const char *key)
-{
-	return known->key && key && known->watch == watch && strcmp(known->key, key) == 0;
-}
-
 void
 cs_contact_state_read_alias(int endpoint, const CsKnown *known, CsKnown *alias)
 {
@@ -210,40 +192,6 @@ cs_contact_state_read_alias(int endpoint, const CsKnown *known, CsKnown *alias)
 		cs_contact_state_read(endpoint, 1, &email, alias);
 	else
 		cs_contact_state_read_addresses(endpoint, 1, &upsert_key, &upsert_key, alias);
-}
-
-void
-cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known, CsRowState *rows)
-{
-	for (int i = 0; i < n; i++)
-	{
-		if (!rows[i].found || rows[i].withheld || !known[i].has_digest ||
-			!cs_contact_state_is_speaker(&known[i], watch, keys[i]) ||
-			strcmp(known[i].upsert_key, rows[i].upsert_key) != 0)
-			continue;
-		rows[i].has_digest = true;
-		rows[i].in_doubt = false;
-		rows[i].digest = known[i].digest;
-	}
-}
-
-void
-cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
-{
-	for (int i = 0; i < n; i++)
-		if (known[i].found && known[i].synced_at < before)
-		{
-			known[i].has_digest = false;
-			known[i].is_stale = true;
-		}
-}
-
-void
-cs_contact_state_reclaim(int n, CsKnown *known, TimestampTz before)
-{
-	for (int i = 0; i < n; i++)
-		known[i].claim_again = known[i].found && known[i].claimed && known[i].synced_at != 0 &&
-			known[i].synced_at < before;
 }
 
 /*
@@ -376,6 +324,9 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(stored->inherited));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(direct));
 	cs_keyed_table_set(writer, CONTACT_DIRECT_NO, BoolGetDatum(direct_no));
+	/* a word that is claimed is that of all rows */
+	cs_keyed_table_set(writer, CONTACT_YES_LEFT,
+					   BoolGetDatum(found && !stored->claimed && cs_keyed_table_bool(&writer->table, CONTACT_YES_LEFT)));
 	set_remote(writer, CONTACT_REMOTE_ID, stored->remote_id, found);
 	set_remote(writer, CONTACT_REMOTE_STATUS, stored->remote_status, found);
 	set_remote(writer, CONTACT_REMOTE_UPDATED_AT, stored->remote_updated_at, found);
@@ -444,6 +395,7 @@ fill_unknown(CsKeyedWriter *writer, int endpoint, const CsContactIntent *intent)
 	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(intent->watch == 0));
 	cs_keyed_table_set(writer, CONTACT_DIRECT_NO, BoolGetDatum(intent->direct_no));
+	cs_keyed_table_set(writer, CONTACT_YES_LEFT, BoolGetDatum(false));
 	cs_keyed_table_set_text(writer, CONTACT_TWIN, intent->moved_from);
 }
 
@@ -526,6 +478,22 @@ invalidate(CsContactWriter *to, int n, const void *arg)
 }
 
 static void
+note_yes_left(CsContactWriter *to, int n, const void *arg)
+{
+	char	   *const *upsert_keys = arg;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!find(&to->writer->table, to->endpoint, upsert_keys[i]) ||
+			cs_keyed_table_bool(&to->writer->table, CONTACT_YES_LEFT))
+			continue;
+		keep_all(to->writer);
+		cs_keyed_table_set(to->writer, CONTACT_YES_LEFT, BoolGetDatum(true));
+		cs_keyed_table_update(to->writer);
+	}
+}
+
+static void
 remove_contacts(CsContactWriter *to, int n, const void *arg)
 {
 	char	   *const *upsert_keys = arg;
@@ -568,6 +536,12 @@ void
 cs_contact_state_invalidate(int endpoint, int n, char **upsert_keys)
 {
 	write_rows(invalidate, endpoint, n, upsert_keys);
+}
+
+void
+cs_contact_state_note_yes_left(int endpoint, int n, char **upsert_keys)
+{
+	write_rows(note_yes_left, endpoint, n, upsert_keys);
 }
 
 void

@@ -48,6 +48,8 @@ typedef struct CsKnown
 								 * the address before */
 	bool		direct;			/* contactsync_upsert() made it */
 	bool		direct_no;		/* ... and said false or null last */
+	bool		yes_left;		/* a row that said true has gone since consent
+								 * was refused */
 	char	   *remote_id;		/* UTF-8, like the next */
 	char	   *topics;
 	bytea	   *fields;			/* hashes of what it was last sent with, or
@@ -155,6 +157,9 @@ extern void cs_contact_state_intend(int endpoint, int n, const CsContactIntent *
 
 /* What the provider has of these contacts is not known any more. */
 extern void cs_contact_state_invalidate(int endpoint, int n, char **upsert_keys);
+
+/* Rows that said true of these contacts, which were last said not to, have gone. */
+extern void cs_contact_state_note_yes_left(int endpoint, int n, char **upsert_keys);
 
 /* Another row, which says the same, speaks for the contact from now on. */
 extern void cs_contact_state_set_speaker(int endpoint, const char *upsert_key, int watch,

@@ -166,7 +166,8 @@ cs_keyed_table_begin_write(CsKeyedWriter *writer, const char *name, int nkeys)
 {
 	memset(writer, 0, sizeof(CsKeyedWriter));
 	cs_keyed_table_open(&writer->table, name, NULL, nkeys, RowExclusiveLock);
-	Assert(RelationGetNumberOfAttributes(writer->table.rel) <= CS_KEYED_COLUMNS);
+	if (RelationGetNumberOfAttributes(writer->table.rel) > CS_KEYED_COLUMNS)
+		elog(ERROR, "table contactsync.%s has more columns than %d", name, CS_KEYED_COLUMNS);
 	writer->estate = CreateExecutorState();
 	writer->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(writer->result, writer->table.rel, 0, NULL, 0);

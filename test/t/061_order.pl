@@ -391,6 +391,16 @@ crash_worker($node, 'postgres');
 $node->safe_psql('postgres', $_) foreach q{SELECT contactsync_resume('turns')}, q{CALL contactsync_wait('turns')};
 is(claims('l', $last), 1, 'a word is one that comes together with a new key, and is read when the worker starts');
 
+# ... also if the row is new, and got another key before it was read: what it was has not been read before a crash
+in_turn(q{INSERT INTO turns VALUES (651, 's@example.com', 'Ann', false)}, q{INSERT INTO turns VALUES (652, 's@example.com', 'Cay', false)});
+in_turn(q{DELETE FROM turns WHERE id IN (651, 652)});
+$last = last_seq('campaignlark');
+$node->safe_psql('postgres', $_) foreach q{SELECT contactsync_pause('turns')}, q{INSERT INTO turns VALUES (653, 's@example.com', 'Bea')},
+  q{UPDATE turns SET id = 654 WHERE id = 653};
+crash_worker($node, 'postgres');
+$node->safe_psql('postgres', $_) foreach q{SELECT contactsync_resume('turns')}, q{CALL contactsync_wait('turns')};
+is(claims('s', $last), 1, '... as is that of a new row, which has got another key before it is read');
+
 # a row that says no gets another key, in a later transaction than a row comes that says yes, and is read after that
 in_turn(q{INSERT INTO turns VALUES (591, 'm@example.com', 'Ann', false)});
 $last = last_seq('campaignlark');
