@@ -40,6 +40,7 @@
 #include "provider/provider.h"
 #include "provider/server.h"
 #include "store/consent.h"
+#include "store/contact_known.h"
 #include "store/endpoint_state.h"
 #include "store/failure.h"
 #include "store/schedule.h"
@@ -148,7 +149,7 @@ fill_facts(const CsTrial *trial, int i, CsClaimFacts *facts)
 	facts->rows_known = trial->comparer.watch->complete;
 	facts->known = known;
 	facts->person = &trial->people[i];
-	facts->moves = cs_contact_state_is_moving(known, contact);
+	facts->moves = cs_contact_known_is_moving(known, contact);
 	facts->all = trial->comparer.claims_all;
 }
 
@@ -224,7 +225,7 @@ difference_of(const CsTrial *trial, int i, const CsComparison *found)
 	initStringInfo(&out);
 	if (row->row.found && strcmp(row->row.upsert_key, row->upsert_key) != 0)
 		appendStringInfo(&out, "another contact: it was \"%s\"", row->row.upsert_key);
-	if (cs_contact_state_is_moving(known, contact))
+	if (cs_contact_known_is_moving(known, contact))
 		appendStringInfo(&out, "%semail", out.len > 0 ? ", " : "");
 	if (contact->consent != CS_CONSENT_UNKNOWN && known->opt_in != CS_CONSENT_UNKNOWN && known->opt_in != contact->consent)
 		appendStringInfo(&out, "%sopt_in", out.len > 0 ? ", " : "");
@@ -403,8 +404,8 @@ show(CsTrial *trial)
 	MemoryContextSwitchTo(context);
 	for (int i = 0; i < trial->n; i++)
 	{
-		cs_contact_state_expire(1, &trial->rows[i].known, trial->learned.stale_before);
-		cs_contact_state_reclaim(1, &trial->rows[i].known, trial->learned.reclaim_before);
+		cs_contact_known_expire(1, &trial->rows[i].known, trial->learned.stale_before);
+		cs_contact_known_reclaim(1, &trial->rows[i].known, trial->learned.reclaim_before);
 	}
 	if (watch->id != NO_WATCH)
 		cs_failure_read(watch->endpoint, watch->id, trial->n, trial->keys, failed);

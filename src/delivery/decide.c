@@ -37,6 +37,7 @@
 #include "delivery/twin.h"
 #include "delivery/withhold.h"
 #include "provider/provider.h"
+#include "store/contact_known.h"
 #include "store/contact_state.h"
 #include "store/failure.h"
 #include "store/row_state.h"
@@ -107,9 +108,9 @@ read_states(const CsLane *lane, int n, CsItem *items)
 		keys[i] = item->change ? item->upsert_key : NULL;
 	}
 	cs_contact_state_read(lane->endpoint_id, n, keys, known);
-	cs_contact_state_add_digests(lane->watch_id, n, row_keys, known, rows);
-	cs_contact_state_expire(n, known, lane->account->stale_before);
-	cs_contact_state_reclaim(n, known, lane->account->reclaim_before);
+	cs_contact_known_add_digests(lane->watch_id, n, row_keys, known, rows);
+	cs_contact_known_expire(n, known, lane->account->stale_before);
+	cs_contact_known_reclaim(n, known, lane->account->reclaim_before);
 	for (int i = 0; i < n; i++)
 	{
 		items[i].row = rows[i];
@@ -308,7 +309,7 @@ is_outdated(const CsItem *item)
 	CsChange   *change = item->change;
 	const CsContact *contact = item->contact;
 	bool		is_there = item->known.key && item->known.action == 'u';
-	bool		another = is_there && !cs_contact_state_is_speaker(&item->known, change->lane->watch_id, change->key);
+	bool		another = is_there && !cs_contact_known_is_speaker(&item->known, change->lane->watch_id, change->key);
 
 	if (!cs_change_is_outdated(change) && !cs_change_is_overtaken(change))
 		return false;

@@ -25,6 +25,7 @@
 #include "delivery/intent.h"
 #include "delivery/known.h"
 #include "delivery/remember.h"
+#include "store/contact_known.h"
 #include "store/departure.h"
 
 typedef struct CsIntents
@@ -216,7 +217,7 @@ static bool
 speaks_over_another(const CsLane *lane, const CsItem *item)
 {
 	return lane->watch && item->row.found && item->row.has_digest && !item->row.in_doubt &&
-		!cs_contact_state_is_speaker(&item->known, lane->watch_id, item->change->key);
+		!cs_contact_known_is_speaker(&item->known, lane->watch_id, item->change->key);
 }
 
 /* Add an item, if that is needed. */

@@ -22,6 +22,7 @@
 #include "delivery/pull.h"
 #include "delivery/remember.h"
 #include "provider/provider.h"
+#include "store/contact_known.h"
 #include "store/refused_address.h"
 #include "store/row_state.h"
 
@@ -261,7 +262,7 @@ inherits_claim(const CsAccount *account, const CsItem *item)
 bool
 cs_known_is_moving(const CsItem *item)
 {
-	return cs_contact_state_is_moving(&item->known, item->contact);
+	return cs_contact_known_is_moving(&item->known, item->contact);
 }
 
 /*
@@ -334,7 +335,7 @@ note_left_address(const CsItem *item)
 		item->change->left.address = item->person.listed.other_address;
 	if (known->synced_at == 0 || !cs_known_is_moving(item))
 		return;
-	item->change->left = cs_remember_left(cs_contact_state_address(known), known);
+	item->change->left = cs_remember_left(cs_contact_known_address(known), known);
 }
 
 /*

@@ -38,6 +38,7 @@
 #include "delivery/removal_guard.h"
 #include "delivery/scan.h"
 #include "provider/provider.h"
+#include "store/contact_known.h"
 #include "store/contact_state.h"
 #include "store/departure.h"
 #include "store/row_state.h"
@@ -297,7 +298,7 @@ is_stood_for(const CsLane *lane, const CsKnown *known)
 
 	if (cs_row_state_has_other(lane->endpoint_id, known->upsert_key, 0, NULL))
 		return true;
-	return unique && cs_row_state_has_alias(lane->endpoint_id, cs_contact_state_address(known),
+	return unique && cs_row_state_has_alias(lane->endpoint_id, cs_contact_known_address(known),
 											known->upsert_key);
 }
 

@@ -22,6 +22,7 @@
 #include "delivery/row_contact.h"
 #include "delivery/withhold.h"
 #include "provider/provider.h"
+#include "store/contact_known.h"
 #include "store/contact_state.h"
 #include "store/failure.h"
 #include "store/remote_contact.h"
@@ -128,8 +129,8 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
 		upsert_keys[i] = current[i].upsert_key = cs_text_from_utf8(contact->upsert_key);
 	}
 	cs_contact_state_read(watch->endpoint, n, upsert_keys, known);
-	cs_contact_state_add_digests(watch->id, n, keys, known, states);
-	cs_contact_state_expire(n, known, watch->stale_before);
+	cs_contact_known_add_digests(watch->id, n, keys, known, states);
+	cs_contact_known_expire(n, known, watch->stale_before);
 	for (int i = 0; i < n; i++)
 	{
 		CsContact  *contact = current[i].contact;
@@ -183,7 +184,7 @@ is_unchanged(const CsComparer *comparer, const CsRowContact *current, const char
 		return false;
 	return current->row.found && current->row.has_digest && is_digest(&current->row.digest, digest) &&
 		strcmp(current->row.upsert_key, current->upsert_key) == 0 && known->key &&
-		!cs_contact_state_is_speaker(known, comparer->watch->id, key) &&
+		!cs_contact_known_is_speaker(known, comparer->watch->id, key) &&
 		cs_row_state_stands(known->watch, known->key, known->upsert_key);
 }
 

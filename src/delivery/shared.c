@@ -16,6 +16,7 @@
 #include "delivery/shared.h"
 #include "delivery/spoken.h"
 #include "provider/provider.h"
+#include "store/contact_known.h"
 #include "store/contact_state.h"
 #include "store/failure.h"
 #include "store/row_state.h"
@@ -49,7 +50,7 @@ another_spoke(const CsItem *item)
 	const CsKnown *known = cs_shared_sent_last(item);
 
 	return known->key &&
-		!cs_contact_state_is_speaker(known, item->change->lane->watch_id, item->change->key);
+		!cs_contact_known_is_speaker(known, item->change->lane->watch_id, item->change->key);
 }
 
 /* ... and does it still stand for it? */
@@ -204,7 +205,7 @@ cs_shared_spoke_at(const CsItem *item)
 	TimestampTz spoke_at = 0;
 	CsFailed	failed;
 
-	if (cs_contact_state_is_speaker(known, change->lane->watch_id, change->key))
+	if (cs_contact_known_is_speaker(known, change->lane->watch_id, change->key))
 		spoke_at = known->spoke_at;
 	if (cs_shared_says_the_same(item) || !read_failure(item, &failed))
 		return spoke_at;
@@ -223,7 +224,7 @@ has_changed(const CsItem *item)
 	CsFailed	failed;
 
 	if (cs_known_has_left(item))
-		return (cs_contact_state_is_speaker(&item->left, change->lane->watch_id, change->key) || read_failure(item, &failed)) &&
+		return (cs_contact_known_is_speaker(&item->left, change->lane->watch_id, change->key) || read_failure(item, &failed)) &&
 			cs_shared_spoke_at(item) >= cs_shared_sent_last(item)->spoke_at;
 	return item->row.has_digest && !cs_shared_says_the_same(item);
 }

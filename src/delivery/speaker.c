@@ -16,6 +16,7 @@
 #include "delivery/account.h"
 #include "delivery/speaker.h"
 #include "provider/provider.h"
+#include "store/contact_known.h"
 #include "store/contact_state.h"
 #include "store/queue.h"
 #include "store/row_state.h"
@@ -81,7 +82,7 @@ leave_to_another(const CsLane *lane, const CsLeftTo *left)
 	cs_contact_state_read(lane->endpoint_id, 1, (char **) &left->upsert_key, &known);
 	if (!known.found)
 		return;
-	spoke = cs_contact_state_is_speaker(&known, lane->watch_id, left->key);
+	spoke = cs_contact_known_is_speaker(&known, lane->watch_id, left->key);
 
 	/*
 	 * the one that was queued to speak for it may be this one, which leaves

@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "delivery/withhold.h"
 #include "provider/provider.h"
+#include "store/contact_known.h"
 
 bool
 cs_withhold_applies(const CsEndpoint *endpoint, const CsContact *contact)
@@ -44,7 +45,7 @@ static bool
 is_other_address(const CsEndpoint *endpoint, const CsContact *contact, const CsKnown *known)
 {
 	return endpoint->provider->mails_whoever_exists && contact->action == CS_UPSERT &&
-		known->synced_at != 0 && cs_contact_state_is_moving(known, contact);
+		known->synced_at != 0 && cs_contact_known_is_moving(known, contact);
 }
 
 /* Is it remembered that the person of the address said no? */
@@ -116,7 +117,7 @@ cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnow
 					const CsPerson *person, bool refused)
 {
 	if ((endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0 || contact->action != CS_UPSERT ||
-		known->synced_at == 0 || !cs_contact_state_is_moving(known, contact))
+		known->synced_at == 0 || !cs_contact_known_is_moving(known, contact))
 		return;
 	contact->drops_consent = contact->claim != CS_CLAIM &&
 		(contact->consent == CS_CONSENT_NULL ||

@@ -8,35 +8,35 @@
 #include "postgres.h"
 
 #include "base/text.h"
-#include "store/contact_state.h"
+#include "store/contact_known.h"
 
 const char *
-cs_contact_state_address(const CsKnown *known)
+cs_contact_known_address(const CsKnown *known)
 {
 	return known->email ? known->email : known->upsert_key;
 }
 
 bool
-cs_contact_state_is_moving(const CsKnown *known, const CsContact *contact)
+cs_contact_known_is_moving(const CsKnown *known, const CsContact *contact)
 {
 	const char *email = contact->value[CS_EMAIL];
 
-	return known->found && email && strcmp(cs_contact_state_address(known), cs_text_from_utf8(email)) != 0;
+	return known->found && email && strcmp(cs_contact_known_address(known), cs_text_from_utf8(email)) != 0;
 }
 
 bool
-cs_contact_state_is_speaker(const CsKnown *known, int watch, const char *key)
+cs_contact_known_is_speaker(const CsKnown *known, int watch, const char *key)
 {
 	return known->key && key && known->watch == watch && strcmp(known->key, key) == 0;
 }
 
 void
-cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known, CsRowState *rows)
+cs_contact_known_add_digests(int watch, int n, char **keys, const CsKnown *known, CsRowState *rows)
 {
 	for (int i = 0; i < n; i++)
 	{
 		if (!rows[i].found || rows[i].withheld || !known[i].has_digest ||
-			!cs_contact_state_is_speaker(&known[i], watch, keys[i]) ||
+			!cs_contact_known_is_speaker(&known[i], watch, keys[i]) ||
 			strcmp(known[i].upsert_key, rows[i].upsert_key) != 0)
 			continue;
 		rows[i].has_digest = true;
@@ -46,7 +46,7 @@ cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known
 }
 
 void
-cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
+cs_contact_known_expire(int n, CsKnown *known, TimestampTz before)
 {
 	for (int i = 0; i < n; i++)
 		if (known[i].found && known[i].synced_at < before)
@@ -57,7 +57,7 @@ cs_contact_state_expire(int n, CsKnown *known, TimestampTz before)
 }
 
 void
-cs_contact_state_reclaim(int n, CsKnown *known, TimestampTz before)
+cs_contact_known_reclaim(int n, CsKnown *known, TimestampTz before)
 {
 	for (int i = 0; i < n; i++)
 		known[i].claim_again = known[i].found && known[i].claimed && known[i].synced_at != 0 &&

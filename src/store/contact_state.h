@@ -120,31 +120,11 @@ extern void cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKno
 extern void cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but,
 											CsKnown *known);
 
-/* Is the contact, of which an address is known, to get another one? */
-extern bool cs_contact_state_is_moving(const CsKnown *known, const CsContact *contact);
-
-/* The address that it has at the provider, in the database's encoding. */
-extern const char *cs_contact_state_address(const CsKnown *known);
-
-/* Does the row speak for the contact? */
-extern bool cs_contact_state_is_speaker(const CsKnown *known, int watch, const char *key);
-
 /*
  * Where an address has one contact: the same one under another key, if we know it both by
  * its address and by an ID.
  */
 extern void cs_contact_state_read_alias(int endpoint, const CsKnown *known, CsKnown *alias);
-
-/* Give rows that speak for their contacts the digests of these, before they expire. */
-extern void cs_contact_state_add_digests(int watch, int n, char **keys, const CsKnown *known,
-										 CsRowState *rows);
-
-/* Trust nothing that was synced before. */
-extern void cs_contact_state_expire(int n, CsKnown *known, TimestampTz before);
-
-/* Consent that was claimed by contacts that were sent before that time may be claimed
- * again. */
-extern void cs_contact_state_reclaim(int n, CsKnown *known, TimestampTz before);
 
 /* Store contacts as the provider has them; no key is there twice. */
 extern void cs_contact_state_store(int endpoint, int n, const CsContactStored *stored);
