@@ -576,7 +576,7 @@ CREATE TABLE contactsync.contact (
 	inherited	boolean	NOT NULL DEFAULT false,
 	direct		boolean	NOT NULL,
 	direct_no	boolean	NOT NULL DEFAULT false,
-	yes_left	boolean	NOT NULL DEFAULT false,
+	yes_left	xid8,
 	remote_id	text,
 	remote_status text,
 	remote_updated_at text,
@@ -607,7 +607,7 @@ COMMENT ON COLUMN contactsync.contact.held IS 'opt_in is true and was not claime
 COMMENT ON COLUMN contactsync.contact.inherited IS 'the claim was made for another contact with the address, before this one was created without it';
 COMMENT ON COLUMN contactsync.contact.direct IS 'contactsync_upsert() made it';
 COMMENT ON COLUMN contactsync.contact.direct_no IS '... and said false or null last';
-COMMENT ON COLUMN contactsync.contact.yes_left IS 'a source row that said true has gone since the contact was sent without consent: what that has become, under another key, is no word after a crash';
+COMMENT ON COLUMN contactsync.contact.yes_left IS 'the transaction that stored that a source row which said true has gone since the contact was sent without consent: what that has become, under another key, is no word after a crash';
 COMMENT ON COLUMN contactsync.contact.remote_updated_at IS 'as the provider writes it';
 COMMENT ON COLUMN contactsync.contact.topics IS 'ids of topics that the contact was added to, separated by spaces';
 COMMENT ON COLUMN contactsync.contact.refused IS 'hash of the address that its row has, if the contact keeps another one because nobody consented to that';

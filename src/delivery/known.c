@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "common/hashfn.h"
 
 #include "base/clock.h"
@@ -89,6 +90,16 @@ read_others(const CsItem *item, CsClaimOthers *others)
 	change->origins |= CS_ORIGIN_RENAMED;
 }
 
+/* Has a row that said true left the contact when this lane knew of none? */
+static bool
+may_have_left(const CsItem *item)
+{
+	uint64		left = item->known.yes_left;
+
+	/* a transaction of the future is that of a server whose dump was restored */
+	return left != 0 && (left < item->change->lane->known_since || left >= U64FromFullTransactionId(ReadNextFullTransactionId()));
+}
+
 /*
  * Decide whether the contact may claim consent.  What other rows say is kept with
  * the change, since they may have gone when it is read again.
@@ -105,7 +116,7 @@ decide_claim(const CsItem *item, CsClaimFacts *facts)
 	{
 		read_others(item, &facts->others);
 		facts->others.is_renamed = (change->origins & CS_ORIGIN_RENAMED) != 0 ||
-			(!facts->others.left_not_true && item->known.yes_left && cs_change_may_be_partly_done(change));
+			(!facts->others.left_not_true && may_have_left(item) && cs_change_may_be_partly_done(change));
 	}
 	claim = cs_claim_decide(facts);
 	if (asks && claim == CS_CLAIM && !cs_claim_asks_for_all(facts))

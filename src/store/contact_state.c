@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -104,7 +106,7 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->inherited = cs_keyed_table_bool(table, CONTACT_INHERITED);
 	known->direct = cs_keyed_table_bool(table, CONTACT_DIRECT);
 	known->direct_no = cs_keyed_table_bool(table, CONTACT_DIRECT_NO);
-	known->yes_left = cs_keyed_table_bool(table, CONTACT_YES_LEFT);
+	known->yes_left = cs_keyed_table_xact(table, CONTACT_YES_LEFT);
 	known->remote_id = utf8_of(table, CONTACT_REMOTE_ID);
 	known->topics = utf8_of(table, CONTACT_TOPICS);
 	known->twin = cs_keyed_table_text(table, CONTACT_TWIN);
@@ -325,8 +327,8 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(direct));
 	cs_keyed_table_set(writer, CONTACT_DIRECT_NO, BoolGetDatum(direct_no));
 	/* a word that is claimed is that of all rows */
-	cs_keyed_table_set(writer, CONTACT_YES_LEFT,
-					   BoolGetDatum(found && !stored->claimed && cs_keyed_table_bool(&writer->table, CONTACT_YES_LEFT)));
+	cs_keyed_table_set_xact(writer, CONTACT_YES_LEFT,
+							found && !stored->claimed ? cs_keyed_table_xact(&writer->table, CONTACT_YES_LEFT) : 0);
 	set_remote(writer, CONTACT_REMOTE_ID, stored->remote_id, found);
 	set_remote(writer, CONTACT_REMOTE_STATUS, stored->remote_status, found);
 	set_remote(writer, CONTACT_REMOTE_UPDATED_AT, stored->remote_updated_at, found);
@@ -395,7 +397,6 @@ fill_unknown(CsKeyedWriter *writer, int endpoint, const CsContactIntent *intent)
 	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(false));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(intent->watch == 0));
 	cs_keyed_table_set(writer, CONTACT_DIRECT_NO, BoolGetDatum(intent->direct_no));
-	cs_keyed_table_set(writer, CONTACT_YES_LEFT, BoolGetDatum(false));
 	cs_keyed_table_set_text(writer, CONTACT_TWIN, intent->moved_from);
 }
 
@@ -485,10 +486,10 @@ note_yes_left(CsContactWriter *to, int n, const void *arg)
 	for (int i = 0; i < n; i++)
 	{
 		if (!find(&to->writer->table, to->endpoint, upsert_keys[i]) ||
-			cs_keyed_table_bool(&to->writer->table, CONTACT_YES_LEFT))
+			cs_keyed_table_xact(&to->writer->table, CONTACT_YES_LEFT) != 0)
 			continue;
 		keep_all(to->writer);
-		cs_keyed_table_set(to->writer, CONTACT_YES_LEFT, BoolGetDatum(true));
+		cs_keyed_table_set_xact(to->writer, CONTACT_YES_LEFT, U64FromFullTransactionId(GetTopFullTransactionId()));
 		cs_keyed_table_update(to->writer);
 	}
 }

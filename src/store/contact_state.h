@@ -48,7 +48,8 @@ typedef struct CsKnown
 								 * the address before */
 	bool		direct;			/* contactsync_upsert() made it */
 	bool		direct_no;		/* ... and said false or null last */
-	bool		yes_left;		/* a row that said true has gone since consent
+	uint64		yes_left;		/* 0, or the transaction that stored that a
+								 * row which said true has gone since consent
 								 * was refused */
 	char	   *remote_id;		/* UTF-8, like the next */
 	char	   *topics;

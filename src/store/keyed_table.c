@@ -23,6 +23,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/xid8.h"
 
 #include "base/compat.h"
 #include "base/contactsync.h"
@@ -135,6 +136,15 @@ cs_keyed_table_time(CsKeyedTable *table, int column)
 	Datum		datum = slot_getattr(table->slot, column + 1, &isnull);
 
 	return isnull ? 0 : DatumGetTimestampTz(datum);
+}
+
+uint64
+cs_keyed_table_xact(CsKeyedTable *table, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(table->slot, column + 1, &isnull);
+
+	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(datum));
 }
 
 bool
@@ -325,6 +335,15 @@ cs_keyed_table_set_time(CsKeyedWriter *writer, int column, TimestampTz time)
 {
 	if (time != 0)
 		cs_keyed_table_set(writer, column, TimestampTzGetDatum(time));
+	else
+		cs_keyed_table_set_null(writer, column);
+}
+
+void
+cs_keyed_table_set_xact(CsKeyedWriter *writer, int column, uint64 xact)
+{
+	if (xact != 0)
+		cs_keyed_table_set(writer, column, FullTransactionIdGetDatum(FullTransactionIdFromU64(xact)));
 	else
 		cs_keyed_table_set_null(writer, column);
 }

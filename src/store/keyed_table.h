@@ -76,6 +76,7 @@ extern bytea *cs_keyed_table_bytea(CsKeyedTable *table, int column);	/* likewise
 extern bool cs_keyed_table_bool(CsKeyedTable *table, int column);
 extern int	cs_keyed_table_int(CsKeyedTable *table, int column);	/* 0 for null */
 extern TimestampTz cs_keyed_table_time(CsKeyedTable *table, int column);	/* 0 for null */
+extern uint64 cs_keyed_table_xact(CsKeyedTable *table, int column); /* 0 for null */
 
 /* Copy a UUID; false for null. */
 extern bool cs_keyed_table_uuid(CsKeyedTable *table, int column, pg_uuid_t *value);
@@ -96,6 +97,7 @@ extern void cs_keyed_table_end_write(CsKeyedWriter *writer);
 extern void cs_keyed_table_set_text(CsKeyedWriter *writer, int column, const char *text);
 extern void cs_keyed_table_set_bytea(CsKeyedWriter *writer, int column, bytea *value);
 extern void cs_keyed_table_set_time(CsKeyedWriter *writer, int column, TimestampTz time);
+extern void cs_keyed_table_set_xact(CsKeyedWriter *writer, int column, uint64 xact);
 extern void cs_keyed_table_set(CsKeyedWriter *writer, int column, Datum value);
 extern void cs_keyed_table_set_null(CsKeyedWriter *writer, int column);
 

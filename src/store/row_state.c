@@ -15,7 +15,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/xid8.h"
 
 #include "base/sql.h"
 #include "store/keyed_table.h"
@@ -59,16 +58,6 @@ find(CsKeyedTable *table, int watch, const char *key)
 	return cs_keyed_table_find(table, keys);
 }
 
-/* The transaction since which the row that was found says no, or 0. */
-static uint64
-no_xact(CsKeyedTable *table)
-{
-	bool		isnull;
-	Datum		xact = cs_keyed_table_get(table, ROW_NO_XACT, &isnull);
-
-	return isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(xact));
-}
-
 /* Is there a doubt instead of a digest? */
 static void
 read_doubt(CsRowState *row)
@@ -96,7 +85,7 @@ cs_row_state_read(int watch, int n, char **keys, CsRowState *rows)
 		rows[i].has_digest = cs_keyed_table_uuid(&table, ROW_DIGEST, &rows[i].digest);
 		read_doubt(&rows[i]);
 		rows[i].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
-		rows[i].no_xact = no_xact(&table);
+		rows[i].no_xact = cs_keyed_table_xact(&table, ROW_NO_XACT);
 		rows[i].spoke_at = cs_keyed_table_time(&table, ROW_SPOKE_AT);
 		rows[i].withheld = cs_keyed_table_bool(&table, ROW_WITHHELD);
 	}
@@ -220,7 +209,7 @@ cs_row_state_read_standing(int endpoint, const char *upsert_key, CsRowStanding *
 			*rows = repalloc(*rows, (max *= 2) * sizeof(CsRowStanding));
 		(*rows)[n].watch = cs_keyed_table_int(&table, ROW_WATCH);
 		(*rows)[n].key = cs_keyed_table_text(&table, ROW_KEY);
-		(*rows)[n].no_xact = no_xact(&table);
+		(*rows)[n].no_xact = cs_keyed_table_xact(&table, ROW_NO_XACT);
 		(*rows)[n++].opt_in = cs_keyed_table_char(&table, ROW_OPT_IN);
 	}
 	cs_keyed_table_close(&table);
@@ -272,10 +261,7 @@ cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
 			cs_keyed_table_keep(&writer, ROW_SPOKE_AT);
 		else
 			cs_keyed_table_set_null(&writer, ROW_SPOKE_AT);
-		if (stored[i].no_xact != 0)
-			cs_keyed_table_set(&writer, ROW_NO_XACT, FullTransactionIdGetDatum(FullTransactionIdFromU64(stored[i].no_xact)));
-		else
-			cs_keyed_table_set_null(&writer, ROW_NO_XACT);
+		cs_keyed_table_set_xact(&writer, ROW_NO_XACT, stored[i].no_xact);
 		if (found)
 			cs_keyed_table_update(&writer);
 		else

@@ -401,6 +401,15 @@ crash_worker($node, 'postgres');
 $node->safe_psql('postgres', $_) foreach q{SELECT contactsync_resume('turns')}, q{CALL contactsync_wait('turns')};
 is(claims('s', $last), 1, '... as is that of a new row, which has got another key before it is read');
 
+# ... although another row gets another key, which said so before and was not heard
+in_turn(q{INSERT INTO turns VALUES (661, 't@example.com', 'Ann')}, q{INSERT INTO turns VALUES (662, 't@example.com', 'Bea', false)});
+$last = last_seq('campaignlark');
+$node->safe_psql('postgres', $_) foreach q{SELECT contactsync_pause('turns')}, q{UPDATE turns SET id = id + 10 WHERE email = 't@example.com'},
+  q{INSERT INTO turns SELECT g, format('filler%s@example.com', g) FROM generate_series(1201, 1350) g}, q{UPDATE turns SET id = 682, consent = true WHERE id = 672};
+crash_worker($node, 'postgres');
+$node->safe_psql('postgres', $_) foreach q{SELECT contactsync_resume('turns')}, q{CALL contactsync_wait('turns')};
+is(claims('t', $last), 1, '... which is one word of two rows');
+
 # a row that says no gets another key, in a later transaction than a row comes that says yes, and is read after that
 in_turn(q{INSERT INTO turns VALUES (591, 'm@example.com', 'Ann', false)});
 $last = last_seq('campaignlark');
