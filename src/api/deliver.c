@@ -29,6 +29,7 @@
 #include "base/sql.h"
 #include "base/wakeup.h"
 #include "delivery/delivery.h"
+#include "delivery/upkeep.h"
 #include "provider/server.h"
 #include "store/endpoint_state.h"
 #include "store/progress.h"
@@ -360,6 +361,7 @@ static void
 deliver(CsTarget *target, int endpoint)
 {
 	CsDelivery *delivery = cs_delivery_open(&transactions, endpoint);
+	bool		checked = false;
 	int			done = 0;
 
 	PG_TRY();
@@ -377,8 +379,16 @@ deliver(CsTarget *target, int endpoint)
 			done = cs_delivery_is_done(delivery) ? done + 1 : 0;
 			if (done == 1)
 				continue;
-			if (done == 2)
+			if (done == 2 && checked)
 				break;
+			if (done == 2)
+			{
+				/* tell what is over now, or has become too much */
+				cs_upkeep_check_now(delivery);
+				checked = true;
+				done = 0;
+				continue;
+			}
 			if (is_report_due(target))
 				read_progress(target);
 			report_progress(target);

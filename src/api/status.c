@@ -7,17 +7,22 @@
  */
 #include "postgres.h"
 
+#include "access/reloptions.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "base/activity.h"
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "base/sql.h"
+#include "provider/window.h"
 #include "store/departure.h"
 #include "store/endpoint_state.h"
 #include "store/stats.h"
@@ -27,6 +32,7 @@ CS_FUNCTION(contactsync_worker_state);
 CS_FUNCTION(contactsync_backlog);
 CS_FUNCTION(contactsync_due_removals);
 CS_FUNCTION(contactsync_latency_bounds);
+CS_FUNCTION(contactsync_window_opens_at);
 
 /*
  * Everybody may call these, as the view does.
@@ -131,4 +137,28 @@ contactsync_latency_bounds(PG_FUNCTION_ARGS)
 		elements[i] = Float8GetDatum(cs_latency_bounds[i]);
 	PG_RETURN_ARRAYTYPE_P(construct_array(elements, CS_LATENCY_BOUNDS, FLOAT8OID, 8, FLOAT8PASSBYVAL,
 										  TYPALIGN_DOUBLE));
+}
+
+/* contactsync.window_opens_at(options) */
+Datum
+contactsync_window_opens_at(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	CsWindow	window = {0};
+	ListCell   *lc;
+	int			wait;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	foreach(lc, untransformRelOptions(PG_GETARG_DATUM(0)))
+	{
+		DefElem    *def = lfirst(lc);
+
+		if (strcmp(def->defname, "send_window") == 0)
+			(void) cs_window_read(defGetString(def), &window);
+	}
+	wait = cs_window_opens_in(&window, (pg_time_t) cs_clock_unix(now));
+	if (wait == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(now + wait * USECS_PER_SEC);
 }

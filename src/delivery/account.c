@@ -55,6 +55,7 @@ cs_account_create(const CsEndpointState *state)
 	cs_breaker_load(&account->breaker, state->breaker);
 	account->pull_error = state->pull_error ? cs_text_message_to_utf8(state->pull_error) : NULL;
 	account->published = -1;
+	account->alert_at = DBL_MAX;
 	dlist_init(&account->ready);
 	dlist_init(&account->flying);
 	return account;

@@ -136,6 +136,12 @@ typedef struct CsAccount
 	dlist_head	flying;			/* calls in flight */
 	int64		last_batch;		/* number of the last batch */
 
+	/* of what alert_url is told; alert.c */
+	struct CsAlertCall *alert;	/* a message that is under way, or not stored
+								 * yet; or NULL */
+	double		alert_at;		/* when the next one is due, or what became of
+								 * this one can be stored; DBL_MAX: none is */
+
 	/* of an OAuth access token; token.c */
 	bool		refresh_wanted; /* the provider refused the one in use */
 	struct CsTokenRefresh *refresh; /* under way, or not stored yet; no call
@@ -145,14 +151,15 @@ typedef struct CsAccount
 } CsAccount;
 
 /*
- * Who waits for an answer.  This is the first member of either struct, so that
- * an answer finds its owner.
+ * Who waits for an answer.  This is the first member of each of these structs, so
+ * that an answer finds its owner.
  */
 typedef enum CsRequestOwnerKind
 {
 	CS_OWNER_CALL,				/* a CsCall */
 	CS_OWNER_REFRESH,			/* a CsTokenRefresh */
-	CS_OWNER_PULL				/* a CsPuller */
+	CS_OWNER_PULL,				/* a CsPuller */
+	CS_OWNER_ALERT				/* a CsAlertCall */
 } CsRequestOwnerKind;
 
 typedef struct CsRequestOwner

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/sql.h"
 #include "delivery/account_store.h"
+#include "store/alert.h"
 #include "store/endpoint_state.h"
 #include "store/notify.h"
 #include "store/watch_store.h"
@@ -60,6 +61,10 @@ notify_health(const CsAccount *account)
 		return;
 	cs_endpoint_state_set_halt_notified(account->id, halted);
 	cs_notify(halted ? "halted" : "recovered", account->id, 0, halted ? account->reason : NULL, 0);
+	if (halted)
+		cs_alert_begin(account->breaker.open ? "breaker" : "halted", account->id, 0, account->reason, -1);
+	else
+		cs_alert_end_halt(account->id);
 }
 
 /* Store what changed.  Within cs_sql_enter(). */
@@ -75,8 +80,14 @@ cs_account_store_health(const CsAccount *account)
 
 		if ((lane->broken_changed || lane->waiting_changed) &&
 			cs_watch_store_set_state(lane->watch_id, lane->broken, lane->broken ? lane->reason : lane->waits_for))
+		{
 			cs_notify(lane->broken ? "halted" : "recovered", lane->endpoint_id, lane->watch_id,
 					  lane->broken ? "broken" : NULL, 0);
+			if (lane->broken)
+				cs_alert_begin("broken", lane->endpoint_id, lane->watch_id, NULL, -1);
+			else
+				cs_alert_end_watches(1, &lane->endpoint_id);
+		}
 	}
 	notify_health(account);
 	if (account->learned_changed)

@@ -35,6 +35,7 @@
 #include "delivery/account.h"
 #include "delivery/account_store.h"
 #include "delivery/accounts.h"
+#include "delivery/alert.h"
 #include "delivery/call.h"
 #include "delivery/database_identity.h"
 #include "delivery/definitions.h"
@@ -285,6 +286,7 @@ update_account(CsDefinitions *definitions, CsAccount *account, const CsEndpointS
 	if (anew)
 	{
 		cs_account_start_anew(account, now);
+		cs_alert_try_again(account->id);
 		foreach(lc, account->lanes)
 			cs_lane_start_anew(lfirst(lc));
 	}
@@ -313,6 +315,7 @@ drop_account(CsDefinitions *definitions, CsAccount *account)
 	cs_call_abort_all(account, definitions->http);
 	cs_pull_abort(account, definitions->http);
 	cs_token_abort(account, definitions->http);
+	cs_alert_abort(account, definitions->http);
 	foreach(lc, account->lanes)
 		drop_lane(definitions, lfirst(lc));
 	foreach(lc, account->retired)

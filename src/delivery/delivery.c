@@ -37,15 +37,16 @@
 #include "delivery/account.h"
 #include "delivery/account_store.h"
 #include "delivery/accounts.h"
+#include "delivery/alert.h"
 #include "delivery/call.h"
 #include "delivery/definitions.h"
 #include "delivery/delivery.h"
-#include "delivery/held_up.h"
 #include "delivery/pull.h"
 #include "delivery/reader.h"
 #include "delivery/sender.h"
 #include "delivery/settle.h"
 #include "delivery/token.h"
+#include "delivery/upkeep.h"
 #include "delivery/verdict.h"
 #include "http/http.h"
 #include "store/queue.h"
@@ -106,6 +107,7 @@ cs_delivery_open(const CsTransactions *transactions, int only)
 												  ALLOCSET_DEFAULT_SIZES);
 	delivery->settlement = cs_settle_create();
 	delivery->http = cs_http_open();
+	delivery->alerts_stale = true;
 	delivery->definitions = (CsDefinitions)
 	{
 		.context = context,.http = delivery->http,.settlement = delivery->settlement,
@@ -161,6 +163,8 @@ take_answers(CsDelivery *delivery)
 			cs_verdict_take((CsCall *) owner, &response, delivery->settlement, now);
 		else if (owner->kind == CS_OWNER_PULL)
 			cs_pull_answered((CsPuller *) owner, &response, now);
+		else if (owner->kind == CS_OWNER_ALERT)
+			cs_alert_answered((CsAlertCall *) owner, &response, now);
 		else
 			cs_token_answered((CsTokenRefresh *) owner, &response, now);
 	}
@@ -195,32 +199,6 @@ settle(CsDelivery *delivery, bool at_once)
 	cs_settle_store(delivery->settlement, delivery->definitions.accounts, cs_clock_now());
 	cs_sender_commit_lazily(delivery);
 	cs_settle_free_stored(delivery->settlement);
-}
-
-typedef struct CsAccountStep
-{
-	CsDelivery *delivery;
-	CsAccount  *account;
-	void		(*run) (CsDelivery *delivery, CsAccount *account);
-} CsAccountStep;
-
-static void
-run_step(void *arg)
-{
-	const CsAccountStep *step = arg;
-
-	step->run(step->delivery, step->account);
-}
-
-/* Do something for an account in transactions of its own.  Return false if a lock of
- * somebody else has ended one. */
-static bool
-try_account(CsDelivery *delivery, CsAccount *account,
-			void (*run) (CsDelivery *delivery, CsAccount *account))
-{
-	CsAccountStep step = {delivery, account, run};
-
-	return cs_try_transactions(run_step, &step, delivery->transactions->roll_back);
 }
 
 /* Store tokens that were received, each durably in a transaction of its own. */
@@ -259,7 +237,7 @@ store_pulled(CsDelivery *delivery)
 		double		now = cs_clock_now();
 
 		if (now >= account->locked_until && cs_pull_has_to_store(account, now) &&
-			!try_account(delivery, account, store_page))
+			!cs_sender_try(delivery, account, store_page))
 			account->locked_until = now + LOCKED_PAUSE;
 	}
 }
@@ -286,7 +264,7 @@ store_idle(CsDelivery *delivery)
 		double		now = cs_clock_now();
 
 		if (cs_account_is_idle_but_busy(account) && now >= account->store_at &&
-			!try_account(delivery, account, store_no_calls))
+			!cs_sender_try(delivery, account, store_no_calls))
 			account->store_at = now + STORE_PAUSE;
 	}
 }
@@ -314,6 +292,7 @@ cs_delivery_reload(CsDelivery *delivery)
 	cs_queue_adopt();
 	sweep(delivery, !delivery->forgetting);
 	cs_sender_commit(delivery);
+	cs_upkeep_reloaded(delivery);
 	MemoryContextSwitchTo(old);
 }
 
@@ -383,94 +362,6 @@ reread_queue(CsDelivery *delivery)
  * The cycle
  */
 
-/*
- * Is an account that was held up to be left alone for longer?  A lock of a whole table
- * holds up everybody, and is seen without waiting for it.
- */
-static bool
-is_still_held_up(CsDelivery *delivery, CsAccount *account)
-{
-	double		now = cs_clock_now();
-
-	if (cs_held_up_until(delivery->definitions.held_up, account->id) == 0)
-		return false;
-	if (now >= delivery->tables_locked_until)
-	{
-		bool		locked;
-
-		delivery->transactions->begin();
-		locked = cs_sql_table_is_locked();
-		cs_sender_commit(delivery);
-		if (!locked)
-			return false;
-		delivery->tables_locked_until = now + LOCKED_PAUSE;
-	}
-	account->locked_until = cs_held_up_wait(delivery->definitions.held_up, account->id, now);
-	return true;
-}
-
-/*
- * Have an account send what it can.  If a lock of somebody else holds it up, that does
- * not hold up the others.  Return whether mappings of its role took long.
- */
-static bool
-send_one(CsDelivery *delivery, CsAccount *account)
-{
-	CsBudget   *budget = account->budget;
-	double		not_before = budget->not_before;
-
-	if (account->locked_until > cs_clock_now() || is_still_held_up(delivery, account))
-		return false;
-	if (!try_account(delivery, account, cs_sender_send))
-	{
-		cs_definitions_hold_up(&delivery->definitions, account, cs_clock_now());
-		delivery->held_up = true;
-	}
-	else if (delivery->definitions.held_up)
-		cs_definitions_go_on(&delivery->definitions, account);
-	return budget->not_before > not_before;
-}
-
-/*
- * Have accounts send what they can: first those of roles whose mappings are quick, then
- * the others, which take turns.  After one that took long it is the turn of the former
- * again.
- */
-static void
-send_all(CsDelivery *delivery)
-{
-	List	   *accounts = list_copy(delivery->definitions.accounts);
-	int			n = list_length(accounts);
-	double		now = cs_clock_now();
-	bool		took_long = false;
-	ListCell   *lc;
-
-	foreach(lc, accounts)
-	{
-		if (cs_budget_is_slow(((CsAccount *) lfirst(lc))->budget, now))
-			continue;
-		took_long = send_one(delivery, lfirst(lc));
-		lfirst(lc) = NULL;
-		if (took_long)
-			break;
-	}
-	for (int i = 0; i < n && !took_long; i++)
-	{
-		CsAccount  *account = list_nth(accounts, (delivery->next_slow + i) % n);
-
-		if (account == NULL)
-			continue;
-		took_long = send_one(delivery, account);
-		if (took_long)
-			delivery->next_slow = (delivery->next_slow + i + 1) % n;
-	}
-	if (delivery->held_up)
-	{
-		delivery->held_up = false;
-		cs_delivery_reload(delivery);
-	}
-}
-
 /* Run the cycle once: do what can be done now. */
 void
 cs_delivery_run(CsDelivery *delivery)
@@ -485,7 +376,13 @@ cs_delivery_run(CsDelivery *delivery)
 	reread_queue(delivery);
 	cs_token_take_stale(delivery->definitions.accounts);
 	if (!delivery->draining)
-		send_all(delivery);
+		cs_sender_send_all(delivery);
+	if (delivery->held_up)
+	{
+		delivery->held_up = false;
+		cs_delivery_reload(delivery);
+	}
+	cs_upkeep_run(delivery);
 	settle(delivery, false);
 	follow_again(delivery);
 	finish_reload(delivery);
@@ -510,6 +407,7 @@ time_to_wait(CsDelivery *delivery, long timeout)
 		if (cs_http_has_room(delivery->http, ((CsAccount *) lfirst(lc))->in_flight == 0))
 		at = Min(at, cs_accounts_ready_at(lfirst(lc), now));
 	at = Min(at, settle_due_at(delivery, false));
+	at = Min(at, cs_upkeep_ready_at(delivery, now));
 	if (at == DBL_MAX)
 		return timeout;
 	return timeout < 0 ? cs_clock_wait_ms(at - now) : Min(timeout, cs_clock_wait_ms(at - now));
@@ -589,7 +487,8 @@ cs_delivery_is_done(const CsDelivery *delivery)
 {
 	ListCell   *lc;
 
-	if (cs_http_in_flight(delivery->http) > 0 || !cs_settle_is_empty(delivery->settlement))
+	if (cs_http_in_flight(delivery->http) > 0 || !cs_settle_is_empty(delivery->settlement) ||
+		cs_upkeep_has_work(delivery))
 		return false;
 	foreach(lc, delivery->definitions.accounts)
 		if (cs_accounts_has_work(lfirst(lc)))

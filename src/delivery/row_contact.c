@@ -152,14 +152,6 @@ cs_row_contact_read(CsSource *source, const CsWatch *watch, const CsEndpoint *en
  * Comparing
  */
 
-/* Did the provider fail, rather than refuse?  It may accept the contact now. */
-static bool
-is_passing(const CsFailed *failed)
-{
-	return failed->conflicts || strcmp(failed->reason, CS_REASON_UNAVAILABLE) == 0 ||
-		strcmp(failed->reason, CS_REASON_UNREADABLE) == 0;
-}
-
 static bool
 is_digest(const pg_uuid_t *a, const pg_uuid_t *b)
 {
@@ -217,7 +209,7 @@ compare_contact(const CsComparer *comparer, const CsRowContact *current, const c
 		result->difference = CS_IS_UNCHANGED;
 		result->pending = !recorded || failed->found;
 	}
-	else if (failed->found && failed->has_digest && !is_passing(failed) &&
+	else if (failed->found && failed->has_digest && !cs_failure_is_passing(failed) &&
 			 is_digest(&failed->digest, &digest))
 	{
 		result->difference = CS_IS_REFUSED;

@@ -137,26 +137,41 @@ cs_scan_poll_now(CsLane *lane)
 		((CsScan *) lfirst(lc))->row.next_at = 0;
 }
 
-/* Is there a scan, or a round of polling, that will end? */
+/*
+ * When something can be done
+ */
+
+/* When the send_window of the server is open: "now", or later. */
+static double
+window_opens_at(const CsLane *lane, double now)
+{
+	const CsEndpoint *endpoint = lane->account->endpoint;
+
+	if (endpoint == NULL || !endpoint->send_window.given)
+		return now;
+	return now + cs_window_opens_in(&endpoint->send_window,
+									(pg_time_t) cs_clock_unix(cs_clock_timestamp(now)));
+}
+
+/* Is there a scan, or a round of polling, that will end by itself?  One that waits for the
+ * send_window is not waited for. */
 static bool
 is_under_way(const CsLane *lane, double now)
 {
+	bool		open = window_opens_at(lane, now) <= now;
 	ListCell   *lc;
 
 	foreach(lc, lane->scans)
 	{
 		const CsScan *scan = lfirst(lc);
 
-		if (scan->row.kind != CS_POLL || scan->row.next_at <= now)
+		if (scan->row.kind == CS_POLL ? scan->row.next_at <= now : open)
 			return true;
 	}
-	return lane->reconcile_at > 0 && lane->reconcile_at <= now;
+	return open && lane->reconcile_at > 0 && lane->reconcile_at <= now;
 }
 
-/*
- * When something can be done
- */
-
+/* Polling is how changes are noticed, so the send_window does not concern it. */
 static double
 scan_ready_at(const CsScan *scan, double now)
 {
@@ -164,6 +179,8 @@ scan_ready_at(const CsScan *scan, double now)
 
 	if (scan->row.kind == CS_POLL)
 		at = Max(at, scan->row.next_at);
+	else
+		at = Max(at, window_opens_at(scan->lane, now));
 	if (scan->row.rate > 0)
 		at = Max(at, cs_pace_ready_at(&scan->pace, now));
 	return at;
@@ -181,7 +198,7 @@ lane_ready_at(const CsLane *lane, double now)
 	foreach(lc, lane->scans)
 		at = Min(at, scan_ready_at(lfirst(lc), now));
 	if (lane->reconcile_at > 0 && !cs_scan_is_walking(lane))
-		at = Min(at, Max(now, lane->reconcile_at));
+		at = Min(at, Max(window_opens_at(lane, now), lane->reconcile_at));
 	if (at == DBL_MAX)
 		return at;
 	at = Max(at, lane->not_before);
@@ -254,7 +271,8 @@ begin_if_due(CsLane *lane, double now)
 	CsBeginJob	job = {lane, now};
 	ErrorData  *error;
 
-	if (lane->reconcile_at <= 0 || lane->reconcile_at > now || cs_scan_is_walking(lane))
+	if (lane->reconcile_at <= 0 || lane->reconcile_at > now || cs_scan_is_walking(lane) ||
+		window_opens_at(lane, now) > now)
 		return;
 	switch (cs_try(try_to_begin, &job, NULL, &error))
 	{

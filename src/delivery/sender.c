@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sender.c
- *		Sending what one account can send now.
+ *		Sending what accounts can send now, in turn.
  *
  * Rows are read in a transaction, and their calls start after it.  Before anything
  * is read, what sessions have changed is taken over.
@@ -16,10 +16,13 @@
 
 #include "base/clock.h"
 #include "base/invalidation.h"
+#include "base/sql.h"
+#include "base/try.h"
 #include "delivery/account.h"
 #include "delivery/account_store.h"
 #include "delivery/accounts.h"
 #include "delivery/call.h"
+#include "delivery/held_up.h"
 #include "delivery/pull.h"
 #include "delivery/reader.h"
 #include "delivery/removal.h"
@@ -48,6 +51,9 @@ cs_sender_commit_lazily(CsDelivery *delivery)
 							 GUC_ACTION_LOCAL, true, 0, false);
 	cs_sender_commit(delivery);
 }
+
+/* A locked table is looked at again after (s). */
+#define LOCKED_PAUSE	1.0
 
 /*
  * Learning of changes
@@ -195,8 +201,8 @@ pull(CsDelivery *delivery, CsAccount *account, double now)
 		cs_pull_request(account, delivery->http, now);
 }
 
-void
-cs_sender_send(CsDelivery *delivery, CsAccount *account)
+static void
+send_account(CsDelivery *delivery, CsAccount *account)
 {
 	double		now = cs_clock_now();
 	int			slots;
@@ -236,4 +242,117 @@ cs_sender_send(CsDelivery *delivery, CsAccount *account)
 		send_new(delivery, account, slots, now);
 	if (run_scans(delivery, account, now))
 		send_new(delivery, account, free_slots(delivery, account, now), now);
+}
+
+/*
+ * The turns of accounts
+ */
+
+typedef struct CsAccountStep
+{
+	CsDelivery *delivery;
+	CsAccount  *account;
+	void		(*run) (CsDelivery *delivery, CsAccount *account);
+} CsAccountStep;
+
+static void
+run_step(void *arg)
+{
+	const CsAccountStep *step = arg;
+
+	step->run(step->delivery, step->account);
+}
+
+/* Do something for an account in transactions of its own.  Return false if a lock of
+ * somebody else has ended one. */
+bool
+cs_sender_try(CsDelivery *delivery, CsAccount *account,
+			  void (*run) (CsDelivery *delivery, CsAccount *account))
+{
+	CsAccountStep step = {delivery, account, run};
+
+	return cs_try_transactions(run_step, &step, delivery->transactions->roll_back);
+}
+
+/*
+ * Is an account that was held up to be left alone for longer?  A lock of a whole table
+ * holds up everybody, and is seen without waiting for it.
+ */
+static bool
+is_still_held_up(CsDelivery *delivery, CsAccount *account)
+{
+	double		now = cs_clock_now();
+
+	if (cs_held_up_until(delivery->definitions.held_up, account->id) == 0)
+		return false;
+	if (now >= delivery->tables_locked_until)
+	{
+		bool		locked;
+
+		delivery->transactions->begin();
+		locked = cs_sql_table_is_locked();
+		cs_sender_commit(delivery);
+		if (!locked)
+			return false;
+		delivery->tables_locked_until = now + LOCKED_PAUSE;
+	}
+	account->locked_until = cs_held_up_wait(delivery->definitions.held_up, account->id, now);
+	return true;
+}
+
+/*
+ * Have an account send what it can.  If a lock of somebody else holds it up, that does
+ * not hold up the others.  Return whether mappings of its role took long.
+ */
+static bool
+send_one(CsDelivery *delivery, CsAccount *account)
+{
+	CsBudget   *budget = account->budget;
+	double		not_before = budget->not_before;
+
+	if (account->locked_until > cs_clock_now() || is_still_held_up(delivery, account))
+		return false;
+	if (!cs_sender_try(delivery, account, send_account))
+	{
+		cs_definitions_hold_up(&delivery->definitions, account, cs_clock_now());
+		delivery->held_up = true;
+	}
+	else if (delivery->definitions.held_up)
+		cs_definitions_go_on(&delivery->definitions, account);
+	return budget->not_before > not_before;
+}
+
+/*
+ * Have accounts send what they can: first those of roles whose mappings are quick, then
+ * the others, which take turns.  After one that took long it is the turn of the former
+ * again.
+ */
+void
+cs_sender_send_all(CsDelivery *delivery)
+{
+	List	   *accounts = list_copy(delivery->definitions.accounts);
+	int			n = list_length(accounts);
+	double		now = cs_clock_now();
+	bool		took_long = false;
+	ListCell   *lc;
+
+	foreach(lc, accounts)
+	{
+		if (cs_budget_is_slow(((CsAccount *) lfirst(lc))->budget, now))
+			continue;
+		took_long = send_one(delivery, lfirst(lc));
+		lfirst(lc) = NULL;
+		if (took_long)
+			break;
+	}
+	for (int i = 0; i < n && !took_long; i++)
+	{
+		CsAccount  *account = list_nth(accounts, (delivery->next_slow + i) % n);
+
+		if (account == NULL)
+			continue;
+		took_long = send_one(delivery, account);
+		if (took_long)
+			delivery->next_slow = (delivery->next_slow + i + 1) % n;
+	}
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sender.h
- *		Sending what one account can send now.
+ *		Sending what accounts can send now, in turn.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,10 +39,16 @@ struct CsDelivery
 	TimestampTz queue_read_at;	/* when lanes were last told to read on */
 	CsGather	reading;		/* the queue, and ... */
 	CsGather	storing;		/* ... storing outcomes, of what comes fast */
+	TimestampTz check_at;		/* when thresholds are looked at again, on the
+								 * steady clock */
+	TimestampTz checked_at;		/* when they last were */
+	bool		alerts_stale;	/* what there is to tell is to be loaded again */
 };
 
 extern void cs_sender_commit(CsDelivery *delivery);
 extern void cs_sender_commit_lazily(CsDelivery *delivery);
-extern void cs_sender_send(CsDelivery *delivery, CsAccount *account);
+extern bool cs_sender_try(CsDelivery *delivery, CsAccount *account,
+						  void (*run) (CsDelivery *delivery, CsAccount *account));
+extern void cs_sender_send_all(CsDelivery *delivery);
 
 #endif							/* CS_DELIVERY_SENDER_H */

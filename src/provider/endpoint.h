@@ -12,6 +12,7 @@
 
 #include "http/message.h"
 #include "provider/option.h"
+#include "provider/window.h"
 
 struct CsProvider;
 
@@ -43,6 +44,7 @@ typedef struct CsEndpoint
 								 * rather than leaving them out */
 	bool		log_contacts;	/* log what becomes of each contact */
 	CsHttpOptions http;			/* how its calls travel */
+	CsWindow	send_window;	/* in which scans go on */
 
 	int			nvalues;
 	CsOptionValue *values;		/* given or default, of server and mapping */

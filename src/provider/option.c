@@ -21,11 +21,13 @@
 #include "base/settings.h"
 #include "http/url.h"
 #include "provider/option.h"
+#include "provider/window.h"
 
 #define MAX_CONCURRENCY		1000
 #define MAX_PACE			10000.0 /* calls per second */
 #define MAX_RETRIES			100
 #define MAX_SECONDS			86400
+#define MAX_AGE				(30 * 86400)	/* s */
 #define MAX_HEADER			4096	/* bytes; the longest tokens are JWTs */
 
 /* ---------- checks ---------- */
@@ -128,6 +130,25 @@ check_seconds(const char *value)
 	return NULL;
 }
 
+/* The same up to a month, or 0 for never. */
+static const char *
+check_age(const char *value)
+{
+	int			result;
+
+	if (!parse_int(value, &result, GUC_UNIT_S, NULL) || result < 0 || result > MAX_AGE)
+		return "must be a time such as \"1h\", up to 30 days, or 0 for never";
+	return NULL;
+}
+
+static const char *
+check_window(const char *value)
+{
+	CsWindow	window;
+
+	return cs_window_read(value, &window);
+}
+
 static const char *
 check_timestamp(const char *value)
 {
@@ -178,6 +199,14 @@ check_retries(const char *value)
 	return psprintf("must be a whole number from 0 to %d", MAX_RETRIES);
 }
 
+const char *const cs_option_alert_formats[] = {"text", "teams", "pagerduty", NULL};
+
+static const char *
+check_alert_format(const char *value)
+{
+	return cs_option_check_words(value, cs_option_alert_formats);
+}
+
 static const char *
 check_nulls(const char *value)
 {
@@ -225,6 +254,24 @@ const CsOption cs_option_common[] = {
 	.help = "the URL of the proxy, or \"none\"; proxies in the environment are ignored"},
 	{.name = "ca_file",.place = CS_ON_SERVER,.names_file = true,
 	.help = "the file with the certificates to trust instead of the system's"},
+	{.name = "send_window",.place = CS_ON_SERVER,.check = check_window,
+	.help = "the part of the day in which imports and reconciliations go on"},
+	{.name = "retry_failures_every",.place = CS_ON_SERVER,.check = check_seconds,
+	.help = "after which time contacts that failed for a reason that passes are sent again; never if it is not set"},
+	{.name = "alert_url",.place = CS_ON_SERVER,.check = cs_option_check_url,.aside = true,
+	.help = "the URL that is told of trouble, and of its end; none if it is not set"},
+	{.name = "alert_url",.place = CS_ON_MAPPING,.check = cs_option_check_url,.aside = true,.secret = true,
+	.help = "the URL that is told of trouble of the role, and of its end, instead of that of the server"},
+	{.name = "alert_key",.place = CS_ON_MAPPING,.check = cs_option_check_header,.aside = true,.secret = true,
+	.help = "the secret that is sent to alert_url"},
+	{.name = "alert_format",.place = CS_ON_SERVER,.check = check_alert_format,.preset = "text",.aside = true,
+	.help = "what alert_url takes: \"text\", \"teams\" or \"pagerduty\""},
+	{.name = "alert_failures",.place = CS_ON_SERVER,.check = check_nonnegative_int,.preset = "100",.aside = true,
+	.help = "how many contacts that fail within an hour are told, or 0 for never"},
+	{.name = "alert_backlog_age",.place = CS_ON_SERVER,.check = check_age,.preset = "1h",.aside = true,
+	.help = "for how long a change must wait to be told, or 0 for never"},
+	{.name = "alert_ca_file",.place = CS_ON_SERVER,.names_file = true,.aside = true,
+	.help = "the file with the certificates to trust for alert_url instead of the system's"},
 	{.name = NULL}
 };
 
@@ -273,5 +320,5 @@ cs_option_unit(const CsOption *option)
 {
 	if (option->check == check_milliseconds)
 		return GUC_UNIT_MS;
-	return option->check == check_seconds ? GUC_UNIT_S : 0;
+	return option->check == check_seconds || option->check == check_age ? GUC_UNIT_S : 0;
 }

@@ -37,6 +37,8 @@ typedef struct CsOption
 	bool		names_file;		/* only for roles that may read server files */
 	bool		payload;		/* what is sent depends on it, so it is part
 								 * of CsEndpoint.payload */
+	bool		aside;			/* delivery does not depend on it, so an
+								 * invalid value does not halt it */
 } CsOption;
 
 /*
@@ -67,6 +69,9 @@ extern const char *cs_option_check_url(const char *value);
 extern const char *cs_option_check_header(const char *value);
 extern const char *cs_option_check_pace(const char *value);
 extern const char *cs_option_check_words(const char *value, const char *const *words);
+
+/* The values of alert_format, as cs_endpoint_option_word() counts them. */
+extern const char *const cs_option_alert_formats[];
 
 /* The values of on_opt_out, as cs_endpoint_option_word() counts them, and their check. */
 extern const char *const cs_option_opt_out_words[];

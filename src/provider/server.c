@@ -153,7 +153,7 @@ store_options(CsEndpoint *endpoint, CsOptionPlace place, List *given)
 		if (text == NULL)
 			continue;
 		problem = cs_option_check(option, text);
-		if (problem != NULL)
+		if (problem != NULL && !option->aside)
 			report_invalid(endpoint, option, problem);
 		value->option = option;
 		value->value = cs_text_to_utf8(text, strlen(text));
@@ -203,6 +203,7 @@ parse_common(CsEndpoint *endpoint)
 	const char *base_url = cs_endpoint_option(endpoint, "base_url");
 	const char *proxy = cs_endpoint_option(endpoint, "proxy");
 	const char *ca_file = cs_endpoint_option(endpoint, "ca_file");
+	const char *window = cs_endpoint_option(endpoint, "send_window");
 
 	if (base_url == NULL && provider->base_url == NULL)
 		report_missing(endpoint, cs_registry_find_option(provider, "base_url", CS_ON_SERVER));
@@ -218,6 +219,8 @@ parse_common(CsEndpoint *endpoint)
 	endpoint->max_retries = cs_endpoint_option_int(endpoint, "max_retries", provider->max_retries);
 	endpoint->max_retry_after = cs_endpoint_option_int(endpoint, "max_retry_after", 0);
 	endpoint->log_contacts = cs_endpoint_option_bool(endpoint, "log_contacts");
+	if (window)
+		(void) cs_window_read(window, &endpoint->send_window);
 	endpoint->nulls_clear = strcmp(cs_endpoint_option(endpoint, "nulls"), "clear") == 0;
 	endpoint->http.proxy = strcmp(proxy, "none") == 0 ? NULL : pstrdup(proxy);
 	endpoint->http.ca_file = ca_file != NULL ? pstrdup(ca_file) : NULL;
@@ -321,7 +324,7 @@ check_urls(const CsEndpoint *endpoint)
 		const char *problem = NULL;
 		CsAddress	address;
 
-		if (!cs_option_is_url(option) && !(proxy && strcmp(option->name, "proxy") == 0))
+		if (option->aside || (!cs_option_is_url(option) && !(proxy && strcmp(option->name, "proxy") == 0)))
 			continue;
 		if (proxy && cs_option_is_url(option))
 			problem = cs_url_proxied_problem(value, proxy, cs_allow_http);

@@ -99,11 +99,12 @@ refuse_unknown(List *valid, const char *name)
 			 errhint("There are no valid options in this context.")));
 }
 
-/* Refuse a time without a unit, which could mean seconds or milliseconds. */
+/* Refuse a time without a unit, which could mean seconds or milliseconds; 0 is both. */
 static void
 refuse_without_unit(const CsOption *option, const char *value)
 {
-	if (cs_option_unit(option) == 0 || value[strspn(value, "0123456789. ")] != '\0')
+	if (cs_option_unit(option) == 0 || value[strspn(value, "0. ")] == '\0' ||
+		value[strspn(value, "0123456789. ")] != '\0')
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -76,7 +76,7 @@ void
 cs_endpoint_state_drop(int endpoint)
 {
 	static const char *const tables[] = {"queue", "source_row", "departure", "contact", "failure", "counter", "call", "remote_contact", "pause", "stat",
-	"minute", "minute_failure", "run", "outcome", "traced", "trace", "forgotten"};
+	"minute", "minute_failure", "run", "alert", "outcome", "traced", "trace", "forgotten"};
 
 	cs_consent_remember_endpoint(endpoint);
 	for (int i = 0; i < lengthof(tables); i++)

@@ -15,6 +15,7 @@
 #include "base/invalidation.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "provider/contact.h"
 #include "store/failure.h"
 
 bool
@@ -222,8 +223,34 @@ cs_failure_prune(void)
 #define ERASURE "d.endpoint = f.endpoint AND d.upsert_key = f.upsert_key AND d.erase AND d.failed"
 
 /*
+ * Queue the failures "f": those that are to be erased have no row to be queued.  Return
+ * how many were queued, and how many erased.
+ */
+#define QUEUE_FAILURES \
+	" erased AS (UPDATE contactsync.departure d SET failed = false, departed_at = clock_timestamp() FROM f" \
+	" WHERE " ERASURE " RETURNING 1)," \
+	" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact, origin)" \
+	" SELECT endpoint, watch, pg_current_xact_id()," \
+	" nextval('contactsync.queue_id') * CASE WHEN watch <> 0 THEN -1 ELSE 1 END, clock_timestamp(), 1," \
+	" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact, 'r' FROM f WHERE (watch <> 0 OR contact IS NOT NULL)" \
+	" AND NOT EXISTS (SELECT FROM contactsync.departure d WHERE " ERASURE ")" \
+	" RETURNING 1) SELECT (SELECT count(*) FROM queued), (SELECT count(*) FROM erased)"
+
+/* Return how many failures the last statement has queued or erased. */
+static int64
+count_queued(void)
+{
+	bool		isnull;
+	int64		erased = DatumGetInt64(cs_sql_value(0, 2, &isnull));
+
+	if (erased > 0)
+		cs_invalidation_send(CS_DEFINITIONS);
+	return DatumGetInt64(cs_sql_value(0, 1, &isnull)) + erased;
+}
+
+/*
  * Queue failed contacts again and return how many; they stay failures until they
- * have another outcome.  Those that are to be erased have no row to be queued.
+ * have another outcome.
  */
 int64
 cs_failure_retry(const CsFailureFilter *filter)
@@ -232,21 +259,11 @@ cs_failure_retry(const CsFailureFilter *filter)
 		"WITH f AS (SELECT f.endpoint, f.watch, f.key, f.upsert_key, f.contact FROM contactsync.failure f"
 		" JOIN contactsync.endpoint e ON e.id = f.endpoint"
 		" WHERE pg_has_role($1, e.role, 'USAGE') AND ($2 IS NULL OR e.server = $2) AND ($3 = 0 OR f.watch = $3)"
-		" AND ($4 IS NULL OR f.reason = $4) AND ($5 IS NULL AND NOT f.ignored OR f.id = ANY ($5))),"
-		" erased AS (UPDATE contactsync.departure d SET failed = false, departed_at = clock_timestamp() FROM f"
-		" WHERE " ERASURE " RETURNING 1),"
-		" queued AS (INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, contact, origin)"
-		" SELECT endpoint, watch, pg_current_xact_id(),"
-		" nextval('contactsync.queue_id') * CASE WHEN watch <> 0 THEN -1 ELSE 1 END, clock_timestamp(), 1,"
-		" CASE WHEN watch <> 0 THEN ARRAY[key] END, contact, 'r' FROM f WHERE (watch <> 0 OR contact IS NOT NULL)"
-		" AND NOT EXISTS (SELECT FROM contactsync.departure d WHERE " ERASURE ")"
-		" RETURNING 1) SELECT (SELECT count(*) FROM queued), (SELECT count(*) FROM erased)",
+		" AND ($4 IS NULL OR f.reason = $4) AND ($5 IS NULL AND NOT f.ignored OR f.id = ANY ($5)))," QUEUE_FAILURES,
 		5, {OIDOID, NAMEOID, INT4OID, TEXTOID, INT8ARRAYOID}
 	};
 	Datum		args[5];
 	char		nulls[6] = "     ";
-	bool		isnull;
-	int64		erased;
 
 	args[0] = ObjectIdGetDatum(filter->roleid);
 	args[1] = filter->server ? NameGetDatum(filter->server) : (Datum) 0;
@@ -257,10 +274,35 @@ cs_failure_retry(const CsFailureFilter *filter)
 	args[4] = PointerGetDatum(filter->ids);
 	nulls[4] = filter->ids ? ' ' : 'n';
 	cs_sql_execute(&statement, args, nulls);
-	erased = DatumGetInt64(cs_sql_value(0, 2, &isnull));
-	if (erased > 0)
-		cs_invalidation_send(CS_DEFINITIONS);
-	return DatumGetInt64(cs_sql_value(0, 1, &isnull)) + erased;
+	return count_queued();
+}
+
+bool
+cs_failure_is_passing(const CsFailed *failed)
+{
+	return failed->conflicts || strcmp(failed->reason, CS_REASON_UNAVAILABLE) == 0 ||
+		strcmp(failed->reason, CS_REASON_UNREADABLE) == 0;
+}
+
+int64
+cs_failure_retry_passing(int endpoint, int seconds, int limit)
+{
+	static CsStatement statement = {
+		"WITH p AS (SELECT f.id FROM contactsync.failure f LEFT JOIN contactsync.watch w ON w.id = f.watch"
+		" WHERE f.endpoint = $1 AND NOT f.ignored"
+		" AND (f.conflict IS NOT NULL OR f.reason IN ('" CS_REASON_UNAVAILABLE "', '" CS_REASON_UNREADABLE "'))"
+		" AND greatest(f.last_at, f.retried_at) < clock_timestamp() - make_interval(secs => $2)"
+		" AND (f.watch = 0 OR w.state = 'running')"
+		" AND NOT EXISTS (SELECT FROM contactsync.pause p WHERE p.endpoint = $1 AND p.watch IN (0, f.watch))"
+		" ORDER BY f.id LIMIT $3),"
+		" f AS (UPDATE contactsync.failure f SET retried_at = clock_timestamp() FROM p WHERE f.id = p.id"
+		" RETURNING f.endpoint, f.watch, f.key, f.upsert_key, f.contact)," QUEUE_FAILURES,
+		3, {INT4OID, INT4OID, INT4OID}
+	};
+	Datum		args[3] = {Int32GetDatum(endpoint), Int32GetDatum(seconds), Int32GetDatum(limit)};
+
+	cs_sql_execute(&statement, args, NULL);
+	return count_queued();
 }
 
 /*

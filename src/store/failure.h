@@ -82,6 +82,16 @@ typedef struct CsFailureFilter
 } CsFailureFilter;
 
 extern int64 cs_failure_retry(const CsFailureFilter *filter);
+
+/* Did the provider fail, rather than refuse?  It may accept the contact now. */
+extern bool cs_failure_is_passing(const CsFailed *failed);
+
+/*
+ * Queue those of an endpoint for which that is so, and that failed or were queued so
+ * longer than so many seconds ago; at most "limit".  Return how many.
+ */
+extern int64 cs_failure_retry_passing(int endpoint, int seconds, int limit);
+
 extern int64 cs_failure_ignore(Oid roleid, ArrayType *ids);
 
 #endif							/* CS_STORE_FAILURE_H */

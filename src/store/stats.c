@@ -164,30 +164,56 @@ cs_stats_store(const CsStats *stats)
  * Endpoints that were restored from another database are left out: pg_restore -j
  * may have yet to restore their minutes, and would fail on a row of the same key.
  */
-void
-cs_stats_tick(void)
+int
+cs_stats_note_backlog(int only, CsBacklogNote **notes)
 {
-	static CsStatement note = {
+	static CsStatement statement = {
 		SELECT_BACKLOG
-		" INSERT INTO contactsync.minute AS m (endpoint, at, first_at, backlog)"
-		" SELECT b.endpoint, date_trunc('minute', clock_timestamp()), clock_timestamp(), sum(b.contacts)"
+		" INSERT INTO contactsync.minute AS m (endpoint, at, first_at, backlog, oldest)"
+		" SELECT b.endpoint, date_trunc('minute', clock_timestamp()), clock_timestamp(), sum(b.contacts),"
+		" clock_timestamp() - min(b.oldest) FILTER (WHERE NOT EXISTS (SELECT FROM contactsync.pause p"
+		" WHERE p.endpoint = b.endpoint AND p.watch IN (0, b.watch)))"
 		" FROM backlog b JOIN contactsync.endpoint e ON e.id = b.endpoint"
-		" WHERE e.database = contactsync.database_identity()"
-		" GROUP BY b.endpoint ON CONFLICT (endpoint, at) DO UPDATE SET backlog = excluded.backlog"
+		" WHERE e.database = contactsync.database_identity() AND ($1 = 0 OR e.id = $1)"
+		" GROUP BY b.endpoint ON CONFLICT (endpoint, at) DO UPDATE SET backlog = excluded.backlog, oldest = excluded.oldest"
+		" RETURNING endpoint, backlog, extract(epoch FROM oldest)::float8",
+		1, {INT4OID}
 	};
-	static CsStatement prune = {
+	Datum		arg = Int32GetDatum(only);
+	MemoryContext context = CurrentMemoryContext;
+	int			n = (int) cs_sql_execute(&statement, &arg, NULL);
+
+	MemoryContextSwitchTo(context);
+	*notes = palloc(Max(n, 1) * sizeof(CsBacklogNote));
+	for (int i = 0; i < n; i++)
+	{
+		CsBacklogNote *note = &(*notes)[i];
+		bool		isnull;
+		Datum		oldest;
+
+		note->endpoint = cs_sql_int(i, 1);
+		note->contacts = DatumGetInt64(cs_sql_value(i, 2, &isnull));
+		oldest = cs_sql_value(i, 3, &isnull);
+		note->oldest = isnull ? 0 : DatumGetFloat8(oldest);
+	}
+	return n;
+}
+
+void
+cs_stats_prune(void)
+{
+	static CsStatement minutes = {
 		"DELETE FROM contactsync.minute WHERE at < clock_timestamp() - make_interval(mins => $1)",
 		1, {INT4OID}
 	};
-	static CsStatement prune_failures = {
+	static CsStatement failures = {
 		"DELETE FROM contactsync.minute_failure WHERE at < clock_timestamp() - make_interval(mins => $1)",
 		1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(cs_history_age);
 
-	cs_sql_execute(&note, NULL, NULL);
-	cs_sql_execute(&prune, &arg, NULL);
-	cs_sql_execute(&prune_failures, &arg, NULL);
+	cs_sql_execute(&minutes, &arg, NULL);
+	cs_sql_execute(&failures, &arg, NULL);
 }
 
 /* Add to the counters of a lane; last_error may be NULL. */

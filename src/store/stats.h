@@ -50,11 +50,24 @@ extern void cs_stats_add_failure(CsStats *stats, const char *reason);
 /* Store them.  Return how many contacts have failed in this minute, including these. */
 extern int64 cs_stats_store(const CsStats *stats);
 
+/* What waits for an endpoint. */
+typedef struct CsBacklogNote
+{
+	int			endpoint;
+	int64		contacts;
+	double		oldest;			/* age of the oldest change that is not paused
+								 * (s); 0: there is none */
+} CsBacklogNote;
+
 /*
- * Store the backlog of each endpoint of this database for this minute, and delete what
- * is older than contactsync.history_age.
+ * Store for this minute what waits for each endpoint of this database, or for that one
+ * if "only" is not 0.  Return how many have a backlog, with a note of each, palloc'd in
+ * the current context.
  */
-extern void cs_stats_tick(void);
+extern int	cs_stats_note_backlog(int only, CsBacklogNote **notes);
+
+/* Delete minutes that are older than contactsync.history_age. */
+extern void cs_stats_prune(void);
 
 /* Have the counters of the endpoints of the role and the roles it belongs to
  * begin at zero, at one server or, with NULL, at all. */

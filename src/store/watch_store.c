@@ -24,6 +24,7 @@
 #include "base/sql.h"
 #include "base/statement.h"
 #include "base/wakeup.h"
+#include "store/alert.h"
 #include "store/departure.h"
 #include "store/notify.h"
 #include "store/row_state.h"
@@ -260,6 +261,7 @@ cs_watch_store_guard(int endpoint, int watch, const char *what, const char *reas
 	cs_sql_execute(&statement, args, NULL);
 	cs_run_log_hold(endpoint, watch, what, contacts);
 	cs_notify("guarded", endpoint, watch, what, contacts);
+	cs_alert_begin("guarded", endpoint, watch, what, contacts);
 }
 
 /*

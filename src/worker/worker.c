@@ -36,6 +36,7 @@
 #include "base/text.h"
 #include "base/try.h"
 #include "delivery/delivery.h"
+#include "store/alert.h"
 #include "store/call_log.h"
 #include "store/failure.h"
 #include "store/outcome_log.h"
@@ -201,7 +202,8 @@ prune_logs(void *arg)
 	cs_failure_prune();
 	cs_run_log_prune();
 	*done = cs_outcome_log_prune();
-	cs_stats_tick();
+	cs_stats_prune();
+	cs_alert_prune();
 	cs_trace_prune();
 	cs_sql_leave(&scope);
 	commit();

@@ -69,8 +69,40 @@ SELECT v, try('base_url', v) FROM (VALUES
 SET contactsync.allow_http = on;
 SELECT try('base_url', 'http://api.example.com');
 RESET contactsync.allow_http;
+
+-- alerts, what is tried again by itself, and when scans go on
+SELECT o, v, try(o, v) FROM (VALUES
+	('alert_url', 'https://hooks.example.com/services/T0/B0/x?a=b'), ('alert_url', 'http://localhost:8080/hook'),
+	('alert_url', 'http://hooks.example.com'), ('alert_url', 'https://user:secret@hooks.example.com'), ('alert_url', ''),
+	('alert_key', 'secret'), ('alert_format', 'text'), ('alert_format', 'teams'), ('alert_format', 'pagerduty'), ('alert_format', 'slack'),
+	('alert_failures', '0'), ('alert_failures', '250'), ('alert_failures', 'many'),
+	('alert_backlog_age', '0'), ('alert_backlog_age', '90min'), ('alert_backlog_age', '30d'), ('alert_backlog_age', '31d'),
+	('alert_backlog_age', '90'), ('alert_backlog_age', '-1h'),
+	('retry_failures_every', '1h'), ('retry_failures_every', '0'), ('retry_failures_every', '3600'), ('retry_failures_every', 'often'),
+	('send_window', '22:00-06:00'), ('send_window', '09:30-24:00'), ('send_window', '22:00-06:00 Europe/Berlin'), ('send_window', '22:00-06:00 UTC'),
+	('send_window', '22:00'), ('send_window', '22-6'), ('send_window', '24:00-06:00'), ('send_window', '22:00-22:00'), ('send_window', '22:60-23:00'),
+	('send_window', '22:00-24:01'), ('send_window', '22:00-06:00 Mars/Olympus'), ('send_window', '22:00-06:00Z'), ('send_window', '22:00 - 06:00')) AS t (o, v);
+-- when that is
+SELECT contactsync.window_opens_at(NULL) IS NULL AND contactsync.window_opens_at('{}') IS NULL, contactsync.window_opens_at('{send_window=00:00-24:00}') IS NULL;
+SELECT a AS opens_in_hours, b AS closes_in_hours, o IS NULL AS open, round(extract(epoch FROM o - now()) / 3600) AS opens_after
+FROM (SELECT a, b, contactsync.window_opens_at(ARRAY[format('send_window=%s-%s Asia/Tokyo', to_char(t + a * interval '1 h', 'HH24:MI'), to_char(t + b * interval '1 h', 'HH24:MI'))]) AS o
+	FROM (VALUES (-2, 2), (2, 4), (-4, -2), (1, -1), (-1, 1)) AS v (a, b), LATERAL (SELECT now() AT TIME ZONE 'Asia/Tokyo' AS t) t) x;
 \pset tuples_only off
 
+
+-- the secrets of alerts are on the user mapping, where others do not see them; alert_url can be on both
+ALTER SERVER mail OPTIONS (ADD alert_url 'https://hooks.example.com/public');
+CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret', alert_url 'http://hooks.example.com/x');
+CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret', alert_key 'with space');
+CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret', alert_failures '7');
+CREATE USER MAPPING FOR CURRENT_USER SERVER mail OPTIONS (api_key 'mc_live_secret', alert_url 'https://hooks.example.com/x', alert_key 'secret');
+-- what concerns only alerts halts nothing if it is not valid any more
+SET contactsync.allow_http = on;
+ALTER SERVER mail OPTIONS (SET alert_url 'http://hooks.example.com');
+RESET contactsync.allow_http;
+SELECT count(*) FROM contactsync_preview('mail', '{"email": "jane@example.com"}');
+DROP USER MAPPING FOR CURRENT_USER SERVER mail;
+ALTER SERVER mail OPTIONS (DROP alert_url);
 
 -- the server's operating system user reads the file, so not every role may choose it
 CREATE ROLE regress_contactsync_user;

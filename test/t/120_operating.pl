@@ -93,6 +93,7 @@ sub section
 section('Begin with this', sub {
 	prepare_sent('well');
 	like(type(), qr/^mail\|customers\|idle\|\|[^|]+\|\|0\|0\|running\|$/, 'the server is idle, without a hint');
+	is(type(), '', 'alert_url can be set, and there is nothing to tell');
 });
 
 section('Nothing happens', sub {
@@ -128,6 +129,8 @@ section('It is slow', sub {
 	is(remote(), local_rows(), 'the provider has all rows');
 	my @at = map { $_->{clock} } @{ $sandbox->journal('mailingcore', account => $db) };
 	cmp_ok(($at[-1] - $at[-9]) / 8, '>', 0.4, 'the calls keep to the pace');
+	type();
+	is(sql(q{SELECT srvoptions @> '{"send_window=22:00-06:00 Europe/Berlin"}' FROM pg_foreign_server}), 't', 'the option is set');
 });
 
 section('Contacts are missing at the provider', sub {
@@ -177,6 +180,8 @@ section('Too many failures', sub {
 	$sandbox->clear_faults('mailingcore', account => $db);
 	is(type(), 2, 'contactsync_retry_reason() counts the failures');
 	is(sql(q{SELECT string_agg(key, ',' ORDER BY key) FROM contactsync.failures}), '3', 'these failures disappear');
+	type();
+	is(sql(q{SELECT srvoptions @> '{retry_failures_every=1h}' FROM pg_foreign_server}), 't', 'the option is set');
 	is(type(), "1\n0|", 'the last failure is hidden, and there is no hint');
 	is(remote(), local_rows(), 'the provider has all valid rows');
 });
