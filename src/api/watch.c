@@ -34,6 +34,7 @@
 #include "store/endpoint_state.h"
 #include "store/mapping.h"
 #include "store/policy.h"
+#include "store/related_make.h"
 #include "store/schedule.h"
 #include "store/source.h"
 #include "store/table_trigger.h"
@@ -134,7 +135,7 @@ notice_default_mapping(const CsWatch *watch, const char *server)
 }
 
 /* contactsync_watch(source, server, mapping, filter, key, on_delete, always,
- * what cs_schedule_read() reads, and what cs_policy_read() does) */
+ * what cs_schedule_read() reads, what cs_policy_read() does, and related) */
 Datum
 contactsync_watch(PG_FUNCTION_ARGS)
 {
@@ -156,6 +157,8 @@ contactsync_watch(PG_FUNCTION_ARGS)
 						  cs_argument_text(fcinfo, 3),
 						  PG_ARGISNULL(4) ? NIL : cs_argument_names(PG_GETARG_ARRAYTYPE_P(4)),
 						  PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule, NULL);
+	if (!PG_ARGISNULL(16))
+		cs_related_make(watch, PG_GETARG_JSONB_P(16), NIL);
 	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_store_new(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
@@ -192,7 +195,8 @@ enum
 	ARG_ON_DELETE,
 	ARG_ALWAYS,
 	ARG_SCHEDULE,				/* poll_column and what follows */
-	ARG_POLICY = ARG_SCHEDULE + 5	/* claims and what follows */
+	ARG_POLICY = ARG_SCHEDULE + 5,	/* claims and what follows */
+	ARG_RELATED = ARG_POLICY + 3
 };
 
 /* Return the filter of the altered watch: '' removes it. */
@@ -239,6 +243,10 @@ make_altered(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *en
 							PG_ARGISNULL(ARG_ON_DELETE) ? cs_watch_on_delete_words[watch->on_delete] :
 							text_to_cstring(PG_GETARG_TEXT_PP(ARG_ON_DELETE)), schedule,
 							PG_ARGISNULL(ARG_MAPPING) ? cs_source_alias(watch) : NULL);
+	if (PG_ARGISNULL(ARG_RELATED))
+		cs_related_make_again(altered, watch->related);
+	else
+		cs_related_make(altered, PG_GETARG_JSONB_P(ARG_RELATED), watch->related);
 	cs_watch_keep_value_types(altered, watch);
 	if (!PG_ARGISNULL(ARG_MAPPING))
 		cs_verify_mapping(endpoint, altered);
@@ -250,7 +258,7 @@ make_altered(FunctionCallInfo fcinfo, const CsWatch *watch, const CsEndpoint *en
 
 /* Store the altered watch, and have it tried again if it was broken. */
 static void
-store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
+store(FunctionCallInfo fcinfo, const CsWatch *watch, List *related_before, const CsSchedule *schedule)
 {
 	CsSqlScope	scope;
 
@@ -260,8 +268,9 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, const CsSchedule *schedule)
 	cs_watch_store_changed(watch);
 	cs_watch_store_name(watch->id);
 	(void) cs_watch_store_set_state(watch->id, false, NULL);
+	cs_watch_store_related(watch, related_before);
 	cs_table_trigger_alter(watch);
-	cs_table_trigger_follow(watch, list_make1_oid(watch->source));
+	cs_table_trigger_follow(watch, InvalidOid);
 	if (!PG_ARGISNULL(ARG_ALWAYS))
 		cs_table_trigger_enable(watch, PG_GETARG_BOOL(ARG_ALWAYS));
 	cs_ddl_reset_columns(watch->endpoint);
@@ -322,7 +331,7 @@ notice_differing(Oid source, const char *server, int64 differing)
 
 /*
  * contactsync_alter_watch(source, server, mapping, filter, on_delete, always,
- * and the arguments of cs_schedule_alter())
+ * the arguments of cs_schedule_alter() and cs_policy_read(), and related)
  */
 Datum
 contactsync_alter_watch(PG_FUNCTION_ARGS)
@@ -335,6 +344,7 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	CsSchedule	schedule;
 	CsPolicy	policy;
 	int64		differing = -1;
+	ListCell   *lc;
 
 	cs_argument_require(fcinfo, ARG_SOURCE, "source");
 	cs_argument_require(fcinfo, ARG_SERVER, "server");
@@ -348,10 +358,12 @@ contactsync_alter_watch(PG_FUNCTION_ARGS)
 	 * would not
 	 */
 	cs_table_trigger_lock(source);
+	foreach(lc, watch->related)
+		cs_table_trigger_lock(((CsRelated *) lfirst(lc))->relid);
 	cs_schedule_alter(fcinfo, ARG_SCHEDULE, watch, &schedule);
 	cs_policy_read(fcinfo, ARG_POLICY, &policy);
 	altered = make_altered(fcinfo, watch, endpoint, &schedule);
-	store(fcinfo, altered, &schedule);
+	store(fcinfo, altered, watch->related, &schedule);
 	cs_policy_store(watch->id, &policy);
 	if (!PG_ARGISNULL(ARG_MAPPING))
 		notice_if_all_become_mailable(altered, endpoint);

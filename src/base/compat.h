@@ -36,6 +36,14 @@
 	pg_database_ownercheck(dboid, roleid)
 #endif
 
+/* 16 keeps beside the tables of a query which of their columns are selected. */
+#if PG_VERSION_NUM >= 160000
+#define cs_selected_columns(query, entry) \
+	((entry)->perminfoindex == 0 ? NULL : getRTEPermissionInfo((query)->rteperminfos, entry)->selectedCols)
+#else
+#define cs_selected_columns(query, entry)	((void) (query), (entry)->selectedCols)
+#endif
+
 /* 17 wants to know where the lexer of a JSON text in UTF-8 is to be. */
 #if PG_VERSION_NUM >= 170000
 #define cs_json_lexer(text, len) \

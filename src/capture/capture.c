@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * capture.c
- *		The trigger on watched tables.
+ *		The triggers on watched tables and on those that they are related to.
  *
  * This runs in the application's transactions, so it does as little as possible.
  * The row trigger compares the columns that the watch uses, and adds the key of
@@ -15,6 +15,15 @@
  *
  * Without used columns, all are.  Columns are named, because partitions number
  * them differently.
+ *
+ * On a table that a watch is related to, what is added is the key by which rows of
+ * the source refer to the row.  Which rows these are is found out when the change is
+ * delivered: they may be many, and the application's role need not be able to read
+ * them.
+ *
+ *		contactsync.capture_related(endpoint, watch, related table,
+ *									number of key columns, key columns ...,
+ *									used columns ...)
  *
  *-------------------------------------------------------------------------
  */
@@ -37,6 +46,7 @@
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "capture/dirty_set.h"
+#include "store/related.h"
 #include "store/row_key.h"
 #include "store/watch.h"
 
@@ -48,6 +58,7 @@ typedef struct CsTrigger
 	bool		valid;
 	int			endpoint;
 	int			watch;
+	int			related;		/* 0: the table is the source */
 	int			nkeys;			/* 0: a key column is missing */
 	CsKeyColumn *keys;
 	int			nused;			/* 0: all */
@@ -63,6 +74,7 @@ static struct
 }			cache;
 
 CS_FUNCTION(contactsync_capture);
+CS_FUNCTION(contactsync_capture_related);
 
 /*
  * The cache of triggers
@@ -96,42 +108,60 @@ has_value(Relation rel, AttrNumber attnum)
 	return attnum > 0 && !CS_IS_VIRTUAL(TupleDescAttr(RelationGetDescr(rel), attnum - 1));
 }
 
-/* Fill an entry from the trigger's arguments. */
-static void
-read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
+/* Return a number that is an argument; raise an error if there is none. */
+static int
+number_argument(const Trigger *trigger, int n)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "contactsync trigger",
-												  ALLOCSET_SMALL_SIZES);
-	int			nkeys;
-
-	if (trigger->tgnargs < 4)
+	if (n >= trigger->tgnargs)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" was not made by contactsync_watch()", trigger->tgname)));
-	nkeys = pg_strtoint32(trigger->tgargs[2]);
-	if (nkeys < 1 || nkeys > trigger->tgnargs - 3)
+	return pg_strtoint32(trigger->tgargs[n]);
+}
+
+/* Fill an entry from the trigger's arguments. */
+static void
+read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger, bool related)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "contactsync trigger",
+												  ALLOCSET_SMALL_SIZES);
+	int			first = related ? 4 : 3;
+	int			nkeys = number_argument(trigger, first - 1);
+	char	  **columns = trigger->tgargs + first;
+	int			ncolumns = trigger->tgnargs - first;
+
+	if (nkeys < 1 || nkeys > ncolumns)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" was not made by contactsync_watch()", trigger->tgname)));
 
 	entry->relid = RelationGetRelid(rel);
-	entry->endpoint = pg_strtoint32(trigger->tgargs[0]);
-	entry->watch = pg_strtoint32(trigger->tgargs[1]);
+	entry->endpoint = number_argument(trigger, 0);
+	entry->watch = number_argument(trigger, 1);
+	entry->related = related ? number_argument(trigger, 2) : 0;
 	entry->context = context;
 	entry->keys = MemoryContextAllocZero(context, nkeys * sizeof(CsKeyColumn));
 	entry->nkeys = nkeys;
 	for (int i = 0; i < nkeys; i++)
-		if (!cs_row_key_read_column(rel, trigger->tgargs[3 + i], &entry->keys[i], context))
+		if (!cs_row_key_read_column(rel, columns[i], &entry->keys[i], context))
 			entry->nkeys = 0;
 
-	entry->nused = trigger->tgnargs - 3 - nkeys;
+	entry->nused = ncolumns - nkeys;
 	entry->used = MemoryContextAlloc(context, (entry->nused + 1) * sizeof(AttrNumber));
-	for (int i = 0; i < trigger->tgnargs - 3 - nkeys; i++)
+	for (int i = 0; i < ncolumns - nkeys; i++)
 	{
-		entry->used[i] = get_attnum(RelationGetRelid(rel), trigger->tgargs[3 + nkeys + i]);
+		entry->used[i] = get_attnum(RelationGetRelid(rel), columns[nkeys + i]);
 		if (!has_value(rel, entry->used[i]))
 			entry->nused = 0;	/* any change counts */
 	}
+}
+
+/* Is the relation the table, or of its tree, that the watch means by the trigger? */
+static bool
+is_meant(const CsTrigger *entry, Oid relid)
+{
+	return entry->related ? cs_related_covers(entry->endpoint, entry->watch, entry->related, relid) :
+		cs_watch_covers(entry->endpoint, entry->watch, relid);
 }
 
 /*
@@ -140,7 +170,7 @@ read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger)
  * table can be restored without its watch.
  */
 static CsTrigger *
-find_trigger(Relation rel, const Trigger *trigger)
+find_trigger(Relation rel, const Trigger *trigger, bool related)
 {
 	bool		found;
 	CsTrigger  *entry;
@@ -161,8 +191,8 @@ find_trigger(Relation rel, const Trigger *trigger)
 			MemoryContextDelete(entry->context);
 		entry->context = NULL;
 		cache.last = NULL;
-		read_trigger(entry, rel, trigger);
-		entry->valid = cs_watch_covers(entry->endpoint, entry->watch, RelationGetRelid(rel));
+		read_trigger(entry, rel, trigger, related);
+		entry->valid = is_meant(entry, RelationGetRelid(rel));
 		if (!entry->valid)
 			return NULL;
 	}
@@ -176,7 +206,7 @@ find_trigger(Relation rel, const Trigger *trigger)
 static void
 add_row(const CsTrigger *trigger, TupleTableSlot *slot)
 {
-	cs_dirty_set_add(trigger->endpoint, trigger->watch, trigger->nkeys, trigger->keys, slot);
+	cs_dirty_set_add(trigger->endpoint, trigger->watch, trigger->related, trigger->nkeys, trigger->keys, slot);
 }
 
 static bool
@@ -222,12 +252,8 @@ key_differs(const CsTrigger *trigger, TupleTableSlot *older, TupleTableSlot *new
 	return false;
 }
 
-/*
- * contactsync.capture(): AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, and
- * AFTER TRUNCATE FOR EACH STATEMENT.
- */
-Datum
-contactsync_capture(PG_FUNCTION_ARGS)
+static Datum
+capture(FunctionCallInfo fcinfo, bool related)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	CsTrigger  *trigger;
@@ -239,13 +265,13 @@ contactsync_capture(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired AFTER ROW or AFTER TRUNCATE",
-						"contactsync.capture")));
-	trigger = find_trigger(data->tg_relation, data->tg_trigger);
+						related ? "contactsync.capture_related" : "contactsync.capture")));
+	trigger = find_trigger(data->tg_relation, data->tg_trigger, related);
 	if (trigger == NULL)
 		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) || trigger->nkeys == 0)
 	{
-		cs_dirty_set_mark(trigger->endpoint, trigger->watch, trigger->tgoid);
+		cs_dirty_set_mark(trigger->endpoint, trigger->watch, trigger->related, trigger->tgoid);
 		return PointerGetDatum(NULL);
 	}
 
@@ -264,4 +290,21 @@ contactsync_capture(PG_FUNCTION_ARGS)
 	else if (row_differs(trigger, older, newer))
 		add_row(trigger, newer);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * contactsync.capture(): AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, and
+ * AFTER TRUNCATE FOR EACH STATEMENT.
+ */
+Datum
+contactsync_capture(PG_FUNCTION_ARGS)
+{
+	return capture(fcinfo, false);
+}
+
+/* contactsync.capture_related(): the same. */
+Datum
+contactsync_capture_related(PG_FUNCTION_ARGS)
+{
+	return capture(fcinfo, true);
 }

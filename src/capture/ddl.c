@@ -9,25 +9,17 @@
  *
  * A watch stores its table's columns by their numbers, which no ALTER TABLE
  * changes.  So whoever looks later sees which were renamed, and puts the new name
- * into the key, the triggers' arguments and the expressions.
- *
- * Outside of subqueries it is certain what an expression names: a name, alone or
- * qualified by that of the table, is the column.  In a subquery it may be another
- * table's column, so it is left alone; if it was ours, the watch is broken and its
- * status says so.
+ * into the key, the triggers' arguments and the expressions (rename.c).  Of a related
+ * table, it stores the numbers of those columns by which rows are related.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include <ctype.h>
-
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
-#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
-#include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -38,8 +30,10 @@
 #include "base/sql.h"
 #include "base/try.h"
 #include "capture/ddl.h"
+#include "capture/rename.h"
 #include "capture/watched.h"
 #include "store/endpoint_state.h"
+#include "store/related.h"
 #include "store/source.h"
 #include "store/table_trigger.h"
 #include "store/watch.h"
@@ -51,133 +45,6 @@ CS_FUNCTION(contactsync_note_drop);
 /*
  * Columns that are renamed
  */
-
-/* A place in an expression that names a column that was renamed. */
-typedef struct CsMention
-{
-	int			location;		/* of the first name */
-	int			qualifiers;		/* names before the column's */
-	const char *name;			/* the new one */
-} CsMention;
-
-typedef struct CsMentionWalk
-{
-	const char *table;
-	const CsRenames *renames;
-	List	   *mentions;		/* of CsMention, in the order of the text */
-} CsMentionWalk;
-
-static int
-compare_mentions(const ListCell *a, const ListCell *b)
-{
-	return ((CsMention *) lfirst(a))->location - ((CsMention *) lfirst(b))->location;
-}
-
-static void
-add_mention(const ColumnRef *column, CsMentionWalk *walk)
-{
-	int			n = list_length(column->fields);
-	CsMention  *mention;
-	const char *name;
-
-	if (!IsA(llast(column->fields), String))
-		return;
-	if (n > 1 && strcmp(strVal(list_nth(column->fields, n - 2)), walk->table) != 0)
-		return;
-	name = cs_table_trigger_new_name(walk->renames, strVal(llast(column->fields)));
-	if (name == NULL)
-		return;
-	mention = palloc(sizeof(CsMention));
-	mention->location = column->location;
-	mention->qualifiers = n - 1;
-	mention->name = name;
-	walk->mentions = lappend(walk->mentions, mention);
-}
-
-static bool
-find_mentions(Node *node, void *arg)
-{
-	CsMentionWalk *walk = arg;
-
-	if (node == NULL)
-		return false;
-	if (IsA(node, SubLink))
-		return find_mentions(((SubLink *) node)->testexpr, walk);
-	if (IsA(node, ColumnRef))
-	{
-		add_mention((ColumnRef *) node, walk);
-		return false;
-	}
-	return raw_expression_tree_walker(node, find_mentions, walk);
-}
-
-/* Return what follows the identifier that begins there; NULL if none does. */
-static const char *
-skip_identifier(const char *p)
-{
-	const char *start = p;
-
-	if (*p == '"')
-	{
-		for (p++; *p; p++)
-			if (*p == '"' && *++p != '"')
-				return p;
-		return NULL;
-	}
-	if (pg_strncasecmp(p, "u&\"", 3) == 0)
-		return NULL;
-	while (isalnum((unsigned char) *p) || *p == '_' || *p == '$' || IS_HIGHBIT_SET(*p))
-		p++;
-	return p > start ? p : NULL;
-}
-
-/* Return what follows "name." */
-static const char *
-skip_qualifier(const char *p)
-{
-	p = skip_identifier(p);
-	while (p && isspace((unsigned char) *p))
-		p++;
-	if (p == NULL || *p != '.')
-		return NULL;
-	for (p++; isspace((unsigned char) *p); p++)
-		;
-	return p;
-}
-
-/* Return the expression with the columns' new names, palloc'd; unchanged if it is
- * written in a way that is not understood. */
-static char *
-rename_in_expression(char *expression, const char *table, const CsRenames *renames)
-{
-	List	   *statements = raw_parser(expression, RAW_PARSE_PLPGSQL_EXPR);
-	SelectStmt *select = castNode(SelectStmt, linitial_node(RawStmt, statements)->stmt);
-	CsMentionWalk walk = {table, renames, NIL};
-	StringInfoData result;
-	const char *from = expression;
-	ListCell   *lc;
-
-	find_mentions((Node *) select->targetList, &walk);
-	list_sort(walk.mentions, compare_mentions);
-	initStringInfo(&result);
-	foreach(lc, walk.mentions)
-	{
-		CsMention  *mention = lfirst(lc);
-		const char *name = expression + mention->location;
-		const char *end;
-
-		for (int i = 0; i < mention->qualifiers && name; i++)
-			name = skip_qualifier(name);
-		end = name ? skip_identifier(name) : NULL;
-		if (end == NULL)
-			return expression;
-		appendBinaryStringInfo(&result, from, name - from);
-		appendStringInfoString(&result, quote_identifier(mention->name));
-		from = end;
-	}
-	appendStringInfoString(&result, from);
-	return result.data;
-}
 
 static void
 store_poll_column(int watch, const char *name)
@@ -204,13 +71,38 @@ rename_in_watch(CsWatch *watch, const CsRenames *renames)
 			watch->keys[i] = pstrdup(name);
 	}
 	for (int i = 0; i < watch->nmapped; i++)
-		watch->mapped[i].expression = rename_in_expression(watch->mapped[i].expression, table, renames);
+		watch->mapped[i].expression = cs_rename_in_expression(watch->mapped[i].expression, table, renames);
 	if (watch->filter)
-		watch->filter = rename_in_expression(watch->filter, table, renames);
+		watch->filter = cs_rename_in_expression(watch->filter, table, renames);
 	cs_watch_store_changed(watch);
 	if (watch->poll_column && cs_table_trigger_new_name(renames, watch->poll_column))
 		store_poll_column(watch->id, cs_table_trigger_new_name(renames, watch->poll_column));
-	cs_table_trigger_rename(watch, renames);
+	cs_related_rename_source(watch->id, renames->n, renames->older, renames->newer);
+	if (watch->poll_column == NULL)
+		cs_table_trigger_rename(watch, NULL, renames);
+}
+
+/* Put the new names of columns of related tables into these and into their triggers. */
+static void
+rename_in_related(int id)
+{
+	const CsWatch *before = cs_watch_load(id);
+	const CsWatch *after;
+	ListCell   *lc;
+	ListCell   *other;
+
+	if (!cs_related_follow(id))
+		return;
+	after = cs_watch_load(id);
+	forboth(lc, before->related, other, after->related)
+	{
+		const CsRelated *older = lfirst(lc);
+		const CsRelated *newer = lfirst(other);
+		CsRenames	renames = {older->n, older->related_columns, newer->related_columns};
+
+		if (!cs_related_equal(older, newer))
+			cs_table_trigger_rename(after, newer, &renames);
+	}
 }
 
 /* The columns of a watch's table whose names are not those that are stored. */
@@ -257,6 +149,7 @@ follow_columns(void *arg)
 
 	if (renames->n > 0)
 		rename_in_watch(cs_watch_load(id), renames);
+	rename_in_related(id);
 	cs_sql_execute(&statement, &number, NULL);
 }
 
@@ -271,7 +164,7 @@ cs_ddl_follow_renames(int watch)
 	static CsStatement statement = {
 		"SELECT w.id, e.role::oid::int4 FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
 		" WHERE ($1 = 0 OR w.id = $1) AND e.database = contactsync.database_identity()"
-		" AND w.columns IS DISTINCT FROM " COLUMNS_OF("w.source"),
+		" AND (w.columns IS DISTINCT FROM " COLUMNS_OF("w.source") " OR " CS_RELATED_IS_RENAMED ")",
 		1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(watch);
@@ -317,6 +210,7 @@ cs_ddl_reset_columns(int endpoint)
 	Datum		arg = Int32GetDatum(endpoint);
 
 	cs_sql_execute(&statement, &arg, NULL);
+	cs_related_reset(endpoint);
 }
 
 /*
@@ -332,8 +226,8 @@ require_event_trigger(FunctionCallInfo fcinfo, const char *name)
 				 errmsg("function \"%s\" must be called as an event trigger", name)));
 }
 
-/* A watch that a command concerns, and the table by which; InvalidOid if that is not
- * the source or a table that inherits from it. */
+/* A watch that a command concerns, and the table by which; InvalidOid if that is neither
+ * the source, nor a related table, nor one that inherits from these. */
 typedef struct CsConcern
 {
 	int			watch;
@@ -341,8 +235,9 @@ typedef struct CsConcern
 } CsConcern;
 
 /*
- * Find the watches that the tables of a command concern: they inherit from the source,
- * or the source from them.  Those of other tables are left alone.  Return how many.
+ * Find the watches that the tables of a command concern: they inherit from the source or
+ * a related table, or these from them.  Those of other tables are left alone.  Return
+ * how many.
  */
 static int
 find_concerns(CsConcern **concerns)
@@ -357,7 +252,8 @@ find_concerns(CsConcern **concerns)
 		" concern (source, objid) AS (SELECT relid, objid FROM above UNION ALL"
 		" SELECT relid, 0::oid FROM below WHERE relid NOT IN (SELECT objid FROM command))"
 		" SELECT w.id, c.objid FROM concern c,"
-		" LATERAL (SELECT id, endpoint FROM contactsync.watch WHERE source = c.source OFFSET 0) w"
+		" LATERAL (SELECT id, endpoint FROM contactsync.watch WHERE source = c.source"
+		" UNION SELECT watch, endpoint FROM contactsync.related WHERE relation = c.source OFFSET 0) w"
 		" JOIN contactsync.endpoint e ON e.id = w.endpoint AND e.database = contactsync.database_identity()"
 		" ORDER BY w.id, c.objid"
 	};
@@ -407,7 +303,7 @@ follow_commands(void)
 			watch = cs_watch_load(concerns[i].watch);
 		}
 		if (OidIsValid(concerns[i].relid))
-			cs_table_trigger_follow(watch, list_make1_oid(concerns[i].relid));
+			cs_table_trigger_follow(watch, concerns[i].relid);
 	}
 	/* to see at once what broke or works again */
 	if (follow_servers() || n > 0)
@@ -540,6 +436,18 @@ find_dropped(CsDropped *dropped)
 		dropped->endpoints[i] = cs_sql_int(i, 1);
 }
 
+/* Was a related table dropped?  Its watch is broken then. */
+static bool
+drops_related(void)
+{
+	static CsStatement statement = {
+		"SELECT FROM pg_event_trigger_dropped_objects() d JOIN contactsync.related r ON r.relation = d.objid"
+		" WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 LIMIT 1"
+	};
+
+	return cs_sql_execute(&statement, NULL, NULL) > 0;
+}
+
 /* Drop what is stored of them. */
 static void
 drop_stored(void *arg)
@@ -567,6 +475,8 @@ end_watches(void *arg)
 		(void) cs_try(drop_stored, &dropped, CS_LOCK_TIMEOUT, NULL);
 		cs_invalidation_send(CS_DEFINITIONS);
 	}
+	else if (drops_related())
+		cs_invalidation_send(CS_DEFINITIONS);
 	cs_sql_leave(&scope);
 }
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * dirty_set.c
- *		The keys of watched rows that a transaction changes.
+ *		The keys of watched and related rows that a transaction changes.
  *
  * They are collected in memory.  Before the transaction commits or is prepared
  * they are written to contactsync.queue, many keys to a row.
@@ -37,6 +37,7 @@ typedef struct CsDirtyKey
 {
 	int			endpoint;
 	int			watch;
+	int			related;		/* table that the row is of; 0: the source */
 	uint32		hash;
 	bool		written;		/* to the queue */
 	text	   *key;
@@ -111,7 +112,7 @@ dirty_equal(int a, int b)
 	CsDirtyKey *x = &dirty.keys[a];
 	CsDirtyKey *y = &dirty.keys[b];
 
-	return x->watch == y->watch && x->endpoint == y->endpoint &&
+	return x->watch == y->watch && x->endpoint == y->endpoint && x->related == y->related &&
 		VARSIZE(x->key) == VARSIZE(y->key) &&
 		memcmp(VARDATA(x->key), VARDATA(y->key), VARSIZE(x->key) - VARHDRSZ) == 0;
 }
@@ -179,15 +180,20 @@ drop_keys(int start)
 	dirty.nkeys = start;
 }
 
-/* Write those of the keys from "start" on that are of the same lane as the first,
- * mark them as written by their watch, and return how many they are. */
+static bool
+same_table(const CsDirtyKey *a, const CsDirtyKey *b)
+{
+	return a->watch == b->watch && a->endpoint == b->endpoint && a->related == b->related;
+}
+
+/* Write those of the keys from "start" on that are of the same lane and table as the
+ * first, mark them as written by their watch, and return how many they are. */
 static int
 write_lane(CsQueueWriter *writer, int start, Datum *elements)
 {
-	CsDirtyKey *first = &dirty.keys[start];
-	int			endpoint = first->endpoint;
-	int			watch = first->watch;
-	bool		wanted = !cs_watch_store_is_dropped(watch);
+	const CsDirtyKey first = dirty.keys[start];
+	CsQueueEntry entry = {.endpoint = first.endpoint,.watch = first.watch,.related = first.related};
+	bool		wanted = !cs_watch_store_is_dropped(first.watch);
 	int			written = 0;
 	int			n = 0;
 	Size		size = 0;
@@ -197,19 +203,19 @@ write_lane(CsQueueWriter *writer, int start, Datum *elements)
 		CsDirtyKey *key = i < dirty.nkeys ? &dirty.keys[i] : NULL;
 		Size		key_size;
 
-		if (key && (key->written || key->watch != watch || key->endpoint != endpoint))
+		if (key && (key->written || !same_table(key, &first)))
 			continue;
 		key_size = key ? INTALIGN(VARSIZE(key->key)) : 0;
 		if (n > 0 && (key == NULL || size + key_size > CS_QUEUE_ROW_BYTES))
 		{
-			ArrayType  *array = construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
-
+			entry.n = n;
+			entry.keys = construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
 			if (wanted)
 			{
-				cs_queue_write(writer, endpoint, watch, n, array, NULL, CS_QUEUE_CHANGE);
-				cs_wakeup_for_endpoint_at_commit(endpoint);
+				cs_queue_write_row(writer, &entry);
+				cs_wakeup_for_endpoint_at_commit(entry.endpoint);
 			}
-			pfree(array);
+			pfree(entry.keys);
 			n = 0;
 			size = 0;
 		}
@@ -258,7 +264,7 @@ write_keys(int start)
 
 /* Add the key of a row.  When there are many, write them to the queue early. */
 void
-cs_dirty_set_add(int endpoint, int watch, int ncolumns, CsKeyColumn *columns,
+cs_dirty_set_add(int endpoint, int watch, int related, int ncolumns, CsKeyColumn *columns,
 				 TupleTableSlot *slot)
 {
 	CsDirtyKey *key;
@@ -276,12 +282,13 @@ cs_dirty_set_add(int endpoint, int watch, int ncolumns, CsKeyColumn *columns,
 	key = &dirty.keys[dirty.nkeys];
 	key->endpoint = endpoint;
 	key->watch = watch;
+	key->related = related;
 	key->written = false;
 	key->key = cs_row_key_make(dirty.key_context, ncolumns, columns, slot);
 	if (key->key == NULL)
 		return;
 	key->hash = hash_bytes((unsigned char *) VARDATA(key->key),
-						   VARSIZE(key->key) - VARHDRSZ) ^ watch;
+						   VARSIZE(key->key) - VARHDRSZ) ^ watch ^ (related << 16);
 	dirtyset_insert_hash(dirty.set, dirty.nkeys, key->hash, &found);
 	if (found)
 	{
@@ -317,11 +324,13 @@ find_marker(Oid tgoid)
 
 /*
  * Queue a marker that has the worker look at every contact that is stored of the
- * watch.  One for a trigger is enough, but a subtransaction may be rolled back.
+ * watch, or at every row that refers to the related table.  One for a trigger is
+ * enough, but a subtransaction may be rolled back.
  */
 void
-cs_dirty_set_mark(int endpoint, int watch, Oid tgoid)
+cs_dirty_set_mark(int endpoint, int watch, int related, Oid tgoid)
 {
+	CsQueueEntry entry = {.endpoint = endpoint,.watch = watch,.related = related};
 	CsMarker   *marker;
 	CsQueueWriter *writer;
 
@@ -334,7 +343,7 @@ cs_dirty_set_mark(int endpoint, int watch, Oid tgoid)
 	writer = cs_queue_begin_write(&dirty.rows_written);
 	if (writer == NULL)
 		return;
-	cs_queue_write(writer, endpoint, watch, 0, NULL, NULL, CS_QUEUE_CHANGE);
+	cs_queue_write_row(writer, &entry);
 	cs_queue_end_write(writer);
 	cs_wakeup_for_endpoint_at_commit(endpoint);
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * dirty_set.h
- *		The keys of watched rows that a transaction changes.
+ *		The keys of watched and related rows that a transaction changes.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,8 +15,10 @@
 #include "store/row_key.h"
 
 extern void cs_dirty_set_init(void);
-extern void cs_dirty_set_add(int endpoint, int watch, int ncolumns, CsKeyColumn *columns,
+
+/* "related": rows of that related table have changed; 0: of the source. */
+extern void cs_dirty_set_add(int endpoint, int watch, int related, int ncolumns, CsKeyColumn *columns,
 							 TupleTableSlot *slot);
-extern void cs_dirty_set_mark(int endpoint, int watch, Oid tgoid);
+extern void cs_dirty_set_mark(int endpoint, int watch, int related, Oid tgoid);
 
 #endif							/* CS_CAPTURE_DIRTY_SET_H */

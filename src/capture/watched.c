@@ -5,8 +5,9 @@
  *
  * Most commands concern none, whoever runs them, so this is to cost next to
  * nothing, however many watches there are: it looks up the tables that the command
- * names, and those that they inherit from or that inherit from them, by an index on
- * contactsync.watch, without SQL.  What is not certain counts as watched.
+ * names, and those that they inherit from or that inherit from them, by indexes on
+ * contactsync.watch and contactsync.related, without SQL.  What is not certain counts
+ * as watched.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,11 +39,18 @@
 #define DROPPED_OBJID		2
 #define DROPPED_OBJSUBID	3
 
-/* Open the table of watches by source, unless there is none or somebody has locked it. */
-static bool
-open_watches(CsKeyedTable *watches)
+/* The tables of watches and of related tables, by relation. */
+typedef struct CsWatchedTables
 {
-	static const char *const names[] = {"watch", "watch_source_endpoint_key"};
+	CsKeyedTable watches;
+	CsKeyedTable related;
+} CsWatchedTables;
+
+/* Open them, unless there are none or somebody has locked one. */
+static bool
+open_watches(CsWatchedTables *tables)
+{
+	static const char *const names[] = {"watch", "watch_source_endpoint_key", "related", "related_relation"};
 	Oid			schema = get_namespace_oid(CS_SCHEMA, true);
 
 	if (!OidIsValid(schema))
@@ -54,27 +62,36 @@ open_watches(CsKeyedTable *watches)
 		if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
 			return false;
 	}
-	cs_keyed_table_open(watches, names[0], names[1], 1, AccessShareLock);
+	cs_keyed_table_open(&tables->watches, names[0], names[1], 1, AccessShareLock);
+	cs_keyed_table_open(&tables->related, names[2], names[3], 1, AccessShareLock);
 	return true;
+}
+
+static void
+close_watches(CsWatchedTables *tables)
+{
+	cs_keyed_table_close(&tables->related);
+	cs_keyed_table_close(&tables->watches);
 }
 
 /* Is there any watch? */
 static bool
-has_watches(CsKeyedTable *watches)
+has_watches(CsWatchedTables *tables)
 {
 	ScanKeyData key;
 
 	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_OIDGE, ObjectIdGetDatum(InvalidOid));
-	return cs_keyed_table_find(watches, &key);
+	return cs_keyed_table_find(&tables->watches, &key);
 }
 
+/* Is it a source, or a related table? */
 static bool
-is_source(CsKeyedTable *watches, Oid relid)
+is_watched(CsWatchedTables *tables, Oid relid)
 {
 	ScanKeyData key;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-	return cs_keyed_table_find(watches, &key);
+	return cs_keyed_table_find(&tables->watches, &key) || cs_keyed_table_find(&tables->related, &key);
 }
 
 /* Append the tables that a table inherits from directly, unless they are there. */
@@ -95,21 +112,21 @@ add_parents(List *relids, Oid relid)
 	return relids;
 }
 
-/* Is a table, one that it inherits from, or one that inherits from it, a source? */
+/* Is a table, one that it inherits from, or one that inherits from it, watched? */
 static bool
-is_in_watched_tree(CsKeyedTable *watches, Oid relid)
+is_in_watched_tree(CsWatchedTables *watches, Oid relid)
 {
 	List	   *relids = list_make1_oid(relid);
 
 	for (int i = 0; i < list_length(relids); i++)
 	{
-		if (is_source(watches, list_nth_oid(relids, i)))
+		if (is_watched(watches, list_nth_oid(relids, i)))
 			return true;
 		relids = add_parents(relids, list_nth_oid(relids, i));
 	}
 	relids = find_all_inheritors(relid, NoLock, NULL);
 	for (int i = 1; i < list_length(relids); i++)
-		if (is_source(watches, list_nth_oid(relids, i)))
+		if (is_watched(watches, list_nth_oid(relids, i)))
 			return true;
 	return false;
 }
@@ -134,7 +151,7 @@ tables_of_command(const Node *parsetree)
 
 /* Does the command concern a watch, of which there are some? */
 static bool
-names_watched(CsKeyedTable *watches, const Node *parsetree)
+names_watched(CsWatchedTables *watches, const Node *parsetree)
 {
 	List	   *tables = tables_of_command(parsetree);
 	ListCell   *lc;
@@ -161,7 +178,7 @@ makes_new_table(const Node *parsetree)
 bool
 cs_watched_by_command(const Node *parsetree)
 {
-	CsKeyedTable watches;
+	CsWatchedTables watches;
 	bool		watched;
 
 	if (makes_new_table(parsetree))
@@ -169,7 +186,7 @@ cs_watched_by_command(const Node *parsetree)
 	if (!open_watches(&watches))
 		return true;
 	watched = has_watches(&watches) && names_watched(&watches, parsetree);
-	cs_keyed_table_close(&watches);
+	close_watches(&watches);
 	return watched;
 }
 
@@ -190,9 +207,9 @@ read_dropped(TupleTableSlot **slot)
 	return result.setResult;
 }
 
-/* Is one of the dropped objects a source, or a server? */
+/* Is one of the dropped objects a source, a related table, or a server? */
 static bool
-drops_watched(CsKeyedTable *watches)
+drops_watched(CsWatchedTables *watches)
 {
 	TupleTableSlot *slot;
 	Tuplestorestate *dropped = read_dropped(&slot);
@@ -208,7 +225,7 @@ drops_watched(CsKeyedTable *watches)
 			watched = true;
 		else if (classid == RelationRelationId &&
 				 DatumGetInt32(slot_getattr(slot, DROPPED_OBJSUBID, &isnull)) == 0)
-			watched = is_source(watches, objid);
+			watched = is_watched(watches, objid);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	tuplestore_end(dropped);
@@ -218,12 +235,12 @@ drops_watched(CsKeyedTable *watches)
 bool
 cs_watched_by_drop(void)
 {
-	CsKeyedTable watches;
+	CsWatchedTables watches;
 	bool		watched;
 
 	if (!open_watches(&watches))
 		return true;
 	watched = drops_watched(&watches);
-	cs_keyed_table_close(&watches);
+	close_watches(&watches);
 	return watched;
 }

@@ -68,7 +68,7 @@ follow_tables(int endpoint)
 		CsWatch    *watch = lfirst(lc);
 
 		if (watch->endpoint == endpoint)
-			cs_table_trigger_follow(watch, list_make1_oid(watch->source));
+			cs_table_trigger_follow(watch, InvalidOid);
 	}
 }
 

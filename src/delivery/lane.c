@@ -20,6 +20,7 @@
 #include "delivery/change_lock.h"
 #include "delivery/departed.h"
 #include "delivery/lane.h"
+#include "delivery/related_change.h"
 #include "store/queue.h"
 #include "store/source_row.h"
 
@@ -143,6 +144,13 @@ begin_again(CsLane *lane)
 	lane->cursor.nstragglers = 0;
 }
 
+/* How many more changes are read. */
+static int
+room_of(const CsLane *lane)
+{
+	return cs_change_room(&lane->changes, lane->needed) - cs_related_change_weight(lane->related);
+}
+
 /*
  * Read the queue until the window is full.  Needs what cs_queue_read() needs, in
  * a transaction that may write.
@@ -150,7 +158,7 @@ begin_again(CsLane *lane)
 void
 cs_lane_load(CsLane *lane)
 {
-	int			room = cs_change_room(&lane->changes, lane->needed);
+	int			room = room_of(lane);
 	CsQueueRow *rows;
 	CsQueuePosition *markers;
 	int			nmarkers = 0;
@@ -164,13 +172,15 @@ cs_lane_load(CsLane *lane)
 	markers = palloc((n + 1) * sizeof(CsQueuePosition));
 	for (int i = 0; i < n; i++)
 	{
-		if (rows[i].nkeys == 0 && rows[i].contact == NULL)
+		if (rows[i].related != 0)
+			cs_related_change_add(&lane->related, lane->context, &rows[i]);
+		else if (rows[i].nkeys == 0 && rows[i].contact == NULL)
 			markers[nmarkers++] = rows[i].position;
 		else
 			add_row(lane, &rows[i]);
 	}
 	expand_markers(lane, nmarkers, markers);
-	if (lane->exhausted)
+	if (lane->exhausted && lane->related == NIL)
 		cs_departed_queue_is_read(&lane->departed, &lane->changes);
 }
 
@@ -192,7 +202,7 @@ cs_lane_ready_at(const CsLane *lane, double now)
 	if (lane->paused || lane->guard.closed)
 		return DBL_MAX;
 	at = cs_change_ready_at(&lane->changes);
-	if (at == 0 || (!lane->exhausted && cs_change_room(&lane->changes, lane->needed) > 0))
+	if (at == 0 || (!lane->exhausted && room_of(lane) > 0))
 		at = now;
 	if (at == DBL_MAX)
 		return at;
@@ -204,7 +214,7 @@ cs_lane_ready_at(const CsLane *lane, double now)
 bool
 cs_lane_is_empty(const CsLane *lane)
 {
-	return lane->changes.nchanges == 0 && lane->exhausted && !lane->has_set_aside;
+	return lane->changes.nchanges == 0 && lane->related == NIL && lane->exhausted && !lane->has_set_aside;
 }
 
 /*

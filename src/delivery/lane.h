@@ -37,6 +37,8 @@ typedef struct CsLane
 	uint64		unconfirmed_below;	/* rows of earlier transactions may have
 									 * been sent before a crash */
 	CsChangeSet changes;
+	List	   *related;		/* of CsRelatedChange: related tables; the
+								 * rows that use them are yet to be found */
 	int			needed;			/* changes that the bulk guard has to see */
 
 	double		not_before;		/* nothing is read before */

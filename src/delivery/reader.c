@@ -24,6 +24,7 @@
 #include "delivery/change_lock.h"
 #include "delivery/decide.h"
 #include "delivery/reader.h"
+#include "delivery/related.h"
 #include "delivery/removal.h"
 #include "provider/provider.h"
 #include "store/row_state.h"
@@ -428,6 +429,8 @@ load_lane(CsLane *lane, double now)
 	cs_lane_load(lane);
 	cs_sql_leave(&scope);
 	MemoryContextSwitchTo(context);
+	if (lane->related != NIL)
+		cs_related_resolve_small(lane, now);
 	if (cs_guard_check(&lane->guard, lane->account->endpoint, lane->changes.counted,
 					   lane->changes.newly_counted, now))
 		cs_change_forget_recent(&lane->changes);

@@ -59,7 +59,8 @@ is_running(const CsLane *lane)
 
 /*
  * Begin to wait for all that is queued now.  Return false if the queue of a lane
- * cannot be read to its end, for there is too much of it.
+ * cannot be read to its end, for there is too much of it, or rows are yet to be found
+ * that use what has changed in a related table.
  */
 static bool
 set_barriers(CsAccount *account)
@@ -74,7 +75,7 @@ set_barriers(CsAccount *account)
 			continue;
 		lane->exhausted = false;
 		cs_lane_load(lane);
-		if (!lane->exhausted)
+		if (!lane->exhausted || lane->related != NIL)
 			return false;
 		lane->barrier = lane->changes.last_sequence;
 	}

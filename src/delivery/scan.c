@@ -6,7 +6,9 @@
  * A scan walks the source page by page (scan_page.c).  Live changes come first:
  * a scan is asked for keys only when nothing else of its account can be sent and
  * the provider would take more, and for no more than can be sent at once.  So a
- * change that is made meanwhile waits behind few, however large the table is.
+ * change that is made meanwhile waits behind few, however large the table is.  So it
+ * is with rows that use a changed row of a related table (related.c), if they are many;
+ * these come before scans.
  *
  * Everything in memory can be made again from contactsync.scan (scan_store.c).
  *
@@ -23,6 +25,7 @@
 #include "base/sql.h"
 #include "base/text.h"
 #include "base/try.h"
+#include "delivery/related.h"
 #include "delivery/scan.h"
 #include "delivery/scan_page.h"
 #include "store/source_page.h"
@@ -186,7 +189,7 @@ scan_ready_at(const CsScan *scan, double now)
 	return at;
 }
 
-/* DBL_MAX: the lane has no scan that could go on. */
+/* DBL_MAX: the lane has neither a scan nor a related change that could go on. */
 static double
 lane_ready_at(const CsLane *lane, double now)
 {
@@ -195,6 +198,7 @@ lane_ready_at(const CsLane *lane, double now)
 
 	if (lane->paused || lane->guard.closed)
 		return DBL_MAX;
+	at = cs_related_ready_at(lane, now);
 	foreach(lc, lane->scans)
 		at = Min(at, scan_ready_at(lfirst(lc), now));
 	if (lane->reconcile_at > 0 && !cs_scan_is_walking(lane))
@@ -383,6 +387,8 @@ run_lane(CsLane *lane, int room, double now)
 	ListCell   *lc;
 	int			queued;
 
+	if (cs_related_ready_at(lane, now) <= now)
+		return cs_related_resolve(lane, room, now);
 	begin_if_due(lane, now);
 	foreach(lc, lane->scans)
 	{

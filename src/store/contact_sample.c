@@ -36,7 +36,7 @@ cs_contact_sample_read(int endpoint, int limit, int *n)
 {
 	static CsStatement statement = {
 		"SELECT s.watch, s.key, EXISTS (SELECT FROM contactsync.queue q WHERE q.endpoint = $1"
-		" AND q.watch = s.watch AND (s.key = ANY (q.keys) OR q.keys IS NULL))"
+		" AND q.watch = s.watch AND (s.key = ANY (q.keys) OR q.keys IS NULL OR q.related IS NOT NULL))"
 		" FROM (SELECT c.watch, c.key FROM contactsync.contact c JOIN contactsync.watch w"
 		" ON w.id = c.watch WHERE c.endpoint = $1"
 		" AND c.action = 'u' AND c.digest IS NOT NULL ORDER BY random() LIMIT $2) s",

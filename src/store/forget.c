@@ -200,7 +200,7 @@ forget(const Datum *args, Oid roleid, bool suppression, int64 *rows)
 	};
 	static CsStatement keys = {
 		"WITH gone AS (SELECT q.ctid AS place, array_agg(p.key) AS keys FROM contactsync.queue q JOIN " ROWS
-		" ON q.endpoint = p.endpoint AND q.watch = p.watch AND p.watch <> 0 AND p.fate <> 'other' AND q.keys @> ARRAY[p.key]"
+		" ON q.endpoint = p.endpoint AND q.watch = p.watch AND p.watch <> 0 AND p.fate <> 'other' AND q.related IS NULL AND q.keys @> ARRAY[p.key]"
 		" WHERE pg_visible_in_snapshot(q.xact, $9::pg_snapshot) OR q.xact = pg_current_xact_id_if_assigned() GROUP BY q.ctid),"
 		" deleted AS (DELETE FROM contactsync.queue q USING gone WHERE q.ctid = gone.place AND gone.keys @> q.keys"
 		" RETURNING q.n), updated AS (UPDATE contactsync.queue q SET keys = left_over.keys, n = cardinality(left_over.keys)"
@@ -426,7 +426,7 @@ cs_forget_notes(void)
 	/* a row that was queued since, or is somebody else now, is sent */
 	static CsStatement statement = {
 		"SELECT f.endpoint, f.watch, f.key FROM contactsync.forgotten f WHERE f.watch = 0 OR NOT EXISTS (SELECT FROM"
-		" contactsync.queue q WHERE q.endpoint = f.endpoint AND q.watch = f.watch AND q.keys @> ARRAY[f.key])"
+		" contactsync.queue q WHERE q.endpoint = f.endpoint AND q.watch = f.watch AND q.related IS NULL AND q.keys @> ARRAY[f.key])"
 	};
 	MemoryContext context = CurrentMemoryContext;
 	List	   *notes = NIL;
@@ -480,7 +480,7 @@ cs_forget_list(const char *email, Oid roleid)
 		" k AS MATERIALIZED (" CONTACTS_OF_PERSON "),"
 		" mine AS MATERIALIZED (SELECT id FROM contactsync.endpoint WHERE pg_has_role($2, role, 'USAGE')),"
 		" event AS (SELECT q.queued_at AS at, q.endpoint, q.watch, p.key, 'queued' AS event, NULL::jsonb AS detail"
-		" FROM p JOIN contactsync.queue q ON q.endpoint = p.endpoint AND q.watch = p.watch AND q.keys @> ARRAY[p.key]"
+		" FROM p JOIN contactsync.queue q ON q.endpoint = p.endpoint AND q.watch = p.watch AND q.related IS NULL AND q.keys @> ARRAY[p.key]"
 		" UNION ALL SELECT q.queued_at, q.endpoint, 0, NULL, 'queued', q.contact FROM mine JOIN contactsync.queue q"
 		" ON q.endpoint = mine.id AND q.watch = 0 WHERE lower(btrim(q.contact ->> 'email')) = $1"
 		" UNION ALL SELECT c.synced_at, c.endpoint, COALESCE(s.watch, c.watch), COALESCE(s.key, c.key),"

@@ -56,6 +56,8 @@ enum
 	QUEUE_KEYS,
 	QUEUE_CONTACT,
 	QUEUE_ORIGIN,
+	QUEUE_RELATED,
+	QUEUE_CURSOR,
 	QUEUE_COLUMNS
 };
 
@@ -133,33 +135,48 @@ make_id(CsQueueWriter *writer, int watch)
 	return watch == 0 ? id : PG_INT64_MIN + id;
 }
 
-/* Add a row: n keys, or a contact, or neither.  Return its id. */
+/* Add a row, and return its id. */
 int64
-cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
-			   ArrayType *keys, Jsonb *contact, char origin)
+cs_queue_write_row(CsQueueWriter *writer, const CsQueueEntry *entry)
 {
 	Datum		values[QUEUE_COLUMNS];
 	bool		nulls[QUEUE_COLUMNS] = {0};
 	HeapTuple	tuple;
-	int64		id = make_id(writer, watch);
+	int64		id = make_id(writer, entry->watch);
+	TimestampTz queued_at = entry->queued_at ? entry->queued_at : GetCurrentTimestamp();
 
-	values[QUEUE_ENDPOINT] = Int32GetDatum(endpoint);
-	values[QUEUE_WATCH] = Int32GetDatum(watch);
-	values[QUEUE_XACT] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	values[QUEUE_ENDPOINT] = Int32GetDatum(entry->endpoint);
+	values[QUEUE_WATCH] = Int32GetDatum(entry->watch);
+	values[QUEUE_XACT] = entry->xact ? UInt64GetDatum(entry->xact) :
+		FullTransactionIdGetDatum(GetTopFullTransactionId());
 	values[QUEUE_ID] = Int64GetDatum(id);
-	values[QUEUE_QUEUED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[QUEUE_N] = Int32GetDatum(n);
-	values[QUEUE_KEYS] = PointerGetDatum(keys);
-	nulls[QUEUE_KEYS] = keys == NULL;
-	values[QUEUE_CONTACT] = PointerGetDatum(contact);
-	nulls[QUEUE_CONTACT] = contact == NULL;
-	values[QUEUE_ORIGIN] = CharGetDatum(origin);
-	nulls[QUEUE_ORIGIN] = origin == CS_QUEUE_CHANGE;
+	values[QUEUE_QUEUED_AT] = TimestampTzGetDatum(queued_at);
+	values[QUEUE_N] = Int32GetDatum(entry->n);
+	values[QUEUE_KEYS] = PointerGetDatum(entry->keys);
+	nulls[QUEUE_KEYS] = entry->keys == NULL;
+	values[QUEUE_CONTACT] = PointerGetDatum(entry->contact);
+	nulls[QUEUE_CONTACT] = entry->contact == NULL;
+	values[QUEUE_ORIGIN] = CharGetDatum(entry->origin);
+	nulls[QUEUE_ORIGIN] = entry->origin == CS_QUEUE_CHANGE;
+	values[QUEUE_RELATED] = Int32GetDatum(entry->related);
+	nulls[QUEUE_RELATED] = entry->related == 0;
+	values[QUEUE_CURSOR] = entry->cursor ? CStringGetTextDatum(entry->cursor) : (Datum) 0;
+	nulls[QUEUE_CURSOR] = entry->cursor == NULL;
 
 	tuple = heap_form_tuple(RelationGetDescr(writer->rel), values, nulls);
 	CatalogTupleInsertWithInfo(writer->rel, tuple, writer->indexes);
 	heap_freetuple(tuple);
 	return id;
+}
+
+/* Add a row of the current transaction: n keys, or a contact, or neither.  Return its id. */
+int64
+cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
+			   ArrayType *keys, Jsonb *contact, char origin)
+{
+	CsQueueEntry entry = {.endpoint = endpoint,.watch = watch,.n = n,.keys = keys,.contact = contact,.origin = origin};
+
+	return cs_queue_write_row(writer, &entry);
 }
 
 /* Close the queue; the lock is kept to the end of the transaction. */
@@ -241,6 +258,9 @@ collect_rows(CsQueueBatch *batch)
 		row->contact = isnull ? NULL : DatumGetJsonbPCopy(datum);
 		datum = SPI_getbinval(tuple, desc, 6, &isnull);
 		row->origin = isnull ? CS_QUEUE_CHANGE : DatumGetChar(datum);
+		datum = SPI_getbinval(tuple, desc, 7, &isnull);
+		row->related = isnull ? 0 : DatumGetInt32(datum);
+		row->cursor = SPI_getvalue(tuple, desc, 8);
 		batch->nkeys += Max(row->nkeys, 1);
 	}
 	MemoryContextSwitchTo(old);
@@ -252,7 +272,7 @@ read_range(CsQueueBatch *batch, int endpoint, int watch, CsQueuePosition after, 
 		   int limit)
 {
 	static CsStatement statement = {
-		"SELECT xact, id, queued_at, keys, contact, origin FROM contactsync.queue"
+		"SELECT xact, id, queued_at, keys, contact, origin, related, cursor FROM contactsync.queue"
 		" WHERE endpoint = $1 AND watch = $2 AND (xact, id) > ($3, $4) AND xact < $5"
 		" ORDER BY xact, id LIMIT $6",
 		6, {INT4OID, INT4OID, XID8OID, INT8OID, XID8OID, INT4OID}

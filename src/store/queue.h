@@ -33,10 +33,27 @@
  */
 typedef struct CsQueueWriter CsQueueWriter;
 
+/* A row to be written. */
+typedef struct CsQueueEntry
+{
+	int			endpoint;
+	int			watch;
+	uint64		xact;			/* 0: the current transaction */
+	TimestampTz queued_at;		/* 0: now */
+	int			n;
+	ArrayType  *keys;			/* or NULL */
+	Jsonb	   *contact;		/* or NULL */
+	char		origin;			/* CS_QUEUE_... */
+	int			related;		/* the keys are of that related table; 0: of
+								 * the source */
+	const char *cursor;			/* of a related change, or NULL */
+} CsQueueEntry;
+
 extern void cs_queue_prepare_write(void);
 extern CsQueueWriter *cs_queue_begin_write(int64 *counter);
 extern int64 cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
 							ArrayType *keys, Jsonb *contact, char origin);
+extern int64 cs_queue_write_row(CsQueueWriter *writer, const CsQueueEntry *entry);
 extern void cs_queue_end_write(CsQueueWriter *writer);
 
 /* Reading, by the process that owns the queue. */
@@ -77,6 +94,10 @@ typedef struct CsQueueRow
 	char		origin;			/* CS_QUEUE_... */
 	Jsonb	   *contact;		/* or NULL; with keys: send those whatever is
 								 * known of them */
+	int			related;		/* the keys, or with none all rows, are of
+								 * that related table; 0: of the source */
+	char	   *cursor;			/* key of the last row that was found to use
+								 * them, or NULL */
 } CsQueueRow;
 
 extern void cs_queue_adopt(void);

@@ -34,6 +34,7 @@
 #include "base/settings.h"
 #include "base/sql.h"
 #include "base/try.h"
+#include "store/reads.h"
 #include "store/source.h"
 #include "store/trust.h"
 
@@ -349,6 +350,8 @@ cs_source_check_expression(const CsWatch *watch, const char *expression, const c
 					 errhint("A subquery can.")));
 		type = TupleDescAttr(plan->resultDesc, 0)->atttypid;
 		collect_columns((Node *) query, &walk);
+		if (watch->reads)
+			cs_reads_add(watch->reads, plan->query_list);
 		if (walk.locks)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -21,6 +21,7 @@
 #include "base/sql.h"
 #include "base/text.h"
 #include "http/json.h"
+#include "store/related_source.h"
 #include "store/row_key.h"
 #include "store/source.h"
 #include "store/source_row.h"
@@ -260,6 +261,7 @@ cs_source_row_open(const CsWatch *watch)
 	cs_source_enter(watch, &scope);
 	cs_trust_check_tree(watch->source, scope.reader);
 	cs_trust_check_types(watch);
+	cs_related_source_check(watch);
 	read_columns(source);
 	for (int i = 0; i < watch->nkeys; i++)
 		types[i] = TEXTARRAYOID;

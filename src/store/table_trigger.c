@@ -3,14 +3,15 @@
  * table_trigger.c
  *		The triggers of a watch.
  *
- * There are two: one for rows and one for TRUNCATE.  The server clones a row trigger
+ * There are two, one for rows and one for TRUNCATE, on its source, unless that is polled,
+ * and two for each of its related tables.  The server clones a row trigger
  * to the partitions of its table, present and future, but neither a trigger on
  * TRUNCATE, nor any to tables that inherit otherwise.  Those get theirs here, also if
  * they are created after the watch.
  *
  * Other roles own tables, create triggers of any name and with any arguments, and
- * lock what is theirs.  So only the tables of the watch's own tree are touched: its
- * source and what inherits from that.  Temporary tables are not part of it, since
+ * lock what is theirs.  So only the tables of the watch's own trees are touched: its
+ * source, its related tables, and what inherits from these.  Temporary tables are not part of it, since
  * nobody but their session can read them.  A trigger elsewhere does nothing, and
  * whether it is dropped does not matter.
  *
@@ -33,66 +34,7 @@
 #include "base/try.h"
 #include "store/table_trigger.h"
 #include "store/trigger_catalog.h"
-
-/*
- * The tree of a watch
- */
-
-/* What matters here of a relation. */
-typedef struct CsTable
-{
-	Oid			relid;
-	Oid			owner;
-	bool		is_partition;
-} CsTable;
-
-/* Fill "table"; return false unless it exists and can have triggers of ours. */
-static bool
-read_table(Oid relid, CsTable *table)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Form_pg_class form;
-	bool		result;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	form = (Form_pg_class) GETSTRUCT(tuple);
-	table->relid = relid;
-	table->owner = form->relowner;
-	table->is_partition = form->relispartition;
-	result = (form->relkind == RELKIND_RELATION || form->relkind == RELKIND_PARTITIONED_TABLE) &&
-		form->relpersistence != RELPERSISTENCE_TEMP;
-	ReleaseSysCache(tuple);
-	return result;
-}
-
-/* Return the OIDs of a table and of all tables that inherit from it, itself first. */
-static List *
-tree_of(Oid relid)
-{
-	List	   *all = find_all_inheritors(relid, NoLock, NULL);
-	List	   *tables = NIL;
-	CsTable		table;
-	ListCell   *lc;
-
-	foreach(lc, all)
-		if (read_table(lfirst_oid(lc), &table))
-		tables = lappend_oid(tables, lfirst_oid(lc));
-	return tables;
-}
-
-/* Return the triggers of a watch on all tables of its tree. */
-static List *
-triggers_of(const CsWatch *watch)
-{
-	List	   *tables = tree_of(watch->source);
-	List	   *triggers = NIL;
-	ListCell   *lc;
-
-	foreach(lc, tables)
-		triggers = list_concat(triggers, cs_trigger_catalog_of_table(lfirst_oid(lc), watch->endpoint, watch->id));
-	return triggers;
-}
+#include "store/trigger_set.h"
 
 /*
  * Lock a table, and all tables that inherit from it, against writes: after that, all
@@ -106,102 +48,9 @@ cs_table_trigger_lock(Oid source)
 
 	/* after that, no table begins to inherit from it */
 	LockRelationOid(source, ShareRowExclusiveLock);
-	tables = tree_of(source);
+	tables = cs_trigger_set_tree(source);
 	foreach(lc, tables)
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
-}
-
-/*
- * Arguments
- */
-
-/* Return the arguments that name the watch and its key. */
-static List *
-key_arguments(const CsWatch *watch)
-{
-	List	   *args = list_make3(psprintf("%d", watch->endpoint), psprintf("%d", watch->id),
-								  psprintf("%d", watch->nkeys));
-
-	for (int i = 0; i < watch->nkeys; i++)
-		args = lappend(args, watch->keys[i]);
-	return args;
-}
-
-/* Return the arguments of a trigger as capture.c reads them: of char *, palloc'd. */
-static List *
-trigger_arguments(const CsWatch *watch)
-{
-	List	   *args = key_arguments(watch);
-	int			column = -1;
-
-	/* a whole row or a system column means all columns: name none */
-	while ((column = bms_next_member(watch->used, column)) >= 0)
-		if (column + FirstLowInvalidHeapAttributeNumber <= 0)
-			return args;
-	column = -1;
-	while ((column = bms_next_member(watch->used, column)) >= 0)
-		args = lappend(args, get_attname(watch->source, column + FirstLowInvalidHeapAttributeNumber, false));
-	return args;
-}
-
-static bool
-has_argument(List *args, const char *name)
-{
-	ListCell   *lc;
-
-	foreach(lc, args)
-		if (strcmp(lfirst(lc), name) == 0)
-		return true;
-	return false;
-}
-
-static bool
-same_arguments(List *a, List *b)
-{
-	ListCell   *lc;
-	ListCell   *other;
-
-	if (list_length(a) != list_length(b))
-		return false;
-	forboth(lc, a, other, b)
-		if (strcmp(lfirst(lc), lfirst(other)) != 0)
-		return false;
-	return true;
-}
-
-/*
- * Return the arguments that the triggers of a stored watch have, by those on its
- * source; NIL if there are none.  Whoever may create triggers there may have added
- * some, so triggers whose key is not the watch's do not count, and of the others a
- * column counts that any of them uses.
- */
-static List *
-stored_arguments(const CsWatch *watch, bool *always)
-{
-	List	   *triggers = cs_trigger_catalog_of_table(watch->source, watch->endpoint, watch->id);
-	List	   *key = key_arguments(watch);
-	List	   *used = NIL;
-	bool		all_columns = false;
-	bool		found = false;
-	ListCell   *lc;
-
-	*always = false;
-	foreach(lc, triggers)
-	{
-		CsOwnTrigger *trigger = lfirst(lc);
-		List	   *args = trigger->args;
-
-		if (trigger->on_truncate || list_length(args) < list_length(key) ||
-			!same_arguments(list_truncate(list_copy(args), list_length(key)), key))
-			continue;
-		found = true;
-		*always |= trigger->enabled == TRIGGER_FIRES_ALWAYS;
-		all_columns |= list_length(args) == list_length(key);
-		for (int i = list_length(key); i < list_length(args); i++)
-			if (!has_argument(used, list_nth(args, i)))
-				used = lappend(used, list_nth(args, i));
-	}
-	return !found ? NIL : all_columns ? key : list_concat(key, used);
 }
 
 /*
@@ -229,19 +78,33 @@ free_name(Oid relid, int watch, const char *suffix)
 }
 
 static void
-create_row_trigger(const CsTable *table, int watch, List *args)
+create_row_trigger(const CsTable *table, const CsTriggerSet *set, List *args)
 {
-	cs_sql_execute_command("CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %R"
-						   " FOR EACH ROW EXECUTE FUNCTION contactsync.capture(%A)",
-						   free_name(table->relid, watch, ""), table->relid, args);
+	const char *name = free_name(table->relid, set->watch, set->related ? "_related" : "");
+
+	if (set->related)
+		cs_sql_execute_command("CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %R"
+							   " FOR EACH ROW EXECUTE FUNCTION contactsync.capture_related(%A)",
+							   name, table->relid, args);
+	else
+		cs_sql_execute_command("CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %R"
+							   " FOR EACH ROW EXECUTE FUNCTION contactsync.capture(%A)",
+							   name, table->relid, args);
 }
 
 static void
-create_truncate_trigger(const CsTable *table, int watch, List *args)
+create_truncate_trigger(const CsTable *table, const CsTriggerSet *set, List *args)
 {
-	cs_sql_execute_command("CREATE TRIGGER %I AFTER TRUNCATE ON %R"
-						   " FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture(%A)",
-						   free_name(table->relid, watch, "_truncate"), table->relid, args);
+	const char *name = free_name(table->relid, set->watch, set->related ? "_related_truncate" : "_truncate");
+
+	if (set->related)
+		cs_sql_execute_command("CREATE TRIGGER %I AFTER TRUNCATE ON %R"
+							   " FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture_related(%A)",
+							   name, table->relid, args);
+	else
+		cs_sql_execute_command("CREATE TRIGGER %I AFTER TRUNCATE ON %R"
+							   " FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture(%A)",
+							   name, table->relid, args);
 }
 
 /* Have triggers fire for rows that logical replication applies, or not. */
@@ -261,27 +124,58 @@ enable_triggers(List *triggers, bool always)
 	}
 }
 
-/* Create the triggers of a watch on its table and on all tables that inherit from it. */
-void
-cs_table_trigger_create(const CsWatch *watch, bool always)
+/* Create triggers on a table and on all tables that inherit from it. */
+static void
+create_set(const CsTriggerSet *set, List *args, bool always)
 {
-	List	   *args = trigger_arguments(watch);
 	List	   *tables;
 	CsTable		table;
 	ListCell   *lc;
 
-	cs_table_trigger_lock(watch->source);
-	tables = tree_of(watch->source);
+	cs_table_trigger_lock(set->relid);
+	tables = cs_trigger_set_tree(set->relid);
 	foreach(lc, tables)
 	{
-		if (!read_table(lfirst_oid(lc), &table))
+		if (!cs_trigger_set_read_table(lfirst_oid(lc), &table))
 			continue;
-		if (!table.is_partition || table.relid == watch->source)
-			create_row_trigger(&table, watch->id, args);
-		create_truncate_trigger(&table, watch->id, args);
+		if (!table.is_partition || table.relid == set->relid)
+			create_row_trigger(&table, set, args);
+		create_truncate_trigger(&table, set, args);
 	}
 	if (always)
-		enable_triggers(triggers_of(watch), true);
+		enable_triggers(cs_trigger_set_triggers(set), true);
+}
+
+/* Create the triggers of a new watch. */
+void
+cs_table_trigger_create(const CsWatch *watch, bool always)
+{
+	List	   *sets = cs_trigger_set_all(watch);
+	ListCell   *lc;
+
+	foreach(lc, sets)
+		create_set(lfirst(lc), cs_trigger_set_made_arguments(watch, lfirst(lc)), always);
+}
+
+/* Create those on a related table that the watch has not had before. */
+void
+cs_table_trigger_create_related(const CsWatch *watch, const CsRelated *related, bool always)
+{
+	const CsTriggerSet *set = cs_trigger_set_make(watch, related);
+
+	create_set(set, cs_trigger_set_made_arguments(watch, set), always);
+}
+
+/* Do the triggers of a watch fire for rows that logical replication applies? */
+bool
+cs_table_trigger_is_always(const CsWatch *watch)
+{
+	List	   *sets = cs_trigger_set_all(watch);
+	bool		always = false;
+
+	if (sets != NIL)
+		(void) cs_trigger_set_stored_arguments(linitial(sets), &always);
+	return always;
 }
 
 /*
@@ -297,11 +191,10 @@ cs_table_trigger_new_name(const CsRenames *renames, const char *older)
 	return NULL;
 }
 
-/* Have the triggers refer to columns by their new names. */
-void
-cs_table_trigger_rename(const CsWatch *watch, const CsRenames *renames)
+static void
+rename_in_set(const CsTriggerSet *set, const CsRenames *renames)
 {
-	List	   *triggers = triggers_of(watch);
+	List	   *triggers = cs_trigger_set_triggers(set);
 	ListCell   *lc;
 	ListCell   *arg;
 
@@ -309,8 +202,8 @@ cs_table_trigger_rename(const CsWatch *watch, const CsRenames *renames)
 	{
 		CsOwnTrigger *trigger = lfirst(lc);
 
-		/* the first three are numbers */
-		for_each_from(arg, trigger->args, 3)
+		/* the first ones are numbers */
+		for_each_from(arg, trigger->args, set->related ? 4 : 3)
 		{
 			const char *name = cs_table_trigger_new_name(renames, lfirst(arg));
 
@@ -321,23 +214,40 @@ cs_table_trigger_rename(const CsWatch *watch, const CsRenames *renames)
 	}
 }
 
+/* Have the triggers on the source, or on a related table, refer to columns by their new names. */
+void
+cs_table_trigger_rename(const CsWatch *watch, const CsRelated *related, const CsRenames *renames)
+{
+	rename_in_set(cs_trigger_set_make(watch, related), renames);
+}
+
 /* Have the triggers look at the columns that the watch uses now. */
 void
 cs_table_trigger_alter(const CsWatch *watch)
 {
-	List	   *triggers = triggers_of(watch);
-	List	   *args = trigger_arguments(watch);
+	List	   *sets = cs_trigger_set_all(watch);
 	ListCell   *lc;
+	ListCell   *other;
 
-	foreach(lc, triggers)
-		cs_trigger_catalog_set_arguments(lfirst(lc), args);
+	foreach(lc, sets)
+	{
+		List	   *triggers = cs_trigger_set_triggers(lfirst(lc));
+		List	   *args = cs_trigger_set_made_arguments(watch, lfirst(lc));
+
+		foreach(other, triggers)
+			cs_trigger_catalog_set_arguments(lfirst(other), args);
+	}
 }
 
 /* Have the triggers fire for rows that logical replication applies, or not. */
 void
 cs_table_trigger_enable(const CsWatch *watch, bool always)
 {
-	enable_triggers(triggers_of(watch), always);
+	List	   *sets = cs_trigger_set_all(watch);
+	ListCell   *lc;
+
+	foreach(lc, sets)
+		enable_triggers(cs_trigger_set_triggers(lfirst(lc)), always);
 }
 
 /*
@@ -348,7 +258,7 @@ cs_table_trigger_enable(const CsWatch *watch, bool always)
 typedef struct CsHeir
 {
 	CsTable		table;
-	const CsWatch *watch;
+	const CsTriggerSet *set;
 	List	   *args;
 	bool		always;
 } CsHeir;
@@ -357,7 +267,7 @@ typedef struct CsHeir
 static bool
 is_complete(const CsHeir *heir)
 {
-	List	   *triggers = cs_trigger_catalog_of_table(heir->table.relid, heir->watch->endpoint, heir->watch->id);
+	List	   *triggers = cs_trigger_set_on(heir->set, heir->table.relid);
 	bool		row = false;
 	bool		truncate = false;
 	ListCell   *lc;
@@ -366,7 +276,7 @@ is_complete(const CsHeir *heir)
 	{
 		CsOwnTrigger *trigger = lfirst(lc);
 
-		if (!same_arguments(trigger->args, heir->args))
+		if (!cs_trigger_set_same_arguments(trigger->args, heir->args))
 			return false;
 		if (trigger->on_truncate)
 			truncate = true;
@@ -382,22 +292,21 @@ complete(void *arg)
 {
 	CsHeir	   *heir = arg;
 	Oid			relid = heir->table.relid;
-	int			watch = heir->watch->id;
 	bool		row;
 	bool		truncate = false;
 	List	   *triggers;
 	ListCell   *lc;
 
 	LockRelationOid(relid, ShareRowExclusiveLock);
-	if (!read_table(relid, &heir->table))
+	if (!cs_trigger_set_read_table(relid, &heir->table))
 		return;
 	row = heir->table.is_partition;
-	triggers = cs_trigger_catalog_of_table(relid, heir->watch->endpoint, watch);
+	triggers = cs_trigger_set_on(heir->set, relid);
 	foreach(lc, triggers)
 	{
 		CsOwnTrigger *trigger = lfirst(lc);
 
-		if (!same_arguments(trigger->args, heir->args))
+		if (!cs_trigger_set_same_arguments(trigger->args, heir->args))
 			cs_trigger_catalog_set_arguments(trigger, heir->args);
 		if (trigger->on_truncate)
 			truncate = true;
@@ -405,11 +314,11 @@ complete(void *arg)
 			row = true;
 	}
 	if (!row)
-		create_row_trigger(&heir->table, watch, heir->args);
+		create_row_trigger(&heir->table, heir->set, heir->args);
 	if (!truncate)
-		create_truncate_trigger(&heir->table, watch, heir->args);
+		create_truncate_trigger(&heir->table, heir->set, heir->args);
 	if (heir->always && !(row && truncate))
-		enable_triggers(cs_trigger_catalog_of_table(relid, heir->watch->endpoint, watch), true);
+		enable_triggers(cs_trigger_set_on(heir->set, relid), true);
 }
 
 /* Do that, or warn: the command that somebody runs must not fail for us. */
@@ -427,27 +336,46 @@ complete_or_warn(CsHeir *heir)
 				 errhint("contactsync_alter_watch() creates the triggers that are missing.")));
 }
 
-/*
- * Create the triggers of a watch on tables of its tree that have none, unless the
- * server has cloned them: on these tables and on what inherits from them.
- */
-void
-cs_table_trigger_follow(const CsWatch *watch, List *tables)
+/* Create the triggers of a set on these tables, and on what inherits from them. */
+static void
+follow(const CsTriggerSet *set, List *tables)
 {
-	CsHeir		heir = {.watch = watch};
+	CsHeir		heir = {.set = set};
 	ListCell   *lc;
 	ListCell   *member;
 
-	heir.args = stored_arguments(watch, &heir.always);
+	heir.args = cs_trigger_set_stored_arguments(set, &heir.always);
 	if (heir.args == NIL)
 		return;
 	foreach(lc, tables)
 	{
-		List	   *tree = tree_of(lfirst_oid(lc));
+		List	   *tree = cs_trigger_set_tree(lfirst_oid(lc));
 
 		foreach(member, tree)
-			if (read_table(lfirst_oid(member), &heir.table) && !is_complete(&heir))
+			if (cs_trigger_set_read_table(lfirst_oid(member), &heir.table) && !is_complete(&heir))
 			complete_or_warn(&heir);
+	}
+}
+
+/*
+ * Create the triggers of a watch on tables of its trees that have none, unless the
+ * server has cloned them: on a table and on what inherits from it, or with InvalidOid
+ * on all of them.
+ */
+void
+cs_table_trigger_follow(const CsWatch *watch, Oid relid)
+{
+	List	   *sets = cs_trigger_set_all(watch);
+	ListCell   *lc;
+
+	foreach(lc, sets)
+	{
+		const CsTriggerSet *set = lfirst(lc);
+
+		if (!OidIsValid(relid))
+			follow(set, list_make1_oid(set->relid));
+		else if (list_member_oid(cs_trigger_set_tree(set->relid), relid))
+			follow(set, list_make1_oid(relid));
 	}
 }
 
@@ -460,6 +388,7 @@ typedef struct CsLeft
 {
 	int			endpoint;
 	int			watch;
+	int			related;		/* or CS_OF_ANY */
 	Oid			relid;
 	bool		wait;			/* for a lock on the table */
 } CsLeft;
@@ -475,7 +404,7 @@ drop_triggers(void *arg)
 		LockRelationOid(left->relid, AccessExclusiveLock);
 	else if (!ConditionalLockRelationOid(left->relid, AccessExclusiveLock))
 		return;
-	triggers = cs_trigger_catalog_of_table(left->relid, left->endpoint, left->watch);
+	triggers = cs_trigger_catalog_of_table(left->relid, left->endpoint, left->watch, left->related);
 	foreach(lc, triggers)
 	{
 		CsOwnTrigger *trigger = lfirst(lc);
@@ -503,7 +432,7 @@ source_of(int watch)
 		return table;
 	relid = DatumGetObjectId(cs_sql_value(0, 1, &isnull));
 	owner = DatumGetObjectId(cs_sql_value(0, 2, &isnull));
-	if (!read_table(relid, &table))
+	if (!cs_trigger_set_read_table(relid, &table))
 	{
 		table.relid = InvalidOid;
 		table.owner = owner;
@@ -511,36 +440,61 @@ source_of(int watch)
 	return table;
 }
 
+/* Drop triggers on a tree, waiting only for locks on tables of the root's owner. */
+static void
+drop_on_tree(CsLeft *left, Oid root, Oid owner)
+{
+	List	   *tree = OidIsValid(root) ? cs_trigger_set_tree(root) : NIL;
+	CsTable		table;
+	ListCell   *lc;
+
+	foreach(lc, tree)
+	{
+		left->relid = lfirst_oid(lc);
+		left->wait = left->relid == root || (cs_trigger_set_read_table(left->relid, &table) && table.owner == owner);
+		if (left->wait)
+			drop_triggers(left);
+		else
+			(void) cs_try(drop_triggers, left, CS_LOCK_TIMEOUT, NULL);
+	}
+	left->wait = false;
+}
+
+/* Drop the triggers of a watch on a related table. */
+void
+cs_table_trigger_drop_related(const CsWatch *watch, const CsRelated *related)
+{
+	CsLeft		left = {watch->endpoint, watch->id, related->id};
+	CsTable		table;
+
+	if (cs_trigger_set_read_table(related->relid, &table))
+		drop_on_tree(&left, related->relid, table.owner);
+}
+
 /*
- * Drop the triggers of a watch: on its tree, and on tables of the same owner that have
- * left the tree.  Wait for locks on tables of that owner, as any DDL does that concerns
+ * Drop the triggers of a watch: on its trees, and on tables of the same owner that have
+ * left them.  Wait for locks on tables of that owner, as any DDL does that concerns
  * the tree.  Leave what is on tables of others if it cannot be dropped at once.
  */
 void
 cs_table_trigger_drop(int endpoint, int watch)
 {
 	CsTable		source = source_of(watch);
-	List	   *tree = OidIsValid(source.relid) ? tree_of(source.relid) : NIL;
+	List	   *related = cs_related_load(watch);
 	List	   *elsewhere;
-	CsLeft		left = {endpoint, watch};
+	CsLeft		left = {endpoint, watch, CS_OF_ANY};
 	CsTable		table;
 	ListCell   *lc;
 
-	foreach(lc, tree)
-	{
-		left.relid = lfirst_oid(lc);
-		left.wait = left.relid == source.relid || (read_table(left.relid, &table) && table.owner == source.owner);
-		if (left.wait)
-			drop_triggers(&left);
-		else
-			(void) cs_try(drop_triggers, &left, CS_LOCK_TIMEOUT, NULL);
-	}
-	left.wait = false;
+	drop_on_tree(&left, source.relid, source.owner);
+	foreach(lc, related)
+		if (cs_trigger_set_read_table(((CsRelated *) lfirst(lc))->relid, &table))
+		drop_on_tree(&left, table.relid, table.owner);
 	elsewhere = cs_trigger_catalog_tables(endpoint, watch);
 	foreach(lc, elsewhere)
 	{
 		left.relid = lfirst_oid(lc);
-		if (read_table(left.relid, &table) && table.owner == source.owner)
+		if (cs_trigger_set_read_table(left.relid, &table) && table.owner == source.owner)
 			(void) cs_try(drop_triggers, &left, CS_LOCK_TIMEOUT, NULL);
 	}
 }

@@ -27,10 +27,13 @@ extern void cs_table_trigger_lock(Oid source);
 
 /* All within cs_sql_enter(). */
 extern void cs_table_trigger_create(const CsWatch *watch, bool always);
+extern void cs_table_trigger_create_related(const CsWatch *watch, const CsRelated *related, bool always);
 extern void cs_table_trigger_alter(const CsWatch *watch);
 extern void cs_table_trigger_enable(const CsWatch *watch, bool always);
-extern void cs_table_trigger_rename(const CsWatch *watch, const CsRenames *renames);
-extern void cs_table_trigger_follow(const CsWatch *watch, List *tables);
+extern bool cs_table_trigger_is_always(const CsWatch *watch);
+extern void cs_table_trigger_rename(const CsWatch *watch, const CsRelated *related, const CsRenames *renames);
+extern void cs_table_trigger_follow(const CsWatch *watch, Oid relid);
 extern void cs_table_trigger_drop(int endpoint, int watch);
+extern void cs_table_trigger_drop_related(const CsWatch *watch, const CsRelated *related);
 
 #endif							/* CS_STORE_TABLE_TRIGGER_H */

@@ -3,8 +3,8 @@
  * trigger_catalog.c
  *		The rows of pg_trigger that belong to watches.
  *
- * A trigger is identified by its function and its first arguments, the endpoint
- * and the watch: it may be renamed.  Whoever may create triggers on a table can
+ * A trigger is identified by its function and its first arguments, the endpoint,
+ * the watch and the related table: it may be renamed.  Whoever may create triggers on a table can
  * create one with any arguments, so a caller looks at the triggers of tables that
  * it knows to belong to the watch, and treats all others as somebody else's.
  *
@@ -31,10 +31,20 @@
 #define ROW_TYPE \
 	(TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE)
 
-static Oid
-capture_function(void)
+/* Which triggers are looked for. */
+typedef struct CsTriggerSearch
 {
-	return LookupFuncName(list_make2(makeString(CS_SCHEMA), makeString("capture")), 0, NULL, true);
+	int			endpoint;
+	int			watch;
+	int			related;		/* or CS_OF_SOURCE, CS_OF_ANY */
+	Oid			of_source;		/* the functions */
+	Oid			of_related;
+} CsTriggerSearch;
+
+static Oid
+find_function(char *name)
+{
+	return LookupFuncName(list_make2(makeString(CS_SCHEMA), makeString(name)), 0, NULL, true);
 }
 
 /* Return the arguments of a trigger: of char *, palloc'd. */
@@ -67,19 +77,38 @@ fires_like_ours(Relation catalog, HeapTuple tuple)
 		form->tgattr.dim1 == 0 && unconditional;
 }
 
-/* Return the trigger if it is one of that watch, palloc'd, or else NULL. */
+static bool
+is_number(const char *argument, int number)
+{
+	return strcmp(argument, psprintf("%d", number)) == 0;
+}
+
+/* Does the search ask for triggers with that function and these arguments? */
+static bool
+is_wanted(const CsTriggerSearch *search, Oid function, List *args)
+{
+	bool		of_related = function == search->of_related;
+
+	if (!is_number(linitial(args), search->endpoint) || !is_number(lsecond(args), search->watch))
+		return false;
+	if (search->related == CS_OF_ANY)
+		return true;
+	return of_related ? is_number(lthird(args), search->related) : search->related == CS_OF_SOURCE;
+}
+
+/* Return the trigger if it is one of those, palloc'd, or else NULL. */
 static CsOwnTrigger *
-read_trigger(Relation catalog, HeapTuple tuple, Oid function, int endpoint, int watch)
+read_trigger(Relation catalog, HeapTuple tuple, const CsTriggerSearch *search)
 {
 	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
 	CsOwnTrigger *trigger;
 	List	   *args;
 
-	if (form->tgfoid != function || form->tgnargs < 4 || !fires_like_ours(catalog, tuple))
+	if ((form->tgfoid != search->of_source && form->tgfoid != search->of_related) || form->tgnargs < 4 ||
+		!fires_like_ours(catalog, tuple))
 		return NULL;
 	args = read_arguments(catalog, tuple);
-	if (strcmp(linitial(args), psprintf("%d", endpoint)) != 0 ||
-		strcmp(lsecond(args), psprintf("%d", watch)) != 0)
+	if (!is_wanted(search, form->tgfoid, args))
 		return NULL;
 	trigger = palloc(sizeof(CsOwnTrigger));
 	trigger->oid = form->oid;
@@ -94,10 +123,10 @@ read_trigger(Relation catalog, HeapTuple tuple, Oid function, int endpoint, int 
 
 /* Return the triggers of a watch on a table, or with InvalidOid on all tables. */
 static List *
-find_triggers(Oid relid, int endpoint, int watch)
+find_triggers(Oid relid, int endpoint, int watch, int related)
 {
 	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
-	Oid			function = capture_function();
+	CsTriggerSearch search = {endpoint, watch, related, find_function("capture"), find_function("capture_related")};
 	List	   *triggers = NIL;
 	ScanKeyData key;
 	SysScanDesc scan;
@@ -108,7 +137,7 @@ find_triggers(Oid relid, int endpoint, int watch)
 							  OidIsValid(relid) ? 1 : 0, &key);
 	while ((tuple = systable_getnext(scan)) != NULL)
 	{
-		CsOwnTrigger *trigger = read_trigger(catalog, tuple, function, endpoint, watch);
+		CsOwnTrigger *trigger = read_trigger(catalog, tuple, &search);
 
 		if (trigger)
 			triggers = lappend(triggers, trigger);
@@ -118,18 +147,18 @@ find_triggers(Oid relid, int endpoint, int watch)
 	return triggers;
 }
 
-/* Return the triggers on a table that call capture() for a watch: of CsOwnTrigger *. */
+/* Return the triggers on a table that are of a watch: of CsOwnTrigger *. */
 List *
-cs_trigger_catalog_of_table(Oid relid, int endpoint, int watch)
+cs_trigger_catalog_of_table(Oid relid, int endpoint, int watch, int related)
 {
-	return find_triggers(relid, endpoint, watch);
+	return find_triggers(relid, endpoint, watch, related);
 }
 
 /* Return the OIDs of all tables that have such triggers, in ascending order. */
 List *
 cs_trigger_catalog_tables(int endpoint, int watch)
 {
-	List	   *triggers = find_triggers(InvalidOid, endpoint, watch);
+	List	   *triggers = find_triggers(InvalidOid, endpoint, watch, CS_OF_ANY);
 	List	   *tables = NIL;
 	ListCell   *lc;
 

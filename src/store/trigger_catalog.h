@@ -12,7 +12,12 @@
 
 #include "nodes/pg_list.h"
 
-/* A trigger that calls contactsync.capture() for a watch. */
+/* Whose triggers are meant: those on the source, on any table, or by its id on a related
+ * table. */
+#define CS_OF_SOURCE	0
+#define CS_OF_ANY		(-1)
+
+/* A trigger that calls contactsync.capture(), or capture_related(), for a watch. */
 typedef struct CsOwnTrigger
 {
 	Oid			oid;
@@ -24,7 +29,7 @@ typedef struct CsOwnTrigger
 	List	   *args;			/* of char *, as capture.c reads them */
 } CsOwnTrigger;
 
-extern List *cs_trigger_catalog_of_table(Oid relid, int endpoint, int watch);
+extern List *cs_trigger_catalog_of_table(Oid relid, int endpoint, int watch, int related);
 extern List *cs_trigger_catalog_tables(int endpoint, int watch);
 extern void cs_trigger_catalog_set_arguments(const CsOwnTrigger *trigger, List *args);
 

@@ -312,6 +312,7 @@ enum
 	WATCH_TYPES,
 	WATCH_VALUE_TYPES,
 	WATCH_ALIAS,
+	WATCH_IS_RELATED,
 	WATCH_VERSION
 };
 
@@ -378,6 +379,8 @@ watch_of_row(int row)
 	if (!isnull)
 		read_value_types(watch, DatumGetJsonbP(released));
 	watch->alias = cs_sql_text(row, WATCH_ALIAS);
+	/* to be loaded, once the result has been read */
+	watch->related = DatumGetBool(cs_sql_value(row, WATCH_IS_RELATED, &isnull)) ? list_make1(NULL) : NIL;
 	watch->stale_before = DatumGetTimestampTz(cs_sql_value(row, WATCH_DOUBTED_AT, &isnull));
 	watch->version = DatumGetInt64(cs_sql_value(row, WATCH_VERSION, &isnull));
 	return watch;
@@ -387,8 +390,12 @@ watch_of_row(int row)
 	"SELECT w.id, w.endpoint, w.source, e.role, w.key, w.mapping, w.filter, w.search_path, w.on_delete," \
 	" w.state, COALESCE(w.reason, ''), w.released, w.poll_column, extract(epoch FROM w.poll_every)::float8, w.poll_overlap::text," \
 	" extract(epoch FROM w.reconcile_next)::float8, e.stale_before, e.database <> contactsync.database_identity()," \
-	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until, w.types, w.value_types, w.alias," \
-	" hashtextextended(ROW(w.*, e.role, e.stale_before, e.database)::text, 0) FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint"
+	" w.claims = 'all', w.complete, w.delete_guard, w.removals_until, w.types, w.value_types, w.alias, r.related IS NOT NULL," \
+	" hashtextextended(ROW(w.*, e.role, e.stale_before, e.database, r.related)::text, 0)" \
+	" FROM contactsync.watch w LEFT JOIN LATERAL (SELECT array_agg(concat_ws(':', r::text, c.oid, c.relowner," \
+	" (SELECT array_agg(concat_ws(':', a.attnum, a.attname, a.atttypid) ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid" \
+	" AND a.attnum = ANY (r.numbers) AND NOT a.attisdropped)) ORDER BY r.id) AS related" \
+	" FROM contactsync.related r LEFT JOIN pg_class c ON c.oid = r.relation WHERE r.watch = w.id) r ON true JOIN contactsync.endpoint e ON e.id = w.endpoint"
 
 /* Return what the statement finds: each in a context of its own below the current one. */
 static List *
@@ -397,6 +404,7 @@ load(CsStatement *statement, Datum *args)
 	MemoryContext context = CurrentMemoryContext;
 	List	   *watches = NIL;
 	uint64		n = cs_sql_execute(statement, args, NULL);
+	ListCell   *lc;
 
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -408,6 +416,16 @@ load(CsStatement *statement, Datum *args)
 		watch->context = own;
 		MemoryContextSwitchTo(context);
 		watches = lappend(watches, watch);
+	}
+	foreach(lc, watches)
+	{
+		CsWatch    *watch = lfirst(lc);
+
+		if (watch->related == NIL)
+			continue;
+		MemoryContextSwitchTo(watch->context);
+		watch->related = cs_related_load(watch->id);
+		MemoryContextSwitchTo(context);
 	}
 	return watches;
 }

@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "provider/contact.h"
+#include "store/related.h"
 
 /* A canonical field or an attribute, and the expression it comes from. */
 typedef struct CsMapped
@@ -68,7 +69,10 @@ typedef struct CsWatch
 	Oid		   *types;			/* by number, of the columns that it uses;
 								 * InvalidOid: of others */
 
+	List	   *related;		/* of CsRelated: tables that it uses besides */
+
 	struct Bitmapset *used;		/* columns that it uses, while it is made */
+	struct CsReads *reads;		/* ... and other tables with theirs */
 
 	/* of those of cs_watch_load_all() */
 	MemoryContext context;		/* of this watch */

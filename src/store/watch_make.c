@@ -28,6 +28,7 @@
 #include "provider/provider.h"
 #include "store/guess.h"
 #include "store/mapping.h"
+#include "store/reads.h"
 #include "store/source.h"
 #include "store/source_row.h"
 #include "store/watch.h"
@@ -326,6 +327,7 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 	watch->source = source;
 	watch->alias = pstrdup(alias ? alias : RelationGetRelationName(rel));
 	watch->owner = GetUserId();
+	watch->reads = cs_reads_create();
 	watch->search_path = pstrdup(namespace_search_path);
 	watch->on_delete = find_on_delete(on_delete, endpoint->provider);
 

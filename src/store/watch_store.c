@@ -91,6 +91,7 @@ cs_watch_store_new(CsWatch *watch, bool always)
 	Datum		args[9];
 	char		nulls[10] = "         ";
 	CsSqlScope	scope;
+	ListCell   *lc;
 
 	cs_sql_enter(&scope);
 	args[0] = ObjectIdGetDatum(watch->source);
@@ -111,8 +112,9 @@ cs_watch_store_new(CsWatch *watch, bool always)
 				 errhint("Use contactsync_alter_watch() to change the watch.")));
 	watch->id = cs_sql_int(0, 1);
 	store_types(watch);
-	if (watch->poll_column == NULL)
-		cs_table_trigger_create(watch, always);
+	foreach(lc, watch->related)
+		cs_related_add(watch->endpoint, watch->id, lfirst(lc));
+	cs_table_trigger_create(watch, always);
 	cs_sql_leave(&scope);
 	cs_invalidation_send(CS_DEFINITIONS);
 }
@@ -147,6 +149,47 @@ cs_watch_store_changed(const CsWatch *watch)
 	/* a row that is mapped in another way has not changed */
 	cs_row_state_forget_digests(watch->id);
 	cs_invalidation_send(CS_DEFINITIONS);
+}
+
+static bool
+has_related(List *list, int id)
+{
+	ListCell   *lc;
+
+	foreach(lc, list)
+		if (((CsRelated *) lfirst(lc))->id == id)
+		return true;
+	return false;
+}
+
+/*
+ * Store the related tables of a watch that had others before, with their triggers.
+ * Within cs_sql_enter().
+ */
+void
+cs_watch_store_related(const CsWatch *watch, List *before)
+{
+	bool		always = cs_table_trigger_is_always(watch);
+	ListCell   *lc;
+
+	foreach(lc, before)
+	{
+		const CsRelated *related = lfirst(lc);
+
+		if (has_related(watch->related, related->id))
+			continue;
+		cs_table_trigger_drop_related(watch, related);
+		cs_related_delete(related);
+	}
+	foreach(lc, watch->related)
+	{
+		CsRelated  *related = lfirst(lc);
+
+		if (related->id != 0)
+			continue;
+		cs_related_add(watch->endpoint, watch->id, related);
+		cs_table_trigger_create_related(watch, related, always);
+	}
 }
 
 /* Store that the watch is meant for the table by its present name. */
@@ -338,7 +381,7 @@ doubt_queued(int endpoint, int id)
 	execute_latest(cs_statement_make(
 									 "WITH doubted AS (UPDATE contactsync.contact c SET digest = NULL"
 									 " FROM (SELECT DISTINCT s.upsert_key FROM contactsync.queue q, unnest(q.keys) k (key), contactsync.source_row s"
-									 " WHERE q.endpoint = %d AND q.watch = %d AND s.watch = q.watch AND s.key = k.key) r"
+									 " WHERE q.endpoint = %d AND q.watch = %d AND q.related IS NULL AND s.watch = q.watch AND s.key = k.key) r"
 									 " WHERE c.endpoint = %d AND c.upsert_key = r.upsert_key AND c.digest IS NOT NULL"
 									 " RETURNING c.upsert_key, c.watch, c.key)"
 									 " INSERT INTO contactsync.queue (endpoint, watch, xact, id, queued_at, n, keys, origin)"
@@ -353,7 +396,7 @@ doubt_queued(int endpoint, int id)
 void
 cs_watch_store_forget(int endpoint, int id)
 {
-	static const char *const tables[] = {"queue", "source_row", "departure", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten"};
+	static const char *const tables[] = {"queue", "source_row", "departure", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten", "related"};
 
 	doubt_queued(endpoint, id);
 	cs_run_log_abandon(id, NULL, "unwatched");

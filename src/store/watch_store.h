@@ -15,6 +15,7 @@
 extern void cs_watch_store_new(CsWatch *watch, bool always);
 extern void cs_watch_store_name(int watch);
 extern void cs_watch_store_changed(const CsWatch *watch);
+extern void cs_watch_store_related(const CsWatch *watch, List *before);
 extern void cs_watch_store_drop(int endpoint, int id);
 extern void cs_watch_store_abandon(int endpoint, int id);
 extern void cs_watch_store_forget(int endpoint, int id);

@@ -90,11 +90,13 @@ is_deeply(
 	'"*" maps what no other expression uses');
 is(sent('mailingcore')->{attributes}{plan}, 'pro', 'and sends it');
 
-my $attributes = type('Other tables');
+my $attributes = type('Other tables', 0);
 is_deeply(
 	decode_json((split /\n/, $attributes)[-1]),
 	{ %{ sent('mailingcore')->{attributes} }, orders => 3, lastOrder => '2026-07-01', spent => 31.9 },
-	'a subquery reads another table, also what has changed there, if the row is touched');
+	'a subquery reads another table, also what has changed there');
+like(type('Other tables'), qr/^\{"plans": \{"plan": "name"\}\}$/m, 'a table to which many rows refer');
+is($sandbox->contacts('mailingcore')->[0]{attributes}{plan}, 'Pro', 'and what has changed there');
 
 is_deeply([ keys %blocks ], [], 'all statements of docs/mapping.md were typed');
 
