@@ -594,6 +594,7 @@ CREATE TABLE contactsync.contact (
 	watch		integer,
 	key			text	COLLATE "C",
 	opt_in		"char"	NOT NULL,
+	left_opt_in	"char",
 	opt_in_at	timestamptz,
 	claimed		boolean	NOT NULL,
 	opted_out	boolean	NOT NULL,
@@ -625,6 +626,7 @@ COMMENT ON COLUMN contactsync.contact.synced_at IS 'null: a first call may be un
 COMMENT ON COLUMN contactsync.contact.spoke_at IS 'when the source row said so that was sent last, if it was sent again since';
 COMMENT ON COLUMN contactsync.contact.watch IS 'with key, the source row that was sent last; 0: contactsync_upsert(). The watch may have been dropped since; no other one gets its id';
 COMMENT ON COLUMN contactsync.contact.opt_in IS 'that it was last sent with: t, f, n for null, N for null after t, - for none';
+COMMENT ON COLUMN contactsync.contact.left_opt_in IS 'while a call that gives it another address has no answer: the same of the address that it has, since opt_in is of the other one';
 COMMENT ON COLUMN contactsync.contact.opt_in_at IS 'when the person gave or withdrew consent last, if opt_in_at is mapped';
 COMMENT ON COLUMN contactsync.contact.claimed IS 'consent was claimed, and stands as far as is known';
 COMMENT ON COLUMN contactsync.contact.opted_out IS 'the person opted out at the provider';

@@ -116,7 +116,11 @@ read_states(const CsLane *lane, int n, CsItem *items)
 		items[i].row = rows[i];
 		items[i].known = known[i];
 		if (items[i].change && items[i].contact)
+		{
+			if (!cs_known_is_moving(&items[i]))
+				cs_contact_known_stays(&items[i].known);
 			cs_known_check_word(&items[i]);
+		}
 		if (cs_known_has_left(&items[i]))
 			cs_contact_state_read(lane->endpoint_id, 1, &items[i].row.upsert_key, &items[i].left);
 		cs_twin_read(lane->endpoint_id, &items[i]);

@@ -186,7 +186,9 @@ add_contact(CsIntents *intents, const CsItem *item)
 	intent->upserts = contact->action == CS_UPSERT;
 	intent->deletes = contact->action == CS_DELETE;
 	intent->withdraws = withdraws(item);
-	intent->ends_claim = intent->withdraws && can_withdraw(lane->account->endpoint->provider);
+	intent->leaves_address = cs_known_is_moving(item);
+	/* the claim is of the address that it leaves */
+	intent->ends_claim = intent->withdraws && !intent->leaves_address && can_withdraw(lane->account->endpoint->provider);
 	intent->claims = claims(lane, item);
 	intent->direct_no = contact->direct_no;
 	intent->withdrawn_at = intent->withdraws ? contact->opt_in_at : 0;

@@ -24,15 +24,16 @@ address_of(const CsContact *contact)
 CsConsent
 cs_remember_left(const char *address, const CsKnown *known)
 {
-	CsConsent	consent = {.address = address,.said = known->opt_in};
+	char		said = known->left_opt_in ? known->left_opt_in : known->opt_in;
+	CsConsent	consent = {.address = address,.said = said};
 
-	if (known->opt_in == CS_CONSENT_NO)
+	if (said == CS_CONSENT_NO)
 		consent.state = CS_MEMORY_SAID_NO;
 	else if (known->opted_out)
 		consent.state = CS_MEMORY_CLOSED;
 	else if (known->claimed)
 		consent.state = CS_MEMORY_CLAIMED;
-	else if (cs_contact_says_yes(known->opt_in))
+	else if (cs_contact_says_yes(said))
 		consent.state = CS_MEMORY_HELD;
 	consent.opt_in_at = known->opt_in_at ? known->opt_in_at : known->synced_at;
 	return consent;

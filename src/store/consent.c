@@ -159,11 +159,11 @@ cs_consent_remember_endpoint(int endpoint)
 		" SELECT account, hash, CASE WHEN bool_or(said = 'f') THEN 'n' WHEN bool_or(closed) THEN 'o'"
 		" WHEN bool_or(claimed) THEN 'c' ELSE 'h' END::\"char\","
 		" (array_agg(said ORDER BY said = '-', synced_at DESC NULLS FIRST))[1], max(opt_in_at)"
-		" FROM (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash, t.opt_in AS said,"
+		" FROM (SELECT e.account, contactsync.consent_hash(COALESCE(t.email, t.upsert_key)) AS hash, COALESCE(t.left_opt_in, t.opt_in) AS said,"
 		" t.opted_out OR t.action = 'n' OR t.action = 'd' AND NOT t.claimed AS closed, t.claimed, t.synced_at, COALESCE(t.opt_in_at, t.synced_at) AS opt_in_at"
 		" FROM contactsync.contact t JOIN contactsync.endpoint e ON e.id = t.endpoint"
 		" WHERE t.endpoint = $1 AND e.account IS NOT NULL"
-		" AND (t.claimed OR t.opted_out OR t.opt_in IN ('f', 't', 'N') OR t.action <> 'u')) m GROUP BY account, hash"
+		" AND (t.claimed OR t.opted_out OR COALESCE(t.left_opt_in, t.opt_in) IN ('f', 't', 'N') OR t.action <> 'u')) m GROUP BY account, hash"
 		MERGE,
 		1, {INT4OID}
 	};

@@ -19,7 +19,7 @@
 
 #include "base/text.h"
 #include "base/sql.h"
-#include "store/contact_state.h"
+#include "store/contact_known.h"
 #include "store/keyed_table.h"
 #include "store/refused_address.h"
 #include "store/row_state.h"
@@ -38,6 +38,7 @@ enum
 	CONTACT_WATCH,
 	CONTACT_KEY,
 	CONTACT_OPT_IN,
+	CONTACT_LEFT_OPT_IN,
 	CONTACT_OPT_IN_AT,
 	CONTACT_CLAIMED,
 	CONTACT_OPTED_OUT,
@@ -84,6 +85,16 @@ utf8_of(CsKeyedTable *table, int column)
 	return text ? cs_text_message_to_utf8(text) : NULL;
 }
 
+/* What was said at the address that it has, if it may be leaving it; '\0': opt_in is of that. */
+static char
+left_opt_in(CsKeyedTable *table)
+{
+	bool		isnull;
+	Datum		opt_in = cs_keyed_table_get(table, CONTACT_LEFT_OPT_IN, &isnull);
+
+	return isnull ? '\0' : DatumGetChar(opt_in);
+}
+
 static void
 fill_known(CsKeyedTable *table, CsKnown *known)
 {
@@ -99,6 +110,7 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->watch = cs_keyed_table_int(table, CONTACT_WATCH);
 	known->key = cs_keyed_table_text(table, CONTACT_KEY);
 	known->opt_in = cs_keyed_table_char(table, CONTACT_OPT_IN);
+	known->left_opt_in = left_opt_in(table);
 	known->opt_in_at = cs_keyed_table_time(table, CONTACT_OPT_IN_AT);
 	known->claimed = cs_keyed_table_bool(table, CONTACT_CLAIMED);
 	known->opted_out = cs_keyed_table_bool(table, CONTACT_OPTED_OUT);
@@ -150,6 +162,7 @@ add_found(CsKeyedTable *table, CsKnown *known)
 	CsKnown		other = {0};
 
 	fill_known(table, &other);
+	cs_contact_known_stays(&other);
 	if (known->found)
 		add_consent(known, &other);
 	else
@@ -344,9 +357,15 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set_bytea(writer, CONTACT_FIELDS, stored->fields);
 	/* to unsubscribe a contact does not tell which address it has */
 	if (found && contact->action != CS_UPSERT)
+	{
+		cs_keyed_table_keep(writer, CONTACT_LEFT_OPT_IN);
 		cs_keyed_table_keep(writer, CONTACT_TWIN);
+	}
 	else
+	{
+		cs_keyed_table_set_null(writer, CONTACT_LEFT_OPT_IN);
 		cs_keyed_table_set_null(writer, CONTACT_TWIN);
+	}
 }
 
 static void
@@ -443,6 +462,8 @@ intend(CsContactWriter *to, int n, const void *arg)
 			cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(true));
 			cs_keyed_table_set(writer, CONTACT_DIRECT_NO, BoolGetDatum(intents[i].direct_no));
 		}
+		if (intents[i].leaves_address && (intents[i].withdraws || intents[i].claims) && left_opt_in(&writer->table) == '\0')
+			cs_keyed_table_set(writer, CONTACT_LEFT_OPT_IN, CharGetDatum(cs_keyed_table_char(&writer->table, CONTACT_OPT_IN)));
 		if (intents[i].withdraws)
 			cs_keyed_table_set(writer, CONTACT_OPT_IN, CharGetDatum(CS_CONSENT_NO));
 		if (intents[i].ends_claim)

@@ -37,6 +37,8 @@ typedef struct CsKnown
 								 * contactsync_upsert() */
 	char	   *key;			/* or NULL */
 	char		opt_in;			/* CS_CONSENT_..., that it was sent with */
+	char		left_opt_in;	/* '\0', or that of its address, if it may
+								 * have left that: opt_in is of the other one */
 	TimestampTz opt_in_at;		/* the person's last word, where it is mapped */
 	bool		claimed;		/* consent was claimed, and stands as far as
 								 * we know */
@@ -100,6 +102,8 @@ typedef struct CsContactIntent
 	bool		withdraws;		/* a row says no */
 	TimestampTz withdrawn_at;	/* ... since then; 0: it is not known */
 	bool		ends_claim;		/* ... and consent that was claimed is over */
+	bool		leaves_address; /* what is said is of another address than the
+								 * contact has */
 	bool		claims;			/* consent is claimed by a word */
 	bool		direct_no;		/* contactsync_upsert() says false or null */
 	const char *moved_from;		/* the contact that is to become this one, or

@@ -341,6 +341,16 @@ sql($_) foreach q{DELETE FROM ids WHERE id = 30}, q{INSERT INTO ids VALUES (31, 
 ids(q{SELECT contactsync_resume('ids')});
 is(claims_of('x1@example.com'), 1, 'external ids: that a row leaves which said no at another address makes no word');
 
+# ... although it said so when it got that address, and the call was lost
+ids(q{INSERT INTO ids VALUES (32, 'c32', 'y1@example.com', true)});
+$sandbox->fault('mailingcore', { match => { account => 'ids' }, effect => 'after', action => { status => 500 } });
+ids(q{UPDATE ids SET email = 'y2@example.com', wants = false WHERE id = 32});
+is(has_joined('y2@example.com'), 0, 'external ids: a no that comes with an address arrives, although the first call was lost');
+sql(q{SELECT contactsync_pause('ids')});
+sql($_) foreach q{DELETE FROM ids WHERE id = 32}, q{INSERT INTO ids VALUES (33, 'c32', 'y1@example.com', true)};
+ids(q{SELECT contactsync_resume('ids')});
+is(claims_of('y1@example.com'), 1, 'external ids: ... and makes no word of the address that it left');
+
 # a word whose answer is lost, with its row: another row does not repeat it
 ids(q{INSERT INTO ids VALUES (6, NULL, 'v@example.com', false)});
 ids(q{DELETE FROM ids WHERE id = 6});
