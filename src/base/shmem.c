@@ -138,6 +138,8 @@ cs_shmem_ask_to_leave(Oid dboid)
 
 	if (cs_slots == NULL)
 		return false;
+	/* the launcher may be about to find a new database */
+	cs_slots_note_database(dboid);
 	LWLockAcquire(cs_slots->lock, LW_EXCLUSIVE);
 	slot = cs_slots_find(dboid);
 	if (slot)

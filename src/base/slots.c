@@ -182,13 +182,20 @@ cs_slots_forget_databases(const Oid *dboids, int n)
 	LWLockRelease(cs_slots->lock);
 }
 
-/* Is a worker to be started?  Where there was no process for it, there may be one now. */
+/*
+ * Is a worker to be started?  Where there was no process for it, there may be one now, but
+ * a statement that needs the database without connections goes first.
+ */
 static bool
 is_due(const CsSlot *slot, TimestampTz now)
 {
+	bool		keeps_away = slot->leave && !slot->made_room;
+
 	if (slot->state != CS_SLOT_BACKOFF)
 		return slot->state == CS_SLOT_UNKNOWN;
-	return slot->until <= now || slot->no_process || (slot->made_room && slot->has_news);
+	if (slot->until <= now)
+		return true;
+	return !keeps_away && (slot->no_process || (slot->made_room && slot->has_news));
 }
 
 /* Is it the turn of a before that of b?  Of those with news, who has waited longest. */
