@@ -24,7 +24,7 @@
 
 #include "base/settings.h"
 #include "base/sql.h"
-#include "delivery/change.h"
+#include "delivery/change_add.h"
 
 /* What so many changes took is kept for others. */
 #define FEW_CHANGES		100
@@ -439,11 +439,12 @@ cs_change_finish(CsChange *change)
 	cs_identity_lock_catch_up(set->locks, &change->behind);
 	change->contact = NULL;
 	change->attempts = change->conflicts = 0;
+	change->waiting_since = 0;
 	change->entangled = change->conflicts_here = false;
 	change->failed_at = 0;
 	change->unconfirmed = change->forgotten = change->renamed = false;
 	change->origins = 0;
-	change->no_xact = 0;
+	cs_change_note_no(change, 0, NULL);
 	change->queued_at = 0;
 	if (change->next_rows != NIL && !set->closed)
 	{
@@ -535,6 +536,8 @@ cs_change_wait(CsChange *change, double not_before)
 	{
 		change->waits = true;
 		change->set->nwaiting++;
+		if (change->waiting_since == 0)
+			change->waiting_since = GetCurrentTimestamp();
 	}
 	cs_change_postpone(change, not_before, false);
 }

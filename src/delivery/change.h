@@ -72,6 +72,7 @@ typedef struct CsChangeSet
 	CsReadRows *rows;			/* queue rows that still have a change here */
 	int			nchanges;
 	int			nwaiting;		/* of these, have "waits" */
+	int			nrefusing;		/* of these, have a no_xact */
 	int			most;			/* of these, since "context" was emptied */
 	bool		closed;			/* the lane is no more */
 	dlist_head	pending;		/* PENDING, in the order of reading */
@@ -135,6 +136,8 @@ typedef struct CsChange
 								 * account->suspects, or 0 */
 	bool		last;			/* goes behind the others when it is due */
 	double		not_before;
+	TimestampTz waiting_since;	/* when it began to do the next; 0: it never
+								 * did */
 	bool		waits;			/* for rows that are yet to be read */
 	CsIdentityLock *locks[CS_CHANGE_LOCKS];
 	CsBehind	behind;			/* if it waits without these */
@@ -164,6 +167,7 @@ typedef struct CsChange
 	char		contact_opt_in; /* ... and of the contact */
 	uint64		no_xact;		/* its row says no: since that transaction, or
 								 * 0; kept until the change is finished */
+	uint64		no_contact;		/* ... of the contact with this hash */
 	bool		is_word;		/* its row said no or null, and claims consent */
 	bool		is_late;		/* something newer was sent already: only what
 								 * the row says of consent is to be sent */

@@ -138,6 +138,63 @@ cs_change_recount(CsChangeSet *set, uint64 released)
 	cs_change_visit(set, recount, &released);
 }
 
+static uint64
+hash_of(const char *upsert_key)
+{
+	return hash_bytes_extended((const unsigned char *) upsert_key, strlen(upsert_key), 0);
+}
+
+void
+cs_change_note_no(CsChange *change, uint64 xact, const char *upsert_key)
+{
+	change->set->nrefusing += (xact != 0) - (change->no_xact != 0);
+	change->no_xact = xact;
+	change->no_contact = xact != 0 ? hash_of(upsert_key) : 0;
+}
+
+typedef struct FindNo
+{
+	uint64		contact;
+	const CsChange *but;
+	bool		found;
+} FindNo;
+
+static void
+find_no(CsChange *change, void *arg)
+{
+	FindNo	   *find = arg;
+
+	find->found |= change != find->but && change->no_xact != 0 && change->no_contact == find->contact;
+}
+
+bool
+cs_change_says_no(CsChangeSet *set, const char *upsert_key, const CsChange *but)
+{
+	FindNo		find = {.contact = hash_of(upsert_key),.but = but};
+
+	if (set->nrefusing > 0)
+		cs_change_visit(set, find_no, &find);
+	return find.found;
+}
+
+static void
+find_unread(CsChange *change, void *arg)
+{
+	TimestampTz *oldest = arg;
+
+	if (change->next_rows != NIL || change->read_sequence != change->latest_sequence)
+		*oldest = Min(*oldest, change->queued_at);
+}
+
+TimestampTz
+cs_change_oldest_unread(CsChangeSet *set)
+{
+	TimestampTz oldest = PG_INT64_MAX;
+
+	cs_change_visit(set, find_unread, &oldest);
+	return oldest;
+}
+
 /* Were all queue rows of the change written before that transaction? */
 bool
 cs_change_is_before(const CsChange *change, uint64 xact)

@@ -59,6 +59,9 @@ cs_known_was_refused(const CsItem *item)
 		(item->known.opt_in == CS_CONSENT_NO || item->known.opt_in == CS_CONSENT_NULL);
 }
 
+/* How long a word waits for rows to be read (us): one that waits for a call itself can take long. */
+#define UNREAD_LIMIT	(10 * 60 * USECS_PER_SEC)
+
 static bool
 claims_all(const CsChange *change)
 {
@@ -165,7 +168,7 @@ mute_upsert(const CsItem *item, const CsClaimFacts *facts)
 
 /*
  * Is the row new to a contact that was last said not to consent, and may a row that is yet
- * to be read be the one that said so, under another key?
+ * to be read be the one that said so, under another key, or say so as well?
  */
 static bool
 may_be_refused_anew(const CsItem *item)
@@ -178,8 +181,15 @@ may_be_refused_anew(const CsItem *item)
 	(person->remembered && person->memory.state == CS_MEMORY_SAID_NO);
 
 	return is_new && said_no &&
-		(cs_change_is_ahead(item->change) || cs_standing_may_return(account, item->upsert_key) ||
+		(cs_change_is_ahead(item->change) || cs_standing_is_unread(account, item->now, item->change->last_queued_at) ||
+		 cs_standing_may_return(account, item->upsert_key) ||
 		 (person->elsewhere && cs_standing_may_return(account, person->contact.upsert_key)));
+}
+
+static bool
+has_waited_long(const CsChange *change)
+{
+	return change->waiting_since != 0 && GetCurrentTimestamp() - change->waiting_since > UNREAD_LIMIT;
 }
 
 /* If the row, or contactsync_upsert(), newly says yes: what does another one of the same moment say? */
@@ -199,7 +209,7 @@ find_opposite(const CsItem *item)
 		return opposite;
 	/* whether it is a word is decided then */
 	item->change->origins &= ~CS_ORIGIN_WORD;
-	return cs_change_may_wait(change->set) ? CS_OPPOSITE_UNREAD : CS_OPPOSITE_UNKNOWN;
+	return cs_change_may_wait(change->set) && !has_waited_long(change) ? CS_OPPOSITE_UNREAD : CS_OPPOSITE_UNKNOWN;
 }
 
 /*

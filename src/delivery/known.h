@@ -29,7 +29,7 @@ typedef struct CsItem
 	CsKnown		twin;			/* that of known.twin, if it is not known
 								 * which of the two there is */
 	CsPerson	person;			/* if the contact says anything of consent */
-	const CsRowsNow *now;		/* of all items */
+	CsRowsNow  *now;			/* of all items */
 	int			index;			/* of this one among them */
 } CsItem;
 

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "delivery/account.h"
+#include "delivery/change_add.h"
 #include "delivery/departed.h"
 #include "delivery/outcomes.h"
 #include "delivery/standing.h"
@@ -265,6 +266,22 @@ add_under_way(const CsLane *lane, const char *upsert_key, const char *key, CsCla
 	}
 }
 
+/*
+ * Add whether a row says no that was read, and waits to be sent: it may be stored nowhere.
+ */
+static void
+add_waiting(const CsLane *lane, const char *upsert_key, const char *key, CsClaimOthers *others)
+{
+	ListCell   *lc;
+
+	foreach(lc, lane->account->lanes)
+	{
+		CsLane	   *other = lfirst(lc);
+
+		others->say_no |= cs_change_says_no(&other->changes, upsert_key, other == lane ? cs_change_find(&lane->changes, key) : NULL);
+	}
+}
+
 void
 cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self, const char *elsewhere,
 				 CsClaimOthers *others)
@@ -285,10 +302,31 @@ cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self, const char 
 	}
 	add_standing(lane, now, self, upsert_key, others);
 	add_under_way(lane, upsert_key, now->rows[self].key, others);
+	add_waiting(lane, upsert_key, now->rows[self].key, others);
 	if (elsewhere == NULL)
 		return;
 	add_standing(lane, now, self, elsewhere, others);
 	add_under_way(lane, elsewhere, now->rows[self].key, others);
+	add_waiting(lane, elsewhere, now->rows[self].key, others);
+}
+
+bool
+cs_standing_is_unread(const CsAccount *account, CsRowsNow *now, TimestampTz queued_at)
+{
+	ListCell   *lc;
+
+	if (now->oldest_unread == 0)
+	{
+		now->oldest_unread = PG_INT64_MAX;
+		foreach(lc, account->lanes)
+		{
+			CsLane	   *lane = lfirst(lc);
+
+			if (lane->watch && !cs_lane_is_stopped(lane))
+				now->oldest_unread = Min(now->oldest_unread, cs_change_oldest_unread(&lane->changes));
+		}
+	}
+	return now->oldest_unread < queued_at;
 }
 
 bool

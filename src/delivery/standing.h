@@ -32,6 +32,8 @@ typedef struct CsRowsNow
 	CsRowNow   *rows;
 	bool		any_leaves;		/* ... the contact that it stood for */
 	HTAB	   *refusals;		/* what they say no for, or NULL */
+	TimestampTz oldest_unread;	/* when the oldest change was queued that has
+								 * not been read since; 0: not looked for yet */
 } CsRowsNow;
 
 /*
@@ -40,6 +42,12 @@ typedef struct CsRowsNow
  */
 extern void cs_standing_read(const CsLane *lane, const CsRowsNow *now, int self,
 							 const char *elsewhere, CsClaimOthers *others);
+
+/*
+ * Is a row yet to be read, of any contact, that was queued before then?  It can be one that
+ * was read, and waits for a call.
+ */
+extern bool cs_standing_is_unread(const CsAccount *account, CsRowsNow *now, TimestampTz queued_at);
 
 /* A row of the watch that said true, and is leaving its contact, has got another key:
  * from now on another row is taken for it. */

@@ -456,6 +456,21 @@ $last = last_seq('campaignlark');
 in_turn(q{UPDATE turns SET name = 'Ann2' WHERE id = 601}, q{DELETE FROM turns WHERE id = 601}, q{INSERT INTO turns VALUES (602, 'n@example.com', 'Bea')});
 is(claims('n', $last), 1, 'a row takes the place of one that said no and has gone');
 
+# ... and nobody else has come to say no, whose row was read before that, and waits for its call
+in_turn(q{INSERT INTO turns VALUES (691, 'v@example.com', 'Ann', false)}, q{INSERT INTO turns VALUES (692, 'u@example.com', 'Bea')});
+in_turn(q{DELETE FROM turns WHERE id = 691});
+$node->safe_psql('postgres', q{ALTER SERVER turns OPTIONS (SET concurrency '2')});
+$last = last_seq('campaignlark');
+$sandbox->fault('campaignlark', { match => { account => 'turns', email => 'u@example.com' }, action => { stall => \1 } });
+$node->safe_psql('postgres', q{UPDATE turns SET name = 'Bea2' WHERE id = 692});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{seq} > $last && $_[-1]{in_flight} });
+$node->safe_psql('postgres', $_) foreach q{UPDATE turns SET email = 'v@example.com', consent = false WHERE id = 692},
+  q{INSERT INTO turns VALUES (693, 'v@example.com', 'Cay')}, q{INSERT INTO turns VALUES (694, 'w@example.com', 'Dan')};
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /w\@example/ });
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', $_) foreach q{CALL contactsync_wait('turns')}, q{ALTER SERVER turns OPTIONS (SET concurrency '1')};
+is(claims('v', $last), 0, 'nor does a row take the place of one that said no, while another one, which comes to say no, waits for its call');
+
 # a call is to be repeated; its row has turned to true meanwhile, and waits until another one is read that its transaction has
 # changed, too, and that has waited for the call
 in_turn(q{INSERT INTO turns VALUES (81, 'p@example.com', 'Ann', false)}, q{INSERT INTO turns VALUES (82, 'p@example.com', 'Bea', false)});
