@@ -90,6 +90,7 @@ cs_withhold_address(const CsEndpoint *endpoint, CsChange *change, const CsKnown 
 	keep_address(endpoint, contact, known, person, refused);
 	if (!contact->keeps_address)
 		return;
+	contact->omits_address = !known->has_digest || change->unconfirmed || change->attempts > 0;
 	/* what is known of the other address does not concern this one */
 	contact->claimed = known->claimed;
 	contact->opted_out = known->opted_out;

@@ -141,6 +141,8 @@ typedef struct CsContact
 	bool		reopens;		/* the claim ends what is remembered as closed */
 	bool		keeps_address;	/* the address is the one that the provider
 								 * has, since nobody consented to the new one */
+	bool		omits_address;	/* ... and is not to be sent, since a call
+								 * without an answer may have changed it */
 	char	   *refused_address;	/* ... which is this; or of a row that
 									 * only says no, while another one speaks */
 	bool		drops_consent;	/* it was given for the previous address, and

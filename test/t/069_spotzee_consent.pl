@@ -296,6 +296,17 @@ change('kept', q{UPDATE kept SET wants = true WHERE id = 31});
 is(contact('kept', 'c31'), 'Quentin q2@example.com', 'when that row says yes');
 is(contact('kept', 'c30'), 'Quin q2@example.com', '... the contact gets the address, too');
 
+# ... and when the answer to the call that gave it one was lost, that is not taken back for a row that says no meanwhile
+change('kept', q{INSERT INTO kept VALUES (40, 'c40', 'o1@example.com', 'Olga', true)});
+$sandbox->fault('spotzee', { match => { account => 'kept' }, effect => 'after', action => { status => 500, stall => \1 } });
+my $calls = @{ $sandbox->journal('spotzee', account => 'kept') };
+sql(q{UPDATE kept SET email = 'o2@example.com' WHERE id = 40});
+$sandbox->wait_for_journal('spotzee', sub { grep({ $_->{account} eq 'kept' } @_) > $calls });
+sql(q{UPDATE kept SET wants = false, name = 'Olga2' WHERE id = 40});
+$sandbox->clear_faults('spotzee');
+change('kept', 'SELECT 1');
+is(contact('kept', 'c40'), 'Olga2 o2@example.com', 'an address that a contact may have got already is not taken back, which would subscribe it again');
+
 # what Spotzee has is not trusted: who said no is not created
 change('kept', q{INSERT INTO kept VALUES (20, 'c20', 'w@example.com', 'Will', true), (21, 'c21', 'w2@example.com', 'Wanda', true), (22, 'c22', 'w3@example.com', 'Wes', true)});
 change('kept', q{UPDATE kept SET wants = false WHERE id = 20});

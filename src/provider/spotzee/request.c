@@ -168,7 +168,9 @@ write_contact(StringInfo out, bool users, const CsContact *contact, bool nulls)
 {
 	appendStringInfoCharMacro(out, '{');
 	cs_json_member(out, "external_id", contact->value[CS_EXTERNAL_ID]);
-	write_field(out, contact, CS_EMAIL, nulls);
+	/* [SRC]: what an item does not have stays as it is */
+	if (!contact->omits_address)
+		write_field(out, contact, CS_EMAIL, nulls);
 	write_field(out, contact, CS_PHONE, nulls);
 	write_field(out, contact, CS_LOCALE, nulls);
 	write_field(out, contact, CS_TIMEZONE, nulls);
