@@ -24,7 +24,7 @@
 
 #include "base/settings.h"
 #include "base/sql.h"
-#include "delivery/change_add.h"
+#include "delivery/change.h"
 
 /* What so many changes took is kept for others. */
 #define FEW_CHANGES		100
@@ -444,7 +444,8 @@ cs_change_finish(CsChange *change)
 	change->failed_at = 0;
 	change->unconfirmed = change->forgotten = change->renamed = false;
 	change->origins = 0;
-	cs_change_note_no(change, 0, NULL);
+	set->nrefusing -= change->no_xact != 0;
+	change->no_xact = 0;
 	change->queued_at = 0;
 	if (change->next_rows != NIL && !set->closed)
 	{

@@ -118,7 +118,7 @@ read_states(const CsLane *lane, int n, CsItem *items)
 		if (items[i].change && items[i].contact)
 		{
 			if (!cs_known_is_moving(&items[i]))
-				cs_contact_known_stays(&items[i].known);
+				cs_contact_state_stays(&items[i].known);
 			cs_known_check_word(&items[i]);
 		}
 		if (cs_known_has_left(&items[i]))

@@ -318,7 +318,7 @@ decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *se
 		cs_settle_kept(settlement, change);
 		return false;
 	}
-	cs_contact_known_stays(&known);
+	cs_contact_state_stays(&known);
 	change->contact = make_contact(change, &known);
 	if (change->contact->action == CS_DELETE)
 		add_alias(lane, change, &known);

@@ -24,13 +24,6 @@ cs_contact_known_is_moving(const CsKnown *known, const CsContact *contact)
 	return known->found && email && strcmp(cs_contact_known_address(known), cs_text_from_utf8(email)) != 0;
 }
 
-void
-cs_contact_known_stays(CsKnown *known)
-{
-	if (known->left_opt_in != '\0')
-		known->opt_in = known->left_opt_in;
-}
-
 bool
 cs_contact_known_is_speaker(const CsKnown *known, int watch, const char *key)
 {

@@ -18,9 +18,6 @@ extern bool cs_contact_known_is_moving(const CsKnown *known, const CsContact *co
 /* The address that it has at the provider, in the database's encoding. */
 extern const char *cs_contact_known_address(const CsKnown *known);
 
-/* The contact does not leave its address: what was said last is what was said at that. */
-extern void cs_contact_known_stays(CsKnown *known);
-
 /* Does the row speak for the contact? */
 extern bool cs_contact_known_is_speaker(const CsKnown *known, int watch, const char *key);
 

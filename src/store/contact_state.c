@@ -19,7 +19,7 @@
 
 #include "base/text.h"
 #include "base/sql.h"
-#include "store/contact_known.h"
+#include "store/contact_state.h"
 #include "store/keyed_table.h"
 #include "store/refused_address.h"
 #include "store/row_state.h"
@@ -138,6 +138,13 @@ cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKnown *known)
 	cs_keyed_table_close(&table);
 }
 
+void
+cs_contact_state_stays(CsKnown *known)
+{
+	if (known->left_opt_in != '\0')
+		known->opt_in = known->left_opt_in;
+}
+
 /* Take what another contact of the same person knows of consent, and all of it if that
  * was sent later. */
 static void
@@ -162,7 +169,7 @@ add_found(CsKeyedTable *table, CsKnown *known)
 	CsKnown		other = {0};
 
 	fill_known(table, &other);
-	cs_contact_known_stays(&other);
+	cs_contact_state_stays(&other);
 	if (known->found)
 		add_consent(known, &other);
 	else

@@ -131,6 +131,9 @@ extern void cs_contact_state_read_addresses(int endpoint, int n, char **emails, 
  */
 extern void cs_contact_state_read_alias(int endpoint, const CsKnown *known, CsKnown *alias);
 
+/* The contact does not leave its address: what was said last is what was said at that. */
+extern void cs_contact_state_stays(CsKnown *known);
+
 /* Store contacts as the provider has them; no key is there twice. */
 extern void cs_contact_state_store(int endpoint, int n, const CsContactStored *stored);
 
