@@ -111,7 +111,8 @@ typedef struct CsChange
 	uint64		next_latest_sequence;	/* of next_rows */
 	uint64		arrived;		/* when it came, as latest_sequence counts */
 	TimestampTz queued_at;		/* of the oldest of "rows" */
-	TimestampTz last_queued_at; /* of the newest that came */
+	TimestampTz last_queued_at; /* of the newest that came, unless that only
+								 * has the row sent again */
 	TimestampTz sent_queued_at; /* of the newest of "rows", while ACTIVE */
 
 	bool		unconfirmed;	/* it may have been sent before, or is to be

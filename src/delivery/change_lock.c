@@ -130,6 +130,14 @@ cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot)
 	return true;
 }
 
+bool
+cs_change_is_locked_out(const CsChange *change, int endpoint, const char *upsert_key)
+{
+	const CsIdentityLock *lock = cs_identity_lock_look_up(change->set->locks, cs_identity_lock_key(endpoint, "key", upsert_key));
+
+	return lock && lock->owner && lock->owner != change;
+}
+
 /* Was something newer sent already as the contact that the change has locked? */
 bool
 cs_change_is_outdated(const CsChange *change)

@@ -12,6 +12,9 @@
 
 extern bool cs_change_lock(CsChange *change, int endpoint, const char *identity, int slot);
 extern void cs_change_let_go(CsChange *change);
+
+/* Has another change the lock on the contact? */
+extern bool cs_change_is_locked_out(const CsChange *change, int endpoint, const char *upsert_key);
 extern void cs_change_release_pending(CsChangeSet *set);
 
 extern bool cs_change_is_outdated(const CsChange *change);

@@ -315,7 +315,7 @@ is_outdated(const CsItem *item)
 	bool		is_there = item->known.key && item->known.action == 'u';
 	bool		another = is_there && !cs_contact_known_is_speaker(&item->known, change->lane->watch_id, change->key);
 
-	if (!cs_change_is_outdated(change) && !cs_change_is_overtaken(change))
+	if (!cs_change_is_outdated(change) && !cs_change_is_overtaken(change) && !cs_shared_is_older(item))
 		return false;
 	change->is_late = (is_there && is_late_no(item)) || (another && is_late_word(item));
 	return !change->is_late &&
@@ -392,8 +392,10 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	if (cs_shared_is_unchanged(item))
 	{
 		/* a call for another row may be about to change what the provider has */
-		if (!cs_shared_says_the_same(item) && !cs_conflict_lock(change, contact, &item->known))
+		if ((!cs_shared_says_the_same(item) || cs_change_is_locked_out(change, change->lane->endpoint_id, item->upsert_key)) &&
+			!cs_conflict_lock(change, contact, &item->known))
 			return drop_contact(change);
+		cs_shared_renew_speaker(item);
 		change->takes_over = change->lane->watch && cs_shared_is_unspoken(item);
 		cs_settle_unchanged(settlement, change, change->lane->watch && !is_recorded(item));
 		return false;

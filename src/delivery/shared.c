@@ -101,8 +101,26 @@ cs_shared_note_speaker(const CsItem *item)
 {
 	CsAccount  *account = item->change->lane->account;
 
-	if ((item->change->origins & CS_ORIGIN_LIVE) != 0 && another_spoke(item))
+	if ((item->change->origins & CS_ORIGIN_LIVE) != 0 && (another_spoke(item) || account->nwaiting > 0))
 		cs_spoken_note(&account->spoken, account->context, item->upsert_key, item->change->last_queued_at);
+}
+
+void
+cs_shared_renew_speaker(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	if ((change->origins & CS_ORIGIN_LIVE) != 0 && !another_spoke(item))
+		cs_spoken_renew(change->lane->account->spoken, item->upsert_key, change->last_queued_at);
+}
+
+bool
+cs_shared_is_older(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	return (change->origins & CS_ORIGIN_LIVE) != 0 && change->lane->watch && another_speaks(item) &&
+		cs_spoken_is_newer(change->lane->account->spoken, item->upsert_key, change->last_queued_at);
 }
 
 /* Does it only say what the contact is to be? */

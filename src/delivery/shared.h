@@ -48,7 +48,13 @@ extern bool cs_shared_defers(const CsItem *item);
  */
 extern bool cs_shared_is_overtaken(const CsItem *item);
 
-/* The row is about to speak for the contact: note it, if another one spoke before. */
+/* Did the row that spoke last change after this one did? */
+extern bool cs_shared_is_older(const CsItem *item);
+
+/* The row that speaks for the contact was queued again, and says the same. */
+extern void cs_shared_renew_speaker(const CsItem *item);
+
+/* The row is about to speak for the contact: note it, if another one spoke before, or may wait to. */
 extern void cs_shared_note_speaker(const CsItem *item);
 
 #endif							/* CS_DELIVERY_SHARED_H */

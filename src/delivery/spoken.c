@@ -52,11 +52,35 @@ cs_spoken_note(HTAB **spoken, MemoryContext context, const char *upsert_key, Tim
 	entry->sent_at = GetCurrentTimestamp();
 }
 
+static CsSpoken *
+find(HTAB *spoken, const char *upsert_key)
+{
+	uint64		hash = hash_of(upsert_key);
+
+	return spoken ? hash_search(spoken, &hash, HASH_FIND, NULL) : NULL;
+}
+
+void
+cs_spoken_renew(HTAB *spoken, const char *upsert_key, TimestampTz queued_at)
+{
+	CsSpoken   *entry = find(spoken, upsert_key);
+
+	if (entry)
+		entry->queued_at = Max(entry->queued_at, queued_at);
+}
+
+bool
+cs_spoken_is_newer(HTAB *spoken, const char *upsert_key, TimestampTz queued_at)
+{
+	CsSpoken   *entry = find(spoken, upsert_key);
+
+	return entry && entry->queued_at > queued_at;
+}
+
 bool
 cs_spoken_is_older(HTAB *spoken, const char *upsert_key, TimestampTz queued_at)
 {
-	uint64		hash = hash_of(upsert_key);
-	CsSpoken   *entry = spoken ? hash_search(spoken, &hash, HASH_FIND, NULL) : NULL;
+	CsSpoken   *entry = find(spoken, upsert_key);
 
 	return entry && entry->queued_at < queued_at && queued_at < entry->sent_at;
 }
