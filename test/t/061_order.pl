@@ -471,6 +471,24 @@ $sandbox->clear_faults('campaignlark');
 $node->safe_psql('postgres', $_) foreach q{CALL contactsync_wait('turns')}, q{ALTER SERVER turns OPTIONS (SET concurrency '1')};
 is(claims('v', $last), 0, 'nor does a row take the place of one that said no, while another one, which comes to say no, waits for its call');
 
+# ... also if it was read, and waits for the call of a row that has its former address
+in_turn(q{INSERT INTO turns VALUES (701, 'x@example.com', 'Ann', false)}, q{INSERT INTO turns VALUES (702, 'y@example.com', 'Bea'), (703, 'y@example.com', 'Cay')});
+in_turn(q{DELETE FROM turns WHERE id = 701});
+$node->safe_psql('postgres', q{ALTER SERVER turns OPTIONS (SET concurrency '2')});
+$last = last_seq('campaignlark');
+$sandbox->fault('campaignlark', { match => { account => 'turns', email => 'y@example.com' }, action => { stall => \1 } });
+$node->safe_psql('postgres', q{UPDATE turns SET name = 'Cay2' WHERE id = 703});
+$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{seq} > $last && $_[-1]{in_flight} });
+foreach my $change (q{UPDATE turns SET email = 'x@example.com', consent = false WHERE id = 702}, q{INSERT INTO turns VALUES (704, 'x@example.com', 'Dan')})
+{
+	$node->safe_psql('postgres', $_) foreach $change, q{INSERT INTO turns SELECT max(id) + 1, format('z%s@example.com', max(id) + 1) FROM turns};
+	my $id = $node->safe_psql('postgres', q{SELECT max(id) FROM turns});
+	$sandbox->wait_for_journal('campaignlark', sub { $_[-1]{body} =~ /z$id\@example/ });
+}
+$sandbox->clear_faults('campaignlark');
+$node->safe_psql('postgres', $_) foreach q{CALL contactsync_wait('turns')}, q{ALTER SERVER turns OPTIONS (SET concurrency '1')};
+is(claims('x', $last), 0, '... also if that was read already');
+
 # a call is to be repeated; its row has turned to true meanwhile, and waits until another one is read that its transaction has
 # changed, too, and that has waited for the call
 in_turn(q{INSERT INTO turns VALUES (81, 'p@example.com', 'Ann', false)}, q{INSERT INTO turns VALUES (82, 'p@example.com', 'Bea', false)});
