@@ -68,8 +68,11 @@ keep_address(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *know
 	if (contact->consent == CS_CONSENT_NO && endpoint->provider->records_opt_outs &&
 		endpoint->provider->records_opt_outs(endpoint))
 	{
-		/* whoever has opted out is not mailed, at whatever address */
-		contact->opts_out_first = !known->has_digest || known->claimed || known->opt_in != CS_CONSENT_NO;
+		/*
+		 * whoever has opted out is not mailed, at whatever address; that it
+		 * was recorded before does not mean that it still is
+		 */
+		contact->opts_out_first = true;
 		return;
 	}
 	contact->refused_address = contact->value[CS_EMAIL];

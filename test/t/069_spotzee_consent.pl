@@ -133,6 +133,12 @@ is( change('paper', q{UPDATE paper SET wants = false, email = 'other@example.com
 	'POST subscriptions 200, POST contacts 200, POST subscriptions 200',
 	'an opt-out is recorded before the address changes');
 is(contact('paper', 'c1'), 'Ann 2 other@example.com 0', 'so that nobody is mailed there');
+# ... also if it was recorded before: the person may have subscribed there since
+$sandbox->call('POST', 'spotzee/people', { account => 'paper', email => 'other@example.com', act => 'opt_in' });
+is( change('paper', q{UPDATE paper SET email = 'third@example.com' WHERE id = 1}),
+	'POST subscriptions 200, POST contacts 200, POST subscriptions 200',
+	'... again, if the contact gets yet another address');
+is(contact('paper', 'c1'), 'Ann 2 third@example.com 0', '... so that nobody is mailed there, either');
 
 # several rows of one contact with several addresses: what was said for one of them is remembered when the contact leaves it
 change('paper', q{INSERT INTO paper VALUES (20, 'c20', 'x1@example.com', 'Xu', true)});
