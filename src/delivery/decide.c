@@ -352,6 +352,16 @@ withhold_from_address(const CsItem *item)
 	cs_withhold_consent(endpoint, item->contact, &item->known, &item->person, refused);
 }
 
+/* Has a call for another row the lock on the contact, so that what it says may not stay? */
+static bool
+is_locked_out(const CsItem *item)
+{
+	const CsChange *change = item->change;
+
+	return (change->origins & CS_ORIGIN_LIVE) != 0 &&
+		cs_change_is_locked_out(change, change->lane->endpoint_id, item->upsert_key);
+}
+
 /* Send the contact, unless the provider has it, or a newer value of it. */
 static bool
 decide_contact(CsSettlement *settlement, const CsItem *item, double now)
@@ -392,7 +402,7 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 	if (cs_shared_is_unchanged(item))
 	{
 		/* a call for another row may be about to change what the provider has */
-		if ((!cs_shared_says_the_same(item) || cs_change_is_locked_out(change, change->lane->endpoint_id, item->upsert_key)) &&
+		if ((!cs_shared_says_the_same(item) || is_locked_out(item)) &&
 			!cs_conflict_lock(change, contact, &item->known))
 			return drop_contact(change);
 		cs_shared_renew_speaker(item);
