@@ -591,6 +591,7 @@ CREATE TABLE contactsync.contact (
 	digest		uuid,
 	synced_at	timestamptz,
 	spoke_at	timestamptz,
+	changed_at	timestamptz,
 	watch		integer,
 	key			text	COLLATE "C",
 	opt_in		"char"	NOT NULL,
@@ -624,6 +625,7 @@ COMMENT ON COLUMN contactsync.contact.action IS 'u upserted, n unsubscribed, d p
 COMMENT ON COLUMN contactsync.contact.digest IS 'of the mapped contact that the provider has; null: what it has is not known';
 COMMENT ON COLUMN contactsync.contact.synced_at IS 'null: a first call may be under way';
 COMMENT ON COLUMN contactsync.contact.spoke_at IS 'when the source row said so that was sent last, if it was sent again since';
+COMMENT ON COLUMN contactsync.contact.changed_at IS 'when the source row changed that was sent last, if others may stand for the contact';
 COMMENT ON COLUMN contactsync.contact.watch IS 'with key, the source row that was sent last; 0: contactsync_upsert(). The watch may have been dropped since; no other one gets its id';
 COMMENT ON COLUMN contactsync.contact.opt_in IS 'that it was last sent with: t, f, n for null, N for null after t, - for none';
 COMMENT ON COLUMN contactsync.contact.left_opt_in IS 'while a call that gives it another address has no answer: the same of the address that it has, since opt_in is of the other one';

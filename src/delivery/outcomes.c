@@ -288,6 +288,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	}
 	stored->digest = change->digest;
 	stored->spoke_at = change->spoke_at;
+	stored->changed_at = cs_change_changed_at(change);
 	stored->opt_in = contact->action == CS_UPSERT || change->is_late ? change->contact_opt_in : CS_CONSENT_UNKNOWN;
 	stored->only_consent = change->is_late;
 	stored->has_others_digest = change->has_others_digest;

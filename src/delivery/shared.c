@@ -99,10 +99,12 @@ is_silent(const CsItem *item)
 void
 cs_shared_note_speaker(const CsItem *item)
 {
-	CsAccount  *account = item->change->lane->account;
+	CsChange   *change = item->change;
+	CsAccount  *account = change->lane->account;
 
-	if ((item->change->origins & CS_ORIGIN_LIVE) != 0 && (another_spoke(item) || account->nwaiting > 0))
-		cs_spoken_note(&account->spoken, account->context, item->upsert_key, item->change->last_queued_at);
+	change->is_one_of_several = another_spoke(item) || cs_shared_sent_last(item)->changed_at != 0 || account->nwaiting > 0;
+	if ((change->origins & CS_ORIGIN_LIVE) != 0 && change->is_one_of_several)
+		cs_spoken_note(&account->spoken, account->context, item->upsert_key, change->last_queued_at);
 }
 
 void
@@ -120,7 +122,8 @@ cs_shared_is_older(const CsItem *item)
 	const CsChange *change = item->change;
 
 	return (change->origins & CS_ORIGIN_LIVE) != 0 && change->lane->watch && another_speaks(item) &&
-		cs_spoken_is_newer(change->lane->account->spoken, item->upsert_key, change->last_queued_at);
+		(cs_shared_sent_last(item)->changed_at > change->last_queued_at ||
+		 cs_spoken_is_newer(change->lane->account->spoken, item->upsert_key, change->last_queued_at));
 }
 
 /* Does it only say what the contact is to be? */

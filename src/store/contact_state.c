@@ -35,6 +35,7 @@ enum
 	CONTACT_DIGEST,
 	CONTACT_SYNCED_AT,
 	CONTACT_SPOKE_AT,
+	CONTACT_CHANGED_AT,
 	CONTACT_WATCH,
 	CONTACT_KEY,
 	CONTACT_OPT_IN,
@@ -105,6 +106,7 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->spoke_at = cs_keyed_table_time(table, CONTACT_SPOKE_AT);
 	if (known->spoke_at == 0)
 		known->spoke_at = known->synced_at;
+	known->changed_at = cs_keyed_table_time(table, CONTACT_CHANGED_AT);
 	known->upsert_key = cs_keyed_table_text(table, CONTACT_UPSERT_KEY);
 	known->email = cs_keyed_table_text(table, CONTACT_EMAIL);
 	known->watch = cs_keyed_table_int(table, CONTACT_WATCH);
@@ -331,6 +333,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 		cs_keyed_table_set(writer, CONTACT_DIGEST, UUIDPGetDatum(&stored->digest));
 	cs_keyed_table_set_time(writer, CONTACT_SYNCED_AT, now);
 	cs_keyed_table_set_time(writer, CONTACT_SPOKE_AT, stored->spoke_at);
+	cs_keyed_table_set_time(writer, CONTACT_CHANGED_AT, stored->changed_at);
 	cs_keyed_table_set(writer, CONTACT_WATCH, Int32GetDatum(stored->watch));
 	cs_keyed_table_set_text(writer, CONTACT_KEY, stored->key);
 	/* what was said last is not forgotten when the contact is unsubscribed */

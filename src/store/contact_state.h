@@ -31,6 +31,8 @@ typedef struct CsKnown
 	TimestampTz synced_at;		/* 0: a first call may be under way */
 	TimestampTz spoke_at;		/* when the row that was sent last said so: it
 								 * may have been sent again since */
+	TimestampTz changed_at;		/* when that row changed, if others may stand
+								 * for the contact; or 0 */
 	char	   *upsert_key;
 	char	   *email;			/* NULL: it is the upsert key */
 	int			watch;			/* the row that was sent last; 0: of
@@ -73,6 +75,8 @@ typedef struct CsContactStored
 	pg_uuid_t	digest;
 	TimestampTz spoke_at;		/* when the row said so, if it is sent again,
 								 * or 0 */
+	TimestampTz changed_at;		/* when it changed, if others may stand for
+								 * the contact, or 0 */
 	char		opt_in;
 	bool		claimed;
 	bool		opted_out;

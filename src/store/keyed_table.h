@@ -24,7 +24,7 @@
 #define CS_KEYED_INSERTS	200
 
 /* The widest of these tables. */
-#define CS_KEYED_COLUMNS	27
+#define CS_KEYED_COLUMNS	28
 
 /* A table, opened to be searched by one of its indexes. */
 typedef struct CsKeyedTable
