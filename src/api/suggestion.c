@@ -29,7 +29,7 @@
 #include "store/guess.h"
 #include "store/mapping.h"
 #include "store/watch.h"
-#include "store/watch_make.h"
+#include "store/unique_key.h"
 
 /*
  * Columns
@@ -173,7 +173,7 @@ suggest_external_id(CsSuggestion *suggestion)
 {
 	int			rank = 0;
 	int			exact = find_column(suggestion, CS_EXTERNAL_ID, &rank);
-	List	   *key = cs_watch_make_find_key(suggestion->source);
+	List	   *key = cs_unique_key_find(suggestion->source);
 	int			i;
 
 	if (exact >= 0)

@@ -157,8 +157,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 						  cs_argument_text(fcinfo, 3),
 						  PG_ARGISNULL(4) ? NIL : cs_argument_names(PG_GETARG_ARRAYTYPE_P(4)),
 						  PG_ARGISNULL(5) ? "ignore" : text_to_cstring(PG_GETARG_TEXT_PP(5)), &schedule, NULL);
-	if (!PG_ARGISNULL(16))
-		cs_related_make(watch, PG_GETARG_JSONB_P(16), NIL);
+	cs_related_make(watch, PG_ARGISNULL(16) ? NULL : PG_GETARG_JSONB_P(16), NIL);
 	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
 	cs_watch_store_new(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));

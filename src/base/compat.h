@@ -148,6 +148,13 @@ typedef bool CsUpdateIndexes;
 #define CS_IS_VIRTUAL(attribute)	((void) (attribute), false)
 #endif
 
+/* 18 has what is grouped by in an entry of the range table. */
+#if PG_VERSION_NUM >= 180000
+#define cs_grouped_expressions(entry)	((entry)->rtekind == RTE_GROUP ? (entry)->groupexprs : NIL)
+#else
+#define cs_grouped_expressions(entry)	((void) (entry), NIL)
+#endif
+
 /* 18 can leave out a deferrable primary key. */
 #if PG_VERSION_NUM >= 180000
 #define cs_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel, false)

@@ -25,6 +25,9 @@
  *									number of key columns, key columns ...,
  *									used columns ...)
  *
+ * A negative number of a related table is that of the base of a view, whose rows have
+ * the keys of the view: they are queued as if the view had changed.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -58,7 +61,8 @@ typedef struct CsTrigger
 	bool		valid;
 	int			endpoint;
 	int			watch;
-	int			related;		/* 0: the table is the source */
+	int			related;		/* 0: the table is the source; negative: one
+								 * of a view, whose key is that of the row */
 	int			nkeys;			/* 0: a key column is missing */
 	CsKeyColumn *keys;
 	int			nused;			/* 0: all */
@@ -160,7 +164,7 @@ read_trigger(CsTrigger *entry, Relation rel, const Trigger *trigger, bool relate
 static bool
 is_meant(const CsTrigger *entry, Oid relid)
 {
-	return entry->related ? cs_related_covers(entry->endpoint, entry->watch, entry->related, relid) :
+	return entry->related ? cs_related_covers(entry->endpoint, entry->watch, abs(entry->related), relid) :
 		cs_watch_covers(entry->endpoint, entry->watch, relid);
 }
 
@@ -203,10 +207,17 @@ find_trigger(Relation rel, const Trigger *trigger, bool related)
  * The trigger
  */
 
+/* Return of which related table keys are queued; 0: of the source. */
+static int
+related_of(const CsTrigger *trigger)
+{
+	return Max(trigger->related, 0);
+}
+
 static void
 add_row(const CsTrigger *trigger, TupleTableSlot *slot)
 {
-	cs_dirty_set_add(trigger->endpoint, trigger->watch, trigger->related, trigger->nkeys, trigger->keys, slot);
+	cs_dirty_set_add(trigger->endpoint, trigger->watch, related_of(trigger), trigger->nkeys, trigger->keys, slot);
 }
 
 static bool
@@ -271,7 +282,7 @@ capture(FunctionCallInfo fcinfo, bool related)
 		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) || trigger->nkeys == 0)
 	{
-		cs_dirty_set_mark(trigger->endpoint, trigger->watch, trigger->related, trigger->tgoid);
+		cs_dirty_set_mark(trigger->endpoint, trigger->watch, related_of(trigger), trigger->tgoid);
 		return PointerGetDatum(NULL);
 	}
 

@@ -77,12 +77,11 @@ rename_in_watch(CsWatch *watch, const CsRenames *renames)
 	cs_watch_store_changed(watch);
 	if (watch->poll_column && cs_table_trigger_new_name(renames, watch->poll_column))
 		store_poll_column(watch->id, cs_table_trigger_new_name(renames, watch->poll_column));
-	cs_related_rename_source(watch->id, renames->n, renames->older, renames->newer);
 	if (watch->poll_column == NULL)
 		cs_table_trigger_rename(watch, NULL, renames);
 }
 
-/* Put the new names of columns of related tables into these and into their triggers. */
+/* Put the new names of columns into related tables and into their triggers. */
 static void
 rename_in_related(int id)
 {

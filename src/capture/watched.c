@@ -166,12 +166,15 @@ names_watched(CsWatchedTables *watches, const Node *parsetree)
 	return tables == NIL;
 }
 
-/* Does the command make a table that inherits from none?  No watch can concern it. */
+/* Does the command make a table that inherits from none, or a view that was not there?  No
+ * watch can concern it. */
 static bool
 makes_new_table(const Node *parsetree)
 {
 	const CreateStmt *create = (const CreateStmt *) parsetree;
 
+	if (IsA(parsetree, ViewStmt))
+		return !((const ViewStmt *) parsetree)->replace;
 	return IsA(parsetree, CreateStmt) && create->inhRelations == NIL && create->partbound == NULL;
 }
 

@@ -61,8 +61,9 @@ add_key(CsChangeSet *set, const char *key, CsReadRow *row, bool forced, uint16 o
 	}
 	if (change->queued_at == 0)
 		change->queued_at = queued_at;
+	/* what was found of a related change can be older than what came before */
 	if (cs_change_is_renewed(change->origins, origin))
-		change->last_queued_at = queued_at;
+		change->last_queued_at = Max(change->last_queued_at, queued_at);
 	row->unfinished++;
 	return change;
 }

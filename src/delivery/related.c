@@ -99,6 +99,7 @@ find_keys(CsResolveStep *step)
 	CsPageOrder order = {0};
 	CsPagePosition after = {NULL, change->cursor};
 	CsPagePosition *rows;
+	const CsWatch *watch;
 	CsPages    *pages;
 
 	if (change->nahead > 0 || change->all_ahead)
@@ -108,8 +109,9 @@ find_keys(CsResolveStep *step)
 		step->all = change->all_ahead;
 		return;
 	}
-	order.filter = cs_related_source_condition(step->lane->watch, step->related, change->nkeys, change->keys);
-	pages = cs_source_page_open(step->lane->watch, &order);
+	watch = cs_related_source_watch(step->lane->watch, step->related);
+	order.filter = cs_related_source_condition(watch, step->related, change->nkeys, change->keys);
+	pages = cs_source_page_open(watch, &order);
 	rows = palloc(step->read_limit * sizeof(CsPagePosition));
 	step->nfound = cs_source_page_next(pages, &after, step->read_limit, rows);
 	cs_source_page_close(pages);

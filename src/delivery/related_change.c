@@ -95,3 +95,14 @@ cs_related_change_weight(const List *changes)
 		weight += Max(((CsRelatedChange *) lfirst(lc))->nkeys, 1);
 	return weight;
 }
+
+TimestampTz
+cs_related_change_oldest(const List *changes)
+{
+	TimestampTz oldest = PG_INT64_MAX;
+	ListCell   *lc;
+
+	foreach(lc, changes)
+		oldest = Min(oldest, ((CsRelatedChange *) lfirst(lc))->queued_at);
+	return oldest;
+}

@@ -50,4 +50,7 @@ extern void cs_related_change_advance(CsRelatedChange *change, MemoryContext con
 /* Return how much of the room for changes they take. */
 extern int	cs_related_change_weight(const List *changes);
 
+/* Return when the oldest was queued; PG_INT64_MAX if there is none. */
+extern TimestampTz cs_related_change_oldest(const List *changes);
+
 #endif							/* CS_DELIVERY_RELATED_CHANGE_H */

@@ -14,6 +14,7 @@
 #include "delivery/change_add.h"
 #include "delivery/departed.h"
 #include "delivery/outcomes.h"
+#include "delivery/related_change.h"
 #include "delivery/standing.h"
 
 /* Did the row stand for the contact until now? */
@@ -323,7 +324,8 @@ cs_standing_is_unread(const CsAccount *account, CsRowsNow *now, TimestampTz queu
 			CsLane	   *lane = lfirst(lc);
 
 			if (lane->watch && !cs_lane_is_stopped(lane))
-				now->oldest_unread = Min(now->oldest_unread, cs_change_oldest_unread(&lane->changes));
+				now->oldest_unread = Min(now->oldest_unread, Min(cs_change_oldest_unread(&lane->changes),
+																 cs_related_change_oldest(lane->related)));
 		}
 	}
 	return now->oldest_unread < queued_at;

@@ -41,12 +41,34 @@ enum
 bool
 cs_related_equal(const CsRelated *a, const CsRelated *b)
 {
-	if (a->relid != b->relid || a->n != b->n)
+	if (a->relid != b->relid || a->n != b->n || a->kind != b->kind)
 		return false;
 	for (int i = 0; i < a->n; i++)
 		if (strcmp(a->columns[i], b->columns[i]) != 0 || strcmp(a->related_columns[i], b->related_columns[i]) != 0)
 			return false;
 	return true;
+}
+
+CsRelated *
+cs_related_find_equal(const List *list, const CsRelated *related)
+{
+	ListCell   *lc;
+
+	foreach(lc, list)
+		if (cs_related_equal(lfirst(lc), related))
+		return lfirst(lc);
+	return NULL;
+}
+
+const CsRelated *
+cs_related_base(const List *related)
+{
+	ListCell   *lc;
+
+	foreach(lc, related)
+		if (((CsRelated *) lfirst(lc))->kind == CS_RELATED_BASE)
+		return lfirst(lc);
+	return NULL;
 }
 
 bool
@@ -92,6 +114,8 @@ related_of_row(int row)
 	related->name = cs_sql_text(row, 3);
 	related->columns = cs_sql_text_array(cs_sql_value(row, 4, &isnull), &related->n);
 	related->related_columns = cs_sql_text_array(cs_sql_value(row, 5, &isnull), &related->n);
+	related->kind = DatumGetChar(cs_sql_value(row, 6, &isnull));
+	related->derived = DatumGetBool(cs_sql_value(row, 7, &isnull));
 	return related;
 }
 
@@ -99,7 +123,7 @@ List *
 cs_related_load(int watch)
 {
 	static CsStatement statement = {
-		"SELECT id, relation::oid, name, columns::text[], related_columns::text[] FROM contactsync.related WHERE watch = $1 ORDER BY id",
+		"SELECT id, relation::oid, name, columns::text[], related_columns::text[], kind, derived FROM contactsync.related WHERE watch = $1 ORDER BY id",
 		1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(watch);
@@ -113,16 +137,23 @@ cs_related_load(int watch)
 	return result;
 }
 
+/* The numbers that columns have now. */
+#define NUMBERS_OF(table, names) \
+	"(SELECT array_agg(a.attnum ORDER BY m.n) FROM unnest(" names ") WITH ORDINALITY AS m (name, n)" \
+	" JOIN pg_attribute a ON a.attrelid = " table " AND a.attname = m.name)"
+
+/* The base of a view has to be added before what is related to it. */
 void
 cs_related_add(int endpoint, int watch, CsRelated *related)
 {
 	static CsStatement statement = {
-		"INSERT INTO contactsync.related (endpoint, watch, relation, name, columns, related_columns, numbers)"
-		" SELECT $1, $2, $3, $4, $5::name[], $6::name[], (SELECT array_agg(a.attnum ORDER BY o.n) FROM unnest($6) WITH ORDINALITY AS o (name, n)"
-		" JOIN pg_attribute a ON a.attrelid = $3 AND a.attname = o.name) RETURNING id",
-		6, {INT4OID, INT4OID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID}
+		"INSERT INTO contactsync.related (endpoint, watch, relation, name, columns, related_columns, kind, derived, numbers, column_numbers)"
+		" SELECT r.*, " NUMBERS_OF("r.relation", "r.related_columns") ", " NUMBERS_OF(CS_RELATED_SOURCE("r"), "r.columns")
+		" FROM (SELECT $1 AS endpoint, $2 AS watch, $3 AS relation, $4 AS name, $5::name[] AS columns, $6::name[] AS related_columns,"
+		" $7 AS kind, $8 AS derived) r RETURNING id",
+		8, {INT4OID, INT4OID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, CHAROID, BOOLOID}
 	};
-	Datum		args[6];
+	Datum		args[8];
 
 	args[0] = Int32GetDatum(endpoint);
 	args[1] = Int32GetDatum(watch);
@@ -130,6 +161,8 @@ cs_related_add(int endpoint, int watch, CsRelated *related)
 	args[3] = CStringGetTextDatum(related->name);
 	args[4] = cs_sql_make_text_array(related->n, related->columns);
 	args[5] = cs_sql_make_text_array(related->n, related->related_columns);
+	args[6] = CharGetDatum(related->kind);
+	args[7] = BoolGetDatum(related->derived);
 	cs_sql_execute(&statement, args, NULL);
 	related->id = cs_sql_int(0, 1);
 }
@@ -143,29 +176,12 @@ cs_related_delete(const CsRelated *related)
 	cs_sql_execute(&statement, &arg, NULL);
 }
 
-void
-cs_related_rename_source(int watch, int n, char **older, char **newer)
-{
-	static CsStatement statement = {
-		"UPDATE contactsync.related r SET columns = (SELECT array_agg(COALESCE(w.newer, o.name) ORDER BY o.n)"
-		" FROM unnest(r.columns) WITH ORDINALITY AS o (name, n) LEFT JOIN unnest($2, $3) AS w (older, newer) ON w.older = o.name)"
-		" WHERE r.watch = $1 AND r.columns && $2::name[]",
-		3, {INT4OID, TEXTARRAYOID, TEXTARRAYOID}
-	};
-	Datum		args[3];
-
-	args[0] = Int32GetDatum(watch);
-	args[1] = cs_sql_make_text_array(n, older);
-	args[2] = cs_sql_make_text_array(n, newer);
-	cs_sql_execute(&statement, args, NULL);
-}
-
 bool
 cs_related_follow(int watch)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.related r SET related_columns = " CS_RELATED_NAMES
-		" WHERE r.watch = $1 AND r.related_columns <> " CS_RELATED_NAMES,
+		"UPDATE contactsync.related r SET related_columns = " CS_RELATED_NAMES ", columns = " CS_RELATED_SOURCE_NAMES
+		" WHERE r.watch = $1 AND (r.related_columns <> " CS_RELATED_NAMES " OR r.columns <> " CS_RELATED_SOURCE_NAMES ")",
 		1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(watch);
@@ -177,10 +193,10 @@ void
 cs_related_reset(int endpoint)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.related r SET numbers = n.numbers FROM contactsync.related o, LATERAL"
-		" (SELECT array_agg(a.attnum ORDER BY c.n) AS numbers FROM unnest(o.related_columns) WITH ORDINALITY AS c (name, n)"
-		" JOIN pg_attribute a ON a.attrelid = o.relation AND a.attname = c.name) n"
-		" WHERE r.endpoint = $1 AND o.id = r.id AND cardinality(n.numbers) = cardinality(r.numbers)",
+		"UPDATE contactsync.related r SET numbers = n.numbers, column_numbers = n.column_numbers FROM contactsync.related o, LATERAL"
+		" (SELECT " NUMBERS_OF("o.relation", "o.related_columns") " AS numbers, " NUMBERS_OF(CS_RELATED_SOURCE("o"), "o.columns") " AS column_numbers) n"
+		" WHERE r.endpoint = $1 AND o.id = r.id AND cardinality(n.numbers) = cardinality(r.numbers)"
+		" AND cardinality(n.column_numbers) = cardinality(r.column_numbers)",
 		1, {INT4OID}
 	};
 	Datum		arg = Int32GetDatum(endpoint);

@@ -33,7 +33,8 @@
 #include "store/related_make.h"
 #include "store/related_source.h"
 #include "store/source_page.h"
-#include "store/watch_make.h"
+#include "store/unique_key.h"
+#include "store/view.h"
 
 #define FORMS_HINT \
 	"Write {\"address\": \"address_id\"} if that column equals the primary key of the table, and otherwise {\"address\": {\"column of the source\": \"column of the table\"}}."
@@ -44,7 +45,6 @@ typedef struct CsRelatedReader
 	CsWatch    *watch;
 	Relation	source;
 	Relation	table;			/* the one whose references are being read */
-	List	   *before;
 } CsRelatedReader;
 
 static char *
@@ -146,6 +146,7 @@ create(const CsRelatedReader *reader, int n)
 
 	related->relid = RelationGetRelid(reader->table);
 	related->name = pstrdup(RelationGetRelationName(reader->table));
+	related->kind = CS_RELATED_TO_SOURCE;
 	related->columns = palloc(Max(n, 1) * sizeof(char *));
 	related->related_columns = palloc(Max(n, 1) * sizeof(char *));
 	return related;
@@ -155,15 +156,8 @@ create(const CsRelatedReader *reader, int n)
 static void
 add(CsRelatedReader *reader, CsRelated *related)
 {
-	ListCell   *lc;
-
-	foreach(lc, reader->watch->related)
-		if (cs_related_equal(lfirst(lc), related))
-		return;
-	foreach(lc, reader->before)
-		if (cs_related_equal(lfirst(lc), related))
-		related->id = ((CsRelated *) lfirst(lc))->id;
-	reader->watch->related = lappend(reader->watch->related, related);
+	if (cs_related_find_equal(reader->watch->related, related) == NULL)
+		reader->watch->related = lappend(reader->watch->related, related);
 }
 
 /* A column that equals the primary key. */
@@ -171,7 +165,7 @@ static void
 add_column(CsRelatedReader *reader, const char *name)
 {
 	CsRelated  *related = create(reader, 1);
-	List	   *key = cs_watch_make_find_key(reader->table);
+	List	   *key = cs_unique_key_find(reader->table);
 
 	related->columns[0] = find_column(reader->source, name);
 	if (list_length(key) != 1)
@@ -271,6 +265,71 @@ read_argument(CsRelatedReader *reader, Jsonb *argument)
 }
 
 /*
+ * Views
+ */
+
+/* If these columns of a view are of its base, have the base refer to the table: a row
+ * that is not in the view any more is found there as well. */
+static void
+relate_to_base(const CsWatch *watch, CsRelated *related)
+{
+	char	  **columns = palloc(related->n * sizeof(char *));
+
+	if (related->kind != CS_RELATED_TO_SOURCE)
+		return;
+	for (int i = 0; i < related->n; i++)
+	{
+		columns[i] = cs_view_column_of_base(watch->source, watch->nkeys, watch->keys, related->columns[i]);
+		if (columns[i] == NULL)
+			return;
+	}
+	related->kind = CS_RELATED_TO_BASE;
+	related->columns = columns;
+}
+
+static char *
+names_of(List *tables)
+{
+	StringInfoData names;
+	ListCell   *lc;
+
+	initStringInfo(&names);
+	foreach(lc, tables)
+		if (strstr(names.data, ((CsRelated *) lfirst(lc))->name) == NULL)
+		appendStringInfo(&names, "%s\"%s\"", names.len ? ", " : "", ((CsRelated *) lfirst(lc))->name);
+	return names.data;
+}
+
+/* Add the tables that a view is made of to those that the user names. */
+static void
+take_apart(CsWatch *watch)
+{
+	const char *name = get_rel_name(watch->source);
+	List	   *named = NIL;
+	List	   *tables;
+	const char *reason;
+	ListCell   *lc;
+
+	foreach(lc, watch->related)
+		named = lappend_oid(named, ((CsRelated *) lfirst(lc))->relid);
+	tables = cs_view_take_apart(watch->source, watch->nkeys, watch->keys, named, &reason);
+	if (tables == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("view \"%s\" is not plain enough for the triggers of its tables to tell of its changes", name),
+				 errdetail_internal("%s", reason),
+				 errhint("Use capture => 'poll' with poll_column => '...', the column that tells when a row changed; or watch the tables that it is made of.")));
+	foreach(lc, watch->related)
+		relate_to_base(watch, lfirst(lc));
+	foreach(lc, watch->related)
+		if (cs_related_find_equal(tables, lfirst(lc)) == NULL)
+		tables = lappend(tables, lfirst(lc));
+	watch->related = tables;
+	foreach(lc, tables)
+		check_rights(((CsRelated *) lfirst(lc))->relid, watch->owner);
+}
+
+/*
  * What is known of them
  */
 
@@ -296,18 +355,20 @@ has_index(Relation source, const CsRelated *related)
 }
 
 static void
-notice_if_no_index(Relation source, const CsRelated *related)
+notice_if_no_index(const CsWatch *watch, const CsRelated *related)
 {
+	Relation	source = relation_open(cs_related_source_watch(watch, related)->source, AccessShareLock);
+	const char *name = RelationGetRelationName(source);
 	char		kind = source->rd_rel->relkind;
 
-	if ((kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) || has_index(source, related))
-		return;
-	ereport(NOTICE,
-			(errmsg("no index of table \"%s\" begins with column \"%s\", which refers to table \"%s\"",
-					RelationGetRelationName(source), related->columns[0], related->name),
-			 errdetail("Each change of table \"%s\" reads all of table \"%s\".", related->name, RelationGetRelationName(source)),
-			 errhint("Use CREATE INDEX ON %s (%s).", quote_identifier(RelationGetRelationName(source)),
-					 quote_identifier(related->columns[0]))));
+	if (related->kind != CS_RELATED_BASE && (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
+		!has_index(source, related))
+		ereport(NOTICE,
+				(errmsg("no index of table \"%s\" begins with column \"%s\", which refers to table \"%s\"",
+						name, related->columns[0], related->name),
+				 errdetail("Each change of table \"%s\" reads all of table \"%s\".", related->name, name),
+				 errhint("Use CREATE INDEX ON %s (%s).", quote_identifier(name), quote_identifier(related->columns[0]))));
+	relation_close(source, NoLock);
 }
 
 /* Check them, and find out which of their columns are used. */
@@ -320,27 +381,60 @@ complete(const CsWatch *watch)
 	foreach(lc, watch->related)
 	{
 		CsRelated  *related = lfirst(lc);
-		CsPageOrder order = {.filter = cs_related_source_condition(watch, related, 0, NULL)};
+		const CsWatch *source = cs_related_source_watch(watch, related);
+		CsPageOrder order = {.filter = cs_related_source_condition(source, related, 0, NULL)};
 
 		related->used = cs_reads_columns(watch->reads, related->relid, &related->all_used);
 		/* have any error here, not when a row changes */
-		cs_source_page_close(cs_source_page_open(watch, &order));
+		cs_source_page_close(cs_source_page_open(source, &order));
+	}
+}
+
+/* Is it a view whose tables have triggers? */
+static bool
+is_view(const CsWatch *watch)
+{
+	return watch->poll_column == NULL && get_rel_relkind(watch->source) == RELKIND_VIEW;
+}
+
+/* Have what is as before keep its id. */
+static void
+keep_ids(const CsWatch *watch, const List *before)
+{
+	ListCell   *lc;
+
+	foreach(lc, watch->related)
+	{
+		CsRelated  *related = lfirst(lc);
+		const CsRelated *same = cs_related_find_equal(before, related);
+
+		related->id = same && same->derived == related->derived ? same->id : 0;
 	}
 }
 
 void
 cs_related_make(CsWatch *watch, Jsonb *argument, List *before)
 {
-	CsRelatedReader reader = {.watch = watch,.before = before};
+	CsRelatedReader reader = {.watch = watch};
 	ListCell   *lc;
 
 	watch->related = NIL;
+	if (argument == NULL && !is_view(watch))
+		return;
 	reader.source = relation_open(watch->source, AccessShareLock);
-	read_argument(&reader, argument);
+	if (argument)
+		read_argument(&reader, argument);
+	relation_close(reader.source, NoLock);
+	if (is_view(watch))
+		take_apart(watch);
+	keep_ids(watch, before);
 	complete(watch);
 	foreach(lc, watch->related)
-		notice_if_no_index(reader.source, lfirst(lc));
-	relation_close(reader.source, NoLock);
+		notice_if_no_index(watch, lfirst(lc));
+	if (is_view(watch))
+		ereport(NOTICE,
+				(errmsg("changes of view \"%s\" are noticed by triggers on %s",
+						get_rel_name(watch->source), names_of(watch->related))));
 }
 
 void
@@ -348,9 +442,16 @@ cs_related_make_again(CsWatch *watch, List *before)
 {
 	ListCell   *lc;
 
-	watch->related = before;
-	cs_related_source_check(watch);
+	watch->related = NIL;
 	foreach(lc, before)
+		if (!((CsRelated *) lfirst(lc))->derived)
+		watch->related = lappend(watch->related, lfirst(lc));
+	foreach(lc, watch->related)
+		cs_related_source_check_exists(lfirst(lc));
+	if (is_view(watch))
+		take_apart(watch);
+	keep_ids(watch, before);
+	foreach(lc, watch->related)
 		check_rights(((CsRelated *) lfirst(lc))->relid, watch->owner);
 	complete(watch);
 }

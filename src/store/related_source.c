@@ -16,34 +16,13 @@
 #include "utils/syscache.h"
 
 #include "store/related_source.h"
+#include "store/related_type.h"
 #include "store/row_key.h"
 #include "store/source.h"
 #include "store/trust.h"
+#include "store/view.h"
 
 #define ALTER_HINT	"Name the related tables anew: contactsync_alter_watch(..., related => ...)."
-
-static bool
-is_integer(Oid type)
-{
-	return type == INT2OID || type == INT4OID || type == INT8OID;
-}
-
-static bool
-is_text(Oid type)
-{
-	return type == TEXTOID || type == VARCHAROID;
-}
-
-/* Return the "=" of the two types, by which an index can be searched; NULL: none. */
-static char *
-equality(Oid type, Oid other)
-{
-	if (type == other)
-		return cs_source_equality(type);
-	if ((is_integer(type) && is_integer(other)) || (is_text(type) && is_text(other)))
-		return "OPERATOR(pg_catalog.=)";
-	return NULL;
-}
 
 /* Return the base type of a column; raise an error if there is none. */
 static Oid
@@ -59,6 +38,7 @@ type_of(Oid relid, const char *table, const char *column)
 	return getBaseType(get_atttype(relid, attnum));
 }
 
+/* "watch" is what cs_related_source_watch() returns. */
 static Oid
 type_of_source(const CsWatch *watch, const CsRelated *related, int i)
 {
@@ -79,7 +59,7 @@ check_columns(const CsWatch *watch, const CsRelated *related)
 		Oid			type = type_of_source(watch, related, i);
 		Oid			other = type_of_related(related, i);
 
-		if (equality(type, other) == NULL)
+		if (cs_related_type_equality(type, other) == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("column \"%s\" is of type %s, but column \"%s\" of related table \"%s\" is of type %s",
@@ -87,6 +67,51 @@ check_columns(const CsWatch *watch, const CsRelated *related)
 							format_type_be(other)),
 					 errhint("Rows are related by columns of one type.")));
 	}
+}
+
+void
+cs_related_source_check_exists(const CsRelated *related)
+{
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(related->relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("related table \"%s\" does not exist any more", related->name),
+				 errhint(ALTER_HINT)));
+}
+
+/* Raise an error if a view would be taken apart in another way than it was. */
+static void
+check_view(const CsWatch *watch)
+{
+	List	   *named = NIL;
+	List	   *tables;
+	const char *reason;
+	ListCell   *lc;
+	int			nderived = 0;
+	bool		same = true;
+
+	if (cs_related_base(watch->related) == NULL)
+		return;
+	foreach(lc, watch->related)
+	{
+		const CsRelated *related = lfirst(lc);
+
+		if (related->derived)
+			nderived++;
+		else
+			named = lappend_oid(named, related->relid);
+	}
+	tables = cs_view_take_apart(watch->source, watch->nkeys, watch->keys, named, &reason);
+	foreach(lc, tables)
+		same &= cs_related_find_equal(watch->related, lfirst(lc)) != NULL;
+	if (same && list_length(tables) == nderived)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("view \"%s\" is made of tables in another way than before", get_rel_name(watch->source)),
+			 tables == NIL ? errdetail_internal("%s", reason) : 0,
+			 tables == NIL ? errhint("End the watch by contactsync_unwatch(), and make it again with capture => 'poll'.") :
+			 errhint("contactsync_alter_watch() takes it apart again.")));
 }
 
 void
@@ -98,14 +123,30 @@ cs_related_source_check(const CsWatch *watch)
 	{
 		const CsRelated *related = lfirst(lc);
 
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(related->relid)))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("related table \"%s\" does not exist any more", related->name),
-					 errhint(ALTER_HINT)));
+		cs_related_source_check_exists(related);
 		(void) cs_trust_reader(related->relid, watch->owner);
-		check_columns(watch, related);
+		check_columns(cs_related_source_watch(watch, related), related);
 	}
+	check_view(watch);
+}
+
+const CsWatch *
+cs_related_source_watch(const CsWatch *watch, const CsRelated *related)
+{
+	const CsRelated *base = related->kind == CS_RELATED_TO_BASE ? cs_related_base(watch->related) : NULL;
+	CsWatch    *result;
+
+	if (base == NULL)
+		return watch;
+	result = palloc0(sizeof(CsWatch));
+	result->id = watch->id;
+	result->endpoint = watch->endpoint;
+	result->source = base->relid;
+	result->owner = watch->owner;
+	result->nkeys = base->n;
+	result->keys = base->related_columns;
+	result->search_path = watch->search_path;
+	return result;
 }
 
 /* "alias"."column" */
@@ -134,7 +175,7 @@ single_condition(const CsWatch *watch, const CsRelated *related, int n, char **k
 
 	initStringInfo(&condition);
 	appendStringInfo(&condition, "%s %s ANY (ARRAY[", column(watch, related->columns[0]),
-					 equality(type_of_source(watch, related, 0), type));
+					 cs_related_type_equality(type_of_source(watch, related, 0), type));
 	for (int i = 0; i < n; i++)
 		appendStringInfo(&condition, "%s%s", i ? ", " : "", quote_literal_cstr(keys[i]));
 	appendStringInfo(&condition, "]::%s[])", cs_source_type_name(type));
@@ -164,7 +205,7 @@ composite_condition(const CsWatch *watch, const CsRelated *related, int n, char 
 	appendStringInfoString(&condition, ") WHERE ");
 	for (int c = 0; c < related->n; c++)
 		appendStringInfo(&condition, "%s%s %s %s.r%d", c ? " AND " : "", column(watch, related->columns[c]),
-						 equality(type_of_source(watch, related, c), type_of_related(related, c)), values, c);
+						 cs_related_type_equality(type_of_source(watch, related, c), type_of_related(related, c)), values, c);
 	appendStringInfoChar(&condition, ')');
 	return condition.data;
 }

@@ -464,7 +464,7 @@ drop_on_tree(CsLeft *left, Oid root, Oid owner)
 void
 cs_table_trigger_drop_related(const CsWatch *watch, const CsRelated *related)
 {
-	CsLeft		left = {watch->endpoint, watch->id, related->id};
+	CsLeft		left = {watch->endpoint, watch->id, cs_related_number(related)};
 	CsTable		table;
 
 	if (cs_trigger_set_read_table(related->relid, &table))

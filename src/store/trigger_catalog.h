@@ -12,10 +12,10 @@
 
 #include "nodes/pg_list.h"
 
-/* Whose triggers are meant: those on the source, on any table, or by its id on a related
- * table. */
+/* Whose triggers are meant: those on the source, on any table, or by the number that they
+ * have on a related table. */
 #define CS_OF_SOURCE	0
-#define CS_OF_ANY		(-1)
+#define CS_OF_ANY		PG_INT32_MIN
 
 /* A trigger that calls contactsync.capture(), or capture_related(), for a watch. */
 typedef struct CsOwnTrigger

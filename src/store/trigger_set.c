@@ -69,7 +69,7 @@ cs_trigger_set_tree(Oid relid)
 static int
 related_of(const CsTriggerSet *set)
 {
-	return set->related ? set->related->id : CS_OF_SOURCE;
+	return set->related ? cs_related_number(set->related) : CS_OF_SOURCE;
 }
 
 /* Return the triggers of a set on one table, or on all tables of its tree. */
@@ -103,7 +103,7 @@ key_arguments(const CsWatch *watch, const CsRelated *related)
 	List	   *args = list_make2(psprintf("%d", watch->endpoint), psprintf("%d", watch->id));
 
 	if (related)
-		args = lappend(args, psprintf("%d", related->id));
+		args = lappend(args, psprintf("%d", cs_related_number(related)));
 	args = lappend(args, psprintf("%d", n));
 	for (int i = 0; i < n; i++)
 		args = lappend(args, related ? related->related_columns[i] : watch->keys[i]);
@@ -127,9 +127,13 @@ cs_trigger_set_make(const CsWatch *watch, const CsRelated *related)
 List *
 cs_trigger_set_all(const CsWatch *watch)
 {
-	List	   *sets = watch->poll_column ? NIL : list_make1(cs_trigger_set_make(watch, NULL));
+	List	   *sets = NIL;
+	CsTable		table;
 	ListCell   *lc;
 
+	/* a view has none */
+	if (watch->poll_column == NULL && cs_trigger_set_read_table(watch->source, &table))
+		sets = list_make1(cs_trigger_set_make(watch, NULL));
 	foreach(lc, watch->related)
 		sets = lappend(sets, cs_trigger_set_make(watch, lfirst(lc)));
 	return sets;

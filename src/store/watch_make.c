@@ -31,80 +31,13 @@
 #include "store/reads.h"
 #include "store/source.h"
 #include "store/source_row.h"
+#include "store/unique_key.h"
 #include "store/watch.h"
 #include "store/watch_make.h"
 
 /*
  * The key
  */
-
-/* Return the names of the key columns of an index; NIL if it cannot be a key. */
-static List *
-columns_of_unique_index(Relation source, Oid indexid)
-{
-	Relation	index = index_open(indexid, AccessShareLock);
-	Form_pg_index form = index->rd_index;
-	List	   *columns = NIL;
-	bool		usable = form->indisunique && form->indisvalid && form->indimmediate &&
-	RelationGetIndexPredicate(index) == NIL;
-
-	for (int i = 0; usable && i < form->indnkeyatts; i++)
-	{
-		AttrNumber	attnum = form->indkey.values[i];
-
-		if (attnum <= 0 || !TupleDescAttr(RelationGetDescr(source), attnum - 1)->attnotnull)
-			usable = false;
-		else
-			columns = lappend(columns, get_attname(RelationGetRelid(source), attnum, false));
-	}
-	index_close(index, AccessShareLock);
-	return usable ? columns : NIL;
-}
-
-static bool
-has_name(List *names, const char *name)
-{
-	ListCell   *lc;
-
-	foreach(lc, names)
-		if (strcmp(lfirst(lc), name) == 0)
-		return true;
-	return false;
-}
-
-/* Compare lists of names, in any order. */
-static bool
-same_columns(List *a, List *b)
-{
-	ListCell   *lc;
-
-	if (list_length(a) != list_length(b))
-		return false;
-	foreach(lc, a)
-		if (!has_name(b, lfirst(lc)))
-		return false;
-	foreach(lc, b)
-		if (!has_name(a, lfirst(lc)))
-		return false;
-	return true;
-}
-
-static bool
-has_deferrable_primary_key(List *indexes)
-{
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		bool		found = index->rd_index->indisprimary && !index->rd_index->indimmediate;
-
-		index_close(index, AccessShareLock);
-		if (found)
-			return true;
-	}
-	return false;
-}
 
 /* Raise an error unless these are columns of the relation. */
 static void
@@ -127,36 +60,24 @@ check_columns(Relation source, List *names, const char *argument)
 	}
 }
 
-/* Return the columns of the primary key that a watch of the relation would have, or NIL. */
-List *
-cs_watch_make_find_key(Relation source)
-{
-	Oid			primary = cs_primary_key_index(source);
-
-	return OidIsValid(primary) ? columns_of_unique_index(source, primary) : NIL;
-}
-
 /* Return the columns of the primary key, or those wanted if they are unique. */
 static List *
 find_key(Relation source, List *wanted)
 {
-	List	   *indexes = RelationGetIndexList(source);
 	Oid			primary = cs_primary_key_index(source);
 	const char *table = RelationGetRelationName(source);
-	ListCell   *lc;
 
 	if (wanted == NIL && OidIsValid(primary))
-		return cs_watch_make_find_key(source);
+		return cs_unique_key_find(source);
 	if (wanted == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 has_deferrable_primary_key(indexes) ?
+				 cs_unique_key_is_deferrable(source) ?
 				 errmsg("the primary key of table \"%s\" is deferrable", table) :
 				 errmsg("table \"%s\" has no primary key", table),
 				 errhint("Add a primary key that is not deferrable, or name the columns of such a unique index whose columns are NOT NULL: key => '{id}'.")));
 	check_columns(source, wanted, "key");
-	foreach(lc, indexes)
-		if (same_columns(wanted, columns_of_unique_index(source, lfirst_oid(lc))))
+	if (cs_unique_key_has(source, wanted))
 		return wanted;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -165,7 +86,7 @@ find_key(Relation source, List *wanted)
 }
 
 /*
- * Return the key of a source that is polled.  That the columns of a view identify
+ * Return the key of a source that is polled, or of a view.  That the columns of a view identify
  * its rows cannot be checked, so it is taken for granted.
  */
 static List *
@@ -201,14 +122,15 @@ is_pollable(char kind)
 		kind == RELKIND_FOREIGN_TABLE;
 }
 
-/* Raise an error unless the relation is of a kind that can be watched. */
+/* Raise an error unless the relation is of a kind that can be watched.  Whether the tables
+ * of a view tell of its changes is found out later. */
 static void
 check_kind(Relation source, bool polled)
 {
 	const char *name = RelationGetRelationName(source);
 	char		kind = source->rd_rel->relkind;
 
-	if (polled ? !is_pollable(kind) : !is_table(kind))
+	if (polled ? !is_pollable(kind) : !is_table(kind) && kind != RELKIND_VIEW)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a table", name),
@@ -238,7 +160,8 @@ check_rights(Relation source, bool polled, bool only_read)
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
 		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_SELECT, ACLMASK_ALL) != ACLCHECK_OK)
 		missing = "SELECT";
-	else if (!polled && pg_class_aclcheck(relid, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
+	else if (!polled && is_table(source->rd_rel->relkind) &&
+			 pg_class_aclcheck(relid, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
 		missing = "TRIGGER";
 	if (missing)
 		ereport(ERROR,
@@ -356,7 +279,7 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 		watch->filter = pstrdup(filter);
 	}
 
-	key = schedule->poll ? find_polled_key(rel, key, schedule->only_reads ? "key_columns" : "key") : find_key(rel, key);
+	key = schedule->poll || rel->rd_rel->relkind == RELKIND_VIEW ? find_polled_key(rel, key, schedule->only_reads ? "key_columns" : "key") : find_key(rel, key);
 	watch->keys = palloc(list_length(key) * sizeof(char *));
 	foreach(lc, key)
 		watch->keys[watch->nkeys++] = lfirst(lc);

@@ -22,6 +22,4 @@ extern CsWatch *cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *map
 							  const char *filter, List *key, const char *on_delete,
 							  const CsSchedule *schedule, const char *alias);
 
-extern List *cs_watch_make_find_key(Relation source);
-
 #endif							/* CS_STORE_WATCH_MAKE_H */

@@ -23,7 +23,7 @@ RETURNS SETOF record LANGUAGE sql SECURITY DEFINER AS $$
 $$;
 CREATE VIEW triggers AS SELECT tgrelid::regclass AS "table", tgenabled AS enabled, tgtype & 1 = 1 AS for_row,
 	(string_to_array(replace(encode(tgargs, 'escape'), E'\\000', ' '), ' '))[4:] AS arguments
-FROM pg_trigger WHERE tgfoid = 'contactsync.capture_related'::regproc ORDER BY 1::text, 2, 3, 4;
+FROM pg_trigger WHERE tgfoid = 'contactsync.capture_related'::regproc ORDER BY tgrelid::regclass::text COLLATE "C", 2, 3, 4;
 GRANT SELECT ON triggers TO PUBLIC;
 
 SET SESSION AUTHORIZATION regress_shop;

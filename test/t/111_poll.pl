@@ -45,6 +45,7 @@ sql(q{
 	CREATE TABLE customers (id int PRIMARY KEY, email text, plan text, updated_at timestamptz);
 	INSERT INTO customers SELECT g, format('c%s@example.com', g), 'old', now() - interval '1 day' FROM generate_series(1, 9) g;
 	CREATE VIEW seen AS SELECT * FROM customers WHERE id > 0;
+	CREATE VIEW windowed AS SELECT *, count(*) OVER () FROM customers;
 	CREATE MATERIALIZED VIEW kept AS SELECT id, id % 10 AS part, email, plan, updated_at::timestamp FROM customers;
 	CREATE EXTENSION postgres_fdw;
 	CREATE SERVER itself FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'postgres', host '} . $node->host . q{', port '} . $node->port . q{');
@@ -55,7 +56,8 @@ sql(q{
 # ---------- errors ----------
 
 sub watch_error { my ($source, $server, $more) = @_; return stderr_of("SELECT contactsync_watch('$source', '$server', '$mapping' $more)"); }
-like(watch_error('seen', 'seen', ''), qr/ERROR: +"seen" is not a table\nDETAIL: .*triggers.*\nHINT: .*capture => 'poll'/, 'a view has no triggers, and the hint names the alternative');
+like(watch_error('kept', 'kept', ''), qr/ERROR: +"kept" is not a table\nDETAIL: .*triggers.*\nHINT: .*capture => 'poll'/, 'a materialized view has no triggers, and the hint names the alternative');
+like(watch_error('windowed', 'kept', ", key => '{id}'"), qr/ERROR: +view "windowed" is not plain enough .*\nDETAIL: +It has window functions.\nHINT: .*capture => 'poll'/, 'nor has a view that is not plain');
 like(watch_error('seen', 'seen', ", capture => 'poll', key => '{id}'"), qr/ERROR: +capture => 'poll' needs "poll_column"/, 'polling needs a column');
 like(watch_error('seen', 'seen', ", capture => 'poll', key => '{id}', poll_column => 'changed_at'"), qr/ERROR: +column "changed_at" of "poll_column" does not exist/, 'the column must exist');
 like(watch_error('seen', 'seen', ", capture => 'poll', key => '{id}', poll_column => 'plan'"), qr/ERROR: +poll_column "plan" is of type text/, 'its type must be a time');

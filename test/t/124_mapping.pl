@@ -97,6 +97,9 @@ is_deeply(
 	'a subquery reads another table, also what has changed there');
 like(type('Other tables'), qr/^\{"plans": \{"plan": "name"\}\}$/m, 'a table to which many rows refer');
 is($sandbox->contacts('mailingcore')->[0]{attributes}{plan}, 'Pro', 'and what has changed there');
+like(type('Views'), qr/"members": \{"id": "\\"MemberId\\""\}/, 'a view is taken apart');
+my ($subscriber) = @{ $sandbox->contacts('spotzee') };
+like(encode_json($subscriber), qr/"Pro"/, 'and its rows are sent when a table that it joins changes');
 
 is_deeply([ keys %blocks ], [], 'all statements of docs/mapping.md were typed');
 
