@@ -1033,7 +1033,7 @@ SELECT pg_catalog.pg_extension_config_dump('contactsync.minute_failure', '');
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION contactsync.runtime(OUT endpoint integer, OUT in_flight integer, OUT waiting bigint, OUT pace float8, OUT configured_pace float8, OUT locked boolean)
-RETURNS SETOF record LANGUAGE c
+RETURNS SETOF record LANGUAGE c ROWS 20
 AS 'MODULE_PATHNAME', 'contactsync_runtime';
 COMMENT ON FUNCTION contactsync.runtime()
 IS 'returns what the background worker of this database is doing now, per endpoint';
@@ -1058,7 +1058,7 @@ COMMENT ON FUNCTION contactsync.database_identity()
 IS 'returns an identifier of this database that is different in each database into which it is restored or copied';
 
 CREATE FUNCTION contactsync.backlog(OUT endpoint integer, OUT watch integer, OUT contacts bigint, OUT oldest timestamptz)
-RETURNS SETOF record LANGUAGE c
+RETURNS SETOF record LANGUAGE c ROWS 20
 AS 'MODULE_PATHNAME', 'contactsync_backlog';
 COMMENT ON FUNCTION contactsync.backlog()
 IS 'returns the number of contacts that are queued, or to be removed and due; for a long queue an estimate, so that the call is cheap';
@@ -1087,19 +1087,50 @@ AS 'MODULE_PATHNAME', 'contactsync_latency_bounds';
 COMMENT ON FUNCTION contactsync.latency_bounds()
 IS 'returns the upper bounds, in seconds, of all elements of the latency columns except the last';
 
+CREATE FUNCTION contactsync.capture()
+RETURNS trigger LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_capture';
+COMMENT ON FUNCTION contactsync.capture()
+IS 'trigger function that records which rows of a watched table changed; created by contactsync_watch()';
+-- Roles that create partitions need EXECUTE; a trigger that belongs to no watch does nothing.
+GRANT EXECUTE ON FUNCTION contactsync.capture() TO PUBLIC;
+
 CREATE VIEW contactsync.watches WITH (security_barrier) AS
-SELECT w.source, e.server, e.role AS owner, w.key, w.mapping, w.filter, w.on_delete, w.state, w.reason, w.created_at,
+SELECT e.server, w.source, w.state, w.key, w.on_delete, w.claims,
+	CASE WHEN w.poll_column IS NULL THEN 'trigger' ELSE 'poll' END AS capture,
+	EXISTS (SELECT FROM pg_catalog.pg_trigger t
+		WHERE t.tgrelid = w.source AND t.tgenabled = 'A' AND t.tgfoid = 'contactsync.capture'::pg_catalog.regproc
+			AND pg_catalog.substr(t.tgargs, 1, pg_catalog.length(n.args)) = n.args) AS always,
+	w.filter, w.mapping, w.reason, w.delete_delay, w.delete_guard,
 	w.poll_column, CASE WHEN w.poll_column IS NOT NULL THEN w.poll_every END AS poll_every,
-	w.reconcile_every, w.reconcile_at, w.reconcile_next, w.claims, w.delete_delay, w.delete_guard,
+	CASE WHEN w.poll_column IS NOT NULL THEN w.poll_overlap END AS poll_overlap,
+	w.reconcile_every, w.reconcile_at, pg_catalog.date_trunc('second', w.reconcile_next) AS reconcile_next,
 	(SELECT pg_catalog.jsonb_object_agg(t.name, t.refs)
 		FROM (SELECT COALESCE((SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c WHERE c.oid = r.relation), r.name) AS name, CASE WHEN pg_catalog.count(*) = 1 THEN (pg_catalog.array_agg(p.pairs))[1]
 				ELSE pg_catalog.jsonb_agg(p.pairs ORDER BY r.id) END AS refs
 			FROM contactsync.related r, LATERAL (SELECT pg_catalog.jsonb_object_agg(pg_catalog.quote_ident(u.c::text), pg_catalog.quote_ident(u.r::text)) AS pairs
 				FROM ROWS FROM (pg_catalog.unnest(r.columns), pg_catalog.unnest(r.related_columns)) AS u (c, r)) p
-			WHERE r.watch = w.id GROUP BY r.relation, r.name) t) AS related
-FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint
-WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+			WHERE r.watch = w.id GROUP BY r.relation, r.name) t) AS related,
+	pg_catalog.date_trunc('second', w.created_at) AS created_at, e.role AS owner
+FROM contactsync.watch w JOIN contactsync.endpoint e ON e.id = w.endpoint,
+	LATERAL (SELECT pg_catalog.convert_to(e.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
+		|| pg_catalog.convert_to(w.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea AS args) n
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE')
+ORDER BY e.server, w.source::pg_catalog.text, e.role;
 COMMENT ON VIEW contactsync.watches IS 'watches of the current role';
+COMMENT ON COLUMN contactsync.watches.server IS 'server that it is sent to';
+COMMENT ON COLUMN contactsync.watches.source IS 'watched table, view or foreign table';
+COMMENT ON COLUMN contactsync.watches.on_delete IS 'what becomes of a contact without a row: ignore, unsubscribe or delete';
+COMMENT ON COLUMN contactsync.watches.capture IS 'how changes are noticed: trigger or poll';
+COMMENT ON COLUMN contactsync.watches.always IS 'whether the triggers also fire for rows that replication applies';
+COMMENT ON COLUMN contactsync.watches.filter IS 'condition that a row must meet; null: all do';
+COMMENT ON COLUMN contactsync.watches.mapping IS 'fields of the contact, with an expression for each';
+COMMENT ON COLUMN contactsync.watches.poll_every IS 'how often it is polled';
+COMMENT ON COLUMN contactsync.watches.poll_overlap IS 'how far back each round of polling looks';
+COMMENT ON COLUMN contactsync.watches.reconcile_every IS 'how often it is reconciled; null: never by itself';
+COMMENT ON COLUMN contactsync.watches.reconcile_at IS 'time of day of that';
+COMMENT ON COLUMN contactsync.watches.created_at IS 'when it was made';
+COMMENT ON COLUMN contactsync.watches.owner IS 'role that it belongs to';
 COMMENT ON COLUMN contactsync.watches.key IS 'columns that identify a row';
 COMMENT ON COLUMN contactsync.watches.state IS 'running, broken (the source cannot be read) or guarded (held by the bulk guard or by delete_guard until contactsync_resume())';
 COMMENT ON COLUMN contactsync.watches.reason IS 'why the watch is not running';
@@ -1111,8 +1142,8 @@ COMMENT ON COLUMN contactsync.watches.related IS 'tables whose changes queue the
 COMMENT ON COLUMN contactsync.watches.delete_guard IS 'number or share of contacts above which removals are held; null: more than 100 and more than 10 percent, or all of more than 10';
 
 CREATE VIEW contactsync.changes WITH (security_barrier) AS
-SELECT e.server, w.source, c.key, c.id, c.contact, c.queued_at, c.removal,
-	(SELECT r.relation FROM contactsync.related r WHERE r.id = c.related) AS related
+SELECT e.server, w.source, c.key, c.id, pg_catalog.date_trunc('second', c.queued_at) AS queued_at, c.removal,
+	(SELECT r.relation FROM contactsync.related r WHERE r.id = c.related) AS related, c.contact
 FROM (SELECT q.endpoint, q.watch, CASE WHEN q.related IS NULL OR EXISTS (SELECT FROM contactsync.related r WHERE r.id = q.related) THEN k.key END AS key,
 			CASE WHEN q.watch = 0 THEN q.id END AS id, CASE WHEN q.keys IS NULL THEN q.contact END AS contact,
 			q.queued_at, NULL::text AS removal, q.related
@@ -1124,6 +1155,9 @@ FROM (SELECT q.endpoint, q.watch, CASE WHEN q.related IS NULL OR EXISTS (SELECT 
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.changes
 IS 'the queue: one row per key, or per contact with the ID that contactsync_upsert() returned; a row with neither stands for all known contacts of the source; and the contacts that are to be removed, and due';
+COMMENT ON COLUMN contactsync.changes.server IS 'server that the change is for';
+COMMENT ON COLUMN contactsync.changes.source IS 'watched table; null: contactsync_upsert()';
+COMMENT ON COLUMN contactsync.changes.queued_at IS 'when it was queued';
 COMMENT ON COLUMN contactsync.changes.removal IS 'unsubscribe or delete: no row stands for the contact any more, and it is to be removed; null: a change';
 COMMENT ON COLUMN contactsync.changes.related IS 'table whose row with that key was changed: the rows of the source that refer to it are yet to be looked for; null: a row of the source was';
 COMMENT ON COLUMN contactsync.changes.key IS 'key of a changed row; null for contactsync_upsert()';
@@ -1133,19 +1167,30 @@ COMMENT ON COLUMN contactsync.changes.contact IS 'contact given to contactsync_u
 CREATE VIEW contactsync.contacts WITH (security_barrier) AS
 SELECT e.server, w.source, c.key, c.upsert_key,
 	CASE c.action WHEN 'u' THEN 'upsert' WHEN 'n' THEN 'unsubscribe' WHEN 'd' THEN 'delete' END AS action,
-	c.synced_at, c.remote_id, c.error, pg_catalog.string_to_array(c.topics, ' ') AS topics,
-	c.remote_status, c.remote_updated_at,
-	CASE WHEN c.opted_out THEN 'opted out' WHEN c.held THEN 'held' WHEN c.claimed THEN 'claimed' END AS consent
+	pg_catalog.date_trunc('second', c.synced_at) AS synced_at,
+	CASE WHEN c.opted_out THEN 'opted out' WHEN c.held THEN 'held' WHEN c.claimed THEN 'claimed' END AS consent,
+	c.remote_status, c.error, c.remote_id, c.remote_updated_at, pg_catalog.string_to_array(c.topics, ' ') AS topics
 FROM contactsync.contact c
 	JOIN contactsync.endpoint e ON e.id = c.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = c.watch
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE') AND c.synced_at IS NOT NULL;
 COMMENT ON VIEW contactsync.contacts IS 'contacts as the provider has them, one row per contact, with the source row that was sent last';
+COMMENT ON COLUMN contactsync.contacts.server IS 'server that has the contact';
+COMMENT ON COLUMN contactsync.contacts.source IS 'watched table whose row was sent last; null: contactsync_upsert()';
+COMMENT ON COLUMN contactsync.contacts.key IS 'key of that row';
+COMMENT ON COLUMN contactsync.contacts.upsert_key IS 'what the provider identifies the contact by';
+COMMENT ON COLUMN contactsync.contacts.action IS 'what was sent last: upsert, unsubscribe or delete';
+COMMENT ON COLUMN contactsync.contacts.synced_at IS 'when the provider accepted that';
+COMMENT ON COLUMN contactsync.contacts.remote_status IS 'status of the contact at the provider, as it said';
+COMMENT ON COLUMN contactsync.contacts.error IS 'what the provider refused of the contact that it accepted; null: nothing';
+COMMENT ON COLUMN contactsync.contacts.remote_id IS 'ID of the contact at the provider';
+COMMENT ON COLUMN contactsync.contacts.remote_updated_at IS 'time of its last change there, on the provider''s clock';
+COMMENT ON COLUMN contactsync.contacts.topics IS 'topics that it was subscribed to';
 COMMENT ON COLUMN contactsync.contacts.consent IS 'claimed: the provider was told that the person wants mail, perhaps for another contact that had the address before; held: opt_in is true and that was not told; opted out: the person opted out at the provider';
 
 CREATE VIEW contactsync.duplicates WITH (security_barrier) AS
-SELECT e.server, e.role AS owner, s.upsert_key, pg_catalog.sum(s.rows)::bigint AS rows,
-	pg_catalog.jsonb_object_agg(s.source::pg_catalog.text, s.keys) AS keys
+SELECT e.server, s.upsert_key, pg_catalog.sum(s.rows)::bigint AS rows,
+	pg_catalog.jsonb_object_agg(s.source::pg_catalog.text, s.keys) AS keys, e.role AS owner
 FROM (SELECT c.endpoint, w.source, c.upsert_key, pg_catalog.count(*) AS rows,
 			pg_catalog.array_agg(c.key ORDER BY c.key) AS keys
 		FROM contactsync.source_row c JOIN contactsync.watch w ON w.id = c.watch AND w.endpoint = c.endpoint
@@ -1153,15 +1198,18 @@ FROM (SELECT c.endpoint, w.source, c.upsert_key, pg_catalog.count(*) AS rows,
 	JOIN contactsync.endpoint e ON e.id = s.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE')
 GROUP BY e.id, e.server, e.role, s.upsert_key
-HAVING pg_catalog.sum(s.rows) > 1;
+HAVING pg_catalog.sum(s.rows) > 1
+ORDER BY e.server, s.upsert_key, e.role;
 COMMENT ON VIEW contactsync.duplicates
 IS 'source rows that are the same contact at the provider, as of when they were sent; the last change of any of them wins';
+COMMENT ON COLUMN contactsync.duplicates.server IS 'server that has the contact';
+COMMENT ON COLUMN contactsync.duplicates.owner IS 'role that sends through the server';
 COMMENT ON COLUMN contactsync.duplicates.upsert_key IS 'what the provider identifies the contact by';
 COMMENT ON COLUMN contactsync.duplicates.rows IS 'number of rows';
 COMMENT ON COLUMN contactsync.duplicates.keys IS 'keys of the rows, by table';
 
 CREATE VIEW contactsync.opt_outs WITH (security_barrier) AS
-SELECT e.server, e.role AS owner, w.source, s.key, COALESCE(c.email, c.upsert_key) AS email
+SELECT e.server, w.source, s.key, COALESCE(c.email, c.upsert_key) AS email, e.role AS owner
 FROM contactsync.contact c
 	JOIN contactsync.source_row s ON s.upsert_key = c.upsert_key AND s.endpoint = c.endpoint
 	JOIN contactsync.watch w ON w.id = s.watch
@@ -1169,27 +1217,44 @@ FROM contactsync.contact c
 WHERE c.opted_out AND pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.opt_outs
 IS 'source rows whose contacts are known to have opted out at the provider, to be joined with their tables';
+COMMENT ON COLUMN contactsync.opt_outs.server IS 'server where the person opted out';
+COMMENT ON COLUMN contactsync.opt_outs.source IS 'watched table';
+COMMENT ON COLUMN contactsync.opt_outs.owner IS 'role that sends through the server';
 COMMENT ON COLUMN contactsync.opt_outs.key IS 'key of the source row';
 COMMENT ON COLUMN contactsync.opt_outs.email IS 'address of the contact, or its upsert key if the provider identifies it otherwise';
 
 CREATE VIEW contactsync.remote_contacts WITH (security_barrier) AS
-SELECT e.server, e.role AS owner, r.email, r.external_id, r.remote_id, r.opt_in, r.locale, r.attributes, r.updated_at, r.pulled_at
+SELECT e.server, r.email, r.opt_in, r.external_id, pg_catalog.date_trunc('second', r.updated_at) AS updated_at,
+	pg_catalog.date_trunc('second', r.pulled_at) AS pulled_at, r.locale, r.remote_id, r.attributes, e.role AS owner
 FROM contactsync.remote_contact r JOIN contactsync.endpoint e ON e.id = r.endpoint
 WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
 COMMENT ON VIEW contactsync.remote_contacts
 IS 'contacts as the provider had them when contactsync_pull() fetched them';
+COMMENT ON COLUMN contactsync.remote_contacts.server IS 'server that the contacts were fetched from';
+COMMENT ON COLUMN contactsync.remote_contacts.email IS 'address';
+COMMENT ON COLUMN contactsync.remote_contacts.external_id IS 'ID of ours';
+COMMENT ON COLUMN contactsync.remote_contacts.locale IS 'language';
+COMMENT ON COLUMN contactsync.remote_contacts.remote_id IS 'ID of the provider';
+COMMENT ON COLUMN contactsync.remote_contacts.attributes IS 'further fields';
+COMMENT ON COLUMN contactsync.remote_contacts.owner IS 'role that sends through the server';
 COMMENT ON COLUMN contactsync.remote_contacts.opt_in IS 'consent as the provider has it';
 COMMENT ON COLUMN contactsync.remote_contacts.updated_at IS 'time of the last change of the contact, on the provider''s clock';
 COMMENT ON COLUMN contactsync.remote_contacts.pulled_at IS 'time of the pull';
 
 CREATE VIEW contactsync.failures WITH (security_barrier) AS
-SELECT f.id, e.server, w.source, f.key, f.upsert_key, f.reason, f.code, f.message, f.field,
-	f.attempts, f.first_at, f.last_at, f.request_id
+SELECT f.id, e.server, w.source, f.key, f.reason, f.code, f.field, f.attempts, pg_catalog.date_trunc('second', f.last_at) AS last_at,
+	f.message, f.upsert_key, pg_catalog.date_trunc('second', f.first_at) AS first_at, f.request_id
 FROM contactsync.failure f
 	JOIN contactsync.endpoint e ON e.id = f.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = f.watch
-WHERE pg_catalog.pg_has_role(e.role, 'USAGE') AND NOT f.ignored;
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE') AND NOT f.ignored
+ORDER BY f.id DESC;
 COMMENT ON VIEW contactsync.failures IS 'contacts that were given up on, with the reason';
+COMMENT ON COLUMN contactsync.failures.server IS 'server that the contact was for';
+COMMENT ON COLUMN contactsync.failures.source IS 'watched table; null: contactsync_upsert()';
+COMMENT ON COLUMN contactsync.failures.last_at IS 'when the contact failed last';
+COMMENT ON COLUMN contactsync.failures.upsert_key IS 'what the provider identifies the contact by';
+COMMENT ON COLUMN contactsync.failures.first_at IS 'when it failed first';
 COMMENT ON COLUMN contactsync.failures.id IS 'argument of contactsync_retry() and contactsync_ignore()';
 COMMENT ON COLUMN contactsync.failures.key IS 'key of the source row';
 COMMENT ON COLUMN contactsync.failures.reason IS 'kind of failure, the same words for all providers';
@@ -1200,11 +1265,21 @@ COMMENT ON COLUMN contactsync.failures.attempts IS 'number of times that the con
 COMMENT ON COLUMN contactsync.failures.request_id IS 'the provider''s ID of the request, for its support';
 
 CREATE VIEW contactsync.calls WITH (security_barrier) AS
-SELECT c.id, e.server, c.started_at, c.duration, c.method, c.path, c.status, c.verdict, c.contacts, c.failed,
-	c.attempt, c.sent, c.received, c.idempotency_key, c.request_id, c.error, c.created, c.updated
+SELECT c.id, e.server, pg_catalog.date_trunc('milliseconds', c.started_at) AS started_at,
+	pg_catalog.date_trunc('milliseconds', c.duration) AS duration, c.status, c.verdict, c.contacts, c.failed, c.attempt, c.method, c.path, c.error,
+	c.created, c.updated, c.sent, c.received, c.request_id, c.idempotency_key
 FROM contactsync.call c JOIN contactsync.endpoint e ON e.id = c.endpoint
-WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE')
+ORDER BY c.id DESC;
 COMMENT ON VIEW contactsync.calls IS 'recent HTTP requests, one row each';
+COMMENT ON COLUMN contactsync.calls.id IS 'grows with time';
+COMMENT ON COLUMN contactsync.calls.server IS 'server that was called';
+COMMENT ON COLUMN contactsync.calls.started_at IS 'when the call began';
+COMMENT ON COLUMN contactsync.calls.duration IS 'how long it took';
+COMMENT ON COLUMN contactsync.calls.method IS 'HTTP method';
+COMMENT ON COLUMN contactsync.calls.path IS 'path of the URL';
+COMMENT ON COLUMN contactsync.calls.error IS 'why there was no answer, or the beginning of what the provider says of the error; null: there was none';
+COMMENT ON COLUMN contactsync.calls.idempotency_key IS 'key by which the provider knows a repeated call';
 COMMENT ON COLUMN contactsync.calls.status IS 'HTTP status; 0: no answer';
 COMMENT ON COLUMN contactsync.calls.verdict IS 'conclusion that was drawn from the answer';
 COMMENT ON COLUMN contactsync.calls.contacts IS 'number of contacts in the request';
@@ -1296,12 +1371,28 @@ COMMENT ON COLUMN contactsync.outcomes.started_by IS 'role that began the run; n
 COMMENT ON COLUMN contactsync.outcomes.id IS 'grows with time';
 
 CREATE VIEW contactsync.traces WITH (security_barrier) AS
-SELECT t.id, e.server, w.source, t.key, t.upsert_key, t.email, t.started_at, t.duration, t.method, t.url, t.request_headers, t.request,
-	t.status, t.response_headers, t.response, t.verdict
+SELECT t.id, e.server, w.source, t.key, pg_catalog.date_trunc('milliseconds', t.started_at) AS started_at,
+	pg_catalog.date_trunc('milliseconds', t.duration) AS duration, t.status, t.verdict, t.method, t.url, t.request, t.response,
+	t.request_headers, t.response_headers, t.upsert_key, t.email
 FROM contactsync.trace t JOIN contactsync.endpoint e ON e.id = t.endpoint LEFT JOIN contactsync.watch w ON w.id = t.watch
-WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE')
+ORDER BY t.id DESC;
 COMMENT ON VIEW contactsync.traces
 IS 'complete calls about contacts for which contactsync_trace() was called, without secrets';
+COMMENT ON COLUMN contactsync.traces.id IS 'grows with time';
+COMMENT ON COLUMN contactsync.traces.server IS 'server that was called';
+COMMENT ON COLUMN contactsync.traces.source IS 'watched table; null: contactsync_upsert()';
+COMMENT ON COLUMN contactsync.traces.key IS 'key of the row';
+COMMENT ON COLUMN contactsync.traces.started_at IS 'when the call began';
+COMMENT ON COLUMN contactsync.traces.duration IS 'how long it took';
+COMMENT ON COLUMN contactsync.traces.method IS 'HTTP method';
+COMMENT ON COLUMN contactsync.traces.url IS 'URL, without secrets';
+COMMENT ON COLUMN contactsync.traces.request IS 'body of the request';
+COMMENT ON COLUMN contactsync.traces.response IS 'body of the answer';
+COMMENT ON COLUMN contactsync.traces.request_headers IS 'headers of the request, without secrets';
+COMMENT ON COLUMN contactsync.traces.response_headers IS 'headers of the answer';
+COMMENT ON COLUMN contactsync.traces.upsert_key IS 'what the provider identifies the contact by';
+COMMENT ON COLUMN contactsync.traces.email IS 'address of the contact';
 COMMENT ON COLUMN contactsync.traces.status IS 'HTTP status; 0: no answer';
 COMMENT ON COLUMN contactsync.traces.verdict IS 'conclusion that was drawn from the answer';
 
@@ -1378,36 +1469,41 @@ WITH lane AS (
 		LEFT JOIN session i ON i.endpoint = l.endpoint
 	WHERE pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 )
-SELECT h.server, h.source, h.role AS owner, h.state,
-	CASE WHEN h.mine THEN h.reason WHEN h.state IN ('halted', 'paused') THEN pg_catalog.split_part(h.reason, ':', 1) END AS reason,
-	h.since, h.until, h.backlog,
-	pg_catalog.now() - h.oldest AS oldest,
-	h.in_flight,
-	COALESCE(n.calls, 0) AS rate,
-	h.pace, h.configured_pace,
+SELECT h.server, h.source, h.state, pg_catalog.date_trunc('second', h.since) AS since, h.backlog,
+	pg_catalog.date_trunc('second', pg_catalog.now() - h.oldest) AS oldest,
+	(SELECT pg_catalog.count(*) FROM contactsync.failure f
+		WHERE f.endpoint = h.endpoint AND f.watch = h.watch AND NOT f.ignored) AS failures,
 	CASE WHEN h.state = 'running' THEN GREATEST(h.eta, CASE WHEN h.backlog > 0 AND n.contacts > 0 THEN
 		pg_catalog.date_trunc('second', pg_catalog.now() + LEAST(pg_catalog.sum(h.backlog) OVER (PARTITION BY h.endpoint)::float8 / n.contacts, 1e9)
 			* interval '1 second') END) END AS eta,
+	CASE WHEN h.mine THEN h.reason WHEN h.state IN ('halted', 'paused') THEN pg_catalog.split_part(h.reason, ':', 1) END AS reason,
+	contactsync.hint(h.state, h.reason, h.server::text, CASE WHEN h.paused = 0 THEN NULL ELSE h.source::text END, h.role, k.worker,
+		(SELECT pg_catalog.count(*) FROM (SELECT FROM contactsync.failure f WHERE f.endpoint = h.endpoint AND f.watch = h.watch AND NOT f.ignored
+			LIMIT 1) f)) AS hint,
+	pg_catalog.date_trunc('second', h.until + interval '0.999999 s') AS until, k.worker,
 	COALESCE(c.synced, 0) AS synced,
 	COALESCE(c.unchanged, 0) AS unchanged,
 	COALESCE(c.failed, 0) AS failed,
-	(SELECT pg_catalog.count(*) FROM contactsync.failure f
-		WHERE f.endpoint = h.endpoint AND f.watch = h.watch AND NOT f.ignored) AS failures,
 	(SELECT pg_catalog.count(*) FROM contactsync.contact t
 		WHERE t.endpoint = h.endpoint AND t.watch = h.watch AND t.held) AS held,
 	(SELECT pg_catalog.count(*) FROM contactsync.source_row s WHERE s.watch = h.watch AND s.withheld) AS withheld,
-	c.last_success,
-	CASE WHEN h.mine THEN c.last_error END AS last_error, c.last_error_at,
-	k.worker,
-	contactsync.hint(h.state, h.reason, h.server::text, CASE WHEN h.paused = 0 THEN NULL ELSE h.source::text END, h.role, k.worker,
-		(SELECT pg_catalog.count(*) FROM (SELECT FROM contactsync.failure f WHERE f.endpoint = h.endpoint AND f.watch = h.watch AND NOT f.ignored
-			LIMIT 1) f)) AS hint
+	h.in_flight,
+	pg_catalog.round(COALESCE(n.calls, 0)::numeric, 2)::float8 AS rate,
+	pg_catalog.round(h.pace::numeric, 2)::float8 AS pace, h.configured_pace,
+	pg_catalog.date_trunc('second', c.last_success) AS last_success,
+	pg_catalog.date_trunc('second', c.last_error_at) AS last_error_at,
+	CASE WHEN h.mine THEN c.last_error END AS last_error, h.role AS owner
 FROM health h
 	LEFT JOIN contactsync.counter c ON c.endpoint = h.endpoint AND c.watch = h.watch
 	LEFT JOIN lately n ON n.endpoint = h.endpoint,
-	contactsync.worker_state() AS k (worker);
+	contactsync.worker_state() AS k (worker)
+ORDER BY pg_catalog.array_position('{halted,broken,guarded,unavailable,paused,throttled,running,idle}'::text[], h.state), h.server, h.source::text NULLS FIRST, h.role;
 COMMENT ON VIEW contactsync.status
 IS 'one row per server and watch: its state, the reason, since when, until when, and the command to run';
+COMMENT ON COLUMN contactsync.status.server IS 'server that is sent to';
+COMMENT ON COLUMN contactsync.status.last_success IS 'when the provider last accepted a contact';
+COMMENT ON COLUMN contactsync.status.last_error_at IS 'when a contact was last given up on';
+COMMENT ON COLUMN contactsync.status.last_error IS 'why';
 COMMENT ON COLUMN contactsync.status.source IS 'watched table; null: contacts of contactsync_upsert()';
 COMMENT ON COLUMN contactsync.status.owner IS 'role that sends through the server';
 COMMENT ON COLUMN contactsync.status.reason IS 'why it is in this state, what an import or reconciliation has done so far, or what waits';
@@ -1432,19 +1528,23 @@ COMMENT ON COLUMN contactsync.status.configured_pace IS 'option pace of the serv
 COMMENT ON COLUMN contactsync.status.hint IS 'command to run; null: all is well';
 
 CREATE VIEW contactsync.stats WITH (security_barrier) AS
-SELECT e.server, e.role AS owner, COALESCE(b.since, s.since) AS since,
-	s.calls - COALESCE(b.calls, 0) AS calls, s.retries - COALESCE(b.retries, 0) AS retries,
-	s.throttled - COALESCE(b.throttled, 0) AS throttled, s.unanswered - COALESCE(b.unanswered, 0) AS unanswered,
-	s.synced - COALESCE(b.synced, 0) AS synced, s.unchanged - COALESCE(b.unchanged, 0) AS unchanged,
+SELECT e.server, pg_catalog.date_trunc('second', COALESCE(b.since, s.since)) AS since,
+	s.calls - COALESCE(b.calls, 0) AS calls, s.synced - COALESCE(b.synced, 0) AS synced, s.unchanged - COALESCE(b.unchanged, 0) AS unchanged,
 	s.failed - COALESCE(b.failed, 0) AS failed,
-	s.sent - COALESCE(b.sent, 0) AS sent, s.received - COALESCE(b.received, 0) AS received,
-	GREATEST(s.seconds - COALESCE(b.seconds, 0), 0) AS seconds,
+	s.throttled - COALESCE(b.throttled, 0) AS throttled, s.retries - COALESCE(b.retries, 0) AS retries,
+	s.unanswered - COALESCE(b.unanswered, 0) AS unanswered,
+	pg_catalog.round(GREATEST(s.seconds - COALESCE(b.seconds, 0), 0)::numeric, 3)::float8 AS seconds,
+	s.sent - COALESCE(b.sent, 0) AS sent, s.received - COALESCE(b.received, 0) AS received, e.role AS owner,
 	(SELECT pg_catalog.array_agg(u.a - COALESCE(u.b, 0) ORDER BY u.i)
 		FROM ROWS FROM (pg_catalog.unnest(s.latency), pg_catalog.unnest(b.latency)) WITH ORDINALITY AS u (a, b, i)) AS latency
 FROM contactsync.stat s JOIN contactsync.endpoint e ON e.id = s.endpoint
 	LEFT JOIN contactsync.stat b ON b.endpoint = s.endpoint AND b.base
-WHERE NOT s.base AND (pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
+WHERE NOT s.base AND (pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'))
+ORDER BY e.server, e.role;
 COMMENT ON VIEW contactsync.stats IS 'totals since contactsync_stats_reset(), one row per server';
+COMMENT ON COLUMN contactsync.stats.server IS 'server that was called';
+COMMENT ON COLUMN contactsync.stats.calls IS 'calls';
+COMMENT ON COLUMN contactsync.stats.owner IS 'role that sends through the server';
 COMMENT ON COLUMN contactsync.stats.since IS 'time of the last reset';
 COMMENT ON COLUMN contactsync.stats.unchanged IS 'changes that made no call, because the provider had the same contact';
 COMMENT ON COLUMN contactsync.stats.failed IS 'contacts that were given up on';
@@ -1460,23 +1560,43 @@ COMMENT ON COLUMN contactsync.stats.latency
 IS 'number of calls by duration; see contactsync.latencies';
 
 CREATE VIEW contactsync.latencies WITH (security_barrier) AS
-SELECT s.server, s.owner, COALESCE(b.seconds, 'Infinity') AS seconds,
-	pg_catalog.sum(u.calls) OVER (PARTITION BY s.server, s.owner ORDER BY u.i)::bigint AS calls
+SELECT s.server, COALESCE(b.seconds, 'Infinity') AS seconds,
+	pg_catalog.sum(u.calls) OVER (PARTITION BY s.server, s.owner ORDER BY u.i)::bigint AS calls, s.owner
 FROM contactsync.stats s, pg_catalog.unnest(s.latency) WITH ORDINALITY AS u (calls, i)
-	LEFT JOIN pg_catalog.unnest(contactsync.latency_bounds()) WITH ORDINALITY AS b (seconds, i) ON b.i = u.i;
+	LEFT JOIN pg_catalog.unnest(contactsync.latency_bounds()) WITH ORDINALITY AS b (seconds, i) ON b.i = u.i
+ORDER BY s.server, s.owner, u.i;
 COMMENT ON VIEW contactsync.latencies
 IS 'number of calls since contactsync_stats_reset() that took at most the given time, one row per server and bound';
+COMMENT ON COLUMN contactsync.latencies.server IS 'server that was called';
+COMMENT ON COLUMN contactsync.latencies.calls IS 'number of calls that took no longer';
+COMMENT ON COLUMN contactsync.latencies.owner IS 'role that sends through the server';
 COMMENT ON COLUMN contactsync.latencies.seconds IS 'upper bound; Infinity includes all calls';
 
 CREATE VIEW contactsync.history WITH (security_barrier) AS
-SELECT e.server, e.role AS owner, m.at, m.calls, m.retries, m.throttled, m.unanswered, m.synced, m.unchanged, m.failed,
+SELECT e.server, m.at, m.calls, m.synced, m.unchanged, m.failed, m.throttled, m.retries, m.unanswered,
+	m.backlog, pg_catalog.date_trunc('second', m.oldest) AS oldest,
+	pg_catalog.round(m.seconds::numeric, 3)::float8 AS seconds, m.sent, m.received,
 	(SELECT pg_catalog.jsonb_object_agg(f.reason, f.failed) FROM contactsync.minute_failure f
 		WHERE f.endpoint = m.endpoint AND f.at = m.at) AS reasons,
-	m.sent, m.received, m.seconds, m.latency, m.backlog, m.oldest
+	m.latency, e.role AS owner
 FROM contactsync.minute m JOIN contactsync.endpoint e ON e.id = m.endpoint
-WHERE pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+ORDER BY m.at DESC, e.server, e.role;
 COMMENT ON VIEW contactsync.history
 IS 'the columns of contactsync.stats per minute; minutes without calls and backlog are missing';
+COMMENT ON COLUMN contactsync.history.server IS 'server that was called';
+COMMENT ON COLUMN contactsync.history.calls IS 'calls';
+COMMENT ON COLUMN contactsync.history.synced IS 'contacts that the provider accepted';
+COMMENT ON COLUMN contactsync.history.unchanged IS 'changes that made no call, because the provider had the same contact';
+COMMENT ON COLUMN contactsync.history.failed IS 'contacts that were given up on';
+COMMENT ON COLUMN contactsync.history.throttled IS 'calls that the provider refused because there were too many';
+COMMENT ON COLUMN contactsync.history.retries IS 'calls that repeated an earlier call';
+COMMENT ON COLUMN contactsync.history.unanswered IS 'calls without an answer';
+COMMENT ON COLUMN contactsync.history.seconds IS 'total duration of the calls';
+COMMENT ON COLUMN contactsync.history.sent IS 'total size of request bodies in bytes';
+COMMENT ON COLUMN contactsync.history.received IS 'total size of response bodies in bytes';
+COMMENT ON COLUMN contactsync.history.latency IS 'number of calls by duration, with the bounds of contactsync.latencies';
+COMMENT ON COLUMN contactsync.history.owner IS 'role that sends through the server';
 COMMENT ON COLUMN contactsync.history.at IS 'beginning of the minute';
 COMMENT ON COLUMN contactsync.history.reasons
 IS 'number of contacts that were given up on, by reason';
@@ -1502,20 +1622,31 @@ WITH walk AS (
 				AND m.at >= pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() - interval '1 min')), NULL
 	FROM contactsync.backlog() b WHERE b.contacts > 0
 )
-SELECT e.server, w.source, e.role AS owner, p.kind, p.state,
-	COALESCE(p.reason, 'waits for send_window until ' || pg_catalog.to_char(p.opens_at, 'YYYY-MM-DD HH24:MI')) AS reason, p.phase, p.done, p.total,
-	CASE WHEN p.total > 0 THEN pg_catalog.round(100.0 * p.done / p.total, 1) END AS percent,
-	p.rate,
+SELECT e.server, w.source, p.kind, p.state, p.phase,
+	CASE WHEN p.total > 0 THEN pg_catalog.round(100.0 * p.done / p.total, 1) END AS percent, p.done, p.total,
+	pg_catalog.round(p.rate::numeric, 1)::float8 AS rate,
 	CASE WHEN p.state = 'running' AND p.rate > 0 AND p.opens_at IS NULL
 		THEN pg_catalog.date_trunc('second', pg_catalog.now()
 			+ LEAST((p.total - COALESCE(p.done, 0)) / p.rate, 1e9) * interval '1 second') END AS eta,
-	p.new, p.changed, p.unchanged, p.refused, p.withheld, p.invalid, p.filtered, p.gone, p.started_at, p.finished_at
+	COALESCE(p.reason, 'waits for send_window until ' || pg_catalog.to_char(p.opens_at, 'YYYY-MM-DD HH24:MI')) AS reason,
+	p.new, p.changed, p.unchanged, p.refused, p.withheld, p.invalid, p.filtered, p.gone,
+	pg_catalog.date_trunc('second', p.started_at) AS started_at, pg_catalog.date_trunc('second', p.finished_at) AS finished_at, e.role AS owner
 FROM walk p
 	JOIN contactsync.endpoint e ON e.id = p.endpoint
 	LEFT JOIN contactsync.watch w ON w.id = p.watch
-WHERE pg_catalog.pg_has_role(e.role, 'USAGE');
+WHERE pg_catalog.pg_has_role(e.role, 'USAGE')
+ORDER BY p.state <> 'running', p.started_at DESC, e.server, w.source::text;
 COMMENT ON VIEW contactsync.progress
 IS 'imports and reconciliations, running and last ones, and the queue: how far they are, how fast, and how long they will take';
+COMMENT ON COLUMN contactsync.progress.server IS 'server that is sent to';
+COMMENT ON COLUMN contactsync.progress.source IS 'watched table; null: contactsync_upsert()';
+COMMENT ON COLUMN contactsync.progress.state IS 'running, done, canceled or failed';
+COMMENT ON COLUMN contactsync.progress.percent IS 'share of the rows of this phase that were read';
+COMMENT ON COLUMN contactsync.progress.reason IS 'why it failed, or what it waits for';
+COMMENT ON COLUMN contactsync.progress.withheld IS 'rows whose contact is not created, because the provider would mail a person who did not consent';
+COMMENT ON COLUMN contactsync.progress.started_at IS 'when it began; of the backlog: when its oldest change was queued';
+COMMENT ON COLUMN contactsync.progress.finished_at IS 'when it ended; null: it has not';
+COMMENT ON COLUMN contactsync.progress.owner IS 'role that sends through the server';
 COMMENT ON COLUMN contactsync.progress.kind IS 'import, reconcile or backlog';
 COMMENT ON COLUMN contactsync.progress.done IS 'number of rows read in this phase';
 COMMENT ON COLUMN contactsync.progress.new IS 'rows that were never sent';
@@ -1540,14 +1671,6 @@ GRANT SELECT ON contactsync.progress, contactsync.watches, contactsync.changes, 
 -- ---------------------------------------------------------------------------
 -- Private.
 -- ---------------------------------------------------------------------------
-
-CREATE FUNCTION contactsync.capture()
-RETURNS trigger LANGUAGE c
-AS 'MODULE_PATHNAME', 'contactsync_capture';
-COMMENT ON FUNCTION contactsync.capture()
-IS 'trigger function that records which rows of a watched table changed; created by contactsync_watch()';
--- Roles that create partitions need EXECUTE; a trigger that belongs to no watch does nothing.
-GRANT EXECUTE ON FUNCTION contactsync.capture() TO PUBLIC;
 
 CREATE FUNCTION contactsync.capture_related()
 RETURNS trigger LANGUAGE c

@@ -89,13 +89,13 @@ put_short(StringInfo page, double value)
 static void
 put_values(StringInfo page, double distance, double top_value)
 {
+	appendStringInfoString(page, "<path class=\"grid\" d=\"");
+	for (double value = distance; value <= top_value * 1.001; value += distance)
+		appendStringInfo(page, "M%g %.1fH%g", LEFT, y_of(value, top_value), RIGHT);
+	appendStringInfo(page, "\"/><path class=\"axis\" d=\"M%g %gH%g\"/>", LEFT, BOTTOM, RIGHT);
 	for (double value = 0; value <= top_value * 1.001; value += distance)
 	{
-		double		y = y_of(value, top_value);
-
-		appendStringInfo(page, "<line class=\"%s\" x1=\"%g\" x2=\"%g\" y1=\"%.1f\" y2=\"%.1f\"/>",
-						 value == 0 ? "axis" : "grid", LEFT, RIGHT, y, y);
-		appendStringInfo(page, "<text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">", LEFT - 6, y + 4);
+		appendStringInfo(page, "<text class=\"y\" x=\"%g\" y=\"%.0f\">", LEFT - 6, y_of(value, top_value) + 4);
 		put_short(page, value);
 		appendStringInfoString(page, "</text>");
 	}
@@ -123,61 +123,49 @@ put_times(StringInfo page, const CsChart *chart)
 		TimestampTz time = time_t_to_timestamptz((pg_time_t) t);
 		bool		midnight = fmod(t + offset, 86400) == 0;
 
-		appendStringInfo(page, "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%g\" y2=\"%g\"/>",
-						 x, x, BOTTOM, BOTTOM + 4);
-		appendStringInfo(page, "<text x=\"%.1f\" y=\"%g\" text-anchor=\"middle\">",
+		appendStringInfo(page, "<path class=\"axis\" d=\"M%.1f %gv4\"/>", x, BOTTOM);
+		appendStringInfo(page, "<text class=\"x\" x=\"%.0f\" y=\"%g\">",
 						 Min(Max(x, LEFT + 6), RIGHT - 14), BOTTOM + 17);
 		cs_html_time(page, midnight ? "%d %b" : "%H:%M", time);
 		appendStringInfoString(page, "</text>");
 	}
 }
 
+/*
+ * Append the bars of one series as the strokes of one path.  If they are stacked, they stand on those of
+ * the series before.  A bar that is there can be seen: what
+ * is few among many has a height, too.
+ */
 static void
-put_bars(StringInfo page, const CsChart *chart, double top_value)
+put_bars(StringInfo page, const CsChart *chart, int series, double top_value, double *below)
 {
 	double		width = (RIGHT - LEFT) / chart->n;
 
+	appendStringInfo(page, "<path class=\"bar-%s\" stroke-width=\"%.1f\" d=\"", chart->series[series].color, width * 0.84);
 	for (int i = 0; i < chart->n; i++)
 	{
-		double		below = 0;
+		double		value = value_of(chart, series, i);
+		double		height = Max((BOTTOM - TOP) * value / top_value, 1.5);
 
-		for (int s = 0; s < chart->nseries; s++)
-		{
-			double		value = value_of(chart, s, i);
-			double		height = (BOTTOM - TOP) * value / top_value;
-
-			if (value <= 0)
-				continue;
-			/* what is few among many is seen all the same */
-			appendStringInfo(page, "<rect class=\"fill-%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>",
-							 chart->series[s].color, LEFT + i * width + width * 0.08,
-							 BOTTOM - below - Max(height, 1.5), width * 0.84, Max(height, 1.5));
-			below += Max(height, 1.5);
-		}
-	}
-}
-
-static void
-put_line(StringInfo page, const CsChart *chart, const CsSeries *series, double top_value)
-{
-	double		width = (RIGHT - LEFT) / chart->n;
-	bool		drawing = false;
-
-	appendStringInfo(page, "<path class=\"line-%s\" d=\"", series->color);
-	for (int i = 0; i < chart->n; i++)
-	{
-		double		value = series->values[i];
-
-		if (!isnan(value))
-			appendStringInfo(page, "%c%.1f %.1f", drawing ? 'L' : 'M', LEFT + (i + 0.5) * width,
-							 y_of(value, top_value));
-		drawing = !isnan(value);
+		if (value <= 0)
+			continue;
+		appendStringInfo(page, "M%.1f %gV%.1f", LEFT + (i + 0.5) * width, round((BOTTOM - below[i]) * 10) / 10,
+						 BOTTOM - below[i] - height);
+		if (chart->kind == CS_CHART_BARS)
+			below[i] += height;
 	}
 	appendStringInfoString(page, "\"/>");
-	for (int i = 0; i < chart->n; i++)
-		if (!isnan(series->values[i]))
-			appendStringInfo(page, "<circle class=\"fill-%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"1.8\"/>",
-							 series->color, LEFT + (i + 0.5) * width, y_of(series->values[i], top_value));
+}
+
+/* Append all series; of layers, those behind come first. */
+static void
+put_all_bars(StringInfo page, const CsChart *chart, double top_value)
+{
+	double	   *below = palloc0(chart->n * sizeof(double));
+
+	for (int s = 0; s < chart->nseries; s++)
+		put_bars(page, chart, chart->kind == CS_CHART_BARS ? s : chart->nseries - 1 - s, top_value, below);
+	pfree(below);
 }
 
 /* Describe in words what is drawn. */
@@ -238,10 +226,6 @@ cs_chart_put(StringInfo page, const CsChart *chart)
 	put_description(page, chart);
 	put_values(page, distance, top_value);
 	put_times(page, chart);
-	if (chart->kind == CS_CHART_BARS)
-		put_bars(page, chart, top_value);
-	else
-		for (int s = 0; s < chart->nseries; s++)
-			put_line(page, chart, &chart->series[s], top_value);
+	put_all_bars(page, chart, top_value);
 	appendStringInfoString(page, "</svg></figure>\n");
 }

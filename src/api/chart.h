@@ -18,7 +18,7 @@
 typedef enum CsChartKind
 {
 	CS_CHART_BARS,				/* stacked */
-	CS_CHART_LINES				/* with gaps where there is no value */
+	CS_CHART_LAYERS				/* the first in front of the others */
 } CsChartKind;
 
 typedef struct CsSeries

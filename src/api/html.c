@@ -13,8 +13,11 @@
 
 #include <math.h>
 
+#include "catalog/pg_collation.h"
 #include "mb/pg_wchar.h"
 #include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 
 #include "base/text.h"
 #include "api/html.h"
@@ -55,9 +58,9 @@
 	".charts>*,.tables>*{min-width:0}figure{margin:0}figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 12px;margin-bottom:6px}\n" \
 	"figcaption h3{margin:0}.legend{font-size:12.5px;color:var(--soft)}.legend i{display:inline-block;width:10px;height:10px;border-radius:2px;margin:0 4px 0 10px}\n" \
 	"svg{display:block;width:100%;height:auto;overflow:visible}svg text{font-size:11px;fill:var(--soft);font-family:inherit}\n" \
-	".grid{stroke:var(--grid)}.axis{stroke:var(--line)}path{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}\n" \
-	".fill-synced{fill:var(--synced)}.fill-failed{fill:var(--failed)}.fill-fast{fill:var(--fast)}.fill-slow{fill:var(--slow)}.fill-waiting{fill:var(--waiting)}\n" \
-	".line-fast{stroke:var(--fast)}.line-slow{stroke:var(--slow)}\n" \
+	".grid{stroke:var(--grid)}.axis{stroke:var(--line)}.y{text-anchor:end}.x{text-anchor:middle}\n" \
+	".bar-synced{stroke:var(--synced)}.bar-failed{stroke:var(--failed)}.bar-fast{stroke:var(--fast)}.bar-slow{stroke:var(--slow)}.bar-waiting{stroke:var(--waiting)}\n" \
+	".spark{width:110px;height:18px}.data td,.data th{white-space:nowrap}.data td{text-align:right}\n" \
 	".back-synced{background:var(--synced)}.back-failed{background:var(--failed)}.back-fast{background:var(--fast)}.back-slow{background:var(--slow)}.back-waiting{background:var(--waiting)}\n" \
 	".empty{padding:22px 12px;text-align:center;color:var(--soft);border:1px dashed var(--line);border-radius:8px}\n" \
 	".tables{display:grid;grid-template-columns:minmax(0,1fr);gap:22px;margin-top:22px}\n" \
@@ -71,7 +74,7 @@
 	"progress{accent-color:var(--synced);width:120px}footer{color:var(--soft);font-size:12.5px;overflow-wrap:anywhere}\n" \
 	"@media (max-width:520px){body{padding:16px 10px}section{padding:14px 13px;border-radius:10px}.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}}\n" \
 	"@media print{body{max-width:none;padding:0;background:#fff;font-size:12px}section{border:0;padding:0 0 12px;break-inside:auto}" \
-	"figure,.tiles,tr,.note{break-inside:avoid}.wide{overflow:visible}details:not([open]){display:none}" \
+	"figure,.tiles,tr,.note,.name{break-inside:avoid}.name,h2,caption{break-after:avoid}.wide{overflow:visible}details:not([open]){display:none}" \
 	"*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n"
 
 /* Control characters, and those that change the direction of text, can disguise text. */
@@ -119,6 +122,30 @@ cs_html_text(StringInfo page, const char *text)
 		}
 		p += len;
 	}
+}
+
+/* Append text; replace what looks like an address in it, unless "personal". */
+void
+cs_html_discreet(StringInfo page, const char *value, bool personal)
+{
+	if (value && !personal && strchr(value, '@'))
+	{
+		Datum		hidden = DirectFunctionCall4Coll(textregexreplace, C_COLLATION_OID, CStringGetTextDatum(value),
+													 CStringGetTextDatum("[^[:space:]\"'<>(),;]*@[^[:space:]\"'<>(),;]*"),
+													 CStringGetTextDatum("(address)"), CStringGetTextDatum("g"));
+
+		value = TextDatumGetCString(hidden);
+	}
+	cs_html_text(page, value);
+}
+
+/* Append a short text in a frame; "look" is good, calm, warn or bad. */
+void
+cs_html_pill(StringInfo page, const char *text, const char *look)
+{
+	appendStringInfo(page, "<span class=\"pill %s\">", look);
+	cs_html_text(page, text);
+	appendStringInfoString(page, "</span>");
 }
 
 /* Append a number such as 1,234,567. */

@@ -15,6 +15,8 @@
 
 /* Append to the page.  Text is escaped. */
 extern void cs_html_text(StringInfo page, const char *text);
+extern void cs_html_discreet(StringInfo page, const char *value, bool personal);
+extern void cs_html_pill(StringInfo page, const char *text, const char *look);
 extern void cs_html_count(StringInfo page, int64 count);
 extern void cs_html_data(StringInfo page, int64 count);
 extern void cs_html_latency(StringInfo page, double seconds);

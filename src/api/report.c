@@ -13,7 +13,6 @@
 #include <math.h>
 
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
@@ -28,6 +27,7 @@
 #include "api/chart.h"
 #include "api/html.h"
 #include "api/report_data.h"
+#include "api/report_servers.h"
 #include "base/compat.h"
 #include "store/stats.h"
 
@@ -35,6 +35,9 @@ CS_FUNCTION(contactsync_report);
 
 #define MAX_BUCKETS		48
 #define NEWEST_FAILURES	20
+
+/* Servers that have a section with charts, so that a page of many stays small. */
+#define MAX_DETAILED	8
 
 typedef struct CsReport
 {
@@ -44,51 +47,15 @@ typedef struct CsReport
 	int			nservers;		/* so far */
 } CsReport;
 
-/* The states, the worst first. */
-static const struct
-{
-	const char *state;
-	const char *look;
-}			states[] = {
-	{"halted", "bad"}, {"broken", "bad"}, {"guarded", "warn"}, {"paused", "warn"}, {"unavailable", "warn"},
-	{"throttled", "warn"}, {"running", "good"}, {"idle", "calm"}
-};
-
 /*
  * Parts of the page
  */
-
-static int
-rank_of(const char *state)
-{
-	int			i = 0;
-
-	while (i < lengthof(states) - 1 && strcmp(states[i].state, state) != 0)
-		i++;
-	return i;
-}
-
-static void
-put_pill(StringInfo page, const char *state)
-{
-	appendStringInfo(page, "<span class=\"pill %s\">", states[rank_of(state)].look);
-	cs_html_text(page, state);
-	appendStringInfoString(page, "</span>");
-}
 
 /* Append text; replace addresses in it unless they were requested. */
 static void
 put_discreet(const CsReport *report, const char *value)
 {
-	if (value && !report->personal && strchr(value, '@'))
-	{
-		Datum		hidden = DirectFunctionCall4Coll(textregexreplace, C_COLLATION_OID, CStringGetTextDatum(value),
-													 CStringGetTextDatum("[^[:space:]\"'<>(),;]*@[^[:space:]\"'<>(),;]*"),
-													 CStringGetTextDatum("(address)"), CStringGetTextDatum("g"));
-
-		value = TextDatumGetCString(hidden);
-	}
-	cs_html_text(report->page, value);
+	cs_html_discreet(report->page, value, report->personal);
 }
 
 /* Append a note on a row of status: the reason, the time, and the hint. */
@@ -105,14 +72,14 @@ put_note(const CsReport *report, SPITupleTable *rows, uint64 row)
 	if (reason == NULL && hint == NULL)
 		return;
 	appendStringInfo(page, "<div class=\"note %s\">",
-					 rank_of(state) < rank_of("running") ? states[rank_of(state)].look : "warn");
+					 cs_report_servers_is_trouble(state) ? cs_report_servers_look(state) : "warn");
 	if (reason)
 	{
 		appendStringInfoString(page, "<p class=\"reason\">");
 		put_discreet(report, reason);
 		appendStringInfoString(page, "</p>");
 	}
-	if (rank_of(state) < rank_of("running") && (since || until))
+	if (cs_report_servers_is_trouble(state) && (since || until))
 	{
 		appendStringInfoString(page, "<p class=\"soft\">");
 		if (since)
@@ -227,7 +194,7 @@ put_charts(const CsReport *report, const CsPeriodStats *buckets, const CsPeriodS
 	chart.id = psprintf("latency-%d", report->nservers);
 	chart.title = "Latency of calls";
 	chart.unit = unit == 1 ? "s" : "ms";
-	chart.kind = CS_CHART_LINES;
+	chart.kind = CS_CHART_LAYERS;
 	chart.series[0] = (CsSeries)
 	{
 		"median", "fast", fast
@@ -250,39 +217,42 @@ put_charts(const CsReport *report, const CsPeriodStats *buckets, const CsPeriodS
 	appendStringInfoString(report->page, "</div>\n");
 }
 
-/* Append the values of the charts as a table, without buckets in which nothing happened. */
+/*
+ * Append the values of the charts as a table, without buckets in which nothing happened.
+ * The end tags of rows and cells can be left out.
+ */
 static void
 put_values_table(const CsReport *report, const CsPeriodStats *buckets)
 {
 	StringInfo	page = report->page;
 
 	appendStringInfo(page, "<details><summary>Data of the charts, per %s</summary><div class=\"wide\"><table class=\"data\"><thead><tr>"
-					 "<th scope=\"col\">from</th><th scope=\"col\" class=\"n\">calls</th><th scope=\"col\" class=\"n\">synced</th>"
-					 "<th scope=\"col\" class=\"n\">failed</th><th scope=\"col\" class=\"n\">median</th><th scope=\"col\" class=\"n\">95 %%</th>"
-					 "<th scope=\"col\" class=\"n\">backlog</th></tr></thead><tbody>\n", step_text(report));
+					 "<th scope=\"col\">from<th scope=\"col\" class=\"n\">calls<th scope=\"col\" class=\"n\">synced"
+					 "<th scope=\"col\" class=\"n\">failed<th scope=\"col\" class=\"n\">median<th scope=\"col\" class=\"n\">95 %%"
+					 "<th scope=\"col\" class=\"n\">backlog<tbody>\n", step_text(report));
 	for (int i = 0; i < report->period.nbuckets; i++)
 	{
 		const CsPeriodStats *bucket = &buckets[i];
 
 		if (bucket->calls == 0 && bucket->synced == 0 && bucket->failed == 0 && isnan(bucket->backlog))
 			continue;
-		appendStringInfoString(page, "<tr><th scope=\"row\" class=\"time\">");
+		appendStringInfoString(page, "<tr><th scope=\"row\">");
 		cs_html_time(page, "%Y-%m-%d %H:%M", report->period.start + (TimestampTz) (i * report->period.width * USECS_PER_SEC));
-		appendStringInfoString(page, "</th><td class=\"n\">");
+		appendStringInfoString(page, "<td>");
 		cs_html_count(page, bucket->calls);
-		appendStringInfoString(page, "</td><td class=\"n\">");
+		appendStringInfoString(page, "<td>");
 		cs_html_count(page, bucket->synced);
-		appendStringInfoString(page, "</td><td class=\"n\">");
+		appendStringInfoString(page, "<td>");
 		cs_html_count(page, bucket->failed);
-		appendStringInfoString(page, "</td><td class=\"n\">");
+		appendStringInfoString(page, "<td>");
 		cs_html_latency(page, cs_stats_latency(bucket, 0.5));
-		appendStringInfoString(page, "</td><td class=\"n\">");
+		appendStringInfoString(page, "<td>");
 		cs_html_latency(page, cs_stats_latency(bucket, 0.95));
-		appendStringInfoString(page, "</td><td class=\"n\">");
+		appendStringInfoString(page, "<td>");
 		cs_html_count(page, isnan(bucket->backlog) ? 0 : (int64) bucket->backlog);
-		appendStringInfoString(page, "</td></tr>\n");
+		appendStringInfoString(page, "\n");
 	}
-	appendStringInfoString(page, "</tbody></table></div></details>\n");
+	appendStringInfoString(page, "</table></div></details>\n");
 }
 
 static void
@@ -328,7 +298,7 @@ put_watches(StringInfo page, SPITupleTable *rows, uint64 first, uint64 end)
 		appendStringInfoString(page, "<tr><th scope=\"row\" class=\"key\">");
 		cs_html_text(page, source ? source : "contactsync_upsert()");
 		appendStringInfoString(page, "</th><td>");
-		put_pill(page, cs_report_data_text(rows, row, "state"));
+		cs_html_pill(page, cs_report_data_text(rows, row, "state"), cs_report_servers_look(cs_report_data_text(rows, row, "state")));
 		appendStringInfoString(page, "</td>");
 		for (int i = 0; i < lengthof(counts); i++)
 		{
@@ -376,43 +346,28 @@ put_scans(const CsReport *report, const char *server, const char *owner)
 	appendStringInfoString(page, "</tbody></table></div>\n");
 }
 
-/* Append the section of a server, the rows of status from "first" to before "end". */
+/* Append the section of a server. */
 static void
-put_server(CsReport *report, SPITupleTable *rows, uint64 first, uint64 end)
+put_server(CsReport *report, SPITupleTable *rows, const CsReportServer *server)
 {
 	StringInfo	page = report->page;
-	char	   *server = cs_report_data_text(rows, first, "server");
-	char	   *owner = cs_report_data_text(rows, first, "owner");
-	char	   *pace = cs_report_data_text(rows, first, "pace");
+	char	   *pace = cs_report_data_text(rows, server->first, "pace");
 	CsPeriodStats buckets[MAX_BUCKETS];
 	CsPeriodStats sum;
-	uint64		worst = first;
-	int64		backlog = 0;
-	double		oldest = get_float8_nan();
 
-	for (uint64 row = first; row < end; row++)
-	{
-		double		age = cs_report_data_number(rows, row, "oldest");
-
-		if (rank_of(cs_report_data_text(rows, row, "state")) < rank_of(cs_report_data_text(rows, worst, "state")))
-			worst = row;
-		backlog += cs_report_data_count(rows, row, "backlog");
-		if (!(oldest >= age))
-			oldest = isnan(age) ? oldest : age;
-	}
-	cs_report_data_buckets(&report->period, server, owner, buckets, &sum);
+	cs_report_data_buckets(&report->period, server->name, server->owner, buckets, &sum);
 	report->nservers++;
 	appendStringInfo(page, "<section class=\"server\" aria-labelledby=\"server-%d\"><div class=\"name\"><h2 id=\"server-%d\"><bdi>",
 					 report->nservers, report->nservers);
-	cs_html_text(page, server);
+	cs_html_text(page, server->name);
 	appendStringInfoString(page, "</bdi></h2>");
-	put_pill(page, cs_report_data_text(rows, worst, "state"));
+	cs_html_pill(page, server->state, cs_report_servers_look(server->state));
 	appendStringInfoString(page, "<span class=\"soft\">of <bdi>");
-	cs_html_text(page, owner);
-	appendStringInfo(page, "</bdi>; %s calls a second now%s%s</span></div>\n", cs_report_data_text(rows, first, "rate"),
+	cs_html_text(page, server->owner);
+	appendStringInfo(page, "</bdi>; %s calls a second now%s%s</span></div>\n", cs_report_data_text(rows, server->first, "rate"),
 					 pace ? ", allowed " : "", pace ? pace : "");
-	put_note(report, rows, worst);
-	put_tiles(page, &sum, backlog, oldest);
+	put_note(report, rows, server->worst);
+	put_tiles(page, &sum, server->backlog, server->oldest);
 	if (sum.calls + sum.synced + sum.failed > 0)
 	{
 		put_charts(report, buckets, &sum);
@@ -421,9 +376,9 @@ put_server(CsReport *report, SPITupleTable *rows, uint64 first, uint64 end)
 	else
 		appendStringInfoString(page, "<p class=\"empty\" style=\"margin-top:16px\">There were no calls in this period.</p>");
 	appendStringInfoString(page, "<div class=\"tables\">");
-	put_scans(report, server, owner);
-	put_reasons(report, server, owner);
-	put_watches(page, rows, first, end);
+	put_scans(report, server->name, server->owner);
+	put_reasons(report, server->name, server->owner);
+	put_watches(page, rows, server->first, server->end);
 	appendStringInfoString(page, "</div></section>\n");
 }
 
@@ -482,27 +437,31 @@ put_header(const CsReport *report)
 	appendStringInfoString(page, "</p></header>\n<main>\n");
 }
 
-static bool
-same_server(SPITupleTable *rows, uint64 a, uint64 b)
+/* Append the sections of some servers, and say which. */
+static void
+put_servers(CsReport *report, SPITupleTable *rows, const CsReportServer *servers, int n)
 {
-	return strcmp(cs_report_data_text(rows, a, "server"), cs_report_data_text(rows, b, "server")) == 0 &&
-		strcmp(cs_report_data_text(rows, a, "owner"), cs_report_data_text(rows, b, "owner")) == 0;
+	for (int i = 0; i < n; i++)
+		if (servers[i].detailed)
+			put_server(report, rows, &servers[i]);
+	if (n > MAX_DETAILED)
+		appendStringInfo(report->page, "<p class=\"soft\" style=\"margin:0 0 20px\">Of the %d servers, %d are shown in detail: those that are not well, and those with the most calls.</p>\n",
+						 n, MAX_DETAILED);
 }
 
 static void
 put_page(CsReport *report)
 {
 	SPITupleTable *rows = cs_report_data_status();
-	uint64		n = rows->numvals;
+	CsReportServer *servers;
+	int			n;
 
 	cs_html_begin(report->page, psprintf("contactsync: %s", get_database_name(MyDatabaseId)));
 	put_header(report);
-	for (uint64 first = 0, end; first < n; first = end)
-	{
-		for (end = first + 1; end < n && same_server(rows, first, end); end++)
-			;
-		put_server(report, rows, first, end);
-	}
+	servers = cs_report_servers_read(rows, &report->period, MAX_DETAILED, &n);
+	if (n > 0)
+		cs_report_servers_put(report->page, rows, servers, n, report->personal);
+	put_servers(report, rows, servers, n);
 	if (n == 0)
 		appendStringInfo(report->page, "<p class=\"empty\">Nothing is sent to any of your servers yet; use contactsync_watch() to mirror a table.</p>\n");
 	else
@@ -544,6 +503,8 @@ contactsync_report(PG_FUNCTION_ARGS)
 	report.page = makeStringInfo();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	/* many short queries with high estimates, each of which would be compiled */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 	put_page(&report);
 	SPI_finish();

@@ -133,6 +133,19 @@ query_history(const CsReportPeriod *period, const char *text, const char *server
 }
 
 SPITupleTable *
+cs_report_data_activity(const CsReportPeriod *period, int parts)
+{
+	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, FLOAT8OID};
+	Datum		args[] = {TimestampTzGetDatum(period->start), TimestampTzGetDatum(period->end),
+	Float8GetDatum(period->width * period->nbuckets / parts)};
+
+	return query("SELECT h.server::text, h.owner::text, floor(EXTRACT(epoch FROM h.at - $1) / $3)::integer AS part,"
+				 " sum(h.calls) AS calls, sum(h.synced) AS synced, sum(h.failed) AS failed"
+				 " FROM contactsync.history h WHERE h.at >= $1 AND h.at <= $2 GROUP BY 1, 2, 3",
+				 lengthof(args), types, args);
+}
+
+SPITupleTable *
 cs_report_data_reasons(const CsReportPeriod *period, const char *server, const char *owner)
 {
 	return query_history(period, "SELECT r.key AS reason, sum(r.value::bigint) AS failed"

@@ -39,6 +39,12 @@ extern SPITupleTable *cs_report_data_failures(int limit);
 extern SPITupleTable *cs_report_data_status(void);
 
 /*
+ * Return what was done in each of so many parts of the period: server, owner, part (from
+ * 0), calls, synced and failed; of all servers, without parts in which nothing was.
+ */
+extern SPITupleTable *cs_report_data_activity(const CsReportPeriod *period, int parts);
+
+/*
  * Return what keeps the caller's changes from being delivered to a server, or with
  * InvalidOid to any: one row at most, and the state that is said rather than a guess.
  */

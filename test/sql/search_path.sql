@@ -23,7 +23,7 @@ CREATE FUNCTION other(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true';
 CREATE OPERATOR %% (RIGHTARG = bigint, FUNCTION = other);
 ALTER TABLE contactsync.counter ADD CHECK (%% synced);
 CREATE OR REPLACE VIEW contactsync.changes AS
-SELECT NULL::name AS server, NULL::regclass AS source, NULL::text AS key, NULL::bigint AS id, NULL::jsonb AS contact, NULL::timestamptz AS queued_at, NULL::text AS removal, NULL::regclass AS related
+SELECT NULL::name AS server, NULL::regclass AS source, NULL::text AS key, NULL::bigint AS id, NULL::timestamptz AS queued_at, NULL::text AS removal, NULL::regclass AS related, NULL::jsonb AS contact
 WHERE other(1);
 SELECT * FROM dependency ORDER BY object COLLATE "C", depends_on COLLATE "C";
 ROLLBACK;

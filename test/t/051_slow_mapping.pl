@@ -30,7 +30,7 @@ is(scalar @{ $sandbox->contacts('mailingcore', account => 'quick') }, $rounds, "
 
 # each row took 0.2 s, and 0.8 s were left to others
 my $gap = $node->safe_psql('postgres', q{
-	SELECT min(gap) FROM (SELECT extract(epoch FROM first_at - lag(first_at) OVER (ORDER BY first_at)) AS gap FROM contactsync.failures) g});
+	SELECT min(gap) FROM (SELECT extract(epoch FROM first_at - lag(first_at) OVER (ORDER BY first_at)) AS gap FROM contactsync.failure) g});
 cmp_ok($gap, '>=', 0.95, "other watches had most of the time ($gap s between two timeouts of 0.2 s)");
 
 $node->stop;

@@ -69,19 +69,20 @@ window.onload = () => {
 			width: f.contentWindow.innerWidth, scroll: d.documentElement.scrollWidth, title: d.title, text: d.body.textContent,
 			outside: [...d.querySelectorAll('body *')].filter(e => !e.closest('.wide') && e.getBoundingClientRect().right > f.contentWindow.innerWidth + 1)
 				.map(e => e.outerHTML.slice(0, 80)),
-			small: [...d.querySelectorAll('svg')].filter(e => 11 * e.getBoundingClientRect().width / 440 < 8.5).length,
+			small: [...d.querySelectorAll('svg:not(.spark)')].filter(e => 11 * e.getBoundingClientRect().width / 440 < 8.5).length,
 			active: d.querySelectorAll('script, link, img, iframe, object, embed, form, a, base, [src], [href], [onclick], [onerror]').length,
-			unnamed: [...d.querySelectorAll('svg')].filter(e => !d.getElementById(e.getAttribute('aria-labelledby').split(' ')[0])?.textContent
+			unnamed: [...d.querySelectorAll('svg:not([aria-hidden])')].filter(e => !d.getElementById(e.getAttribute('aria-labelledby').split(' ')[0])?.textContent
 				|| !e.querySelector('desc')?.textContent).length,
 			ids: [...d.querySelectorAll('[id]')].map(e => e.id),
 			servers: [...d.querySelectorAll('.server')].map(s => ({
-				name: s.querySelector('h2').textContent, state: s.querySelector('.pill').textContent, charts: s.querySelectorAll('svg').length,
+				name: s.querySelector('h2').textContent, state: s.querySelector('.pill').textContent, charts: s.querySelectorAll('svg').length, dots: s.querySelectorAll('svg circle').length,
 				hint: s.querySelector('.hint')?.textContent, tiles: [...s.querySelectorAll('.tiles data')].map(e => e.value),
 				reasons: [...s.querySelectorAll('.bars tbody tr')].map(r => r.cells[0].textContent + '=' + r.querySelector('data').value),
 				data: [...s.querySelectorAll('.data tbody tr')].map(r => [...r.cells].map(c => c.textContent)),
 				scans: [...s.querySelectorAll('.scans tbody tr')].map(r => [...r.cells].map(c => c.textContent).slice(0, 7).join('|')),
 				watches: texts(s, '.watches tbody th'),
 				consent: [...s.querySelectorAll('.watches tbody tr')].map(r => [0, 6, 7].map(i => r.cells[i].textContent).join(' '))})),
+			all: [...d.querySelectorAll('#servers tbody tr')].map(r => [...r.cells].map(c => c.textContent.trim()).join('|')), heading: d.querySelector('#servers h2')?.textContent,
 			failures: [...d.querySelectorAll('#failures tbody tr')].map(r => [...r.cells].map(c => c.textContent))
 		};
 	});
@@ -198,18 +199,23 @@ my %seen;
 is_deeply([ grep { $seen{$_}++ } @{ $wide->{ids} } ], [], 'ids are unique');
 like($wide->{text}, qr/times in Europe\/Madrid \(CES?T\)/, 'the time zone is named');
 is_deeply([ map { "$_->{name}: $_->{state}, $_->{charts}" } @{ $wide->{servers} } ],
-	[ 'newsletter: idle, 3', 'test account: running, 0', 'webshop: halted, 3' ], 'each server has its state, and charts if there were calls');
-like($wide->{servers}[0]{hint} // '', qr/shared_preload_libraries/, 'the hint is shown');
-like($wide->{servers}[2]{hint}, qr/ALTER USER MAPPING/, 'the hint of a halted server is shown');
+	[ 'webshop: halted, 3', 'newsletter: idle, 3', 'test account: running, 0' ], 'each server has its state, and charts if there were calls; what is not well comes first');
+like($wide->{servers}[1]{hint} // '', qr/shared_preload_libraries/, 'the hint is shown');
+like($wide->{servers}[0]{hint}, qr/ALTER USER MAPPING/, 'the hint of a halted server is shown');
 like($wide->{text}, qr/unauthorized: the key was revoked/, 'the reason is shown');
-is_deeply($wide->{servers}[1]{scans}, ["public.quiet|import|comparing|8,000|20,000|40.0 % 40.0\x{a0}%|200"], 'a running import is shown');
-is(join(', ', map { @{ $_->{consent} } } @{ $wide->{servers} }[ 0, 2 ]),
+is_deeply($wide->{servers}[2]{scans}, ["public.quiet|import|comparing|8,000|20,000|40.0 % 40.0\x{a0}%|200"], 'a running import is shown');
+is(join(', ', map { @{ $_->{consent} } } @{ $wide->{servers} }[ 1, 0 ]),
 	sql(q{SELECT string_agg(format('public.%s %s %s', source, held, withheld), ', ' ORDER BY server) FROM contactsync.status WHERE source::text IN ('customers', 'buyers')}),
 	'... held consent and withheld contacts are those of SQL');
 like(sql(q{SELECT string_agg(format('%s %s', held, withheld), ', ' ORDER BY server) FROM contactsync.status WHERE source::text IN ('customers', 'buyers')}), qr/^3 0, 0 2$/, '... there are some');
 like($wide->{text}, qr/There were no calls in this period/, 'a period without calls is described');
 
-foreach my $server ($wide->{servers}[0], $wide->{servers}[2])
+is($wide->{heading}, '3 servers, 1 not well', 'all servers are in a table at first');
+is(join("\n", map { join '|', (split /\|/)[ 0, 1, 2, 4, 5, 6, 9 ] } @{ $wide->{all} }),
+	sql(q{SELECT s.state, s.server, s.backlog, s.failures, coalesce(h.synced, 0), coalesce(h.failed, 0), CASE WHEN s.state = 'halted' THEN s.reason END
+		FROM contactsync.status s LEFT JOIN (SELECT server, sum(synced) AS synced, sum(failed) AS failed FROM contactsync.history GROUP BY 1) h ON h.server = s.server
+		ORDER BY s.state <> 'halted', s.server}) =~ s/(?<=\d)(?=(\d{3})+\|)/,/gr, '... with the figures of SQL');
+foreach my $server ($wide->{servers}[1], $wide->{servers}[0])
 {
 	my $name = $server->{name};
 
@@ -242,15 +248,15 @@ $node->safe_psql('postgres', qq{
 my ($strange) = look(report('personal => true'), 1400);
 my $plain = $hostile =~ s/\x{202e}/\x{fffd}/r;
 is($strange->{active}, 0, 'names and messages create no elements');
-is($strange->{servers}[0]{name}, '<b>mail</b> & co', 'the name of a server is text');
-like($strange->{servers}[0]{watches}[0], qr{</td><script>alert\(1\)</script>}, 'the name of a table is text');
+is($strange->{servers}[1]{name}, '<b>mail</b> & co', 'the name of a server is text');
+like($strange->{servers}[1]{watches}[0], qr{</td><script>alert\(1\)</script>}, 'the name of a table is text');
 is((grep { $_ eq $plain } map { @$_ } @{ $strange->{failures} }), 5, 'the message of a failure is text, and does not change the text direction');
-ok((grep { /^\Q$plain\E=/ } @{ $strange->{servers}[0]{reasons} }), 'reasons are text');
+ok((grep { /^\Q$plain\E=/ } @{ $strange->{servers}[1]{reasons} }), 'reasons are text');
 
 # ---------- periods, roles, encodings ----------
 
 my ($hour) = look(report(q{'1 hour'}), 1400);
-is($hour->{servers}[2]{tiles}[0],
+is($hour->{servers}[0]{tiles}[0],
 	sql(q{SELECT sum(synced) FROM contactsync.history WHERE server = 'webshop' AND at >= now() - interval '1 hour'}), 'another period');
 like(($node->psql('postgres', q{SELECT contactsync_report('1 second')}))[2], qr/period must be between 10 minutes and 1 year/, 'the period is limited');
 sql('CREATE ROLE regress_reader');
