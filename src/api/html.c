@@ -54,10 +54,10 @@
 	".tiles dt{font-size:12.5px;color:var(--soft)}.tiles dd{margin:0;font-size:21px;font-weight:650;line-height:1.3}\n" \
 	".tiles dd small{display:block;font-size:12px;font-weight:400;color:var(--soft)}\n" \
 	"dl{margin:0}\n" \
-	".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:22px;margin-top:22px}\n" \
+	".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:22px;margin-top:22px}\n" \
 	".charts>*,.tables>*{min-width:0}figure{margin:0}figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 12px;margin-bottom:6px}\n" \
 	"figcaption h3{margin:0}.legend{font-size:12.5px;color:var(--soft)}.legend i{display:inline-block;width:10px;height:10px;border-radius:2px;margin:0 4px 0 10px}\n" \
-	"svg{display:block;width:100%;height:auto;overflow:visible}svg text{font-size:11px;fill:var(--soft);font-family:inherit}\n" \
+	"svg{display:block;width:100%;height:auto;overflow:visible}svg text{font-size:12.5px;fill:var(--soft);font-family:inherit}\n" \
 	".grid{stroke:var(--grid)}.axis{stroke:var(--line)}.y{text-anchor:end}.x{text-anchor:middle}\n" \
 	".bar-synced{stroke:var(--synced)}.bar-failed{stroke:var(--failed)}.bar-fast{stroke:var(--fast)}.bar-slow{stroke:var(--slow)}.bar-waiting{stroke:var(--waiting)}\n" \
 	".spark{width:110px;height:18px}.data td,.data th{white-space:nowrap}.data td{text-align:right}\n" \
@@ -67,11 +67,12 @@
 	".wide{overflow-x:auto;position:relative}\n" \
 	"table{border-collapse:collapse;width:100%;font-size:13.5px}caption{text-align:left;font-size:13px;padding-bottom:4px}\n" \
 	"th{font-weight:500;text-align:left;font-size:12.5px}td,th{padding:5px 14px 5px 0;border-bottom:1px solid var(--grid);vertical-align:top}\n" \
-	"tbody tr:last-child>*{border-bottom:0}td,th{overflow-wrap:break-word}tbody th{color:var(--ink)}\n" \
+	"tbody tr:last-child>*{border-bottom:0}td,th{overflow-wrap:break-word}tbody th{color:var(--ink);font-size:13.5px}\n" \
 	".n{text-align:right;white-space:nowrap}.time{white-space:nowrap}.key{max-width:26em;overflow-wrap:anywhere}\n" \
 	".bars td:last-child{width:60%}.bar{display:block;height:12px;min-width:2px;border-radius:3px;background:var(--failed);margin-top:4px}\n" \
 	"details{margin-top:16px}summary{cursor:pointer;color:var(--soft);font-size:13px}details table{margin-top:8px}\n" \
 	"progress{accent-color:var(--synced);width:120px}footer{color:var(--soft);font-size:12.5px;overflow-wrap:anywhere}\n" \
+	"@media (min-width:700px) and (max-width:1035px){.charts>:last-child{grid-column:1/-1}.charts>:last-child svg{max-height:200px}}\n" \
 	"@media (max-width:520px){body{padding:16px 10px}section{padding:14px 13px;border-radius:10px}.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}}\n" \
 	"@media print{body{max-width:none;padding:0;background:#fff;font-size:12px}section{border:0;padding:0 0 12px;break-inside:auto}" \
 	"figure,.tiles,tr,.note,.name{break-inside:avoid}.name,h2,caption{break-after:avoid}.wide{overflow:visible}details:not([open]){display:none}" \

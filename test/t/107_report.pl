@@ -69,7 +69,7 @@ window.onload = () => {
 			width: f.contentWindow.innerWidth, scroll: d.documentElement.scrollWidth, title: d.title, text: d.body.textContent,
 			outside: [...d.querySelectorAll('body *')].filter(e => !e.closest('.wide') && e.getBoundingClientRect().right > f.contentWindow.innerWidth + 1)
 				.map(e => e.outerHTML.slice(0, 80)),
-			small: [...d.querySelectorAll('svg:not(.spark)')].filter(e => 11 * e.getBoundingClientRect().width / 440 < 8.5).length,
+			small: [...d.querySelectorAll('svg:not(.spark)')].filter(e => 12.5 * e.getBoundingClientRect().width / 440 < 8.5).length,
 			active: d.querySelectorAll('script, link, img, iframe, object, embed, form, a, base, [src], [href], [onclick], [onerror]').length,
 			unnamed: [...d.querySelectorAll('svg:not([aria-hidden])')].filter(e => !d.getElementById(e.getAttribute('aria-labelledby').split(' ')[0])?.textContent
 				|| !e.querySelector('desc')?.textContent).length,
@@ -163,12 +163,22 @@ my $html = report();
 
 if ($pictures)
 {
-	my $file = write_file('report.html', $html);
+	# as if there were a worker; the same day without any trouble, and as it is
+	my $worker = q{BEGIN; CREATE OR REPLACE FUNCTION contactsync.worker_state() RETURNS text LANGUAGE sql AS $$SELECT 'running'$$;};
+	my $trouble = write_file('trouble.html', $node->safe_psql('postgres', "SET client_min_messages = error; $worker SELECT contactsync_report()"));
+	my $file = write_file('report.html', $node->safe_psql('postgres', qq{SET client_min_messages = error; $worker
+		UPDATE contactsync.endpoint SET state = 'running', reason = NULL, until = NULL;
+		DELETE FROM contactsync.queue; DELETE FROM contactsync.scan; DELETE FROM contactsync.failure; DELETE FROM contactsync.minute_failure;
+		UPDATE contactsync.minute SET failed = 0, throttled = 0, retries = 0, backlog = CASE WHEN calls > 30 THEN calls END,
+			latency = ARRAY[0, 0, 0, calls / 5, calls / 3, calls / 3, calls / 9, calls / 40, 0, 0, 0, 0, 0];
+		UPDATE contactsync.counter SET failed = 0;
+		SELECT contactsync_report()}));
 	my $page = '<!DOCTYPE html><meta charset="utf-8"><body style="margin:0;padding:16px 20px;background:#fbfbfc;color:#17202a">'
 	  . '<pre style="margin:0;font:13px/1.35 \'DejaVu Sans Mono\',monospace">';
 
-	browse($file, "--screenshot=$pictures/report.png", '--window-size=1000,1180');
-	browse($file, "--screenshot=$pictures/report-dark.png", '--window-size=1000,1180', '--blink-settings=preferredColorScheme=0');
+	browse($file, "--screenshot=$pictures/report.png", '--window-size=1100,1120');
+	browse($trouble, "--screenshot=$pictures/report-trouble.png", '--window-size=1100,1480');
+	browse($file, "--screenshot=$pictures/report-dark.png", '--window-size=1100,1120', '--blink-settings=preferredColorScheme=0');
 	browse($file, "--screenshot=$pictures/report-narrow.png", '--window-size=500,1300');
 	foreach my $statement (
 		'SELECT server, source, state, since::timestamp(0), until::timestamp(0), backlog, synced, failed FROM contactsync.status;',
