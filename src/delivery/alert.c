@@ -211,7 +211,8 @@ cs_alert_check(List *accounts, int only)
 void
 cs_alert_prepare(CsAccount *account, double now)
 {
-	MemoryContext context = AllocSetContextCreate(account->context, "contactsync alert",
+	/* of the transaction, until there is a message */
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "contactsync alert",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	const CsEndpoint *endpoint = endpoint_of(account);
@@ -239,6 +240,7 @@ cs_alert_prepare(CsAccount *account, double now)
 		call->restricted = is_restricted(endpoint);
 		call->error = find_problem(endpoint, call->restricted);
 		call->answered = call->error != NULL;
+		MemoryContextSetParent(context, account->context);
 		account->alert = call;
 		account->alert_at = 0;
 	}

@@ -147,18 +147,19 @@ store(CsDelivery *delivery, CsAccount *account)
 static void
 store_answered(CsDelivery *delivery)
 {
+	double		now = cs_clock_now();
 	ListCell   *lc;
 
 	foreach(lc, delivery->definitions.accounts)
 	{
 		CsAccount  *account = lfirst(lc);
 
-		if (account->alert == NULL || !account->alert->answered || account->alert_at > cs_clock_now())
+		if (account->alert == NULL || !account->alert->answered || account->alert_at > now)
 			continue;
 		if (cs_sender_try(delivery, account, store))
 			cs_alert_stored(account);
 		else
-			account->alert_at = cs_clock_now() + LOCKED_PAUSE;
+			account->alert_at = now + LOCKED_PAUSE;
 		delivery->alerts_stale = true;
 	}
 }
@@ -167,16 +168,17 @@ store_answered(CsDelivery *delivery)
 static void
 send_due(CsDelivery *delivery)
 {
+	double		now = cs_clock_now();
 	ListCell   *lc;
 
 	foreach(lc, delivery->definitions.accounts)
 	{
 		CsAccount  *account = lfirst(lc);
 
-		if (cs_alert_ready_at(account) > cs_clock_now() || !cs_http_has_room(delivery->http, false))
+		if (cs_alert_ready_at(account) > now || !cs_http_has_room(delivery->http, false))
 			continue;
 		if (!cs_sender_try(delivery, account, prepare))
-			account->alert_at = cs_clock_now() + LOCKED_PAUSE;
+			account->alert_at = now + LOCKED_PAUSE;
 		else if (account->alert == NULL)
 			delivery->alerts_stale = true;
 		else
