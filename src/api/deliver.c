@@ -60,6 +60,8 @@ typedef struct CsTarget
 {
 	Oid			serverid;		/* InvalidOid: all servers */
 	char	   *snapshot;		/* of the changes; NULL: all changes */
+	bool		closed;			/* scans that wait for the send_window are
+								 * waited for, too */
 	TimestampTz started_at;
 	TimestampTz begun_at;		/* the same, and what follows it, by
 								 * cs_clock_steady() */
@@ -130,18 +132,18 @@ read_progress(CsTarget *target)
 	 * the snapshot says
 	 */
 	cs_progress_read(target->serverid, roleid, target->now.scans > 0 ? NULL : target->snapshot,
-					 target->snapshot ? target->started_at : DT_NOEND, target->left_until, &target->now);
+					 target->snapshot ? target->started_at : DT_NOEND, target->left_until, target->closed, &target->now);
 	target->total = Max(target->total, target->now.left);
 	cs_sql_leave(&scope);
 	commit();
 }
 
 static void
-begin_target(CsTarget *target, Oid serverid, char *snapshot)
+begin_target(CsTarget *target, Oid serverid, bool closed)
 {
 	memset(target, 0, sizeof(CsTarget));
 	target->serverid = serverid;
-	target->snapshot = snapshot;
+	target->closed = closed;
 	target->left_until = DT_NOEND;
 	target->started_at = GetCurrentTimestamp();
 	target->begun_at = target->reported_at = cs_clock_steady();
@@ -482,7 +484,7 @@ contactsync_run(PG_FUNCTION_ARGS)
 	require_no_transaction(fcinfo, "contactsync_run");
 	serverid = server_argument(fcinfo);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	begin_target(&target, serverid, NULL);
+	begin_target(&target, serverid, false);
 	begin();
 	MemoryContextSwitchTo(context);
 	endpoints = endpoints_to_run(serverid);
@@ -560,7 +562,7 @@ contactsync_wait(PG_FUNCTION_ARGS)
 	end = timeout_argument(fcinfo);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	/* what a scan queues that ends from here on is either seen or waited for */
-	begin_target(&target, serverid, NULL);
+	begin_target(&target, serverid, true);
 	target.snapshot = current_snapshot();
 	for (;;)
 	{

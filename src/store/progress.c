@@ -21,7 +21,7 @@
  */
 void
 cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz until,
-				 TimestampTz left_until, CsProgress *progress)
+				 TimestampTz left_until, bool closed, CsProgress *progress)
 {
 	static CsStatement statement = {
 		"SELECT COALESCE(sum(q.n), 0)::int8, (min(ARRAY[e.server::text, t.trouble]) FILTER (WHERE t.trouble IS NOT NULL))[1],"
@@ -33,6 +33,8 @@ cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz unt
 		" OR pg_visible_in_snapshot(xact, $3::pg_snapshot))"
 		" UNION ALL SELECT watch, GREATEST(total - done, 1), 1, 0 FROM contactsync.scan"
 		" WHERE endpoint = e.id AND state = 'running' AND kind <> 'poll' AND started_at <= $4"
+		" AND ($6 OR NOT EXISTS (SELECT FROM pg_foreign_server f WHERE f.oid = e.server_oid"
+		" AND contactsync.window_opens_at(f.srvoptions) IS NOT NULL))"
 		" UNION ALL SELECT watch, 1, 0, 1 FROM " CS_DUE_REMOVALS " r"
 		" WHERE endpoint = e.id AND departed_at <= $5 AND NOT waits) p"
 		" GROUP BY watch) q ON true LEFT JOIN contactsync.watch w ON w.id = q.watch"
@@ -45,10 +47,10 @@ cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz unt
 		" WHEN e.state = 'halted' THEN e.reason"
 		" WHEN w.state IN ('broken', 'guarded') THEN format('the watch on %s: %s', w.source, w.reason) END AS trouble) t"
 		" WHERE ($1 = 0 OR e.server = (SELECT srvname FROM pg_foreign_server WHERE oid = $1)) AND pg_has_role($2, e.role, 'USAGE')",
-		5, {OIDOID, OIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+		6, {OIDOID, OIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID}
 	};
-	Datum		args[5];
-	char		nulls[6] = "     ";
+	Datum		args[6];
+	char		nulls[7] = "      ";
 	MemoryContext context = CurrentMemoryContext;
 	bool		isnull;
 
@@ -57,6 +59,7 @@ cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz unt
 	args[2] = cs_sql_text_or_null(snapshot, &nulls[2]);
 	args[3] = TimestampTzGetDatum(until);
 	args[4] = TimestampTzGetDatum(left_until);
+	args[5] = BoolGetDatum(closed);
 	cs_sql_execute(&statement, args, nulls);
 	progress->left = DatumGetInt64(cs_sql_value(0, 1, &isnull));
 	progress->scans = DatumGetInt64(cs_sql_value(0, 4, &isnull));

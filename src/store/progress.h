@@ -29,11 +29,12 @@ typedef struct CsProgress
  * Read what is left at a server, or with InvalidOid at all servers: of the changes
  * that a snapshot sees, or all of them with NULL, of the scans that were started
  * no later than a time, and of the removals that are due of contacts that were
- * left no later than another.  Texts are palloc'd in the current context.
- * Needs the scope of cs_sql_enter().
+ * left no later than another.  Scans that wait for the send_window of their server
+ * count only if "closed".  Texts are palloc'd in the current context.  Needs the scope
+ * of cs_sql_enter().
  */
 extern void cs_progress_read(Oid serverid, Oid roleid, const char *snapshot, TimestampTz until,
-							 TimestampTz left_until, CsProgress *progress);
+							 TimestampTz left_until, bool closed, CsProgress *progress);
 
 /*
  * Return the snapshot of a new transaction as text, palloc'd in the current

@@ -52,6 +52,9 @@ is(sql(q{SELECT done FROM contactsync.progress WHERE server = 'closed' AND kind 
 wait_for('a notice', sub { ($node->psql('postgres', q{SET SESSION AUTHORIZATION shop; CALL contactsync_wait('closed', '3 s')}))[2] =~ /waits for send_window until/ });
 pass('contactsync_wait() says what it waits for');
 
+sql(q{SET statement_timeout = '60 s'; SET SESSION AUTHORIZATION shop; CALL contactsync_run('closed')});
+pass('contactsync_run() does not');
+
 # the window is opened: by itself the import goes on
 shop("ALTER SERVER closed OPTIONS (SET send_window '" . window(-1, 1, 'Asia/Tokyo') . "')");
 $sandbox->wait_for_contacts('mailingcore', 21, account => 'closed');
