@@ -20,7 +20,7 @@ TOP := $(patsubst ./%,%,$(if $(VPATH),$(VPATH)/,$(dir $(firstword $(MAKEFILE_LIS
 
 EXTENSION  = contactsync
 MODULE_big = contactsync
-DATA       = $(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)sql/contactsync--*.sql)))
+DATA       = $(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)sql/contactsync--*.sql $(TOP)definitions/contactsync.*.json)))
 OBJS       = $(patsubst $(TOP)%.c,%.o,$(sort $(wildcard $(TOP)src/*/*.c $(TOP)src/*/*/*.c)))
 
 PG_CONFIG  = pg_config

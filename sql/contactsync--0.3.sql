@@ -345,6 +345,87 @@ AS 'MODULE_PATHNAME', 'contactsync_judge';
 COMMENT ON FUNCTION @extschema@.contactsync_judge(name, integer, jsonb, text, jsonb, integer, text, jsonb)
 IS 'returns the conclusions that would be drawn from an answer of the provider';
 
+CREATE FUNCTION @extschema@.contactsync_define(name text, definition jsonb)
+RETURNS void LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_define';
+COMMENT ON FUNCTION @extschema@.contactsync_define(text, jsonb)
+IS 'defines a provider, or replaces the caller''s definition of it, for the servers of the caller; definitions of the owner of the extension are for all roles';
+
+CREATE FUNCTION @extschema@.contactsync_undefine(name text)
+RETURNS void LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'contactsync_undefine';
+COMMENT ON FUNCTION @extschema@.contactsync_undefine(text)
+IS 'deletes the caller''s definition of a provider, unless a server uses it';
+
+CREATE FUNCTION @extschema@.contactsync_providers()
+RETURNS TABLE (
+	name text, title text, origin text, owner regrole, fields text[], batch_size integer, pace float8, problem text, definition jsonb
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_providers';
+COMMENT ON FUNCTION @extschema@.contactsync_providers()
+IS 'returns the providers that the caller''s servers can have: built-in, own, shared by the owner of the extension, and shipped ones; the latter with their definition, or with what is wrong with it';
+
+CREATE FUNCTION @extschema@.contactsync_check_definition(name text, examples jsonb DEFAULT NULL)
+RETURNS TABLE (example text, part text, ok boolean, expected jsonb, found jsonb)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_check_definition';
+COMMENT ON FUNCTION @extschema@.contactsync_check_definition(text, jsonb)
+IS 'runs examples through the definition of a provider, by default those that it contains, and returns for each what is expected and found; nothing is sent';
+
+CREATE FUNCTION @extschema@.contactsync_check_definition(definition jsonb, examples jsonb DEFAULT NULL)
+RETURNS TABLE (example text, part text, ok boolean, expected jsonb, found jsonb)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_check_definition';
+COMMENT ON FUNCTION @extschema@.contactsync_check_definition(jsonb, jsonb)
+IS 'does the same with a definition that is not stored';
+
+CREATE FUNCTION @extschema@.contactsync_preview(
+	definition jsonb, contact jsonb, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL,
+	options jsonb DEFAULT NULL,
+	OUT method text, OUT url text, OUT headers jsonb, OUT body text, OUT curl text,
+	OUT upsert_key text[], OUT digest uuid[]
+)
+RETURNS record LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_preview_definition';
+COMMENT ON FUNCTION @extschema@.contactsync_preview(jsonb, jsonb, integer, text, jsonb, jsonb)
+IS 'returns the request that a server with the definition, or with the provider that the JSON string names, and with the options would send';
+
+CREATE FUNCTION @extschema@.contactsync_judge(
+	definition jsonb, status integer, headers jsonb, body text,
+	contacts jsonb DEFAULT NULL, step integer DEFAULT 0, action text DEFAULT 'upsert', state jsonb DEFAULT NULL,
+	options jsonb DEFAULT NULL
+)
+RETURNS TABLE (
+	verdict text, retry_after float8, throttled boolean, next_step integer, at_fault text,
+	contact integer, outcome text, reason text, code text, field text,
+	message text, remote_id text, remote_status text, note text, opted_out boolean,
+	claimed boolean, topics text, limitation text, request_id text
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_judge_definition';
+COMMENT ON FUNCTION @extschema@.contactsync_judge(jsonb, integer, jsonb, text, jsonb, integer, text, jsonb, jsonb)
+IS 'returns the conclusions that a server with the definition, or with the provider that the JSON string names, and with the options would draw from an answer';
+
+CREATE FUNCTION @extschema@.contactsync_try(
+	source		regclass,
+	definition	jsonb,
+	mapping		jsonb	DEFAULT NULL,
+	filter		text	DEFAULT NULL,
+	key_columns	name[]	DEFAULT NULL,
+	keys		anyarray DEFAULT NULL::text[],
+	rows		integer	DEFAULT 10,
+	options		jsonb	DEFAULT NULL
+)
+RETURNS TABLE (
+	key text, outcome text, reason text, message text, contact jsonb, consent text, difference text,
+	sent_at timestamptz, upsert_key text, method text, url text, body text, curl text
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_try_definition';
+COMMENT ON FUNCTION @extschema@.contactsync_try(regclass, jsonb, jsonb, text, name[], anyarray, integer, jsonb)
+IS 'returns the same for a server that does not exist: with the definition, or the provider that the JSON string names, and the options';
+
 CREATE FUNCTION @extschema@.contactsync_normalize_email(email text)
 RETURNS text LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'contactsync_normalize_email';
@@ -410,6 +491,16 @@ COMMENT ON COLUMN contactsync.endpoint.breaker
 IS 'open: halted because contacts were refused one like another; released: they are to fail, until one does not; null: neither';
 COMMENT ON COLUMN contactsync.endpoint.limitation
 IS 'what the account does not allow, as the provider''s answers show; the reason in contactsync.status';
+
+CREATE TABLE contactsync.provider (
+	role		regrole	NOT NULL,
+	name		text	NOT NULL,
+	definition	jsonb	NOT NULL,
+	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	PRIMARY KEY (role, name)
+);
+COMMENT ON TABLE contactsync.provider
+IS 'one row per provider that a role has defined: for the servers of that role, or of all if it is the owner of the extension';
 
 CREATE TABLE contactsync.watch (
 	id			integer	GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -991,6 +1082,7 @@ IS 'rows that were erased by contactsync_forget() while calls about them may hav
 -- These are separate statements because each updates the same row of pg_extension.
 SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.endpoint_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('contactsync.provider', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.watch', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.watch_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('contactsync.related', '');

@@ -307,6 +307,11 @@ options_documented() {
         done
 }
 
+# Definitions fit the schema, the schema has what the compiler reads, and the reference is generated from it.
+definitions_agree() {
+    python3 test/definitions.py --check
+}
+
 # README.md names every function and every view.
 reference_complete() {
     local name
@@ -424,6 +429,7 @@ check sql_creates "the SQL scripts create only new objects"
 check sql_comments "all objects in the SQL scripts have comments"
 check sql_pinned "the SQL scripts resolve names only in pg_catalog"
 check sql_search_path "functions do not depend on the search_path of the caller"
+check definitions_agree "definitions, their schema, their compiler and their reference agree"
 check sql_documented "README.md names all functions and views"
 check reference_complete "docs/reference.md names all functions, their arguments, and all settings"
 check tests_exist "the tests that docs/providers.md, docs/consent.md and docs/security.md name exist"

@@ -89,7 +89,7 @@ read_subject(CsHintSubject *subject, const char *server, Oid owner)
 	subject->server_options = foreign->options;
 	foreach(lc, foreign->options)
 		if (strcmp(((DefElem *) lfirst(lc))->defname, "provider") == 0)
-		subject->provider = cs_registry_find(defGetString(lfirst(lc)));
+		subject->provider = cs_registry_look(defGetString(lfirst(lc)), foreign->owner);
 	if (OidIsValid(owner) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner)))
 		read_mapping(subject, foreign->serverid, owner);
 }
@@ -128,17 +128,19 @@ static char *
 alter_mapping(const CsHintSubject *subject)
 {
 	bool		oauth = subject->provider && subject->provider->auth == CS_AUTH_OAUTH;
+	const CsOption *secret = subject->provider ? cs_registry_secret(subject->provider) : NULL;
+	const char *name = secret ? secret->name : "api_key";
 
 	if (!subject->has_mapping && subject->provider)
 		return psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (%s)", subject->role, subject->identifier,
-						oauth ? "access_token '...', refresh_token '...'" : "api_key '...'");
+						oauth ? "access_token '...', refresh_token '...'" : psprintf("%s '...'", name));
 	if (oauth)
 		return psprintf("ALTER USER MAPPING FOR %s SERVER %s OPTIONS (%s '...', %s '...')",
 						subject->role, subject->identifier,
 						add_or_set(subject->mapping_options, "access_token"),
 						add_or_set(subject->mapping_options, "refresh_token"));
 	return psprintf("ALTER USER MAPPING FOR %s SERVER %s OPTIONS (%s '...')", subject->role, subject->identifier,
-					add_or_set(subject->mapping_options, "api_key"));
+					add_or_set(subject->mapping_options, name));
 }
 
 /* Return the statements that set where calls go. */

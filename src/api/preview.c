@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "api/imagine.h"
 #include "api/preview.h"
 #include "base/clock.h"
 #include "base/compat.h"
@@ -36,7 +37,9 @@
 #include "provider/server.h"
 
 CS_FUNCTION(contactsync_preview);
+CS_FUNCTION(contactsync_preview_definition);
 CS_FUNCTION(contactsync_judge);
+CS_FUNCTION(contactsync_judge_definition);
 CS_FUNCTION(contactsync_normalize_email);
 
 /* The environment variable from which the curl command takes the key. */
@@ -46,12 +49,6 @@ static const char *const outcome_names[] = {
 	[CS_OUTCOME_OK] = "ok",
 	[CS_OUTCOME_REJECTED] = "rejected",
 	[CS_OUTCOME_RETRY] = "retry"
-};
-
-static const char *const action_names[] = {
-	[CS_UPSERT] = "upsert",
-	[CS_UNSUBSCRIBE] = "unsubscribe",
-	[CS_DELETE] = "delete"
 };
 
 /*
@@ -68,177 +65,6 @@ read_server(const char *name)
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_FOREIGN_SERVER, name);
 	return cs_server_read_unmapped(serverid);
-}
-
-static CsAction
-action_by_name(const char *name)
-{
-	for (int i = 0; i < (int) lengthof(action_names); i++)
-	{
-		if (strcmp(name, action_names[i]) == 0)
-			return (CsAction) i;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unrecognized action: \"%s\"", name),
-			 errhint("Valid actions are \"upsert\", \"unsubscribe\" and \"delete\".")));
-}
-
-/* What the sending may claim: by default consent that was never claimed before. */
-static CsClaim
-read_claim(CsJson *state, const CsContact *contact)
-{
-	const char *word = cs_json_string(cs_json_get(state, "claim"));
-
-	if (word == NULL)
-		return contact->claimed || contact->opted_out ? CS_CLAIM_NOT : CS_CLAIM;
-	if (strcmp(word, "yes") == 0)
-		return CS_CLAIM;
-	if (strcmp(word, "if_new") == 0)
-		return CS_CLAIM_IF_NEW;
-	if (strcmp(word, "no") == 0)
-		return CS_CLAIM_NOT;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unrecognized claim: \"%s\"", word),
-			 errhint("Valid values are \"yes\", \"if_new\" and \"no\".")));
-}
-
-/* Set what would be known of a contact from earlier calls. */
-static void
-apply_state(CsContact *contact, CsJson *state)
-{
-	const char *previous_key = cs_json_string(cs_json_get(state, "previous_key"));
-	const char *remote_id = cs_json_string(cs_json_get(state, "remote_id"));
-	const char *upsert_key = cs_json_string(cs_json_get(state, "upsert_key"));
-	const char *topics = cs_json_string(cs_json_get(state, "topics"));
-	const char *remote_status = cs_json_string(cs_json_get(state, "remote_status"));
-	int64		change_id = 0;
-	int64		retries;
-
-	contact->direct = false;
-	contact->previous_key = previous_key ? pstrdup(previous_key) : NULL;
-	contact->remote_id = remote_id ? pstrdup(remote_id) : NULL;
-	contact->upsert_key = upsert_key ? pstrdup(upsert_key) : NULL;
-	(void) cs_json_int(cs_json_get(state, "change_id"), &change_id);
-	contact->change_id = (uint64) change_id;
-	if (cs_json_int(cs_json_get(state, "retries"), &retries))
-		contact->retries = (int) retries;
-	(void) cs_json_bool(cs_json_get(state, "previous_shared"), &contact->previous_shared);
-	(void) cs_json_bool(cs_json_get(state, "opted_out"), &contact->opted_out);
-	(void) cs_json_bool(cs_json_get(state, "claimed"), &contact->claimed);
-	contact->known = remote_id != NULL || contact->claimed || contact->opted_out;
-	(void) cs_json_bool(cs_json_get(state, "known"), &contact->known);
-	contact->claim = read_claim(state, contact);
-	contact->topics = topics ? pstrdup(topics) : NULL;
-	contact->remote_status = remote_status ? pstrdup(remote_status) : NULL;
-	(void) cs_json_bool(cs_json_get(state, "direct"), &contact->direct);
-	(void) cs_json_bool(cs_json_get(state, "withheld"), &contact->withheld);
-	(void) cs_json_bool(cs_json_get(state, "opts_out_first"), &contact->opts_out_first);
-	(void) cs_json_bool(cs_json_get(state, "maybe_ours"), &contact->maybe_ours);
-	(void) cs_json_bool(cs_json_get(state, "in_doubt"), &contact->in_doubt);
-	(void) cs_json_bool(cs_json_get(state, "untouched"), &contact->untouched);
-	(void) cs_json_number(cs_json_get(state, "queued_at"), &contact->queued_at);
-}
-
-static CsContact *
-prepare_contact(const CsEndpoint *endpoint, CsAction action, Jsonb *jsonb, CsJson *state)
-{
-	CsContact  *contact = cs_contact_from_jsonb(jsonb);
-	CsRefusal  *refusal;
-
-	contact->action = action;
-	apply_state(contact, state);
-	refusal = cs_provider_prepare(endpoint, contact);
-	if (refusal)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("contact cannot be sent: %s", cs_text_from_utf8(refusal->message)),
-				 refusal->field ?
-				 errdetail("The reason is %s, and the field is %s.", refusal->reason,
-						   cs_text_from_utf8(refusal->field)) :
-				 errdetail("The reason is %s.", refusal->reason)));
-	return contact;
-}
-
-/* Prepare the contacts of an array, or a single one. */
-static void
-take_contacts(const CsEndpoint *endpoint, CsBatch *batch, Jsonb *jsonb, CsJson *state)
-{
-	JsonbIterator *iterator;
-	JsonbIteratorToken token;
-	JsonbValue	item;
-
-	batch->contacts = palloc(Max(1, JB_ROOT_COUNT(jsonb)) * sizeof(CsContact *));
-	if (!JB_ROOT_IS_ARRAY(jsonb) || JB_ROOT_IS_SCALAR(jsonb))
-	{
-		batch->contacts[batch->ncontacts++] =
-			prepare_contact(endpoint, batch->action, jsonb, state);
-		return;
-	}
-	iterator = JsonbIteratorInit(&jsonb->root);
-	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
-	{
-		if (token == WJB_ELEM)
-			batch->contacts[batch->ncontacts++] =
-				prepare_contact(endpoint, batch->action, JsonbValueToJsonb(&item), state);
-	}
-}
-
-/* Return a contact for an answer without contacts: the first sample that can be sent. */
-static Jsonb *
-sample_contact(const CsEndpoint *endpoint)
-{
-	static const char *const samples[] = {
-		"{\"email\": \"jane@example.com\", \"external_id\": \"1\"}",
-		"{\"email\": \"jane@example.com\", \"external_id\": \"1\", \"opt_in\": true}",
-		"{\"email\": \"jane@example.com\"}"
-	};
-	Jsonb	   *jsonb = NULL;
-
-	for (int i = 0; i < (int) lengthof(samples); i++)
-	{
-		jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(samples[i])));
-		if (cs_provider_prepare(endpoint, cs_contact_from_jsonb(jsonb)) == NULL)
-			break;
-	}
-	return jsonb;
-}
-
-static CsBatch *
-make_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const char *action,
-		   Jsonb *state)
-{
-	CsBatch    *batch = palloc0(sizeof(CsBatch));
-	char	   *text = state ? JsonbToCString(NULL, &state->root, VARSIZE(state)) : NULL;
-	CsJson	   *doc = NULL;
-	int64		rekeys;
-	int			limit;
-
-	if (text)
-	{
-		char	   *utf8 = cs_text_to_utf8(text, strlen(text));
-
-		doc = cs_json_parse(utf8, strlen(utf8));
-	}
-	batch->action = action_by_name(action);
-	batch->step = step;
-	batch->number = 1;
-	if (cs_json_int(cs_json_get(doc, "rekeys"), &rekeys))
-		batch->rekeys = (int) rekeys;
-	if (cs_json_string(cs_json_get(doc, "limitation")))
-		batch->limitation = pstrdup(cs_json_string(cs_json_get(doc, "limitation")));
-	take_contacts(endpoint, batch, contacts, doc);
-
-	limit = cs_provider_batch_limit(endpoint, batch->action, step);
-	if (batch->ncontacts < 1 || batch->ncontacts > limit)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("cannot send %d contacts in one call", batch->ncontacts),
-				 errdetail_plural("This call to %s can carry %d contact.",
-								  "This call to %s can carry 1 to %d contacts.",
-								  limit, endpoint->provider->title, limit)));
-	return batch;
 }
 
 /*
@@ -268,8 +94,11 @@ cs_preview_curl(const CsProvider *provider, const CsRequest *request)
 	initStringInfo(&out);
 	appendStringInfo(&out, "curl --globoff --request %s", request->method);
 	append_shell_word(&out, request->url);
-	appendStringInfo(&out, " --header \"%s: %s\"", cs_provider_auth_header(provider),
-					 cs_provider_auth_format(provider, "$" KEY_VARIABLE));
+	if (provider->auth == CS_AUTH_QUERY)
+		appendStringInfo(&out, " --url-query \"%s=$%s\"", cs_provider_auth_header(provider), KEY_VARIABLE);
+	if (cs_provider_has_auth_header(provider))
+		appendStringInfo(&out, " --header \"%s: %s\"", cs_provider_auth_header(provider),
+						 cs_provider_auth_format(provider, "$" KEY_VARIABLE));
 	for (int i = 0; i < request->nheaders; i++)
 	{
 		appendStringInfoString(&out, " --header");
@@ -291,7 +120,8 @@ headers_as_jsonb(const CsProvider *provider, const CsRequest *request)
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
-	cs_json_member(&json, cs_provider_auth_header(provider), cs_provider_auth_format(provider, "***"));
+	if (cs_provider_has_auth_header(provider))
+		cs_json_member(&json, cs_provider_auth_header(provider), cs_provider_auth_format(provider, "***"));
 	for (int i = 0; i < request->nheaders; i++)
 		cs_json_member(&json, request->headers[i].name, request->headers[i].value);
 	appendStringInfoChar(&json, '}');
@@ -324,29 +154,22 @@ array_of_contacts(const CsEndpoint *endpoint, const CsBatch *batch, bool digests
 										   digests ? TYPALIGN_CHAR : TYPALIGN_INT));
 }
 
-/*
- * contactsync_preview(server, contact, step, action, state): return the request
- * that would be sent for a contact, or for an array of contacts.
- */
-Datum
-contactsync_preview(PG_FUNCTION_ARGS)
+/* Return the request; the arguments after the first are those of contactsync_preview(). */
+static Datum
+preview(FunctionCallInfo fcinfo, const CsEndpoint *endpoint)
 {
-	CsEndpoint *endpoint;
 	CsBatch    *batch;
 	CsRequest	request;
 	TupleDesc	desc;
 	Datum		values[7];
 	bool		nulls[7] = {false};
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
-		PG_RETURN_NULL();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	endpoint = read_server(NameStr(*PG_GETARG_NAME(0)));
-	batch = make_batch(endpoint, PG_GETARG_JSONB_P(1), PG_GETARG_INT32(2),
-					   text_to_cstring(PG_GETARG_TEXT_PP(3)),
-					   PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
+	batch = cs_imagine_batch(endpoint, PG_GETARG_JSONB_P(1), PG_GETARG_INT32(2),
+							 text_to_cstring(PG_GETARG_TEXT_PP(3)),
+							 PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
 	memset(&request, 0, sizeof(request));
 	endpoint->provider->build(endpoint, batch, &request);
 
@@ -361,59 +184,37 @@ contactsync_preview(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
+static bool
+lacks_arguments(FunctionCallInfo fcinfo)
+{
+	return PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3);
+}
+
+/*
+ * contactsync_preview(server, contact, step, action, state): return the request
+ * that would be sent for a contact, or for an array of contacts.
+ */
+Datum
+contactsync_preview(PG_FUNCTION_ARGS)
+{
+	if (lacks_arguments(fcinfo))
+		PG_RETURN_NULL();
+	return preview(fcinfo, read_server(NameStr(*PG_GETARG_NAME(0))));
+}
+
+/* contactsync_preview(definition, contact, step, action, state, options): the same without a server. */
+Datum
+contactsync_preview_definition(PG_FUNCTION_ARGS)
+{
+	if (lacks_arguments(fcinfo))
+		PG_RETURN_NULL();
+	return preview(fcinfo, cs_imagine_endpoint(PG_GETARG_JSONB_P(0),
+											   PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5), GetUserId()));
+}
+
 /*
  * contactsync_judge()
  */
-
-/* Convert headers such as {"Retry-After": "5"} to lines, as in a response. */
-static char *
-header_lines(Jsonb *jsonb)
-{
-	StringInfoData lines;
-	JsonbIterator *iterator;
-	JsonbIteratorToken token;
-	JsonbValue	item;
-
-	if (!JB_ROOT_IS_OBJECT(jsonb))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be a JSON object"),
-				 errhint("For example: {\"Retry-After\": \"5\"}.")));
-	initStringInfo(&lines);
-	iterator = JsonbIteratorInit(&jsonb->root);
-	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			appendStringInfo(&lines, "%s: ",
-							 asc_tolower(item.val.string.val, item.val.string.len));
-		else if (token == WJB_VALUE && item.type == jbvString)
-			appendStringInfo(&lines, "%.*s\n", item.val.string.len, item.val.string.val);
-		else if (token == WJB_VALUE)
-		{
-			Jsonb	   *value = JsonbValueToJsonb(&item);
-
-			appendStringInfo(&lines, "%s\n",
-							 JsonbToCString(NULL, &value->root, VARSIZE(value)));
-		}
-	}
-	return lines.data;
-}
-
-/* Make a response of the arguments status, headers and body. */
-static void
-take_response(FunctionCallInfo fcinfo, CsResponse *response)
-{
-	char	   *body = PG_ARGISNULL(3) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(3));
-
-	memset(response, 0, sizeof(CsResponse));
-	response->status = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
-	response->headers = PG_ARGISNULL(2) ? "" : header_lines(PG_GETARG_JSONB_P(2));
-	response->body = cs_text_to_utf8(body, strlen(body));
-	response->body_len = strlen(response->body);
-	if (response->status == 0)
-		response->error = response->body;
-	response->received_at = cs_clock_unix(GetCurrentTimestamp());
-}
 
 /* Return what is at fault for a halt, or NULL. */
 static const char *
@@ -495,32 +296,25 @@ fill_outcome(Row *row, int index, const CsJudgement *judgement)
 	set_text(row, COL_TOPICS, outcome->topics);
 }
 
-/*
- * contactsync_judge(server, status, headers, body, contacts, step, action, state):
- * return how an answer would be judged: a row for each contact that gets an outcome
- * or needs another step, otherwise one row.
- */
-Datum
-contactsync_judge(PG_FUNCTION_ARGS)
+/* Return how an answer would be judged: a row for each contact that gets an outcome
+ * or needs another step, otherwise one row. */
+static void
+judge(FunctionCallInfo fcinfo, const CsEndpoint *endpoint)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	CsEndpoint *endpoint;
 	CsBatch    *batch;
 	CsResponse	response;
 	CsJudgement judgement;
 	bool		each;
 	Row			row;
 
-	InitMaterializedSRF(fcinfo, 0);
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(5) || PG_ARGISNULL(6))
-		return (Datum) 0;
-
-	endpoint = read_server(NameStr(*PG_GETARG_NAME(0)));
-	batch = make_batch(endpoint,
-					   PG_ARGISNULL(4) ? sample_contact(endpoint) : PG_GETARG_JSONB_P(4),
-					   PG_GETARG_INT32(5), text_to_cstring(PG_GETARG_TEXT_PP(6)),
-					   PG_ARGISNULL(7) ? NULL : PG_GETARG_JSONB_P(7));
-	take_response(fcinfo, &response);
+	batch = cs_imagine_batch(endpoint,
+							 PG_ARGISNULL(4) ? cs_imagine_contact(endpoint) : PG_GETARG_JSONB_P(4),
+							 PG_GETARG_INT32(5), text_to_cstring(PG_GETARG_TEXT_PP(6)),
+							 PG_ARGISNULL(7) ? NULL : PG_GETARG_JSONB_P(7));
+	cs_imagine_response(PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1),
+						PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+						PG_ARGISNULL(3) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(3)), &response);
 	cs_provider_judge(endpoint, batch, &response, &judgement);
 
 	each = judgement.verdict == CS_DONE || judgement.verdict == CS_STEP;
@@ -532,6 +326,26 @@ contactsync_judge(PG_FUNCTION_ARGS)
 			fill_call(&row, &judgement);
 		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 	}
+}
+
+/* contactsync_judge(server, status, headers, body, contacts, step, action, state) */
+Datum
+contactsync_judge(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(0) && !PG_ARGISNULL(5) && !PG_ARGISNULL(6))
+		judge(fcinfo, read_server(NameStr(*PG_GETARG_NAME(0))));
+	return (Datum) 0;
+}
+
+/* contactsync_judge(definition, status, headers, body, contacts, step, action, state, options) */
+Datum
+contactsync_judge_definition(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(0) && !PG_ARGISNULL(5) && !PG_ARGISNULL(6))
+		judge(fcinfo, cs_imagine_endpoint(PG_GETARG_JSONB_P(0),
+										  PG_ARGISNULL(8) ? NULL : PG_GETARG_JSONB_P(8), GetUserId()));
 	return (Datum) 0;
 }
 

@@ -27,6 +27,7 @@
 
 #include "api/argument.h"
 #include "api/import.h"
+#include "api/imagine.h"
 #include "api/preview.h"
 #include "api/verify.h"
 #include "base/compat.h"
@@ -51,6 +52,7 @@
 
 CS_FUNCTION(contactsync_preview_rows);
 CS_FUNCTION(contactsync_try);
+CS_FUNCTION(contactsync_try_definition);
 
 #define MAX_ROWS	1000
 
@@ -455,7 +457,7 @@ contactsync_preview_rows(PG_FUNCTION_ARGS)
 /* The arguments. */
 enum
 {
-	ARG_SOURCE, ARG_SERVER, ARG_MAPPING, ARG_FILTER, ARG_KEY_COLUMNS, ARG_KEYS, ARG_ROWS
+	ARG_SOURCE, ARG_SERVER, ARG_MAPPING, ARG_FILTER, ARG_KEY_COLUMNS, ARG_KEYS, ARG_ROWS, ARG_OPTIONS
 };
 
 /* Return the first keys of a source, in order. */
@@ -505,22 +507,15 @@ read_server(Oid serverid)
 	return endpoint;
 }
 
-/* contactsync_try(source, server, mapping, filter, key_columns, keys, rows) */
-Datum
-contactsync_try(PG_FUNCTION_ARGS)
+/* Show what the arguments but the server say; serverid is InvalidOid if there is no server. */
+static void
+try_mapping(FunctionCallInfo fcinfo, Oid serverid, CsEndpoint *endpoint)
 {
 	CsTrial		trial = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
 	CsSchedule	schedule = {.poll = true,.only_reads = true};
-	CsEndpoint *endpoint;
 	CsWatch    *watch;
-	Oid			serverid;
 
-	InitMaterializedSRF(fcinfo, 0);
-	cs_argument_require(fcinfo, ARG_SOURCE, "source");
-	cs_argument_require(fcinfo, ARG_SERVER, "server");
-	cs_argument_require(fcinfo, ARG_ROWS, "rows");
-	serverid = cs_server_find(NameStr(*PG_GETARG_NAME(ARG_SERVER)), GetUserId());
-	trial.comparer.endpoint = endpoint = read_server(serverid);
+	trial.comparer.endpoint = endpoint;
 	trial.comparer.watch = watch = cs_watch_make(PG_GETARG_OID(ARG_SOURCE), endpoint,
 												 PG_ARGISNULL(ARG_MAPPING) ? NULL : PG_GETARG_JSONB_P(ARG_MAPPING),
 												 cs_argument_text(fcinfo, ARG_FILTER),
@@ -529,7 +524,7 @@ contactsync_try(PG_FUNCTION_ARGS)
 												 "ignore", &schedule, NULL);
 	cs_verify_mapping(endpoint, watch);
 	watch->id = NO_WATCH;
-	watch->endpoint = find_endpoint(serverid, endpoint->server_name);
+	watch->endpoint = OidIsValid(serverid) ? find_endpoint(serverid, endpoint->server_name) : 0;
 	if (PG_ARGISNULL(ARG_KEYS))
 	{
 		check_count(PG_GETARG_INT32(ARG_ROWS));
@@ -540,5 +535,33 @@ contactsync_try(PG_FUNCTION_ARGS)
 	check_count(trial.n);
 	if (trial.n > 0)
 		show(&trial);
+}
+
+/* contactsync_try(source, server, mapping, filter, key_columns, keys, rows) */
+Datum
+contactsync_try(PG_FUNCTION_ARGS)
+{
+	Oid			serverid;
+
+	InitMaterializedSRF(fcinfo, 0);
+	cs_argument_require(fcinfo, ARG_SOURCE, "source");
+	cs_argument_require(fcinfo, ARG_SERVER, "server");
+	cs_argument_require(fcinfo, ARG_ROWS, "rows");
+	serverid = cs_server_find(NameStr(*PG_GETARG_NAME(ARG_SERVER)), GetUserId());
+	try_mapping(fcinfo, serverid, read_server(serverid));
+	return (Datum) 0;
+}
+
+/* contactsync_try(source, definition, mapping, filter, key_columns, keys, rows, options) */
+Datum
+contactsync_try_definition(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	cs_argument_require(fcinfo, ARG_SOURCE, "source");
+	cs_argument_require(fcinfo, ARG_SERVER, "definition");
+	cs_argument_require(fcinfo, ARG_ROWS, "rows");
+	try_mapping(fcinfo, InvalidOid,
+				cs_imagine_endpoint(PG_GETARG_JSONB_P(ARG_SERVER),
+									PG_ARGISNULL(ARG_OPTIONS) ? NULL : PG_GETARG_JSONB_P(ARG_OPTIONS), GetUserId()));
 	return (Datum) 0;
 }

@@ -210,7 +210,7 @@ is_same_account(const CsEndpoint *a, const CsEndpoint *b)
 	const char *name = cs_provider_account_name(a);
 	const char *other = cs_provider_account_name(b);
 
-	return a->provider == b->provider && strcmp(a->base_url, b->base_url) == 0 &&
+	return cs_provider_is_same(a->provider, b->provider) && strcmp(a->base_url, b->base_url) == 0 &&
 		strcmp(name ? name : "", other ? other : "") == 0;
 }
 

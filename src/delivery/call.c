@@ -12,10 +12,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "delivery/call.h"
 #include "delivery/change_lock.h"
 #include "delivery/settle.h"
 #include "provider/provider.h"
+#include "provider/signature.h"
 
 /* A call is full when its contacts have this much text. */
 #define CALL_BYTES	(4 * 1024 * 1024)
@@ -137,6 +139,7 @@ cs_call_start(CsCall *call, CsHttp *http, double now)
 	call->batch.limitation = account->endpoint->limitation ? pstrdup(account->endpoint->limitation) : NULL;
 	memset(&call->request, 0, sizeof(CsRequest));
 	account->endpoint->provider->build(account->endpoint, &call->batch, &call->request);
+	cs_signature_add(account->endpoint, &call->request, cs_clock_unix(GetCurrentTimestamp()));
 	for (int i = 0; i < call->batch.ncontacts; i++)
 	{
 		call->changes[i]->was_unconfirmed = call->changes[i]->unconfirmed;

@@ -45,6 +45,7 @@
 #include "delivery/pull.h"
 #include "delivery/scan.h"
 #include "delivery/token.h"
+#include "store/definition_store.h"
 #include "store/endpoint_state.h"
 #include "store/failure.h"
 #include "store/forget.h"
@@ -559,6 +560,7 @@ sweep(void *arg)
 
 	cs_sql_enter(&scope);
 	cs_watch_store_sweep();
+	cs_definition_store_sweep();
 	if (sweep->forgotten)
 		cs_forget_sweep(sweep->definitions->only, sweep->definitions->elsewhere);
 	cs_sql_leave(&scope);

@@ -198,6 +198,12 @@ retry(CsCall *call, CsSettlement *settlement, CsJudgement *judgement, double now
 	bool		same = call->indivisible;
 	double		not_before = 0;
 
+	if (judgement->waits && !abandoned)
+	{
+		call->batch.polls++;
+		cs_call_repeat(call, now + judgement->retry_after);
+		return true;
+	}
 	if (judgement->blocked)
 		cs_account_wait(account, now, judgement->retry_after, judgement->message);
 	else if (judgement->throttled)

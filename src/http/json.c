@@ -234,6 +234,12 @@ cs_json_is_object(CsJson *value)
 }
 
 bool
+cs_json_has(CsJson *object, const char *name)
+{
+	return cs_json_is_object(object) && json_object_object_get_ex(unwrap(object), name, NULL);
+}
+
+bool
 cs_json_is_null(CsJson *value)
 {
 	return value == NULL;

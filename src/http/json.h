@@ -46,6 +46,7 @@ extern CsJson *cs_json_item(CsJson *array, int index);
 extern int	cs_json_length(CsJson *array);	/* -1 if it is not an array */
 extern bool cs_json_is_object(CsJson *value);
 extern bool cs_json_is_null(CsJson *value); /* absent or null */
+extern bool cs_json_has(CsJson *object, const char *name);	/* even if it is null */
 
 /* Return the text of a string, number or boolean; lives as long as the document. */
 extern const char *cs_json_text(CsJson *value);

@@ -18,7 +18,7 @@ typedef struct CsHeader
 	const char *value;
 } CsHeader;
 
-#define CS_MAX_HEADERS	8
+#define CS_MAX_HEADERS	16
 
 /* What an error begins with if the host has not shown that it is the one in the URL. */
 #define CS_HTTP_UNTRUSTED	"invalid certificate: "
@@ -53,6 +53,8 @@ typedef struct CsHttpOptions
 {
 	const char *server_name;	/* for error messages */
 	const char *auth_header;	/* name of the header that carries the secret */
+	bool		auth_in_query;	/* ... or of the parameter of the query, if
+								 * the service has no better place for it */
 	int			connect_timeout;	/* ms, on the clock of base/clock.h */
 	int			timeout;		/* ms, for the whole call */
 	const char *proxy;			/* URL, or NULL: none */

@@ -298,7 +298,7 @@ copy_request(CsHttpCall *call, const CsHttpOptions *options, const CsRequest *re
 		if (!add_header(call, request->headers[i].name, request->headers[i].value))
 			return false;
 	}
-	if (authorization != NULL && !add_header(call, options->auth_header, authorization))
+	if (authorization != NULL && !options->auth_in_query && !add_header(call, options->auth_header, authorization))
 		return false;
 	if (!has_type && !add_header(call, "Content-Type", NULL))
 		return false;
@@ -391,14 +391,41 @@ set_server_options(CsHttpCall *call, const CsHttpOptions *options, const char *u
 	return rc;
 }
 
+/*
+ * Set the URL, with the secret as a parameter if it belongs there.  Nobody else has that
+ * URL: what is logged and shown is that of the request.
+ */
+static CURLcode
+set_url(CsHttpCall *call, const CsHttpOptions *options, const char *url, const char *authorization)
+{
+	size_t		room;
+	char	   *whole;
+	char	   *to;
+	CURLcode	rc;
+
+	if (authorization == NULL || !options->auth_in_query)
+		return curl_easy_setopt(call->easy, CURLOPT_URL, url);
+	room = strlen(url) + strlen(options->auth_header) + 3 * strlen(authorization) + 3;
+	whole = malloc(room);
+	if (whole == NULL)
+		return CURLE_OUT_OF_MEMORY;
+	to = whole + snprintf(whole, room, "%s%c%s=", url, strchr(url, '?') ? '&' : '?', options->auth_header);
+	for (const unsigned char *from = (const unsigned char *) authorization; *from; from++)
+		to += snprintf(to, 4, "%%%02X", *from);
+	rc = curl_easy_setopt(call->easy, CURLOPT_URL, whole);
+	explicit_bzero(whole, room);
+	free(whole);
+	return rc;
+}
+
 /* Set method, URL, headers and body. */
 static CURLcode
-set_request_options(CsHttpCall *call, const CsRequest *request)
+set_request_options(CsHttpCall *call, const CsHttpOptions *options, const CsRequest *request,
+					const char *authorization)
 {
 	bool		is_post = strcmp(request->method, "POST") == 0;
-	CURLcode	rc = CURLE_OK;
+	CURLcode	rc = set_url(call, options, request->url, authorization);
 
-	SET(CURLOPT_URL, request->url);
 	SET(CURLOPT_HTTPHEADER, call->headers);
 	if (is_post || request->body.data != NULL)
 	{
@@ -434,7 +461,7 @@ cs_transfer_prepare(CsHttpCall *call, const CsHttpOptions *options,
 	if (rc == CURLE_OK)
 		rc = set_server_options(call, options, request->url);
 	if (rc == CURLE_OK)
-		rc = set_request_options(call, request);
+		rc = set_request_options(call, options, request, authorization);
 	return rc;
 }
 

@@ -123,6 +123,8 @@ typedef struct CsContact
 	bool		in_doubt;		/* a call that was not answered may have given
 								 * it another address, or have given this
 								 * address to another one */
+	char	   *job;			/* what an earlier step gave to be asked for,
+								 * or NULL */
 	char	   *topics;			/* Owlat: those that membership was asked for,
 								 * parted by spaces, or NULL */
 	bool		opted_out;		/* the person opted out there */

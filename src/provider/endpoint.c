@@ -20,18 +20,25 @@
 /* What is shown in the place of a secret. */
 #define REDACTED	"***"
 
+/* A definition that was read again is the same if it says the same. */
+static bool
+is_same_provider(const CsEndpoint *a, const CsEndpoint *b)
+{
+	return a->provider == b->provider || (a->definition != 0 && a->definition == b->definition);
+}
+
 bool
 cs_endpoint_equal(const CsEndpoint *a, const CsEndpoint *b)
 {
 	if (a == NULL || b == NULL)
 		return a == b;
 	if (a->serverid != b->serverid || a->roleid != b->roleid ||
-		a->mapping_roleid != b->mapping_roleid || a->provider != b->provider ||
+		a->mapping_roleid != b->mapping_roleid || !is_same_provider(a, b) ||
 		a->http.allow_http != b->http.allow_http || a->http.restricted != b->http.restricted ||
 		a->http.networks != b->http.networks || a->nvalues != b->nvalues)
 		return false;
 	for (int i = 0; i < a->nvalues; i++)
-		if (a->values[i].option != b->values[i].option ||
+		if (strcmp(a->values[i].option->name, b->values[i].option->name) != 0 ||
 			strcmp(a->values[i].value, b->values[i].value) != 0)
 			return false;
 	return true;

@@ -31,6 +31,8 @@ typedef struct CsEndpoint
 								 * InvalidOid for PUBLIC */
 	char	   *server_name;
 	const struct CsProvider *provider;
+	uint64		definition;		/* hash of the provider's definition; 0: it is
+								 * built in */
 
 	char	   *base_url;		/* without a slash at the end */
 	int			batch_size;		/* contacts per call, 1 .. provider's maximum */

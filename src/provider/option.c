@@ -28,6 +28,7 @@
 #define MAX_RETRIES			100
 #define MAX_SECONDS			86400
 #define MAX_AGE				(30 * 86400)	/* s */
+#define MAX_LINE		500
 #define MAX_HEADER			4096	/* bytes; the longest tokens are JWTs */
 
 /* ---------- checks ---------- */
@@ -105,12 +106,59 @@ cs_option_check_header(const char *value)
 	return c - value <= MAX_HEADER ? NULL : psprintf("must not be longer than %d bytes", MAX_HEADER);
 }
 
+/* Check a text that can be a part of a header: one line of ASCII. */
+const char *
+cs_option_check_line(const char *value)
+{
+	const char *c;
+
+	for (c = value; *c >= ' ' && *c <= '~'; c++)
+		;
+	if (*c != '\0')
+		return "must consist of printable ASCII characters";
+	return c - value <= MAX_LINE ? NULL : psprintf("must not be longer than %d bytes", MAX_LINE);
+}
+
+/* Check a label of a host name. */
+const char *
+cs_option_check_label(const char *value)
+{
+	size_t		len = strlen(value);
+
+	if (len > 63 || value[0] == '-' || value[len - 1] == '-' ||
+		strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
+		return "must consist of lower-case letters, digits and -";
+	return NULL;
+}
+
+const char *
+cs_option_check_integer(const char *value)
+{
+	return is_int(value, 0, LONG_MAX) ? NULL : "must be a whole number, 0 or greater";
+}
+
+/* User names and passwords have no colon in between, and no control characters. */
+static const char *
+check_password(const char *value)
+{
+	for (const char *c = value; *c; c++)
+		if ((unsigned char) *c < ' ' || *c == 0x7F)
+			return "must not have control characters";
+	return strlen(value) <= MAX_LINE ? NULL : psprintf("must not be longer than %d bytes", MAX_LINE);
+}
+
+static const char *
+check_username(const char *value)
+{
+	return strchr(value, ':') ? "must not have a colon" : check_password(value);
+}
+
 /*
  * Check a time such as '30s'.  A number without a unit is in milliseconds, as
  * version 0.1 took it; the validator refuses it.
  */
-static const char *
-check_milliseconds(const char *value)
+const char *
+cs_option_check_milliseconds(const char *value)
 {
 	int			result;
 
@@ -161,8 +209,8 @@ cs_option_check_url(const char *value)
 	return cs_url_problem(value, cs_allow_http);
 }
 
-static const char *
-check_base_url(const char *value)
+const char *
+cs_option_check_base_url(const char *value)
 {
 	return cs_url_base_problem(value, cs_allow_http);
 }
@@ -220,7 +268,7 @@ check_nulls(const char *value)
 const CsOption cs_option_common[] = {
 	{.name = "provider",.place = CS_ON_SERVER,.required = true,
 	.help = "the service that the server is an account of"},
-	{.name = "base_url",.place = CS_ON_SERVER,.check = check_base_url,
+	{.name = "base_url",.place = CS_ON_SERVER,.check = cs_option_check_base_url,
 	.help = "the URL to which the provider's paths are appended"},
 	{.name = "batch_size",.place = CS_ON_SERVER,.check = cs_option_check_positive_int,
 	.help = "the maximum number of contacts per call"},
@@ -230,9 +278,9 @@ const CsOption cs_option_common[] = {
 	.help = "the number of calls that may start at once after a pause"},
 	{.name = "concurrency",.place = CS_ON_SERVER,.check = check_concurrency,
 	.help = "the maximum number of concurrent calls"},
-	{.name = "connect_timeout",.place = CS_ON_SERVER,.check = check_milliseconds,.preset = "10s",
+	{.name = "connect_timeout",.place = CS_ON_SERVER,.check = cs_option_check_milliseconds,.preset = "10s",
 	.help = "the maximum time to wait for a connection"},
-	{.name = "timeout",.place = CS_ON_SERVER,.check = check_milliseconds,.preset = "30s",
+	{.name = "timeout",.place = CS_ON_SERVER,.check = cs_option_check_milliseconds,.preset = "30s",
 	.help = "the maximum duration of a call"},
 	{.name = "max_retries",.place = CS_ON_SERVER,.check = check_retries,
 	.help = "how often a call is repeated when the provider fails"},
@@ -299,6 +347,20 @@ const CsOption cs_option_oauth[] = {
 	{.name = NULL}
 };
 
+const CsOption cs_option_basic[] = {
+	{.name = "username",.place = CS_ON_MAPPING,.check = check_username,.required = true,
+	.secret = true,.help = "the user name, or whatever the provider has in its place"},
+	{.name = "password",.place = CS_ON_MAPPING,.check = check_password,.required = true,
+	.secret = true,.help = "the password, or the key that the provider issued"},
+	{.name = NULL}
+};
+
+const CsOption cs_option_signing[] = {
+	{.name = "signing_secret",.place = CS_ON_MAPPING,.check = check_password,.required = true,
+	.secret = true,.help = "the key with which requests are signed"},
+	{.name = NULL}
+};
+
 /* ---------- use ---------- */
 
 const char *
@@ -306,19 +368,21 @@ cs_option_check(const CsOption *option, const char *value)
 {
 	if (*value == '\0')
 		return "must not be empty";
+	if (option->words != NULL)
+		return cs_option_check_words(value, option->words);
 	return option->check != NULL ? option->check(value) : NULL;
 }
 
 bool
 cs_option_is_url(const CsOption *option)
 {
-	return option->check == check_base_url || option->check == cs_option_check_url;
+	return option->check == cs_option_check_base_url || option->check == cs_option_check_url;
 }
 
 int
 cs_option_unit(const CsOption *option)
 {
-	if (option->check == check_milliseconds)
+	if (option->check == cs_option_check_milliseconds)
 		return GUC_UNIT_MS;
 	return option->check == check_seconds || option->check == check_age ? GUC_UNIT_S : 0;
 }

@@ -35,6 +35,7 @@ typedef struct CsOption
 	bool		secret;			/* never shown */
 	const char *help;			/* completes "This option sets ..." */
 	bool		names_file;		/* only for roles that may read server files */
+	const char *const *words;	/* its values; NULL: others */
 	bool		payload;		/* what is sent depends on it, so it is part
 								 * of CsEndpoint.payload */
 	bool		aside;			/* delivery does not depend on it, so an
@@ -49,6 +50,8 @@ typedef struct CsOption
 extern const CsOption cs_option_common[];
 extern const CsOption cs_option_bearer[];
 extern const CsOption cs_option_oauth[];
+extern const CsOption cs_option_basic[];
+extern const CsOption cs_option_signing[];
 
 /* Check a value; see CsOptionCheck for what is returned. */
 extern const char *cs_option_check(const CsOption *option, const char *value);
@@ -68,6 +71,11 @@ extern const char *cs_option_check_boolean(const char *value);
 extern const char *cs_option_check_url(const char *value);
 extern const char *cs_option_check_header(const char *value);
 extern const char *cs_option_check_pace(const char *value);
+extern const char *cs_option_check_base_url(const char *value);
+extern const char *cs_option_check_milliseconds(const char *value);
+extern const char *cs_option_check_label(const char *value);
+extern const char *cs_option_check_line(const char *value);
+extern const char *cs_option_check_integer(const char *value);
 extern const char *cs_option_check_words(const char *value, const char *const *words);
 
 /* The values of alert_format, as cs_endpoint_option_word() counts them. */

@@ -15,6 +15,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/digest.h"
 #include "base/text.h"
 #include "provider/email.h"
 #include "provider/provider.h"
@@ -40,7 +41,7 @@ cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step)
 	int			limit = provider->max_batch;
 
 	if (provider->batch_limit)
-		limit = provider->batch_limit(action, step);
+		limit = provider->batch_limit(endpoint, action, step);
 	return Max(1, Min(limit, endpoint->batch_size));
 }
 
@@ -64,6 +65,12 @@ cs_provider_deletes_opt_outs(const CsEndpoint *endpoint)
 	return endpoint->provider->deletes_opt_outs && endpoint->provider->deletes_opt_outs(endpoint);
 }
 
+bool
+cs_provider_is_same(const CsProvider *a, const CsProvider *b)
+{
+	return a == b || (a->hash != 0 && b->hash != 0 && strcmp(a->name, b->name) == 0);
+}
+
 const char *
 cs_provider_account_name(const CsEndpoint *endpoint)
 {
@@ -73,6 +80,12 @@ cs_provider_account_name(const CsEndpoint *endpoint)
 }
 
 /* ---------- authorization ---------- */
+
+bool
+cs_provider_has_auth_header(const CsProvider *provider)
+{
+	return provider->auth != CS_AUTH_NONE && provider->auth != CS_AUTH_QUERY;
+}
 
 const char *
 cs_provider_auth_header(const CsProvider *provider)
@@ -88,12 +101,34 @@ cs_provider_auth_format(const CsProvider *provider, const char *secret)
 	return psprintf("%s%s%s", scheme, *scheme ? " " : "", secret);
 }
 
+/* User name and password, in base64. */
+static char *
+basic_value(const CsEndpoint *endpoint)
+{
+	const char *username = cs_endpoint_option(endpoint, "username");
+	const char *password = cs_endpoint_option(endpoint, "password");
+	char	   *pair;
+	char	   *encoded;
+	char	   *value;
+
+	if (username == NULL || password == NULL)
+		return NULL;
+	pair = psprintf("%s:%s", username, password);
+	encoded = cs_digest_base64(pair, strlen(pair));
+	value = cs_provider_auth_format(endpoint->provider, encoded);
+	cs_provider_auth_wipe(pair);
+	cs_provider_auth_wipe(encoded);
+	return value;
+}
+
 char *
 cs_provider_auth_value(const CsEndpoint *endpoint)
 {
-	const char *secret = cs_endpoint_option(endpoint, endpoint->provider->auth == CS_AUTH_OAUTH ?
-											"access_token" : "api_key");
+	CsAuth		auth = endpoint->provider->auth;
+	const char *secret = cs_endpoint_option(endpoint, auth == CS_AUTH_OAUTH ? "access_token" : "api_key");
 
+	if (auth == CS_AUTH_BASIC)
+		return basic_value(endpoint);
 	return secret ? cs_provider_auth_format(endpoint->provider, secret) : NULL;
 }
 
@@ -424,6 +459,8 @@ cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome, MemoryCon
 		contact->remote_id = MemoryContextStrdup(context, outcome->remote_id);
 	if (outcome->remote_status)
 		contact->remote_status = MemoryContextStrdup(context, outcome->remote_status);
+	if (outcome->job)
+		contact->job = MemoryContextStrdup(context, outcome->job);
 	contact->moved |= outcome->moved;
 	contact->untouched |= outcome->untouched;
 	if (outcome->address)

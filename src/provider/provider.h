@@ -34,6 +34,8 @@ typedef struct CsBatch
 	CsContact **contacts;
 	int64		number;			/* unique and rising per endpoint: JSON-RPC id */
 	int			rekeys;			/* how often the verdict was REKEY */
+	int			polls;			/* how often it was repeated because a job
+								 * went on */
 	const char *limitation;		/* of the endpoint when the request was built */
 } CsBatch;
 
@@ -73,6 +75,8 @@ typedef struct CsOutcome
 	const char *remote_id;
 	const char *remote_status;
 	const char *remote_updated_at;	/* in the provider's notation */
+	const char *job;			/* to be asked for by the next step; kept for
+								 * it */
 	const char *note;			/* to be stored with a success, e.g. "topic:
 								 * 404" */
 	const char *topics;			/* as in CsContact, after this call */
@@ -102,6 +106,9 @@ typedef struct CsJudgement
 	double		retry_after;	/* seconds; -1: not said, back off */
 	bool		throttled;		/* RETRY that uses up no try (429) */
 	bool		blocked;		/* ... and is not because of too many calls */
+	bool		waits;			/* RETRY of this very call, because a job goes
+								 * on: uses up no try, and keeps no other call
+								 * waiting */
 	bool		mapping_error;	/* HALT: the mapping of the watch is at fault,
 								 * not the account */
 	bool		contact_suspected;	/* HALT: a contact may be at fault instead
@@ -199,9 +206,27 @@ typedef struct CsPullPage
 typedef enum CsAuth
 {
 	CS_AUTH_BEARER,				/* option api_key; see cs_option_bearer */
-	CS_AUTH_OAUTH				/* see cs_option_oauth; the provider's own
+	CS_AUTH_OAUTH,				/* see cs_option_oauth; the provider's own
 								 * table presets token_url */
+	CS_AUTH_BASIC,				/* options username and password */
+	CS_AUTH_QUERY,				/* option api_key, as the parameter of the
+								 * query that auth_header names */
+	CS_AUTH_NONE
 } CsAuth;
+
+/*
+ * A signature of each request: a HMAC with SHA-256, whose key is the option
+ * signing_secret, over the body, or over timestamp and body, or over ID, timestamp
+ * and body, with dots in between.
+ */
+typedef struct CsSigning
+{
+	const char *header;			/* that carries it */
+	const char *prefix;			/* of its value */
+	bool		base64;			/* else hexadecimal */
+	const char *timestamp_header;	/* NULL: no timestamp */
+	const char *id_header;		/* carries the idempotency key; NULL: no ID */
+} CsSigning;
 
 /* What the provider can do beyond an upsert. */
 #define CS_CAN_DELETE			0x0001
@@ -236,6 +261,12 @@ typedef struct CsProvider
 	const CsOption *options;	/* its own, without those that come with
 								 * "auth"; ends with a NULL name */
 
+	/* facts: MAY be set */
+	const CsSigning *signing;	/* how requests are signed; NULL: they are not */
+	uint64		hash;			/* of its definition; 0: it is built in */
+	uint64		payload;		/* of what it sends of a contact: part of
+								 * CsEndpoint.payload */
+
 	/* behaviour: MUST be set */
 	void		(*build) (const CsEndpoint *endpoint, const CsBatch *batch,
 						  CsRequest *request);
@@ -255,7 +286,7 @@ typedef struct CsProvider
 	 * MAY be set: number of contacts that a call of this action and step can
 	 * carry, if it is not max_batch
 	 */
-	int			(*batch_limit) (CsAction action, int step);
+	int			(*batch_limit) (const CsEndpoint *endpoint, CsAction action, int step);
 
 	/*
 	 * MAY be set: calls per second, if options or limitation allow fewer;
@@ -268,6 +299,12 @@ typedef struct CsProvider
 	 * result
 	 */
 	const void *(*configure) (const CsEndpoint *endpoint);
+
+	/*
+	 * MAY be set: return the base URL, which depends on options; used if the
+	 * option base_url is not set
+	 */
+	char	   *(*expand_url) (const CsEndpoint *endpoint);
 
 	/* MAY be set: return a message if the options contradict each other */
 	const char *(*check_options) (const CsEndpoint *endpoint);
@@ -395,6 +432,9 @@ typedef struct CsProvider
 extern void cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome,
 									 MemoryContext context);
 
+/* Are both the same provider, however it is defined? */
+extern bool cs_provider_is_same(const CsProvider *a, const CsProvider *b);
+
 /* Return how many contacts one call may carry, at least 1. */
 extern int	cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step);
 
@@ -415,6 +455,9 @@ extern const char *cs_provider_account_name(const CsEndpoint *endpoint);
 
 /* Return the name of the header that carries the secret. */
 extern const char *cs_provider_auth_header(const CsProvider *provider);
+
+/* Is there such a header, rather than a parameter of the query or nothing? */
+extern bool cs_provider_has_auth_header(const CsProvider *provider);
 
 /*
  * Return the value of that header, palloc'd, or NULL if the user mapping has no

@@ -4,12 +4,15 @@
  *		Which providers there are, and which options each of them has.
  *
  * Adding a provider means adding its file or folder, and two lines here; no other
- * file of the extension knows a provider by its name.
+ * file of the extension knows a provider by its name.  A provider that is not built in
+ * is a definition, which is found elsewhere (store/definition_store.c) and compiled.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "base/text.h"
+#include "provider/defined/compile.h"
 #include "provider/registry.h"
 
 CS_ADAPTER(cs_mailingcore);
@@ -27,8 +30,22 @@ static const CsProvider *const providers[] = {
 	NULL
 };
 
-const CsProvider *
-cs_registry_find(const char *name)
+static const CsRegistrySource *definitions = NULL;
+
+void
+cs_registry_set_source(const CsRegistrySource *source)
+{
+	definitions = source;
+}
+
+const CsProvider *const *
+cs_registry_built_in(void)
+{
+	return providers;
+}
+
+static const CsProvider *
+find_built_in(const char *name)
 {
 	for (int i = 0; providers[i]; i++)
 	{
@@ -38,14 +55,80 @@ cs_registry_find(const char *name)
 	return NULL;
 }
 
+bool
+cs_registry_is_built_in(const char *name)
+{
+	return find_built_in(name) != NULL;
+}
+
+const CsProvider *
+cs_registry_compile(const char *name, const char *utf8)
+{
+	CsDefinitionFault fault;
+	const CsProvider *provider = cs_compile_definition(name, utf8, &fault);
+
+	if (provider == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid definition of provider \"%s\"", name),
+				 errdetail("%s %s.", *fault.path ? cs_text_from_utf8(cs_text_make_visible(fault.path)) : "The definition",
+						   cs_text_from_utf8(cs_text_make_visible(fault.problem)))));
+	return provider;
+}
+
+static const CsProvider *
+find(const char *name, Oid roleid, bool member)
+{
+	const CsProvider *provider = find_built_in(name);
+	char	   *text;
+
+	if (provider || definitions == NULL || !cs_compile_is_name(name))
+		return provider;
+	text = definitions->find(name, roleid, member);
+	return text ? cs_registry_compile(name, text) : NULL;
+}
+
+const CsProvider *
+cs_registry_find(const char *name, Oid roleid)
+{
+	return find(name, roleid, false);
+}
+
 char *
-cs_registry_names(void)
+cs_registry_text(const char *name, Oid roleid)
+{
+	return definitions && cs_compile_is_name(name) ? definitions->find(name, roleid, false) : NULL;
+}
+
+const CsProvider *
+cs_registry_look(const char *name, Oid roleid)
+{
+	const CsProvider *provider = find_built_in(name);
+	CsDefinitionFault fault;
+	char	   *text;
+
+	if (provider || definitions == NULL || !cs_compile_is_name(name))
+		return provider;
+	text = definitions->find(name, roleid, false);
+	return text ? cs_compile_definition(name, text, &fault) : NULL;
+}
+
+const CsProvider *
+cs_registry_find_for(const char *name, Oid roleid)
+{
+	return find(name, roleid, true);
+}
+
+char *
+cs_registry_names(Oid roleid)
 {
 	StringInfoData list;
 
 	initStringInfo(&list);
 	for (int i = 0; providers[i]; i++)
 		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", providers[i]->name);
+	if (definitions)
+		definitions->names(&list, roleid);
 	return list.data;
 }
 
@@ -71,24 +154,66 @@ append_options(List *list, const CsOption *table, CsOptionPlace place)
 	return list;
 }
 
+/* Return the table of secrets that a kind of authorization has. */
+static const CsOption *
+secrets_of(CsAuth auth)
+{
+	static const CsOption nothing[] = {{.name = NULL}};
+
+	switch (auth)
+	{
+		case CS_AUTH_BEARER:
+		case CS_AUTH_QUERY:
+			return cs_option_bearer;
+		case CS_AUTH_OAUTH:
+			return cs_option_oauth;
+		case CS_AUTH_BASIC:
+			return cs_option_basic;
+		case CS_AUTH_NONE:
+			break;
+	}
+	return nothing;
+}
+
+static List *
+append_provider(List *list, const CsProvider *provider, CsOptionPlace place)
+{
+	if (provider->options != NULL)
+		list = append_options(list, provider->options, place);
+	list = append_options(list, secrets_of(provider->auth), place);
+	return provider->signing ? append_options(list, cs_option_signing, place) : list;
+}
+
+/* Definitions have no options of their own on user mappings. */
+static List *
+append_all(List *list, CsOptionPlace place)
+{
+	for (int i = 0; providers[i] != NULL; i++)
+		list = append_provider(list, providers[i], place);
+	list = append_options(list, cs_option_basic, place);
+	return append_options(list, cs_option_signing, place);
+}
+
 List *
 cs_registry_options(const CsProvider *provider, CsOptionPlace place)
 {
-	List	   *list = NIL;
-	int			i;
+	List	   *list = provider ? append_provider(NIL, provider, place) : append_all(NIL, place);
 
-	for (i = 0; providers[i] != NULL; i++)
-	{
-		const CsProvider *candidate = providers[i];
-
-		if (provider != NULL && provider != candidate)
-			continue;
-		if (candidate->options != NULL)
-			list = append_options(list, candidate->options, place);
-		list = append_options(list, candidate->auth == CS_AUTH_OAUTH ?
-							  cs_option_oauth : cs_option_bearer, place);
-	}
 	return append_options(list, cs_option_common, place);
+}
+
+const CsOption *
+cs_registry_secret(const CsProvider *provider)
+{
+	static const char *const names[] = {
+		[CS_AUTH_BEARER] = "api_key",
+		[CS_AUTH_OAUTH] = "access_token",
+		[CS_AUTH_BASIC] = "password",
+		[CS_AUTH_QUERY] = "api_key",
+		[CS_AUTH_NONE] = "signing_secret"
+	};
+
+	return cs_registry_find_option(provider, names[provider->auth], CS_ON_MAPPING);
 }
 
 const CsOption *

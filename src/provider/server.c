@@ -20,6 +20,7 @@
 #include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -50,6 +51,11 @@ report_missing(const CsEndpoint *endpoint, const CsOption *option)
 {
 	const char *server = quote_identifier(endpoint->server_name);
 
+	if (!OidIsValid(endpoint->serverid))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
+				 errmsg("provider \"%s\" needs option \"%s\" (%s)", endpoint->server_name, option->name, option->help),
+				 errhint("Give it in the argument options.")));
 	if (option->place == CS_ON_SERVER)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
@@ -207,7 +213,9 @@ parse_common(CsEndpoint *endpoint)
 
 	if (base_url == NULL && provider->base_url == NULL)
 		report_missing(endpoint, cs_registry_find_option(provider, "base_url", CS_ON_SERVER));
-	endpoint->base_url = without_slashes(base_url != NULL ? base_url : provider->base_url);
+	if (base_url == NULL)
+		base_url = provider->expand_url ? provider->expand_url(endpoint) : provider->base_url;
+	endpoint->base_url = without_slashes(base_url);
 	endpoint->batch_size = Min(cs_endpoint_option_int(endpoint, "batch_size", provider->max_batch),
 							   provider->max_batch);
 	endpoint->pace = cs_endpoint_option_number(endpoint, "pace", provider->pace);
@@ -228,7 +236,9 @@ parse_common(CsEndpoint *endpoint)
 	endpoint->http.networks = endpoint->http.restricted ? cs_allowed_networks->version : 0;
 	endpoint->http.server_name = endpoint->server_name;
 	endpoint->http.auth_header = cs_provider_auth_header(provider);
-	endpoint->payload = hash_payload(endpoint);
+	endpoint->http.auth_in_query = provider->auth == CS_AUTH_QUERY;
+	endpoint->payload = hash_payload(endpoint) + provider->payload;
+	endpoint->definition = provider->hash;
 }
 
 /* Refuse a server of another foreign data wrapper. */
@@ -280,11 +290,11 @@ read_server(Oid serverid)
 		DefElem    *def = lfirst(cell);
 
 		if (strcmp(def->defname, "provider") == 0)
-			endpoint->provider = cs_registry_find(defGetString(def));
+			endpoint->provider = cs_registry_find(defGetString(def), server->owner);
 	}
 	if (endpoint->provider == NULL)
 		report_invalid(endpoint, &cs_option_common[0],
-					   psprintf("must be one of: %s", cs_registry_names()));
+					   psprintf("must be one of: %s", cs_registry_names(server->owner)));
 
 	store_options(endpoint, CS_ON_SERVER, server->options);
 	parse_common(endpoint);
@@ -316,7 +326,12 @@ static void
 check_urls(const CsEndpoint *endpoint)
 {
 	const char *proxy = endpoint->http.proxy;
+	CsAddress	given;
 
+	/* a definition may have an address as well */
+	if (endpoint->http.restricted && cs_network_read_address(cs_url_host(endpoint->base_url), &given) &&
+		!cs_network_is_allowed(&given))
+		report_network(endpoint, cs_registry_find_option(endpoint->provider, "base_url", CS_ON_SERVER), &given);
 	for (int i = 0; i < endpoint->nvalues; i++)
 	{
 		const CsOption *option = endpoint->values[i].option;
@@ -348,6 +363,21 @@ cs_server_allow_networks(const char *networks)
 		networks = psprintf("%.*s, %s", len, list, networks);
 	return psprintf("ALTER SYSTEM SET contactsync.allowed_networks = %s; SELECT pg_reload_conf()",
 					quote_literal_cstr(networks));
+}
+
+CsEndpoint *
+cs_server_imagine(const CsProvider *provider, List *options)
+{
+	CsEndpoint *endpoint = palloc0(sizeof(CsEndpoint));
+
+	endpoint->server_name = pstrdup(provider->name);
+	endpoint->provider = provider;
+	endpoint->http.restricted = true;
+	store_options(endpoint, CS_ON_SERVER,
+				  lcons(makeDefElem("provider", (Node *) makeString(pstrdup(provider->name)), -1), options));
+	parse_common(endpoint);
+	check_combination(endpoint);
+	return endpoint;
 }
 
 CsEndpoint *
@@ -390,19 +420,11 @@ read_mapping(CsEndpoint *endpoint, List **options)
 	return true;
 }
 
-/* Return the option that holds the secret. */
-static const CsOption *
-secret_option(const CsProvider *provider)
-{
-	return cs_registry_find_option(provider, provider->auth == CS_AUTH_OAUTH ? "access_token" : "api_key",
-								   CS_ON_MAPPING);
-}
-
 /* Store the options of the role's user mapping, secrets included. */
 static void
 store_mapping(CsEndpoint *endpoint)
 {
-	const CsOption *secret = secret_option(endpoint->provider);
+	const CsOption *secret = cs_registry_secret(endpoint->provider);
 	List	   *options;
 
 	if (!read_mapping(endpoint, &options))
@@ -410,13 +432,16 @@ store_mapping(CsEndpoint *endpoint)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("user mapping not found for \"%s\" on server \"%s\"",
 						GetUserNameFromId(endpoint->roleid, false), endpoint->server_name),
+				 secret ?
 				 errhint("Use CREATE USER MAPPING FOR %s SERVER %s OPTIONS (%s '...').",
 						 role_word(endpoint->roleid), quote_identifier(endpoint->server_name),
-						 secret->name)));
+						 secret->name) :
+				 errhint("Use CREATE USER MAPPING FOR %s SERVER %s.",
+						 role_word(endpoint->roleid), quote_identifier(endpoint->server_name))));
 	store_options(endpoint, CS_ON_MAPPING, options);
 
 	/* a refresh token is enough: it yields the access token */
-	if (cs_endpoint_option(endpoint, secret->name) == NULL &&
+	if (secret && cs_endpoint_option(endpoint, secret->name) == NULL &&
 		cs_endpoint_option(endpoint, "refresh_token") == NULL)
 		report_missing(endpoint, secret);
 }

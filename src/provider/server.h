@@ -12,6 +12,8 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
+
 #include "provider/endpoint.h"
 
 /*
@@ -30,6 +32,12 @@ extern CsEndpoint *cs_server_read(Oid serverid, Oid roleid);
 
 /* Read a server without a user mapping; checks no privileges, reads no secret. */
 extern CsEndpoint *cs_server_read_unmapped(Oid serverid);
+
+/*
+ * Make an endpoint as a server with these options (a list of DefElem) would be, for a
+ * provider that no server need have.  Errors out if an option is missing or invalid.
+ */
+extern CsEndpoint *cs_server_imagine(const struct CsProvider *provider, List *options);
 
 /* Return what a superuser types to have networks such as "10.0.0.1/32" allowed. */
 extern char *cs_server_allow_networks(const char *networks);

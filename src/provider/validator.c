@@ -18,6 +18,7 @@
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 
 #include "base/compat.h"
 #include "base/invalidation.h"
@@ -141,7 +142,12 @@ validate_value(const CsOption *option, const char *value)
 	refuse_without_unit(option, value);
 }
 
-/* Return the provider that the options of a server name. */
+/*
+ * Return the provider that the options of a server name.  A dump creates servers before it
+ * fills the table of definitions, so NULL, a provider that is not there yet, is accepted
+ * from what pg_dump writes, as functions are then that refer to what is not there yet; when
+ * the server is used, its options are checked.
+ */
 static const CsProvider *
 read_provider(List *options)
 {
@@ -155,15 +161,15 @@ read_provider(List *options)
 		if (strcmp(def->defname, "provider") != 0)
 			continue;
 		validate_value(&cs_option_common[0], defGetString(def));
-		provider = cs_registry_find(defGetString(def));
-		if (provider == NULL)
-			refuse_value(&cs_option_common[0], psprintf("must be one of: %s", cs_registry_names()));
+		provider = cs_registry_find_for(defGetString(def), GetUserId());
+		if (provider == NULL && check_function_bodies)
+			refuse_value(&cs_option_common[0], psprintf("must be one of: %s", cs_registry_names(GetUserId())));
 		return provider;
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
 			 errmsg("option \"provider\" is required"),
-			 errhint("Add OPTIONS (provider '...') with one of: %s.", cs_registry_names())));
+			 errhint("Add OPTIONS (provider '...') with one of: %s.", cs_registry_names(GetUserId()))));
 }
 
 /* Refuse a batch size above the provider's maximum. */
@@ -234,7 +240,11 @@ validate_options(List *options, Oid catalog)
 	ListCell   *cell;
 
 	if (catalog == ForeignServerRelationId)
+	{
 		provider = read_provider(options);
+		if (provider == NULL)
+			return;
+	}
 	if (catalog == ForeignServerRelationId || catalog == UserMappingRelationId)
 		valid = cs_registry_options(provider, place);
 

@@ -165,7 +165,8 @@ cs_trace_make(MemoryContext context, const CsEndpoint *endpoint, int watch, cons
 	StringInfoData headers;
 
 	initStringInfo(&headers);
-	appendStringInfo(&headers, "%s: ***\n", cs_provider_auth_header(endpoint->provider));
+	if (cs_provider_has_auth_header(endpoint->provider))
+		appendStringInfo(&headers, "%s: ***\n", cs_provider_auth_header(endpoint->provider));
 	for (int i = 0; i < request->nheaders; i++)
 		appendStringInfo(&headers, "%s: %s\n", request->headers[i].name, request->headers[i].value);
 	trace->watch = watch;

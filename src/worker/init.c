@@ -24,6 +24,7 @@
 #include "base/slots.h"
 #include "base/wakeup.h"
 #include "capture/dirty_set.h"
+#include "store/definition_store.h"
 #include "worker/launcher.h"
 
 PG_MODULE_MAGIC;
@@ -54,6 +55,7 @@ _PG_init(void)
 {
 	cs_settings_define();
 	cs_dirty_set_init();
+	cs_definition_store_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -120,7 +120,7 @@ class Journal:
         return self._by_account.setdefault(account, Tally())
 
 
-SECRET_HEADERS = ("authorization", "x-api-key")
+SECRET_HEADERS = ("authorization", "x-api-key", "api-key")
 
 
 def redact(headers):

@@ -138,7 +138,7 @@ check_options(const CsEndpoint *endpoint)
 }
 
 static int
-batch_limit(CsAction action, int step)
+batch_limit(const CsEndpoint *endpoint, CsAction action, int step)
 {
 	return action == CS_DELETE || step == CS_MAILINGCORE_SINGLE ? 1 : CS_MAILINGCORE_BATCH;
 }

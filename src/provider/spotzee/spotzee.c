@@ -199,7 +199,7 @@ read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact *remote)
 }
 
 static int
-batch_limit(CsAction action, int step)
+batch_limit(const CsEndpoint *endpoint, CsAction action, int step)
 {
 	return action == CS_DELETE || step == CS_SPOTZEE_STEP_DELETE ? 1 : CS_SPOTZEE_BATCH;
 }

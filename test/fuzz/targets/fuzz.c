@@ -154,7 +154,8 @@ static const FuzzTarget *
 find_target(const char *name)
 {
 	static const FuzzTarget *const tables[] = {
-		fuzz_judge_targets, fuzz_message_targets, fuzz_contact_targets, fuzz_store_targets
+		fuzz_judge_targets, fuzz_message_targets, fuzz_contact_targets, fuzz_store_targets,
+		fuzz_definition_targets
 	};
 
 	for (int i = 0; i < lengthof(tables); i++)

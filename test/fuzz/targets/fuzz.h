@@ -30,6 +30,7 @@ extern const FuzzTarget fuzz_judge_targets[];
 extern const FuzzTarget fuzz_message_targets[];
 extern const FuzzTarget fuzz_contact_targets[];
 extern const FuzzTarget fuzz_store_targets[];
+extern const FuzzTarget fuzz_definition_targets[];
 
 /* Say what is wrong and crash, which keeps the input. */
 extern void fuzz_fail(const char *fmt,...) cs_attribute_printf(1, 2) pg_attribute_noreturn();

@@ -169,7 +169,7 @@ run_options(char *data, size_t len)
 		char	   *line = fuzz_line(&data);
 
 		if (provider == NULL && strncmp(line, "provider=", 9) == 0)
-			provider = cs_registry_find(line + 9);
+			provider = cs_registry_find(line + 9, InvalidOid);
 		if (strchr(line, '='))
 			options[n++] = CStringGetTextDatum(line);
 	}

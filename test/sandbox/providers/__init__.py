@@ -1,9 +1,13 @@
-"""The five providers, by the name that is also their path prefix."""
+"""The five built-in providers, and those of shipped definitions, by the name that is also their path prefix."""
 
+from providers.brevo import Brevo
 from providers.campaignlark import CampaignLark
 from providers.caramel import Caramel
+from providers.loops import Loops
+from providers.mailchimp import Mailchimp
 from providers.mailingcore import MailingCore
 from providers.owlat import Owlat
 from providers.spotzee import Spotzee
+from providers.webhook import Webhook
 
-PROVIDERS = (MailingCore, CampaignLark, Caramel, Owlat, Spotzee)
+PROVIDERS = (MailingCore, CampaignLark, Caramel, Owlat, Spotzee, Webhook, Mailchimp, Loops, Brevo)
