@@ -179,6 +179,21 @@ is(app(q{SELECT count(*) || ' ' || count(*) FILTER (WHERE calls::text ~ 'secret|
 is(app(q{SELECT count(*) || ' ' || count(*) FILTER (WHERE traces::text ~ 'secret|top%26') FROM contactsync.traces}), '1 0', 'nor in a trace');
 unlike(slurp_file($node->logfile), qr/top&secret|top%26/, 'nor in the log of the server');
 
+# OAuth: Caramel's upsert, with a token that is renewed
+$sandbox->config('caramel', { limits => { ip => undef } });
+define('oauth', encode_json({
+	title => 'OAuth', base_url => 'https://app.caramelme.com/api/functions/caramel-mcp', auth => { type => 'oauth', token_url => 'https://api.caramelme.com/functions/v1/mcp-oauth' },
+	options => { business_id => { help => 'the business', required => JSON::PP::true } }, fields => [qw(email first_name)], identity => 'email', consent => { creating => 'nothing' },
+	upsert => { method => 'POST', path => '', success => { at => '/result', exists => JSON::PP::true },
+		answers => [ { status => 200, if => { at => '/error/code', is => -32001 }, then => 'reauth' } ],
+		body => { jsonrpc => '2.0', id => 1, method => 'tools/call', params => { name => 'caramel.v1.contact.upsert',
+			arguments => { business_id => { '$' => 'option.business_id' }, email => { '$' => 'email' }, first_name => { '$' => 'first_name' } } } } } }));
+app("CREATE SERVER oauth FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'oauth', business_id 'bus_01h7m9k0aabcdefghj1234567', base_url '" . $sandbox->url
+	. "/caramel/mcp', token_url '" . $sandbox->url . "/caramel/token', client_id 'client_sandbox'); CREATE USER MAPPING FOR app SERVER oauth OPTIONS (refresh_token 'rt_sandbox')");
+settle('oauth', q{SELECT contactsync_upsert('oauth', '{"email": "o@example.com", "first_name": "O"}')});
+is_deeply([ map { $_->{first_name} } contacts('caramel', undef) ], ['O'], 'a token is fetched, and the contact arrives');
+isnt(sql(q{SELECT option_value FROM information_schema.user_mapping_options WHERE foreign_server_name = 'oauth' AND option_name = 'refresh_token'}), 'rt_sandbox', 'the refresh token was rotated and stored');
+
 # a dump has the definitions, and a restore has servers that use them
 my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, 'postgres' ], 'the database is dumped');
