@@ -16,7 +16,7 @@
 #include "provider/provider.h"
 
 /* A definition has at most so many bytes. */
-#define CS_DEFINITION_MAX_BYTES		(128 * 1024)
+#define CS_DEFINITION_MAX_BYTES		(64 * 1024)
 
 #define CS_DEFINED_MAX_STEPS		8	/* of an action */
 #define CS_DEFINED_MAX_BATCH		1000
