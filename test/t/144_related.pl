@@ -382,6 +382,30 @@ is(arrived('ddl'), '2 4', 'another one by its name is related by contactsync_alt
 }
 is(remote('ddl', 'city'), '1 locked, 2 newer, 3 locked, 4 newer', 'and what changed is sent when it is not');
 
+# ---------- finding the rows takes too long ----------
+
+# to see whether a row of this view refers to the table takes 10 ms
+create('slow');
+sql(q{
+	CREATE TABLE tariff (id int PRIMARY KEY, name text);
+	CREATE TABLE slow_base (id int PRIMARY KEY, email text, tariff int, at timestamptz);
+	CREATE FUNCTION nap(int) RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN $1; END';
+	CREATE VIEW slow AS SELECT id, email, nap(tariff) AS tariff, at FROM slow_base;
+	INSERT INTO tariff VALUES (1, 'a');
+	INSERT INTO slow_base SELECT g, format('l%s@example.com', g), 1, '2020-01-01' FROM generate_series(1, 200) g;
+	SELECT contactsync_watch('slow', 'slow', '{"email": "email", "external_id": "id", "attributes": {"tariff": "(SELECT name FROM tariff t WHERE t.id = tariff)"}}',
+		key => '{id}', capture => 'poll', poll_column => 'at', poll_every => '1 day', related => '{"tariff": "tariff"}')});
+admin(q{ALTER SYSTEM SET contactsync.source_timeout = '500ms'; SELECT pg_reload_conf()});
+sql(q{UPDATE tariff SET name = 'b' WHERE id = 1});
+wait_until(q{SELECT reason LIKE '%finding those that use table "tariff" took longer than contactsync.source_timeout; an index%' FROM contactsync.status WHERE server = 'slow' AND source IS NOT NULL}, 'the reason');
+pass('status says that finding the rows takes too long');
+sql(q{SELECT contactsync_touch('slow', 'slow', 7)});
+$sandbox->wait_for_contacts('mailingcore', 1, account => 'slow');
+is($sandbox->contacts('mailingcore', account => 'slow')->[0]{externalId}, '7', 'which holds up no other row');
+admin(q{ALTER SYSTEM RESET contactsync.source_timeout; SELECT pg_reload_conf()});
+$sandbox->wait_for_contacts('mailingcore', 200, account => 'slow');
+pass('and it is tried again');
+
 # ---------- a source that is polled ----------
 
 create('polled');
