@@ -442,6 +442,8 @@ $last = last_seq('campaignlark');
 $session = $node->background_psql('postgres', on_error_stop => 1);
 $session->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', $_) foreach q{SELECT contactsync_pause('turns')}, q{UPDATE turns SET name = 'Ann2' WHERE id = 611}, q{INSERT INTO turns VALUES (612, 'o@example.com', 'Waits')},
+  # more than is in memory at a time
+  q{INSERT INTO turns SELECT g, format('filler%s@example.com', g) FROM generate_series(20001, 21500) g},
   q{UPDATE turns SET id = 613 WHERE id = 611}, q{SELECT contactsync_resume('turns')};
 $node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.source_row WHERE key = '611')}) or die 'timed out waiting for the old key to be gone';
 flush_wal($node);
