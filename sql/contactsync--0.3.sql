@@ -1187,11 +1187,19 @@ IS 'trigger function that records which rows of a watched table changed; created
 -- Roles that create partitions need EXECUTE; a trigger that belongs to no watch does nothing.
 GRANT EXECUTE ON FUNCTION contactsync.capture() TO PUBLIC;
 
+CREATE FUNCTION contactsync.capture_related()
+RETURNS trigger LANGUAGE c
+AS 'MODULE_PATHNAME', 'contactsync_capture_related';
+COMMENT ON FUNCTION contactsync.capture_related()
+IS 'trigger function that records which rows of a related table changed; created by contactsync_watch()';
+GRANT EXECUTE ON FUNCTION contactsync.capture_related() TO PUBLIC;
+
 CREATE VIEW contactsync.watches WITH (security_barrier) AS
 SELECT e.server, w.source, w.state, w.key, w.on_delete, w.claims,
 	CASE WHEN w.poll_column IS NULL THEN 'trigger' ELSE 'poll' END AS capture,
 	EXISTS (SELECT FROM pg_catalog.pg_trigger t
-		WHERE t.tgrelid = w.source AND t.tgenabled = 'A' AND t.tgfoid = 'contactsync.capture'::pg_catalog.regproc
+		WHERE t.tgrelid IN (SELECT w.source UNION ALL SELECT r.relation FROM contactsync.related r WHERE r.watch = w.id) AND t.tgenabled = 'A'
+			AND t.tgfoid IN ('contactsync.capture'::pg_catalog.regproc, 'contactsync.capture_related'::pg_catalog.regproc)
 			AND pg_catalog.substr(t.tgargs, 1, pg_catalog.length(n.args)) = n.args) AS always,
 	w.filter, w.mapping, w.reason, w.delete_delay, w.delete_guard,
 	w.poll_column, CASE WHEN w.poll_column IS NOT NULL THEN w.poll_every END AS poll_every,
@@ -1763,13 +1771,6 @@ GRANT SELECT ON contactsync.progress, contactsync.watches, contactsync.changes, 
 -- ---------------------------------------------------------------------------
 -- Private.
 -- ---------------------------------------------------------------------------
-
-CREATE FUNCTION contactsync.capture_related()
-RETURNS trigger LANGUAGE c
-AS 'MODULE_PATHNAME', 'contactsync_capture_related';
-COMMENT ON FUNCTION contactsync.capture_related()
-IS 'trigger function that records which rows of a related table changed; created by contactsync_watch()';
-GRANT EXECUTE ON FUNCTION contactsync.capture_related() TO PUBLIC;
 
 CREATE FUNCTION contactsync.note_ddl()
 RETURNS event_trigger LANGUAGE c

@@ -107,5 +107,12 @@ is(join(' ', grep { !$columns{$_} } split / /, $arguments), '', 'watches has eac
 is(sql(q{SELECT string_agg(concat_ws(' ', source, capture, always, poll_overlap), ', ') FROM contactsync.watches}),
 	'shop.customers trigger f, shop.recent poll f 00:02:00, shop.customers trigger t, shop.buyers trigger f', '... with its value');
 
+# the triggers of a view are on its tables
+sql(q{CREATE VIEW shop.plain AS SELECT id, email FROM shop.customers WHERE newsletter;
+	SELECT contactsync_watch('shop.plain', 'newsletter', '{"email": "email", "external_id": "id"}', key => '{id}', always => true)});
+is(sql(q{SELECT capture, always FROM contactsync.watches WHERE source = 'shop.plain'::regclass}), 'trigger|t', '... also of a view that is watched by the triggers of its tables');
+sql(q{SELECT contactsync_alter_watch('shop.plain', 'newsletter', always => false)});
+is(sql(q{SELECT capture, always FROM contactsync.watches WHERE source = 'shop.plain'::regclass}), 'trigger|f', '... and when it is altered');
+
 $node->stop;
 done_testing();
