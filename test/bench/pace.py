@@ -29,7 +29,7 @@ CASES = [("token bucket, at the limit", "campaignlark", BUCKET, 10, 1, 9.8),
          ("fixed window of 60 s with its reset, four databases", "mailingcore", FIXED, 5, 4, 4.9)]
 # path, the beginning of a key, the name of the limit, options
 PROVIDERS = {"campaignlark": ("/campaignlark/v1", "cl", "workspace", ", check_fields 'false', new_contacts 'unsubscribed'"),
-             "mailingcore": ("/mailingcore", "mc_test", "client", ", tenant_id 'bench'")}
+             "mailingcore": ("/mailingcore", "mc_test", "client", ", tenant_id '{account}'")}
 
 
 class PaceBench:
@@ -81,7 +81,7 @@ class PaceBench:
             self.execute("postgres", f"CREATE DATABASE {name}")
             self.execute(name, "CREATE EXTENSION contactsync",
                          f"CREATE SERVER s FOREIGN DATA WRAPPER contactsync OPTIONS (provider '{provider}', batch_size '1', pace '{pace}',"
-                         f" base_url '{self.address}{path}'{options})",
+                         f" base_url '{self.address}{path}'{options.format(account=account)})",
                          f"CREATE USER MAPPING FOR CURRENT_USER SERVER s OPTIONS (api_key '{key}_{account}')",
                          "CREATE TABLE t (email text PRIMARY KEY)", """SELECT contactsync_watch('t', 's', '{"email": "email"}')""",
                          f"INSERT INTO t SELECT '{name}' || g || '@example.com' FROM generate_series(1, {2 * SECONDS * allowed}) g")
