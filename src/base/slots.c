@@ -193,9 +193,7 @@ is_due(const CsSlot *slot, TimestampTz now)
 
 	if (slot->state != CS_SLOT_BACKOFF)
 		return slot->state == CS_SLOT_UNKNOWN;
-	if (slot->until <= now)
-		return true;
-	return !keeps_away && (slot->no_process || (slot->made_room && slot->has_news));
+	return slot->until <= now || (!keeps_away && (slot->no_process || (slot->made_room && slot->has_news)));
 }
 
 /* Is it the turn of a before that of b?  Of those with news, who has waited longest. */
