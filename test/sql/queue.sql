@@ -95,8 +95,8 @@ DELETE FROM customers WHERE id = 8;
 SELECT server, source, key FROM contactsync.changes ORDER BY server, key;
 CALL contactsync_run('mail');
 SELECT server, source, key FROM contactsync.changes ORDER BY server, key;
-SELECT server, source, key, upsert_key, reason, code, message, field, attempts, first_at = last_at AS once, request_id
-FROM contactsync.failures ORDER BY server, key;
+SELECT v.server, v.source, v.key, v.upsert_key, v.reason, v.code, v.message, v.field, v.attempts, f.first_at = f.last_at AS once, v.request_id
+FROM contactsync.failures v JOIN contactsync.failure f USING (id) ORDER BY v.server, v.key;
 SELECT server, source, state, backlog, synced, unchanged, failed, failures, last_success, last_error, last_error_at IS NOT NULL AS at
 FROM contactsync.status ORDER BY server, source::text;
 CALL contactsync_run();
@@ -108,7 +108,8 @@ UPDATE customers SET email = 'still nobody' WHERE id IN (1, 3);
 UPDATE customers SET active = false WHERE id = 2;
 DELETE FROM customers WHERE id = 5;
 CALL contactsync_run();
-SELECT server, key, reason, attempts FROM contactsync.failures ORDER BY server, key;
+SELECT v.server, v.key, v.reason, v.attempts, f.last_at > f.first_at AS again
+FROM contactsync.failures v JOIN contactsync.failure f USING (id) ORDER BY v.server, v.key;
 SELECT server, source, synced, unchanged, failed, failures FROM contactsync.status WHERE source IS NOT NULL ORDER BY server;
 
 -- contactsync_retry()
