@@ -80,12 +80,18 @@ set_direct(CsChange *change, Jsonb *contact)
 	MemoryContextSwitchTo(old);
 }
 
+static uint64
+hash_of(const char *key)
+{
+	return hash_bytes_extended((const unsigned char *) key, strlen(key), 0);
+}
+
 /* Was the key counted lately?  From now on it was. */
 static bool
 is_recent(CsChangeSet *set, const char *key)
 {
 	HASHCTL		ctl = {.keysize = sizeof(uint64),.entrysize = sizeof(uint64),.hcxt = MemoryContextGetParent(set->context)};
-	uint64		hash = hash_bytes_extended((const unsigned char *) key, strlen(key), 0);
+	uint64		hash = hash_of(key);
 	bool		found;
 
 	if (set->recent == NULL)
@@ -138,12 +144,6 @@ void
 cs_change_recount(CsChangeSet *set, uint64 released)
 {
 	cs_change_visit(set, recount, &released);
-}
-
-static uint64
-hash_of(const char *upsert_key)
-{
-	return hash_bytes_extended((const unsigned char *) upsert_key, strlen(upsert_key), 0);
 }
 
 void

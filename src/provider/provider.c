@@ -379,21 +379,22 @@ cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body)
 
 /* ---------- judging an answer ---------- */
 
+const char *const cs_provider_verdict_names[] = {
+	[CS_DONE] = "done",
+	[CS_STEP] = "step",
+	[CS_RETRY] = "retry",
+	[CS_REKEY] = "rekey",
+	[CS_REAUTH] = "reauth",
+	[CS_SPLIT] = "split",
+	[CS_REJECT] = "reject",
+	[CS_HALT] = "halt",
+	NULL
+};
+
 const char *
 cs_provider_verdict_name(CsVerdict verdict)
 {
-	static const char *const names[] = {
-		[CS_DONE] = "done",
-		[CS_STEP] = "step",
-		[CS_RETRY] = "retry",
-		[CS_REKEY] = "rekey",
-		[CS_REAUTH] = "reauth",
-		[CS_SPLIT] = "split",
-		[CS_REJECT] = "reject",
-		[CS_HALT] = "halt"
-	};
-
-	return names[verdict];
+	return cs_provider_verdict_names[verdict];
 }
 
 void

@@ -485,6 +485,9 @@ extern CsRefusal *cs_provider_prepare(const CsEndpoint *endpoint, CsContact *con
  */
 extern char *cs_provider_idempotency_key(const CsBatch *batch, const StringInfoData *body);
 
+/* The words for verdicts, and NULL. */
+extern const char *const cs_provider_verdict_names[];
+
 /* Return the word for a verdict. */
 extern const char *cs_provider_verdict_name(CsVerdict verdict);
 

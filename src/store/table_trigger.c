@@ -77,19 +77,20 @@ free_name(Oid relid, int watch, const char *suffix)
 	}
 }
 
+static const char *
+function_of(const CsTriggerSet *set)
+{
+	return set->related ? "capture_related" : "capture";
+}
+
 static void
 create_row_trigger(const CsTable *table, const CsTriggerSet *set, List *args)
 {
 	const char *name = free_name(table->relid, set->watch, set->related ? "_related" : "");
 
-	if (set->related)
-		cs_sql_execute_command("CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %R"
-							   " FOR EACH ROW EXECUTE FUNCTION contactsync.capture_related(%A)",
-							   name, table->relid, args);
-	else
-		cs_sql_execute_command("CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %R"
-							   " FOR EACH ROW EXECUTE FUNCTION contactsync.capture(%A)",
-							   name, table->relid, args);
+	cs_sql_execute_command("CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %R"
+						   " FOR EACH ROW EXECUTE FUNCTION contactsync.%I(%A)",
+						   name, table->relid, function_of(set), args);
 }
 
 static void
@@ -97,14 +98,9 @@ create_truncate_trigger(const CsTable *table, const CsTriggerSet *set, List *arg
 {
 	const char *name = free_name(table->relid, set->watch, set->related ? "_related_truncate" : "_truncate");
 
-	if (set->related)
-		cs_sql_execute_command("CREATE TRIGGER %I AFTER TRUNCATE ON %R"
-							   " FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture_related(%A)",
-							   name, table->relid, args);
-	else
-		cs_sql_execute_command("CREATE TRIGGER %I AFTER TRUNCATE ON %R"
-							   " FOR EACH STATEMENT EXECUTE FUNCTION contactsync.capture(%A)",
-							   name, table->relid, args);
+	cs_sql_execute_command("CREATE TRIGGER %I AFTER TRUNCATE ON %R"
+						   " FOR EACH STATEMENT EXECUTE FUNCTION contactsync.%I(%A)",
+						   name, table->relid, function_of(set), args);
 }
 
 /* Have triggers fire for rows that logical replication applies, or not. */

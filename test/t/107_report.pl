@@ -42,16 +42,6 @@ sub browse
 	return $out;
 }
 
-sub write_file
-{
-	my ($name, $text) = @_;
-
-	open my $handle, '>', "$dir/$name" or die "$name: $!";
-	print $handle $text;
-	close $handle;
-	return "$dir/$name";
-}
-
 sub escape { my ($html) = @_; return $html =~ s/&/&amp;/gr =~ s/"/&quot;/gr; }
 
 # Return the layout of the page in windows of these widths, measured by a script around it, because it may contain none.
@@ -59,7 +49,7 @@ sub look
 {
 	my ($html, @widths) = @_;
 	my $frames = join '', map { "<iframe style='border:0' width=$_ height=900 srcdoc=\"" . escape($html) . '"></iframe>' } @widths;
-	my $page = write_file('look.html', <<"END");
+	my $page = write_file("$dir/look.html", <<"END");
 <!DOCTYPE html><meta charset="utf-8"><body>$frames<script>
 window.onload = () => {
 	const texts = (d, s) => [...d.querySelectorAll(s)].map(e => e.textContent);
@@ -165,8 +155,8 @@ if ($pictures)
 {
 	# as if there were a worker; the same day without any trouble, and as it is
 	my $worker = q{BEGIN; CREATE OR REPLACE FUNCTION contactsync.worker_state() RETURNS text LANGUAGE sql AS $$SELECT 'running'$$;};
-	my $trouble = write_file('trouble.html', $node->safe_psql('postgres', "SET client_min_messages = error; $worker SELECT contactsync_report()"));
-	my $file = write_file('report.html', $node->safe_psql('postgres', qq{SET client_min_messages = error; $worker
+	my $trouble = write_file("$dir/trouble.html", $node->safe_psql('postgres', "SET client_min_messages = error; $worker SELECT contactsync_report()"));
+	my $file = write_file("$dir/report.html", $node->safe_psql('postgres', qq{SET client_min_messages = error; $worker
 		UPDATE contactsync.endpoint SET state = 'running', reason = NULL, until = NULL;
 		DELETE FROM contactsync.queue; DELETE FROM contactsync.scan; DELETE FROM contactsync.failure; DELETE FROM contactsync.minute_failure;
 		UPDATE contactsync.minute SET failed = 0, throttled = 0, retries = 0, backlog = CASE WHEN calls > 30 THEN calls END,
@@ -191,7 +181,7 @@ if ($pictures)
 		my ($status, $out, $err) = $node->psql('postgres', $statement, extra_params => [ '-P', 'tuples_only=off', '-P', 'format=wrapped', '-P', 'columns=128' ]);
 		$page .= "<b>=&gt; " . ($statement =~ s/&/&amp;/gr =~ s/</&lt;/gr =~ s/>/&gt;/gr) . "</b>\n" . ($out =~ s/&/&amp;/gr =~ s/</&lt;/gr) . "\n\n";
 	}
-	browse(write_file('psql.html', $page), "--screenshot=$pictures/psql.png", '--window-size=1060,810');
+	browse(write_file("$dir/psql.html", $page), "--screenshot=$pictures/psql.png", '--window-size=1060,810');
 }
 
 my ($narrow, $wide) = look($html, 400, 1400);

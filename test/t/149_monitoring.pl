@@ -28,16 +28,6 @@ sub program
 	return $found;
 }
 
-sub write_file
-{
-	my ($name, $text) = @_;
-
-	open my $handle, '>', "$dir/$name" or die "$name: $!";
-	print $handle $text;
-	close $handle;
-	return "$dir/$name";
-}
-
 sub run_program { my (@command) = @_; my $out = ''; my $ok = IPC::Run::run(\@command, '>', \$out, '2>&1'); return ($ok, $out); }
 
 # a server that is halted, a watch that is held, failures, and a server that is well
@@ -108,7 +98,7 @@ SKIP:
 	is($config =~ s{postgres://monitor\@localhost:5432/postgres\?}{'postgres://monitor@/postgres?host=' . $socket . '&port=' . $node->port . '&'}e, 1, 'sql_exporter: there is a connection');
 	$port = PostgreSQL::Test::Cluster::get_free_port();
 	my $metrics = scrape(qr/^sql_contactsync_failed/m, "http://127.0.0.1:$port/metrics",
-		$exporter, "-web.listen-address=127.0.0.1:$port", '-config.file=' . write_file('sql_exporter.yaml', $config));
+		$exporter, "-web.listen-address=127.0.0.1:$port", '-config.file=' . write_file("$dir/sql_exporter.yaml", $config));
 
 	is(value($metrics, 'sql_contactsync_status', col => 'guarded', foreign_server => 'guarded'), 1, '... a watch is held');
 	is(value($metrics, 'sql_contactsync_status', col => 'halted', foreign_server => 'halted') . value($metrics, 'sql_contactsync_status', col => 'halted', foreign_server => 'mail'), '10', '... a server is halted');
@@ -161,8 +151,8 @@ SKIP:
 	my $rules = PostgreSQL::Test::Utils::slurp_file('monitoring/alerts.yaml');
 	# texts are not what is tested
 	$rules =~ s/^        annotations:\n(?:          .*\n)+//mg;
-	write_file('alerts.yaml', $rules);
-	($ok, $out) = run_program($promtool, 'test', 'rules', write_file('test.yaml', $tests));
+	write_file("$dir/alerts.yaml", $rules);
+	($ok, $out) = run_program($promtool, 'test', 'rules', write_file("$dir/test.yaml", $tests));
 	ok($ok, 'they fire when they have to, and else not') or diag($out, $tests);
 }
 

@@ -40,7 +40,7 @@ use Time::HiRes qw(sleep time);
 # Connect as postgres, whoever runs the tests.
 $ENV{PGUSER} = 'postgres';
 
-our @EXPORT = qw(start_node start_sandbox create_server watch_customers insert_customers crash_worker start_standby flush_wal wait_for quote_literal);
+our @EXPORT = qw(start_node start_sandbox create_server watch_customers insert_customers crash_worker start_standby flush_wal wait_for write_file quote_literal);
 
 # The encoding of the databases (see --encoding of test/run.sh). What the tests send and receive is UTF-8; this is not set in
 # PGCLIENTENCODING, because the server would take that as its default, and so would the worker.
@@ -331,6 +331,22 @@ sub poll_query_until
 {
 	no warnings 'redefine';
 	*PostgreSQL::Test::Cluster::poll_query_until = \&poll_query_until;
+}
+
+=item write_file($file, $text)
+
+Write a file, and return its name.
+
+=cut
+
+sub write_file
+{
+	my ($file, $text) = @_;
+
+	open my $handle, '>', $file or die "$file: $!";
+	print $handle $text;
+	close $handle;
+	return $file;
 }
 
 =item quote_literal($text)

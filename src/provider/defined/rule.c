@@ -17,18 +17,6 @@
 
 #define MAX_RULES	64
 
-static const char *const verdicts[] = {
-	[CS_DONE] = "done",
-	[CS_STEP] = "step",
-	[CS_RETRY] = "retry",
-	[CS_REKEY] = "rekey",
-	[CS_REAUTH] = "reauth",
-	[CS_SPLIT] = "split",
-	[CS_REJECT] = "reject",
-	[CS_HALT] = "halt",
-	NULL
-};
-
 static const char *const contact_reasons[] = {
 	CS_REASON_REJECTED, CS_REASON_INVALID_EMAIL, CS_REASON_MISSING_FIELD, CS_REASON_INVALID_FIELD,
 	CS_REASON_CONFLICT, NULL
@@ -105,7 +93,7 @@ static const CsMember members[] = {
 	{"status", CS_MEMBER_READ, offsetof(Rule, rule.nstatuses),.read = compile_statuses},
 	{"if", CS_MEMBER_READ, offsetof(Rule, rule.tests),.read = cs_pointer_compile_tests},
 	{"text", CS_MEMBER_WORDS, offsetof(Rule, rule.phrases)},
-	{"then", CS_MEMBER_WORD, offsetof(Rule, verdict),.words = verdicts,.required = true},
+	{"then", CS_MEMBER_WORD, offsetof(Rule, verdict),.words = cs_provider_verdict_names,.required = true},
 	{"step", CS_MEMBER_TEXT, offsetof(Rule, step)},
 	{"reason", CS_MEMBER_TEXT, offsetof(Rule, rule.reason)},
 	{"message", CS_MEMBER_TEXT, offsetof(Rule, rule.message),.max = 300},
@@ -151,7 +139,7 @@ check_rule(CsCompiler *compiler, const Rule *read)
 		cs_fault_set(compiler, "must have at least one of \"status\", \"if\" and \"text\"");
 	if ((verdict == CS_DONE || verdict == CS_STEP || verdict == CS_REJECT || verdict == CS_SPLIT) && !may_settle(rule))
 		cs_fault_set(compiler, "must have a \"status\" of 2xx or 4xx, other than 401, 407, 408, 425 and 429, to be \"%s\"",
-					 verdicts[verdict]);
+					 cs_provider_verdict_name(verdict));
 	if ((verdict == CS_STEP) != (read->step != NULL))
 		cs_fault_set(compiler, "must have the member \"step\" if it is \"step\", and only then");
 	if (rule->polls && verdict != CS_RETRY)
