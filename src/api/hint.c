@@ -377,6 +377,13 @@ hint_of_worker(const char *worker)
 	return "The background worker is starting. If it does not start, see the server log (max_worker_processes may be too low).";
 }
 
+/* Is it about a related table that is gone, or its column? */
+static bool
+is_of_related(const char *reason)
+{
+	return strncmp(reason, "related table ", 14) == 0 || strstr(reason, ", by which rows are related,") != NULL;
+}
+
 /*
  * contactsync.hint(state, reason, server, source, owner, worker, failures): return
  * what to do about a server or, with a source, about a watch; null if it is well.
@@ -401,6 +408,9 @@ contactsync_hint(PG_FUNCTION_ARGS)
 		hint = psprintf("SELECT contactsync_resume(%s);", arguments(server, source));
 	else if (strcmp(state, "broken") == 0 && strncmp(subject.reason, "the type of column", 18) == 0)
 		hint = psprintf("If the mapping fits the new type: SELECT contactsync_alter_watch(%s);", arguments(server, source));
+	else if (strcmp(state, "broken") == 0 && is_of_related(subject.reason))
+		hint = psprintf("Name the related tables anew, with a mapping that does without what is gone: SELECT contactsync_alter_watch(%s, mapping => '...', related => '...'). Delivery then continues automatically with what is queued.",
+						arguments(server, source));
 	else if (strcmp(state, "broken") == 0)
 		hint = psprintf("Fix the table or the privileges of the watch's owner, or change the mapping or the filter: SELECT contactsync_alter_watch(%s, mapping => '...'). Delivery then continues automatically with what is queued.",
 						arguments(server, source));

@@ -22,7 +22,7 @@
 #include "store/trust.h"
 #include "store/view.h"
 
-#define ALTER_HINT	"Name the related tables anew: contactsync_alter_watch(..., related => ...)."
+#define ALTER_HINT	"Name the related tables anew, with a mapping that does without what is gone: contactsync_alter_watch(..., mapping => ..., related => ...)."
 
 /* Return the base type of a column; raise an error if there is none. */
 static Oid

@@ -368,6 +368,19 @@ wait_until(q{SELECT reason LIKE 'related table "city" does not exist any more%' 
 pass('a dropped table holds the watch and says why');
 sql(q{SELECT contactsync_alter_watch('town', 'ddl', related => '{"city": "city"}'); UPDATE city SET name = 'newer' WHERE city_id = 1});
 is(arrived('ddl'), '2 4', 'another one by its name is related by contactsync_alter_watch()');
+# ... or it is not needed any more: what the hint of status says, with a mapping and related tables instead of the dots
+sql(q{DROP TABLE city; UPDATE town SET email = 'y@example.com' WHERE id = 1});
+wait_for_state('broken');
+my ($typed) = sql(q{SELECT hint FROM contactsync.status WHERE server = 'ddl' AND source IS NOT NULL}) =~ /(SELECT contactsync_alter_watch\(.*\))/;
+$typed =~ s/mapping => '\.\.\.'/mapping => '{"email": "email", "external_id": "id"}'/;
+$typed =~ s/related => '\.\.\.'/related => '{}'/;
+sql($typed);
+wait_until(q{SELECT state <> 'broken' FROM contactsync.status WHERE server = 'ddl' AND source IS NOT NULL}, 'the watch to go on');
+sent('ddl');
+is((grep { $_->{externalId} eq '1' } @{ $sandbox->contacts('mailingcore', account => 'ddl') })[0]{email}, 'y@example.com', 'what the hint of a dropped table says has the watch go on without it');
+sql(q{CREATE TABLE city (city_id int PRIMARY KEY, name text); INSERT INTO city VALUES (1, 'new'), (2, 'new');
+	SELECT contactsync_alter_watch('town', 'ddl', mapping => '{"email": "email", "external_id": "id", "attributes": {"city": "(SELECT name FROM city c WHERE c.city_id = city)"}}',
+		related => '{"city": "city"}')});
 
 # ---------- what others have locked ----------
 
