@@ -86,7 +86,7 @@ def schema_members(schema):
 def compiled_members():
     """The names of members that the compiler reads, except those in templates, which the schema explains in words."""
     text = "".join(path.read_text() for path in sorted((TOP / "src/provider/defined").glob("*.c")) if path.stem != "template")
-    return set(re.findall(r'\{"([^"$]+|\$schema)", CS_MEMBER_', text))
+    return set(re.findall(r'\{"([^"$]+|\$schema|\$each)", CS_MEMBER_', text))
 
 
 def escape(text):

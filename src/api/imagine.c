@@ -168,6 +168,7 @@ apply_state(CsContact *contact, CsJson *state)
 	(void) cs_json_bool(cs_json_get(state, "claimed"), &contact->claimed);
 	contact->known = remote_id != NULL || contact->claimed || contact->opted_out;
 	(void) cs_json_bool(cs_json_get(state, "known"), &contact->known);
+	(void) cs_json_bool(cs_json_get(state, "new"), &contact->is_new);
 	contact->claim = read_claim(state, contact);
 	contact->job = job ? pstrdup(job) : NULL;
 	contact->topics = topics ? pstrdup(topics) : NULL;
@@ -245,6 +246,19 @@ cs_imagine_contact(const CsEndpoint *endpoint)
 	return jsonb;
 }
 
+/* Set the step with which the contacts begin, which must be one for all of them. */
+static void
+check_first_step(const CsEndpoint *endpoint, const CsBatch *batch, int *step)
+{
+	*step = cs_provider_first_step(endpoint, batch->contacts[0]);
+	for (int i = 1; i < batch->ncontacts; i++)
+		if (cs_provider_first_step(endpoint, batch->contacts[i]) != *step)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("contacts 1 and %d are not sent in one call", i + 1),
+					 errdetail("%s gets different requests for them.", cs_text_from_utf8(endpoint->provider->title))));
+}
+
 CsBatch *
 cs_imagine_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const char *action,
 				 Jsonb *state)
@@ -273,6 +287,8 @@ cs_imagine_batch(const CsEndpoint *endpoint, Jsonb *contacts, int step, const ch
 		batch->limitation = pstrdup(cs_json_string(cs_json_get(doc, "limitation")));
 	take_contacts(endpoint, batch, contacts, doc);
 
+	if (step == 0 && batch->ncontacts > 0)
+		check_first_step(endpoint, batch, &step);
 	limit = cs_provider_batch_limit(endpoint, batch->action, step);
 	if (batch->ncontacts < 1 || batch->ncontacts > limit)
 		ereport(ERROR,

@@ -169,7 +169,7 @@ find_tally(CsDryRun *run, const CsComparison *found)
 	tally->reason = found->reason ? pstrdup(found->reason) : NULL;
 	tally->message = found->message ? pstrdup(found->message) : NULL;
 	if (found->difference == CS_IS_WITHHELD)
-		tally->message = pstrdup(run->order->endpoint->provider->mails_whoever_exists);
+		tally->message = pstrdup(cs_provider_mails_whoever_exists(run->order->endpoint));
 	run->tallies = lappend(run->tallies, tally);
 	return tally;
 }

@@ -252,6 +252,7 @@ check_complete(CsSuggestion *suggestion)
 	const CsProvider *provider = endpoint->provider;
 	uint32		fields = 0;
 	const char *hint = NULL;
+	const char *why = cs_provider_mails_whoever_exists(endpoint);
 	const char *refusal;
 
 	for (int i = 0; i < suggestion->watch.nmapped; i++)
@@ -263,10 +264,10 @@ check_complete(CsSuggestion *suggestion)
 	if (refusal)
 		add_missing(suggestion, CS_OPT_IN, cs_text_from_utf8(psprintf("%s. %s", refusal, hint ? hint : "")));
 	else if (!(fields & CS_FIELD_BIT(CS_OPT_IN)) &&
-			 (provider->mails_whoever_exists || (provider->implies_consent && provider->implies_consent(endpoint))))
+			 (why || (provider->implies_consent && provider->implies_consent(endpoint))))
 		add_missing(suggestion, CS_OPT_IN,
 					psprintf("no column says for certain who wants mail, and without it everybody in the table could be mailed. %s",
-							 provider->mails_whoever_exists ? provider->mails_whoever_exists : ""));
+							 why ? why : ""));
 }
 
 /*

@@ -321,7 +321,7 @@ put_row(const CsTrial *trial, int i, const CsFailed *failed)
 		if (withheld)
 		{
 			set_text(&row, COL_OUTCOME, cs_import_outcomes[CS_IS_WITHHELD]);
-			set_text(&row, COL_MESSAGE, psprintf("%s%s", endpoint->provider->mails_whoever_exists,
+			set_text(&row, COL_MESSAGE, psprintf("%s%s", cs_provider_mails_whoever_exists(endpoint),
 												 contact->withheld ? " It is updated if it exists, and not created." : " It is not created."));
 		}
 		else

@@ -97,13 +97,14 @@ notice_if_all_become_mailable(const CsWatch *watch, const CsEndpoint *endpoint)
 {
 	const CsProvider *provider = endpoint->provider;
 	const char *option = provider->consent_option;
+	const char *why = cs_provider_mails_whoever_exists(endpoint);
 
-	if (provider->mails_whoever_exists == NULL || cs_watch_maps(watch, CS_OPT_IN))
+	if (why == NULL || cs_watch_maps(watch, CS_OPT_IN))
 		return;
 	ereport(NOTICE,
 			(errmsg("the mapping has no opt_in, so everybody in table \"%s\" can be mailed by %s",
 					get_rel_name(watch->source), provider->title),
-			 errdetail("%s", provider->mails_whoever_exists),
+			 errdetail("%s", why),
 			 errhint("If not all of them want mail, name the column that says who does: %sSELECT contactsync_alter_watch(%s, mapping => %s);",
 					 option == NULL || cs_endpoint_option(endpoint, option) ? "" :
 					 psprintf("ALTER SERVER %s OPTIONS (ADD %s '...'); ", quote_identifier(endpoint->server_name), option),

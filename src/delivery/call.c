@@ -64,41 +64,48 @@ make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t 
 	*size = 0;
 }
 
+/* Make the calls of an action about those of the contacts that begin with a step. */
+static void
+make_first_calls(CsAccount *account, CsAction action, int step, int n, CsChange **changes, CsChange **group)
+{
+	int			limit = cs_provider_batch_limit(account->endpoint, action, step);
+	size_t		size = 0;
+	int			ngroup = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		alone;
+
+		if (changes[i]->contact->action != action ||
+			cs_provider_first_step(account->endpoint, changes[i]->contact) != step)
+			continue;
+
+		/*
+		 * nobody else's data is kept with what is traced; what is withheld
+		 * begins otherwise
+		 */
+		alone = cs_settle_is_traced(changes[i]) || changes[i]->contact->withheld ||
+			changes[i]->contact->opts_out_first;
+		if (alone)
+			make_call(account, action, group, &ngroup, &size);
+		group[ngroup++] = changes[i];
+		size += changes[i]->contact->size;
+		if (alone || ngroup == limit || size > CALL_BYTES)
+			make_call(account, action, group, &ngroup, &size);
+	}
+	make_call(account, action, group, &ngroup, &size);
+}
+
 /* Make calls about contacts that were read, ready to start. */
 void
 cs_call_make(CsAccount *account, int n, CsChange **changes)
 {
 	CsChange  **group = palloc(n * sizeof(CsChange *));
+	int			nsteps = account->endpoint->provider->first_step ? CS_MAX_STEPS : 1;
 
 	for (CsAction action = CS_UPSERT; action <= CS_DELETE; action++)
-	{
-		int			limit = Min(account->endpoint->batch_size,
-								cs_provider_batch_limit(account->endpoint, action, 0));
-		size_t		size = 0;
-		int			ngroup = 0;
-
-		for (int i = 0; i < n; i++)
-		{
-			bool		alone;
-
-			if (changes[i]->contact->action != action)
-				continue;
-
-			/*
-			 * nobody else's data is kept with what is traced; what is
-			 * withheld begins otherwise
-			 */
-			alone = cs_settle_is_traced(changes[i]) || changes[i]->contact->withheld ||
-				changes[i]->contact->opts_out_first;
-			if (alone)
-				make_call(account, action, group, &ngroup, &size);
-			group[ngroup++] = changes[i];
-			size += changes[i]->contact->size;
-			if (alone || ngroup == limit || size > CALL_BYTES)
-				make_call(account, action, group, &ngroup, &size);
-		}
-		make_call(account, action, group, &ngroup, &size);
-	}
+		for (int step = 0; step < nsteps; step++)
+			make_first_calls(account, action, step, n, changes, group);
 	for (int i = 0; i < n; i++)
 		cs_read_batch_release(changes[i]->read_batch);
 }

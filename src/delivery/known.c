@@ -368,10 +368,10 @@ note_left_address(const CsItem *item)
 static bool
 may_be_lost(const CsItem *item)
 {
-	const CsProvider *provider = item->change->lane->account->endpoint->provider;
+	const CsEndpoint *endpoint = item->change->lane->account->endpoint;
 
 	return item->known.is_stale &&
-		(provider->mails_whoever_exists == NULL || item->contact->opted_out ||
+		(cs_provider_mails_whoever_exists(endpoint) == NULL || item->contact->opted_out ||
 		 item->contact->consent != CS_CONSENT_YES || cs_known_is_moving(item));
 }
 

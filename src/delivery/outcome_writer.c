@@ -79,7 +79,7 @@ give_addresses(const CsLaneOutcomes *outcomes)
 	CsSpeaker  *speakers;
 	int			n;
 
-	if (outcomes->consented.n == 0 || lane->account->endpoint->provider->mails_whoever_exists == NULL)
+	if (outcomes->consented.n == 0 || cs_provider_mails_whoever_exists(lane->account->endpoint) == NULL)
 		return;
 	n = cs_refused_address_find(lane->endpoint_id, outcomes->consented.n, outcomes->consented.items, &speakers);
 	for (int i = 0; i < n; i++)

@@ -284,36 +284,65 @@ done(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, doubl
 		settle_contact(call, i, &judgement->outcomes[i], settlement, judgement, now);
 }
 
-/* Continue the contacts with the next step, in as many calls as it takes; those
- * that failed have their outcome. */
+/* Make the calls of a step about contacts of a call, ready to start. */
 static void
-step(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
+make_step_calls(CsCall *call, int step, int n, CsChange **changes)
 {
-	int			limit = cs_provider_batch_limit(call->account->endpoint, call->batch.action,
-												judgement->next_step);
-	CsChange  **changes = palloc(call->batch.ncontacts * sizeof(CsChange *));
-	int			n = 0;
+	int			limit = cs_provider_batch_limit(call->account->endpoint, call->batch.action, step);
 
-	for (int i = 0; i < call->batch.ncontacts; i++)
-	{
-		CsOutcome  *outcome = &judgement->outcomes[i];
-
-		if (outcome->kind != CS_OUTCOME_OK)
-		{
-			settle_contact(call, i, outcome, settlement, judgement, now);
-			continue;
-		}
-		cs_provider_keep_outcome(call->changes[i]->contact, outcome,
-								 call->changes[i]->read_batch->context);
-		changes[n++] = call->changes[i];
-	}
 	for (int from = (n - 1) / limit * limit; n > 0 && from >= 0; from -= limit)
 	{
 		CsCall	   *next = cs_call_create(call->account, Min(limit, n - from), changes + from,
-										  call->batch.action, judgement->next_step);
+										  call->batch.action, step);
 
 		next->indivisible = true;
 		cs_call_repeat(next, 0);
+	}
+}
+
+/* Return the step with which a contact goes on, or CS_NEXT_NONE. */
+static int
+next_step_of(const CsJudgement *judgement, int i)
+{
+	const CsOutcome *outcome = &judgement->outcomes[i];
+
+	if (outcome->kind != CS_OUTCOME_OK)
+		return CS_NEXT_NONE;
+	return outcome->next_step == CS_NEXT_ALL ? judgement->next_step : outcome->next_step;
+}
+
+/* Continue the contacts, each with its next step, in as many calls as it takes; those
+ * that failed, or are done, have their outcome. */
+static void
+step(CsCall *call, CsSettlement *settlement, const CsJudgement *judgement, double now)
+{
+	int			ncontacts = call->batch.ncontacts;
+	CsChange  **changes = palloc(ncontacts * sizeof(CsChange *));
+	int		   *steps = palloc(ncontacts * sizeof(int));
+
+	for (int i = 0; i < ncontacts; i++)
+	{
+		steps[i] = next_step_of(judgement, i);
+		if (steps[i] == CS_NEXT_NONE)
+			settle_contact(call, i, &judgement->outcomes[i], settlement, judgement, now);
+		else
+			cs_provider_keep_outcome(call->changes[i]->contact, &judgement->outcomes[i],
+									 call->changes[i]->read_batch->context);
+	}
+	for (int first = 0; first < ncontacts; first++)
+	{
+		int			next = steps[first];
+		int			n = 0;
+
+		if (next == CS_NEXT_NONE)
+			continue;
+		for (int i = first; i < ncontacts; i++)
+			if (steps[i] == next)
+			{
+				changes[n++] = call->changes[i];
+				steps[i] = CS_NEXT_NONE;
+			}
+		make_step_calls(call, next, n, changes);
 	}
 }
 

@@ -21,7 +21,7 @@
 bool
 cs_withhold_applies(const CsEndpoint *endpoint, const CsContact *contact)
 {
-	if (endpoint->provider->mails_whoever_exists == NULL || contact->known)
+	if (cs_provider_mails_whoever_exists(endpoint) == NULL || contact->known)
 		return false;
 	return contact->consent == CS_CONSENT_NO || contact->consent == CS_CONSENT_NULL ||
 		(contact->claim == CS_CLAIM_NOT && (contact->opted_out || contact->claimed));
@@ -44,7 +44,7 @@ cs_withhold_may_be_there(const CsEndpoint *endpoint, const CsChange *change, con
 static bool
 is_other_address(const CsEndpoint *endpoint, const CsContact *contact, const CsKnown *known)
 {
-	return endpoint->provider->mails_whoever_exists && contact->action == CS_UPSERT &&
+	return cs_provider_mails_whoever_exists(endpoint) && contact->action == CS_UPSERT &&
 		known->synced_at != 0 && cs_contact_known_is_moving(known, contact);
 }
 

@@ -215,6 +215,60 @@ cs_url_encode(const char *text)
 	return out.data;
 }
 
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = pg_ascii_tolower((unsigned char) c);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Decode a part of a query; NULL if it has a NUL byte. */
+static char *
+decode(const char *text, size_t len)
+{
+	char	   *copy = pnstrdup(text, len);
+	char	   *to = copy;
+
+	for (const char *from = copy; *from; from++)
+	{
+		int			high = *from == '%' ? hex_digit(from[1]) : -1;
+		int			low = high >= 0 ? hex_digit(from[2]) : -1;
+
+		if (low < 0)
+		{
+			*to++ = *from == '+' ? ' ' : *from;
+			continue;
+		}
+		if (high == 0 && low == 0)
+			return NULL;
+		*to++ = (char) (high << 4 | low);
+		from += 2;
+	}
+	*to = '\0';
+	return copy;
+}
+
+char *
+cs_url_parameter(const char *url, const char *name)
+{
+	const char *pair = url + strcspn(url, "?#");
+
+	/* each begins after ? or & */
+	while (*pair == '?' || *pair == '&')
+	{
+		size_t		len = strcspn(++pair, "&#");
+		size_t		name_len = strcspn(pair, "=&#");
+		char	   *found = decode(pair, name_len);
+
+		if (found && strcmp(found, name) == 0 && pair[name_len] == '=')
+			return decode(pair + name_len + 1, len - name_len - 1);
+		pair += len;
+	}
+	return NULL;
+}
+
 const char *
 cs_url_path(const char *url)
 {

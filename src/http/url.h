@@ -36,6 +36,9 @@ extern const char *cs_url_proxied_problem(const char *url, const char *proxy, bo
 /* Return the host of a URL or proxy that was accepted, palloc'd, without brackets. */
 extern char *cs_url_host(const char *url);
 
+/* Return the value of a parameter of a URL's query, decoded, or NULL. */
+extern char *cs_url_parameter(const char *url, const char *name);
+
 /* Percent-encode everything but the unreserved characters of RFC 3986. */
 extern char *cs_url_encode(const char *text);
 

@@ -125,6 +125,8 @@ typedef struct CsContact
 								 * address to another one */
 	char	   *job;			/* what an earlier step gave to be asked for,
 								 * or NULL */
+	bool		is_new;			/* an earlier step showed that the provider
+								 * did not know it */
 	char	   *topics;			/* Owlat: those that membership was asked for,
 								 * parted by spaces, or NULL */
 	bool		opted_out;		/* the person opted out there */

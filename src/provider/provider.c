@@ -45,6 +45,20 @@ cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step)
 	return Max(1, Min(limit, endpoint->batch_size));
 }
 
+int
+cs_provider_first_step(const CsEndpoint *endpoint, const CsContact *contact)
+{
+	return endpoint->provider->first_step ? endpoint->provider->first_step(endpoint, contact) : 0;
+}
+
+const char *
+cs_provider_mails_whoever_exists(const CsEndpoint *endpoint)
+{
+	const CsProvider *provider = endpoint->provider;
+
+	return provider->mails_by_consent && provider->mails_by_consent(endpoint) ? NULL : provider->mails_whoever_exists;
+}
+
 const void *
 cs_provider_settings(const CsEndpoint *endpoint)
 {
@@ -415,6 +429,8 @@ cs_provider_begin_judgement(const CsBatch *batch, CsJudgement *judgement)
 		outcome->claimed = batch->action == CS_UPSERT && contact->consent != CS_CONSENT_NO &&
 			!contact->drops_consent &&
 			(contact->claimed || contact->claim == CS_CLAIM);
+		outcome->next_step = CS_NEXT_ALL;
+		outcome->is_new = contact->is_new;
 		outcome->moved = contact->moved;
 		outcome->topics = contact->topics;
 		outcome->opted_out = contact->opted_out && contact->claim != CS_CLAIM;
@@ -464,6 +480,7 @@ cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome, MemoryCon
 		contact->job = MemoryContextStrdup(context, outcome->job);
 	contact->moved |= outcome->moved;
 	contact->untouched |= outcome->untouched;
+	contact->is_new = outcome->is_new;
 	if (outcome->address)
 	{
 		contact->refused_address = contact->value[CS_EMAIL];

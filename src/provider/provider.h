@@ -43,8 +43,9 @@ typedef enum CsVerdict
 {
 	CS_DONE,					/* see the outcome of each contact */
 	CS_STEP,					/* continue the same contacts with next_step,
-								 * in calls of cs_provider_batch_limit();
-								 * remote_id and note of the outcomes are kept */
+								 * or that of their outcome, in calls of
+								 * cs_provider_batch_limit(); remote_id and
+								 * note of the outcomes are kept */
 	CS_RETRY,					/* repeat the call later */
 	CS_REKEY,					/* repeat it with a new idempotency key */
 	CS_REAUTH,					/* refresh the token and repeat the call; HALT
@@ -64,6 +65,10 @@ typedef enum CsOutcomeKind
 	CS_OUTCOME_RETRY			/* send the contact again, in a later call */
 } CsOutcomeKind;
 
+/* With which step a contact goes on. */
+#define CS_NEXT_ALL		(-1)	/* as the judgement says for all */
+#define CS_NEXT_NONE	(-2)	/* none: it is done */
+
 /* What a call said about one contact; strings are NULL where it said nothing. */
 typedef struct CsOutcome
 {
@@ -77,6 +82,11 @@ typedef struct CsOutcome
 	const char *remote_updated_at;	/* in the provider's notation */
 	const char *job;			/* to be asked for by the next step; kept for
 								 * it */
+	bool		is_new;			/* the provider did not know the contact; kept
+								 * for the next step, initially what an
+								 * earlier one said */
+	int			next_step;		/* STEP: the step of this contact, CS_NEXT_ALL
+								 * or CS_NEXT_NONE */
 	const char *note;			/* to be stored with a success, e.g. "topic:
 								 * 404" */
 	const char *topics;			/* as in CsContact, after this call */
@@ -289,6 +299,12 @@ typedef struct CsProvider
 	int			(*batch_limit) (const CsEndpoint *endpoint, CsAction action, int step);
 
 	/*
+	 * MAY be set: with which step a contact begins; only those that begin
+	 * with the same one share a call
+	 */
+	int			(*first_step) (const CsEndpoint *endpoint, const CsContact *contact);
+
+	/*
 	 * MAY be set: calls per second, if options or limitation allow fewer;
 	 * returns 0 if they do not
 	 */
@@ -334,6 +350,9 @@ typedef struct CsProvider
 	 * as a sentence; who did not consent is not created then
 	 */
 	const char *mails_whoever_exists;
+
+	/* MAY be set: does the user say that this is not so at the account? */
+	bool		(*mails_by_consent) (const CsEndpoint *endpoint);
 
 	/* MAY be set: the option without which opt_in cannot be mapped */
 	const char *consent_option;
@@ -434,6 +453,18 @@ extern void cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcom
 
 /* Are both the same provider, however it is defined? */
 extern bool cs_provider_is_same(const CsProvider *a, const CsProvider *b);
+
+/*
+ * Return why creating a contact is enough to make somebody mailable, or NULL if it is
+ * not.
+ */
+extern const char *cs_provider_mails_whoever_exists(const CsEndpoint *endpoint);
+
+/* Contacts begin with one of so many steps, from 0. */
+#define CS_MAX_STEPS	8
+
+/* Return with which step a contact begins. */
+extern int	cs_provider_first_step(const CsEndpoint *endpoint, const CsContact *contact);
 
 /* Return how many contacts one call may carry, at least 1. */
 extern int	cs_provider_batch_limit(const CsEndpoint *endpoint, CsAction action, int step);

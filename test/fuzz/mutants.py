@@ -45,7 +45,7 @@ MUTANTS = [
            [("src/provider/owlat/request.c", "(contact->claim == CS_CLAIM_IF_NEW && is_new)", "contact->claim == CS_CLAIM_IF_NEW")],
            "owlat", "insert,rename", "2", "resubscribed claimed"),
     Mutant("create a contact at Spotzee without consent",
-           [("src/delivery/withhold.c", "if (endpoint->provider->mails_whoever_exists == NULL || contact->known)", "if (true)")],
+           [("src/delivery/withhold.c", "if (cs_provider_mails_whoever_exists(endpoint) == NULL || contact->known)", "if (true)")],
            "spotzee", "insert,rename", "1", "resubscribed claimed"),
     Mutant("remove a contact that another row stands for",
            [("src/delivery/removal.c", "|| is_stood_for(lane, &known))", "|| (false && is_stood_for(lane, &known)))"),

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-CONTACT_KEY_NAMES = ("email", "email_address", "external_id", "externalId", "ext_id", "userId")
+CONTACT_KEY_NAMES = ("email", "email_address", "external_id", "externalId", "ext_id", "userId", "subscriberIdString")
 
 
 @dataclass

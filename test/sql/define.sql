@@ -54,6 +54,10 @@ SELECT path, fault(path, value) FROM (VALUES
 	('{upsert,answers}', '{}'), ('{upsert,answers}', '[{"then": "done"}]'), ('{upsert,answers}', '[{"status": 500, "then": "done"}]'), ('{upsert,answers}', '[{"status": "4xx", "then": "done"}]'), ('{upsert,answers}', '[{"text": "ok", "then": "done"}]'), ('{upsert,answers}', '[{"status": 999, "then": "halt"}]'),
 	('{upsert,answers}', '[{"status": 400, "then": "explode"}]'), ('{upsert,answers}', '[{"status": 400, "then": "step", "step": "there"}]'), ('{upsert,answers}', '[{"status": 400, "then": "step", "step": "1"}]'), ('{upsert,answers}', '[{"status": 400, "then": "reject", "reason": "ugly"}]'), ('{upsert,answers}', '[{"status": 400, "then": "retry", "poll": true}]'), ('{upsert,answers}', '[{"status": 400, "then": "halt", "if": {"at": "x", "is": 1}}]'), ('{upsert,answers}', '[{"status": 400, "then": "halt", "if": {"at": "/x", "matches": ".*"}}]'), ('{upsert,answers}', '[{"status": 400, "then": "halt", "if": {"at": "/x", "is": {}}}]'),
 	('{upsert,results,contact}', '"anybody"'), ('{upsert,results,at}', '"refused"'), ('{upsert,counts}', '{"succeeded": []}'), ('{upsert}', '[]'), ('{upsert}', '7'),
+	('{upsert,query}', '{"q": {"$each": "{email}", "before": "any(", "until": ")"}}'), ('{upsert,query}', '{"q": {"$each": "{opt_in}"}}'), ('{delete,query}', '{"q": {"$each": "{email}"}}'), ('{upsert,headers}', '{"A": {"$each": "x"}}'),
+	('{upsert,if}', '{"not": "new"}'), ('{upsert,name}', '"done"'), ('{upsert,results,new}', '"all"'), ('{upsert,results,new}', '{"at": "/a/*/b/*", "is": 1}'), ('{upsert,results,done}', '{"at": "/a", "is": 1, "is_not": 2}'),
+	('{consent,unless}', '{"option": "kind", "is": "a"}'), ('{consent}', '{"creating": "mailable", "unless": "known"}'), ('{consent}', '{"creating": "mailable", "unless": {"any": [{"option": "kind"}, {"has": "email"}]}}'), ('{consent}', '{"creating": "mailable", "unless": {"option": "secret"}}'),
+	('{pull}', '{"request": {"path": "/x"}, "items": "/x", "page_size": 1, "cursor_parameter": "c"}'),
 	('{sign}', '{"header": "X", "over": "timestamp.body", "encoding": "hex"}'), ('{lookup}', '{"path": "/x"}'), ('{contact}', '{"fields": {"phone": "/x"}}'), ('{contact}', '{"fields": {"email": "/x"}}'), ('{wait}', '{"header": "X", "unit": "days"}'), ('{account_option}', '"nosuch"')
 ) AS t (path, value);
 SELECT contactsync_define('pelikan', '[]');
@@ -141,6 +145,37 @@ SELECT verdict, reason, message FROM contactsync_judge(job(), 202, NULL, '{}', o
 SELECT method, url FROM contactsync_preview(job(), '[{"email": "a@example.com"}, {"email": "b@example.com"}]', 1, state => '{"job": "j/7"}', options => '{"list": "l"}');
 SELECT body, state, verdict, retry_after, throttled, contact, outcome, message FROM (VALUES ('{"state": "queued"}', NULL::jsonb), ('{"state": "queued"}', '{"polls": 3}'), ('{"state": "done", "refused": [{"n": 1, "error": "bad"}]}', NULL), ('{"state": "failed"}', NULL), ('{"state": "odd"}', NULL)) AS t (body, state),
 	contactsync_judge(job(), 200, NULL, body, '[{"email": "a@example.com"}, {"email": "b@example.com"}]', 1, state => state, options => '{"list": "l"}');
+
+-- contacts go different ways: who is looked up first, who is new, and of whom nothing more is to be sent
+CREATE FUNCTION ways() RETURNS jsonb LANGUAGE sql RETURN small() || '{"upsert": [
+	{"name": "look", "if": {"all": ["claims_if_new", {"not": "known"}]}, "else": "write", "method": "GET", "path": "/people", "batch": 3, "query": {"filter": {"$each": "\"{email|json}\"", "before": "any(mail,[", "between": ",", "after": "])"}},
+		"results": {"at": "/found", "contact": {"email": "/mail"}, "new": "unlisted", "done": {"at": "/tags/*/name", "is": "closed"}, "opt_out": {"at": "/left", "is": true}}, "next": "write"},
+	{"name": "write", "method": "POST", "path": "/people", "batch": 5, "query": {"where": "{option.list|sql}"}, "body": {"people": {"$each": {"mail": {"$": "email"}}}}, "next": "say"},
+	{"name": "say", "if": {"any": ["claims", "withdraws", {"all": ["claims_if_new", "new"]}]}, "else": "done", "method": "POST", "path": "/words", "batch": 2,
+		"body": {"words": {"$each": {"mail": {"$": "email"}, "wants": {"$consent": {"yes": true, "if_new": true, "no": false}}}}}}]}';
+SELECT url FROM contactsync_preview(ways(), '[{"email": "a@example.com", "opt_in": true}, {"email": "o''b@example.com", "opt_in": true}]', state => '{"claim": "if_new"}', options => '{"list": "l"}');
+SELECT method, url FROM contactsync_preview(ways(), '[{"email": "a@example.com"}, {"email": "b@example.com", "opt_in": false}]', options => '{"list": "o''l"}');
+SELECT method, url FROM contactsync_preview(ways(), '[{"email": "a@example.com", "opt_in": true}, {"email": "b@example.com"}]', state => '{"claim": "if_new"}', options => '{"list": "l"}');
+SELECT count(*) FROM contactsync_preview(ways(), '[{"email": "a@example.com", "opt_in": true}, {"email": "b@example.com", "opt_in": true}, {"email": "c@example.com", "opt_in": true}, {"email": "d@example.com", "opt_in": true}]', state => '{"claim": "if_new"}', options => '{"list": "l"}');
+SELECT verdict, next_step, contact, outcome, opted_out, claimed FROM contactsync_judge(ways(), 200, NULL, '{"found": [{"mail": "a@example.com", "tags": [{"name": "x"}, {"name": "closed"}]}, {"mail": "b@example.com", "left": true}]}', '[{"email": "a@example.com", "opt_in": true}, {"email": "b@example.com", "opt_in": true}]', state => '{"claim": "if_new"}', options => '{"list": "l"}');
+SELECT verdict, next_step, contact, outcome FROM contactsync_judge(ways(), 200, NULL, '{"found": [{"mail": "a@example.com", "tags": [{"name": "closed"}]}]}', '{"email": "a@example.com", "opt_in": true}', state => '{"claim": "if_new"}', options => '{"list": "l"}');
+SELECT body, verdict, message FROM (VALUES ('{}'), ('{"found": {}}'), ('{"found": [{"mail": "other@example.com"}]}')) AS t (body), contactsync_judge(ways(), 200, NULL, body, '{"email": "a@example.com", "opt_in": true}', state => '{"claim": "if_new"}', options => '{"list": "l"}');
+SELECT claim, new, opt_in, verdict, next_step, claimed FROM (VALUES ('yes', false), ('if_new', false), ('if_new', true), ('no', true)) AS s (claim, new), (VALUES (true), (false), (NULL)) AS o (opt_in),
+	contactsync_judge(ways(), 200, NULL, '{}', jsonb_build_object('email', 'a@example.com', 'opt_in', opt_in), 1, state => jsonb_build_object('claim', claim, 'new', new), options => '{"list": "l"}');
+SELECT contactsync_define('ways', jsonb_set(ways(), '{upsert,0,else}', '"done"'));
+SELECT contactsync_define('ways', jsonb_set(ways(), '{upsert,2,else}', '"write"'));
+SELECT contactsync_define('ways', jsonb_set(ways(), '{upsert,2,if}', '"newer"'));
+SELECT contactsync_define('ways', ways());
+SELECT batch_size FROM contactsync_providers() WHERE name = 'ways';
+SELECT contactsync_undefine('ways');
+-- whoever did not consent is not created, unless the user says that this subscribes nobody
+SELECT contactsync_define('cautious', small() || '{"consent": {"creating": "mailable", "why": "Pelikan mails whoever exists.", "unless": {"option": "kind", "is": "b"}}}');
+CREATE SERVER cautious FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'cautious', list 'l');
+SELECT key, outcome, message, consent FROM contactsync_try('people', 'cautious', '{"email": "email", "opt_in": "false"}');
+ALTER SERVER cautious OPTIONS (ADD kind 'b');
+SELECT key, outcome, message, consent FROM contactsync_try('people', 'cautious', '{"email": "email", "opt_in": "false"}');
+DROP SERVER cautious;
+SELECT contactsync_undefine('cautious');
 
 -- what a definition does not say, it does not do: whoever did not consent is not created, and everybody else consents by that
 SELECT contactsync_define('silent', small() - 'consent' - 'delete' || '{"fields": ["email"], "upsert": {"method": "POST", "path": "/x", "body": {"mail": {"$": "email"}}}}');

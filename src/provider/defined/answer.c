@@ -86,11 +86,14 @@ read_remote(const Judging *j)
 
 /* Would the service have it as wanted that a new contact is there?  Then a claim may have come about. */
 static bool
-may_have_claimed(const Judging *j, const CsContact *contact)
+may_have_claimed(const Judging *j, const CsContact *contact, const CsOutcome *outcome)
 {
-	if (contact->consent != CS_CONSENT_YES || contact->drops_consent || contact->claim == CS_CLAIM_NOT)
+	for (int i = 0; i < j->step->nresults; i++)
+		if (cs_results_tell_new(&j->step->results[i]) && !outcome->is_new)
+			return false;
+	if (contact->consent != CS_CONSENT_YES || contact->drops_consent || contact->claim == CS_CLAIM_NOT || outcome->opted_out)
 		return false;
-	return j->step->claims_if_new || j->definition->provider.mails_whoever_exists != NULL;
+	return j->step->claims_if_new || cs_provider_mails_whoever_exists(j->endpoint) != NULL;
 }
 
 /* What the answer says of consent; without a word of it, a claim that may have come about counts as made. */
@@ -109,7 +112,7 @@ note_consent(const Judging *j, const CsContact *contact, CsOutcome *outcome)
 	else if (step->consent_told && cs_pointer_tests_hold(&step->opt_in, j->doc, j->response))
 		outcome->claimed |= contact->consent == CS_CONSENT_YES && !contact->drops_consent;
 	else
-		outcome->claimed |= may_have_claimed(j, contact);
+		outcome->claimed |= may_have_claimed(j, contact, outcome);
 }
 
 static void
@@ -188,33 +191,51 @@ judge_results(const Judging *j)
 	return unattributed <= 0;
 }
 
-/* Go to a step, unless the contacts lack what its path needs. */
+/* What a step needs of a contact that came to it, of which an answer said this; NULL: nothing. */
+static const char *
+route(const Judging *j, int next, const CsContact *contact, CsOutcome *outcome)
+{
+	const CsActionSteps *steps = &j->definition->actions[j->batch->action];
+	CsContact	known = *contact;
+
+	if (outcome->remote_id)
+		known.remote_id = unconstify(char *, outcome->remote_id);
+	if (outcome->job)
+		known.job = unconstify(char *, outcome->job);
+	known.is_new = outcome->is_new;
+	outcome->next_step = cs_request_route(j->endpoint, j->batch->action, next, &known);
+	if (outcome->next_step == CS_NEXT_NONE)
+		return NULL;
+	return cs_request_lacks(j->endpoint, &steps->steps[outcome->next_step], &known);
+}
+
+/* Go to a step, or to those that stand for it, unless a contact lacks what its path needs. */
 static void
 go_on(const Judging *j, int next, const char *message)
 {
-	const CsStep *step = &j->definition->actions[j->batch->action].steps[next];
+	int			first = CS_NEXT_NONE;
 
 	for (int i = 0; i < j->batch->ncontacts; i++)
 	{
-		CsContact	contact = *j->batch->contacts[i];
-		const CsOutcome *outcome = &j->judgement->outcomes[i];
+		CsOutcome  *outcome = &j->judgement->outcomes[i];
+		const char *lacks;
 
-		if (outcome->kind != CS_OUTCOME_OK)
+		if (outcome->kind != CS_OUTCOME_OK || outcome->next_step == CS_NEXT_NONE)
 			continue;
-		if (outcome->remote_id)
-			contact.remote_id = unconstify(char *, outcome->remote_id);
-		if (outcome->job)
-			contact.job = unconstify(char *, outcome->job);
-		if (step->condition == NULL && cs_request_lacks(j->endpoint, step, &contact))
+		lacks = route(j, next, j->batch->contacts[i], outcome);
+		if (lacks)
 		{
 			cs_answer_judge_contradictory(j->endpoint, j->response,
-										  psprintf("without %s, which the next step needs",
-												   cs_request_lacks(j->endpoint, step, &contact)), j->judgement);
+										  psprintf("without %s, which the next step needs", lacks), j->judgement);
 			return;
 		}
+		if (first == CS_NEXT_NONE)
+			first = outcome->next_step;
 	}
+	if (first == CS_NEXT_NONE)
+		return;
 	cs_answer_conclude(j->judgement, CS_STEP, NULL, "%s", message);
-	j->judgement->next_step = next;
+	j->judgement->next_step = first;
 }
 
 /* Is a 2xx a success, as far as the whole call is concerned? */

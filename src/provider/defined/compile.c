@@ -18,9 +18,11 @@
 
 #include "provider/defined/answer.h"
 #include "provider/defined/compile.h"
+#include "provider/defined/condition.h"
 #include "provider/defined/facts.h"
 #include "provider/defined/fault.h"
 #include "provider/defined/options.h"
+#include "provider/defined/pair.h"
 #include "provider/defined/place.h"
 #include "provider/defined/pointer.h"
 #include "provider/defined/remote.h"
@@ -134,24 +136,10 @@ static void
 compile_headers(CsCompiler *compiler, CsJson *json, CsDefined *definition)
 {
 	int			mark = cs_fault_enter(compiler, "headers");
-	CsPairs		pairs = {0};
 
 	if (json)
-		cs_step_compile_headers(compiler, json, &pairs);
-	definition->nheaders = pairs.n;
-	definition->headers = pairs.pairs;
+		cs_pair_compile(compiler, json, CS_IN_HEADER, &definition->nheaders, &definition->headers);
 	cs_fault_leave(compiler, mark);
-}
-
-/* Does a header carry the idempotency key? */
-static bool
-has_key(int n, const CsPair *pairs)
-{
-	for (int i = 0; i < n; i++)
-		for (int j = 0; j < pairs[i].text.n; j++)
-			if (pairs[i].text.pieces[j].source == CS_FROM_IDEMPOTENCY_KEY)
-				return true;
-	return false;
 }
 
 /* ---------- answers ---------- */
@@ -226,12 +214,14 @@ typedef struct Consent
 {
 	int			creating;
 	const char *why;
+	CsJson	   *unless;
 	int			on_opt_out;
 } Consent;
 
 static const CsMember consent_members[] = {
 	{"creating", CS_MEMBER_WORD, offsetof(Consent, creating),.words = creatings,.required = true},
 	{"why", CS_MEMBER_TEXT, offsetof(Consent, why),.max = 300},
+	{"unless", CS_MEMBER_JSON, offsetof(Consent, unless)},
 	{"on_opt_out", CS_MEMBER_WORD, offsetof(Consent, on_opt_out),.words = opt_out_words},
 	{NULL}
 };
@@ -276,7 +266,39 @@ deletes_opt_outs(const CsEndpoint *endpoint)
 static bool
 implies_consent(const CsEndpoint *endpoint)
 {
-	return true;
+	return cs_provider_mails_whoever_exists(endpoint) != NULL;
+}
+
+static bool
+mails_by_consent(const CsEndpoint *endpoint)
+{
+	CsScope		scope = {.endpoint = endpoint};
+
+	return cs_condition_holds(cs_request_definition(endpoint)->mails_by_consent, &scope);
+}
+
+/* Is a condition about options only? */
+static bool
+is_of_options(const CsCondition *condition)
+{
+	for (int i = 0; i < condition->n; i++)
+		if (!is_of_options(&condition->parts[i]))
+			return false;
+	return condition->n > 0 || condition->kind == CS_IF_OPTION;
+}
+
+/* The user of the definition can know that creating a contact subscribes nobody at the account. */
+static void
+compile_unless(CsCompiler *compiler, CsJson *json, CsDefined *definition)
+{
+	int			mark = cs_fault_enter(compiler, "unless");
+
+	definition->mails_by_consent = palloc0(sizeof(CsCondition));
+	cs_condition_compile(compiler, json, definition->mails_by_consent);
+	if (compiler->fault == NULL && !is_of_options(definition->mails_by_consent))
+		cs_fault_set(compiler, "must be about options only");
+	cs_fault_leave(compiler, mark);
+	definition->provider.mails_by_consent = mails_by_consent;
 }
 
 static void
@@ -288,6 +310,10 @@ compile_consent(CsCompiler *compiler, CsJson *json, CsDefined *definition)
 
 	if (json)
 		cs_fault_read(compiler, json, consent_members, &consent);
+	if (consent.unless && consent.creating != 0)
+		cs_fault_set(compiler, "must have \"creating\": \"mailable\" to have \"unless\"");
+	if (consent.unless && compiler->fault == NULL)
+		compile_unless(compiler, consent.unless, definition);
 	cs_fault_leave(compiler, mark);
 	if (consent.creating == 0)
 	{
@@ -337,6 +363,21 @@ compile_account(CsCompiler *compiler, const char *name, CsProvider *provider)
 	cs_fault_leave(compiler, mark);
 }
 
+/* Contacts can begin with the first step, and with those that stand for it. */
+static void
+set_first_steps(const CsActionSteps *steps, CsAction action, CsProvider *provider)
+{
+	const CsStep *step = &steps->steps[0];
+
+	if (step->condition)
+		provider->first_step = cs_request_first_step;
+	if (action != CS_UPSERT)
+		return;
+	provider->max_batch = step->batch;
+	for (; step->condition; step = &steps->steps[step->otherwise])
+		provider->max_batch = Max(provider->max_batch, steps->steps[step->otherwise].batch);
+}
+
 static void
 compile_steps(CsCompiler *compiler, const Parts *parts, CsDefined *definition)
 {
@@ -352,21 +393,22 @@ compile_steps(CsCompiler *compiler, const Parts *parts, CsDefined *definition)
 		cs_fault_leave(compiler, mark);
 		for (int i = 0; i < steps->n; i++)
 		{
-			if (has_key(steps->steps[i].nheaders, steps->steps[i].headers))
+			if (cs_pair_has_key(steps->steps[i].nheaders, steps->steps[i].headers))
 				provider->abilities |= CS_HAS_IDEMPOTENCY;
 			if (definition->nheaders + steps->steps[i].nheaders > CS_DEFINED_MAX_HEADERS)
 				cs_fault_set(compiler, "has too many headers: with those of all requests there can be %d", CS_DEFINED_MAX_HEADERS);
 		}
 	}
-	if (has_key(definition->nheaders, definition->headers))
+	if (cs_pair_has_key(definition->nheaders, definition->headers))
 		provider->abilities |= CS_HAS_IDEMPOTENCY;
 	if (definition->actions[CS_UNSUBSCRIBE].n > 0)
 		provider->abilities |= CS_CAN_UNSUBSCRIBE;
 	if (definition->actions[CS_DELETE].n > 0)
 		provider->abilities |= CS_CAN_DELETE;
 	provider->max_batch = 1;
-	if (definition->actions[CS_UPSERT].n > 0)
-		provider->max_batch = definition->actions[CS_UPSERT].steps[0].batch;
+	for (CsAction action = CS_UPSERT; action <= CS_DELETE; action++)
+		if (definition->actions[action].n > 0 && compiler->fault == NULL)
+			set_first_steps(&definition->actions[action], action, provider);
 }
 
 static void

@@ -22,6 +22,7 @@ static const struct
 	{"withdraws", CS_IF_WITHDRAWS},
 	{"wants", CS_IF_WANTS},
 	{"known", CS_IF_KNOWN},
+	{"new", CS_IF_NEW},
 	{"opted_out", CS_IF_OPTED_OUT}
 };
 
@@ -56,7 +57,7 @@ compile_word(CsCompiler *compiler, const char *word, CsCondition *condition)
 				cs_fault_set(compiler, "is about several contacts: \"%s\" must be within {\"$each\": ...}", word);
 			return;
 		}
-	cs_fault_set(compiler, "must be \"claims\", \"claims_if_new\", \"withdraws\", \"wants\", \"known\", \"opted_out\" or an object");
+	cs_fault_set(compiler, "must be \"claims\", \"claims_if_new\", \"withdraws\", \"wants\", \"known\", \"new\", \"opted_out\" or an object");
 }
 
 static void
@@ -186,6 +187,8 @@ cs_condition_holds(const CsCondition *condition, const CsScope *scope)
 			return contact && contact->action == CS_UPSERT && contact->consent == CS_CONSENT_YES;
 		case CS_IF_KNOWN:
 			return contact && contact->known;
+		case CS_IF_NEW:
+			return contact && contact->is_new;
 		case CS_IF_OPTED_OUT:
 			return contact && contact->opted_out;
 		case CS_IF_HAS:

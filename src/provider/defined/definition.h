@@ -18,7 +18,7 @@
 /* A definition has at most so many bytes. */
 #define CS_DEFINITION_MAX_BYTES		(64 * 1024)
 
-#define CS_DEFINED_MAX_STEPS		8	/* of an action */
+#define CS_DEFINED_MAX_STEPS		CS_MAX_STEPS	/* of an action */
 #define CS_DEFINED_MAX_BATCH		1000
 
 /* Headers of a request, of which the engine adds five at most. */
@@ -49,7 +49,9 @@ typedef enum CsFilter
 	CS_FILTER_NONE,
 	CS_FILTER_LOWER,
 	CS_FILTER_MD5,
-	CS_FILTER_SHA256
+	CS_FILTER_SHA256,
+	CS_FILTER_JSON,				/* as within a string of JSON */
+	CS_FILTER_SQL				/* as within a string of SQL */
 } CsFilter;
 
 typedef struct CsPiece
@@ -80,6 +82,8 @@ typedef enum CsConditionKind
 								 * claimed or not */
 	CS_IF_KNOWN,				/* the provider has the contact, as far as is
 								 * known */
+	CS_IF_NEW,					/* an earlier step showed that the provider
+								 * did not know it */
 	CS_IF_OPTED_OUT,			/* it is known that the person opted out */
 	CS_IF_HAS,					/* there is a value */
 	CS_IF_OPTION,				/* an option has a value */
@@ -179,13 +183,14 @@ typedef enum CsMatchKind
 	CS_MATCH_EXISTS,
 	CS_MATCH_ABSENT,			/* or null */
 	CS_MATCH_IS,				/* one of some values */
+	CS_MATCH_IS_NOT,			/* none of them */
 	CS_MATCH_CONTAINS			/* a phrase, in any letter case */
 } CsMatchKind;
 
 typedef struct CsMatch
 {
 	CsMatchKind kind;
-	const char **values;		/* IS, CONTAINS */
+	const char **values;		/* IS, IS_NOT, CONTAINS */
 } CsMatch;
 
 /* A test of a value in a document, or of a header. */
@@ -238,6 +243,10 @@ typedef struct CsResults
 	bool		every;			/* each contact must have an entry */
 	CsTests		failed;			/* n = 0: whatever says that it failed */
 	CsTests		retry;
+	CsTests		is_new;			/* the provider did not know the contact */
+	bool		unlisted_new;	/* ... nor any that has no entry */
+	CsTests		done;			/* nothing more is to be sent of the contact */
+	CsTests		opt_out;		/* the person wants no mail */
 	CsPointer  *id;
 	CsPointer  *code;
 	CsPointer  *message;
@@ -258,6 +267,10 @@ typedef struct CsPair
 {
 	const char *name;
 	CsText		text;			/* left out if a piece has no value */
+	bool		each;			/* the text is for each contact of a batch */
+	CsText		before;			/* ... and this before, between and after them */
+	CsText		between;
+	CsText		after;
 } CsPair;
 
 typedef struct CsStep
@@ -266,7 +279,7 @@ typedef struct CsStep
 	int			method;
 	int			batch;
 	CsCondition *condition;		/* else go to "otherwise" at once */
-	int			otherwise;
+	int			otherwise;		/* CS_NEXT_NONE: nothing more is to be done */
 	CsText		path;
 	uint32		needs;			/* CS_FIELD_BIT()s that a contact must have */
 	int			nquery;
@@ -334,6 +347,8 @@ typedef struct CsListing
 	CsPointer  *items;
 	CsPointer  *total;
 	CsPointer  *cursor;
+	const char *cursor_parameter;	/* it is this parameter of a URL; NULL: it
+									 * is the cursor itself */
 	int			page_size;		/* fewer are on the last page; 0: not known */
 } CsListing;
 
@@ -384,6 +399,8 @@ typedef struct CsDefined
 	int			wait_unit;		/* CS_WAIT_ */
 	const char *bulk_risk;
 	bool		deletes_opt_outs;
+	CsCondition *mails_by_consent;	/* of options: creating subscribes nobody;
+									 * NULL: never */
 	bool		replaces;
 } CsDefined;
 

@@ -41,7 +41,9 @@ static const char *const filters[] = {
 	[CS_FILTER_NONE] = "",
 	[CS_FILTER_LOWER] = "lower",
 	[CS_FILTER_MD5] = "md5",
-	[CS_FILTER_SHA256] = "sha256"
+	[CS_FILTER_SHA256] = "sha256",
+	[CS_FILTER_JSON] = "json",
+	[CS_FILTER_SQL] = "sql"
 };
 
 /* ---------- compiling ---------- */
@@ -55,7 +57,7 @@ compile_filter(CsCompiler *compiler, const char *name, CsPiece *piece)
 			piece->filter = (CsFilter) i;
 			return;
 		}
-	cs_fault_set(compiler, "has the unknown filter \"%s\": use lower, md5 or sha256", name);
+	cs_fault_set(compiler, "has the unknown filter \"%s\": use lower, md5, sha256, json or sql", name);
 }
 
 static const CsOption *
@@ -319,6 +321,34 @@ lower(const char *text)
 	return copy;
 }
 
+/* Write a text as it is within a string of JSON. */
+static char *
+within_json(const char *text)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	cs_json_quote(&out, text);
+	return pnstrdup(out.data + 1, out.len - 2);
+}
+
+/* Write a text as it is within a string of standard SQL. */
+static char *
+within_sql(const char *text)
+{
+	char	   *copy = palloc(2 * strlen(text) + 1);
+	char	   *to = copy;
+
+	for (; *text; text++)
+	{
+		if (*text == '\'')
+			*to++ = '\'';
+		*to++ = *text;
+	}
+	*to = '\0';
+	return copy;
+}
+
 const char *
 cs_place_value(const CsPiece *piece, const CsScope *scope)
 {
@@ -328,6 +358,10 @@ cs_place_value(const CsPiece *piece, const CsScope *scope)
 		return value;
 	if (piece->filter == CS_FILTER_LOWER)
 		return lower(value);
+	if (piece->filter == CS_FILTER_JSON)
+		return within_json(value);
+	if (piece->filter == CS_FILTER_SQL)
+		return within_sql(value);
 	return cs_digest_hex(piece->filter == CS_FILTER_MD5 ? PG_MD5 : PG_SHA256, value, strlen(value));
 }
 

@@ -127,6 +127,7 @@ typedef struct Test
 	CsPointer  *at;
 	const char *header;
 	const char **is;
+	const char **is_not;
 	const char **contains;
 	bool		exists;
 	CsJson	   *exists_json;
@@ -136,6 +137,7 @@ static const CsMember test_members[] = {
 	{"at", CS_MEMBER_READ, offsetof(Test, at),.read = cs_pointer_compile},
 	{"header", CS_MEMBER_TEXT, offsetof(Test, header),.max = 100},
 	{"is", CS_MEMBER_READ, offsetof(Test, is),.read = compile_constants},
+	{"is_not", CS_MEMBER_READ, offsetof(Test, is_not),.read = compile_constants},
 	{"contains", CS_MEMBER_WORDS, offsetof(Test, contains)},
 	{"exists", CS_MEMBER_JSON, offsetof(Test, exists_json)},
 	{NULL}
@@ -151,6 +153,17 @@ lower(const char *text)
 	return copy;
 }
 
+/* In a test, "*" is any element of an array. */
+static int
+count_wildcards(const CsPointer *pointer)
+{
+	int			n = 0;
+
+	for (int i = 0; i < pointer->n; i++)
+		n += strcmp(pointer->names[i], "*") == 0;
+	return n;
+}
+
 static void
 compile_test(CsCompiler *compiler, CsJson *json, CsTest *test)
 {
@@ -159,17 +172,19 @@ compile_test(CsCompiler *compiler, CsJson *json, CsTest *test)
 	cs_fault_read(compiler, json, test_members, &read);
 	if ((read.at != NULL) == (read.header != NULL))
 		cs_fault_set(compiler, "must have either \"at\" or \"header\"");
-	if ((read.is != NULL) + (read.contains != NULL) + (read.exists_json != NULL) != 1)
-		cs_fault_set(compiler, "must have one of \"is\", \"contains\" and \"exists\"");
+	if ((read.is != NULL) + (read.is_not != NULL) + (read.contains != NULL) + (read.exists_json != NULL) != 1)
+		cs_fault_set(compiler, "must have one of \"is\", \"is_not\", \"contains\" and \"exists\"");
 	if (compiler->fault)
 		return;
 	if (read.exists_json && !cs_json_bool(read.exists_json, &read.exists))
 		cs_fault_set(compiler, "must have true or false for \"exists\"");
 	test->at = read.at;
 	test->header = read.header ? lower(read.header) : NULL;
-	test->match.kind = read.is ? CS_MATCH_IS : read.contains ? CS_MATCH_CONTAINS :
+	test->match.kind = read.is ? CS_MATCH_IS : read.is_not ? CS_MATCH_IS_NOT : read.contains ? CS_MATCH_CONTAINS :
 		read.exists ? CS_MATCH_EXISTS : CS_MATCH_ABSENT;
-	test->match.values = read.is ? read.is : read.contains;
+	test->match.values = read.is ? read.is : read.is_not ? read.is_not : read.contains;
+	if (read.at && count_wildcards(read.at) > 1)
+		cs_fault_set(compiler, "can have one \"*\" in \"at\"");
 }
 
 void
@@ -221,30 +236,63 @@ is_one_of(const char *text, const char **values)
 	return false;
 }
 
+/* Does a value have what a test, or its contrary, asks for? */
+static bool
+value_matches(const CsMatch *match, CsJson *value, const char *text)
+{
+	switch (match->kind)
+	{
+		case CS_MATCH_EXISTS:
+		case CS_MATCH_ABSENT:
+			return (value != NULL || text != NULL) && !(text && *text == '\0');
+		case CS_MATCH_IS:
+		case CS_MATCH_IS_NOT:
+			return is_one_of(text, match->values);
+		case CS_MATCH_CONTAINS:
+			return cs_pointer_mentions(text, match->values);
+	}
+	return false;
+}
+
+/* Does a value in the place match, or one in some element of an array? */
+static bool
+place_matches(const CsTest *test, CsJson *doc)
+{
+	CsPointer	rest = *test->at;
+	CsJson	   *value = doc;
+
+	for (; rest.n > 0 && value; rest.n--, rest.names++)
+	{
+		int			n = strcmp(rest.names[0], "*") == 0 ? cs_json_length(value) : -1;
+
+		if (n >= 0)
+		{
+			rest.n--;
+			rest.names++;
+			for (int i = 0; i < n; i++)
+			{
+				CsJson	   *found = cs_pointer_get(&rest, cs_json_item(value, i));
+
+				if (value_matches(&test->match, found, cs_json_text(found)))
+					return true;
+			}
+			return false;
+		}
+		value = step_into(value, rest.names[0]);
+	}
+	return value_matches(&test->match, value, cs_json_text(value));
+}
+
 static bool
 test_holds(const CsTest *test, CsJson *doc, const CsResponse *response)
 {
-	CsJson	   *value = cs_pointer_get(test->at, doc);
-	const char *text = cs_json_text(value);
-	bool		exists = value != NULL && !(text && *text == '\0');
+	bool		contrary = test->match.kind == CS_MATCH_ABSENT || test->match.kind == CS_MATCH_IS_NOT;
+	const char *text;
 
-	if (test->header)
-	{
-		text = response ? cs_message_header(response, test->header) : NULL;
-		exists = text != NULL && *text;
-	}
-	switch (test->match.kind)
-	{
-		case CS_MATCH_EXISTS:
-			return exists;
-		case CS_MATCH_ABSENT:
-			return !exists;
-		case CS_MATCH_IS:
-			return is_one_of(text, test->match.values);
-		case CS_MATCH_CONTAINS:
-			return cs_pointer_mentions(text, test->match.values);
-	}
-	return false;
+	if (test->header == NULL)
+		return place_matches(test, doc) != contrary;
+	text = response ? cs_message_header(response, test->header) : NULL;
+	return value_matches(&test->match, NULL, text) != contrary;
 }
 
 bool

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "http/url.h"
 #include "provider/defined/facts.h"
 #include "provider/defined/pointer.h"
 #include "provider/defined/remote.h"
@@ -64,6 +65,7 @@ typedef struct Pull
 	CsPointer  *items;
 	CsPointer  *total;
 	CsPointer  *cursor;
+	const char *cursor_parameter;
 	int			page_size;
 } Pull;
 
@@ -72,6 +74,7 @@ static const CsMember pull_members[] = {
 	{"items", CS_MEMBER_READ, offsetof(Pull, items),.read = cs_pointer_compile,.required = true},
 	{"total", CS_MEMBER_READ, offsetof(Pull, total),.read = cs_pointer_compile},
 	{"cursor", CS_MEMBER_READ, offsetof(Pull, cursor),.read = cs_pointer_compile},
+	{"cursor_parameter", CS_MEMBER_TEXT, offsetof(Pull, cursor_parameter),.max = 64},
 	{"page_size", CS_MEMBER_INT, offsetof(Pull, page_size),.min = 1,.max = 10000,.required = true},
 	{NULL}
 };
@@ -113,6 +116,9 @@ compile_pull(CsCompiler *compiler, CsJson *json, CsDefined *definition)
 	listing->items = pull.items;
 	listing->total = pull.total;
 	listing->cursor = pull.cursor;
+	listing->cursor_parameter = pull.cursor_parameter;
+	if (pull.cursor_parameter && pull.cursor == NULL)
+		cs_fault_set(compiler, "must have \"cursor\" to have \"cursor_parameter\"");
 	listing->page_size = pull.page_size;
 	inner = cs_fault_enter(compiler, "request");
 	compiler->in_pull = true;
@@ -179,6 +185,15 @@ cs_remote_read_contact(const CsEndpoint *endpoint, CsJson *doc, CsRemoteContact 
 	return remote->contact->value[definition->identity == CS_BY_EXTERNAL_ID ? CS_EXTERNAL_ID : CS_EMAIL] != NULL;
 }
 
+/* Return the cursor of the next page, or NULL: a value, or a parameter of a URL. */
+static const char *
+next_cursor(const CsListing *listing, CsJson *doc)
+{
+	const char *text = cs_pointer_text(listing->cursor, doc);
+
+	return text && listing->cursor_parameter ? cs_url_parameter(text, listing->cursor_parameter) : text;
+}
+
 void
 cs_remote_judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc, CsPullPage *pulled)
 {
@@ -191,7 +206,7 @@ cs_remote_judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc
 	if (n < 0)
 		pulled->items = NULL;
 	pulled->total = cs_json_int(cs_pointer_get(listing->total, doc), &total) ? total : -1;
-	pulled->next_cursor = cs_pointer_text(listing->cursor, doc);
+	pulled->next_cursor = next_cursor(listing, doc);
 	if (listing->cursor)
 		pulled->last = pulled->next_cursor == NULL || (pull->cursor && strcmp(pull->cursor, pulled->next_cursor) == 0);
 	else

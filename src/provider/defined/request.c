@@ -7,8 +7,8 @@
  */
 #include "postgres.h"
 
-#include "http/url.h"
 #include "provider/defined/condition.h"
+#include "provider/defined/pair.h"
 #include "provider/defined/place.h"
 #include "provider/defined/render.h"
 #include "provider/defined/request.h"
@@ -27,26 +27,37 @@ cs_request_definition(const CsEndpoint *endpoint)
 
 /* ---------- steps ---------- */
 
-/* Conditions lead forward only, see rule.c. */
-static const CsStep *
-find_step(const CsEndpoint *endpoint, CsAction action, int step, const CsContact *contact)
+int
+cs_request_route(const CsEndpoint *endpoint, CsAction action, int step, const CsContact *contact)
 {
 	const CsActionSteps *steps = &cs_request_definition(endpoint)->actions[action];
 	CsScope		scope = {.endpoint = endpoint,.contact = contact};
 
-	if (steps->n == 0)
-		return NULL;
-	if (step < 0 || step >= steps->n)
-		step = 0;
-	while (steps->steps[step].condition && !cs_condition_holds(steps->steps[step].condition, &scope))
+	/* conditions lead forward only, see rule.c */
+	while (step != CS_NEXT_NONE && step < steps->n && steps->steps[step].condition &&
+		   !cs_condition_holds(steps->steps[step].condition, &scope))
 		step = steps->steps[step].otherwise;
-	return &steps->steps[step];
+	return step;
 }
 
+int
+cs_request_first_step(const CsEndpoint *endpoint, const CsContact *contact)
+{
+	return cs_request_route(endpoint, contact->action, 0, contact);
+}
+
+/* The contacts of a batch begin with the same step; a later one was chosen by the answer before it. */
 const CsStep *
 cs_request_step(const CsEndpoint *endpoint, const CsBatch *batch)
 {
-	return find_step(endpoint, batch->action, batch->step, batch->contacts[0]);
+	const CsActionSteps *steps = &cs_request_definition(endpoint)->actions[batch->action];
+	int			step = batch->step;
+
+	if (steps->n == 0)
+		return NULL;
+	if (step <= 0 || step >= steps->n)
+		step = cs_request_route(endpoint, batch->action, 0, batch->contacts[0]);
+	return &steps->steps[step];
 }
 
 int
@@ -194,7 +205,8 @@ static CsRefusal *
 check_path(const CsEndpoint *endpoint, const CsContact *contact)
 {
 	const CsDefined *definition = cs_request_definition(endpoint);
-	const CsStep *step = find_step(endpoint, contact->action, 0, contact);
+	const CsActionSteps *steps = &definition->actions[contact->action];
+	const CsStep *step = steps->n > 0 ? &steps->steps[cs_request_first_step(endpoint, contact)] : NULL;
 	CsScope		scope = {.endpoint = endpoint,.contact = contact};
 	const char *lacks = step ? cs_request_lacks(endpoint, step, contact) : NULL;
 	bool		is_missing = lacks && cs_place_missing(&step->path, CS_IN_BODY, &scope);
@@ -236,21 +248,6 @@ cs_request_prepare(const CsEndpoint *endpoint, CsContact *contact)
 
 /* ---------- requests ---------- */
 
-static void
-append_query(StringInfo out, int n, const CsPair *pairs, const CsScope *scope, const char *first)
-{
-	const char *separator = first;
-
-	for (int i = 0; i < n; i++)
-	{
-		if (cs_place_missing(&pairs[i].text, CS_IN_QUERY, scope))
-			continue;
-		appendStringInfo(out, "%s%s=", separator, cs_url_encode(pairs[i].name));
-		cs_place_render(out, &pairs[i].text, CS_IN_QUERY, scope);
-		separator = "&";
-	}
-}
-
 static char *
 make_url(const CsStep *step, const CsScope *scope)
 {
@@ -259,32 +256,8 @@ make_url(const CsStep *step, const CsScope *scope)
 	initStringInfo(&url);
 	appendStringInfoString(&url, scope->endpoint->base_url);
 	cs_place_render(&url, &step->path, CS_IN_PATH, scope);
-	append_query(&url, step->nquery, step->query, scope, "?");
+	cs_pair_append_query(&url, step->nquery, step->query, scope, "?");
 	return url.data;
-}
-
-static bool
-has_header(int n, const CsPair *pairs, const char *name)
-{
-	for (int i = 0; i < n; i++)
-		if (pg_strcasecmp(pairs[i].name, name) == 0)
-			return true;
-	return false;
-}
-
-static void
-add_headers(CsRequest *request, int n, const CsPair *pairs, const CsScope *scope)
-{
-	for (int i = 0; i < n && request->nheaders < CS_DEFINED_MAX_HEADERS + 2; i++)
-	{
-		StringInfoData value;
-
-		if (cs_place_missing(&pairs[i].text, CS_IN_HEADER, scope))
-			continue;
-		initStringInfo(&value);
-		cs_place_render(&value, &pairs[i].text, CS_IN_HEADER, scope);
-		cs_message_add_header(request, pairs[i].name, value.data);
-	}
 }
 
 static void
@@ -298,7 +271,7 @@ write_body(CsRequest *request, const CsStep *step, const CsScope *scope)
 	if (step->body)
 		cs_render_body(&request->body, step->body, scope);
 	else
-		append_query(&request->body, step->nform, step->form, scope, "");
+		cs_pair_append_query(&request->body, step->nform, step->form, scope, "");
 	cs_message_add_header(request, "Content-Type", step->content_type ? step->content_type : type);
 }
 
@@ -307,14 +280,14 @@ build(const CsDefined *definition, const CsStep *step, CsScope *scope, CsRequest
 {
 	request->method = cs_step_methods[step->method];
 	request->url = make_url(step, scope);
-	if (!has_header(definition->nheaders, definition->headers, "Accept") && !has_header(step->nheaders, step->headers, "Accept"))
+	if (!cs_pair_has_header(definition->nheaders, definition->headers, "Accept") && !cs_pair_has_header(step->nheaders, step->headers, "Accept"))
 		cs_message_add_header(request, "Accept", "application/json");
 	write_body(request, step, scope);
 	if (scope->batch && request->body.data && (definition->provider.abilities & CS_HAS_IDEMPOTENCY))
 		scope->idempotency_key = request->idempotency_key =
 			cs_provider_idempotency_key(scope->batch, &request->body);
-	add_headers(request, definition->nheaders, definition->headers, scope);
-	add_headers(request, step->nheaders, step->headers, scope);
+	cs_pair_add_headers(request, definition->nheaders, definition->headers, scope);
+	cs_pair_add_headers(request, step->nheaders, step->headers, scope);
 }
 
 void

@@ -25,6 +25,14 @@ extern const CsStep *cs_request_step(const CsEndpoint *endpoint, const CsBatch *
 extern const char *cs_request_lacks(const CsEndpoint *endpoint, const CsStep *step, const CsContact *contact);
 
 extern void cs_request_build(const CsEndpoint *endpoint, const CsBatch *batch, CsRequest *request);
+
+/*
+ * Return the step with which a contact goes on that came to "step": that one, or
+ * another one if its condition does not hold; CS_NEXT_NONE: none.
+ */
+extern int	cs_request_route(const CsEndpoint *endpoint, CsAction action, int step, const CsContact *contact);
+extern int	cs_request_first_step(const CsEndpoint *endpoint, const CsContact *contact);
+
 extern CsRefusal *cs_request_prepare(const CsEndpoint *endpoint, CsContact *contact);
 extern int	cs_request_batch_limit(const CsEndpoint *endpoint, CsAction action, int step);
 

@@ -67,6 +67,12 @@ find_contact(const CsResults *results, const CsBatch *batch, CsJson *entry, int 
 
 /* ---------- entries ---------- */
 
+static bool
+holds(const CsTests *tests, CsJson *entry)
+{
+	return tests->n > 0 && cs_pointer_tests_hold(tests, entry, NULL);
+}
+
 static const char *
 message_of(const CsResults *results, CsJson *entry)
 {
@@ -95,11 +101,29 @@ note_failure(const CsResults *results, CsJson *entry, int index, CsJudgement *ju
 		read->nfailed++;
 	cs_answer_reject_contact(outcome, CS_REASON_REJECTED, cs_pointer_text(results->code, entry), message);
 	outcome->field = cs_pointer_text(results->field, entry);
-	if (results->retry.n > 0 && cs_pointer_tests_hold(&results->retry, entry, NULL))
+	if (holds(&results->retry, entry))
 	{
 		outcome->kind = CS_OUTCOME_RETRY;
 		outcome->reason = CS_REASON_UNAVAILABLE;
 	}
+}
+
+bool
+cs_results_tell_new(const CsResults *results)
+{
+	return results->is_new.n > 0 || results->unlisted_new;
+}
+
+static void
+note_success(const CsResults *results, CsJson *entry, const CsContact *contact, CsOutcome *outcome)
+{
+	outcome->remote_id = cs_pointer_text(results->id, entry);
+	if (cs_results_tell_new(results))
+		outcome->is_new = holds(&results->is_new, entry);
+	if (holds(&results->done, entry))
+		outcome->next_step = CS_NEXT_NONE;
+	if (contact->action == CS_UPSERT && holds(&results->opt_out, entry))
+		outcome->opted_out |= contact->claimed || contact->consent == CS_CONSENT_YES;
 }
 
 static bool
@@ -127,7 +151,7 @@ read_entry(const CsResults *results, const CsBatch *batch, CsJson *entry, int po
 	if (is_failure(results, entry))
 		note_failure(results, entry, index, judgement, read);
 	else if (index >= 0)
-		judgement->outcomes[index].remote_id = cs_pointer_text(results->id, entry);
+		note_success(results, entry, batch->contacts[index], &judgement->outcomes[index]);
 	else
 		read->nforeign += foreign;
 }
@@ -143,7 +167,9 @@ cs_results_read(const CsStep *step, const CsBatch *batch, CsJson *doc, CsJudgeme
 		CsJson	   *list = cs_pointer_get(results->at, doc);
 		int			n = cs_json_length(list);
 
-		read->missing |= n < 0 && results->every;
+		read->missing |= n < 0 && (results->every || results->unlisted_new);
+		for (int j = 0; cs_results_tell_new(results) && j < batch->ncontacts; j++)
+			judgement->outcomes[j].is_new = results->unlisted_new;
 		for (int j = 0; j < n; j++)
 			read_entry(results, batch, cs_json_item(list, j), j, judgement, read);
 		if (results->every && n >= 0 && read->nseen < batch->ncontacts)

@@ -25,6 +25,9 @@ typedef struct CsResultsRead
 	bool		missing;		/* a list that must be there is not */
 } CsResultsRead;
 
+/* Does a list tell whether the service knew a contact before? */
+extern bool cs_results_tell_new(const CsResults *results);
+
 /* Read the results into the outcomes. */
 extern void cs_results_read(const CsStep *step, const CsBatch *batch, CsJson *doc, CsJudgement *judgement,
 							CsResultsRead *read);

@@ -9,13 +9,13 @@
 
 #include "provider/defined/condition.h"
 #include "provider/defined/facts.h"
+#include "provider/defined/pair.h"
 #include "provider/defined/place.h"
 #include "provider/defined/pointer.h"
 #include "provider/defined/rule.h"
 #include "provider/defined/step.h"
 #include "provider/defined/template.h"
 
-#define MAX_PAIRS		16
 #define MAX_RESULTS		4
 #define MAX_POINTERS	8
 
@@ -30,59 +30,6 @@ bool
 cs_step_only_reads(const CsStep *step)
 {
 	return step->method == METHOD_GET;
-}
-
-/* ---------- headers, queries and forms ---------- */
-
-typedef struct PairVisit
-{
-	CsCompiler *compiler;
-	CsPairs    *pairs;
-	CsPlace		place;
-} PairVisit;
-
-static bool
-compile_pair(const char *name, CsJson *value, void *arg)
-{
-	PairVisit  *visit = arg;
-	CsCompiler *compiler = visit->compiler;
-	int			mark = cs_fault_enter(compiler, name);
-	CsPair	   *pair;
-
-	if (visit->pairs->n == MAX_PAIRS)
-		cs_fault_set(compiler, "is one too many: there can be %d", MAX_PAIRS);
-	if (visit->place == CS_IN_HEADER)
-		cs_place_check_header(compiler, name);
-	if (compiler->fault == NULL)
-	{
-		pair = &visit->pairs->pairs[visit->pairs->n++];
-		pair->name = pstrdup(name);
-		cs_place_compile(compiler, cs_fault_string(compiler, value, 500), visit->place, &pair->text);
-	}
-	cs_fault_leave(compiler, mark);
-	return compiler->fault == NULL;
-}
-
-static void
-compile_pairs(CsCompiler *compiler, CsJson *json, CsPairs *pairs, CsPlace place)
-{
-	PairVisit	visit = {compiler, pairs, place};
-
-	pairs->pairs = palloc0(MAX_PAIRS * sizeof(CsPair));
-	if (cs_fault_is_object(compiler, json))
-		cs_json_each(json, compile_pair, &visit);
-}
-
-void
-cs_step_compile_headers(CsCompiler *compiler, CsJson *json, void *field)
-{
-	compile_pairs(compiler, json, field, CS_IN_HEADER);
-}
-
-void
-cs_step_compile_query(CsCompiler *compiler, CsJson *json, void *field)
-{
-	compile_pairs(compiler, json, field, CS_IN_QUERY);
 }
 
 /* ---------- results of single contacts ---------- */
@@ -124,6 +71,19 @@ compile_whose(CsCompiler *compiler, CsJson *json, void *field)
 		cs_fault_set(compiler, "must have email, external_id or index");
 }
 
+/* "unlisted", or tests of an entry. */
+static void
+compile_new(CsCompiler *compiler, CsJson *json, void *field)
+{
+	CsResults  *results = (CsResults *) ((char *) field - offsetof(CsResults, is_new));
+
+	results->unlisted_new = cs_json_string(json) && strcmp(cs_json_string(json), "unlisted") == 0;
+	if (cs_json_string(json) && !results->unlisted_new)
+		cs_fault_set(compiler, "must be \"unlisted\", or tests of an entry");
+	else if (!results->unlisted_new)
+		cs_pointer_compile_tests(compiler, json, field);
+}
+
 static const CsMember results_members[] = {
 	{"at", CS_MEMBER_READ, offsetof(CsResults, at),.read = cs_pointer_compile,.required = true},
 	{"contact", CS_MEMBER_READ, offsetof(CsResults, by_position),.read = compile_whose,.required = true},
@@ -131,6 +91,9 @@ static const CsMember results_members[] = {
 	{"every", CS_MEMBER_BOOL, offsetof(CsResults, every)},
 	{"failed", CS_MEMBER_READ, offsetof(CsResults, failed),.read = cs_pointer_compile_tests},
 	{"retry", CS_MEMBER_READ, offsetof(CsResults, retry),.read = cs_pointer_compile_tests},
+	{"new", CS_MEMBER_READ, offsetof(CsResults, is_new),.read = compile_new},
+	{"done", CS_MEMBER_READ, offsetof(CsResults, done),.read = cs_pointer_compile_tests},
+	{"opt_out", CS_MEMBER_READ, offsetof(CsResults, opt_out),.read = cs_pointer_compile_tests},
 	{"id", CS_MEMBER_READ, offsetof(CsResults, id),.read = cs_pointer_compile},
 	{"code", CS_MEMBER_READ, offsetof(CsResults, code),.read = cs_pointer_compile},
 	{"message", CS_MEMBER_READ, offsetof(CsResults, message),.read = cs_pointer_compile},
@@ -271,6 +234,9 @@ compile_needs(CsCompiler *compiler, CsJson *json, void *field)
 	*(uint32 *) field = cs_facts_compile_field_list(compiler, json);
 }
 
+/* What "else" says if nothing more is to be done. */
+static const char no_more[] = "done";
+
 /* ---------- a step ---------- */
 
 /* What is compiled once it is known whether the step has one contact. */
@@ -343,12 +309,9 @@ static void
 compile_member_pairs(CsCompiler *compiler, const char *name, CsJson *json, CsPlace place, int *n, CsPair **pairs)
 {
 	int			mark = cs_fault_enter(compiler, name);
-	CsPairs		read = {0};
 
 	if (json)
-		compile_pairs(compiler, json, &read, place);
-	*n = read.n;
-	*pairs = read.pairs;
+		cs_pair_compile(compiler, json, place, n, pairs);
 	cs_fault_leave(compiler, mark);
 }
 
@@ -404,15 +367,13 @@ compile_condition(CsCompiler *compiler, const Late *late, CsStep *step)
 
 	if ((late->condition != NULL) != (late->otherwise != NULL))
 		cs_fault_set(compiler, "must have both \"if\" and \"else\", or neither");
-	if (late->condition && step->batch > 1)
-		cs_fault_set(compiler, "must not have \"if\", since it has several contacts");
 	if (late->condition == NULL || compiler->fault)
 		return;
 	mark = cs_fault_enter(compiler, "if");
 	step->condition = palloc0(sizeof(CsCondition));
 	cs_condition_compile(compiler, late->condition, step->condition);
 	cs_fault_leave(compiler, mark);
-	step->otherwise = cs_rule_find_step(compiler, late->otherwise);
+	step->otherwise = strcmp(late->otherwise, no_more) == 0 ? CS_NEXT_NONE : cs_rule_find_step(compiler, late->otherwise);
 }
 
 static void
@@ -464,9 +425,25 @@ static void
 check_names(CsCompiler *compiler, const CsActionSteps *steps)
 {
 	for (int i = 0; i < steps->n; i++)
+	{
+		if (strcmp(steps->names[i], no_more) == 0)
+			cs_fault_set(compiler, "must not have a step called \"%s\"", no_more);
 		for (int j = 0; j < i; j++)
 			if (strcmp(steps->names[i], steps->names[j]) == 0)
 				cs_fault_set(compiler, "has two steps called \"%s\"", steps->names[i]);
+	}
+}
+
+/* Something must be sent of every contact. */
+static void
+check_first(CsCompiler *compiler, const CsActionSteps *steps)
+{
+	int			step = 0;
+
+	while (step != CS_NEXT_NONE && steps->steps[step].condition)
+		step = steps->steps[step].otherwise;
+	if (step == CS_NEXT_NONE)
+		cs_fault_set(compiler, "must send something of every contact: \"else\": \"%s\" can follow a step that was sent", no_more);
 }
 
 void
@@ -494,6 +471,8 @@ cs_step_compile_all(CsCompiler *compiler, CsJson *json, CsActionSteps *steps)
 		compile_step(compiler, single ? json : cs_json_item(json, i), &steps->steps[i]);
 		cs_fault_leave(compiler, mark);
 	}
+	if (compiler->fault == NULL)
+		check_first(compiler, steps);
 	compiler->nsteps = 0;
 }
 

@@ -19,15 +19,6 @@ extern void cs_step_compile_all(CsCompiler *compiler, CsJson *json, CsActionStep
 /* Compile a request without steps, which only has method, path, query and headers. */
 extern void cs_step_compile_request(CsCompiler *compiler, CsJson *json, CsStep *step);
 
-/* For tables of members: read an object of texts into a CsPairs. */
-typedef struct CsPairs
-{
-	int			n;
-	CsPair	   *pairs;
-} CsPairs;
-extern void cs_step_compile_headers(CsCompiler *compiler, CsJson *json, void *field);
-extern void cs_step_compile_query(CsCompiler *compiler, CsJson *json, void *field);
-
 /* Does the step only read, so that no contact is refused by it? */
 extern bool cs_step_only_reads(const CsStep *step);
 

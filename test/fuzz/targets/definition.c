@@ -53,6 +53,36 @@ check_judgement(const CsResponse *response, const CsJudgement *judgement)
 		fuzz_fail("a verdict has no message");
 }
 
+/* A contact goes on with a step that there can be, or with none. */
+static void
+check_next(const CsBatch *batch, const CsJudgement *judgement)
+{
+	int			next = judgement->outcomes[0].next_step;
+
+	if (judgement->verdict != CS_STEP || next == CS_NEXT_NONE)
+		return;
+	if (next == CS_NEXT_ALL)
+		next = judgement->next_step;
+	if (next < 0 || next >= CS_MAX_STEPS)
+		fuzz_fail("step %d is followed by step %d", batch->step, next);
+}
+
+/* Read a page of contacts, and make the request of the next one. */
+static void
+check_pull(const CsEndpoint *endpoint, const CsResponse *response)
+{
+	CsPull		pull = {.page = 1};
+	CsPullPage	page = {0};
+	CsRequest	request = {0};
+
+	if (endpoint->provider->build_pull == NULL)
+		return;
+	endpoint->provider->judge_pull(endpoint, &pull, cs_json_parse(response->body, response->body_len), &page);
+	pull.cursor = page.next_cursor;
+	endpoint->provider->build_pull(endpoint, &pull, &request);
+	check_request(endpoint, &request);
+}
+
 static void
 check_action(const CsEndpoint *endpoint, Jsonb *jsonb, CsAction action, CsResponse *response)
 {
@@ -68,6 +98,8 @@ check_action(const CsEndpoint *endpoint, Jsonb *jsonb, CsAction action, CsRespon
 		return;
 	if (contact->upsert_key == NULL || *contact->upsert_key == '\0')
 		fuzz_fail("a contact without a key can be sent");
+	if (cs_provider_first_step(endpoint, contact) >= CS_MAX_STEPS || cs_provider_first_step(endpoint, contact) < 0)
+		fuzz_fail("a contact begins with no step");
 	for (batch.step = 0; batch.step < 3; batch.step++)
 	{
 		CsRequest	request = {0};
@@ -76,6 +108,7 @@ check_action(const CsEndpoint *endpoint, Jsonb *jsonb, CsAction action, CsRespon
 		check_request(endpoint, &request);
 		cs_provider_judge(endpoint, &batch, response, &judgement);
 		check_judgement(response, &judgement);
+		check_next(&batch, &judgement);
 	}
 }
 
@@ -105,6 +138,7 @@ run_definition(char *data, size_t len)
 	jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(contact)));
 	for (CsAction action = CS_UPSERT; action <= CS_DELETE; action++)
 		check_action(endpoint, jsonb, action, &response);
+	check_pull(endpoint, &response);
 }
 
 const FuzzTarget fuzz_definition_targets[] = {

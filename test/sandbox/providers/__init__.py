@@ -3,6 +3,7 @@
 from providers.brevo import Brevo
 from providers.campaignlark import CampaignLark
 from providers.caramel import Caramel
+from providers.hubspot import HubSpot
 from providers.loops import Loops
 from providers.mailchimp import Mailchimp
 from providers.mailingcore import MailingCore
@@ -10,4 +11,4 @@ from providers.owlat import Owlat
 from providers.spotzee import Spotzee
 from providers.webhook import Webhook
 
-PROVIDERS = (MailingCore, CampaignLark, Caramel, Owlat, Spotzee, Webhook, Mailchimp, Loops, Brevo)
+PROVIDERS = (MailingCore, CampaignLark, Caramel, Owlat, Spotzee, Webhook, Mailchimp, Loops, Brevo, HubSpot)
