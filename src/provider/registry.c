@@ -12,7 +12,7 @@
 #include "postgres.h"
 
 #include "base/text.h"
-#include "provider/defined/compile.h"
+#include "provider/definition_cache.h"
 #include "provider/registry.h"
 
 CS_ADAPTER(cs_mailingcore);
@@ -61,6 +61,16 @@ cs_registry_is_built_in(const char *name)
 	return find_built_in(name) != NULL;
 }
 
+static void
+report_fault(const char *name, const CsDefinitionFault *fault)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid definition of provider \"%s\"", name),
+			 errdetail("%s %s.", *fault->path ? cs_text_from_utf8(cs_text_make_visible(fault->path)) : "The definition",
+					   cs_text_from_utf8(cs_text_make_visible(fault->problem)))));
+}
+
 const CsProvider *
 cs_registry_compile(const char *name, const char *utf8)
 {
@@ -68,55 +78,61 @@ cs_registry_compile(const char *name, const char *utf8)
 	const CsProvider *provider = cs_compile_definition(name, utf8, &fault);
 
 	if (provider == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid definition of provider \"%s\"", name),
-				 errdetail("%s %s.", *fault.path ? cs_text_from_utf8(cs_text_make_visible(fault.path)) : "The definition",
-						   cs_text_from_utf8(cs_text_make_visible(fault.problem)))));
+		report_fault(name, &fault);
 	return provider;
 }
 
+/* Return NULL if there is none, or if it is faulty; then "fault" says what is wrong. */
 static const CsProvider *
-find(const char *name, Oid roleid, bool member)
+find(const char *name, Oid roleid, bool member, CsDefinitionFault *fault)
 {
 	const CsProvider *provider = find_built_in(name);
-	char	   *text;
+	CsRegistryText found;
 
-	if (provider || definitions == NULL || !cs_compile_is_name(name))
+	fault->problem = NULL;
+	if (provider || definitions == NULL || !cs_compile_is_name(name) ||
+		!definitions->find(name, roleid, member, cs_definition_cache_has, &found))
 		return provider;
-	text = definitions->find(name, roleid, member);
-	return text ? cs_registry_compile(name, text) : NULL;
+	return cs_definition_cache_get(name, found.stamp, found.utf8, fault);
+}
+
+static const CsProvider *
+find_well(const char *name, Oid roleid, bool member)
+{
+	CsDefinitionFault fault;
+	const CsProvider *provider = find(name, roleid, member, &fault);
+
+	if (provider == NULL && fault.problem)
+		report_fault(name, &fault);
+	return provider;
 }
 
 const CsProvider *
 cs_registry_find(const char *name, Oid roleid)
 {
-	return find(name, roleid, false);
+	return find_well(name, roleid, false);
 }
 
 char *
 cs_registry_text(const char *name, Oid roleid)
 {
-	return definitions && cs_compile_is_name(name) ? definitions->find(name, roleid, false) : NULL;
+	CsRegistryText found;
+
+	return definitions && cs_compile_is_name(name) && definitions->find(name, roleid, false, NULL, &found) ? found.utf8 : NULL;
 }
 
 const CsProvider *
 cs_registry_look(const char *name, Oid roleid)
 {
-	const CsProvider *provider = find_built_in(name);
 	CsDefinitionFault fault;
-	char	   *text;
 
-	if (provider || definitions == NULL || !cs_compile_is_name(name))
-		return provider;
-	text = definitions->find(name, roleid, false);
-	return text ? cs_compile_definition(name, text, &fault) : NULL;
+	return find(name, roleid, false, &fault);
 }
 
 const CsProvider *
 cs_registry_find_for(const char *name, Oid roleid)
 {
-	return find(name, roleid, true);
+	return find_well(name, roleid, true);
 }
 
 char *

@@ -14,14 +14,23 @@
 
 #include "provider/provider.h"
 
+/* A definition, as it is stored. */
+typedef struct CsRegistryText
+{
+	char	   *stamp;			/* tells it from all others of the same name */
+	char	   *utf8;			/* NULL: it is not read, see below */
+} CsRegistryText;
+
 /*
- * Where definitions are found: returns the text of the one that a role's servers use
- * under a name, in UTF-8, or NULL; if "member", or else one of a role that this role is
- * a member of.  "names": append ", name" for each that there is.
+ * Where definitions are found: sets "found" to the one that a role's servers use under a
+ * name, and returns true, or returns false; if "member", or else one of a role that this
+ * role is a member of.  One that "known" (NULL: none) says to be known by its stamp is not
+ * read.  "names": append ", name" for each that there is.
  */
 typedef struct CsRegistrySource
 {
-	char	   *(*find) (const char *name, Oid roleid, bool member);
+	bool		(*find) (const char *name, Oid roleid, bool member,
+						 bool (*known) (const char *name, const char *stamp), CsRegistryText *found);
 	void		(*names) (StringInfo list, Oid roleid);
 } CsRegistrySource;
 
@@ -29,8 +38,9 @@ extern void cs_registry_set_source(const CsRegistrySource *source);
 
 /*
  * Find the provider that servers of a role have under a name: a built-in one, or else a
- * definition, which is compiled into the current memory context.  Return NULL if there
- * is none.  Raises an error if the definition is faulty.
+ * definition, which is compiled if this version of it was not yet, and lives as long as
+ * the current memory context.  Return NULL if there is none.  Raises an error if the
+ * definition is faulty.
  */
 extern const CsProvider *cs_registry_find(const char *name, Oid roleid);
 

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
+
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
@@ -45,12 +47,17 @@ directory(void)
 	return psprintf("%s/extension", share);
 }
 
+static char *
+path_of(const char *name)
+{
+	return psprintf("%s/%s%s%s", directory(), FILE_PREFIX, name, FILE_SUFFIX);
+}
+
 /* Return the text of a file, or NULL if there is none that can be read. */
 static char *
 read_file(const char *name)
 {
-	char	   *path = psprintf("%s/%s%s%s", directory(), FILE_PREFIX, name, FILE_SUFFIX);
-	FILE	   *file = AllocateFile(path, PG_BINARY_R);
+	FILE	   *file = AllocateFile(path_of(name), PG_BINARY_R);
 	char	   *text;
 	size_t		len;
 
@@ -61,6 +68,23 @@ read_file(const char *name)
 	text[len] = '\0';
 	FreeFile(file);
 	return strlen(text) == len ? text : NULL;
+}
+
+/* Find the file of a definition.  A file that is replaced has another stamp, and so has one that is written to. */
+static bool
+find_file(const char *name, bool (*known) (const char *name, const char *stamp), CsRegistryText *found)
+{
+	struct stat status;
+
+	if (stat(path_of(name), &status) != 0)
+		return false;
+	found->stamp = psprintf("file %llu %lld %lld.%09ld", (unsigned long long) status.st_ino, (long long) status.st_size,
+							(long long) status.st_mtim.tv_sec, (long) status.st_mtim.tv_nsec);
+	found->utf8 = NULL;
+	if (known && known(name, found->stamp))
+		return true;
+	found->utf8 = read_file(name);
+	return found->utf8 != NULL;
 }
 
 /* Return the name of the definition in a file, palloc'd, or NULL. */
@@ -110,12 +134,13 @@ list_files(void)
 
 /* ---------- finding ---------- */
 
-/* Return the definition in the table, or NULL. */
-static char *
-find_row(const char *name, Oid roleid, bool member)
+/* Find the definition in the table.  No other row, and no other version of it, has its stamp. */
+static bool
+find_row(const char *name, Oid roleid, bool member, bool (*known) (const char *name, const char *stamp),
+		 CsRegistryText *found)
 {
 	static CsStatement statement = {
-		"SELECT p.definition::text FROM contactsync.provider p"
+		"SELECT pg_catalog.format('row %s %s', p.xmin, p.ctid), p.definition FROM contactsync.provider p"
 		" WHERE p.name = $1 AND (p.role = $2 OR " IS_OWNER("p.role")
 		" OR ($3 AND pg_catalog.pg_has_role($2, p.role, 'USAGE')))"
 		" ORDER BY p.role <> $2, NOT (" IS_OWNER("p.role") "), p.role LIMIT 1",
@@ -129,23 +154,25 @@ find_row(const char *name, Oid roleid, bool member)
 	args[0] = CStringGetTextDatum(name);
 	args[1] = ObjectIdGetDatum(roleid);
 	args[2] = BoolGetDatum(member);
+	found->stamp = NULL;
 	cs_sql_enter(&scope);
 	if (cs_sql_execute(&statement, args, NULL) > 0)
-		text = MemoryContextStrdup(context, cs_sql_text(0, 1));
+	{
+		found->stamp = MemoryContextStrdup(context, cs_sql_text(0, 1));
+		if (known == NULL || !known(name, found->stamp))
+			text = MemoryContextStrdup(context, cs_sql_text(0, 2));
+	}
 	cs_sql_leave(&scope);
 	MemoryContextSwitchTo(context);
-	return text ? cs_text_to_utf8(text, strlen(text)) : NULL;
+	found->utf8 = text ? cs_text_to_utf8(text, strlen(text)) : NULL;
+	return found->stamp != NULL;
 }
 
-static char *
-find(const char *name, Oid roleid, bool member)
+static bool
+find(const char *name, Oid roleid, bool member, bool (*known) (const char *name, const char *stamp),
+	 CsRegistryText *found)
 {
-	char	   *text;
-
-	if (!cs_sql_is_ready())
-		return NULL;
-	text = find_row(name, roleid, member);
-	return text ? text : read_file(name);
+	return cs_sql_is_ready() && (find_row(name, roleid, member, known, found) || find_file(name, known, found));
 }
 
 static CsDefinitionRow *

@@ -13,6 +13,7 @@ import urllib.request
 
 import psycopg2
 
+import definitions
 import pace
 import resources
 import soak
@@ -264,6 +265,12 @@ class Bench:
         """Show whether what is used stays flat while the server is busy; not one of the parts that run by default."""
         self.failed |= not soak.Soak(self).run()
 
+    def definitions(self, *parts):
+        """Measure what definitions cost, in these parts or in all; not one of those that run by default."""
+        measured = definitions.Definitions(self, cpu_seconds, report)
+        for part in parts or definitions.PARTS:
+            getattr(measured, part)()
+
     def resources(self, *parts):
         """Show whether what the worker takes is bounded and flat, in these parts or in all; not one of those that run by default."""
         self.failed |= not resources.Resources(self).run(parts or resources.PARTS)
@@ -300,6 +307,8 @@ def main():
     parser.add_argument("--server-rows", type=int, default=1000)
     parser.add_argument("--server-rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=100_000)
+    parser.add_argument("--defined-servers", type=int, default=50)
+    parser.add_argument("--defined-rows", type=int, default=100_000)
     parser.add_argument("--backlog", type=int, default=10_000_000)
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("parts", nargs="*", default=[])
@@ -309,6 +318,8 @@ def main():
         for part in args.parts or ["capture", "update", "deliver", "scan", "latency", "trickle", "pace"]:
             if part in resources.PARTS:
                 bench.resources(part)
+            elif part in definitions.PARTS:
+                bench.definitions(part)
             else:
                 getattr(bench, part)()
     finally:

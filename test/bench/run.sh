@@ -11,6 +11,11 @@
 # The former takes an hour, the latter half of one. They show whether what is used stays flat, and fail if it does not. Parts:
 # resources, or one of its parts: answers servers calls backlog.
 #
+#        test/bench/run.sh [--rounds N] [--defined-servers N] [--defined-rows N] PART ...
+#
+# What definitions of providers cost beside built-in ones. It fails if that is more than twice as much CPU of the worker. Parts:
+# definitions, or one of its parts: reload defined.
+#
 # This builds into a private PostgreSQL, and starts a server with default settings except for those it prints, and the fast
 # responder of the sandbox as the provider. Because machines are noisy, compare the medians of interleaved rounds.
 set -eu

@@ -242,6 +242,17 @@ SELECT contactsync_define('pelikan', jsonb_set(small(), '{title}', '"Pelikan 3"'
 SELECT digest = :'before' AS same FROM contactsync_preview('peli', '{"email": "a@example.com"}');
 SELECT contactsync_define('pelikan', jsonb_set(small(), '{upsert,body,version}', '2'));
 SELECT digest = :'before' AS same FROM contactsync_preview('peli', '{"email": "a@example.com"}');
+-- what is taken back is not used any more
+BEGIN;
+SELECT contactsync_define('pelikan', jsonb_set(small(), '{upsert,path}', '"/first"'));
+SELECT url FROM contactsync_preview('peli', '{"email": "a@example.com"}');
+SAVEPOINT s;
+SELECT contactsync_define('pelikan', jsonb_set(small(), '{upsert,path}', '"/second"'));
+SELECT url FROM contactsync_preview('peli', '{"email": "a@example.com"}');
+ROLLBACK TO s;
+SELECT url FROM contactsync_preview('peli', '{"email": "a@example.com"}');
+ROLLBACK;
+SELECT url FROM contactsync_preview('peli', '{"email": "a@example.com"}');
 
 -- those of the extension's owner are for all, behind their own
 RESET SESSION AUTHORIZATION;
