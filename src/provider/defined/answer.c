@@ -397,6 +397,7 @@ cs_defined_answer_judge(const CsEndpoint *endpoint, const CsBatch *batch, const 
 	};
 	const CsRule *rule = NULL;
 
+	cs_pointer_begin();
 	if (definition->request_id)
 		judgement->request_id = cs_message_header(response, definition->request_id);
 	if (response->status >= 200)
@@ -416,4 +417,6 @@ cs_defined_answer_judge(const CsEndpoint *endpoint, const CsBatch *batch, const 
 		follow(&j, rule);
 	else
 		judge_otherwise(&j);
+	if (cs_pointer_is_exhausted())
+		cs_answer_judge_contradictory(endpoint, response, "more text than the definition can search", judgement);
 }

@@ -20,6 +20,11 @@
 /* Bytes of a text in which phrases are looked for. */
 #define MAX_SEARCHED	(16 * 1024)
 
+/* ... and all tests of one answer search so many bytes, each phrase for itself. */
+#define BUDGET			(8 * 1024 * 1024)
+
+static size_t spent = 0;
+
 /* ---------- pointers ---------- */
 
 /* Undo ~1 and ~0. */
@@ -214,14 +219,35 @@ cs_pointer_compile_tests(CsCompiler *compiler, CsJson *json, void *field)
 
 /* ---------- matching ---------- */
 
+void
+cs_pointer_begin(void)
+{
+	spent = 0;
+}
+
+bool
+cs_pointer_is_exhausted(void)
+{
+	return spent > BUDGET;
+}
+
+/* Return false if there is no budget for so many bytes any more. */
+static bool
+spend(size_t bytes)
+{
+	if (spent <= BUDGET)
+		spent += bytes;
+	return spent <= BUDGET;
+}
+
 bool
 cs_pointer_mentions(const char *text, const char **phrases)
 {
 	size_t		len = text ? strlen(text) : 0;
 
 	if (len > MAX_SEARCHED)
-		text = pnstrdup(text, MAX_SEARCHED);
-	for (int i = 0; text && phrases[i]; i++)
+		text = pnstrdup(text, len = MAX_SEARCHED);
+	for (int i = 0; text && phrases[i] && spend(len + 16); i++)
 		if (cs_answer_mentions(text, phrases[i]))
 			return true;
 	return false;
@@ -230,7 +256,7 @@ cs_pointer_mentions(const char *text, const char **phrases)
 static bool
 is_one_of(const char *text, const char **values)
 {
-	for (int i = 0; text && values[i]; i++)
+	for (int i = 0; text && values[i] && spend(16); i++)
 		if (strcmp(text, values[i]) == 0)
 			return true;
 	return false;

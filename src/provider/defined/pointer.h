@@ -28,6 +28,15 @@ extern void cs_pointer_compile_tests(CsCompiler *compiler, CsJson *json, void *f
 /* Do all of them hold?  "response" may be NULL: there are no headers. */
 extern bool cs_pointer_tests_hold(const CsTests *tests, CsJson *doc, const CsResponse *response);
 
+/*
+ * Answers and definitions are bounded, but the product of both would have the worker
+ * search for minutes.  So the tests of one answer, or of one page of a list, have a budget:
+ * it begins anew with cs_pointer_begin(), and when it is spent, tests that would search
+ * fail, and cs_pointer_is_exhausted() returns true.
+ */
+extern void cs_pointer_begin(void);
+extern bool cs_pointer_is_exhausted(void);
+
 /* Is one of the phrases in a text, in any letter case? */
 extern bool cs_pointer_mentions(const char *text, const char **phrases);
 

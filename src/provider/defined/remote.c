@@ -157,7 +157,10 @@ cs_remote_compile(CsCompiler *compiler, CsJson *contact, CsJson *lookup, CsJson 
 static void
 read_consent(const CsReading *reading, CsJson *item, CsContact *contact)
 {
-	if (reading->opt_out.n > 0 && cs_pointer_tests_hold(&reading->opt_out, item, NULL))
+	bool		opted_out = reading->opt_out.n > 0 && cs_pointer_tests_hold(&reading->opt_out, item, NULL);
+
+	/* if there is no telling, nobody is taken for who wants mail */
+	if (opted_out || cs_pointer_is_exhausted())
 		cs_contact_set(contact, CS_OPT_IN, "false");
 	else if (reading->opt_in.n > 0 && cs_pointer_tests_hold(&reading->opt_in, item, NULL))
 		cs_contact_set(contact, CS_OPT_IN, "true");
@@ -201,6 +204,7 @@ cs_remote_judge_pull(const CsEndpoint *endpoint, const CsPull *pull, CsJson *doc
 	int64		total;
 	int			n;
 
+	cs_pointer_begin();
 	pulled->items = cs_pointer_get(listing->items, doc);
 	n = cs_json_length(pulled->items);
 	if (n < 0)

@@ -10,6 +10,7 @@
 #include "provider/defined/condition.h"
 #include "provider/defined/pair.h"
 #include "provider/defined/place.h"
+#include "provider/defined/pointer.h"
 #include "provider/defined/render.h"
 #include "provider/defined/request.h"
 #include "provider/defined/step.h"
@@ -310,6 +311,7 @@ cs_request_build_lookup(const CsEndpoint *endpoint, const CsContact *contact, Cs
 		if (cs_place_missing(&definition->lookup->query[i].text, CS_IN_QUERY, &scope))
 			return false;
 	build(definition, definition->lookup, &scope, request);
+	cs_pointer_begin();			/* for the contact that the answer has */
 	return true;
 }
 

@@ -15,6 +15,10 @@
 #include "provider/defined/results.h"
 #include "provider/email.h"
 
+/* A list with more entries for each contact, and so many more, is not of the contacts. */
+#define MAX_FOR_EACH	4
+#define MAX_MORE		100
+
 /* ---------- whose an entry is ---------- */
 
 static bool
@@ -168,6 +172,11 @@ cs_results_read(const CsStep *step, const CsBatch *batch, CsJson *doc, CsJudgeme
 		int			n = cs_json_length(list);
 
 		read->missing |= n < 0 && (results->every || results->unlisted_new);
+		if (n > MAX_FOR_EACH * batch->ncontacts + MAX_MORE)
+		{
+			read->nforeign += n;
+			continue;
+		}
 		for (int j = 0; cs_results_tell_new(results) && j < batch->ncontacts; j++)
 			judgement->outcomes[j].is_new = results->unlisted_new;
 		for (int j = 0; j < n; j++)
