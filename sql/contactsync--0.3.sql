@@ -1548,6 +1548,10 @@ WITH lane AS (
 				(SELECT pg_catalog.format('replaced: another table is called %s now; what was watched by that name is %s', x.oid::pg_catalog.regclass, w.source)
 					FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace xn ON xn.oid = x.relnamespace
 					WHERE xn.nspname = w.known_as[1] AND x.relname = w.known_as[2] AND x.oid <> w.source),
+				CASE WHEN w.poll_column IS NULL AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel u WHERE u.srrelid = w.source)
+						AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = w.source AND t.tgenabled IN ('A', 'R')
+							AND t.tgfoid = 'contactsync.capture'::pg_catalog.regproc)
+					THEN 'subscriber: rows that a subscription applies to the table are not captured' END,
 				CASE WHEN NOT w.complete AND EXISTS (SELECT FROM contactsync.due_removals() d WHERE d.endpoint = e.id AND d.waits)
 					THEN 'removals wait until all rows were read once, by an import or a reconciliation' END,
 				e.limitation OPERATOR(pg_catalog.#>>) '{}',

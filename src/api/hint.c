@@ -38,6 +38,9 @@ CS_FUNCTION(contactsync_hint);
 /* ... and of a watch when another table has the name of its source. */
 #define REPLACED_REASON		"replaced: another table is called "
 
+/* ... and of a table that is filled by a subscription, without triggers for that. */
+#define SUBSCRIBER_REASON	"subscriber: "
+
 /* What a hint is about. */
 typedef struct CsHintSubject
 {
@@ -430,6 +433,9 @@ contactsync_hint(PG_FUNCTION_ARGS)
 		hint = "The background worker goes on when that transaction ends. To see which have not, as a member of pg_monitor: SELECT pid, usename, state, xact_start FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start;";
 	else if (hint == NULL && source && strncmp(subject.reason, REPLACED_REASON, strlen(REPLACED_REASON)) == 0)
 		hint = hint_of_replaced(subject.reason, source, server);
+	else if (hint == NULL && source && strncmp(subject.reason, SUBSCRIBER_REASON, strlen(SUBSCRIBER_REASON)) == 0)
+		hint = psprintf("SELECT contactsync_alter_watch(%s, always => true); has the triggers fire for them. For those that came before: SELECT contactsync_import(%s);",
+						arguments(server, source), arguments(server, source));
 	else if (source && strncmp(subject.reason, "removals wait", 13) == 0)
 		hint = psprintf("SELECT contactsync_reconcile(%s); reads all rows.", arguments(server, source));
 	else if (hint == NULL && failures > 0)

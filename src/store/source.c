@@ -34,6 +34,7 @@
 #include "base/settings.h"
 #include "base/sql.h"
 #include "base/try.h"
+#include "store/citus.h"
 #include "store/reads.h"
 #include "store/source.h"
 #include "store/trust.h"
@@ -79,6 +80,9 @@ cs_source_enter(const CsWatch *watch, CsOwnerScope *scope)
 	(void) set_config_option("search_path", watch->search_path, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	cs_sql_plan_by_index();
+	if (cs_citus_has(watch->source))
+		(void) set_config_option("plan_cache_mode", "force_custom_plan", PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	/* all deliveries stop while this process waits for a lock on a table */
 	(void) set_config_option("lock_timeout", CS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -223,7 +227,7 @@ read_any_row(void *arg)
 	SPIPlanPtr	plan;
 
 	cs_source_enter(watch, &scope);
-	plan = cs_source_prepare(psprintf("SELECT FROM %s LIMIT 1", cs_source_from(watch)), 0, NULL,
+	plan = cs_source_prepare(psprintf("SELECT 1 FROM %s LIMIT 1", cs_source_from(watch)), 0, NULL,
 							 scope.reader);
 	cs_source_execute(plan, NULL);
 	if (SPI_processed > 0)

@@ -326,7 +326,7 @@ cs_source_page_estimate(CsPages *pages)
 
 	cs_source_enter(pages->watch, &scope);
 	initStringInfo(&query);
-	appendStringInfo(&query, "SELECT FROM %s", cs_source_from(pages->watch));
+	appendStringInfo(&query, "SELECT 1 FROM %s", cs_source_from(pages->watch));
 	if (pages->order.filter)
 		appendStringInfo(&query, " WHERE (%s\n)", pages->order.filter);
 	rows = count_rows(pages, query.data, scope.reader);

@@ -21,6 +21,7 @@
 #include "base/sql.h"
 #include "base/text.h"
 #include "http/json.h"
+#include "store/citus.h"
 #include "store/related_source.h"
 #include "store/row_key.h"
 #include "store/source.h"
@@ -187,7 +188,7 @@ append_key_condition(StringInfo query, const CsWatch *watch, const char *column,
  * mapped values.  The source stands alone in a subquery, so that no name of ours
  * hides a column from an expression.  OFFSET 0 keeps it there, so that rows are
  * looked up key by key whatever the statistics say, and expressions see no other
- * row.
+ * row.  Citus refuses that, and looks the keys up in the shards.
  */
 static char *
 build_query(CsSource *source)
@@ -217,7 +218,7 @@ build_query(CsSource *source)
 	}
 	if (watch->filter)
 		appendStringInfo(&query, " AND (%s\n)", watch->filter);
-	appendStringInfoString(&query, " OFFSET 0) AS s");
+	appendStringInfoString(&query, cs_citus_has(watch->source) ? ") AS s" : " OFFSET 0) AS s");
 	return query.data;
 }
 
@@ -256,6 +257,9 @@ cs_source_row_open(const CsWatch *watch)
 	Oid			types[INDEX_MAX_KEYS];
 	CsOwnerScope scope;
 
+	/* one that is being made was asked, and may be polled, or read only once */
+	if (watch->id != 0 && watch->poll_column == NULL)
+		cs_citus_check_triggers(watch->source);
 	source->watch = watch;
 	source->context = context;
 	cs_source_enter(watch, &scope);

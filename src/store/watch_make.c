@@ -26,6 +26,7 @@
 #include "base/compat.h"
 #include "base/contactsync.h"
 #include "provider/provider.h"
+#include "store/citus.h"
 #include "store/guess.h"
 #include "store/mapping.h"
 #include "store/reads.h"
@@ -241,6 +242,8 @@ cs_watch_make(Oid source, const CsEndpoint *endpoint, Jsonb *mapping,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", source)));
 	check_kind(rel, schedule->poll);
+	if (!schedule->poll)
+		cs_citus_check_triggers(source);
 	check_rights(rel, schedule->poll, schedule->only_reads);
 	if (schedule->poll && !schedule->only_reads)
 	{

@@ -55,6 +55,10 @@ $publisher->safe_psql(
 });
 is(arrived(), '1 g1@example.com,2 f2@example.com,3 f3@example.com', 'applied rows are mirrored');
 
+is($subscriber->safe_psql('postgres', q{SELECT source, reason, hint FROM contactsync.status ORDER BY source::text}), "followed||\n"
+	. "ignored|subscriber: rows that a subscription applies to the table are not captured|SELECT contactsync_alter_watch('ignored', 'crm', always => true); has the triggers fire for them."
+	. " For those that came before: SELECT contactsync_import('ignored', 'crm');", 'status says which table misses what is applied, and what to do');
+
 my $requests = $sandbox->count('mailingcore')->{requests};
 $publisher->safe_psql('postgres', q{UPDATE followed SET note = 'seen'});
 arrived();
