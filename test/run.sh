@@ -154,9 +154,10 @@ tap() {
     done < <(sed -n 's/^test\/t\/\(.*\)\.pl  *(Wstat.*/\1/p' "$work/log/step")
 }
 
-# Run a few histories of the long form.
+# Run a few histories of the long form at built-in providers, and at those of shipped definitions.
 consent() {
-    "$top/test/fuzz/consent.sh" --seed 2 --seeds 5 --jobs 2
+    "$top/test/fuzz/consent.sh" --providers built-in --seed 2 --seeds 5 --jobs 2 &&
+        "$top/test/fuzz/consent.sh" --providers defined --seed 101 --seeds 4 --jobs 2 --steps 25
 }
 
 # Kill processes while providers fail, for a short time.

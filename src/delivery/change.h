@@ -99,11 +99,12 @@ typedef struct CsChange
 	List	   *next_rows;		/* those that came while it was ACTIVE */
 
 	/*
-	 * queue_id identifies the newest of "rows", and is the same after a
-	 * restart, so an idempotency key can be made of it.  The sequences count
-	 * what happens to the lane in this process: "sequence" is the change's
-	 * place in line, latest_sequence when the newest of "rows" came.  The
-	 * latter is greater if the key was queued again while it waited.
+	 * queue_id identifies the newest of "rows", or when the contact that is
+	 * removed was left, and is the same after a restart, so an idempotency
+	 * key can be made of it.  The sequences count what happens to the lane in
+	 * this process: "sequence" is the change's place in line, latest_sequence
+	 * when the newest of "rows" came.  The latter is greater if the key was
+	 * queued again while it waited.
 	 */
 	uint64		queue_id;
 	uint64		sequence;

@@ -369,13 +369,14 @@ cs_change_add_row(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed, boo
  */
 void
 cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch, const char *key,
-					  char action, bool erases)
+					  TimestampTz departed_at, char action, bool erases)
 {
 	bool		found;
 	CsChange   *change = cs_change_make(set, upsert_key, &found);
 
 	if (found)
 		return;
+	change->queue_id = (uint64) departed_at;
 	change->removal_watch = watch;
 	change->removal_key = MemoryContextStrdup(set->context, key);
 	change->removal_action = action;

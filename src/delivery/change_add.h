@@ -15,7 +15,7 @@
 extern void cs_change_add_row(CsChangeSet *set, const CsQueueRow *row, bool unconfirmed,
 							  bool counted);
 extern void cs_change_add_removal(CsChangeSet *set, const char *upsert_key, int watch,
-								  const char *key, char action, bool erases);
+								  const char *key, TimestampTz departed_at, char action, bool erases);
 
 /* Forget which keys the bulk guard was told of. */
 extern void cs_change_forget_recent(CsChangeSet *set);

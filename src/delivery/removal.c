@@ -24,6 +24,7 @@
 
 #include <float.h>
 
+#include "common/hashfn.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -41,6 +42,7 @@
 #include "store/contact_known.h"
 #include "store/contact_state.h"
 #include "store/departure.h"
+#include "store/failure.h"
 #include "store/row_state.h"
 #include "store/watch_store.h"
 
@@ -163,7 +165,7 @@ add_departures(CsAccount *account, int n, CsDeparture *departures)
 		else if (departure->erase || lane == NULL || !(lane->broken || lane->guard.closed))
 		{
 			cs_change_add_removal(&removals->changes, departure->upsert_key, departure->watch,
-								  departure->key, departure->action, departure->erase);
+								  departure->key, departure->departed_at, departure->action, departure->erase);
 			if (!departure->erase && !was_let_go(lane, departure))
 				cs_watch_store_count_removed(departure->watch, 1);
 		}
@@ -287,8 +289,23 @@ add_alias(const CsLane *lane, CsChange *change, CsKnown *known)
 	cs_contact_set(contact, CS_EMAIL, contact->upsert_key);
 }
 
+static bool
+has_failed_row(const CsLane *lane, const char *upsert_key)
+{
+	CsSqlScope	scope;
+	MemoryContext context = CurrentMemoryContext;
+	bool		found;
+
+	cs_sql_enter(&scope);
+	found = cs_failure_has_row(lane->endpoint_id, upsert_key);
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+	return found;
+}
+
 /*
- * Does a row stand for it?  Where the provider has one contact for an address, a row
+ * Does a row stand for it?  So does one that could not be sent, which may have taken the
+ * place of the one that has gone.  Where the provider has one contact for an address, a row
  * with the same address that is known by the address rather than by an ID, or the other
  * way round, stands for it, too.
  */
@@ -297,7 +314,8 @@ is_stood_for(const CsLane *lane, const CsKnown *known)
 {
 	bool		unique = (lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0;
 
-	if (cs_row_state_has_other(lane->endpoint_id, known->upsert_key, 0, NULL))
+	if (cs_row_state_has_other(lane->endpoint_id, known->upsert_key, 0, NULL) ||
+		has_failed_row(lane, known->upsert_key))
 		return true;
 	return unique && cs_row_state_has_alias(lane->endpoint_id, cs_contact_known_address(known),
 											known->upsert_key);
@@ -320,6 +338,8 @@ decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *se
 	}
 	cs_contact_state_stays(&known);
 	change->contact = make_contact(change, &known);
+	change->contact->change_id = hash_combine64(change->queue_id, lane->account->stale_before);
+	change->contact->retries = change->attempts;
 	if (change->contact->action == CS_DELETE)
 		add_alias(lane, change, &known);
 	change->read_batch = read_batch;

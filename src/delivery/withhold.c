@@ -120,7 +120,7 @@ void
 cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known,
 					const CsPerson *person, bool refused)
 {
-	if ((endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0 || contact->action != CS_UPSERT ||
+	if (cs_provider_mails_whoever_exists(endpoint) != NULL || contact->action != CS_UPSERT ||
 		known->synced_at == 0 || !cs_contact_known_is_moving(known, contact))
 		return;
 	contact->drops_consent = contact->claim != CS_CLAIM &&

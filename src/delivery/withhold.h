@@ -43,6 +43,7 @@ extern void cs_withhold_other_address(CsChange *change, const CsKnown *known);
 /*
  * Where a contact takes its consent along to another address, have it taken back unless
  * the row says true, and nobody is known to have said no there, nor another row says so.
+ * Whoever is mailed without consent, too, keeps the address instead, see above.
  */
 extern void cs_withhold_consent(const CsEndpoint *endpoint, CsContact *contact, const CsKnown *known,
 								const CsPerson *person, bool refused);

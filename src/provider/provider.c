@@ -479,6 +479,7 @@ cs_provider_keep_outcome(CsContact *contact, const CsOutcome *outcome, MemoryCon
 	if (outcome->job)
 		contact->job = MemoryContextStrdup(context, outcome->job);
 	contact->moved |= outcome->moved;
+	contact->opted_out |= outcome->opted_out;
 	contact->untouched |= outcome->untouched;
 	contact->is_new = outcome->is_new;
 	if (outcome->address)

@@ -169,6 +169,19 @@ cs_failure_retry_conflicts(int endpoint, int n, char **addresses)
 	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
+bool
+cs_failure_has_row(int endpoint, const char *upsert_key)
+{
+	static CsStatement statement = {
+		/* what was refused before a call, or was a removal, has no digest */
+		"SELECT FROM contactsync.failure WHERE upsert_key = $2 AND endpoint = $1 AND watch <> 0 AND digest IS NOT NULL LIMIT 1",
+		2, {INT4OID, TEXTOID}
+	};
+	Datum		args[2] = {Int32GetDatum(endpoint), CStringGetTextDatum(upsert_key)};
+
+	return cs_sql_execute(&statement, args, NULL) > 0;
+}
+
 char *
 cs_failure_upsert_key(int endpoint, int watch, const char *key)
 {

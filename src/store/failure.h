@@ -59,6 +59,9 @@ extern void cs_failure_store(int endpoint, int n, const CsFailureStored *stored)
 /* The upsert key that failed, palloc'd, or NULL. */
 extern char *cs_failure_upsert_key(int endpoint, int watch, const char *key);
 
+/* Is there a row of a watch that was sent as this contact, and refused? */
+extern bool cs_failure_has_row(int endpoint, const char *upsert_key);
+
 /*
  * Contacts do not have these addresses any more: queue the rows that failed because they
  * had.  Return whether there were any.

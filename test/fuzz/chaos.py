@@ -433,7 +433,7 @@ def arguments():
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
-    options.steps = options.provider = None
+    options.steps = options.providers = None
     return options
 
 

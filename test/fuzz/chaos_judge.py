@@ -14,7 +14,7 @@ import json
 import re
 import time
 
-from consent_accounts import PROVIDERS
+from consent_accounts import BUILT_IN
 from consent_oracle import FAILING, SHOWN, Verdict, shorten
 from consent_world import brief, difference, relevant
 
@@ -108,7 +108,7 @@ class Judge:
         self.cuts = []              # the times at which a process was stopped, by the monotonic clock
         self.problems = []
         self.shown = collections.Counter()
-        self.marks = dict.fromkeys(PROVIDERS, 0)
+        self.marks = dict.fromkeys(BUILT_IN, 0)
         self.keys, self.buckets, self.latest, self.values = {}, {}, {}, {}
         for tenant in tenants:
             for account in tenant.accounts.values():
@@ -135,7 +135,7 @@ class Judge:
     def quiet(self, last=False):
         """Judge what has happened since the last quiet point. Nothing is under way."""
         self.quiets.append(time.monotonic())
-        journals = {name: self._read_journal(name) for name in PROVIDERS}
+        journals = {name: self._read_journal(name) for name in BUILT_IN}
         for tenant in self.tenants:
             failures = collections.defaultdict(dict)
             for server, key, upsert_key, *reason in tenant.sql("SELECT server, key, upsert_key, reason, code, message FROM contactsync.failures"):

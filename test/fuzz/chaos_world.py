@@ -16,7 +16,7 @@ import time
 
 import psycopg2
 
-from consent_accounts import CLASSES, PROVIDERS
+from consent_accounts import BUILT_IN, CLASSES
 from consent_history import History
 from consent_oracle import Ledger, Row
 from consent_world import literal
@@ -345,7 +345,7 @@ class Tenant(History):
         self.kind = self.rng.choice(["plain", "part", "text"])
         self.key = "region, id" if self.kind == "part" else "id"
         self.numbers = iter(range(1, 10**9))
-        self.accounts = {name: CLASSES[name](name, number, random.Random(f"{seed}/{name}"), place.features) for name in PROVIDERS}
+        self.accounts = {name: CLASSES[name](name, number, random.Random(f"{seed}/{name}"), place.features) for name in BUILT_IN}
         self.every_account = self.accounts
         for name, account in self.accounts.items():
             account.server = f"{name}_{number}"

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Run random histories over all five providers, and check by an oracle that nobody's consent is violated.
+"""Run random histories over the providers, and check by an oracle that nobody's consent is violated.
 
-usage: consent.py --bindir DIR [--work DIR] [--seed N] [--seeds N] [--steps N] [--jobs N] [--provider NAME] [--verbose]
+usage: consent.py --bindir DIR [--work DIR] [--seed N] [--seeds N] [--steps N] [--jobs N] [--providers NAME,...] [--verbose]
 
 Each seed is one history in a database of its own. It inserts, updates, deletes and moves rows of one or two tables, which are
-watched by a server at each provider; ends and recreates watches; lets people opt out, opt in and complain at the provider;
+watched by a server at each provider: the five built-in ones, and those of shipped definitions; ends and recreates watches; lets people opt out, opt in and complain at the provider;
 and adds lost answers, reloads, kills, restarts, restores and erasures. The sandbox tells what reached people, and
 consent_oracle.py judges it; its header explains the verdicts. For each failing verdict this prints the seed and the history of
 that person, with rows, words and requests in order.
@@ -27,18 +27,30 @@ import time
 
 import psycopg2
 
-from consent_accounts import PROVIDERS
+from consent_accounts import BUILT_IN, DEFINED
 from consent_history import History
 from consent_oracle import FAILING, SHOWN
 from installation import Installation
 
 
+GROUPS = {"built-in": BUILT_IN, "defined": DEFINED, "all": BUILT_IN + DEFINED}
+
+
+def provider_names(text):
+    """Return the providers that a list of names and groups means, in one order."""
+    chosen = {name for item in text.split(",") for name in GROUPS.get(item, (item,))}
+    unknown = chosen - set(GROUPS["all"])
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no provider {', '.join(sorted(unknown))}")
+    return [name for name in GROUPS["all"] if name in chosen]
+
+
 def kept_seeds():
-    """Return (seed, provider or None) of the lines of consent_seeds.txt."""
+    """Return (seed, providers) of the lines of consent_seeds.txt."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "consent_seeds.txt")
     with open(path, encoding="utf-8") as file:
         lines = [line.split(maxsplit=2) for line in file if line.strip() and not line.startswith("#")]
-    return [(int(seed), None if provider == "all" else provider) for seed, provider, _ in lines]
+    return [(int(seed), provider_names(names)) for seed, names, _ in lines]
 
 
 def arguments():
@@ -49,7 +61,8 @@ def arguments():
     parser.add_argument("--seeds", type=int, default=6, help="number of seeds")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes, each with a server of its own")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--provider", choices=PROVIDERS, help="run only this provider; this is faster, but makes other choices")
+    parser.add_argument("--providers", type=provider_names, default=provider_names("all"), metavar="NAME,...",
+                        help="run only these, or built-in or defined, the providers of shipped definitions; other providers make other choices")
     parser.add_argument("--acts", help="comma-separated names of functions in consent_history.py; run only these")
     parser.add_argument("--show", type=int, default=3, help="number of histories to print for each kind of verdict and provider")
     parser.add_argument("--these", metavar="SEED,...", help="run these seeds")
@@ -92,8 +105,9 @@ class Tally:
     def report(self, seeds, seconds):
         print(f"\n{seeds} seeds in {seconds:.0f} s")
         for kind in FAILING + SHOWN:
-            line = ", ".join(f"{name} {self.counts[name, kind]}" for name in PROVIDERS if self.counts[name, kind])
-            print(f"{sum(self.counts[name, kind] for name in PROVIDERS):6}  {kind}{f' ({line})' if line else ''}")
+            counts = {name: self.counts[name, kind] for name in GROUPS["all"] if self.counts[name, kind]}
+            line = ", ".join(f"{name} {number}" for name, number in counts.items())
+            print(f"{sum(counts.values()):6}  {kind}{f' ({line})' if line else ''}")
         print(f"{self.broken:6}  broken")
         if self.failing:
             print("failing seeds: " + " ".join(map(str, self.failing)))
@@ -126,8 +140,8 @@ def run_seeds(options, tally):
     print(f"seeds {options.seed} to {options.seed + options.seeds - 1}, {options.steps} steps"
           + (f"; the product does not have yet: {', '.join(missing)}" if missing else ""), flush=True)
     try:
-        seeds = [(seed, options.provider) for seed in options.these or range(options.seed, options.seed + options.seeds)]
-        for seed, options.provider in kept_seeds() if options.kept else seeds:
+        seeds = [(seed, options.providers) for seed in options.these or range(options.seed, options.seed + options.seeds)]
+        for seed, options.providers in kept_seeds() if options.kept else seeds:
             run_history(place, seed, tally)
     finally:
         place.server.stop("immediate")

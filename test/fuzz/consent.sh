@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run random histories that check people's consent, on a private copy of the machine's PostgreSQL; see consent.py.
 #
-# usage: test/fuzz/consent.sh [--seed N] [--seeds N] [--jobs N] [--steps N] [--provider NAME] [--acts NAME,...] [--these SEED,...] [--kept] [--verbose] [--keep]
+# usage: test/fuzz/consent.sh [--seed N] [--seeds N] [--jobs N] [--steps N] [--providers NAME,...] [--acts NAME,...] [--these SEED,...] [--kept] [--verbose] [--keep]
 #
 # Without arguments it runs a few seeds in about a minute; the long form is --seeds 200 --jobs 2. To repeat a failing seed,
 # use --seed N --seeds 1; --kept runs the seeds of consent_seeds.txt, which failed once. Needs python3-psycopg2 in addition to

@@ -2,8 +2,10 @@
 
 import copy
 import json
+from urllib.parse import parse_qsl, urlsplit
 
-PROVIDERS = ("mailingcore", "campaignlark", "owlat", "spotzee", "caramel")
+BUILT_IN = ("mailingcore", "campaignlark", "owlat", "spotzee", "caramel")
+DEFINED = ("brevo", "mailchimp", "loops", "webhook")    # by definitions that are shipped
 TOPICS = {"single": "topica00000000000000000000000000", "double": "topicb00000000000000000000000000",
           "other": "topicc00000000000000000000000000"}
 
@@ -16,6 +18,8 @@ class Account:
     can_withdraw = True
     proves_absence = True       # a lookup or an answer shows whether the provider knows an address
     carries = True              # the product can send a consent
+    can_list = False            # contactsync_pull() lists who is at the provider
+    looks_first = False         # the first request of a contact that is not known is a lookup, which claims nothing
     on_delete_choices = ("ignore", "unsubscribe", "delete")
 
     def __init__(self, name, number, rng, features):
@@ -30,6 +34,7 @@ class Account:
         self.watched = {}               # the arguments of contactsync_watch() by table
         self.imported = set()           # tables that were imported or reconciled since then
         self.quiet_mark = 0
+        self.grant = {}                 # what a key is allowed to
         self.choose()
 
     def choose(self):
@@ -41,6 +46,14 @@ class Account:
 
     def secret(self):
         return {"api_key": self.key}
+
+    def config(self):
+        """Return the settings of the account in the sandbox that are not the default."""
+        return {}
+
+    def key_config(self, old=None):
+        """Return the settings that accept the key, and no longer another one."""
+        return {"keys": {**({old: {**self.grant, "revoked": True}} if old else {}), self.key: self.grant}}
 
     def backup(self):
         """Return what a restored backup brings back."""
@@ -133,6 +146,7 @@ class Account:
 
 class MailingCore(Account):
     path = "/mailingcore"
+    can_list = True
 
     def choose(self):
         self.external = self.rng.random() < 0.5
@@ -325,4 +339,102 @@ class Caramel(Account):
         return "consent_kept" in reason
 
 
-CLASSES = {"mailingcore": MailingCore, "campaignlark": CampaignLark, "owlat": Owlat, "spotzee": Spotzee, "caramel": Caramel}
+class Brevo(Account):
+    path = "/brevo/v3"
+    can_list = True
+    looks_first = True
+
+    def choose(self):
+        self.options["list_id"] = "2"
+
+    def fields(self):
+        return {"first_name": "name", **({"attributes": {"PLAN": "uid"}} if self.attribute else {})}
+
+    def name_of(self, contact):
+        return contact["attributes"].get("FIRSTNAME")
+
+
+class Mailchimp(Account):
+    path = "/mailchimp/3.0"
+
+    def choose(self):
+        self.options.update({"data_center": "us1", "list_id": "list1", "new_contacts": self.rng.choice(["transactional", "unsubscribed"])})
+
+    def fields(self):
+        return {"first_name": "name", **({"attributes": {"PLAN": "uid"}} if self.attribute else {})}
+
+    def name_of(self, contact):
+        return contact["merge_fields"].get("FNAME")
+
+    def told_by(self, entry):
+        return [key.lower() for key in entry["keys"]] if entry["method"] == "PUT" else ()
+
+    def may_fail(self, reason, row, standing):
+        # "A person who left by Mailchimp's own form cannot be subscribed by the API."
+        return "Mailchimp's own form" in reason
+
+    def carries_to(self, address, contacts):
+        return not any(contact["left"] for contact in contacts if self.address_of(contact) == address)
+
+
+class Loops(Account):
+    path = "/loops/v1"
+    looks_first = True
+
+    def told_by(self, entry):
+        return [value.lower() for name, value in parse_qsl(urlsplit(entry["path"]).query) if name == "email"] if entry["method"] == "GET" else ()
+
+    def fields(self):
+        return {"first_name": "name", **({"attributes": {"plan": "uid"}} if self.attribute else {})}
+
+    def name_of(self, contact):
+        return contact["firstName"]
+
+
+class Webhook(Account):
+    """A service of one's own, which finds contacts by an external id, or by the address."""
+
+    def choose(self):
+        self.external = self.rng.random() < 0.5
+        self.options["batch_size"] = self.rng.choice(["1", "3", "100"])
+
+    @property
+    def path(self):
+        return f"/webhook/{self.name}"
+
+    def secret(self):
+        return {"signing_secret": self.key}
+
+    def key_config(self, old=None):
+        return {"secret": self.key}
+
+    def config(self):
+        return {"tolerance": None}
+
+    def fields(self):
+        fields = {"first_name": "name", **({"attributes": {"plan": "uid"}} if self.attribute else {})}
+        if self.external:
+            fields["external_id"] = "ext"
+        return fields
+
+    def identity(self, row):
+        return row.ext if self.external else row.address
+
+    def is_of(self, contact, row):
+        return contact["external_id"] == row.ext if self.external else super().is_of(contact, row)
+
+    def identity_of(self, contact):
+        return contact["external_id"] if self.external else None
+
+    def removed_identities(self, event, address):
+        return {event.get("external_id")} - {None} if self.external else set()
+
+    def is_mailed(self, contact):
+        return bool(contact["opt_in"])
+
+    def name_of(self, contact):
+        return contact.get("first_name")
+
+
+CLASSES = {"mailingcore": MailingCore, "campaignlark": CampaignLark, "owlat": Owlat, "spotzee": Spotzee, "caramel": Caramel,
+           "brevo": Brevo, "mailchimp": Mailchimp, "loops": Loops, "webhook": Webhook}

@@ -341,7 +341,7 @@ class History(World):
 
     def upsert_beside(self):
         account = self.some_account()
-        if account.provider == "spotzee" or account.provider == "mailingcore" and account.external:
+        if account.provider == "spotzee" or account.provider in ("mailingcore", "webhook") and account.external:
             return
         address = self.rng.choice([self.address(person) for person in self.people])
         opt, name, marks = self.rng.choice([True, None, False]), f"N{self.fresh()}", self.marks()
@@ -391,8 +391,7 @@ class History(World):
         account = self.some_account()
         old = account.key
         account.generation += 1
-        self.call("POST", f"{account.provider}/config", {
-            "account": account.name, "keys": {old: {**account.grant, "revoked": True}, account.key: account.grant}})
+        self.call("POST", f"{account.provider}/config", {"account": account.name, **account.key_config(old)})
         self.note("the key is rotated", None, account.provider)
         time.sleep(self.rng.random() * 0.1)
         (name, value), = account.secret().items()
@@ -420,10 +419,10 @@ class History(World):
                     self.act(account, address, "opt_out")
 
     def pull(self):
-        account = self.accounts.get("mailingcore")
-        if account and self.attempt(account, f"SELECT contactsync_pull('{account.server}')") is not None:
-            self.ledgers["mailingcore"].pulled()
-            self.note("pull", None, "mailingcore")
+        for account in self.accounts.values():
+            if account.can_list and self.attempt(account, f"SELECT contactsync_pull('{account.server}')") is not None:
+                self.ledgers[account.provider].pulled()
+                self.note("pull", None, account.provider)
 
     # Faults
 

@@ -229,6 +229,11 @@ class Ledger:
         rows = [row for row in self.standing(self.rows) if row.address == old.address]
         said = {self.says(row) for row in rows}
         memory.rest_said_no |= False in said and True not in said
+        if self.account.looks_first:
+            # "A word that is given within moments of other changes of the same person can be missed": its call was a lookup as
+            # yet, and of whoever was removed thereafter it is not known what the provider knew
+            for word in memory.words:
+                word.required = word.required and not (word.recent and word.uid == old.uid)
         if self.says(old) is not False:
             return
         memory.no_left = True
@@ -486,7 +491,7 @@ class Ledger:
             self.ours.add(event["new"])
             if not any(row.address == address for row in self.standing(self.rows, seen_only=False)):
                 self.unmade.discard(address)
-        if kind == "withdrawn":
+        if kind == "withdrawn" and "new" not in event:      # to create a contact without consent withdraws nothing
             memory.withdrawn_at = event["journal"]
         # "a consent is claimed once per word of the person, whatever rows, keys, ... come and go in between": who was claimed at
         # an address that the contact has left is not expected there again without a word

@@ -7,7 +7,7 @@ import time
 
 import psycopg2
 
-from consent_accounts import CLASSES, PROVIDERS, TOPICS
+from consent_accounts import CLASSES, TOPICS
 from consent_oracle import Ledger, Row, shorten
 
 QUIET_SECONDS = 60
@@ -35,8 +35,7 @@ class World:
         self.backup = None          # a dump, and what accounts and ledgers were like then
         self.broken = []
         self.kin = collections.defaultdict(set)     # all external ids that an address has had
-        names = [place.options.provider] if place.options.provider else PROVIDERS
-        self.accounts = {name: CLASSES[name](name, seed, random.Random(f"{seed}/{name}"), place.features) for name in names}
+        self.accounts = {name: CLASSES[name](name, seed, random.Random(f"{seed}/{name}"), place.features) for name in place.options.providers}
         self.every_account = dict(self.accounts)    # including those that got stuck, which the history no longer touches
         self.ledgers = {name: Ledger(account) for name, account in self.accounts.items()}
         self.kind = self.rng.choice(["plain", "plain", "part", "text"])
@@ -87,14 +86,11 @@ class World:
 
     def open_account(self, account):
         config = self.call("GET", f"{account.provider}/config")
-        grant = next(iter(config["keys"].values()))
-        settings = {"account": account.name, "keys": {account.key: grant}, "limits": {name: None for name in config["limits"]}}
+        account.grant = next(iter(config["keys"].values()), {})
+        settings = {"account": account.name, **account.key_config(), **account.config(), "limits": {name: None for name in config["limits"]}}
         if account.provider == "owlat":
             settings["topics"] = {TOPICS["single"]: {"double_opt_in": False}, TOPICS["double"]: {},
                                   TOPICS["other"]: {"double_opt_in": False}}
-        if hasattr(account, "config"):
-            settings.update(account.config())
-        account.grant = grant
         self.call("POST", f"{account.provider}/config", settings)
 
     def make_server(self, account):
@@ -181,7 +177,7 @@ class World:
         else:
             self.look(False)
             told = {}
-            for server, source, kind, reason, backlog, in_flight in state or [(PROVIDERS[0], "", "no answer", "", 0, 0)]:
+            for server, source, kind, reason, backlog, in_flight in state or [(next(iter(self.accounts)), "", "no answer", "", 0, 0)]:
                 told.setdefault(server, f"{source}: {kind}, {reason} ({backlog} in the backlog, {in_flight} in flight)")
             for account in list(self.accounts.values()):
                 if account.server in told:

@@ -85,7 +85,7 @@ def verdicts(options, mutant):
     seeds = range(1, options.find + 1) if options.find else mutant.seeds.split()
     run = subprocess.run(
         [sys.executable, os.path.join(HERE, "consent.py"), "--bindir", options.bindir, "--work", options.work, "--these",
-         ",".join(map(str, seeds)), "--provider", mutant.provider, "--acts", mutant.acts, "--steps", str(STEPS), "--show", "1000"],
+         ",".join(map(str, seeds)), "--providers", mutant.provider, "--acts", mutant.acts, "--steps", str(STEPS), "--show", "1000"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if len(re.findall(r"^seed \d+: ", run.stdout, re.M)) < len(seeds):
         sys.exit(f"{mutant.name}: the histories did not end:\n{run.stdout}")

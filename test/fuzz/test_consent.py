@@ -768,6 +768,60 @@ class Owlat(OracleTest):
         self.assert_found()
 
 
+class Loops(OracleTest):
+    """The first request of a contact that is not known is a lookup."""
+
+    provider = "loops"
+
+    def create_unsubscribed(self):
+        self.requested("withdrawn")
+        self.contacts[JANE].update(firstName="N")
+
+    def test_a_word_must_arrive(self):
+        self.commit(self.row(1))
+        self.create_unsubscribed()
+        self.quiet()
+        self.assert_found("stale")
+
+    def test_a_word_whose_row_went_at_once_need_not_arrive(self):
+        self.commit(self.row(1))
+        self.commit(gone=[1])
+        self.commit(self.row(2))
+        self.create_unsubscribed()
+        self.quiet()
+        self.assert_found()
+
+    def test_a_word_whose_row_was_at_rest_must_arrive(self):
+        self.commit(self.row(1, opt=False))
+        self.create_unsubscribed()
+        self.quiet()
+        self.commit(self.row(1))
+        self.quiet()
+        self.assert_found("stale")
+
+
+class Mailchimp(OracleTest):
+    """Who left by a form cannot be subscribed by a request."""
+
+    provider = "mailchimp"
+
+    def say_no_and_yes(self, left):
+        self.commit(self.row(1, opt=False))
+        self.requested("withdrawn")
+        self.contacts[JANE].update(merge_fields={"FNAME": "N"}, left=left)
+        self.quiet()
+        self.commit(self.row(1))
+        self.quiet()
+
+    def test_a_word_must_arrive(self):
+        self.say_no_and_yes(False)
+        self.assert_found("stale")
+
+    def test_a_word_of_who_left_need_not_arrive(self):
+        self.say_no_and_yes(True)
+        self.assert_found()
+
+
 class MutantTest(unittest.TestCase):
     """The pieces of source that mutants.py replaces."""
 

@@ -44,7 +44,7 @@ class Brevo(Provider):
         request.account, request.grant = self.accounts.by_key(request.headers.get("api-key", ""))
 
     def admit(self, request, found):
-        if request.account is None:
+        if request.account is None or request.grant.get("revoked"):
             raise Refusal(401, "Key not found", code="unauthorized")
         verdict = self.throttle(request, [(("contacts",), request.config["limits"]["contacts"])])
         if verdict is not None:

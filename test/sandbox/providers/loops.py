@@ -34,7 +34,7 @@ class Loops(Provider):
         }
 
     def admit(self, request, found):
-        if request.account is None:
+        if request.account is None or request.grant.get("revoked"):
             raise Refusal(401, "Invalid API key")
         verdict = self.throttle(request, [(("team",), request.config["limits"]["team"])])
         if verdict is not None:

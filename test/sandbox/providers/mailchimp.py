@@ -49,7 +49,7 @@ class Mailchimp(Provider):
         request.account, request.grant = self.accounts.by_key(token)
 
     def admit(self, request, found):
-        if request.account is None:
+        if request.account is None or request.grant.get("revoked"):
             raise Refusal(401, "Your API key may be invalid, or you've attempted to access the wrong datacenter.", code="API Key Invalid")
         verdict = self.throttle(request, [(("calls",), request.config["limits"]["calls"])])
         if verdict is not None and not verdict.allowed:
@@ -102,8 +102,7 @@ class Mailchimp(Provider):
         if known:
             self.touch(account, member, **changes)
         else:
-            member = self.insert(account, {**self.blank_contact(account), "email_address": body["email_address"],
-                                           "id": request.parameters["hash"], **changes})
+            member = self.insert(account, {**self.blank_contact(account), "email_address": body["email_address"], **changes})
         said = body.get("status") if known else status
         kind = {None: "changed", "subscribed": "claimed", "pending": "asked"}.get(said, "withdrawn")
         self.felt(account, member["email_address"], kind, request, **({} if known else {"new": member["id"]}))
@@ -127,8 +126,12 @@ class Mailchimp(Provider):
     def present(self, member):
         return {**{name: value for name, value in member.items() if name != "left"}, "unique_email_id": "u", "list_id": "list1"}
 
+    def insert(self, account, contact):
+        """A member is found by the MD5 of the address, also one who came by a form."""
+        return super().insert(account, {**contact, "id": hashlib.md5(contact["email_address"].lower().encode()).hexdigest()})
+
     def blank_contact(self, account):
-        return {"id": f"{next(self.serial):032x}", "email_address": None, "status": "subscribed", "merge_fields": {}, "language": "",
+        return {"id": None, "email_address": None, "status": "subscribed", "merge_fields": {}, "language": "",
                 "left": False, "last_changed": self.clock.iso()}
 
     # People

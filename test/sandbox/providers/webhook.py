@@ -26,7 +26,7 @@ class Webhook(Provider):
     unique_fields = ("id", "external_id")
     shared_fields = ("email",)
     updated_field = "updated_at"
-    acts = ("opt_out", "opt_in")
+    acts = ("opt_out", "opt_in", "complain")
 
     def defaults(self):
         return {
@@ -131,16 +131,18 @@ class Webhook(Provider):
             item = {"opt_in": False}
             if contact is None:
                 return
-        before = contact is not None
+        known, before = contact is not None, contact and contact["email"]
         if_new = item.pop("opt_in_if_new", None)
-        if not before and if_new:
+        if not known and if_new and not self.contacts_of(account, item.get("email")):
             item["opt_in"] = True
         if contact is None:
             contact = self.insert(account, {**self.blank_contact(account), **item})
         else:
             self.touch(account, contact, **item)
-        kind = {True: "claimed", False: "withdrawn"}.get(item.get("opt_in"), "changed" if before else "created")
-        self.felt(account, contact["email"], kind, request, **({} if before else {"new": contact["id"]}))
+        kind = {True: "claimed", False: "withdrawn"}.get(item.get("opt_in"), "changed" if known else "created")
+        self.felt(account, contact["email"], kind, request, external_id=contact["external_id"], **({} if known else {"new": contact["id"]}))
+        if before not in (None, contact["email"]):
+            self.felt(account, before, "changed", request, external_id=contact["external_id"])
 
     def find_one(self, account, item):
         if item.get("external_id"):
@@ -163,6 +165,8 @@ class Webhook(Provider):
     def opt_out(self, account, address):
         for contact in self.contacts_of(account, address):
             self.touch(account, contact, opt_in=False)
+
+    complain = opt_out
 
     def opt_in(self, account, address):
         for contact in self.signed_up(account, address):
