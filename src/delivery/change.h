@@ -171,9 +171,9 @@ typedef struct CsChange
 								 * 0; kept until the change is finished */
 	uint64		no_contact;		/* ... of the contact with this hash */
 	bool		is_word;		/* its row said no or null, and claims consent */
-	TimestampTz others_changed_at;	/* when the row changed that was sent
-									 * last, or 0 */
-	bool		is_one_of_several;	/* others stand for its contact, or did */
+	TimestampTz known_changed_at;	/* when the row changed that was sent
+									 * last, if it is this one or goes on
+									 * speaking; or 0 */
 	bool		is_late;		/* something newer was sent already: only what
 								 * the row says of consent is to be sent */
 	bool		has_others_digest;	/* ... and this is the digest of what was

@@ -177,15 +177,13 @@ cs_change_mark_sent(CsChange *change)
 								   says_no_anew(change));
 }
 
+/* What is only sent again does not tell when its row changed. */
 TimestampTz
 cs_change_changed_at(const CsChange *change)
 {
-	CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
-	bool		others_wait = lock && (!dlist_is_empty(&lock->waiters) || !dlist_is_empty(&lock->behind));
-
-	if (change->is_late)
-		return change->others_changed_at;
-	return (change->origins & CS_ORIGIN_LIVE) != 0 && (change->is_one_of_several || others_wait) ? change->sent_queued_at : 0;
+	if (change->is_late || (change->origins & CS_ORIGIN_LIVE) == 0)
+		return change->known_changed_at;
+	return Max(change->known_changed_at, change->sent_queued_at);
 }
 
 static void

@@ -22,7 +22,7 @@ extern bool cs_change_word_was_sent(const CsChange *change);
 extern bool cs_change_no_was_sent(const CsChange *change);
 extern void cs_change_mark_sent(CsChange *change);
 
-/* When the row changed that is sent, if others may stand for its contact, or 0. */
+/* When the row changed that speaks for the contact once the change has its outcome, or 0. */
 extern TimestampTz cs_change_changed_at(const CsChange *change);
 
 extern void cs_change_fall_behind(CsChange *change, int endpoint, const char *upsert_key);

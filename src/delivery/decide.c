@@ -337,7 +337,7 @@ leave_values(const CsItem *item)
 	change->others_watch = known->watch;
 	change->others_key = known->key;
 	change->spoke_at = known->spoke_at;
-	change->others_changed_at = known->changed_at;
+	change->known_changed_at = known->changed_at;
 	change->has_others_digest = known->has_digest;
 	change->others_digest = known->digest;
 }
@@ -472,7 +472,8 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, do
 	change->previous_maybe_sent = change->unconfirmed;
 	change->has_row = item->row.found;
 	change->was_known = item->known.synced_at != 0;
-	change->yes_left = change->is_one_of_several = false;
+	change->yes_left = false;
+	change->known_changed_at = 0;
 	if (change->lane->watch && strlen(change->key) > CS_KEY_MAX_BYTES)
 	{
 		fail(settlement, item, CS_REASON_INVALID_FIELD,

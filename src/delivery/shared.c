@@ -101,9 +101,10 @@ cs_shared_note_speaker(const CsItem *item)
 {
 	CsChange   *change = item->change;
 	CsAccount  *account = change->lane->account;
+	bool		another = another_spoke(item);
 
-	change->is_one_of_several = another_spoke(item) || cs_shared_sent_last(item)->changed_at != 0 || account->nwaiting > 0;
-	if ((change->origins & CS_ORIGIN_LIVE) != 0 && change->is_one_of_several)
+	change->known_changed_at = another ? 0 : cs_shared_sent_last(item)->changed_at;
+	if ((change->origins & CS_ORIGIN_LIVE) != 0 && (another || account->nwaiting > 0))
 		cs_spoken_note(&account->spoken, account->context, item->upsert_key, change->last_queued_at);
 }
 
@@ -111,9 +112,10 @@ void
 cs_shared_renew_speaker(const CsItem *item)
 {
 	const CsChange *change = item->change;
+	CsAccount  *account = change->lane->account;
 
 	if ((change->origins & CS_ORIGIN_LIVE) != 0 && !another_spoke(item))
-		cs_spoken_renew(change->lane->account->spoken, item->upsert_key, change->last_queued_at);
+		cs_spoken_renew(&account->spoken, account->context, item->upsert_key, change->last_queued_at);
 }
 
 bool
@@ -121,7 +123,11 @@ cs_shared_is_older(const CsItem *item)
 {
 	const CsChange *change = item->change;
 
-	return (change->origins & CS_ORIGIN_LIVE) != 0 && change->lane->watch && another_speaks(item) &&
+	/* one that is to speak, because another has left, is as old as that */
+	if ((change->origins & (CS_ORIGIN_LIVE | CS_ORIGIN_SPEAKER)) == 0 ||
+		((change->origins & CS_ORIGIN_LIVE) == 0 && cs_known_has_left(item)))
+		return false;
+	return change->lane->watch && another_speaks(item) &&
 		(cs_shared_sent_last(item)->changed_at > change->last_queued_at ||
 		 cs_spoken_is_newer(change->lane->account->spoken, item->upsert_key, change->last_queued_at));
 }

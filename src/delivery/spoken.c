@@ -61,12 +61,12 @@ find(HTAB *spoken, const char *upsert_key)
 }
 
 void
-cs_spoken_renew(HTAB *spoken, const char *upsert_key, TimestampTz queued_at)
+cs_spoken_renew(HTAB **spoken, MemoryContext context, const char *upsert_key, TimestampTz queued_at)
 {
-	CsSpoken   *entry = find(spoken, upsert_key);
+	const CsSpoken *entry = find(*spoken, upsert_key);
 
-	if (entry)
-		entry->queued_at = Max(entry->queued_at, queued_at);
+	if (entry == NULL || entry->queued_at < queued_at)
+		cs_spoken_note(spoken, context, upsert_key, queued_at);
 }
 
 bool

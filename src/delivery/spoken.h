@@ -17,8 +17,9 @@
 extern void cs_spoken_note(HTAB **spoken, MemoryContext context, const char *upsert_key,
 						   TimestampTz queued_at);
 
-/* That row was queued again since, and is as it was sent. */
-extern void cs_spoken_renew(HTAB *spoken, const char *upsert_key, TimestampTz queued_at);
+/* The row that was sent last was queued again since, and is as it was sent. */
+extern void cs_spoken_renew(HTAB **spoken, MemoryContext context, const char *upsert_key,
+							TimestampTz queued_at);
 
 /* Was a change that was queued then older than what was sent last? */
 extern bool cs_spoken_is_newer(HTAB *spoken, const char *upsert_key, TimestampTz queued_at);

@@ -136,5 +136,28 @@ deliver();
 is(said('d@example.com', $since) =~ s/^Bad, //r, 'Fay2, Fay3', 'a row that failed does not speak again after a crash');
 is(at_provider('d@example.com'), 'Fay3 SUBSCRIBED', 'the other row has the last word there, too');
 
+# Of two rows that say the same, the one that speaks changes, so does the other one, and then the first one once more. That is read
+# first, with its last values, and has its outcome when the worker is killed; the other one has none, and many are between them.
+sql(q{ALTER SERVER campaignlark OPTIONS (ADD concurrency '1')});
+foreach my $together (0, 1)
+{
+	my ($email, $id) = ("twins$together\@example.com", 10 + 1000 * $together);
+	my ($first, $last) = ($id + 1, $id + 501);
+
+	change(qq{INSERT INTO customers SELECT g, CASE WHEN g IN ($first, $last) THEN '$email' ELSE format('filler%s\@example.com', g) END, 'Hal' FROM generate_series($first, $last) g}, $email, $first);
+	deliver();
+	$since = last_seq();
+	my $begin = sql(q{SELECT clock_timestamp()});
+	hold(sprintf 'filler%d@example.com', $first + 1);
+	sql($_) foreach q{SELECT contactsync_pause('campaignlark')},
+	  $together ? qq{UPDATE customers SET name = 'Both' WHERE id BETWEEN $first AND $last} :
+	  map({ "UPDATE customers SET name = $_" } qq{'Hal2' WHERE id = $first}, qq{'Bulk' WHERE id BETWEEN $first + 1 AND $last - 1}, qq{'Gus2' WHERE id = $last}),
+	  qq{UPDATE customers SET name = 'Hal3' WHERE id = $first}, q{SELECT contactsync_resume('campaignlark')};
+	$node->poll_query_until('postgres', qq{SELECT synced_at > '$begin' FROM contactsync.contact WHERE upsert_key = '$email'}) or die 'timed out waiting for the outcome';
+	crash();
+	deliver();
+	is(at_provider($email), 'Hal3 SUBSCRIBED', 'the row that changed last speaks, although the other one is queued still' . ($together ? ', with what both said before' : ''));
+}
+
 $node->stop;
 done_testing();
