@@ -118,7 +118,6 @@ class Ledger:
         self.account = account
         self.partitioned = False
         self.rested = {}            # what rows said at the last quiet point, by uid
-        self.rested_as = {}         # ... and the rows as they were then
         self.said_yes = set()       # uids of rows that said true since then
         self.said_no = set()        # uids of rows that said false since then
         self.step = 0
@@ -128,6 +127,7 @@ class Ledger:
         self.seen = set()           # uids of rows that changed under the watch or were imported
         self.spoke = {}             # the step of the last change of mapped values, by uid
         self.echo = {}              # the step of the last change of the key only, by uid
+        self.became = {}            # what rows have been since the last quiet point, and the steps at which they became that, by uid
         self.loose = set()          # addresses whose last changed row is no longer watched
         self.ours = set()           # ids of contacts that a request created
         self.stood = set()          # identities that rows have stood for
@@ -290,6 +290,7 @@ class Ledger:
         self.seen.add(new.uid)
         if live or new.uid not in self.spoke:
             self.spoke[new.uid] = step
+            self.became.setdefault(new.uid, []).append((step, self._values(new)))
         else:                       # "an import is no word": what the row says is older, but nothing is stored of it any more
             self.echo[new.uid] = step
         self.loose -= {new.address, self.account.identity(new)}
@@ -572,7 +573,7 @@ class Ledger:
         self.said_yes, self.said_no = set(), set()
         self.rested = {row.uid: self.says(row) for row in self.standing(rows)}
         self._quiet_values(standing, contacts, failed)
-        self.rested_as = {row.uid: row for row in self.standing(rows)}
+        self.became = {row.uid: [(self.spoke.get(row.uid, 0), self._values(row))] for row in self.standing(rows)}
         self.lasting, self.lasting_now = self.lasting_now, set()
 
     def _failed(self, standing, failures):
@@ -647,11 +648,9 @@ class Ledger:
                 there[group] = found
         for group, rows in groups.items():
             last = max(self.spoke[row.uid] for row in rows)
-            speakers = self._last(rows, last)
-            if all(self._has_returned(row) for row in speakers):
-                others = [row for row in rows if not self._has_returned(row)]
-                speakers += self._last(others, max((self.spoke[row.uid] for row in others), default=last))
-            address = speakers[0].address
+            surely = max(map(self._changed_surely, rows))
+            speakers = [row for row in rows if max(self.spoke[row.uid], self.echo.get(row.uid, 0)) >= surely]
+            address = max(speakers, key=lambda row: self.spoke[row.uid]).address
             upserted = self.upserted.get(address)
             if any(row.address in failed or row.uid in self.remapped or {row.address, self.account.identity(row)} & self.loose
                    for row in rows) or upserted and upserted[2] >= last:
@@ -667,14 +666,13 @@ class Ledger:
             elif not expected & set(has):
                 self.lasting_verdict("stale", address, f"the provider has {has}, not {sorted(expected)}")
 
-    def _last(self, rows, last):
-        return [row for row in rows if self.spoke[row.uid] == last or self.echo.get(row.uid, 0) >= last]
+    def _changed_surely(self, row):
+        """Return the last step at which a row is sure to have changed: "changes that are read together count as their end state", so
+        that one that is again what it was before, since the last quiet point or at that, need not have been read in between."""
+        return next((step for step, was in self.became.get(row.uid, ()) if was == self._values(row)), self.spoke[row.uid])
 
-    def _has_returned(self, row):
-        """Whether a row is as it was at the last quiet point: "changes that are read together count as their end state", so that it
-        need not have changed."""
-        before = self.rested_as.get(row.uid)
-        return before is not None and (before.address, self.account.reads(before)) == (row.address, self.account.reads(row))
+    def _values(self, row):
+        return row.address, self.account.reads(row)
 
     def _counts(self, row):
         """Whether the provider must have a contact for this row. Where creating claims, it may be withheld."""

@@ -204,6 +204,32 @@ class Words(OracleTest):
         self.quiet()
         self.assert_found("stale")
 
+    def two_rows(self, *changes):
+        """Two rows of a contact rest, then change; the contact has the name of the second one in the end."""
+        self.commit(self.row(1, opt=None, name="A"), self.row(2, opt=None, name="B"))
+        self.requested("created", name="B")
+        self.quiet()
+        for uid, name in changes:
+            self.commit(self.row(uid, opt=None, name=name))
+        self.requested("changed", name=[name for uid, name in changes if uid == 2][-1])
+        self.quiet()
+
+    def test_the_row_that_changed_last_speaks(self):
+        self.two_rows((2, "B2"), (1, "A2"))
+        self.assert_found("stale")
+
+    def test_a_row_that_is_as_it_was_need_not_have_changed(self):
+        self.two_rows((2, "B2"), (1, "A2"), (1, "A"))
+        self.assert_found()
+
+    def test_nor_need_one_that_became_so_before(self):
+        self.two_rows((1, "A2"), (2, "B2"), (1, "A3"), (1, "A2"))
+        self.assert_found()
+
+    def test_but_one_that_became_so_later_has(self):
+        self.two_rows((2, "B2"), (1, "A2"), (1, "A3"), (1, "A2"))
+        self.assert_found("stale")
+
     def test_a_withdrawal_undoes_no_older_word_that_need_not_have_arrived(self):
         self.requested("changed", by="other")
         self.commit(self.row(1))
