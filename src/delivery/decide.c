@@ -317,6 +317,10 @@ is_outdated(const CsItem *item)
 
 	if (!cs_change_is_outdated(change) && !cs_change_is_overtaken(change) && !cs_shared_is_older(item))
 		return false;
+	/* whose row has gone, so that this one is to speak; but a no stands */
+	if ((change->origins & CS_ORIGIN_SPEAKER) != 0 && cs_shared_is_unspoken(item) &&
+		!(contact->claim == CS_CLAIM && cs_change_no_was_sent(change)))
+		return false;
 	change->is_late = (is_there && is_late_no(item)) || (another && is_late_word(item));
 	return !change->is_late &&
 		(cs_change_is_outdated(change) || contact->claim != CS_CLAIM || (another && contact->known) ||

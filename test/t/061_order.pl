@@ -458,6 +458,21 @@ $last = last_seq('campaignlark');
 in_turn(q{UPDATE turns SET name = 'Ann2' WHERE id = 601}, q{DELETE FROM turns WHERE id = 601}, q{INSERT INTO turns VALUES (602, 'n@example.com', 'Bea')});
 is(claims('n', $last), 1, 'a row takes the place of one that said no and has gone');
 
+# a row that could not be read is to speak, because the one has gone that changed after it and was sent meanwhile
+in_turn(q{INSERT INTO turns VALUES (711, 'aa@example.com', 'Ann')}, q{INSERT INTO turns VALUES (712, 'aa@example.com', 'Bea')});
+$session = $node->background_psql('postgres', on_error_stop => 1);
+$session->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{UPDATE turns SET name = 'Waits' WHERE id = 711});
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}) or die 'timed out waiting for the reading';
+$node->safe_psql('postgres', q{UPDATE turns SET name = 'Bea2' WHERE id = 712});
+$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.changes WHERE server = 'turns' AND key = '712')}) or die 'timed out waiting for the other one';
+is(name_at('aa'), 'Bea2', 'a row that changed later is sent while another one cannot be read');
+$node->safe_psql('postgres', q{DELETE FROM turns WHERE id = 712});
+$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.source_row WHERE key = '712')}) or die 'timed out waiting for the row to be gone';
+$session->quit;
+$node->safe_psql('postgres', q{CALL contactsync_wait('turns')});
+is(name_at('aa'), 'Waits', '... which speaks when the former has gone');
+
 # ... and nobody else has come to say no, whose row was read before that, and waits for its call
 in_turn(q{INSERT INTO turns VALUES (691, 'v@example.com', 'Ann', false)}, q{INSERT INTO turns VALUES (692, 'u@example.com', 'Bea')});
 in_turn(q{DELETE FROM turns WHERE id = 691});
