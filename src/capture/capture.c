@@ -187,6 +187,7 @@ find_trigger(Relation rel, const Trigger *trigger, bool related)
 	if (!found)
 	{
 		entry->valid = false;
+		entry->relid = InvalidOid;
 		entry->context = NULL;
 	}
 	if (!entry->valid)

@@ -365,7 +365,12 @@ class Judge:
         items += [(at, "=== quiet") for at in self.quiets]
         for at, text in sorted(items):
             print(f"    {at - self.place.began:8.3f}  {text}")
-        print("    rows: " + "; ".join(brief(row) for row in cell.rows.values() if row.address == address or row.ext in exts), flush=True)
+        print("    rows: " + "; ".join(brief(row) for row in cell.rows.values() if row.address == address or row.ext in exts))
+        for table in ("contact", "source_row"):
+            for (stored,) in cell.tenant.sql(f"""
+                    SELECT json_strip_nulls(row_to_json(t))::text FROM contactsync.{table} t JOIN contactsync.endpoint e ON e.id = t.endpoint
+                    WHERE e.server = %s AND t.upsert_key = ANY (%s)""", (account.server, [address, *exts]), user="admin"):
+                print(f"    stored in {table}: {stored}", flush=True)
 
     def harmed(self):
         return sum(self.counts[kind] for kind in FAILING if kind not in ("stale", "stuck"))

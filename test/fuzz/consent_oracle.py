@@ -94,6 +94,7 @@ class Memory:
         self.told = None            # the request whose answer showed the opt-out first; 0: a pull did
         self.gap = True             # there was no row at some moment since the last quiet point
         self.row_said_no = False    # a row said false at some moment since the last quiet point
+        self.refused = False        # ... and until the one that is being judged
         self.abandoned = False      # the watch ended or the row got another address, so on_delete does not apply
         self.withdrawn_at = None    # the newest withdrawing request since the last quiet point
         self.undecided = False      # the rules do not say whether there was a word, and none was carried since
@@ -566,7 +567,7 @@ class Ledger:
                 memory.settled = memory.said
             anybody = [row for row in self.standing(rows, seen_only=False) if row.address == address]
             memory.gap = not anybody and not self._is_upserted(address)
-            memory.row_said_no = any(self.says(row) is False for row in anybody)
+            memory.refused, memory.row_said_no = memory.row_said_no, any(self.says(row) is False for row in anybody)
             memory.said_yes = False
         self.lacking = self.stood - {self.account.identity(row) for row in self.standing(rows, seen_only=False)}
         self.refusing = self._refusing(rows)
@@ -686,7 +687,8 @@ class Ledger:
         """Whether a contact that is found by an ID may keep another address: nobody consented to that of the row."""
         memory = self.memories[row.address]
         return self.account.withholds and self.account.identity(row) != row.address and (
-            self.says(row) is not True or memory.removed or memory.undecided or not self._nobody_says_no(row)
+            # "until a row gives consent for the new one, also if only one of its rows says no there"
+            self.says(row) is not True or memory.removed or memory.undecided or memory.refused or not self._nobody_says_no(row)
             # contactsync_forget() "leaves the hash with the state closed, ... so that a row that still exists ... subscribes nobody"
             or memory.timeless)
 

@@ -723,6 +723,16 @@ class Spotzee(OracleTest):
         self.quiet()
         self.assert_found()
 
+    def test_a_contact_keeps_its_address_if_a_row_said_no_of_the_new_one(self):
+        self.create(self.row(1))
+        self.commit(self.row(1, "new@example.org"), self.row(2, "new@example.org", opt=False, ext="E1"))
+        self.commit(gone=[2])
+        self.quiet()
+        self.assert_found()
+        self.commit(self.row(1, "newer@example.org"))
+        self.quiet()
+        self.assert_found("stale")
+
     def test_a_contact_is_not_removed_whose_row_was_forgotten_and_never_read_again(self):
         self.create(self.row(1))
         self.create(self.row(2, "new@example.org"))
