@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -25,6 +26,7 @@
 #include "api/argument.h"
 #include "api/import.h"
 #include "api/verify.h"
+#include "base/activity.h"
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "base/sql.h"
@@ -135,6 +137,23 @@ notice_default_mapping(const CsWatch *watch, const char *server)
 	relation_close(source, NoLock);
 }
 
+/* Warn if another database of the cluster, as far as the caller has to do with it, sends to
+ * the account: neither knows what the other one sends. */
+static void
+warn_of_other_database(const CsEndpoint *endpoint)
+{
+	Oid			dboid = cs_activity_other_database(cs_provider_account_hash(endpoint), GetUserId());
+	const char *name = OidIsValid(dboid) ? get_database_name(dboid) : NULL;
+
+	if (name == NULL)
+		return;
+	ereport(WARNING,
+			(errmsg("database \"%s\" sends to the account of server \"%s\", too", name, endpoint->server_name),
+			 errdetail("Contacts with the same external_id, or the same address, overwrite each other, and a deletion in one database deletes those of the other."),
+			 errhint("Map external_id to an expression that differs, such as '%s-' || id, or give each database an account of its own.",
+					 get_database_name(MyDatabaseId))));
+}
+
 /* contactsync_watch(source, server, mapping, filter, key, on_delete, always,
  * what cs_schedule_read() reads, what cs_policy_read() does, and related) */
 Datum
@@ -177,6 +196,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(2))
 		notice_default_mapping(watch, endpoint->server_name);
 	notice_if_all_become_mailable(watch, endpoint);
+	warn_of_other_database(endpoint);
 	notice_if_not_preloaded();
 	PG_RETURN_INT32(watch->id);
 }

@@ -14,6 +14,8 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
 
 #include "base/activity.h"
 #include "base/shmem.h"
@@ -123,22 +125,46 @@ cs_activity_clear(void)
 	LWLockRelease(shared->lock);
 }
 
+/* Copy the rows, palloc'd. */
+static CsActivity *
+copy_rows(int *n)
+{
+	CsActivity *rows;
+
+	*n = 0;
+	if (shared == NULL)
+		return NULL;
+	rows = palloc(sizeof(CsActivity) * MAX_ENDPOINTS);
+	LWLockAcquire(shared->lock, LW_SHARED);
+	*n = shared->n;
+	memcpy(rows, shared->rows, sizeof(CsActivity) * shared->n);
+	LWLockRelease(shared->lock);
+	return rows;
+}
+
 /* Visit what is shown of this database. */
 void
 cs_activity_visit(void (*visit) (const CsActivity *activity, void *arg), void *arg)
 {
-	CsActivity *rows;
 	int			n;
+	CsActivity *rows = copy_rows(&n);
 
-	if (shared == NULL)
-		return;
-	LWLockAcquire(shared->lock, LW_SHARED);
-	n = shared->n;
-	rows = palloc(sizeof(CsActivity) * Max(n, 1));
-	memcpy(rows, shared->rows, sizeof(CsActivity) * n);
-	LWLockRelease(shared->lock);
 	for (int i = 0; i < n; i++)
 		if (rows[i].dboid == MyDatabaseId)
 			visit(&rows[i], arg);
-	pfree(rows);
+	if (rows)
+		pfree(rows);
+}
+
+Oid
+cs_activity_other_database(uint64 account, Oid roleid)
+{
+	int			n;
+	CsActivity *rows = copy_rows(&n);
+
+	for (int i = 0; i < n; i++)
+		if (OidIsValid(rows[i].dboid) && rows[i].dboid != MyDatabaseId && rows[i].account == account &&
+			SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(rows[i].roleid)) && has_privs_of_role(roleid, rows[i].roleid))
+			return rows[i].dboid;
+	return InvalidOid;
 }

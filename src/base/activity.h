@@ -22,6 +22,8 @@ typedef struct CsActivity
 	double		pace;			/* calls a second that are allowed now */
 	double		configured_pace;
 	bool		locked;			/* somebody has locked what is stored of it */
+	Oid			roleid;			/* who sends; roles are those of all databases */
+	uint64		account;		/* a hash of the account; 0: not known */
 } CsActivity;
 
 /* The worker of a database. */
@@ -30,5 +32,11 @@ extern void cs_activity_clear(void);
 
 /* Any backend. */
 extern void cs_activity_visit(void (*visit) (const CsActivity *activity, void *arg), void *arg);
+
+/*
+ * Return another database that sends to an account, or InvalidOid: one in which a role
+ * does that whose privileges this role has.  What others have is not told.
+ */
+extern Oid	cs_activity_other_database(uint64 account, Oid roleid);
 
 #endif							/* CS_BASE_ACTIVITY_H */

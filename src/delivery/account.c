@@ -243,6 +243,7 @@ use_version(CsAccount *account, MemoryContext context, CsEndpoint *endpoint, dou
 	account->version = version;
 	account->endpoint = endpoint;
 	endpoint->limitation = account->limitation;
+	account->published = -1;
 	set_pace(account, now);
 }
 

@@ -169,7 +169,8 @@ cs_account_publish(CsAccount *account)
 	bool		locked = Max(Max(account->locked_until, account->store_at), account->kept_until) > cs_clock_now();
 	CsActivity	activity = {
 		.endpoint = account->id,.in_flight = in_flight,.waiting = account->nwaiting,.pace = account->pace.rate,
-		.configured_pace = account->endpoint ? account->endpoint->pace : 0,.locked = locked
+		.configured_pace = account->endpoint ? account->endpoint->pace : 0,.locked = locked,
+		.roleid = account->roleid,.account = account->endpoint ? cs_provider_account_hash(account->endpoint) : 0
 	};
 
 	if (account->published == in_flight && account->nwaiting_published == account->nwaiting &&

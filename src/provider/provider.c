@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "common/cryptohash.h"
+#include "common/hashfn.h"
 #include "common/sha1.h"
 #include "mb/pg_wchar.h"
 #include "port/pg_bitutils.h"
@@ -91,6 +92,21 @@ cs_provider_account_name(const CsEndpoint *endpoint)
 	const char *option = endpoint->provider->account_option;
 
 	return cs_endpoint_option(endpoint, option ? option : "account");
+}
+
+static uint64
+hash_text(const char *text)
+{
+	return hash_bytes_extended((const unsigned char *) text, (int) strlen(text), 0);
+}
+
+uint64
+cs_provider_account_hash(const CsEndpoint *endpoint)
+{
+	const char *name = cs_provider_account_name(endpoint);
+	uint64		hash = hash_combine64(hash_text(endpoint->provider->name), hash_text(endpoint->base_url));
+
+	return hash_combine64(hash, hash_text(name ? name : endpoint->server_name)) | 1;
 }
 
 /* ---------- authorization ---------- */

@@ -484,6 +484,9 @@ extern bool cs_provider_deletes_opt_outs(const CsEndpoint *endpoint);
  */
 extern const char *cs_provider_account_name(const CsEndpoint *endpoint);
 
+/* Return a hash of provider, URL and that name, which is never 0: equal ones mean one account. */
+extern uint64 cs_provider_account_hash(const CsEndpoint *endpoint);
+
 /* Return the name of the header that carries the secret. */
 extern const char *cs_provider_auth_header(const CsProvider *provider);
 

@@ -130,6 +130,9 @@ class Account:
         """Whether a request gave the contact of this address, which is found by it, another one."""
         return False
 
+    def acted(self, address, act):
+        """Note what a person did at the provider."""
+
     def may_fail(self, reason, row, standing):
         return False
 
@@ -359,6 +362,7 @@ class Mailchimp(Account):
 
     def choose(self):
         self.options.update({"data_center": "us1", "list_id": "list1", "new_contacts": self.rng.choice(["transactional", "unsubscribed"])})
+        self.left = set()           # who left by the form, also if the member was archived since
 
     def fields(self):
         return {"first_name": "name", **({"attributes": {"PLAN": "uid"}} if self.attribute else {})}
@@ -373,8 +377,11 @@ class Mailchimp(Account):
         # "A person who left by Mailchimp's own form cannot be subscribed by the API."
         return "Mailchimp's own form" in reason
 
+    def acted(self, address, act):
+        (self.left.discard if act in ("opt_in", "confirm") else self.left.add)(address)
+
     def carries_to(self, address, contacts):
-        return not any(contact["left"] for contact in contacts if self.address_of(contact) == address)
+        return address not in self.left
 
 
 class Loops(Account):

@@ -448,6 +448,7 @@ class Ledger:
 
     def person(self, step, address, act, mark):
         memory = self.memories[address]
+        self.account.acted(address, act)
         if act in ("opt_out", "complain"):
             memory.no_step, memory.no_mark, memory.told = step, mark, None
         else:

@@ -844,7 +844,9 @@ class Mailchimp(OracleTest):
     def say_no_and_yes(self, left):
         self.commit(self.row(1, opt=False))
         self.requested("withdrawn")
-        self.contacts[JANE].update(merge_fields={"FNAME": "N"}, left=left)
+        self.contacts[JANE].update(merge_fields={"FNAME": "N"})
+        if left:
+            self.leave()
         self.quiet()
         self.commit(self.row(1))
         self.quiet()
@@ -856,6 +858,12 @@ class Mailchimp(OracleTest):
     def test_a_word_of_who_left_need_not_arrive(self):
         self.say_no_and_yes(True)
         self.assert_found()
+
+    def test_unless_they_came_back(self):
+        self.say_no_and_yes(True)
+        self.account.acted(JANE, "opt_in")
+        self.quiet()
+        self.assert_found("stale")
 
 
 class MutantTest(unittest.TestCase):

@@ -6,7 +6,7 @@
     at most 10 calls at a time: 429
 
 A member who unsubscribed by himself can be subscribed again by the API only to "pending", as the page on compliance says:
-"Member In Compliance State".
+"Member In Compliance State". An archived member keeps that.
 """
 
 import base64
@@ -88,7 +88,7 @@ class Mailchimp(Provider):
         if member is None and "status_if_new" not in body:
             raise Refusal(400, "The resource submitted could not be validated.", errors=[{"field": "status_if_new", "message": "This value should not be blank."}])
         status = body.get("status") or (member["status"] if member else body["status_if_new"])
-        if member and member["left"] and status == "subscribed":
+        if status == "subscribed" and (member and member["left"] or email.lower() in request.account.recall("left", set)):
             raise Refusal(400, f"{email} is in a compliance state due to unsubscribe, bounce, or compliance review and cannot be subscribed.",
                           code="Member In Compliance State")
         return Answer(200, self.present(self.store(request, member, body, status)))
@@ -120,6 +120,8 @@ class Mailchimp(Provider):
         member = self.find(request)
         if member is None:
             raise self.missing()
+        if member["left"]:
+            request.account.recall("left", set).add(member["email_address"].lower())
         self.drop_contact(request.account, member, request)
         return Answer(204)
 
@@ -150,6 +152,7 @@ class Mailchimp(Provider):
 
     def opt_in(self, account, address):
         for member in self.signed_up(account, address):
+            account.recall("left", set).discard(address.lower())
             self.touch(account, member, status="subscribed", left=False)
 
     def confirm(self, account, address):
