@@ -40,7 +40,7 @@ CREATE FUNCTION @extschema@.contactsync_watch(
 	filter		text	DEFAULT NULL,
 	key			name[]	DEFAULT NULL,
 	on_delete	text	DEFAULT 'ignore',
-	always		boolean	DEFAULT false,
+	always		"any"	DEFAULT false,
 	capture		text	DEFAULT 'trigger',
 	poll_column	name	DEFAULT NULL,
 	poll_every	interval DEFAULT '5 min',
@@ -54,7 +54,7 @@ CREATE FUNCTION @extschema@.contactsync_watch(
 )
 RETURNS integer LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_watch';
-COMMENT ON FUNCTION @extschema@.contactsync_watch(regclass, name, jsonb, text, name[], text, boolean, text, name, interval, interval, interval, time, text, interval, text, jsonb)
+COMMENT ON FUNCTION @extschema@.contactsync_watch(regclass, name, jsonb, text, name[], text, "any", text, name, interval, interval, interval, time, text, interval, text, jsonb)
 IS 'mirrors a table into a server: from here on every committed change reaches the provider';
 
 CREATE FUNCTION @extschema@.contactsync_suggest(source regclass, server name)
@@ -75,7 +75,7 @@ CREATE FUNCTION @extschema@.contactsync_alter_watch(
 	mapping		jsonb	DEFAULT NULL,
 	filter		text	DEFAULT NULL,
 	on_delete	text	DEFAULT NULL,
-	always		boolean	DEFAULT NULL,
+	always		"any"	DEFAULT NULL,
 	poll_column	name	DEFAULT NULL,
 	poll_every	interval DEFAULT NULL,
 	poll_overlap interval DEFAULT NULL,
@@ -88,7 +88,7 @@ CREATE FUNCTION @extschema@.contactsync_alter_watch(
 )
 RETURNS bigint LANGUAGE c
 AS 'MODULE_PATHNAME', 'contactsync_alter_watch';
-COMMENT ON FUNCTION @extschema@.contactsync_alter_watch(regclass, name, jsonb, text, text, boolean, name, interval, interval, interval, time, text, interval, text, jsonb)
+COMMENT ON FUNCTION @extschema@.contactsync_alter_watch(regclass, name, jsonb, text, text, "any", name, interval, interval, interval, time, text, interval, text, jsonb)
 IS 'changes what is given of a watch in place, a filter of '''', reconcile_every of 0 or related of {} to none, and returns how many contacts differ now from what was sent; null: not counted';
 
 CREATE FUNCTION @extschema@.contactsync_unwatch(source regclass, server name)
@@ -1197,8 +1197,9 @@ GRANT EXECUTE ON FUNCTION contactsync.capture_related() TO PUBLIC;
 CREATE VIEW contactsync.watches WITH (security_barrier) AS
 SELECT e.server, w.source, w.state, w.key, w.on_delete, w.claims,
 	CASE WHEN w.poll_column IS NULL THEN 'trigger' ELSE 'poll' END AS capture,
-	EXISTS (SELECT FROM pg_catalog.pg_trigger t
-		WHERE t.tgrelid IN (SELECT w.source UNION ALL SELECT r.relation FROM contactsync.related r WHERE r.watch = w.id) AND t.tgenabled = 'A'
+	(SELECT CASE WHEN pg_catalog.bool_or(t.tgenabled = 'A') THEN 'true' WHEN pg_catalog.bool_or(t.tgenabled = 'R') THEN 'replica' ELSE 'false' END
+		FROM pg_catalog.pg_trigger t
+		WHERE t.tgrelid IN (SELECT w.source UNION ALL SELECT r.relation FROM contactsync.related r WHERE r.watch = w.id)
 			AND t.tgfoid IN ('contactsync.capture'::pg_catalog.regproc, 'contactsync.capture_related'::pg_catalog.regproc)
 			AND pg_catalog.substr(t.tgargs, 1, pg_catalog.length(n.args)) = n.args) AS always,
 	w.filter, w.mapping, w.reason, w.delete_delay, w.delete_guard,
@@ -1222,7 +1223,7 @@ COMMENT ON COLUMN contactsync.watches.server IS 'server that it is sent to';
 COMMENT ON COLUMN contactsync.watches.source IS 'watched table, view or foreign table';
 COMMENT ON COLUMN contactsync.watches.on_delete IS 'what becomes of a contact without a row: ignore, unsubscribe or delete';
 COMMENT ON COLUMN contactsync.watches.capture IS 'how changes are noticed: trigger or poll';
-COMMENT ON COLUMN contactsync.watches.always IS 'whether the triggers also fire for rows that replication applies';
+COMMENT ON COLUMN contactsync.watches.always IS 'whether the triggers fire for rows that replication applies: true, false, or replica: for those only';
 COMMENT ON COLUMN contactsync.watches.filter IS 'condition that a row must meet; null: all do';
 COMMENT ON COLUMN contactsync.watches.mapping IS 'fields of the contact, with an expression for each';
 COMMENT ON COLUMN contactsync.watches.poll_every IS 'how often it is polled';

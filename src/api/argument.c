@@ -9,6 +9,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
@@ -198,4 +199,26 @@ cs_argument_names(ArrayType *array)
 	for (int i = 0; i < n; i++)
 		list = lappend(list, names[i]);
 	return list;
+}
+
+char
+cs_argument_fires(FunctionCallInfo fcinfo, int arg)
+{
+	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, arg);
+	const char *word;
+	bool		always;
+
+	if (PG_ARGISNULL(arg))
+		return TRIGGER_FIRES_ON_ORIGIN;
+	if (type == BOOLOID)
+		return PG_GETARG_BOOL(arg) ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN;
+	word = type == UNKNOWNOID ? PG_GETARG_CSTRING(arg) : type == TEXTOID ? text_to_cstring(PG_GETARG_TEXT_PP(arg)) : format_type_be(type);
+	if (strcmp(word, "replica") == 0)
+		return TRIGGER_FIRES_ON_REPLICA;
+	if (!parse_bool(word, &always))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for \"always\": \"%s\"", word),
+				 errhint("Use true, false or 'replica', which is for those rows only that replication applies.")));
+	return always ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN;
 }

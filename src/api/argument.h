@@ -34,6 +34,12 @@ extern char *cs_argument_key(FunctionCallInfo fcinfo, int arg, const CsWatch *wa
  */
 extern char **cs_argument_key_array(ArrayType *array, const CsWatch *watch, int *n);
 
+/*
+ * Return what an argument "always" of type "any" says, true, false or 'replica', as
+ * pg_trigger.tgenabled has it; null is false.
+ */
+extern char cs_argument_fires(FunctionCallInfo fcinfo, int arg);
+
 /* Return an array of names as a list of strings. */
 extern List *cs_argument_names(ArrayType *array);
 

@@ -180,7 +180,7 @@ contactsync_watch(PG_FUNCTION_ARGS)
 	cs_related_make(watch, PG_ARGISNULL(16) ? NULL : PG_GETARG_JSONB_P(16), NIL);
 	cs_verify_mapping(endpoint, watch);
 	watch->endpoint = endpoint_of_caller(serverid, endpoint->server_name);
-	cs_watch_store_new(watch, !PG_ARGISNULL(6) && PG_GETARG_BOOL(6));
+	cs_watch_store_new(watch, cs_argument_fires(fcinfo, 6));
 	cs_sql_enter(&scope);
 	(void) cs_ddl_follow_renames(watch->id);
 	cs_sql_leave(&scope);
@@ -292,7 +292,7 @@ store(FunctionCallInfo fcinfo, const CsWatch *watch, List *related_before, const
 	cs_table_trigger_alter(watch);
 	cs_table_trigger_follow(watch, InvalidOid);
 	if (!PG_ARGISNULL(ARG_ALWAYS))
-		cs_table_trigger_enable(watch, PG_GETARG_BOOL(ARG_ALWAYS));
+		cs_table_trigger_enable(watch, cs_argument_fires(fcinfo, ARG_ALWAYS));
 	cs_ddl_reset_columns(watch->endpoint);
 	cs_sql_leave(&scope);
 }

@@ -103,9 +103,9 @@ create_truncate_trigger(const CsTable *table, const CsTriggerSet *set, List *arg
 						   name, table->relid, function_of(set), args);
 }
 
-/* Have triggers fire for rows that logical replication applies, or not. */
+/* Have triggers fire for rows that logical replication applies, too, or only, or not. */
 static void
-enable_triggers(List *triggers, bool always)
+enable_triggers(List *triggers, char fires)
 {
 	ListCell   *lc;
 
@@ -113,8 +113,10 @@ enable_triggers(List *triggers, bool always)
 	{
 		CsOwnTrigger *trigger = lfirst(lc);
 
-		if (always)
+		if (fires == TRIGGER_FIRES_ALWAYS)
 			cs_sql_execute_command("ALTER TABLE ONLY %R ENABLE ALWAYS TRIGGER %I", trigger->relid, trigger->name);
+		else if (fires == TRIGGER_FIRES_ON_REPLICA)
+			cs_sql_execute_command("ALTER TABLE ONLY %R ENABLE REPLICA TRIGGER %I", trigger->relid, trigger->name);
 		else
 			cs_sql_execute_command("ALTER TABLE ONLY %R ENABLE TRIGGER %I", trigger->relid, trigger->name);
 	}
@@ -122,7 +124,7 @@ enable_triggers(List *triggers, bool always)
 
 /* Create triggers on a table and on all tables that inherit from it. */
 static void
-create_set(const CsTriggerSet *set, List *args, bool always)
+create_set(const CsTriggerSet *set, List *args, char fires)
 {
 	List	   *tables;
 	CsTable		table;
@@ -138,40 +140,40 @@ create_set(const CsTriggerSet *set, List *args, bool always)
 			create_row_trigger(&table, set, args);
 		create_truncate_trigger(&table, set, args);
 	}
-	if (always)
-		enable_triggers(cs_trigger_set_triggers(set), true);
+	if (fires != TRIGGER_FIRES_ON_ORIGIN)
+		enable_triggers(cs_trigger_set_triggers(set), fires);
 }
 
 /* Create the triggers of a new watch. */
 void
-cs_table_trigger_create(const CsWatch *watch, bool always)
+cs_table_trigger_create(const CsWatch *watch, char fires)
 {
 	List	   *sets = cs_trigger_set_all(watch);
 	ListCell   *lc;
 
 	foreach(lc, sets)
-		create_set(lfirst(lc), cs_trigger_set_made_arguments(watch, lfirst(lc)), always);
+		create_set(lfirst(lc), cs_trigger_set_made_arguments(watch, lfirst(lc)), fires);
 }
 
 /* Create those on a related table that the watch has not had before. */
 void
-cs_table_trigger_create_related(const CsWatch *watch, const CsRelated *related, bool always)
+cs_table_trigger_create_related(const CsWatch *watch, const CsRelated *related, char fires)
 {
 	const CsTriggerSet *set = cs_trigger_set_make(watch, related);
 
-	create_set(set, cs_trigger_set_made_arguments(watch, set), always);
+	create_set(set, cs_trigger_set_made_arguments(watch, set), fires);
 }
 
-/* Do the triggers of a watch fire for rows that logical replication applies? */
-bool
-cs_table_trigger_is_always(const CsWatch *watch)
+/* For which rows do the triggers of a watch fire? */
+char
+cs_table_trigger_fires(const CsWatch *watch)
 {
 	List	   *sets = cs_trigger_set_all(watch);
-	bool		always = false;
+	char		fires = TRIGGER_FIRES_ON_ORIGIN;
 
 	if (sets != NIL)
-		(void) cs_trigger_set_stored_arguments(linitial(sets), &always);
-	return always;
+		(void) cs_trigger_set_stored_arguments(linitial(sets), &fires);
+	return fires;
 }
 
 /*
@@ -235,15 +237,15 @@ cs_table_trigger_alter(const CsWatch *watch)
 	}
 }
 
-/* Have the triggers fire for rows that logical replication applies, or not. */
+/* Have the triggers fire for rows that logical replication applies, too, or only, or not. */
 void
-cs_table_trigger_enable(const CsWatch *watch, bool always)
+cs_table_trigger_enable(const CsWatch *watch, char fires)
 {
 	List	   *sets = cs_trigger_set_all(watch);
 	ListCell   *lc;
 
 	foreach(lc, sets)
-		enable_triggers(cs_trigger_set_triggers(lfirst(lc)), always);
+		enable_triggers(cs_trigger_set_triggers(lfirst(lc)), fires);
 }
 
 /*
@@ -256,7 +258,7 @@ typedef struct CsHeir
 	CsTable		table;
 	const CsTriggerSet *set;
 	List	   *args;
-	bool		always;
+	char		fires;
 } CsHeir;
 
 /* Has the table both triggers, with these arguments? */
@@ -313,8 +315,8 @@ complete(void *arg)
 		create_row_trigger(&heir->table, heir->set, heir->args);
 	if (!truncate)
 		create_truncate_trigger(&heir->table, heir->set, heir->args);
-	if (heir->always && !(row && truncate))
-		enable_triggers(cs_trigger_set_on(heir->set, relid), true);
+	if (heir->fires != TRIGGER_FIRES_ON_ORIGIN && !(row && truncate))
+		enable_triggers(cs_trigger_set_on(heir->set, relid), heir->fires);
 }
 
 /* Do that, or warn: the command that somebody runs must not fail for us. */
@@ -340,7 +342,7 @@ follow(const CsTriggerSet *set, List *tables)
 	ListCell   *lc;
 	ListCell   *member;
 
-	heir.args = cs_trigger_set_stored_arguments(set, &heir.always);
+	heir.args = cs_trigger_set_stored_arguments(set, &heir.fires);
 	if (heir.args == NIL)
 		return;
 	foreach(lc, tables)

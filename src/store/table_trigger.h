@@ -26,11 +26,12 @@ extern const char *cs_table_trigger_new_name(const CsRenames *renames, const cha
 extern void cs_table_trigger_lock(Oid source);
 
 /* All within cs_sql_enter(). */
-extern void cs_table_trigger_create(const CsWatch *watch, bool always);
-extern void cs_table_trigger_create_related(const CsWatch *watch, const CsRelated *related, bool always);
+/* "fires": for which rows, as pg_trigger.tgenabled has it: TRIGGER_FIRES_... */
+extern void cs_table_trigger_create(const CsWatch *watch, char fires);
+extern void cs_table_trigger_create_related(const CsWatch *watch, const CsRelated *related, char fires);
 extern void cs_table_trigger_alter(const CsWatch *watch);
-extern void cs_table_trigger_enable(const CsWatch *watch, bool always);
-extern bool cs_table_trigger_is_always(const CsWatch *watch);
+extern void cs_table_trigger_enable(const CsWatch *watch, char fires);
+extern char cs_table_trigger_fires(const CsWatch *watch);
 extern void cs_table_trigger_rename(const CsWatch *watch, const CsRelated *related, const CsRenames *renames);
 extern void cs_table_trigger_follow(const CsWatch *watch, Oid relid);
 extern void cs_table_trigger_drop(int endpoint, int watch);

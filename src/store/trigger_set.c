@@ -207,7 +207,7 @@ cs_trigger_set_same_arguments(List *a, List *b)
  * that any of them uses.
  */
 List *
-cs_trigger_set_stored_arguments(const CsTriggerSet *set, bool *always)
+cs_trigger_set_stored_arguments(const CsTriggerSet *set, char *fires)
 {
 	List	   *triggers = cs_trigger_set_on(set, set->relid);
 	int			nkey = list_length(set->key);
@@ -216,7 +216,7 @@ cs_trigger_set_stored_arguments(const CsTriggerSet *set, bool *always)
 	bool		found = false;
 	ListCell   *lc;
 
-	*always = false;
+	*fires = TRIGGER_FIRES_ON_ORIGIN;
 	foreach(lc, triggers)
 	{
 		CsOwnTrigger *trigger = lfirst(lc);
@@ -226,7 +226,9 @@ cs_trigger_set_stored_arguments(const CsTriggerSet *set, bool *always)
 			!cs_trigger_set_same_arguments(list_truncate(list_copy(args), nkey), set->key))
 			continue;
 		found = true;
-		*always |= trigger->enabled == TRIGGER_FIRES_ALWAYS;
+		if (trigger->enabled == TRIGGER_FIRES_ALWAYS ||
+			(trigger->enabled == TRIGGER_FIRES_ON_REPLICA && *fires != TRIGGER_FIRES_ALWAYS))
+			*fires = trigger->enabled;
 		all_columns |= list_length(args) == nkey;
 		for (int i = nkey; i < list_length(args); i++)
 			if (!has_argument(used, list_nth(args, i)))

@@ -57,6 +57,6 @@ extern List *cs_trigger_set_made_arguments(const CsWatch *watch, const CsTrigger
  * Return those that the triggers of a stored watch have, by those on its table; NIL if
  * there are none.
  */
-extern List *cs_trigger_set_stored_arguments(const CsTriggerSet *set, bool *always);
+extern List *cs_trigger_set_stored_arguments(const CsTriggerSet *set, char *fires);
 
 #endif							/* CS_STORE_TRIGGER_SET_H */

@@ -77,11 +77,11 @@ store_types(const CsWatch *watch)
 
 /*
  * Store a new watch, give it its id, and create its triggers.  They are ours, so
- * that is done as the owner of the extension.  "always": rows that logical
- * replication applies fire them too.
+ * that is done as the owner of the extension.  "fires": for which rows, see
+ * table_trigger.h.
  */
 void
-cs_watch_store_new(CsWatch *watch, bool always)
+cs_watch_store_new(CsWatch *watch, char fires)
 {
 	static CsStatement statement = {
 		"INSERT INTO contactsync.watch (source, endpoint, key, mapping, filter, search_path, on_delete, value_types, alias, known_as)"
@@ -114,7 +114,7 @@ cs_watch_store_new(CsWatch *watch, bool always)
 	store_types(watch);
 	foreach(lc, watch->related)
 		cs_related_add(watch->endpoint, watch->id, lfirst(lc));
-	cs_table_trigger_create(watch, always);
+	cs_table_trigger_create(watch, fires);
 	cs_sql_leave(&scope);
 	cs_invalidation_send(CS_DEFINITIONS);
 }
@@ -169,7 +169,7 @@ has_related(List *list, int id)
 void
 cs_watch_store_related(const CsWatch *watch, List *before)
 {
-	bool		always = cs_table_trigger_is_always(watch);
+	char		fires = cs_table_trigger_fires(watch);
 	ListCell   *lc;
 
 	foreach(lc, before)
@@ -188,7 +188,7 @@ cs_watch_store_related(const CsWatch *watch, List *before)
 		if (related->id != 0)
 			continue;
 		cs_related_add(watch->endpoint, watch->id, related);
-		cs_table_trigger_create_related(watch, related, always);
+		cs_table_trigger_create_related(watch, related, fires);
 	}
 }
 

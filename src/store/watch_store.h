@@ -12,7 +12,7 @@
 
 #include "store/watch.h"
 
-extern void cs_watch_store_new(CsWatch *watch, bool always);
+extern void cs_watch_store_new(CsWatch *watch, char fires);
 extern void cs_watch_store_name(int watch);
 extern void cs_watch_store_changed(const CsWatch *watch);
 extern void cs_watch_store_related(const CsWatch *watch, List *before);

@@ -105,14 +105,14 @@ my $arguments = sql(q{SELECT string_agg(DISTINCT n, ' ' ORDER BY n) FROM pg_proc
 my %columns = map { $_ => 1 } split / /, sql(q{SELECT string_agg(attname, ' ') FROM pg_attribute WHERE attrelid = 'contactsync.watches'::regclass AND attnum > 0});
 is(join(' ', grep { !$columns{$_} } split / /, $arguments), '', 'watches has each argument of contactsync_watch()');
 is(sql(q{SELECT string_agg(concat_ws(' ', source, capture, always, poll_overlap), ', ') FROM contactsync.watches}),
-	'shop.customers trigger f, shop.recent poll f 00:02:00, shop.customers trigger t, shop.buyers trigger f', '... with its value');
+	'shop.customers trigger false, shop.recent poll false 00:02:00, shop.customers trigger true, shop.buyers trigger false', '... with its value');
 
 # the triggers of a view are on its tables
 sql(q{CREATE VIEW shop.plain AS SELECT id, email FROM shop.customers WHERE newsletter;
 	SELECT contactsync_watch('shop.plain', 'newsletter', '{"email": "email", "external_id": "id"}', key => '{id}', always => true)});
-is(sql(q{SELECT capture, always FROM contactsync.watches WHERE source = 'shop.plain'::regclass}), 'trigger|t', '... also of a view that is watched by the triggers of its tables');
+is(sql(q{SELECT capture, always FROM contactsync.watches WHERE source = 'shop.plain'::regclass}), 'trigger|true', '... also of a view that is watched by the triggers of its tables');
 sql(q{SELECT contactsync_alter_watch('shop.plain', 'newsletter', always => false)});
-is(sql(q{SELECT capture, always FROM contactsync.watches WHERE source = 'shop.plain'::regclass}), 'trigger|f', '... and when it is altered');
+is(sql(q{SELECT capture, always FROM contactsync.watches WHERE source = 'shop.plain'::regclass}), 'trigger|false', '... and when it is altered');
 
 $node->stop;
 done_testing();
