@@ -26,6 +26,7 @@ fall_behind(CsChange *change, const char *key)
 		behind->overtaken = behind->by_word = behind->by_no = false;
 	behind->line = &change->set->sent_ahead;
 	behind->sequence = change->latest_sequence;
+	behind->queued_at = change->last_queued_at;
 	behind->since = GetCurrentTimestamp();
 	cs_identity_lock_fall_behind(change->set->locks, key, behind);
 }
@@ -56,6 +57,21 @@ says_no_anew(const CsChange *change)
 		(change->no_xact == 0 || cs_change_is_of(change, change->no_xact));
 }
 
+/* What an ACTIVE change says, and how new that is. */
+static CsBehind
+what_is_sent(const CsChange *change)
+{
+	CsBehind	sent = {
+		.line = &change->set->sent_ahead,
+		.sequence = change->latest_sequence,
+		.queued_at = change->sent_queued_at,
+		.by_word = change->is_word,
+		.by_no = says_no_anew(change)
+	};
+
+	return sent;
+}
+
 /*
  * What an ACTIVE change says of its contact has its outcome: older changes that wait
  * without a lock are overtaken.  What is only sent again overtakes nobody.
@@ -64,13 +80,7 @@ void
 cs_change_overtake(const CsChange *change, int endpoint)
 {
 	const CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
-	CsBehind	sent = {
-		.line = &change->set->sent_ahead,
-		.sequence = change->latest_sequence,
-		.since = change->sent_queued_at,
-		.by_word = change->is_word,
-		.by_no = says_no_anew(change)
-	};
+	CsBehind	sent = what_is_sent(change);
 
 	if (change->origins & CS_ORIGIN_LIVE)
 		cs_identity_lock_overtake(change->set->locks,
@@ -144,7 +154,8 @@ cs_change_is_outdated(const CsChange *change)
 {
 	const CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
 
-	return lock && cs_identity_lock_sent(lock, &change->set->sent_ahead) > change->latest_sequence;
+	return lock && cs_identity_lock_sent(lock, &change->set->sent_ahead) > change->latest_sequence &&
+		lock->sent_queued_at >= change->last_queued_at;
 }
 
 /* Did what was sent instead claim consent that its row had just given? */
@@ -171,10 +182,10 @@ void
 cs_change_mark_sent(CsChange *change)
 {
 	CsIdentityLock *lock = change->locks[CS_LOCK_KEY];
+	CsBehind	sent = what_is_sent(change);
 
 	if (lock && change->latest_sequence > change->sequence && !cs_change_is_outdated(change))
-		cs_identity_lock_mark_sent(lock, &change->set->sent_ahead, change->latest_sequence, change->is_word,
-								   says_no_anew(change));
+		cs_identity_lock_mark_sent(lock, &change->set->sent_ahead, &sent);
 }
 
 /* What is only sent again does not tell when its row changed. */

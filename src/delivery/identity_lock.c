@@ -137,23 +137,23 @@ cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock)
 }
 
 /*
- * Remember that a value as new as "sequence" was sent ahead of its place in the
- * line whose list is sent_ahead.  The list is in the order of the sequences.
+ * Remember that a value as new as "sent" was sent ahead of its place in the line
+ * whose list is sent_ahead.  The list is in the order of the sequences.
  */
 void
-cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence,
-						   bool is_word, bool is_no)
+cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, const CsBehind *sent)
 {
 	dlist_node *before = &sent_ahead->head;
 
 	if (lock->sent_sequence > 0)
 		dlist_delete(&lock->node);
-	lock->sent_sequence = sequence;
-	lock->sent_word = is_word;
-	lock->sent_no = is_no;
+	lock->sent_sequence = sent->sequence;
+	lock->sent_queued_at = sent->queued_at;
+	lock->sent_word = sent->by_word;
+	lock->sent_no = sent->by_no;
 	lock->sent_ahead = sent_ahead;
 	while (before->prev != &sent_ahead->head &&
-		   dlist_container(CsIdentityLock, node, before->prev)->sent_sequence > sequence)
+		   dlist_container(CsIdentityLock, node, before->prev)->sent_sequence > sent->sequence)
 		before = before->prev;
 	dlist_insert_before(before, &lock->node);
 }
@@ -227,7 +227,8 @@ cs_identity_lock_overtake(CsIdentityLocks *locks, const char *key, const CsBehin
 	{
 		CsBehind   *behind = dlist_container(CsBehind, node, iter.cur);
 
-		if (behind->line == sent->line ? sent->sequence <= behind->sequence : sent->since <= behind->since)
+		if (behind->line == sent->line ? sent->sequence <= behind->sequence || sent->queued_at < behind->queued_at :
+			sent->queued_at <= behind->since)
 			continue;
 		behind->overtaken = true;
 		behind->by_word |= sent->by_word;

@@ -29,6 +29,8 @@ typedef struct CsIdentityLock
 	 * new as this.  Sequences of different lines do not compare.
 	 */
 	uint64		sent_sequence;
+	TimestampTz sent_queued_at; /* and it was queued then: transactions need
+								 * not end in the order of the line */
 	bool		sent_word;		/* it claimed consent, which its row had just
 								 * given */
 	bool		sent_no;		/* it said no, and did not before */
@@ -45,6 +47,7 @@ typedef struct CsBehind
 	dlist_node	node;
 	const dlist_head *line;		/* of which the sequence is */
 	uint64		sequence;		/* how new it is */
+	TimestampTz queued_at;		/* ... which it was queued with */
 	TimestampTz since;			/* it was there by then */
 	uint32		hash;			/* of the key of the lock that it has, or had */
 	bool		overtaken;		/* something newer was sent */
@@ -60,8 +63,7 @@ extern CsIdentityLock *cs_identity_lock_find(CsIdentityLocks *locks, const char 
 extern const CsIdentityLock *cs_identity_lock_look_up(const CsIdentityLocks *locks, const char *key);
 extern void cs_identity_lock_release(CsIdentityLocks *locks, CsIdentityLock *lock);
 
-extern void cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, uint64 sequence,
-									   bool is_word, bool is_no);
+extern void cs_identity_lock_mark_sent(CsIdentityLock *lock, dlist_head *sent_ahead, const CsBehind *sent);
 extern uint64 cs_identity_lock_sent(const CsIdentityLock *lock, const dlist_head *sent_ahead);
 extern void cs_identity_lock_forget_sent(CsIdentityLocks *locks, dlist_head *sent_ahead, uint64 sequence);
 

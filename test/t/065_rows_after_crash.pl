@@ -159,5 +159,25 @@ foreach my $together (0, 1)
 	is(at_provider($email), 'Hal3 SUBSCRIBED', 'the row that changed last speaks, although the other one is queued still' . ($together ? ', with what both said before' : ''));
 }
 
+# A transaction that began first commits last. The queue is read in the order in which transactions began.
+foreach my $restart (1, 0)
+{
+	my ($id, $email) = (5001 + 10 * $restart, "late$restart\@example.com");
+	my $next = $id + 1;
+
+	change(qq{INSERT INTO customers VALUES ($id, '$email', 'Ida')}, $email, $id);
+	change(qq{INSERT INTO customers VALUES ($next, '$email', 'Joe')}, $email, $next);
+	sql($_) foreach q{SELECT contactsync_pause('campaignlark')}, qq{UPDATE customers SET name = 'Joe2' WHERE id = $next};
+	my $session = $node->background_psql('postgres', on_error_stop => 1);
+	$session->query_safe('BEGIN; SELECT pg_current_xact_id()');
+	sql(qq{UPDATE customers SET name = 'Both$_' WHERE id IN ($id, $next)}) foreach 1, 2;
+	$session->query_safe(qq{UPDATE customers SET name = 'Last' WHERE id = $id; COMMIT});
+	$session->quit;
+	crash() if $restart;
+	sql(q{SELECT contactsync_resume('campaignlark')});
+	deliver();
+	is(at_provider($email), 'Last SUBSCRIBED', 'the row speaks that was committed last, though its transaction began before the others' . ($restart ? ', and the worker was started since' : ''));
+}
+
 $node->stop;
 done_testing();
