@@ -461,7 +461,7 @@ extern bool cs_provider_is_same(const CsProvider *a, const CsProvider *b);
 extern const char *cs_provider_mails_whoever_exists(const CsEndpoint *endpoint);
 
 /* Contacts begin with one of so many steps, from 0. */
-#define CS_MAX_STEPS	8
+#define CS_MAX_STEPS	12
 
 /* Return with which step a contact begins. */
 extern int	cs_provider_first_step(const CsEndpoint *endpoint, const CsContact *contact);

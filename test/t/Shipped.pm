@@ -11,7 +11,7 @@ use Exporter 'import';
 use JSON::PP;
 use Test::More;
 
-our @EXPORT = qw($sandbox sql app settle halted mailable resubscribed journal body people create check_consent check_errors start_shipped);
+our @EXPORT = qw($sandbox sql app settle reaches halted guarded mailable resubscribed journal body people create check_consent check_errors start_shipped);
 
 our $sandbox;
 my $node;
@@ -19,7 +19,9 @@ my $node;
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub app { return $node->safe_psql('postgres', "SET SESSION AUTHORIZATION app; $_[0]"); }
 sub settle { my ($server, $sql) = @_; app("$sql; CALL contactsync_wait('$server')"); return; }
-sub halted { my ($server) = @_; return $node->poll_query_until('postgres', "SELECT bool_or(state = 'halted') FROM contactsync.status WHERE server = '$server'"); }
+sub reaches { my ($server, $state) = @_; return $node->poll_query_until('postgres', "SELECT bool_or(state = '$state') FROM contactsync.status WHERE server = '$server'"); }
+sub halted { return reaches($_[0], 'halted'); }
+sub guarded { return reaches($_[0], 'guarded'); }
 
 # Return by address what can reach it, as "mailable", or "-".
 sub mailable { my ($provider, $account) = @_; return { map { $_->{email} => $_->{mailable} ? 'mailable' : '-' } @{ $sandbox->call('GET', "$provider/mailable", undef, account => $account) } }; }
@@ -54,12 +56,13 @@ sub people
 	return;
 }
 
-# What holds at every service, whatever its API is.
+# What holds at every service, whatever its API is; where whoever exists is mailed, others are not created.
 sub check_consent
 {
-	my ($provider, $name, $field) = @_;
+	my ($provider, $name, $field, %option) = @_;
+	my %others = $option{mails_whoever_exists} ? () : ('no@example.com' => '-', 'silent@example.com' => '-');
 
-	is_deeply(mailable($provider, $name), { 'yes@example.com' => 'mailable', 'left@example.com' => '-', 'no@example.com' => '-', 'silent@example.com' => '-' },
+	is_deeply(mailable($provider, $name), { 'yes@example.com' => 'mailable', 'left@example.com' => '-', %others },
 		"$name: only who is new and said yes can be mailed");
 	$sandbox->call('POST', "$provider/people", { account => $name, email => 'yes@example.com', act => 'opt_out' });
 	settle($name, qq{UPDATE $name SET name = 'Changed'});

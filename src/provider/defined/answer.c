@@ -284,11 +284,32 @@ settles(CsVerdict verdict)
 	return verdict == CS_DONE || verdict == CS_STEP || verdict == CS_REJECT || verdict == CS_SPLIT;
 }
 
+/* Have the contacts begin with the first step again, which uses up a try of each. */
+static void
+restart(const Judging *j, double after, const char *message)
+{
+	for (int i = 0; i < j->batch->ncontacts; i++)
+	{
+		CsOutcome  *outcome = &j->judgement->outcomes[i];
+
+		outcome->kind = CS_OUTCOME_RETRY;
+		outcome->reason = CS_REASON_UNAVAILABLE;
+		outcome->message = message;
+	}
+	cs_answer_conclude(j->judgement, CS_DONE, NULL, "%s", message);
+	j->judgement->retry_after = after;
+}
+
 static void
 retry(const Judging *j, const CsRule *rule, const char *message)
 {
 	CsJudgement *judgement = j->judgement;
 
+	if (rule->restarts)
+	{
+		restart(j, rule->after, message);
+		return;
+	}
 	cs_answer_conclude(judgement, CS_RETRY,
 					   j->response->status < 300 && !rule->polls && !rule->throttled ? CS_REASON_UNREADABLE : CS_REASON_UNAVAILABLE,
 					   "%s", message);
@@ -298,7 +319,7 @@ retry(const Judging *j, const CsRule *rule, const char *message)
 		return;
 	if (j->batch->polls >= j->step->poll_times)
 	{
-		judgement->message = psprintf("the job is not done after it was asked for %d times", j->batch->polls);
+		restart(j, rule->after, psprintf("the job is not done after it was asked for %d times", j->batch->polls));
 		return;
 	}
 	judgement->waits = true;

@@ -226,6 +226,8 @@ typedef struct CsRule
 	double		after;			/* seconds; -1: as the answer says */
 	bool		throttled;
 	bool		polls;			/* the job goes on */
+	bool		restarts;		/* the contacts begin with the first step
+								 * again */
 	bool		mapping;		/* the mapping is at fault */
 } CsRule;
 

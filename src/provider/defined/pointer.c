@@ -295,7 +295,7 @@ place_matches(const CsTest *test, CsJson *doc)
 		{
 			rest.n--;
 			rest.names++;
-			for (int i = 0; i < n; i++)
+			for (int i = 0; i < n && spend(16); i++)
 			{
 				CsJson	   *found = cs_pointer_get(&rest, cs_json_item(value, i));
 

@@ -102,6 +102,7 @@ static const CsMember members[] = {
 	{"after", CS_MEMBER_NUMBER, offsetof(Rule, rule.after),.max = 86400},
 	{"throttled", CS_MEMBER_BOOL, offsetof(Rule, rule.throttled)},
 	{"poll", CS_MEMBER_BOOL, offsetof(Rule, rule.polls)},
+	{"restart", CS_MEMBER_BOOL, offsetof(Rule, rule.restarts)},
 	{"blame", CS_MEMBER_WORD, offsetof(Rule, blame),.words = blames},
 	{NULL}
 };
@@ -144,6 +145,8 @@ check_rule(CsCompiler *compiler, const Rule *read)
 		cs_fault_set(compiler, "must have the member \"step\" if it is \"step\", and only then");
 	if (rule->polls && verdict != CS_RETRY)
 		cs_fault_set(compiler, "must be \"retry\" to have \"poll\"");
+	if (rule->restarts && (verdict != CS_RETRY || rule->polls || rule->throttled || !may_settle(rule)))
+		cs_fault_set(compiler, "must be \"retry\" to have \"restart\", without \"poll\" and \"throttled\", and have a \"status\" of 2xx or 4xx, other than 401, 407, 408, 425 and 429");
 	if (rule->throttled && verdict != CS_RETRY)
 		cs_fault_set(compiler, "must be \"retry\" to have \"throttled\"");
 	if (read->blame && verdict != CS_HALT)
