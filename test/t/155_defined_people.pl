@@ -129,4 +129,22 @@ sql(q{SET log_min_messages = warning; SELECT contactsync_define('own', definitio
 settle('own2', q{SET log_min_messages = warning; SELECT contactsync_upsert('own2', '{"external_id": "own2", "email": "new@example.com"}')});
 is(compiled(), 2, 'but if it has changed');
 
+# A definition in use is dumped and restored with the servers that use it, and goes with the extension.
+sql(q{ALTER SYSTEM RESET log_min_messages});
+$node->reload;
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+sql('CREATE DATABASE copy');
+command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ], 'a database with definitions is dumped');
+command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('copy'), $dump ], 'and restored');
+sub copy { return $node->safe_psql('copy', $_[0]); }
+is(copy(q{SELECT title FROM contactsync_providers() WHERE name = 'own' AND origin = 'own'}), 'Mine', 'the definition is there');
+copy(q{SELECT contactsync_resume('own3')});
+copy(q{SELECT contactsync_upsert('own3', '{"external_id": "copied", "email": "copied@example.com"}'); CALL contactsync_wait('own3')});
+is((scalar grep { ($_->{external_id} // '') eq 'copied' } contacts()), 1, 'and is used');
+copy('DROP EXTENSION contactsync CASCADE');
+copy('CREATE EXTENSION contactsync');
+is(copy(q{SELECT string_agg(name, ' ') FROM contactsync_providers() WHERE origin = 'own'}), '', 'it goes with the extension');
+sub fails { my (undef, undef, $stderr) = $node->psql('copy', $_[0]); return $stderr; }
+like(fails(q{CREATE SERVER own FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'own', base_url 'https://example.com')}), qr/ERROR:  .*provider/, 'and no server can be made of it');
+
 done_testing();
