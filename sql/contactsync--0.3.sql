@@ -710,7 +710,7 @@ CREATE TABLE contactsync.contact (
 	twin		text	COLLATE "C",
 	fields		bytea,
 	PRIMARY KEY (endpoint, upsert_key)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 CREATE INDEX contact_email ON contactsync.contact (email, endpoint) WHERE email IS NOT NULL;
 CREATE INDEX contact_refused ON contactsync.contact (endpoint, refused) WHERE refused IS NOT NULL;
 CREATE INDEX contact_twin ON contactsync.contact (twin, endpoint) WHERE twin IS NOT NULL;
@@ -751,7 +751,7 @@ CREATE TABLE contactsync.source_row (
 	spoke_at	timestamptz,
 	no_xact		xid8,
 	PRIMARY KEY (watch, key)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 90);
 CREATE INDEX source_row_withheld ON contactsync.source_row (watch) WHERE withheld;
 CREATE INDEX source_row_contact ON contactsync.source_row (upsert_key, endpoint);
 COMMENT ON TABLE contactsync.source_row

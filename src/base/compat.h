@@ -174,6 +174,21 @@ typedef bool CsUpdateIndexes;
 	index_beginscan(rel, index, snapshot, nkeys, 0)
 #endif
 
+/* 16 wants to know the table, 17 takes no snapshot, and 19 can leave out the way down. */
+#if PG_VERSION_NUM >= 190000
+#define cs_bt_search(index, heap, key, buffer, snapshot) \
+	_bt_search(index, heap, key, buffer, BT_READ, true)
+#elif PG_VERSION_NUM >= 170000
+#define cs_bt_search(index, heap, key, buffer, snapshot) \
+	_bt_search(index, heap, key, buffer, BT_READ)
+#elif PG_VERSION_NUM >= 160000
+#define cs_bt_search(index, heap, key, buffer, snapshot) \
+	_bt_search(index, heap, key, buffer, BT_READ, snapshot)
+#else
+#define cs_bt_search(index, heap, key, buffer, snapshot) \
+	_bt_search(index, key, buffer, BT_READ, snapshot)
+#endif
+
 /* 19 wants to know when a row type is complete. */
 #if PG_VERSION_NUM >= 190000
 #define cs_tuple_desc_finalize(desc)	TupleDescFinalize(desc)

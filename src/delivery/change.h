@@ -195,6 +195,8 @@ typedef struct CsChange
 	const char *alias_key;		/* of another contact of ours that is the same
 								 * at the provider, or NULL */
 	bool		was_known;		/* the contact is stored, and was synced */
+	ItemPointerData contact_tid;	/* ... there, if it was found; or not
+									 * valid */
 	bool		was_unconfirmed;	/* before the call that is under way */
 	bytea	   *fields;			/* hashes of fields, to be stored with the
 								 * contact; or NULL.  See outcome_record.c */

@@ -476,6 +476,7 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, do
 	change->previous_maybe_sent = change->unconfirmed;
 	change->has_row = item->row.found;
 	change->was_known = item->known.synced_at != 0;
+	change->contact_tid = item->known.tid;
 	change->yes_left = false;
 	change->known_changed_at = 0;
 	if (change->lane->watch && strlen(change->key) > CS_KEY_MAX_BYTES)

@@ -275,6 +275,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 	if (contact->claim == CS_CLAIM && outcome->claimed && contact->value[CS_EMAIL])
 		add_text(outcomes, &outcomes->consented, cs_text_from_utf8(contact->value[CS_EMAIL]));
 	stored->contact = contact;
+	stored->tid = change->contact_tid;
 	stored->upsert_key = copy(outcomes, change->upsert_key);
 	if (outcomes->lane->removals || change->is_late)
 	{

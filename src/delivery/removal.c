@@ -345,6 +345,7 @@ decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *se
 	change->read_batch = read_batch;
 	change->upsert_key = known.upsert_key;
 	change->was_known = known.synced_at != 0;
+	change->contact_tid = known.tid;
 	change->contact_opt_in = known.opt_in;
 	change->spoke_at = known.spoke_at;
 	memset(&change->digest, 0, sizeof(change->digest));

@@ -63,14 +63,21 @@ enum
 #define PRIMARY_KEYS	2
 #define EMAIL_KEYS		2
 
+/* "tid": where it was found before, or not valid. */
 static bool
-find(CsKeyedTable *table, int endpoint, const char *upsert_key)
+find_at(CsKeyedTable *table, ItemPointer tid, int endpoint, const char *upsert_key)
 {
 	ScanKeyData keys[PRIMARY_KEYS];
 
 	cs_keyed_table_int_key(keys, CONTACT_ENDPOINT, endpoint);
 	cs_keyed_table_text_key(keys, CONTACT_UPSERT_KEY, upsert_key);
-	return cs_keyed_table_find(table, keys);
+	return cs_keyed_table_find_at(table, tid, keys);
+}
+
+static bool
+find(CsKeyedTable *table, int endpoint, const char *upsert_key)
+{
+	return find_at(table, NULL, endpoint, upsert_key);
 }
 
 /*
@@ -100,6 +107,7 @@ static void
 fill_known(CsKeyedTable *table, CsKnown *known)
 {
 	known->found = true;
+	known->tid = table->slot->tts_tid;
 	known->has_digest = cs_keyed_table_uuid(table, CONTACT_DIGEST, &known->digest);
 	known->action = cs_keyed_table_char(table, CONTACT_ACTION);
 	known->synced_at = cs_keyed_table_time(table, CONTACT_SYNCED_AT);
@@ -387,7 +395,8 @@ store(CsContactWriter *to, int n, const void *arg)
 
 	for (int i = 0; i < n; i++)
 	{
-		bool		found = find(&writer->table, to->endpoint, stored[i].upsert_key);
+		ItemPointerData tid = stored[i].tid;
+		bool		found = find_at(&writer->table, &tid, to->endpoint, stored[i].upsert_key);
 
 		if (found && !is_speaker(&writer->table, stored[i].watch, stored[i].key))
 			keep_speaker(to, true);
@@ -397,14 +406,6 @@ store(CsContactWriter *to, int n, const void *arg)
 		else
 			cs_keyed_table_insert(writer);
 	}
-}
-
-/* Keep all columns of the row that was found. */
-static void
-keep_all(CsKeyedWriter *writer)
-{
-	for (int i = 0; i < CONTACT_COLUMNS; i++)
-		cs_keyed_table_keep(writer, i);
 }
 
 /* Fill the row of a contact that nothing is known of. */
@@ -435,7 +436,7 @@ set_twin(CsContactWriter *to, const CsContactIntent *intent)
 {
 	if (intent->moved_from == NULL || !find(&to->writer->table, to->endpoint, intent->moved_from))
 		return;
-	keep_all(to->writer);
+	cs_keyed_table_keep_all(to->writer);
 	cs_keyed_table_set_text(to->writer, CONTACT_TWIN, intent->upsert_key);
 	cs_keyed_table_update(to->writer);
 }
@@ -456,7 +457,7 @@ intend(CsContactWriter *to, int n, const void *arg)
 			continue;
 		}
 		keep_speaker(to, false);
-		keep_all(writer);
+		cs_keyed_table_keep_all(writer);
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 
 		/*
@@ -503,7 +504,7 @@ invalidate(CsContactWriter *to, int n, const void *arg)
 		if (unknown)
 			continue;
 		keep_speaker(to, false);
-		keep_all(writer);
+		cs_keyed_table_keep_all(writer);
 		cs_keyed_table_set_null(writer, CONTACT_DIGEST);
 		cs_keyed_table_update(writer);
 	}
@@ -519,7 +520,7 @@ note_yes_left(CsContactWriter *to, int n, const void *arg)
 		if (!find(&to->writer->table, to->endpoint, upsert_keys[i]) ||
 			cs_keyed_table_xact(&to->writer->table, CONTACT_YES_LEFT) != 0)
 			continue;
-		keep_all(to->writer);
+		cs_keyed_table_keep_all(to->writer);
 		cs_keyed_table_set_xact(to->writer, CONTACT_YES_LEFT, U64FromFullTransactionId(GetTopFullTransactionId()));
 		cs_keyed_table_update(to->writer);
 	}
@@ -584,7 +585,7 @@ cs_contact_state_set_speaker(int endpoint, const char *upsert_key, int watch, co
 	cs_keyed_table_begin_write(&writer, TABLE, PRIMARY_KEYS);
 	if (find(&writer.table, endpoint, upsert_key))
 	{
-		keep_all(&writer);
+		cs_keyed_table_keep_all(&writer);
 		cs_keyed_table_set(&writer, CONTACT_WATCH, Int32GetDatum(watch));
 		cs_keyed_table_set_text(&writer, CONTACT_KEY, key);
 		cs_keyed_table_update(&writer);

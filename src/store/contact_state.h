@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "storage/itemptr.h"
 #include "utils/uuid.h"
 
 #include "provider/contact.h"
@@ -24,6 +25,8 @@
 typedef struct CsKnown
 {
 	bool		found;
+	ItemPointerData tid;		/* where its row is; it may be elsewhere by
+								 * the time that it is stored */
 	bool		has_digest;		/* false: what the provider has is not known */
 	pg_uuid_t	digest;
 	char		action;			/* 'u' upserted, 'n' unsubscribed, 'd' perhaps
@@ -68,6 +71,7 @@ typedef struct CsKnown
 typedef struct CsContactStored
 {
 	const CsContact *contact;
+	ItemPointerData tid;		/* where it was found, or not valid */
 	const char *upsert_key;		/* in the database's encoding, as is all text
 								 * of ours; the provider's texts are UTF-8 */
 	int			watch;

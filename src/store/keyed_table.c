@@ -47,6 +47,10 @@ cs_keyed_table_open(CsKeyedTable *table, const char *name, const char *index, in
 							  cs_primary_key_index(table->rel), lockmode);
 	table->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	table->nkeys = nkeys;
+	if (nkeys > CS_KEYED_KEYS)
+		elog(ERROR, "table contactsync.%s is searched by more columns than %d", name, CS_KEYED_KEYS);
+	cs_leaf_open(&table->leaf, table->rel, table->index, table->snapshot, nkeys);
+	table->scanning = false;
 	table->scan = cs_index_beginscan(table->rel, table->index, table->snapshot, nkeys);
 	table->slot = table_slot_create(table->rel, NULL);
 }
@@ -55,6 +59,7 @@ void
 cs_keyed_table_close(CsKeyedTable *table)
 {
 	ExecDropSingleTupleTableSlot(table->slot);
+	cs_leaf_close(&table->leaf);
 	index_endscan(table->scan);
 	UnregisterSnapshot(table->snapshot);
 	index_close(table->index, NoLock);
@@ -74,17 +79,79 @@ cs_keyed_table_text_key(ScanKey keys, int column, const char *value)
 						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(value));
 }
 
+/* Fetch the row of an index entry, or its version that is visible; false if none is. */
+static bool
+fetch(CsKeyedTable *table, ItemPointer tid)
+{
+	bool		again = false;
+	bool		all_dead = false;
+
+	return table_index_fetch_tuple(table->scan->xs_heapfetch, tid, table->snapshot, table->slot,
+								   &again, &all_dead);
+}
+
+/* Scan the index for the keys of the last search. */
+static bool
+scan(CsKeyedTable *table)
+{
+	table->scanning = true;
+	index_rescan(table->scan, table->keys, table->nkeys, NULL, 0);
+	return cs_keyed_table_next(table);
+}
+
 bool
 cs_keyed_table_find(CsKeyedTable *table, ScanKey keys)
 {
-	index_rescan(table->scan, keys, table->nkeys, NULL, 0);
-	return cs_keyed_table_next(table);
+	ItemPointerData tid;
+
+	memcpy(table->keys, keys, table->nkeys * sizeof(ScanKeyData));
+	table->scanning = false;
+	switch (cs_leaf_find(&table->leaf, keys, &tid))
+	{
+		case CS_LEAF_ABSENT:
+			return false;
+		case CS_LEAF_ONE:
+			if (fetch(table, &tid))
+				return true;
+			break;
+		case CS_LEAF_UNSURE:
+			break;
+	}
+	return scan(table);
+}
+
+/* Does the row in the slot have these keys, none of them null? */
+static bool
+has_keys(CsKeyedTable *table, ScanKey keys)
+{
+	for (int i = 0; i < table->nkeys; i++)
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(table->slot, table->index->rd_index->indkey.values[i], &isnull);
+
+		if (isnull || !DatumGetBool(FunctionCall2Coll(&keys[i].sk_func, keys[i].sk_collation, value,
+													  keys[i].sk_argument)))
+			return false;
+	}
+	return true;
+}
+
+bool
+cs_keyed_table_find_at(CsKeyedTable *table, ItemPointer tid, ScanKey keys)
+{
+	if (!ItemPointerIsValid(tid) ||
+		!table_tuple_fetch_row_version(table->rel, tid, table->snapshot, table->slot) ||
+		!has_keys(table, keys))
+		return cs_keyed_table_find(table, keys);
+	memcpy(table->keys, keys, table->nkeys * sizeof(ScanKeyData));
+	table->scanning = false;
+	return true;
 }
 
 bool
 cs_keyed_table_next(CsKeyedTable *table)
 {
-	return index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
+	return table->scanning && index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
 }
 
 Datum
@@ -258,8 +325,7 @@ find_again(CsKeyedTable *table)
 {
 	CommandCounterIncrement();
 	table->snapshot->curcid = GetCurrentCommandId(false);
-	index_rescan(table->scan, NULL, table->nkeys, NULL, 0);
-	return cs_keyed_table_next(table);
+	return scan(table);
 }
 
 /* Update the row that was found.  It may be written more than once. */
@@ -352,4 +418,11 @@ void
 cs_keyed_table_keep(CsKeyedWriter *writer, int column)
 {
 	writer->values[column] = slot_getattr(writer->table.slot, column + 1, &writer->nulls[column]);
+}
+
+void
+cs_keyed_table_keep_all(CsKeyedWriter *writer)
+{
+	for (int i = 0; i < RelationGetNumberOfAttributes(writer->table.rel); i++)
+		cs_keyed_table_keep(writer, i);
 }

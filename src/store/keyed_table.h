@@ -20,11 +20,16 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "store/leaf.h"
+
 /* Rows that are inserted at a time. */
 #define CS_KEYED_INSERTS	200
 
 /* The widest of these tables. */
 #define CS_KEYED_COLUMNS	28
+
+/* The columns by which one of them is searched, at most. */
+#define CS_KEYED_KEYS	2
 
 /* A table, opened to be searched by one of its indexes. */
 typedef struct CsKeyedTable
@@ -35,6 +40,9 @@ typedef struct CsKeyedTable
 	TupleTableSlot *slot;		/* the row that was found */
 	Snapshot	snapshot;
 	int			nkeys;
+	ScanKeyData keys[CS_KEYED_KEYS];	/* of the last search */
+	CsLeaf		leaf;
+	bool		scanning;		/* the index is scanned: there may be more */
 } CsKeyedTable;
 
 /*
@@ -70,6 +78,12 @@ extern void cs_keyed_table_text_key(ScanKey keys, int column, const char *value)
 extern bool cs_keyed_table_find(CsKeyedTable *table, ScanKey keys);
 extern bool cs_keyed_table_next(CsKeyedTable *table);
 
+/*
+ * The same, of a row that was at that place when it was found before.  If it is not there any
+ * more, or the place is NULL or not valid, it is searched for.
+ */
+extern bool cs_keyed_table_find_at(CsKeyedTable *table, ItemPointer tid, ScanKey keys);
+
 /* Columns, from 0, of the row that was found. */
 extern char *cs_keyed_table_text(CsKeyedTable *table, int column);	/* palloc'd, or NULL */
 extern bytea *cs_keyed_table_bytea(CsKeyedTable *table, int column);	/* likewise */
@@ -101,7 +115,8 @@ extern void cs_keyed_table_set_xact(CsKeyedWriter *writer, int column, uint64 xa
 extern void cs_keyed_table_set(CsKeyedWriter *writer, int column, Datum value);
 extern void cs_keyed_table_set_null(CsKeyedWriter *writer, int column);
 
-/* Keep a column of the row that was found. */
+/* Keep a column of the row that was found, or all. */
 extern void cs_keyed_table_keep(CsKeyedWriter *writer, int column);
+extern void cs_keyed_table_keep_all(CsKeyedWriter *writer);
 
 #endif							/* CS_STORE_KEYED_TABLE_H */

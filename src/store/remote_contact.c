@@ -49,6 +49,21 @@ add_listed(CsKeyedTable *table, CsListed *listed)
 	listed->opted_out |= !isnull && !DatumGetBool(opt_in);
 }
 
+/* Has the endpoint any? */
+static bool
+has_any(int endpoint_id)
+{
+	CsKeyedTable table;
+	ScanKeyData key;
+	bool		has;
+
+	cs_keyed_table_open(&table, "remote_contact", NULL, 1, AccessShareLock);
+	cs_keyed_table_int_key(&key, 0, endpoint_id);
+	has = cs_keyed_table_find(&table, &key);
+	cs_keyed_table_close(&table);
+	return has;
+}
+
 /* Look for the texts in the second column of an index, after the endpoint. */
 static void
 find_listed(const char *index, int endpoint_id, int n, char **texts, CsListed *listed)
@@ -76,6 +91,8 @@ void
 cs_remote_contact_find(int endpoint_id, int n, char **emails, char **external_ids, CsListed *listed)
 {
 	memset(listed, 0, n * sizeof(CsListed));
+	if (!has_any(endpoint_id))
+		return;
 	find_listed(NULL, endpoint_id, n, emails, listed);
 	for (int i = 0; i < n; i++)
 		listed[i].address = listed[i].found;

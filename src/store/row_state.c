@@ -32,8 +32,7 @@ enum
 	ROW_OPT_IN,
 	ROW_WITHHELD,
 	ROW_SPOKE_AT,
-	ROW_NO_XACT,
-	ROW_COLUMNS
+	ROW_NO_XACT
 };
 
 /* The columns of the primary key, and of the index source_row_contact. */
@@ -306,8 +305,7 @@ cs_row_state_keep_digests(int n, const CsSpeaker *speakers)
 			strcmp(cs_keyed_table_text(&writer.table, ROW_UPSERT_KEY), speakers[i].upsert_key) != 0 ||
 			cs_keyed_table_bool(&writer.table, ROW_WITHHELD))
 			continue;
-		for (int column = 0; column < ROW_COLUMNS; column++)
-			cs_keyed_table_keep(&writer, column);
+		cs_keyed_table_keep_all(&writer);
 		if (speakers[i].has_digest && speakers[i].sent_at >= since[i])
 			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&speakers[i].digest));
 		cs_keyed_table_set_time(&writer, ROW_SPOKE_AT, speakers[i].spoke_at);
