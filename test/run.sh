@@ -3,13 +3,14 @@
 #
 # usage: test/run.sh [OPTION...] [NAME...]
 #
-#   NAME          a group (build, lint, sandbox, regress, isolation, tap, asan, encoding, consent, chaos, fuzz, mutate), or the
-#                 beginning of the name of a test in regress, isolation or tap, as in: test/run.sh email 010. The groups asan
-#                 and encoding run regress and some tests of the worker with --asan and with --encoding EUC_JP; consent runs
+#   NAME          a group (build, lint, sandbox, instructions, regress, isolation, tap, asan, encoding, consent, chaos, fuzz,
+#                 mutate), or the beginning of the name of a test in regress, isolation or tap, as in: test/run.sh email 010.
+#                 The group instructions counts what a row costs (test/instructions/count.py); asan and encoding run regress and some tests of the worker with --asan and with --encoding EUC_JP; consent runs
 #                 some histories of test/fuzz/consent.sh; chaos, which is run only if it is named, is a short form of
 #                 make chaos; fuzz runs each target of test/fuzz/coverage.sh for a moment; mutate breaks the source in ten
 #                 ways, as test/mutate.sh --day does
-#   --accept      accept the output of the regression tests as their expected output
+#   --accept      accept the output of the regression tests as their expected output, and the counted instructions as those
+#                 that a row costs
 #   --keep        keep the temporary directory with logs and data
 #   --installed   test the extension installed for PG_CONFIG instead of building; same as 'make installcheck' as root
 #   --encoding NAME
@@ -73,7 +74,7 @@ mapfile -t isolation < <(chosen isolation "$top"/test/specs/*.spec)
 mapfile -t tap < <(chosen tap "$top"/test/t/121_day.pl; chosen tap "$top"/test/t/*.pl | grep -vx 121_day)
 
 for want in "${names[@]}"; do
-    case " build lint sandbox regress isolation tap asan encoding consent chaos fuzz mutate : ${regress[*]} ${isolation[*]} ${tap[*]}" in
+    case " build lint sandbox instructions regress isolation tap asan encoding consent chaos fuzz mutate : ${regress[*]} ${isolation[*]} ${tap[*]}" in
         *" $want "*:* | *:*" $want"*) ;;
         *) echo "there is no test called \"$want\"" >&2; exit 2 ;;
     esac
@@ -144,6 +145,16 @@ regression() {
     ! $accept || for name in "${@:2}"; do
         [ ! -e "$tree/results/$name.out" ] || cp "$tree/results/$name.out" "$top/expected/"
     done
+}
+
+# Count the instructions for a row; see count.py.
+instructions() {
+    local file=test/instructions/numbers.txt
+    if $accept; then
+        set -- --write "$tree/$file"
+    fi
+    as_server /usr/bin/python3 "$tree/test/instructions/count.py" --bindir "$bindir" --work "$work" "$@" || return
+    ! $accept || cp "$tree/$file" "$top/$file"
 }
 
 tap() {
@@ -270,6 +281,7 @@ else
     wanted sandbox && [ -z "$check" ] && step "sandbox" as_server env -C "$tree" /usr/bin/python3 -m unittest discover -s test/sandbox
     wanted sandbox && [ -z "$check" ] && step "rules of consent" as_server env -C "$tree" /usr/bin/python3 -m unittest discover -s test/fuzz
 fi
+! wanted instructions || [ -n "$check" ] || $installed || step "instructions for a row" instructions
 [ ${#regress[@]} -eq 0 ] || regression REGRESS "${regress[@]}"
 [ ${#isolation[@]} -eq 0 ] || regression ISOLATION "${isolation[@]}"
 [ ${#tap[@]} -eq 0 ] || tap "${tap[@]}"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Install the packages for building and testing on Debian. If all are installed, do nothing and require no privileges.
 #
-# usage: test/setup.sh [tests | lint | bench | fuzz]     tests: also a browser, a driver and what fuzz needs, for test/run.sh;
-#                                          lint: the tools of 'make lint' and 'make indent'; bench: those of 'make bench';
+# usage: test/setup.sh [tests | lint | bench | fuzz]     tests: also a browser, a driver, valgrind and what fuzz needs, for
+#                                          test/run.sh; lint: the tools of 'make lint' and 'make indent'; bench: those of 'make bench';
 #                                          fuzz: clang and its libFuzzer, for 'make fuzz'
 #
 # The PostgreSQL is the newest one that is installed, or else the distribution's; with PG_CONFIG set, it is that one. This
@@ -14,7 +14,7 @@ command -v dpkg-query >/dev/null || exit 0      # not Debian: the build reports 
 purpose=${1:-}
 packages=(gcc make libc6-dev pkg-config libcurl4-openssl-dev libjson-c-dev ca-certificates
     perl libipc-run-perl libio-socket-ssl-perl openssl python3-aiohttp)
-[ "$purpose" != tests ] || packages+=(chromium fonts-dejavu-core python3-psycopg2)
+[ "$purpose" != tests ] || packages+=(chromium fonts-dejavu-core python3-psycopg2 valgrind)
 [[ $purpose != @(tests|fuzz) ]] || packages+=(clang libclang-rt-dev)
 [ "$purpose" != lint ] || packages+=(cppcheck)
 [ "$purpose" != bench ] || packages+=(python3-psycopg2)
