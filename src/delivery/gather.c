@@ -14,21 +14,20 @@
 
 #include "delivery/gather.h"
 
-/* What follows the time before within SOON seconds, FAST times in succession, comes
- * fast, and is gathered for PERIOD seconds. */
+/* What follows the time before within SOON seconds after it could, FAST times in
+ * succession, comes fast. */
 #define SOON	0.010
 #define FAST	8
-#define PERIOD	0.005
 
 double
 cs_gather_until(const CsGather *gather)
 {
-	return gather->nfast < FAST ? 0 : gather->done_at + PERIOD;
+	return gather->nfast < FAST ? 0 : gather->done_at + gather->period;
 }
 
 void
 cs_gather_done(CsGather *gather, double now)
 {
-	gather->nfast = now - gather->done_at < SOON ? Min(gather->nfast + 1, FAST) : 0;
+	gather->nfast = now - Max(gather->done_at, cs_gather_until(gather)) < SOON ? Min(gather->nfast + 1, FAST) : 0;
 	gather->done_at = now;
 }
