@@ -31,7 +31,7 @@ class ContactStore:
         return next((contact for contact in found if contact is not None), None)
 
     def insert(self, contact):
-        self._rows[contact["id"]] = contact
+        self._rows[id(contact)] = contact
         for field, index in self._indexes.items():
             if contact.get(field) is not None:
                 index[contact[field]] = contact
@@ -49,7 +49,7 @@ class ContactStore:
         return contact
 
     def remove(self, contact):
-        del self._rows[contact["id"]]
+        del self._rows[id(contact)]
         for field, index in self._indexes.items():
             index.pop(contact.get(field), None)
         self._regroup(contact, contact, {})
@@ -60,11 +60,11 @@ class ContactStore:
             if old == new:
                 continue
             if old is not None:
-                del groups[old][contact["id"]]
+                del groups[old][id(contact)]
                 if not groups[old]:
                     del groups[old]
             if new is not None:
-                groups.setdefault(new, {})[contact["id"]] = contact
+                groups.setdefault(new, {})[id(contact)] = contact
 
     @staticmethod
     def _age(contact):
