@@ -33,6 +33,10 @@
  * early. */
 #define MAX_KEYS	16384
 
+/* So many are found by looking at each of them: most transactions change a row or two, and
+ * a hash table costs more than these. */
+#define FEW_KEYS	16
+
 typedef struct CsDirtyKey
 {
 	int			endpoint;
@@ -86,7 +90,8 @@ static struct
 {
 	MemoryContext context;		/* NULL: nothing was captured */
 	MemoryContext key_context;	/* the keys themselves */
-	dirtyset_hash *set;
+	dirtyset_hash *set;			/* of all keys; NULL: there were never more
+								 * than FEW_KEYS */
 	int			nkeys;
 	int			max_keys;
 	CsDirtyKey *keys;
@@ -127,13 +132,13 @@ begin_set(void)
 	MemoryContext old;
 
 	dirty.context = AllocSetContextCreate(TopTransactionContext, "contactsync changes",
-										  ALLOCSET_DEFAULT_SIZES);
+										  ALLOCSET_START_SMALL_SIZES);
 	dirty.key_context = GenerationContextCreate(dirty.context, "contactsync keys",
 												ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(dirty.context);
-	dirty.set = dirtyset_create(dirty.context, 256, NULL);
+	dirty.set = NULL;
 	dirty.nkeys = 0;
-	dirty.max_keys = 256;
+	dirty.max_keys = FEW_KEYS;
 	dirty.keys = palloc(dirty.max_keys * sizeof(CsDirtyKey));
 	dirty.nlevels = 0;
 	dirty.max_levels = 8;
@@ -168,16 +173,46 @@ drop_keys(int start)
 {
 	if (start == 0)
 	{
-		dirtyset_reset(dirty.set);
+		if (dirty.set)
+			dirtyset_reset(dirty.set);
 		MemoryContextReset(dirty.key_context);
 	}
 	else
 		for (int i = start; i < dirty.nkeys; i++)
 		{
-			dirtyset_delete(dirty.set, i);
+			if (dirty.set)
+				dirtyset_delete(dirty.set, i);
 			pfree(dirty.keys[i].key);
 		}
 	dirty.nkeys = start;
+}
+
+/* Have keys found by their hashes from now on. */
+static void
+create_hash_table(void)
+{
+	bool		found;
+
+	dirty.set = dirtyset_create(dirty.context, 256, NULL);
+	for (int i = 0; i < dirty.nkeys; i++)
+		dirtyset_insert_hash(dirty.set, i, dirty.keys[i].hash, &found);
+}
+
+/* Is the key that follows the last one in the set already?  If not, it is now found, too. */
+static bool
+is_known(void)
+{
+	const uint32 hash = dirty.keys[dirty.nkeys].hash;
+	bool		found = false;
+
+	if (dirty.set == NULL && dirty.nkeys >= FEW_KEYS)
+		create_hash_table();
+	if (dirty.set)
+		dirtyset_insert_hash(dirty.set, dirty.nkeys, hash, &found);
+	else
+		for (int i = 0; i < dirty.nkeys && !found; i++)
+			found = dirty.keys[i].hash == hash && dirty_equal(i, dirty.nkeys);
+	return found;
 }
 
 static bool
@@ -268,7 +303,6 @@ cs_dirty_set_add(int endpoint, int watch, int related, int ncolumns, CsKeyColumn
 				 TupleTableSlot *slot)
 {
 	CsDirtyKey *key;
-	bool		found;
 
 	if (dirty.context == NULL)
 		begin_set();
@@ -289,8 +323,7 @@ cs_dirty_set_add(int endpoint, int watch, int related, int ncolumns, CsKeyColumn
 		return;
 	key->hash = hash_bytes((unsigned char *) VARDATA(key->key),
 						   VARSIZE(key->key) - VARHDRSZ) ^ watch ^ (related << 16);
-	dirtyset_insert_hash(dirty.set, dirty.nkeys, key->hash, &found);
-	if (found)
+	if (is_known())
 	{
 		pfree(key->key);
 		return;
@@ -361,7 +394,7 @@ at_xact_end(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			write_keys(0);
+			write_and_keep(0);
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:

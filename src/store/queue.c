@@ -17,12 +17,13 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/indexing.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -32,9 +33,11 @@
 #include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
@@ -61,10 +64,18 @@ enum
 	QUEUE_COLUMNS
 };
 
+/* An index on the queue, all of whose columns are plain ones. */
+typedef struct CsQueueIndex
+{
+	Relation	rel;
+	IndexInfo  *info;
+} CsQueueIndex;
+
 struct CsQueueWriter
 {
 	Relation	rel;
-	CatalogIndexState indexes;
+	int			nindexes;
+	CsQueueIndex *indexes;
 	int64	   *counter;
 };
 
@@ -72,12 +83,39 @@ struct CsQueueWriter
  * Writing
  */
 
+/* The queue as it was last found, or InvalidOid. */
+static Oid	known_queue = InvalidOid;
+
+static void
+forget_queue(Datum arg, Oid relid)
+{
+	if (relid == known_queue || !OidIsValid(relid))
+		known_queue = InvalidOid;
+}
+
+static void
+forget_schema(Datum arg, int cache_id, uint32 hash)
+{
+	known_queue = InvalidOid;
+}
+
+/* Look it up by its name, which each transaction of an application would do twice. */
 static Oid
 find_queue(void)
 {
-	Oid			schema = get_namespace_oid(CS_SCHEMA, true);
+	static bool registered = false;
+	Oid			schema;
 
-	return OidIsValid(schema) ? get_relname_relid("queue", schema) : InvalidOid;
+	if (OidIsValid(known_queue))
+		return known_queue;
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(forget_queue, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_schema, (Datum) 0);
+		registered = true;
+	}
+	schema = get_namespace_oid(CS_SCHEMA, true);
+	return known_queue = OidIsValid(schema) ? get_relname_relid("queue", schema) : InvalidOid;
 }
 
 /*
@@ -92,6 +130,44 @@ cs_queue_prepare_write(void)
 
 	if (OidIsValid(relid))
 		LockRelationOid(relid, RowExclusiveLock);
+}
+
+/* Open the indexes of the queue.  Like those of a catalog they have no expressions. */
+static void
+open_indexes(CsQueueWriter *writer)
+{
+	List	   *oids = RelationGetIndexList(writer->rel);
+
+	writer->nindexes = list_length(oids);
+	writer->indexes = palloc(writer->nindexes * sizeof(CsQueueIndex));
+	for (int i = 0; i < writer->nindexes; i++)
+	{
+		writer->indexes[i].rel = index_open(list_nth_oid(oids, i), RowExclusiveLock);
+		writer->indexes[i].info = BuildIndexInfo(writer->indexes[i].rel);
+	}
+	list_free(oids);
+}
+
+static void
+insert_index_entry(CsQueueWriter *writer, CsQueueIndex *index, HeapTuple tuple, const Datum *values, const bool *nulls)
+{
+	Datum		index_values[INDEX_MAX_KEYS];
+	bool		index_nulls[INDEX_MAX_KEYS];
+
+	/* one that is being built concurrently */
+	if (!index->info->ii_ReadyForInserts)
+		return;
+	for (int i = 0; i < index->info->ii_NumIndexAttrs; i++)
+	{
+		int			column = index->info->ii_IndexAttrNumbers[i] - 1;
+
+		if (column < 0 || index->info->ii_Predicate != NIL)
+			elog(ERROR, "index \"%s\" has an expression", RelationGetRelationName(index->rel));
+		index_values[i] = values[column];
+		index_nulls[i] = nulls[column];
+	}
+	(void) index_insert(index->rel, index_values, index_nulls, &tuple->t_self, writer->rel,
+						index->info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, index->info);
 }
 
 /*
@@ -113,8 +189,8 @@ cs_queue_begin_write(int64 *counter)
 		return NULL;
 	writer = palloc(sizeof(CsQueueWriter));
 	writer->rel = rel;
-	writer->indexes = CatalogOpenIndexes(rel);
 	writer->counter = counter;
+	open_indexes(writer);
 	return writer;
 }
 
@@ -164,7 +240,9 @@ cs_queue_write_row(CsQueueWriter *writer, const CsQueueEntry *entry)
 	nulls[QUEUE_CURSOR] = entry->cursor == NULL;
 
 	tuple = heap_form_tuple(RelationGetDescr(writer->rel), values, nulls);
-	CatalogTupleInsertWithInfo(writer->rel, tuple, writer->indexes);
+	simple_heap_insert(writer->rel, tuple);
+	for (int i = 0; i < writer->nindexes; i++)
+		insert_index_entry(writer, &writer->indexes[i], tuple, values, nulls);
 	heap_freetuple(tuple);
 	return id;
 }
@@ -183,7 +261,12 @@ cs_queue_write(CsQueueWriter *writer, int endpoint, int watch, int n,
 void
 cs_queue_end_write(CsQueueWriter *writer)
 {
-	CatalogCloseIndexes(writer->indexes);
+	for (int i = 0; i < writer->nindexes; i++)
+	{
+		pfree(writer->indexes[i].info);
+		index_close(writer->indexes[i].rel, NoLock);
+	}
+	pfree(writer->indexes);
 	table_close(writer->rel, NoLock);
 	pfree(writer);
 }

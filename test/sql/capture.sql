@@ -161,6 +161,25 @@ ROLLBACK TO a;
 ROLLBACK TO a;
 COMMIT;
 SELECT * FROM queued();
+-- so many that they are not looked at one by one any more, in a subtransaction that is rolled back, and then fewer
+BEGIN;
+INSERT INTO customers SELECT g FROM generate_series(20001, 20010) g;
+SAVEPOINT a;
+UPDATE customers SET name = 'twice' WHERE id > 20000;
+INSERT INTO customers SELECT g FROM generate_series(20011, 20030) g;
+UPDATE customers SET name = 'again' WHERE id > 20000;
+ROLLBACK TO a;
+INSERT INTO customers SELECT g FROM generate_series(20010, 20012) g ON CONFLICT (id) DO UPDATE SET name = 'twice';
+UPDATE customers SET name = 'again' WHERE id > 20000;
+COMMIT;
+SELECT * FROM queued();
+BEGIN;
+UPDATE customers SET name = 'few' WHERE id IN (20001, 20002);
+UPDATE customers SET name = 'few again' WHERE id IN (20001, 20003);
+COMMIT;
+SELECT * FROM queued();
+DELETE FROM customers WHERE id > 20000;
+SELECT cardinality(keys) FROM queued();
 -- only a subtransaction of a subtransaction
 BEGIN;
 SAVEPOINT a;
