@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
 # Measure the performance of capture and delivery in one run, as ratios and rates.
 #
-# usage: test/bench/run.sh [--rounds N] [--rows N] [--rate N] [PART ...]
+# usage: test/bench/run.sh [--rounds N] [--rows N] [--rate N] [--single-rows N] [--json FILE] [PART ...]
 #
-# Parts: capture update deliver scan latency trickle pace; all of these if none.
+# Parts: capture update throttled deliver floor single scan latency trickle pace; all of these if none. --json writes what was measured
+# to a file, which the user who runs the server can write; test/bench/chart.py draws it.
+#
+#        test/bench/run.sh [--drain-rows N] [--steady-minutes N] [--rate N] [--json FILE] PART ...
+#
+# These take long, and show what becomes of the worker where there is much. Parts: drain (a long queue, with and without a snapshot that is
+# held), steady (a load with such a snapshot, minute by minute), watches (one more beside 500).
 #
 #        test/bench/run.sh [--soak-seconds N] soak
 #        test/bench/run.sh [--answers N] [--servers N] [--server-rows N] [--server-rounds N] [--calls N] [--backlog N] PART ...
