@@ -85,7 +85,7 @@ cs_answer_error_message(CsJson *doc)
 {
 	static const char *const places[] = {
 		"error.message", "message", "messsage", "detail", "error_description",
-		"error", "title", "errors"
+		"error", "title", "errors", "meta.error"
 	};
 
 	for (int i = 0; i < (int) lengthof(places); i++)

@@ -379,6 +379,17 @@ cs_template_compile(CsCompiler *compiler, CsJson *json)
 
 /* ---------- attributes ---------- */
 
+/* Is this a name that attributes must not have?  One that ends with * is the beginning of such names. */
+static bool
+is_excepted(const char *except, const char *name)
+{
+	size_t		len = strlen(except);
+
+	if (len > 0 && except[len - 1] == '*')
+		return strncmp(except, name, len - 1) == 0;
+	return strcmp(except, name) == 0;
+}
+
 static bool
 reserves_member(const CsNode *node, const char *name)
 {
@@ -386,7 +397,7 @@ reserves_member(const CsNode *node, const char *name)
 		if (strcmp(node->members[i].name, name) == 0 && !node->members[i].yields)
 			return true;
 	for (int i = 0; node->except && node->except[i]; i++)
-		if (strcmp(node->except[i], name) == 0)
+		if (is_excepted(node->except[i], name))
 			return true;
 	return false;
 }

@@ -3,7 +3,7 @@
 
     POST /api/3/contact/sync        {"contact": {"email", "firstName", "lastName", "phone", "fieldValues": [{"field", "value"}]}}: 201 or 200
     POST /api/3/contactLists        {"contactList": {"list", "contact", "status"}}: 1 subscribes, again as well; 2 unsubscribes
-    GET /api/3/contacts             ?email, ?limit, ?offset, ?include=contactLists
+    GET /api/3/contacts             ?email, ?limit, ?offset, ?include=contactLists, ?status: -1 any, 0 unconfirmed, 1 active, 2 unsubscribed, 3 bounced
     DELETE /api/3/contacts/{id}
     5 calls a second: 429 with Retry-After; errors: {"errors": [{"title", "detail", "code", "source": {"pointer"}}]}
 
@@ -26,7 +26,8 @@ class ActiveCampaign(Provider):
     acts = ("opt_out", "opt_in", "complain")
 
     def defaults(self):
-        return {"keys": {"ac_sandbox": {}}, "lists": [2], "fields": ["7"], "limits": {"account": {"kind": "fixed", "limit": 5, "seconds": 1}}}
+        return {"keys": {"ac_sandbox": {}}, "lists": [2], "fields": ["7"], "limits": {"account": {"kind": "fixed", "limit": 5, "seconds": 1}},
+                "default_status": "-1"}     # which contacts are listed without ?status: the pages leave it open
 
     def identify(self, request):
         request.account, request.grant = self.accounts.by_key(request.headers.get("Api-Token"))
@@ -94,7 +95,9 @@ class ActiveCampaign(Provider):
         options = query_parameters(request, ("email", "limit", "offset", "include", "status", "listid"))
         limit = whole_number(options.get("limit", "20"), "limit", 1, 100)
         offset = whole_number(options.get("offset", "0"), "offset", 0, 10**9)
-        found = [contact for contact in request.account.contacts if options.get("email") in (None, contact["email"])]
+        status = whole_number(options.get("status", request.config["default_status"]).replace("-1", "4"), "status", 0, 4)
+        found = [contact for contact in request.account.contacts
+                 if options.get("email") in (None, contact["email"]) and (status == 4 or status in contact["lists"].values())]
         page = found[offset:offset + limit]
         extra = {"contactLists": [{"contact": contact["id"], "list": number, "status": str(status)} for contact in page for number, status in contact["lists"].items()]} if options.get("include") == "contactLists" else {}
         return Answer(200, {**extra, "contacts": [self.present(contact) for contact in page], "meta": {"total": str(len(found))}})

@@ -2,9 +2,11 @@
 
     POST /api/v2/batch    {"batch": [{"type": "person", "identifiers": {"id"} or {"email"}, "action": "identify" or "delete", "attributes"}]}
                           at most 500 kB, 32 kB for each: 200 {}, or 207 {"errors": [{"batch_index", "reason", "field", "message"}]}
+    at most 300 attributes of a person, names of 150 bytes, and values of 1000
     authorized by HTTP Basic, with site ID and API key
 
-A person who is not unsubscribed gets campaigns; so does a new one.
+A person who is not unsubscribed gets campaigns; so does a new one. An address of another person is accepted, but not set: it becomes a
+failure of the attribute, which no answer shows.
 """
 
 import base64
@@ -83,11 +85,13 @@ class CustomerIo(Provider):
         email = attributes.get("email", identifiers.get("email"))
         if email is not None and not is_email(email):
             raise Refusal(400, "email address is not valid", field="email")
+        self.check_sizes(attributes)
         other = account.contacts.find("email", email) if email else None
         if other is not None and other is not person:
-            if person is not None or other["id"]:
-                raise Refusal(400, "the email address belongs to another person", code="conflict", field="email")
-            person = other
+            if person is None and other["id"] is None:
+                person = other
+            else:
+                email = person and person["email"]
         known = person is not None
         changes = {"email": email, "attributes": {**(person["attributes"] if known else {}), **{name: value for name, value in attributes.items() if name not in ("email", "unsubscribed")}}}
         changes |= {name: value for name, value in identifiers.items() if name == "id"}
@@ -99,6 +103,16 @@ class CustomerIo(Provider):
             person = self.insert(account, {**self.blank_contact(account), **changes})
         kind = {True: "withdrawn", False: "claimed"}.get(attributes.get("unsubscribed"), "changed" if known else "created")
         self.felt(account, person["email"], kind, request, **({} if known else {"new": person["cio_id"]}))
+
+    @staticmethod
+    def check_sizes(attributes):
+        if len(attributes) > 300:
+            raise Refusal(400, "cannot identify more than 300 attributes in one request", field="attributes")
+        for name, value in attributes.items():
+            if len(name.encode()) > 150:
+                raise Refusal(400, "attribute name cannot be longer than 150 bytes", field="attributes")
+            if len((value if isinstance(value, str) else json.dumps(value)).encode()) > 1000:
+                raise Refusal(400, f"value for attribute '{name}' cannot be longer than 1000 bytes", field=name)
 
     def blank_contact(self, account):
         now = self.clock.iso()
