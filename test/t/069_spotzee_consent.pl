@@ -381,5 +381,16 @@ foreach my $case ('', 'crash')
 	change('turning', 'DELETE FROM turning');
 }
 
+# a word that comes together with another address, and with another row, is missed: the contact is held, which is not to be subscribed
+change('turning', q{INSERT INTO turning VALUES (5, 'u', 'u1@example.com', 'Una', true)});
+change('turning', q{UPDATE turning SET wants = false});
+is(contact('turning', 'u'), 'Una u1@example.com 0', 'a consent is withdrawn');
+sql($_) foreach q{SELECT contactsync_pause('turning')}, q{DELETE FROM turning}, q{INSERT INTO turning VALUES (6, 'u', 'u1@example.com', 'Una', false)},
+  q{UPDATE turning SET email = 'u2@example.com', wants = true};
+change('turning', q{SELECT contactsync_resume('turning')});
+is(contact('turning', 'u') . ' ' . sql(q{SELECT consent FROM contactsync.contacts WHERE upsert_key = 'u'}), 'Una u2@example.com 0 held', 'a word that comes with another address and another row is missed, and said to be held');
+change('turning', q{SELECT contactsync_import('turning', 'turning', claims => 'all')});
+is(contact('turning', 'u') . ' ' . sql(q{SELECT consent FROM contactsync.contacts WHERE upsert_key = 'u'}), 'Una u2@example.com 1 claimed', '... and claimed if you say so');
+
 $node->stop;
 done_testing();

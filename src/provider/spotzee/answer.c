@@ -112,6 +112,18 @@ find_contradiction(const CsBatch *asked, CsJson *doc, int64 succeeded, int64 fai
 	return NULL;
 }
 
+/*
+ * Is consent claimed by a contact that is written?  Where subscriptions are recorded, not
+ * by one that is there already, and has none, unless its own is recorded next.
+ */
+static bool
+is_claimed(const CsSpotzee *spotzee, const CsContact *contact)
+{
+	return contact->consent == CS_CONSENT_YES && contact->claim != CS_CLAIM_NOT &&
+		(spotzee->subscription_id == NULL || !contact->known || contact->claimed ||
+		 cs_spotzee_subscription_state(spotzee, contact) > 0);
+}
+
 /* The contacts are written: consent is claimed by that, or is to be recorded. */
 static void
 judge_consent(const CsSpotzee *spotzee, const CsBatch *batch, CsJudgement *judgement)
@@ -122,7 +134,7 @@ judge_consent(const CsSpotzee *spotzee, const CsBatch *batch, CsJudgement *judge
 	{
 		const CsContact *contact = batch->contacts[i];
 
-		if (contact->consent == CS_CONSENT_YES && contact->claim != CS_CLAIM_NOT)
+		if (is_claimed(spotzee, contact))
 			judgement->outcomes[i].claimed = true;
 		record |= judgement->outcomes[i].kind == CS_OUTCOME_OK &&
 			cs_spotzee_subscription_state(spotzee, contact) >= 0;
