@@ -119,7 +119,7 @@ cmp_ok($flaky[3]{clock} - $flaky[2]{clock}, '>=', 19, '... and not before the re
 
 # a message that nobody answers holds up nobody, and has no transaction open
 prepare('stalled');
-answers(200, to => 'stalled', action => { stall => \1 });
+answers(200, to => 'stalled', times => 5, action => { stall => \1 });
 touch('stalled');
 shop(q{CALL contactsync_wait('stalled'); ALTER USER MAPPING FOR CURRENT_USER SERVER stalled OPTIONS (SET api_key 'mc_test_wrong')});
 touch('stalled');
