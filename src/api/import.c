@@ -14,7 +14,6 @@
 #include "access/relation.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -30,6 +29,7 @@
 #include "base/contactsync.h"
 #include "base/invalidation.h"
 #include "base/sql.h"
+#include "base/text.h"
 #include "delivery/guard.h"
 #include "delivery/row_contact.h"
 #include "store/scan_store.h"
@@ -186,7 +186,7 @@ count(CsDryRun *run, const char *key, const CsComparison *found)
 		tally->keys[tally->nkeys++] = pstrdup(key);
 	if (found->upsert_key && run->counts_contacts)
 	{
-		uint64		hash = hash_bytes_extended((const unsigned char *) found->upsert_key, strlen(found->upsert_key), 0);
+		uint64		hash = cs_text_hash(found->upsert_key, 0);
 
 		if (tally->contacts == NULL)
 			tally->contacts = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false,

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 
 #include "base/contactsync.h"
@@ -59,6 +60,13 @@ typedef struct CsTextNearest
 
 extern void cs_text_begin_nearest(CsTextNearest *nearest, const char *name);
 extern void cs_text_consider_nearest(CsTextNearest *nearest, const char *candidate);
+
+/* A hash of a text, which is the same in every process. */
+static inline uint64
+cs_text_hash(const char *text, uint64 seed)
+{
+	return hash_bytes_extended((const unsigned char *) text, (int) strlen(text), seed);
+}
 
 /* psprintf(), for a function that has variable arguments itself. */
 extern char *cs_text_format(const char *fmt, va_list args) cs_attribute_printf(1, 0);

@@ -7,11 +7,11 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "base/settings.h"
+#include "base/text.h"
 #include "delivery/change_add.h"
 
 static List *
@@ -80,18 +80,12 @@ set_direct(CsChange *change, Jsonb *contact)
 	MemoryContextSwitchTo(old);
 }
 
-static uint64
-hash_of(const char *key)
-{
-	return hash_bytes_extended((const unsigned char *) key, strlen(key), 0);
-}
-
 /* Was the key counted lately?  From now on it was. */
 static bool
 is_recent(CsChangeSet *set, const char *key)
 {
 	HASHCTL		ctl = {.keysize = sizeof(uint64),.entrysize = sizeof(uint64),.hcxt = MemoryContextGetParent(set->context)};
-	uint64		hash = hash_of(key);
+	uint64		hash = cs_text_hash(key, 0);
 	bool		found;
 
 	if (set->recent == NULL)
@@ -151,7 +145,7 @@ cs_change_note_no(CsChange *change, uint64 xact, const char *upsert_key)
 {
 	change->set->nrefusing += (xact != 0) - (change->no_xact != 0);
 	change->no_xact = xact;
-	change->no_contact = xact != 0 ? hash_of(upsert_key) : 0;
+	change->no_contact = xact != 0 ? cs_text_hash(upsert_key, 0) : 0;
 }
 
 typedef struct FindNo
@@ -172,7 +166,7 @@ find_no(CsChange *change, void *arg)
 bool
 cs_change_says_no(CsChangeSet *set, const char *upsert_key, const CsChange *but)
 {
-	FindNo		find = {.contact = hash_of(upsert_key),.but = but};
+	FindNo		find = {.contact = cs_text_hash(upsert_key, 0),.but = but};
 
 	if (set->nrefusing > 0)
 		cs_change_visit(set, find_no, &find);

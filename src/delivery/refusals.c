@@ -10,16 +10,14 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 
+#include "base/text.h"
 #include "delivery/refusals.h"
 
 static uint64
 hash(const char *kind, const char *identity, uint64 xact)
 {
-	uint64		seed = hash_bytes_extended((const unsigned char *) kind, strlen(kind), xact);
-
-	return hash_bytes_extended((const unsigned char *) identity, strlen(identity), seed);
+	return cs_text_hash(identity, cs_text_hash(kind, xact));
 }
 
 static void

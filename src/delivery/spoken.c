@@ -14,10 +14,10 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "utils/timestamp.h"
 
 #include "base/settings.h"
+#include "base/text.h"
 #include "delivery/spoken.h"
 
 typedef struct CsSpoken
@@ -27,17 +27,11 @@ typedef struct CsSpoken
 	TimestampTz sent_at;
 } CsSpoken;
 
-static uint64
-hash_of(const char *upsert_key)
-{
-	return hash_bytes_extended((const unsigned char *) upsert_key, strlen(upsert_key), 0);
-}
-
 void
 cs_spoken_note(HTAB **spoken, MemoryContext context, const char *upsert_key, TimestampTz queued_at)
 {
 	HASHCTL		ctl = {.keysize = sizeof(uint64),.entrysize = sizeof(CsSpoken),.hcxt = context};
-	uint64		hash = hash_of(upsert_key);
+	uint64		hash = cs_text_hash(upsert_key, 0);
 	CsSpoken   *entry;
 
 	if (*spoken && hash_get_num_entries(*spoken) >= cs_max_pending)
@@ -55,7 +49,7 @@ cs_spoken_note(HTAB **spoken, MemoryContext context, const char *upsert_key, Tim
 static CsSpoken *
 find(HTAB *spoken, const char *upsert_key)
 {
-	uint64		hash = hash_of(upsert_key);
+	uint64		hash = cs_text_hash(upsert_key, 0);
 
 	return spoken ? hash_search(spoken, &hash, HASH_FIND, NULL) : NULL;
 }

@@ -12,9 +12,9 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 
+#include "base/text.h"
 #include "provider/field_hash.h"
 
 /* The upper half of an item is what it belongs to, the lower half the hash. */
@@ -29,7 +29,7 @@ hash(const char *text, uint64 seed)
 {
 	if (text == NULL)
 		return (uint32) (seed >> 32) & HASH_MASK;
-	return (uint32) hash_bytes_extended((const unsigned char *) text, (int) strlen(text), seed) & HASH_MASK;
+	return (uint32) cs_text_hash(text, seed) & HASH_MASK;
 }
 
 static uint32
@@ -52,8 +52,7 @@ cs_field_hash_make(const CsContact *contact, uint64 secret)
 	Size		room = VARHDRSZ + (CS_FIELD_COUNT + contact->nattributes) * sizeof(uint32);
 	bytea	   *hashes = palloc(room);
 	uint32	   *items = (uint32 *) VARDATA(hashes);
-	uint64		seed = hash_bytes_extended((const unsigned char *) contact->upsert_key,
-										   (int) strlen(contact->upsert_key), secret);
+	uint64		seed = cs_text_hash(contact->upsert_key, secret);
 	int			n = 0;
 
 	for (int i = 0; i < CS_FIELD_COUNT; i++)

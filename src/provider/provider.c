@@ -94,19 +94,13 @@ cs_provider_account_name(const CsEndpoint *endpoint)
 	return cs_endpoint_option(endpoint, option ? option : "account");
 }
 
-static uint64
-hash_text(const char *text)
-{
-	return hash_bytes_extended((const unsigned char *) text, (int) strlen(text), 0);
-}
-
 uint64
 cs_provider_account_hash(const CsEndpoint *endpoint)
 {
 	const char *name = cs_provider_account_name(endpoint);
-	uint64		hash = hash_combine64(hash_text(endpoint->provider->name), hash_text(endpoint->base_url));
+	uint64		hash = hash_combine64(cs_text_hash(endpoint->provider->name, 0), cs_text_hash(endpoint->base_url, 0));
 
-	return hash_combine64(hash, hash_text(name ? name : endpoint->server_name)) | 1;
+	return hash_combine64(hash, cs_text_hash(name ? name : endpoint->server_name, 0)) | 1;
 }
 
 /* ---------- authorization ---------- */

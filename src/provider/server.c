@@ -17,7 +17,6 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
-#include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -194,9 +193,7 @@ hash_payload(const CsEndpoint *endpoint)
 
 		if (!option->payload || (option->preset && strcmp(value, option->preset) == 0))
 			continue;
-		sum += hash_bytes_extended((const unsigned char *) option->name, (int) strlen(option->name),
-								   hash_bytes_extended((const unsigned char *) value,
-													   (int) strlen(value), 0));
+		sum += cs_text_hash(option->name, cs_text_hash(value, 0));
 	}
 	return sum;
 }

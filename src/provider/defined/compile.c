@@ -16,6 +16,7 @@
 #include "utils/formatting.h"
 #include "utils/memutils.h"
 
+#include "base/text.h"
 #include "provider/defined/answer.h"
 #include "provider/defined/compile.h"
 #include "provider/defined/condition.h"
@@ -463,9 +464,7 @@ compile_all(CsCompiler *compiler, const Parts *parts, CsDefined *definition)
 static uint64
 hash_json(CsJson *json)
 {
-	const char *text = json ? cs_json_dump(json) : "";
-
-	return hash_bytes_extended((const unsigned char *) text, (int) strlen(text), 0);
+	return cs_text_hash(json ? cs_json_dump(json) : "", 0);
 }
 
 bool
@@ -510,7 +509,7 @@ cs_compile_definition(const char *name, const char *utf8, CsDefinitionFault *fau
 		return NULL;
 	}
 	provider->name = pstrdup(name);
-	provider->hash = hash_combine64(hash_json(json), hash_bytes_extended((const unsigned char *) name, (int) strlen(name), 0)) | 1;
+	provider->hash = hash_combine64(hash_json(json), cs_text_hash(name, 0)) | 1;
 	provider->payload = hash_json(parts.steps[CS_UPSERT]);
 	provider->build = cs_request_build;
 	provider->judge = cs_defined_answer_judge;
