@@ -64,9 +64,11 @@ make_call(CsAccount *account, CsAction action, CsChange **group, int *n, size_t 
 	*size = 0;
 }
 
-/* Make the calls of an action about those of the contacts that begin with a step. */
+/* Make the calls of an action about those of the contacts that begin with a step; steps[i] is
+ * that of changes[i]. */
 static void
-make_first_calls(CsAccount *account, CsAction action, int step, int n, CsChange **changes, CsChange **group)
+make_first_calls(CsAccount *account, CsAction action, int step, int n, CsChange **changes, const int *steps,
+				 CsChange **group)
 {
 	int			limit = cs_provider_batch_limit(account->endpoint, action, step);
 	size_t		size = 0;
@@ -76,8 +78,7 @@ make_first_calls(CsAccount *account, CsAction action, int step, int n, CsChange 
 	{
 		bool		alone;
 
-		if (changes[i]->contact->action != action ||
-			cs_provider_first_step(account->endpoint, changes[i]->contact) != step)
+		if (changes[i]->contact->action != action || steps[i] != step)
 			continue;
 
 		/*
@@ -101,11 +102,14 @@ void
 cs_call_make(CsAccount *account, int n, CsChange **changes)
 {
 	CsChange  **group = palloc(n * sizeof(CsChange *));
+	int		   *steps = palloc(n * sizeof(int));
 	int			nsteps = account->endpoint->provider->first_step ? CS_MAX_STEPS : 1;
 
+	for (int i = 0; i < n; i++)
+		steps[i] = cs_provider_first_step(account->endpoint, changes[i]->contact);
 	for (CsAction action = CS_UPSERT; action <= CS_DELETE; action++)
 		for (int step = 0; step < nsteps; step++)
-			make_first_calls(account, action, step, n, changes, group);
+			make_first_calls(account, action, step, n, changes, steps, group);
 	for (int i = 0; i < n; i++)
 		cs_read_batch_release(changes[i]->read_batch);
 }
