@@ -77,6 +77,18 @@ cs_account_find_lane(const CsAccount *account, int watch)
 	return NULL;
 }
 
+/* May a row of a watch, or a contact of contactsync_upsert(), have failed? */
+bool
+cs_account_has_failures(const CsAccount *account)
+{
+	ListCell   *lc;
+
+	foreach(lc, account->lanes)
+		if (((const CsLane *) lfirst(lc))->has_failures)
+		return true;
+	return false;
+}
+
 static void
 set_health(CsAccount *account, CsHealth health, double resume_at, const char *reason)
 {

@@ -169,6 +169,7 @@ typedef struct CsRequestOwner
 
 extern CsAccount *cs_account_create(const CsEndpointState *state);
 extern CsLane *cs_account_find_lane(const CsAccount *account, int watch);
+extern bool cs_account_has_failures(const CsAccount *account);
 extern void cs_account_read_endpoint(CsAccount *account, double now);
 extern CsServerVersion *cs_account_hold_version(CsAccount *account);
 extern void cs_account_release_version(CsServerVersion *version);

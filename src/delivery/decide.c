@@ -23,7 +23,6 @@
 
 #include "common/hashfn.h"
 
-#include "base/sql.h"
 #include "base/text.h"
 #include "delivery/change_add.h"
 #include "delivery/change_lock.h"
@@ -72,18 +71,9 @@ prepare(const CsLane *lane, int n, CsItem *items)
 static char *
 failed_key(const CsLane *lane, const CsItem *item)
 {
-	CsSqlScope	scope;
-	MemoryContext context = CurrentMemoryContext;
-	char	   *upsert_key;
-
 	if (!lane->has_failures || lane->watch == NULL || item->change == NULL || item->contact)
 		return NULL;
-	cs_sql_enter(&scope);
-	MemoryContextSwitchTo(context);
-	upsert_key = cs_failure_upsert_key(lane->endpoint_id, lane->watch_id, item->change->key);
-	cs_sql_leave(&scope);
-	MemoryContextSwitchTo(context);
-	return upsert_key;
+	return cs_failure_upsert_key(lane->endpoint_id, lane->watch_id, item->change->key);
 }
 
 /* Read what is stored of the rows and contacts. */

@@ -95,12 +95,9 @@ give_addresses(const CsLaneOutcomes *outcomes)
 static void
 retry_conflicts(const CsAccount *account, int n, char **addresses)
 {
-	bool		has_failures = false;
 	ListCell   *lc;
 
-	foreach(lc, account->lanes)
-		has_failures |= ((const CsLane *) lfirst(lc))->has_failures;
-	if (!has_failures || !cs_failure_retry_conflicts(account->id, n, addresses))
+	if (!cs_account_has_failures(account) || !cs_failure_retry_conflicts(account->id, n, addresses))
 		return;
 	foreach(lc, account->lanes)
 		((CsLane *) lfirst(lc))->exhausted = false;

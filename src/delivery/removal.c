@@ -289,20 +289,6 @@ add_alias(const CsLane *lane, CsChange *change, CsKnown *known)
 	cs_contact_set(contact, CS_EMAIL, contact->upsert_key);
 }
 
-static bool
-has_failed_row(const CsLane *lane, const char *upsert_key)
-{
-	CsSqlScope	scope;
-	MemoryContext context = CurrentMemoryContext;
-	bool		found;
-
-	cs_sql_enter(&scope);
-	found = cs_failure_has_row(lane->endpoint_id, upsert_key);
-	cs_sql_leave(&scope);
-	MemoryContextSwitchTo(context);
-	return found;
-}
-
 /*
  * Does a row stand for it?  So does one that could not be sent, which may have taken the
  * place of the one that has gone.  Where the provider has one contact for an address, a row
@@ -315,7 +301,7 @@ is_stood_for(const CsLane *lane, const CsKnown *known)
 	bool		unique = (lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) != 0;
 
 	if (cs_row_state_has_other(lane->endpoint_id, known->upsert_key, 0, NULL) ||
-		has_failed_row(lane, known->upsert_key))
+		(cs_account_has_failures(lane->account) && cs_failure_has_row(lane->endpoint_id, known->upsert_key)))
 		return true;
 	return unique && cs_row_state_has_alias(lane->endpoint_id, cs_contact_known_address(known),
 											known->upsert_key);

@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "base/sql.h"
 #include "delivery/account.h"
 #include "delivery/shared.h"
 #include "delivery/spoken.h"
@@ -189,16 +188,9 @@ cs_shared_is_left_to_speaker(const CsItem *item)
 static bool
 speaker_has_failed(const CsItem *item)
 {
-	MemoryContext context = CurrentMemoryContext;
 	const CsKnown *known = cs_shared_sent_last(item);
-	CsSqlScope	scope;
-	bool		failed;
 
-	cs_sql_enter(&scope);
-	failed = cs_failure_upsert_key(item->change->lane->endpoint_id, known->watch, known->key) != NULL;
-	cs_sql_leave(&scope);
-	MemoryContextSwitchTo(context);
-	return failed;
+	return cs_failure_upsert_key(item->change->lane->endpoint_id, known->watch, known->key) != NULL;
 }
 
 /* Read the failure of the row, or of contactsync_upsert(). */

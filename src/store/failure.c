@@ -178,8 +178,15 @@ cs_failure_has_row(int endpoint, const char *upsert_key)
 		2, {INT4OID, TEXTOID}
 	};
 	Datum		args[2] = {Int32GetDatum(endpoint), CStringGetTextDatum(upsert_key)};
+	MemoryContext context = CurrentMemoryContext;
+	CsSqlScope	scope;
+	bool		found;
 
-	return cs_sql_execute(&statement, args, NULL) > 0;
+	cs_sql_enter(&scope);
+	found = cs_sql_execute(&statement, args, NULL) > 0;
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+	return found;
 }
 
 char *
@@ -191,12 +198,17 @@ cs_failure_upsert_key(int endpoint, int watch, const char *key)
 	};
 	Datum		args[3] = {Int32GetDatum(endpoint), Int32GetDatum(watch), CStringGetTextDatum(key)};
 	MemoryContext context = CurrentMemoryContext;
-	char	   *upsert_key;
+	CsSqlScope	scope;
+	char	   *upsert_key = NULL;
 
-	if (cs_sql_execute(&statement, args, NULL) == 0)
-		return NULL;
-	upsert_key = cs_sql_text(0, 1);
-	return upsert_key ? MemoryContextStrdup(context, upsert_key) : NULL;
+	cs_sql_enter(&scope);
+	if (cs_sql_execute(&statement, args, NULL) > 0)
+		upsert_key = cs_sql_text(0, 1);
+	if (upsert_key)
+		upsert_key = MemoryContextStrdup(context, upsert_key);
+	cs_sql_leave(&scope);
+	MemoryContextSwitchTo(context);
+	return upsert_key;
 }
 
 /*

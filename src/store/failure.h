@@ -3,7 +3,8 @@
  * failure.h
  *		contactsync.failure: contacts that were given up on.
  *
- * Every function needs a transaction and the scope of cs_sql_enter().
+ * Every function needs a transaction and the scope of cs_sql_enter(); those that read
+ * single failures enter it themselves.
  *
  *-------------------------------------------------------------------------
  */
