@@ -16,6 +16,7 @@ import re
 from clock import parse_iso
 from exchange import Answer, Refusal
 from providers.base import Provider, query_parameters, route, whole_number
+from providers.flag import ConsentFlag
 from schema import Field, describe, find_problems, is_email
 
 CONTACT = {
@@ -25,10 +26,11 @@ CONTACT = {
 }
 
 
-class Brevo(Provider):
+class Brevo(ConsentFlag, Provider):
     name = "brevo"
     default_account = "brevo_sandbox"
     unique_fields = ("id", "email", "ext_id")
+    flag, wanted = "emailBlacklisted", False
     updated_field = "modifiedAt"
     acts = ("opt_out", "opt_in", "complain")
 
@@ -126,15 +128,6 @@ class Brevo(Provider):
     def reach(self, account, address):
         return {f"list {number}" for contact in self.contacts_of(account, address) if not contact["emailBlacklisted"]
                 for number in contact["listIds"]}
-
-    def says_no(self, fields):
-        return fields.get("emailBlacklisted") is True
-
-    def opt_out(self, account, address):
-        for contact in self.contacts_of(account, address):
-            self.touch(account, contact, emailBlacklisted=True)
-
-    complain = opt_out
 
     def opt_in(self, account, address):
         for contact in self.signed_up(account, address):

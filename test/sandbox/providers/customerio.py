@@ -14,16 +14,18 @@ import json
 
 from exchange import Answer, Refusal
 from providers.base import Provider, route
+from providers.flag import ConsentFlag
 from schema import Field, describe, find_problems, is_email
 
 ENTRY = {"type": Field("string", required=True, choices=("person",)), "identifiers": Field("object", required=True),
          "action": Field("string", required=True, choices=("identify", "delete")), "attributes": Field("object")}
 
 
-class CustomerIo(Provider):
+class CustomerIo(ConsentFlag, Provider):
     name = "customerio"
     default_account = "customerio_sandbox"
     unique_fields = ("cio_id", "id", "email")
+    flag, wanted = "unsubscribed", False
     updated_field = "updated_at"
     acts = ("opt_out", "opt_in", "complain")
 
@@ -117,21 +119,3 @@ class CustomerIo(Provider):
     def blank_contact(self, account):
         now = self.clock.iso()
         return {"cio_id": f"cio{next(self.serial)}", "id": None, "email": None, "unsubscribed": False, "attributes": {}, "created_at": now, "updated_at": now}
-
-    # People
-
-    def reach(self, account, address):
-        return {"campaigns" for person in self.contacts_of(account, address) if not person["unsubscribed"]}
-
-    def says_no(self, fields):
-        return fields.get("unsubscribed") is True
-
-    def opt_out(self, account, address):
-        for person in self.contacts_of(account, address):
-            self.touch(account, person, unsubscribed=True)
-
-    complain = opt_out
-
-    def opt_in(self, account, address):
-        for person in self.signed_up(account, address):
-            self.touch(account, person, unsubscribed=False)

@@ -10,6 +10,7 @@ A new contact is subscribed unless the request says otherwise. Custom properties
 
 from exchange import Answer, Refusal
 from providers.base import Provider, query_parameters, route
+from providers.flag import ConsentFlag
 from schema import Field, describe, find_problems, is_email
 
 KNOWN = {
@@ -19,10 +20,11 @@ KNOWN = {
 }
 
 
-class Loops(Provider):
+class Loops(ConsentFlag, Provider):
     name = "loops"
     default_account = "loops_sandbox"
     unique_fields = ("id", "email", "userId")
+    flag = "subscribed"
     updated_field = "updated_at"
     acts = ("opt_out", "opt_in", "complain")
 
@@ -94,21 +96,3 @@ class Loops(Provider):
         now = self.clock.iso()
         return {"id": f"cll{next(self.serial)}", "email": None, "userId": None, "firstName": None, "lastName": None,
                 "source": "API", "subscribed": True, "userGroup": "", "mailingLists": {}, "updated_at": now}
-
-    # People
-
-    def reach(self, account, address):
-        return {"campaigns" for contact in self.contacts_of(account, address) if contact["subscribed"]}
-
-    def says_no(self, fields):
-        return fields.get("subscribed") is False
-
-    def opt_out(self, account, address):
-        for contact in self.contacts_of(account, address):
-            self.touch(account, contact, subscribed=False)
-
-    complain = opt_out
-
-    def opt_in(self, account, address):
-        for contact in self.signed_up(account, address):
-            self.touch(account, contact, subscribed=True)

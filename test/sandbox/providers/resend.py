@@ -13,16 +13,18 @@ import math
 
 from exchange import Answer, Refusal
 from providers.base import Provider, route
+from providers.flag import ConsentFlag
 from schema import Field, describe, find_problems, is_email
 
 CREATE = {"email": Field("string", required=True), "first_name": Field("string", nullable=True), "last_name": Field("string", nullable=True), "unsubscribed": Field("boolean")}
 CHANGE = {name: Field(field.kind, nullable=field.nullable) for name, field in CREATE.items() if name != "email"}
 
 
-class Resend(Provider):
+class Resend(ConsentFlag, Provider):
     name = "resend"
     default_account = "resend_sandbox"
     unique_fields = ("id", "email")
+    flag, wanted, mailing = "unsubscribed", False, "broadcasts"
     updated_field = "updated_at"
     acts = ("opt_out", "opt_in", "complain")
 
@@ -103,21 +105,3 @@ class Resend(Provider):
     def blank_contact(self, account):
         now = self.clock.iso()
         return {"id": f"479e3145-{next(self.serial)}", "email": None, "first_name": None, "last_name": None, "unsubscribed": False, "created_at": now, "updated_at": now}
-
-    # People
-
-    def reach(self, account, address):
-        return {"broadcasts" for contact in self.contacts_of(account, address) if not contact["unsubscribed"]}
-
-    def says_no(self, fields):
-        return fields.get("unsubscribed") is True
-
-    def opt_out(self, account, address):
-        for contact in self.contacts_of(account, address):
-            self.touch(account, contact, unsubscribed=True)
-
-    complain = opt_out
-
-    def opt_in(self, account, address):
-        for contact in self.signed_up(account, address):
-            self.touch(account, contact, unsubscribed=False)

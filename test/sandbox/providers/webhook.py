@@ -9,6 +9,7 @@ import hmac
 
 from exchange import Answer, Refusal
 from providers.base import Provider, route
+from providers.flag import ConsentFlag
 from schema import Field, describe, find_problems
 
 CONTACT = {
@@ -20,10 +21,11 @@ CONTACT = {
 ACTIONS = ("upsert", "unsubscribe", "delete")
 
 
-class Webhook(Provider):
+class Webhook(ConsentFlag, Provider):
     name = "webhook"
     default_account = "hook"
     unique_fields = ("id", "external_id")
+    flag, mailing = "opt_in", "mail"
     shared_fields = ("email",)
     updated_field = "updated_at"
     acts = ("opt_out", "opt_in", "complain")
@@ -153,21 +155,3 @@ class Webhook(Provider):
     def blank_contact(self, account):
         now = self.clock.iso()
         return {"id": f"w{next(self.serial)}", "email": None, "external_id": None, "opt_in": None, "created_at": now, "updated_at": now}
-
-    # People
-
-    def reach(self, account, address):
-        return {"mail" for contact in self.contacts_of(account, address) if contact["opt_in"]}
-
-    def says_no(self, fields):
-        return fields.get("opt_in") is False
-
-    def opt_out(self, account, address):
-        for contact in self.contacts_of(account, address):
-            self.touch(account, contact, opt_in=False)
-
-    complain = opt_out
-
-    def opt_in(self, account, address):
-        for contact in self.signed_up(account, address):
-            self.touch(account, contact, opt_in=True)
