@@ -5,10 +5,10 @@
 #
 #   NAME          a group (build, lint, sandbox, instructions, regress, isolation, tap, asan, encoding, consent, chaos, fuzz,
 #                 mutate), or the beginning of the name of a test in regress, isolation or tap, as in: test/run.sh email 010.
-#                 The group instructions counts what a row costs (test/instructions/count.py); asan and encoding run regress and some tests of the worker with --asan and with --encoding EUC_JP; consent runs
-#                 some histories of test/fuzz/consent.sh; chaos, which is run only if it is named, is a short form of
-#                 make chaos; fuzz runs each target of test/fuzz/coverage.sh for a moment; mutate breaks the source in ten
-#                 ways, as test/mutate.sh --day does
+#                 The group instructions counts what a row costs (test/instructions/count.py); asan and encoding run regress and
+#                 some tests of the worker with --asan and with --encoding EUC_JP; consent runs some histories of
+#                 test/fuzz/consent.sh; chaos, which is run only if it is named, is a short form of make chaos; fuzz runs each
+#                 target of test/fuzz/coverage.sh for a moment; mutate breaks the source in ten ways, as test/mutate.sh --day does
 #   --accept      accept the output of the regression tests as their expected output, and the counted instructions as those
 #                 that a row costs
 #   --keep        keep the temporary directory with logs and data
