@@ -11,7 +11,9 @@ use Test::More;
 my $sandbox = start_sandbox();
 my $node = start_node();
 
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+# all is done by a role that owns nothing but its servers and tables, but for what only an administrator may do
+sub sql { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'app' ]); }
+sub admin { return $node->safe_psql('postgres', $_[0]); }
 sub settle { my ($server, $sql) = @_; sql("$sql; CALL contactsync_wait('$server')"); return; }
 sub contacts { return @{ $sandbox->contacts('webhook', account => 'hook') }; }
 
@@ -24,8 +26,8 @@ sub mailable
 }
 
 my $url = $sandbox->url . '/webhook/hook';
+admin(q{CREATE EXTENSION contactsync; CREATE ROLE app LOGIN; GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO app; GRANT CREATE ON SCHEMA public TO app});
 sql(qq{
-	CREATE EXTENSION contactsync;
 	CREATE SERVER hook FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'webhook', base_url '$url', pace '1000', burst '1000');
 	CREATE USER MAPPING FOR CURRENT_USER SERVER hook OPTIONS (signing_secret 'sandbox secret');
 	CREATE TABLE people (id int PRIMARY KEY, email text, wants boolean);
@@ -100,9 +102,9 @@ foreach my $provider ('brevo', 'loops')
 sub compiled { return scalar(() = slurp_file($node->logfile) =~ /compiled the definition of provider "(hook|own)"/g); }
 sub begin_worker_anew
 {
-	my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
+	my $pid = admin(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker'});
 
-	sql("SELECT pg_terminate_backend($pid, 10000)");
+	admin("SELECT pg_terminate_backend($pid, 10000)");
 	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND pid <> $pid") or die;
 	return;
 }
@@ -114,37 +116,36 @@ foreach my $n (1 .. 5)
 	settle("own$n", qq{SELECT contactsync_upsert('own$n', '{"external_id": "own$n", "email": "own$n\@example.com"}')});
 }
 # only the worker is that talkative
-sql(q{ALTER SYSTEM SET log_min_messages = debug1});
+admin(q{ALTER SYSTEM SET log_min_messages = debug1; ALTER ROLE app SET log_min_messages = warning});
 $node->reload;
 begin_worker_anew();
-settle('own1', q{SET log_min_messages = warning; SELECT contactsync_upsert('own1', '{"external_id": "own1", "email": "new@example.com"}')});
+settle('own1', q{SELECT contactsync_upsert('own1', '{"external_id": "own1", "email": "new@example.com"}')});
 is(compiled(), 1, 'a definition that five servers use is compiled once');
 foreach my $n (1 .. 3)
 {
-	settle('own1', qq{SET log_min_messages = warning; ALTER SERVER own1 OPTIONS (@{[ $n == 1 ? 'ADD' : 'SET' ]} timeout '2${n}s');
+	settle('own1', qq{ALTER SERVER own1 OPTIONS (@{[ $n == 1 ? 'ADD' : 'SET' ]} timeout '2${n}s');
 		SELECT contactsync_upsert('own1', '{"external_id": "own1", "email": "new$n\@example.com"}')});
 }
 is(compiled(), 1, 'and not again when a server is altered');
-sql(q{SET log_min_messages = warning; SELECT contactsync_define('own', definition || '{"title": "Mine"}') FROM contactsync_providers() WHERE name = 'own'});
-settle('own2', q{SET log_min_messages = warning; SELECT contactsync_upsert('own2', '{"external_id": "own2", "email": "new@example.com"}')});
+sql(q{SELECT contactsync_define('own', definition || '{"title": "Mine"}') FROM contactsync_providers() WHERE name = 'own'});
+settle('own2', q{SELECT contactsync_upsert('own2', '{"external_id": "own2", "email": "new@example.com"}')});
 is(compiled(), 2, 'but if it has changed');
 
 # A definition in use is dumped and restored with the servers that use it, and goes with the extension.
-sql(q{ALTER SYSTEM RESET log_min_messages});
+admin(q{ALTER SYSTEM RESET log_min_messages});
 $node->reload;
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
-sql('CREATE DATABASE copy');
+admin('CREATE DATABASE copy');
 command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ], 'a database with definitions is dumped');
 command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('copy'), $dump ], 'and restored');
-sub copy { return $node->safe_psql('copy', $_[0]); }
+sub copy { return $node->safe_psql('copy', $_[0], extra_params => [ '-U', 'app' ]); }
 is(copy(q{SELECT title FROM contactsync_providers() WHERE name = 'own' AND origin = 'own'}), 'Mine', 'the definition is there');
 copy(q{SELECT contactsync_resume('own3')});
 copy(q{SELECT contactsync_upsert('own3', '{"external_id": "copied", "email": "copied@example.com"}'); CALL contactsync_wait('own3')});
 is((scalar grep { ($_->{external_id} // '') eq 'copied' } contacts()), 1, 'and is used');
-copy('DROP EXTENSION contactsync CASCADE');
-copy('CREATE EXTENSION contactsync');
+$node->safe_psql('copy', $_) foreach 'DROP EXTENSION contactsync CASCADE', 'CREATE EXTENSION contactsync', 'GRANT USAGE ON FOREIGN DATA WRAPPER contactsync TO app';
 is(copy(q{SELECT string_agg(name, ' ') FROM contactsync_providers() WHERE origin = 'own'}), '', 'it goes with the extension');
-sub fails { my (undef, undef, $stderr) = $node->psql('copy', $_[0]); return $stderr; }
+sub fails { my (undef, undef, $stderr) = $node->psql('copy', $_[0], extra_params => [ '-U', 'app' ]); return $stderr; }
 like(fails(q{CREATE SERVER own FOREIGN DATA WRAPPER contactsync OPTIONS (provider 'own', base_url 'https://example.com')}), qr/ERROR:  .*provider/, 'and no server can be made of it');
 
 done_testing();
