@@ -89,7 +89,7 @@ passed=0 failed=0
 # Run a command, show its output, and count its tests: step TITLE COMMAND...
 step() {
     local log=$work/log/step status ok bad
-    printf '\n=== %s\n' "$1"
+    printf '\n=== %s, after %d s\n' "$1" $SECONDS
     # run it as a job with its own process group, so that a signal ends this script at once and the cleanup ends the job
     set -m
     (set -o pipefail; "${@:2}" </dev/null 2>&1 | tee "$log") &
@@ -159,7 +159,7 @@ instructions() {
 
 tap() {
     local name
-    step tap in_tree installcheck REGRESS= ISOLATION= PROVE_FLAGS=-j3 "TAP_TESTS=$(printf 'test/t/%s.pl ' "$@")" && return
+    step tap in_tree installcheck REGRESS= ISOLATION= PROVE_FLAGS='-j4 --timer' "TAP_TESTS=$(printf 'test/t/%s.pl ' "$@")" && return
     while read -r name; do
         show_logs "$tree"/tmp_check/log/{regress_log_,}"$name"*
     done < <(sed -n 's/^test\/t\/\(.*\)\.pl  *(Wstat.*/\1/p' "$work/log/step")
@@ -169,6 +169,21 @@ tap() {
 consent() {
     "$top/test/fuzz/consent.sh" --providers built-in --seed 2 --seeds 5 --jobs 2 &&
         "$top/test/fuzz/consent.sh" --providers defined --seed 101 --seeds 4 --jobs 2 --steps 25
+}
+
+# Run groups at the same time, as each of them waits a lot, and show what they print one after the other: side_by_side GROUP...
+side_by_side() {
+    local group status=0
+    local -A pids
+    for group; do
+        "$group" >"$work/log/$group" 2>&1 &
+        pids[$group]=$!
+    done
+    for group; do
+        wait "${pids[$group]}" || status=1
+        cat "$work/log/$group"
+    done
+    return $status
 }
 
 # Kill processes while providers fail, for a short time.
@@ -199,7 +214,9 @@ runnable() {
 
 # Break the source in ten ways. This changes and installs the tree, so it comes last.
 mutate() {
-    as_server /usr/bin/python3 "$tree/test/mutations/mutate.py" --tree "$tree" --pg-config "$PG_CONFIG" --day
+    local tested=
+    [ ${#names[@]} -gt 0 ] || tested=--tested
+    as_server /usr/bin/python3 "$tree/test/mutations/mutate.py" --tree "$tree" --pg-config "$PG_CONFIG" --day $tested
 }
 
 build() {
@@ -286,11 +303,13 @@ fi
 [ ${#isolation[@]} -eq 0 ] || regression ISOLATION "${isolation[@]}"
 [ ${#tap[@]} -eq 0 ] || tap "${tap[@]}"
 finish_check
-# chaos finds what is not corrected yet, so it is run only by its name
-[ ${#names[@]} -gt 0 ] && groups=(asan encoding consent chaos fuzz) || groups=(asan encoding consent fuzz)
-for group in "${groups[@]}"; do
-    ! wanted $group || $installed || [ -n "$check" ] || ! runnable $group || PG_CONFIG=$config step $group $group
+groups=()
+for group in asan encoding consent fuzz; do
+    ! wanted $group || $installed || [ -n "$check" ] || ! runnable $group || groups+=("$group")
 done
+[ ${#groups[@]} -eq 0 ] || PG_CONFIG=$config step "${groups[*]}" side_by_side "${groups[@]}"
+# chaos finds what is not corrected yet, so it is run only by its name
+[[ " ${names[*]} " != *" chaos "* ]] || $installed || [ -n "$check" ] || PG_CONFIG=$config step chaos chaos
 ! wanted mutate || $installed || [ -n "$check" ] || step mutate mutate
 if $keep; then
     trap - EXIT

@@ -169,9 +169,9 @@ speed_up(CsAccount *account, double now)
 	const CsEndpoint *endpoint = account->endpoint;
 	bool		done;
 
+	cs_pace_accept(&account->learned, highest_pace(endpoint), now);
 	if (account->learned.rate == 0)
 		return;
-	cs_pace_raise(&account->learned, highest_pace(endpoint), now);
 	done = account->learned.rate >= endpoint->pace;
 	if (done)
 		account->learned.rate = 0;
@@ -314,7 +314,8 @@ void
 cs_account_start_anew(CsAccount *account, double now)
 {
 	account->learned_changed |= account->learned.rate != 0 || account->limitation != NULL;
-	account->learned.rate = 0;
+	account->learned.rate = account->learned.ended_at = 0;
+	account->learned.nlowered = 0;
 	if (account->limitation)
 		pfree(account->limitation);
 	account->limitation = NULL;
@@ -404,7 +405,11 @@ cs_account_throttle(CsAccount *account, double sent_at, double now, double retry
 					const char *message)
 {
 	if (slow_down(account, sent_at, now))
-		cs_account_wait(account, now, retry_after, message);
+	{
+		account->failures++;
+		wait_until(account, now + (retry_after >= 0 ? cs_account_time_to_wait(account, retry_after, 0) :
+								   cs_pace_throttled_backoff(&account->learned, account->failures, now)), message);
+	}
 	else if (retry_after >= 0)
 		wait_until(account, now + cs_account_time_to_wait(account, retry_after, 0), message);
 }

@@ -61,11 +61,6 @@
 #define SWEEP_PAUSE		5.0
 #define STORE_PAUSE		10.0
 
-/* What comes fast is gathered for so long (s): changes, which wait for it, and outcomes,
- * for which nobody waits. */
-#define READ_PERIOD		0.005
-#define STORE_PERIOD	0.020
-
 /* After being idle for so long it is stored that no call is under way (s). */
 #define IDLE_SECONDS	5.0
 
@@ -113,8 +108,6 @@ cs_delivery_open(const CsTransactions *transactions, int only)
 	delivery->settlement = cs_settle_create();
 	delivery->http = cs_http_open();
 	delivery->alerts_stale = true;
-	delivery->reading.period = READ_PERIOD;
-	delivery->storing.period = STORE_PERIOD;
 	delivery->definitions = (CsDefinitions)
 	{
 		.context = context,.http = delivery->http,.settlement = delivery->settlement,

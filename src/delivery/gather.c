@@ -6,7 +6,8 @@
  * To read the queue, or to store outcomes, costs a transaction, whether of one
  * change or of a hundred.  While changes come one by one it is done at once, so that
  * they arrive at once.  When they come fast, a few milliseconds of them are done
- * together.
+ * together: the less often, the less is taken from the applications, which may use
+ * the same processors.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,14 +16,15 @@
 #include "delivery/gather.h"
 
 /* What follows the time before within SOON seconds after it could, FAST times in
- * succession, comes fast. */
+ * succession, comes fast, and is gathered for PERIOD seconds. */
 #define SOON	0.010
 #define FAST	8
+#define PERIOD	0.020
 
 double
 cs_gather_until(const CsGather *gather)
 {
-	return gather->nfast < FAST ? 0 : gather->done_at + gather->period;
+	return gather->nfast < FAST ? 0 : gather->done_at + PERIOD;
 }
 
 void

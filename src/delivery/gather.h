@@ -10,11 +10,9 @@
 
 #include "postgres.h"
 
-/* Something that costs almost the same for one as for many; zero at first, but "period". */
+/* Something that costs almost the same for one as for many; zero at first. */
 typedef struct CsGather
 {
-	double		period;			/* how long it is gathered when it comes fast
-								 * (s) */
 	double		done_at;		/* when it was done last, by the clock of
 								 * clock.h */
 	int			nfast;			/* how often in succession it was done soon

@@ -35,12 +35,23 @@ typedef struct CsLearnedPace
 	double		rate;			/* calls a second; 0: as configured */
 	double		lowered_at;
 	double		raised_at;
+
+	/* of the throttle that lasts: 429s without a success between them */
+	int			nlowered;		/* how often it lowered the pace; 0: none
+								 * lasts */
+	double		throttled_at;	/* when it began */
+	double		lowered_once;	/* the pace after the first time */
+
+	/* since the last one ended */
+	double		ended_at;		/* 0: not known yet */
+	double		naccepted;		/* calls */
 } CsLearnedPace;
 
 extern bool cs_pace_lower(CsLearnedPace *learned, double configured, double sent_at, double now);
-extern void cs_pace_raise(CsLearnedPace *learned, double most, double now);
+extern void cs_pace_accept(CsLearnedPace *learned, double most, double now);
 
 extern double cs_pace_backoff(int failures);
+extern double cs_pace_throttled_backoff(const CsLearnedPace *learned, int failures, double now);
 extern double cs_pace_jitter(void);
 
 #endif							/* CS_DELIVERY_PACE_H */

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Change one line of the source at a time, and check that the tests notice.
 
-usage: mutate.py --tree DIR --pg-config FILE [--day | NAME ...]
+usage: mutate.py --tree DIR --pg-config FILE [--tested] [--day | NAME ...]
        mutate.py --check
 
 mutations.toml lists the mutations. Each names a file, a piece that is in it exactly once, what replaces it, the rule that
@@ -9,8 +9,9 @@ this breaks, and the tests each of which has to fail then. A run builds the sour
 tests of the mutations that are chosen, which have to pass; then it applies these mutations one by one. It prints a line "ok" or
 "not ok" for each.
 
---day chooses up to ten from all parts of the list by the day, so that all take their turn within three weeks, except for those that
-are "slow", because their tests wait until they time out; a NAME chooses the mutations whose names begin with it.
+--tested says that the tests have passed already. --day chooses up to ten from all parts of the list by the day, so that all take
+their turn within a month, except for those that are "slow", because their tests wait until they time out; a NAME chooses the
+mutations whose names begin with it.
 --check only looks whether the list fits the source and the tests.
 """
 
@@ -38,6 +39,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tree", metavar="DIR", help="the copy of the sources to change")
     parser.add_argument("--pg-config", metavar="FILE", help="that of the PostgreSQL to install into")
+    parser.add_argument("--tested", action="store_true", help="do not run the tests without a mutation first")
     parser.add_argument("--day", action="store_true", help=f"only {OF_A_DAY}, chosen by the day")
     parser.add_argument("--check", action="store_true", help="only check the list")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only the mutations whose names begin with one of these")
@@ -180,6 +182,16 @@ def try_mutation(options, mutation):
         write(path, source)
 
 
+def test_unchanged(options, tests):
+    """Run the tests without a mutation; they have to pass."""
+    started = time.monotonic()
+    install(options)
+    passed, output = run(options, tests)
+    if not passed:
+        sys.exit(f"without a mutation these tests do not pass: {' '.join(tests)}\n{output}")
+    print(f"# without a mutation {len(tests)} tests pass ({time.monotonic() - started:.0f} s)", flush=True)
+
+
 def report(number, name, started, survived, comment):
     print(f"{'not ok' if survived else 'ok'} {number} - {name}{comment} ({time.monotonic() - started:.0f} s)", flush=True)
 
@@ -192,12 +204,8 @@ def main():
         return 1 if found else 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     todo, failed, started = chosen(options), 0, time.monotonic()
-    tests = sorted({test for mutation in todo for test in mutation["tests"]})
-    install(options)
-    passed, output = run(options, tests)
-    if not passed:
-        sys.exit(f"without a mutation these tests do not pass: {' '.join(tests)}\n{output}")
-    print(f"# without a mutation {len(tests)} tests pass ({time.monotonic() - started:.0f} s)", flush=True)
+    if not options.tested:
+        test_unchanged(options, sorted({test for mutation in todo for test in mutation["tests"]}))
     for number, mutation in enumerate(todo, 1):
         since, name = time.monotonic(), mutation["name"]
         try:

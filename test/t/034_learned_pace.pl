@@ -62,6 +62,22 @@ is(sql(q{SELECT count(*) FROM contactsync.calls WHERE server = 'flying' AND stat
 cmp_ok($lowered, '>=', 34, 'which lowers the pace once');
 cmp_ok($lowered, '<', 36, '... by a part');
 
+# one throttle of many calls, after 300 that were accepted: it is tried again in time, and lowers the pace to no less than was accepted
+prepare('long', undef, pace => 10, burst => 1);
+insert_customers($node, 'long', 1, 320);
+$sandbox->wait_for_contacts('campaignlark', 300, account => 'long');
+$sandbox->fault('campaignlark', { match => { account => 'long' }, times => 12, action => { status => 429 } });
+sql(q{CALL contactsync_wait('long')});
+my ($refused, $gap, $accepted) = split /\|/, sql(qq{
+	SELECT count(*) FILTER (WHERE status = 429), max(gap) FILTER (WHERE status = 429), sum(accepted) / (max(next) FILTER (WHERE status = 429) - min(at))
+	FROM (SELECT status, at, next, next - at AS gap, (status < 300 AND at < max(at) FILTER (WHERE status = 429) OVER ())::int AS accepted
+		FROM (SELECT status, at, lead(at) OVER (ORDER BY at) AS next
+			FROM (SELECT status, $speed * extract(epoch FROM started_at) AS at FROM contactsync.calls WHERE server = 'long') c) c) c});
+is($refused, 12, 'twelve calls in succession are refused');
+cmp_ok($gap, '<', 20, 'which is tried again after some seconds, not each time after twice as long');
+cmp_ok(pace('long'), '>', 0.9 * $accepted, '... and does not lower the pace below what was accepted before, as each of them would');
+cmp_ok(pace('long'), '<', 9, '... but lowers it');
+
 # what was learned outlives a restart, and a change of the server
 my $learned = pace('bucket');
 $node->restart;
