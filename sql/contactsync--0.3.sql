@@ -797,6 +797,7 @@ CREATE TABLE contactsync.consent (
 	state		"char"	NOT NULL,
 	said		"char"	NOT NULL DEFAULT '-',
 	opt_in_at	timestamptz,
+	yes_left	xid8,
 	PRIMARY KEY (account, hash)
 );
 COMMENT ON TABLE contactsync.consent
@@ -804,6 +805,7 @@ IS 'what is remembered of the consent of persons whose contact row has gone';
 COMMENT ON COLUMN contactsync.consent.hash IS 'of the address, as contactsync.consent_hash() makes it';
 COMMENT ON COLUMN contactsync.consent.state IS 'c claimed, h said yes and not claimed, n withdrawn, o opted out, unsubscribed or forgotten';
 COMMENT ON COLUMN contactsync.consent.said IS 'opt_in as it was said last: t, f, n for null, N for null after t, - for not known';
+COMMENT ON COLUMN contactsync.consent.yes_left IS 'as in contactsync.contact, of a contact that is not created because a row said no';
 
 CREATE TABLE contactsync.consent_key (
 	one			boolean	PRIMARY KEY DEFAULT true CHECK (one),

@@ -348,6 +348,7 @@ cs_change_next(CsChangeSet *set, double now)
 	change->has_row = change->was_known = change->refused = change->takes_over = false;
 	change->is_late = change->has_others_digest = false;
 	change->others_key = NULL;
+	change->says_yes = false;
 	return change;
 }
 

@@ -170,6 +170,7 @@ typedef struct CsChange
 	uint64		no_xact;		/* its row says no: since that transaction, or
 								 * 0; kept until the change is finished */
 	uint64		no_contact;		/* ... of the contact with this hash */
+	bool		says_yes;		/* its row said true when it was read last */
 	bool		is_word;		/* its row said no or null, and claims consent */
 	TimestampTz known_changed_at;	/* when the row changed that was sent
 									 * last, if it is this one or goes on

@@ -49,11 +49,14 @@ cs_change_let_go(CsChange *change)
 	cs_change_release_locks(change);
 }
 
-/* Does it say no, and did not before, as far as that is known? */
+/*
+ * Does its row say no, and did not before, as far as that is known?  Not if it is only taken to
+ * say so because another row did: that one tells of itself.
+ */
 static bool
 says_no_anew(const CsChange *change)
 {
-	return change->contact->consent == CS_CONSENT_NO &&
+	return change->contact->consent == CS_CONSENT_NO && !change->says_yes &&
 		(change->no_xact == 0 || cs_change_is_of(change, change->no_xact));
 }
 

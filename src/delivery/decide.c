@@ -157,6 +157,7 @@ list_rows(int n, CsItem *items)
 		row->consent = item->contact ? item->contact->consent : CS_CONSENT_UNKNOWN;
 		row->address = item->contact ? item->contact->value[CS_EMAIL] : NULL;
 		cs_change_note_no(item->change, said_no_since(item), row->upsert_key);
+		item->change->says_yes = row->consent == CS_CONSENT_YES;
 		if (item->change->no_xact != 0)
 			cs_refusals_add(&now->refusals, CurrentMemoryContext, row->upsert_key, row->address, item->change->no_xact);
 		now->any_leaves |= item->row.found && (item->contact == NULL || cs_known_has_left(item));

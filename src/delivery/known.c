@@ -22,6 +22,7 @@
 #include "delivery/opposite.h"
 #include "delivery/pull.h"
 #include "delivery/remember.h"
+#include "provider/email.h"
 #include "provider/provider.h"
 #include "store/contact_known.h"
 #include "store/refused_address.h"
@@ -55,8 +56,10 @@ cs_known_check_word(CsItem *item)
 bool
 cs_known_was_refused(const CsItem *item)
 {
-	return item->row.found && cs_contact_says_yes(item->row.opt_in) && item->known.found &&
-		(item->known.opt_in == CS_CONSENT_NO || item->known.opt_in == CS_CONSENT_NULL);
+	bool		said_not_true = item->known.found &&
+	(item->known.opt_in == CS_CONSENT_NO || item->known.opt_in == CS_CONSENT_NULL);
+
+	return item->row.found && cs_contact_says_yes(item->row.opt_in) && (said_not_true || item->row.withheld);
 }
 
 /* How long a word waits for rows to be read (us): one that waits for a call itself can take long. */
@@ -93,12 +96,32 @@ read_others(const CsItem *item, CsClaimOthers *others)
 	change->origins |= CS_ORIGIN_RENAMED;
 }
 
-/* Has a row that said true left the contact when this lane knew of none? */
+/* Is the contact withheld, because a row said no of the address? */
+static bool
+is_withheld(const CsItem *item)
+{
+	return item->known.synced_at == 0 && item->person.remembered && item->person.memory.state == CS_MEMORY_SAID_NO &&
+		cs_provider_mails_whoever_exists(item->change->lane->account->endpoint) != NULL;
+}
+
+static bool
+is_found_by_address(const CsItem *item)
+{
+	return strcmp(item->upsert_key, cs_text_from_utf8(cs_email_normalize(item->contact->value[CS_EMAIL]))) == 0;
+}
+
+/*
+ * May a row that said true have left the contact when this lane knew of none?  A contact that is withheld is not there to
+ * remember it: the address does, if it is found by that.
+ */
 static bool
 may_have_left(const CsItem *item)
 {
-	uint64		left = item->known.yes_left;
+	bool		withheld = is_withheld(item);
+	uint64		left = withheld ? item->person.memory.yes_left : item->known.yes_left;
 
+	if (withheld && !is_found_by_address(item))
+		return true;
 	/* a transaction of the future is that of a server whose dump was restored */
 	return left != 0 && (left < item->change->lane->known_since || left >= U64FromFullTransactionId(ReadNextFullTransactionId()));
 }

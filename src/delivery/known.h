@@ -48,7 +48,7 @@ extern bool cs_known_has_left(const CsItem *item);
 /* Does the contact have another address so far? */
 extern bool cs_known_is_moving(const CsItem *item);
 
-/* Did the row say true of a contact that was last said not to consent? */
+/* Did the row say true of a contact that was last said not to consent, or is withheld? */
 extern bool cs_known_was_refused(const CsItem *item);
 
 typedef enum CsKnowledge

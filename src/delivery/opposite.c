@@ -9,7 +9,8 @@
  *
  * Rows are read one after the other, and from several tables.  What those said that
  * were read before is stored with the transaction that had them say so; those that
- * stand for the contact, and are yet to be read, are waited for.
+ * stand for the contact, and are yet to be read, are waited for.  What a row says by now
+ * counts: of what a row was queued for, it is not known which had it say yes.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,12 +50,17 @@ look_at(const CsChange *change, const CsRowStanding *row)
 
 	if (other == change)
 		return CS_OPPOSITE_NONE;
-	if (row->no_xact != 0 && cs_change_is_of(change, row->no_xact))
+	if (other && cs_change_is_unread_of_same(change, other) && !cs_lane_is_stopped(lane))
+		return CS_OPPOSITE_UNREAD;
+
+	/*
+	 * this one may have said yes together with that no, which is over if the
+	 * other says yes by now
+	 */
+	if (row->no_xact != 0 && cs_change_is_of(change, row->no_xact) && !(other && other->says_yes))
 		return CS_OPPOSITE_NO;
-	if (other == NULL)
+	if (other == NULL || cs_change_is_unread_of_same(change, other))
 		return CS_OPPOSITE_NONE;
-	if (cs_change_is_unread_of_same(change, other))
-		return cs_lane_is_stopped(lane) ? CS_OPPOSITE_NONE : CS_OPPOSITE_UNREAD;
 	/* what it said before is older */
 	return other->no_xact != 0 && cs_change_is_of(other, other->no_xact) && cs_change_is_of_same(change, other) ?
 		CS_OPPOSITE_NO : CS_OPPOSITE_NONE;

@@ -49,6 +49,17 @@ remove_contacts(CsLaneOutcomes *outcomes)
 	remember(account, n, consents);
 }
 
+/* Rows that said true of contacts which were last said not to, or are withheld, have gone. */
+static void
+note_yes_left(const CsLaneOutcomes *outcomes)
+{
+	const CsAccount *account = outcomes->lane->account;
+
+	cs_contact_state_note_yes_left(account->id, outcomes->yes_left.n, outcomes->yes_left.items);
+	if (account->consents.has_consents && cs_provider_mails_whoever_exists(account->endpoint) != NULL)
+		cs_consent_note_yes_left(account->consents.account, outcomes->yes_left.n, outcomes->yes_left.items);
+}
+
 /* Removals count for the watch whose row left the contact. */
 static void
 count_removals(const CsLaneOutcomes *outcomes)
@@ -116,7 +127,7 @@ cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 	cs_contact_state_store(endpoint, outcomes->contacts.n, outcomes->contacts.items);
 	cs_row_state_store(endpoint, lane->watch_id, outcomes->rows.n, outcomes->rows.items);
 	cs_row_state_remove(lane->watch_id, outcomes->gone.n, outcomes->gone.items);
-	cs_contact_state_note_yes_left(endpoint, outcomes->yes_left.n, outcomes->yes_left.items);
+	note_yes_left(outcomes);
 	for (int i = 0; i < outcomes->taken_over.n; i++)
 		cs_contact_state_set_speaker(endpoint, taken_over[i].upsert_key, lane->watch_id, taken_over[i].key);
 	for (int i = 0; i < outcomes->left_to.n; i++)

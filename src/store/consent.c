@@ -149,6 +149,7 @@ cs_consent_load_scope(int endpoint, int account, CsConsentScope *scope)
 		" state = CASE WHEN 'o' IN (c.state, excluded.state) THEN 'o'::\"char\"" \
 		" WHEN excluded.state = 'h' THEN c.state ELSE excluded.state END," \
 		" said = CASE excluded.said WHEN '-' THEN c.said ELSE excluded.said END," \
+		" yes_left = CASE excluded.state WHEN 'c' THEN NULL ELSE c.yes_left END," \
 		" opt_in_at = GREATEST(c.opt_in_at, excluded.opt_in_at)"
 
 void
@@ -196,13 +197,13 @@ cs_consent_forget(Datum contact_endpoints, Datum upsert_keys, Datum endpoints, D
 		" UNION SELECT e.account, contactsync.consent_hash(r.email) FROM contactsync.remote_contact r"
 		" JOIN contactsync.endpoint e ON e.id = r.endpoint WHERE r.endpoint = ANY ($3) AND r.email = $4"
 		" AND e.account IS NOT NULL) m"
-		" ON CONFLICT (account, hash) DO UPDATE SET state = excluded.state, said = excluded.said, opt_in_at = NULL",
+		" ON CONFLICT (account, hash) DO UPDATE SET state = excluded.state, said = excluded.said, opt_in_at = NULL, yes_left = NULL",
 		FORGET_TYPES
 	};
 
 	/* times of what is only remembered are forgotten as well */
 	static CsStatement redact = {
-		"UPDATE contactsync.consent c SET state = 'o', said = '-', opt_in_at = NULL FROM (" ACCOUNTS ") a"
+		"UPDATE contactsync.consent c SET state = 'o', said = '-', opt_in_at = NULL, yes_left = NULL FROM (" ACCOUNTS ") a"
 		" WHERE c.account = a.account AND c.hash = (SELECT contactsync.consent_hash($4))",
 		FORGET_TYPES
 	};
@@ -343,7 +344,8 @@ enum
 	CONSENT_HASH,
 	CONSENT_STATE,
 	CONSENT_SAID,
-	CONSENT_OPT_IN_AT
+	CONSENT_OPT_IN_AT,
+	CONSENT_YES_LEFT
 };
 
 /* Take what one account remembers; what is closed wins. */
@@ -358,6 +360,7 @@ add(CsKeyedTable *table, CsConsent *consent)
 	if (said != CS_CONSENT_UNKNOWN)
 		consent->said = said;
 	consent->opt_in_at = Max(consent->opt_in_at, cs_keyed_table_time(table, CONSENT_OPT_IN_AT));
+	consent->yes_left = Max(consent->yes_left, cs_keyed_table_xact(table, CONSENT_YES_LEFT));
 }
 
 void
@@ -398,7 +401,7 @@ void
 cs_consent_reopen(const CsConsentScope *scope, int n, const CsConsent *consents)
 {
 	static CsStatement statement = {
-		"UPDATE contactsync.consent SET state = 'c', said = 't', opt_in_at = GREATEST(opt_in_at, $3) WHERE account = $1 AND hash = $2",
+		"UPDATE contactsync.consent SET state = 'c', said = 't', opt_in_at = GREATEST(opt_in_at, $3), yes_left = NULL WHERE account = $1 AND hash = $2",
 		3, {INT4OID, BYTEAOID, TIMESTAMPTZOID}
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -444,5 +447,27 @@ cs_consent_remember(int account, int n, const CsConsent *consents)
 		args[3] = TimestampTzGetDatum(consents[i].opt_in_at);
 		args[4] = CharGetDatum(consents[i].said ? consents[i].said : CS_CONSENT_UNKNOWN);
 		cs_sql_execute(&statement, args, consents[i].opt_in_at == 0 ? "   n " : NULL);
+	}
+}
+
+void
+cs_consent_note_yes_left(int account, int n, char **addresses)
+{
+	static CsStatement statement = {
+		"UPDATE contactsync.consent SET yes_left = pg_current_xact_id() WHERE account = $1 AND hash = $2 AND state = 'n' AND yes_left IS NULL",
+		2, {INT4OID, BYTEAOID}
+	};
+	MemoryContext context = CurrentMemoryContext;
+	Datum	   *hashes = palloc(n * sizeof(Datum));
+
+	if (n == 0)
+		return;
+	cs_consent_hash_addresses(n, addresses, hashes);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		args[2] = {Int32GetDatum(account), hashes[i]};
+
+		MemoryContextSwitchTo(context);
+		cs_sql_execute(&statement, args, NULL);
 	}
 }

@@ -28,6 +28,9 @@ typedef struct CsConsent
 	char		state;
 	char		said;			/* CS_CONSENT_..., as it was said last */
 	TimestampTz opt_in_at;		/* 0: not known */
+	uint64		yes_left;		/* 0, or the transaction that stored that a
+								 * row which said true has gone since one said
+								 * no */
 } CsConsent;
 
 /* Is consent closed, so that only a word opens it again? */
@@ -95,5 +98,8 @@ extern void cs_consent_hash_addresses(int n, char **addresses, Datum *hashes);
 extern uint64 cs_consent_secret(void);
 
 extern void cs_consent_remember(int account, int n, const CsConsent *consents);
+
+/* Rows that said true of these addresses, of which others said no, have gone. */
+extern void cs_consent_note_yes_left(int account, int n, char **addresses);
 
 #endif							/* CS_STORE_CONSENT_H */

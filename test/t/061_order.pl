@@ -220,7 +220,7 @@ sub until_left
 	my (@keys) = @_;
 	my $keys = join(',', @keys);
 
-	$node->poll_query_until('postgres', qq{SELECT string_agg(key, ',' ORDER BY key) = '$keys' FROM contactsync.changes WHERE server = 'held'})
+	$node->poll_query_until('postgres', qq{SELECT string_agg(DISTINCT key, ',' ORDER BY key) = '$keys' FROM contactsync.changes WHERE server = 'held'})
 	  or die "timed out waiting for all but $keys";
 	return;
 }
@@ -254,6 +254,36 @@ $last = last_seq('campaignlark');
 hold_row(q{name = 'Ann13', consent = true}, q{name = 'Bea13', consent = true});
 is(at_held(), 'Bea13 SUBSCRIBED', 'of two words the later one speaks');
 is(claims_at_held($last), 1, '... and one is claimed');
+
+# Row 2 newly says no, in a transaction that changes row 1 as well, which said so before and cannot be read; then both say yes.
+sub refuse_together
+{
+	my ($name) = @_;
+
+	$node->safe_psql('postgres', $_) foreach q{UPDATE people SET consent = (id <> 1); CALL contactsync_wait('held')}, 'INSERT INTO held VALUES (1)',
+	  qq{UPDATE people SET consent = false, name = '$name' WHERE id IN (1, 2)};
+	$node->poll_query_until('postgres', q{SELECT s.opt_in = 'f' FROM contactsync.source_row s JOIN contactsync.endpoint e ON e.id = s.endpoint WHERE server = 'held' AND key = '2'})
+	  or die 'timed out waiting for the no';
+	is(at_held(), "$name UNSUBSCRIBED", 'a no, of which another row of its transaction has not been read');
+	return;
+}
+
+refuse_together('Dee');
+$node->safe_psql('postgres', $_) foreach q{BEGIN; UPDATE people SET consent = true WHERE id = 2; UPDATE people SET consent = true WHERE id = 1; COMMIT},
+  # which is read after row 2
+  q{INSERT INTO people VALUES (5, 'after@example.com', 'Aft', true)};
+until_left(1, 2);
+$node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('held')});
+is(at_held(), 'Dee SUBSCRIBED', 'a row that says yes with another one has not said no with it, although that was changed when it did');
+
+refuse_together('Eli');
+$node->safe_psql('postgres', $_)
+  foreach 'UPDATE people SET consent = true WHERE id = 1', 'INSERT INTO held VALUES (2)', 'UPDATE people SET consent = true WHERE id = 2',
+  q{UPDATE people SET name = 'Eli2' WHERE id = 1}, 'DELETE FROM held WHERE id = 1';
+until_left(2);
+is(at_held(), 'Eli2 UNSUBSCRIBED', 'what a row says, which may have said so when another one said no, is no word');
+$node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('held')});
+is(at_held(), 'Eli2 SUBSCRIBED', '... but that of the other one is, which came later');
 
 # one contact is read at a time; what a row says that changed last is what remains, whatever was queued for others
 create_server($node, $sandbox, 'campaignlark', account => 'turns', server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 1, bulk_guard => 0 });
@@ -382,6 +412,51 @@ $session->quit;
 $node->safe_psql('postgres', q{CALL contactsync_wait('turns')});
 is(name_at('k'), 'Waits', 'a row whose old key had gone before a crash is sent');
 is(claims('k', $last), 0, '... which is no word');
+
+# ... nor if the contact was withheld, because another row said no, so that there is no contact that remembers what rows said
+foreach my $provider ('owlat', 'spotzee')
+{
+	my %options = $provider eq 'owlat' ? (topic_id => 'topicsingle000000000000000000000') : (subscription_id => 5, batch_size => 1);
+	my ($account, $id) = ("withheld$provider", $provider eq 'owlat' ? '' : q{"external_id": "'id of ' || email", });
+	my $settle = sub { $node->safe_psql('postgres', "$_; CALL contactsync_wait('$account')") foreach @_; return };
+	my $there = sub { my ($email) = @_; return scalar grep { $_->{email} eq $email } @{ $sandbox->contacts($provider, account => $account) } };
+
+	create_server($node, $sandbox, $provider, account => $account, server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 1, bulk_guard => 0, %options });
+	$node->safe_psql(
+		'postgres', qq{
+		CREATE TABLE $account (id int PRIMARY KEY, email text NOT NULL, name text, consent boolean DEFAULT true);
+		SELECT contactsync_watch('$account', '$account', \$\${$id"email": "email", "first_name": "public.waits(name)", "opt_in": "consent"}\$\$)});
+	foreach my $crash (0, 1)
+	{
+		my ($row, $email) = (901 + 10 * $crash, "withheld$crash\@example.com");
+		my ($other, $key) = ($row + 1, $row + 2);
+		my $gone = qq{SELECT NOT EXISTS (SELECT FROM contactsync.source_row JOIN contactsync.endpoint e ON e.id = endpoint WHERE server = '$account' AND key = '$row')};
+
+		$settle->(qq{INSERT INTO $account VALUES ($other, '$email', 'Bea', false)}, qq{INSERT INTO $account VALUES ($row, '$email', 'Ann')},
+			"DELETE FROM $account WHERE id = $other");
+		if ($crash)
+		{
+			$session = $node->background_psql('postgres', on_error_stop => 1);
+			$session->query_safe('SELECT pg_advisory_lock(1)');
+			$node->safe_psql('postgres', qq{UPDATE $account SET id = $key, name = 'Waits' WHERE id = $row});
+			$node->poll_query_until('postgres', $gone) or die 'timed out waiting for the old key to be gone';
+			flush_wal($node);
+			crash_worker($node, 'postgres');
+			$session->quit;
+		}
+		else
+		{
+			$node->safe_psql('postgres', $_) foreach "SELECT contactsync_pause('$account')", "UPDATE $account SET name = 'Ann2' WHERE id = $row",
+			  "INSERT INTO $account SELECT g, format('filler%s\@example.com', g) FROM generate_series(1001, 1150) g",
+			  "UPDATE $account SET id = $key WHERE id = $row", "SELECT contactsync_resume('$account')";
+		}
+		$settle->('SELECT 1');
+		is($there->($email), 0, "$provider: a row of a contact that is withheld is no word under another key" . ($crash ? ', also if the old one had gone before a crash' : ', which is read later'));
+		is($node->safe_psql('postgres', $gone =~ s/NOT EXISTS/EXISTS/r =~ s/'$row'/'$key' AND withheld/r), 't', '... and is withheld as well');
+		$settle->("UPDATE $account SET consent = false WHERE id = $key", "UPDATE $account SET consent = true WHERE id = $key");
+		is($there->($email), 1, '... until it says so anew');
+	}
+}
 
 # a word that comes together with a new key is one, although it may have been sent before the worker starts
 in_turn(q{INSERT INTO turns VALUES (581, 'l@example.com', 'Ann', false)});
