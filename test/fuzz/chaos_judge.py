@@ -52,15 +52,23 @@ class Values:
     def __init__(self, account):
         self.account = account
         self.states = []            # (at, {identity: names})
+        self.undone = []            # (at, until, {identity: names})
         self.reached = collections.Counter()
 
     def add(self, at, rows):
+        self.states.append((at, self._names(rows)))
+
+    def add_undone(self, at, until, rows):
+        """Add what was committed without waiting for the disk, and undone by a crash, which was noticed at "until"."""
+        self.undone.append((at, until, self._names(rows)))
+
+    def _names(self, rows):
         names = collections.defaultdict(set)
         for row in rows.values():
             if row.live:
                 names[row.address].add(row.name)
                 names[self.account.identity(row)].add(row.name)
-        self.states.append((at, names))
+        return names
 
     def judge(self, entry, identity, name):
         """Return what is wrong with a request, or None."""
@@ -72,12 +80,14 @@ class Values:
             if name in names[identity]:
                 self.reached[identity] = number
                 return None
+        if any(at <= entry["monotonic"] <= until and name in names[identity] for at, until, names in self.undone):
+            return None
         known = any(name in names[identity] for _, names in self.states)
         return f"request {entry['seq']} carries {name} for {identity}, which {'is older than what was sent before' if known else 'was not committed'}"
 
     def forget(self):
         """Keep the last state only."""
-        self.states, self.reached = self.states[-1:], collections.Counter()
+        self.states, self.undone, self.reached = self.states[-1:], [], collections.Counter()
 
 
 class Bucket:
@@ -148,7 +158,7 @@ class Judge:
                 self._judge_account(tenant, account, *journals[account.provider], failures[account.server], last)
             for cell in tenant.cells:
                 cell.past_ops = (cell.past_ops + cell.ops)[-KEPT:]
-                cell.ops = []
+                cell.ops, cell.undone = [], []
 
     def _read_journal(self, provider):
         """Return when requests have arrived at a provider since the last quiet point, as (time, number), and the requests by account."""
@@ -312,6 +322,8 @@ class Judge:
                 if not values.states:
                     values.add(0, op.data[1])
                 values.add(op.at, op.data[2])
+        for undone in cell.undone:
+            values.add_undone(*undone)
         for entry in journal:
             if not entry["body"]:
                 continue

@@ -48,6 +48,7 @@ class Cell(History):
         self.people = [f"p{person}c{number}" for person in range(PERSONS)]
         self.first = self.uids = number * SPAN
         self.rows, self.stash, self.ops, self.past_ops = {}, [], [], []
+        self.undone = []                                # what a crash undid of this round: (committed at, found at, rows)
         self.kin = collections.defaultdict(set)         # all external ids that an address has had
         self.step_number, self.lines, self.told = 0, [], {}
         self.accounts = self.every_account = session.tenant.accounts
@@ -71,10 +72,17 @@ class Cell(History):
             self.ops.append(Op("rows", at, None, (text, self.rows, rows, rewritten)))
             self.rows = rows
 
+    def was_undone(self, at, rows):
+        """Record that a crash undid an asynchronous commit. Until then, everybody saw what it left."""
+        self.undone.append((at, time.monotonic(), rows))
+
     def lose(self, rows):
         """Go back to these rows, which an asynchronous commit left before those that a crash undid. Return whether they were there."""
         for position in range(len(self.ops) - 1, -1, -1):
             if self.ops[position].kind == "rows" and self.ops[position].data[1] == rows:
+                for op in self.ops[position:]:
+                    if op.kind == "rows":
+                        self.was_undone(op.at, op.data[2])
                 self.ops = self.ops[:position] + [op for op in self.ops[position:] if op.kind != "rows"]
                 self.rows = rows
                 return True
@@ -205,10 +213,11 @@ class Session(threading.Thread):
         """Run statements in a transaction, and record it if it commits. It need not."""
         r, at, after, gid, committing = self.rng, time.monotonic(), None, None, False
         low, high = cells[0].first, cells[-1].first + SPAN
-        fate = r.random()
+        fate, lazy = r.random(), False
         try:
             self.connect()
-            self.execute("BEGIN" + ("; SET LOCAL synchronous_commit = off" if r.random() < 0.3 else ""))
+            lazy = r.random() < 0.3
+            self.execute("BEGIN" + ("; SET LOCAL synchronous_commit = off" if lazy else ""))
             if r.random() < 0.1:
                 self.execute(f"SAVEPOINT s; UPDATE w SET name = 'undone', opt = NOT opt WHERE uid >= {low} AND uid < {high};"
                              + ("ROLLBACK TO s" if r.random() < 0.5 else "ROLLBACK TO s; RELEASE s; SAVEPOINT t"))
@@ -234,7 +243,7 @@ class Session(threading.Thread):
                     return
                 except psycopg2.Error:
                     pass
-            self.recover(text, at, cells, after if committing else None, gid, rewrites)
+            self.recover(text, at, cells, after if committing else None, gid, rewrites, lazy)
 
     def strike(self):
         """Return the time before COMMIT, in which the backend may get a signal."""
@@ -256,8 +265,8 @@ class Session(threading.Thread):
             self.changes += sum(cell.rows.get(uid) != rows.get(uid) for uid in {**cell.rows, **rows})
             cell.changed(text, at, rows, frozenset(uid for uid, row in rows.items() if row.table == rewrites))
 
-    def recover(self, text, at, cells, after, gid, rewrites):
-        """Find out after a broken connection what the server has kept."""
+    def recover(self, text, at, cells, after, gid, rewrites, lazy):
+        """Find out after a broken connection what the server has kept. "lazy": the commit did not wait for the disk."""
         while True:
             try:
                 self.connect()
@@ -271,6 +280,8 @@ class Session(threading.Thread):
             if gid in prepared and cell is cells[0]:
                 cell.locked = gid, after[cell.index] if after else None, text
             if rows == cell.rows:
+                if after and lazy and cell in cells and not gid:
+                    cell.was_undone(at, after[cell.index])
                 continue
             if after and cell in cells and rows == after[cell.index] and not gid:
                 self.record(text, at, [cell], after, rewrites)

@@ -121,6 +121,7 @@ class Ledger:
         self.rested = {}            # what rows said at the last quiet point, by uid
         self.said_yes = set()       # uids of rows that said true since then
         self.said_no = set()        # uids of rows that said false since then
+        self.no_at = set()          # uids and addresses of rows that said false of these since then, or at that point
         self.step = 0
         self.memories = collections.defaultdict(Memory)
         self.verdicts = []
@@ -235,11 +236,16 @@ class Ledger:
             # yet, and of whoever was removed thereafter it is not known what the provider knew
             for word in memory.words:
                 word.required = word.required and not (word.recent and word.uid == old.uid)
-        if self.says(old) is not False:
+        if self.says(old) is not False and not self._may_be_read_as_no(memory, old):
             return
         memory.no_left = True
         memory.words += [Word(step, mark, "a new row takes the place of one that said no", None, uid=row.uid) for row in rows
                          if self.says(row) is True and row.uid not in self.rested and False not in said]
+
+    def _may_be_read_as_no(self, memory, old):
+        """Whether a row that leaves an address need not have been read since it said no there: "changes that are read together count
+        as their end state", which is that a row has gone that said no. A word of it that was carried shows that it was read."""
+        return (old.uid, old.address) in self.no_at and not any(word.uid == old.uid and word.carried for word in memory.words)
 
     def look(self, rows):
         """Note for each address and identity whether it has a row, and for each address whether a row says no."""
@@ -282,6 +288,7 @@ class Ledger:
             self.said_yes.add(new.uid)
         elif says is False:
             self.said_no.add(new.uid)
+            self.no_at.add((new.uid, new.address))
         memory.rest_said_no &= says is not True
         memory.known = True
         if memory.last_reads != self.account.reads(new):
@@ -574,6 +581,7 @@ class Ledger:
         self.refusing = self._refusing(rows)
         self.said_yes, self.said_no = set(), set()
         self.rested = {row.uid: self.says(row) for row in self.standing(rows)}
+        self.no_at = {(row.uid, row.address) for row in self.standing(rows) if self.says(row) is False}
         self._quiet_values(standing, contacts, failed)
         self.became = {row.uid: [(self.spoke.get(row.uid, 0), self._values(row))] for row in self.standing(rows)}
         self.lasting, self.lasting_now = self.lasting_now, set()

@@ -55,6 +55,14 @@ class JudgeTest(unittest.TestCase):
         self.assertIsNotNone(self.sent(2, "B"))
         self.assertIsNone(self.sent(6, "B"))
 
+    def test_what_a_crash_undid(self):
+        self.commit(1, row("A"))
+        self.values.add_undone(3, 5, {7000001: row("B")})
+        self.assertIn("not committed", self.sent(2, "B"))
+        self.assertIsNone(self.sent(4, "B"), "everybody saw it until the crash")
+        self.assertIn("not committed", self.sent(6, "B"))
+        self.assertIsNone(self.sent(7, "A"), "which is what the crash left")
+
     def test_a_row_that_is_filtered_out_says_nothing(self):
         self.commit(1, row("A", live=False))
         self.assertIsNotNone(self.sent(2, "A"))

@@ -130,6 +130,50 @@ class Words(OracleTest):
         self.quiet()
         self.assert_found()
 
+    def said_no(self):
+        """Have a row that was claimed say no, and come to rest."""
+        self.claimed()
+        self.commit(self.row(1, opt=False))
+        self.withdraw()
+        self.quiet()
+        self.assert_found()
+
+    def test_a_row_takes_the_place_of_one_whose_yes_need_not_have_been_read(self):
+        self.said_no()
+        self.commit(self.row(1))
+        self.commit(self.row(1, live=False))
+        self.quiet()
+        self.step += 1
+        self.event("opted_in", by="person")
+        self.people[JANE].update(mailable=True, reach=["campaigns"])
+        self.ledger.person(self.step, JANE, "opt_in", self.request)
+        self.quiet()
+        self.commit(self.row(2), gone=[1])
+        self.claim()
+        self.quiet()
+        self.assert_found()
+        self.claim()
+        self.assert_found("claimed")
+
+    def test_but_not_of_one_whose_yes_was_claimed(self):
+        self.said_no()
+        self.commit(self.row(1))
+        self.claim(over="withdrawal")
+        self.commit(gone=[1])
+        self.quiet()
+        self.commit(self.row(2))
+        self.claim()
+        self.assert_found("claimed")
+
+    def test_nor_of_one_that_said_no_before_all_was_quiet(self):
+        self.said_no()
+        self.commit(self.row(1))
+        self.claim(over="withdrawal")
+        self.quiet()
+        self.commit(self.row(2), gone=[1])
+        self.claim()
+        self.assert_found("claimed")
+
     def test_null_says_nothing(self):
         self.claimed()
         self.commit(self.row(1, opt=None))
