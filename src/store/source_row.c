@@ -339,12 +339,12 @@ jsonb_to_utf8(Datum datum)
 	return GetDatabaseEncoding() == PG_UTF8 ? text : cs_text_try_to_utf8(text, strlen(text));
 }
 
-/* Set one field or attribute; texts are palloc'd in the current context. */
+/* Set one field, or the attribute of that name; texts are palloc'd in the current context. */
 static void
-set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
+set_field(CsContact *contact, CsColumn *column, const char *attribute, Datum datum, bool isnull)
 {
 	const CsMapped *mapped = column->mapped;
-	bool		is_attribute = mapped->attribute != NULL;
+	bool		is_attribute = attribute != NULL;
 	char	   *value = NULL;
 
 	/* what is refused anyway need not be decompressed */
@@ -375,11 +375,11 @@ set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
 		}
 	if (value == NULL && !isnull)
 	{
-		contact->undecodable = is_attribute ? mapped->attribute_utf8 : cs_contact_field_name(mapped->field);
+		contact->undecodable = is_attribute ? attribute : cs_contact_field_name(mapped->field);
 		value = is_attribute ? pstrdup("null") : NULL;
 	}
 	if (is_attribute)
-		cs_contact_add_attribute(contact, mapped->attribute_utf8, value);
+		cs_contact_add_attribute(contact, attribute, value);
 	else
 	{
 		cs_contact_set(contact, mapped->field, value);
@@ -388,8 +388,25 @@ set_field(CsContact *contact, CsColumn *column, Datum datum, bool isnull)
 	}
 }
 
+/*
+ * The names of the attributes that are mapped, NULL for fields, for the contacts that
+ * are read now: they outlive the watch if that is altered while they are in flight.
+ */
+static const char **
+copy_attribute_names(const CsWatch *watch)
+{
+	const char **names = palloc0((watch->nmapped + 1) * sizeof(char *));
+
+	for (int i = 0; i < watch->nmapped; i++)
+	{
+		if (watch->mapped[i].attribute)
+			names[i] = pstrdup(watch->mapped[i].attribute_utf8);
+	}
+	return names;
+}
+
 static CsContact *
-contact_of_row(CsSource *source, HeapTuple tuple, TupleDesc desc)
+contact_of_row(CsSource *source, const char **attributes, HeapTuple tuple, TupleDesc desc)
 {
 	CsContact  *contact = palloc0(sizeof(CsContact));
 
@@ -399,7 +416,7 @@ contact_of_row(CsSource *source, HeapTuple tuple, TupleDesc desc)
 		bool		isnull;
 		Datum		datum = heap_getattr(tuple, i + 2, desc, &isnull);
 
-		set_field(contact, &source->columns[i], datum, isnull);
+		set_field(contact, &source->columns[i], attributes[i], datum, isnull);
 	}
 	return contact;
 }
@@ -424,6 +441,7 @@ cs_source_row_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
 	MemoryContext context = CurrentMemoryContext;
 	Datum		args[INDEX_MAX_KEYS];
 	CsOwnerScope scope;
+	const char **attributes = copy_attribute_names(source->watch);
 
 	if (n > 0)
 		memset(rows, 0, n * sizeof(CsSourceRow));
@@ -440,7 +458,7 @@ cs_source_row_read(CsSource *source, int n, char **keys, CsSourceRow *rows)
 		int64		index = DatumGetInt64(heap_getattr(tuple, 1, desc, &isnull)) - 1;
 
 		if (index >= 0 && index < n)
-			rows[index].contact = contact_of_row(source, tuple, desc);
+			rows[index].contact = contact_of_row(source, attributes, tuple, desc);
 	}
 	cs_source_leave(&scope);
 }

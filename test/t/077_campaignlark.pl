@@ -154,6 +154,19 @@ settle(q{ALTER SERVER lark OPTIONS (ADD drop_unknown_fields 'true')});
 ok(!exists body($requests[-1])->{fields}{points}, 'with drop_unknown_fields the field is omitted, once');
 like(sql(q{SELECT error FROM contactsync.contacts WHERE key = '1'}), qr/points/, 'the omission is noted');
 
+# ... also if the watch is altered while the call is in flight, to a mapping that does not have it any more
+$sandbox->fault('campaignlark', { match => { account => 'lark' }, action => { status => 400, latency => 2,
+	body => '{"error": {"message": "We were unable to find a field with the merge_tag points"}}' } });
+sql(q{UPDATE people SET points = 61 WHERE id = 1});
+$sandbox->wait_for_journal('campaignlark', sub { grep { $_->{seq} > $seen } @_ }, account => 'lark');
+my $altered = q{SELECT contactsync_alter_watch('people', 'lark', mapping => '{"email": "email", "first_name": "first_name", "last_name": "last_name", "opt_in": "wants",
+	"tags": "tags", "attributes": {%s}}')};
+sql(sprintf($altered, $_)) foreach '"active": "active", "born": "born"', '"active": "active"', '"active": "active", "points": "points", "born": "born"';
+settle('SELECT 1');
+@requests = grep { $_->{method} eq 'POST' } requests();
+is(join(' ', map { join(',', sort keys %{ body($_)->{fields} }) } @requests), 'active,born,first_name,points active,born,first_name',
+	'the attributes of a call in flight keep their names when the watch is altered');
+
 # refused access halts the server
 sub halts
 {
