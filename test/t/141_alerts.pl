@@ -106,16 +106,24 @@ is(shop(q{SELECT event, reason, began_at < ended_at + interval '1 s', told_at IS
 # ---------- a receiver that fails ----------
 
 prepare('flaky');
+answers(429, to => 'flaky', times => 1, action => { retry_after => '100' });
 answers(503, to => 'flaky', times => 2);
-answers(429, to => 'flaky', times => 1, action => { retry_after => '20' });
 shop(q{ALTER USER MAPPING FOR CURRENT_USER SERVER flaky OPTIONS (SET api_key 'mc_test_wrong')});
 touch('flaky');
 is(told('flaky', 1), 'halted unauthorized', 'a message that is not taken is sent again');
 my @flaky = calls('flaky');
-is(join(' ', map { $_->{status} } @flaky), '503 503 429 200', '... until it is taken');
+is(join(' ', map { $_->{status} } @flaky), '429 503 503 200', '... until it is taken');
 my %keys = map { decode_json($_->{body})->{dedup_key} => 1 } @flaky;
 is(scalar(keys %keys), 1, '... with the same key');
-cmp_ok($flaky[3]{clock} - $flaky[2]{clock}, '>=', 19, '... and not before the receiver wants it');
+cmp_ok($flaky[1]{clock} - $flaky[0]{clock}, '>=', 99, '... and not before the receiver wants it');
+
+# one that cannot be reached, whose host is part of the secret
+prepare('unknown', mapping => { alert_url => 'https://secrethost.invalid/hooks' });
+shop(q{ALTER USER MAPPING FOR CURRENT_USER SERVER unknown OPTIONS (SET api_key 'mc_test_wrong')});
+touch('unknown');
+wait_until(q{SELECT error IS NOT NULL FROM contactsync.alerts WHERE server = 'unknown'}, 'a call that fails');
+like(sql(q{SELECT error FROM contactsync.alerts WHERE server = 'unknown'}), qr/^no answer: (?!.*secrethost)/, 'a host that cannot be reached is not named');
+shop(q{ALTER USER MAPPING FOR CURRENT_USER SERVER unknown OPTIONS (SET api_key 'mc_test_unknown'); CALL contactsync_wait('unknown')});
 
 # a message that nobody answers holds up nobody, and has no transaction open
 prepare('stalled');
@@ -337,11 +345,11 @@ shop(q{DROP USER MAPPING FOR CURRENT_USER SERVER mail; DROP SERVER mail});
 my $all = join "\n", map { $_->{body} } @{ $receiver->journal('mailingcore') };
 cmp_ok(length $all, '>', 10000, 'many messages were sent');
 unlike($all, qr/example\.com|mc_test_/, 'no message contains an address or a key of the provider');
-unlike($all =~ s/"routing_key":"secretkey"//gr, qr/secretkey|secretpath/, 'no message contains a secret of alert_url');
+unlike($all =~ s/"routing_key":"secretkey"//gr, qr/secretkey|secretpath|secrethost/, 'no message contains a secret of alert_url');
 my $views = join "\n", map { $node->safe_psql('postgres', "SELECT t::text FROM $_ t") }
   split /\n/, sql(q{SELECT format('contactsync.%I', relname) FROM pg_class WHERE relnamespace = 'contactsync'::regnamespace AND relkind IN ('r', 'v')});
-unlike($views, qr/secretkey|secretpath/, 'no table or view contains one');
-unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/secretkey|secretpath/, 'the log contains none');
+unlike($views, qr/secretkey|secretpath|secrethost/, 'no table or view contains one');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/secretkey|secretpath|secrethost/, 'the log contains none');
 sql('CREATE ROLE stranger; CREATE ROLE monitor; GRANT pg_monitor TO monitor');
 is(sql('SET ROLE stranger; SELECT count(*) FROM contactsync.alerts'), 0, 'a role sees its own alerts');
 is(sql('SET ROLE monitor; SELECT count(*) > 10, count(error) FROM contactsync.alerts'), 't|0', 'a member of pg_monitor sees those of all, without errors');

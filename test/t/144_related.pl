@@ -185,6 +185,38 @@ sent('bulk');
 }
 is(admin(q{SELECT count(*) FROM contactsync.failures WHERE server = 'bulk'}), '0', 'nothing has failed');
 
+# ---------- consent ----------
+
+# A row that said no and was filtered out comes back by a change of the related table, behind many others, while a new row says yes.
+create('wishes', batch_size => 50, concurrency => 2);
+sql(q{
+	CREATE TABLE club (id int PRIMARY KEY, open boolean);
+	CREATE TABLE members (id int PRIMARY KEY, email text, club int, wants boolean);
+	CREATE INDEX ON members (club);
+	INSERT INTO club VALUES (1, false), (2, true), (3, true);
+	INSERT INTO members SELECT g, format('w%s@example.com', g), 1, NULL FROM generate_series(1, 5000) g;
+	INSERT INTO members VALUES (9000, 'x@example.com', 2, false);
+	SELECT contactsync_watch('members', 'wishes', '{"email": "email", "opt_in": "wants"}', filter => '(SELECT open FROM club c WHERE c.id = club)',
+		claims => 'all', on_delete => 'ignore', related => '{"club": "club"}');
+	UPDATE members SET email = email || ' ' WHERE id = 9000});
+sent('wishes');
+sql(q{UPDATE club SET open = false WHERE id = 2});
+sent('wishes');
+admin(q{ALTER SYSTEM SET contactsync.max_pending = 1000});
+$node->reload;
+$sandbox->fault('mailingcore', { times => 1, match => { account => 'wishes', email => 'w5@example.com' }, action => { stall => \1 } });
+# What was sent of an address.
+sub bodies { my ($email) = @_; return map { ($_->{body} // '') =~ /(\{[^{}]*"\Q$email\E"[^{}]*\})/g } @{ $sandbox->journal('mailingcore', account => 'wishes') }; }
+sql(q{UPDATE club SET open = true});
+sql(q{INSERT INTO members VALUES (9001, 'x@example.com', 3, true), (9002, 'y@example.com', 3, true)});
+wait_for('a row that is new', sub { bodies('y@example.com') });
+$sandbox->clear_faults('mailingcore');
+sent('wishes');
+is(scalar(grep { /"optIn":\s*true/ } bodies('y@example.com')), 1, 'a row that is new and says yes is claimed');
+is(scalar(grep { /"optIn":\s*true/ } bodies('x@example.com')), 0, '... but not beside one that says no and comes back');
+admin(q{ALTER SYSTEM RESET contactsync.max_pending});
+$node->reload;
+
 # ---------- a filter, and rows whose contacts are removed ----------
 
 create('removed');
