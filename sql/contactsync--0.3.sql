@@ -696,6 +696,7 @@ CREATE TABLE contactsync.contact (
 	opt_in_at	timestamptz,
 	claimed		boolean	NOT NULL,
 	opted_out	boolean	NOT NULL,
+	opted_out_at timestamptz,
 	held		boolean	NOT NULL,
 	inherited	boolean	NOT NULL DEFAULT false,
 	direct		boolean	NOT NULL,
@@ -729,6 +730,7 @@ COMMENT ON COLUMN contactsync.contact.left_opt_in IS 'while a call that gives it
 COMMENT ON COLUMN contactsync.contact.opt_in_at IS 'when the person gave or withdrew consent last, if opt_in_at is mapped';
 COMMENT ON COLUMN contactsync.contact.claimed IS 'consent was claimed, and stands as far as is known';
 COMMENT ON COLUMN contactsync.contact.opted_out IS 'the person opted out at the provider';
+COMMENT ON COLUMN contactsync.contact.opted_out_at IS 'when an answer to a call told so';
 COMMENT ON COLUMN contactsync.contact.held IS 'opt_in is true and was not claimed: it is not known whether the person opted out there before';
 COMMENT ON COLUMN contactsync.contact.inherited IS 'the claim was made for another contact with the address, before this one was created without it';
 COMMENT ON COLUMN contactsync.contact.direct IS 'contactsync_upsert() made it';

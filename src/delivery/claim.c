@@ -15,6 +15,9 @@
  * not been read before need not be new: all rows must have been, or one that did not
  * say true leaves at the same time.
  *
+ * An opt-out counts from the answer that shows it: it is not lifted by a word that was
+ * queued before.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -252,13 +255,23 @@ cs_claim_is_refused(const CsClaimFacts *facts)
 		!(person->elsewhere && person->contact.opted_out) && !person->listed.opted_out;
 }
 
+/* Has an answer told of an opt-out since the row changed last? */
+static bool
+is_before_opt_out(const CsClaimFacts *facts)
+{
+	const CsPerson *person = facts->person;
+
+	return (is_opted_out(facts) && facts->known->opted_out_at > facts->queued_at) ||
+		(person->elsewhere && person->contact.opted_out && person->contact.opted_out_at > facts->queued_at);
+}
+
 /* What contactsync_mark_stale() says the provider has lost is claimed again. */
 CsClaim
 cs_claim_decide(const CsClaimFacts *facts)
 {
 	if (facts->consent != CS_CONSENT_YES)
 		return CS_CLAIM_NOT;
-	if (turns_true(facts) || (cs_claim_is_remembered(facts) && is_newer_word(facts)))
+	if ((turns_true(facts) && !is_before_opt_out(facts)) || (cs_claim_is_remembered(facts) && is_newer_word(facts)))
 		return CS_CLAIM;
 	if (cs_claim_is_closed(facts))
 		return CS_CLAIM_NOT;

@@ -443,6 +443,7 @@ cs_known_apply(const CsItem *item)
 		(item->row.opt_in == CS_CONSENT_NO || item->row.opt_in == CS_CONSENT_NULL);
 	contact->claimed = (cs_claim_stands(&facts) && !is_withdrawn(item, facts.moves)) || (item->person.listed.opted_in && item->known.synced_at == 0);
 	contact->opted_out = cs_claim_is_closed(&facts);
+	contact->said_no = item->known.opt_in == CS_CONSENT_NO;
 	contact->leaves_opt_out = facts.leaves_opt_out;
 	contact->refused = cs_claim_is_refused(&facts);
 	contact->was_held = item->person.remembered && item->person.memory.state == CS_MEMORY_HELD;

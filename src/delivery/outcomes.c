@@ -297,6 +297,7 @@ add_contact(CsLaneOutcomes *outcomes, const CsChange *change, const CsOutcome *o
 		stored->digest = change->others_digest;
 	stored->claimed = contact->action == CS_UPSERT && (contact->keeps_address ? contact->claimed : outcome->claimed);
 	stored->opted_out = outcome->opted_out;
+	stored->left = outcome->opted_out && (outcome->complained || !(contact->opted_out || contact->said_no));
 	stored->held = contact->keeps_address ||
 		(contact->action == CS_UPSERT && contact->consent == CS_CONSENT_YES &&
 		 !outcome->claimed && !outcome->opted_out);

@@ -25,6 +25,7 @@ add_contact(CsPerson *person, const CsKnown *known)
 	person->elsewhere = true;
 	person->contact.claimed |= known->claimed;
 	person->contact.opted_out |= known->opted_out;
+	person->contact.opted_out_at = Max(person->contact.opted_out_at, known->opted_out_at);
 	person->contact.opt_in_at = Max(person->contact.opt_in_at, known->opt_in_at);
 }
 

@@ -277,7 +277,7 @@ add_alias(const CsLane *lane, CsChange *change, CsKnown *known)
 
 	if ((lane->account->endpoint->provider->abilities & CS_UNIQUE_EMAIL) == 0)
 		return;
-	cs_contact_state_read_alias(lane->endpoint_id, known, &alias);
+	cs_contact_known_read_alias(lane->endpoint_id, known, &alias);
 	if (!alias.found)
 		return;
 	change->alias_key = alias.upsert_key;

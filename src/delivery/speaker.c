@@ -59,7 +59,7 @@ leave_to_alias(const CsLane *lane, const CsKnown *known)
 	int			watch;
 	char	   *key;
 
-	cs_contact_state_read_alias(lane->endpoint_id, known, &alias);
+	cs_contact_known_read_alias(lane->endpoint_id, known, &alias);
 	if (alias.found && alias.synced_at < known->synced_at &&
 		cs_row_state_find_speaker(lane->endpoint_id, alias.upsert_key, 0, "", &watch, &key))
 		cs_speaker_queue(lane, watch, key);

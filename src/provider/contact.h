@@ -130,6 +130,7 @@ typedef struct CsContact
 	char	   *topics;			/* Owlat: those that membership was asked for,
 								 * parted by spaces, or NULL */
 	bool		opted_out;		/* the person opted out there */
+	bool		said_no;		/* what it was sent with last is a no */
 	bool		refused;		/* ... or rather, a row said no, of which the
 								 * provider has no trace */
 	bool		leaves_opt_out; /* the opt-out known so far is of the previous

@@ -108,6 +108,7 @@ typedef struct CsOutcome
 	bool		opted_out;		/* the provider has an opt-out that did not
 								 * come from here; initially what is known,
 								 * unless this sending may claim */
+	bool		complained;		/* ... which is a complaint */
 } CsOutcome;
 
 typedef struct CsJudgement

@@ -16,6 +16,18 @@ cs_contact_known_address(const CsKnown *known)
 	return known->email ? known->email : known->upsert_key;
 }
 
+void
+cs_contact_known_read_alias(int endpoint, const CsKnown *known, CsKnown *alias)
+{
+	char	   *upsert_key = known->upsert_key;
+	char	   *email = known->email;
+
+	if (email)
+		cs_contact_state_read(endpoint, 1, &email, alias);
+	else
+		cs_contact_state_read_addresses(endpoint, 1, &upsert_key, &upsert_key, alias);
+}
+
 bool
 cs_contact_known_is_moving(const CsKnown *known, const CsContact *contact)
 {

@@ -18,6 +18,12 @@ extern bool cs_contact_known_is_moving(const CsKnown *known, const CsContact *co
 /* The address that it has at the provider, in the database's encoding. */
 extern const char *cs_contact_known_address(const CsKnown *known);
 
+/*
+ * Read the same contact under another key, where an address has one contact, if we know it both
+ * by its address and by an ID.  Needs a transaction.
+ */
+extern void cs_contact_known_read_alias(int endpoint, const CsKnown *known, CsKnown *alias);
+
 /* Does the row speak for the contact? */
 extern bool cs_contact_known_is_speaker(const CsKnown *known, int watch, const char *key);
 

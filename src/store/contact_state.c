@@ -43,6 +43,7 @@ enum
 	CONTACT_OPT_IN_AT,
 	CONTACT_CLAIMED,
 	CONTACT_OPTED_OUT,
+	CONTACT_OPTED_OUT_AT,
 	CONTACT_HELD,
 	CONTACT_INHERITED,
 	CONTACT_DIRECT,
@@ -124,6 +125,7 @@ fill_known(CsKeyedTable *table, CsKnown *known)
 	known->opt_in_at = cs_keyed_table_time(table, CONTACT_OPT_IN_AT);
 	known->claimed = cs_keyed_table_bool(table, CONTACT_CLAIMED);
 	known->opted_out = cs_keyed_table_bool(table, CONTACT_OPTED_OUT);
+	known->opted_out_at = cs_keyed_table_time(table, CONTACT_OPTED_OUT_AT);
 	known->held = cs_keyed_table_bool(table, CONTACT_HELD);
 	known->inherited = cs_keyed_table_bool(table, CONTACT_INHERITED);
 	known->direct = cs_keyed_table_bool(table, CONTACT_DIRECT);
@@ -169,6 +171,7 @@ add_consent(CsKnown *known, const CsKnown *other)
 	known->opt_in = cs_contact_said(older.opt_in, known->opt_in);
 	known->claimed |= older.claimed;
 	known->opted_out |= older.opted_out;
+	known->opted_out_at = Max(known->opted_out_at, older.opted_out_at);
 	known->opt_in_at = Max(known->opt_in_at, older.opt_in_at);
 }
 
@@ -212,18 +215,6 @@ cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but, 
 	}
 	cs_keyed_table_close(&by_email);
 	cs_keyed_table_close(&by_key);
-}
-
-void
-cs_contact_state_read_alias(int endpoint, const CsKnown *known, CsKnown *alias)
-{
-	char	   *upsert_key = known->upsert_key;
-	char	   *email = known->email;
-
-	if (email)
-		cs_contact_state_read(endpoint, 1, &email, alias);
-	else
-		cs_contact_state_read_addresses(endpoint, 1, &upsert_key, &upsert_key, alias);
 }
 
 /*
@@ -293,12 +284,9 @@ set_remote(CsKeyedWriter *writer, int column, const char *utf8, bool found)
 static const char *
 email_if_not_key(const CsContact *contact, const char *upsert_key)
 {
-	const char *email = contact->value[CS_EMAIL];
+	const char *email = contact->value[CS_EMAIL] ? cs_text_from_utf8(contact->value[CS_EMAIL]) : NULL;
 
-	if (email == NULL)
-		return NULL;
-	email = cs_text_from_utf8(email);
-	return strcmp(email, upsert_key) == 0 ? NULL : email;
+	return email && strcmp(email, upsert_key) != 0 ? email : NULL;
 }
 
 /*
@@ -310,6 +298,17 @@ opted_out(const CsContactStored *stored, bool before)
 {
 	return stored->opted_out ||
 		(before && !stored->contact->opted_out && !stored->contact->leaves_opt_out);
+}
+
+/* When an answer told of the opt-out: it is no news with the status that the contact had. */
+static void
+set_opted_out_at(CsKeyedWriter *writer, const CsContactStored *stored, bool found, TimestampTz now)
+{
+	TimestampTz before = found && stored->opted_out ? cs_keyed_table_time(&writer->table, CONTACT_OPTED_OUT_AT) : 0;
+	const char *status = found ? utf8_of(&writer->table, CONTACT_REMOTE_STATUS) : NULL;
+	bool		same = status && stored->remote_status && strcmp(status, stored->remote_status) == 0;
+
+	cs_keyed_table_set_time(writer, CONTACT_OPTED_OUT_AT, stored->left && !same ? now : before);
 }
 
 static void
@@ -353,6 +352,7 @@ fill_stored(CsKeyedWriter *writer, int endpoint, const CsContactStored *stored, 
 	cs_keyed_table_set(writer, CONTACT_CLAIMED, BoolGetDatum(stored->claimed));
 	cs_keyed_table_set(writer, CONTACT_OPTED_OUT,
 					   BoolGetDatum(opted_out(stored, found && cs_keyed_table_bool(&writer->table, CONTACT_OPTED_OUT))));
+	set_opted_out_at(writer, stored, found, now);
 	cs_keyed_table_set(writer, CONTACT_HELD, BoolGetDatum(stored->held));
 	cs_keyed_table_set(writer, CONTACT_INHERITED, BoolGetDatum(stored->inherited));
 	cs_keyed_table_set(writer, CONTACT_DIRECT, BoolGetDatum(direct));

@@ -50,6 +50,7 @@ typedef struct CsKnown
 	bool		claim_again;	/* ... and may be claimed again */
 	bool		is_stale;		/* whether the provider has it is not trusted */
 	bool		opted_out;		/* the person opted out at the provider */
+	TimestampTz opted_out_at;	/* ... as an answer told then; or 0 */
 	bool		held;			/* a claim was held back */
 	bool		inherited;		/* the claim was another contact's, which had
 								 * the address before */
@@ -84,6 +85,7 @@ typedef struct CsContactStored
 	char		opt_in;
 	bool		claimed;
 	bool		opted_out;
+	bool		left;			/* ... as this answer told, and not we did */
 	bool		only_consent;	/* what else the provider has stays */
 	bool		has_others_digest;	/* ... and is known */
 	bool		held;
@@ -132,12 +134,6 @@ extern void cs_contact_state_read(int endpoint, int n, char **upsert_keys, CsKno
  */
 extern void cs_contact_state_read_addresses(int endpoint, int n, char **emails, char **but,
 											CsKnown *known);
-
-/*
- * Where an address has one contact: the same one under another key, if we know it both by
- * its address and by an ID.
- */
-extern void cs_contact_state_read_alias(int endpoint, const CsKnown *known, CsKnown *alias);
 
 /* The contact does not leave its address: what was said last is what was said at that. */
 extern void cs_contact_state_stays(CsKnown *known);

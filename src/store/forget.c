@@ -141,7 +141,7 @@ forget_contacts(const Datum *args)
 
 	/* consent of what is left is remembered, or is not to be */
 	static CsStatement leave = {
-		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, held = false, inherited = false, direct = false, direct_no = false, yes_left = NULL, left_opt_in = NULL, changed_at = NULL, opt_in_at = NULL, refused = NULL, twin = NULL, fields = NULL"
+		"UPDATE contactsync.contact c SET claimed = false, opted_out = false, opted_out_at = NULL, held = false, inherited = false, direct = false, direct_no = false, yes_left = NULL, left_opt_in = NULL, changed_at = NULL, opt_in_at = NULL, refused = NULL, twin = NULL, fields = NULL"
 		" FROM " CONTACTS " WHERE " OF_CONTACT("c") " AND " IS_ERASED("c"),
 		TYPES
 	};

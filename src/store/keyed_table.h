@@ -26,7 +26,7 @@
 #define CS_KEYED_INSERTS	200
 
 /* The widest of these tables. */
-#define CS_KEYED_COLUMNS	28
+#define CS_KEYED_COLUMNS	32
 
 /* The columns by which one of them is searched, at most. */
 #define CS_KEYED_KEYS	2

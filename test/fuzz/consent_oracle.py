@@ -603,7 +603,8 @@ class Ledger:
         last = max((self.spoke.get(row.uid, 0) for row in rows), default=0)
         divided = any(self.says(row) is False and self.spoke.get(row.uid, 0) == last for row in rows)   # equal in time
         for word in memory.words:
-            late = memory.no_step is not None and memory.no_step > word.step
+            # an opt-out counts from "the answer to a call that shows it", also if the word is newer that was queued before that
+            late = memory.no_step is not None and (memory.no_step > word.step or (memory.told or 0) > word.mark)
             # a withdrawal undoes what was said since the last quiet point: "changes that are read together count as their end state"
             undid = undone and word.recent and word.required is False and not word.again
             if (word.required or undid) and self.account.carries_to(address, contacts) and not word.carried and not there and not failed and not late and rows:

@@ -421,6 +421,18 @@ class People(OracleTest):
         self.quiet()
         self.assert_found("stale")
 
+    def test_a_word_that_is_older_than_an_answer_that_tells_of_the_no_need_not_arrive(self):
+        self.claimed()
+        self.commit(self.row(1, opt=False))
+        self.withdraw()
+        self.quiet()
+        self.leave()
+        self.commit(self.row(1))
+        self.request += 1
+        self.ledger.memories[JANE].told = self.request
+        self.quiet()
+        self.assert_found()
+
     def test_a_word_that_is_older_than_the_no_need_not_arrive(self):
         self.commit(self.row(1))
         self.contacts[JANE] = {"id": "x", "email": JANE, "externalId": "x", "attributes": {"name": "N"}}

@@ -285,6 +285,18 @@ is(at_held(), 'Eli2 UNSUBSCRIBED', 'what a row says, which may have said so when
 $node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('held')});
 is(at_held(), 'Eli2 SUBSCRIBED', '... but that of the other one is, which came later');
 
+# a row turns to true while it cannot be read, the person complains, and the answer to a call for another row tells of that
+$node->safe_psql('postgres', $_)
+  foreach q{UPDATE people SET consent = false WHERE id = 1; CALL contactsync_wait('held')}, 'INSERT INTO held VALUES (1)', 'UPDATE people SET consent = true WHERE id = 1';
+$sandbox->call('POST', 'campaignlark/people', { account => 'held', email => 'one@example.com', act => 'complain' });
+$node->safe_psql('postgres', q{UPDATE people SET name = 'Fay' WHERE id = 2});
+until_left(1);
+is(at_held(), 'Fay COMPLAINED', 'an answer tells of a complaint while a word waits');
+$node->safe_psql('postgres', q{DELETE FROM held; CALL contactsync_wait('held')});
+is(at_held(), 'Fay COMPLAINED', 'a word lifts no complaint of which an answer has told since it was queued');
+$node->safe_psql('postgres', "UPDATE people SET consent = $_ WHERE id = 1; CALL contactsync_wait('held')") foreach 'false', 'true';
+is(at_held(), 'Eli2 SUBSCRIBED', '... but a later one does');
+
 # one contact is read at a time; what a row says that changed last is what remains, whatever was queued for others
 create_server($node, $sandbox, 'campaignlark', account => 'turns', server => { pace => 1000, burst => 1000, timeout => '1h', concurrency => 1, bulk_guard => 0 });
 $node->safe_psql(

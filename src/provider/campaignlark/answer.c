@@ -96,7 +96,10 @@ note_consent(const CsCampaignLark *lark, const CsBatch *batch, CsOutcome *outcom
 	const char *sent = cs_campaignlark_status(lark, contact, batch->step);
 
 	if (sent == NULL && is_opt_out(outcome->remote_status))
+	{
 		outcome->opted_out |= contact->claimed || contact->consent == CS_CONSENT_YES;
+		outcome->complained = strcmp(outcome->remote_status, "COMPLAINED") == 0;
+	}
 	else if (contact->consent == CS_CONSENT_YES && outcome->remote_status &&
 			 strcmp(outcome->remote_status, "SUBSCRIBED") == 0)
 		outcome->claimed = true;
