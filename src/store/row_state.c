@@ -234,22 +234,24 @@ void
 cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
 {
 	CsKeyedWriter writer;
+	pg_uuid_t  *words;			/* until the end of writing */
 
 	if (n == 0)
 		return;
+	words = palloc(n * sizeof(pg_uuid_t));
 	cs_keyed_table_begin_write(&writer, TABLE, PRIMARY_KEYS);
 	for (int i = 0; i < n; i++)
 	{
 		bool		found = find(&writer.table, watch, stored[i].key);
-		pg_uuid_t	word = doubt;
 
-		memcpy(word.data + HALF, &stored[i].word_address, sizeof(int64));
+		words[i] = doubt;
+		memcpy(words[i].data + HALF, &stored[i].word_address, sizeof(int64));
 		cs_keyed_table_set(&writer, ROW_WATCH, Int32GetDatum(watch));
 		cs_keyed_table_set_text(&writer, ROW_KEY, stored[i].key);
 		cs_keyed_table_set(&writer, ROW_ENDPOINT, Int32GetDatum(endpoint));
 		cs_keyed_table_set_text(&writer, ROW_UPSERT_KEY, stored[i].upsert_key);
 		if (stored[i].in_doubt || stored[i].word_address != 0)
-			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&word));
+			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&words[i]));
 		else if (stored[i].has_digest)
 			cs_keyed_table_set(&writer, ROW_DIGEST, UUIDPGetDatum(&stored[i].digest));
 		else
