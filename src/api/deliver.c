@@ -35,9 +35,13 @@
 #include "store/progress.h"
 #include "store/queue_owner.h"
 
-/* How often what is left is checked, and what keeps it (ms). */
+/* How often what is left is checked, at least, and what keeps it (ms). */
 #define POLL_MS		100
+#define LONGEST_POLL_MS	5000
 #define OBSTACLE_MS	1000
+
+/* The part of the time that counting a long queue may take. */
+#define POLL_SHARE	20
 
 /* How long to wait before each report of the progress; the last time for all others (ms). */
 static const int report_ms[] = {1000, 2000, 5000, 10000, 30000};
@@ -566,11 +570,13 @@ contactsync_wait(PG_FUNCTION_ARGS)
 	target.snapshot = current_snapshot();
 	for (;;)
 	{
-		TimestampTz read_at = cs_clock_steady();
+		TimestampTz read_at;
 		long		took;
 
 		CHECK_FOR_INTERRUPTS();
+		read_at = cs_clock_steady();
 		read_progress_and_extend(&target);
+		took = TimestampDifferenceMilliseconds(read_at, cs_clock_steady());
 		if (target.now.left == 0)
 			break;
 		check_trouble(&target);
@@ -581,11 +587,10 @@ contactsync_wait(PG_FUNCTION_ARGS)
 		waited = true;
 
 		/*
-		 * counting a long queue takes long; leave most of the time to the
-		 * worker
+		 * leave most of the time to the worker, but notice soon that it is
+		 * done
 		 */
-		took = TimestampDifferenceMilliseconds(read_at, cs_clock_steady());
-		pause_for(Max(POLL_MS, took * 20));
+		pause_for(Max(POLL_MS, Min(took * POLL_SHARE, LONGEST_POLL_MS)));
 	}
 	SPI_finish();
 	return (Datum) 0;

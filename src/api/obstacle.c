@@ -50,6 +50,8 @@ cs_obstacle_read(Oid serverid, CsObstacle *obstacle)
 	memset(obstacle, 0, sizeof(CsObstacle));
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	/* a short query with high estimates, whose compilation takes seconds */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 	rows = cs_report_data_obstacles(serverid);
 	if (rows->numvals > 0)

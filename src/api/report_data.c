@@ -84,6 +84,9 @@ cs_report_data_status(void)
 				 0, NULL, NULL);
 }
 
+/* Calls among which the last one of a server is looked for: the log can be long. */
+#define RECENT_CALLS	"10000"
+
 SPITupleTable *
 cs_report_data_obstacles(Oid serverid)
 {
@@ -93,7 +96,8 @@ cs_report_data_obstacles(Oid serverid)
 	return query("SELECT server::text, source::text, state, reason, worker, hint, certain::integer AS certain, error"
 				 " FROM (SELECT s.*, s.state NOT IN ('idle', 'running') AS certain,"
 				 " (SELECT CASE WHEN c.verdict = 'retry' THEN COALESCE(c.error, 'HTTP status ' || c.status) END"
-				 " FROM contactsync.calls c WHERE c.server = s.server ORDER BY c.id DESC LIMIT 1) AS error"
+				 " FROM (SELECT * FROM contactsync.calls ORDER BY id DESC LIMIT " RECENT_CALLS ") c"
+				 " WHERE c.server = s.server ORDER BY c.id DESC LIMIT 1) AS error"
 				 " FROM contactsync.status s"
 				 " WHERE ($1 = 0 OR s.server = (SELECT f.srvname FROM pg_foreign_server f WHERE f.oid = $1))"
 				 " AND pg_has_role(s.owner, 'USAGE')"

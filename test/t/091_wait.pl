@@ -97,6 +97,20 @@ my @progress = $waited =~ m{NOTICE: +(0/1 .*)}g;
 like($progress[0], qr{^0/1 +0 % +0\.0/s +unavailable$}, 'the progress names the state instead of an unknown end');
 cmp_ok(scalar(@progress), '<=', 3, "nine seconds have three reports at most, after 1, 3 and 8 seconds");
 like(stderr_of(q{CALL contactsync_wait(NULL, '0.3 s')}), qr/NOTICE: +server "down" is unavailable/, 'of all servers, it names the one that nothing goes to');
+
+# its queries are short, and compiling them would take seconds
+SKIP:
+{
+	skip 'this server has no JIT', 1 if $node->safe_psql('postgres', 'SELECT pg_jit_available()') ne 't';
+	my $waited = stderr_of(
+		q{
+		LOAD 'auto_explain';
+		SET auto_explain.log_min_duration = 0; SET auto_explain.log_analyze = on; SET auto_explain.log_nested_statements = on;
+		SELECT contactsync_upsert('down', '{"email": "b@example.com"}');
+		SET client_min_messages = log; SET jit_above_cost = 0;
+		CALL contactsync_wait('down', '1.5 s')});
+	is(scalar(() = $waited =~ /^JIT:/mg), 0, 'nothing is compiled');
+}
 $sandbox->clear_faults('mailingcore', account => 'down');
 is(stderr_of(q{CALL contactsync_wait('down')}) =~ s/^(psql\S+ NOTICE|DETAIL|HINT).*(\n|$)//mgr, '', 'it returns when the provider answers again');
 
