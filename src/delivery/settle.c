@@ -327,12 +327,12 @@ store_job(void *arg)
 	cs_sql_enter(&scope);
 	foreach(lc, job->lanes)
 		cs_outcome_writer_store(lfirst(lc));
+	cs_call_log_store(job->calls);
 	foreach(lc, job->calls)
 	{
 		const CsCallRecord *record = lfirst(lc);
 		ListCell   *trace;
 
-		cs_call_log_add(record);
 		foreach(trace, record->traces)
 			cs_trace_store(lfirst(trace), record);
 	}

@@ -7,48 +7,112 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
+#include "commands/sequence.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "base/settings.h"
 #include "base/sql.h"
 #include "base/text.h"
 #include "store/call_log.h"
+#include "store/keyed_table.h"
 
-void
-cs_call_log_add(const CsCallRecord *record)
+/* Columns of contactsync.call. */
+enum
 {
-	static CsStatement statement = {
-		"INSERT INTO contactsync.call (endpoint, started_at, duration, method, path, status, verdict, contacts,"
-		" failed, attempt, sent, received, idempotency_key, request_id, error, created, updated)"
-		" VALUES ($1, $2, make_interval(secs => $3), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-		17, {INT4OID, TIMESTAMPTZOID, FLOAT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, INT4OID,
-		INT4OID, INT4OID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID}
-	};
-	Datum		args[17];
-	char		nulls[18] = "                 ";
+	CALL_ID,
+	CALL_ENDPOINT,
+	CALL_STARTED_AT,
+	CALL_DURATION,
+	CALL_METHOD,
+	CALL_PATH,
+	CALL_STATUS,
+	CALL_VERDICT,
+	CALL_CONTACTS,
+	CALL_FAILED,
+	CALL_ATTEMPT,
+	CALL_SENT,
+	CALL_RECEIVED,
+	CALL_IDEMPOTENCY_KEY,
+	CALL_REQUEST_ID,
+	CALL_ERROR,
+	CALL_CREATED,
+	CALL_UPDATED
+};
 
-	args[0] = Int32GetDatum(record->endpoint);
-	args[1] = TimestampTzGetDatum(record->started_at);
-	args[2] = Float8GetDatum(record->duration);
-	args[3] = CStringGetTextDatum(record->method);
-	args[4] = CStringGetTextDatum(cs_text_from_utf8(record->path));
-	args[5] = Int32GetDatum(record->status);
-	args[6] = CStringGetTextDatum(record->verdict);
-	args[7] = Int32GetDatum(record->contacts);
-	args[8] = Int32GetDatum(record->failed);
-	args[9] = Int32GetDatum(record->attempt);
-	args[10] = Int32GetDatum(record->sent);
-	args[11] = Int32GetDatum(record->received);
-	args[12] = cs_sql_utf8_or_null(record->idempotency_key, &nulls[12]);
-	args[13] = cs_sql_utf8_or_null(record->request_id, &nulls[13]);
-	args[14] = cs_sql_message_or_null(record->error, &nulls[14]);
-	args[15] = Int32GetDatum(record->created);
-	nulls[15] = record->created < 0 ? 'n' : ' ';
-	args[16] = Int32GetDatum(record->updated);
-	nulls[16] = record->updated < 0 ? 'n' : ' ';
-	cs_sql_execute(&statement, args, nulls);
+static Datum
+make_duration(double seconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = (TimeOffset) rint(seconds * USECS_PER_SEC);
+	return IntervalPGetDatum(interval);
+}
+
+static void
+set_int(CsKeyedWriter *writer, int column, int value)
+{
+	cs_keyed_table_set(writer, column, Int32GetDatum(value));
+}
+
+/* Set a count that is negative if it is not known. */
+static void
+set_count(CsKeyedWriter *writer, int column, int value)
+{
+	set_int(writer, column, value);
+	writer->nulls[column] = value < 0;
+}
+
+static void
+set_utf8(CsKeyedWriter *writer, int column, const char *utf8)
+{
+	cs_keyed_table_set_text(writer, column, utf8 ? cs_text_from_utf8(utf8) : NULL);
+}
+
+static void
+set_record(CsKeyedWriter *writer, const CsCallRecord *record)
+{
+	set_int(writer, CALL_ENDPOINT, record->endpoint);
+	cs_keyed_table_set(writer, CALL_STARTED_AT, TimestampTzGetDatum(record->started_at));
+	cs_keyed_table_set(writer, CALL_DURATION, make_duration(record->duration));
+	cs_keyed_table_set_text(writer, CALL_METHOD, record->method);
+	set_utf8(writer, CALL_PATH, record->path);
+	set_int(writer, CALL_STATUS, record->status);
+	cs_keyed_table_set_text(writer, CALL_VERDICT, record->verdict);
+	set_int(writer, CALL_CONTACTS, record->contacts);
+	set_int(writer, CALL_FAILED, record->failed);
+	set_int(writer, CALL_ATTEMPT, record->attempt);
+	set_int(writer, CALL_SENT, record->sent);
+	set_int(writer, CALL_RECEIVED, record->received);
+	set_utf8(writer, CALL_IDEMPOTENCY_KEY, record->idempotency_key);
+	set_utf8(writer, CALL_REQUEST_ID, record->request_id);
+	set_utf8(writer, CALL_ERROR, record->error ? cs_text_make_visible(record->error) : NULL);
+	set_count(writer, CALL_CREATED, record->created);
+	set_count(writer, CALL_UPDATED, record->updated);
+}
+
+/* Store a list of CsCallRecord. */
+void
+cs_call_log_store(const List *records)
+{
+	CsKeyedWriter writer;
+	Oid			sequence;
+	ListCell   *lc;
+
+	if (records == NIL)
+		return;
+	cs_keyed_table_begin_write(&writer, "call", 1);
+	sequence = get_relname_relid("call_id_seq", RelationGetNamespace(writer.table.rel));
+	foreach(lc, records)
+	{
+		cs_keyed_table_set(&writer, CALL_ID, Int64GetDatum(nextval_internal(sequence, false)));
+		set_record(&writer, lfirst(lc));
+		cs_keyed_table_insert(&writer);
+	}
+	cs_keyed_table_end_write(&writer);
 }
 
 /* Delete calls that are older than call_log_age, and the oldest beyond call_log_rows. */

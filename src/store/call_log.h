@@ -38,7 +38,7 @@ typedef struct CsCallRecord
 	List	   *traces;			/* of CsTrace, to be stored with it */
 } CsCallRecord;
 
-extern void cs_call_log_add(const CsCallRecord *record);
+extern void cs_call_log_store(const List *records);
 extern void cs_call_log_prune(void);
 
 #endif							/* CS_STORE_CALL_LOG_H */
