@@ -47,6 +47,7 @@ cs_account_create(const CsEndpointState *state)
 	account->pace.tokens = state->busy ? 0 : 1;
 	account->stale_before = state->stale_before;
 	account->reclaim_before = state->reclaim_before;
+	account->has_remaining = state->has_remaining;
 	account->learned.rate = account->learned_stored = state->pace;
 	account->limitation = state->limitation ? pstrdup(state->limitation) : NULL;
 	account->halt_notified = state->halt_notified;

@@ -117,6 +117,8 @@ typedef struct CsAccount
 	CsLane	   *removals;		/* contacts that no row stands for; not in
 								 * lanes */
 	double		removals_at;	/* when they are looked for again */
+	bool		has_remaining;	/* there may be rows in
+								 * contactsync.remaining_row */
 	TimestampTz removal_cutoff; /* of those that left until then all rows are
 								 * being waited for; 0: none */
 	int64		contact_bytes;	/* of contacts that were read and have no

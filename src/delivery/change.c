@@ -443,7 +443,7 @@ cs_change_finish(CsChange *change)
 	change->waiting_since = 0;
 	change->entangled = change->conflicts_here = false;
 	change->failed_at = 0;
-	change->unconfirmed = change->forgotten = change->renamed = false;
+	change->unconfirmed = change->forgotten = change->gone = change->renamed = false;
 	change->origins = 0;
 	set->nrefusing -= change->no_xact != 0;
 	change->no_xact = 0;

@@ -126,6 +126,7 @@ typedef struct CsChange
 	bool		forgotten;		/* contactsync_forget() took its queue rows:
 								 * it ends, and nothing is stored of it */
 	bool		next_forgotten; /* ... and next_rows */
+	bool		notes_row;		/* ... but that its row is there, if it is */
 	Jsonb	   *direct;			/* of contactsync_upsert(): the contact itself */
 	int			attempts;
 	int			later;			/* tries to read its row that a lock or the
@@ -189,6 +190,7 @@ typedef struct CsChange
 								 * synced */
 	bool		refused;		/* its row cannot be sent as it is */
 	bool		takes_over;		/* nobody else speaks for the contact */
+	bool		gone;			/* its row was read, and is not there */
 	bool		renamed;		/* its row is leaving a contact, and another
 								 * one is taken for it */
 	bool		yes_left;		/* its row said true of a contact that was

@@ -476,9 +476,9 @@ decide(CsSettlement *settlement, const CsItem *item, CsReadBatch *read_batch, do
 			 psprintf("the key of the row is longer than %d bytes", CS_KEY_MAX_BYTES), NULL);
 		return false;
 	}
+	change->contact = item->contact;
 	if (cs_settle_forgotten(settlement, change))
 		return false;
-	change->contact = item->contact;
 	change->read_batch = item->contact ? read_batch : NULL;
 	if (item->contact == NULL)
 	{

@@ -279,6 +279,7 @@ update_account(CsDefinitions *definitions, CsAccount *account, const CsEndpointS
 	account->roleid = state->roleid;
 	account->stale_before = state->stale_before;
 	account->reclaim_before = state->reclaim_before;
+	account->has_remaining = state->has_remaining;
 	account->removals_at = 0;
 	account->locked_until = account->store_at = 0;
 	account->is_new = false;
@@ -557,12 +558,14 @@ sweep(void *arg)
 {
 	const CsSweep *sweep = arg;
 	CsSqlScope	scope;
+	ListCell   *lc;
 
 	cs_sql_enter(&scope);
 	cs_watch_store_sweep();
 	cs_definition_store_sweep();
-	if (sweep->forgotten)
-		cs_forget_sweep(sweep->definitions->only, sweep->definitions->elsewhere);
+	if (sweep->forgotten && cs_forget_sweep(sweep->definitions->only, sweep->definitions->elsewhere))
+		foreach(lc, sweep->definitions->accounts)
+			((CsAccount *) lfirst(lc))->has_remaining = true;
 	cs_sql_leave(&scope);
 }
 

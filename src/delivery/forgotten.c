@@ -58,6 +58,7 @@ forget_change(CsChange *change, void *arg)
 			change->removal_erases = true;
 		else
 		{
+			change->notes_row = ((CsForgetNote *) lfirst(lc))->notes && (change->notes_row || !change->forgotten);
 			change->forgotten = true;
 			change->next_forgotten = change->next_rows != NIL;
 		}

@@ -21,6 +21,7 @@
 #include "delivery/known.h"
 #include "delivery/opposite.h"
 #include "delivery/pull.h"
+#include "delivery/remaining.h"
 #include "delivery/remember.h"
 #include "provider/email.h"
 #include "provider/provider.h"
@@ -356,7 +357,8 @@ apply_left(const CsItem *item)
 	contact->previous_shared = item->left.direct || item->known.synced_at != 0 ||
 		(item->twin.found && strcmp(item->twin.upsert_key, item->row.upsert_key) != 0) ||
 		(contact->opted_out && contact->claim != CS_CLAIM) ||
-		cs_row_state_has_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id, item->change->key);
+		cs_row_state_has_other(lane->endpoint_id, item->row.upsert_key, lane->watch_id, item->change->key) ||
+		cs_remaining_stands(lane->account, &item->left);
 	if (provider->moves == NULL || !provider->moves(lane->account->endpoint, contact))
 		return;
 	contact->remote_id = item->left.remote_id;

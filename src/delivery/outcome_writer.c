@@ -127,6 +127,7 @@ cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 	cs_contact_state_store(endpoint, outcomes->contacts.n, outcomes->contacts.items);
 	cs_row_state_store(endpoint, lane->watch_id, outcomes->rows.n, outcomes->rows.items);
 	cs_row_state_remove(lane->watch_id, outcomes->gone.n, outcomes->gone.items);
+	cs_remaining_store(lane, &outcomes->remaining);
 	note_yes_left(outcomes);
 	for (int i = 0; i < outcomes->taken_over.n; i++)
 		cs_contact_state_set_speaker(endpoint, taken_over[i].upsert_key, lane->watch_id, taken_over[i].key);

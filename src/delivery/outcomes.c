@@ -86,6 +86,7 @@ finish(CsLaneOutcomes *outcomes, CsChange *change)
 	CsQueuePosition position;
 	MemoryContext old = MemoryContextSwitchTo(outcomes->context);
 
+	cs_remaining_end(&outcomes->remaining, outcomes->context, change);
 	if (change->read_batch && (outcomes->read_batches == NIL || llast(outcomes->read_batches) != change->read_batch))
 	{
 		outcomes->read_batches = lappend(outcomes->read_batches, change->read_batch);
@@ -485,12 +486,12 @@ cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change)
 	finish(outcomes, change);
 }
 
-/* A contact is not removed after all, or a change was forgotten: that it has been
- * decided on is all that is stored. */
+/* A contact is not removed after all, or for now, or a change was forgotten: whether it
+ * has been decided on is all that is stored. */
 void
-cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change)
+cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change, bool decided)
 {
-	if (outcomes->lane->removals)
+	if (outcomes->lane->removals && decided)
 		add_text(outcomes, &outcomes->decided, change->key);
 	finish(outcomes, change);
 }

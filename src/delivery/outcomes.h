@@ -14,6 +14,7 @@
 #include "delivery/array.h"
 #include "delivery/lane.h"
 #include "delivery/refusals.h"
+#include "delivery/remaining.h"
 #include "provider/provider.h"
 #include "store/consent.h"
 
@@ -50,6 +51,7 @@ typedef struct CsLaneOutcomes
 	CsArray		rows;			/* of CsRowStored */
 	CsArray		gone;			/* of char *: keys of rows that stand for
 								 * nobody */
+	CsRemaining remaining;		/* rows that were forgotten */
 	CsArray		yes_left;		/* of char *: upsert keys of contacts that
 								 * rows left which said true */
 	CsArray		departures;		/* of CsDeparture */
@@ -92,7 +94,7 @@ extern void cs_outcomes_add_deferred(CsLaneOutcomes *outcomes, CsChange *change,
 extern void cs_outcomes_add_outdated(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_withheld(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_absent(CsLaneOutcomes *outcomes, CsChange *change);
-extern void cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change);
+extern void cs_outcomes_add_kept(CsLaneOutcomes *outcomes, CsChange *change, bool decided);
 extern void cs_outcomes_add_gone(CsLaneOutcomes *outcomes, CsChange *change);
 extern void cs_outcomes_add_failed(CsLaneOutcomes *outcomes, CsChange *change,
 								   const CsOutcome *outcome, const char *request_id);

@@ -12,6 +12,7 @@
  *	- all rows of these watches have been read once, by an import or a
  *	  reconciliation, or because there were none;
  *	- no row stands for it, nor did contactsync_upsert() make it;
+ *	- nor may a row that was forgotten, and is not read again yet;
  *	- its watch is not one that waits for somebody, with changes that are not read;
  *	- and it is not one of so many that somebody has to be asked (delete_guard).
  *
@@ -35,6 +36,7 @@
 #include "delivery/intent.h"
 #include "delivery/lane.h"
 #include "delivery/pull.h"
+#include "delivery/remaining.h"
 #include "delivery/removal.h"
 #include "delivery/removal_guard.h"
 #include "delivery/scan.h"
@@ -316,10 +318,18 @@ decide(CsLane *lane, CsChange *change, CsReadBatch *read_batch, CsSettlement *se
 	CsOutcome	outcome = {.kind = CS_OUTCOME_REJECTED};
 
 	cs_contact_state_read(lane->endpoint_id, 1, &change->key, &known);
+	change->upsert_key = change->key;
 	if (!known.found || known.action == 'n' || known.direct || is_stood_for(lane, &known))
 	{
-		change->upsert_key = change->key;
 		cs_settle_kept(settlement, change);
+		return false;
+	}
+	if (cs_remaining_stands(lane->account, &known))
+	{
+		if (change->removal_erases)
+			cs_settle_kept(settlement, change);
+		else
+			cs_settle_waiting(settlement, change);
 		return false;
 	}
 	cs_contact_state_stays(&known);

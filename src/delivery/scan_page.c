@@ -120,7 +120,8 @@ static bool
 looks_for_missing(const CsScan *scan)
 {
 	return scan->row.kind == CS_RECONCILE && scan->row.filter == NULL &&
-		(scan->lane->watch->on_delete != CS_ON_DELETE_IGNORE || scan->lane->has_failures);
+		(scan->lane->watch->on_delete != CS_ON_DELETE_IGNORE || scan->lane->has_failures ||
+		 scan->lane->account->has_remaining);
 }
 
 /*

@@ -110,7 +110,7 @@ cs_settle_forgotten(CsSettlement *settlement, CsChange *change)
 {
 	if (!change->forgotten)
 		return false;
-	cs_outcomes_add_kept(outcomes_of(settlement, change), change);
+	cs_outcomes_add_kept(outcomes_of(settlement, change), change, true);
 	return true;
 }
 
@@ -176,7 +176,15 @@ cs_settle_kept(CsSettlement *settlement, CsChange *change)
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
-	cs_outcomes_add_kept(outcomes_of(settlement, change), change);
+	cs_outcomes_add_kept(outcomes_of(settlement, change), change, true);
+}
+
+void
+cs_settle_waiting(CsSettlement *settlement, CsChange *change)
+{
+	if (cs_settle_forgotten(settlement, change))
+		return;
+	cs_outcomes_add_kept(outcomes_of(settlement, change), change, false);
 }
 
 void
@@ -184,6 +192,7 @@ cs_settle_gone(CsSettlement *settlement, CsChange *change)
 {
 	if (cs_settle_forgotten(settlement, change))
 		return;
+	change->gone = true;
 	cs_outcomes_add_gone(note(settlement, change, "gone", NULL), change);
 }
 

@@ -31,6 +31,9 @@ extern void cs_settle_deferred(CsSettlement *settlement, CsChange *change, const
 extern void cs_settle_outdated(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_withheld(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_kept(CsSettlement *settlement, CsChange *change);
+
+/* Of a removal: it is read again when it can be decided on. */
+extern void cs_settle_waiting(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_gone(CsSettlement *settlement, CsChange *change);
 extern void cs_settle_failed(CsSettlement *settlement, CsChange *change, const CsOutcome *outcome,
 							 const char *request_id);

@@ -44,12 +44,14 @@ cs_departure_store(int endpoint, int n, const CsDeparture *departures)
 
 /*
  * Departures that may be decided on, of an endpoint.  A watch that waits for somebody
- * removes nobody: what it has queued may say who stands for the contact.
+ * removes nobody: what it has queued may say who stands for the contact.  So may a row that
+ * was forgotten, and is not read again yet.
  */
 #define DECIDABLE \
 	" FROM contactsync.departure d LEFT JOIN contactsync.watch w ON w.id = d.watch" \
 	" WHERE d.endpoint = $1 AND NOT d.failed AND (d.erase OR COALESCE(w.state, 'running') NOT IN ('broken', 'guarded')" \
-	" AND NOT EXISTS (SELECT FROM contactsync.pause p WHERE p.endpoint = d.endpoint AND p.watch IN (0, d.watch)))"
+	" AND NOT EXISTS (SELECT FROM contactsync.pause p WHERE p.endpoint = d.endpoint AND p.watch IN (0, d.watch))" \
+	" AND NOT (EXISTS (SELECT FROM contactsync.remaining_row r WHERE r.endpoint = $1) AND " CS_SQL_REMAINS("d", "true") "))"
 
 /* When one of them is due. */
 #define DUE_AT \
@@ -165,13 +167,22 @@ cs_departure_refuse(int endpoint, int n, char **upsert_keys)
 void
 cs_departure_leave_watch(int endpoint, int watch)
 {
-	static CsStatement statement = {
+	static CsStatement erase = {
 		"UPDATE contactsync.departure SET watch = 0, key = upsert_key, failed = false"
 		" WHERE endpoint = $1 AND watch = $2 AND erase", 2, {INT4OID, INT4OID}
 	};
+
+	/* nobody is removed because a watch is dropped */
+	static CsStatement stand = {
+		"DELETE FROM contactsync.departure d USING contactsync.watch w WHERE w.id = d.watch AND d.endpoint = $1 AND NOT d.erase"
+		" AND EXISTS (SELECT FROM contactsync.remaining_row r WHERE r.watch = $2)"
+		" AND " DUE_AT " <= clock_timestamp() AND " CS_SQL_REMAINS("d", "r.watch = $2"),
+		2, {INT4OID, INT4OID}
+	};
 	Datum		args[2] = {Int32GetDatum(endpoint), Int32GetDatum(watch)};
 
-	cs_sql_execute(&statement, args, NULL);
+	cs_sql_execute(&erase, args, NULL);
+	cs_sql_execute(&stand, args, NULL);
 }
 
 int64
@@ -185,7 +196,8 @@ cs_departure_count(int endpoint, int watch, int named, int64 *recently, char **f
 		" AND COALESCE(d.action::text, w.on_delete) <> 'ignore'"
 		" AND d.departed_at > COALESCE(w.removals_until, '-infinity')"
 		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.upsert_key = d.upsert_key"
-		" AND s.endpoint = d.endpoint)",
+		" AND s.endpoint = d.endpoint)"
+		" AND NOT (EXISTS (SELECT FROM contactsync.remaining_row r WHERE r.endpoint = $1) AND " CS_SQL_REMAINS("d", "true") ")",
 		3, {INT4OID, INT4OID, INT4OID}
 	};
 	Datum		args[3] = {Int32GetDatum(endpoint), Int32GetDatum(watch), Int32GetDatum(named)};

@@ -15,17 +15,20 @@
 
 #include "datatype/timestamp.h"
 
+#include "store/remaining_row.h"
 #include "store/watch.h"
 
 /*
  * A table expression: what is to be removed and due, of all endpoints, with the row that
- * left it; "waits" until all rows of all watches of the endpoint have been read once.
+ * left it; "waits" until all rows of all watches of the endpoint have been read once, and
+ * those again that were forgotten and may stand for it.
  */
 #define CS_DUE_REMOVALS \
 	"(SELECT d.endpoint, d.watch, d.key, d.departed_at," \
 	" COALESCE(CASE d.action WHEN 'd' THEN 'delete' WHEN 'n' THEN 'unsubscribe' END, w.on_delete) AS action," \
-	" NOT d.erase AND EXISTS (SELECT FROM contactsync.watch i WHERE i.endpoint = d.endpoint" \
-	" AND i.state = 'running' AND NOT i.complete) AS waits" \
+	" NOT d.erase AND (EXISTS (SELECT FROM contactsync.watch i WHERE i.endpoint = d.endpoint" \
+	" AND i.state = 'running' AND NOT i.complete) OR EXISTS (SELECT FROM contactsync.remaining_row)" \
+	" AND " CS_SQL_REMAINS("d", "true") ") AS waits" \
 	" FROM contactsync.departure d LEFT JOIN contactsync.watch w ON w.id = d.watch" \
 	" WHERE NOT d.failed AND (d.action IS NOT NULL OR w.on_delete <> 'ignore')" \
 	" AND (d.erase OR d.departed_at + COALESCE(w.delete_delay, '0')" \
@@ -68,7 +71,8 @@ extern void cs_departure_remove(int endpoint, int n, char **upsert_keys);
  */
 extern void cs_departure_refuse(int endpoint, int n, char **upsert_keys);
 
-/* A watch is dropped: what is to be erased still is. */
+/* A watch is dropped: what is to be erased still is, and what waits for a row of it that was
+ * forgotten stays at the provider. */
 extern void cs_departure_leave_watch(int endpoint, int watch);
 
 /*

@@ -76,7 +76,7 @@ void
 cs_endpoint_state_drop(int endpoint)
 {
 	static const char *const tables[] = {"queue", "source_row", "departure", "contact", "failure", "counter", "call", "remote_contact", "pause", "stat",
-	"minute", "minute_failure", "run", "alert", "outcome", "traced", "trace", "forgotten"};
+	"minute", "minute_failure", "run", "alert", "outcome", "traced", "trace", "forgotten", "remaining_row"};
 
 	cs_consent_remember_endpoint(endpoint);
 	for (int i = 0; i < lengthof(tables); i++)
@@ -114,7 +114,8 @@ cs_endpoint_state_load_all(void)
 	static CsStatement statement = {
 		"SELECT e.id, e.server_oid, e.role, e.server, e.busy, e.pace, e.limitation #>> '{}', e.stale_before,"
 		" CASE WHEN e.state = 'throttled' THEN extract(epoch FROM e.until)::float8 END, e.reason, e.halt_notified,"
-		" e.learned_at, e.unlearnable, e.pull_error, e.reclaim_before, e.breaker"
+		" e.learned_at, e.unlearnable, e.pull_error, e.reclaim_before, e.breaker,"
+		" EXISTS (SELECT FROM contactsync.remaining_row r WHERE r.endpoint = e.id)"
 		" FROM contactsync.endpoint e WHERE e.database = contactsync.database_identity() ORDER BY e.id"
 	};
 	MemoryContext context = CurrentMemoryContext;
@@ -149,6 +150,7 @@ cs_endpoint_state_load_all(void)
 		endpoint->pull_error = cs_sql_text(i, 14);
 		endpoint->reclaim_before = cs_sql_time(i, 15);
 		endpoint->breaker = cs_sql_text(i, 16);
+		endpoint->has_remaining = DatumGetBool(cs_sql_value(i, 17, &isnull));
 		endpoints = lappend(endpoints, endpoint);
 	}
 	return endpoints;

@@ -35,6 +35,7 @@ typedef struct CsEndpointState
 	char	   *unlearnable;	/* why that cannot be listed, or NULL */
 	bool		halt_notified;	/* the last NOTIFY said that it is halted */
 	char	   *breaker;		/* of refusals: "open", "released" or NULL */
+	bool		has_remaining;	/* there are rows in contactsync.remaining_row */
 } CsEndpointState;
 
 extern void cs_endpoint_state_follow_servers(void);

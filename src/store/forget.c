@@ -10,6 +10,9 @@
  * What is remembered of the person's consent stays, as a keyed hash that says that it
  * is closed, so that nobody who left is subscribed again by a row that is still there.
  *
+ * A row that is still there stands for its contact, although nothing is known of it until
+ * it is read again.  So it is noted in contactsync.remaining_row, with a hash of that.
+ *
  * When a person is forgotten, a call in flight may have its outcome afterwards.  So
  * what was forgotten is noted, and definitions are reloaded: whoever delivers stores
  * nothing of it any more, and what was stored until then is forgotten again.
@@ -27,6 +30,7 @@
 #include "store/consent.h"
 #include "store/forget.h"
 #include "store/progress.h"
+#include "store/remaining_row.h"
 
 const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	[CS_FORGET_CONTACT] = "contact",
@@ -37,6 +41,12 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	[CS_FORGET_OUTCOME] = "outcome",
 	[CS_FORGET_CALL] = "call"
 };
+
+/* The hash of an address in a table.  Where that is empty there may be no key yet, and who
+ * looks need not make one. */
+#define HASH_IN(table, address) \
+	"CASE WHEN EXISTS (SELECT FROM contactsync." table ") THEN contactsync.consent_hash(" address ") END"
+#define LOGGED_HASH(address)	HASH_IN("outcome", address)
 
 /* The contacts of a role's endpoints that are, or have the address, $1, or may be the
  * same as one that is. */
@@ -50,7 +60,7 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	" JOIN contactsync.endpoint e ON e.id = c.endpoint WHERE c.twin = $1 AND pg_has_role($2, e.role, 'USAGE')"
 
 /* The rows that stand for them, failed as one of them or as $1, also because another
- * contact has that address, or are traced. */
+ * contact has that address, are traced, or were forgotten before. */
 #define ROWS_OF_PERSON \
 	"SELECT s.endpoint, s.watch, s.key FROM (" CONTACTS_OF_PERSON ") c JOIN contactsync.source_row s USING (endpoint, upsert_key)" \
 	" UNION SELECT f.endpoint, f.watch, f.key FROM (" CONTACTS_OF_PERSON ") c JOIN contactsync.failure f USING (endpoint, upsert_key)" \
@@ -63,12 +73,13 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	" UNION SELECT f.endpoint, f.watch, f.key FROM contactsync.failure f JOIN contactsync.endpoint e ON e.id = f.endpoint" \
 	" WHERE f.conflict = hashtextextended($1, 0) AND pg_has_role($2, e.role, 'USAGE')" \
 	" UNION SELECT t.endpoint, t.watch, t.key FROM contactsync.trace t JOIN contactsync.endpoint e ON e.id = t.endpoint" \
-	" WHERE (t.upsert_key = $1 OR t.email = $1) AND pg_has_role($2, e.role, 'USAGE')"
+	" WHERE (t.upsert_key = $1 OR t.email = $1) AND pg_has_role($2, e.role, 'USAGE')" \
+	" UNION SELECT r.endpoint, r.watch, r.key FROM contactsync.remaining_row r JOIN (" CONTACTS_OF_PERSON ") c" \
+	" ON c.endpoint = r.endpoint AND r.contact = " HASH_IN("remaining_row", "c.upsert_key") \
+	" UNION SELECT r.endpoint, r.watch, r.key FROM (SELECT " HASH_IN("remaining_row", "$1") " AS hash OFFSET 0) h" \
+	" JOIN contactsync.remaining_row r ON h.hash IN (r.contact, r.address)" \
+	" JOIN contactsync.endpoint e ON e.id = r.endpoint WHERE pg_has_role($2, e.role, 'USAGE')"
 
-/* The hash of an address in contactsync.outcome.  Where that is empty there may be no key
- * yet, and who looks need not make one. */
-#define LOGGED_HASH(address) \
-	"CASE WHEN EXISTS (SELECT FROM contactsync.outcome) THEN contactsync.consent_hash(" address ") END"
 
 /* What was logged of the address, or of the contacts. */
 #define LOGGED_OF_PERSON \
@@ -96,11 +107,12 @@ enum
 	ARG_UPSERT_KEYS,
 	ARG_FATES,					/* text[]: what has become of the rows */
 	ARG_SNAPSHOT,				/* text: of before that was found out */
+	ARG_SUPPRESSION,			/* bool: hashes may be kept */
 	NARGS
 };
 
 #define TYPES NARGS, {INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTOID, INT4ARRAYOID, TEXTARRAYOID, \
-	TEXTARRAYOID, TEXTOID}
+	TEXTARRAYOID, TEXTOID, BOOLOID}
 #define ROWS "unnest($1, $2, $3, $8) AS p (endpoint, watch, key, fate)"
 #define OF_ROW(t) t ".endpoint = p.endpoint AND " t ".watch = p.watch AND " t ".key = p.key"
 #define CONTACTS "unnest($6, $7) AS k (endpoint, upsert_key)"
@@ -121,7 +133,7 @@ forget_contacts(const Datum *args)
 		" RETURNING s.endpoint, s.upsert_key, s.watch, s.key)"
 		" INSERT INTO contactsync.departure (endpoint, upsert_key, watch, key, departed_at)"
 		" SELECT DISTINCT ON (k.endpoint, k.upsert_key) k.endpoint, k.upsert_key, g.watch, g.key, clock_timestamp()"
-		" FROM gone g JOIN " CONTACTS " USING (endpoint, upsert_key)"
+		" FROM gone g JOIN contactsync.contact k USING (endpoint, upsert_key)"
 		" JOIN contactsync.watch w ON w.id = g.watch AND w.on_delete <> 'ignore' ON CONFLICT DO NOTHING",
 		TYPES
 	};
@@ -130,7 +142,8 @@ forget_contacts(const Datum *args)
 		" CASE w.on_delete WHEN 'delete' THEN 'd' ELSE 'n' END::\"char\" FROM contactsync.watch w WHERE w.id = d.watch))"
 		" FROM " CONTACTS " WHERE " OF_CONTACT("d") " AND (NOT d.erase OR d.failed)"
 		" AND (d.action IS NOT NULL OR EXISTS (SELECT FROM contactsync.watch w WHERE w.id = d.watch AND w.on_delete <> 'ignore'))"
-		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.endpoint = d.endpoint AND s.upsert_key = d.upsert_key)",
+		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.endpoint = d.endpoint AND s.upsert_key = d.upsert_key)"
+		" AND NOT (EXISTS (SELECT FROM contactsync.remaining_row) AND " CS_SQL_REMAINS("d", "true") ")",
 		TYPES
 	};
 	static CsStatement departure = {
@@ -175,11 +188,35 @@ forget_contacts(const Datum *args)
 }
 
 /*
+ * Note the rows that are still there, unless no hash is to be kept.  What was noted before
+ * of a row that has gone is of no use.
+ */
+static void
+note_remaining(const Datum *args)
+{
+	static CsStatement remove = {
+		"DELETE FROM contactsync.remaining_row r USING " ROWS " WHERE " OF_ROW("r") " AND (p.fate = 'gone' OR NOT $10)", TYPES
+	};
+	static CsStatement store = {
+		"INSERT INTO contactsync.remaining_row (endpoint, watch, key, contact, address)"
+		" SELECT p.endpoint, p.watch, p.key, contactsync.consent_hash(m.upsert_key), contactsync.consent_hash(c.email)"
+		" FROM " ROWS " CROSS JOIN LATERAL (SELECT s.upsert_key FROM contactsync.source_row s WHERE " OF_ROW("s")
+		" UNION SELECT f.upsert_key FROM contactsync.failure f WHERE " OF_ROW("f") ") m"
+		" LEFT JOIN contactsync.contact c ON c.endpoint = p.endpoint AND c.upsert_key = m.upsert_key"
+		" WHERE $10 AND p.watch <> 0 AND p.fate = '' AND m.upsert_key IS NOT NULL ON CONFLICT DO NOTHING",
+		TYPES
+	};
+
+	(void) run(&remove, args);
+	(void) run(&store, args);
+}
+
+/*
  * Forget contacts, rows, and an address at some endpoints, but remember, unless
  * "suppression" is false, that consent is closed.
  */
 static void
-forget(const Datum *args, Oid roleid, bool suppression, int64 *rows)
+forget(Datum *args, Oid roleid, bool suppression, int64 *rows)
 {
 	static CsStatement failure = {"DELETE FROM contactsync.failure f USING " ROWS " WHERE " OF_ROW("f"), TYPES};
 	static CsStatement trace = {
@@ -260,18 +297,23 @@ forget(const Datum *args, Oid roleid, bool suppression, int64 *rows)
 	};
 	static CsStatement direct_outcome = {"DELETE FROM contactsync.outcome o USING (" LOGGED_OF_PERSON ") l WHERE o.id = l.id", TYPES};
 	static CsStatement note = {
-		"INSERT INTO contactsync.forgotten (endpoint, watch, key) SELECT p.endpoint, p.watch, p.key FROM " ROWS
-		" UNION SELECT e, 0, $5 FROM unnest($4) AS e WHERE $5 <> ''"
-		" UNION SELECT k.endpoint, 0, k.upsert_key FROM " CONTACTS " ON CONFLICT DO NOTHING",
+		"INSERT INTO contactsync.forgotten AS o (endpoint, watch, key, notes)"
+		" SELECT n.endpoint, n.watch, n.key, $10 AND bool_and(n.here) FROM ("
+		"SELECT p.endpoint, p.watch, p.key, p.fate <> 'gone' AS here FROM " ROWS
+		" UNION SELECT e, 0, $5, true FROM unnest($4) AS e WHERE $5 <> ''"
+		" UNION SELECT k.endpoint, 0, k.upsert_key, true FROM " CONTACTS ") n GROUP BY n.endpoint, n.watch, n.key"
+		" ON CONFLICT (endpoint, watch, key) DO UPDATE SET notes = o.notes AND excluded.notes",
 		TYPES
 	};
 	uint64		n;
 
+	args[ARG_SUPPRESSION] = BoolGetDatum(suppression);
 	rows[CS_FORGET_OUTCOME] += run(&outcome, args);
 	rows[CS_FORGET_OUTCOME] += run(&outcome_of_person, args);
 	rows[CS_FORGET_OUTCOME] += run(&direct_outcome, args);
 	cs_consent_forget(args[ARG_CONTACT_ENDPOINTS], args[ARG_UPSERT_KEYS], args[ARG_ENDPOINTS], args[ARG_ADDRESS],
 					  roleid, suppression);
+	note_remaining(args);
 	rows[CS_FORGET_CONTACT] += forget_contacts(args);
 	rows[CS_FORGET_FAILURE] += run(&failure, args);
 	rows[CS_FORGET_TRACE] += run(&trace, args);
@@ -395,7 +437,8 @@ cs_forget_row(const CsForgetRow *row, bool suppression, int64 *forgotten)
 		" WHERE c.endpoint = $1 AND (c.watch = $2 AND c.key = $3 OR c.upsert_key ="
 		" (SELECT s.upsert_key FROM contactsync.source_row s WHERE s.watch = $2 AND s.key = $3))"
 		" AND NOT EXISTS (SELECT FROM contactsync.source_row o WHERE o.endpoint = c.endpoint"
-		" AND o.upsert_key = c.upsert_key AND (o.watch, o.key) <> ($2, $3))",
+		" AND o.upsert_key = c.upsert_key AND (o.watch, o.key) <> ($2, $3))"
+		" AND NOT (EXISTS (SELECT FROM contactsync.remaining_row) AND " CS_SQL_REMAINS("c", "(r.watch, r.key) <> ($2, $3)") ")",
 		3, {INT4OID, INT4OID, TEXTOID}
 	};
 	static CsStatement remove = {
@@ -425,12 +468,13 @@ cs_forget_notes(void)
 {
 	/* a row that was queued since, or is somebody else now, is sent */
 	static CsStatement statement = {
-		"SELECT f.endpoint, f.watch, f.key FROM contactsync.forgotten f WHERE f.watch = 0 OR NOT EXISTS (SELECT FROM"
+		"SELECT f.endpoint, f.watch, f.key, f.notes FROM contactsync.forgotten f WHERE f.watch = 0 OR NOT EXISTS (SELECT FROM"
 		" contactsync.queue q WHERE q.endpoint = f.endpoint AND q.watch = f.watch AND q.related IS NULL AND q.keys @> ARRAY[f.key])"
 	};
 	MemoryContext context = CurrentMemoryContext;
 	List	   *notes = NIL;
 	uint64		n = cs_sql_execute(&statement, NULL, NULL);
+	bool		isnull;
 
 	MemoryContextSwitchTo(context);
 	for (uint64 i = 0; i < n; i++)
@@ -440,24 +484,31 @@ cs_forget_notes(void)
 		note->endpoint = cs_sql_int(i, 1);
 		note->watch = cs_sql_int(i, 2);
 		note->key = cs_sql_text(i, 3);
+		note->notes = DatumGetBool(cs_sql_value(i, 4, &isnull));
 		notes = lappend(notes, note);
 	}
 	return notes;
 }
 
-void
+bool
 cs_forget_sweep(int only, List *except)
 {
+	/* what was stored of a row tells that it is still there */
 	static CsStatement statement = {
-		"WITH p AS (DELETE FROM contactsync.forgotten WHERE ($1 = 0 OR endpoint = $1) AND endpoint <> ALL ($2) RETURNING endpoint, watch, key),"
+		"WITH p AS (DELETE FROM contactsync.forgotten WHERE ($1 = 0 OR endpoint = $1) AND endpoint <> ALL ($2) RETURNING endpoint, watch, key, notes),"
 		" c AS (DELETE FROM contactsync.contact c USING p WHERE p.watch = 0 AND c.endpoint = p.endpoint"
 		" AND (c.upsert_key = p.key OR c.email = p.key) AND NOT " IS_ERASED("c") "),"
 		" s AS (DELETE FROM contactsync.source_row s USING p WHERE p.watch = 0 AND s.endpoint = p.endpoint"
-		" AND s.upsert_key = p.key),"
-		" f AS (DELETE FROM contactsync.failure f USING p WHERE " OF_ROW("f") " AND NOT " IS_ERASED("f") "),"
+		" AND s.upsert_key = p.key RETURNING s.endpoint, s.watch, s.key, s.upsert_key, p.notes),"
+		" f AS (DELETE FROM contactsync.failure f USING p WHERE " OF_ROW("f") " AND NOT " IS_ERASED("f")
+		" RETURNING f.endpoint, f.watch, f.key, f.upsert_key, p.notes),"
 		" o AS (DELETE FROM contactsync.outcome o USING p WHERE " OF_ROW("o") " AND p.watch <> 0),"
-		" h AS (DELETE FROM contactsync.outcome o USING p WHERE p.watch = 0 AND o.endpoint = p.endpoint AND o.person = " LOGGED_HASH("p.key") ")"
-		" DELETE FROM contactsync.trace t USING p WHERE " OF_ROW("t"),
+		" h AS (DELETE FROM contactsync.outcome o USING p WHERE p.watch = 0 AND o.endpoint = p.endpoint AND o.person = " LOGGED_HASH("p.key") "),"
+		" t AS (DELETE FROM contactsync.trace t USING p WHERE " OF_ROW("t") ")"
+		" INSERT INTO contactsync.remaining_row (endpoint, watch, key, contact)"
+		" SELECT n.endpoint, n.watch, n.key, contactsync.consent_hash(n.upsert_key) FROM (SELECT * FROM s UNION SELECT * FROM f) n"
+		" WHERE n.notes AND n.watch <> 0 AND n.upsert_key IS NOT NULL AND NOT EXISTS (SELECT FROM p WHERE " OF_ROW("n") " AND NOT p.notes)"
+		" ON CONFLICT DO NOTHING",
 		2, {INT4OID, INT4ARRAYOID}
 	};
 	Datum	   *ids = palloc((list_length(except) + 1) * sizeof(Datum));
@@ -469,7 +520,7 @@ cs_forget_sweep(int only, List *except)
 		ids[n++] = Int32GetDatum(lfirst_int(lc));
 	args[0] = Int32GetDatum(only);
 	args[1] = PointerGetDatum(construct_array(ids, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-	cs_sql_execute(&statement, args, NULL);
+	return cs_sql_execute(&statement, args, NULL) > 0;
 }
 
 uint64
@@ -497,6 +548,8 @@ cs_forget_list(const char *email, Oid roleid)
 		" UNION ALL SELECT f.last_at, f.endpoint, f.watch, f.key, 'failed',"
 		" jsonb_strip_nulls(to_jsonb(f) - '{endpoint,watch,key,last_at,conflict}'::text[])"
 		" FROM p JOIN contactsync.failure f ON " OF_ROW("f")
+		" UNION ALL SELECT NULL, r.endpoint, r.watch, r.key, 'remaining', NULL FROM p"
+		" JOIN (SELECT DISTINCT endpoint, watch, key FROM contactsync.remaining_row) r ON " OF_ROW("r")
 		" UNION ALL SELECT t.started_at, t.endpoint, t.watch, t.key, 'called',"
 		" jsonb_strip_nulls(to_jsonb(t) - '{endpoint,watch,key,started_at}'::text[])"
 		" FROM p JOIN contactsync.trace t ON " OF_ROW("t")

@@ -60,7 +60,8 @@ extern void cs_forget_find_rows(const char *email, Oid roleid, CsForgetRows *row
  * Forget a person at these endpoints, or a row of a watch and the contact that no
  * other row stands for; and add to "forgotten", by kind, how many rows that were.
  * Unless "suppression" is false, contactsync.consent remembers that consent is
- * closed.  Of calls in flight nothing is stored.
+ * closed, and contactsync.remaining_row which rows are still there.  Of calls in flight
+ * nothing else is stored.
  */
 extern void cs_forget_email(const char *email, Oid roleid, bool suppression, const CsForgetRows *rows,
 							int64 *forgotten);
@@ -72,6 +73,7 @@ typedef struct CsForgetNote
 	int			endpoint;
 	int			watch;
 	char	   *key;
+	bool		notes;			/* that its row is still there, if it is */
 } CsForgetNote;
 
 /* What was forgotten, not swept, and not queued since; a list of CsForgetNote. */
@@ -80,8 +82,9 @@ extern List *cs_forget_notes(void);
 /*
  * Forget what calls that were in flight then have stored: of one endpoint, or with 0
  * of all, but not of those in a list of int, where calls of others may be in flight.
+ * Return whether rows were noted that are still there.
  */
-extern void cs_forget_sweep(int only, List *except);
+extern bool cs_forget_sweep(int only, List *except);
 
 /*
  * List what is stored of a person, in the order of time, as rows of the last

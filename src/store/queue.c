@@ -543,8 +543,8 @@ cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions
 
 /*
  * Queue what is known of a watch whose source may have been emptied: the contacts
- * that are to be removed, in any case the failures, which are none any more, and the
- * other keys that are given.  Ids are negative, for the other writer of this
+ * that are to be removed, in any case the failures, which are none any more, rows that
+ * were forgotten and may have stayed until now, and the other keys that are given.  Ids are negative, for the other writer of this
  * transaction counts upwards.
  */
 void
@@ -557,6 +557,7 @@ cs_queue_expand(int endpoint, int watch, ArrayType *others)
 		" FROM (SELECT key, (row_number() OVER () - 1) / 200 AS g"
 		" FROM (SELECT key FROM contactsync.source_row WHERE watch = $2"
 		" UNION SELECT key FROM contactsync.failure WHERE endpoint = $1 AND watch = $2"
+		" UNION SELECT key FROM contactsync.remaining_row WHERE watch = $2"
 		" UNION SELECT unnest($3)) k) k GROUP BY g) g",
 		3, {INT4OID, INT4OID, TEXTARRAYOID}
 	};

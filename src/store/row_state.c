@@ -393,7 +393,8 @@ cs_row_state_next_keys(int endpoint, int watch, bool only_failures, const char *
 		"SELECT key FROM ((SELECT key FROM contactsync.source_row WHERE watch = $2 AND key > $3 AND $5"
 		" ORDER BY key LIMIT $4)"
 		" UNION (SELECT key FROM contactsync.failure WHERE watch = $2 AND key > $3 AND endpoint = $1"
-		" ORDER BY key LIMIT $4)) k ORDER BY key LIMIT $4",
+		" ORDER BY key LIMIT $4)"
+		" UNION (SELECT key FROM contactsync.remaining_row WHERE watch = $2 AND key > $3 ORDER BY key LIMIT $4)) k ORDER BY key LIMIT $4",
 		5, {INT4OID, INT4OID, TEXTOID, INT4OID, BOOLOID}
 	};
 	Datum		args[5];

@@ -126,8 +126,8 @@ extern bool cs_row_state_has_alias(int endpoint, const char *address, const char
 
 /*
  * Return in keys the next ones of a watch after "after" ("" at first) that stand for
- * a contact, unless only_failures is set, or have a failure.  If there are fewer than
- * "limit" they are the last.  Needs no scope.
+ * a contact, unless only_failures is set, have a failure, or were forgotten and not read
+ * since.  If there are fewer than "limit" they are the last.  Needs no scope.
  */
 extern int	cs_row_state_next_keys(int endpoint, int watch, bool only_failures, const char *after,
 								   int limit, char **keys);

@@ -396,7 +396,7 @@ doubt_queued(int endpoint, int id)
 void
 cs_watch_store_forget(int endpoint, int id)
 {
-	static const char *const tables[] = {"queue", "source_row", "departure", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten", "related"};
+	static const char *const tables[] = {"queue", "source_row", "departure", "failure", "counter", "pause", "scan", "traced", "trace", "forgotten", "related", "remaining_row"};
 
 	doubt_queued(endpoint, id);
 	cs_run_log_abandon(id, NULL, "unwatched");
@@ -449,7 +449,7 @@ cs_watch_store_sweep(void)
 	" WHERE w.id > 0 AND s.is_called AND w.id <= s.last_value" \
 	" AND NOT EXISTS (SELECT FROM contactsync.watch x WHERE x.id = w.id)))" \
 	" AND endpoint IN (SELECT id FROM contactsync.endpoint WHERE database = contactsync.database_identity())"}
-	static CsStatement statements[] = {SWEEP("source_row"), SWEEP("failure"), SWEEP("counter"), SWEEP("scan")};
+	static CsStatement statements[] = {SWEEP("source_row"), SWEEP("failure"), SWEEP("counter"), SWEEP("scan"), SWEEP("remaining_row")};
 
 	for (int i = 0; i < lengthof(statements); i++)
 		cs_sql_execute(&statements[i], NULL, NULL);

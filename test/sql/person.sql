@@ -47,6 +47,7 @@ $$;
 CREATE FUNCTION empty() RETURNS void LANGUAGE sql AS $$
 	DELETE FROM contactsync.contact;
 	DELETE FROM contactsync.source_row;
+	DELETE FROM contactsync.remaining_row;
 	DELETE FROM contactsync.failure;
 	DELETE FROM contactsync.remote_contact;
 	DELETE FROM contactsync.trace;
