@@ -133,6 +133,12 @@ SELECT * FROM contactsync_check_definition('pelikan');
 SELECT * FROM contactsync_check_definition('nosuch', '[]');
 SELECT example, ok FROM contactsync_check_definition(jsonb_set(small(), '{examples}', '[{"contact": {"email": "a@example.com"}, "options": {"list": "l"}, "request": {"method": "PATCH"}}]'));
 
+-- a contact that the results leave out was not accepted, and numbers that do not add up say nothing
+SELECT body, verdict, contact, outcome, message FROM (VALUES ('{"refused": []}'), ('{"refused": [{"mail": "a@example.com"}]}'), ('{"refused": [{"mail": "a@example.com"}, {"mail": "b@example.com"}]}')) AS t (body),
+	contactsync_judge(changed('{upsert,results}', '{"at": "/refused", "contact": {"email": "/mail"}, "every": true}'), 200, NULL, body, '[{"email": "a@example.com"}, {"email": "b@example.com"}]', options => '{"list": "l"}');
+SELECT body, verdict, contact, outcome, message FROM (VALUES ('{"ok": 2, "bad": 0}'), ('{"ok": 1, "bad": [{}]}'), ('{"ok": 1, "bad": 0}'), ('{"ok": 2, "bad": 1}'), ('{"ok": 1, "bad": 2}'), ('{"ok": 2}'), ('{"ok": 3}'), ('{"bad": 0}')) AS t (body),
+	contactsync_judge(changed('{upsert,counts}', '{"succeeded": ["/ok"], "failed": ["/bad"]}') #- '{upsert,results}', 200, NULL, body, '[{"email": "a@example.com"}, {"email": "b@example.com"}]', options => '{"list": "l"}');
+
 -- steps: a job that is asked for, and a contact that is looked up first
 CREATE FUNCTION job() RETURNS jsonb LANGUAGE sql RETURN small() || '{"upsert": [
 	{"name": "import", "method": "POST", "path": "/import", "batch": 50, "body": {"people": {"$each": {"mail": {"$": "email"}, "wants": {"$consent": {"yes": true, "no": false}}}}}, "success": {"at": "/job", "exists": true}, "remote": {"job": "/job"}, "next": "ask"},
