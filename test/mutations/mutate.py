@@ -22,6 +22,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 
@@ -31,6 +32,8 @@ OF_A_DAY = 10
 # A mutation may have a test wait for what never comes, or the product go on for ever.
 TIMEOUT_OF_WAITS = "60"
 TIMEOUT = 400
+# What a TAP test prints as soon as a check fails; its other checks need not be awaited.
+FAILED = re.compile(r"^#   Failed test '(.*)'$", re.M)
 ENVIRONMENT = dict(os.environ, PG_TEST_TIMEOUT_DEFAULT=TIMEOUT_OF_WAITS)
 KINDS = {"REGRESS": ("test/sql", ".sql"), "ISOLATION": ("test/specs", ".spec"), "TAP_TESTS": ("test/t", ".pl")}
 
@@ -117,28 +120,43 @@ def chosen(options):
 # ---------- building and testing ----------
 
 def end(process):
-    """End a command with all that it has started; a server ends in order."""
-    os.killpg(process.pid, signal.SIGINT)
+    """End a command with all that it has started, and wait for that; a server ends in order."""
     try:
+        os.killpg(process.pid, signal.SIGINT)
         process.wait(20)
+        for _ in range(200):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        pass
+    except ProcessLookupError:
+        return
+    os.killpg(process.pid, signal.SIGKILL)
 
 
-def make(options, *goals, **limits):
-    """Run make, and return its exit status and its output; status None: it did not end."""
+def make(options, *goals, timeout=None, enough=None):
+    """Run make until it ends or prints a line that matches enough, and return its exit status and its output; status None: it did not
+    end in time."""
+    output, late = [], threading.Event()
     with subprocess.Popen(["make", "--no-print-directory", "-s", "-C", options.tree, f"PG_CONFIG={options.pg_config}", *goals],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                           start_new_session=True, env=ENVIRONMENT) as process:
+        timer = threading.Timer(timeout or threading.TIMEOUT_MAX, lambda: (late.set(), end(process)))
+        timer.daemon = True
+        timer.start()
         try:
-            output, _ = process.communicate(**limits)
-            return process.returncode, output
-        except subprocess.TimeoutExpired:
-            end(process)
-            return None, ""
+            for line in process.stdout:
+                output.append(line)
+                if enough and enough.search(line):
+                    end(process)
+                    return 1, "".join(output)
+            status = process.wait()
         except BaseException:
             end(process)
             raise
+        finally:
+            timer.cancel()
+    return None if late.is_set() else status, "".join(output)
 
 
 def install(options):
@@ -148,7 +166,7 @@ def install(options):
 
 
 def run(options, tests, **limits):
-    """Run tests; return whether all passed, or None if they did not end, and the output."""
+    """Run tests; return whether all passed, or None if they did not end, and the output until then, or until what is enough."""
     goals = [f"{kind}=" + " ".join(f"test/t/{test}.pl" if kind == "TAP_TESTS" else test for test in tests if kind_of(test) == kind)
              for kind in KINDS]
     status, output = make(options, "installcheck", "PROVE_FLAGS=-j2", *goals, **limits)
@@ -159,7 +177,7 @@ def how_it_failed(passed, output):
     """Name the first check that failed, where a test names its checks."""
     if passed is None:
         return " does not end"
-    check = re.search(r"^#   Failed test '(.*)'$", output, re.M) or re.search(r"^(timed out waiting for .*)$", output, re.M)
+    check = FAILED.search(output) or re.search(r"^(timed out waiting for .*)$", output, re.M)
     return f' "{check.group(1)}"' if check else ""
 
 
@@ -172,7 +190,7 @@ def try_mutation(options, mutation):
         install(options)
         survivors, noticed = [], ""
         for test in mutation["tests"]:
-            passed, output = run(options, [test], timeout=TIMEOUT)
+            passed, output = run(options, [test], timeout=TIMEOUT, enough=FAILED)
             if passed:
                 survivors.append(test)
             else:
