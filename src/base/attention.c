@@ -94,7 +94,14 @@ cs_attention_wake(CsAttention *attention)
 	pg_atomic_write_u64(&attention->word, CS_NEWS);
 }
 
-/* Return whether there are news. */
+/* Return whether there are news for a worker that is awake. */
+bool
+cs_attention_has_news(CsAttention *attention)
+{
+	return (pg_atomic_read_u64(&attention->word) & STATE_MASK) == CS_NEWS;
+}
+
+/* Take the news; return whether there were any. */
 bool
 cs_attention_take(CsAttention *attention)
 {

@@ -35,6 +35,7 @@ extern bool cs_attention_is_asleep(CsAttention *attention);
 
 /* The worker. */
 extern void cs_attention_wake(CsAttention *attention);
+extern bool cs_attention_has_news(CsAttention *attention);
 extern bool cs_attention_take(CsAttention *attention);
 extern bool cs_attention_may_sleep(CsAttention *attention, uint64 quiet);
 

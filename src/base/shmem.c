@@ -290,6 +290,13 @@ cs_shmem_asked_to_leave(void)
 	return my_slot != NULL && my_slot->leave;
 }
 
+/* Would cs_shmem_take_news() return true in a worker? */
+bool
+cs_shmem_has_news(void)
+{
+	return my_slot != NULL && cs_attention_has_news(&my_slot->attention);
+}
+
 /*
  * Return whether something has been committed since the last call, so that the
  * queue has to be read.  Always true in a process that is not a worker.

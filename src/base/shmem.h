@@ -30,6 +30,7 @@ extern void cs_shmem_detach_worker(bool absent, bool asked);
 extern bool cs_shmem_is_worker(void);
 extern void cs_shmem_show_lock(bool locked_out);
 extern bool cs_shmem_asked_to_leave(void);
+extern bool cs_shmem_has_news(void);
 extern bool cs_shmem_take_news(void);
 extern bool cs_shmem_take_stale_token(Oid *serverid, Oid *mapping_roleid);
 extern bool cs_shmem_may_sleep(uint64 quiet);

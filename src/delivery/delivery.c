@@ -178,11 +178,23 @@ note_done(const CsDelivery *delivery, CsGather *gather)
 		cs_gather_done(gather, cs_clock_now());
 }
 
+/*
+ * Is what was done to be counted later?  Not if nothing follows: who has waited for it
+ * finds it in the statistics.
+ */
+static bool
+counts_later(const CsDelivery *delivery)
+{
+	bool		fast = cs_gather_is_fast(&delivery->reading) || cs_gather_is_fast(&delivery->storing);
+
+	return fast && (cs_http_in_flight(delivery->http) > 0 || cs_shmem_has_news());
+}
+
 /* When are outcomes to be stored?  "at_once": without gathering more of them. */
 static double
 settle_due_at(const CsDelivery *delivery, bool at_once)
 {
-	double		due_at = cs_settle_due_at(delivery->settlement);
+	double		due_at = cs_settle_due_at(delivery->settlement, !at_once && counts_later(delivery));
 
 	return at_once ? due_at : Max(due_at, cs_gather_until(&delivery->storing));
 }
@@ -196,7 +208,8 @@ settle(CsDelivery *delivery, bool at_once)
 	note_done(delivery, &delivery->storing);
 	pgstat_report_activity(STATE_RUNNING, "contactsync: storing outcomes");
 	delivery->transactions->begin();
-	cs_settle_store(delivery->settlement, delivery->definitions.accounts, cs_clock_now());
+	cs_settle_store(delivery->settlement, delivery->definitions.accounts, !at_once && counts_later(delivery),
+					cs_clock_now());
 	cs_sender_commit_lazily(delivery);
 	cs_settle_free_stored(delivery->settlement);
 }

@@ -21,10 +21,16 @@
 #define FAST	8
 #define PERIOD	0.020
 
+bool
+cs_gather_is_fast(const CsGather *gather)
+{
+	return gather->nfast >= FAST;
+}
+
 double
 cs_gather_until(const CsGather *gather)
 {
-	return gather->nfast < FAST ? 0 : gather->done_at + PERIOD;
+	return cs_gather_is_fast(gather) ? gather->done_at + PERIOD : 0;
 }
 
 void

@@ -22,6 +22,8 @@ typedef struct CsGather
 /* When is it to be done at the earliest?  In the past if it does not come fast. */
 extern double cs_gather_until(const CsGather *gather);
 
+extern bool cs_gather_is_fast(const CsGather *gather);
+
 /* It is done now. */
 extern void cs_gather_done(CsGather *gather, double now);
 

@@ -22,7 +22,6 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/settings.h"
 #include "base/sql.h"
 #include "base/text.h"
 #include "base/try.h"
@@ -32,10 +31,9 @@
 #include "delivery/outcome_record.h"
 #include "delivery/outcomes.h"
 #include "delivery/settle.h"
+#include "delivery/tally.h"
 #include "store/call_log.h"
 #include "store/failure.h"
-#include "store/notify.h"
-#include "store/stats.h"
 #include "store/trace.h"
 #include "store/watch_store.h"
 
@@ -56,6 +54,7 @@ struct CsSettlement
 	bool		calls_stored;
 	double		calls_at;		/* somebody has locked the rest of them: not
 								 * before */
+	CsTally		tally;			/* of what was stored */
 };
 
 /*
@@ -71,6 +70,7 @@ cs_settle_create(void)
 												ALLOCSET_DEFAULT_SIZES);
 	settlement->call_context = AllocSetContextCreate(settlement->context, "contactsync call log",
 													 ALLOCSET_DEFAULT_SIZES);
+	cs_tally_init(&settlement->tally, settlement->context);
 	return settlement;
 }
 
@@ -262,74 +262,19 @@ cs_settle_call(CsSettlement *settlement, const CsCallRecord *record)
  */
 
 /* What is stored together: of these lanes, and if there are accounts their
- * health and the calls. */
+ * health, the calls, and the counts of what was stored before. */
 typedef struct CsStoreJob
 {
 	List	   *lanes;			/* of CsLaneOutcomes */
 	List	   *calls;
 	List	   *accounts;
+	const CsTally *tally;		/* or NULL */
 } CsStoreJob;
-
-/* The counts of an endpoint in the list, added if there are none. */
-static CsStats *
-stats_of(List **all, int endpoint)
-{
-	CsStats    *stats;
-	ListCell   *lc;
-
-	foreach(lc, *all)
-	{
-		stats = lfirst(lc);
-		if (stats->endpoint == endpoint)
-			return stats;
-	}
-	stats = palloc0(sizeof(CsStats));
-	stats->endpoint = endpoint;
-	*all = lappend(*all, stats);
-	return stats;
-}
-
-/* Add all of it to the statistics, and notify listeners of too many failures. */
-static void
-store_stats(const CsStoreJob *job, MemoryContext context)
-{
-	MemoryContext old = MemoryContextSwitchTo(context);
-	List	   *all = NIL;
-	ListCell   *lc;
-
-	foreach(lc, job->calls)
-	{
-		const CsCallRecord *record = lfirst(lc);
-
-		cs_stats_add_call(stats_of(&all, record->endpoint), record);
-	}
-	foreach(lc, job->lanes)
-	{
-		const CsLaneOutcomes *outcomes = lfirst(lc);
-		CsStats    *stats = stats_of(&all, outcomes->lane->endpoint_id);
-
-		stats->synced += outcomes->synced;
-		stats->unchanged += outcomes->unchanged;
-		for (int i = 0; i < outcomes->failed.n; i++)
-			cs_stats_add_failure(stats, ((CsFailureStored *) outcomes->failed.items)[i].reason);
-	}
-	foreach(lc, all)
-	{
-		const CsStats *stats = lfirst(lc);
-		int64		failed = cs_stats_store(stats);
-
-		if (cs_notify_failures > 0 && failed >= cs_notify_failures &&
-			failed - stats->failed < cs_notify_failures)
-			cs_notify("failures", stats->endpoint, 0, NULL, failed);
-	}
-	MemoryContextSwitchTo(old);
-}
 
 static void
 store_job(void *arg)
 {
 	const CsStoreJob *job = arg;
-	MemoryContext context = CurrentMemoryContext;
 	CsSqlScope	scope;
 	ListCell   *lc;
 
@@ -345,15 +290,16 @@ store_job(void *arg)
 		foreach(trace, record->traces)
 			cs_trace_store(lfirst(trace), record);
 	}
-	store_stats(job, context);
+	if (job->tally)
+		cs_tally_store(job->tally);
 	foreach(lc, job->accounts)
 		cs_account_store_health(lfirst(lc));
 	cs_sql_leave(&scope);
 }
 
-/* Return false, with nothing stored, if somebody has a lock on it. */
+/* Store it and count it.  Return false, with nothing stored, if somebody has a lock on it. */
 static bool
-try_to_store(CsStoreJob *job)
+try_to_store(CsSettlement *settlement, CsStoreJob *job)
 {
 	ErrorData  *error;
 	bool		stored = cs_try(store_job, job, CS_LOCK_TIMEOUT, &error) == CS_TRY_OK;
@@ -366,16 +312,18 @@ try_to_store(CsStoreJob *job)
 		((CsLaneOutcomes *) lfirst(lc))->stored = true;
 	foreach(lc, stored ? job->accounts : NIL)
 		cs_account_health_stored(lfirst(lc));
+	if (stored)
+		cs_tally_add(&settlement->tally, job->lanes, job->calls, cs_clock_now());
 	return stored;
 }
 
 /* Store the outcomes of one lane, or keep them for later, each time for longer. */
 static void
-store_or_keep(CsLaneOutcomes *outcomes)
+store_or_keep(CsSettlement *settlement, CsLaneOutcomes *outcomes)
 {
 	CsStoreJob	job = {.lanes = list_make1(outcomes)};
 
-	if (try_to_store(&job))
+	if (try_to_store(settlement, &job))
 		return;
 	outcomes->pause = Max(LOCKED_PAUSE, Min(outcomes->pause * 2, MAX_LOCKED_PAUSE));
 	outcomes->not_before = cs_clock_now() + outcomes->pause;
@@ -385,7 +333,7 @@ store_or_keep(CsLaneOutcomes *outcomes)
 
 /* Store the health of each account by itself. */
 static void
-store_healths(List *accounts)
+store_healths(CsSettlement *settlement, List *accounts)
 {
 	ListCell   *lc;
 
@@ -394,7 +342,7 @@ store_healths(List *accounts)
 		CsAccount  *account = lfirst(lc);
 		CsStoreJob	job = {.accounts = list_make1(account)};
 
-		if (!try_to_store(&job))
+		if (!try_to_store(settlement, &job))
 			account->store_at = cs_clock_now() + MAX_LOCKED_PAUSE;
 	}
 }
@@ -420,7 +368,7 @@ store_calls(CsSettlement *settlement)
 			job.calls = lappend(job.calls, record);
 			settlement->calls = foreach_delete_current(settlement->calls, lc);
 		}
-		if (!try_to_store(&job))
+		if (!try_to_store(settlement, &job))
 			locked = list_concat(locked, job.calls);
 	}
 	/* rather no record of a call than no end of memory */
@@ -432,10 +380,22 @@ store_calls(CsSettlement *settlement)
 	settlement->calls_at = cs_clock_now() + MAX_LOCKED_PAUSE;
 }
 
-void
-cs_settle_store(CsSettlement *settlement, List *accounts, double now)
+/* Add to the statistics what was counted, or later if somebody has a lock on them. */
+static void
+store_tally(CsSettlement *settlement)
 {
-	MemoryContext context = CurrentMemoryContext;
+	CsStoreJob	job = {.tally = &settlement->tally};
+
+	if (try_to_store(settlement, &job))
+		cs_tally_clear(&settlement->tally);
+	else
+		settlement->tally.due_at = cs_clock_now() + MAX_LOCKED_PAUSE;
+}
+
+/* Store outcomes and calls, and what has changed in the accounts. */
+static void
+store_outcomes(CsSettlement *settlement, List *accounts, double now)
+{
 	CsStoreJob	all = {0};
 	bool		with_calls = settlement->calls_at <= now;
 	ListCell   *lc;
@@ -451,18 +411,28 @@ cs_settle_store(CsSettlement *settlement, List *accounts, double now)
 		if (outcomes->not_before == 0)
 			all.lanes = lappend(all.lanes, outcomes);
 		else if (outcomes->not_before <= now)
-			store_or_keep(outcomes);
+			store_or_keep(settlement, outcomes);
 	}
-	if (try_to_store(&all))
+	if (try_to_store(settlement, &all))
 	{
 		settlement->calls_stored = with_calls;
 		return;
 	}
 	foreach(lc, all.lanes)
-		store_or_keep(lfirst(lc));
-	store_healths(all.accounts);
+		store_or_keep(settlement, lfirst(lc));
+	store_healths(settlement, all.accounts);
 	if (with_calls)
 		store_calls(settlement);
+}
+
+void
+cs_settle_store(CsSettlement *settlement, List *accounts, bool count_later, double now)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	store_outcomes(settlement, accounts, now);
+	if (settlement->tally.stats != NIL && (!count_later || settlement->tally.due_at <= now))
+		store_tally(settlement);
 	MemoryContextSwitchTo(context);
 }
 
@@ -502,10 +472,13 @@ cs_settle_drop(CsSettlement *settlement, CsLane *lane)
 }
 
 double
-cs_settle_due_at(const CsSettlement *settlement)
+cs_settle_due_at(const CsSettlement *settlement, bool count_later)
 {
 	double		at = settlement->calls != NIL ? settlement->calls_at : DBL_MAX;
 	ListCell   *lc;
+
+	if (settlement->tally.stats != NIL)
+		at = Min(at, count_later ? settlement->tally.due_at : 0);
 
 	foreach(lc, settlement->lanes)
 		at = Min(at, ((CsLaneOutcomes *) lfirst(lc))->not_before);

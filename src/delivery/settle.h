@@ -57,14 +57,17 @@ extern List *cs_settle_make_traces(CsSettlement *settlement, const CsEndpoint *e
 /* Copies the record, but for its traces. */
 extern void cs_settle_call(CsSettlement *settlement, const CsCallRecord *record);
 
-/* When there is something to store; DBL_MAX: there is nothing. */
-extern double cs_settle_due_at(const CsSettlement *settlement);
+/*
+ * When there is something to store; DBL_MAX: there is nothing.  "count_later": what was
+ * done is added to the statistics once a second.
+ */
+extern double cs_settle_due_at(const CsSettlement *settlement, bool count_later);
 
 /*
  * Stores all that nobody else has locked, and what changed in the accounts.  Needs
  * a transaction; call cs_settle_free_stored() when that has committed.
  */
-extern void cs_settle_store(CsSettlement *settlement, List *accounts, double now);
+extern void cs_settle_store(CsSettlement *settlement, List *accounts, bool count_later, double now);
 extern void cs_settle_free_stored(CsSettlement *settlement);
 
 #endif							/* CS_DELIVERY_SETTLE_H */

@@ -64,7 +64,7 @@ cs_stats_add_call(CsStats *stats, const CsCallRecord *record)
 	stats->seconds += record->duration;
 }
 
-/* Add a failure; the reason must live until the statistics are stored. */
+/* Add a failure. */
 void
 cs_stats_add_failure(CsStats *stats, const char *reason)
 {
@@ -82,7 +82,7 @@ cs_stats_add_failure(CsStats *stats, const char *reason)
 		}
 	}
 	count = palloc(sizeof(CsReasonCount));
-	count->reason = reason;
+	count->reason = pstrdup(reason);
 	count->failed = 1;
 	stats->reasons = lappend(stats->reasons, count);
 }

@@ -24,7 +24,9 @@
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "base/activity.h"
 #include "base/clock.h"
@@ -69,11 +71,20 @@ PGDLLEXPORT void contactsync_worker_main(Datum arg);
 static Oid	extension = InvalidOid; /* that the process works for */
 static bool extension_absent = false;	/* it exits because of that */
 
+/* The extension as it was last found; InvalidOid: it may have been dropped since. */
+static Oid	known_extension = InvalidOid;
+
+/* Dropping the extension drops a schema. */
+static void
+forget_extension(Datum arg, int cache_id, uint32 hash)
+{
+	known_extension = InvalidOid;
+}
+
 /* Keep the extension from being dropped, or exit if that has happened. */
 static void
 lock_extension(void)
 {
-	Oid			now;
 	int			lock_timeout = LockTimeout;
 
 	/* whoever drops it may take as long as they like */
@@ -82,10 +93,11 @@ lock_extension(void)
 	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
 	cs_interrupt_allow_end(false);
 	LockTimeout = lock_timeout;
-	now = get_extension_oid(CS_EXTENSION, true);
-	if (now == extension)
+	if (!OidIsValid(known_extension))
+		known_extension = get_extension_oid(CS_EXTENSION, true);
+	if (known_extension == extension)
 		return;
-	extension_absent = !OidIsValid(now);
+	extension_absent = !OidIsValid(known_extension);
 	proc_exit(extension_absent ? 0 : 1);
 }
 
@@ -350,6 +362,7 @@ contactsync_worker_main(Datum arg)
 
 	/* no statement of ours waits for a lock for longer */
 	SetConfigOption("lock_timeout", CS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_extension, (Datum) 0);
 	begin();
 	extension = get_extension_oid(CS_EXTENSION, true);
 	commit();
