@@ -188,6 +188,8 @@ typedef struct CsChange
 	bool		has_row;		/* the row is stored in source_row already */
 	bool		is_recorded;	/* ... as it will be when the contact is
 								 * synced */
+	bool		has_changed;	/* its row, by what was committed since it was
+								 * stored what that says */
 	bool		refused;		/* its row cannot be sent as it is */
 	bool		takes_over;		/* nobody else speaks for the contact */
 	bool		gone;			/* its row was read, and is not there */

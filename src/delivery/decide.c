@@ -375,6 +375,8 @@ decide_contact(CsSettlement *settlement, const CsItem *item, double now)
 		return wait_for(change, knowledge, now);
 	change->is_recorded = item->row.found && !cs_known_has_left(item) && !item->row.withheld &&
 		item->row.opt_in == change->row_opt_in;
+	change->has_changed = (change->origins & (CS_ORIGIN_LIVE | CS_ORIGIN_RETRY)) == CS_ORIGIN_LIVE &&
+		(cs_known_has_left(item) || !cs_shared_says_the_same(item));
 	withheld = !is_to_be_deleted(item) && cs_withhold_applies(endpoint, contact);
 	contact->withheld = withheld && cs_withhold_updates(endpoint, contact);
 	if (withheld && !(contact->withheld ? !is_withheld_already(item) :

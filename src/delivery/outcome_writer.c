@@ -102,6 +102,20 @@ give_addresses(const CsLaneOutcomes *outcomes)
 	}
 }
 
+/* Rows that were withheld speak for contacts that were created for rows which changed before. */
+static void
+leave_to_withheld(const CsLaneOutcomes *outcomes)
+{
+	const CsLane *lane = outcomes->lane;
+	const CsContactStored *contacts = outcomes->contacts.items;
+
+	if (lane->removals || outcomes->contacts.n == 0 || cs_provider_mails_whoever_exists(lane->account->endpoint) == NULL)
+		return;
+	for (int i = 0; i < outcomes->contacts.n; i++)
+		if (!contacts[i].contact->known && contacts[i].contact->action == CS_UPSERT)
+			cs_speaker_leave_to_withheld(lane, contacts[i].upsert_key, contacts[i].changed_at);
+}
+
 /* What was refused because a contact had one of these addresses is sent again. */
 static void
 retry_conflicts(const CsAccount *account, int n, char **addresses)
@@ -137,6 +151,7 @@ cs_outcome_writer_store(CsLaneOutcomes *outcomes)
 		cs_speaker_queue(lane, ((CsRowKey *) outcomes->speakers.items)[i].watch,
 						 ((CsRowKey *) outcomes->speakers.items)[i].key);
 	give_addresses(outcomes);
+	leave_to_withheld(outcomes);
 	cs_departure_store(endpoint, outcomes->departures.n, outcomes->departures.items);
 	if (outcomes->departures.n > 0)
 		lane->account->removals_at = 0;

@@ -155,6 +155,7 @@ record_row(CsLaneOutcomes *outcomes, const CsChange *change, bool withheld)
 	row->opt_in = change->row_opt_in;
 	row->no_xact = change->row_opt_in == CS_CONSENT_NO ? change->no_xact : 0;
 	row->withheld = withheld;
+	row->spoke_at = withheld && change->has_changed ? change->sent_queued_at : 0;
 	return row;
 }
 

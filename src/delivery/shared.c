@@ -103,6 +103,8 @@ cs_shared_note_speaker(const CsItem *item)
 	bool		another = another_spoke(item);
 
 	change->known_changed_at = another ? 0 : cs_shared_sent_last(item)->changed_at;
+	if (item->row.withheld && !cs_known_has_left(item))
+		change->known_changed_at = Max(change->known_changed_at, item->row.spoke_at);
 	if ((change->origins & CS_ORIGIN_LIVE) != 0 && (another || account->nwaiting > 0))
 		cs_spoken_note(&account->spoken, account->context, item->upsert_key, change->last_queued_at);
 }

@@ -130,3 +130,15 @@ cs_speaker_leave(const CsLane *lane, const CsLeftTo *left)
 		end_standing(lane, left);
 	leave_to_another(lane, left);
 }
+
+void
+cs_speaker_leave_to_withheld(const CsLane *lane, const char *upsert_key, TimestampTz changed_at)
+{
+	int			watch;
+	char	   *key;
+
+	if (!cs_row_state_find_withheld(lane->endpoint_id, upsert_key, changed_at, &watch, &key))
+		return;
+	cs_contact_state_invalidate(lane->endpoint_id, 1, (char **) &upsert_key);
+	cs_speaker_queue(lane, watch, key);
+}

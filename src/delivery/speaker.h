@@ -34,7 +34,7 @@ typedef struct CsLeftTo
 } CsLeftTo;
 
 /*
- * Both need the transaction that stores outcomes.
+ * All need the transaction that stores outcomes.
  */
 
 /* Queue a row, of any lane of the account, to be sent again for its contact. */
@@ -42,5 +42,11 @@ extern void cs_speaker_queue(const CsLane *lane, int watch, const char *key);
 
 /* Have another row, if there is one, speak for a contact that a row of the lane left. */
 extern void cs_speaker_leave(const CsLane *lane, const CsLeftTo *left);
+
+/*
+ * A contact was created that had been withheld, for a row that changed then; 0: that is not
+ * known.  Have a withheld row speak for it that changed later, and was read before.
+ */
+extern void cs_speaker_leave_to_withheld(const CsLane *lane, const char *upsert_key, TimestampTz changed_at);
 
 #endif							/* CS_DELIVERY_SPEAKER_H */

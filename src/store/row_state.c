@@ -170,6 +170,29 @@ cs_row_state_find_same(int endpoint, const char *upsert_key, int watch, const ch
 }
 
 bool
+cs_row_state_find_withheld(int endpoint, const char *upsert_key, TimestampTz since,
+						   int *other_watch, char **other_key)
+{
+	CsKeyedTable table;
+	bool		found = false;
+
+	open_by_contact(&table);
+	for (bool there = find_standing(&table, endpoint, upsert_key); there; there = cs_keyed_table_next(&table))
+	{
+		TimestampTz at = cs_keyed_table_time(&table, ROW_SPOKE_AT);
+
+		if (at <= since || !cs_keyed_table_bool(&table, ROW_WITHHELD))
+			continue;
+		found = true;
+		since = at;
+		*other_watch = cs_keyed_table_int(&table, ROW_WATCH);
+		*other_key = cs_keyed_table_text(&table, ROW_KEY);
+	}
+	cs_keyed_table_close(&table);
+	return found;
+}
+
+bool
 cs_row_state_find_speaker(int endpoint, const char *upsert_key, int watch, const char *key,
 						  int *other_watch, char **other_key)
 {
@@ -258,7 +281,9 @@ cs_row_state_store(int endpoint, int watch, int n, const CsRowStored *stored)
 			cs_keyed_table_set_null(&writer, ROW_DIGEST);
 		cs_keyed_table_set(&writer, ROW_OPT_IN, CharGetDatum(stored[i].opt_in));
 		cs_keyed_table_set(&writer, ROW_WITHHELD, BoolGetDatum(stored[i].withheld));
-		if (found)
+		if (stored[i].spoke_at != 0)
+			cs_keyed_table_set_time(&writer, ROW_SPOKE_AT, stored[i].spoke_at);
+		else if (found)
 			cs_keyed_table_keep(&writer, ROW_SPOKE_AT);
 		else
 			cs_keyed_table_set_null(&writer, ROW_SPOKE_AT);

@@ -34,7 +34,8 @@ typedef struct CsRowState
 	uint64		no_xact;		/* if that is no: the transaction since which
 								 * it is, or 0 */
 	TimestampTz spoke_at;		/* for the contact, before another row did; or
-								 * 0 */
+								 * when it changed, if the contact is
+								 * withheld; or 0 */
 	bool		withheld;
 } CsRowState;
 
@@ -50,6 +51,8 @@ typedef struct CsRowStored
 	char		opt_in;
 	uint64		no_xact;
 	bool		withheld;		/* the contact is not created */
+	TimestampTz spoke_at;		/* ... and the row changed then; 0: what is
+								 * stored stays */
 } CsRowStored;
 
 /* A row that spoke for a contact, and what it said. */
@@ -105,6 +108,10 @@ extern bool cs_row_state_find_same(int endpoint, const char *upsert_key, int wat
 /* The same, but whatever its digest; if there are several, the one that spoke last. */
 extern bool cs_row_state_find_speaker(int endpoint, const char *upsert_key, int watch,
 									  const char *key, int *other_watch, char **other_key);
+
+/* The same of rows that were withheld, and changed after "since"; the one that did so last. */
+extern bool cs_row_state_find_withheld(int endpoint, const char *upsert_key, TimestampTz since,
+									   int *other_watch, char **other_key);
 
 /* A row that stands for a contact, and what it said last. */
 typedef struct CsRowStanding

@@ -349,6 +349,28 @@ is(contact('kept', 'c50'), 'New v50@example.com', 'a row that says yes makes a c
 change('kept', q{BEGIN; UPDATE kept SET name = 'other' WHERE id = 51; UPDATE kept SET name = 'Old' WHERE id = 51; COMMIT});
 is(contact('kept', 'c50'), 'New v50@example.com', 'another one does not speak for it that has not changed, although nothing is trusted any more');
 
+# of the rows of a contact that is withheld, the one that changed last speaks when another one makes the contact, whichever was read first
+my $id = 70;
+foreach my $wants ('NULL', 'false')
+{
+	foreach my $turn ('in turn', 'at once')
+	{
+		my ($first, $second) = ($id++, $id++);
+
+		change('kept', qq{INSERT INTO kept VALUES ($first, 'c$first', 'n$first\@example.com', 'One', $wants), ($second, 'c$first', 'n$first\@example.com', 'Two', false)});
+		sql(q{SELECT contactsync_pause('kept')}) if $turn eq 'at once';
+		foreach my $sql ("UPDATE kept SET name = 'One 1' WHERE id = $first", "UPDATE kept SET wants = true WHERE id = $second", "UPDATE kept SET name = 'One 2' WHERE id = $first")
+		{
+			sql($sql);
+			sql(q{CALL contactsync_wait('kept')}) if $turn eq 'in turn';
+		}
+		change('kept', q{SELECT contactsync_resume('kept')}) if $turn eq 'at once';
+		is(contact('kept', "c$first"), "One 2 n$first\@example.com", "$wants, $turn: a withheld row that changed last speaks for the contact that another one made");
+		change('kept', qq{UPDATE kept SET name = 'Two 2' WHERE id = $second});
+		is(contact('kept', "c$first"), "Two 2 n$first\@example.com", '... until that changes');
+	}
+}
+
 # a new row says yes at an address where a row said no; before its call has an answer, it gets the address of a person who opted out
 create_server($node, $sandbox, 'spotzee', account => 'turning', role => 'shop', server => { pace => 500, burst => 50, account => 'turning', subscription_id => 5, api => 'contacts' });
 sql(q{
