@@ -220,13 +220,28 @@ cs_claim_word_at(const CsClaimFacts *facts, CsClaim claim)
 	return facts->opt_in_at ? facts->opt_in_at : facts->queued_at;
 }
 
+/*
+ * Was consent withdrawn since, of which only the address remembers that it was claimed?
+ * If the call of a word that came after it has no answer, it is not known that it was
+ * claimed again.
+ */
+static bool
+is_withdrawn(const CsClaimFacts *facts)
+{
+	const CsKnown *known = facts->known;
+	bool		in_doubt = !known->has_digest && known->opt_in == CS_CONSENT_YES;
+
+	return known->synced_at != 0 && !facts->moves && !known->claimed &&
+		(known->opt_in == CS_CONSENT_NO || known->held || in_doubt);
+}
+
 bool
 cs_claim_stands(const CsClaimFacts *facts)
 {
 	const CsPerson *person = facts->person;
 
 	return (facts->known->claimed && !facts->moves_on) || (person->elsewhere && person->contact.claimed) ||
-		(person->remembered && person->memory.state == CS_MEMORY_CLAIMED);
+		(person->remembered && person->memory.state == CS_MEMORY_CLAIMED && !is_withdrawn(facts));
 }
 
 /* Did the person of the contact, at the address that it gets, opt out? */

@@ -400,17 +400,6 @@ may_be_lost(const CsItem *item)
 		 item->contact->consent != CS_CONSENT_YES || cs_known_is_moving(item));
 }
 
-/* Was consent withdrawn since, of which only the address remembers that it was claimed? */
-static bool
-is_withdrawn(const CsItem *item, bool moves)
-{
-	const CsKnown *known = &item->known;
-	const CsPerson *person = &item->person;
-
-	return known->synced_at != 0 && !moves && !known->claimed && (known->opt_in == CS_CONSENT_NO || known->held) &&
-		!(person->elsewhere && person->contact.claimed);
-}
-
 CsKnowledge
 cs_known_apply(const CsItem *item)
 {
@@ -443,7 +432,7 @@ cs_known_apply(const CsItem *item)
 	contact->opt_in_at = cs_claim_word_at(&facts, contact->claim);
 	item->change->is_word = contact->claim == CS_CLAIM && item->row.found && !cs_known_has_left(item) &&
 		(item->row.opt_in == CS_CONSENT_NO || item->row.opt_in == CS_CONSENT_NULL);
-	contact->claimed = (cs_claim_stands(&facts) && !is_withdrawn(item, facts.moves)) || (item->person.listed.opted_in && item->known.synced_at == 0);
+	contact->claimed = cs_claim_stands(&facts) || (item->person.listed.opted_in && item->known.synced_at == 0);
 	contact->opted_out = cs_claim_is_closed(&facts);
 	contact->said_no = item->known.opt_in == CS_CONSENT_NO;
 	contact->leaves_opt_out = facts.leaves_opt_out;

@@ -139,5 +139,28 @@ change('SELECT');
 is(scalar(grep { $_->{email} eq 'yva@acme.io' && %{ $_->{topics} } } @{ $sandbox->contacts('owlat', account => 'owltest') }), 0,
 	'a no is delivered that is said while the contact is being created');
 
+# a consent is withdrawn and given again; while that is being sent, the server crashes, and another row takes the place of its row
+sub consent_of { return $node->safe_psql('postgres', qq{SELECT consent FROM contactsync.contacts WHERE server = 'owltest' AND upsert_key = '$_[0]\@acme.io'}); }
+
+$node->safe_psql('postgres', 'CREATE TABLE again (id int PRIMARY KEY, email text, name text, wants boolean); ' . sprintf($watch, 'again'));
+change(q{INSERT INTO again VALUES (20, 'uma@acme.io', 'Uma', false)});
+like(change(q{UPDATE again SET wants = true WHERE id = 20}), qr{POST /topics/$topic/contacts 201$}, 'a row that was withheld turns to true');
+is(change(q{UPDATE again SET wants = false WHERE id = 20}), "PUT /contacts/uma\@acme.io 200\nDELETE /topics/$topic/contacts/uma\@acme.io 200", 'it withdraws that');
+flush_wal($node);
+my $calls = @{ $sandbox->journal('owlat', account => 'owltest') };
+$sandbox->fault('owlat', { match => { account => 'owltest', method => 'PUT' }, times => 1, action => { stall => \1 } });
+$node->safe_psql('postgres', q{UPDATE again SET wants = true, name = 'Uma 2' WHERE id = 20});
+$sandbox->wait_for_journal('owlat', sub { grep({ $_->{account} eq 'owltest' } @_) > $calls });
+$node->safe_psql('postgres', q{SELECT contactsync_pause('owltest')});
+$node->stop('immediate');
+$node->start;
+$sandbox->clear_faults('owlat', account => 'owltest');
+$node->safe_psql('postgres', $_) foreach q{DELETE FROM again WHERE id = 20}, q{INSERT INTO again VALUES (21, 'uma@acme.io', 'Uma 3', true)};
+$seen = $sandbox->journal('owlat', account => 'owltest')->[-1]{seq};
+unlike(change(q{SELECT contactsync_resume('owltest')}), qr/POST/, 'a word that may have been carried is not repeated by another row');
+is(consent_of('uma'), 'held', '... and said to be held');
+like(change(q{SELECT contactsync_import('again', 'owltest', claims => 'all', automations => 'accepted')}), qr{POST /topics/$topic/contacts 201}, '... and claimed if you say so');
+is(consent_of('uma'), 'claimed', '... which is shown');
+
 $node->stop;
 done_testing();
