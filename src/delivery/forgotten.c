@@ -58,7 +58,9 @@ forget_change(CsChange *change, void *arg)
 			change->removal_erases = true;
 		else
 		{
-			change->notes_row = ((CsForgetNote *) lfirst(lc))->notes && (change->notes_row || !change->forgotten);
+			/* what has changed again meanwhile may have gone */
+			change->notes_row = ((CsForgetNote *) lfirst(lc))->notes && (change->notes_row || !change->forgotten) &&
+				change->next_rows == NIL;
 			change->forgotten = true;
 			change->next_forgotten = change->next_rows != NIL;
 		}
