@@ -35,13 +35,14 @@
 #include "store/progress.h"
 #include "store/queue_owner.h"
 
-/* How often what is left is checked, at least, and what keeps it (ms). */
+/* How long to wait before what is left is counted again: so many times as long as that
+ * took, within these bounds (ms).  Counting a long queue takes long. */
+#define POLL_TIMES	20
 #define POLL_MS		100
 #define LONGEST_POLL_MS	5000
-#define OBSTACLE_MS	1000
 
-/* The part of the time that counting a long queue may take. */
-#define POLL_SHARE	20
+/* How often it is looked at what keeps it (ms). */
+#define OBSTACLE_MS	1000
 
 /* How long to wait before each report of the progress; the last time for all others (ms). */
 static const int report_ms[] = {1000, 2000, 5000, 10000, 30000};
@@ -590,7 +591,7 @@ contactsync_wait(PG_FUNCTION_ARGS)
 		 * leave most of the time to the worker, but notice soon that it is
 		 * done
 		 */
-		pause_for(Max(POLL_MS, Min(took * POLL_SHARE, LONGEST_POLL_MS)));
+		pause_for(Max(POLL_MS, Min(took * POLL_TIMES, LONGEST_POLL_MS)));
 	}
 	SPI_finish();
 	return (Datum) 0;

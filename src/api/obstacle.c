@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
-#include "utils/guc.h"
 
 #include "api/obstacle.h"
 #include "api/report_data.h"
@@ -44,15 +43,11 @@ void
 cs_obstacle_read(Oid serverid, CsObstacle *obstacle)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			level = NewGUCNestLevel();
+	int			level;
 	SPITupleTable *rows;
 
 	memset(obstacle, 0, sizeof(CsObstacle));
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	/* a short query with high estimates, whose compilation takes seconds */
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	SPI_connect();
+	level = cs_report_data_begin();
 	rows = cs_report_data_obstacles(serverid);
 	if (rows->numvals > 0)
 	{
@@ -65,6 +60,5 @@ cs_obstacle_read(Oid serverid, CsObstacle *obstacle)
 		obstacle->certain = cs_report_data_count(rows, 0, "certain") != 0;
 		MemoryContextSwitchTo(spi);
 	}
-	SPI_finish();
-	AtEOXact_GUC(true, level);
+	cs_report_data_end(level);
 }

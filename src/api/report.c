@@ -20,7 +20,6 @@
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -497,17 +496,12 @@ Datum
 contactsync_report(PG_FUNCTION_ARGS)
 {
 	CsReport	report = {.personal = PG_GETARG_BOOL(1)};
-	int			level = NewGUCNestLevel();
+	int			level;
 
 	set_period(&report, PG_GETARG_INTERVAL_P(0));
 	report.page = makeStringInfo();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	/* many short queries with high estimates, each of which would be compiled */
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	SPI_connect();
+	level = cs_report_data_begin();
 	put_page(&report);
-	SPI_finish();
-	AtEOXact_GUC(true, level);
+	cs_report_data_end(level);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(report.page->data, report.page->len));
 }

@@ -15,10 +15,35 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "api/report_data.h"
 #include "store/stats.h"
+
+int
+cs_report_data_begin(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+
+	/*
+	 * short queries with high estimates, each of which would be compiled, for
+	 * seconds
+	 */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+	return level;
+}
+
+void
+cs_report_data_end(int level)
+{
+	SPI_finish();
+	AtEOXact_GUC(true, level);
+}
 
 /* Run a query with the rights of the current user. */
 static SPITupleTable *

@@ -3,8 +3,8 @@
  * report_data.h
  *		What a report shows and contactsync_wait() says, read from the views.
  *
- * Every function needs SPI_connect().  Queries return their rows, of which there
- * are numvals.
+ * Every other function is called between cs_report_data_begin() and _end().  Queries return
+ * their rows, of which there are numvals.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,6 +26,10 @@ typedef struct CsReportPeriod
 	double		width;			/* s, of a bucket */
 	int			nbuckets;
 } CsReportPeriod;
+
+/* Connect to SPI, with settings for these queries.  Pass what it returns to _end(). */
+extern int	cs_report_data_begin(void);
+extern void cs_report_data_end(int level);
 
 /* Return a column of a row as text, an integer or a number; null is NULL, 0 or NaN. */
 extern char *cs_report_data_text(SPITupleTable *rows, uint64 row, const char *column);

@@ -479,7 +479,6 @@ cs_settle_due_at(const CsSettlement *settlement, bool count_later)
 
 	if (settlement->tally.stats != NIL)
 		at = Min(at, count_later ? settlement->tally.due_at : 0);
-
 	foreach(lc, settlement->lanes)
 		at = Min(at, ((CsLaneOutcomes *) lfirst(lc))->not_before);
 	return at;

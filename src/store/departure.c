@@ -51,7 +51,7 @@ cs_departure_store(int endpoint, int n, const CsDeparture *departures)
 	" FROM contactsync.departure d LEFT JOIN contactsync.watch w ON w.id = d.watch" \
 	" WHERE d.endpoint = $1 AND NOT d.failed AND (d.erase OR COALESCE(w.state, 'running') NOT IN ('broken', 'guarded')" \
 	" AND NOT EXISTS (SELECT FROM contactsync.pause p WHERE p.endpoint = d.endpoint AND p.watch IN (0, d.watch))" \
-	" AND NOT (EXISTS (SELECT FROM contactsync.remaining_row r WHERE r.endpoint = $1) AND " CS_SQL_REMAINS("d", "true") "))"
+	" AND NOT " CS_SQL_REMAINS("d", "true") ")"
 
 /* When one of them is due. */
 #define DUE_AT \
@@ -175,7 +175,6 @@ cs_departure_leave_watch(int endpoint, int watch)
 	/* nobody is removed because a watch is dropped */
 	static CsStatement stand = {
 		"DELETE FROM contactsync.departure d USING contactsync.watch w WHERE w.id = d.watch AND d.endpoint = $1 AND NOT d.erase"
-		" AND EXISTS (SELECT FROM contactsync.remaining_row r WHERE r.watch = $2)"
 		" AND " DUE_AT " <= clock_timestamp() AND " CS_SQL_REMAINS("d", "r.watch = $2"),
 		2, {INT4OID, INT4OID}
 	};
@@ -197,7 +196,7 @@ cs_departure_count(int endpoint, int watch, int named, int64 *recently, char **f
 		" AND d.departed_at > COALESCE(w.removals_until, '-infinity')"
 		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.upsert_key = d.upsert_key"
 		" AND s.endpoint = d.endpoint)"
-		" AND NOT (EXISTS (SELECT FROM contactsync.remaining_row r WHERE r.endpoint = $1) AND " CS_SQL_REMAINS("d", "true") ")",
+		" AND NOT " CS_SQL_REMAINS("d", "true"),
 		3, {INT4OID, INT4OID, INT4OID}
 	};
 	Datum		args[3] = {Int32GetDatum(endpoint), Int32GetDatum(watch), Int32GetDatum(named)};

@@ -27,8 +27,7 @@
 	"(SELECT d.endpoint, d.watch, d.key, d.departed_at," \
 	" COALESCE(CASE d.action WHEN 'd' THEN 'delete' WHEN 'n' THEN 'unsubscribe' END, w.on_delete) AS action," \
 	" NOT d.erase AND (EXISTS (SELECT FROM contactsync.watch i WHERE i.endpoint = d.endpoint" \
-	" AND i.state = 'running' AND NOT i.complete) OR EXISTS (SELECT FROM contactsync.remaining_row)" \
-	" AND " CS_SQL_REMAINS("d", "true") ") AS waits" \
+	" AND i.state = 'running' AND NOT i.complete) OR " CS_SQL_REMAINS("d", "true") ") AS waits" \
 	" FROM contactsync.departure d LEFT JOIN contactsync.watch w ON w.id = d.watch" \
 	" WHERE NOT d.failed AND (d.action IS NOT NULL OR w.on_delete <> 'ignore')" \
 	" AND (d.erase OR d.departed_at + COALESCE(w.delete_delay, '0')" \

@@ -80,7 +80,6 @@ const char *const cs_forget_kinds[CS_FORGET_KINDS] = {
 	" JOIN contactsync.remaining_row r ON h.hash IN (r.contact, r.address)" \
 	" JOIN contactsync.endpoint e ON e.id = r.endpoint WHERE pg_has_role($2, e.role, 'USAGE')"
 
-
 /* What was logged of the address, or of the contacts. */
 #define LOGGED_OF_PERSON \
 	"SELECT o.id, o.endpoint, o.watch, o.key FROM contactsync.outcome o JOIN (" \
@@ -143,7 +142,7 @@ forget_contacts(const Datum *args)
 		" FROM " CONTACTS " WHERE " OF_CONTACT("d") " AND (NOT d.erase OR d.failed)"
 		" AND (d.action IS NOT NULL OR EXISTS (SELECT FROM contactsync.watch w WHERE w.id = d.watch AND w.on_delete <> 'ignore'))"
 		" AND NOT EXISTS (SELECT FROM contactsync.source_row s WHERE s.endpoint = d.endpoint AND s.upsert_key = d.upsert_key)"
-		" AND NOT (EXISTS (SELECT FROM contactsync.remaining_row) AND " CS_SQL_REMAINS("d", "true") ")",
+		" AND NOT " CS_SQL_REMAINS("d", "true"),
 		TYPES
 	};
 	static CsStatement departure = {
@@ -438,7 +437,7 @@ cs_forget_row(const CsForgetRow *row, bool suppression, int64 *forgotten)
 		" (SELECT s.upsert_key FROM contactsync.source_row s WHERE s.watch = $2 AND s.key = $3))"
 		" AND NOT EXISTS (SELECT FROM contactsync.source_row o WHERE o.endpoint = c.endpoint"
 		" AND o.upsert_key = c.upsert_key AND (o.watch, o.key) <> ($2, $3))"
-		" AND NOT (EXISTS (SELECT FROM contactsync.remaining_row) AND " CS_SQL_REMAINS("c", "(r.watch, r.key) <> ($2, $3)") ")",
+		" AND NOT " CS_SQL_REMAINS("c", "(r.watch, r.key) <> ($2, $3)"),
 		3, {INT4OID, INT4OID, TEXTOID}
 	};
 	static CsStatement remove = {

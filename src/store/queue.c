@@ -544,8 +544,8 @@ cs_queue_delete(int endpoint, int watch, int n, const CsQueuePosition *positions
 /*
  * Queue what is known of a watch whose source may have been emptied: the contacts
  * that are to be removed, in any case the failures, which are none any more, rows that
- * were forgotten and may have stayed until now, and the other keys that are given.  Ids are negative, for the other writer of this
- * transaction counts upwards.
+ * were forgotten and may have stayed until now, and the other keys that are given.  Ids
+ * are negative, for the other writer of this transaction counts upwards.
  */
 void
 cs_queue_expand(int endpoint, int watch, ArrayType *others)

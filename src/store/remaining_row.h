@@ -16,13 +16,14 @@
 /*
  * An SQL condition: such a row r, for which another condition holds, stands for the contact
  * of t, which has endpoint and upsert_key; or for one with its address, if one of the two is
- * known by that.  Ask first whether there is any: this makes the key of the hashes.
+ * known by that.  Where there is none, no hash is made, which would make the key of them.
  */
 #define CS_SQL_REMAINS(t, condition) \
-	"EXISTS (SELECT FROM (SELECT contactsync.consent_hash(" t ".upsert_key) AS contact," \
+	"(EXISTS (SELECT FROM contactsync.remaining_row r WHERE r.endpoint = " t ".endpoint)" \
+	" AND EXISTS (SELECT FROM (SELECT contactsync.consent_hash(" t ".upsert_key) AS contact," \
 	" (SELECT contactsync.consent_hash(o.email) FROM contactsync.contact o WHERE o.endpoint = " t ".endpoint" \
 	" AND o.upsert_key = " t ".upsert_key AND o.email IS NOT NULL) AS address OFFSET 0) h JOIN contactsync.remaining_row r" \
-	" ON r.endpoint = " t ".endpoint AND (r.contact IN (h.contact, h.address) OR r.address = h.contact) WHERE " condition ")"
+	" ON r.endpoint = " t ".endpoint AND (r.contact IN (h.contact, h.address) OR r.address = h.contact) WHERE " condition "))"
 
 /* A row, and the contact that it stands for; texts in the database's encoding. */
 typedef struct CsRemainingRow

@@ -169,9 +169,10 @@ cs_row_state_find_same(int endpoint, const char *upsert_key, int watch, const ch
 	return found;
 }
 
-bool
-cs_row_state_find_withheld(int endpoint, const char *upsert_key, TimestampTz since,
-						   int *other_watch, char **other_key)
+/* Find the row that spoke last, but after "since", of all but one, or of those that are withheld. */
+static bool
+find_last(int endpoint, const char *upsert_key, int watch, const char *key, bool only_withheld, TimestampTz since,
+		  int *other_watch, char **other_key)
 {
 	CsKeyedTable table;
 	bool		found = false;
@@ -181,7 +182,7 @@ cs_row_state_find_withheld(int endpoint, const char *upsert_key, TimestampTz sin
 	{
 		TimestampTz at = cs_keyed_table_time(&table, ROW_SPOKE_AT);
 
-		if (at <= since || !cs_keyed_table_bool(&table, ROW_WITHHELD))
+		if (at <= since || is_row(&table, watch, key) || (only_withheld && !cs_keyed_table_bool(&table, ROW_WITHHELD)))
 			continue;
 		found = true;
 		since = at;
@@ -193,27 +194,17 @@ cs_row_state_find_withheld(int endpoint, const char *upsert_key, TimestampTz sin
 }
 
 bool
+cs_row_state_find_withheld(int endpoint, const char *upsert_key, TimestampTz since,
+						   int *other_watch, char **other_key)
+{
+	return find_last(endpoint, upsert_key, 0, NULL, true, since, other_watch, other_key);
+}
+
+bool
 cs_row_state_find_speaker(int endpoint, const char *upsert_key, int watch, const char *key,
 						  int *other_watch, char **other_key)
 {
-	CsKeyedTable table;
-	TimestampTz newest = 0;
-	bool		found = false;
-
-	open_by_contact(&table);
-	for (bool there = find_standing(&table, endpoint, upsert_key); there; there = cs_keyed_table_next(&table))
-	{
-		TimestampTz at = cs_keyed_table_time(&table, ROW_SPOKE_AT);
-
-		if ((found && at <= newest) || is_row(&table, watch, key))
-			continue;
-		found = true;
-		newest = at;
-		*other_watch = cs_keyed_table_int(&table, ROW_WATCH);
-		*other_key = cs_keyed_table_text(&table, ROW_KEY);
-	}
-	cs_keyed_table_close(&table);
-	return found;
+	return find_last(endpoint, upsert_key, watch, key, false, DT_NOBEGIN, other_watch, other_key);
 }
 
 int
